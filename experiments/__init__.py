@@ -1,0 +1,1 @@
+"""Commands, the training loop, reports, benchmarks and studies."""

@@ -1,0 +1,20 @@
+"""Shapes in annotations are checked while tests run; every test starts from one seed, in float64 unless it says so."""
+
+from collections.abc import Iterator
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["univae", "density", "gan"], "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""Optimizer utilities, one a file."""
