@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import jaxtyping
 from jaxtyping import install_import_hook
 
 install_import_hook(["univae", "density", "gan"], "beartype.beartype")
@@ -18,3 +19,11 @@ def _reproducible() -> Iterator[None]:
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the checks of annotations, for tests of what a user meets who has none."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

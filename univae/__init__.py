@@ -1,1 +1,5 @@
 """UniVAE: one Transformer as encoder and decoder of a text VAE, and the parts it is made of."""
+
+from univae.vae import Elbo, UniVAE, UniVAEConfig
+
+__all__ = ["Elbo", "UniVAE", "UniVAEConfig"]

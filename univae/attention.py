@@ -1,0 +1,117 @@
+r"""The attention core: one function that attends and one module that projects, rotates, scales and attends.
+
+The entropy of a softmax row should not drift with the number :math:`n` of keys it sees. Scaling the scores by
+:math:`\ln n / \ln 512` holds it nearly constant for scores of moderate spread; it is a heuristic between the exact
+laws of two models: :math:`\sqrt{\ln n}` for independent scores, :math:`\ln n` for a fixed gap between what is relevant
+and what is not.
+
+References:
+    Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
+    Entropy-invariant softmax attention (Su, 2021), https://kexue.fm/archives/8823 and /9034; the clip /9706
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Complex, Float, Int
+from torch import Tensor, nn
+
+from univae.errors import InputError
+from univae.mask import causal as causal_mask
+from univae.mask import visible_keys
+from univae.rope import rotate
+
+__all__ = ["Attention", "Mix", "Scale", "attend", "entropy_scale"]
+
+Scale = Literal["sqrt", "log_n", "log_n_clip"]
+
+# Who attends to whom: maps the heads' (q, k, v), each (batch, heads, rows, D), to outputs for the last rows of them.
+Mix: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def entropy_scale(n: Int[Tensor, "*rows"], scale: Scale = "log_n", base: int = 512) -> Float[Tensor, "*rows"]:
+    r"""Returns the factor on a row's scores: :math:`\ln n / \ln b`, or :math:`\max(1, \ln n / \ln b)` for the clip.
+
+    ``log_n`` equals plain attention at :math:`n = b`. ``log_n_clip`` is for weights trained without the factor:
+    with ``base`` the training length it changes nothing up to that length. float32, or float64 where that is the
+    default dtype.
+    """
+    factor = n.to(torch.promote_types(torch.get_default_dtype(), torch.float32)).log() / math.log(base)
+    return factor.clamp_min(1) if scale == "log_n_clip" else factor
+
+
+def attend(
+    q: Float[Tensor, "*batch rows D"],
+    k: Float[Tensor, "*batch keys D"],
+    v: Float[Tensor, "*batch keys E"],
+    mask: Bool[Tensor, "..."] | None = None,
+    causal: bool = False,
+    scale: Scale = "sqrt",
+    twice_differentiable: bool = False,
+    *,
+    base: int = 512,
+    dropout: float = 0.0,
+) -> Float[Tensor, "*batch rows E"]:
+    r"""Returns :math:`\mathrm{softmax}_j(\lambda_i \, q_i \cdot k_j / \sqrt{D}) \, v_j`, softmax in at least float32.
+
+    ``mask`` is ``True`` where row i may see key j. ``causal``: the rows are the last rows of the keys and see nothing
+    later, so one row against a cache is the same call as a whole text. :math:`\lambda_i` is 1 for ``"sqrt"``,
+    otherwise :func:`entropy_scale` of the keys that row i sees. It multiplies q last of all, so normalised queries
+    keep it. ``twice_differentiable`` writes the softmax out, because the fused kernels have no second derivative.
+
+    Raises:
+        InputError: for a scale that is not one of ``sqrt``, ``log_n``, ``log_n_clip``.
+    """
+    if scale not in get_args(Scale):
+        raise InputError(f"attend: scale must be one of {', '.join(get_args(Scale))}; got {scale!r}")
+    rows, keys = q.shape[-2], k.shape[-2]
+    if scale != "sqrt":
+        seen = visible_keys(rows, keys, mask, causal).to(q.device)
+        q = (q * entropy_scale(seen, scale, base)[..., None]).to(q.dtype)
+    causal = causal and rows > 1  # the last row sees every key
+    if causal and (mask is not None or rows != keys or twice_differentiable):
+        triangle = causal_mask(rows, keys, q.device)
+        mask, causal = triangle if mask is None else mask & triangle, False
+    if twice_differentiable:
+        return _attend_explicitly(q, k, v, mask, dropout)
+
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout)
+
+
+def _attend_explicitly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    scores = (q @ k.mT / math.sqrt(q.shape[-1])).to(torch.promote_types(q.dtype, torch.float32))
+    if mask is not None:
+        # A row that sees nothing gets zeros, as from the fused kernels, and no NaN in either derivative.
+        blind = ~mask.any(-1, keepdim=True)
+        scores = scores.masked_fill(~(mask | blind), -math.inf)
+    weights = F.dropout(scores.softmax(-1), dropout)
+    if mask is not None:
+        weights = weights.masked_fill(blind, 0)
+    return weights.to(v.dtype) @ v
+
+
+class Attention(nn.Module):
+    """Projects rows to heads, rotates queries and keys, lets ``mix`` say who attends to whom, and projects back."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads or (width // heads) % 2:
+            raise InputError(
+                f"Attention: width must be an even multiple of heads, so that head features turn in pairs; "
+                f"got width={width}, heads={heads}"
+            )
+        self.heads = heads
+        self.project = nn.Linear(width, 3 * width)
+        self.merge = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"], mix: Mix
+    ) -> Float[Tensor, "batch out width"]:
+        """Returns the attended rows: as many as ``mix`` gives back, the last rows of ``x``."""
+        qkv = self.project(x).unflatten(-1, (3, self.heads, -1))
+        q, k = rotate(qkv[..., :2, :, :], phase[..., None, None, :]).transpose(1, 3).unbind(2)
+        v = qkv[..., 2, :, :].transpose(1, 2)
+        return self.merge(mix(q, k, v).transpose(1, 2).flatten(2))

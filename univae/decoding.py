@@ -1,0 +1,152 @@
+"""Batched generation from any next-token logits: ancestral, tempered, truncated and greedy sampling; beam search.
+
+References:
+    Top-k: Hierarchical Neural Story Generation (Fan et al., 2018), https://arxiv.org/abs/1805.04833
+    Top-p: The Curious Case of Neural Text Degeneration (Holtzman et al., 2020), https://arxiv.org/abs/1904.09751
+    Length penalty: Google's Neural Machine Translation System (Wu et al., 2016), https://arxiv.org/abs/1609.08144
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from univae.errors import InputError
+from univae.text import END, PAD, START
+
+__all__ = ["Sampling", "Stepper", "beam_search", "generate"]
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """A model mid-text: takes each row's newest token and returns the logits of the next; keeps its own cache."""
+
+    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]: ...
+
+    def reorder(self, rows: Int[Tensor, "rows"]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from logits. The defaults draw from the model itself.
+
+    Raises:
+        InputError: if temperature < 0, top_k < 0 or top_p outside (0, 1].
+    """
+
+    temperature: float = 1.0  # 0 takes the most probable token
+    top_k: int = 0  # only the k most probable tokens; 0 is all
+    top_p: float = 1.0  # only the smallest set of tokens that holds this much probability
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise InputError(
+                f"Sampling: temperature >= 0, top_k >= 0 and 0 < top_p <= 1; got temperature={self.temperature}, "
+                f"top_k={self.top_k}, top_p={self.top_p}"
+            )
+
+    def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        if self.temperature != 1:
+            logits = logits / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            # The choice is made among k values, which is faster than over a vocabulary of -inf.
+            best, ids = logits.topk(self.top_k)
+            return ids.gather(-1, self._draw(best)).squeeze(-1)
+        return self._draw(logits).squeeze(-1)
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        if self.top_p < 1:
+            p = _nucleus(p, self.top_p)
+        # The first of independent exponential clocks with rates p rings at i with probability p_i / sum p.
+        return (torch.empty_like(p).exponential_() / p).argmin(-1, keepdim=True)
+
+
+def _nucleus(p: Tensor, mass: float) -> Tensor:
+    """Zeroes what lies outside the smallest set of the most probable tokens whose probability reaches ``mass``."""
+    falling, ids = p.sort(-1, descending=True)
+    before = falling.cumsum(-1) - falling
+    return torch.zeros_like(p).scatter(-1, ids, falling.masked_fill(before >= mass, 0))
+
+
+@torch.no_grad()
+def generate(
+    step: Stepper, rows: int, max_length: int, sampling: Sampling | None = None, *, end: int | None = END
+) -> Int[Tensor, "{rows} length"]:
+    """Draws ``rows`` texts at once: ids with the end token, padded; cut at ``max_length`` where no end came before.
+
+    ``end=None`` never stops early, which makes the number of tokens known beforehand.
+    """
+    draw = sampling or Sampling()
+    device = getattr(step, "device", None)
+    tokens = torch.full((rows,), START, device=device)
+    texts = torch.full((rows, max_length), PAD, device=device)
+    running = torch.ones(rows, dtype=torch.bool, device=device)
+    for t in range(max_length):
+        tokens = draw(step(tokens))
+        if end is None:
+            texts[:, t] = tokens
+            continue
+        texts[:, t] = tokens * running  # PAD is 0
+        running &= tokens != end
+        if not running.any():
+            return texts[:, : t + 1]
+
+    return texts
+
+
+@torch.no_grad()
+def beam_search(
+    step: Stepper, rows: int, width: int, max_length: int, length_penalty: float = 0.0
+) -> tuple[Int[Tensor, "{rows} length"], Float[Tensor, "{rows}"]]:
+    r"""Returns each row's best text of ``width`` hypotheses and its log-probability in nats.
+
+    ``step`` runs ``rows * width`` rows, the hypotheses of a text side by side. Hypotheses are ranked by
+    :math:`\log p / \mathrm{length}^\alpha` at the end and by :math:`\log p` before; with ``width`` 1 this is greedy.
+
+    Raises:
+        InputError: if ``width`` < 1.
+    """
+    if width < 1:
+        raise InputError(f"beam_search: width must be at least 1; got width={width}")
+    device = getattr(step, "device", None)
+    tokens = torch.full((rows * width,), START, device=device)
+    texts = torch.full((rows, width, max_length), PAD, device=device)
+    running = torch.ones(rows, width, dtype=torch.bool, device=device)
+    score: Tensor | None = None
+    for t in range(max_length):
+        gain = step(tokens).log_softmax(-1).view(rows, width, -1)
+        # A finished hypothesis has one continuation: nothing, at no cost.
+        stay = torch.full_like(gain[:1, :1], -math.inf)
+        stay[..., PAD] = 0
+        gain = torch.where(running[..., None], gain, stay)
+        # At the start all hypotheses are the same text; only the first may grow.
+        total = gain[:, 0] if score is None else (score[..., None] + gain).flatten(1)
+        score, best = _top(total, width)
+        parent, token = best.div(gain.shape[-1], rounding_mode="floor"), best % gain.shape[-1]
+        texts = texts.gather(1, parent[..., None].expand_as(texts))
+        texts[:, :, t] = token
+        running = running.gather(1, parent) & (token != END)
+        step.reorder((torch.arange(rows, device=device)[:, None] * width + parent).flatten())
+        tokens = token.flatten()
+        if not running.any():
+            break
+    assert score is not None
+    length = (texts != PAD).sum(-1).clamp_min(1)
+    winner = (score / length**length_penalty).argmax(1, keepdim=True)
+    chosen = texts.gather(1, winner[..., None].expand(-1, -1, max_length)).squeeze(1)
+
+    return chosen[:, : t + 1], score.gather(1, winner).squeeze(1)
+
+
+def _top(total: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The best ``width`` entries; where fewer exist, the rest are impossible ones."""
+    if total.shape[1] < width:
+        total = torch.nn.functional.pad(total, (0, width - total.shape[1]), value=-math.inf)
+    score, best = total.topk(width, 1)
+    return score, best
