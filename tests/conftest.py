@@ -10,6 +10,8 @@ install_import_hook(["univae", "density", "gan"], "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
 
 @pytest.fixture(autouse=True)
 def _reproducible() -> Iterator[None]:

@@ -321,7 +321,8 @@ def test_drawn_texts_have_the_models_own_probabilities() -> None:
         row = torch.tensor(text + [PAD] * (drawn.shape[1] - len(text)))
         share = (drawn == row).all(-1).double().mean().item()
         assert abs(share - p) < 5 * math.sqrt(p / 20_000)
-    assert not ((drawn == START).any() or (drawn[:, 0] == PAD).any())
+    assert not (drawn == START).any()
+    assert not (drawn[:, 0] == PAD).any()
 
 
 def test_a_wide_beam_finds_the_most_probable_text_and_width_one_is_greedy() -> None:

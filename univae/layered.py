@@ -11,7 +11,7 @@ References:
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,7 @@ class Layered(Distribution):
     :math:`z_l` and returns the conditionals it met. Sampling climbs once; :meth:`log_prob` climbs with z given.
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
 
     def __init__(self, climb: Climb, batch_shape: Size, event_shape: Size) -> None:

@@ -1,7 +1,7 @@
 r"""The decoder's side of a text model: :math:`p(x \mid z)` as a distribution over texts, and its step-by-step twin."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ class TextLikelihood(Distribution):
     against latents (..., B, S, d).
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

@@ -75,20 +75,20 @@ class Head(nn.Module):
     ``silent`` ids have logit -inf: they are never a next token, so texts without them share all the probability.
     """
 
-    silence: Tensor
+    silent: Tensor
 
     def __init__(self, vocab_size: int, width: int, norm: Norm = "pre", silent: Sequence[int] = ()) -> None:
         super().__init__()
         transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.transform = transform if norm == "post" else nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        silence = torch.zeros(vocab_size).index_fill(0, torch.tensor(silent, dtype=torch.long), -math.inf)
-        self.register_buffer("silence", silence, persistent=False)
+        unheard = torch.zeros(vocab_size, dtype=torch.bool).index_fill(0, torch.tensor(silent, dtype=torch.long), True)
+        self.register_buffer("silent", unheard, persistent=False)
 
     def forward(
         self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
     ) -> Float[Tensor, "*batch vocab"]:
-        return F.linear(self.transform(x), table, self.bias + self.silence)
+        return F.linear(self.transform(x), table, self.bias.masked_fill(self.silent, -math.inf))
 
 
 @dataclass

@@ -14,7 +14,7 @@ References:
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -144,8 +144,8 @@ class UniVAE(nn.Module):
         """Returns the step-by-step decoder of ``z``, with room for ``capacity`` tokens; it needs no encoder."""
         c = self.config
         memories = [inject(z_l) for inject, z_l in zip(self.inject, z.to(self._table).unbind(-2), strict=True)]
-        parts = (self.embedding, list(self.blocks), self.head, memories)
-        return Decoder(*parts, capacity or c.max_length, c.scale, c.scale_base)
+        blocks = cast("list[Block]", list(self.blocks))
+        return Decoder(self.embedding, blocks, self.head, memories, capacity or c.max_length, c.scale, c.scale_base)
 
     def elbo(self, ids: Int[Tensor, "batch length"]) -> Elbo:
         """Draws one latent a text and returns both terms of the bound, in nats; the two streams run side by side."""

@@ -1,0 +1,89 @@
+r"""Likelihood by importance sampling: from K log-weights per datum, an estimate and the signs that it can be trusted.
+
+.. math:: \log p(x) \approx \log \frac1K \sum_k w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q
+
+References:
+    Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
+    Variational autoencoder as density estimation (Su, 2021), https://kexue.fm/archives/8791
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.distributions import Distribution
+
+from density.diagnostics import effective_samples, pareto_khat, standard_error
+from density.model import LatentModel, draw
+from univae.errors import InputError
+
+__all__ = ["Estimate", "estimate", "log_likelihood", "log_weights", "summarise", "weigh"]
+
+ROWS = 4096  # draws decoded at once unless told otherwise: the flat optimum of small decoders on a CPU
+
+
+class Estimate(NamedTuple):
+    """What K importance samples say about each datum, in nats."""
+
+    log_likelihood: Tensor  # estimate of log p(x): a lower bound in expectation
+    elbo: Tensor  # mean log-weight: the bound at K = 1
+    standard_error: Tensor  # of log_likelihood, to first order
+    effective_samples: Tensor  # between 1 and K
+    khat: Tensor  # Pareto tail index of the weights: above 0.7 the standard error means little
+
+
+@torch.no_grad()
+def estimate(model: LatentModel, x: Tensor, samples: int, *, chunk: int | None = None) -> Estimate:
+    """Estimates the log-likelihood of each datum. Call ``model.eval()`` first: dropout would blur the proposal."""
+    return summarise(log_weights(model, x, samples, chunk=chunk))
+
+
+def summarise(log_w: Float[Tensor, "K *batch"]) -> Estimate:
+    """Reads the estimate and its diagnostics off the log-weights, whatever proposal they came from."""
+    log_w = log_w.double()
+    return Estimate(
+        log_likelihood=log_likelihood(log_w),
+        elbo=log_w.mean(dim=0),
+        standard_error=standard_error(log_w),
+        effective_samples=effective_samples(log_w),
+        khat=pareto_khat(log_w),
+    )
+
+
+def log_likelihood(log_w: Float[Tensor, "K *batch"]) -> Float64[Tensor, "*batch"]:
+    r"""Estimates :math:`\log p(x)` in nats; a lower bound in expectation, the ELBO at K = 1."""
+    return log_w.double().logsumexp(dim=0) - math.log(log_w.shape[0])
+
+
+def log_weights(model: LatentModel, x: Tensor, samples: int, *, chunk: int | None = None) -> Float64[Tensor, "K B"]:
+    r"""Draws :math:`\log w_k` for exactly ``samples`` draws a datum, ``chunk`` draws at a time.
+
+    The data are encoded once. Without gradients the memory depends on ``chunk`` alone, apart from the result.
+    """
+    if samples < 1 or (chunk is not None and chunk < 1):
+        raise InputError(f"log_weights: samples and chunk must be at least 1; got samples={samples}, chunk={chunk}")
+    prior, q = model.prior(), model.posterior(x)
+    chunk = chunk or max(1, ROWS // max(1, q.batch_shape.numel()))
+    return torch.cat([weigh(model, prior, q, x, count) for count in _counts(samples, chunk)])
+
+
+def weigh(model: LatentModel, prior: Distribution, q: Distribution, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
+    r"""Gives :math:`\log p(z_k) + \log p(x \mid z_k) - \log q(z_k)`, :math:`z_k \sim q`, for any proposal q."""
+    z, log_q = draw(q, samples)
+    terms = {"prior": prior.log_prob(z), "likelihood": model.likelihood(z).log_prob(x), "posterior": log_q}
+    for name, term in terms.items():
+        if term.shape != (samples, *q.batch_shape):
+            raise InputError(
+                f"log_weights: the {name} must give one log-density per draw and datum, of shape "
+                f"{(samples, *q.batch_shape)}; got {tuple(term.shape)}; sum the others with Independent"
+            )
+    return terms["prior"].double() + terms["likelihood"].double() - terms["posterior"].double()
+
+
+def _counts(samples: int, chunk: int) -> Iterator[int]:
+    """Cuts ``samples`` into pieces of at most ``chunk``; the last one holds what is left, not more."""
+    for start in range(0, samples, chunk):
+        yield min(chunk, samples - start)

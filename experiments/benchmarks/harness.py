@@ -1,0 +1,59 @@
+"""How benchmarks measure here: contestants in turn, the ratio round by round, and the median with its quartiles.
+
+Machines drift; contestants timed in the same round drift together, so ratios are what to quote.
+"""
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["compare", "machine", "report"]
+
+
+def compare(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, warmup: int = 3) -> dict[str, Any]:
+    """Times every contestant once a round. The first is the reference: ratios are its time over theirs.
+
+    Returns, by name, ``milliseconds`` (median) and ``ratio`` as (lower quartile, median, upper quartile).
+    """
+    for _ in range(warmup):
+        for run in contestants.values():
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    reference, *others = contestants
+    table: dict[str, Any] = {name: {"milliseconds": 1e3 * statistics.median(s)} for name, s in seconds.items()}
+    for name in others:
+        ratios = [a / b for a, b in zip(seconds[reference], seconds[name], strict=True)]
+        table[name]["ratio"] = statistics.quantiles(ratios, n=4)
+
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def report(name: str, results: Any, out: Path | None) -> None:
+    """Prints one JSON object and, if asked, writes it to a file together with the command."""
+    text = json.dumps({"benchmark": name, "command": sys.argv, "machine": machine(), "results": results}, indent=2)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
+    print(text)

@@ -1,0 +1,40 @@
+"""How much of training is done: counted in steps, or by the clock."""
+
+import time
+
+__all__ = ["Budget"]
+
+
+class Budget:
+    """The clock of a run; resumed, it goes on from ``seconds``.
+
+    With ``minutes`` the steps count for nothing, and training ends early enough for one more validation and
+    checkpoint, which have taken ``reserve`` seconds at most so far.
+    """
+
+    def __init__(self, steps: int, minutes: float, seconds: float = 0.0, reserve: float = 0.0) -> None:
+        self.steps, self.limit, self.reserve = steps, 60.0 * minutes, reserve
+        self.pace = 0.0  # seconds the last step took
+        self._started = time.perf_counter() - seconds
+
+    @property
+    def timed(self) -> bool:
+        """Whether the clock decides."""
+        return self.limit > 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return time.perf_counter() - self._started
+
+    def fraction(self, step: int) -> float:
+        """The fraction done after ``step`` steps; 1 if there is no room for another."""
+        if not self.timed:
+            # The middle of the step to come: no warm-up wastes its first at a rate of 0, no decay its last.
+            return (step + 0.5) / self.steps if step < self.steps else 1.0
+        end = self.limit - self.reserve
+        return self.seconds / end if self.seconds + self.pace < end else 1.0
+
+    def has_room(self) -> bool:
+        """Whether there is time for a validation now and another at the end."""
+        return not self.timed or self.seconds + 2 * self.reserve < self.limit

@@ -1,0 +1,54 @@
+"""``univae edit``: draw chosen latent layers anew and keep the others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.cli import run
+from experiments.task import reseed
+from experiments.text_run import TextRun
+from experiments.text_use import edit, reconstruct
+from univae.errors import InputError
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Re-samples the chosen scales of a text and shows what stayed."""
+
+    run: tyro.conf.Positional[Path]  # the run folder
+    text: tyro.conf.Positional[str]
+    layers: str  # latent layers to draw anew, counted from 0 at the bottom: 0 or 0,1
+    count: int = 5
+    seed: int = 0
+    device: str = "auto"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns ``texts``, each with the words and the share of words it kept of the ``reconstruction``."""
+    opened = TextRun(config.run, config.device)
+    reseed(config.seed, "edit")
+    edits = edit(opened, config.text, _layers(config.layers), config.count)
+    return {
+        "run": str(config.run),
+        "text": config.text,
+        "reconstruction": reconstruct(opened, [config.text])[0],
+        "layers": _layers(config.layers),
+        "texts": [e["text"] for e in edits],
+        "kept": [e["kept"] for e in edits],
+        "kept_share": [e["share"] for e in edits],
+    }
+
+
+def _layers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"edit: --layers is a list like 0,1; got {text!r}") from None
+
+
+if __name__ == "__main__":
+    run(Config, main)

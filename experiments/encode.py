@@ -1,0 +1,40 @@
+"""``univae encode``: the latent codes of texts, as features."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from experiments.cli import run
+from experiments.text_run import TextRun, texts_of
+from experiments.text_use import modes
+from univae.checkpoint import replacing_file
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Writes the codes of texts: the mode of each latent layer, given the modes before it."""
+
+    run: tyro.conf.Positional[Path]  # the run folder
+    data: str  # a file of one text per line, or python-docs
+    out: Path  # a .npy file of shape (texts, latent layers, latent width)
+    limit: int = 0  # only the first so many texts; 0: all
+    device: str = "auto"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns where the codes are and their ``shape``."""
+    opened = TextRun(config.run, config.device)
+    codes = modes(opened, list(texts_of(config.data, config.limit))).float().cpu().numpy()
+    with replacing_file(config.out) as path, path.open("wb") as file:
+        np.save(file, codes)
+
+    return {"run": str(config.run), "out": str(config.out), "shape": list(codes.shape)}
+
+
+if __name__ == "__main__":
+    run(Config, main)

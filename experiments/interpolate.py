@@ -1,0 +1,34 @@
+"""``univae interpolate``: the texts between two texts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.cli import run
+from experiments.text_run import TextRun
+from experiments.text_use import interpolate
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Walks from one text's latents to another's and decodes on the way."""
+
+    run: tyro.conf.Positional[Path]  # the run folder
+    start: tyro.conf.Positional[str]  # a text
+    end: tyro.conf.Positional[str]  # another
+    steps: int = 8  # texts on the way, both ends included
+    device: str = "auto"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns ``texts``: the first and the last are the reconstructions of the ends."""
+    texts = interpolate(TextRun(config.run, config.device), config.start, config.end, config.steps)
+    return {"run": str(config.run), "texts": texts}
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,244 @@
+"""``fit``: the only training loop.
+
+Everything random is a function of the seed and of the place where it is drawn (step and micro-batch, or validation),
+so there is no generator to save: a resumed run draws what an uninterrupted one draws, and validation disturbs nothing.
+"""
+
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from experiments.budget import Budget
+from experiments.distributed import World, join
+from experiments.progress import Bar
+from experiments.run import Run
+from experiments.settings import Settings
+from experiments.step import Stepped, Stepper, Stream
+from experiments.stopping import Interrupted, StopRequest, TrainingFailed
+from experiments.task import Progress, Task, evaluating, reseed
+from univae.checkpoint import (
+    existing_folder,
+    load_state,
+    load_weights,
+    read_json,
+    save_state,
+    save_weights,
+    to_json,
+    write_json,
+)
+from univae.errors import InputError
+from univae.optim.ema import EMA
+
+__all__ = ["Interrupted", "Progress", "Settings", "Task", "TrainingFailed", "fit", "reseed"]
+
+
+def fit(task: Task, settings: Settings, run: Run) -> dict[str, Any]:
+    """Trains ``task.module`` and leaves everything in the run folder.
+
+    With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for bit, on the same
+    machine with the same number of threads and processes - unless ``minutes`` bounds the run, for then the schedule
+    follows the clock. A run that stopped before its first checkpoint starts again.
+
+    Validation runs in full precision, on the moving average of the weights if there is one. ``task.module`` is left
+    with the weights of the last step: open ``run.checkpoint()`` to use those that validated best.
+
+    Returns:
+        ``steps``, ``seconds`` and what the last validation returned.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
+        TrainingFailed: the loss or its gradient is not finite; ``ERROR.json`` says where.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    with join(settings.device) as world, StopRequest() as stop:
+        loop = _Loop(task, settings, run, world)
+        try:
+            return loop.run_until_done(stop)
+        except InputError:
+            raise
+        except Exception as error:
+            run.fail({"error": f"{type(error).__name__}: {error}", **loop.where(), **getattr(error, "report", {})})
+            raise
+        finally:
+            loop.bar.close()
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds besides tensors."""
+
+    step: int = 0
+    epoch: int = 0
+    offset: int = 0  # micro-batches of the epoch already used, over all processes
+    seconds: float = 0.0
+    reserve: float = 0.0  # the longest a validation and its checkpoint took, in seconds
+    complete: bool = False
+    processes: int = 1
+    rows: int = 0  # of metrics.jsonl
+    best: float | None = None
+    validated: int = -1  # the step validated last
+    validation: dict[str, Any] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)  # sums since the last row of metrics.jsonl
+
+
+class _Loop:
+    def __init__(self, task: Task, settings: Settings, run: Run, world: World) -> None:
+        self.task, self.settings, self.run, self.world = task, settings, run, world
+        self.module = task.module.to(world.device).train()
+        self.stepper, self.stream = Stepper(task, settings, world), Stream(task)
+        self.state, self.ema = self._restored() if settings.resume else self._fresh()
+        self.saved = self.state.step  # the step saved last
+        self.budget = Budget(settings.steps, settings.minutes, self.state.seconds, self.state.reserve)
+        self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # for the speed since the last row
+        self.bar = Bar(world.first)
+
+    def run_until_done(self, stop: StopRequest) -> dict[str, Any]:
+        while True:
+            asked, fraction, room = self._agree(stop)
+            if asked:
+                self._save("last")
+                raise Interrupted(f"interrupted after step {self.state.step}; continue with --resume")
+            if fraction >= 1 or self.state.complete:
+                return self._finish()
+            if self._validation_due() and room:
+                self._validate()  # and look at the clock again
+            elif self._checkpoint_due():
+                self._save("last")
+            else:
+                self._step(Progress(self.state.step, fraction))
+
+    def where(self) -> dict[str, Any]:
+        """The place training has come to, for a report."""
+        place = {"step": self.state.step, "epoch": self.state.epoch, "offset": self.state.offset}
+        return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
+
+    def _step(self, progress: Progress) -> None:
+        begun = time.perf_counter()
+        count = self.world.size * self.settings.accumulate
+        items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, count)
+        stepped = self.stepper.step(items, progress)
+        if self.ema:
+            self.ema.update()
+        self.state.step, self.state.epoch, self.state.offset = self.state.step + 1, epoch, offset
+        for name, value in stepped.sums.items():
+            self.state.window[name] = self.state.window.get(name, 0.0) + value
+        if self.state.step % self.settings.log_every == 0:
+            self._log(stepped)
+        self.budget.pace = time.perf_counter() - begun
+        self._show(stepped, progress.fraction)
+
+    def _log(self, stepped: Stepped) -> None:
+        weight = self.state.window.pop("weight")
+        means = {name: value / weight for name, value in self.state.window.items()}
+        since, before = self.logged
+        speed = (weight - before) / max(time.perf_counter() - since, 1e-9)
+        numbers = {"loss": means.pop("loss"), "lr": stepped.rate, "gradient_norm": stepped.gradient_norm, **means}
+        self.run.log("train", self.state.step, **numbers, tokens_per_second=speed, seconds=self.budget.seconds)
+        self.state.window = {}
+        self.logged = time.perf_counter(), 0.0
+
+    def _validate(self) -> None:
+        begun, improved = time.perf_counter(), False
+        if self.world.first:
+            improved = self._judge(to_json(self._measure()))
+        self.state.validated = self.state.step
+        if improved:
+            self._save("best")
+        self.budget.reserve = max(self.budget.reserve, time.perf_counter() - begun)
+        self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # speed is of training alone
+        self.world.wait()
+
+    def _measure(self) -> dict[str, Any]:
+        with self._weights_to_keep(), evaluating(self.module), torch.no_grad():
+            reseed(self.settings.seed, "validation")  # the same noise each time: differences are the model's
+            return self.task.validate(Progress(self.state.step, self.budget.fraction(self.state.step)))
+
+    def _judge(self, numbers: dict[str, Any]) -> bool:
+        self.run.log("validation", self.state.step, **numbers, seconds=self.budget.seconds)
+        self.state.validation = numbers
+        selection, best = numbers["selection"], self.state.best  # null if it was not finite: never best
+        improved = selection is not None and (best is None or selection < best)
+        self.state.best = selection if improved else best
+        shown = f"{selection:.4f}" if selection is not None else "not finite"
+        self.bar.say(f"step {self.state.step}: validation {shown}{', the best so far' if improved else ''}")
+        return improved
+
+    def _finish(self) -> dict[str, Any]:
+        if self.state.step == 0:
+            what = f"minutes={self.settings.minutes:g} leave no time to train"
+            raise InputError(f"{what}: validation takes {self.budget.reserve:.0f} s; give more, or a number of steps")
+        if self.state.validated != self.state.step:
+            self._validate()
+        if not self.state.complete:
+            self.state.complete = True
+            self._save("last")
+        result = {"steps": self.state.step, "seconds": round(self.state.seconds, 3), **self.state.validation}
+        self.run.finish(result)
+        return result
+
+    def _save(self, name: str) -> None:
+        if name == "last":
+            self.saved = self.state.step
+        if not self.world.first:
+            return
+        self.state.seconds, self.state.reserve = self.budget.seconds, self.budget.reserve
+        self.state.rows = self.run.count_rows()
+        with self.run.saving(name) as folder:
+            with self._weights_to_keep():
+                save_weights(self.module, folder / "model.safetensors")
+            training: dict[str, Any] = {"optimizer": self.stepper.optimizer.state_dict()}
+            if self.ema:
+                training |= {"weights": self.module.state_dict(), "updates": self.ema.updates}
+            save_state(training, folder / "optimizer.pt")
+            write_json(folder / "state.json", asdict(self.state))
+
+    def _fresh(self) -> tuple[_State, EMA | None]:
+        self.run.keep_rows(0)
+        return _State(processes=self.world.size), EMA(self.module, self.settings.ema) if self.settings.ema else None
+
+    def _restored(self) -> tuple[_State, EMA | None]:
+        folder = existing_folder(self.run.path / "checkpoints" / "last")
+        if folder is None:
+            return self._fresh()
+        state, training = _State(**read_json(folder / "state.json")), load_state(folder / "optimizer.pt")
+        if state.processes != self.world.size:
+            started = f"{self.run.path} was trained by {state.processes} processes, now there are {self.world.size}"
+            raise InputError(f"{started}; resume with torchrun --nproc-per-node {state.processes}")
+        load_weights(self.module, folder / "model.safetensors")
+        ema = EMA(self.module, self.settings.ema) if self.settings.ema else None  # begins as the saved average
+        if ema:
+            ema.updates = training["updates"]
+            self.module.load_state_dict(training["weights"])
+        self.stepper.optimizer.load_state_dict(training["optimizer"])
+        self.run.keep_rows(state.rows)
+        self.world.wait()  # nobody writes while another still reads
+        return state, ema
+
+    def _agree(self, stop: StopRequest) -> tuple[bool, float, bool]:
+        # Clocks differ and signals come at different times: the first process's clock and anyone's signal count.
+        own = [self.budget.fraction(self.state.step), float(self.budget.has_room())]
+        asked, fraction, room = self.world.total([stop.asked, *(own if self.world.first else (0.0, 0.0))])
+        return asked > 0, fraction, room > 0
+
+    def _validation_due(self) -> bool:
+        step, every = self.state.step, self.settings.validate_every
+        if step == 0:  # with a time budget, to learn how long the last one will take
+            return self.budget.timed and self.state.validated < 0
+        return every > 0 and step % every == 0 and self.state.validated != step
+
+    def _checkpoint_due(self) -> bool:
+        step, every = self.state.step, self.settings.checkpoint_every
+        return every > 0 and step % every == 0 and self.saved != step
+
+    def _show(self, stepped: Stepped, fraction: float) -> None:
+        weight = stepped.sums["weight"]
+        speed = weight / max(self.budget.pace, 1e-9)
+        left = self.budget.seconds * (1 - fraction) / max(fraction, 1e-9)
+        self.bar.show(fraction, self.state.step, stepped.sums["loss"] / weight, speed, left)
+
+    def _weights_to_keep(self) -> Any:
+        return self.ema.swapped() if self.ema else nullcontext()

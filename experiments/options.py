@@ -1,0 +1,138 @@
+"""A frozen dataclass filled from command-line options, with errors of one line.
+
+The parsing is tyro's: fields are options, ``tyro.conf.Positional`` fields are arguments, the comments beside the
+fields are the help. This module adds presets, the configuration of a resumed run, and the nearest names to a
+misspelt option. A configuration is flat: fields it shares with others come by inheritance.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import tyro
+
+from experiments.run import Run
+from univae.errors import InputError
+
+__all__ = ["parse"]
+
+
+def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str, Any]], name: str) -> Any:
+    """A ``config_type`` from options.
+
+    Defaults are the dataclass's own; with ``--resume``, those of the run in ``--out``; then those of ``--preset``.
+    An explicit option wins over all, so a resumed run sees a change only where one was asked for.
+    """
+    preset, argv = _take(argv, "--preset") if presets else (None, argv)
+    _refuse_unknown(argv, _option_names(config_type) | ({"--preset"} if presets else set()))
+    defaults = _resumed(config_type, argv)
+    if preset is not None:
+        if preset not in presets:
+            raise InputError(f"--preset must be one of {', '.join(presets)}; got {preset}")
+        defaults |= presets[preset]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            description, default = _description(config_type, presets), _with_defaults(config_type, defaults)
+            return tyro.cli(config_type, args=argv, default=default, description=description, prog=name or None)
+    except SystemExit as stop:
+        if stop.code in (0, None):  # help was asked for and given
+            raise
+        message = _condense(said.getvalue())
+        raise InputError(message.removeprefix(f"Error parsing {config_type.__name__}: ")) from None
+
+
+def _take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    # The option's last value, and the arguments without it.
+    value, rest, words = None, [], iter(argv)
+    for word in words:
+        if word == option:
+            value = next(words, None)
+            if value is None:
+                raise InputError(f"{option} needs a value")
+        elif word.startswith(option + "="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return value, rest
+
+
+def _option_names(config_type: type) -> set[str]:
+    hints = get_type_hints(config_type)
+    names = {field.name.replace("_", "-"): hints[field.name] for field in dataclasses.fields(config_type)}
+    switches = {f"--no-{name}" for name, hint in names.items() if hint is bool}
+    return {f"--{name}" for name in names} | switches | {"--help"}
+
+
+def _refuse_unknown(argv: Sequence[str], names: set[str]) -> None:
+    for word in argv:
+        option = word.partition("=")[0].replace("_", "-")
+        if re.match(r"--[^\W\d]", option) and option not in names:
+            raise InputError(f"there is no option {word.partition('=')[0]}{_nearest(option, names)}; see --help")
+
+
+def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
+    fields = {field.name: field for field in dataclasses.fields(config_type)}
+    if "--resume" not in argv or not {"out", "resume"} <= fields.keys():
+        return {}
+    out = _take(argv, "--out")[0] or fields["out"].default
+    if out is dataclasses.MISSING:
+        return {}  # tyro will ask for it
+    hints, saved = get_type_hints(config_type), Run.open(Path(out)).config
+    return {
+        name: _typed(value, hints[name])
+        for name, value in saved.items()
+        if name in fields and not (value is None and type(None) not in get_args(hints[name]))
+    }
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    # JSON has no paths and no tuples.
+    if isinstance(value, list):
+        inner = next(iter(get_args(hint)), None)
+        return tuple(_typed(item, inner) for item in value) if get_origin(hint) is not list else value
+    return Path(value) if isinstance(value, str) and Path in (hint, *get_args(hint)) else value
+
+
+def _with_defaults(config_type: type, defaults: Mapping[str, Any]) -> Any:
+    # Not by the constructor: it may check its arguments, and the required ones are not known yet.
+    instance: Any = object.__new__(config_type)
+    for field in dataclasses.fields(config_type):
+        value = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        own = tyro.MISSING if value is dataclasses.MISSING else value
+        object.__setattr__(instance, field.name, defaults.get(field.name, own))
+    return instance
+
+
+def _description(config_type: type, presets: Mapping[str, Mapping[str, Any]]) -> str:
+    text = inspect.cleandoc(config_type.__doc__ or "")
+    if presets:
+        lines = (f"  {name}: {', '.join(f'{k} {v}' for k, v in values.items())}" for name, values in presets.items())
+        text += "\n\n--preset NAME starts from one of these, and explicit options win:\n" + "\n".join(lines)
+    return text
+
+
+def _condense(text: str) -> str:
+    # A box of a title, a rule, the message, a rule and a hint: the message alone, on one line.
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip(" │╭╮╰╯├┤─") for line in text.splitlines()]
+    message: list[str] = []
+    for line in lines[1:]:
+        if line.strip("-"):
+            message.append(line)
+        elif message:
+            break
+    return " ".join(" ".join(message).split()) or "these options cannot be read; see --help"
+
+
+def _nearest(word: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

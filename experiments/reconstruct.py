@@ -1,0 +1,42 @@
+"""``univae reconstruct``: texts to latents and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.cli import run
+from experiments.text_run import TextRun, texts_of
+from experiments.text_use import reconstruct
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Encodes texts to the modes of their latents and decodes them again."""
+
+    run: tyro.conf.Positional[Path]  # the run folder
+    data: str  # a file of one text per line, or python-docs
+    limit: int = 20  # only the first so many texts; 0: all
+    beam: int = 1  # hypotheses of the beam search; 1 is greedy
+    device: str = "auto"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns ``texts`` as [text, reconstruction], and the share that came back unchanged."""
+    opened = TextRun(config.run, config.device)
+    texts = list(texts_of(config.data, config.limit))
+    pairs = list(zip(texts, reconstruct(opened, texts, config.beam), strict=True))
+
+    return {
+        "run": str(config.run),
+        "count": len(pairs),
+        "exact_share": sum(a == b for a, b in pairs) / len(pairs),
+        "texts": [list(pair) for pair in pairs],
+    }
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,59 @@
+"""The options every training command has."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from univae.errors import InputError
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options common to every training command; a command's ``Config`` inherits them."""
+
+    steps: int = 1000  # optimizer steps
+    minutes: float = (
+        0.0  # train for so long, the last validation included, and ignore --steps; not reproducible exactly
+    )
+    seed: int = 0  # decides the weights one starts from, the order of the data and all noise
+    lr: float = 1e-3  # the highest learning rate of AdamW
+    warmup: float = 0.05  # fraction of training over which the learning rate rises to --lr
+    lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, along a cosine
+    weight_decay: float = 0.01  # of matrices only: not of biases, norms and embeddings
+    beta1: float = 0.9  # decay of AdamW's mean gradient
+    beta2: float = 0.98  # decay of AdamW's mean squared gradient
+    clip: float = 1.0  # largest norm of the gradient; 0: no limit
+    ema: float = 0.0  # decay of the moving average of the weights that is evaluated and saved, 0.999 say; 0: no average
+    accumulate: int = 1  # batches per process and step
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast on a GPU that has it, else fp32
+    checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
+    validate_every: int = 500  # steps between validations; 0: only at the end
+    log_every: int = 20  # steps between rows in metrics.jsonl
+    threads: int = 0  # processor threads; 0: PyTorch's choice
+    device: str = "auto"  # auto: the GPU if there is one; cpu, cuda, cuda:1, mps
+    resume: bool = False  # continue the run in --out, to the same weights as if it had not stopped
+
+    def __post_init__(self) -> None:
+        rules = {
+            "steps": (self.steps >= 1, "at least 1"),
+            "minutes": (0 <= self.minutes < math.inf, "0 (no time limit) or more"),
+            "lr": (0 < self.lr < math.inf, "above 0"),
+            "warmup": (0 <= self.warmup <= 1, "in [0, 1], a fraction of training"),
+            "lr_floor": (0 <= self.lr_floor <= 1, "in [0, 1], a fraction of lr"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "beta1": (0 <= self.beta1 < 1, "in [0, 1)"),
+            "beta2": (0 <= self.beta2 < 1, "in [0, 1)"),
+            "clip": (self.clip >= 0, "0 (no limit) or more"),
+            "ema": (0 <= self.ema < 1, "in [0, 1); 0 is no average"),
+            "accumulate": (self.accumulate >= 1, "at least 1"),
+            "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
+            "checkpoint_every": (self.checkpoint_every >= 0, "0 (only at the end) or more"),
+            "validate_every": (self.validate_every >= 0, "0 (only at the end) or more"),
+            "log_every": (self.log_every >= 1, "at least 1"),
+            "threads": (self.threads >= 0, "0 (PyTorch's choice) or more"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise InputError(f"{name} must be {rule}; got {name}={getattr(self, name)}")

@@ -1,0 +1,56 @@
+"""How training ends early: a person stops it, or the numbers do."""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Interrupted", "StopRequest", "TrainingFailed"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped because it was asked to, after a step it finished and saved; a command exits with 130."""
+
+
+class TrainingFailed(FloatingPointError):
+    """The loss or its gradient is not a finite number; nothing was updated with it; a command exits with 1."""
+
+    def __init__(self, message: str, **report: Any) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class StopRequest:
+    """While the block runs, Ctrl-C or SIGTERM only sets ``asked``; a second Ctrl-C raises at once.
+
+    A repeated SIGTERM changes nothing, nor does an echo: a launcher passes the terminal's SIGINT on to processes that
+    the terminal has already sent it to, and then sends SIGTERM.
+    """
+
+    def __init__(self, echo: float = 0.5) -> None:
+        self.asked, self.echo = False, echo  # seconds in which another signal is the same request
+        self._first = 0.0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._previous = {number: signal.signal(number, self._notice) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            if number == signal.SIGINT and time.monotonic() - self._first > self.echo:
+                raise KeyboardInterrupt
+            return
+        self.asked, self._first = True, time.monotonic()
+        if os.environ.get("RANK", "0") == "0":
+            # A handler may run in the middle of a print: only the system call is safe here.
+            os.write(2, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n")

@@ -1,0 +1,1 @@
+"""Wasserstein GANs whose critic is gradient-normalised."""

@@ -1,0 +1,121 @@
+"""The run folder refuses what is not its own, remembers everything, and survives a crash in mid-line."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments.run import Run
+from univae.checkpoint import read_json
+from univae.errors import InputError
+
+CONFIG = {"out": Path("runs/a"), "lr": 3e-4, "layers": (1, 2), "model": {"width": 8}, "resume": False, "threads": 0}
+
+
+def test_a_new_run_records_its_configuration_and_environment(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "deep" / "run", CONFIG)
+    assert Run.open(run.path).config == run.config == CONFIG | {"out": "runs/a", "layers": [1, 2]}
+    environment = read_json(run.path / "environment.json")
+    assert {"python", "torch", "numpy", "univae", "threads", "device", "cpu", "git", "command"} <= environment.keys()
+    assert all(environment[key] for key in ("python", "torch", "numpy", "univae", "threads", "device", "cpu"))
+    assert all((run.path / name).is_dir() for name in ("samples", "plots", "checkpoints"))
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    with pytest.raises(InputError, match=r"run already holds a run; continue it with --resume, or give another --out"):
+        Run.create(run.path, CONFIG | {"lr": 1.0})
+    assert Run.open(run.path).config["lr"] == 3e-4
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(InputError, match="photos holds other files; give a new or empty folder"):
+        Run.create(tmp_path / "photos", CONFIG)
+    with pytest.raises(InputError, match=r"a\.jpg is a file"):
+        Run.create(tmp_path / "photos" / "a.jpg", CONFIG)
+    (tmp_path / "empty").mkdir()
+    Run.create(tmp_path / "empty", CONFIG)
+
+
+def test_what_is_no_run_folder_is_not_opened(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a run folder: it holds no config\.json"):
+        Run.open(tmp_path)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        Run.open(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        Run.create(tmp_path / "nowhere", CONFIG | {"resume": True})
+    (tmp_path / "config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match="not a JSON object"):
+        Run.open(tmp_path)
+
+
+def test_resuming_with_another_configuration_shows_the_difference(tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", CONFIG)
+    changed = CONFIG | {"lr": 1e-3, "model": {"width": 9}, "seed": 1, "threads": 2, "resume": True}
+    message = r"configuration: lr: 0\.0003 -> 0\.001, model\.width: 8 -> 9, threads: 0 -> 2, seed: null -> 1; leave"
+    with pytest.raises(InputError, match=message):
+        Run.create(tmp_path / "run", changed)
+
+
+def test_resuming_may_move_the_folder_and_change_how_often_one_saves(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG | {"checkpoint_every": 1})
+    run.fail({"error": "it broke"})
+    run.path.rename(tmp_path / "moved")
+    again = CONFIG | {"out": tmp_path / "moved", "checkpoint_every": 5, "resume": True}
+    for count in (1, 2):
+        run = Run.create(tmp_path / "moved", again)
+        assert len(read_json(run.path / "environment.json")["resumed"]) == count
+    assert not (run.path / "ERROR.json").exists()
+    assert Run.open(run.path).config["checkpoint_every"] == 1
+
+
+def test_rows_come_back_in_order_and_are_strict_json(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    assert run.rows() == []
+    run.log("train", 1, loss=0.1 + 0.2, note="変")
+    run.log("validation", 1, selection=math.nan)
+    run.log("train", 2, loss=math.inf)
+    assert run.rows("train") == [
+        {"kind": "train", "step": 1, "loss": 0.1 + 0.2, "note": "変"},
+        {"kind": "train", "step": 2, "loss": None},
+    ]
+    assert run.rows()[1] == {"kind": "validation", "step": 1, "selection": None}
+    assert Run.open(run.path).rows() == run.rows()
+
+
+def test_a_row_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    for step in range(4):
+        run.log("train", step)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert run.count_rows() == len(run.rows()) == 4
+    run.keep_rows(2)
+    run.log("train", 2)
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    with pytest.raises(InputError, match="holds no checkpoint 'best'"):
+        run.checkpoint()
+    with run.saving("best") as folder:
+        (folder / "state.json").touch()
+    with pytest.raises(FileNotFoundError), run.saving("best") as folder:
+        (folder / "absent" / "state.json").touch()
+    assert [p.name for p in run.checkpoint().iterdir()] == ["state.json"]
+
+
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Run.create(tmp_path / "run", CONFIG)
+    first.log("train", 1)
+    before = {path: path.is_file() and path.read_bytes() for path in first.path.rglob("*")}
+    monkeypatch.setenv("RANK", "1")
+    for resume in (False, True):
+        run = Run.create(first.path, CONFIG | {"resume": resume})
+        run.log("train", 2)
+        run.finish({})
+        run.fail({})
+        run.keep_rows(0)
+    assert {path: path.is_file() and path.read_bytes() for path in first.path.rglob("*")} == before

@@ -1,0 +1,194 @@
+"""Checkpoints that run no code when they are opened and are never half written.
+
+Weights are safetensors, everything else is JSON, and what an optimizer remembers is a file for
+``torch.load(weights_only=True)``, which builds tensors and plain containers and nothing more.
+
+A file is written under a temporary name beside its own and renamed, so its name always stands for a whole file.
+A folder cannot be replaced in one rename: :func:`replacing_folder` moves the old one aside, the new one in, and only
+then deletes; :func:`existing_folder` finds the old one if the machine stopped between the two renames.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from univae.errors import InputError
+
+__all__ = [
+    "existing_folder",
+    "load_state",
+    "load_weights",
+    "read_json",
+    "replacing_folder",
+    "save_state",
+    "save_weights",
+    "to_json",
+    "write_json",
+    "write_text_atomic",
+]
+
+
+def save_weights(module: nn.Module, path: str | Path) -> None:
+    """Writes the module's ``state_dict`` as safetensors; tensors that share memory are written once per name."""
+    with _replacing(Path(path)) as temporary:
+        save_file(_apart(module.state_dict()), temporary)
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Fills ``module`` with the weights in ``path``; names and shapes must be exactly the module's.
+
+    Nothing is changed when the file does not fit.
+    """
+    path, own = Path(path), module.state_dict()
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)}); {_COPY_AGAIN}") from error
+    if differences := _differences(own, found):
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise InputError(f"{path}: weights of another model: {shown}; build the model from the run's own configuration")
+    module.load_state_dict(found)
+    # Two names of one tensor are filled one after the other: had the file held two values, one would be lost.
+    if lost := [name for name, x in module.state_dict().items() if not _same(x, found[name])]:
+        raise InputError(f"{path}: {', '.join(lost[:3])} shares memory with another weight, which the file contradicts")
+
+
+def save_state(state: Mapping[str, Any], path: str | Path) -> None:
+    """Writes tensors, numbers and strings in plain containers; :func:`load_state` reads them."""
+    with _replacing(Path(path)) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Reads what :func:`save_state` wrote, onto the CPU; a file that holds anything but data is refused."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a readable training state ({_first_line(error)}); {_COPY_AGAIN}") from error
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Writes ``obj`` as strict JSON (see :func:`to_json`)."""
+    write_text_atomic(path, json.dumps(to_json(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; is this the folder you meant?") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable JSON file ({_first_line(error)}); {_COPY_AGAIN}") from error
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Writes UTF-8 text with the line ends given: whoever reads ``path`` finds the old text or the new, never less."""
+    with _replacing(Path(path)) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def to_json(obj: Any) -> Any:
+    """The same value in JSON's own types: NaN and infinity become null, paths strings, one-element arrays numbers."""
+    if isinstance(obj, float):
+        return float(obj) if math.isfinite(obj) else None
+    if obj is None or isinstance(obj, bool | int | str):
+        return obj
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {field.name: to_json(getattr(obj, field.name)) for field in dataclasses.fields(obj)}
+    if isinstance(obj, Mapping):
+        return {str(key): to_json(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple | set | frozenset):
+        return [to_json(value) for value in obj]
+    if isinstance(obj, os.PathLike):
+        return os.fspath(obj)
+    if hasattr(obj, "tolist"):  # tensors, NumPy arrays and NumPy scalars
+        return to_json(obj.tolist())
+    raise TypeError(f"to_json: {type(obj).__name__} has no JSON form; give numbers, strings, lists or dictionaries")
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of ``path`` when the block ends, and vanishes if it raises."""
+    path = Path(path)
+    new, old = path.with_name(f".{path.name}.new"), _aside(path)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if path.exists():  # else ``old`` may be the only whole folder there is: it stays until ``new`` is in place
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def existing_folder(path: str | Path) -> Path | None:
+    """The folder that holds what was last written to ``path`` as a whole; ``None`` if nothing was."""
+    return next((folder for folder in (Path(path), _aside(Path(path))) if folder.is_dir()), None)
+
+
+_COPY_AGAIN = "it may be cut short or of another kind: copy it again"
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # some writers make files that only their owner reads
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # The format stores dense tensors that share nothing: a view or a second name becomes a copy of its own.
+    seen: set[int] = set()
+    apart = {}
+    for name, x in tensors.items():
+        shared = x.untyped_storage().data_ptr() in seen
+        seen.add(x.untyped_storage().data_ptr())
+        apart[name] = x.detach().clone(memory_format=torch.contiguous_format) if shared else x.detach().contiguous()
+    return apart
+
+
+def _differences(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    missing = [f"{name} is missing" for name in own if name not in found]
+    foreign = [f"{name} is not in the model" for name in found if name not in own]
+    shapes = [
+        f"{name} is {tuple(found[name].shape)} in the file, {tuple(x.shape)} in the model"
+        for name, x in own.items()
+        if name in found and found[name].shape != x.shape
+    ]
+    return shapes + missing + foreign
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    return torch.allclose(x, y.to(x), rtol=0, atol=0, equal_nan=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
