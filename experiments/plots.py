@@ -43,7 +43,7 @@ def train_loss(rows: Rows) -> Figure | None:
         above.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
     above.legend(frameon=False)
     below.plot(*column(rows, "lr"), color=GREY)
-    below.set_ylabel("learning rate")
+    below.set_ylabel("learning\nrate")
     below.set_xlabel("step")
     return figure
 

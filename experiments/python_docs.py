@@ -19,8 +19,8 @@ SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to
 SHORTEST, LONGEST = 3, 30  # words
 COMMON = """
     a about all also an and any are as at be been before but by can cannot could do does each for from has have how if
-    in into is it its may more most must no not of on one only or other should so some such than that the their then there
-    these they this to used using was we were what when where whether which who will with without you your
+    in into is it its may more most must no not of on one only or other should so some such than that the their then
+    there these they this to used using was we were what when where whether which who will with without you your
 """
 ENGLISH = frozenset(COMMON.split())
 QUOTES = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "…": "..."})

@@ -59,7 +59,7 @@ class Page:
         self.run = run
         self.validations, self.training = run.rows("validation"), run.rows("train")
         found = [read_json(path) for path in sorted((run.path / "samples").glob("*.json"))]
-        self.samples = [item for item in found if isinstance(item, dict) and True]
+        self.samples = [item for item in found if isinstance(item, dict) and {"kind", "title"} <= item.keys()]
 
     def figure(self, name: str, figure: Figure | None, alt: str) -> str:
         """Writes ``plots/NAME.png`` and returns it as HTML; nothing for ``None``."""
@@ -243,5 +243,5 @@ def _side_by_side(groups: Mapping[str, Sequence[Run]]) -> str:
 
 def _spread(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     values = [float(row[name]) for row in rows if name in row]
-    spread = f" ± {brief(stdev(values))}" if len(values) > 1 else ""
+    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
     return brief(mean(values)) + spread if values else ""

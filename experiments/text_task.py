@@ -70,12 +70,13 @@ class TextTask:
 
 
 @torch.no_grad()
-def measure(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
+def measure(model: UniVAE, texts: Tensor, samples: int, compared: int = 64) -> dict[str, Any]:
     """Likelihood, bound and use of the latent on texts (N, T), means per text in nats.
 
     ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
     bound from one draw. ``nll_standard_error`` is over texts, ``nll_monte_carlo_error`` over draws. Units are active
-    by the variance of the modes, each layer's computed from the modes before it. Expects ``model.eval()``.
+    by the variance of the modes, each layer's computed from the modes before it. Information and gap look at the first
+    ``compared`` texts, the information at all pairs of them. Expects ``model.eval()``.
     """
     texts = texts.to(next(model.parameters()).device)
     scored = [estimate(model, part, samples, chunk=CHUNK) for part in _trimmed(texts)]
@@ -83,7 +84,7 @@ def measure(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
     bounds = [model.elbo(part) for part in _trimmed(texts)]
     kl = torch.cat([bound.kl for bound in bounds]).mean(0)
     reconstruction = -torch.cat([bound.log_likelihood for bound in bounds]).mean().item()
-    few = texts[:128]  # information compares all pairs
+    few = texts[:compared]
     information, gap = mutual_information(model, few, rows=1024), shuffled_gap(model, few, rows=64)
     units = active_units(model.posterior(texts).modes())
     tokens = int((texts != PAD).sum())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +70,7 @@ def train(config: Config) -> dict[str, Any]:
         folder: Run | None = None
         if world.first:  # the others find everything in place
             folder = Run.create(config.out, dataclasses.asdict(config))
-            _tokenise(config)
+            _tokenise_or_leave_nothing(config)
         world.wait()
         folder = folder or Run.create(config.out, dataclasses.asdict(config))
         tokenizer = tokenizer_from_json(read_json(config.out / "tokenizer.json"))
@@ -86,6 +87,15 @@ def held_out_texts(config: Config) -> list[str]:
     tokenizer = tokenizer_from_json(read_json(config.out / "tokenizer.json"))
     held_out = _split(config, Corpus.open(config.out / "corpus"))[1]
     return [tokenizer.decode(row) for row in held_out]
+
+
+def _tokenise_or_leave_nothing(config: Config) -> None:
+    try:
+        _tokenise(config)
+    except BaseException:
+        if not config.resume:  # the folder is new, and holds nothing but the beginning of this
+            shutil.rmtree(config.out, ignore_errors=True)
+        raise
 
 
 def _tokenise(config: Config) -> None:

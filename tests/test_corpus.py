@@ -247,6 +247,13 @@ def test_padding_and_unused_budget_stay_small(count: int, max_tokens: int) -> No
     assert padded > 0.93 * max_tokens * (len(batches) - 1)  # every batch but the last is about full
 
 
+def test_the_budget_holds_where_a_window_of_long_texts_meets_one_of_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "WINDOW", 2)
+    lengths = np.random.default_rng(0).integers(1, 41, 5000)
+    for batch in token_batches(lengths, 100, seed=0, epoch=0):
+        assert len(batch) * lengths[batch].max() <= 100
+
+
 def test_epochs_and_seeds_shuffle_texts_and_batches() -> None:
     lengths = realistic_lengths(20_000)
     first, second, other = (token_batches(lengths, 1024, *key) for key in [(0, 0), (0, 1), (1, 0)])

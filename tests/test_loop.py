@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.distributed import join
 from experiments.loop import Interrupted, Progress, Settings, TrainingFailed, fit, reseed
 from experiments.run import TIMING, Run
 from experiments.step import Stream
@@ -394,6 +393,7 @@ _SCRIPT = """
 import os, sys, json, torch
 sys.path.insert(0, {tests!r})
 torch.set_default_dtype(torch.float64)
+from experiments.distributed import join
 from test_loop import *
 settings = Settings(**json.loads(sys.argv[2]))
 try:

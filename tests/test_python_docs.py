@@ -30,6 +30,12 @@ DOCUMENT = """Return the mean.
     * The second item is text.
     2. A numbered one is text too.
 
+    A heading without an end
+        The body of the heading, by Dr. Who, is text.
+
+    - An item without an end
+    - The item after that is text.
+
     Use :func:`median` and :class:`a number <numbers.Number>` for *this* and **that**.
 
     lower case is no start of a sentence.
@@ -47,6 +53,8 @@ def test_prose_is_the_sentences_without_code_tables_and_markup() -> None:
         "The first item is text on two lines.",
         "The second item is text.",
         "A numbered one is text too.",
+        "The body of the heading, by Dr. Who, is text.",
+        "The item after that is text.",
         "Use median and a number for this and that.",
         'See the "quoted" text.',
     ]

@@ -17,7 +17,7 @@ from experiments import plots
 from experiments.report import SECTIONS, brief, compare, escape, flat, write
 from univae.errors import InputError
 
-HOSTILE = "<script>alert('1 & 2')</script> \"$x^2$\" 世界 \0 \ud800"
+HOSTILE = "<script>alert('1 & 2')</script> \"$x^{$\" 世界 \0 \ud800"
 
 
 def validation_row(step: int, nll: float, **more: Any) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def run(tmp_path: Path) -> Path:
     labels = [HOSTILE, *(f"label {i}" for i in range(1, 30))]
     scatter = {"title": "Map", "kind": "points", "x": xs, "y": xs[::-1], "labels": labels}
     (path / "samples" / "map.json").write_text(json.dumps(scatter | {"color": xs, "color_label": HOSTILE}))
-    (path / "samples" / "other.json").write_text("[1, 2]")
+    (path / "samples" / "list.json").write_text("[1, 2]")
+    (path / "samples" / "untitled.json").write_text('{"kind": "texts"}')
     return path
 
 
@@ -131,6 +132,7 @@ def test_missing_pieces_are_left_out(tmp_path: Path, rows: list[dict[str, Any]])
     assert "Configuration" in page
     assert "Environment" not in page
     assert "training loss" not in page.lower()
+    assert "null" not in page[: page.index("Configuration")]
     assert "This run is not complete." not in page
 
 
@@ -204,6 +206,9 @@ def test_curves_show_the_numbers_of_the_rows() -> None:
     stacked = plots.kl_layers(rows)
     assert stacked is not None
     assert max(path.vertices[:, 1].max() for each in stacked.axes[0].collections for path in each.get_paths()) == 5.0
+    alone = plots.kl_layers(rows[:1])
+    assert alone is not None
+    assert [bar.get_height() for bar in alone.axes[0].containers[0]] == [3.0, 1.5, 0.5]
     assert [text.get_text() for text in stacked.axes[0].get_legend().get_texts()] == ["layer 2", "layer 1", "layer 0"]
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "load_state",
     "load_weights",
     "read_json",
+    "replacing_file",
     "replacing_folder",
     "save_state",
     "save_weights",
@@ -42,7 +43,7 @@ __all__ = [
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
     """Writes the module's ``state_dict`` as safetensors; tensors that share memory are written once per name."""
-    with _replacing(Path(path)) as temporary:
+    with replacing_file(Path(path)) as temporary:
         save_file(_apart(module.state_dict()), temporary)
 
 
@@ -67,7 +68,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 def save_state(state: Mapping[str, Any], path: str | Path) -> None:
     """Writes tensors, numbers and strings in plain containers; :func:`load_state` reads them."""
-    with _replacing(Path(path)) as temporary:
+    with replacing_file(Path(path)) as temporary:
         torch.save(dict(state), temporary)
 
 
@@ -96,7 +97,7 @@ def read_json(path: str | Path) -> Any:
 
 def write_text_atomic(path: str | Path, text: str) -> None:
     """Writes UTF-8 text with the line ends given: whoever reads ``path`` finds the old text or the new, never less."""
-    with _replacing(Path(path)) as temporary:
+    with replacing_file(Path(path)) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
 
 
@@ -117,6 +118,21 @@ def to_json(obj: Any) -> Any:
     if hasattr(obj, "tolist"):  # tensors, NumPy arrays and NumPy scalars
         return to_json(obj.tolist())
     raise TypeError(f"to_json: {type(obj).__name__} has no JSON form; give numbers, strings, lists or dictionaries")
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # some writers make files that only their owner reads
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -148,20 +164,6 @@ _COPY_AGAIN = "it may be cut short or of another kind: copy it again"
 
 def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # some writers make files that only their owner reads
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
