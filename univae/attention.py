@@ -24,12 +24,16 @@ from univae.mask import causal as causal_mask
 from univae.mask import visible_keys
 from univae.rope import rotate
 
-__all__ = ["Attention", "Mix", "Scale", "attend", "entropy_scale"]
+__all__ = ["Attention", "KeyValueCache", "Mix", "Scale", "Step", "attend", "entropy_scale"]
 
 Scale = Literal["sqrt", "log_n", "log_n_clip"]
+_SCALES = get_args(Scale)
 
 # Who attends to whom: maps the heads' (q, k, v), each (batch, heads, rows, D), to outputs for the last rows of them.
 Mix: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# One new row a sequence (batch, width) at the position of a phase (half,), to its output.
+Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def entropy_scale(n: Int[Tensor, "*rows"], scale: Scale = "log_n", base: int = 512) -> Float[Tensor, "*rows"]:
@@ -65,8 +69,8 @@ def attend(
     Raises:
         InputError: for a scale that is not one of ``sqrt``, ``log_n``, ``log_n_clip``.
     """
-    if scale not in get_args(Scale):
-        raise InputError(f"attend: scale must be one of {', '.join(get_args(Scale))}; got {scale!r}")
+    if scale not in _SCALES:
+        raise InputError(f"attend: scale must be one of {', '.join(_SCALES)}; got {scale!r}")
     rows, keys = q.shape[-2], k.shape[-2]
     if scale != "sqrt":
         seen = visible_keys(rows, keys, mask, causal).to(q.device)
@@ -93,6 +97,36 @@ def _attend_explicitly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dro
     return weights.to(v.dtype) @ v
 
 
+class KeyValueCache:
+    """One layer's keys and values in buffers of a fixed size, filled from the front."""
+
+    def __init__(self, shape: tuple[int, int, int, int], like: Tensor, scale: Scale = "sqrt", base: int = 512) -> None:
+        """Room for ``shape`` = (batch, heads, capacity, D), with the dtype and the device of ``like``."""
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        self.scale: Scale = scale
+        self.base, self.length = base, 0
+
+    def extend(
+        self,
+        q: Float[Tensor, "batch heads D"],
+        k: Float[Tensor, "batch heads D"],
+        v: Float[Tensor, "batch heads D"],
+    ) -> Float[Tensor, "batch heads 1 D"]:
+        """Stores one row a sequence and attends from it to all that is stored, as :func:`attend` does."""
+        self.keys.select(2, self.length).copy_(k)
+        self.values.select(2, self.length).copy_(v)
+        self.length += 1
+        if self.scale != "sqrt":
+            q = (q * entropy_scale(torch.tensor(self.length), self.scale, self.base).item()).to(q.dtype)
+        keys, values = self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+        return F.scaled_dot_product_attention(q.unsqueeze(2), keys, values)
+
+    def reorder(self, rows: Int[Tensor, "rows"]) -> None:
+        """Row i becomes what row ``rows[i]`` was: the survivors of a beam."""
+        for buffer in (self.keys, self.values):
+            buffer[:, :, : self.length] = buffer[rows, :, : self.length]
+
+
 class Attention(nn.Module):
     """Projects rows to heads, rotates queries and keys, lets ``mix`` say who attends to whom, and projects back."""
 
@@ -115,3 +149,15 @@ class Attention(nn.Module):
         q, k = rotate(qkv[..., :2, :, :], phase[..., None, None, :]).transpose(1, 3).unbind(2)
         v = qkv[..., 2, :, :].transpose(1, 2)
         return self.merge(mix(q, k, v).transpose(1, 2).flatten(2))
+
+    def stepper(self, cache: KeyValueCache) -> Step:
+        """Returns ``forward`` of one new row a sequence: (x, phase) -> x; it joins the cache and sees all of it."""
+        project, merge = ((part.weight, part.bias) for part in (self.project, self.merge))
+        shape = (-1, 3, self.heads, self.project.in_features // self.heads)
+
+        def step(x: Tensor, phase: Tensor) -> Tensor:
+            qkv = F.linear(x, *project).view(shape)
+            q, k = rotate(qkv[:, :2], phase).unbind(1)
+            return F.linear(cache.extend(q, k, qkv.select(1, 2)).view(x.shape), *merge)
+
+        return step

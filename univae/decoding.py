@@ -63,8 +63,10 @@ class Sampling:
         p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         if self.top_p < 1:
             p = _nucleus(p, self.top_p)
-        # The first of independent exponential clocks with rates p rings at i with probability p_i / sum p.
-        return (torch.empty_like(p).exponential_() / p).argmin(-1, keepdim=True)
+        # One uniform a row through the inverse of its distribution function, which costs less than one a token.
+        mass = p.cumsum(-1, dtype=torch.float64)
+        u = torch.rand(*mass.shape[:-1], 1, dtype=torch.float64, device=mass.device) * mass[..., -1:]
+        return torch.searchsorted(mass, u, right=True).clamp_max(p.shape[-1] - 1)
 
 
 def _nucleus(p: Tensor, mass: float) -> Tensor:

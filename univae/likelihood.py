@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from univae.attention import Scale
+from univae.attention import KeyValueCache, Scale
 from univae.decoding import Stepper, generate
 from univae.rope import phases
 from univae.text import PAD
-from univae.transformer import Block, Embedding, Head, KeyValueCache
+from univae.transformer import Block, Embedding, Head
 
 __all__ = ["Decoder", "TextLikelihood", "text_log_prob"]
 
@@ -79,27 +79,28 @@ class Decoder:
         scale: Scale = "sqrt",
         base: int = 512,
     ) -> None:
-        self.embedding, self.blocks, self.head = embedding, blocks, head
-        self.table = embedding.tokens.weight
+        self.norm, self.transform = embedding.norm, head.transform
+        self.table, self.segment, self.bias = embedding.tokens.weight, embedding.segments.weight[1], head.heard()
         self.device = self.table.device
         rows, width = memories[0].shape
         heads = blocks[0].attention.heads
-        shape = (2, rows, heads, capacity + 1, width // heads)
-        self.caches = [KeyValueCache(memories[0].new_zeros(shape), scale, base) for _ in blocks]
+        shape = (rows, heads, capacity + 1, width // heads)
+        self.caches = [KeyValueCache(shape, memories[0], scale, base) for _ in blocks]
         positions = torch.arange(capacity + 1, device=self.device)
-        self.phase = phases(positions, width // heads, dtype=self.table.dtype)[None]
+        self.phases = phases(positions, width // heads, dtype=self.table.dtype).unbind(0)
         self.position = 1
         first = len(blocks) - len(memories)
         for block, cache, memory in zip(blocks[first:], self.caches[first:], memories, strict=True):
-            block.remember(memory[:, None], self.phase[:, :1], cache)
+            block.remember(memory, self.phases[0], cache)
+        self.steps = [block.stepper(cache) for block, cache in zip(blocks, self.caches, strict=True)]
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
-        x = self.embedding(tokens[:, None], 1)
-        phase = self.phase[:, self.position : self.position + 1]
-        for block, cache in zip(self.blocks, self.caches, strict=True):
-            x = block(x, phase, cache.mix)
+        x = self.norm(F.embedding(tokens, self.table) + self.segment)
+        phase = self.phases[self.position]
+        for step in self.steps:
+            x = step(x, phase)
         self.position += 1
-        return self.head(x, self.table)[:, 0]
+        return F.linear(self.transform(x), self.table, self.bias)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
         """Row i goes on from the text of row ``rows[i]``."""

@@ -15,6 +15,8 @@ from univae.errors import InputError
 
 __all__ = ["phases", "rotate"]
 
+_COMPUTED_IN = (torch.float32, torch.float64)
+
 
 def phases(
     positions: Shaped[Tensor, "*positions"], width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32
@@ -41,7 +43,8 @@ def rotate(x: Float[Tensor, "*batch D"], phase: Complex[Tensor, "*#batch half"])
     :math:`\langle R_m q, R_n k \rangle` depends on :math:`m - n` alone. The rotation is computed in at least
     float32 and returned in the dtype of ``x``.
     """
-    wide = x.to(torch.promote_types(x.dtype, phase.real.dtype))
-    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
+    wide = x if x.dtype in _COMPUTED_IN else x.float()
+    pairs = torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2))
+    turned = torch.view_as_real(pairs * phase).flatten(-2)
 
-    return torch.view_as_real(pairs * phase).flatten(-2).to(x.dtype)
+    return turned if turned.dtype == x.dtype else turned.to(x.dtype)

@@ -1,4 +1,4 @@
-"""Transformer parts: the block, embeddings with a tied head, and a key/value cache. Models own the loop over layers.
+"""Transformer parts: the block, embeddings with a tied head. Models own the loop over layers.
 
 ``norm="post"`` is the published RoFormer and BERT layout: the norm follows the residual sum, the embedding is normed,
 and the head transforms before it decodes. ``norm="pre"`` norms the input of each branch and the rows before the head;
@@ -11,7 +11,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from univae.attention import Attention, Mix, Scale, attend
+from univae.attention import Attention, KeyValueCache, Mix, Step
 
-__all__ = ["Block", "Embedding", "Head", "KeyValueCache", "Norm", "initialise"]
+__all__ = ["Block", "Embedding", "Head", "Norm", "initialise"]
 
 Norm = Literal["pre", "post"]
 
@@ -50,9 +50,32 @@ class Block(nn.Module):
 
         return second(x + self.dropout(self.network(x)))
 
-    def remember(self, x: Tensor, phase: Tensor, cache: "KeyValueCache") -> None:
-        """Stores the rows' keys and values and computes nothing else."""
-        self.attention(self.norms[0](x) if self.pre else x, phase, cache.store)
+    def stepper(self, cache: KeyValueCache) -> Step:
+        """Returns ``forward`` of one new row a sequence behind those in ``cache``: (x, phase) -> x, without dropout.
+
+        The same numbers at half the cost of a small model's step, which is overhead: the weights are looked up once,
+        here, and no module is called.
+        """
+        attend, pre = self.attention.stepper(cache), self.pre
+        first, second = (partial(_norm, norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in self.norms)
+        wide, narrow = ((self.network[i].weight, self.network[i].bias) for i in (0, 2))
+
+        def step(x: Tensor, phase: Tensor) -> Tensor:
+            if pre:
+                x = x + attend(first(x), phase)
+                return x + F.linear(F.gelu(F.linear(second(x), *wide)), *narrow)
+            x = first(x + attend(x, phase))
+            return second(x + F.linear(F.gelu(F.linear(x, *wide)), *narrow))
+
+        return step
+
+    def remember(self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache) -> None:
+        """Stores a row's key and value."""
+        self.attention.stepper(cache)(self.norms[0](x) if self.pre else x, phase)
+
+
+def _norm(shape: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float, x: Tensor) -> Tensor:
+    return torch.layer_norm(x, shape, weight, bias, eps)
 
 
 class Embedding(nn.Module):
@@ -88,38 +111,11 @@ class Head(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
     ) -> Float[Tensor, "*batch vocab"]:
-        return F.linear(self.transform(x), table, self.bias.masked_fill(self.silent, -math.inf))
+        return F.linear(self.transform(x), table, self.heard())
 
-
-@dataclass
-class KeyValueCache:
-    """One layer's keys and values in buffers of a fixed size, filled from the front.
-
-    ``mix`` is what a :class:`Block` is called with: it stores the new rows' keys and values and lets the rows see
-    everything stored so far.
-    """
-
-    buffer: Float[Tensor, "2 batch heads capacity D"]
-    scale: Scale = "sqrt"
-    base: int = 512
-    length: int = 0
-
-    def store(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Stores the new rows and gives none back."""
-        stop = self.length + k.shape[-2]
-        self.buffer[0, :, :, self.length : stop] = k
-        self.buffer[1, :, :, self.length : stop] = v
-        self.length = stop
-        return q[..., :0, :]
-
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        self.store(q, k, v)
-        keys, values = self.buffer[:, :, :, : self.length].unbind(0)
-        return attend(q, keys, values, causal=True, scale=self.scale, base=self.base)
-
-    def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i becomes what row ``rows[i]`` was: the survivors of a beam."""
-        self.buffer[:, :, :, : self.length] = self.buffer[:, rows, :, : self.length]
+    def heard(self) -> Float[Tensor, "vocab"]:
+        """The bias of every logit, -inf for the silent ones."""
+        return self.bias.masked_fill(self.silent, -math.inf)
 
 
 @torch.no_grad()
