@@ -145,9 +145,10 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"], mix: Mix
     ) -> Float[Tensor, "batch out width"]:
         """Returns the attended rows: as many as ``mix`` gives back, the last rows of ``x``."""
-        qkv = self.project(x).unflatten(-1, (3, self.heads, -1))
-        q, k = rotate(qkv[..., :2, :, :], phase[..., None, None, :]).transpose(1, 3).unbind(2)
-        v = qkv[..., 2, :, :].transpose(1, 2)
+        # Splits and not slices: the gradient of a split is one concatenation, that of a slice a sum with zeros.
+        qk, v = self.project(x).unflatten(-1, (3, self.heads, -1)).split((2, 1), 2)
+        q, k = rotate(qk, phase[..., None, None, :]).transpose(1, 3).unbind(2)
+        v = v.squeeze(2).transpose(1, 2)
         return self.merge(mix(q, k, v).transpose(1, 2).flatten(2))
 
     def stepper(self, cache: KeyValueCache) -> Step:

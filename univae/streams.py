@@ -40,9 +40,9 @@ class Streams:
 
     def both(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """A layer below the latents: the streams do not see each other."""
-        n = self.encoder_rows
-        encoded = self.encoder(*(part[..., :n, :] for part in (q, k, v)))
-        return torch.cat((encoded, self.decoder(*(part[..., n:, :] for part in (q, k, v)))), -2)
+        sizes = (self.encoder_rows, q.shape[-2] - self.encoder_rows)
+        encoder, decoder = zip(*(part.split(sizes, -2) for part in (q, k, v)), strict=True)
+        return torch.cat((self.encoder(*encoder), self.decoder(*decoder)), -2)
 
     def both_bridged(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """A latent layer that the encoder still needs."""

@@ -43,7 +43,9 @@ class Block(nn.Module):
         """Returns the last rows of ``x``, as many as ``mix`` attends for; the rows before only serve as keys."""
         first, second = self.norms
         attended = self.attention(first(x) if self.pre else x, phase, mix)
-        x = x[:, x.shape[1] - attended.shape[1] :] + self.dropout(attended)
+        if attended.shape[1] < x.shape[1]:
+            x = x[:, x.shape[1] - attended.shape[1] :]
+        x = x + self.dropout(attended)
         if self.pre:
             return x + self.dropout(self.network(second(x)))
         x = first(x)
