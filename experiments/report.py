@@ -4,24 +4,24 @@ A section is a function from a :class:`Page` to HTML, empty when the run lacks i
 order, and a new kind of run adds its own.
 """
 
-import html
-import json
 import math
-import re
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
+import tyro
 from matplotlib.figure import Figure
 
 from experiments import plots
-from experiments.run import UNCOMPARED, Run
+from experiments.cli import run
+from experiments.pages import brief, document, embed, escape, flat, paragraph, section, table
+from experiments.run import Run
 from univae.checkpoint import read_json, write_text_atomic
 from univae.errors import InputError
 
-__all__ = ["SECTIONS", "Page", "compare", "write"]
+__all__ = ["NUMBERS", "SECTIONS", "Config", "Page", "best_validation", "main", "write"]
 
 # Numbers of a validation that a headline shows, where it has them; all are means over the validation's data.
 NUMBERS = {
@@ -39,17 +39,16 @@ NUMBERS = {
     "frechet_distance": "Fréchet distance",
 }
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line);
-  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
-th { background: var(--soft); } figure { margin: 1rem 0; } li { unicode-bidi: isolate; }
-img { max-width: 100%; border-radius: 6px; background: white; }
-.warning { border-left: 4px solid #c33; padding-left: 1rem; }
-"""
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Writes report.html into each run folder."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError("report: needs at least one run folder; got none")
 
 
 class Page:
@@ -81,27 +80,6 @@ def write(run: Path) -> Path:
     path = Path(run) / "report.html"
     write_text_atomic(path, document(f"Run {Path(run).resolve().name}", sections))
     return path
-
-
-def compare(runs: Sequence[Path], path: Path) -> Path:
-    """Writes a page on runs grouped by configuration minus seed: means, spread over seeds, and curves.
-
-    A run counts with its validation of the smallest negative log-likelihood. :class:`InputError` for no run, or a
-    folder that is no run.
-    """
-    if not runs:
-        raise InputError("compare: needs at least one run folder; got none; name the folders training commands wrote")
-    alike: dict[str, list[Run]] = {}
-    for run in map(Run.open, runs):
-        alike.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
-    groups = {str(i): members for i, members in enumerate(alike.values(), start=1)}
-    curves = {f"group {name}": [run.rows("validation") for run in members] for name, members in groups.items()}
-    figure = plots.overlay(curves)
-    drawn = embed(plots.png(figure), "Validation NLL by step, one colour a group, one line a run") if figure else ""
-    note = paragraph("Mean ± standard deviation over the seeds of a group, every run at its best validation.")
-    sections = [note + _side_by_side(groups), section("Validation", drawn)]
-    write_text_atomic(path, document("Runs side by side", sections))
-    return Path(path)
 
 
 def headline(page: Page) -> str:
@@ -163,56 +141,6 @@ def configuration(page: Page) -> str:
 SECTIONS: list[Callable[[Page], str]] = [headline, curves, latents, maps, tables, configuration]
 
 
-def document(title: str, sections: Iterable[str]) -> str:
-    """Returns a whole page."""
-    body = "\n".join(part for part in sections if part)
-    name = escape(title)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{name}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
-        f"<body><h1>{name}</h1>\n{body}</body>\n</html>\n"
-    )
-
-
-def section(title: str, body: str) -> str:
-    """Returns a heading and its body; nothing without a body."""
-    return f"<section><h2>{escape(title)}</h2>\n{body}</section>\n" if body else ""
-
-
-def paragraph(text: str, kind: str = "note") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>\n' if text else ""
-
-
-def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    head = "<tr>" + "".join(f"<th>{escape(each)}</th>" for each in columns) + "</tr>\n" if columns else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table>\n{head}{body}</table>\n"
-
-
-def embed(data: bytes, alt: str) -> str:
-    return f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(data).decode()}"></figure>\n'
-
-
-def escape(value: Any) -> str:
-    """Returns text that stands for itself in HTML; control characters, which sampled bytes may hold, are replaced."""
-    return html.escape(re.sub(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", str(value)))
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings under dotted names."""
-    items: dict[str, Any] = {}
-    for name, value in values.items():
-        items |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return items
-
-
-def brief(value: Any) -> str:
-    """Returns a number with four digits, text as it is and anything else as JSON."""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def best_validation(run: Run) -> dict[str, Any]:
     """Returns the validation of the smallest NLL, KL summed over layers, without empty numbers."""
     rows = [{name: value for name, value in row.items() if value is not None} for row in run.rows("validation")]
@@ -220,28 +148,11 @@ def best_validation(run: Run) -> dict[str, Any]:
     return best | {"kl_nats": sum(best["kl_nats"])} if "kl_nats" in best else best
 
 
-def settings(run: Run) -> dict[str, Any]:
-    """Returns what tells one experiment from another: the configuration but for the seed and the folder."""
-    return {name: value for name, value in flat(run.config).items() if name not in ("seed", *UNCOMPARED)}
+def main(config: Config) -> dict[str, Any]:
+    """Returns the ``path`` of the report, and the ``paths`` of all if there are several."""
+    paths = [str(write(path)) for path in config.runs]
+    return {"path": paths[0], **({"paths": paths} if len(paths) > 1 else {})}
 
 
-def _side_by_side(groups: Mapping[str, Sequence[Run]]) -> str:
-    options = {name: settings(members[0]) for name, members in groups.items()}
-    names = dict.fromkeys(option for each in options.values() for option in each)
-    differing = [option for option in names if len({brief(each.get(option)) for each in options.values()}) > 1]
-    best = {name: [best_validation(run) for run in members] for name, members in groups.items()}
-    numbers = {
-        key: label for key, label in NUMBERS.items() if any(key in row for rows in best.values() for row in rows)
-    }
-    rows = []
-    for name, members in groups.items():
-        chosen = [brief(options[name].get(option)) for option in differing]
-        runs = "\n".join(f"{run.path} (seed {run.config.get('seed')})" for run in members)
-        rows.append([name, *chosen, *(_spread(best[name], key) for key in numbers), runs])
-    return table(["group", *differing, *numbers.values(), "runs"], rows)
-
-
-def _spread(rows: Sequence[Mapping[str, Any]], name: str) -> str:
-    values = [float(row[name]) for row in rows if name in row]
-    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-    return brief(mean(values)) + spread if values else ""
+if __name__ == "__main__":
+    run(Config, main)

@@ -23,7 +23,10 @@ class Progress:
 class Task(Protocol):
     """What is trained, on what. Draw all noise from PyTorch's global generator: the loop seeds it."""
 
-    module: nn.Module  # everything trained; saved as model.safetensors
+    @property
+    def module(self) -> nn.Module:
+        """Everything trained; saved as model.safetensors."""
+        ...
 
     def batches(self, epoch: int) -> Sequence[Any]:
         """The micro-batches of an epoch, as small items such as index arrays; a pure function of seed and epoch."""

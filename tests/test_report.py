@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from experiments import plots
-from experiments.report import SECTIONS, brief, compare, escape, flat, write
+from experiments.compare import compare
+from experiments.pages import brief, escape, flat
+from experiments.report import SECTIONS, write
 from univae.errors import InputError
 
 HOSTILE = "<script>alert('1 & 2')</script> \"$x^{$\" 世界 \0 \ud800"

@@ -41,7 +41,8 @@ class GaussianHead(nn.Module):
         self.linear = nn.Linear(width, 2 * latent_width)
         self.gamma = gamma
         self.shift = nn.Parameter(torch.zeros(latent_width)) if gamma else None
-        self.norm = nn.BatchNorm1d(latent_width, affine=False) if gamma else None
+        # The usual eps would be a way out: an encoder that shrinks its means below it shrinks their KL as well.
+        self.norm = nn.BatchNorm1d(latent_width, eps=1e-12, affine=False) if gamma else None
 
     def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
         mean, raw = _wide(self.linear(row)).chunk(2, -1)

@@ -33,24 +33,26 @@ class Block(nn.Module):
         super().__init__()
         self.pre = norm == "pre"
         self.attention = Attention(width, heads)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.network = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)  # of the attention and of the network
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"], mix: Mix
     ) -> Float[Tensor, "batch out width"]:
         """Returns the last rows of ``x``, as many as ``mix`` attends for; the rows before only serve as keys."""
-        first, second = self.norms
-        attended = self.attention(first(x) if self.pre else x, phase, mix)
+        attended = self.attention(self.first(x) if self.pre else x, phase, mix)
         if attended.shape[1] < x.shape[1]:
             x = x[:, x.shape[1] - attended.shape[1] :]
         x = x + self.dropout(attended)
         if self.pre:
-            return x + self.dropout(self.network(second(x)))
-        x = first(x)
+            return x + self.dropout(self.network(self.second(x)))
+        x = self.first(x)
 
-        return second(x + self.dropout(self.network(x)))
+        return self.second(x + self.dropout(self.network(x)))
+
+    def network(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        return self.narrow(F.gelu(self.wide(x)))
 
     def stepper(self, cache: KeyValueCache) -> Step:
         """Returns ``forward`` of one new row a sequence behind those in ``cache``: (x, phase) -> x, without dropout.
@@ -59,8 +61,8 @@ class Block(nn.Module):
         here, and no module is called.
         """
         attend, pre = self.attention.stepper(cache), self.pre
-        first, second = (partial(_norm, norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in self.norms)
-        wide, narrow = ((self.network[i].weight, self.network[i].bias) for i in (0, 2))
+        first, second = (partial(_norm, n.normalized_shape, n.weight, n.bias, n.eps) for n in (self.first, self.second))
+        wide, narrow = ((part.weight, part.bias) for part in (self.wide, self.narrow))
 
         def step(x: Tensor, phase: Tensor) -> Tensor:
             if pre:
@@ -73,7 +75,7 @@ class Block(nn.Module):
 
     def remember(self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache) -> None:
         """Stores a row's key and value."""
-        self.attention.stepper(cache)(self.norms[0](x) if self.pre else x, phase)
+        self.attention.stepper(cache)(self.first(x) if self.pre else x, phase)
 
 
 def _norm(shape: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float, x: Tensor) -> Tensor:

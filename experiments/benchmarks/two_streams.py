@@ -1,6 +1,7 @@
 """Training step of a UniVAE: two streams against the published dense (2n)^2 mask, same weights, same outputs.
 
-The dense version is the tests' plain twin, so run this from a checkout: ``python -m experiments.benchmarks.two_streams``.
+The dense version is the tests' plain twin, so run this from a checkout:
+``python -m experiments.benchmarks.two_streams``.
 """
 
 import argparse
