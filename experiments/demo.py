@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import train_text
 from experiments.cli import run
-from experiments.presets import MODELS
+from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.task import reseed
 from experiments.text_run import BUILT_IN, TextRun
@@ -41,8 +41,7 @@ def main(config: Config) -> dict[str, Any]:
         seed=config.seed,
         threads=config.threads,
         resume=config.resume,
-        validate_every=400,
-        **MODELS["tiny"],
+        **PRESETS["tiny"],
     )
     train_text.train(trained)
     opened = TextRun(config.out)

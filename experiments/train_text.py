@@ -14,7 +14,7 @@ from tqdm import tqdm
 from experiments.cli import run
 from experiments.distributed import join
 from experiments.loop import fit
-from experiments.presets import MODELS
+from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.run import Run
 from experiments.settings import Settings
@@ -29,8 +29,6 @@ from univae.text import Tokenizer, tokenizer_from_json, train_tokenizer
 from univae.vae import UniVAE, UniVAEConfig
 
 __all__ = ["PRESETS", "Config", "main", "train"]
-
-PRESETS = MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
