@@ -54,7 +54,11 @@ def summarise(log_w: Float[Tensor, "K *batch"]) -> Estimate:
 
 
 def log_likelihood(log_w: Float[Tensor, "K *batch"]) -> Float64[Tensor, "*batch"]:
-    r"""Estimates :math:`\log p(x)` in nats; a lower bound in expectation, the ELBO at K = 1."""
+    r"""Estimates :math:`\log p(x)` in nats; a lower bound in expectation, the ELBO at K = 1.
+
+    >>> log_likelihood(torch.tensor([[0.25], [0.75]]).log()).exp()
+    tensor([0.5000], dtype=torch.float64)
+    """
     return log_w.double().logsumexp(dim=0) - math.log(log_w.shape[0])
 
 

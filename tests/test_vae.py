@@ -265,7 +265,7 @@ def test_batch_normalised_means_hold_the_kl_above_their_bound() -> None:
     head = GaussianHead(8, 4, gamma=0.6).train()
     for scale in (1e-4, 1e3):
         q = head(torch.randn(4096, 8) * scale)
-        torch.testing.assert_close(q.mean.std(0, unbiased=False), torch.full((4,), 0.6), atol=1e-4, rtol=0)
+        torch.testing.assert_close(q.mean.std(0, unbiased=False), torch.full((4,), 0.6), atol=1e-3, rtol=0)
     kl = kl_divergence(q, Independent(Normal(torch.zeros(4), 1.0), 1)).mean()
     assert kl >= 4 / 2 * 0.6**2 - 1e-6
     model = make(bn_gamma=0.6).train()

@@ -1,5 +1,6 @@
 """UniVAE: one Transformer as encoder and decoder of a text VAE, and the parts it is made of."""
 
+from univae import attention, latent, optim, text
 from univae.vae import Elbo, UniVAE, UniVAEConfig
 
-__all__ = ["Elbo", "UniVAE", "UniVAEConfig"]
+__all__ = ["Elbo", "UniVAE", "UniVAEConfig", "attention", "latent", "optim", "text"]

@@ -42,6 +42,9 @@ def entropy_scale(n: Int[Tensor, "*rows"], scale: Scale = "log_n", base: int = 5
     ``log_n`` equals plain attention at :math:`n = b`. ``log_n_clip`` is for weights trained without the factor:
     with ``base`` the training length it changes nothing up to that length. float32, or float64 where that is the
     default dtype.
+
+    >>> entropy_scale(torch.tensor([1, 64, 512, 4096]))
+    tensor([0.0000, 0.6667, 1.0000, 1.3333])
     """
     factor = n.to(torch.promote_types(torch.get_default_dtype(), torch.float32)).log() / math.log(base)
     return factor.clamp_min(1) if scale == "log_n_clip" else factor

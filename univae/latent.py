@@ -88,6 +88,11 @@ class VonMisesFisher(Distribution):
     A draw is a differentiable function of :math:`m`, and of :math:`\kappa` by implicit reparametrisation. The
     concentration keeps the shape it is given (a number, one per layer, one per datum) and broadcasts against the
     batch; each of its values costs one grid. Half-precision directions are computed with, and drawn, in float32.
+
+    >>> from torch.distributions import kl_divergence
+    >>> north = torch.eye(16)[0]
+    >>> kl_divergence(VonMisesFisher(north, 32.0), HypersphericalUniform(16))
+    tensor(7.5821)
     """
 
     arg_constraints = {"mean_direction": _UnitVector(), "concentration": constraints.nonnegative}  # noqa: RUF012

@@ -16,7 +16,12 @@ __all__ = ["causal", "padding", "prefix", "same_document", "uniae", "visible_key
 
 
 def causal(rows: int, keys: int, device: torch.device | None = None) -> Bool[Tensor, "{rows} {keys}"]:
-    """The rows are the last ``rows`` of ``keys`` positions; each sees itself and what came before."""
+    """The rows are the last ``rows`` of ``keys`` positions; each sees itself and what came before.
+
+    >>> causal(2, 3).int()
+    tensor([[1, 1, 0],
+            [1, 1, 1]], dtype=torch.int32)
+    """
     return torch.ones(rows, keys, dtype=torch.bool, device=device).tril(keys - rows)
 
 

@@ -31,6 +31,9 @@ def annealed_weight(fraction: float, annealing: Annealing, warmup: float = 0.3, 
 
     Raises:
         InputError: for an unknown annealing, ``warmup`` outside (0, 1] or ``cycles`` < 1.
+
+    >>> [annealed_weight(fraction, "linear", warmup=0.5) for fraction in (0.0, 0.25, 0.5, 1.0)]
+    [0.0, 0.5, 1.0, 1.0]
     """
     if annealing not in get_args(Annealing) or not 0 < warmup <= 1 or cycles < 1:
         raise InputError(

@@ -28,6 +28,9 @@ def slerp(
 
     References:
         Animating Rotation with Quaternion Curves (Shoemake, 1985), https://doi.org/10.1145/325165.325242
+
+    >>> slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.5]))
+    tensor([[0.7071, 0.7071]])
     """
     cosine = (a * b).sum(-1, keepdim=True)
     across = b - cosine * a

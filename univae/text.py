@@ -193,6 +193,10 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int = 8192) -> 
 
     ``bytes`` always has 259 ids and reads nothing; ``bpe`` learns from an even sample of 20 million characters.
     :class:`InputError` for another kind, a vocabulary too small for the kind, or no text.
+
+    >>> words = train_tokenizer("words", ["a small cat", "a dog"], vocab_size=100)
+    >>> words.decode(words.encode("a small dog")), words.exact("a large dog")
+    ('a small dog', False)
     """
     if kind not in KINDS:
         raise InputError(f"train_tokenizer: kind must be one of {', '.join(KINDS)}; got {kind!r}")

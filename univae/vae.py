@@ -88,7 +88,14 @@ class Elbo(NamedTuple):
 
 
 class UniVAE(nn.Module):
-    """See the module. Texts are ids (B, T): tokens, one end token, padding; latents are (..., B, S, d)."""
+    """See the module. Texts are ids (B, T): tokens, one end token, padding; latents are (..., B, S, d).
+
+    >>> model = UniVAE(UniVAEConfig(vocab_size=9, width=8, heads=2, layers=2, latent_layers=2, latent_width=3)).eval()
+    >>> texts = torch.tensor([[5, 6, 2], [7, 2, 0]])
+    >>> z = model.posterior(texts).sample((4,))
+    >>> z.shape, model.likelihood(z).log_prob(texts).shape, model.prior().log_prob(z).shape
+    (torch.Size([4, 2, 2, 3]), torch.Size([4, 2]), torch.Size([4, 2]))
+    """
 
     def __init__(self, config: UniVAEConfig) -> None:
         super().__init__()
