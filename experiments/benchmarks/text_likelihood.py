@@ -6,7 +6,6 @@ processes, for K = 64 and K = 1024 in chunks of the same size. ``python -m exper
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -61,10 +60,11 @@ def speed(samples: int, rounds: int) -> dict[str, Any]:
 
 @torch.inference_mode()
 def peak(samples: int) -> int:
-    """Peak resident memory of this process in bytes, after scoring."""
+    """Peak resident memory of this process in bytes, after scoring (Linux; getrusage would tell the parent's)."""
     model, ids = setting()
     log_weights(model, ids, samples, chunk=CHUNK)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def memory() -> dict[str, Any]:
