@@ -9,11 +9,14 @@ class Budget:
     """The clock of a run; resumed, it goes on from ``seconds``.
 
     With ``minutes`` the steps count for nothing, and training ends early enough for one more validation and
-    checkpoint, which have taken ``reserve`` seconds at most so far.
+    checkpoint, which have taken ``reserve`` seconds at most so far. The fraction counts from the first step, which
+    started after ``prelude`` seconds: a validation before it must not use up the warm-up.
     """
 
-    def __init__(self, steps: int, minutes: float, seconds: float = 0.0, reserve: float = 0.0) -> None:
-        self.steps, self.limit, self.reserve = steps, 60.0 * minutes, reserve
+    def __init__(
+        self, steps: int, minutes: float, seconds: float = 0.0, reserve: float = 0.0, prelude: float = 0.0
+    ) -> None:
+        self.steps, self.limit, self.reserve, self.prelude = steps, 60.0 * minutes, reserve, prelude
         self.pace = 0.0  # seconds the last step took
         self._started = time.perf_counter() - seconds
 
@@ -32,8 +35,10 @@ class Budget:
         if not self.timed:
             # The middle of the step to come: no warm-up wastes its first at a rate of 0, no decay its last.
             return (step + 0.5) / self.steps if step < self.steps else 1.0
-        end = self.limit - self.reserve
-        return self.seconds / end if self.seconds + self.pace < end else 1.0
+        end, now = self.limit - self.reserve, self.seconds
+        if step == 0:
+            self.prelude = now
+        return (now - self.prelude) / (end - self.prelude) if now + self.pace < end else 1.0
 
     def has_room(self) -> bool:
         """Whether there is time for a validation now and another at the end."""

@@ -76,6 +76,7 @@ class _State:
     offset: int = 0  # micro-batches of the epoch already used, over all processes
     seconds: float = 0.0
     reserve: float = 0.0  # the longest a validation and its checkpoint took, in seconds
+    prelude: float = 0.0  # seconds before the first step
     complete: bool = False
     processes: int = 1
     rows: int = 0  # of metrics.jsonl
@@ -92,7 +93,8 @@ class _Loop:
         self.stepper, self.stream = Stepper(task, settings, world), Stream(task)
         self.state, self.ema = self._restored() if settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
-        self.budget = Budget(settings.steps, settings.minutes, self.state.seconds, self.state.reserve)
+        elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
+        self.budget = Budget(settings.steps, settings.minutes, *elapsed)
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # for the speed since the last row
         self.bar = Bar(world.first)
 
@@ -186,6 +188,7 @@ class _Loop:
         if not self.world.first:
             return
         self.state.seconds, self.state.reserve = self.budget.seconds, self.budget.reserve
+        self.state.prelude = self.budget.prelude
         self.state.rows = self.run.count_rows()
         with self.run.saving(name) as folder:
             with self._weights_to_keep():

@@ -258,6 +258,18 @@ def test_every_tokenizer_trains(texts: Path, tmp_path: Path, kind: str) -> None:
     assert opened.decode(opened.encode(["the small cat"])) == ["the small cat"]
 
 
+@pytest.mark.parametrize("options", [{}, {"latent": "vmf", "prior": "learned"}, {"norm": "post", "scale": "log_n"}])
+def test_bfloat16_training_follows_float32(texts: Path, tmp_path: Path, options: dict) -> None:
+    torch.set_default_dtype(torch.float32)
+    losses = []
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        train_text.train(config(texts, out, steps=6, log_every=1, precision=precision, **options))
+        losses.append([row["loss"] for row in Run.open(out).rows("train")])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_annealing_and_free_bits_reach_the_loss(texts: Path, tmp_path: Path, opened: TextRun) -> None:
     from experiments.task import Progress
     from experiments.text_task import Objective

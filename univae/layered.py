@@ -63,8 +63,8 @@ class VonMisesFisherHead(nn.Module):
 
     def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
         direction = F.normalize(_wide(self.linear(row)), dim=-1)
-        kappa = torch.as_tensor(self.kappa) if self.log_kappa is None else self.log_kappa.exp()
-        return VonMisesFisher(direction, kappa.to(direction))
+        # A fixed kappa stays a number on the host, where its sampling grid is kept from call to call.
+        return VonMisesFisher(direction, self.kappa if self.log_kappa is None else self.log_kappa.exp())
 
 
 def _wide(x: Tensor) -> Tensor:
