@@ -64,8 +64,13 @@ def _take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
 
 
 def _option_names(config_type: type) -> set[str]:
-    hints = get_type_hints(config_type)
-    names = {field.name.replace("_", "-"): hints[field.name] for field in dataclasses.fields(config_type)}
+    hints = get_type_hints(config_type, include_extras=True)
+    positional = get_args(tyro.conf.Positional[int])[1]
+    names = {
+        field.name.replace("_", "-"): hints[field.name]
+        for field in dataclasses.fields(config_type)
+        if positional not in get_args(hints[field.name])
+    }
     switches = {f"--no-{name}" for name, hint in names.items() if hint is bool}
     return {f"--{name}" for name in names} | switches | {"--help"}
 

@@ -27,6 +27,8 @@ __all__ = ["NUMBERS", "SECTIONS", "Config", "Page", "best_validation", "main", "
 NUMBERS = {
     "nll_nats": "negative log-likelihood (nats)",
     "nll_standard_error": "its standard error over data (nats)",
+    "effective_samples_median": "effective importance samples (median)",
+    "khat_above_0.7": "share of data whose k-hat is above 0.7",
     "bits_per_token": "bits per token",
     "bits_per_dim": "bits per dimension",
     "elbo_nats": "ELBO (nats)",

@@ -74,13 +74,16 @@ def measure(model: UniVAE, texts: Tensor, samples: int, compared: int = 64) -> d
     """Likelihood, bound and use of the latent on texts (N, T), means per text in nats.
 
     ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
-    bound from one draw. ``nll_standard_error`` is over texts, ``nll_monte_carlo_error`` over draws. Units are active
+    bound from one draw. ``nll_standard_error`` is over texts, ``nll_monte_carlo_error`` over draws; the latter means
+    little for the share ``khat_above_0.7`` of texts, whose estimate is still a loose lower bound (all, where draws are
+    too few to tell). Units are active
     by the variance of the modes, each layer's computed from the modes before it. Information and gap look at the first
     ``compared`` texts, the information at all pairs of them. Expects ``model.eval()``.
     """
     texts = texts.to(next(model.parameters()).device)
     scored = [estimate(model, part, samples, chunk=CHUNK) for part in _trimmed(texts)]
-    log_p, error = (torch.cat([getattr(s, name) for s in scored]) for name in ("log_likelihood", "standard_error"))
+    columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
+    log_p, error, effective, khat = (torch.cat([getattr(s, name) for s in scored]) for name in columns)
     bounds = [model.elbo(part) for part in _trimmed(texts)]
     kl = torch.cat([bound.kl for bound in bounds]).mean(0)
     reconstruction = -torch.cat([bound.log_likelihood for bound in bounds]).mean().item()
@@ -93,6 +96,8 @@ def measure(model: UniVAE, texts: Tensor, samples: int, compared: int = 64) -> d
         "nll_nats": -log_p.mean().item(),
         "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item(),
         "nll_monte_carlo_error": (error.square().sum().sqrt() / len(error)).item(),
+        "effective_samples_median": effective.median().item(),
+        "khat_above_0.7": (khat > 0.7).double().mean().item(),
         "bits_per_token": -log_p.sum().item() / tokens / math.log(2),
         "elbo_nats": -reconstruction - kl.sum().item(),
         "reconstruction_nats": reconstruction,
