@@ -240,7 +240,7 @@ class _Loop:
     def _show(self, stepped: Stepped, fraction: float) -> None:
         weight = stepped.sums["weight"]
         speed = weight / max(self.budget.pace, 1e-9)
-        left = self.budget.seconds * (1 - fraction) / max(fraction, 1e-9)
+        left = (self.budget.seconds - self.budget.prelude) * (1 - fraction) / max(fraction, 1e-9)
         self.bar.show(fraction, self.state.step, stepped.sums["loss"] / weight, speed, left)
 
     def _weights_to_keep(self) -> Any:

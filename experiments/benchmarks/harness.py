@@ -4,7 +4,7 @@ Machines drift; contestants timed in the same round drift together, so ratios ar
 """
 
 import json
-import platform
+import shlex
 import statistics
 import sys
 import time
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from experiments.run import environment
 
 __all__ = ["compare", "machine", "report"]
 
@@ -42,17 +42,14 @@ def compare(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, warm
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    found = environment({})
+    return {name: found[name] for name in ("cpu", "cores", "threads", "device", "torch", "python")}
 
 
 def report(name: str, results: Any, out: Path | None) -> None:
     """Prints one JSON object and, if asked, writes it to a file together with the command."""
-    text = json.dumps({"benchmark": name, "command": sys.argv, "machine": machine(), "results": results}, indent=2)
+    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *sys.argv[1:]])
+    text = json.dumps({"benchmark": name, "command": command, "machine": machine(), "results": results}, indent=2)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n")
