@@ -1,5 +1,6 @@
 """One process or many under ``torchrun``; the loop need not know which."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -73,7 +74,11 @@ def join(device: str) -> Iterator[World]:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield World(rank, size, place)
+        dist.barrier()  # nobody hangs up while another still speaks
     finally:
+        # Models that average gradients hold the group's threads, in reference cycles; a thread that outlives the group
+        # to the interpreter's end is a crash.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -55,16 +55,20 @@ def fit(task: Task, settings: Settings, run: Run) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with join(settings.device) as world, StopRequest() as stop:
-        loop = _Loop(task, settings, run, world)
-        try:
-            return loop.run_until_done(stop)
-        except InputError:
-            raise
-        except Exception as error:
-            run.fail({"error": f"{type(error).__name__}: {error}", **loop.where(), **getattr(error, "report", {})})
-            raise
-        finally:
-            loop.bar.close()
+        return _train(_Loop(task, settings, run, world), run, stop)
+
+
+def _train(loop: "_Loop", run: Run, stop: StopRequest) -> dict[str, Any]:
+    # A function of its own: the loop ends with it, before the processes part that its averaging holds together.
+    try:
+        return loop.run_until_done(stop)
+    except InputError:
+        raise
+    except Exception as error:
+        run.fail({"error": f"{type(error).__name__}: {error}", **loop.where(), **getattr(error, "report", {})})
+        raise
+    finally:
+        loop.bar.close()
 
 
 @dataclass
