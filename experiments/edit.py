@@ -9,7 +9,7 @@ import tyro
 from experiments.cli import run
 from experiments.task import reseed
 from experiments.text_run import TextRun
-from experiments.text_use import edit, reconstruct
+from experiments.text_use import edit
 from univae.errors import InputError
 
 __all__ = ["Config", "main"]
@@ -31,12 +31,13 @@ def main(config: Config) -> dict[str, Any]:
     """Returns ``texts``, each with the words and the share of words it kept of the ``reconstruction``."""
     opened = TextRun(config.run, config.device)
     reseed(config.seed, "edit")
-    edits = edit(opened, config.text, _layers(config.layers), config.count)
+    layers = _layers(config.layers)
+    reconstruction, edits = edit(opened, config.text, layers, config.count)
     return {
         "run": str(config.run),
         "text": config.text,
-        "reconstruction": reconstruct(opened, [config.text])[0],
-        "layers": _layers(config.layers),
+        "reconstruction": reconstruction,
+        "layers": layers,
         "texts": [e["text"] for e in edits],
         "kept": [e["kept"] for e in edits],
         "kept_share": [e["share"] for e in edits],

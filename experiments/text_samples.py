@@ -45,10 +45,11 @@ def write_samples(run: TextRun, held_out: Sequence[str], seed: int = 0) -> dict[
 
 
 def _edits(run: TextRun, text: str) -> dict[str, Any]:
-    rows = [["", reconstruct(run, [text])[0], ""]]
+    rows: list[list[str]] = []
     for layer in range(run.model.config.latent_layers):
-        for edited in edit(run, text, [layer], 3):
-            rows.append([str(layer), edited["text"], f"{edited['share']:.0%}"])
+        reconstruction, edits = edit(run, text, [layer], 3)
+        rows += [[str(layer), edited["text"], f"{edited['share']:.0%}"] for edited in edits]
+    rows = [["", reconstruction, ""], *rows]
     note = "The first row is the reconstruction; kept is the share of words (Dice) that it and the edit have in common."
     return {**_table("Edits: one latent layer drawn anew", ["layer", "text", "kept"], rows), "note": note}
 

@@ -76,9 +76,9 @@ def measure(model: UniVAE, texts: Tensor, samples: int, compared: int = 64) -> d
     ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
     bound from one draw. ``nll_standard_error`` is over texts, ``nll_monte_carlo_error`` over draws; the latter means
     little for the share ``khat_above_0.7`` of texts, whose estimate is still a loose lower bound (all, where draws are
-    too few to tell). Units are active
-    by the variance of the modes, each layer's computed from the modes before it. Information and gap look at the first
-    ``compared`` texts, the information at all pairs of them. Expects ``model.eval()``.
+    too few to tell). Units are active by the variance of the modes, each layer's computed from the modes before it.
+    Information and gap look at the first ``compared`` texts, the information at all pairs of them. Expects
+    ``model.eval()``.
     """
     texts = texts.to(next(model.parameters()).device)
     scored = [estimate(model, part, samples, chunk=CHUNK) for part in _trimmed(texts)]

@@ -63,14 +63,14 @@ def interpolate(run: TextRun, a: str, b: str, steps: int) -> list[str]:
 
 
 @torch.inference_mode()
-def edit(run: TextRun, text: str, layers: Collection[int], count: int) -> list[dict[str, Any]]:
-    """Draws the named latent layers anew ``count`` times; each result with the words it kept of the reconstruction."""
+def edit(run: TextRun, text: str, layers: Collection[int], count: int) -> tuple[str, list[dict[str, Any]]]:
+    """Returns the reconstruction, and ``count`` texts with the named layers drawn anew and the words each kept."""
     if count < 1:
         raise InputError(f"edit: count must be at least 1; got count={count}")
     z = modes(run, [text])
     edited = run.model.resample(z.repeat(count, 1, 1), layers)
     before, *after = decode(run, torch.cat((z, edited)))
-    return [{"text": t, "kept": _shared_words(before, t), "share": _share(before, t)} for t in after]
+    return before, [{"text": t, "kept": _shared_words(before, t), "share": _share(before, t)} for t in after]
 
 
 def latent_map(run: TextRun, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
