@@ -124,8 +124,7 @@ class _Loop:
 
     def _step(self, progress: Progress) -> None:
         begun = time.perf_counter()
-        count = self.world.size * self.settings.accumulate
-        items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, count)
+        items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, self.stepper.batches)
         stepped = self.stepper.step(items, progress)
         if self.ema:
             self.ema.update()
@@ -143,6 +142,7 @@ class _Loop:
         since, before = self.logged
         speed = (weight - before) / max(time.perf_counter() - since, 1e-9)
         numbers = {"loss": means.pop("loss"), "lr": stepped.rate, "gradient_norm": stepped.gradient_norm, **means}
+        numbers |= self.stepper.step_sizes()
         self.run.log("train", self.state.step, **numbers, tokens_per_second=speed, seconds=self.budget.seconds)
         self.state.window = {}
         self.logged = time.perf_counter(), 0.0
@@ -197,7 +197,7 @@ class _Loop:
         with self.run.saving(name) as folder:
             with self._weights_to_keep():
                 save_weights(self.module, folder / "model.safetensors")
-            training: dict[str, Any] = {"optimizer": self.stepper.optimizer.state_dict()}
+            training = self.stepper.state_dict()
             if self.ema:
                 training |= {"weights": self.module.state_dict(), "updates": self.ema.updates}
             save_state(training, folder / "optimizer.pt")
@@ -220,7 +220,7 @@ class _Loop:
         if ema:
             ema.updates = training["updates"]
             self.module.load_state_dict(training["weights"])
-        self.stepper.optimizer.load_state_dict(training["optimizer"])
+        self.stepper.load_state_dict(training)
         self.run.keep_rows(state.rows)
         self.world.wait()  # nobody writes while another still reads
         return state, ema

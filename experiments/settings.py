@@ -8,6 +8,8 @@ from univae.errors import InputError
 
 __all__ = ["Settings"]
 
+OPTIMIZERS = ("adamw", "sgd", "tiger", "egdd")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -18,15 +20,24 @@ class Settings:
         0.0  # train for so long, the last validation included, and ignore --steps; not reproducible exactly
     )
     seed: int = 0  # decides the weights one starts from, the order of the data and all noise
-    lr: float = 1e-3  # the highest learning rate of AdamW
+    lr: float = 1e-3  # the highest learning rate
     warmup: float = 0.05  # fraction of training over which the learning rate rises to --lr
     lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, along a cosine
     weight_decay: float = 0.01  # of matrices only: not of biases, norms and embeddings
-    beta1: float = 0.9  # decay of AdamW's mean gradient
+    optimizer: Literal["adamw", "sgd", "tiger", "egdd"] = "adamw"
+    beta1: float = 0.9  # decay of the mean gradient: the momentum of every optimizer
     beta2: float = 0.98  # decay of AdamW's mean squared gradient
-    clip: float = 1.0  # largest norm of the gradient; 0: no limit
+    clip: float = 1.0  # largest norm of the gradient, of every micro-step with --window; 0: no limit
+    window: int = (
+        1  # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no gradients are kept
+    )
+    second_moment: Literal["corrected", "plain"] = "corrected"  # of AdamW with --window; plain: the published rule
+    adapt_step_size: Literal["no", "scale", "gain"] = "no"  # learn a factor per tensor; gain: also per coordinate
+    adapt_halves: bool = False  # measure step sizes on half-batches that did not make the step; --accumulate even
+    scale_lr: float = 1e-3  # rate at which scales adapt, of egdd and --adapt-step-size
+    gain_lr: float = 1e-2  # rate at which gains adapt, of egdd and --adapt-step-size gain
     ema: float = 0.0  # decay of the moving average of the weights that is evaluated and saved, 0.999 say; 0: no average
-    accumulate: int = 1  # batches per process and step
+    accumulate: int = 1  # batches per process and micro-step, their gradients added up before the optimizer sees them
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast on a GPU that has it, else fp32
     checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
     validate_every: int = 500  # steps between validations; 0: only at the end
@@ -45,7 +56,13 @@ class Settings:
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "beta1": (0 <= self.beta1 < 1, "in [0, 1)"),
             "beta2": (0 <= self.beta2 < 1, "in [0, 1)"),
+            "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
             "clip": (self.clip >= 0, "0 (no limit) or more"),
+            "window": (self.window >= 1, "at least 1"),
+            "second_moment": (self.second_moment in ("corrected", "plain"), "corrected or plain"),
+            "adapt_step_size": (self.adapt_step_size in ("no", "scale", "gain"), "no, scale or gain"),
+            "scale_lr": (0 <= self.scale_lr < math.inf, "0 or more"),
+            "gain_lr": (0 <= self.gain_lr < math.inf, "0 or more"),
             "ema": (0 <= self.ema < 1, "in [0, 1); 0 is no average"),
             "accumulate": (self.accumulate >= 1, "at least 1"),
             "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
@@ -57,3 +74,13 @@ class Settings:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise InputError(f"{name} must be {rule}; got {name}={getattr(self, name)}")
+        self._require_combination()
+
+    def _require_combination(self) -> None:
+        if self.optimizer == "egdd" and self.window > 1:
+            raise InputError(f"window must be 1 with optimizer=egdd, which keeps none; got window={self.window}")
+        if self.optimizer == "egdd" and self.adapt_step_size != "no":
+            raise InputError("adapt_step_size must be no with optimizer=egdd, which adapts by itself; drop one")
+        if self.adapt_halves and (self.adapt_step_size == "no" or self.accumulate % 2):
+            needs = "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have two halves"
+            raise InputError(f"{needs}; got adapt_step_size={self.adapt_step_size}, accumulate={self.accumulate}")

@@ -1,13 +1,14 @@
-r"""One optimizer step: the mean loss per target over all its micro-batches, whatever their number, sizes and processes.
+r"""One update: the mean loss per target over all its micro-batches, whatever their number, sizes and processes.
 
 .. math:: \nabla \frac{\sum_m \ell_m}{\sum_m w_m}
 
 The weights :math:`w_m` are summed over micro-batches and processes *before* the first backward pass, so a step of
-several ragged micro-batches is the step of one large batch.
+several ragged micro-batches is the step of one large batch. With a window of k micro-steps the optimizer is given k
+times each one's share, of which it takes the mean.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.distributed import World, to_device, without_averaging
+from experiments.optimizers import build
 from experiments.settings import Settings
 from experiments.stopping import TrainingFailed
 from experiments.task import Progress, Task, reseed
 from univae.errors import InputError
-from univae.optim.groups import parameter_groups
-from univae.optim.schedule import cosine
+from univae.optim import EGDD, AdaptedSteps, Windowed, accumulate_in_backward, cosine
 
 __all__ = ["Stepped", "Stepper", "Stream"]
 
@@ -61,19 +62,25 @@ class Stepped:
 
 
 class Stepper:
-    """Descends one step of a task with AdamW."""
+    """Descends one step of a task."""
 
     def __init__(self, task: Task, settings: Settings, world: World) -> None:
         self.task, self.settings, self.world = task, settings, world
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(task.module, settings.weight_decay),
-            lr=settings.lr,
-            betas=(settings.beta1, settings.beta2),
-            fused=world.device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = build(task.module, settings, world.device)
+        self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
+        free = settings.clip == 0 and settings.accumulate == 1 and self.adapted is None  # nobody else reads gradients
+        self.folds = False
+        if free and settings.window > 1 and isinstance(self.optimizer, Windowed):
+            self.folds = True
+            accumulate_in_backward(self.optimizer, world.size)
         self._loss = world.average_gradients(_Loss(task))
         self._bf16 = _bf16(settings.precision, world.device)
+
+    @property
+    def batches(self) -> int:
+        """Micro-batches in a step, over all processes."""
+        return self.world.size * self.settings.accumulate * self.settings.window
 
     def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
         """Takes one step on ``items``, of which this process computes every ``world.size``-th.
@@ -85,17 +92,51 @@ class Stepper:
         (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
         if weight <= 0:
             raise ValueError(f"training: the micro-batches of a step hold {weight:g} targets; each must hold one")
-        self.optimizer.zero_grad(set_to_none=True)
-        names, sums = self._backward(batches, weight, progress)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
-        gradient_norm, *own = torch.cat((norm.to(sums).reshape(1), sums)).tolist()
-        totals = dict(zip(names, self.world.total(own), strict=True))
-        self._require_finite(totals["loss"] / weight, gradient_norm, progress)
         rate = self.settings.lr * cosine(progress.fraction, self.settings.warmup, self.settings.lr_floor)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        sums: dict[str, float] = {}
+        largest = 0.0
+        for start in range(0, len(batches), self.settings.accumulate):
+            part = batches[start : start + self.settings.accumulate]
+            found, gradient_norm = self._micro_step(part, weight, progress)
+            sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
+            largest = max(largest, gradient_norm)
+        return Stepped({"weight": weight} | sums, rate, math.nan if self.folds else largest)
+
+    def step_sizes(self) -> dict[str, float]:
+        """Quantiles of adapted step sizes, where there are any."""
+        adaptive = self.adapted or self.optimizer
+        return adaptive.step_sizes() if isinstance(adaptive, AdaptedSteps | EGDD) else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the optimizer and its step sizes remember."""
+        adapted = {"step_sizes": self.adapted.state_dict()} if self.adapted else {}
+        return {"optimizer": self.optimizer.state_dict(), **adapted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a saved state."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.adapted:
+            self.adapted.load_state_dict(state["step_sizes"])
+
+    def _adapted(self) -> AdaptedSteps:
+        gain_lr = self.settings.gain_lr if self.settings.adapt_step_size == "gain" else 0.0
+        return AdaptedSteps(self.optimizer, self.settings.scale_lr, gain_lr, halves=self.settings.adapt_halves)
+
+    def _micro_step(
+        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+    ) -> tuple[dict[str, float], float]:
+        self.optimizer.zero_grad(set_to_none=True)
+        names, sums = self._backward(batches, weight / self.settings.window, progress)
+        norm = sums.new_zeros(())
+        if not self.folds:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
+        gradient_norm, *own = torch.cat((norm.to(sums).reshape(1), sums)).tolist()
+        totals = dict(zip(names, self.world.total(own), strict=True))
+        self._require_finite(totals["loss"] / weight, gradient_norm, progress)
         self.optimizer.step()
-        return Stepped({"weight": weight} | totals, rate, gradient_norm)
+        return totals, gradient_norm
 
     def _own(self, count: int) -> range:
         return range(self.world.rank, count, self.world.size)
@@ -109,13 +150,18 @@ class Stepper:
         self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
     ) -> tuple[list[str], Tensor]:
         names, sums = [], []
-        for index, batch in batches:
+        # Gradients that fold into the optimizer are averaged there, once a window.
+        ends = [] if self.folds else [len(batches)]
+        half = len(batches) // 2 if self.adapted and self.settings.adapt_halves else 0
+        for count, (index, batch) in enumerate(batches, 1):
             reseed(self.settings.seed, progress.step, index, "loss")
-            with without_averaging(self._loss, index != batches[-1][0]):
+            with without_averaging(self._loss, count not in (half, *ends)):
                 with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16):
                     loss, logged = self._loss(to_device(batch, self.world.device), progress)
                 # Distributed training divides the summed gradients by the number of processes.
                 (loss * (self.world.size / weight)).backward()
+            if self.adapted and count == half:
+                self.adapted.split()
             names = ["loss", *logged]
             dtype = torch.promote_types(loss.dtype, torch.float32)
             sums.append(

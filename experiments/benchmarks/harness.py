@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.run import environment
+from univae.checkpoint import to_json
 
 __all__ = ["compare", "machine", "report"]
 
@@ -46,10 +47,11 @@ def machine() -> dict[str, Any]:
     return {name: found[name] for name in ("cpu", "cores", "threads", "device", "torch", "python")}
 
 
-def report(name: str, results: Any, out: Path | None) -> None:
-    """Prints one JSON object and, if asked, writes it to a file together with the command."""
-    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *sys.argv[1:]])
-    text = json.dumps({"benchmark": name, "command": command, "machine": machine(), "results": results}, indent=2)
+def report(name: str, results: Any, out: Path | None, kind: str = "benchmark") -> None:
+    """Prints the results of a benchmark, or of a study, as one JSON object; if asked, writes it with the command."""
+    folder = {"benchmark": "benchmarks", "study": "studies"}[kind]
+    command = shlex.join(["python", "-m", f"experiments.{folder}.{name}", *sys.argv[1:]])
+    text = json.dumps({kind: name, "command": command, "machine": machine(), "results": to_json(results)}, indent=2)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n")
