@@ -15,7 +15,7 @@ from typing import Any
 from experiments.run import environment
 from univae.checkpoint import to_json
 
-__all__ = ["compare", "machine", "report"]
+__all__ = ["compare", "machine", "peak_bytes", "report"]
 
 
 def compare(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, warmup: int = 3) -> dict[str, Any]:
@@ -39,6 +39,12 @@ def compare(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, warm
         table[name]["ratio"] = statistics.quantiles(ratios, n=4)
 
     return table
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process so far (Linux; ``getrusage`` would tell the parent's after a fork)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def machine() -> dict[str, Any]:

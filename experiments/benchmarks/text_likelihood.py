@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from density.importance import log_weights
-from experiments.benchmarks.harness import compare, report
+from experiments.benchmarks.harness import compare, peak_bytes, report
 from univae.text import END
 from univae.vae import UniVAE, UniVAEConfig
 
@@ -60,11 +60,10 @@ def speed(samples: int, rounds: int) -> dict[str, Any]:
 
 @torch.inference_mode()
 def peak(samples: int) -> int:
-    """Peak resident memory of this process in bytes, after scoring (Linux; getrusage would tell the parent's)."""
+    """Peak resident memory of this process in bytes, after scoring."""
     model, ids = setting()
     log_weights(model, ids, samples, chunk=CHUNK)
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    return peak_bytes()
 
 
 def memory() -> dict[str, Any]:

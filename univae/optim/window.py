@@ -94,7 +94,7 @@ class Windowed(Base):
         finite = torch.stack(torch._foreach_norm(grads)).isfinite().tolist()
         opening, opened = ([], []), ([], [])  # type: tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]
         for p, g, ok in zip(params, grads, finite, strict=True):
-            state = self._state(group, p)
+            state = self.begin(group, p)
             if ok:
                 chosen = opened if state["open"] else opening
                 chosen[0].append(p)
@@ -121,7 +121,8 @@ class Windowed(Base):
     def _slots(self, params: Sequence[Tensor], name: str) -> list[Tensor]:
         return [self.state[p][name] for p in params]
 
-    def _state(self, group: dict[str, Any], p: Tensor) -> dict[str, Any]:
+    def begin(self, group: dict[str, Any], p: Tensor) -> dict[str, Any]:
+        """The state of a parameter, which starts here if it has none."""
         state = self.state[p]
         if not state:
             state.update(step=0, open=False, skipped=0, **{name: zeros(p) for name in self.decays(group)})
@@ -160,7 +161,7 @@ class Windowed(Base):
     def _average(self, group: dict[str, Any]) -> None:
         # Every process speaks of every parameter, in the same order, whether it had a gradient for it or not.
         params = group["params"]
-        states = [self._state(group, p) for p in params]
+        states = [self.begin(group, p) for p in params]
         own = [[float(state["open"]), float(state["skipped"])] for state in states]
         flags = torch.tensor(own, device=params[0].device)
         dist.all_reduce(flags)
@@ -178,6 +179,9 @@ class Folding:
 
     def __init__(self, optimizer: Windowed) -> None:
         self._optimizer = optimizer
+        for group in optimizer.param_groups:
+            for p in group["params"]:  # now, for a heap is left full of holes when it comes between gradients
+                optimizer.begin(group, p)
         self._handles = [
             p.register_post_accumulate_grad_hook(self._hook(group))
             for group in optimizer.param_groups
