@@ -1,6 +1,36 @@
-"""Likelihoods of latent-variable models, estimated by importance sampling and reported with their evidence."""
+"""Likelihoods of latent-variable models, estimated by sampling, reported with their evidence, and trained on."""
 
+from density.adaptive import Adaptive, estimate_until
+from density.annealed import Annealed, Sandwich, annealed, sandwich
 from density.importance import Estimate, estimate, log_likelihood, log_weights
 from density.model import LatentModel
+from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
+from density.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
+from density.refined import Refined
 
-__all__ = ["Estimate", "LatentModel", "estimate", "log_likelihood", "log_weights"]
+__all__ = [
+    "Adaptive",
+    "Annealed",
+    "Defensive",
+    "Estimate",
+    "LatentModel",
+    "Posterior",
+    "Proposal",
+    "Refined",
+    "Sandwich",
+    "Sobol",
+    "StudentT",
+    "Widened",
+    "annealed",
+    "ciwae",
+    "dreg",
+    "elbo",
+    "estimate",
+    "estimate_until",
+    "iwae",
+    "log_likelihood",
+    "log_weights",
+    "miwae",
+    "sandwich",
+    "stl",
+]

@@ -19,7 +19,16 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["effective_samples", "fit_pareto", "jackknife", "ladder", "pareto_khat", "standard_error"]
+__all__ = [
+    "bootstrap_standard_error",
+    "effective_samples",
+    "fit_pareto",
+    "jackknife",
+    "ladder",
+    "pareto_khat",
+    "replicate_means",
+    "standard_error",
+]
 
 SMALLEST_TAIL = 5  # a generalised Pareto law is not fitted to fewer points
 
@@ -34,6 +43,43 @@ def standard_error(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
         return torch.full_like(log_w[0], math.inf)
     error = w.std(dim=0) / (math.sqrt(count) * w.mean(dim=0))
     return torch.where(w.sum(dim=0) == 0, math.inf, error)
+
+
+def bootstrap_standard_error(
+    log_w: Float[Tensor, "K *batch"], resamples: int = 200, generator: torch.Generator | None = None
+) -> Float[Tensor, "*batch"]:
+    r"""Gives the spread of :math:`\log \bar w` over ``resamples`` draws of K of the weights with replacement.
+
+    Unlike :func:`standard_error` it sees the curvature of the logarithm. All data share the resampled rows, so every
+    resample is one row of a matrix of counts. It is infinite where it cannot be known: at K = 1, and where a resample
+    holds only weights of zero.
+
+    References:
+        An Introduction to the Bootstrap (Efron & Tibshirani, 1993), chapter 6
+    """
+    count, w = log_w.shape[0], _relative(log_w).flatten(1)
+    if count == 1:
+        return torch.full_like(log_w[0], math.inf)
+    rows = torch.randint(count, (resamples, count), generator=generator, device=w.device)
+    times = w.new_zeros(resamples, count).scatter_add_(1, rows, w.new_ones(()).expand_as(rows))
+    means = times @ w
+    error = means.log().std(dim=0)
+    return torch.where((means == 0).any(0), math.inf, error).view_as(log_w[0])
+
+
+def replicate_means(log_w: Float[Tensor, "K *batch"], replicates: int) -> Float[Tensor, "R *batch"]:
+    r"""Averages each of R consecutive groups of :math:`K / R` weights, in the log domain.
+
+    The mean weight of a group is itself an unbiased weight: where weights depend on each other within groups alone,
+    as those of a Sobol set do, what is said here of independent weights holds of the groups.
+    """
+    if replicates < 1 or log_w.shape[0] % replicates:
+        raise InputError(
+            f"replicate_means: needs K a multiple of the replicates; got K={log_w.shape[0]}, replicates={replicates}; "
+            f"draw a multiple"
+        )
+    size = log_w.shape[0] // replicates
+    return log_w.unflatten(0, (replicates, size)).logsumexp(1) - math.log(size)
 
 
 def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:

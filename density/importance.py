@@ -8,7 +8,6 @@ References:
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,11 +15,12 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.diagnostics import effective_samples, pareto_khat, standard_error
+from density.diagnostics import effective_samples, pareto_khat, replicate_means, standard_error
 from density.model import LatentModel, draw
+from density.proposals import Posterior, Proposal
 from univae.errors import InputError
 
-__all__ = ["Estimate", "estimate", "log_likelihood", "log_weights", "summarise", "weigh"]
+__all__ = ["Estimate", "estimate", "log_likelihood", "log_weights", "summarise", "weigh", "weights_of"]
 
 ROWS = 4096  # draws decoded at once unless told otherwise: the flat optimum of small decoders on a CPU
 
@@ -36,18 +36,28 @@ class Estimate(NamedTuple):
 
 
 @torch.no_grad()
-def estimate(model: LatentModel, x: Tensor, samples: int, *, chunk: int | None = None) -> Estimate:
-    """Estimates the log-likelihood of each datum. Call ``model.eval()`` first: dropout would blur the proposal."""
-    return summarise(log_weights(model, x, samples, chunk=chunk))
+def estimate(
+    model: LatentModel, x: Tensor, samples: int, *, proposal: Proposal | None = None, chunk: int | None = None
+) -> Estimate:
+    """Estimates the log-likelihood of each datum. Call ``model.eval()`` first: dropout would blur the proposal.
+
+    ``elbo`` is the bound of the proposal: that of the model where the proposal is its posterior.
+    """
+    log_w = log_weights(model, x, samples, proposal=proposal, chunk=chunk)
+    return summarise(log_w, proposal.replicates if proposal else 1)
 
 
-def summarise(log_w: Float[Tensor, "K *batch"]) -> Estimate:
-    """Reads the estimate and its diagnostics off the log-weights, whatever proposal they came from."""
+def summarise(log_w: Float[Tensor, "K *batch"], replicates: int = 1) -> Estimate:
+    """Reads the estimate and its diagnostics off the log-weights, whatever proposal they came from.
+
+    Where the K weights are ``replicates`` groups, dependent within and independent of each other, the standard error
+    is that between the groups.
+    """
     log_w = log_w.double()
     return Estimate(
         log_likelihood=log_likelihood(log_w),
         elbo=log_w.mean(dim=0),
-        standard_error=standard_error(log_w),
+        standard_error=standard_error(log_w if replicates == 1 else replicate_means(log_w, replicates)),
         effective_samples=effective_samples(log_w),
         khat=pareto_khat(log_w),
     )
@@ -62,32 +72,38 @@ def log_likelihood(log_w: Float[Tensor, "K *batch"]) -> Float64[Tensor, "*batch"
     return log_w.double().logsumexp(dim=0) - math.log(log_w.shape[0])
 
 
-def log_weights(model: LatentModel, x: Tensor, samples: int, *, chunk: int | None = None) -> Float64[Tensor, "K B"]:
+def log_weights(
+    model: LatentModel, x: Tensor, samples: int, *, proposal: Proposal | None = None, chunk: int | None = None
+) -> Float64[Tensor, "K B"]:
     r"""Draws :math:`\log w_k` for exactly ``samples`` draws a datum, ``chunk`` draws at a time.
 
-    The data are encoded once. Without gradients the memory depends on ``chunk`` alone, apart from the result.
+    The data are encoded once. Without gradients the memory depends on ``chunk`` alone, apart from the result. The
+    draws come from ``proposal``, unless it is given from the posterior as it is.
     """
     if samples < 1 or (chunk is not None and chunk < 1):
         raise InputError(f"log_weights: samples and chunk must be at least 1; got samples={samples}, chunk={chunk}")
     prior, q = model.prior(), model.posterior(x)
     chunk = chunk or max(1, ROWS // max(1, q.batch_shape.numel()))
-    return torch.cat([weigh(model, prior, q, x, count) for count in _counts(samples, chunk)])
+    draws = (proposal or Posterior()).draws(model, x, q, samples, chunk)
+    return torch.cat([weights_of(model, prior, q, x, z, log_q) for z, log_q in draws])
 
 
 def weigh(model: LatentModel, prior: Distribution, q: Distribution, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
     r"""Gives :math:`\log p(z_k) + \log p(x \mid z_k) - \log q(z_k)`, :math:`z_k \sim q`, for any proposal q."""
     z, log_q = draw(q, samples)
+    return weights_of(model, prior, q, x, z, log_q)
+
+
+def weights_of(
+    model: LatentModel, prior: Distribution, q: Distribution, x: Tensor, z: Tensor, log_q: Tensor
+) -> Float64[Tensor, "K B"]:
+    """Weighs draws ``z`` of shape ``(K, B, *E)`` made for q's data, of log-density ``log_q`` where they came from."""
+    shape = (z.shape[0], *q.batch_shape)
     terms = {"prior": prior.log_prob(z), "likelihood": model.likelihood(z).log_prob(x), "posterior": log_q}
     for name, term in terms.items():
-        if term.shape != (samples, *q.batch_shape):
+        if term.shape != shape:
             raise InputError(
                 f"log_weights: the {name} must give one log-density per draw and datum, of shape "
-                f"{(samples, *q.batch_shape)}; got {tuple(term.shape)}; sum the others with Independent"
+                f"{shape}; got {tuple(term.shape)}; sum the others with Independent"
             )
     return terms["prior"].double() + terms["likelihood"].double() - terms["posterior"].double()
-
-
-def _counts(samples: int, chunk: int) -> Iterator[int]:
-    """Cuts ``samples`` into pieces of at most ``chunk``; the last one holds what is left, not more."""
-    for start in range(0, samples, chunk):
-        yield min(chunk, samples - start)

@@ -8,7 +8,16 @@ from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
 from torch.distributions import Normal
 
-from density.diagnostics import effective_samples, fit_pareto, jackknife, ladder, pareto_khat, standard_error
+from density.diagnostics import (
+    bootstrap_standard_error,
+    effective_samples,
+    fit_pareto,
+    jackknife,
+    ladder,
+    pareto_khat,
+    replicate_means,
+    standard_error,
+)
 from univae.errors import InputError
 
 
@@ -96,6 +105,42 @@ def test_the_standard_error_is_the_spread_of_the_estimate() -> None:
     assert standard_error(torch.zeros(1, 2)).isinf().all()
     assert standard_error(torch.full((5, 2), -math.inf)).isinf().all()
     assert (standard_error(torch.full((5, 2), -1e4)) == 0).all()
+
+
+def test_the_bootstrap_is_the_spread_of_the_estimate() -> None:
+    log_w = gaussian_weights(2.0, 500, 400).view(500, 20, 20)
+    error = bootstrap_standard_error(log_w)
+    assert error.shape == (20, 20)
+    spread = (log_w.logsumexp(0) - math.log(500)).std()
+    assert error.mean().item() == pytest.approx(spread.item(), rel=0.2)  # 4 % each sd
+    torch.testing.assert_close(error, standard_error(log_w), rtol=0.35, atol=0)  # 5 % each sd, 400 of them
+    torch.testing.assert_close(bootstrap_standard_error(log_w, 4000), standard_error(log_w), rtol=0.1, atol=0)
+
+
+def test_the_bootstrap_sees_the_curvature_of_the_logarithm() -> None:
+    log_w = torch.tensor([0.0, 4.0])[:, None]  # means (1, 1), (1, e^4) twice, (e^4, e^4): the law of log is exact
+    outcomes = torch.tensor([0.0, math.log((1 + math.e**4) / 2), math.log((1 + math.e**4) / 2), 4.0])
+    assert bootstrap_standard_error(log_w, 20_000).item() == pytest.approx(outcomes.std(correction=0).item(), rel=0.03)
+
+
+def test_the_bootstrap_repeats_with_its_generator() -> None:
+    log_w, seeded = torch.randn(30, 2), [torch.Generator().manual_seed(s) for s in (3, 3, 4)]
+    a, b, c = (bootstrap_standard_error(log_w, generator=g) for g in seeded)
+    assert (a == b).all()
+    assert (a != c).all()
+    assert bootstrap_standard_error(log_w[:1]).isinf().all()
+    assert bootstrap_standard_error(torch.full((5, 2), -math.inf)).isinf().all()
+    assert (bootstrap_standard_error(torch.full((5, 2), -1e4)) == 0).all()
+
+
+def test_the_mean_weight_of_a_replicate_is_a_weight() -> None:
+    log_w = torch.randn(12, 4) * 3
+    means = replicate_means(log_w, 3)
+    torch.testing.assert_close(means[1].exp(), log_w[4:8].exp().mean(0))
+    torch.testing.assert_close(means.logsumexp(0) - math.log(3), log_w.logsumexp(0) - math.log(12))
+    for replicates in (0, 5):
+        with pytest.raises(InputError, match=rf"got K=12, replicates={replicates}; draw a multiple"):
+            replicate_means(log_w, replicates)
 
 
 def test_nested_rungs_never_descend() -> None:

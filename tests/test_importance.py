@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
 
 import density
-from density import Estimate, LatentModel, estimate, log_likelihood, log_weights
+from density import Estimate, LatentModel, Sobol, estimate, estimate_until, log_likelihood, log_weights
 from density.diagnostics import ladder
 from density.importance import summarise, weigh
 from univae.errors import InputError
@@ -218,6 +218,75 @@ def test_float32_models_are_weighed_in_float64() -> None:
     torch.testing.assert_close(result.log_likelihood.float(), model.evidence(x.float()), atol=1e-3, rtol=0)
 
 
+class Uneven(LinearGaussian):
+    """The first datum has the exact posterior; every further one a wider proposal."""
+
+    def posterior(self, x: Tensor) -> Distribution:
+        q = super().posterior(x)
+        widen = 1 + 2 * (x[:, 0] - self.mu[0])  # told by the datum itself, whatever batch it comes in
+        return MultivariateNormal(q.mean, q.covariance_matrix * widen[:, None, None])
+
+
+def uneven() -> tuple[LinearGaussian, Tensor]:
+    model, x = wide()
+    x[:, 0] = model.mu[0] + torch.tensor([0.0, 0.25, 1.0, 4.0, 16.0])
+    return Uneven(model.w, model.mu), x
+
+
+def test_each_datum_gets_the_samples_that_it_needs() -> None:
+    model, x = uneven()
+    found = estimate_until(model, x, 0.05, start=32, limit=8192)
+    assert found.samples[0] == 32
+    assert (found.samples.diff() > 0)[:3].all()
+    assert all(k in [32 * 2**i for i in range(9)] for k in found.samples.tolist())
+    assert found.reached.tolist() == (found.estimate.standard_error <= 0.05).tolist()
+    assert found.reached[:3].all()
+    wide_enough = found.samples < 8192
+    assert found.reached[wide_enough].all()
+    error = (found.estimate.log_likelihood - model.evidence(x)).abs()
+    assert (error < 5 * found.estimate.standard_error + 1e-9).all()
+
+
+def test_a_datum_that_meets_the_limit_is_flagged_and_keeps_its_evidence() -> None:
+    model, x = uneven()
+    found = estimate_until(model, x, 0.01, start=30, limit=100)
+    assert found.samples.tolist() == [30, 100, 100, 100, 100]  # 30, 60, and the 40 that are left
+    assert found.reached.tolist() == [True, False, False, False, False]
+    assert (found.estimate.standard_error[1:] > 0.01).all()
+    assert found.estimate.khat[1:].isfinite().all()
+
+
+def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
+    class Numbered(LinearGaussian):  # weights 1, 2, 3, ... in the order of their draw
+        def likelihood(self, z: Tensor) -> Distribution:
+            numbers = torch.arange(z[..., 0].numel()).view(z.shape[0], -1) + 1.0 + sum(self.decoded)
+            self.decoded.append(z.shape[0])
+            return Constant(numbers.log() - self.prior().log_prob(z) + self.posterior(x).log_prob(z))
+
+    class Constant(Categorical):
+        def __init__(self, values: Tensor) -> None:
+            self.values = values
+
+        def log_prob(self, value: Tensor) -> Tensor:
+            return self.values
+
+    model, x = wide()
+    x = x[:1]
+    found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=16)
+    assert found.estimate.log_likelihood.exp().item() == pytest.approx(8.5)  # the mean of 1 to 16
+    found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=8, proposal=Sobol(replicates=2))
+    means = torch.tensor([1.0 + 2 + 5 + 6, 3.0 + 4 + 7 + 8]) / 4  # each set joins its own
+    error = means.std() / math.sqrt(2) / means.mean()
+    assert found.estimate.standard_error.item() == pytest.approx(error.item())
+
+
+def test_the_adaptive_search_names_bad_arguments() -> None:
+    model, x = wide()
+    for start, limit, error in ((0, 8, 0.1), (9, 8, 0.1), (4, 8, 0.0)):
+        with pytest.raises(InputError, match=rf"estimate_until: .* got start={start}, limit={limit}, .*={error}"):
+            estimate_until(model, x, error, start=start, limit=limit)
+
+
 class Unsummed(LinearGaussian):
     def likelihood(self, z: Tensor) -> Distribution:
         return Normal(z @ self.w.T + self.mu, self.s)
@@ -234,7 +303,11 @@ def test_bad_arguments_are_named() -> None:
 
 
 def test_the_package_names_what_it_promises() -> None:
-    assert set(density.__all__) == {"Estimate", "LatentModel", "estimate", "log_likelihood", "log_weights"}
+    bounds = {"annealed", "estimate", "estimate_until", "log_likelihood", "log_weights", "sandwich"}
+    answers = {"Adaptive", "Annealed", "Estimate", "Sandwich"}
+    proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
+    objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "stl"}
+    assert set(density.__all__) == {"LatentModel"} | bounds | answers | proposals | objectives
     assert isinstance(wide()[0], LatentModel)
     assert not isinstance(object(), LatentModel)
     assert Estimate._fields == ("log_likelihood", "elbo", "standard_error", "effective_samples", "khat")

@@ -21,7 +21,8 @@ from experiments.presets import PRESETS
 from experiments.studies.harness import Job, run_all, spread
 from experiments.text_run import BUILT_IN
 
-SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in ("batch_tokens", "lr")}
+# No batch normalisation of the means: its statistics would be those of a micro-batch, of one text at times.
+SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in ("batch_tokens", "lr")} | {"bn_gamma": 0}
 MEASURED = ("nll_nats", "elbo_nats")
 BATCH = 2048  # padded tokens in an update of the first table
 MICRO = 64  # padded tokens in a micro-batch of the second: one text of the longest, four of the usual
@@ -124,8 +125,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs; those that are done stay")
     parser.add_argument("--results", type=Path, help="a JSON file for the tables")
-    parser.add_argument("--tokens", type=int, default=800_000, help="padded tokens a run sees, first table")
-    parser.add_argument("--small-tokens", type=int, default=400_000, help="the same, second table")
+    parser.add_argument("--tokens", type=int, default=400_000, help="padded tokens a run sees, first table")
+    parser.add_argument("--small-tokens", type=int, default=200_000, help="the same, second table")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--windows", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates, second table")
