@@ -14,7 +14,7 @@ from experiments.report import write as write_report
 from experiments.task import reseed
 from experiments.text_run import BUILT_IN, TextRun
 from experiments.text_samples import write_samples
-from experiments.text_task import measure
+from experiments.text_task import measure_texts
 
 __all__ = ["Config", "main"]
 
@@ -47,7 +47,7 @@ def main(config: Config) -> dict[str, Any]:
     opened = TextRun(config.out)
     held_out = train_text.held_out_texts(trained)
     reseed(config.seed, "demo")
-    found = measure(opened.model, opened.encode(held_out), config.samples)
+    found = measure_texts(opened.model, opened.encode(held_out), config.samples)
     _tell(found, write_samples(opened, held_out, config.seed))
     page = write_report(config.out)
     print(f"\nreport: {page}", file=sys.stderr)
@@ -58,7 +58,7 @@ def main(config: Config) -> dict[str, Any]:
 def _tell(found: Mapping[str, Any], shown: Mapping[str, Mapping[str, Any]]) -> None:
     layers = " + ".join(f"{nats:.2f}" for nats in found["kl_nats"])
     lines = [
-        f"\nheld-out texts ({found['texts']}, {found['samples']} importance samples each), nats per text:",
+        f"\nheld-out texts ({found['data']}, {found['samples']} importance samples each), nats per text:",
         f"  negative log-likelihood  {found['nll_nats']:8.2f} ± {found['nll_standard_error']:.2f} over texts,"
         f" ± {found['nll_monte_carlo_error']:.2f} by sampling ({found['bits_per_token']:.3f} bits per token)",
         f"  {found['effective_samples_median']:.1f} effective samples at the median; k-hat is above 0.7 for"

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from experiments.budget import Budget
-from experiments.distributed import World, join
+from experiments.distributed import join
+from experiments.optimizers import Build, build
 from experiments.progress import Bar
 from experiments.run import Run
 from experiments.settings import Settings
@@ -35,8 +36,8 @@ from univae.optim.ema import EMA
 __all__ = ["Interrupted", "Progress", "Settings", "Task", "TrainingFailed", "fit", "reseed"]
 
 
-def fit(task: Task, settings: Settings, run: Run) -> dict[str, Any]:
-    """Trains ``task.module`` and leaves everything in the run folder.
+def fit(task: Task, settings: Settings, run: Run, build: Build = build) -> dict[str, Any]:
+    """Trains ``task.module`` and leaves everything in the run folder; ``build`` makes its optimizer.
 
     With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for bit, on the same
     machine with the same number of threads and processes - unless ``minutes`` bounds the run, for then the schedule
@@ -55,7 +56,7 @@ def fit(task: Task, settings: Settings, run: Run) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with join(settings.device) as world, StopRequest() as stop:
-        return _train(_Loop(task, settings, run, world), run, stop)
+        return _train(_Loop(Stepper(task, settings, world, build), run), run, stop)
 
 
 def _train(loop: "_Loop", run: Run, stop: StopRequest) -> dict[str, Any]:
@@ -91,16 +92,17 @@ class _State:
 
 
 class _Loop:
-    def __init__(self, task: Task, settings: Settings, run: Run, world: World) -> None:
-        self.task, self.settings, self.run, self.world = task, settings, run, world
-        self.module = task.module.to(world.device).train()
-        self.stepper, self.stream = Stepper(task, settings, world), Stream(task)
-        self.state, self.ema = self._restored() if settings.resume else self._fresh()
+    def __init__(self, stepper: Stepper, run: Run) -> None:
+        self.stepper, self.run, self.stream = stepper, run, Stream(stepper.task)
+        self.task, self.settings, self.world = stepper.task, stepper.settings, stepper.world
+        self.module = self.task.module.train()
+        self.state, self.ema = self._restored() if self.settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
+        settings = self.settings
         elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
         self.budget = Budget(settings.steps, settings.minutes, *elapsed)
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # for the speed since the last row
-        self.bar = Bar(world.first)
+        self.bar = Bar(self.world.first)
 
     def run_until_done(self, stop: StopRequest) -> dict[str, Any]:
         while True:

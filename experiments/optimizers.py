@@ -1,6 +1,7 @@
 """The optimizer that the settings ask for, with what wraps it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -9,7 +10,9 @@ from torch.optim import Optimizer
 from experiments.settings import Settings
 from univae.optim import EGDD, AccumulatedAdamW, AccumulatedSGD, Tiger, parameter_groups
 
-__all__ = ["build"]
+__all__ = ["Build", "build"]
+
+Build: TypeAlias = Callable[[nn.Module, Settings, torch.device], Optimizer]
 
 
 def build(module: nn.Module, settings: Settings, device: torch.device) -> Optimizer:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.distributed import World, to_device, without_averaging
-from experiments.optimizers import build
+from experiments.optimizers import Build, build
 from experiments.settings import Settings
 from experiments.stopping import TrainingFailed
 from experiments.task import Progress, Task, reseed
@@ -64,8 +64,9 @@ class Stepped:
 class Stepper:
     """Descends one step of a task."""
 
-    def __init__(self, task: Task, settings: Settings, world: World) -> None:
+    def __init__(self, task: Task, settings: Settings, world: World, build: Build = build) -> None:
         self.task, self.settings, self.world = task, settings, world
+        task.module.to(world.device)
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = self._adapted() if settings.adapt_step_size != "no" else None

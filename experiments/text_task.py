@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from density.importance import estimate
-from density.latent_use import active_units, mutual_information, shuffled_gap, verdict
+from experiments.measure import measure
 from experiments.task import Progress
 from univae.corpus import Corpus, token_batches
 from univae.objective import Annealing, FreeBitsPer, annealed_weight, free_bits
 from univae.text import PAD
 from univae.vae import UniVAE
 
-__all__ = ["Objective", "TextTask", "measure"]
+__all__ = ["Objective", "TextTask", "measure_texts"]
 
 CHUNK = 8  # importance samples decoded at once in a validation
 
@@ -65,53 +64,17 @@ class TextTask:
         }
 
     def validate(self, progress: Progress) -> dict[str, Any]:
-        found = measure(self.module, self.held_out, self.objective.validation_samples)
+        found = measure_texts(self.module, self.held_out, self.objective.validation_samples)
         return {"selection": found["nll_nats"], **found}
 
 
 @torch.no_grad()
-def measure(model: UniVAE, texts: Tensor, samples: int, compared: int = 64) -> dict[str, Any]:
-    """Likelihood, bound and use of the latent on texts (N, T), means per text in nats.
-
-    ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
-    bound from one draw. ``nll_standard_error`` is over texts, ``nll_monte_carlo_error`` over draws; the latter means
-    little for the share ``khat_above_0.7`` of texts, whose estimate is still a loose lower bound (all, where draws are
-    too few to tell). Units are active by the variance of the modes, each layer's computed from the modes before it.
-    Information and gap look at the first ``compared`` texts, the information at all pairs of them. Expects
-    ``model.eval()``.
-    """
+def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
+    """Likelihood, bound and use of the latent on texts (N, T): see :func:`experiments.measure.measure`."""
     texts = texts.to(next(model.parameters()).device)
-    scored = [estimate(model, part, samples, chunk=CHUNK) for part in _trimmed(texts)]
-    columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
-    log_p, error, effective, khat = (torch.cat([getattr(s, name) for s in scored]) for name in columns)
-    bounds = [model.elbo(part) for part in _trimmed(texts)]
-    kl = torch.cat([bound.kl for bound in bounds]).mean(0)
-    reconstruction = -torch.cat([bound.log_likelihood for bound in bounds]).mean().item()
-    few = texts[:compared]
-    information, gap = mutual_information(model, few, rows=1024), shuffled_gap(model, few, rows=64)
-    units = active_units(model.posterior(texts).modes())
+    found = measure(model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK)
     tokens = int((texts != PAD).sum())
-
-    return {
-        "nll_nats": -log_p.mean().item(),
-        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item(),
-        "nll_monte_carlo_error": (error.square().sum().sqrt() / len(error)).item(),
-        "effective_samples_median": effective.median().item(),
-        "khat_above_0.7": (khat > 0.7).double().mean().item(),
-        "bits_per_token": -log_p.sum().item() / tokens / math.log(2),
-        "elbo_nats": -reconstruction - kl.sum().item(),
-        "reconstruction_nats": reconstruction,
-        "kl_nats": kl.tolist(),
-        "active_units": units.count,
-        "units": units.variances.numel(),
-        "mutual_information_nats": information.nats,
-        "mutual_information_ceiling_nats": information.ceiling,
-        "shuffled_gap_nats": gap.nats,
-        "shuffled_gap_standard_error": gap.standard_error,
-        "samples": samples,
-        "texts": len(texts),
-        "verdict": verdict(information, gap),
-    }
+    return found | {"bits_per_token": found["nll_nats"] * len(texts) / tokens / math.log(2)}
 
 
 def _trimmed(texts: Tensor, rows: int = 32) -> list[Tensor]:

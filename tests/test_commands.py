@@ -17,7 +17,7 @@ from density.importance import estimate
 from experiments import cli, compare, edit, encode, interpolate, likelihood, reconstruct, report, sample, train_text
 from experiments.run import TIMING, Run
 from experiments.text_run import TextRun
-from experiments.text_task import TextTask, measure
+from experiments.text_task import TextTask, measure_texts
 from univae.checkpoint import load_weights
 from univae.text import PAD
 
@@ -229,7 +229,7 @@ def test_a_shuffled_latent_costs_a_trained_model_more_than_five_nats(  # oracle 
     options = {"steps": 500, "width": 32, "latent": "vmf", "kappa": 64.0, "latent_width": 8, "lr": 4e-3}
     train_text.train(config(texts, tmp_path / "run", **options, word_dropout=0.5, batch_tokens=512))
     run = TextRun(tmp_path / "run")
-    found = measure(run.model, run.encode(lines(64)), samples=4)
+    found = measure_texts(run.model, run.encode(lines(64)), samples=4)
     assert found["shuffled_gap_nats"] > 5
     assert found["mutual_information_nats"] > 1
     assert found["kl_nats"] == pytest.approx([8.24213] * 2, abs=1e-4)
