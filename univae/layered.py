@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Normal
 
+from univae.errors import InputError
 from univae.latent import VonMisesFisher, diagonal_gaussian
 
 __all__ = ["Choose", "Climb", "GaussianHead", "Layered", "VonMisesFisherHead"]
@@ -94,6 +95,24 @@ class Layered(Distribution):
     ) -> tuple[Float[Tensor, "*sample layers d"], Float[Tensor, "*sample"]]:
         """Draws z and returns it with its log-density, from one climb."""
         z, conditionals = self._walk(Size(sample_shape) + self.batch_shape, lambda layer, p: p.rsample())
+        return z, self._sum(conditionals, z)
+
+    def from_noise(
+        self, eps: Float[Tensor, "*sample layers d"]
+    ) -> tuple[Float[Tensor, "*sample layers d"], Float[Tensor, "*sample"]]:
+        r"""Maps standard normal noise to :math:`z_l = \mu_l(z_{<l}) + \sigma_l(z_{<l})\, \epsilon_l`, with log-density.
+
+        Raises:
+            InputError: a layer is not Gaussian, so that no normal noise makes its draws.
+        """
+
+        def choose(layer: int, p: Distribution) -> Tensor:
+            if not isinstance(getattr(p, "base_dist", None), Normal):
+                what = f"maps normal noise through Gaussian layers; layer {layer} is {type(p).__name__}"
+                raise InputError(f"from_noise: {what}; draw from the posterior itself, or mix it with the prior")
+            return p.mean + p.stddev * eps[..., layer, :]
+
+        z, conditionals = self._walk(eps.shape[:-2], choose)
         return z, self._sum(conditionals, z)
 
     def log_prob(self, value: Float[Tensor, "*sample layers d"]) -> Float[Tensor, "*sample"]:
