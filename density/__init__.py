@@ -6,6 +6,7 @@ from density.importance import Estimate, estimate, log_likelihood, log_weights
 from density.model import LatentModel
 from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
 from density.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
+from density.pyro_model import from_pyro
 from density.refined import Refined
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "elbo",
     "estimate",
     "estimate_until",
+    "from_pyro",
     "iwae",
     "log_likelihood",
     "log_weights",
