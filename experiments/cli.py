@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "main", "parse", "run"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("experiments.demo", "the whole story on built-in data, in a few minutes"),
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
+    "train-density": ("experiments.train_density", "train a VAE on images or a table"),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),
     "interpolate": ("experiments.interpolate", "walk in latent space from one datum to another"),

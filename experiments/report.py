@@ -124,6 +124,13 @@ def maps(page: Page) -> str:
     return "".join(shown)
 
 
+def pictures(page: Page) -> str:
+    """Grids of images from ``samples/``."""
+    items = [item for item in page.samples if item["kind"] == "images"]
+    drawn = [(item["title"], (page.run.path / "samples" / item["file"]).read_bytes()) for item in items]
+    return "".join(section(title, embed(data, title)) for title, data in drawn)
+
+
 def tables(page: Page) -> str:
     """Tables of texts from ``samples/``."""
     texts = [item for item in page.samples if item["kind"] == "texts"]
@@ -140,7 +147,7 @@ def configuration(page: Page) -> str:
     )
 
 
-SECTIONS: list[Callable[[Page], str]] = [headline, curves, latents, maps, tables, configuration]
+SECTIONS: list[Callable[[Page], str]] = [headline, curves, latents, maps, pictures, tables, configuration]
 
 
 def best_validation(run: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ A UniVAE on ``python-docs``, equal tokens, several seeds. Two questions, as tabl
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from experiments import train_text
 from experiments.benchmarks.harness import report
@@ -26,7 +26,17 @@ SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in (
 MEASURED = ("nll_nats", "elbo_nats")
 BATCH = 2048  # padded tokens in an update of the first table
 MICRO = 64  # padded tokens in a micro-batch of the second: one text of the longest, four of the usual
+WINDOW = 16  # of the second
 BETAS = {"beta1": 0.9, "beta2": 0.98}
+
+Setting: TypeAlias = tuple[int, float]
+SETTINGS: list[Setting] = [(4, 1e-3), (4, 3e-3), (16, 1e-3), (16, 3e-3)]
+
+
+def setting(text: str) -> Setting:
+    """A window and a learning rate from ``k:lr``."""
+    k, lr = text.split(":")
+    return int(k), float(lr)
 
 
 def job(out: Path, name: str, seed: int, **options: Any) -> Job:
@@ -37,17 +47,17 @@ def job(out: Path, name: str, seed: int, **options: Any) -> Job:
     return Job(config.out.name, train_text.train, config)
 
 
-def accumulation(out: Path, tokens: int, seeds: Sequence[int], windows: Sequence[int]) -> list[Job]:
-    """Buffered, plain and corrected for every window and seed."""
+def accumulation(out: Path, tokens: int, seeds: Sequence[int], settings: Sequence[Setting]) -> list[Job]:
+    """Buffered, plain and corrected for every window and learning rate, and every seed."""
     jobs = []
-    for k in windows:
+    for k, lr in settings:
         arms: dict[str, dict[str, Any]] = {
             "buffered": {"accumulate": k},
             "plain": {"window": k, "second_moment": "plain"},
             "corrected": {"window": k, "second_moment": "corrected"},
         }
-        common = {"batch_tokens": BATCH // k, "steps": tokens // BATCH}
-        jobs += [job(out, f"{arm}-k{k}", seed, **common, **o) for arm, o in arms.items() for seed in seeds]
+        common = {"batch_tokens": BATCH // k, "steps": tokens // BATCH, "lr": lr}
+        jobs += [job(out, f"{arm}-k{k}-lr{lr:g}", seed, **common, **o) for arm, o in arms.items() for seed in seeds]
     return jobs
 
 
@@ -68,16 +78,18 @@ def small_batch(out: Path, tokens: int, seeds: Sequence[int], rates: Sequence[fl
     ]
 
 
-def gaps(found: Mapping[str, Mapping[str, Any]], windows: Sequence[int], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def gaps(
+    found: Mapping[str, Mapping[str, Any]], settings: Sequence[Setting], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
     """Rows of the first table; a gap is a folded arm's figure minus the buffered one of the same seed."""
     rows = []
-    for k in windows:
+    for k, lr in settings:
         for arm in ("buffered", "plain", "corrected"):
-            row: dict[str, Any] = {"window": k, "second_moment": arm}
+            row: dict[str, Any] = {"window": k, "lr": lr, "second_moment": arm}
             for name in MEASURED:
                 sign = -1 if name == "elbo_nats" else 1
-                own = [sign * found[f"{arm}-k{k}-seed{s}"][name] for s in seeds]
-                reference = [sign * found[f"buffered-k{k}-seed{s}"][name] for s in seeds]
+                own = [sign * found[f"{arm}-k{k}-lr{lr:g}-seed{s}"][name] for s in seeds]
+                reference = [sign * found[f"buffered-k{k}-lr{lr:g}-seed{s}"][name] for s in seeds]
                 label = "minus_elbo_nats" if sign < 0 else name
                 row[label] = spread(own)
                 row[f"{label}_gap"] = spread(a - b for a, b in zip(own, reference, strict=True))
@@ -107,7 +119,7 @@ def draw(tables: Mapping[str, Any], path: Path) -> None:
     for place, row in enumerate(rows):
         each = row["nll_nats_gap"]["each"]
         left.plot([place] * len(each), each, "o")
-    left.set_xticks(range(len(rows)), [f"{row['second_moment']}\nk={row['window']}" for row in rows])
+    left.set_xticks(range(len(rows)), [f"{row['second_moment']}\nk={row['window']}\n{row['lr']:g}" for row in rows])
     left.axhline(0, color="grey")
     left.set_ylabel("NLL minus buffered AdamW's, nats per text")
     for arm in ("every", "slower", "window"):
@@ -128,17 +140,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=400_000, help="padded tokens a run sees, first table")
     parser.add_argument("--small-tokens", type=int, default=200_000, help="the same, second table")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--windows", type=int, nargs="+", default=[4, 16])
+    parser.add_argument(
+        "--settings", type=setting, nargs="+", default=SETTINGS, help="window:learning rate, first table; 4:1e-3 say"
+    )
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates, second table")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     given = parser.parse_args()
     seeds = range(given.seeds)
-    jobs = accumulation(given.out, given.tokens, seeds, given.windows)
-    jobs += small_batch(given.out, given.small_tokens, seeds, given.rates, max(given.windows))
+    jobs = accumulation(given.out, given.tokens, seeds, given.settings)
+    jobs += small_batch(given.out, given.small_tokens, seeds, given.rates, WINDOW)
     found = run_all(jobs, given.jobs)
     tables = {
         "tokens": {"accumulation": given.tokens, "small_batch": given.small_tokens},
-        "accumulation": gaps(found, given.windows, seeds),
+        "accumulation": gaps(found, given.settings, seeds),
         "small_batch": means(found, given.rates, seeds),
     }
     draw(tables, given.out / "window.png")

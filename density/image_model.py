@@ -1,0 +1,68 @@
+"""What the image and table models share: plain values in, a standard normal prior, a decoder into an output."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from density.output import Output, Pixels
+from univae.errors import InputError
+from univae.latent import diagonal_gaussian
+
+__all__ = ["ImageModel", "halvings", "image_shape"]
+
+
+class ImageModel(nn.Module):
+    """A prior of ``latent`` independent standard normals unless a model has another, and a decoder into an output."""
+
+    latent: int
+
+    def __init__(self, pixels: Pixels, **rest: Any) -> None:
+        super().__init__()
+        self.config = {"model": type(self).__name__, "pixels": asdict(pixels), **rest}
+        self.output = Output(pixels)
+
+    def prior(self) -> Distribution:
+        origin = self.output.bias.new_zeros(self.latent)
+        return diagonal_gaussian(origin, torch.ones_like(origin))
+
+    def posterior(self, x: Tensor) -> Distribution:
+        r"""Gives :math:`q(z \mid x)` of data (B, \*shape)."""
+        raise NotImplementedError
+
+    def likelihood(self, z: Float[Tensor, "*lead d"]) -> Distribution:
+        return self.output(self.decode(z))
+
+    def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
+        r"""Gives the numbers of every pixel, (\*lead, numbers, \*shape)."""
+        raise NotImplementedError
+
+    def calibrate(self, x: Tensor) -> None:
+        """Starts the output at the marginals of the training data: see :meth:`density.output.Output.calibrate`."""
+        self.output.calibrate(x)
+
+
+def image_shape(pixels: Pixels, who: str) -> tuple[int, int, int]:
+    """Channels, height and width of the data, or :class:`InputError`."""
+    if len(pixels.shape) != 3:
+        raise InputError(
+            f"{who}: data must be (channels, height, width); got {pixels.shape}; MLPVAE takes data of any shape"
+        )
+    channels, height, breadth = pixels.shape
+    return channels, height, breadth
+
+
+def halvings(pixels: Pixels, who: str) -> list[tuple[int, int]]:
+    """The sizes of an image halved while both sides are even and one is above 4, the full size first."""
+    _, height, breadth = pixels.shape
+    sizes = [(height, breadth)]
+    while max(sizes[-1]) > 4 and not (sizes[-1][0] % 2 or sizes[-1][1] % 2):
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    if len(sizes) == 1:
+        raise InputError(
+            f"{who}: both sides must be even and one above 4, to be halved; got {height}x{breadth}; pad the images"
+        )
+    return sizes

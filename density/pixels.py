@@ -1,0 +1,216 @@
+r"""Laws of pixels and columns, :math:`p(x \mid z) = \prod_d p(x_d \mid z)`, and what their nats are worth in bits.
+
+A law of ``levels`` gives whole numbers 0..levels-1 a probability: its nats are of a *mass*. A Gaussian gives real
+numbers a *density*: its nats move with the unit of the data, and compare with a mass only after dequantisation.
+
+References:
+    PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
+    A note on the evaluation of generative models (Theis et al., 2016), https://arxiv.org/abs/1511.01844
+"""
+
+import math
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Size, Tensor
+from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.types import _size
+
+from univae.errors import InputError
+
+__all__ = [
+    "BernoulliPixels",
+    "BitsPerDim",
+    "CategoricalPixels",
+    "GaussianPixels",
+    "LevelPixels",
+    "LogisticPixels",
+    "Nats",
+    "bits_per_dim",
+    "dequantise",
+    "wide",
+]
+
+Nats = Literal["mass", "density"]
+
+
+class LevelPixels(Distribution):
+    """Independent whole numbers 0..levels-1 in an array of the event shape; a subclass says ``log_pixel``.
+
+    ``log_prob`` sums over the event and broadcasts over what comes before it; :class:`InputError` for values that are
+    no levels, as grey values under a Bernoulli law.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    nats: ClassVar[Nats] = "mass"
+
+    def __init__(self, shape: Size, event_dims: int, levels: int, device: torch.device) -> None:
+        cut = len(shape) - event_dims
+        self.levels, self.device = levels, device
+        super().__init__(shape[:cut], shape[cut:], validate_args=False)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        r"""Gives :math:`\log P(x_d)` of every pixel, x broadcast."""
+        raise NotImplementedError
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._check(value)
+        return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
+
+    def log_table(self) -> Float[Tensor, "*shape levels"]:
+        r"""Gives :math:`\log P(x_d = k)` for every pixel and level k, the last axis."""
+        return self.log_pixel(self._ladder()).movedim(0, -1)
+
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        with torch.no_grad():
+            table = self.log_table()
+            return Categorical(logits=table, validate_args=False).sample(Size(sample_shape)).to(table.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The mean :math:`\sum_k k\, P(x_d = k)`, in levels."""
+        return (self._ladder() * self.log_pixel(self._ladder()).exp()).sum(0)
+
+    def _ladder(self) -> Tensor:
+        return torch.arange(self.levels, device=self.device).view(-1, *[1] * len(self._extended_shape()))
+
+    def _check(self, value: Tensor) -> None:
+        who, dims = type(self).__name__, len(self.event_shape)
+        if value.shape[-dims:] != self.event_shape:
+            raise InputError(f"{who}: x must end in {tuple(self.event_shape)}; got {tuple(value.shape)}; reshape it")
+        wrong = ~((value == value.round()) & (value >= 0) & (value < self.levels))
+        if wrong.any():
+            found = value[wrong][0].item()
+            raise InputError(
+                f"{who}: x must hold whole levels 0..{self.levels - 1}; got {found:g}; "
+                "binarise the data, name their levels, or choose a density"
+            )
+
+
+class BernoulliPixels(LevelPixels):
+    r"""Zeros and ones with :math:`\log P(x) = \log \sigma((2x - 1)\, l)`, finite for every finite logit."""
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        self.logits = wide(logits)
+        super().__init__(logits.shape, event_dims, 2, logits.device)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        return F.logsigmoid((2 * x - 1) * self.logits)
+
+
+class CategoricalPixels(LevelPixels):
+    r"""Levels with a logit each, the last axis: :math:`\log P(x) = l_x - \log \sum_k e^{l_k}`."""
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        self.logits = wide(logits)
+        super().__init__(logits.shape[:-1], event_dims, logits.shape[-1], logits.device)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(x.shape, self.logits.shape[:-1])
+        picked = self.logits.expand(*shape, -1).gather(-1, x.long().expand(shape).unsqueeze(-1)).squeeze(-1)
+        return picked - self.logits.logsumexp(-1)
+
+
+class LogisticPixels(LevelPixels):
+    r"""A mixture of logistics cut into levels; the lowest and the highest level take the tails.
+
+    .. math:: P(x) = \sum_m \pi_m \left[\sigma\Bigl(\frac{x + \frac12 - \mu_m}{s_m}\Bigr) -
+              \sigma\Bigl(\frac{x - \frac12 - \mu_m}{s_m}\Bigr)\right], \qquad
+              \sigma(b) - \sigma(a) = \sigma(b)\, \sigma(-a)\, (1 - e^{a - b})
+
+    All in the unit of a level. The factors are exact in either tail, where a difference would cancel. ``mean``,
+    ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch, \*event, components). The channels of a colour
+    are independent given z.
+    """
+
+    def __init__(self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int) -> None:
+        self.means, self.log_scale, self.weights = wide(means), wide(log_scale), wide(weights)
+        super().__init__(means.shape[:-1], event_dims, levels, means.device)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1)
+        rate = (-self.log_scale).exp()  # b - a
+        above, below = (x + 0.5 - self.means) * rate, (x - 0.5 - self.means) * rate
+        lowest, highest = x <= 0, x >= self.levels - 1
+        log_mass = (
+            torch.where(highest, 0.0, F.logsigmoid(above))
+            + torch.where(lowest, 0.0, F.logsigmoid(-below))
+            + torch.where(lowest | highest, 0.0, (-torch.expm1(-rate)).log())
+        )
+        return (log_mass + self.weights.log_softmax(-1)).logsumexp(-1)
+
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        """Rounds and clips a draw of the continuous mixture: the same law, without a table of all levels."""
+        with torch.no_grad():
+            component = Categorical(logits=self.weights, validate_args=False).sample(Size(sample_shape)).unsqueeze(-1)
+            shape = component.shape[:-1]
+            mean, scale = (
+                part.expand(*shape, -1).gather(-1, component).squeeze(-1) for part in (self.means, self.log_scale.exp())
+            )
+            noise = torch.rand_like(mean).clamp_min(torch.finfo(mean.dtype).tiny)  # a logit of 0 would be infinite
+            return (mean + scale * noise.logit()).round().clamp(0, self.levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The mean :math:`\sum_{k \ge 1} P(x_d \ge k)`, one level at a time."""
+        rate, reached = (-self.log_scale).exp(), torch.zeros_like(self.means)
+        for level in range(1, self.levels):
+            reached = reached + torch.sigmoid((self.means - level + 0.5) * rate)
+        return (reached * self.weights.softmax(-1)).sum(-1)
+
+
+class GaussianPixels(Independent):
+    r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
+
+    nats: ClassVar[Nats] = "density"
+
+    def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
+        super().__init__(Normal(wide(mean), wide(scale)), event_dims)
+
+
+class BitsPerDim(NamedTuple):
+    """Bits per pixel or column, and the sentence without which the number says nothing."""
+
+    value: Tensor
+    convention: str
+
+
+def bits_per_dim(log_p: Tensor, dims: int, nats: Nats, levels: int | None = None) -> BitsPerDim:
+    r"""Turns :math:`\log p(x)` in nats into :math:`-\log p / (D \ln 2)`, plus :math:`\log_2` ``levels`` for a density.
+
+    The density of :func:`dequantise`\ d data lives on [0, 1], where a level is 1/levels wide. ``levels`` is ignored for
+    a mass; without it a density stays one, in the unit of the data.
+
+    >>> bits_per_dim(torch.tensor(0.0), dims=784, nats="density", levels=256).value
+    tensor(8.)
+    """
+    bits = -log_p / (dims * math.log(2))
+    if nats == "mass":
+        return BitsPerDim(bits, f"bits per dimension = -log2 P(x) / {dims}, P the probability of the levels of x")
+    if levels is None:
+        return BitsPerDim(
+            bits,
+            f"bits per dimension = -log2 p(x) / {dims}, p a density: it moves with the unit of the data "
+            "and may be negative",
+        )
+    return BitsPerDim(
+        bits + math.log2(levels),
+        f"bits per dimension = -log2 p(v) / {dims} + log2 {levels}, p the density of v = (x + u) / {levels}, u uniform "
+        "on [0, 1): in expectation an upper bound on the bits of the levels of x",
+    )
+
+
+def dequantise(x: Tensor, levels: int) -> Tensor:
+    r"""Spreads whole levels over [0, 1): :math:`v = (x + u) / \text{levels}`, u uniform, fresh at every call.
+
+    Then :math:`E_u \log p(v) - D \log \text{levels} \le \log P(x)`, the mass that the density gives the cell of x.
+    The noise belongs to the data: draw it once for those that are scored, so that a likelihood stays a function.
+    """
+    return (x + torch.rand_like(x)) / levels
+
+
+def wide(x: Tensor) -> Tensor:
+    """Parameters of a law are float32 at least, also under autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,231 @@
+"""Images and tables from wherever they are: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set by its name.
+
+Images become (N, channels, height, width) and tables (N, columns). Whole numbers 0..levels-1 stay what they are, as
+uint8; other numbers are real and ``levels`` is None. Nothing is scaled, shuffled or dropped.
+"""
+
+import gzip
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from experiments.image_files import read_images
+from univae.errors import InputError
+
+__all__ = ["BUILT_IN", "Data", "binarise", "read", "redraw"]
+
+CHUNK = 4096  # data looked at or changed at once, so that a mapped file need not fit into memory
+KINDS = "a folder or .zip of PNG or JPEG images, .npz, .npy or IDX(.gz)"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set; ``values`` may be mapped from a file, so take rows of it through :meth:`batch`."""
+
+    values: np.ndarray  # (N, channels, height, width) or (N, columns)
+    levels: int | None  # of whole-number data 0..levels-1; None for real numbers
+    labels: np.ndarray | None  # (N,) whole numbers, or real ones of a regression
+    name: str
+    kind: Literal["images", "table"]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return self.values.shape[1:]
+
+    def batch(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
+        """Returns the data of these rows as floats of the default dtype: level numbers, or real numbers."""
+        return torch.from_numpy(np.array(self.values[rows])).to(torch.get_default_dtype())
+
+
+def read(source: str | Path) -> Data:
+    """Reads a data set; a built-in name goes before a file of that name.
+
+    Folders and .zip hold PNG and JPEG images, subfolders being classes; .npz holds ``images`` or ``x`` (else its first
+    array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX takes its labels from the file beside it.
+    :class:`InputError` for anything else, in a line that says what to do.
+    """
+    if str(source) in BUILT_IN:
+        return BUILT_IN[str(source)]()
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"read: {path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {KINDS}")
+    readers = {".zip": _pictures, ".npz": _npz, ".npy": _npy}
+    reader = _pictures if path.is_dir() else readers.get(path.suffix.lower(), _idx)
+    try:
+        return reader(path)
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"read: {path} cannot be read ({what}); give {KINDS}") from error
+
+
+def binarise(data: Data, how: Literal["static", "threshold"], seed: int = 0) -> Data:
+    r"""Turns grey into black and white once and for all: another data set, with another likelihood.
+
+    ``static`` draws each pixel, 1 with probability grey / (levels - 1), from ``seed``; ``threshold`` is 1 above half of
+    levels - 1. For fresh draws at every visit, which is what most published numbers train on, see :func:`redraw`.
+
+    References:
+        On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008)
+    """
+    top, generator = _top(data.levels), np.random.default_rng(seed % 2**64)
+    binary = np.empty(data.values.shape, np.uint8)
+    for start in range(0, len(data), CHUNK):
+        grey = data.values[start : start + CHUNK] / np.float32(top)
+        bar = generator.random(grey.shape, np.float32) if how == "static" else np.float32(0.5)
+        binary[start : start + CHUNK] = grey > bar
+    return replace(data, values=binary, levels=2, name=f"{data.name}, {how} binarisation")
+
+
+def redraw(x: Tensor, levels: int | None) -> Tensor:
+    """Draws each pixel of a batch anew, 1 with probability grey / (levels - 1), from PyTorch's global generator."""
+    return torch.bernoulli(x / _top(levels))
+
+
+def _top(levels: int | None) -> int:
+    if levels is None:
+        raise InputError("binarise: needs grey levels; got real numbers; choose a likelihood for real data")
+    return levels - 1
+
+
+def _set(values: ArrayLike, labels: ArrayLike | None, name: str, who: str) -> Data:
+    """Checks an array and names its axes: uint8 and bool hold levels, and so do whole numbers in images."""
+    array = np.asanyarray(values)
+    if array.dtype.kind not in "buif":
+        raise InputError(f"read: {who} must hold numbers; got dtype {array.dtype}; save whole or real numbers")
+    if array.ndim not in (2, 3, 4) or not array.size:
+        raise InputError(
+            f"read: {who} must be (N, columns), (N, height, width), (N, channels, height, width) or (N, height, width, "
+            f"channels), all positive; got {array.shape}; reshape it"
+        )
+    array = _channels_first(array, who)
+    levels = _levels(array, who)
+    if levels is not None:
+        array = array.astype(np.uint8, copy=False)
+    elif array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    return Data(array, levels, _labels(labels, len(array), who), name, "table" if array.ndim == 2 else "images")
+
+
+def _channels_first(array: np.ndarray, who: str) -> np.ndarray:
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4 and array.shape[1] not in (1, 3):
+        if array.shape[3] not in (1, 3):
+            raise InputError(f"read: {who} must have 1 or 3 channels, first or last; got {array.shape}; convert it")
+        return np.moveaxis(array, 3, 1)
+    return array
+
+
+def _levels(array: np.ndarray, who: str) -> int | None:
+    """2 for zeros and ones, 256 for other levels, None for real numbers; refuses NaN and levels out of range."""
+    low, high = array.min(), array.max()  # NaN if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = next(i for i in range(len(array)) if not np.isfinite(array[i]).all())
+        raise InputError(f"read: {who} must be finite; got NaN or infinity in datum {bad}; drop or fill it")
+    if array.ndim == 2 and array.dtype not in (np.uint8, np.bool_):
+        return None
+    within = low >= 0 and high <= 255
+    if array.dtype.kind == "f":
+        if not (within and all(_whole(array[i : i + CHUNK]) for i in range(0, len(array), CHUNK))):
+            return None
+    elif not within:
+        raise InputError(
+            f"read: whole numbers in {who} must be levels 0..255; got {low}..{high}; rescale them or save real numbers"
+        )
+    return 2 if high <= 1 else 256
+
+
+def _whole(array: np.ndarray) -> bool:
+    return bool((array == np.round(array)).all())
+
+
+def _labels(labels: ArrayLike | None, count: int, who: str) -> np.ndarray | None:
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "buif":
+        raise InputError(
+            f"read: labels of {who} must be {count} numbers; got {array.dtype} of shape {array.shape}; drop them"
+        )
+    return array
+
+
+def _npy(path: Path) -> Data:
+    return _set(np.load(path, mmap_mode="r", allow_pickle=False), None, path.stem, str(path))
+
+
+def _npz(path: Path) -> Data:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        labels = next((name for name in ("labels", "y") if name in arrays.files), None)
+        names = [name for name in arrays.files if name != labels]
+        if not names:
+            raise InputError(f"read: {path} holds no array of data; save one as 'images' or 'x'")
+        values = next((name for name in ("images", "x") if name in names), names[0])
+        return _set(arrays[values], arrays[labels] if labels else None, path.stem, f"{path}, array {values!r}")
+
+
+def _idx(path: Path) -> Data:
+    """Reads unsigned bytes, and the labels in a file beside it that says ``labels`` where this one says ``images``."""
+    other = path.name.replace("images", "labels").replace("idx3", "idx1")
+    labels = path.with_name(other)
+    beside = other != path.name and labels.exists()
+    return _set(_idx_array(path), _idx_array(labels) if beside else None, path.name.split(".")[0], str(path))
+
+
+def _idx_array(path: Path) -> np.ndarray:
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    if content[:3] != b"\0\0\x08":
+        raise InputError(f"read: {path} is neither an image set nor IDX of unsigned bytes; give {KINDS}")
+    start = 4 + 4 * content[3]
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
+    if len(content) != start + math.prod(shape):
+        raise InputError(
+            f"read: {path} should hold {math.prod(shape)} bytes of {shape}; got {len(content) - start}; copy it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _pictures(path: Path) -> Data:
+    values, labels = read_images(path)
+    return Data(values, 256, labels, path.resolve().stem, "images")
+
+
+def _digits() -> Data:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return Data(found.images.astype(np.uint8)[:, None], 17, found.target, "digits", "images")
+
+
+def _table(name: str) -> Data:
+    from sklearn import datasets
+
+    values, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    return Data(values, None, labels, name, "table")
+
+
+BUILT_IN: dict[str, Callable[[], Data]] = {
+    "digits": _digits,  # 1,797 handwritten digits of 8x8 pixels and 17 levels
+    "breast_cancer": partial(_table, "breast_cancer"),
+    "diabetes": partial(_table, "diabetes"),
+    "iris": partial(_table, "iris"),
+    "wine": partial(_table, "wine"),
+}

@@ -1,0 +1,139 @@
+"""An image or table VAE as the training loop sees it: its batches, its objective, and what a validation measures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import density
+from density.hierarchy import Hierarchy
+from density.image_model import ImageModel
+from density.model import draw
+from density.pixels import bits_per_dim
+from experiments.data import Data, redraw
+from experiments.measure import measure
+from experiments.task import Progress
+from univae.errors import InputError
+from univae.objective import Annealing, annealed_weight
+
+__all__ = ["DensityTask", "ImageObjective", "layered_bound", "measure_images"]
+
+Named = Literal["elbo", "iwae", "dreg", "stl", "miwae", "ciwae"]
+OBJECTIVES: tuple[Named, ...] = ("elbo", "iwae", "dreg", "stl", "miwae", "ciwae")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageObjective:
+    """What is maximised, and what a validation looks at."""
+
+    objective: Named = "elbo"
+    k: int = 1  # samples of the latent per datum
+    groups: int = 1  # of k samples each, with --objective miwae
+    beta: float = 0.5  # share of the ELBO, with --objective ciwae
+    annealing: Annealing = "none"  # the KL's weight rises from 0 to 1, of --objective elbo: linear or cyclical
+    anneal_warmup: float = 0.3  # share of training (cyclical: of a cycle) over which it rises
+    anneal_cycles: int = 4
+    free_bits: float = 0.0  # nats of KL per layer that cost nothing, on average over a batch; of --objective elbo
+    binarisation: Literal["none", "dynamic", "static", "threshold"] = "none"  # dynamic: drawn anew at every visit
+    batch_size: int = 100
+    validation_data: int = 500  # held-out data a validation looks at
+    validation_samples: int = 64  # importance samples per datum in a validation
+
+    def __post_init__(self) -> None:
+        rules = {
+            "objective": (self.objective in OBJECTIVES, ", ".join(OBJECTIVES)),
+            "k": (self.k >= 1, "at least 1"),
+            "groups": (self.groups == 1 or (self.groups > 1 and self.objective == "miwae"), "1 unless miwae"),
+            "beta": (0 <= self.beta <= 1, "in [0, 1]"),
+            "annealing": (self.objective == "elbo" or self.annealing == "none", "none unless the objective is elbo"),
+            "free_bits": (self.free_bits == 0 or (self.free_bits > 0 and self.objective == "elbo"), "0 unless elbo"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "validation_data": (self.validation_data >= 2, "at least 2"),
+            "validation_samples": (self.validation_samples >= 1, "at least 1"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise InputError(f"{name} must be {rule}; got {name}={getattr(self, name)}")
+
+
+class Sides(NamedTuple):
+    """The two sides of an ELBO, in nats."""
+
+    log_likelihood: Tensor  # (B,)
+    kl: Tensor  # (B, S), per latent layer
+
+
+class DensityTask:
+    """Maximises a bound on the log-likelihood of the data with the indices ``train``."""
+
+    def __init__(
+        self, model: ImageModel, objective: ImageObjective, seed: int, train: tuple[Data, np.ndarray], held_out: Tensor
+    ) -> None:
+        self.module, self.objective, self.seed = model, objective, seed
+        (self.data, self.train), self.held_out = train, held_out
+
+    def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.train)
+        return [order[i : i + self.objective.batch_size] for i in range(0, len(order), self.objective.batch_size)]
+
+    def load(self, item: np.ndarray) -> Tensor:
+        x = self.data.batch(item)
+        return redraw(x, self.data.levels) if self.objective.binarisation == "dynamic" else x
+
+    def weight(self, batch: Tensor) -> int:
+        return len(batch)
+
+    def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.objective.objective == "elbo":
+            return self._annealed(batch, progress)
+        bound = _BOUNDS[self.objective.objective](self.module, batch, self.objective).sum()
+        return -bound, {}
+
+    def _annealed(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        o = self.objective
+        log_p, kl = layered_bound(self.module, batch, o.k)
+        weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
+        cost = kl.mean(0).clamp_min(o.free_bits).sum() * len(batch) if o.free_bits else kl.sum()
+        return weight * cost - log_p.sum(), {"reconstruction_nats": -log_p.sum(), "kl_nats": kl.sum()}
+
+    def validate(self, progress: Progress) -> dict[str, Any]:
+        found = measure_images(self.module, self.held_out, self.objective.validation_samples)
+        return {"selection": found["nll_nats"], **found}
+
+
+_BOUNDS: dict[str, Callable[[ImageModel, Tensor, ImageObjective], Tensor]] = {
+    "iwae": lambda model, x, o: density.iwae(model, x, o.k),
+    "dreg": lambda model, x, o: density.dreg(model, x, o.k),
+    "stl": lambda model, x, o: density.stl(model, x, o.k),
+    "miwae": lambda model, x, o: density.miwae(model, x, o.groups, o.k),
+    "ciwae": lambda model, x, o: density.ciwae(model, x, o.k, o.beta),
+}
+
+
+def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Sides:
+    r"""Gives :math:`\log p(x \mid z)` per datum and :math:`\log q(z_l) - \log p(z_l)` per datum and layer, in nats.
+
+    Means over ``samples`` draws of the posterior; their difference is the ELBO.
+    """
+    q, p = model.posterior(x), model.prior()
+    z, log_q = draw(q, samples)
+    if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):
+        parts = z.split(q.widths, -1)
+        pairs = zip(q.conditionals(z), p.conditionals(z), parts, strict=True)
+        kl = torch.stack([a.log_prob(part) - b.log_prob(part) for a, b, part in pairs], -1)
+    else:
+        kl = (log_q - p.log_prob(z)).unsqueeze(-1)
+    return Sides(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
+
+
+@torch.no_grad()
+def measure_images(model: ImageModel, x: Tensor, samples: int, rows: int = 100) -> dict[str, Any]:
+    """Likelihood, bound and use of the latent on data (N, ...): :func:`experiments.measure.measure`, and bits/dim."""
+    x = x.to(next(model.parameters()).device)
+    found = measure(model, list(x.split(rows)), samples, lambda part: layered_bound(model, part))
+    pixels = model.output.pixels
+    bits = bits_per_dim(-torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats)
+    return found | {"bits_per_dim": bits.value.item(), "convention": bits.convention}

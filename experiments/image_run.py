@@ -1,0 +1,91 @@
+"""An image or table model: from options to its configuration, and from a run folder back to the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from density.images import build
+from density.networks import Activation
+from experiments.data import Data, binarise
+from experiments.distributed import pick_device
+from experiments.run import Run
+from univae.checkpoint import load_weights, read_json
+from univae.errors import InputError
+
+__all__ = ["ImageRun", "ImageShape", "fixed", "model_config"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShape:
+    """The model of an image or a row of a table."""
+
+    model: Literal["mlp", "conv", "attention", "ladder"] = "mlp"
+    likelihood: Literal["auto", "bernoulli", "categorical", "logistic", "gaussian"] = "auto"  # auto: by the data
+    components: int = 1  # of a mixture of logistics
+    latents: tuple[int, ...] = (50,)  # width of each stochastic layer, the lowest first; of ladder: channels
+    hidden: tuple[int, ...] = (200, 200)  # of mlp: widths between the data and the first latent
+    hidden_above: tuple[int, ...] = (100, 100)  # of mlp: widths between one latent and the next
+    activation: Activation = "tanh"  # of mlp
+    width: int = 32  # of conv, ladder and attention
+    depth: int = 1  # residual blocks per resolution, of conv and ladder
+    heads: int = 4  # of attention, as the next two
+    layers: int = 2
+    patch: int = 4
+
+
+def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
+    """What :func:`density.images.build` takes; ``binary``: pixels are drawn black or white."""
+    likelihood = shape.likelihood
+    if likelihood == "auto":
+        likelihood = "bernoulli" if binary or data.levels == 2 else "logistic" if data.levels else "gaussian"
+    if likelihood == "bernoulli" and not (binary or data.levels == 2):
+        raise InputError(f"likelihood=bernoulli needs zeros and ones; {data.name} has others; choose a --binarisation")
+    if data.levels is None and likelihood in ("categorical", "logistic"):
+        raise InputError(f"likelihood={likelihood} needs whole numbers; {data.name} has real ones; choose gaussian")
+    levels = 2 if binary or likelihood == "bernoulli" else data.levels or 2
+    pixels = {"shape": data.shape, "likelihood": likelihood, "levels": levels, "components": shape.components}
+    if shape.model != "mlp" and shape.model != "ladder" and len(shape.latents) != 1:
+        raise InputError(f"model={shape.model} has one latent; got latents={shape.latents}; give one width, or mlp")
+    own: dict[str, dict[str, Any]] = {
+        "mlp": {
+            "model": "MLPVAE",
+            "latents": shape.latents,
+            "hidden": (shape.hidden, *[shape.hidden_above] * (len(shape.latents) - 1)),
+            "activation": shape.activation,
+        },
+        "conv": {"model": "ConvVAE", "latent": shape.latents[0], "width": shape.width, "depth": shape.depth},
+        "attention": {
+            "model": "AttentionVAE",
+            "latent": shape.latents[0],
+            **{name: getattr(shape, name) for name in ("patch", "width", "heads", "layers")},
+        },
+        "ladder": {"model": "LadderVAE", "latents": shape.latents, "width": shape.width, "depth": shape.depth},
+    }
+    return own[shape.model] | {"pixels": pixels}
+
+
+def fixed(data: Data, how: str, seed: int) -> Data:
+    """The data one measures on: drawn black or white once, if training draws them at all."""
+    if how == "none":
+        return data
+    return binarise(data, "threshold" if how == "threshold" else "static", seed)
+
+
+class ImageRun:
+    """What the commands that use an image or table model share."""
+
+    def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best") -> None:
+        self.run = Run.open(path)
+        if self.run.config.get("command") != "train-density":
+            raise InputError(f"{path} is not the run of an image or table model; give the --out of train-density")
+        self.device = pick_device(device)
+        self.model = build(read_json(path / "model.json"))
+        load_weights(self.model, self.run.checkpoint(checkpoint) / "model.safetensors")
+        self.model.to(self.device).eval()
+
+    def fit_to(self, data: Data) -> Data:
+        """The data as this model takes them: of its shape, and binarised as its held-out data were."""
+        wanted = tuple(self.model.output.pixels.shape)
+        if data.shape != wanted:
+            raise InputError(f"{data.name}: a datum is {data.shape}, the model of {self.run.path} takes {wanted}")
+        return fixed(data, self.run.config["binarisation"], self.run.config["seed"])

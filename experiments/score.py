@@ -1,0 +1,89 @@
+"""Scores of data by importance sampling: a row per datum, and totals that hide no diagnostic."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from density import Defensive, LatentModel, Proposal, Refined, Sobol, StudentT, Widened, estimate
+from univae.checkpoint import replacing_file
+from univae.errors import InputError
+
+__all__ = ["COLUMNS", "ProposalName", "Table", "proposal", "rows_of", "totals"]
+
+COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
+ProposalName: TypeAlias = Literal["posterior", "widened", "student", "sobol", "defensive", "refined"]
+_PROPOSALS: dict[str, Proposal | None] = {
+    "posterior": None,
+    "widened": Widened(1.2),
+    "student": StudentT(5.0),
+    "sobol": Sobol(Widened(1.2)),
+    "defensive": Defensive(0.9),
+    "refined": Refined(10, proposal=Widened(1.2)),
+}
+
+
+def proposal(name: str) -> Proposal | None:
+    """The proposal a command calls by that name."""
+    if name not in _PROPOSALS:
+        raise InputError(f"proposal must be {', '.join(_PROPOSALS)}; got proposal={name}")
+    return _PROPOSALS[name]
+
+
+def rows_of(model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None) -> list[dict[str, float]]:
+    """One row of :data:`COLUMNS` per datum, in nats and counts."""
+    found = estimate(model, x, samples, proposal=proposal(name), chunk=chunk)
+    values = {column: getattr(found, column).tolist() for column in COLUMNS}
+    return [{column: values[column][i] for column in COLUMNS} for i in range(len(x))]
+
+
+def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means per datum in nats, over rows of which there is at least one.
+
+    ``standard_error_nats`` is that of the mean by importance sampling alone, ``standard_error_over_data_nats`` that of
+    the mean as an estimate for data of this kind.
+    """
+    count = len(rows)
+    column = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in COLUMNS}
+    return {
+        "count": count,
+        "log_likelihood_nats": column["log_likelihood"].mean().item(),
+        "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
+        "standard_error_over_data_nats": column["log_likelihood"].std().item() / math.sqrt(count)
+        if count > 1
+        else None,
+        "elbo_nats": column["elbo"].mean().item(),
+        "effective_samples_median": column["effective_samples"].median().item(),
+        "khat_above_0.7": (column["khat"] > 0.7).double().mean().item(),
+    }
+
+
+class Table:
+    """A .csv of scores: ``index``, :data:`COLUMNS` with their unit, and what else a row has."""
+
+    def __init__(self, writer: Any, others: Sequence[str]) -> None:
+        self._writer, self._others, self._count = writer, others, 0
+        named = [f"{name}_nats" if name in COLUMNS[:3] else name for name in COLUMNS]
+        if writer:
+            writer.writerow(("index", *named, *others))
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Writes a row, if there is a file to write to."""
+        if self._writer:
+            self._writer.writerow((self._count, *(row[name] for name in (*COLUMNS, *self._others))))
+        self._count += 1
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | None, others: Sequence[str]) -> "Iterator[Table]":
+        """A table in ``path``, which appears when the block ends well; without a path, one that writes nothing."""
+        if path is None:
+            yield cls(None, others)
+            return
+        with replacing_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            yield cls(csv.writer(file), others)
