@@ -15,8 +15,8 @@ from density.model import draw
 from density.pixels import bits_per_dim
 from experiments.data import Data, redraw
 from experiments.measure import measure
+from experiments.settings import require
 from experiments.task import Progress
-from univae.errors import InputError
 from univae.objective import Annealing, annealed_weight
 
 __all__ = ["DensityTask", "ImageObjective", "layered_bound", "measure_images"]
@@ -54,9 +54,7 @@ class ImageObjective:
             "validation_data": (self.validation_data >= 2, "at least 2"),
             "validation_samples": (self.validation_samples >= 1, "at least 1"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise InputError(f"{name} must be {rule}; got {name}={getattr(self, name)}")
+        require(self, rules)
 
 
 class Sides(NamedTuple):

@@ -25,7 +25,7 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _stack(files: Mapping[PurePosixPath, Callable[[], bytes]], path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Stacks images in the order of their names; hidden files are passed over, subfolders are classes."""
-    names = sorted(name for name in files if not any(part.startswith((".", "__MACOSX")) for part in name.parts))
+    names = sorted(name for name in files if not any(part.startswith(".") for part in name.parts))
     if not names:
         raise InputError(f"read: {path} holds no image; give PNG or JPEG images")
     folders = sorted({name.parent for name in names})
@@ -54,7 +54,7 @@ def _image(content: bytes, who: str) -> np.ndarray:
     try:
         with Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"read: {who} is no PNG or JPEG image; convert or remove it") from error
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         raise InputError(f"read: {who} must be grey or RGB of 8 bits; got mode {image.mode}; convert it")

@@ -7,12 +7,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from density.output import Pixels
 from experiments.image_run import ImageRun
 from experiments.measure import codes
+from experiments.run import Run
 from experiments.task import reseed
 from univae.checkpoint import replacing_file, write_json
 
-__all__ = ["grid", "write_samples"]
+__all__ = ["grid", "write_grid", "write_samples"]
 
 COLUMNS, SIDE = 16, 40  # pictures in a row, and the least width of one on the page
 
@@ -46,11 +48,16 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
         "prior": ("Draws from the prior: the mean of each pixel", drawn),
         "reconstructions": ("Held-out data, and below each row its reconstructions from the posterior's mode", pairs),
     }
-    folder = run.run.path / "samples"
-    folder.mkdir(exist_ok=True)
     for name, (title, images) in shown.items():
-        picture = grid(images, pixels.levels, columns)
-        with replacing_file(folder / f"{name}.png") as temporary:
-            Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(temporary, format="PNG")
-        write_json(folder / f"{name}.json", {"kind": "images", "title": title, "file": f"{name}.png"})
+        write_grid(run.run, name, title, images, pixels, columns)
     return {name: title for name, (title, _) in shown.items()}
+
+
+def write_grid(run: Run, name: str, title: str, images: Tensor, pixels: Pixels, columns: int = COLUMNS) -> None:
+    """Writes a grid of pictures into ``samples/`` with the description that the report looks for."""
+    folder = run.path / "samples"
+    folder.mkdir(exist_ok=True)
+    picture = grid(images, pixels.levels, columns)
+    with replacing_file(folder / f"{name}.png") as temporary:
+        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(temporary, format="PNG")
+    write_json(folder / f"{name}.json", {"kind": "images", "title": title, "file": f"{name}.png"})

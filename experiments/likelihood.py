@@ -15,10 +15,13 @@ from density.pixels import bits_per_dim
 from experiments.cli import run
 from experiments.data import read
 from experiments.image_run import ImageRun
+from experiments.image_samples import write_grid
+from experiments.report import write as write_report
 from experiments.run import Run
-from experiments.score import ProposalName, Table, proposal, rows_of, totals
+from experiments.score import ProposalName, Table, page, proposal, rows_of, totals, worst
 from experiments.task import reseed
 from experiments.text_run import TextRun, texts_of
+from univae.checkpoint import write_json
 from univae.errors import InputError
 from univae.text import PAD
 
@@ -59,11 +62,11 @@ def main(config: Config) -> dict[str, Any]:
     proposal(config.proposal)
     kind = Run.open(config.run).config.get("command")
     reseed(config.seed, "likelihood")
-    found = _images(config) if kind == "train-density" else _texts(config)
-    return {"run": str(config.run), "samples": config.samples, "proposal": config.proposal, **found}
+    score = _images if kind == "train-density" else _texts
+    return score(config, {"run": str(config.run), "samples": config.samples, "proposal": config.proposal})
 
 
-def _images(config: Config) -> dict[str, Any]:
+def _images(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     opened = ImageRun(config.run, config.device)
     data = opened.fit_to(read(config.data))
     count = min(len(data), config.limit or len(data))
@@ -77,27 +80,43 @@ def _images(config: Config) -> dict[str, Any]:
             bar.update(len(x))
     found, pixels = totals(rows), opened.model.output.pixels
     bits = bits_per_dim(torch.tensor(found["log_likelihood_nats"]), pixels.dims, pixels.nats)
-    return found | {"bits_per_dim": bits.value.item(), "convention": bits.convention, "data": data.name}
+    found |= {"bits_per_dim": bits.value.item(), "convention": bits.convention, "data": data.name}
+    lowest = worst(rows)
+    if len(pixels.shape) == 3:
+        write_grid(
+            opened.run, "worst", f"The least likely of {data.name}, the lowest first", data.batch(lowest), pixels
+        )
+    return _reported(opened.run, rows, said | found)
 
 
-def _texts(config: Config) -> dict[str, Any]:
+def _texts(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     opened = TextRun(config.run, config.device)
     rows: list[dict[str, Any]] = []
     with Table.open(config.out, (*SIZES, "text")) as table:
         for row in _score(opened, texts_of(config.data, config.limit), config):
             table.add(row)
-            rows.append({name: value for name, value in row.items() if name != "text"})
-    if not rows:
-        raise InputError(f"likelihood: {config.data} holds no text; give a file with at least one line")
+            rows.append(row)
     found = totals(rows)
     total, count = found["log_likelihood_nats"] * len(rows), len(rows)
     sizes = {name: sum(row[name] for row in rows) for name in SIZES}
-    return found | {
+    found |= {
         "bits_per_token": -total / sizes["tokens"] / math.log(2),
         "bits_per_char": -total / sizes["characters"] / math.log(2),
         "perplexity_per_word": math.exp(-total / (sizes["words"] + count)),
         **sizes,
+        "data": config.data,
     }
+    lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
+    columns = ["text", "log-likelihood, nats", "k-hat"]
+    described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
+    write_json(opened.run.path / "samples" / "worst.json", described | {"columns": columns, "rows": lowest})
+    return _reported(opened.run, rows, said | found)
+
+
+def _reported(folder: Run, rows: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
+    title = f"Log-likelihood of {found['data']}, {found['samples']} importance samples ({found['proposal']})"
+    write_json(folder.path / "samples" / "likelihood.json", page(rows, found, title))
+    return found | {"report": str(write_report(folder.path))}
 
 
 def _score(opened: TextRun, texts: Iterator[str], config: Config) -> Iterator[dict[str, Any]]:

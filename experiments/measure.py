@@ -1,7 +1,7 @@
 """What a validation measures of any latent-variable model: likelihood with its evidence, bound, use of the latent."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,7 @@ from density.importance import estimate
 from density.latent_use import active_units, mutual_information, shuffled_gap, verdict
 from density.model import LatentModel
 
-__all__ = ["Bound", "measure"]
+__all__ = ["Bound", "codes", "measure", "of_training"]
 
 
 class Bound(Protocol):
@@ -79,3 +79,9 @@ def codes(model: LatentModel, x: Tensor) -> Tensor:
     """The mode of the posterior, each layer's computed from the modes before it."""
     q = model.posterior(x)
     return q.modes() if hasattr(q, "modes") else q.mode
+
+
+def of_training(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training command prints of its last validation: the likelihood says whose it is."""
+    renamed = {"nll_nats": "validation_nll_nats", "nll_standard_error": "validation_nll_standard_error"}
+    return {renamed.get(name, name): value for name, value in result.items() if name != "selection"}

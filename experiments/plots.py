@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["kl_layers", "latent_use", "overlay", "png", "points", "spread_out", "train_loss", "validation"]
+__all__ = ["kl_layers", "latent_use", "overlay", "png", "points", "scores", "spread_out", "train_loss", "validation"]
 
 Rows = Sequence[Mapping[str, Any]]
 BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#d9690f", "#2a8c4a", "#888888"
@@ -113,6 +113,24 @@ def points(item: Mapping[str, Any]) -> Figure:
     for number, i in enumerate(spread_out(item["x"], item["y"]), start=1):
         at = (item["x"][i], item["y"][i])
         axes.annotate(str(number), at, xytext=(3, 3), textcoords="offset points", fontsize=9, fontweight="bold")
+    return figure
+
+
+def scores(item: Mapping[str, Any]) -> Figure:
+    """Log-likelihoods of data: their histogram, the bound by number of samples, and k-hat of each."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    values, khat = np.array(item["log_likelihood"], dtype=float), np.array(item["khat"], dtype=float)
+    left.hist(values[np.isfinite(values)], bins=40, color=BLUE)
+    left.set(xlabel="log-likelihood, nats", ylabel="data")
+    middle.plot(item["ladder"]["samples"], item["ladder"]["nats"], color=ORANGE, marker=".")
+    middle.set(xscale="log", xlabel="importance samples", ylabel="mean estimate, nats")
+    known = np.isfinite(khat) & np.isfinite(values)
+    right.scatter(values[known], khat[known], s=8, color=BLUE, alpha=0.6, linewidths=0)
+    right.axhline(0.7, color=GREY, linestyle="--", label="above: unreliable")
+    right.set(xlabel="log-likelihood, nats", ylabel="k-hat")
+    right.legend(frameon=False)
     return figure
 
 

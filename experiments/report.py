@@ -124,6 +124,17 @@ def maps(page: Page) -> str:
     return "".join(shown)
 
 
+def likelihoods(page: Page) -> str:
+    """What ``univae likelihood`` found, as it left it in ``samples/``."""
+    shown = []
+    for i, item in enumerate(item for item in page.samples if item["kind"] == "likelihood"):
+        alt = "Histogram of log-likelihoods, mean estimate by number of samples, k-hat by log-likelihood"
+        drawn = page.figure(f"likelihood_{i}", plots.scores(item), alt)
+        numbers = table([], [[name, brief(value)] for name, value in item["totals"].items()])
+        shown.append(section(item["title"], paragraph(item["note"]) + numbers + drawn))
+    return "".join(shown)
+
+
 def pictures(page: Page) -> str:
     """Grids of images from ``samples/``."""
     items = [item for item in page.samples if item["kind"] == "images"]
@@ -147,7 +158,7 @@ def configuration(page: Page) -> str:
     )
 
 
-SECTIONS: list[Callable[[Page], str]] = [headline, curves, latents, maps, pictures, tables, configuration]
+SECTIONS: list[Callable[[Page], str]] = [headline, curves, latents, likelihoods, maps, pictures, tables, configuration]
 
 
 def best_validation(run: Run) -> dict[str, Any]:

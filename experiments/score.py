@@ -10,11 +10,13 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from density import Defensive, LatentModel, Proposal, Refined, Sobol, StudentT, Widened, estimate
+from density import Defensive, LatentModel, Proposal, Refined, Sobol, StudentT, Widened, log_weights
+from density.diagnostics import ladder
+from density.importance import summarise
 from univae.checkpoint import replacing_file
 from univae.errors import InputError
 
-__all__ = ["COLUMNS", "ProposalName", "Table", "proposal", "rows_of", "totals"]
+__all__ = ["COLUMNS", "ProposalName", "Table", "page", "proposal", "rows_of", "totals", "worst"]
 
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
 ProposalName: TypeAlias = Literal["posterior", "widened", "student", "sobol", "defensive", "refined"]
@@ -35,11 +37,19 @@ def proposal(name: str) -> Proposal | None:
     return _PROPOSALS[name]
 
 
-def rows_of(model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None) -> list[dict[str, float]]:
-    """One row of :data:`COLUMNS` per datum, in nats and counts."""
-    found = estimate(model, x, samples, proposal=proposal(name), chunk=chunk)
+def rungs(samples: int) -> list[int]:
+    """The powers of two up to ``samples``, and it: where the mean estimate is read off."""
+    return [2**i for i in range(samples.bit_length()) if 2**i < samples] + [samples]
+
+
+def rows_of(model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None) -> list[dict[str, Any]]:
+    """One row of :data:`COLUMNS` per datum, in nats and counts, with its ``ladder`` of estimates from fewer samples."""
+    chosen = proposal(name)
+    log_w = log_weights(model, x, samples, proposal=chosen, chunk=chunk)
+    found = summarise(log_w, chosen.replicates if chosen else 1)
     values = {column: getattr(found, column).tolist() for column in COLUMNS}
-    return [{column: values[column][i] for column in COLUMNS} for i in range(len(x))]
+    climbed = ladder(log_w, rungs(samples)).T.tolist()
+    return [{column: values[column][i] for column in COLUMNS} | {"ladder": climbed[i]} for i in range(len(x))]
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -87,3 +97,24 @@ class Table:
             return
         with replacing_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             yield cls(csv.writer(file), others)
+
+
+def page(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """What the report shows of scores: every value, and the mean estimate by number of samples."""
+    climbed = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0).tolist()
+    unreliable = sum(row["khat"] > 0.7 for row in rows)
+    note = f"{unreliable} of {len(rows)} data have a k-hat above 0.7: their estimate is no more than a better bound."
+    return {
+        "kind": "likelihood",
+        "title": title,
+        "note": note,
+        "totals": dict(found),
+        "log_likelihood": [row["log_likelihood"] for row in rows],
+        "khat": [row["khat"] for row in rows],
+        "ladder": {"samples": rungs(found["samples"]), "nats": climbed},
+    }
+
+
+def worst(rows: Sequence[Mapping[str, Any]], count: int = 10) -> list[int]:
+    """The places of the data of the lowest log-likelihood, the lowest first."""
+    return sorted(range(len(rows)), key=lambda i: rows[i]["log_likelihood"])[:count]

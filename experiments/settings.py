@@ -1,12 +1,13 @@
 """The options every training command has."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from univae.errors import InputError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "require"]
 
 OPTIMIZERS = ("adamw", "sgd", "tiger", "egdd")
 
@@ -71,9 +72,7 @@ class Settings:
             "log_every": (self.log_every >= 1, "at least 1"),
             "threads": (self.threads >= 0, "0 (PyTorch's choice) or more"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise InputError(f"{name} must be {rule}; got {name}={getattr(self, name)}")
+        require(self, rules)
         self._require_combination()
 
     def _require_combination(self) -> None:
@@ -84,3 +83,10 @@ class Settings:
         if self.adapt_halves and (self.adapt_step_size == "no" or self.accumulate % 2):
             needs = "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have two halves"
             raise InputError(f"{needs}; got adapt_step_size={self.adapt_step_size}, accumulate={self.accumulate}")
+
+
+def require(config: object, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Refuses the first field whose rule does not hold; ``rules`` are fields with whether it holds, and in words."""
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise InputError(f"{name} must be {rule}; got {name}={getattr(config, name)}")

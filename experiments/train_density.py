@@ -18,6 +18,7 @@ from experiments.image_presets import PRESETS
 from experiments.image_run import ImageRun, ImageShape, fixed, model_config
 from experiments.image_samples import write_samples
 from experiments.loop import fit
+from experiments.measure import of_training
 from experiments.report import write as write_report
 from experiments.run import Run
 from experiments.settings import Settings
@@ -51,8 +52,7 @@ def main(config: Config) -> dict[str, Any]:
     if int(os.environ.get("RANK", "0")) == 0:
         write_samples(ImageRun(config.out, config.device), held_out_data(config))
         result["report"] = str(write_report(config.out))
-    renamed = {"nll_nats": "validation_nll_nats", "nll_standard_error": "validation_nll_standard_error"}
-    return {renamed.get(name, name): value for name, value in result.items() if name != "selection"}
+    return of_training(result)
 
 
 def train(config: Config) -> dict[str, Any]:

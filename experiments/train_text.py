@@ -14,6 +14,7 @@ from tqdm import tqdm
 from experiments.cli import run
 from experiments.distributed import join
 from experiments.loop import fit
+from experiments.measure import of_training
 from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.run import Run
@@ -58,8 +59,7 @@ def main(config: Config) -> dict[str, Any]:
     if int(os.environ.get("RANK", "0")) == 0:
         write_samples(TextRun(config.out, config.device), held_out_texts(config))
         result["report"] = str(write_report(config.out))
-    renamed = {"nll_nats": "validation_nll_nats", "nll_standard_error": "validation_nll_standard_error"}
-    return {renamed.get(name, name): value for name, value in result.items() if name != "selection"}
+    return of_training(result)
 
 
 def train(config: Config) -> dict[str, Any]:

@@ -212,6 +212,11 @@ def test_likelihood_totals_are_those_of_its_rows(folder: Path, texts: Path, tmp_
     assert result["log_likelihood_nats"] > result["elbo_nats"]
     assert 1 <= result["effective_samples_median"] <= 20
     assert 0 <= result["khat_above_0.7"] <= 1
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    lowest = min(rows, key=lambda row: float(row["log_likelihood_nats"]))
+    assert "The least likely texts, the lowest first" in page
+    assert lowest["text"] in page
+    assert [row["index"] for row in rows] == [str(i) for i in range(40)]
 
 
 def test_a_score_does_not_depend_on_the_other_texts_of_its_batch(opened: TextRun) -> None:

@@ -3,7 +3,9 @@
 import gzip
 import math
 import zipfile
+import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +162,7 @@ def test_jpeg_palettes_and_opaque_alpha_are_images_like_others(tmp_path: Path) -
     only = tmp_path / "only"
     only.mkdir()
     (tmp_path / "bits.png").rename(only / "bits.png")
+    assert read(only).shape == (1, 8, 8)
     assert np.array_equal(read(only).values[0, 0], 255 * bits)
 
 
@@ -275,6 +278,22 @@ def nan_at(i: int, value: float) -> np.ndarray:
     return array
 
 
+def png(array: np.ndarray, change: Callable[[bytes], bytes]) -> bytes:
+    file = BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return change(file.getvalue())
+
+
+def chunk_cut(content: bytes) -> bytes:
+    start = content.index(b"IDAT") - 4
+    return content[:start] + (5).to_bytes(4, "big") + content[start + 4 :]
+
+
+def enormous(content: bytes) -> bytes:
+    header = b"IHDR" + 2 * (40_000).to_bytes(4, "big") + content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+
+
 CLEAR = np.zeros((4, 4, 4), np.uint8)
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda folder: folder / "nothing", r"is no file, folder or built-in set \(digits, .*\); give a folder"),
@@ -286,6 +305,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "two channels": (saved(grey(5, 2, 4, 4)), r"must have 1 or 3 channels, first or last; got \(5, 2, 4, 4\)"),
     "negative": (saved(grey(5, 4, 4).astype(int) - 300), r"must be levels 0..255; got -299"),
     "too bright": (saved(grey(5, 4, 4).astype(int) + 300), r"must be levels 0..255; got 30"),
+    "one too bright": (saved(np.full((5, 4, 4), 256)), r"must be levels 0..255; got 256..256"),
     "complex": (saved(np.zeros((5, 3), complex)), r"must hold numbers; got dtype complex128"),
     "objects": (packed(x=np.array([{}, 1], object)), r"cannot be read \(Object arrays cannot be loaded"),
     "words": (packed(x=np.array([["a"]])), r"must hold numbers; got dtype <U1"),
@@ -300,9 +320,12 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no zip": (written("a.zip", b"junk"), r"a.zip cannot be read \(File is not a zip file\); give a folder or .zip"),
     "a text": (written("a.txt", b"hello"), r"a.txt is neither an image set nor IDX of unsigned bytes; give a folder"),
     "cut gzip": (written("a.gz", gzip.compress(idx(grey(5, 4, 4)))[:-20]), r"a.gz cannot be read \("),
+    "spoilt gzip": (written("a.gz", gzip.compress(b"")[:10] + b"\xff" * 20), r"a.gz cannot be read \(Error -3"),
     "cut idx": (written("a", idx(grey(5, 4, 4))[:-3]), r"should hold 80 bytes of \(5, 4, 4\); got 77; copy it again"),
     "empty folder": (lambda folder: folder, r"holds no image"),
     "no image": (pictures(a=b"junk"), r"a.png is no PNG or JPEG image; convert or remove it"),
+    "broken image": (pictures(a=png(grey(64, 64), chunk_cut)), r"a.png is no PNG or JPEG image"),
+    "enormous image": (pictures(a=png(grey(4, 4), enormous)), r"a.png is no PNG or JPEG image"),
     "mixed sizes": (
         pictures(a=grey(4, 4), b=grey(4, 5)),
         r"of one size; .* = \(1, 4, 4\) in a.png, \(1, 4, 5\) in b.png",

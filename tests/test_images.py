@@ -299,6 +299,11 @@ def test_a_ladder_descends_from_the_coarsest_layer() -> None:
         fine[:, :64] += 1
         assert not torch.equal(law.conditionals(coarse)[0].mean, law.conditionals(z)[0].mean)
         assert torch.equal(law.conditionals(fine)[1].mean, law.conditionals(z)[1].mean)
+    coarse, fine = torch.cat([z[:, :64], z[:, 64:] + 1], 1), torch.cat([z[:, :64] + 1, z[:, 64:]], 1)
+    for at in (coarse, fine):  # the state carries every layer to the image
+        assert not torch.allclose(model.likelihood(at).mean, model.likelihood(z).mean)
+    changes = [q.conditionals(at)[0].mean - model.prior().conditionals(at)[0].mean for at in (z, coarse)]
+    assert not torch.allclose(*changes)  # what x says of the fine layer depends on the coarse one
 
 
 @pytest.mark.parametrize("name", ["two layers", "ladder", "two rungs"])

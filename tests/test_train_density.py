@@ -227,6 +227,16 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(tmp_path: Pat
     assert found["log_likelihood_nats"] == pytest.approx(sum(values) / 130)
     assert found["bits_per_dim"] == pytest.approx(-sum(values) / 130 / 64 / math.log(2))
     assert "P the probability of the levels" in found["convention"]
+    page = Path(found["report"]).read_text(encoding="utf-8")
+    assert "Log-likelihood of digits, 20 importance samples (posterior)" in page
+    assert "The least likely of digits, the lowest first" in page
+    shown = json.loads((tmp_path / "run" / "samples" / "likelihood.json").read_text())
+    assert shown["log_likelihood"] == pytest.approx(values)
+    assert shown["ladder"]["samples"] == [1, 2, 4, 8, 16, 20]
+    assert shown["ladder"]["nats"][-1] == pytest.approx(found["log_likelihood_nats"])
+    assert shown["ladder"]["nats"][0] == pytest.approx(found["elbo_nats"])
+    unreliable = sum(float(row["khat"]) > 0.7 for row in rows)
+    assert shown["note"].startswith(f"{unreliable} of 130 data have a k-hat above 0.7")
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
     for name in ("widened", "student", "sobol", "defensive", "refined"):

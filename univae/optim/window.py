@@ -33,9 +33,9 @@ class Windowed(Base):
     :meth:`step` is a micro-step: it folds the gradients in, and moves the parameters when it is a window's last. Step
     schedules where :attr:`moved` is true. Gradients are read, never written; averages are float32 at least.
 
-    A gradient whose norm is not finite is left out, parameter by parameter, and the mean is over the others: the
-    averages stay what they were. A parameter that got no gradient in a whole window is left alone, as in torch. Sparse
-    gradients are made dense, one parameter at a time.
+    A gradient whose norm is not finite - the norm is read back from the device - is left out, parameter by parameter,
+    and the mean is over the others: the averages stay what they were. A parameter that got no gradient in a whole
+    window is left alone, as in torch. Sparse gradients are made dense, one parameter at a time.
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
