@@ -188,6 +188,19 @@ def test_the_networks_of_the_iwae_paper_have_its_sizes(layers: int, latent: int)
     assert sum(p.numel() for p in model.parameters()) == encoder + decoder + up + down
 
 
+def test_the_generative_network_mirrors_the_inference_network() -> None:
+    model = MLPVAE(SMALL, (4, 2), ((9, 7), (6, 5)))
+
+    def widths(part: nn.Module) -> list[int]:
+        return [layer.out_features for layer in part.modules() if isinstance(layer, nn.Linear)]
+
+    assert widths(model.first) == [9, 7, 4, 4]  # mean and log-scale last
+    assert widths(model.up) == [6, 5, 2, 2]
+    assert widths(model.down) == [5, 6, 4, 4]
+    assert widths(model.decoder) == [7, 9]
+    assert widths(model.last) == [64]
+
+
 @pytest.mark.parametrize("kind", [MLPVAE, ConvVAE, LadderVAE])
 def test_every_weight_starts_within_the_glorot_bound_and_fills_it(kind: Callable[[Pixels], ImageModel]) -> None:
     for part in kind(Pixels((3, 16, 16))).modules():
@@ -278,6 +291,9 @@ def test_the_posterior_of_a_ladder_starts_at_its_prior() -> None:
     torch.testing.assert_close(p.log_prob(z), torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1))
     perturb(model)
     assert (layer_by_layer(model.posterior(x), model.prior(), z) > 0).all()
+    for parameter in model.climb.infer.parameters():
+        nn.init.zeros_(parameter)
+    assert layer_by_layer(model.posterior(x), model.prior(), z).abs().max() < 1e-12  # wherever the prior has moved
 
 
 def test_a_ladder_descends_from_the_coarsest_layer() -> None:
