@@ -141,7 +141,7 @@ def test_every_command_has_one_line_of_help(call: Call) -> None:
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(call: Call) -> None:
-    nearest = "univae: there is no command trian-text; did you mean train-text?; see univae --help\n"
+    nearest = "univae: there is no command trian-text; did you mean train-text or train-density?; see univae --help\n"
     assert call("trian-text") == (2, "", nearest)
     assert call("zzzz") == (2, "", "univae: there is no command zzzz; see univae --help\n")
     assert call("--verbose") == (2, "", "univae: there is no option --verbose; see univae --help\n")
@@ -161,7 +161,7 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
     ("argv", "message"),
     [
         (["a", "--out", "b", "--lerning-rate", "1"], "there is no option --lerning-rate; see --help"),
-        (["a", "--out", "b", "--widht=3"], "there is no option --widht; did you mean --width?; see --help"),
+        (["a", "--out", "b", "--widht=3"], "there is no option --widht; did you mean --width or --window?; see --help"),
         (["a", "--out", "b", "--lr", "fast"], "Error parsing --lr: could not convert string to float: 'fast'"),
         (["a", "--out", "b", "--lr", "-1"], "lr must be above 0; got lr=-1.0"),
         (["a", "--out", "b", "--latent", "x"], "invalid choice 'x' for argument '--latent'. Expected one of (.*)."),

@@ -228,8 +228,8 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(tmp_path: Pat
     assert found["bits_per_dim"] == pytest.approx(-sum(values) / 130 / 64 / math.log(2))
     assert "P the probability of the levels" in found["convention"]
     page = Path(found["report"]).read_text(encoding="utf-8")
-    assert "Log-likelihood of digits, 20 importance samples (posterior)" in page
-    assert "The least likely of digits, the lowest first" in page
+    assert "Log-likelihood of digits, static binarisation, 20 importance samples (posterior)" in page
+    assert "The least likely of digits, static binarisation, the lowest first" in page
     shown = json.loads((tmp_path / "run" / "samples" / "likelihood.json").read_text())
     assert shown["log_likelihood"] == pytest.approx(values)
     assert shown["ladder"]["samples"] == [1, 2, 4, 8, 16, 20]
