@@ -98,9 +98,8 @@ class _Loop:
         self.module = self.task.module.train()
         self.state, self.ema = self._restored() if self.settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
-        settings = self.settings
         elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
-        self.budget = Budget(settings.steps, settings.minutes, *elapsed)
+        self.budget = Budget(self.settings.steps, self.settings.minutes, *elapsed)
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # for the speed since the last row
         self.bar = Bar(self.world.first)
 

@@ -60,8 +60,8 @@ class Windowed(Base):
                 self.fold(group, [p for p in run if p.grad is not None])
                 if last and self.processes == 1:  # while what belongs to the run is still in the cache
                     self._update(group, run, group["window"], scratch)
-            group["position"] += 1
-            if last:
+            group["position"] = 0 if last else group["position"] + 1
+            if last and self.processes > 1:
                 self._close(group, group["window"])
         return loss
 
