@@ -1,12 +1,18 @@
-"""How much of training is done: counted in steps, or by the clock."""
+"""How much of training is done: counted in steps, or by a clock."""
 
 import time
+from typing import Literal, TypeAlias
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "Clock"]
+
+Clock: TypeAlias = Literal["wall", "processor"]
 
 
 class Budget:
     """The clock of a run; resumed, it goes on from ``seconds``.
+
+    A ``wall`` clock says what one waits for; a ``processor`` clock adds the time that this process kept each core busy,
+    and stands still while others have them, so that runs side by side get equal shares.
 
     With ``minutes`` the steps count for nothing, and training ends early enough for one more validation and
     checkpoint, which have taken ``reserve`` seconds at most so far. The fraction counts from the first step, which
@@ -14,11 +20,21 @@ class Budget:
     """
 
     def __init__(
-        self, steps: int, minutes: float, seconds: float = 0.0, reserve: float = 0.0, prelude: float = 0.0
+        self,
+        steps: int,
+        minutes: float,
+        seconds: float = 0.0,
+        reserve: float = 0.0,
+        prelude: float = 0.0,
+        clock: Clock = "wall",
     ) -> None:
         self.steps, self.limit, self.reserve, self.prelude = steps, 60.0 * minutes, reserve, prelude
         self.pace = 0.0  # seconds the last step took
-        self._started = time.perf_counter() - seconds
+        self.clock = clock
+        self._started = self._now() - seconds
+
+    def _now(self) -> float:
+        return time.perf_counter() if self.clock == "wall" else time.process_time()
 
     @property
     def timed(self) -> bool:
@@ -28,7 +44,7 @@ class Budget:
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before a resume included."""
-        return time.perf_counter() - self._started
+        return self._now() - self._started
 
     def fraction(self, step: int) -> float:
         """The fraction done after ``step`` steps; 1 if there is no room for another."""

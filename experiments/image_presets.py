@@ -4,17 +4,16 @@ from typing import Any
 
 __all__ = ["PRESETS"]
 
-# Burda et al. (2015): Adam's beta and eps aside, whose published values the loop's AdamW keeps as options. 3280 epochs
-# of 60,000 images in batches of 20; here along a cosine instead of eight steps.
+# Burda et al. (2015): 3280 epochs of 60,000 images in batches of 20.
 _IWAE: dict[str, Any] = {
     "binarisation": "dynamic",
     "batch_size": 20,
     "steps": 9_840_000,
     "lr": 1e-3,
-    "warmup": 0.0,
-    "lr_floor": 0.1,
+    "schedule": "tripling",
     "weight_decay": 0.0,
     "beta2": 0.999,
+    "eps": 1e-4,
     "clip": 0.0,
 }
 

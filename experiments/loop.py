@@ -99,7 +99,7 @@ class _Loop:
         self.state, self.ema = self._restored() if self.settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
         elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
-        self.budget = Budget(self.settings.steps, self.settings.minutes, *elapsed)
+        self.budget = Budget(self.settings.steps, self.settings.minutes, *elapsed, self.settings.clock)
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # for the speed since the last row
         self.bar = Bar(self.world.first)
 
@@ -124,7 +124,7 @@ class _Loop:
         return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
 
     def _step(self, progress: Progress) -> None:
-        begun = time.perf_counter()
+        begun = self.budget.seconds
         items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, self.stepper.batches)
         stepped = self.stepper.step(items, progress)
         if self.ema:
@@ -134,7 +134,7 @@ class _Loop:
             self.state.window[name] = self.state.window.get(name, 0.0) + value
         if self.state.step % self.settings.log_every == 0:
             self._log(stepped)
-        self.budget.pace = time.perf_counter() - begun
+        self.budget.pace = self.budget.seconds - begun
         self._show(stepped, progress.fraction)
 
     def _log(self, stepped: Stepped) -> None:
@@ -149,13 +149,13 @@ class _Loop:
         self.logged = time.perf_counter(), 0.0
 
     def _validate(self) -> None:
-        begun, improved = time.perf_counter(), False
+        begun, improved = self.budget.seconds, False
         if self.world.first:
             improved = self._judge(to_json(self._measure()))
         self.state.validated = self.state.step
         if improved:
             self._save("best")
-        self.budget.reserve = max(self.budget.reserve, time.perf_counter() - begun)
+        self.budget.reserve = max(self.budget.reserve, self.budget.seconds - begun)
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # speed is of training alone
         self.world.wait()
 

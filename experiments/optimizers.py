@@ -29,5 +29,7 @@ def build(module: nn.Module, settings: Settings, device: torch.device) -> Optimi
         return Tiger(groups, beta=settings.beta1, **options)
     betas = (settings.beta1, settings.beta2)
     if settings.window > 1:
-        return AccumulatedAdamW(groups, betas=betas, second_moment=settings.second_moment, **options)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, fused=device.type in ("cpu", "cuda"))
+        return AccumulatedAdamW(groups, betas=betas, eps=settings.eps, second_moment=settings.second_moment, **options)
+    return torch.optim.AdamW(
+        groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=device.type in ("cpu", "cuda")
+    )

@@ -20,14 +20,17 @@ class Settings:
     minutes: float = (
         0.0  # train for so long, the last validation included, and ignore --steps; not reproducible exactly
     )
+    clock: Literal["wall", "processor"] = "wall"  # of --minutes; processor: the time of all threads of this process
     seed: int = 0  # decides the weights one starts from, the order of the data and all noise
     lr: float = 1e-3  # the highest learning rate
-    warmup: float = 0.05  # fraction of training over which the learning rate rises to --lr
-    lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, along a cosine
+    schedule: Literal["cosine", "tripling"] = "cosine"  # of the rate; tripling: that of Burda et al., down to a tenth
+    warmup: float = 0.05  # fraction of training over which the learning rate rises to --lr, of cosine
+    lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, of cosine
     weight_decay: float = 0.01  # of matrices only: not of biases, norms and embeddings
     optimizer: Literal["adamw", "sgd", "tiger", "egdd"] = "adamw"
     beta1: float = 0.9  # decay of the mean gradient: the momentum of every optimizer
     beta2: float = 0.98  # decay of AdamW's mean squared gradient
+    eps: float = 1e-8  # of AdamW: added to the root of the mean squared gradient
     clip: float = 1.0  # largest norm of the gradient, of every micro-step with --window; 0: no limit
     window: int = (
         1  # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no gradients are kept
@@ -51,6 +54,9 @@ class Settings:
         rules = {
             "steps": (self.steps >= 1, "at least 1"),
             "minutes": (0 <= self.minutes < math.inf, "0 (no time limit) or more"),
+            "clock": (self.clock in ("wall", "processor"), "wall or processor"),
+            "schedule": (self.schedule in ("cosine", "tripling"), "cosine or tripling"),
+            "eps": (0 < self.eps < math.inf, "above 0"),
             "lr": (0 < self.lr < math.inf, "above 0"),
             "warmup": (0 <= self.warmup <= 1, "in [0, 1], a fraction of training"),
             "lr_floor": (0 <= self.lr_floor <= 1, "in [0, 1], a fraction of lr"),

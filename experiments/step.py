@@ -21,7 +21,7 @@ from experiments.settings import Settings
 from experiments.stopping import TrainingFailed
 from experiments.task import Progress, Task, reseed
 from univae.errors import InputError
-from univae.optim import EGDD, AdaptedSteps, Windowed, accumulate_in_backward, cosine
+from univae.optim import EGDD, AdaptedSteps, Windowed, accumulate_in_backward, cosine, tripling
 
 __all__ = ["Stepped", "Stepper", "Stream"]
 
@@ -93,7 +93,7 @@ class Stepper:
         (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
         if weight <= 0:
             raise ValueError(f"training: the micro-batches of a step hold {weight:g} targets; each must hold one")
-        rate = self.settings.lr * cosine(progress.fraction, self.settings.warmup, self.settings.lr_floor)
+        rate = _rate(self.settings, progress.fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, float] = {}
@@ -192,6 +192,13 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         return self.task.loss(batch, progress)
+
+
+def _rate(settings: Settings, fraction: float) -> float:
+    """The learning rate after a fraction of training."""
+    if settings.schedule == "tripling":
+        return settings.lr * tripling(fraction)
+    return settings.lr * cosine(fraction, settings.warmup, settings.lr_floor)
 
 
 def _bf16(precision: str, device: torch.device) -> bool:

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from experiments.budget import Budget
@@ -27,6 +29,17 @@ def test_the_clock_starts_with_the_first_step_and_stops_in_time_for_the_last_val
     budget.pace = 1.0
     clock[0] = 99.5
     assert budget.fraction(9) == 1
+
+
+def test_a_processor_clock_stands_still_while_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked = [5.0]
+    monkeypatch.setattr("time.process_time", lambda: worked[0])
+    budget = Budget(steps=1, minutes=1.0, clock="processor")
+    assert budget.fraction(0) == 0
+    time.sleep(0.01)
+    assert budget.seconds == 0
+    worked[0] = 35.0
+    assert budget.fraction(1) == pytest.approx(0.5)
 
 
 def test_a_resumed_clock_goes_on_where_it_stopped(clock: list[float]) -> None:

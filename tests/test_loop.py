@@ -17,11 +17,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.distributed import World
 from experiments.loop import Interrupted, Progress, Settings, TrainingFailed, fit, reseed
 from experiments.run import TIMING, Run
-from experiments.step import Stream
+from experiments.step import Stepper, Stream
 from univae.checkpoint import load_state, load_weights, read_json
 from univae.errors import InputError
+from univae.optim import tripling
 
 WIDTH, DATA = 4, 24
 
@@ -258,6 +260,14 @@ def test_best_is_where_the_selection_was_smallest_and_last_is_the_end(tmp_path: 
     assert states["last"]["best"] == states["best"]["best"] == 2.0
 
 
+def test_the_rate_may_fall_in_passes_and_eps_reaches_the_optimizer(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=13, schedule="tripling", log_every=1, lr=0.1, eps=0.5)
+    stepper = Stepper(Toy(), settings, World(0, 1, torch.device("cpu")))
+    assert {group["eps"] for group in stepper.optimizer.param_groups} == {0.5}
+    _, task, run = train(tmp_path / "run", settings)
+    assert [row["lr"] for row in run.rows("train")] == pytest.approx([0.1 * tripling(t) for t in task.fractions[::2]])
+
+
 def test_the_rate_warms_up_and_falls_to_its_floor(tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=10, warmup=0.4, lr_floor=0.5, log_every=1, lr=0.1)
     _, task, run = train(tmp_path / "run", settings)
@@ -375,6 +385,7 @@ def test_bf16_computes_the_loss_in_bfloat16_and_keeps_the_weights(tmp_path: Path
         *({"steps": 0}, {"minutes": -1.0}, {"lr": 0.0}, {"lr": math.nan}, {"warmup": 2.0}, {"lr_floor": 2.0}),
         *({"weight_decay": -1.0}, {"beta1": 1.0}, {"beta2": -0.1}, {"clip": -1.0}, {"ema": 1.0}, {"accumulate": 0}),
         *({"precision": "fp8"}, {"checkpoint_every": -1}, {"validate_every": -1}, {"log_every": 0}, {"threads": -1}),
+        *({"clock": "sun"}, {"schedule": "steps"}, {"eps": 0.0}),
     ],
 )
 def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:

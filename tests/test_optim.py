@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from univae.errors import InputError
-from univae.optim import EMA, cosine, parameter_groups, ramp
+from univae.optim import EMA, cosine, parameter_groups, ramp, tripling
 
 fractions = st.floats(0, 1)
 
@@ -117,6 +117,12 @@ def test_the_cosine_rises_then_falls_and_stays_above_its_floor(a: float, b: floa
         assert first <= second
     elif early >= warmup:
         assert floor - 1e-12 <= second <= first + 1e-12 <= 1 + 2e-12
+
+
+def test_the_tripling_schedule_holds_each_rate_for_its_epochs() -> None:
+    held = [tripling((epoch + 0.5) / 3280) for epoch in range(3280)]
+    assert held == [10 ** (-i / 7) for i in range(8) for _ in range(3**i)]
+    assert tripling(1.0) == pytest.approx(0.1)
 
 
 def test_only_matrices_that_mix_features_decay() -> None:

@@ -5,7 +5,7 @@ from univae.optim.adapted import AdaptedSteps
 from univae.optim.egdd import EGDD
 from univae.optim.ema import EMA
 from univae.optim.groups import parameter_groups
-from univae.optim.schedule import cosine, ramp
+from univae.optim.schedule import cosine, ramp, tripling
 from univae.optim.tiger import Tiger
 from univae.optim.window import Windowed, accumulate_in_backward
 
@@ -21,4 +21,5 @@ __all__ = [
     "cosine",
     "parameter_groups",
     "ramp",
+    "tripling",
 ]

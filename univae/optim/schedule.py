@@ -5,7 +5,7 @@ A fraction, and not a step, so that one schedule serves a run bounded by steps a
 
 import math
 
-__all__ = ["cosine", "ramp"]
+__all__ = ["cosine", "ramp", "tripling"]
 
 
 def ramp(progress: float, length: float) -> float:
@@ -28,3 +28,19 @@ def cosine(progress: float, warmup: float = 0.0, floor: float = 0.0) -> float:
         return ramp(progress, warmup)
     s = min(1.0, (progress - warmup) / max(1.0 - warmup, 1e-12))
     return floor + (1.0 - floor) * (1.0 + math.cos(math.pi * s)) / 2.0
+
+
+def tripling(progress: float, passes: int = 8) -> float:
+    r"""Falls from 1 to 1/10 in ``passes`` equal factors, each pass three times as long as the one before.
+
+    .. math:: 10^{-i / (P - 1)}, \qquad i = \lfloor \log_3 (1 + t\, (3^P - 1)) \rfloor
+
+    With 8 passes over 3280 epochs these are the 1, 3, 9, ..., 2187 epochs of the source.
+
+    References:
+        Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
+    """
+    position = 1.0 + progress * (3**passes - 1)
+    done = sum(position >= 3**i for i in range(1, passes))  # no logarithm to round the wrong way
+
+    return 10.0 ** (-done / (passes - 1))
