@@ -7,12 +7,13 @@ Gaussian; whatever scaling a network likes happens here, so every log-probabilit
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from density.causal import Causal, CausalPixels, Place
 from density.pixels import BernoulliPixels, CategoricalPixels, GaussianPixels, LogisticPixels, Nats
 from univae.errors import InputError
 
@@ -31,6 +32,8 @@ class Pixels:
     likelihood: Likelihood = "bernoulli"
     levels: int = 2  # of whole-number data; a Gaussian has no use for it
     components: int = 1  # of a mixture of logistics
+    reach: int = 0  # rows above and columns to either side that a pixel sees, see density.causal; 0: none
+    context: int = 32  # features a pixel has for what it sees
 
     def __post_init__(self) -> None:
         binary = self.likelihood == "bernoulli"
@@ -39,6 +42,8 @@ class Pixels:
             "likelihood": (self.likelihood in get_args(Likelihood), f"one of {', '.join(get_args(Likelihood))}"),
             "levels": (self.levels == 2 or (self.levels > 2 and not binary), "2 for bernoulli, 2 or more for others"),
             "components": (self.components >= 1, "at least 1"),
+            "reach": (self.reach == 0 or (self.reach > 0 and len(self.shape) == 3), "0, or more for images (c, h, w)"),
+            "context": (self.context >= 1, "at least 1"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
@@ -58,6 +63,8 @@ class Pixels:
 class Output(nn.Module):
     """The last step of a decoder: ``numbers`` per pixel, plus a bias per pixel, to a law.
 
+    With a ``reach`` the numbers are features, which meet those of the pixels before on their way to the law.
+
     :meth:`calibrate` sets the bias so that a decoder that says nothing gives the data their marginals.
     """
 
@@ -68,10 +75,10 @@ class Output(nn.Module):
         super().__init__()
         self.pixels = pixels
         mixture = pixels.components * (3 if pixels.components > 1 else 2)
-        self.numbers = {"bernoulli": 1, "categorical": pixels.levels, "logistic": mixture, "gaussian": 2}[
-            pixels.likelihood
-        ]
-        self.bias = nn.Parameter(torch.zeros(self.numbers, *pixels.shape))
+        taken = {"bernoulli": 1, "categorical": pixels.levels, "logistic": mixture, "gaussian": 2}[pixels.likelihood]
+        self.causal = Causal(pixels.shape[0], pixels.reach, pixels.context, taken) if pixels.reach else None
+        self.numbers = taken if self.causal is None else pixels.context
+        self.bias = nn.Parameter(torch.zeros(taken, *pixels.shape))
         top = pixels.levels - 1
         self.register_buffer("centre", torch.zeros(pixels.shape))
         self.register_buffer("spread", torch.full(pixels.shape, 1.0 if pixels.nats == "density" else float(top)))
@@ -82,26 +89,27 @@ class Output(nn.Module):
 
     def forward(self, raw: Tensor) -> Distribution:
         r"""Makes the law p(x | z) of ``raw``, of shape (\*lead, numbers, \*event)."""
-        dims = len(self.pixels.shape)
-        raw = (raw + self.bias).movedim(-dims - 1, -1)
+        return self._law(raw) if self.causal is None else CausalPixels(raw, self.causal, self._law, self.scaled)
+
+    def _law(self, raw: Tensor, place: Place = ()) -> Distribution:
+        """The law of all pixels, or of those at one place."""
+        dims = len(self.pixels.shape) - len(place)
+        here: Any = (..., *place)
+        raw = (raw + self.bias[here]).movedim(-dims - 1, -1)
+        spread, centre = self.spread[here], self.centre[here]
         law: dict[Likelihood, Callable[[], Distribution]] = {
             "bernoulli": lambda: BernoulliPixels(raw.squeeze(-1), dims),
             "categorical": lambda: CategoricalPixels(raw, dims),
-            "logistic": lambda: self._logistic(raw, dims),
-            "gaussian": lambda: self._gaussian(raw, dims),
+            "logistic": lambda: self._logistic(raw, dims, spread),
+            "gaussian": lambda: _gaussian(raw, dims, centre, spread),
         }
         return law[self.pixels.likelihood]()
 
-    def _logistic(self, raw: Tensor, dims: int) -> Distribution:
+    def _logistic(self, raw: Tensor, dims: int, spread: Tensor) -> Distribution:
         parts = raw.unflatten(-1, (-1, self.pixels.components)).unbind(-2)
-        means, log_scale = self.spread[..., None] * parts[0], self.spread.log()[..., None] + parts[1]
+        means, log_scale = spread[..., None] * parts[0], spread.log()[..., None] + parts[1]
         weights = parts[2] if len(parts) == 3 else torch.zeros_like(means)
         return LogisticPixels(means, log_scale, weights, dims, self.pixels.levels)
-
-    def _gaussian(self, raw: Tensor, dims: int) -> Distribution:
-        mean, log_scale = raw.unbind(-1)
-        scale = SMALLEST_SCALE + log_scale.exp()
-        return GaussianPixels(self.centre + self.spread * mean, self.spread * scale, dims)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -128,7 +136,13 @@ class Output(nn.Module):
         means = (mean + apart.view(-1, *[1] * mean.dim()) * deviation) / self.spread
         # A logistic law of scale s has the deviation pi s / sqrt 3; half a level keeps constant pixels from zero.
         scale = (deviation.clamp_min(0.5) * math.sqrt(3) / math.pi / self.spread).log().expand_as(means)
-        return torch.cat([means, scale, torch.zeros_like(means)])[: self.numbers]
+        return torch.cat([means, scale, torch.zeros_like(means)])[: len(self.bias)]
+
+
+def _gaussian(raw: Tensor, dims: int, centre: Tensor, spread: Tensor) -> Distribution:
+    mean, log_scale = raw.unbind(-1)
+    scale = SMALLEST_SCALE + log_scale.exp()
+    return GaussianPixels(centre + spread * mean, spread * scale, dims)
 
 
 def _counts(x: Tensor, levels: int) -> Tensor:

@@ -22,6 +22,8 @@ class ImageShape:
     model: Literal["mlp", "conv", "attention", "ladder"] = "mlp"
     likelihood: Literal["auto", "bernoulli", "categorical", "logistic", "gaussian"] = "auto"  # auto: by the data
     components: int = 1  # of a mixture of logistics
+    reach: int = 0  # rows above and columns beside that a pixel sees of the image; 0: all it knows is the latent
+    context: int = 32  # features a pixel has for what it sees
     latents: tuple[int, ...] = (50,)  # width of each stochastic layer, the lowest first; of ladder: channels
     hidden: tuple[int, ...] = (200, 200)  # of mlp: widths between the data and the first latent
     hidden_above: tuple[int, ...] = (100, 100)  # of mlp: widths between one latent and the next
@@ -43,7 +45,8 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
     if data.levels is None and likelihood in ("categorical", "logistic"):
         raise InputError(f"likelihood={likelihood} needs whole numbers; {data.name} has real ones; choose gaussian")
     levels = 2 if binary or likelihood == "bernoulli" else data.levels or 2
-    pixels = {"shape": data.shape, "likelihood": likelihood, "levels": levels, "components": shape.components}
+    pixels = {"shape": data.shape, "likelihood": likelihood, "levels": levels}
+    pixels |= {"components": shape.components, "reach": shape.reach, "context": shape.context}
     if shape.model != "mlp" and shape.model != "ladder" and len(shape.latents) != 1:
         raise InputError(f"model={shape.model} has one latent; got latents={shape.latents}; give one width, or mlp")
     own: dict[str, dict[str, Any]] = {

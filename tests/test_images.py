@@ -29,6 +29,7 @@ MODELS: dict[str, Callable[[Pixels], ImageModel]] = {
     "convolutions": lambda p: ConvVAE(p, latent=3, width=4, depth=2),
     "attention": lambda p: AttentionVAE(p, latent=3, patch=4, width=16, heads=2, layers=1),
     "ladder": lambda p: LadderVAE(p, (2,), width=4),
+    "neighbours": lambda p: ConvVAE(replace(p, reach=2, context=5), latent=3, width=4),
     "two rungs": lambda p: LadderVAE(replace(p, shape=(1, 16, 8)), (1, 2), width=4, depth=2),
 }
 FLAT = ("one layer", "two layers", "three layers")

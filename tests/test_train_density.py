@@ -49,6 +49,7 @@ def _single_precision() -> None:
         ("digits", {"model": "conv", "components": 3, "annealing": "linear", "free_bits": 0.1}),
         ("digits", {"model": "attention", "heads": 2, "likelihood": "categorical", "objective": "stl"}),
         ("digits", {"model": "ladder", "latents": (1,), "objective": "miwae", "groups": 2, "k": 2}),
+        ("digits", {"binarisation": "static", "reach": 2, "context": 6}),
         ("wine", {"objective": "ciwae", "k": 4, "activation": "relu"}),
         ("iris", {"objective": "iwae", "k": 4}),
     ],
