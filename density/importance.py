@@ -8,6 +8,7 @@ References:
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -85,7 +86,21 @@ def log_weights(
     prior, q = model.prior(), model.posterior(x)
     chunk = chunk or max(1, ROWS // max(1, q.batch_shape.numel()))
     draws = (proposal or Posterior()).draws(model, x, q, samples, chunk)
-    return torch.cat([weights_of(model, prior, q, x, z, log_q) for z, log_q in draws])
+    pieces = (weights_of(model, prior, q, x, z, log_q) for z, log_q in draws)
+    return torch.cat(list(pieces)) if torch.is_grad_enabled() else _filled(pieces, samples)
+
+
+def _filled(pieces: Iterator[Tensor], rows: int) -> Tensor:
+    """Concatenates ``rows`` rows without keeping the pieces: small ones between large ones would hole the memory."""
+    first = next(pieces)
+    whole = first.new_empty(rows, *first.shape[1:])
+    whole[: len(first)] = first
+    start = len(first)
+    del first
+    for piece in pieces:
+        whole[start : start + len(piece)] = piece
+        start += len(piece)
+    return whole
 
 
 def weigh(model: LatentModel, prior: Distribution, q: Distribution, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
