@@ -41,17 +41,19 @@ def twin(model: MLPVAE) -> Any:
     from pythae.models import VAE, VAEConfig
 
     other = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")).eval()
+    state = model.state_dict()
     ours = {
-        other.encoder.layers[0][0]: (model.first.hidden[0].weight, model.first.hidden[0].bias, 1),
-        other.encoder.embedding: (model.first.mean.weight, model.first.mean.bias, 1),
-        other.encoder.log_var: (model.first.log_scale.weight, model.first.log_scale.bias, 2),  # log s^2 = 2 log s
-        other.decoder.layers[0][0]: (model.decoder[0].weight, model.decoder[0].bias, 1),
-        other.decoder.layers[1][0]: (model.last.weight, model.output.bias.flatten(), 1),
+        other.encoder.layers[0][0]: ("first.hidden.0", 1),
+        other.encoder.embedding: ("first.mean", 1),
+        other.encoder.log_var: ("first.log_scale", 2),  # log s^2 = 2 log s
+        other.decoder.layers[0][0]: ("decoder.0", 1),
+        other.decoder.layers[1][0]: ("last", 1),
     }
+    state["last.bias"] = state["output.bias"].flatten()
     with torch.no_grad():
-        for layer, (weight, bias, factor) in ours.items():
-            layer.weight.copy_(factor * weight)
-            layer.bias.copy_(factor * bias)
+        for layer, (name, factor) in ours.items():
+            layer.weight.copy_(factor * state[f"{name}.weight"])
+            layer.bias.copy_(factor * state[f"{name}.bias"])
     return other
 
 
