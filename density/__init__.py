@@ -8,6 +8,7 @@ from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
 from density.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
 from density.pyro_model import from_pyro
 from density.refined import Refined
+from density.regret import likelihood_regret
 
 __all__ = [
     "Adaptive",
@@ -30,6 +31,7 @@ __all__ = [
     "estimate_until",
     "from_pyro",
     "iwae",
+    "likelihood_regret",
     "log_likelihood",
     "log_weights",
     "miwae",

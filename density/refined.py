@@ -23,7 +23,7 @@ from density.model import LatentModel, check_gradients, from_noise
 from density.proposals import Draws, Posterior, Proposal
 from univae.errors import InputError
 
-__all__ = ["Moved", "Refined"]
+__all__ = ["Moved", "Refined", "bound"]
 
 
 class Moved(Distribution):
@@ -93,7 +93,7 @@ class Refined:
         for _ in range(self.steps):
             with torch.enable_grad():
                 n = torch.randn(self.particles, *like.shape)
-                loss = -self._bound(model, x, Moved(q, shift, log_scale), n).sum()
+                loss = -bound(model, x, Moved(q, shift, log_scale), n).sum()
             shift.grad, log_scale.grad = torch.autograd.grad(loss, (shift, log_scale))
             optimizer.step()
         return self._better(model, x, q, shift.detach(), log_scale.detach())
@@ -102,12 +102,13 @@ class Refined:
     def _better(self, model: LatentModel, x: Tensor, q: Distribution, shift: Tensor, log_scale: Tensor) -> Moved:
         """Takes back the steps of the data whose bound did not rise."""
         n = torch.randn(self.particles, *shift.shape)
-        before = self._bound(model, x, Moved(q, torch.zeros_like(shift), torch.zeros_like(shift)), n)
-        after = self._bound(model, x, Moved(q, shift, log_scale), n)
+        before = bound(model, x, Moved(q, torch.zeros_like(shift), torch.zeros_like(shift)), n)
+        after = bound(model, x, Moved(q, shift, log_scale), n)
         rose = (after > before).view(*before.shape, *[1] * len(q.event_shape))
         return Moved(q, torch.where(rose, shift, 0.0), torch.where(rose, log_scale, 0.0))
 
-    @staticmethod
-    def _bound(model: LatentModel, x: Tensor, q: Moved, n: Tensor) -> Float[Tensor, "B"]:
-        z, log_q = q.from_noise(n.to(q.shift))
-        return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)
+
+def bound(model: LatentModel, x: Tensor, q: Moved, n: Float[Tensor, "K *sample"]) -> Float[Tensor, "B"]:
+    """The ELBO of each datum under a moved posterior, a mean over the noise given."""
+    z, log_q = q.from_noise(n.to(q.shift))
+    return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)
