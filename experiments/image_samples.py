@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.distributions import Distribution
 
 from density.output import Pixels
 from experiments.image_run import ImageRun
@@ -41,16 +42,27 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
     reseed(run.run.config["seed"], "showcase")
     columns = min(COLUMNS, len(held_out))
     x = held_out[: min(count, len(held_out)) // columns * columns].to(run.device)
-    drawn = run.model.likelihood(run.model.prior().sample(torch.Size((count,)))).mean
-    again = run.model.likelihood(codes(run.model, x)).mean
+    drawn, what = _picture(run.model.likelihood(run.model.prior().sample(torch.Size((count,)))))
+    again, _ = _picture(run.model.likelihood(codes(run.model, x)))
     pairs = torch.stack([rows.unflatten(0, (-1, columns)) for rows in (x, again)], 1).flatten(0, 2)
     shown = {
-        "prior": ("Draws from the prior: the mean of each pixel", drawn),
-        "reconstructions": ("Held-out data, and below each row its reconstructions from the posterior's mode", pairs),
+        "prior": (f"Draws from the prior: {what}", drawn),
+        "reconstructions": (
+            f"Held-out data, and below each row its reconstructions from the posterior's mode: {what}",
+            pairs,
+        ),
     }
     for name, (title, images) in shown.items():
         write_grid(run.run, name, title, images, pixels, columns)
     return {name: title for name, (title, _) in shown.items()}
+
+
+def _picture(law: Distribution) -> tuple[Tensor, str]:
+    """The mean of every pixel; of a law whose pixels depend on each other, which has no cheap one, a draw."""
+    try:
+        return law.mean, "the mean of each pixel"
+    except NotImplementedError:
+        return law.sample(), "a draw of all pixels"
 
 
 def write_grid(run: Run, name: str, title: str, images: Tensor, pixels: Pixels, columns: int = COLUMNS) -> None:
