@@ -8,7 +8,7 @@ from typing import Any, Literal
 import density.images
 from density.image_model import DataModel, image_shape
 from density.networks import Activation
-from density.output import Pixels
+from density.output import Likelihood, Pixels
 from experiments.data import Data, binarise
 from experiments.distributed import pick_device
 from experiments.patch_model import WORDS, PatchVAE, word_count
@@ -44,14 +44,19 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
     """What :func:`density.images.build` takes; ``binary``: pixels are drawn black or white."""
     likelihood = shape.likelihood
     if likelihood == "auto":
-        grey = "categorical" if shape.model == "univae" else "logistic"
+        grey: Likelihood = "categorical" if shape.model == "univae" else "logistic"
         likelihood = "bernoulli" if binary or data.levels == 2 else grey if data.levels else "gaussian"
     if likelihood == "bernoulli" and not (binary or data.levels == 2):
         raise InputError(f"likelihood=bernoulli needs zeros and ones; {data.name} has others; choose a --binarisation")
     if data.levels is None and likelihood in ("categorical", "logistic"):
         raise InputError(f"likelihood={likelihood} needs whole numbers; {data.name} has real ones; choose gaussian")
     levels = 2 if binary or likelihood == "bernoulli" else data.levels or 2
-    pixels = {"shape": data.shape, "likelihood": likelihood, "levels": levels, "components": shape.components}
+    pixels: dict[str, Any] = {
+        "shape": data.shape,
+        "likelihood": likelihood,
+        "levels": levels,
+        "components": shape.components,
+    }
     if shape.model != "mlp" and shape.model != "ladder" and len(shape.latents) != 1:
         raise InputError(f"model={shape.model} has one latent; got latents={shape.latents}; give one width, or mlp")
     own: dict[str, dict[str, Any]] = {

@@ -26,6 +26,7 @@ from density.image_model import DataModel, image_shape
 from density.output import Pixels
 from density.pixels import Nats, check_levels
 from univae.errors import InputError
+from univae.grid import Grid
 from univae.layered import Layered
 from univae.likelihood import TextLikelihood
 from univae.text import RESERVED
@@ -154,17 +155,12 @@ class PatchVAE(DataModel):
     ) -> None:
         super().__init__()
         patch = (patch[0], patch[1])  # JSON has lists
-        own = {"width": width, "heads": heads, "layers": layers, "latent_layers": latent_layers, "near": near}
-        self.config = {"model": "PatchVAE", "pixels": asdict(pixels), "patch": patch, "latent": latent, **own}
-        self.output = Patches(pixels, patch)
-        shape = UniVAEConfig(
-            vocab_size=RESERVED + self.output.words,
-            latent_width=latent,
-            grid=self.output.grid,
-            max_length=self.output.cells,
-            **own,
-        )
-        self.text = UniVAE(shape)
+        own: dict[str, Any] = {"width": width, "heads": heads, "layers": layers, "latent_layers": latent_layers}
+        rest = {"patch": patch, "latent": latent, "near": near}
+        self.config = {"model": "PatchVAE", "pixels": asdict(pixels), **own, **rest}
+        self.output = patches = Patches(pixels, patch)
+        shape = UniVAEConfig(RESERVED + patches.words, latent_width=latent, max_length=patches.cells, **own)
+        self.text = UniVAE(shape, Grid(*patches.grid, near))
 
     @property
     def positions(self) -> int:

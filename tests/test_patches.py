@@ -23,7 +23,7 @@ from experiments.patch_model import Patches, PatchVAE
 from experiments.score import proposal
 from experiments.task import reseed
 from univae.errors import InputError
-from univae.grid import GridEmbedding
+from univae.grid import Grid, GridEmbedding
 from univae.text import END, PAD, RESERVED, START
 from univae.vae import UniVAE, UniVAEConfig
 
@@ -118,9 +118,9 @@ def test_samples_and_data_broadcast_to_what_each_pair_gives_alone() -> None:
     z = model.posterior(x).sample((2, 4))
     together = model.likelihood(z).log_prob(x)
     assert together.shape == (2, 4, 3)
-    for k, l, b in itertools.product(range(2), range(4), range(3)):
-        torch.testing.assert_close(model.likelihood(z[k, l, b : b + 1]).log_prob(x[b : b + 1])[0], together[k, l, b])
-        torch.testing.assert_close(model.likelihood(z[k, l, b]).log_prob(x[b]), together[k, l, b])
+    for k, j, b in itertools.product(range(2), range(4), range(3)):
+        torch.testing.assert_close(model.likelihood(z[k, j, b : b + 1]).log_prob(x[b : b + 1])[0], together[k, j, b])
+        torch.testing.assert_close(model.likelihood(z[k, j, b]).log_prob(x[b]), together[k, j, b])
     many = x.expand(2, 4, *x.shape)  # images with sample axes of their own
     torch.testing.assert_close(model.likelihood(z).log_prob(many), together)
     torch.testing.assert_close(model.likelihood(z[0, 0]).log_prob(many)[1, 2], together[0, 0])
@@ -139,7 +139,7 @@ def test_what_one_cell_says_reaches_only_the_cells_after_it() -> None:
 
 
 def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> None:
-    embedding = GridEmbedding(19, 8, (3, 4), near=1)
+    embedding = GridEmbedding(19, 8, Grid(3, 4, near=1))
     nn.init.normal_(embedding.neighbours.weight)
     ids = torch.randint(RESERVED, 19, (2, 12))
     written = embedding.write(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
@@ -148,7 +148,7 @@ def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> No
         places = [(r - 1, c - 1), (r - 1, c), (r - 1, c + 1), (r, c - 1)]
         row = embedding.places.weight[12 + 4 * r + c].clone()
         for offset, (i, j) in enumerate(places):
-            inside = 0 <= i and 0 <= j < 4
+            inside = i >= 0 and 0 <= j < 4
             row += table[offset, ids[b, 4 * i + j] if inside else PAD]
         torch.testing.assert_close(written[b, 4 * r + c], row)
     feed = embedding.feed(2)
@@ -237,7 +237,7 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
         (TINY, {"patch": (0, 2)}, "a patch must divide the image; got patch=0x2"),
         (Pixels((1, 2, 4), "categorical", 17), {}, "17 levels make 83521 words of 2x2 pixels.*choose patch=1"),
         (Pixels((1, 2, 4), "logistic", 17), {"patch": (1, 1)}, "law is bernoulli or categorical; got logistic"),
-        (TINY, {"near": 0}, "near must be at least 1, the cell before; got near=0"),
+        (TINY, {"near": 0}, "near at least 1, the cell before; got rows=1, columns=2, near=0"),
     ],
 )
 def test_images_that_are_no_words_are_refused(pixels: Pixels, options: dict[str, Any], message: str) -> None:
@@ -246,8 +246,8 @@ def test_images_that_are_no_words_are_refused(pixels: Pixels, options: dict[str,
 
 
 def test_a_grid_is_filled_and_data_hold_levels() -> None:
-    with pytest.raises(InputError, match=r"a picture fills its grid.*got grid=\(2, 3\), max_length=5"):
-        UniVAEConfig(vocab_size=9, grid=(2, 3), max_length=5)
+    with pytest.raises(InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"):
+        UniVAE(UniVAEConfig(vocab_size=9, max_length=5), Grid(2, 3))
     model = make()
     with pytest.raises(InputError, match=r"PatchVAE: x must hold whole levels 0\.\.1; got 0\.5; binarise"):
         model.likelihood(model.prior().sample((1,))).log_prob(torch.full((1, 1, 2, 4), 0.5))
@@ -256,14 +256,13 @@ def test_a_grid_is_filled_and_data_hold_levels() -> None:
 
 
 def test_a_learned_prior_of_pictures_starts_standard() -> None:
-    config = UniVAEConfig(vocab_size=19, width=16, heads=2, layers=2, latent_width=3, prior="learned", **GRID)
-    model = UniVAE(config).eval()
+    config = UniVAEConfig(vocab_size=19, width=16, heads=2, layers=2, latent_width=3, prior="learned", max_length=4)
+    model = UniVAE(config, Grid(2, 2)).eval()
     z = torch.randn(4, 2, 3)
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum((-1, -2))
     torch.testing.assert_close(model.prior().log_prob(z), expected, atol=1e-5, rtol=1e-5)
 
 
-GRID: dict[str, Any] = {"grid": (2, 2), "max_length": 4}
 COMMON: dict[str, Any] = {"steps": 6, "batch_size": 20, "validation_data": 20, "validation_samples": 4, "threads": 1}
 
 

@@ -12,7 +12,7 @@ References:
     Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
 """
 
-import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,31 +23,51 @@ from univae.errors import InputError
 from univae.text import PAD
 from univae.transformer import Embedding, Feed, Norm
 
-__all__ = ["GridEmbedding"]
+__all__ = ["Grid", "GridEmbedding"]
 
 BLANK = -1  # a neighbour outside the picture: the last of the cells, where padding stands
 
 
+@dataclass(frozen=True)
+class Grid:
+    """So many rows and columns of cells; a decoder's row starts from those within ``near`` of its own."""
+
+    rows: int
+    columns: int
+    near: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.columns, self.near) < 1:
+            raise InputError(
+                f"Grid: rows and columns must be at least 1, and near at least 1, the cell before; "
+                f"got rows={self.rows}, columns={self.columns}, near={self.near}"
+            )
+
+    @property
+    def cells(self) -> int:
+        """Tokens of a picture."""
+        return self.rows * self.columns
+
+    def earlier(self) -> Int[Tensor, "cells offsets"]:
+        """For every cell the index of each cell before it and near it, ``BLANK`` where the picture ends."""
+        reach = range(-self.near, self.near + 1)
+        offsets = torch.tensor([(i, j) for i in reach for j in reach if (i, j) < (0, 0)])
+        cells = torch.cartesian_prod(torch.arange(self.rows), torch.arange(self.columns))
+        row, column = (cells[:, None] + offsets).unbind(-1)
+        outside = (row < 0) | (column < 0) | (column >= self.columns)
+        return (row * self.columns + column).masked_fill(outside, BLANK)
+
+
 class GridEmbedding(Embedding):
-    """An :class:`univae.transformer.Embedding` of the cells of a ``grid`` = (rows, columns); see the module."""
+    """An :class:`univae.transformer.Embedding` of the cells of a grid; see the module."""
 
     around: Tensor
 
-    def __init__(
-        self,
-        vocab_size: int,
-        width: int,
-        grid: tuple[int, int],
-        near: int = 2,
-        dropout: float = 0.0,
-        norm: Norm = "pre",
-    ) -> None:
+    def __init__(self, vocab_size: int, width: int, grid: Grid, dropout: float = 0.0, norm: Norm = "pre") -> None:
         super().__init__(vocab_size, width, dropout, norm)
         self.vocab_size = vocab_size
-        self.places = nn.Embedding(2 * math.prod(grid), width)  # of the encoder's cells, then of the decoder's
-        if near < 1:
-            raise InputError(f"grid: near must be at least 1, the cell before; got near={near}")
-        around = _earlier(grid, near)
+        self.places = nn.Embedding(2 * grid.cells, width)  # of the encoder's cells, then of the decoder's
+        around = grid.earlier()
         self.neighbours = nn.Embedding(around.shape[1] * vocab_size, width)
         self.register_buffer("around", around, persistent=False)
 
@@ -95,13 +115,3 @@ class _GridFeed:
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
         self.cells = self.cells[rows]
-
-
-def _earlier(grid: tuple[int, int], near: int) -> Int[Tensor, "cells offsets"]:
-    """For every cell, those before it in raster order and at most ``near`` rows and columns away."""
-    reach = range(-near, near + 1)
-    offsets = [(i, j) for i in reach for j in reach if (i, j) < (0, 0)]
-    places = [[(r + i, c + j) for i, j in offsets] for r in range(grid[0]) for c in range(grid[1])]
-    inside = [[0 <= r < grid[0] and 0 <= c < grid[1] for r, c in cell] for cell in places]
-    index = [[r * grid[1] + c for r, c in cell] for cell in places]
-    return torch.tensor(index).masked_fill(~torch.tensor(inside), BLANK)

@@ -11,7 +11,6 @@ References:
     UniVAE (Su, 2021), https://kexue.fm/archives/8475
 """
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 
 from univae.attention import Scale
 from univae.errors import InputError
-from univae.grid import GridEmbedding
+from univae.grid import Grid, GridEmbedding
 from univae.latent import HypersphericalUniform, diagonal_gaussian
 from univae.layered import Choose, GaussianHead, Layered, VonMisesFisherHead
 from univae.likelihood import Decoder, TextLikelihood, text_log_prob
@@ -56,8 +55,6 @@ class UniVAEConfig:
     scale_base: int = 512  # the number of keys at which log_n equals sqrt
     norm: Norm = "pre"
     max_length: int = 64  # tokens of a text, its end token included
-    grid: tuple[int, int] | None = None  # texts are pictures: so many rows and columns of tokens, and no end token
-    near: int = 2  # with grid: rows and columns around a cell whose tokens its decoder row starts from
     dropout: float = 0.0
     attention_dropout: float = 0.0
     word_dropout: float = 0.0  # share of decoder inputs blanked in training, so that the latent is needed
@@ -81,11 +78,6 @@ class UniVAEConfig:
             )
         if self.latent == "gaussian" and self.learn_kappa:
             raise InputError("UniVAEConfig: learn_kappa belongs to latent='vmf'; got latent='gaussian'")
-        if self.grid is not None and math.prod(self.grid) != self.max_length:
-            raise InputError(
-                f"UniVAEConfig: a picture fills its grid, max_length = rows x columns; got grid={self.grid}, "
-                f"max_length={self.max_length}"
-            )
 
 
 class Elbo(NamedTuple):
@@ -106,16 +98,26 @@ class UniVAE(nn.Module):
     (torch.Size([4, 2, 2, 3]), torch.Size([4, 2]), torch.Size([4, 2]))
     """
 
-    def __init__(self, config: UniVAEConfig) -> None:
+    def __init__(self, config: UniVAEConfig, grid: Grid | None = None) -> None:
+        """With a ``grid`` the texts are pictures: all ``max_length`` cells of it, and no end token."""
         super().__init__()
         self.config = c = config
-        self.embedding = _embedding(c)
+        self.end = END if grid is None else None
+        if grid is not None and grid.cells != c.max_length:
+            raise InputError(
+                f"UniVAE: a picture fills its grid, so max_length must be {grid.cells}; got max_length={c.max_length}"
+            )
+        self.embedding = (
+            Embedding(c.vocab_size, c.width, c.dropout, c.norm)
+            if grid is None
+            else GridEmbedding(c.vocab_size, c.width, grid, c.dropout, c.norm)
+        )
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers))
         self.infer = nn.ModuleList(self._posterior_head() for _ in range(c.latent_layers))
         self.inject = nn.ModuleList(nn.Linear(c.latent_width, c.width) for _ in range(c.latent_layers))
         learned = c.latent_layers if c.prior == "learned" else 0
         self.expect = nn.ModuleList(self._prior_head() for _ in range(learned))
-        self.head = Head(c.vocab_size, c.width, c.norm, silent=(PAD, START) if c.grid is None else (PAD, START, END))
+        self.head = Head(c.vocab_size, c.width, c.norm, silent=(PAD, START) if grid is None else (PAD, START, END))
         initialise(self)
         for head in self.expect:
             if isinstance(head, GaussianHead):  # a learned prior starts as the standard one
@@ -154,8 +156,7 @@ class UniVAE(nn.Module):
 
     def likelihood(self, z: Float[Tensor, "*batch layers d"]) -> TextLikelihood:
         r"""Returns :math:`p(x \mid z)` over texts; the layers below the latents run once for all samples of a text."""
-        end = END if self.config.grid is None else None
-        return TextLikelihood(z, self._logits, self.decoder, self.config.max_length, end)
+        return TextLikelihood(z, self._logits, self.decoder, self.config.max_length, self.end)
 
     def decoder(self, z: Float[Tensor, "batch layers d"], capacity: int | None = None) -> Decoder:
         """Returns the step-by-step decoder of ``z``, with room for ``capacity`` tokens; it needs no encoder."""
@@ -295,13 +296,6 @@ class UniVAE(nn.Module):
     @property
     def _table(self) -> Tensor:
         return self.embedding.tokens.weight
-
-
-def _embedding(config: UniVAEConfig) -> Embedding:
-    c = config
-    if c.grid is None:
-        return Embedding(c.vocab_size, c.width, c.dropout, c.norm)
-    return GridEmbedding(c.vocab_size, c.width, c.grid, c.near, c.dropout, c.norm)
 
 
 def _standard(config: UniVAEConfig, like: Tensor) -> Distribution:
