@@ -19,7 +19,16 @@ from experiments.settings import require
 from experiments.task import Progress
 from univae.objective import Annealing, annealed_weight
 
-__all__ = ["Bounded", "DensityTask", "ImageObjective", "Written", "draws_at_once", "layered_bound", "measure_images"]
+__all__ = [
+    "Bounded",
+    "DensityTask",
+    "ImageObjective",
+    "Written",
+    "data_at_once",
+    "draws_at_once",
+    "layered_bound",
+    "measure_images",
+]
 
 Named = Literal["elbo", "iwae", "dreg", "stl", "miwae", "ciwae"]
 POSITIONS = 16_384  # decoded at once where an image is written word by word: bounds the memory
@@ -144,6 +153,11 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Si
     else:
         kl = (log_q - p.log_prob(z)).unsqueeze(-1)
     return Sides(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
+
+
+def data_at_once(model: density.LatentModel, most: int, draws: int = 16) -> int:
+    """How many data fit into memory with so many draws each, at most ``most``; a refined posterior takes 16."""
+    return min(most, max(1, POSITIONS // (draws * model.positions))) if isinstance(model, Written) else most
 
 
 def draws_at_once(model: density.LatentModel, count: int) -> int | None:

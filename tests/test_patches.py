@@ -17,7 +17,7 @@ import density
 from density.output import Pixels
 from experiments import likelihood, train_density
 from experiments.data import read
-from experiments.density_task import draws_at_once, layered_bound, measure_images
+from experiments.density_task import data_at_once, draws_at_once, layered_bound, measure_images
 from experiments.image_run import ImageRun, ImageShape, build, model_config
 from experiments.patch_model import Patches, PatchVAE
 from experiments.score import proposal
@@ -226,7 +226,9 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     model = make()
     assert draws_at_once(model, 100) == 16_384 // 200
     assert draws_at_once(model, 10**6) == 1
-    assert draws_at_once(build(model_config(ImageShape(hidden=(8,)), read("digits"), True)), 100) is None
+    assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (512, 100, 1)
+    plain = build(model_config(ImageShape(hidden=(8,)), read("digits"), True))
+    assert (draws_at_once(plain, 100), data_at_once(plain, 100)) == (None, 100)
 
 
 @pytest.mark.parametrize(
