@@ -16,9 +16,8 @@ from torch import Tensor, nn
 import density
 from density.output import Pixels
 from experiments import likelihood, train_density
-from experiments.data import read
 from experiments.density_task import data_at_once, draws_at_once, layered_bound, measure_images
-from experiments.image_run import ImageRun, ImageShape, build, model_config
+from experiments.image_run import ImageRun, build
 from experiments.patch_model import Patches, PatchVAE
 from experiments.score import proposal
 from experiments.task import reseed
@@ -227,7 +226,7 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     assert draws_at_once(model, 100) == 16_384 // 200
     assert draws_at_once(model, 10**6) == 1
     assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (512, 100, 1)
-    plain = build(model_config(ImageShape(hidden=(8,)), read("digits"), True))
+    plain = build({"model": "MLPVAE", "pixels": {"shape": (4,)}, "latents": (2,), "hidden": ((3,),)})
     assert (draws_at_once(plain, 100), data_at_once(plain, 100)) == (None, 100)
 
 
@@ -299,7 +298,7 @@ def test_the_command_trains_reopens_and_shows_a_text_model_of_images(
 
 def test_training_lowers_the_bound_and_the_command_scores_and_resumes(tmp_path: Path, single: None) -> None:
     options: dict[str, Any] = {"binarisation": "dynamic", "lr": 1e-2, "validate_every": 10}
-    result = train_density.main(config(tmp_path / "run", steps=20, **options))
+    result = train_density.train(config(tmp_path / "run", steps=20, **options))
     first, last = (row["nll_nats"] for row in ImageRun(tmp_path / "run").run.rows("validation"))
     assert last < first < 64 * math.log(2)
     scored = {"run": tmp_path / "run", "data": "digits", "limit": 20, "samples": 64}
@@ -307,11 +306,8 @@ def test_training_lowers_the_bound_and_the_command_scores_and_resumes(tmp_path: 
     assert plain["elbo_nats"] <= plain["log_likelihood_nats"] < 0
     assert plain["bits_per_dim"] == pytest.approx(-plain["log_likelihood_nats"] / 64 / math.log(2))
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 21
-    other = likelihood.main(likelihood.Config(**scored, proposal="widened"))
-    error = math.hypot(plain["standard_error_nats"], other["standard_error_nats"])
-    assert abs(plain["log_likelihood_nats"] - other["log_likelihood_nats"]) < 5 * error + 1e-6
-    resumed = train_density.main(config(tmp_path / "run", steps=20, resume=True, **options))
-    assert resumed["validation_nll_nats"] == result["validation_nll_nats"]
+    resumed = train_density.train(config(tmp_path / "run", steps=20, resume=True, **options))
+    assert resumed["nll_nats"] == result["nll_nats"]
 
 
 @pytest.mark.parametrize(
