@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "conv": {"model": "conv", "latents": (32,), "width": 32, "lr": 1e-3},
     "ladder": {"model": "ladder", "latents": (1, 4), "width": 32, "lr": 1e-3},
     # For the highest likelihood of 28x28 black and white images in an hour on two cores. Words of 2x4 pixels make half
-    # as many steps as 2x2 at the same loss a second; a validation is costly, so there are few and on few data.
+    # as many positions as 2x2, so twice the images a second; validations are costly, so there are few.
     "univae": {
         "model": "univae",
         "patch": 2,
