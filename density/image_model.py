@@ -1,7 +1,7 @@
 """What the image and table models share: plain values in, a standard normal prior, a decoder into an output."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,46 @@ from density.output import Output, Pixels
 from univae.errors import InputError
 from univae.latent import diagonal_gaussian
 
-__all__ = ["ImageModel", "halvings", "image_shape"]
+__all__ = ["DataModel", "HasPixels", "ImageModel", "halvings", "image_shape"]
 
 
-class ImageModel(nn.Module):
+class HasPixels(Protocol):
+    """Whatever stands between data and networks, and knows what the data are."""
+
+    pixels: Pixels
+
+
+class DataModel(nn.Module):
+    """What training and scoring ask of a model of images or tables: a :class:`density.LatentModel` that is a module.
+
+    ``config`` holds plain values, from which the same model is built again.
+    """
+
+    config: dict[str, Any]
+    output: HasPixels
+
+    def prior(self) -> Distribution:
+        r"""Gives :math:`p(z)`, of batch shape ``()``."""
+        raise NotImplementedError
+
+    def posterior(self, x: Tensor) -> Distribution:
+        r"""Gives :math:`q(z \mid x)` of data (B, \*shape)."""
+        raise NotImplementedError
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        r"""Gives :math:`p(x \mid z)`, whose ``log_prob(x)`` broadcasts x over the sample axes of z."""
+        raise NotImplementedError
+
+    def calibrate(self, x: Tensor) -> None:
+        """Starts where a decoder that says nothing gives the training data x their marginals."""
+        raise NotImplementedError
+
+
+class ImageModel(DataModel):
     """A prior of ``latent`` independent standard normals unless a model has another, and a decoder into an output."""
 
     latent: int
+    output: Output
 
     def __init__(self, pixels: Pixels, **rest: Any) -> None:
         super().__init__()
@@ -28,10 +61,6 @@ class ImageModel(nn.Module):
     def prior(self) -> Distribution:
         origin = self.output.bias.new_zeros(self.latent)
         return diagonal_gaussian(origin, torch.ones_like(origin))
-
-    def posterior(self, x: Tensor) -> Distribution:
-        r"""Gives :math:`q(z \mid x)` of data (B, \*shape)."""
-        raise NotImplementedError
 
     def likelihood(self, z: Float[Tensor, "*lead d"]) -> Distribution:
         return self.output(self.decode(z))

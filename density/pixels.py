@@ -29,6 +29,7 @@ __all__ = [
     "LogisticPixels",
     "Nats",
     "bits_per_dim",
+    "check_levels",
     "dequantise",
     "wide",
 ]
@@ -56,7 +57,7 @@ class LevelPixels(Distribution):
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
-        self._check(value)
+        check_levels(type(self).__name__, value, self.event_shape, self.levels)
         return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
 
     def log_table(self) -> Float[Tensor, "*shape levels"]:
@@ -75,18 +76,6 @@ class LevelPixels(Distribution):
 
     def _ladder(self) -> Tensor:
         return torch.arange(self.levels, device=self.device).view(-1, *[1] * len(self._extended_shape()))
-
-    def _check(self, value: Tensor) -> None:
-        who, dims = type(self).__name__, len(self.event_shape)
-        if value.shape[-dims:] != self.event_shape:
-            raise InputError(f"{who}: x must end in {tuple(self.event_shape)}; got {tuple(value.shape)}; reshape it")
-        wrong = ~((value == value.round()) & (value >= 0) & (value < self.levels))
-        if wrong.any():
-            found = value[wrong][0].item()
-            raise InputError(
-                f"{who}: x must hold whole levels 0..{self.levels - 1}; got {found:g}; "
-                "binarise the data, name their levels, or choose a density"
-            )
 
 
 class BernoulliPixels(LevelPixels):
@@ -168,6 +157,18 @@ class GaussianPixels(Independent):
 
     def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
         super().__init__(Normal(wide(mean), wide(scale)), event_dims)
+
+
+def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
+    """Refuses data of another shape, and values that are no whole levels 0..levels-1, on behalf of ``who``."""
+    if x.shape[-len(shape) :] != shape:
+        raise InputError(f"{who}: x must end in {tuple(shape)}; got {tuple(x.shape)}; reshape it")
+    wrong = ~((x == x.round()) & (x >= 0) & (x < levels))
+    if wrong.any():
+        raise InputError(
+            f"{who}: x must hold whole levels 0..{levels - 1}; got {x[wrong][0].item():g}; "
+            "binarise the data, name their levels, or choose a density"
+        )
 
 
 class BitsPerDim(NamedTuple):

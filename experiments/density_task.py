@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,18 +10,28 @@ from torch import Tensor
 
 import density
 from density.hierarchy import Hierarchy
-from density.image_model import ImageModel
+from density.image_model import DataModel
 from density.model import draw
 from density.pixels import bits_per_dim
 from experiments.data import Data, redraw
-from experiments.measure import measure
+from experiments.measure import Bound, measure
 from experiments.settings import require
 from experiments.task import Progress
 from univae.objective import Annealing, annealed_weight
 
-__all__ = ["DensityTask", "ImageObjective", "layered_bound", "measure_images"]
+__all__ = [
+    "Bounded",
+    "DensityTask",
+    "ImageObjective",
+    "Written",
+    "data_at_once",
+    "draws_at_once",
+    "layered_bound",
+    "measure_images",
+]
 
 Named = Literal["elbo", "iwae", "dreg", "stl", "miwae", "ciwae"]
+POSITIONS = 16_384  # decoded at once where an image is written word by word: bounds the memory
 OBJECTIVES: tuple[Named, ...] = ("elbo", "iwae", "dreg", "stl", "miwae", "ciwae")
 
 
@@ -57,6 +67,21 @@ class ImageObjective:
         require(self, rules)
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A model with a bound of its own from one draw a datum, less noisy than the log-weight: the KL is exact, say."""
+
+    def elbo(self, x: Tensor) -> Bound: ...
+
+
+@runtime_checkable
+class Written(Protocol):
+    """A model whose decoder writes a datum position by position."""
+
+    @property
+    def positions(self) -> int: ...
+
+
 class Sides(NamedTuple):
     """The two sides of an ELBO, in nats."""
 
@@ -68,7 +93,7 @@ class DensityTask:
     """Maximises a bound on the log-likelihood of the data with the indices ``train``."""
 
     def __init__(
-        self, model: ImageModel, objective: ImageObjective, seed: int, train: tuple[Data, np.ndarray], held_out: Tensor
+        self, model: DataModel, objective: ImageObjective, seed: int, train: tuple[Data, np.ndarray], held_out: Tensor
     ) -> None:
         self.module, self.objective, self.seed = model, objective, seed
         (self.data, self.train), self.held_out = train, held_out
@@ -102,7 +127,7 @@ class DensityTask:
         return {"selection": found["nll_nats"], **found}
 
 
-_BOUNDS: dict[str, Callable[[ImageModel, Tensor, ImageObjective], Tensor]] = {
+_BOUNDS: dict[str, Callable[[DataModel, Tensor, ImageObjective], Tensor]] = {
     "iwae": lambda model, x, o: density.iwae(model, x, o.k),
     "dreg": lambda model, x, o: density.dreg(model, x, o.k),
     "stl": lambda model, x, o: density.stl(model, x, o.k),
@@ -114,8 +139,11 @@ _BOUNDS: dict[str, Callable[[ImageModel, Tensor, ImageObjective], Tensor]] = {
 def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Sides:
     r"""Gives :math:`\log p(x \mid z)` per datum and :math:`\log q(z_l) - \log p(z_l)` per datum and layer, in nats.
 
-    Means over ``samples`` draws of the posterior; their difference is the ELBO.
+    Means over ``samples`` draws of the posterior; their difference is the ELBO. A :class:`Bounded` model gives its own.
     """
+    if isinstance(model, Bounded):
+        own = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
+        return Sides(*(side.unflatten(0, (samples, -1)).mean(0) for side in (own.log_likelihood, own.kl)))
     q, p = model.posterior(x), model.prior()
     z, log_q = draw(q, samples)
     if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):
@@ -127,11 +155,23 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Si
     return Sides(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
 
 
+def data_at_once(model: density.LatentModel, most: int, draws: int = 16) -> int:
+    """How many data fit into memory with so many draws each, at most ``most``; a refined posterior takes 16."""
+    return min(most, max(1, POSITIONS // (draws * model.positions))) if isinstance(model, Written) else most
+
+
+def draws_at_once(model: density.LatentModel, count: int) -> int | None:
+    """How many draws of ``count`` data each fit into memory; None where the estimator may choose."""
+    return max(1, POSITIONS // (count * model.positions)) if isinstance(model, Written) else None
+
+
 @torch.no_grad()
-def measure_images(model: ImageModel, x: Tensor, samples: int, rows: int = 100) -> dict[str, Any]:
+def measure_images(model: DataModel, x: Tensor, samples: int, rows: int = 100) -> dict[str, Any]:
     """Likelihood, bound and use of the latent on data (N, ...): :func:`experiments.measure.measure`, and bits/dim."""
     x = x.to(next(model.parameters()).device)
-    found = measure(model, list(x.split(rows)), samples, lambda part: layered_bound(model, part))
+    found = measure(
+        model, list(x.split(rows)), samples, lambda part: layered_bound(model, part), chunk=draws_at_once(model, rows)
+    )
     pixels = model.output.pixels
     bits = bits_per_dim(-torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats)
     return found | {"bits_per_dim": bits.value.item(), "convention": bits.convention}

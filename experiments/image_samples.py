@@ -8,7 +8,6 @@ from PIL import Image
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.causal import CausalPixels
 from density.output import Pixels
 from experiments.image_run import ImageRun
 from experiments.measure import codes
@@ -43,10 +42,9 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
     reseed(run.run.config["seed"], "showcase")
     columns = min(COLUMNS, len(held_out))
     x = held_out[: min(count, len(held_out)) // columns * columns].to(run.device)
-    drawn = _shown(run.model.likelihood(run.model.prior().sample(torch.Size((count,)))))
-    again = _shown(run.model.likelihood(codes(run.model, x)))
+    drawn, what = _picture(run.model.likelihood(run.model.prior().sample(torch.Size((count,)))))
+    again, _ = _picture(run.model.likelihood(codes(run.model, x)))
     pairs = torch.stack([rows.unflatten(0, (-1, columns)) for rows in (x, again)], 1).flatten(0, 2)
-    what = "a draw of each pixel given those before" if pixels.reach else "the mean of each pixel"
     shown = {
         "prior": (f"Draws from the prior: {what}", drawn),
         "reconstructions": (f"Held-out data, and below each row its reconstructions: {what}", pairs),
@@ -56,9 +54,12 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
     return {name: title for name, (title, _) in shown.items()}
 
 
-def _shown(law: Distribution) -> Tensor:
-    """The mean of every pixel, or a draw where a pixel has no mean without those before it."""
-    return law.sample() if isinstance(law, CausalPixels) else law.mean
+def _picture(law: Distribution) -> tuple[Tensor, str]:
+    """The mean of every pixel; of a law whose pixels depend on each other, which has no cheap one, a draw."""
+    try:
+        return law.mean, "the mean of each pixel"
+    except NotImplementedError:
+        return law.sample(), "a draw of all pixels"
 
 
 def write_grid(run: Run, name: str, title: str, images: Tensor, pixels: Pixels, columns: int = COLUMNS) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from density.pixels import bits_per_dim
 from experiments.cli import run
 from experiments.data import read
+from experiments.density_task import data_at_once, draws_at_once
 from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
 from experiments.report import write as write_report
@@ -72,9 +73,11 @@ def _images(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     count = min(len(data), config.limit or len(data))
     rows: list[dict[str, Any]] = []
     with Table.open(config.out, ()) as table, tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
-        for start in range(0, count, IMAGES):
-            x = data.batch(slice(start, min(count, start + IMAGES))).to(opened.device)
-            for row in rows_of(opened.model, x, config.samples, config.proposal):
+        size = data_at_once(opened.model, IMAGES)
+        for start in range(0, count, size):
+            x = data.batch(slice(start, min(count, start + size))).to(opened.device)
+            chunk = draws_at_once(opened.model, len(x))
+            for row in rows_of(opened.model, x, config.samples, config.proposal, chunk):
                 table.add(row)
                 rows.append(row)
             bar.update(len(x))

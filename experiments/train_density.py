@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from density.images import build
 from experiments.cli import run
 from experiments.data import Data, read
 from experiments.density_task import DensityTask, ImageObjective
 from experiments.distributed import join
 from experiments.image_presets import PRESETS
-from experiments.image_run import ImageRun, ImageShape, fixed, model_config
+from experiments.image_run import ImageRun, ImageShape, build, fixed, model_config
 from experiments.image_samples import write_samples
 from experiments.loop import fit
 from experiments.measure import of_training

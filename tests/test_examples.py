@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from experiments import train_density
 from experiments.data import read
 from experiments.examples import outliers, pyro_mixture, pyro_two_levels
+from univae.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +48,12 @@ def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> 
             validate_every=0,
         )
     )
-    turned = np.rot90(read("digits").values[:80], axes=(-2, -1))
-    np.save(tmp_path / "turned.npy", np.ascontiguousarray(turned.reshape(-1, 8, 8)))
+    mirrored = 15 * np.flip(read("digits").values[:80], -1)  # grey levels of 0..255
+    np.save(tmp_path / "mirrored.npy", np.ascontiguousarray(mirrored.reshape(-1, 8, 8)))
     config = outliers.Config(
         run=run,
         inside="digits",
-        outside=str(tmp_path / "turned.npy"),
+        outside=str(tmp_path / "mirrored.npy"),
         limit=80,
         samples=20,
         steps=10,
@@ -67,14 +68,14 @@ def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> 
         again = roc_auc_score(outside, [float(row[name]) for row in rows])
         assert found[name]["auroc"] == pytest.approx(again)
         assert 0.01 < found[name]["standard_error"] < 0.06
-    assert found["nll_nats"]["auroc"] > 0.8
+    assert found["nll_nats"]["auroc"] > 0.7
 
 
-def test_the_same_file_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_density.train(
         train_density.Config(data="digits", out=run, latents=(2,), hidden=(8,), steps=2, threads=1, validate_every=0)
     )
     config = outliers.Config(run=run, inside="digits", outside="digits", limit=4, samples=2, steps=1)
-    with pytest.raises(Exception, match="inside and outside must be two files; got digits twice"):
+    with pytest.raises(InputError, match="inside and outside must be two files; got digits twice"):
         outliers.main(config)

@@ -12,7 +12,7 @@ PACKAGES = ("univae", "density", "gan", "experiments")
 UNIVAE_LAYERS = {
     0: {"errors", "rope", "mask", "latent", "bessel", "polar", "text", "corpus", "checkpoint", "paths"},
     1: {"attention", "optim"},
-    2: {"transformer", "decoding"},
+    2: {"transformer", "decoding", "grid"},
     3: {"vae", "layered", "likelihood", "streams", "objective", "sentence", "contrastive"},
 }
 

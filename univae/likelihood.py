@@ -5,14 +5,13 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from univae.attention import KeyValueCache, Scale
 from univae.decoding import Stepper, generate
-from univae.rope import phases
-from univae.text import PAD
+from univae.text import END, PAD
 from univae.transformer import Block, Embedding, Head
 
 __all__ = ["Decoder", "TextLikelihood", "text_log_prob"]
@@ -31,7 +30,7 @@ class TextLikelihood(Distribution):
     r""":math:`p(x \mid z) = \prod_t p(x_t \mid z, x_{<t})` over texts of every length, the last token the end token.
 
     ``logits(z, ids)`` teacher-forces texts; ``step(z)`` returns a fresh :class:`Stepper`. Both broadcast: ids (B, T)
-    against latents (..., B, S, d).
+    against latents (..., B, S, d). With ``end=None`` the texts have ``max_length`` tokens and no end token.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -42,8 +41,9 @@ class TextLikelihood(Distribution):
         logits: Callable[[Tensor, Tensor], Tensor],
         step: Callable[[Tensor], Stepper],
         max_length: int,
+        end: int | None = END,
     ) -> None:
-        self.z, self.step, self.max_length = z, step, max_length
+        self.z, self.step, self.max_length, self.end = z, step, max_length, end
         self._logits = logits
         super().__init__(z.shape[:-2], Size(), validate_args=False)
 
@@ -58,7 +58,7 @@ class TextLikelihood(Distribution):
         """Draws texts token by token, padded, cut at the model's maximal length if no end token came before."""
         z = self.z.expand(*sample_shape, *self.z.shape)
         with torch.no_grad():
-            ids = generate(self.step(z.flatten(0, -3)), z.shape[:-2].numel(), self.max_length)
+            ids = generate(self.step(z.flatten(0, -3)), z.shape[:-2].numel(), self.max_length, end=self.end)
         return ids.view(*z.shape[:-2], -1)
 
 
@@ -66,7 +66,7 @@ class Decoder:
     """Feeds one token a row and returns the logits of the next; keys and values stay in buffers of a fixed size.
 
     ``memories`` holds, for each of the last blocks, the row that its latent puts before the text: position 0, and the
-    first key of that block's cache.
+    first key of that block's cache. ``phase`` is that of position 0 and of every token after it.
     """
 
     def __init__(
@@ -75,19 +75,17 @@ class Decoder:
         blocks: Sequence[Block],
         head: Head,
         memories: Sequence[Float[Tensor, "batch width"]],
-        capacity: int,
+        phase: Complex[Tensor, "positions half"],
         scale: Scale = "sqrt",
         base: int = 512,
     ) -> None:
-        self.norm, self.transform = embedding.norm, head.transform
-        self.table, self.segment, self.bias = embedding.tokens.weight, embedding.segments.weight[1], head.heard()
+        self.transform, self.table, self.bias = head.transform, embedding.tokens.weight, head.heard()
         self.device = self.table.device
         rows, width = memories[0].shape
         heads = blocks[0].attention.heads
-        shape = (rows, heads, capacity + 1, width // heads)
+        self.feed, self.phases = embedding.feed(rows), phase.unbind(0)
+        shape = (rows, heads, len(self.phases), width // heads)
         self.caches = [KeyValueCache(shape, memories[0], scale, base) for _ in blocks]
-        positions = torch.arange(capacity + 1, device=self.device)
-        self.phases = phases(positions, width // heads, dtype=self.table.dtype).unbind(0)
         self.position = 1
         first = len(blocks) - len(memories)
         for block, cache, memory in zip(blocks[first:], self.caches[first:], memories, strict=True):
@@ -95,7 +93,7 @@ class Decoder:
         self.steps = [block.stepper(cache) for block, cache in zip(blocks, self.caches, strict=True)]
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
-        x = self.norm(F.embedding(tokens, self.table) + self.segment)
+        x = self.feed(tokens)
         phase = self.phases[self.position]
         for step in self.steps:
             x = step(x, phase)
@@ -104,5 +102,6 @@ class Decoder:
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
         """Row i goes on from the text of row ``rows[i]``."""
+        self.feed.reorder(rows)
         for cache in self.caches:
             cache.reorder(rows)

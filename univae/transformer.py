@@ -12,7 +12,7 @@ References:
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,9 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from univae.attention import Attention, KeyValueCache, Mix, Step
+from univae.text import START
 
-__all__ = ["Block", "Embedding", "Head", "Norm", "initialise"]
+__all__ = ["Block", "Embedding", "Feed", "Head", "Norm", "initialise"]
 
 Norm = Literal["pre", "post"]
 
@@ -82,6 +83,15 @@ def _norm(shape: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float, x: T
     return torch.layer_norm(x, shape, weight, bias, eps)
 
 
+@runtime_checkable
+class Feed(Protocol):
+    """Embeds a stream that is being written: takes the newest token of every sequence and returns its row."""
+
+    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]: ...
+
+    def reorder(self, rows: Int[Tensor, "rows"]) -> None: ...
+
+
 class Embedding(nn.Module):
     """Token plus segment embedding: one table of tokens for both halves, one vector that says which half it is."""
 
@@ -94,6 +104,33 @@ class Embedding(nn.Module):
 
     def forward(self, ids: Int[Tensor, "*batch"], segment: int) -> Float[Tensor, "*batch width"]:
         return self.dropout(self.norm(self.tokens(ids) + self.segments.weight[segment]))
+
+    def read(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch rows width"]:
+        """The encoder's rows: those of the text, then row 0."""
+        start = ids.new_full((ids.shape[0], 1), START)
+        return self(torch.cat((ids, start), 1), 0)
+
+    def write(self, inputs: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+        """The decoder's rows, from the start token and the text without its last token."""
+        return self(inputs, 1)
+
+    def feed(self, rows: int) -> Feed:
+        """Returns :meth:`write` of one token a sequence after the other, without dropout."""
+        return _LineFeed(self)
+
+
+class _LineFeed:
+    """A row is its token's; the table is looked up once, here, and no module is called."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self.norm, self.table = embedding.norm, embedding.tokens.weight
+        self.segment = embedding.segments.weight[1]
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        return self.norm(F.embedding(tokens, self.table) + self.segment)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Nothing is kept."""
 
 
 class Head(nn.Module):

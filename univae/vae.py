@@ -24,13 +24,14 @@ from torch.distributions import Distribution, Independent, kl_divergence
 
 from univae.attention import Scale
 from univae.errors import InputError
+from univae.grid import Grid, GridEmbedding
 from univae.latent import HypersphericalUniform, diagonal_gaussian
 from univae.layered import Choose, GaussianHead, Layered, VonMisesFisherHead
 from univae.likelihood import Decoder, TextLikelihood, text_log_prob
 from univae.mask import padding
 from univae.rope import phases
 from univae.streams import Streams
-from univae.text import PAD, START
+from univae.text import END, PAD, START
 from univae.transformer import Block, Embedding, Head, Norm, initialise
 
 __all__ = ["Elbo", "UniVAE", "UniVAEConfig"]
@@ -97,16 +98,26 @@ class UniVAE(nn.Module):
     (torch.Size([4, 2, 2, 3]), torch.Size([4, 2]), torch.Size([4, 2]))
     """
 
-    def __init__(self, config: UniVAEConfig) -> None:
+    def __init__(self, config: UniVAEConfig, grid: Grid | None = None) -> None:
+        """With a ``grid`` the texts are pictures: all ``max_length`` cells of it, and no end token."""
         super().__init__()
         self.config = c = config
-        self.embedding = Embedding(c.vocab_size, c.width, c.dropout, c.norm)
+        self.end = END if grid is None else None
+        if grid is not None and grid.cells != c.max_length:
+            raise InputError(
+                f"UniVAE: a picture fills its grid, so max_length must be {grid.cells}; got max_length={c.max_length}"
+            )
+        self.embedding = (
+            Embedding(c.vocab_size, c.width, c.dropout, c.norm)
+            if grid is None
+            else GridEmbedding(c.vocab_size, c.width, grid, c.dropout, c.norm)
+        )
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers))
         self.infer = nn.ModuleList(self._posterior_head() for _ in range(c.latent_layers))
         self.inject = nn.ModuleList(nn.Linear(c.latent_width, c.width) for _ in range(c.latent_layers))
         learned = c.latent_layers if c.prior == "learned" else 0
         self.expect = nn.ModuleList(self._prior_head() for _ in range(learned))
-        self.head = Head(c.vocab_size, c.width, c.norm, silent=(PAD, START))
+        self.head = Head(c.vocab_size, c.width, c.norm, silent=(PAD, START) if grid is None else (PAD, START, END))
         initialise(self)
         for head in self.expect:
             if isinstance(head, GaussianHead):  # a learned prior starts as the standard one
@@ -145,14 +156,15 @@ class UniVAE(nn.Module):
 
     def likelihood(self, z: Float[Tensor, "*batch layers d"]) -> TextLikelihood:
         r"""Returns :math:`p(x \mid z)` over texts; the layers below the latents run once for all samples of a text."""
-        return TextLikelihood(z, self._logits, self.decoder, self.config.max_length)
+        return TextLikelihood(z, self._logits, self.decoder, self.config.max_length, self.end)
 
     def decoder(self, z: Float[Tensor, "batch layers d"], capacity: int | None = None) -> Decoder:
         """Returns the step-by-step decoder of ``z``, with room for ``capacity`` tokens; it needs no encoder."""
         c = self.config
         memories = [inject(z_l) for inject, z_l in zip(self.inject, z.to(self._table).unbind(-2), strict=True)]
         blocks = cast("list[Block]", list(self.blocks))
-        return Decoder(self.embedding, blocks, self.head, memories, capacity or c.max_length, c.scale, c.scale_base)
+        phase = self._phase(0, (capacity or c.max_length) + 1)[0]
+        return Decoder(self.embedding, blocks, self.head, memories, phase, c.scale, c.scale_base)
 
     def elbo(self, ids: Int[Tensor, "batch length"]) -> Elbo:
         """Draws one latent a text and returns both terms of the bound, in nats; the two streams run side by side."""
@@ -199,7 +211,7 @@ class UniVAE(nn.Module):
         Returns the posterior conditionals, the latents chosen and the logits of every target position.
         """
         n, first = ids.shape[1] + 1, len(self.blocks) - len(self.infer)
-        x = torch.cat((self._encoder_rows(ids), self._decoder_rows(target)), 1)
+        x = torch.cat((self.embedding.read(ids), self._decoder_rows(target)), 1)
         phase = torch.cat((self._encoder_phase(n - 1), self._phase(1, target.shape[1] + 1)), 1)
         streams = self._streams(ids != PAD, n)
         posterior, latents = [], []
@@ -219,7 +231,7 @@ class UniVAE(nn.Module):
     def _encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's rows below the first latent layer, row 0 last, and which of them are real."""
         streams = self._streams(ids != PAD, ids.shape[1] + 1)
-        x, phase = self._encoder_rows(ids), self._encoder_phase(ids.shape[1])
+        x, phase = self.embedding.read(ids), self._encoder_phase(ids.shape[1])
         for block in self.blocks[: -len(self.infer)]:
             x = block(x, phase, streams.encoder)
         return x, ids != PAD
@@ -258,11 +270,6 @@ class UniVAE(nn.Module):
 
         return self.head(x, self._table).unflatten(0, lead)
 
-    def _encoder_rows(self, ids: Tensor) -> Tensor:
-        """The text's rows, then row 0."""
-        start = ids.new_full((ids.shape[0], 1), START)
-        return self.embedding(torch.cat((ids, start), 1), 0)
-
     def _decoder_rows(self, ids: Tensor) -> Tensor:
         """The start token, then the text without its last token; in training, words are blanked at random."""
         inputs = torch.cat((ids.new_full((ids.shape[0], 1), START), ids[:, :-1]), 1)
@@ -270,7 +277,7 @@ class UniVAE(nn.Module):
             # No real row ever sees padding, so its embedding is free to mean "a word was here".
             blank = torch.rand(inputs.shape, device=inputs.device) < self.config.word_dropout
             inputs = inputs.masked_fill(blank & (inputs != START), PAD)
-        return self.embedding(inputs, 1)
+        return self.embedding.write(inputs)
 
     def _phase(self, start: int, stop: int) -> Tensor:
         positions = torch.arange(start, stop, device=self._table.device)
