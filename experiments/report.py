@@ -97,6 +97,13 @@ def headline(page: Page) -> str:
     return paragraph(state, "warning") + section("Best validation", table([], rows) if rows else "")
 
 
+def parts(page: Page) -> str:
+    """Links to the reports of runs inside this one."""
+    inside = sorted(path.parent.name for path in page.run.path.glob("*/report.html"))
+    links = "".join(f'<li><a href="{escape(name)}/report.html">{escape(name)}</a></li>' for name in inside)
+    return section("Other parts of this run", f"<ul>{links}</ul>") if links else ""
+
+
 def curves(page: Page) -> str:
     """Loss by step."""
     loss = page.figure("train_loss", plots.train_loss(page.training), "Training loss and learning rate by step")
@@ -158,7 +165,8 @@ def configuration(page: Page) -> str:
     )
 
 
-SECTIONS: list[Callable[[Page], str]] = [headline, curves, latents, likelihoods, maps, pictures, tables, configuration]
+SECTIONS: list[Callable[[Page], str]] = [headline, parts, curves, latents, likelihoods]
+SECTIONS += [maps, pictures, tables, configuration]
 
 
 def best_validation(run: Run) -> dict[str, Any]:

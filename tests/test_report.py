@@ -163,6 +163,14 @@ def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
         compare([], tmp_path / "page.html")
 
 
+def test_a_report_links_to_the_runs_inside_its_own(tmp_path: Path) -> None:
+    outer = make_run(tmp_path / "outer")
+    assert "Other parts" not in write(outer).read_text()
+    write(make_run(outer / "a & b"))
+    page = write(outer).read_text()
+    assert '<a href="a &amp; b/report.html">a &amp; b</a>' in page
+
+
 def test_sections_are_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.report.SECTIONS", [*SECTIONS, lambda page: f"<p>{len(page.training)} more</p>"])
     run = make_run(tmp_path / "run", [{"kind": "train", "step": 3}])

@@ -19,7 +19,7 @@ from test_commands import refused
 import density
 from density.hierarchy import Hierarchy
 from density.images import build
-from experiments import likelihood, train_density
+from experiments import demo, likelihood, train_density
 from experiments.data import read
 from experiments.density_task import DensityTask, ImageObjective, layered_bound, measure_images
 from experiments.image_run import ImageRun, ImageShape, model_config
@@ -190,6 +190,8 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
         ("wine", ("--likelihood", "logistic"), "likelihood=logistic needs whole numbers; wine has real ones"),
         ("wine", ("--binarisation", "dynamic"), "needs grey levels; got real numbers"),
         ("wine", ("--model", "conv"), r"ConvVAE: data must be \(channels, height, width\)"),
+        ("digits", ("--model", "univae", "--latents", "3", "--reach", "2", "--binarisation", "static"), "got reach=2"),
+        ("wine", ("--reach", "2"), "reach must be 0, or more for images"),
         ("digits", ("--model", "conv", "--latents", "3", "4"), r"model=conv has one latent; got latents=\(3, 4\)"),
     ],
 )
@@ -247,3 +249,14 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(tmp_path: Pat
         assert abs(other["log_likelihood_nats"] - exact["log_likelihood_nats"]) < 5 * error
     with pytest.raises(InputError, match=r"proposal must be posterior, widened, student.*got proposal=other"):
         likelihood.main(likelihood.Config(**options, proposal="other"))
+
+
+def test_the_demo_scores_digits_it_did_not_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = demo.Config(out=tmp_path, image_minutes=0.05, image_samples=16, threads=1)
+    found = demo.images(options)
+    held_out = np.load(tmp_path / "digits" / "held_out.npy")
+    assert found["count"] == len(held_out) == 180
+    assert set(np.unique(held_out)) == {0, 1}
+    assert -64 * math.log(2) < found["log_likelihood_nats"] < 0
+    assert "k-hat is above 0.7" in capsys.readouterr().err
+    assert "Log-likelihood of held_out" in (tmp_path / "digits" / "report.html").read_text()
