@@ -3,7 +3,7 @@
 All of them take data and latents of any leading shape, flattened for the layers and unflattened after them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -22,7 +22,11 @@ from univae.transformer import Block, initialise
 __all__ = ["Activation", "GaussianMLP", "Patches", "ResNet", "gaussian", "glorot", "mlp", "over_images", "silent"]
 
 Activation = Literal["tanh", "relu", "gelu"]
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": lambda: nn.ReLU(inplace=True),  # a linear layer forgets what it gave
+    "gelu": nn.GELU,
+}
 
 
 def gaussian(mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]) -> Independent:

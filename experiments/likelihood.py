@@ -19,7 +19,7 @@ from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
 from experiments.report import write as write_report
 from experiments.run import Run
-from experiments.score import ProposalName, Table, page, proposal, rows_of, totals, worst
+from experiments.score import ProposalName, Table, page, perplexity, proposal, rows_of, totals, worst
 from experiments.task import reseed
 from experiments.text_run import TextRun, texts_of
 from univae.checkpoint import write_json
@@ -105,7 +105,7 @@ def _texts(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     found |= {
         "bits_per_token": -total / sizes["tokens"] / math.log(2),
         "bits_per_char": -total / sizes["characters"] / math.log(2),
-        "perplexity_per_word": math.exp(-total / (sizes["words"] + count)),
+        "perplexity_per_word": perplexity(-total, sizes["words"] + count),
         **sizes,
         "data": config.data,
     }

@@ -16,7 +16,7 @@ from density.importance import summarise
 from univae.checkpoint import replacing_file
 from univae.errors import InputError
 
-__all__ = ["COLUMNS", "ProposalName", "Table", "page", "proposal", "rows_of", "totals", "worst"]
+__all__ = ["COLUMNS", "ProposalName", "Table", "page", "perplexity", "proposal", "rows_of", "totals", "worst"]
 
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
 ProposalName: TypeAlias = Literal["posterior", "widened", "student", "sobol", "defensive", "refined"]
@@ -71,6 +71,15 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "effective_samples_median": column["effective_samples"].median().item(),
         "khat_above_0.7": (column["khat"] > 0.7).double().mean().item(),
     }
+
+
+def perplexity(nll_nats: float, units: float) -> float:
+    r"""Gives :math:`\exp(\text{NLL} / n)` over n words or tokens, of which each text's end is one.
+
+    >>> round(perplexity(326.7, 79.8673), 2)  # Yahoo: mean nats and mean words of a text, its end included
+    59.77
+    """
+    return math.exp(nll_nats / units)
 
 
 class Table:

@@ -303,3 +303,21 @@ def test_levels_reach_a_network_on_the_unit_interval() -> None:
 def test_pixels_that_break_a_rule_are_refused(options: dict[str, object], rule: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=rf"Pixels: {rule}.*; got {next(iter(options))}="):
         Pixels(**{"shape": (2, 3)} | options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (5,), (3, 9, 9)])
+def test_without_gradients_a_bernoulli_law_takes_few_logarithms_to_the_same_sum(shape: tuple[int, ...]) -> None:
+    logits = 20 * torch.randn(3, 2, *shape)
+    logits[0, 0] = 800.0  # the exponential underflows, and overflows for the other sign
+    logits[0, 1] = -800.0
+    x = torch.randint(2, (2, *shape)).double()
+    law, kept = BernoulliPixels(logits, len(shape)), logits.clone()
+    with torch.no_grad():
+        fast = law.log_prob(x)
+        one = BernoulliPixels(logits[0, 0], len(shape)).log_prob(x)
+    torch.testing.assert_close(one, BernoulliPixels(logits[0, 0], len(shape)).log_prob(x), rtol=1e-13, atol=1e-12)
+    torch.testing.assert_close(fast, law.log_prob(x), rtol=1e-13, atol=1e-12)
+    assert torch.equal(logits, kept)
+    with torch.no_grad():
+        zero = BernoulliPixels(torch.zeros(2, *shape, dtype=torch.float32), len(shape)).log_prob(x)
+    torch.testing.assert_close(zero, torch.full((2,), -math.log(2) * math.prod(shape), dtype=torch.float32))

@@ -15,10 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from test_commands import refused
+from torch.distributions import kl_divergence
 
 import density
 from density.hierarchy import Hierarchy
-from density.images import build
+from density.images import MLPVAE, LadderVAE, build
+from density.output import Pixels
 from experiments import demo, likelihood, train_density
 from experiments.data import read
 from experiments.density_task import DensityTask, ImageObjective, layered_bound, measure_images
@@ -108,6 +110,29 @@ def test_the_layered_bound_sums_to_the_elbo_of_the_joint() -> None:
     joint = density.elbo(model, x, 7)
     assert kl.shape == (5, 2)
     torch.testing.assert_close((log_p - kl.sum(-1)).double(), joint, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_analytic_divergence_is_the_mean_of_the_sampled_one_summed_over_layers(layers: int) -> None:  # D14
+    torch.set_default_dtype(torch.float64)
+    one = MLPVAE(Pixels((1, 4, 4)), (3,), ((8,),))
+    model = one if layers == 1 else LadderVAE(Pixels((1, 16, 8)), (1, 2), width=4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x, draws = torch.randint(2, (4, *model.output.pixels.shape)).double(), 1000
+    q, p = model.posterior(x), model.prior()
+    z = q.sample((draws,))
+    sampled = q.log_prob(z) - p.log_prob(z)
+    if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):  # both from the top down
+        pairs = zip(q.conditionals(z), p.conditionals(z), strict=True)
+        analytic = torch.stack([kl_divergence(a, b) for a, b in pairs]).sum(0)
+    else:
+        analytic = kl_divergence(q, p.expand((4,))).expand(draws, -1)
+    difference = analytic - sampled
+    error = difference.std(0) / math.sqrt(draws)
+    assert analytic.mean() > 0.01
+    assert (difference.mean(0).abs() < 4 * error).all()  # eight comparisons: fails once in two thousand seeds
 
 
 def test_dynamic_binarisation_draws_anew_and_training_grey_stays_grey() -> None:
