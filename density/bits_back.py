@@ -17,6 +17,10 @@ The net cost is :math:`-\log_2 \frac1K \sum_k w_k` bits with :math:`w_k = p(x, z
 ELBO at K = 1 (BB-ANS), the importance-weighted bound at larger K. The particles are coupled, :math:`z_k` lies at
 position :math:`r + s_k` of the posterior's tables with fixed shifts s, so that they cost the initial bits of one.
 
+What is popped from a stack is what was just pushed, the last latent, whose values are not quite as likely as the prior
+has it. Read as positions, they would be drawn from another law than q. So a pseudo-random number, a function of x
+alone, is added to every position: positions are uniform whatever they come from, and a reader knows x in time.
+
 A chain of layers, where :math:`q(z_{l+1} \mid z_l)` and :math:`p(x \mid z_1)` look at one neighbour, may return the
 bits of a layer before it takes those of the next (Bit-Swap): pop :math:`z_1`, push x, pop :math:`z_2`, push
 :math:`z_1`, and so on.
@@ -33,13 +37,14 @@ References:
     https://arxiv.org/abs/2102.11086
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Distribution
 
 from density.codec import BUCKETS, PRECISION, TOTAL, Exhausted, Intervals, Stack, frequencies, intervals
@@ -68,6 +73,10 @@ class Emission(Protocol):
 
     def join(self, parts: Sequence[Any]) -> Any:
         """Data one after the other."""
+        ...
+
+    def content(self, data: Any) -> bytes:
+        """The data as bytes, for a checksum."""
         ...
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
@@ -109,7 +118,7 @@ class Coded(NamedTuple):
     plain: int  # data coded without latents, the first ones
     initial_bits: int  # that these take
     net_bits: int  # that the others add
-    count: int
+    data: int  # in all
 
 
 class _Particle(NamedTuple):
@@ -173,10 +182,11 @@ class BitsBack:
 
     def _push(self, stack: Stack, x: Tensor, count: int) -> None:
         if self.swap:
-            return self._push_chain(stack, x, count)
+            self._push_chain(stack, x, count)
+            return
         width, q = self.layers.width, self.model.posterior(x)
         stack.require(PRECISION * count * width + SPARE)
-        position = stack.pop_uniform(_whole(count * width)).reshape(count, width)
+        position = (stack.pop_uniform(_whole(count * width)).reshape(count, width) + _noise(x, count, width)) % TOTAL
         found = [self._particle(q, x, count, position, shift) for shift in self.shifts]
         j = np.zeros(count, np.int64)
         if len(found) > 1:
@@ -203,14 +213,13 @@ class BitsBack:
         if self.coding.particles > 1:
             found = [self._particle(q, x, count, position, shift) for shift in self.shifts]
             stack.push(intervals(_weights(found), j, np.arange(count)))
+        position = (position - _noise(x, count, self.layers.width)) % TOTAL
         stack.push_uniform(position.ravel(), _whole(position.size))
         return x
 
     # The steps both columns take.
 
-    def _particle(
-        self, q: Distribution, x: Tensor, count: int, position: np.ndarray, shift: np.ndarray
-    ) -> _Particle:
+    def _particle(self, q: Distribution, x: Tensor, count: int, position: np.ndarray, shift: np.ndarray) -> _Particle:
         return self._scored(q, x, count, *self.layers.at(q, (position + shift) % TOTAL, count))
 
     def _scored(
@@ -240,7 +249,8 @@ class BitsBack:
         self, stack: Stack, layer: int, bucket: np.ndarray, owned: tuple[np.ndarray, np.ndarray] | None
     ) -> None:
         if owned is None:
-            return stack.push_uniform(bucket.ravel(), np.full(bucket.size, BUCKETS))
+            stack.push_uniform(bucket.ravel(), np.full(bucket.size, BUCKETS))
+            return
         start, size = owned
         stack.require(PRECISION * size.size + SPARE)
         offset = stack.pop_uniform(size.ravel())
@@ -277,6 +287,7 @@ class BitsBack:
             mean, scale = coordinates(law, self.coding.tile, count)
             stack.require(PRECISION * mean.size + SPARE)
             position = stack.pop_uniform(_whole(mean.size)).reshape(mean.shape)
+            position = (position + self._chain_noise(layer, x, bucket, count)) % TOTAL
             bucket[:count, own] = grid.find(position, mean, scale)
             start, size = grid.interval(bucket[:count, own], mean, scale)
             stack.push_uniform((position - start).ravel(), size.ravel())
@@ -297,20 +308,37 @@ class BitsBack:
             law = self.layers.prior_law(layer, known)
             bucket[:count, self.layers.slices[layer]] = self._pop_layer(stack, layer, law, count)
             if layer + 1 < len(self.layers.widths):
-                self._return(stack, self.model.posterior(blank), layer + 1, bucket, count)
+                self._return(stack, blank, layer + 1, bucket, count)
         x = self.emission.pop(stack, self.layers.latent(self.layers.only(bucket, 0)), count)
-        self._return(stack, self.model.posterior(x), 0, bucket, count)
+        self._return(stack, x, 0, bucket, count)
         return x
 
-    def _return(self, stack: Stack, q: Distribution, layer: int, bucket: np.ndarray, count: int) -> None:
-        """Pushes the position from which a layer was popped."""
+    def _return(self, stack: Stack, x: Tensor, layer: int, bucket: np.ndarray, count: int) -> None:
+        """Pushes the position from which a layer was popped; only the lowest looks at x."""
+        q = self.model.posterior(x)
         start, size = self.layers.given(q, self.layers.only(bucket, layer - 1, layer), count, layer)
-        offset = stack.pop_uniform(size.ravel())
-        stack.push_uniform(start.ravel() + offset, _whole(size.size))
+        position = start + stack.pop_uniform(size.ravel()).reshape(size.shape)
+        position = (position - self._chain_noise(layer, x, bucket, count)) % TOTAL
+        stack.push_uniform(position.ravel(), _whole(size.size))
+
+    def _chain_noise(self, layer: int, x: Tensor, bucket: np.ndarray, count: int) -> np.ndarray:
+        """A function of what the layer's posterior looks at."""
+        below = torch.from_numpy(bucket[:, self.layers.slices[layer - 1]]) if layer else x
+        return _noise(below, count, self.layers.widths[layer])
 
 
 def _whole(count: int) -> np.ndarray:
     return np.full(count, TOTAL)
+
+
+def _noise(x: Tensor, count: int, width: int) -> np.ndarray:
+    """Uniform integers below TOTAL, (count, width), each row a function of that row of x alone (SplitMix64)."""
+    seeds = [zlib.crc32(row.tobytes()) for row in x[:count].contiguous().numpy()]
+    state = np.array(seeds, np.uint64)[:, None] << np.uint64(32)
+    state = (state + np.arange(1, width + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((state ^ (state >> np.uint64(31))) >> np.uint64(64 - PRECISION)).astype(np.int64)
 
 
 def _weights(found: Sequence[_Particle]) -> np.ndarray:

@@ -6,6 +6,7 @@ Gaussian with the mean and the deviation of draws from the prior, rounded so tha
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -67,7 +68,7 @@ class Layers:
         self.widths = self._measure(q)
         ends = np.cumsum([0, *self.widths])
         self.width = int(ends[-1])
-        self.slices = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.slices = [slice(a, b) for a, b in pairwise(ends)]
         self.order, self.own, self.grids = self._make_grids()
         self.own_width = sum(self.widths[layer] for layer in self.own)
 
@@ -104,7 +105,8 @@ class Layers:
     def walk_prior(self, bucket: np.ndarray, visit: Visit) -> None:
         """Climbs the prior; where it knows no layers, each has a part of it, the same for all data."""
         if isinstance(self.prior, Walked):
-            return self.walk(self.prior, bucket, visit)
+            self.walk(self.prior, bucket, visit)
+            return
         for layer in self.order:
             visit(layer, self.prior)
 

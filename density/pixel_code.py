@@ -1,4 +1,4 @@
-r"""Whole-number data as a code: :math:`p(x \mid z) = \prod_d p(x_d \mid z)` in tables, and counts for the first data."""
+r"""Whole-number data as a code: tables of :math:`p(x \mid z) = \prod_d p(x_d \mid z)`, counts for the first data."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -59,6 +59,9 @@ class PixelCode:
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([np.empty((0, *self.shape), np.int64), *parts])
+
+    def content(self, data: np.ndarray) -> bytes:
+        return data.astype("<i8").tobytes()
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
         symbols = x[:count].reshape(-1).numpy().astype(np.int64)
