@@ -334,7 +334,7 @@ def _whole(count: int) -> np.ndarray:
 def _noise(x: Tensor, count: int, width: int) -> np.ndarray:
     """Uniform integers below TOTAL, (count, width), each row a function of that row of x alone (SplitMix64)."""
     seeds = [zlib.crc32(row.tobytes()) for row in x[:count].contiguous().numpy()]
-    state = np.array(seeds, np.uint64)[:, None] << np.uint64(32)
+    state: np.ndarray = np.array(seeds, np.uint64)[:, None] << np.uint64(32)
     state = (state + np.arange(1, width + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -79,7 +79,7 @@ def compress(
     if verify:
         again = decompress(model, content)
         if not np.array_equal(again.cpu().numpy() if isinstance(again, Tensor) else again, values):
-            raise InputError("compress: the data did not come back; this is a bug or a faulty machine; try tile=1")
+            raise InputError("compress: the data did not come back; a bug or a faulty machine; try tile=1")
     return content
 
 

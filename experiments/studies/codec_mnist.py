@@ -40,9 +40,8 @@ class Published(nn.Module):
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         super().__init__()
-        widths = {"fc1": (784, 100), "fc21": (100, 40), "fc22": (100, 40), "fc3": (40, 100), "fc4": (100, 784)}
-        for name, (inputs, outputs) in widths.items():
-            self.add_module(name, nn.Linear(inputs, outputs))
+        self.fc1, self.fc21, self.fc22 = nn.Linear(SIDE**2, 100), nn.Linear(100, 40), nn.Linear(100, 40)
+        self.fc3, self.fc4 = nn.Linear(40, 100), nn.Linear(100, SIDE**2)
         self.load_state_dict({name: torch.from_numpy(arrays[name]) for name in self.state_dict()})
 
     def prior(self) -> Distribution:
@@ -57,7 +56,7 @@ class Published(nn.Module):
         return BernoulliPixels(self.fc4(self.fc3(z).relu()).unflatten(-1, (1, SIDE, SIDE)), 3)
 
 
-def code(model: nn.Module, images: np.ndarray, particles: int, tile: int) -> dict[str, Any]:
+def code(model: Published, images: np.ndarray, particles: int, tile: int) -> dict[str, Any]:
     """Codes and decodes images (N, 1, 28, 28) of zeros and ones; rates in bits a pixel."""
     owned, coding = prepared(model), Coding(particles, tile)
     header = Header(fingerprint(model), coding, torch.__version__, images.dtype.str, images.shape)
@@ -81,7 +80,7 @@ def code(model: nn.Module, images: np.ndarray, particles: int, tile: int) -> dic
 
 
 @torch.no_grad()
-def ideal(model: nn.Module, images: np.ndarray, samples: int) -> dict[str, float]:
+def ideal(model: Published, images: np.ndarray, samples: int) -> dict[str, float]:
     """The ELBO and the importance-weighted bound of ``samples`` draws, in bits a pixel."""
     found = [estimate(model, torch.from_numpy(part).float(), samples) for part in np.array_split(images, 100)]
     each = {"elbo": [e.elbo for e in found], f"iw{samples}": [e.log_likelihood for e in found]}
