@@ -21,12 +21,25 @@ from scipy.special import ndtr, ndtri
 
 from univae.errors import InputError
 
-__all__ = ["BUCKETS", "TOTAL", "Exhausted", "Grid", "Intervals", "Stack", "frequencies", "intervals"]
+__all__ = [
+    "BUCKETS",
+    "PRECISION",
+    "SPARE",
+    "TOTAL",
+    "Exhausted",
+    "Grid",
+    "Intervals",
+    "Stack",
+    "frequencies",
+    "intervals",
+    "whole",
+]
 
 PRECISION = 24  # bits of a frequency table, the coder's own
 TOTAL = 2**PRECISION
 LEAST = 2  # frequency of the most improbable symbol: beside any interval there is room for two more symbols
 DIGIT = 12  # bits of a digit of a uniform number: below it the coder's uniform law is uniform to 2^-12
+SPARE = 64  # bits below which a message is not to sink when more than it holds could be asked for
 BUCKETS = 2**12  # of a latent coordinate
 RADIX = 16  # of the search for a bucket
 
@@ -149,6 +162,11 @@ def frequencies(p: np.ndarray) -> np.ndarray:
         raise InputError("frequencies: probabilities must lie in [0, 1] and sum to 1; got others; normalise them")
     table[np.arange(len(p)), p.argmax(1)] += left
     return table + LEAST
+
+
+def whole(count: int) -> np.ndarray:
+    """Sizes of as many positions in a table."""
+    return np.full(count, TOTAL)
 
 
 def intervals(table: np.ndarray, symbols: np.ndarray, row: np.ndarray) -> Intervals:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from density.bits_back import Coding
+from density.emission import Coding
 from univae.checkpoint import replacing_file
 from univae.errors import InputError
 

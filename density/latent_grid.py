@@ -7,18 +7,18 @@ Gaussian with the mean and the deviation of draws from the prior, rounded so tha
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from density.codec import BUCKETS, Grid
+from density.codec import BUCKETS, PRECISION, SPARE, Grid, Stack, whole
 from density.model import LatentModel
 from univae.errors import InputError
 
-__all__ = ["Layers", "Walked", "coordinates"]
+__all__ = ["Layers", "Owned", "Walked", "coordinates"]
 
 DRAWS = 1024  # from the prior, for the grids of layers below another
 
@@ -32,7 +32,8 @@ class Walked(Protocol):
     ) -> tuple[Tensor, Sequence[Distribution]]: ...
 
 
-Visit = Callable[[int, Distribution], Any]  # (layer, its law); may fill in the layer's buckets
+Owned: TypeAlias = tuple[np.ndarray, np.ndarray]  # starts and sizes of intervals, (count, width)
+Visit: TypeAlias = Callable[[int, Distribution], Any]  # (layer, its law); may fill in the layer's buckets
 
 
 def coordinates(law: Distribution, rows: int, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -123,10 +124,8 @@ class Layers:
         self.walk(q, bucket, find)
         return bucket, start, size
 
-    def given(
-        self, q: Distribution, bucket: np.ndarray, count: int, layer: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Start and size of given buckets in the posterior's tables, (count, width); or those of one layer."""
+    def given(self, q: Distribution, bucket: np.ndarray, count: int) -> Owned:
+        """Start and size of given buckets in the posterior's tables, (count, width)."""
         start, size = np.zeros((2, count, self.width), np.int64)
 
         def read(layer: int, law: Distribution) -> None:
@@ -134,31 +133,48 @@ class Layers:
             start[:, own], size[:, own] = self.grids[layer].interval(bucket[:count, own], mean, scale)
 
         self.walk(q, bucket, read)
-        own = slice(None) if layer is None else self.slices[layer]
-        return start[:, own], size[:, own]
+        return start, size
 
-    def prior_intervals(self, bucket: np.ndarray, count: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """Layer, start and size of the buckets of layers that depend on others, in the prior's order."""
-        found = []
+    def prior_intervals(self, bucket: np.ndarray, count: int) -> dict[int, Owned]:
+        """Start and size of the buckets of every layer that depends on others, in the prior's tables."""
+        found = {}
 
         def read(layer: int, law: Distribution) -> None:
             if layer not in self.own:
                 mean, scale = coordinates(law, self.tile, count)
-                found.append((layer, *self.grids[layer].interval(bucket[:count, self.slices[layer]], mean, scale)))
+                found[layer] = self.grids[layer].interval(bucket[:count, self.slices[layer]], mean, scale)
 
         if len(self.own) < len(self.widths):
             self.walk_prior(bucket, read)
         return found
-
-    def prior_interval(self, layer: int, bucket: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Start and size of the buckets of one layer that depends on others."""
-        return next((start, size) for found, start, size in self.prior_intervals(bucket, count) if found == layer)
 
     def prior_law(self, layer: int, bucket: np.ndarray) -> Distribution:
         """The law of a layer given the buckets of those before it."""
         laws: dict[int, Distribution] = {}
         self.walk_prior(bucket, lambda index, law: laws.setdefault(index, law))
         return laws[layer]
+
+    def push(self, stack: Stack, layer: int, bucket: np.ndarray, owned: Owned | None) -> None:
+        """Pushes a layer of buckets (count, width) by what they own of the prior's tables; by none, if it is even."""
+        if owned is None:
+            mine = bucket[:, self.slices[layer]].ravel()
+            stack.push_uniform(mine, np.full(mine.size, BUCKETS))
+            return
+        start, size = (part.ravel() for part in owned)
+        stack.require(PRECISION * size.size + SPARE)
+        stack.push_uniform(start + stack.pop_uniform(size), whole(size.size))
+
+    def pop(self, stack: Stack, layer: int, law: Distribution, count: int) -> np.ndarray:
+        """Pops what :meth:`push` pushes, (count, the layer's width)."""
+        width, grid = self.widths[layer], self.grids[layer]
+        if layer in self.own:
+            return stack.pop_uniform(np.full(count * width, BUCKETS)).reshape(count, width)
+        mean, scale = coordinates(law, self.tile, count)
+        position = stack.pop_uniform(whole(count * width)).reshape(count, width)
+        bucket = grid.find(position, mean, scale)
+        start, size = grid.interval(bucket, mean, scale)
+        stack.push_uniform((position - start).ravel(), size.ravel())
+        return bucket
 
     def _measure(self, q: Distribution) -> list[int]:
         widths: dict[int, int] = {}

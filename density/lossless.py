@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from density.bits_back import BitsBack, Coded, Coding
+from density.bits_back import BitsBack, Coded
 from density.container import Block, Header, pack, to_bytes, to_words, unpack
+from density.emission import Coding
 from density.model import LatentModel
 from density.pixel_code import PixelCode, log_table
 from univae.checkpoint import to_json

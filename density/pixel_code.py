@@ -39,7 +39,7 @@ def log_table(law: Distribution) -> Tensor:
 
 
 class PixelCode:
-    r"""Codes arrays (N, \*shape) of whole numbers by the law of a model; an :class:`density.bits_back.Emission`.
+    r"""Codes arrays (N, \*shape) of whole numbers by the law of a model; an :class:`density.emission.Emission`.
 
     The first data are coded value by value by the share of each level among the values before, one of each assumed.
     """

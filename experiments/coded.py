@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from density.bits_back import BitsBack, Coding
+from density.bits_back import BitsBack
 from density.container import Header
+from density.emission import Coding
 from density.lossless import fingerprint, levels_of, pixel_code, prepared
 from experiments.data import read
 from experiments.image_run import ImageRun

@@ -21,7 +21,7 @@ Ids = list[int]  # a text's tokens, without its end
 
 
 class TextCode:
-    """Codes lists of tokens by a UniVAE; an :class:`density.bits_back.Emission`.
+    """Codes lists of tokens by a UniVAE; an :class:`density.emission.Emission`.
 
     The first texts are coded as if their latent were the prior's mode.
     """
@@ -88,20 +88,21 @@ def _table(logits: Tensor, rows: np.ndarray) -> np.ndarray:
     return frequencies(logits.softmax(-1).numpy()[rows])
 
 
-def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[list[int]]]:
-    """Cuts texts of ``longest`` tokens or more, ends counted; returns the pieces, and [text, pieces] of those cut."""
-    room, found, cut = longest - 1, list[Ids](), list[list[int]]()
+def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[tuple[int, int]]]:
+    """Cuts texts of ``longest`` tokens or more, ends counted; returns the pieces, and (text, pieces) of those cut."""
+    room, found, cut = longest - 1, list[Ids](), list[tuple[int, int]]()
     for i, ids in enumerate(texts):
         parts = [ids[start : start + room] for start in range(0, max(1, len(ids)), room)]
         found += parts
         if len(parts) > 1:
-            cut.append([i, len(parts)])
+            cut.append((i, len(parts)))
     return found, cut
 
 
-def join_pieces(found: Sequence[Ids], cut: Sequence[Sequence[int]]) -> list[Ids]:
+def join_pieces(found: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> list[Ids]:
     """The inverse of :func:`pieces`."""
-    counts, texts, at = {text: parts for text, parts in cut}, list[Ids](), 0
+    texts, at = list[Ids](), 0
+    counts = dict(cut)
     while at < len(found):
         count = counts.get(len(texts), 1)
         texts.append([token for part in found[at : at + count] for token in part])

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from density.bits_back import BitsBack, Coding
+from density.bits_back import BitsBack
 from density.container import Header, unpack
+from density.emission import Coding
 from density.importance import estimate
 from density.lossless import decode, encode, exactly, fingerprint, pixel_code, prepared
 from density.pixels import BernoulliPixels
