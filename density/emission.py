@@ -3,7 +3,7 @@ r"""What a bits-back coder asks of data: the law :math:`p(x \mid z)` as a code o
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +29,7 @@ class Coding:
             )
 
 
+@runtime_checkable
 class Emission(Protocol):
     r"""The law :math:`p(x \mid z)` as a code for tiles of data, and a code for the first data, without latents.
 

@@ -11,6 +11,7 @@ what other programs on the machine took. Published, the same machine class: 130 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ def contest(model: torch.nn.Module, images: np.ndarray, particles: int, tile: in
                     frequencies(log_table(owned.likelihood(q.mean)).exp().reshape(-1, 2).contiguous().numpy())
 
         for _ in range(rounds):
-            coded, *encode = timed(lambda: coder.push(images))
-            back, *decode = timed(lambda: coder.pop(coded.words, coded.data, coded.plain))
+            coded, *encode = timed(partial(coder.push, images))
+            back, *decode = timed(partial(coder.pop, coded.words, coded.data, coded.plain))
             _, *alone = timed(network)
-            assert np.array_equal(back, images)
+            if not np.array_equal(back, images):
+                raise SystemExit("codec: the images did not come back")
             for name, pair in zip(seconds, (encode, decode, alone), strict=True):
                 seconds[name].append((pair[0], pair[1]))
     clock = {name: 1e3 * float(np.median([a for a, _ in pairs])) / count for name, pairs in seconds.items()}
