@@ -1,5 +1,6 @@
 """Bits-back coding of arrays: what goes in comes out, at the cost of the bound, whoever reads it."""
 
+import functools
 import math
 import subprocess
 import sys
@@ -23,36 +24,38 @@ from density.lossless import exactly, pixel_code, prepared
 from density.output import Pixels
 from univae.errors import InputError
 
-SHAPE = (1, 4, 4)
+SHAPE, LARGER = (1, 4, 4), (1, 8, 8)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def sharpened(model: nn.Module, by: float = 3.0) -> nn.Module:
-    """Weights far from their start, so that latents say something of the data."""
-    torch.manual_seed(1)
+def perceptron(levels: int = 2, latents: tuple[int, ...] = (3,), shape: tuple[int, ...] = SHAPE) -> MLPVAE:
+    """Random weights, far enough from none that latents say something of the data."""
+    law = "bernoulli" if levels == 2 else "logistic"
+    torch.manual_seed(0)
+    model = MLPVAE(Pixels(shape, law, levels), latents, ((12,), *[(8,)] * (len(latents) - 1)))
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(by * 0.1 * torch.randn_like(weight))
+            weight.add_(0.2 * torch.randn_like(weight))
     return model
 
 
-def perceptron(levels: int = 2, latents: tuple[int, ...] = (3,), shape: tuple[int, ...] = SHAPE) -> nn.Module:
-    law = "bernoulli" if levels == 2 else "logistic"
-    hidden = ((12,), *[(8,)] * (len(latents) - 1))
-    torch.manual_seed(0)
-    return sharpened(MLPVAE(Pixels(shape, law, levels), latents, hidden))
+def drawn(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Zeros and ones with three factors."""
+    generator = np.random.default_rng(2)
+    score = generator.normal(size=(count, 3)) @ generator.normal(size=(3, math.prod(shape))) * 1.5
+    return (generator.random(score.shape) < 1 / (1 + np.exp(-score))).astype(np.int64).reshape(count, *shape)
 
 
-def ladder() -> nn.Module:
-    torch.manual_seed(0)
-    return sharpened(LadderVAE(Pixels((1, 8, 8)), latents=(1, 2), width=4), 1.0)
-
-
-def drawn(model: nn.Module, count: int) -> np.ndarray:
-    """Data of the model itself."""
-    torch.manual_seed(2)
-    with torch.no_grad():
-        return model.likelihood(model.prior().sample((count,))).sample().numpy().astype(np.int64)
+@functools.cache
+def trained(latents: tuple[int, ...]) -> MLPVAE:
+    """A model whose bound is worth something: an untrained one has weights with tails that no rate settles in."""
+    x, model = torch.from_numpy(drawn(2000, LARGER)).double(), perceptron(latents=latents, shape=LARGER)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(300):
+        optimizer.zero_grad()
+        (-density.elbo(model, x[(100 * step) % 2000 :][:100], 1).mean()).backward()
+        optimizer.step()
+    return model
 
 
 def coded(model: nn.Module, x: np.ndarray, **options) -> tuple:
@@ -70,8 +73,8 @@ def coded(model: nn.Module, x: np.ndarray, **options) -> tuple:
 # Whatever goes in comes out.
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(SEEDS, st.sampled_from([2, 5, 256]), st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.booleans())
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(SEEDS, st.sampled_from([2, 5, 256]), st.integers(1, 24), st.integers(1, 5), st.integers(1, 3), st.booleans())
 def test_arrays_come_back(seed: int, levels: int, count: int, tile: int, particles: int, deep: bool) -> None:
     generator = np.random.default_rng(seed)
     x = generator.integers(levels, size=(count, *SHAPE))
@@ -81,17 +84,19 @@ def test_arrays_come_back(seed: int, levels: int, count: int, tile: int, particl
 
 
 @pytest.mark.parametrize("value", [0, 1])
-@pytest.mark.parametrize("count", [1, 2, 500])
+@pytest.mark.parametrize("count", [1, 300])
 def test_data_that_are_all_alike_come_back(value: int, count: int) -> None:
-    coded(perceptron(), np.full((count, *SHAPE), value), tile=4)
+    coded(perceptron(), np.full((count, *SHAPE), value), tile=8)
 
 
-@pytest.mark.parametrize("make", [ladder, lambda: ConvVAE(Pixels((1, 8, 8)), 3, 4)])
+@pytest.mark.parametrize(
+    "make", [lambda: LadderVAE(Pixels((1, 16, 16)), (1, 2), 4), lambda: ConvVAE(Pixels((1, 16, 16)), 3, 4)]
+)
 @pytest.mark.parametrize("particles", [1, 3])
 def test_models_of_every_kind_code_their_data(make, particles: int) -> None:
-    x = np.random.default_rng(0).integers(2, size=(40, 1, 8, 8))
+    x = np.random.default_rng(0).integers(2, size=(30, 1, 16, 16))
     found, _ = coded(make(), x, tile=3, particles=particles)
-    assert found.plain < 40
+    assert found.plain < 30
 
 
 class Foreign(nn.Module):
@@ -132,40 +137,35 @@ def bound(model: nn.Module, x: np.ndarray, samples: int, draws: int) -> tuple[fl
 
 @pytest.mark.parametrize("latents", [(3,), (3, 2)])
 def test_the_net_rate_is_the_negative_elbo_within_one_per_cent(latents: tuple[int, ...]) -> None:
-    model = perceptron(latents=latents)
-    x = drawn(model, 1500)
-    found, _ = coded(model, x, tile=8)
-    ideal, error = bound(model, x[found.plain :], 1, 64)
-    assert error < 2e-3 * ideal
-    # One draw a datum, as the codec has it, scatters 8 times as much: 1 % is more than 3 of its standard errors.
+    model, x = trained(latents), drawn(1600, LARGER)
+    found, _ = coded(model, x, tile=16)
+    ideal, error = bound(model, x[found.plain :], 1, 32)
+    assert 4 * math.sqrt(32) * error < 0.01 * ideal  # the codec draws once a datum: 1 % is 4 of its standard errors
     assert found.net_bits / (len(x) - found.plain) == pytest.approx(ideal, rel=0.01)
 
 
-@pytest.mark.parametrize("latents", [(3,), (3, 2)])
-def test_particles_reach_the_importance_weighted_bound(latents: tuple[int, ...]) -> None:
-    model = perceptron(latents=latents)
-    x = drawn(model, 800)
-    rates = {k: coded(model, x, tile=8, particles=k)[0] for k in (1, 16)}
-    net = {k: found.net_bits / (len(x) - found.plain) for k, found in rates.items()}
-    ideal, _ = bound(model, x[rates[16].plain :], 16, 8)
-    assert net[16] == pytest.approx(ideal, rel=0.01)
-    assert net[16] < 0.98 * net[1]
-    assert rates[16].initial_bits <= 1.2 * coded(model, x, tile=8, swap=False)[0].initial_bits  # coupled: those of one
+def test_particles_reach_the_importance_weighted_bound() -> None:
+    model, x = trained((3,)), drawn(640, LARGER)
+    one, many = (coded(model, x, tile=16, particles=k)[0] for k in (1, 16))
+    net = [found.net_bits / (len(x) - found.plain) for found in (one, many)]
+    ideal, _ = bound(model, x[many.plain :], 16, 4)
+    assert net[1] == pytest.approx(ideal, rel=0.01)
+    assert net[1] < 0.99 * net[0]
+    assert many.initial_bits <= 1.2 * one.initial_bits  # coupled: those of one
 
 
 def test_all_bits_are_counted() -> None:
     model = perceptron()
-    found, coder = coded(model, drawn(model, 300), tile=4)
+    found, coder = coded(model, drawn(200), tile=4)
     assert found.plain > 0
     assert 32 * len(found.words) - 32 < found.initial_bits + found.net_bits <= 32 * len(found.words)
     assert found.initial_bits > PRECISION * 4 * coder.code.layers.width  # what the first tile pops is there
 
 
 def test_bit_swap_needs_fewer_bits_to_start_and_as_many_a_datum() -> None:
-    model = perceptron(latents=(6, 6))
-    x = drawn(model, 600)
-    swap, joint = coded(model, x)[0], coded(model, x, swap=False)[0]
-    assert swap.initial_bits < 0.7 * joint.initial_bits
+    model, x = trained((3, 2)), drawn(640, LARGER)
+    swap, joint = coded(model, x, tile=8)[0], coded(model, x, tile=8, swap=False)[0]
+    assert swap.initial_bits < 0.75 * joint.initial_bits
     rates = [found.net_bits / (len(x) - found.plain) for found in (swap, joint)]
     assert rates[0] == pytest.approx(rates[1], rel=0.02)
 
@@ -180,9 +180,8 @@ def test_positions_are_uniform_and_a_function_of_the_datum_alone() -> None:
 
 def test_latents_of_one_cluster_cost_no_more_than_the_bound() -> None:
     """Where all data have one latent far from the prior's middle, the bits that a datum returns are far from even."""
-    model = perceptron()
-    x = np.repeat(drawn(model, 1), 800, 0)
-    found, _ = coded(model, x)
+    model, x = trained((3,)), np.repeat(drawn(1, LARGER), 3200, 0)
+    found, _ = coded(model, x, tile=32)
     ideal, _ = bound(model, x[:1], 1, 4000)
     assert found.net_bits / (len(x) - found.plain) == pytest.approx(ideal, rel=0.015)
 
@@ -204,7 +203,7 @@ def test_another_process_with_other_threads_reads_the_same(tmp_path: Path) -> No
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(1)
     model = perceptron(2, (3, 2))
-    x = drawn(model, 300)
+    x = drawn(300)
     (tmp_path / "file").write_bytes(density.compress(model, x, tile=3, verify=False))
     root = Path(__file__).parents[1]
     command = [sys.executable, "-c", READER, str(root), str(tmp_path / "file"), str(tmp_path / "x.npy")]
@@ -215,7 +214,7 @@ def test_another_process_with_other_threads_reads_the_same(tmp_path: Path) -> No
 def test_threads_are_as_they_were_and_the_model_too() -> None:
     model = perceptron().float().train()
     torch.set_num_threads(2)
-    density.compress(model, drawn(model, 20))
+    density.compress(model, drawn(20))
     assert torch.get_num_threads() == 2
     assert model.training
     assert next(model.parameters()).dtype == torch.float32
@@ -241,9 +240,9 @@ def test_data_come_back_of_their_type_dtype_and_shape(x) -> None:
 
 def test_a_block_is_read_without_the_others() -> None:
     model = perceptron()
-    x = drawn(model, 70)
+    x = drawn(70)
     content = density.compress(model, x, block=30)
-    header, payloads = unpack(content)
+    header, _ = unpack(content)
     assert [block.count for block in header.blocks] == [30, 30, 10]
     assert np.array_equal(density.decompress(model, content, block=1), x[30:60])
     assert np.array_equal(density.decompress(model, content), x)
@@ -262,7 +261,7 @@ class Correlated(Foreign):
 
 class Unbounded(Foreign):
     def posterior(self, x: Tensor) -> Distribution:
-        return Independent(Normal(super().posterior(x).mean / 0, 1.0), 2)
+        return Independent(Normal(super().posterior(x).mean / 0, 1.0, validate_args=False), 2)
 
 
 @pytest.mark.parametrize(
