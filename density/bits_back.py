@@ -141,8 +141,8 @@ class _Particles:
         found = self._at(q, x, count, position)
         j = np.zeros(count, np.int64)
         if many > 1:
-            stack.require(PRECISION * count + SPARE)
             j = stack.pop(_weights(found)).astype(np.int64)
+            stack.require(SPARE)
         chosen = found[0] if many == 1 else self._given(q, x, count, _picked(found, j))
         offset = (position + self.shifts[j]) % TOTAL - chosen.start
         if (offset < 0).any() or (offset >= chosen.size).any():

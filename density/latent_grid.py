@@ -14,7 +14,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from density.codec import BUCKETS, PRECISION, SPARE, Grid, Stack, whole
+from density.codec import BUCKETS, SPARE, Grid, Stack, whole
 from density.model import LatentModel
 from univae.errors import InputError
 
@@ -161,7 +161,7 @@ class Layers:
             stack.push_uniform(mine, np.full(mine.size, BUCKETS))
             return
         start, size = (part.ravel() for part in owned)
-        stack.require(PRECISION * size.size + SPARE)
+        stack.require(int(np.log2(size).sum()) + SPARE)
         stack.push_uniform(start + stack.pop_uniform(size), whole(size.size))
 
     def pop(self, stack: Stack, layer: int, law: Distribution, count: int) -> np.ndarray:
