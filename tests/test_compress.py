@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from experiments import cli, compress, decompress, train_density, train_text
 from experiments.archivers import array_sizes, image_sizes, text_sizes, xz_primed
 from experiments.coded import Texts
+from experiments.data import read
 from experiments.text_code import join_pieces, pieces
 
 WORDS = ("the", "a", "no", "small", "large", "red", "blue", "cat", "dog", "bird", "sees", "likes", "old", "new", "fish")
@@ -79,19 +80,23 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
 # Texts.
 
 
-@pytest.mark.parametrize(("name", "options"), [("standard", {}), ("learned", {"particles": 2, "tile": 3})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("standard", {}), ("learned", {"particles": 2, "tile": 8, "verify": False})]
+)
 def test_texts_come_back_to_the_last_byte(runs: dict[str, Path], name: str, options: dict, tmp_path: Path) -> None:
     source = tmp_path / "source.txt"
-    source.write_bytes((lines(30, seed=1) + ODD).encode())
+    source.write_bytes((lines(10, seed=1) + ODD).encode())
     found, back = there_and_back(runs[name], source, tmp_path, "back.txt", **options)
     assert back.read_bytes() == source.read_bytes()
     assert found["bytes_in"] == source.stat().st_size
     assert found["bytes_out"] == (tmp_path / "file").stat().st_size
-    assert 0 <= 8 * found["bytes_out"] - found["net_bits"] - found["initial_bits"] < 8 * 130
+    assert (
+        0 <= 8 * found["bytes_out"] - found["net_bits"] - found["initial_bits"] < 8 * 300
+    )  # the header, and where long lines are cut
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(text=st.text(min_size=1, max_size=60))
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(text=st.text(min_size=1, max_size=40))
 def test_any_text_comes_back(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     torch.set_default_dtype(torch.float32)
     folder = tmp_path_factory.mktemp("text")
@@ -102,8 +107,8 @@ def test_any_text_comes_back(runs: dict[str, Path], tmp_path_factory: pytest.Tem
 
 def test_the_net_rate_of_texts_is_the_bound(runs: dict[str, Path], tmp_path: Path) -> None:
     source = tmp_path / "source.txt"
-    source.write_text(lines(200, seed=2))
-    found, _ = there_and_back(runs["standard"], source, tmp_path, "back.txt")
+    source.write_text(lines(60, seed=2))
+    found, _ = there_and_back(runs["standard"], source, tmp_path, "back.txt", verify=False)
     share = (found["count"] - found["plain"]) / found["count"]
     assert found["net_bits"] == pytest.approx(share * found["ideal_bits"], rel=0.02)
     assert found["archivers"] == text_sizes(source.read_bytes())
@@ -180,13 +185,15 @@ def test_a_table_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_numbers_of_images_add_up(runs: dict[str, Path], tmp_path: Path) -> None:
-    found, _ = there_and_back(runs["grey"], "digits", tmp_path, "back.npy")
+    digits = read("digits").values[:160]
+    np.save(tmp_path / "digits.npy", digits)
+    found, _ = there_and_back(runs["grey"], tmp_path / "digits.npy", tmp_path, "back.npy", tile=8, verify=False)
     coded = (found["count"] - found["plain"]) * 64
     assert found["net_bits_per_dim"] == pytest.approx(found["net_bits"] / coded)
-    assert found["net_bits_per_dim"] == pytest.approx(found["ideal_bits_per_dim"], rel=0.01)
-    assert found["bits_per_dim"] == 8 * found["bytes_out"] / 1797 / 64
+    assert found["net_bits_per_dim"] == pytest.approx(found["ideal_bits_per_dim"], rel=0.02)
+    assert found["bits_per_dim"] == 8 * found["bytes_out"] / digits.size
     assert found["archivers"].keys() == {"gzip", "bz2", "xz", "png"}
-    assert json.dumps(found, default=str)
+    assert json.dumps(found)
 
 
 def test_what_an_image_run_cannot_code_is_refused(
@@ -213,8 +220,9 @@ def test_bad_files_end_with_one_line_and_leave_nothing(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, file, out = tmp_path / "a.txt", tmp_path / "file", tmp_path / "back.txt"
-    source.write_text(lines(20))
-    compress.main(compress.Config(run=runs["standard"], data=str(source), out=file, ideal_samples=0))
+    source.write_text(lines(8))
+    config = compress.Config(run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False)
+    compress.main(config)
     content = file.read_bytes()
     other = "written by the model"
     assert other in refused(capsys, "decompress", runs["learned"], file, out)
