@@ -3,6 +3,7 @@
 from density.adaptive import Adaptive, estimate_until
 from density.annealed import Annealed, Sandwich, annealed, sandwich
 from density.importance import Estimate, estimate, log_likelihood, log_weights
+from density.lossless import compress, decompress
 from density.model import LatentModel
 from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
 from density.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
@@ -25,6 +26,8 @@ __all__ = [
     "Widened",
     "annealed",
     "ciwae",
+    "compress",
+    "decompress",
     "dreg",
     "elbo",
     "estimate",

@@ -51,6 +51,7 @@ class MLPVAE(ImageModel):
             raise InputError(f"MLPVAE: needs hidden widths for each latent; got hidden={hidden} for latents={latents}")
         super().__init__(pixels, latents=latents, hidden=hidden, activation=activation)
         self.latents, self.latent = latents, latents[-1]
+        self.chain = len(latents) > 1  # every law looks at one neighbour, which Bit-Swap needs
         below = (pixels.dims, *latents)
         self.first = GaussianMLP((below[0], *hidden[0]), latents[0], activation)
         layers = range(1, len(latents))

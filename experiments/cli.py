@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edit": ("experiments.edit", "draw some latent layers anew and keep the others"),
     "encode": ("experiments.encode", "write the latents of data to a file"),
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
+    "compress": ("experiments.compress", "write data as a small file, without loss"),
+    "decompress": ("experiments.decompress", "read such a file back"),
     "report": ("experiments.report", "write report.html and plots of a run"),
     "compare": ("experiments.compare", "put several runs side by side"),
 }

@@ -37,6 +37,7 @@ class Data:
     labels: np.ndarray | None  # (N,) whole numbers, or real ones of a regression
     name: str
     kind: Literal["images", "table"]
+    given: np.ndarray | None = None  # the array as its file holds it, where it holds another form of the values
 
     def __len__(self) -> int:
         return len(self.values)
@@ -89,7 +90,7 @@ def binarise(data: Data, how: Literal["static", "threshold"], seed: int = 0) -> 
         grey = data.values[start : start + CHUNK] / np.float32(top)
         bar = generator.random(grey.shape, np.float32) if how == "static" else np.float32(0.5)
         binary[start : start + CHUNK] = grey > bar
-    return replace(data, values=binary, levels=2, name=f"{data.name}, {how} binarisation")
+    return replace(data, values=binary, levels=2, name=f"{data.name}, {how} binarisation", given=None)
 
 
 def redraw(x: Tensor, levels: int | None) -> Tensor:
@@ -119,7 +120,8 @@ def _set(values: ArrayLike, labels: ArrayLike | None, name: str, who: str) -> Da
         array = array.astype(np.uint8, copy=False)
     elif array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
-    return Data(array, levels, _labels(labels, len(array), who), name, "table" if array.ndim == 2 else "images")
+    kind: Literal["images", "table"] = "table" if array.ndim == 2 else "images"
+    return Data(array, levels, _labels(labels, len(array), who), name, kind, np.asanyarray(values))
 
 
 def _channels_first(array: np.ndarray, who: str) -> np.ndarray:

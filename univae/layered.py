@@ -94,7 +94,7 @@ class Layered(Distribution):
         self, sample_shape: Sequence[int] = Size()
     ) -> tuple[Float[Tensor, "*sample layers d"], Float[Tensor, "*sample"]]:
         """Draws z and returns it with its log-density, from one climb."""
-        z, conditionals = self._walk(Size(sample_shape) + self.batch_shape, lambda layer, p: p.rsample())
+        z, conditionals = self.walk(Size(sample_shape) + self.batch_shape, lambda layer, p: p.rsample())
         return z, self._sum(conditionals, z)
 
     def from_noise(
@@ -112,7 +112,7 @@ class Layered(Distribution):
                 raise InputError(f"from_noise: {what}; draw from the posterior itself, or mix it with the prior")
             return p.mean + p.stddev * eps[..., layer, :]
 
-        z, conditionals = self._walk(eps.shape[:-2], choose)
+        z, conditionals = self.walk(eps.shape[:-2], choose)
         return z, self._sum(conditionals, z)
 
     def log_prob(self, value: Float[Tensor, "*sample layers d"]) -> Float[Tensor, "*sample"]:
@@ -120,19 +120,20 @@ class Layered(Distribution):
 
     def conditionals(self, z: Float[Tensor, "*sample layers d"]) -> Sequence[Distribution]:
         r"""Returns :math:`p(z_l \mid z_{<l})` for every layer, given z."""
-        return self._walk(z.shape[:-2], lambda layer, p: z[..., layer, :])[1]
+        return self.walk(z.shape[:-2], lambda layer, p: z[..., layer, :])[1]
 
     def modes(self) -> Float[Tensor, "*batch layers d"]:
         """Each layer's mode, computed from the modes before it: a code, but not a draw and not the mean of draws."""
-        return self._walk(self.batch_shape, lambda layer, p: p.mode)[0]
+        return self.walk(self.batch_shape, lambda layer, p: p.mode)[0]
 
     def resample(
         self, z: Float[Tensor, "*sample layers d"], layers: Collection[int]
     ) -> Float[Tensor, "*sample layers d"]:
         """Draws the named layers anew, each given the layers before it, and keeps the others as they are."""
-        return self._walk(z.shape[:-2], lambda layer, p: p.sample() if layer in layers else z[..., layer, :])[0]
+        return self.walk(z.shape[:-2], lambda layer, p: p.sample() if layer in layers else z[..., layer, :])[0]
 
-    def _walk(self, lead: Size, choose: Choose) -> tuple[Tensor, Sequence[Distribution]]:
+    def walk(self, lead: Size, choose: Choose) -> tuple[Tensor, Sequence[Distribution]]:
+        """Climbs once for latents of shape (*lead, layers, d), asking ``choose`` for each; returns z and the laws."""
         chosen: list[Tensor] = []
 
         def note(layer: int, p: Distribution) -> Tensor:

@@ -1,0 +1,46 @@
+"""``univae decompress``: the data of a file that ``univae compress`` wrote, exactly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tqdm import tqdm
+
+from density.container import unpack
+from density.lossless import decode, exactly
+from experiments.cli import run
+from experiments.coded import described, open_coder
+from univae.errors import InputError
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Writes back what a file was made of, with the run that made it."""
+
+    run: tyro.conf.Positional[Path]  # the run folder that compressed it
+    data: tyro.conf.Positional[Path]  # the compressed file
+    out: tyro.conf.Positional[Path]  # .npy, .npz, a folder of PNG images, or .txt
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns what the file says of itself, and how many bytes and data it held."""
+    if not config.data.is_file():
+        raise InputError(f"decompress: {config.data} is no file; give one that univae compress wrote")
+    content = config.data.read_bytes()
+    header, payloads = unpack(content)
+    opened = open_coder(config.run)
+    header.check(opened.fingerprint)
+    opened.check_name(config.out)
+    with exactly(), tqdm(total=header.count, desc="decompressing", disable=None, leave=False) as bar:
+        values = decode(opened.coder(header), header, payloads, progress=bar.update)
+    exact: Any = opened.restore(values, header)
+    opened.write(exact, config.out)
+    said = {"run": str(config.run), "out": str(config.out), "bytes_in": len(content), "count": len(values)}
+    return said | described(header)
+
+
+if __name__ == "__main__":
+    run(Config, main)
