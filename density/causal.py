@@ -20,9 +20,10 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 from torch.types import _size
 
-__all__ = ["Causal", "CausalPixels", "Place"]
+__all__ = ["Causal", "CausalPixels", "Choose", "Place"]
 
 Place: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
+Choose: TypeAlias = Callable[[Place, Distribution], Tensor]
 
 
 class Causal(nn.Module):
@@ -37,7 +38,7 @@ class Causal(nn.Module):
         super().__init__()
         self.channels, self.reach, self.width = channels, reach, width
         self.near = nn.Conv2d(channels, width * channels, (reach + 1, 2 * reach + 1))
-        self.layers = nn.Sequential(nn.GELU(), nn.Conv2d(width * channels, width * channels, 1))
+        self.further = nn.Conv2d(width * channels, width * channels, 1)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         self.last = nn.Sequential(nn.GELU(), nn.Linear(width, numbers))
         mask = torch.ones(reach + 1, 2 * reach + 1)
@@ -46,17 +47,28 @@ class Causal(nn.Module):
 
     def context(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch width c h w"]:
         """What every pixel is told of those before it."""
-        return self.windows(F.pad(x, (self.reach, self.reach, self.reach, 0)))
+        padded = F.pad(x, (self.reach, self.reach, self.reach, 0))
+        near = F.conv2d(padded, self.near.weight * self.mask, self.near.bias)
+        return (near + self.further(F.gelu(near))).unflatten(1, (self.width, self.channels))
 
-    def windows(self, x: Float[Tensor, "batch c rows columns"]) -> Tensor:
-        """The same for the pixels whose whole window lies within ``x``."""
-        near = F.conv2d(x, self.near.weight * self.mask, self.near.bias)
-        return (near + self.layers(near)).unflatten(1, (self.width, self.channels))
+    def one_context(self) -> Callable[[Float[Tensor, "batch c rows columns"]], Float[Tensor, "batch width c"]]:
+        """Returns :meth:`context` of one pixel, as a function of its window: rows above to its own, and both sides."""
+        first, second = (self.near.weight * self.mask).flatten(1), self.further.weight.flatten(1)
+
+        def context(window: Tensor) -> Tensor:
+            near = F.linear(window.flatten(1), first, self.near.bias)
+            rows = near + F.linear(F.gelu(near), second, self.further.bias)
+            return rows.unflatten(1, (self.width, self.channels))
+
+        return context
 
     def numbers(self, features: Float[Tensor, "*lead width c h w"]) -> Float[Tensor, "*lead numbers c h w"]:
         """What a law takes, of the sum of both sides."""
-        rows = features.movedim(-4, -1)
-        return self.last(rows + self.mix(rows)).movedim(-1, -4)
+        return self.one_number(features.movedim(-4, -1)).movedim(-1, -4)
+
+    def one_number(self, rows: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead numbers"]:
+        """The same of one pixel and channel, or of many."""
+        return self.last(rows + self.mix(rows))
 
 
 class CausalPixels(Distribution):
@@ -86,15 +98,31 @@ class CausalPixels(Distribution):
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
         lead = Size(sample_shape) + self.batch_shape
+        return self.walk(lambda place, law: law.sample(), lead)
+
+    def first(self) -> Distribution:
+        """The law of the pixel that no other comes before, given the features of one datum."""
+        features = self.features.reshape(-1, *self.features.shape[-4:])[:1]
+        rows = (features[..., 0, 0] + self.net.context(features.new_zeros(1, *self.event_shape))[..., 0, 0]).mT
+        return self.law(self.net.one_number(rows).mT, (0, 0))
+
+    def walk(self, choose: Choose, lead: Size | None = None) -> Float[Tensor, "*lead c h w"]:
+        """Visits the places in raster order; ``choose(place, law)`` says what stands there, (N, channels).
+
+        The law is that of N data given what was chosen before; ``lead``, the batch shape if not given, has N places.
+        Whoever chooses decides what the walk is: a draw, a density, or a codec.
+        """
+        lead = self.batch_shape if lead is None else lead
         features = self.features.expand(*lead, *self.features.shape[-4:]).reshape(-1, *self.features.shape[-4:])
         (_, _, height, breadth), reach = features.shape[1:], self.net.reach
-        x = self.features.new_zeros(len(features), *self.event_shape)
+        x = features.new_zeros(len(features), *self.event_shape)
         seen = F.pad(torch.zeros_like(x), (reach, reach, reach, 0))  # scaled; beyond the image as in training
+        context = self.net.one_context()
         for row in range(height):
             for column in range(breadth):
                 window = seen[..., row : row + reach + 1, column : column + 2 * reach + 1]
-                here = features[..., row, column, None, None] + self.net.windows(window)
-                law = self.law(self.net.numbers(here)[..., 0, 0], (row, column))
-                x[..., row, column] = law.sample().to(x.dtype)
+                rows = (features[..., row, column] + context(window)).mT  # (N, channels, width)
+                law = self.law(self.net.one_number(rows).mT, (row, column))
+                x[..., row, column] = choose((row, column), law)
                 seen[..., row + reach, column + reach] = self.scaled(x)[..., row, column]
         return x.reshape(lead + self.event_shape)

@@ -22,7 +22,7 @@ from density.bits_back import BitsBack, Coded
 from density.container import Block, Header, pack, to_bytes, to_words, unpack
 from density.emission import Coding
 from density.model import LatentModel
-from density.pixel_code import PixelCode, log_table
+from density.pixel_code import PixelCode, shape_and_levels
 from univae.checkpoint import to_json
 from univae.errors import InputError
 
@@ -190,12 +190,10 @@ def exactly() -> Iterator[None]:
 def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCode:
     """The code of a model's whole-number data; :class:`InputError` unless a datum has ``shape``."""
     with torch.random.fork_rng(devices=[]):
-        table = log_table(model.likelihood(model.prior().sample(torch.Size((1,)))))
-    if tuple(table.shape[1:-1]) != tuple(shape):
-        raise InputError(
-            f"compress: the model's data are {tuple(table.shape[1:-1])} each; got {tuple(shape)}; reshape them"
-        )
-    return PixelCode(model, shape, table.shape[-1], tile)
+        found, levels = shape_and_levels(model.likelihood(model.prior().sample(torch.Size((1,)))))
+    if found != tuple(shape):
+        raise InputError(f"compress: the model's data are {found} each; got {tuple(shape)}; reshape them")
+    return PixelCode(model, shape, levels, tile)
 
 
 def levels_of(values: np.ndarray, levels: int) -> np.ndarray:

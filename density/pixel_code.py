@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
+from density.causal import CausalPixels, Place
 from density.codec import Intervals, Stack, frequencies, intervals
 from density.model import LatentModel
 from density.pixels import LevelPixels
 from univae.errors import InputError
 
-__all__ = ["PixelCode", "log_table"]
+__all__ = ["PixelCode", "log_table", "shape_and_levels"]
 
 STRIDE = 16  # values after which the counts of a plain code are brought up to date
 
@@ -38,10 +39,19 @@ def log_table(law: Distribution) -> Tensor:
     )
 
 
+def shape_and_levels(law: Distribution) -> tuple[tuple[int, ...], int]:
+    """The shape of one datum, and how many levels its values have."""
+    if not isinstance(law, CausalPixels):
+        table = log_table(law)
+        return tuple(table.shape[1:-1]), table.shape[-1]
+    return tuple(law.event_shape), log_table(law.first()).shape[-1]
+
+
 class PixelCode:
     r"""Codes arrays (N, \*shape) of whole numbers by the law of a model; an :class:`density.emission.Emission`.
 
-    The first data are coded value by value by the share of each level among the values before, one of each assumed.
+    Pixels that look at those before them are coded in their order, each by its law given what is known by then. The
+    first data are coded value by value by the share of each level among the values before, one of each assumed.
     """
 
     def __init__(self, model: LatentModel, shape: Sequence[int], levels: int, tile: int) -> None:
@@ -64,11 +74,36 @@ class PixelCode:
         return data.astype("<i8").tobytes()
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
-        symbols = x[:count].reshape(-1).numpy().astype(np.int64)
-        return intervals(self._table(z, count), symbols, np.repeat(np.arange(count), self.dims))
+        law, owned = self.model.likelihood(z), list[Intervals]()
+
+        def own(values: Tensor, table: np.ndarray) -> None:
+            symbols = values.reshape(-1).numpy().astype(np.int64)
+            owned.append(intervals(table, symbols, np.repeat(np.arange(count), len(symbols) // count)))
+
+        if isinstance(law, CausalPixels):
+
+            def choose(place: Place, here: Distribution) -> Tensor:
+                row, column = place
+                own(x[:count, :, row, column], self._frequencies(here, count, self.shape[:1]))
+                return x[:, :, row, column]
+
+            law.walk(choose)
+        else:
+            own(x[:count], self._frequencies(law, count, self.shape))
+        return Intervals(*(np.concatenate(parts) for parts in zip(*owned, strict=True)))
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
-        return self.tile(stack.pop(self._table(z, count)).reshape(count, *self.shape))
+        law = self.model.likelihood(z)
+        if not isinstance(law, CausalPixels):
+            return self.tile(stack.pop(self._frequencies(law, count, self.shape)).reshape(count, *self.shape))
+
+        def choose(place: Place, here: Distribution) -> Tensor:
+            values = torch.zeros(self.size, self.shape[0])
+            popped = stack.pop(self._frequencies(here, count, self.shape[:1]))
+            values[:count] = torch.from_numpy(popped).reshape(count, -1)
+            return values
+
+        return law.walk(choose)
 
     def push_plain(self, stack: Stack, data: np.ndarray) -> None:
         values, counted = data.reshape(-1).astype(np.int64), _Counts(self.levels)
@@ -86,13 +121,13 @@ class PixelCode:
             counted.add(values[part])
         return values.reshape(count, *self.shape)
 
-    def _table(self, z: Tensor, count: int) -> np.ndarray:
-        """The frequencies of the real data of a tile, (count * dims, levels): the one source of both directions."""
-        table = log_table(self.model.likelihood(z))
-        if table.shape != (self.size, *self.shape, self.levels):
+    def _frequencies(self, law: Distribution, count: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The frequencies of the real data of a tile, (values, levels): the one source of both directions."""
+        table = log_table(law)
+        if table.shape != (self.size, *shape, self.levels):
             raise InputError(
                 f"compress: the model's law is of {tuple(table.shape[1:-1])} values and {table.shape[-1]} levels, the "
-                f"data are {self.shape} of {self.levels}; give data of the model"
+                f"data are {shape} of {self.levels}; give data of the model"
             )
         return frequencies(table[:count].exp().reshape(-1, self.levels).contiguous().numpy())
 

@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from experiments import image_presets, likelihood, train_density, train_text
+from experiments import compress, decompress, image_presets, likelihood, train_density, train_text
+from experiments.archivers import xz_primed
 from experiments.cli import run
 from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.task import reseed
-from experiments.text_run import BUILT_IN, TextRun
+from experiments.text_run import BUILT_IN, TextRun, texts_of
 from experiments.text_samples import write_samples
 from experiments.text_task import measure_texts
+from univae.checkpoint import write_text_atomic
 
-__all__ = ["Config", "images", "main"]
+__all__ = ["Config", "images", "main", "packed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Trains a small UniVAE on the sentences of Python's own documentation, and a VAE on digits, and shows both."""
+    """Trains a small UniVAE on Python's own documentation and a VAE on digits; scores and compresses what is held out."""
 
     out: Path = Path("runs/demo")  # the run folder
     minutes: float = 3.0  # of training on texts
@@ -36,7 +38,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, scores held-out texts and digits, and writes the reports; human words go to stderr."""
+    """Trains, scores and compresses held-out texts and digits, writes the reports; human words go to stderr."""
     began = time.perf_counter()
     trained = train_text.Config(
         text=BUILT_IN,
@@ -53,12 +55,26 @@ def main(config: Config) -> dict[str, Any]:
     reseed(config.seed, "demo")
     found = measure_texts(opened.model, opened.encode(held_out), config.samples)
     _tell(found, write_samples(opened, held_out, config.seed))
+    lines = config.out / "held_out.txt"
+    write_text_atomic(lines, "".join(text + "\n" for text in held_out))
+    files = packed(config.out, lines, config.out / "held_out.bits", config.out / "read_back.txt")
+    known = set(held_out)
+    read = "".join(text + "\n" for text in texts_of(BUILT_IN) if text not in known)
+    files["archivers"]["xz that has read the training text"] = xz_primed(lines.read_bytes(), read.encode())
+    _tell_files("held-out texts", files, "bits_per_char")
     pictures = images(config)
     page = write_report(config.out)
     print(f"\nreport: {page}", file=sys.stderr)
 
     seconds = round(time.perf_counter() - began, 1)
-    return {"run": str(config.out), "report": str(page), "seconds": seconds, **found, "images": pictures}
+    return {
+        "run": str(config.out),
+        "report": str(page),
+        "seconds": seconds,
+        **found,
+        "files": files,
+        "images": pictures,
+    }
 
 
 def images(config: Config) -> dict[str, Any]:
@@ -93,7 +109,37 @@ def images(config: Config) -> dict[str, Any]:
         f" {found['khat_above_0.7']:.0%} of the images",
     ]
     print("\n".join(lines), file=sys.stderr)
-    return found
+    files = packed(trained.out, held_out, trained.out / "held_out.bits", trained.out / "read_back.npy")
+    _tell_files("held-out digits", files, "bits_per_dim")
+    return found | {"files": files}
+
+
+def packed(run: Path, data: Path, out: Path, again: Path) -> dict[str, Any]:
+    """Compresses a file by a run's model, reads it back, and says what both took.
+
+    Raises:
+        RuntimeError: the file that came back is another.
+    """
+    began = time.perf_counter()
+    found = compress.main(compress.Config(run=run, data=str(data), out=out, verify=False))
+    written = time.perf_counter()
+    decompress.main(decompress.Config(run=run, data=out, out=again))
+    if again.read_bytes() != data.read_bytes():
+        raise RuntimeError(f"demo: {again} is not {data}")
+    return found | {"seconds_out": written - began, "seconds_in": time.perf_counter() - written}
+
+
+def _tell_files(what: str, files: Mapping[str, Any], unit: str) -> None:
+    per = 1 / (8 * files["bytes_out"]) * files[unit]
+    lines = [
+        f"\n{what} as a file, read back to the last byte ({files['seconds_out']:.0f} s to write, bounds included,"
+        f" {files['seconds_in']:.0f} s to read); {unit.replace('_', ' ')}:",
+        f"  {files[unit]:6.3f}  this model: {files['bytes_out']} bytes, of which {files['initial_bits'] // 8} for the"
+        f" first {files['plain']} data, written without it",
+        f"  {files['ideal_bits'] * per:6.3f}  what its bound says (negative ELBO)",
+        *(f"  {8 * size * per:6.3f}  {name}" for name, size in files["archivers"].items()),
+    ]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _tell(found: Mapping[str, Any], shown: Mapping[str, Mapping[str, Any]]) -> None:

@@ -97,7 +97,7 @@ def test_samples_of_z_share_the_context_of_a_datum() -> None:
         torch.testing.assert_close(made(features[k, b]).log_prob(x[b]), together[k, b])
     seen: list[int] = []
     assert made.causal is not None
-    made.causal.layers.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    made.causal.further.register_forward_hook(lambda module, args, out: seen.append(len(out)))
     made(features).log_prob(x)
     assert seen == [2]  # rows: data, not samples of them
 

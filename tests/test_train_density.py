@@ -283,5 +283,10 @@ def test_the_demo_scores_digits_it_did_not_train_on(tmp_path: Path, capsys: pyte
     assert found["count"] == len(held_out) == 180
     assert set(np.unique(held_out)) == {0, 1}
     assert -64 * math.log(2) < found["log_likelihood_nats"] < 0
-    assert "k-hat is above 0.7" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "k-hat is above 0.7" in said
+    assert "held-out digits as a file, read back to the last byte" in said
+    files = found["files"]
+    assert files["bytes_out"] == (tmp_path / "digits" / "held_out.bits").stat().st_size
+    assert files["ideal_bits"] / 8 < files["bytes_out"] < files["archivers"]["png"]
     assert "Log-likelihood of held_out" in (tmp_path / "digits" / "report.html").read_text()
