@@ -144,6 +144,5 @@ def require_settings(settings: Settings) -> None:
         if given:
             usual = "adamw, sgd or tiger" if name == "optimizer" else "its default"
             raise InputError(
-                f"train-gan: {name} must be {usual}, for a GAN alternates two players; got {name}="
-                f"{getattr(settings, name)}"
+                f"{name} must be {usual}, for a GAN alternates two players; got {name}={getattr(settings, name)}"
             )

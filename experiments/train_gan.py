@@ -104,7 +104,7 @@ def parts(config: Config) -> tuple[Data, np.ndarray, Tensor]:
     rows, others = split(len(data), config.held_out, config.seed)
     least = max(20, config.batch_size)
     if len(rows) < least:
-        raise InputError(f"train-gan: needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}")
+        raise InputError(f"needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}")
     return data, rows, scaled(data.batch(others[:5000]), data.levels)
 
 
