@@ -15,16 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gan.cells import has_cells, kinked
 from gan.gradient_norm import Critic, GradientNorm, differentiate, normalize_gradient, norms, scores
 from gan.penalties import Normalization
 from gan.spectral import LAYERS, input_shapes, operator_norm
-from gan.structure import chain, is_piecewise_linear, plain_type
+from gan.structure import chain, is_piecewise_linear
 from gan.transport import exact_wasserstein
 
 __all__ = ["Facts", "Layer", "Slopes", "audit"]
 
-KINKED = (nn.ReLU, nn.LeakyReLU, nn.PReLU)  # whose sign pattern tells the linear cell
-CELLS = (*KINKED, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Flatten, nn.AvgPool2d, nn.Identity, nn.Embedding)
 QUANTILES = (0.05, 0.5, 0.95, 1.0)
 
 
@@ -169,16 +168,12 @@ def _slopes(score: Critic, critic: Critic, x: Tensor, labels: Tensor | None, len
 @torch.no_grad()
 def _pattern(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor | None:
     """Which side of its kink every unit is on, (B, units); None where module types do not tell the cells."""
-    if not isinstance(critic, nn.Module) or not is_piecewise_linear(critic):
-        return None
-    leaves = [part for part in critic.modules() if not list(part.children())]
-    if not all(plain_type(part) in CELLS for part in leaves):
+    if not isinstance(critic, nn.Module) or not has_cells(critic):
         return None
     signs: list[Tensor] = []
     hooks = [
         part.register_forward_pre_hook(lambda part, inputs: signs.append((inputs[0] > 0).flatten(1)))
-        for part in leaves
-        if isinstance(part, KINKED)
+        for part in kinked(critic)
     ]
     try:
         scores(critic, x, labels)

@@ -1,14 +1,23 @@
 r"""What a critic descends: its loss on normalised scores plus the penalties, in one forward.
 
-R1 and R2 are of the score that the loss sees. For a piecewise linear critic under gradient normalisation they cost
-nothing: :math:`\|\nabla \hat f\| = n \, \partial \hat f / \partial f`, and n is known.
+A normalised score takes the exact path without a second-order pass where the critic allows it
+(:func:`gan.gradient_norm.normalize_for_critic`). R1 and R2 are of the score that the loss sees; for a piecewise linear
+critic under gradient normalisation one second-order pass serves them and the score:
+:math:`\|\nabla \hat f\| = n \, \partial \hat f / \partial f`.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan.gradient_norm import differentiate, is_piecewise_linear, normalize_gradient, norms, scores
+from gan.gradient_norm import (
+    differentiate,
+    is_piecewise_linear,
+    normalize_for_critic,
+    normalize_gradient,
+    norms,
+    scores,
+)
 from gan.losses import critic_loss
 from gan.penalties import divergence_penalty, gradient_penalty, zero_centred
 from gan.recipe import Recipe
@@ -40,12 +49,15 @@ class CriticLoss(nn.Module):
         weights = (recipe.penalties.r1, recipe.penalties.r2) if regularized else (0.0, 0.0)
         with torch.autocast(real.device.type, torch.bfloat16, enabled=recipe.bf16):
             n: Tensor | None = None
-            if rule is not None or min(weights) > 0:  # one differentiated pass serves scores and norms
+            if rule is not None and max(weights) == 0:
+                f, n = normalize_for_critic(self.critic, x, rule.method, labels=y, eps=rule.eps, K=rule.K)
+                score = f
+            elif rule is not None or min(weights) > 0:  # one differentiated pass serves scores and norms
                 f, g = differentiate(self.critic, x, y)
                 n = norms(g)
+                score = rule(f, n) if rule is not None else f
             else:
-                f = scores(self.critic, x, y)
-            score = rule(f, n) if rule is not None and n is not None else f
+                f = score = scores(self.critic, x, y)
             penalty = self._between(real, fake, labels, noise)
             if max(weights) > 0:
                 penalty = penalty + recipe.lazy * self._at_data(x, y, f, n, weights)

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from univae.errors import InputError
 
-__all__ = ["chain", "is_piecewise_linear", "plain_type", "refuse_batch_statistics", "rescale"]
+__all__ = ["chain", "is_piecewise_linear", "parts", "plain_type", "refuse_batch_statistics", "rescale"]
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -55,7 +55,7 @@ def is_piecewise_linear(critic: object) -> bool:
     Known from module types alone: linear maps, (leaky) ReLU, pooling, BatchNorm that evaluates, and modules that say
     ``piecewise_linear = True``. A plain function is not known to be.
     """
-    return isinstance(critic, nn.Module) and all(map(_piecewise_linear, _parts(critic)))
+    return isinstance(critic, nn.Module) and all(map(_piecewise_linear, parts(critic)))
 
 
 def refuse_batch_statistics(critic: object, who: str) -> None:
@@ -140,11 +140,11 @@ def _tensor(value: object) -> torch.Tensor:
     return value
 
 
-def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    # What computes weights from weights (parametrizations) is no function of x.
+def parts(module: nn.Module) -> Iterator[nn.Module]:
+    """All modules that see x: without those that compute weights from weights."""
     yield module
     children = (part for name, part in module.named_children() if name != "parametrizations")
-    yield from joined.from_iterable(map(_parts, children))
+    yield from joined.from_iterable(map(parts, children))
 
 
 def _piecewise_linear(part: nn.Module) -> bool:

