@@ -7,7 +7,7 @@ any :math:`x'`, as a function of the weights.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -61,36 +61,35 @@ class Held:
 
     def __init__(self, critic: nn.Module) -> None:
         self._parts = kinked(critic)
-        self._slopes: list[Tensor] = []  # in the order of the calls
+        self._outputs: list[Tensor] = []  # in the order of the calls; their signs are those of the inputs
 
     @contextmanager
     def noted(self) -> Iterator[None]:
         """The pass inside the block is the one whose slopes are held."""
-
-        def note(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            leak = getattr(part, "negative_slope", 0.0)
-            self._slopes.append(torch.where(output.detach() > 0, 1.0, leak).to(output.dtype))
-
-        self._slopes.clear()
-        with self._hooked(note):
+        self._outputs.clear()
+        hooks = [
+            part.register_forward_hook(lambda part, inputs, output: self._outputs.append(output.detach()))
+            for part in self._parts
+        ]
+        try:
             yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """In the pass inside the block every unit multiplies by the slope that is held."""
-        calls = iter(self._slopes)
-
-        def multiply(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return inputs[0] * next(calls)
-
-        with self._hooked(multiply):
-            yield
-
-    @contextmanager
-    def _hooked(self, hook: Any) -> Iterator[None]:
-        handles = [part.register_forward_hook(hook) for part in self._parts]
+        outputs = iter(self._outputs)
+        for part in self._parts:
+            part.forward = partial(_multiply, outputs, getattr(part, "negative_slope", 0.0))
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for part in self._parts:
+                del part.forward
+
+
+def _multiply(outputs: Iterator[Tensor], leak: float, x: Tensor) -> Tensor:
+    # The backward function of a leaky ReLU: x where its output was positive, else leak x, in one pass over memory.
+    return torch.ops.aten.leaky_relu_backward(x, next(outputs), leak, True)
