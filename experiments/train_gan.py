@@ -80,6 +80,8 @@ def train(config: Config) -> dict[str, Any]:
     data, rows, held_out = parts(config)
     labels = class_labels(data)
     described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
+    if len(data.shape) != 3 and (config.augment or config.flip):
+        raise InputError(f"augment and flip are of images; {data.name} is a table; drop them")
     reseed(config.seed, "weights")
     players = Players(described)
     config.recipe().check(players.critic)

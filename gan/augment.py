@@ -33,6 +33,10 @@ def augment(
     for name in changes:
         if name not in _CHANGES:
             raise InputError(f"augment: changes must be of {', '.join(get_args(Change))}; got {name!r}")
+        if x.ndim != 4:
+            raise InputError(
+                f"augment: {name} is of images (N, channels, height, width); got {tuple(x.shape)}; drop it"
+            )
         x = _CHANGES[name](x, generator)
     return x
 

@@ -158,7 +158,7 @@ class WGAN:
         score = self._score(fake, labels_of_fake)
         score_of_real = score.new_zeros(0)
         if self.recipe.loss == "relativistic":
-            real = augment(real, self.recipe.augment, noise)
+            real = augment(real, self.recipe.augment, noise) if self.recipe.augment else real
             with torch.no_grad():
                 score_of_real = self._score(real, labels)
         loss = generator_loss(self.recipe.loss, score_of_real, score)

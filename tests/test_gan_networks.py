@@ -143,6 +143,8 @@ def test_augmentation_is_differentiable_and_its_own_for_each_image() -> None:
 def test_an_unknown_change_is_refused(unchecked: None) -> None:
     with pytest.raises(InputError, match="got 'flip'"):
         augment(torch.zeros(1, 1, 8, 8), ["flip"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"color is of images .* got \(3, 2\)"):
+        augment(torch.zeros(3, 2), ["color"])
 
 
 def test_translation_moves_by_an_eighth_at_most_and_fills_with_zeros() -> None:
