@@ -81,12 +81,12 @@ def test_a_smooth_critic_under_gn_is_told_to_have_no_bound() -> None:
 def test_the_certificate_bounds_every_slope_and_the_bracket_holds() -> None:
     for family, shape in (("MLP", (2,)), ("Conv", (1, 8, 8))):
         critic = build({"network": f"{family}Critic", "shape": shape})
-        x, y = torch.randn(60, *shape), 1 + torch.randn(60, *shape)
+        x, y = torch.randn(20, *shape), 1 + torch.randn(20, *shape)
         for exact in (False, True):
             if exact:
                 critic = spectral_normalize(critic, exact_on=x)
-                for _ in range(100):
-                    critic(x)
+                for _ in range(60):
+                    critic(x[:2])
             facts = audit(critic, x, y)
             assert facts.certificate >= facts.gradient_norms[-1]
             lower, upper = facts.wasserstein

@@ -212,7 +212,7 @@ def test_the_ladder_ranks_the_floor_first_and_knows_each_fault() -> None:
     floor = rungs["floor: other real data"]
     assert "blurred" not in rungs  # for images
     memorised, noise = rungs["50 memorised, repeated"], rungs["noise alone"]
-    assert min(memorised["frechet_distance"], noise["frechet_distance"]) > 2 * floor["frechet_distance"]
+    assert noise["frechet_distance"] > 2 * floor["frechet_distance"]
     assert memorised["copies"] == 1
     assert memorised["coverage"] < 0.6 < floor["coverage"]
     columns, cells = table(rungs, "data")
