@@ -17,9 +17,9 @@ from experiments.optimizers import Build, build
 from experiments.progress import Bar
 from experiments.run import Run
 from experiments.settings import Settings
-from experiments.step import Stepped, Stream, steps_of
+from experiments.step import OwnSteps, Stepped, Stream, steps_of
 from experiments.stopping import Interrupted, StopRequest, TrainingFailed
-from experiments.task import OwnSteps, Progress, Task, evaluating, reseed
+from experiments.task import Progress, Task, evaluating, reseed
 from univae.checkpoint import (
     existing_folder,
     load_state,
@@ -39,7 +39,7 @@ __all__ = ["Interrupted", "Progress", "Settings", "Task", "TrainingFailed", "fit
 def fit(task: Task | OwnSteps, settings: Settings, run: Run, build: Build = build) -> dict[str, Any]:
     """Trains ``task.module`` and leaves everything in the run folder; ``build`` makes its optimizer.
 
-    A task that is :class:`experiments.task.OwnSteps` takes its own steps; all else is as for any other.
+    A task that is :class:`experiments.step.OwnSteps` takes its own steps; all else is as for any other.
 
     With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for bit, on the same
     machine with the same number of threads and processes - unless ``minutes`` bounds the run, for then the schedule

@@ -10,7 +10,7 @@ times each one's share, of which it takes the mean.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ from experiments.distributed import World, to_device, without_averaging
 from experiments.optimizers import Build, build
 from experiments.settings import Settings
 from experiments.stopping import TrainingFailed
-from experiments.task import OwnSteps, Progress, Task, Trained, reseed
+from experiments.task import Progress, Task, Trained, reseed
 from univae.errors import InputError
 from univae.optim import EGDD, AdaptedSteps, Windowed, accumulate_in_backward, cosine
 
-__all__ = ["Stepped", "Stepper", "Steps", "Stream", "steps_of", "uses_bf16"]
+__all__ = ["OwnSteps", "Stepped", "Stepper", "Steps", "Stream", "steps_of", "uses_bf16"]
 
 
 class Stream:
@@ -83,6 +83,20 @@ class Steps(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a saved state."""
+        ...
+
+
+@runtime_checkable
+class OwnSteps(Trained, Protocol):
+    """What descends in its own way, two players in turn say, in the one loop; it needs no ``loss``."""
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The part of ``module`` whose moving average is kept, validated and saved."""
+        ...
+
+    def stepper(self, settings: Settings, world: World) -> Steps:
+        """What takes the steps; made once, when training begins."""
         ...
 
 

@@ -4,17 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from experiments.distributed import World
-    from experiments.settings import Settings
-    from experiments.step import Steps
-
-__all__ = ["OwnSteps", "Progress", "Task", "Trained", "evaluating", "reseed", "seed_of"]
+__all__ = ["Progress", "Task", "Trained", "evaluating", "reseed", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -55,20 +50,6 @@ class Task(Trained, Protocol):
 
     def loss(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and numbers to log, SUMMED over the micro-batch; ``batch`` is on the module's device."""
-        ...
-
-
-@runtime_checkable
-class OwnSteps(Trained, Protocol):
-    """What descends in its own way, two players in turn say, in the one loop; it needs no ``loss``."""
-
-    @property
-    def averaged(self) -> nn.Module:
-        """The part of ``module`` whose moving average is kept, validated and saved."""
-        ...
-
-    def stepper(self, settings: "Settings", world: "World") -> "Steps":
-        """What takes the steps; made once, when training begins."""
         ...
 
 
