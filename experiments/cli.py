@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("experiments.demo", "the whole story on built-in data, in a few minutes"),
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
     "train-density": ("experiments.train_density", "train a VAE on images or a table"),
+    "train-gan": ("experiments.train_gan", "train a GAN on images or a table"),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),
     "interpolate": ("experiments.interpolate", "walk in latent space from one datum to another"),
@@ -36,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
     "decompress": ("experiments.decompress", "read such a file back"),
+    "evaluate-gan": ("experiments.evaluate_gan", "measure a GAN, with the floor and known faults beside it"),
+    "audit": ("experiments.audit", "measure what holds of a GAN's critic"),
     "report": ("experiments.report", "write report.html and plots of a run"),
     "compare": ("experiments.compare", "put several runs side by side"),
 }

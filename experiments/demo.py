@@ -25,7 +25,7 @@ __all__ = ["Config", "images", "main", "packed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Trains a small UniVAE on Python's own documentation and a VAE on digits; scores and compresses what is held out."""
+    """Trains a UniVAE on Python's own documentation and a VAE on digits; scores and compresses what is held out."""
 
     out: Path = Path("runs/demo")  # the run folder
     minutes: float = 3.0  # of training on texts

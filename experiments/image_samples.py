@@ -1,5 +1,6 @@
 """What an image model can do, shown: grids of draws from the prior and of reconstructions, for the report."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,13 @@ from PIL import Image
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.output import Pixels
 from experiments.image_run import ImageRun
 from experiments.measure import codes
 from experiments.run import Run
 from experiments.task import reseed
 from univae.checkpoint import replacing_file, write_json
 
-__all__ = ["grid", "write_grid", "write_samples"]
+__all__ = ["grid", "write_grid", "write_picture", "write_samples"]
 
 COLUMNS, SIDE = 16, 40  # pictures in a row, and the least width of one on the page
 
@@ -50,7 +50,7 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
         "reconstructions": (f"Held-out data, and below each row its reconstructions: {what}", pairs),
     }
     for name, (title, images) in shown.items():
-        write_grid(run.run, name, title, images, pixels, columns)
+        write_grid(run.run, name, title, images, pixels.levels, columns)
     return {name: title for name, (title, _) in shown.items()}
 
 
@@ -62,11 +62,16 @@ def _picture(law: Distribution) -> tuple[Tensor, str]:
         return law.sample(), "a draw of all pixels"
 
 
-def write_grid(run: Run, name: str, title: str, images: Tensor, pixels: Pixels, columns: int = COLUMNS) -> None:
+def write_grid(run: Run, name: str, title: str, images: Tensor, levels: int, columns: int = COLUMNS) -> None:
     """Writes a grid of pictures into ``samples/`` with the description that the report looks for."""
     folder = run.path / "samples"
     folder.mkdir(exist_ok=True)
-    picture = grid(images, pixels.levels, columns)
-    with replacing_file(folder / f"{name}.png") as temporary:
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(temporary, format="PNG")
+    write_picture(folder / f"{name}.png", images, levels, columns)
     write_json(folder / f"{name}.json", {"kind": "images", "title": title, "file": f"{name}.png"})
+
+
+def write_picture(path: Path, images: Tensor, levels: int, columns: int = COLUMNS) -> None:
+    """Writes a grid of pictures as PNG."""
+    picture = grid(images, levels, columns)
+    with replacing_file(path) as temporary:
+        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(temporary, format="PNG")

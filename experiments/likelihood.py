@@ -87,7 +87,7 @@ def _images(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     lowest = worst(rows)
     if len(pixels.shape) == 3:
         write_grid(
-            opened.run, "worst", f"The least likely of {data.name}, the lowest first", data.batch(lowest), pixels
+            opened.run, "worst", f"The least likely of {data.name}, the lowest first", data.batch(lowest), pixels.levels
         )
     return _reported(opened.run, rows, said | found)
 

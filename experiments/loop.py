@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from experiments.budget import Budget
-from experiments.distributed import join
+from experiments.distributed import World, join
 from experiments.optimizers import Build, build
 from experiments.progress import Bar
 from experiments.run import Run
 from experiments.settings import Settings
-from experiments.step import Stepped, Stepper, Stream
+from experiments.step import OwnSteps, Stepped, Stream, steps_of
 from experiments.stopping import Interrupted, StopRequest, TrainingFailed
 from experiments.task import Progress, Task, evaluating, reseed
 from univae.checkpoint import (
@@ -36,8 +36,10 @@ from univae.optim.ema import EMA
 __all__ = ["Interrupted", "Progress", "Settings", "Task", "TrainingFailed", "fit", "reseed"]
 
 
-def fit(task: Task, settings: Settings, run: Run, build: Build = build) -> dict[str, Any]:
+def fit(task: Task | OwnSteps, settings: Settings, run: Run, build: Build = build) -> dict[str, Any]:
     """Trains ``task.module`` and leaves everything in the run folder; ``build`` makes its optimizer.
+
+    A task that is :class:`experiments.step.OwnSteps` takes its own steps; all else is as for any other.
 
     With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for bit, on the same
     machine with the same number of threads and processes - unless ``minutes`` bounds the run, for then the schedule
@@ -56,7 +58,7 @@ def fit(task: Task, settings: Settings, run: Run, build: Build = build) -> dict[
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with join(settings.device) as world, StopRequest() as stop:
-        return _train(_Loop(Stepper(task, settings, world, build), run), run, stop)
+        return _train(_Loop(task, settings, world, run, build), run, stop)
 
 
 def _train(loop: "_Loop", run: Run, stop: StopRequest) -> dict[str, Any]:
@@ -92,10 +94,11 @@ class _State:
 
 
 class _Loop:
-    def __init__(self, stepper: Stepper, run: Run) -> None:
-        self.stepper, self.run, self.stream = stepper, run, Stream(stepper.task)
-        self.task, self.settings, self.world = stepper.task, stepper.settings, stepper.world
-        self.module = self.task.module.train()
+    def __init__(self, task: Task | OwnSteps, settings: Settings, world: World, run: Run, build: Build) -> None:
+        self.task, self.settings, self.world = task, settings, world
+        self.stepper, self.run, self.stream = steps_of(task, settings, world, build), run, Stream(task)
+        self.module = task.module.train()
+        self.averaged = task.averaged if isinstance(task, OwnSteps) else task.module
         self.state, self.ema = self._restored() if self.settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
         elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
@@ -206,7 +209,7 @@ class _Loop:
 
     def _fresh(self) -> tuple[_State, EMA | None]:
         self.run.keep_rows(0)
-        return _State(processes=self.world.size), EMA(self.module, self.settings.ema) if self.settings.ema else None
+        return _State(processes=self.world.size), EMA(self.averaged, self.settings.ema) if self.settings.ema else None
 
     def _restored(self) -> tuple[_State, EMA | None]:
         folder = existing_folder(self.run.path / "checkpoints" / "last")
@@ -217,7 +220,7 @@ class _Loop:
             started = f"{self.run.path} was trained by {state.processes} processes, now there are {self.world.size}"
             raise InputError(f"{started}; resume with torchrun --nproc-per-node {state.processes}")
         load_weights(self.module, folder / "model.safetensors")
-        ema = EMA(self.module, self.settings.ema) if self.settings.ema else None  # begins as the saved average
+        ema = EMA(self.averaged, self.settings.ema) if self.settings.ema else None  # begins as the saved average
         if ema:
             ema.updates = training["updates"]
             self.module.load_state_dict(training["weights"])

@@ -20,7 +20,7 @@ import tyro
 from experiments.run import Run
 from univae.errors import InputError
 
-__all__ = ["parse"]
+__all__ = ["parse", "stored"]
 
 
 def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str, Any]], name: str) -> Any:
@@ -46,6 +46,11 @@ def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str,
             raise
         message = _condense(said.getvalue())
         raise InputError(message.removeprefix(f"Error parsing {config_type.__name__}: ")) from None
+
+
+def stored(config_type: type, run: Run, **changes: Any) -> Any:
+    """The ``config_type`` that a run was started with, but for ``changes``."""
+    return config_type(**_saved(config_type, run) | changes)
 
 
 def _take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
@@ -89,11 +94,16 @@ def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
     out = _take(argv, "--out")[0] or fields["out"].default
     if out is dataclasses.MISSING:
         return {}  # tyro will ask for it
-    hints, saved = get_type_hints(config_type), Run.open(Path(out)).config
+    return _saved(config_type, Run.open(Path(out)))
+
+
+def _saved(config_type: type, run: Run) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(config_type)}
+    hints = get_type_hints(config_type)
     return {
         name: _typed(value, hints[name])
-        for name, value in saved.items()
-        if name in fields and not (value is None and type(None) not in get_args(hints[name]))
+        for name, value in run.config.items()
+        if name in names and not (value is None and type(None) not in get_args(hints[name]))
     }
 
 

@@ -39,6 +39,13 @@ NUMBERS = {
     "mutual_information_ceiling_nats": "the most its estimate can show (nats)",
     "shuffled_gap_nats": "loss with shuffled latents (nats)",
     "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "sliced_wasserstein": "sliced Wasserstein distance",
+    "classes_found": "classes found",
 }
 
 
@@ -90,7 +97,7 @@ def headline(page: Page) -> str:
     state = "" if (page.run.path / "DONE").exists() else "This run is not complete."
     state = f"Training failed: {brief(read_json(error))}" if error.exists() else state
     rows = [[label, brief(best[name])] for name, label in NUMBERS.items() if name in best]
-    rows += [[name, brief(best[name])] for name in ("verdict", "step") if name in best]
+    rows += [[name, brief(best[name])] for name in ("verdict", "feature_space", "step") if name in best]
     speeds = [row["tokens_per_second"] for row in page.training if row.get("tokens_per_second")]
     rows += [["steps trained", brief(page.training[-1]["step"])]] if page.training else []
     rows += [["tokens per second (median)", brief(median(speeds))]] if speeds else []
@@ -170,9 +177,9 @@ SECTIONS += [maps, pictures, tables, configuration]
 
 
 def best_validation(run: Run) -> dict[str, Any]:
-    """Returns the validation of the smallest NLL, KL summed over layers, without empty numbers."""
+    """Returns the validation of the smallest NLL (Fréchet distance of a GAN), KL summed, without empty numbers."""
     rows = [{name: value for name, value in row.items() if value is not None} for row in run.rows("validation")]
-    best = min(rows, key=lambda row: row.get("nll_nats", math.inf), default={})
+    best = min(rows, key=lambda row: row.get("nll_nats", row.get("selection", math.inf)), default={})
     return best | {"kl_nats": sum(best["kl_nats"])} if "kl_nats" in best else best
 
 

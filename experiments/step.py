@@ -10,7 +10,7 @@ times each one's share, of which it takes the mean.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,17 @@ from experiments.distributed import World, to_device, without_averaging
 from experiments.optimizers import Build, build
 from experiments.settings import Settings
 from experiments.stopping import TrainingFailed
-from experiments.task import Progress, Task, reseed
+from experiments.task import Progress, Task, Trained, reseed
 from univae.errors import InputError
 from univae.optim import EGDD, AdaptedSteps, Windowed, accumulate_in_backward, cosine, tripling
 
-__all__ = ["Stepped", "Stepper", "Stream"]
+__all__ = ["OwnSteps", "Stepped", "Stepper", "Steps", "Stream", "rate_factor", "steps_of", "uses_bf16"]
 
 
 class Stream:
     """The endless stream of a task's micro-batches, epoch after epoch; a step may straddle two."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Trained) -> None:
         self._task = task
         self._epoch, self._items = -1, ()  # type: tuple[int, Sequence[Any]]
 
@@ -61,12 +61,50 @@ class Stepped:
     gradient_norm: float
 
 
+class Steps(Protocol):
+    """What the loop asks of whatever takes its steps; :class:`Stepper` is one, a task may bring another."""
+
+    @property
+    def batches(self) -> int:
+        """Micro-batches in a step, over all processes."""
+        ...
+
+    def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
+        """Takes one step; :class:`TrainingFailed` if a number is not finite, and then nothing was changed."""
+        ...
+
+    def step_sizes(self) -> dict[str, float]:
+        """Numbers about step sizes to log."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the task's module that the next step depends on."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a saved state."""
+        ...
+
+
+@runtime_checkable
+class OwnSteps(Trained, Protocol):
+    """What descends in its own way, two players in turn say, in the one loop; it needs no ``loss``."""
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The part of ``module`` whose moving average is kept, validated and saved."""
+        ...
+
+    def stepper(self, settings: Settings, world: World) -> Steps:
+        """What takes the steps; made once, when training begins."""
+        ...
+
+
 class Stepper:
     """Descends one step of a task."""
 
     def __init__(self, task: Task, settings: Settings, world: World, build: Build = build) -> None:
         self.task, self.settings, self.world = task, settings, world
-        task.module.to(world.device)
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
@@ -76,7 +114,7 @@ class Stepper:
             self.folds = True
             accumulate_in_backward(self.optimizer, world.size)
         self._loss = world.average_gradients(_Loss(task))
-        self._bf16 = _bf16(settings.precision, world.device)
+        self._bf16 = uses_bf16(settings.precision, world.device)
 
     @property
     def batches(self) -> int:
@@ -93,7 +131,7 @@ class Stepper:
         (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
         if weight <= 0:
             raise ValueError(f"training: the micro-batches of a step hold {weight:g} targets; each must hold one")
-        rate = _rate(self.settings, progress.fraction)
+        rate = self.settings.lr * rate_factor(self.settings, progress.fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, float] = {}
@@ -194,14 +232,21 @@ class _Loss(nn.Module):
         return self.task.loss(batch, progress)
 
 
-def _rate(settings: Settings, fraction: float) -> float:
-    """The learning rate after a fraction of training."""
+def rate_factor(settings: Settings, fraction: float) -> float:
+    """What the learning rate is multiplied by after a fraction of training."""
     if settings.schedule == "tripling":
-        return settings.lr * tripling(fraction)
-    return settings.lr * cosine(fraction, settings.warmup, settings.lr_floor)
+        return tripling(fraction)
+    return cosine(fraction, settings.warmup, settings.lr_floor)
 
 
-def _bf16(precision: str, device: torch.device) -> bool:
+def steps_of(task: Task | OwnSteps, settings: Settings, world: World, build: Build = build) -> Steps:
+    """What takes the steps of a task: its own, if it brings any."""
+    task.module.to(world.device)
+    return task.stepper(settings, world) if isinstance(task, OwnSteps) else Stepper(task, settings, world, build)
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a ``--precision`` means bfloat16 on a device."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Progress", "Task", "evaluating", "reseed"]
+__all__ = ["Progress", "Task", "Trained", "evaluating", "reseed", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Progress:
     fraction: float
 
 
-class Task(Protocol):
-    """What is trained, on what. Draw all noise from PyTorch's global generator: the loop seeds it."""
+class Trained(Protocol):
+    """What is trained, on what, and how it is judged."""
 
     @property
     def module(self) -> nn.Module:
@@ -40,18 +40,27 @@ class Task(Protocol):
         """The number of targets (tokens, or data) in a micro-batch."""
         ...
 
-    def loss(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and numbers to log, SUMMED over the micro-batch; ``batch`` is on the module's device."""
-        ...
-
     def validate(self, progress: Progress) -> dict[str, Any]:
         """Numbers for the log; ``selection`` among them decides which checkpoint is best: smaller is better."""
         ...
 
 
+class Task(Trained, Protocol):
+    """What descends one loss. Draw all noise from PyTorch's global generator: the loop seeds it."""
+
+    def loss(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and numbers to log, SUMMED over the micro-batch; ``batch`` is on the module's device."""
+        ...
+
+
 def reseed(*key: int | str) -> None:
     """Seeds PyTorch's generators with a hash of ``key``: other keys give unrelated streams."""
-    torch.manual_seed(int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little"))
+    torch.manual_seed(seed_of(*key))
+
+
+def seed_of(*key: int | str) -> int:
+    """The seed that ``key`` stands for, of 64 bits."""
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""What a step of gradient normalisation costs, beside its rivals, and what its one-pass generator step saves.
+
+``critic``      a critic step of GN over one of WGAN-GP, of 64 real and 64 generated images; bar 1.0
+``generator``   a generator step of GN over a plain one (spectral norm's); bar 1.1
+``published``   the second-order generator step that the authors published over ours; bar 1.25
+``iteration``   a whole iteration of GN over one of spectral norm; bar 1.4
+
+With the DCGAN of :mod:`gan.networks` at 28x28 pixels. Times are CPU time of one thread, contestants in turn.
+``python -m experiments.benchmarks.gan_step``
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.benchmarks.harness import compare, report
+from gan import WGAN, Penalties, Recipe, build, normalize_for_generator, normalize_gradient, spectral_normalize
+from gan.critic_loss import CriticLoss
+
+BATCH, LATENT = 64, 64
+PLAIN: dict[str, Any] = {"loss": "hinge", "normalization": "none"}
+RECIPES = {
+    "GN": Recipe(),
+    "GraN": Recipe(normalization="gran"),
+    "GP": Recipe(loss="wasserstein", normalization="none", penalties=Penalties(gp=10.0)),
+    "R1+R2": Recipe(loss="relativistic", normalization="none", penalties=Penalties(r1=1.0, r2=1.0)),
+    "SN": Recipe(**PLAIN),
+}
+
+
+def players(width: int, spectral: bool = False) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    options = {"shape": (1, 28, 28), "width": width}
+    generator = build({"network": "ConvGenerator", "latent": LATENT, **options})
+    critic = build({"network": "ConvCritic", **options})
+    return generator, spectral_normalize(critic) if spectral else critic
+
+
+def critics(width: int, rounds: int) -> dict[str, Any]:
+    """Loss and backward pass of each critic step."""
+    contestants: dict[str, Callable[[], None]] = {}
+    real, fake = torch.rand(BATCH, 1, 28, 28), torch.rand(BATCH, 1, 28, 28)
+    for name in ("GP", "GN", "GraN", "R1+R2", "SN"):
+        _, critic = players(width, spectral=name == "SN")
+        contestants[name] = _backward(CriticLoss(critic, RECIPES[name]), real, fake)
+    return against(compare(contestants, rounds, clock="cpu"), {"GN": 1.0})
+
+
+def generators(width: int, rounds: int) -> dict[str, Any]:
+    """Forward and backward pass of a generator step."""
+    z = torch.randn(BATCH, LATENT)
+    ways: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+        "plain": lambda critic, x: critic(x),
+        "GN, one pass": normalize_for_generator,
+        "GN, second order": normalize_gradient,
+    }
+    contestants = {}
+    for name, score in ways.items():
+        generator, critic = players(width)
+        critic.requires_grad_(False)
+        contestants[name] = _generator_step(generator, critic, score, z)
+    return against(compare(contestants, rounds, clock="cpu"), {"GN, one pass": 1.1})
+
+
+def iterations(width: int, rounds: int) -> dict[str, Any]:
+    """A critic step and a generator step, optimizers included."""
+    real, contestants = torch.rand(BATCH, 1, 28, 28) * 2 - 1, {}
+    for name in ("SN", "GN", "GP", "R1+R2"):
+        trainer = WGAN(*players(width, spectral=name == "SN"), RECIPES[name])
+        contestants[name] = lambda trainer=trainer: trainer.step(real)
+    return against(compare(contestants, rounds, clock="cpu"), {"GN": 1.4})
+
+
+def against(table: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
+    """Adds each one's time over the first's, and the bar it should not exceed."""
+    for name, row in table.items():
+        if "ratio" in row:
+            row["time_over_reference"] = 1 / row["ratio"][1]
+            row |= {"bar": bars[name]} if name in bars else {}
+    return table
+
+
+def _backward(loss: CriticLoss, real: Tensor, fake: Tensor) -> Callable[[], None]:
+    noise = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        loss.zero_grad(set_to_none=True)
+        loss(real, fake, None, True, noise)[0].backward()
+
+    return step
+
+
+def _generator_step(
+    generator: nn.Module, critic: nn.Module, score: Callable[[nn.Module, Tensor], Tensor], z: Tensor
+) -> Callable[[], None]:
+    def step() -> None:
+        generator.zero_grad(set_to_none=True)
+        (-score(critic, generator(z)).mean()).backward()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found = {"critic": critics(given.width, given.rounds), "generator": generators(given.width, given.rounds)}
+    rows = found["generator"]
+    over = rows["GN, second order"]["milliseconds"] / rows["GN, one pass"]["milliseconds"]
+    found["published"] = {"second order over one pass": over, "at least": 1.25}
+    report("gan_step", found | {"iteration": iterations(given.width, given.rounds)}, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""``univae evaluate-gan``: metrics of a GAN in a named feature space, beside the floor and known faults."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from experiments import train_gan
+from experiments.cli import run
+from experiments.gan_measure import ladder, table
+from experiments.gan_run import GanRun
+from experiments.options import stored
+from experiments.report import write as write_report
+from experiments.task import reseed
+from univae.checkpoint import write_json
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measures a trained GAN: its moving average and its raw weights."""
+
+    run: tyro.conf.Positional[Path]  # the run folder
+    count: int = 5000  # generated data; no more than half of the real ones, for the reference has as many
+    features: str = ""  # another feature space than the run's, see train-gan --features
+    checkpoint: str = "best"  # or last
+    seed: int = 0
+    device: str = "auto"
+
+
+@torch.no_grad()
+def main(config: Config) -> dict[str, Any]:
+    """Returns the metrics of the average, or of the weights without one; the table with the faults is in the report.
+
+    A number is compared with the floor, real data against other real data, and with what the faults of the ladder do
+    to it: blur, noise, a dropped class, 50 data repeated. The feature space stands in the name of a distance.
+    """
+    opened = GanRun(config.run, config.device, config.checkpoint)
+    settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
+    data, rows, held_out = train_gan.parts(settings)
+    if config.features:
+        settings = stored(train_gan.Config, opened.run, out=config.run, resume=False, features=config.features)
+    found = train_gan.reference(settings, data, rows, held_out, config.count)
+    measured: dict[str, dict[str, Any]] = {}
+    for name, average in (("moving average", True), ("raw weights", False)):
+        if average and not opened.has_average:
+            continue
+        own = opened if average else GanRun(config.run, config.device, config.checkpoint, average=False)
+        reseed(config.seed, "evaluate")
+        z = torch.randn(found.count, own.players.generator.latent)
+        measured[name] = found.measure(own.sample(z))
+    rungs = ladder(found)
+    columns, cells = table({**measured, **rungs}, found.space.name)
+    note = (
+        f"{found.count} generated data against {found.count} real ones; distances in the feature space "
+        f"{found.space.name}, standardised. The floor is what real data score against other real data."
+    )
+    if found.space.accuracy is not None:
+        note += f" Its classifier is right on {100 * found.space.accuracy:.1f} % of data it did not see."
+    described = {"kind": "texts", "title": "Metrics, floor and known faults", "note": note}
+    write_json(config.run / "samples" / "metrics.json", described | {"columns": columns, "rows": cells})
+    print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
+    first = next(iter(measured.values()))
+    floor = rungs["floor: other real data"]
+    return {
+        "run": str(config.run),
+        "step": opened.step,
+        "count": found.count,
+        "feature_space": found.space.name,
+        **first,
+        f"frechet[{found.space.name}]": first["frechet_distance"],
+        f"kernel[{found.space.name}]": first["kernel_distance"],
+        "floor": floor,
+        "raw": measured["raw weights"],
+        "ladder": rungs,
+        "report": str(write_report(config.run)),
+    }
+
+
+if __name__ == "__main__":
+    run(Config, main)

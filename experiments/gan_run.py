@@ -1,0 +1,169 @@
+"""A GAN: from options to its two networks and its recipe, and from a run folder back to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.distributed import pick_device
+from experiments.run import Run
+from experiments.settings import require
+from gan.augment import Change
+from gan.losses import LossName
+from gan.networks import build
+from gan.penalties import Normalization, Penalties
+from gan.recipe import Recipe
+from gan.spectral import spectral_normalize
+from univae.checkpoint import load_state, load_weights, read_json
+from univae.errors import InputError
+
+__all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "scaled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanShape:
+    """The two networks."""
+
+    network: Literal["auto", "mlp", "conv", "resnet", "attention"] = "auto"  # auto: conv for images, mlp for tables
+    latent: int = 64
+    width: int = 32  # channels of conv and resnet, features of attention
+    hidden: tuple[int, ...] = (128, 128, 128)  # of mlp
+    leak: float = 0.1  # slope of the critic's activations left of 0, of mlp and conv
+    heads: int = 4  # of attention, as the next two
+    layers: int = 2
+    patch: int = 4
+    skip: bool = False  # each block of resnet gets a share of the latent, as in BigGAN
+    conditional: bool = False  # both networks see the labels
+    spectral: Literal["no", "reshaped", "exact"] = "no"  # of the critic: of reshaped weights, or of convolutions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanOptions:
+    """How the two play."""
+
+    loss: LossName = "hinge"
+    normalization: Normalization = "gn"
+    gran_eps: float = 0.1
+    gradient_bound: float = 1.0  # K of gn and gran
+    gp: float = 0.0  # weight of a penalty, 0 for none; 10 is usual
+    lp: float = 0.0
+    r1: float = 0.0
+    r2: float = 0.0
+    div: float = 0.0
+    weight_clip: float = 0.0
+    lazy: int = 1  # r1 and r2 only every so many critic steps
+    n_critic: int = 1  # critic steps per generator step; --steps counts the generator's
+    generator_ratio: int = 1  # a generator's batch over a critic's
+    generator_lr: float = 0.0  # 0: --lr, which is the critic's
+    rescale: bool = True  # of gn: hold the size of the critic's weights
+    augment: tuple[Change, ...] = ()  # DiffAugment: color, translation, cutout
+    flip: bool = False  # real images are mirrored half of the time
+    ema_images: float = 10_000.0  # half-life of the generator's average, in images it trained on; 0: no average
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        rules = {
+            "batch_size": (self.batch_size >= 2, "at least 2"),
+            "generator_lr": (self.generator_lr >= 0, "0 (that of the critic) or more"),
+            "ema_images": (self.ema_images >= 0, "0 (no average) or more"),
+        }
+        require(self, rules)
+        self.recipe()
+
+    def recipe(self, bf16: bool = False, clip: float = 0.0) -> Recipe:
+        """What the training step is made of; the loop keeps the average, so the recipe has none."""
+        weights = {name: float(getattr(self, name)) for name in ("gp", "lp", "r1", "r2", "div")}
+        return Recipe(
+            loss=self.loss,
+            normalization=self.normalization,
+            eps=self.gran_eps,
+            K=self.gradient_bound,
+            penalties=Penalties(**weights, clip=self.weight_clip),
+            **{name: getattr(self, name) for name in ("lazy", "n_critic", "generator_ratio", "rescale", "augment")},
+            bf16=bf16,
+            clip=clip,
+        )
+
+
+class Players(nn.Module):
+    """A generator and its critic, as one module."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.generator, self.critic = build(config["generator"]), build(config["critic"])
+        if config["spectral"] != "no":
+            sample = torch.zeros(2, *self.critic.shape)
+            labels = torch.zeros(2, dtype=torch.long) if self.critic.classes else None
+            spectral_normalize(self.critic, sample if config["spectral"] == "exact" else None, labels)
+
+
+def model_config(shape: GanShape, data: Data, classes: int) -> dict[str, Any]:
+    """What :class:`Players` takes; plain values."""
+    images = len(data.shape) == 3
+    if shape.conditional and not classes:
+        raise InputError(f"conditional needs labels 0, 1, ...; {data.name} has none; drop it, or give labels")
+    kind = shape.network if shape.network != "auto" else "conv" if images else "mlp"
+    family = {"mlp": "MLP", "conv": "Conv", "resnet": "ResNet", "attention": "Attention"}[kind]
+    common: dict[str, Any] = {"shape": data.shape, "classes": classes if shape.conditional else 0}
+    own: dict[str, dict[str, Any]] = {
+        "mlp": {"hidden": shape.hidden},
+        "conv": {"width": shape.width},
+        "resnet": {"width": shape.width},
+        "attention": {name: getattr(shape, name) for name in ("patch", "width", "heads", "layers")},
+    }
+    generator = {"network": f"{family}Generator", "latent": shape.latent, **common, **own[kind]}
+    critic = {"network": f"{family}Critic", **common, **own[kind]}
+    if kind in ("mlp", "conv"):
+        critic["leak"] = shape.leak
+    if kind == "mlp":
+        generator["bounded"] = images
+    if kind == "resnet":
+        generator["skip"] = shape.skip
+    return {"generator": generator, "critic": critic, "spectral": shape.spectral}
+
+
+def scaled(x: Tensor, levels: int | None) -> Tensor:
+    """Levels 0..levels-1 to [-1, 1]; real numbers stay."""
+    return x if levels is None else 2 * x / (levels - 1) - 1
+
+
+class GanRun:
+    """What the commands that use a trained GAN share; ``average``: the generator's moving average, if it has one."""
+
+    def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best", average: bool = True) -> None:
+        self.run = Run.open(path)
+        if self.run.config.get("command") != "train-gan":
+            raise InputError(f"{path} is not the run of a GAN; give the --out of train-gan")
+        self.device, folder = pick_device(device), self.run.checkpoint(checkpoint)
+        self.players = Players(read_json(path / "model.json"))
+        load_weights(self.players, folder / "model.safetensors")
+        self.step: int = read_json(folder / "state.json")["step"]
+        training = load_state(folder / "optimizer.pt")
+        self.has_average = "weights" in training
+        if self.has_average and not average:
+            self.players.load_state_dict(training["weights"])
+        self.players.to(self.device).eval()
+
+    @property
+    def classes(self) -> int:
+        """The number of labels that the networks take; 0 for none."""
+        return self.players.generator.classes
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, labels: Tensor | None = None, rows: int = 256) -> Tensor:
+        """Generated data of latents (N, d), on the CPU."""
+        generator = self.players.generator
+        if self.classes and labels is None:
+            labels = torch.arange(len(z)) % self.classes
+        parts = z.split(rows)
+        given = labels.split(rows) if labels is not None else [None] * len(parts)
+        made = [
+            generator(part.to(self.device), *((y.to(self.device),) if y is not None else ()))
+            for part, y in zip(parts, given, strict=True)
+        ]
+        return torch.cat(made).float().cpu()

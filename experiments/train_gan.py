@@ -1,0 +1,179 @@
+"""``univae train-gan``: a GAN on images or a table, by default a Wasserstein GAN with gradient normalisation."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.cli import run
+from experiments.data import Data, read
+from experiments.distributed import join
+from experiments.features import class_labels, feature_space
+from experiments.gan_measure import Reference
+from experiments.gan_presets import PRESETS
+from experiments.gan_run import GanOptions, GanRun, GanShape, Players, model_config, scaled
+from experiments.gan_samples import fixed_latents, shown, write_samples
+from experiments.gan_task import GanTask, require_settings
+from experiments.image_samples import write_picture
+from experiments.loop import fit
+from experiments.report import write as write_report
+from experiments.run import Run
+from experiments.settings import Settings, require
+from experiments.task import Progress, reseed
+from gan.audit import audit
+from univae.checkpoint import write_json
+from univae.corpus import split
+from univae.errors import InputError
+
+__all__ = ["PRESETS", "Config", "main", "reference", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings, GanOptions, GanShape):
+    """Trains a GAN on a folder, .zip, .npz, .npy or IDX(.gz) of images or tables, or on a built-in set."""
+
+    data: str  # a file, a folder, or a built-in name: digits, breast_cancer, diabetes, iris, wine
+    out: Path  # the run folder
+    held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
+    features: str = "auto"  # auto, the features/ folder of another run, or package.module:name of a network of yours
+    feature_steps: int = 400  # of training the classifier that auto means for labelled images
+    validation_data: int = 2000  # generated data that a validation measures, and as many real ones
+    lr: float = 2e-4  # of the critic
+    lr_floor: float = 1.0  # fraction of both rates that is left at the end
+    warmup: float = 0.0  # fraction of training over which both rates rise
+    beta1: float = 0.0  # decay of the mean gradient of both optimizers
+    beta2: float = 0.9
+    weight_decay: float = 0.0
+    clip: float = 0.0  # largest norm of either network's gradient; 0: no limit
+    command: Literal["train-gan"] = "train-gan"  # what made the run folder; leave it
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)
+        GanOptions.__post_init__(self)
+        require_settings(self)
+        rules = {
+            "held_out": (0 < self.held_out < 1, "between 0 and 1"),
+            "feature_steps": (self.feature_steps >= 1, "at least 1"),
+            "validation_data": (self.validation_data >= 10, "at least 10"),
+            "ema": (self.ema == 0, "0: give the average's half-life with --ema-images"),
+        }
+        require(self, rules)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Trains, then writes samples and the report; the JSON has the metrics of the last validation."""
+    result = train(config)
+    if int(os.environ.get("RANK", "0")) == 0:
+        data, rows, _ = parts(config)
+        write_samples(GanRun(config.out, config.device), data, rows)
+        result["report"] = str(write_report(config.out))
+    return {name: value for name, value in result.items() if name != "selection"}
+
+
+def train(config: Config) -> dict[str, Any]:
+    """What :func:`experiments.loop.fit` returns."""
+    data, rows, held_out = parts(config)
+    labels = class_labels(data)
+    described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
+    if len(data.shape) != 3 and (config.augment or config.flip):
+        raise InputError(f"augment and flip are of images; {data.name} is a table; drop them")
+    reseed(config.seed, "weights")
+    players = Players(described)
+    config.recipe().check(players.critic)
+    if config.features != "auto":  # refused, if at all, before there is a folder
+        feature_space(data, config.out, config.features)
+    folder = Run.create(config.out, dataclasses.asdict(config))
+    if folder.writes:
+        write_json(config.out / "model.json", described)
+    found = reference(config, data, rows, held_out)
+    with join(config.device):
+        task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
+        images = config.batch_size * config.generator_ratio * int(os.environ.get("WORLD_SIZE", "1"))
+        decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
+        return fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
+
+
+def parts(config: Config) -> tuple[Data, np.ndarray, Tensor]:
+    """The data, the indices trained on, and the data held out."""
+    data = read(config.data)
+    if data.kind == "table":
+        data = standardised(data)
+    rows, others = split(len(data), config.held_out, config.seed)
+    least = max(20, config.batch_size)
+    if len(rows) < least:
+        raise InputError(f"needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}")
+    return data, rows, scaled(data.batch(others[:5000]), data.levels)
+
+
+def standardised(data: Data) -> Data:
+    """A table with columns of mean 0 and deviation 1, as a GAN sees it."""
+    values = np.asarray(data.values, np.float32)
+    deviation = values.std(0)
+    return dataclasses.replace(data, values=(values - values.mean(0)) / np.where(deviation > 0, deviation, 1))
+
+
+def reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0) -> Reference:
+    """What a validation compares with."""
+    space = feature_space(data, config.out / "features", config.features, config.feature_steps, config.threads)
+    return Reference(data, rows, held_out, space, count or config.validation_data)
+
+
+class _Validation:
+    """Metrics of the generator and facts about the critic, and a grid of the same latents each time."""
+
+    def __init__(self, config: Config, found: Reference, folder: Run) -> None:
+        self.config, self.found, self.folder = config, found, folder
+        self.real = found.first[:128]
+        labels = class_labels(found.data)
+        self.labels = labels if config.conditional else None
+
+    def __call__(self, players: Players, progress: Progress) -> dict[str, Any]:
+        device = next(players.parameters()).device
+        z = torch.randn(self.found.count, players.generator.latent)
+        labels = self.labels[torch.randint(len(self.labels), (len(z),))] if self.labels is not None else None
+        row = self.found.measure(_generated(players, z, labels, device))
+        if len(self.found.data.shape) == 3:
+            z = fixed_latents(players.generator.latent)
+            labels = torch.arange(len(z)) % players.generator.classes if players.generator.classes else None
+            grid = shown(_generated(players, z, labels, device))
+            write_picture(self.folder.path / "samples" / f"step_{progress.step:06d}.png", grid, 256)
+        return {"selection": row["frechet_distance"], **row, "feature_space": self.found.space.name} | self._critic(
+            players
+        )
+
+    def _critic(self, players: Players) -> dict[str, Any]:
+        if players.critic.classes:  # slopes at the classes of the data would need them
+            return {}
+        device = next(players.parameters()).device
+        given: dict[str, Any] = {"normalization": self.config.normalization, "eps": self.config.gran_eps}
+        bound = self.config.gradient_bound
+        facts = audit(players.critic, self.real.to(device), lengths=(1e-2,), K=bound, **given)
+        (slopes,) = facts.slopes
+        return {
+            "score_gradient_median": facts.gradient_norms[1],
+            "score_gradient_max": facts.gradient_norms[-1],
+            "slope_within_max": slopes.within,
+            "slope_across_max": slopes.across,
+            "slopes_above_one": slopes.above_one,
+        }
+
+
+def _generated(players: Players, z: Tensor, labels: Tensor | None, device: torch.device) -> Tensor:
+    made = []
+    for start in range(0, len(z), 256):
+        own = () if labels is None else (labels[start : start + 256].to(device),)
+        made.append(players.generator(z[start : start + 256].to(device), *own))
+    return torch.cat(made).float().cpu()
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
+
+
+if __name__ == "__main__":
+    run(Config, main)

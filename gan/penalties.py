@@ -1,0 +1,144 @@
+r"""What holds a critic: gradient penalties, weight clipping, and which of them makes sense with what.
+
+.. math::
+    \text{GP}: \; \lambda E (\|\nabla f(\tilde x)\| - 1)^2, \quad
+    \text{LP}: \; \lambda E (\|\nabla f(\tilde x)\| - 1)_+^2, \quad
+    \text{R1, R2}: \; \tfrac{\gamma}{2} E \|\nabla f\|^2, \quad
+    \text{div}: \; \tfrac{k}{2} E (\|\nabla f(x)\|^p + \|\nabla f(y)\|^p)
+
+:math:`\tilde x = u x + (1 - u) y` with one u per pair; R1 looks at real x, R2 at generated y. Norms are per sample,
+over all coordinates, in at least float32.
+
+References:
+    Improved Training of Wasserstein GANs (Gulrajani et al., 2017), https://arxiv.org/abs/1704.00028
+    On the regularization of Wasserstein GANs (Petzka et al., 2017), https://arxiv.org/abs/1709.08894
+    Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), https://arxiv.org/abs/1801.04406
+    Wasserstein Divergence for GANs (Wu et al., 2017), https://arxiv.org/abs/1712.01026
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gan.gradient_norm import Critic, differentiate, norms
+from gan.losses import LossName
+from univae.errors import InputError
+
+__all__ = [
+    "Normalization",
+    "Penalties",
+    "clip_weights",
+    "divergence_penalty",
+    "gradient_penalty",
+    "refuse_combination",
+    "zero_centred",
+]
+
+Normalization = Literal["none", "gn", "gran"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalties:
+    """Weights of the penalties, 0 for those not used."""
+
+    gp: float = 0.0  # 10 in the paper
+    lp: float = 0.0  # 10 in the paper
+    r1: float = 0.0  # gamma
+    r2: float = 0.0
+    div: float = 0.0  # k, 2 in the paper
+    p: float = 6.0  # of div
+    clip: float = 0.0  # largest absolute weight, 0.01 in the paper
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not (value := getattr(self, field.name)) >= 0:
+                raise InputError(f"Penalties: {field.name} must be 0 (not used) or more; got {field.name}={value}")
+
+    def used(self) -> list[str]:
+        """The names of those with a weight."""
+        return [field.name for field in fields(self) if field.name != "p" and getattr(self, field.name) > 0]
+
+
+def refuse_combination(
+    loss: LossName, normalization: Normalization, penalties: Penalties, spectral: bool, generator_ratio: int = 1
+) -> None:
+    """Refuses what cannot work, with the reason; ``spectral``: the critic has spectral norm."""
+    used = penalties.used()
+    normalized = normalization != "none"
+    toward_one = [name for name in used if name in ("gp", "lp", "div", "clip")]
+    rules: Sequence[tuple[bool, str]] = (
+        (
+            normalized and bool(toward_one),
+            f"{', '.join(toward_one)} with {normalization}: the normalised score has a gradient of its own, "
+            "(n / (n + |f|))^2 <= 1 for gn, and is blind to the scale of the weights; take r1 or r2, or none",
+        ),
+        (
+            loss == "wasserstein" and not normalized and not used and not spectral,
+            "wasserstein with nothing that bounds the critic: its supremum is infinite; take gn, spectral, gp or lp",
+        ),
+        (
+            penalties.div > 0 and loss != "wasserstein",
+            f"div with {loss}: the divergence it belongs to is a difference of means; take loss=wasserstein, or r1",
+        ),
+        (
+            penalties.clip > 0 and (len(used) > 1 or spectral),
+            "clip with another constraint: clipping is all of the constraint there is; take one of them",
+        ),
+        (penalties.gp > 0 and penalties.lp > 0, "gp with lp: two rules for the same gradient; take one of them"),
+        (
+            loss == "relativistic" and generator_ratio > 1,
+            "relativistic with generator_ratio > 1: every generated datum is paired with a real one; take 1",
+        ),
+    )
+    for broken, reason in rules:
+        if broken:
+            raise InputError(f"this combination makes no sense: {reason}")
+
+
+def gradient_penalty(
+    critic: Critic,
+    real: Float[Tensor, "batch *shape"],
+    fake: Float[Tensor, "batch *shape"],
+    labels: Tensor | None = None,
+    *,
+    one_sided: bool = False,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, ""]:
+    r"""Returns :math:`E (\|\nabla f(\tilde x)\| - 1)^2` between pairs; ``one_sided`` counts only norms above 1 (LP)."""
+    if len(real) != len(fake):
+        raise InputError(f"gradient_penalty: needs as many generated data as real; got {len(fake)} for {len(real)}")
+    u = torch.rand(len(real), *[1] * (real.ndim - 1), generator=generator, device=real.device, dtype=real.dtype)
+    between = (u * real + (1 - u) * fake).detach()
+    excess = norms(differentiate(critic, between, labels)[1]) - 1
+    return (excess.clamp_min(0) if one_sided else excess).square().mean()
+
+
+def zero_centred(critic: Critic, x: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Float[Tensor, ""]:
+    r"""Returns :math:`\frac{1}{2} E \|\nabla f(x)\|^2`, of real x for R1 and of generated x for R2."""
+    return differentiate(critic, x.detach(), labels)[1].flatten(1).square().sum(1).mean() / 2
+
+
+def divergence_penalty(
+    critic: Critic,
+    real: Float[Tensor, "n *shape"],
+    fake: Float[Tensor, "m *shape"],
+    labels: tuple[Tensor, Tensor] | None = None,
+    *,
+    p: float = 6.0,
+) -> Float[Tensor, ""]:
+    r"""Returns :math:`\frac{1}{2} E (\|\nabla f(x)\|^p + \|\nabla f(y)\|^p)` of WGAN-div, at the data themselves."""
+    own, other = labels if labels is not None else (None, None)
+    sides = ((real, own), (fake, other))
+    found = [norms(differentiate(critic, x.detach(), of)[1]).pow(p).mean() for x, of in sides]
+    return (found[0] + found[1]) / 2
+
+
+@torch.no_grad()
+def clip_weights(critic: nn.Module, bound: float) -> None:
+    """Cuts every parameter to [-bound, bound]: the first WGAN's constraint, here as the baseline it is."""
+    for parameter in critic.parameters():
+        parameter.clamp_(-bound, bound)
