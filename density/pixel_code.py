@@ -35,7 +35,7 @@ def log_table(law: Distribution) -> Tensor:
         return base.logits.log_softmax(-1)
     raise InputError(
         f"compress: the law of the data must be one of whole numbers; got {type(base).__name__}, a density or a law "
-        "without a table; train with likelihood bernoulli, categorical or logistic"
+        "without a table of each pixel; train with likelihood bernoulli, categorical or logistic, and not as patches"
     )
 
 

@@ -392,7 +392,7 @@ def test_folding_in_the_backward_pass_changes_no_bit_and_keeps_no_gradient(name:
 
 
 _SCRIPT = """
-import os, sys, torch
+import gc, os, sys, torch
 sys.path.insert(0, {tests!r})
 torch.set_default_dtype(torch.float64)
 import torch.distributed as dist
@@ -415,6 +415,9 @@ for ids in batches(8)[rank::2]:
     optimizer.step()
 if rank == 0:
     torch.save([p.detach() for p in model.parameters()], sys.argv[3])
+dist.barrier()
+del wrapped, model, optimizer  # what holds threads of the group must not outlive it
+gc.collect()
 dist.destroy_process_group()
 """
 

@@ -209,7 +209,9 @@ def test_what_an_image_run_cannot_code_is_refused(
     }.items():
         assert said in refused(capsys, "compress", runs["binary"], tmp_path / f"{name}.npy", tmp_path / "file")
     real = image_run("iris", tmp_path / "iris")
-    assert "a density or a law without a table" in refused(capsys, "compress", real, "iris", tmp_path / "file")
+    assert "a density or a law without a table of each pixel" in refused(
+        capsys, "compress", real, "iris", tmp_path / "file"
+    )
     assert not (tmp_path / "file").exists()
 
 

@@ -307,7 +307,8 @@ def test_the_package_names_what_it_promises() -> None:
     answers = {"Adaptive", "Annealed", "Estimate", "Sandwich"}
     proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
     objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "stl"}
-    assert set(density.__all__) == {"LatentModel", "from_pyro"} | bounds | answers | proposals | objectives
+    others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
+    assert set(density.__all__) == others | bounds | answers | proposals | objectives
     assert isinstance(wide()[0], LatentModel)
     assert not isinstance(object(), LatentModel)
     assert Estimate._fields == ("log_likelihood", "elbo", "standard_error", "effective_samples", "khat")

@@ -281,7 +281,7 @@ def test_what_does_not_go_together_is_refused() -> None:
 
 
 SCRIPT = """
-import sys
+import gc, sys
 sys.path[:0] = sys.argv[3:]
 import torch
 import torch.distributed as dist
@@ -292,6 +292,8 @@ torch.set_default_dtype(torch.float64)
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 torch.save(four_steps(rank, 2), f"{folder}/{rank}.pt")
+dist.barrier()
+gc.collect()  # what holds threads of the group must not outlive it
 dist.destroy_process_group()
 """
 
