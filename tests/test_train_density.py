@@ -244,7 +244,9 @@ def test_a_run_of_another_kind_or_shape_is_refused(tmp_path: Path) -> None:
         ImageRun(tmp_path / "run")
 
 
-def test_likelihood_scores_every_image_and_says_what_its_bits_mean(tmp_path: Path) -> None:
+def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train_density.train(config(tmp_path / "run", binarisation="dynamic"))
     out, options = tmp_path / "scores.csv", {"run": tmp_path / "run", "data": "digits", "limit": 130}
     found = likelihood.main(likelihood.Config(**options, samples=20, out=out))
@@ -267,9 +269,10 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(tmp_path: Pat
     assert shown["note"].startswith(f"{unreliable} of 130 data have a k-hat above 0.7")
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
+    monkeypatch.setattr("experiments.likelihood.write_report", lambda path: path)  # pages are slow to draw
+    exact = likelihood.main(likelihood.Config(**options, samples=200))
     for name in ("widened", "student", "sobol", "defensive", "refined"):
         other = likelihood.main(likelihood.Config(**options, samples=200, proposal=name))
-        exact = likelihood.main(likelihood.Config(**options, samples=200))
         error = math.hypot(other["standard_error_nats"], exact["standard_error_nats"])
         assert abs(other["log_likelihood_nats"] - exact["log_likelihood_nats"]) < 5 * error
     with pytest.raises(InputError, match=r"proposal must be posterior, widened, student.*got proposal=other"):
