@@ -75,7 +75,7 @@ class CausalPixels(Distribution):
     r"""The law of images given features (\*batch, width, channels, height, width of the image) of z.
 
     ``law(numbers, place)`` makes the law of all pixels, or of those at one place, from the ``numbers`` of ``net``;
-    ``scaled(x)`` is x as a network likes it. A density costs one pass; a draw goes from pixel to pixel.
+    ``scaled(x, place)`` is x as a network likes it. A density costs one pass; a draw goes from pixel to pixel.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -85,13 +85,13 @@ class CausalPixels(Distribution):
         features: Tensor,
         net: Causal,
         law: Callable[[Tensor, Place], Distribution],
-        scaled: Callable[[Tensor], Tensor],
+        scaled: Callable[[Tensor, Place], Tensor],
     ) -> None:
         self.features, self.net, self.law, self.scaled = features, net, law, scaled
         super().__init__(features.shape[:-4], features.shape[-3:], validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*data c h w"]) -> Float[Tensor, "*lead"]:
-        flat = self.scaled(value).reshape(-1, *value.shape[-3:])
+        flat = self.scaled(value, ()).reshape(-1, *value.shape[-3:])
         context = self.net.context(flat).reshape(*value.shape[:-3], *self.features.shape[-4:])
         return self.law(self.net.numbers(self.features + context), ()).log_prob(value)
 
@@ -124,5 +124,5 @@ class CausalPixels(Distribution):
                 rows = (features[..., row, column] + context(window)).mT  # (N, channels, width)
                 law = self.law(self.net.one_number(rows).mT, (row, column))
                 x[..., row, column] = choose((row, column), law)
-                seen[..., row + reach, column + reach] = self.scaled(x)[..., row, column]
+                seen[..., row + reach, column + reach] = self.scaled(x[..., row, column], (row, column))
         return x.reshape(lead + self.event_shape)

@@ -83,9 +83,10 @@ class Output(nn.Module):
         self.register_buffer("centre", torch.zeros(pixels.shape))
         self.register_buffer("spread", torch.full(pixels.shape, 1.0 if pixels.nats == "density" else float(top)))
 
-    def scaled(self, x: Tensor) -> Tensor:
-        """Data as a network's input: levels on [0, 1], real numbers in deviations from their mean."""
-        return (x.to(self.centre.dtype) - self.centre) / self.spread
+    def scaled(self, x: Tensor, place: Place = ()) -> Tensor:
+        """Data, or what is at one place, as a network takes them: levels on [0, 1], others standardised."""
+        here: Any = (..., *place)
+        return (x.to(self.centre.dtype) - self.centre[here]) / self.spread[here]
 
     def forward(self, raw: Tensor) -> Distribution:
         r"""Makes the law p(x | z) of ``raw``, of shape (\*lead, numbers, \*event)."""
