@@ -15,10 +15,9 @@ from experiments.cli import run
 from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.task import reseed
-from experiments.text_run import BUILT_IN, TextRun, texts_of
+from experiments.text_run import BUILT_IN, TextRun
 from experiments.text_samples import write_samples
 from experiments.text_task import measure_texts
-from univae.checkpoint import write_text_atomic
 
 __all__ = ["Config", "images", "main", "packed"]
 
@@ -51,15 +50,12 @@ def main(config: Config) -> dict[str, Any]:
     )
     train_text.train(trained)
     opened = TextRun(config.out)
-    held_out = train_text.held_out_texts(trained)
+    lines = config.out / "held_out.txt"
+    held_out, read = train_text.write_held_out(trained, lines)
     reseed(config.seed, "demo")
     found = measure_texts(opened.model, opened.encode(held_out), config.samples)
     _tell(found, write_samples(opened, held_out, config.seed))
-    lines = config.out / "held_out.txt"
-    write_text_atomic(lines, "".join(text + "\n" for text in held_out))
     files = packed(config.out, lines, config.out / "held_out.bits", config.out / "read_back.txt")
-    known = set(held_out)
-    read = "".join(text + "\n" for text in texts_of(BUILT_IN) if text not in known)
     files["archivers"]["xz that has read the training text"] = xz_primed(lines.read_bytes(), read.encode())
     _tell_files("held-out texts", files, "bits_per_char")
     pictures = images(config)

@@ -23,13 +23,13 @@ from experiments.task import reseed
 from experiments.text_run import BUILT_IN, TextRun, model_config, texts_of
 from experiments.text_samples import write_samples
 from experiments.text_task import Objective, TextTask
-from univae.checkpoint import read_json, write_json
+from univae.checkpoint import read_json, write_json, write_text_atomic
 from univae.corpus import Corpus, split
 from univae.errors import InputError
 from univae.text import Tokenizer, tokenizer_from_json, train_tokenizer
 from univae.vae import UniVAE, UniVAEConfig
 
-__all__ = ["PRESETS", "Config", "main", "train"]
+__all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,14 @@ def held_out_texts(config: Config) -> list[str]:
     tokenizer = tokenizer_from_json(read_json(config.out / "tokenizer.json"))
     held_out = _split(config, Corpus.open(config.out / "corpus"))[1]
     return [tokenizer.decode(row) for row in held_out]
+
+
+def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
+    """Writes the held-out texts, one a line; returns them, and all others of ``config.text`` as one text."""
+    held_out = held_out_texts(config)
+    write_text_atomic(path, "".join(text + "\n" for text in held_out))
+    known = set(held_out)
+    return held_out, "".join(text + "\n" for text in texts_of(config.text) if text not in known)
 
 
 def _tokenise_or_leave_nothing(config: Config) -> None:

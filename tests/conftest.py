@@ -1,4 +1,7 @@
-"""Shapes in annotations are checked while tests run; every test starts from one seed, in float64 unless it says so."""
+"""Shapes in annotations are checked while tests run; every test starts from one seed, in float64 unless it says so.
+
+``pytest --hypothesis-profile=thorough tests/test_bits_back.py tests/test_codec.py`` tries 10,000 inputs a test.
+"""
 
 from collections.abc import Iterator
 
@@ -9,6 +12,11 @@ install_import_hook(["univae", "density", "gan"], "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=10_000, deadline=None, derandomize=True)
+settings.load_profile("quick")
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 

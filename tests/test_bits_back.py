@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, MultivariateNormal, Normal
@@ -40,6 +40,9 @@ def perceptron(levels: int = 2, latents: tuple[int, ...] = (3,), shape: tuple[in
     return model
 
 
+_perceptron = functools.cache(perceptron)
+
+
 def drawn(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """Zeros and ones with three factors."""
     generator = np.random.default_rng(2)
@@ -67,21 +70,33 @@ def coded(model: nn.Module, x: np.ndarray, **options) -> tuple:
         coder = BitsBack(owned, pixel_code(owned, x.shape[1:], coding.tile), coding)
         found = coder.push(x)
         assert np.array_equal(coder.pop(found.words, found.data, found.plain), x)
-    assert found.plain + (found.data - found.plain) == len(x)
+    assert found.data == len(x)
+    assert 0 <= found.plain <= len(x)
     return found, coder
 
 
 # Whatever goes in comes out.
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
-@given(SEEDS, st.sampled_from([2, 5, 256]), st.integers(1, 24), st.integers(1, 5), st.integers(1, 3), st.booleans())
-def test_arrays_come_back(seed: int, levels: int, count: int, tile: int, particles: int, deep: bool) -> None:
+@given(
+    seed=SEEDS,
+    levels=st.sampled_from([2, 5, 256]),
+    count=st.integers(1, 24),
+    tile=st.integers(1, 5),
+    particles=st.integers(1, 3),
+    deep=st.booleans(),
+    extreme=st.sampled_from([0.0, 0.2, 0.5]),
+)
+def test_arrays_come_back(
+    seed: int, levels: int, count: int, tile: int, particles: int, deep: bool, extreme: float
+) -> None:
+    """Noise in which no, some or all values are the lowest or the highest; one datum, or a few."""
     generator = np.random.default_rng(seed)
     x = generator.integers(levels, size=(count, *SHAPE))
-    x[generator.random(count) < 0.2] = 0
-    x[generator.random(count) < 0.2] = levels - 1
-    coded(perceptron(levels, (3, 2) if deep else (3,)), x, tile=tile, particles=particles)
+    place = generator.random(x.shape)
+    x[place < extreme] = 0
+    x[place >= 1 - extreme] = levels - 1
+    coded(_perceptron(levels, (3, 2) if deep else (3,)), x, tile=tile, particles=particles)
 
 
 @pytest.mark.parametrize("value", [0, 1])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -23,7 +23,6 @@ def table(generator: np.random.Generator, rows: int, levels: int) -> np.ndarray:
     return frequencies(generator.dirichlet(np.full(levels, 10.0 ** generator.uniform(-3, 1)), rows))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
 @given(SEEDS, st.integers(2, 300))
 def test_push_undoes_pop_and_pop_undoes_push(seed: int, levels: int) -> None:
     generator = np.random.default_rng(seed)
@@ -38,7 +37,6 @@ def test_push_undoes_pop_and_pop_undoes_push(seed: int, levels: int) -> None:
     assert np.array_equal(stack.words(), before)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_uniform_numbers_of_any_size_come_back_and_cost_their_logarithm(seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -116,7 +114,6 @@ def gaussians(generator: np.random.Generator, rows: int) -> tuple[np.ndarray, np
     return generator.normal(0, 4, rows), np.exp(generator.normal(0, 3, rows))
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_every_integer_belongs_to_exactly_one_bucket(seed: int) -> None:
     generator = np.random.default_rng(seed)

@@ -14,8 +14,7 @@ from experiments import compress, decompress, train_text
 from experiments.archivers import xz_primed
 from experiments.benchmarks.harness import report
 from experiments.presets import PRESETS
-from experiments.text_run import BUILT_IN, texts_of
-from univae.checkpoint import write_text_atomic
+from experiments.text_run import BUILT_IN
 
 
 def trained(given: argparse.Namespace) -> train_text.Config:
@@ -52,11 +51,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     given = parser.parse_args()
     config = trained(given)
-    held_out = train_text.held_out_texts(config)
     lines = given.run / "held_out.txt"
-    write_text_atomic(lines, "".join(text + "\n" for text in held_out))
-    known = set(held_out)
-    read = "".join(text + "\n" for text in texts_of(BUILT_IN) if text not in known)
+    held_out, read = train_text.write_held_out(config, lines)
     characters = sum(map(len, held_out))
     rows = [coded(given.run, lines, particles) for particles in given.particles]
     primed = xz_primed(lines.read_bytes(), read.encode())
