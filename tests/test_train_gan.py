@@ -18,7 +18,7 @@ from PIL import Image
 from test_commands import refused
 from torch import Tensor, nn
 
-from experiments import audit, evaluate_gan, train_gan
+from experiments import audit, demo, evaluate_gan, train_gan
 from experiments.data import Data, read
 from experiments.features import Space, class_labels, feature_space
 from experiments.gan_measure import Reference, ladder, table
@@ -28,6 +28,7 @@ from experiments.gan_samples import fixed_latents
 from experiments.gan_task import GanTask
 from experiments.loop import Interrupted, TrainingFailed
 from experiments.report import best_validation
+from experiments.run import Run
 from gan.metrics import frechet_distance
 from univae.errors import InputError
 
@@ -292,3 +293,14 @@ def test_the_run_of_another_command_is_refused(tmp_path: Path) -> None:
         GanRun(tmp_path)
     with pytest.raises(InputError, match="count must be at least 2"):
         audit.main(audit.Config(run=tmp_path, count=1))
+
+
+def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", {name: value for name, value in COMMON.items() if name != "threads"})
+    Run.create(tmp_path / "demo", {"command": "train-text"})
+    found = demo.gan(demo.Config(out=tmp_path / "demo", gan_minutes=0.1, threads=1))
+    assert found["frechet_distance"] > found["floor"]["frechet_distance"] > 0
+    assert (tmp_path / "demo" / "gan" / "report.html").exists()
+    described = json.loads((tmp_path / "demo" / "samples" / "gan.json").read_text())
+    with Image.open(tmp_path / "demo" / "samples" / described["file"]) as picture:
+        assert np.asarray(picture).std() > 1
