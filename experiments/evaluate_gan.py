@@ -10,7 +10,7 @@ import tyro
 
 from experiments import train_gan
 from experiments.cli import run
-from experiments.gan_measure import ladder, table
+from experiments.gan_measure import FLOOR, ladder, table
 from experiments.gan_run import GanRun
 from experiments.options import stored
 from experiments.report import write as write_report
@@ -51,8 +51,10 @@ def main(config: Config) -> dict[str, Any]:
             continue
         own = opened if average else GanRun(config.run, config.device, config.checkpoint, average=False)
         reseed(config.seed, "evaluate")
-        z = torch.randn(found.count, own.players.generator.latent)
-        measured[name] = found.measure(own.sample(z))
+        latent = own.players.generator.latent
+        measured[name] = found.measure(own.sample(torch.randn(found.count, latent)))
+        if found.among:
+            measured[name] |= found.modes(own.sample(torch.randn(found.among, latent)))
     rungs = ladder(found)
     columns, cells = table({**measured, **rungs}, found.space.name)
     note = (
@@ -61,11 +63,13 @@ def main(config: Config) -> dict[str, Any]:
     )
     if found.space.accuracy is not None:
         note += f" Its classifier is right on {100 * found.space.accuracy:.1f} % of data it did not see."
+    if found.among:
+        note += f" Modes are counted among {found.among} data by its classes of the channels."
     described = {"kind": "texts", "title": "Metrics, floor and known faults", "note": note}
     write_json(config.run / "samples" / "metrics.json", described | {"columns": columns, "rows": cells})
     print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
     first = next(iter(measured.values()))
-    floor = rungs["floor: other real data"]
+    floor = rungs[FLOOR]
     return {
         "run": str(config.run),
         "step": opened.step,

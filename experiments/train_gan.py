@@ -37,7 +37,7 @@ __all__ = ["PRESETS", "Config", "main", "reference", "train"]
 class Config(Settings, GanOptions, GanShape):
     """Trains a GAN on a folder, .zip, .npz, .npy or IDX(.gz) of images or tables, or on a built-in set."""
 
-    data: str  # a file, a folder, or a built-in name: digits, breast_cancer, diabetes, iris, wine
+    data: str  # a file, a folder, or a built-in name: digits, glyphs, stacked-glyphs, wine ...
     out: Path  # the run folder
     held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
     features: str = "auto"  # auto, the features/ folder of another run, or package.module:name of a network of yours
