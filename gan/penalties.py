@@ -52,6 +52,7 @@ class Penalties:
     div: float = 0.0  # k, 2 in the paper
     p: float = 6.0  # of div
     clip: float = 0.0  # largest absolute weight, 0.01 in the paper
+    cr: float = 0.0  # of consistency (gan.consistency), 5 in the paper of gn
 
     def __post_init__(self) -> None:
         for field in fields(self):
