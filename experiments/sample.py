@@ -78,13 +78,14 @@ def _of_gan(config: Config) -> dict[str, Any]:
     data = read(opened.run.config["data"])
     reseed(config.seed, "sample")
     made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
-    images, result = data.kind == "images", {"run": str(config.run), "step": opened.step, "count": config.count}
-    arrays = {"images" if images else "x": restored(made, data)} | (
-        {"labels": labels.numpy()} if opened.classes else {}
-    )
+    images, arrays = data.kind == "images", {}
+    arrays["images" if images else "x"] = restored(made, data)
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
     with replacing_file(out) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    result |= {"file": str(out), "average": opened.has_average and not config.raw}
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    result: dict[str, Any] = {"run": str(config.run), "step": opened.step, "count": config.count, "file": str(out)}
+    result["average"] = opened.has_average and not config.raw
     if images:
         write_picture(out.with_suffix(".png"), shown(made), 256)
         result["picture"] = str(out.with_suffix(".png"))

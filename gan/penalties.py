@@ -68,7 +68,7 @@ def refuse_combination(
     loss: LossName, normalization: Normalization, penalties: Penalties, spectral: bool, generator_ratio: int = 1
 ) -> None:
     """Refuses what cannot work, with the reason; ``spectral``: the critic has spectral norm."""
-    used = penalties.used()
+    used = [name for name in penalties.used() if name != "cr"]  # consistency bounds no gradient
     normalized = normalization != "none"
     toward_one = [name for name in used if name in ("gp", "lp", "div", "clip")]
     rules: Sequence[tuple[bool, str]] = (
