@@ -27,9 +27,9 @@ from gan.metrics import (
 )
 from univae.errors import InputError
 
-__all__ = ["FLOOR", "Reference", "ladder", "table"]
+__all__ = ["FLOOR", "METRICS", "Reference", "ladder", "table"]
 
-COLUMNS = (
+METRICS = (
     "frechet_distance",
     "kernel_distance",
     "precision",
@@ -137,7 +137,7 @@ def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
 
 def table(rows: dict[str, dict[str, Any]], space: str) -> tuple[list[str], list[list[str]]]:
     """Columns, the distances named with their space, and rows of short numbers."""
-    present = [name for name in COLUMNS if any(name in row for row in rows.values())]
+    present = [name for name in METRICS if any(name in row for row in rows.values())]
     named = [
         f"{name.removesuffix('_distance')}[{space}]" if name.endswith("_distance") else name.replace("_", " ")
         for name in present
