@@ -1,12 +1,14 @@
 """``univae evaluate-gan``: metrics of a GAN in a named feature space, beside the floor and known faults."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from experiments import train_gan
 from experiments.cli import run
@@ -51,10 +53,9 @@ def main(config: Config) -> dict[str, Any]:
             continue
         own = opened if average else GanRun(config.run, config.device, config.checkpoint, average=False)
         reseed(config.seed, "evaluate")
-        latent = own.players.generator.latent
-        measured[name] = found.measure(own.sample(torch.randn(found.count, latent)))
+        measured[name] = found.measure(own.sample(torch.randn(found.count, own.players.generator.latent)))
         if found.among:
-            measured[name] |= found.modes(own.sample(torch.randn(found.among, latent)))
+            measured[name] |= found.modes(_parts(own, found.among))
     rungs = ladder(found)
     columns, cells = table({**measured, **rungs}, found.space.name)
     note = (
@@ -83,6 +84,12 @@ def main(config: Config) -> dict[str, Any]:
         "ladder": rungs,
         "report": str(write_report(config.run)),
     }
+
+
+def _parts(opened: GanRun, count: int) -> Iterator[Tensor]:
+    for rows in torch.arange(count).split(256):
+        labels = rows % opened.classes if opened.classes else None
+        yield opened.sample(torch.randn(len(rows), opened.players.generator.latent), labels)
 
 
 if __name__ == "__main__":

@@ -45,12 +45,12 @@ class Space:
     accuracy: float | None = None  # of the classifier on data it was not trained on
 
     @torch.no_grad()
-    def features(self, x: Tensor, rows: int = 500) -> Tensor:
+    def features(self, x: Tensor, rows: int = 200) -> Tensor:
         """Features (N, D) of data (N, ...)."""
         return torch.cat([self.map(part).flatten(1).float() for part in x.split(rows)])
 
     @torch.no_grad()
-    def classes(self, x: Tensor, rows: int = 500) -> Tensor | None:
+    def classes(self, x: Tensor, rows: int = 200) -> Tensor | None:
         """The likeliest class of each datum, from a classifier."""
         if self.classify is None:
             return None
