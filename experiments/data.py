@@ -38,6 +38,7 @@ class Data:
     name: str
     kind: Literal["images", "table"]
     given: np.ndarray | None = None  # the array as its file holds it, where it holds another form of the values
+    channels_of: str = ""  # the built-in set whose data are these channels, and whose labels the digits of these labels
 
     def __len__(self) -> int:
         return len(self.values)
@@ -224,8 +225,24 @@ def _table(name: str) -> Data:
     return Data(values, None, labels, name, "table")
 
 
+def _glyphs() -> Data:
+    from experiments.glyphs import glyphs
+
+    values, labels = glyphs()
+    return Data(values, 256, labels, "glyphs", "images")
+
+
+def _stacked_glyphs() -> Data:
+    from experiments.glyphs import stacked
+
+    values, labels = stacked()
+    return Data(values, 256, labels, "stacked-glyphs", "images", channels_of="glyphs")
+
+
 BUILT_IN: dict[str, Callable[[], Data]] = {
     "digits": _digits,  # 1,797 handwritten digits of 8x8 pixels and 17 levels
+    "glyphs": _glyphs,  # 22,000 printed digits of 28x28 pixels, grey
+    "stacked-glyphs": _stacked_glyphs,  # 30,000 images whose three channels are such digits: 1,000 known modes
     "breast_cancer": partial(_table, "breast_cancer"),
     "diabetes": partial(_table, "diabetes"),
     "iris": partial(_table, "iris"),

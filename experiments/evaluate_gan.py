@@ -1,16 +1,18 @@
 """``univae evaluate-gan``: metrics of a GAN in a named feature space, beside the floor and known faults."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from experiments import train_gan
 from experiments.cli import run
-from experiments.gan_measure import ladder, table
+from experiments.gan_measure import FLOOR, ladder, table
 from experiments.gan_run import GanRun
 from experiments.options import stored
 from experiments.report import write as write_report
@@ -51,8 +53,9 @@ def main(config: Config) -> dict[str, Any]:
             continue
         own = opened if average else GanRun(config.run, config.device, config.checkpoint, average=False)
         reseed(config.seed, "evaluate")
-        z = torch.randn(found.count, own.players.generator.latent)
-        measured[name] = found.measure(own.sample(z))
+        measured[name] = found.measure(own.sample(torch.randn(found.count, own.players.generator.latent)))
+        if found.among:
+            measured[name] |= found.modes(_parts(own, found.among))
     rungs = ladder(found)
     columns, cells = table({**measured, **rungs}, found.space.name)
     note = (
@@ -61,11 +64,13 @@ def main(config: Config) -> dict[str, Any]:
     )
     if found.space.accuracy is not None:
         note += f" Its classifier is right on {100 * found.space.accuracy:.1f} % of data it did not see."
+    if found.among:
+        note += f" Modes are counted among {found.among} data by its classes of the channels."
     described = {"kind": "texts", "title": "Metrics, floor and known faults", "note": note}
     write_json(config.run / "samples" / "metrics.json", described | {"columns": columns, "rows": cells})
     print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
     first = next(iter(measured.values()))
-    floor = rungs["floor: other real data"]
+    floor = rungs[FLOOR]
     return {
         "run": str(config.run),
         "step": opened.step,
@@ -79,6 +84,12 @@ def main(config: Config) -> dict[str, Any]:
         "ladder": rungs,
         "report": str(write_report(config.run)),
     }
+
+
+def _parts(opened: GanRun, count: int) -> Iterator[Tensor]:
+    for rows in torch.arange(count).split(256):
+        labels = rows % opened.classes if opened.classes else None
+        yield opened.sample(torch.randn(len(rows), opened.players.generator.latent), labels)
 
 
 if __name__ == "__main__":

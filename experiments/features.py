@@ -1,7 +1,8 @@
 """Feature spaces for distances between sets of images, each with a name that goes beside every number.
 
 ``auto``: a small classifier trained here on the data's own labels, in a run folder of its own, and named after its
-weights, ``digits-cnn-1f2e3d4c``; for data without labels, fixed random convolutions; for tables, the data as they are.
+weights, ``digits-cnn-1f2e3d4c``; for data without labels, fixed random convolutions; for tables, the data as they are;
+for images whose channels are images of a built-in set, the classifier of that set, channel by channel.
 A folder: the classifier another run trained. ``package.module:name``: any module of yours from images (N, C, H, W) in
 [-1, 1] to features (N, D), Inception say.
 """
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.data import Data
+from experiments.data import Data, read
 from experiments.gan_run import scaled
 from experiments.loop import fit
 from experiments.run import Run
@@ -44,12 +45,12 @@ class Space:
     accuracy: float | None = None  # of the classifier on data it was not trained on
 
     @torch.no_grad()
-    def features(self, x: Tensor, rows: int = 500) -> Tensor:
+    def features(self, x: Tensor, rows: int = 200) -> Tensor:
         """Features (N, D) of data (N, ...)."""
         return torch.cat([self.map(part).flatten(1).float() for part in x.split(rows)])
 
     @torch.no_grad()
-    def classes(self, x: Tensor, rows: int = 500) -> Tensor | None:
+    def classes(self, x: Tensor, rows: int = 200) -> Tensor | None:
         """The likeliest class of each datum, from a classifier."""
         if self.classify is None:
             return None
@@ -80,6 +81,8 @@ def feature_space(data: Data, where: Path, choice: str = "auto", steps: int = 40
     """The space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``."""
     if ":" in choice:
         return _imported(choice)
+    if data.channels_of:
+        return _by_channel(feature_space(read(data.channels_of), where, choice, steps, threads))
     if choice != "auto":
         return _opened(Path(choice), data)
     if len(data.shape) != 3:
@@ -152,6 +155,23 @@ def _opened(where: Path, data: Data) -> Space:
     digest = blake2b(weights.read_bytes(), digest_size=4).hexdigest()
     accuracy = run.rows("validation")[-1].get("accuracy")
     return Space(f"{name}-cnn-{digest}", model.eval().features, model, accuracy)
+
+
+def _by_channel(one: Space) -> Space:
+    """Features of the channels, side by side; a class for every combination of theirs, the first channel's leading."""
+
+    def each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return function(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
+
+    def classify(x: Tensor) -> Tensor:
+        assert one.classify is not None
+        first, *others = each(one.classify, x).log_softmax(2).unbind(1)
+        for other in others:
+            first = (first[:, :, None] + other[:, None, :]).flatten(1)
+        return first
+
+    features = Space(f"{one.name}-by-channel", lambda x: each(one.map, x).flatten(1))
+    return dataclasses.replace(features, classify=classify if one.classify else None, accuracy=one.accuracy)
 
 
 def _random(channels: int) -> Space:

@@ -4,7 +4,7 @@ Features are standardised by the reference's mean and deviation. The reference i
 set has its size, since the Fréchet distance is biased by it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,20 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.features import Space, class_labels
 from experiments.gan_run import scaled
-from gan.metrics import class_coverage, frechet_distance, kernel_distance, memorisation, prdc, sliced_wasserstein
+from gan.metrics import (
+    class_coverage,
+    frechet_distance,
+    kernel_distance,
+    memorisation,
+    mode_coverage,
+    prdc,
+    sliced_wasserstein,
+)
 from univae.errors import InputError
 
-__all__ = ["Reference", "ladder", "table"]
+__all__ = ["FLOOR", "METRICS", "Reference", "ladder", "table"]
 
-COLUMNS = (
+METRICS = (
     "frechet_distance",
     "kernel_distance",
     "precision",
@@ -30,9 +38,13 @@ COLUMNS = (
     "coverage",
     "sliced_wasserstein",
     "classes_found",
+    "modes_found",
+    "modes_kl_nats",
     "memorisation_ratio",
     "copies",
 )
+FLOOR = "floor: other real data"
+MODES_AMONG = 25_600  # data among which the modes of stacked images are counted, about as many as is usual
 
 
 @dataclass
@@ -49,8 +61,8 @@ class Reference:
         self.count = min(self.count, len(self.rows) // 2)
         if self.count < 10:
             raise InputError(f"evaluating a GAN needs 20 real data at least; got {len(self.rows)}")
-        order = np.random.default_rng(0).permutation(self.rows)
-        self.first, self.second = (self._real(order[i * self.count : (i + 1) * self.count]) for i in (0, 1))
+        self.order = np.random.default_rng(0).permutation(self.rows)
+        self.first, self.second = (self.real(self.order[i * self.count : (i + 1) * self.count]) for i in (0, 1))
         features = self.space.features(self.first)
         self._mean, self._deviation = features.mean(0), features.std(0)
         kept = self._deviation > 1e-3 * self._deviation.max()  # a feature that is silent on real data tells nothing
@@ -82,7 +94,20 @@ class Reference:
             row |= {"classes_found": classes.found, "class_kl_nats": classes.kl_nats}
         return row
 
-    def _real(self, rows: np.ndarray) -> Tensor:
+    @property
+    def among(self) -> int:
+        """Generated data that :meth:`modes` should have; 0 where the data have no modes that are known."""
+        return MODES_AMONG if self.data.channels_of and self.space.classify else 0
+
+    def modes(self, parts: Iterable[Tensor]) -> dict[str, Any]:
+        """Which of the combinations of channels occur in data that come in parts, for all of them are many."""
+        predicted, labels = torch.cat([p for p in map(self.space.classes, parts) if p is not None]), self._labels
+        assert labels is not None
+        found = mode_coverage(predicted, int(labels.max()) + 1)
+        return {"modes_found": found.found, "modes_kl_nats": found.kl_nats}
+
+    def real(self, rows: np.ndarray) -> Tensor:
+        """The data of these rows as a GAN sees them."""
         return scaled(self.data.batch(rows), self.data.levels).float()
 
     def _standard(self, features: Tensor) -> Tensor:
@@ -93,7 +118,7 @@ def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
     """What the metrics say of real data (the floor), and of real data with a known fault."""
     real, noise = reference.second, torch.Generator().manual_seed(0)
     faults: dict[str, Callable[[], Tensor | None]] = {
-        "floor: other real data": lambda: real,
+        FLOOR: lambda: real,
         "noise of a tenth of the range": lambda: real + 0.2 * torch.randn(real.shape, generator=noise),
         "blurred": lambda: _blurred(real),
         "one class dropped": lambda: _dropped(reference, real),
@@ -103,18 +128,26 @@ def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
         "noise alone": lambda: torch.randn(real.shape, generator=noise).clamp(-1, 1),
     }
     made = {name: make() for name, make in faults.items()}
-    return {name: reference.measure(x) for name, x in made.items() if x is not None}
+    rungs = {name: reference.measure(x) for name, x in made.items() if x is not None}
+    if reference.among:
+        parts = np.array_split(reference.order[: reference.among], 100)
+        rungs[FLOOR] |= reference.modes(map(reference.real, parts))
+    return rungs
 
 
 def table(rows: dict[str, dict[str, Any]], space: str) -> tuple[list[str], list[list[str]]]:
     """Columns, the distances named with their space, and rows of short numbers."""
-    present = [name for name in COLUMNS if any(name in row for row in rows.values())]
+    present = [name for name in METRICS if any(name in row for row in rows.values())]
     named = [
         f"{name.removesuffix('_distance')}[{space}]" if name.endswith("_distance") else name.replace("_", " ")
         for name in present
     ]
-    shown = [[name, *(f"{row[c]:.3g}" if c in row else "" for c in present)] for name, row in rows.items()]
+    shown = [[name, *(_short(row[c]) if c in row else "" for c in present)] for name, row in rows.items()]
     return ["data", *named], shown
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
 def _blurred(real: Tensor) -> Tensor | None:

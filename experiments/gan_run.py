@@ -1,10 +1,11 @@
 """A GAN: from options to its two networks and its recipe, and from a run folder back to them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from gan.spectral import spectral_normalize
 from univae.checkpoint import load_state, load_weights, read_json
 from univae.errors import InputError
 
-__all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "scaled"]
+__all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "restored", "scaled", "standardised"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class GanOptions:
     r2: float = 0.0
     div: float = 0.0
     weight_clip: float = 0.0
+    consistency: float = 0.0  # weight of the score's change where a real image moves by up to an eighth; 5 is usual
     lazy: int = 1  # r1 and r2 only every so many critic steps
     n_critic: int = 1  # critic steps per generator step; --steps counts the generator's
     generator_ratio: int = 1  # a generator's batch over a critic's
@@ -82,7 +84,7 @@ class GanOptions:
             normalization=self.normalization,
             eps=self.gran_eps,
             K=self.gradient_bound,
-            penalties=Penalties(**weights, clip=self.weight_clip),
+            penalties=Penalties(**weights, clip=self.weight_clip, cr=self.consistency),
             **{name: getattr(self, name) for name in ("lazy", "n_critic", "generator_ratio", "rescale", "augment")},
             bf16=bf16,
             clip=clip,
@@ -130,6 +132,26 @@ def model_config(shape: GanShape, data: Data, classes: int) -> dict[str, Any]:
 def scaled(x: Tensor, levels: int | None) -> Tensor:
     """Levels 0..levels-1 to [-1, 1]; real numbers stay."""
     return x if levels is None else 2 * x / (levels - 1) - 1
+
+
+def standardised(data: Data) -> Data:
+    """A table with columns of mean 0 and deviation 1, as a GAN sees it."""
+    mean, deviation = _moments(data)
+    return replace(data, values=(np.asarray(data.values, np.float32) - mean) / deviation)
+
+
+def restored(x: Tensor, data: Data) -> np.ndarray:
+    """What a GAN makes in the units of its data: rows of a table, or images in [-1, 1] as levels 0..255."""
+    if data.kind == "images":
+        return (127.5 * (x + 1)).round().clamp(0, 255).byte().numpy()
+    mean, deviation = _moments(data)
+    return x.numpy() * deviation + mean
+
+
+def _moments(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    values = np.asarray(data.values, np.float32)
+    deviation = values.std(0)
+    return values.mean(0), np.where(deviation > 0, deviation, 1)
 
 
 class GanRun:

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.gan_run import GanRun, scaled
-from experiments.image_samples import COLUMNS, write_grid
+from experiments.image_samples import COLUMNS, png, write_grid
 from experiments.run import Run
 
-__all__ = ["fixed_latents", "shown", "write_samples"]
+__all__ = ["fixed_latents", "shown", "strip", "write_samples"]
 
 COUNT = 6 * COLUMNS
 
@@ -40,6 +40,13 @@ def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
     walk = _slerp(ends[:6, None], ends[6:, None], share).flatten(0, 1)
     same = torch.zeros(len(walk), dtype=torch.long) if opened.classes else None
     write_images(opened.run, "walk", "From one latent to another along the sphere", opened.sample(walk, same))
+
+
+def strip(opened: GanRun, count: int = COLUMNS) -> bytes | None:
+    """A row of images as PNG, of the latents that every GAN of this width is shown with; ``None`` for tables."""
+    if len(opened.players.generator.shape) != 3:
+        return None
+    return png(shown(opened.sample(fixed_latents(opened.players.generator.latent, count))), 256, count)
 
 
 def write_images(run: Run, name: str, title: str, x: Tensor) -> None:

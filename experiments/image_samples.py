@@ -1,5 +1,6 @@
 """What an image model can do, shown: grids of draws from the prior and of reconstructions, for the report."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from experiments.run import Run
 from experiments.task import reseed
 from univae.checkpoint import replacing_file, write_json
 
-__all__ = ["grid", "write_grid", "write_picture", "write_samples"]
+__all__ = ["grid", "png", "write_grid", "write_picture", "write_samples"]
 
 COLUMNS, SIDE = 16, 40  # pictures in a row, and the least width of one on the page
 
@@ -72,6 +73,12 @@ def write_grid(run: Run, name: str, title: str, images: Tensor, levels: int, col
 
 def write_picture(path: Path, images: Tensor, levels: int, columns: int = COLUMNS) -> None:
     """Writes a grid of pictures as PNG."""
-    picture = grid(images, levels, columns)
     with replacing_file(path) as temporary:
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(temporary, format="PNG")
+        temporary.write_bytes(png(images, levels, columns))
+
+
+def png(images: Tensor, levels: int, columns: int = COLUMNS) -> bytes:
+    """A grid of pictures as PNG."""
+    picture, buffer = grid(images, levels, columns), BytesIO()
+    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -145,18 +145,18 @@ def spread_out(x: Sequence[float], y: Sequence[float], count: int = LABELLED) ->
     return chosen
 
 
-def overlay(curves: Mapping[str, Sequence[Rows]]) -> Figure | None:
-    """Validation NLL of groups of runs, one colour a group and one line a run."""
+def overlay(curves: Mapping[str, Sequence[Rows]], name: str = "nll_nats", label: str = "") -> Figure | None:
+    """A number of the validations of groups of runs by step, one colour a group and one line a run."""
     shades = dict(zip(curves, _shades(len(curves)), strict=True))
-    lines = [(name, *column(rows, "nll_nats")) for name, runs in curves.items() for rows in runs]
+    lines = [(group, *column(rows, name)) for group, runs in curves.items() for rows in runs]
     lines = [line for line in lines if len(line[1])]
     if not lines:
         return None
     figure, (axes,) = _figure(1)
-    for i, (name, steps, nll) in enumerate(lines):
-        first = name not in [other[0] for other in lines[:i]]
-        axes.plot(steps, nll, color=shades[name], marker=".", label=name if first else None)
-    axes.set_ylabel("validation NLL (nats per datum)")
+    for i, (group, steps, values) in enumerate(lines):
+        first = group not in [other[0] for other in lines[:i]]
+        axes.plot(steps, values, color=shades[group], marker=".", label=group if first else None)
+    axes.set_ylabel(label or "validation NLL (nats per datum)")
     axes.set_xlabel("step")
     axes.legend(frameon=False)
     return figure

@@ -176,9 +176,13 @@ SECTIONS: list[Callable[[Page], str]] = [headline, parts, curves, latents, likel
 SECTIONS += [maps, pictures, tables, configuration]
 
 
-def best_validation(run: Run) -> dict[str, Any]:
-    """Returns the validation of the smallest NLL (Fréchet distance of a GAN), KL summed, without empty numbers."""
-    rows = [{name: value for name, value in row.items() if value is not None} for row in run.rows("validation")]
+def best_validation(run: Run, within: float = math.inf) -> dict[str, Any]:
+    """Returns the validation of the smallest NLL (Fréchet distance of a GAN), KL summed, without empty numbers.
+
+    ``within``: the best of those in the first so many seconds of training.
+    """
+    found = [row for row in run.rows("validation") if row.get("seconds", 0.0) <= within]
+    rows = [{name: value for name, value in row.items() if value is not None} for row in found]
     best = min(rows, key=lambda row: row.get("nll_nats", row.get("selection", math.inf)), default={})
     return best | {"kl_nats": sum(best["kl_nats"])} if "kl_nats" in best else best
 

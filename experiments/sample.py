@@ -1,38 +1,62 @@
-"""``univae sample``: texts from the prior of a trained model."""
+"""``univae sample``: texts from the prior of a trained UniVAE; images, or rows of a table, from a GAN."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import tyro
+from torch import Tensor
 
 from experiments.cli import run
+from experiments.data import read
+from experiments.gan_run import GanRun, restored
+from experiments.gan_samples import shown
+from experiments.image_samples import write_picture
+from experiments.run import Run
 from experiments.task import reseed
 from experiments.text_run import TextRun
 from experiments.text_use import sample
-from univae.checkpoint import write_text_atomic
+from univae.checkpoint import replacing_file, write_text_atomic
 from univae.decoding import Sampling
+from univae.errors import InputError
 
 __all__ = ["Config", "main"]
+
+# What only one kind of model has a use for.
+OF_TEXTS, OF_GANS = ("temperature", "top_k", "top_p"), ("raw", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draws texts from a trained model."""
+    """Draws from a trained model: texts, or of a GAN images or rows of a table."""
 
     run: tyro.conf.Positional[Path]  # the run folder
     count: int = 10
-    out: Path | None = None  # a file for the texts, one a line
-    temperature: float = 1.0  # 1 draws from the model itself, 0 takes the most probable token each time
-    top_k: int = 0  # only the k most probable tokens; 0: all
-    top_p: float = 1.0  # only the smallest set of tokens with so much probability
+    out: Path | None = None  # of texts: a file, one a line; of a GAN: an .npz (and a .png of images), else in the run
+    temperature: float = 1.0  # of texts: 1 draws from the model itself, 0 takes the most probable token each time
+    top_k: int = 0  # of texts: only the k most probable tokens; 0: all
+    top_p: float = 1.0  # of texts: only the smallest set of tokens with so much probability
+    raw: bool = False  # of a GAN: the weights as they are, not their moving average
+    label: int = -1  # of a conditional GAN: the class of all; -1: every class in turn
+    checkpoint: str = "best"  # or last
     seed: int = 0
     device: str = "auto"
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``samples``, and writes them to ``out``."""
-    opened = TextRun(config.run, config.device)
+    """Returns ``samples`` of texts and writes them to ``out``; of a GAN, ``file`` and ``picture`` that were written."""
+    gan = Run.open(config.run).config.get("command") == "train-gan"
+    for name in OF_TEXTS if gan else OF_GANS:
+        if (value := getattr(config, name)) != getattr(Config, name):
+            kind, other = ("texts", "a GAN") if gan else ("GANs", "no GAN")
+            raise InputError(f"sample: {name} is of {kind}, and {config.run} is {other}; got {name}={value}; drop it")
+    return _of_gan(config) if gan else _texts(config)
+
+
+def _texts(config: Config) -> dict[str, Any]:
+    opened = TextRun(config.run, config.device, config.checkpoint)
     reseed(config.seed, "sample")
     texts = sample(opened, config.count, Sampling(config.temperature, config.top_k, config.top_p))
     if config.out is not None:
@@ -40,6 +64,40 @@ def main(config: Config) -> dict[str, Any]:
         write_text_atomic(config.out, "".join(" ".join(text.split("\n")) + "\n" for text in texts))
 
     return {"run": str(config.run), "count": len(texts), "samples": texts}
+
+
+def _of_gan(config: Config) -> dict[str, Any]:
+    """Writes ``images``, levels 0..255, or rows ``x`` of a table, in its units; ``labels`` if there are classes."""
+    out = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
+    if config.count < 1 or out.suffix != ".npz":
+        raise InputError(
+            f"sample: a GAN needs a count of at least 1 and an --out that ends in .npz; got {config.count} and {out}"
+        )
+    opened = GanRun(config.run, config.device, config.checkpoint, average=not config.raw)
+    labels = _labels(config, opened.classes)
+    data = read(opened.run.config["data"])
+    reseed(config.seed, "sample")
+    made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
+    images, arrays = data.kind == "images", {}
+    arrays["images" if images else "x"] = restored(made, data)
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    with replacing_file(out) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    result: dict[str, Any] = {"run": str(config.run), "step": opened.step, "count": config.count, "file": str(out)}
+    result["average"] = opened.has_average and not config.raw
+    if images:
+        write_picture(out.with_suffix(".png"), shown(made), 256)
+        result["picture"] = str(out.with_suffix(".png"))
+    return result
+
+
+def _labels(config: Config, classes: int) -> Tensor | None:
+    if config.label != -1 and not 0 <= config.label < classes:
+        known = f"lie in 0..{classes - 1}" if classes else "be left out, for this GAN knows no classes"
+        raise InputError(f"sample: label must {known}; got label={config.label}")
+    each = torch.arange(config.count)
+    return (each % classes if config.label < 0 else torch.full_like(each, config.label)) if classes else None
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ CALIBRATED = 10_000  # data whose marginals the output starts at
 class Config(Settings, ImageObjective, ImageShape):
     """Trains a VAE on a folder, .zip, .npz, .npy or IDX(.gz) of images or tables, or on a built-in set."""
 
-    data: str  # a file, a folder, or a built-in name: digits, breast_cancer, diabetes, iris, wine
+    data: str  # a file, a folder, or a built-in name: digits, glyphs, wine ...
     out: Path  # the run folder
     validation: str = ""  # held-out data; empty: a share of --data
     held_out: float = 0.1  # that share

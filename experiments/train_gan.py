@@ -16,7 +16,7 @@ from experiments.distributed import join
 from experiments.features import class_labels, feature_space
 from experiments.gan_measure import Reference
 from experiments.gan_presets import PRESETS
-from experiments.gan_run import GanOptions, GanRun, GanShape, Players, model_config, scaled
+from experiments.gan_run import GanOptions, GanRun, GanShape, Players, model_config, scaled, standardised
 from experiments.gan_samples import fixed_latents, shown, write_samples
 from experiments.gan_task import GanTask, require_settings
 from experiments.image_samples import write_picture
@@ -37,7 +37,7 @@ __all__ = ["PRESETS", "Config", "main", "reference", "train"]
 class Config(Settings, GanOptions, GanShape):
     """Trains a GAN on a folder, .zip, .npz, .npy or IDX(.gz) of images or tables, or on a built-in set."""
 
-    data: str  # a file, a folder, or a built-in name: digits, breast_cancer, diabetes, iris, wine
+    data: str  # a file, a folder, or a built-in name: digits, glyphs, stacked-glyphs, wine ...
     out: Path  # the run folder
     held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
     features: str = "auto"  # auto, the features/ folder of another run, or package.module:name of a network of yours
@@ -80,8 +80,8 @@ def train(config: Config) -> dict[str, Any]:
     data, rows, held_out = parts(config)
     labels = class_labels(data)
     described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
-    if len(data.shape) != 3 and (config.augment or config.flip):
-        raise InputError(f"augment and flip are of images; {data.name} is a table; drop them")
+    if len(data.shape) != 3 and (config.augment or config.flip or config.consistency):
+        raise InputError(f"augment, flip and consistency are of images; {data.name} is a table; drop them")
     reseed(config.seed, "weights")
     players = Players(described)
     config.recipe().check(players.critic)
@@ -110,13 +110,6 @@ def parts(config: Config) -> tuple[Data, np.ndarray, Tensor]:
     return data, rows, scaled(data.batch(others[:5000]), data.levels)
 
 
-def standardised(data: Data) -> Data:
-    """A table with columns of mean 0 and deviation 1, as a GAN sees it."""
-    values = np.asarray(data.values, np.float32)
-    deviation = values.std(0)
-    return dataclasses.replace(data, values=(values - values.mean(0)) / np.where(deviation > 0, deviation, 1))
-
-
 def reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0) -> Reference:
     """What a validation compares with."""
     space = feature_space(data, config.out / "features", config.features, config.feature_steps, config.threads)
@@ -128,9 +121,10 @@ class _Validation:
 
     def __init__(self, config: Config, found: Reference, folder: Run) -> None:
         self.config, self.found, self.folder = config, found, folder
-        self.real = found.first[:128]
         labels = class_labels(found.data)
         self.labels = labels if config.conditional else None
+        self.real = found.first[:128]
+        self.real_labels = self.labels[found.order[: len(self.real)]] if self.labels is not None else None
 
     def __call__(self, players: Players, progress: Progress) -> dict[str, Any]:
         device = next(players.parameters()).device
@@ -147,12 +141,11 @@ class _Validation:
         )
 
     def _critic(self, players: Players) -> dict[str, Any]:
-        if players.critic.classes:  # slopes at the classes of the data would need them
-            return {}
         device = next(players.parameters()).device
         given: dict[str, Any] = {"normalization": self.config.normalization, "eps": self.config.gran_eps}
-        bound = self.config.gradient_bound
-        facts = audit(players.critic, self.real.to(device), lengths=(1e-2,), K=bound, **given)
+        given |= {"K": self.config.gradient_bound, "lengths": (1e-2,)}
+        labels = self.real_labels.to(device) if self.real_labels is not None else None
+        facts = audit(players.critic, self.real.to(device), labels=labels, **given)
         (slopes,) = facts.slopes
         return {
             "score_gradient_median": facts.gradient_norms[1],

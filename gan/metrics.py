@@ -9,6 +9,7 @@ References:
     Demystifying MMD GANs (Binkowski et al., 2018), https://arxiv.org/abs/1801.01401
     Improved Precision and Recall Metric (Kynkäänniemi et al., 2019), https://arxiv.org/abs/1904.06991
     Reliable Fidelity and Diversity Metrics (Naeem et al., 2020), https://arxiv.org/abs/2002.09797
+    VEEGAN (Srivastava et al., 2017), https://arxiv.org/abs/1705.07761, for the count of modes
     Sliced and Radon Wasserstein Barycenters of Measures (Bonneel et al., 2015), https://doi.org/10.1007/s10851-014-0506-3
 """
 
@@ -25,10 +26,12 @@ __all__ = [
     "Classes",
     "Manifold",
     "Memory",
+    "Modes",
     "class_coverage",
     "frechet_distance",
     "kernel_distance",
     "memorisation",
+    "mode_coverage",
     "nearest",
     "prdc",
     "sliced_wasserstein",
@@ -59,6 +62,13 @@ class Classes(NamedTuple):
     found: int  # with at least a fifth of their real share
     shares: tuple[float, ...]
     kl_nats: float  # from the generated shares to the real ones
+
+
+class Modes(NamedTuple):
+    """How many of a known number of equally likely modes generated data have."""
+
+    found: int  # with one generated datum at least
+    kl_nats: float  # from the generated shares to equal ones; of N fair draws of M modes (M - 1) / 2N on average
 
 
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -145,6 +155,14 @@ def class_coverage(predicted: Int[Tensor, "n"], real: Int[Tensor, "m"]) -> Class
     p, q = (torch.bincount(x, minlength=count).double() / len(x) for x in (predicted, real))
     kl = torch.where(p > 0, p * (p / q).log(), 0.0).sum().item()
     return Classes(int((p[q > 0] >= q[q > 0] / 5).sum()), tuple(p.tolist()), kl)
+
+
+def mode_coverage(predicted: Int[Tensor, "n"], modes: int) -> Modes:
+    r"""Counts the modes 0..modes-1 that occur; ``kl_nats`` is :math:`\sum_c p_c \log (M p_c)` from their shares p."""
+    p = torch.bincount(predicted, minlength=modes).double() / len(predicted)
+    if len(p) > modes:
+        raise InputError(f"mode_coverage: predicted must lie in 0..{modes - 1}; got {len(p) - 1}")
+    return Modes(int((p > 0).sum()), torch.special.xlogy(p, modes * p).sum().item())
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:

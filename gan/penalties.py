@@ -52,6 +52,7 @@ class Penalties:
     div: float = 0.0  # k, 2 in the paper
     p: float = 6.0  # of div
     clip: float = 0.0  # largest absolute weight, 0.01 in the paper
+    cr: float = 0.0  # of consistency (gan.consistency), 5 in the paper of gn
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -67,7 +68,7 @@ def refuse_combination(
     loss: LossName, normalization: Normalization, penalties: Penalties, spectral: bool, generator_ratio: int = 1
 ) -> None:
     """Refuses what cannot work, with the reason; ``spectral``: the critic has spectral norm."""
-    used = penalties.used()
+    used = [name for name in penalties.used() if name != "cr"]  # consistency bounds no gradient
     normalized = normalization != "none"
     toward_one = [name for name in used if name in ("gp", "lp", "div", "clip")]
     rules: Sequence[tuple[bool, str]] = (

@@ -371,7 +371,7 @@ def test_options_out_of_their_range_are_refused(capsys, folder: Path, texts: Pat
     assert "steps must be at least 2" in refused(capsys, "interpolate", folder, "a", "b", "--steps", 1)
     assert "samples must be at least 1" in refused(capsys, "likelihood", folder, "--data", texts, "--samples", 0)
     assert "count must be at least 1" in refused(capsys, "sample", folder, "--count", 0)
-    assert refused(capsys, "sample", folder, "--cuont", 3).endswith("did you mean --count or --out?; see --help")
+    assert "did you mean --count or --out" in refused(capsys, "sample", folder, "--cuont", 3)
     assert not out.exists()
 
 

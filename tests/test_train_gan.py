@@ -275,7 +275,7 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
         ("diabetes", ("--conditional",), "conditional needs labels 0, 1, ...; diabetes has none"),
         ("wine", ("--network", "conv"), r"data must be \(channels, height, width\)"),
         ("wine", ("--batch-size", "500"), "needs 500 data to train on, a batch at least; wine leaves 160"),
-        ("wine", ("--flip",), "augment and flip are of images; wine is a table"),
+        ("wine", ("--flip",), "augment, flip and consistency are of images; wine is a table"),
         ("digits", ("--held-out", "0"), "held_out must be between 0 and 1"),
     ],
 )

@@ -46,7 +46,7 @@ def critics(width: int, rounds: int) -> dict[str, Any]:
     real, fake = torch.rand(BATCH, 1, 28, 28), torch.rand(BATCH, 1, 28, 28)
     for name in ("GP", "GN", "GraN", "R1+R2", "SN"):
         _, critic = players(width, spectral=name == "SN")
-        contestants[name] = _backward(CriticLoss(critic, RECIPES[name]), real, fake)
+        contestants[name] = critic_step(CriticLoss(critic, RECIPES[name]), real, fake)
     return against(compare(contestants, rounds, clock="cpu"), {"GN": 1.0})
 
 
@@ -62,7 +62,7 @@ def generators(width: int, rounds: int) -> dict[str, Any]:
     for name, score in ways.items():
         generator, critic = players(width)
         critic.requires_grad_(False)
-        contestants[name] = _generator_step(generator, critic, score, z)
+        contestants[name] = generator_step(generator, critic, score, z)
     return against(compare(contestants, rounds, clock="cpu"), {"GN, one pass": 1.1})
 
 
@@ -84,7 +84,8 @@ def against(table: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
     return table
 
 
-def _backward(loss: CriticLoss, real: Tensor, fake: Tensor) -> Callable[[], None]:
+def critic_step(loss: CriticLoss, real: Tensor, fake: Tensor) -> Callable[[], None]:
+    """Loss and backward pass of a critic, ready to be timed."""
     noise = torch.Generator().manual_seed(0)
 
     def step() -> None:
@@ -94,9 +95,11 @@ def _backward(loss: CriticLoss, real: Tensor, fake: Tensor) -> Callable[[], None
     return step
 
 
-def _generator_step(
+def generator_step(
     generator: nn.Module, critic: nn.Module, score: Callable[[nn.Module, Tensor], Tensor], z: Tensor
 ) -> Callable[[], None]:
+    """Forward and backward pass of a generator, ready to be timed; ``score(critic, x)`` is what it ascends."""
+
     def step() -> None:
         generator.zero_grad(set_to_none=True)
         (-score(critic, generator(z)).mean()).backward()
