@@ -78,7 +78,7 @@ class GradientNorm:
         return torch.where(total > torch.finfo(total.dtype).tiny, self.K * (n / _alive(total)) / _alive(total), self.K)
 
     def lever(self, f: Float[Tensor, "batch"], n: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        r"""Returns :math:`rac{1}{n} rac{\partial \hat f}{\partial n} / rac{\partial \hat f}{\partial f}`.
+        r"""Returns :math:`\frac{1}{n} \frac{\partial \hat f}{\partial n} / \frac{\partial \hat f}{\partial f}`.
 
         0 where n is: there the norm has no gradient.
         """
