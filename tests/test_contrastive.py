@@ -33,7 +33,7 @@ def plain_nce(q: Tensor, k: Tensor, scale: Tensor, extra: Tensor, g: Tensor, ext
 
 
 def plain_cosent(c: Tensor, y: Tensor, scale: float = 20.0) -> Tensor:
-    terms = [torch.zeros(())]
+    terms = [0 * c.sum()]
     terms += [scale * (c[q] - c[p]) for p in range(len(c)) for q in range(len(c)) if y[p] > y[q]]
     return torch.stack(terms).logsumexp(0)
 
@@ -206,7 +206,7 @@ def test_cosent_of_many_pairs_holds_no_matrix() -> None:
         (lambda: info_nce(torch.ones(2, 2), torch.ones(3, 2)), r"one shape; got \(2, 2\) and \(3, 2\)"),
         (lambda: info_nce(torch.ones(2, 2), torch.ones(2, 2), rows=0), "at least one row; got rows=0"),
         (lambda: info_nce(torch.ones(2, 2), torch.ones(2, 2), negative_groups=torch.ones(1)), "negatives and groups"),
-        (lambda: paired_info_nce(torch.ones(3, 2)), "got 3 rows; give an even number"),
+        (lambda: paired_info_nce(torch.ones(3, 2)), "even number; got 3"),
         (lambda: cosent(torch.ones(2), torch.tensor([1.0, math.nan])), "labels must be finite"),
     ],
 )

@@ -46,8 +46,8 @@ def info_nce(
         negatives: further keys that are nobody's own; every query sees all of them.
         groups: what query i and key i are about. Other keys of a query's group are false negatives, and left out.
         negative_groups: the same for ``negatives``; without it they are in nobody's group.
-        rows: computes the scores in tiles of so many rows and columns, forward and backward: no matrix of B x B is held,
-            and there is no second derivative.
+        rows: computes the scores in tiles of so many rows and columns, forward and backward: no matrix of B x B is
+            held, and there is no second derivative.
         gather: the keys of all processes are the negatives of each. The result is this process's share, such that the
             *mean over processes* is the loss of the whole batch; distributed training takes that mean.
 
@@ -98,7 +98,7 @@ def paired_info_nce(
     _require("paired_info_nce", vectors, rows)
     if len(vectors) % 2:
         raise InputError(
-            f"paired_info_nce: rows 2i and 2i + 1 are partners; got {len(vectors)} rows; give an even number"
+            f"paired_info_nce: rows 2i and 2i + 1 are partners, so there must be an even number; got {len(vectors)}"
         )
     with torch.autocast(vectors.device.type, enabled=False):
         (vectors,) = _widen(vectors)
@@ -122,7 +122,7 @@ def partners(count: int) -> Int[Tensor, "count"]:
 def cosent(
     scores: Float[Tensor, "pairs"], labels: Real[Tensor, "pairs"], scale: float | Float[Tensor, ""] = 20.0
 ) -> Float[Tensor, ""]:
-    r"""Returns :math:`\log (1 + \sum_{y_p > y_q} e^{\beta (c_q - c_p)})` in nats: pairs labelled higher should score higher.
+    r"""Returns :math:`\log (1 + \sum_{y_p > y_q} e^{\beta (c_q - c_p)})` in nats: a higher label, a higher score.
 
     ``scores`` holds one similarity per pair of texts, such as a cosine, and not a matrix. Sorted by label, the inner
     sum over q is a cumulative one: O(B log B) time and O(B) memory.
@@ -142,7 +142,7 @@ def cosent(
         below = torch.searchsorted(ordered, ordered)  # how many pairs are labelled lower
         first = int((below == 0).sum())  # those of the lowest label have none
         lower = s.logcumsumexp(0)[below[first:] - 1]
-        return torch.cat((s.new_zeros(1), lower - s[first:])).logsumexp(0) + 0 * s.sum()
+        return torch.cat((s.new_zeros(1), lower - s[first:])).logsumexp(0)
 
 
 class _Share(NamedTuple):
