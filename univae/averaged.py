@@ -41,6 +41,11 @@ class Averaging:
                 self.opening.setdefault(module, place)
                 self.ending[module] = place
 
+    @property
+    def in_one(self) -> bool:
+        """Whether one backward pass of all will do: to look for unused parameters misses those of the loss."""
+        return not any(module.find_unused_parameters for module in self.opening)
+
     @contextmanager
     def only(self, place: int, now: dict[DistributedDataParallel, int] | None = None) -> Iterator[None]:
         """Inside, a pass over the chunk averages no module but those for which ``now`` names this place."""

@@ -59,7 +59,7 @@ def cached_backward(
         collate: makes the inputs of a chunk from a list of its items: pads them, for instance.
         keep: how many of the last chunks keep their graphs. The last one's is free, for the second pass holds one
             anyway. All of them is an ordinary backward pass. Under ``DistributedDataParallel`` the first chunk through
-            a wrapped module is always computed again, unless all are kept.
+            a wrapped module is always computed again, unless all are kept and it does not look for unused parameters.
         keep_bytes: also keeps the graphs of the first chunks, as long as what they save takes no more than this.
         scaler: scales the loss before the backward pass; not the value returned.
 
@@ -79,7 +79,7 @@ def cached_backward(
         for inputs, rows in cut(column, chunk_size, collate)
     ]
     passes = TwoPasses(chunks, modules_of(*encoders), Averaging([wrapped[chunk.column] for chunk in chunks]))
-    if keep >= len(chunks):
+    if keep >= len(chunks) and passes.averaging.in_one:
         return passes.ordinary(loss, scaler)
     passes.encode(keep, keep_bytes)
     value = passes.differentiate(loss, scaler)
