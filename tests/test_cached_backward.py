@@ -495,7 +495,8 @@ def test_modules_are_found_behind_callables() -> None:
         lambda x, given=model: given(x), functools.partial(lambda m, x: m(x), model), lambda x: [model][0](x),
     ):  # fmt: skip
         assert modules_of(callable_) == [model], callable_
-    assert modules_of(mentions_a_global) == [GLOBAL]
+    for callable_ in (mentions_a_global, lambda x: torch.stack([GLOBAL(part) for part in x])):
+        assert modules_of(callable_) == [GLOBAL]
     assert modules_of(torch.tanh, F.normalize) == []
 
 
