@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/univae demo
 
 test: check doctest
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: lint types
 
