@@ -13,7 +13,10 @@ UNIVAE_LAYERS = {
     0: {"errors", "rope", "mask", "latent", "bessel", "polar", "text", "corpus", "checkpoint", "paths"},
     1: {"attention", "optim"},
     2: {"transformer", "decoding", "grid"},
-    3: {"vae", "layered", "likelihood", "streams", "objective", "sentence", "contrastive"},
+    3: {
+        *("vae", "layered", "likelihood", "streams", "objective"),
+        *("sentence", "contrastive", "continuation", "corruption", "ranking", "retrieval", "stages"),
+    },
 }
 
 
