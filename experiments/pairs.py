@@ -47,16 +47,15 @@ class Groups:
     def split(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of groups to train on and held out, rising: whole families, so that no text is on both sides."""
         family = self.families[self.members[self.offsets[:-1]]]
-        count = int(self.families.max()) + 1
-        order = np.random.default_rng(seed % 2**64).permutation(count)
-        place = np.empty(count, dtype=np.int64)
-        place[order] = np.cumsum(np.bincount(family, minlength=count)[order])
+        sizes = np.bincount(family, minlength=int(self.families.max()) + 1)
         wanted = max(round(len(self) * fraction), 1)
-        out = place[family] <= max(wanted, int(place[order[0]]))
-        if not 0 < fraction < 1 or out.all():
+        order = np.random.default_rng(seed % 2**64).permutation(np.flatnonzero((0 < sizes) & (sizes <= wanted)))
+        chosen = order[np.cumsum(sizes[order]) <= wanted]
+        out = np.isin(family, chosen)
+        if not 0 < fraction < 1 or out.all() or not out.any():
             raise InputError(
-                f"split: needs 0 < fraction < 1 and two unconnected groups; got fraction={fraction} of {len(self)} groups "
-                f"in {count} families"
+                f"split: needs 0 < fraction < 1 and groups that share no text with others, to hold out; got "
+                f"fraction={fraction} of {len(self)} groups, the largest {sizes.max()} connected; give --validation"
             )
         return np.flatnonzero(~out), np.flatnonzero(out)
 

@@ -16,12 +16,13 @@ from univae.checkpoint import load_weights, read_json
 from univae.decoding import Sampling
 from univae.errors import InputError
 from univae.sentence import RoFormerSim, RoFormerSimConfig
-from univae.text import PAD, tokenizer_from_json
+from univae.text import pad, tokenizer_from_json
 
 __all__ = ["COMMAND", "SimilarRun", "encode_rows", "similar_config"]
 
 COMMAND = "train-similar"
 ROWS = 128  # texts encoded at once
+DRAWS = 800  # texts written at once
 READ_AHEAD = 64 * ROWS  # texts sorted by length together
 Found = list[tuple[str, float]]
 
@@ -83,22 +84,24 @@ class SimilarRun:
 
         ids, hidden = ids.to(self.device), hidden.to(self.device)
         options: dict[str, Any] = {"samples": samples, "sampling": sampling, "diversity": diversity, "key": key}
-        found = self.model.generate(ids, count, hidden=hidden, **options)
-        return [
-            [(self.text.decode(row), score) for row, score in zip(ranked.ids, ranked.scores.tolist(), strict=True)]
-            for ranked in found
-        ]
+        found, together = list[Found](), max(1, DRAWS // samples)
+        for start in range(0, len(ids), together):
+            part = slice(start, start + together)
+            for ranked in self.model.generate(ids[part], count, hidden=hidden[part], **options):
+                texts = [self.text.decode(row) for row in ranked.ids]
+                found.append(list(zip(texts, ranked.scores.tolist(), strict=True)))
+        return found
 
 
 @torch.inference_mode()
-def encode_rows(model: RoFormerSim, encoded: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+def encode_rows(model: RoFormerSim, encoded: Sequence[Sequence[int]]) -> np.ndarray:
     """Vectors (N, width), float32, of texts given as tokens, in their order; like lengths are encoded together."""
     device = next(model.parameters()).device
     vectors = np.empty((len(encoded), model.config.width), np.float32)
     order = np.argsort([len(ids) for ids in encoded], kind="stable")
     for start in range(0, len(order), ROWS):
         rows = order[start : start + ROWS]
-        padded = _padded([encoded[i] for i in rows]).to(device)
+        padded = pad([encoded[i] for i in rows]).to(device)
         vectors[rows] = model.encode(padded).float().cpu().numpy()
     return vectors
 
