@@ -49,7 +49,7 @@ class Groups:
         family = self.families[self.members[self.offsets[:-1]]]
         sizes = np.bincount(family, minlength=int(self.families.max()) + 1)
         wanted = max(round(len(self) * fraction), 1)
-        order = np.random.default_rng(seed % 2**64).permutation(np.flatnonzero((0 < sizes) & (sizes <= wanted)))
+        order = np.random.default_rng(seed % 2**64).permutation(np.flatnonzero((sizes > 0) & (sizes <= wanted)))
         chosen = order[np.cumsum(sizes[order]) <= wanted]
         out = np.isin(family, chosen)
         if not 0 < fraction < 1 or out.all() or not out.any():
@@ -84,7 +84,7 @@ def group_up(groups: Iterable[Sequence[str]], labels: Sequence[Any] | None = Non
     families = _families(bounds, flat, len(known))
     if labels is None:
         return Groups(list(known), bounds, flat, families)
-    scores = np.array([NLI_SCORES.get(label, None) if label in NLI_SCORES else float(label) for label in labels])
+    scores = np.array([NLI_SCORES[label] if label in NLI_SCORES else float(label) for label in labels])
     classes = np.array([NLI_CLASSES.get(label, -1) for label in labels])
     return Groups(list(known), bounds, flat, families, scores, classes)
 

@@ -6,7 +6,15 @@ __all__ = ["PRESETS"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"width": 128, "heads": 4, "layers": 3, "max_length": 32, "vocab_size": 2048, "batch_size": 32, "lr": 2e-3},
-    "small": {"width": 256, "heads": 4, "layers": 4, "max_length": 48, "vocab_size": 8192, "batch_size": 64, "lr": 1e-3},
+    "small": {
+        "width": 256,
+        "heads": 4,
+        "layers": 4,
+        "max_length": 48,
+        "vocab_size": 8192,
+        "batch_size": 64,
+        "lr": 1e-3,
+    },
     "base": {
         "width": 512,
         "heads": 8,

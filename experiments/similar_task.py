@@ -101,10 +101,9 @@ class _PairRows:
         if self.examples.validation is not None:
             groups, corpus = self.examples.validation
             return spearman(self.module, corpus, groups.pairs, groups.scores)
-        if self.examples.groups.scores is None:
+        groups, held_out = self.examples.groups, self.examples.held_out
+        if groups.scores is None:
             return {}
-        held_out = self.examples.held_out
-        groups = self.examples.groups
         return spearman(self.module, self.examples.corpus, groups.pairs[held_out], groups.scores[held_out])
 
 
@@ -169,7 +168,9 @@ class PairTask(_PairRows):
     def _clean(self, pairs: np.ndarray) -> Batch:
         e = self.examples
         texts, source = pairs.reshape(-1), self.rows(pairs)
-        written = 2 * round(self.objective.generation_share * len(pairs) + 0.5 - 1e-9) if self.objective.generation else 0
+        written = (
+            2 * round(self.objective.generation_share * len(pairs) + 0.5 - 1e-9) if self.objective.generation else 0
+        )
         target = e.corpus.gather(pairs[: written // 2, ::-1].reshape(-1))
         alone = np.repeat(pairs[: written // 2, 0] == pairs[: written // 2, 1], 2)
         target[torch.from_numpy(alone)] = PAD
@@ -194,12 +195,14 @@ class LabelTask(_PairRows):
         super().__init__(model, objective, seed, examples)
         model.head.requires_grad_(False)
         model.classifier.requires_grad_(objective.supervised == "classify")
-        groups, labels = examples.groups, np.zeros(0)
-        assert groups.scores is not None and groups.classes is not None
+        groups = examples.groups
+        assert groups.scores is not None
+        assert groups.classes is not None
+        labels = groups.scores
         if objective.supervised == "classify":
             labels = np.where(groups.scores > objective.similar_above, SIMILARITY[1], SIMILARITY[0])
             labels = np.where(groups.classes >= 0, groups.classes, labels)
-        self.labels = labels if len(labels) else groups.scores
+        self.labels = labels
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         e, draw = self.examples, np.random.default_rng([self.seed % 2**64, epoch])

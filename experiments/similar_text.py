@@ -29,11 +29,17 @@ class SimilarText:
         text = " ".join(text.split())
         return text.lower() if self.lowercase else text
 
+    def lead(self, text: str) -> str:
+        """The text as the tokenizer sees it."""
+        text = self.level(text)
+        return " " + text if text and self.tokenizer.kind == "bpe" else text
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens, without end."""
-        lead = " " if self.tokenizer.kind == "bpe" else ""
-        encoded = self.tokenizer.encode_batch([lead + self.level(text) for text in texts])
-        return [ids if len(ids) < self.max_length else truncate([[*ids, END]], self.max_length)[0][:-1] for ids in encoded]
+        encoded = self.tokenizer.encode_batch([self.lead(text) for text in texts])
+        return [
+            ids if len(ids) < self.max_length else truncate([[*ids, END]], self.max_length)[0][:-1] for ids in encoded
+        ]
 
     def batch(self, texts: Sequence[str]) -> Int64[Tensor, "batch T"]:
         """Padded ids, one end token each."""

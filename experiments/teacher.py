@@ -1,7 +1,7 @@
 """A teacher's vectors of the texts of a run: from another run's model, or a table that anything may have made.
 
-A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they are, but for white space
-at their ends.
+A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they are, but for white
+space at their ends.
 """
 
 import zipfile
@@ -21,9 +21,10 @@ def teach(teacher: Path, texts: Sequence[str], out: Path, device: str = "auto") 
     """Writes the vectors of ``texts``, of length 1, to the file ``out``, unless it is there, and maps it."""
     if not out.exists():
         vectors = SimilarRun(teacher, device).vectors(texts) if teacher.is_dir() else _looked_up(teacher, texts)
+        vectors = vectors.astype(np.float32)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         with replacing_file(out) as path, path.open("wb") as file:
-            np.save(file, (vectors / np.maximum(length, 1e-12)).astype(np.float32))
+            np.save(file, (vectors / np.maximum(length, 1e-12)))
     return np.load(out, mmap_mode="r", allow_pickle=False)
 
 

@@ -72,7 +72,18 @@ class Config(Settings, Objective, RoFormerSimConfig):
 
 
 # What a run that starts from another takes over from it: its weights fit nothing else.
-INHERITED = ("width", "heads", "layers", "norm", "scale", "scale_base", "pooling", "lowercase", "tokenizer", "vocab_size")
+INHERITED = (
+    "width",
+    "heads",
+    "layers",
+    "norm",
+    "scale",
+    "scale_base",
+    "pooling",
+    "lowercase",
+    "tokenizer",
+    "vocab_size",
+)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -133,11 +144,20 @@ def _checked(config: Config) -> Groups:
     if config.stage == "finetune" and groups.scores is None:
         raise InputError(f"--stage finetune needs labelled pairs; {config.pairs} has none; give text, text, label")
     if config.stage == "pretrain" and (np.diff(groups.offsets) < 2).any():
-        raise InputError(f"{config.pairs}: a line holds one text; --stage pretrain needs two of a kind, distil does not")
+        raise InputError(
+            f"{config.pairs}: a line holds one text; --stage pretrain needs two of a kind, distil does not"
+        )
     if config.validation and read_groups(Path(config.validation)).scores is None:
         raise InputError(f"--validation {config.validation} has no labels; give text, text, label")
-    groups.split(config.held_out, config.seed)
+    _split(config, groups)
     return groups
+
+
+def _split(config: Config, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
+    """Groups to train on and held out; none of labelled pairs where others judge them."""
+    if config.stage == "finetune" and config.validation:
+        return np.arange(len(groups)), np.arange(0)
+    return groups.split(config.held_out, config.seed)
 
 
 def _prepare_or_leave_nothing(config: Config, groups: Groups) -> None:
@@ -179,12 +199,11 @@ def _text(config: Config) -> SimilarText:
 
 def _examples(config: Config) -> Examples:
     groups = read_groups(config.pairs)
-    train_groups, held_out = groups.split(config.held_out, config.seed)
+    train_groups, held_out = _split(config, groups)
     teacher, validation = None, None
     if config.teacher is not None:
         teacher = np.load(config.out / "teacher.npy", mmap_mode="r", allow_pickle=False)
     if config.validation:
-        train_groups = np.arange(len(groups))
         validation = (read_groups(Path(config.validation)), Corpus.open(config.out / "validation"))
     return Examples(groups, Corpus.open(config.out / "corpus"), train_groups, held_out, teacher, validation)
 
@@ -192,7 +211,7 @@ def _examples(config: Config) -> Examples:
 def _shown(config: Config) -> list[str]:
     """Held-out texts, one of each group."""
     groups = read_groups(config.pairs)
-    held_out = groups.split(config.held_out, config.seed)[1]
+    held_out = _split(config, groups)[1]
     return [groups.texts[i] for i in dict.fromkeys(groups.pairs[held_out, 0].tolist())][:SHOWN]
 
 

@@ -6,7 +6,6 @@ pass over the source serves every sample of every continuation, and the vector r
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor

@@ -21,7 +21,8 @@ def top_k(
 ) -> tuple[Float[Tensor, "q best"], Int[Tensor, "q best"]]:
     """Returns the ``k`` largest products of every query and their rows, falling; all rows where there are fewer.
 
-    ``matrix`` is (rows, width), maybe mapped from a file; ``block`` rows are compared at once, by default 16 MiB of them. Equal products are given in no particular order.
+    ``matrix`` is (rows, width), maybe mapped from a file; ``block`` rows are compared at once, by default 16 MiB of
+    them. Equal products are given in no particular order.
 
     Raises:
         InputError: if ``k`` < 1 or the widths differ.

@@ -59,7 +59,8 @@ class RoFormerSimConfig:
             raise InputError(f"RoFormerSimConfig: pooling is first or mean; got pooling={self.pooling!r}")
         if self.max_length < 2:
             raise InputError(
-                f"RoFormerSimConfig: a side holds a token and its end, max_length >= 2; got max_length={self.max_length}"
+                f"RoFormerSimConfig: a side holds a token and its end, so max_length >= 2; "
+                f"got max_length={self.max_length}"
             )
 
 
@@ -175,9 +176,9 @@ class RoFormerSim(nn.Module):
     ) -> list[Ranked]:
         """Writes texts similar to each source and returns the best ``count``, ranked by the model's own cosine.
 
-        Of ``samples`` draws the empty, those without an end, duplicates and the source itself are dropped: texts are the same if
-        ``key`` says so, and one for which it returns None is refused. ``hidden`` masks tokens of the source before it is
-        continued, which asks for change there; ranking sees the whole source. ``diversity``: see
+        Of ``samples`` draws the empty, those without an end, duplicates and the source itself are dropped: texts are
+        the same if ``key`` says so, and one for which it returns None is refused. ``hidden`` masks tokens of the source
+        before it is continued, which asks for change there; ranking sees the whole source. ``diversity``: see
         :mod:`univae.ranking`. Generates as it is, so call :meth:`eval` first.
         """
         source = ids if hidden is None else ids.masked_fill(hidden & (ids != PAD) & (ids != END), self.mask)

@@ -16,16 +16,22 @@ from torch import Tensor
 
 from univae.text import PAD
 
-__all__ = ["CLASSES", "NLI", "SIMILARITY", "classification_loss", "distillation_loss", "generation_loss", "pair_features"]
+__all__ = [
+    "CLASSES",
+    "NLI",
+    "SIMILARITY",
+    "classification_loss",
+    "distillation_loss",
+    "generation_loss",
+    "pair_features",
+]
 
 SIMILARITY = (0, 1)  # classes: not similar, similar
 NLI = (2, 3, 4)  # classes: contradiction, entailment, neutral
 CLASSES = len(SIMILARITY) + len(NLI)
 
 
-def generation_loss(
-    log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]
-) -> Float[Tensor, ""]:
+def generation_loss(log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]) -> Float[Tensor, ""]:
     r"""Returns :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`: nats per target token, end tokens included.
 
     0 where there is no token.
@@ -48,9 +54,7 @@ def pair_features(u: Float[Tensor, "pairs width"], v: Float[Tensor, "pairs width
     return torch.cat((u, v, (u - v).abs()), -1)
 
 
-def classification_loss(
-    logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]
-) -> Float[Tensor, ""]:
+def classification_loss(logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]) -> Float[Tensor, ""]:
     """Returns the mean cross entropy, every pair's softmax taken over the classes of its own task.
 
     The gradient of the logits of the other task's classes is zero.

@@ -40,7 +40,9 @@ class MiniLM:
 
     def vocabulary(self) -> list[str]:
         """The whole words among the word pieces: letters alone, two at least."""
-        return sorted(word for word in self.tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 1)
+        return sorted(
+            word for word in self.tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 1
+        )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (N, 384)."""

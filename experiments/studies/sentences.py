@@ -1,7 +1,7 @@
 """What the studies of sentence models read and measure: captions, question pairs, scored pairs; correlations, recall.
 
-A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb``, ``atec``, ``lcqmc`` and ``bq_corpus``,
-with the files' names as published, gzipped.
+A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb``, ``atec``, ``lcqmc`` and
+``bq_corpus``, the files named as published, gzipped.
 """
 
 import csv
@@ -33,19 +33,16 @@ def rows_of(path: Path, delimiter: str) -> list[list[str]]:
     """The rows of a gzipped table; tabs part without quotes."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; give the folder of the data sets with --data")
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
-        return list(csv.reader(file, delimiter=delimiter, quoting=quoting))
+        if delimiter == "\t":
+            return [line.rstrip("\r\n").split("\t") for line in file]
+        return list(csv.reader(file, delimiter=delimiter))
 
 
 def captions(data: Path, part: str) -> list[list[str]]:
     """Groups of five captions of one picture."""
-    files = [gzip.open(data / "multi30k_en" / f"task2.{part}.{i}.en.gz", "rt", encoding="utf-8") for i in range(1, 6)]
-    try:
-        return [[line.strip() for line in lines] for lines in zip(*files, strict=True)]
-    finally:
-        for file in files:
-            file.close()
+    files = [rows_of(data / "multi30k_en" / f"task2.{part}.{i}.en.gz", "\t") for i in range(1, 6)]
+    return [[" ".join(row).strip() for row in rows] for rows in zip(*files, strict=True)]
 
 
 def stsb(data: Path, language: str, part: str) -> list[Pair]:
@@ -58,7 +55,10 @@ def labelled(rows: Iterable[Sequence[str]], first: int, label: int) -> list[Pair
     return [
         (row[first].strip("\ufeff").strip(), row[first + 1].strip(), float(row[label].strip()))
         for row in rows
-        if len(row) > max(first + 1, label) and row[label].strip() in ("0", "1") and row[first].strip() and row[first + 1].strip()
+        if len(row) > max(first + 1, label)
+        and row[label].strip() in ("0", "1")
+        and row[first].strip()
+        and row[first + 1].strip()
     ]
 
 
@@ -100,5 +100,5 @@ def flips(source: str, text: str) -> bool:
 
 
 def _cosines(encode: Encode, pairs: Sequence[Pair]) -> np.ndarray:
-    a, b = (encode([pair[side] for pair in pairs]) for side in (0, 1))
+    a, b = encode([a for a, _, _ in pairs]), encode([b for _, b, _ in pairs])
     return (a * b).sum(-1)

@@ -141,7 +141,9 @@ def _derangement(count: int) -> list[int]:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder of texts, vectors and runs; what is there stays")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of texts, vectors and runs; what is there stays"
+    )
     parser.add_argument("--minutes", type=float, default=55.0, help="of training, both stages")
     parser.add_argument("--pretrain", type=float, default=8.0, help="of them for the first stage")
     parser.add_argument("--threads", type=int, default=2)
