@@ -63,5 +63,5 @@ def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[st
 def _vectors(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
     """Vectors (P, 2, width) of pairs; every distinct text is read once."""
     texts, place = np.unique(pairs, return_inverse=True)
-    vectors = encode_rows(model, [corpus[i][:-1].tolist() for i in texts])
+    vectors = encode_rows(model, [corpus[i][:-1].tolist() for i in texts.tolist()])
     return vectors[place.reshape(pairs.shape)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from experiments.pairs import Groups, pair_batches, pair_up
 from experiments.similar_measure import generation, retrieval, spearman
 from experiments.task import Progress
+from univae.cached import cached_backward
 from univae.contrastive import cosent, paired_info_nce
 from univae.corpus import Corpus
 from univae.corruption import WordNoise
@@ -24,7 +25,9 @@ from univae.sentence import RoFormerSim
 from univae.stages import SIMILARITY, classification_loss, distillation_loss, generation_loss, pair_features
 from univae.text import PAD
 
-__all__ = ["Batch", "Examples", "LabelTask", "Objective", "PairTask"]
+__all__ = ["Batch", "Examples", "LabelTask", "Objective", "PairTask", "pair_task"]
+
+DENSE, TILE = 4096, 1024  # rows up to which all scores are held at once, and rows of a tile of larger matrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Objective:
     noise_replace: float = 0.015  # and that become random tokens
     supervised: Literal["cosent", "classify"] = "cosent"  # the loss of finetune
     similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
+    chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
     validation_pairs: int = 1000  # held-out pairs a validation looks at
 
     def __post_init__(self) -> None:
@@ -53,6 +57,7 @@ class Objective:
             "generation_share": (0 < self.generation_share <= 1, "in (0, 1]"),
             "contrast_scale": (self.contrast_scale > 0, "above 0"),
             "distil_weight": (self.distil_weight > 0, "above 0"),
+            "chunk_size": (self.chunk_size >= 0, "0 (the whole batch) or more"),
             "supervised": (self.supervised in ("cosent", "classify"), "cosent or classify"),
             "validation_pairs": (self.validation_pairs >= 2, "at least 2"),
         }
@@ -129,16 +134,29 @@ class PairTask(_PairRows):
         return clean._replace(source=self.noise(clean.source))
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.judge(*self.understand(batch.source, batch.target), batch)
+
+    def understand(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of all rows, and log-likelihoods of the targets, which belong to the first rows."""
+        written = len(target)
+        if not written:
+            return self.module.read(source), source.new_zeros(0, dtype=torch.float32)
+        vectors, log_likelihood = self.module.read_and_write(source[:written], target)
+        if written < len(source):
+            vectors = torch.cat((vectors, self.module.read(source[written:])))
+        return vectors, log_likelihood
+
+    def judge(self, vectors: Tensor, log_likelihood: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The stage's loss, and its parts, summed over rows."""
         o, rows = self.objective, len(batch.source)
-        written = len(batch.target)
-        vectors, log_likelihood = self._both(batch.source, batch.target, written)
         unit = F.normalize(vectors, dim=-1)
         if o.stage == "distil":
             name, loss = "distillation", distillation_loss(unit, batch.teacher, o.distil_weight)
         else:
-            name, loss = "contrastive", paired_info_nce(unit, o.contrast_scale, groups=batch.families)
+            tiles = TILE if rows > DENSE else None
+            name, loss = "contrastive", paired_info_nce(unit, o.contrast_scale, groups=batch.families, rows=tiles)
         logged = {name: loss * rows}
-        if written:
+        if len(batch.target):
             writing = generation_loss(log_likelihood, batch.target)
             logged["generation_nats_per_token"] = writing * rows
             loss = loss + o.generation * writing
@@ -178,14 +196,36 @@ class PairTask(_PairRows):
         families = torch.from_numpy(e.groups.families[texts]).long()
         return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))
 
-    def _both(self, source: Tensor, target: Tensor, written: int) -> tuple[Tensor, Tensor]:
-        """Vectors of all rows, and log-likelihoods of those that are written too."""
-        if not written:
-            return self.module.read(source), source.new_zeros(0, dtype=torch.float32)
-        vectors, log_likelihood = self.module.read_and_write(source[:written], target)
-        if written < len(source):
-            vectors = torch.cat((vectors, self.module.read(source[written:])))
-        return vectors, log_likelihood
+
+class ChunkedPairTask(PairTask):
+    """The same gradients with the activations of ``chunk_size`` rows in memory: see :mod:`univae.cached`."""
+
+    def backward(self, batch: Batch, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encodes chunk by chunk; a row's representation is its vector and the log-likelihood of its target."""
+        written, found = len(batch.target), dict[str, Tensor]()
+        unwritten = batch.target.new_full((len(batch.source) - written, batch.target.shape[1]), PAD)
+        target = torch.cat((batch.target, unwritten))
+        place = torch.arange(len(target), device=target.device)
+
+        def encode(chunk: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+            source, target, place = chunk
+            own = target[place < written]
+            vectors, log_likelihood = self.understand(source, own)
+            nothing = log_likelihood.new_zeros(len(source) - len(own))
+            return torch.cat((vectors, torch.cat((log_likelihood, nothing))[:, None].to(vectors)), 1)
+
+        def judge(rows: Tensor) -> Tensor:
+            loss, logged = self.judge(rows[:, :-1], rows[:written, -1], batch)
+            found.update(loss=loss.detach(), **{name: part.detach() for name, part in logged.items()})
+            return loss * factor
+
+        cached_backward(encode, (batch.source, target, place), judge, self.objective.chunk_size)
+        return found.pop("loss"), found
+
+
+def pair_task(model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise) -> PairTask:
+    """The task that the options ask for."""
+    return (ChunkedPairTask if objective.chunk_size else PairTask)(model, objective, seed, examples, noise)
 
 
 class LabelTask(_PairRows):

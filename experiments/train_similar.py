@@ -20,7 +20,7 @@ from experiments.settings import Settings
 from experiments.similar_presets import PRESETS
 from experiments.similar_run import SimilarRun, similar_config
 from experiments.similar_samples import write_samples
-from experiments.similar_task import Examples, LabelTask, Objective, PairTask
+from experiments.similar_task import Examples, LabelTask, Objective, pair_task
 from experiments.similar_text import SimilarText
 from experiments.task import reseed
 from experiments.teacher import teach
@@ -60,6 +60,8 @@ class Config(Settings, Objective, RoFormerSimConfig):
         Objective.__post_init__(self)
         RoFormerSimConfig.__post_init__(self)
         self.noise()
+        if self.stage == "finetune" and self.chunk_size:
+            raise InputError(f"--chunk-size is of pretrain and distil; got chunk_size={self.chunk_size}; leave it at 0")
         if (self.stage == "distil") != (self.teacher is not None):
             raise InputError(
                 f"--stage distil needs a --teacher, and no other stage has one; got stage={self.stage}, "
@@ -116,7 +118,7 @@ def train(config: Config) -> dict[str, Any]:
         if config.stage == "finetune":
             return fit(LabelTask(model, config, config.seed, examples), config, folder)
         noise = WordNoise(text.tokenizer, model.mask, config.noise())
-        return fit(PairTask(model, config, config.seed, examples, noise), config, folder)
+        return fit(pair_task(model, config, config.seed, examples, noise), config, folder)
 
 
 def _inherited(config: Config) -> Config:

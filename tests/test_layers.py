@@ -13,25 +13,9 @@ UNIVAE_LAYERS = {
     0: {"errors", "rope", "mask", "latent", "bessel", "polar", "text", "corpus", "checkpoint", "paths"},
     1: {"attention", "optim"},
     2: {"transformer", "decoding", "grid"},
-    3: {
-        "vae",
-        "layered",
-        "likelihood",
-        "streams",
-        "objective",
-        "sentence",
-        "contrastive",
-        "partition",
-        "gather",
-        "cached",
-        "chunks",
-        "replay",
-        "continuation",
-        "corruption",
-        "ranking",
-        "retrieval",
-        "stages",
-    },
+    3: {"vae", "layered", "likelihood", "streams", "objective", "sentence"}
+    | {"contrastive", "partition", "gather", "cached", "two_passes", "chunks", "replay", "averaged", "saved"}
+    | {"continuation", "corruption", "ranking", "retrieval", "stages"},
 }
 
 

@@ -18,12 +18,14 @@ import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
+from univae.cached import cached_backward
+from univae.chunks import by_tokens
 from univae.errors import InputError
 from univae.gather import gather as gather_rows
 from univae.gather import rows_of_all, world
 from univae.partition import Candidates, log_partition
 
-__all__ = ["cosent", "gather_rows", "info_nce", "paired_info_nce", "partners"]
+__all__ = ["by_tokens", "cached_backward", "cosent", "gather_rows", "info_nce", "paired_info_nce", "partners"]
 
 
 def info_nce(

@@ -41,9 +41,9 @@ def rows_of_all(count: int, device: torch.device, group: dist.ProcessGroup | Non
     _, size = world(group)
     if size == 1:
         return [count]
-    counts = torch.empty(size, dtype=torch.long, device=device)
-    dist.all_gather_into_tensor(counts, torch.tensor([count], device=device), group=group)
-    held = counts.tolist()
+    counts = torch.empty(size, 1, dtype=torch.long, device=device)
+    dist.all_gather(list(counts), torch.tensor([count], device=device), group=group)
+    held = counts.flatten().tolist()
     if 0 in held:
         raise InputError(
             f"gather: every process must hold rows; by rank they hold {held}; give each a part of the batch"
@@ -69,14 +69,11 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, counts: list[int], group: dist.ProcessGroup | None) -> Tensor:
         ctx.counts, ctx.group = counts, group
-        most, size = max(counts), len(counts)
-        padded = x.new_zeros(most, *x.shape[1:])
+        padded = x.new_zeros(max(counts), *x.shape[1:])
         padded[: len(x)] = x
-        every = x.new_empty(size * most, *x.shape[1:])
-        dist.all_gather_into_tensor(every, padded, group=group)
-        if min(counts) == most:
-            return every
-        return torch.cat([part[:count] for part, count in zip(every.split(most), counts, strict=True)])
+        every = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(every, padded, group=group)
+        return torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

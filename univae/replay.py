@@ -1,0 +1,109 @@
+"""What a second pass needs to draw what the first drew: the generators of every device that takes part.
+
+A generator belongs to a device, so the devices must be known before anything is drawn: those of the tensors anywhere in
+the inputs, and those of the weights of every module that the callable reaches.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import CellType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Generators", "devices_of", "modules_of"]
+
+
+class Generators:
+    """The states of the CPU's generator and of those of ``devices``, as they are when this is made."""
+
+    def __init__(self, devices: Iterable[torch.device] = ()) -> None:
+        self._states = [(device, _get(device)) for device in (torch.device("cpu"), *devices)]
+
+    def restore(self) -> None:
+        """Sets the generators back."""
+        for device, state in self._states:
+            if device.type == "cpu":
+                torch.set_rng_state(state)
+            else:
+                torch.get_device_module(device).set_rng_state(state, *_place(device))
+
+
+def devices_of(*things: Any) -> list[torch.device]:
+    """The devices but the CPU of all tensors in nested structures, and of the weights and buffers of modules."""
+    found = {tensor.device: None for tensor in _tensors(things, set())}
+    return [device for device in found if device.type not in ("cpu", "meta")]
+
+
+def modules_of(*things: Any) -> list[nn.Module]:
+    """The modules that callables reach: themselves, what they are bound to, close over, or find among their globals."""
+    found: dict[nn.Module, None] = {}
+    _reach(things, found, set())
+    return list(found)
+
+
+def _get(device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return torch.get_rng_state()
+    return torch.get_device_module(device).get_rng_state(*_place(device))
+
+
+def _place(device: torch.device) -> tuple[torch.device, ...]:
+    return () if device.type == "mps" else (device,)  # of which there is one, and its functions take none
+
+
+def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
+    if id(thing) in seen or isinstance(thing, type | ModuleType):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, nn.Module):
+        yield from thing.parameters()
+        yield from thing.buffers()
+    else:
+        for part in _parts(thing):
+            yield from _tensors(part, seen)
+
+
+def _parts(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, Mapping):
+        return list(thing.values())
+    if isinstance(thing, list | tuple | set):
+        return thing
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return [getattr(thing, field.name) for field in fields(thing)]
+    return list(getattr(thing, "__dict__", {}).values())
+
+
+def _reach(thing: Any, found: dict[nn.Module, None], seen: set[int], depth: int = 5) -> None:
+    if id(thing) in seen or depth == 0 or isinstance(thing, Tensor | type | ModuleType):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, nn.Module):
+        found[thing] = None
+        return
+    for part in _mentioned(thing):
+        _reach(part, found, seen, depth - 1)
+
+
+def _mentioned(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, functools.partial):
+        return (thing.func, *thing.args, *thing.keywords.values())
+    if inspect.ismethod(thing):
+        return thing.__self__, thing.__func__
+    if inspect.isfunction(thing):
+        names = [name for name in thing.__code__.co_names if name in thing.__globals__]
+        held = [_content(cell) for cell in thing.__closure__ or ()]
+        return (*held, *(thing.__globals__[name] for name in names), *(thing.__defaults__ or ()))
+    return _parts(thing)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing was put there yet
+        return None
