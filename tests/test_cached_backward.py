@@ -374,6 +374,14 @@ def test_both_passes_run_under_the_autocast_of_the_caller(keep: int) -> None:
     torch.testing.assert_close(first, expected[1], rtol=0.05, atol=float(expected[1].abs().max()) * 0.01)
 
 
+def test_weights_cast_in_the_first_pass_are_forgotten_before_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, forgotten = encoder().float(), []
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: forgotten.append(len(model.rows)))
+    with torch.autocast("cpu", torch.bfloat16):
+        cached_backward(model, torch.randn(6, WIDTH, dtype=torch.float32), paired_info_nce, 2, keep=0)
+    assert forgotten[0] == 3  # after as many chunks, before the loss
+
+
 @pytest.mark.parametrize("keep", [0, 1, 9])
 def test_a_scaler_scales_once(keep: int) -> None:
     model, judge, x = encoder(0.2).float(), Judge().float(), torch.randn(12, WIDTH, dtype=torch.float32)
@@ -495,7 +503,8 @@ def test_modules_are_found_behind_callables() -> None:
         lambda x, given=model: given(x), functools.partial(lambda m, x: m(x), model), lambda x: [model][0](x),
     ):  # fmt: skip
         assert modules_of(callable_) == [model], callable_
-    assert modules_of(mentions_a_global) == [GLOBAL]
+    for callable_ in (mentions_a_global, lambda x: torch.stack([GLOBAL(part) for part in x])):
+        assert modules_of(callable_) == [GLOBAL]
     assert modules_of(torch.tanh, F.normalize) == []
 
 

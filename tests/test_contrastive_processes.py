@@ -197,11 +197,14 @@ def a_static_graph_is_refused() -> None:
 
 def all_theorems() -> None:
     gathers_rows_and_sums_gradients()
+    losses_are_shares_of_the_whole_batchs(rows=3)
+    cached_steps(keep=0, rows=3)
+    if dist.get_world_size() > 2:
+        return  # the rest does not depend on how many there are
     a_process_without_rows_is_refused_by_all()
-    for rows in (None, 3):
-        losses_are_shares_of_the_whole_batchs(rows)
-        for keep in (0, 1, 3, 100):
-            cached_steps(keep, rows)
+    losses_are_shares_of_the_whole_batchs(rows=None)
+    for keep in (1, 3, 100):
+        cached_steps(keep, rows=None)
     cached_steps(1, None, find_unused_parameters=True)
     a_gather_without_gradient_loses_some()
     for keep, keep_bytes in ((0, 0), (1, 0), (0, 2000), (100, 0)):

@@ -43,7 +43,8 @@ def cached_backward(
 
     Each pass runs under the autocast that is on when this is called. Representations reach the loss, and their
     gradients the encoder, in at least float32. Afterwards the generators are where encoding the chunks in order, once,
-    and then computing the loss leaves them. An encoder that needs no gradient is not passed through twice.
+    and then computing the loss leaves them. An encoder that needs no gradient sees no
+    chunk twice but the first.
 
     Under ``DistributedDataParallel`` the gradients are averaged once a step for each wrapped module, in the last
     backward pass through it. Processes may have different numbers of chunks, each at least one. The parameters of the

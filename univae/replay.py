@@ -8,7 +8,8 @@ import functools
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from types import CellType, ModuleType
+from itertools import islice
+from types import CellType, CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -39,9 +40,24 @@ def devices_of(*things: Any) -> list[torch.device]:
 
 
 def modules_of(*things: Any) -> list[nn.Module]:
-    """The modules that callables reach: themselves, what they are bound to, close over, or find among their globals."""
+    """The modules that callables reach: themselves, what they are bound to, close over, or find among their globals.
+
+    Looks five steps far, and at no more than 64 parts of a container.
+    """
     found: dict[nn.Module, None] = {}
-    _reach(things, found, set())
+    seen: set[int] = set()
+    frontier: list[Any] = list(things)
+    for _ in range(5):
+        following: list[Any] = []
+        for thing in frontier:
+            if id(thing) in seen or isinstance(thing, Tensor | type | ModuleType):
+                continue
+            seen.add(id(thing))
+            if isinstance(thing, nn.Module):
+                found[thing] = None
+            else:
+                following += islice(_mentioned(thing), 64)
+        frontier = following
     return list(found)
 
 
@@ -79,27 +95,23 @@ def _parts(thing: Any) -> Iterable[Any]:
     return list(getattr(thing, "__dict__", {}).values())
 
 
-def _reach(thing: Any, found: dict[nn.Module, None], seen: set[int], depth: int = 5) -> None:
-    if id(thing) in seen or depth == 0 or isinstance(thing, Tensor | type | ModuleType):
-        return
-    seen.add(id(thing))
-    if isinstance(thing, nn.Module):
-        found[thing] = None
-        return
-    for part in _mentioned(thing):
-        _reach(part, found, seen, depth - 1)
-
-
 def _mentioned(thing: Any) -> Iterable[Any]:
     if isinstance(thing, functools.partial):
         return (thing.func, *thing.args, *thing.keywords.values())
     if inspect.ismethod(thing):
         return thing.__self__, thing.__func__
     if inspect.isfunction(thing):
-        names = [name for name in thing.__code__.co_names if name in thing.__globals__]
+        names = [name for name in _names(thing.__code__) if name in thing.__globals__]
         held = [_content(cell) for cell in thing.__closure__ or ()]
         return (*held, *(thing.__globals__[name] for name in names), *(thing.__defaults__ or ()))
     return _parts(thing)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:  # of comprehensions and functions inside
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 def _content(cell: CellType) -> Any:

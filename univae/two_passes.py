@@ -168,7 +168,7 @@ class TwoPasses:
 
     def _grad(self, enabled: bool) -> torch.set_grad_enabled:
         if enabled and not self._had_graph:
-            torch.clear_autocast_cache()  # the weights that were cast without a graph would get no gradient
+            torch.clear_autocast_cache()  # in some versions, weights that were cast without a graph get no gradient
         self._had_graph = enabled
         return torch.set_grad_enabled(enabled)
 
