@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "heads": 12,
         "layers": 12,
         "norm": "post",
+        "pooling": "first",
         "max_length": 64,
         "dropout": 0.2,
         "attention_dropout": 0.1,

@@ -4,7 +4,8 @@ Rows lie as [start, source, end | target], segment 0 and 1, under the UniLM mask
 source and its own past. So the vector of a source is the same whether or not a target follows, one pass trains both
 tasks, and generation reads the source once for all samples. Positions go on across the border.
 
-The published vector is a linear map of the first row (no tanh). Where sources of a batch differ in length, padding
+The published vector is a linear map of the first row (no tanh), of a model that was pre-trained; from random weights
+the mean of the source's rows, which is the default here, learns sooner. Where sources of a batch differ in length, padding
 stands between source and target, hidden from all, and the target's positions follow its own source's.
 
 References:
@@ -52,7 +53,7 @@ class RoFormerSimConfig:
     scale: Scale = "sqrt"
     scale_base: int = 512  # the number of keys at which log_n equals sqrt
     norm: Norm = "pre"
-    pooling: Literal["first", "mean"] = "first"  # the row a vector is read from, or the mean of the source's
+    pooling: Literal["first", "mean"] = "mean"  # of the rows a vector is read from; first: as published
 
     def __post_init__(self) -> None:
         if self.pooling not in ("first", "mean"):
@@ -86,13 +87,16 @@ class RoFormerSim(nn.Module):
         super().__init__()
         self.config = c = config
         self.mask = c.vocab_size  # the id that hides a token
-        self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, c.norm)
+        # Normed in either layout, with segments that start as one: else all rows begin nearly parallel to what they
+        # share, all vectors too, and telling them apart takes hundreds of steps.
+        self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, norm="post")
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()  # post-norm rows are normed already
         self.pooler = nn.Linear(c.width, c.width)
         self.classifier = nn.Linear(3 * c.width, CLASSES, bias=False)  # of the supervised stage
         self.head = Head(c.vocab_size + 1, c.width, c.norm, silent=(PAD, START, self.mask))
         initialise(self)
+        nn.init.zeros_(self.embedding.segments.weight)
 
     # Vectors.
 
