@@ -228,6 +228,15 @@ def test_an_unknown_pooling_is_refused() -> None:
         build(pooling="last")
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_random_weights_keep_unlike_texts_apart(norm: str) -> None:
+    model = RoFormerSim(RoFormerSimConfig(vocab_size=500, width=64, heads=4, layers=3, norm=norm)).eval()
+    vectors = model.encode(F.pad(torch.randint(3, 500, (40, 12)), (0, 1), value=END))
+    cosines = (vectors @ vectors.T)[~torch.eye(40, dtype=torch.bool)]
+    assert cosines.mean() < 0.5  # embeddings that are not normed: 0.8
+    assert not model.embedding.segments.weight.any()
+
+
 def test_the_longest_text_loses_the_token_before_its_end() -> None:
     a, b = [1, 5, 6, 7, 2], [1, 8, 9, 2]
     assert truncate([a, b], 9) == [a, b]

@@ -5,8 +5,8 @@ source and its own past. So the vector of a source is the same whether or not a 
 tasks, and generation reads the source once for all samples. Positions go on across the border.
 
 The published vector is a linear map of the first row (no tanh), of a model that was pre-trained; from random weights
-the mean of the source's rows, which is the default here, learns sooner. Where sources of a batch differ in length, padding
-stands between source and target, hidden from all, and the target's positions follow its own source's.
+the mean of the source's rows, which is the default here, learns sooner. Where sources of a batch differ in length,
+padding stands between source and target, hidden from all, and the target's positions follow its own source's.
 
 References:
     SimBERTv2: RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454
