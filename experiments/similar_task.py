@@ -4,6 +4,7 @@ Rows 2i and 2i + 1 of a batch are partners, each the target of the other. A sour
 the teacher's vectors are those of clean sources. Rows are never mixed after batching, so partners stay partners.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -186,12 +187,10 @@ class PairTask(_PairRows):
     def _clean(self, pairs: np.ndarray) -> Batch:
         e = self.examples
         texts, source = pairs.reshape(-1), self.rows(pairs)
-        written = (
-            2 * round(self.objective.generation_share * len(pairs) + 0.5 - 1e-9) if self.objective.generation else 0
-        )
-        target = e.corpus.gather(pairs[: written // 2, ::-1].reshape(-1))
-        alone = np.repeat(pairs[: written // 2, 0] == pairs[: written // 2, 1], 2)
-        target[torch.from_numpy(alone)] = PAD
+        share = self.objective.generation_share if self.objective.generation else 0.0
+        first = pairs[: math.ceil(share * len(pairs) - 1e-9)]  # those that are written
+        target = e.corpus.gather(first[:, ::-1].reshape(-1))
+        target[torch.from_numpy(np.repeat(first[:, 0] == first[:, 1], 2))] = PAD
         teacher = np.zeros((len(texts), 0), np.float32) if e.teacher is None else np.array(e.teacher[texts], np.float32)
         families = torch.from_numpy(e.groups.families[texts]).long()
         return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))

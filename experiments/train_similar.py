@@ -145,6 +145,11 @@ def _checked(config: Config) -> Groups:
         Run.open(config.from_run).checkpoint()
     if config.stage == "finetune" and groups.scores is None:
         raise InputError(f"--stage finetune needs labelled pairs; {config.pairs} has none; give text, text, label")
+    if config.stage != "finetune" and groups.scores is not None:
+        raise InputError(
+            f"{config.pairs} has labels, which --stage {config.stage} does not read; give the similar pairs alone, "
+            "without a label, or --stage finetune"
+        )
     if config.stage == "pretrain" and (np.diff(groups.offsets) < 2).any():
         raise InputError(
             f"{config.pairs}: a line holds one text; --stage pretrain needs two of a kind, distil does not"

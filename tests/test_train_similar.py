@@ -362,7 +362,11 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     base = ("train-similar", "--pairs", files["pairs"], "--out", tmp_path / "run", "--tokenizer", "words")
     assert "--stage distil needs a --teacher" in refused(capsys, *base, "--stage", "distil")
     assert "needs labelled pairs" in refused(capsys, *base, "--stage", "finetune")
-    assert "is no sentence model" in refused(capsys, *base, "--from", files["folder"] / "x") or True
+    assert "x does not exist" in refused(capsys, *base, "--from", files["folder"] / "x")
+    labels = ("train-similar", "--pairs", files["labelled"], "--out", tmp_path / "run")
+    assert "has labels, which --stage pretrain does not read" in refused(capsys, *labels)
+    chunked = (*labels, "--stage", "finetune", "--chunk-size", 4)
+    assert "--chunk-size is of pretrain and distil" in refused(capsys, *chunked)
     assert "width=32: --from" in refused(capsys, *base, "--from", folder, "--width", 32)
     write_table(tmp_path / "t.npz", ["a man"], np.ones((1, 3)))
     said = refused(capsys, *base, "--stage", "distil", "--teacher", tmp_path / "t.npz")
