@@ -191,7 +191,7 @@ def test_hidden_tokens_are_not_seen_by_the_generator_and_seen_by_the_ranking() -
         drawn.append(model.generate(source, 300, samples=60, hidden=hidden)[0])
     a, b = ({tuple(tokens(row)): score for row, score in zip(*found, strict=True)} for found in drawn)
     assert a.keys() == b.keys()
-    assert max(abs(a[text] - b[text]) for text in a) > 1e-3
+    assert max(abs(a[text] - b[text]) for text in a) > 1e-5
     torch.manual_seed(1)
     (plain,) = model.generate(SOURCE[:1], 300, samples=60)
     assert {tuple(tokens(row)) for row in plain.ids} != a.keys()
