@@ -7,10 +7,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from univae.errors import InputError
-from univae.sentence import truncate
 from univae.text import END, Tokenizer, pad
 
-__all__ = ["SimilarText"]
+__all__ = ["SimilarText", "truncate"]
 
 
 class SimilarText:
@@ -62,3 +61,17 @@ class SimilarText:
 
     def to_json(self) -> dict[str, Any]:
         return {**self.tokenizer.to_json(), "max_length": self.max_length, "lowercase": self.lowercase}
+
+
+def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
+    """Cuts texts to ``limit`` ids in all: again and again the longest loses the id before its last, which stays.
+
+    Of texts equally long the first one loses.
+    """
+    cut = [list(text) for text in texts]
+    while sum(map(len, cut)) > limit:
+        longest = max(cut, key=len)
+        if len(longest) < 2:
+            raise InputError(f"truncate: {len(cut)} texts keep their last id; got limit={limit}; raise it")
+        del longest[-2]
+    return cut

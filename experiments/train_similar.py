@@ -12,15 +12,17 @@ import tyro
 
 from experiments.cli import run
 from experiments.distributed import join
+from experiments.label_task import LabelTask
 from experiments.loop import fit
 from experiments.pairs import Groups, read_groups
 from experiments.report import write as write_report
 from experiments.run import Run
 from experiments.settings import Settings
+from experiments.similar_batch import Examples, Objective
 from experiments.similar_presets import PRESETS
 from experiments.similar_run import SimilarRun, similar_config
 from experiments.similar_samples import write_samples
-from experiments.similar_task import Examples, LabelTask, Objective, pair_task
+from experiments.similar_task import pair_task
 from experiments.similar_text import SimilarText
 from experiments.task import reseed
 from experiments.teacher import teach

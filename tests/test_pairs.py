@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.pairs import group_up, pair_batches, pair_up, read_groups
-from experiments.similar_text import SimilarText
+from experiments.similar_text import SimilarText, truncate
 from experiments.teacher import read_table, teach, write_table
 from univae.errors import InputError
 from univae.text import train_tokenizer
@@ -141,3 +141,15 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", x=np.zeros(3))
     with pytest.raises(InputError, match="is no table"):
         read_table(tmp_path / "e.npz")
+
+
+def test_the_longest_text_loses_the_token_before_its_end() -> None:
+    a, b = [1, 5, 6, 7, 2], [1, 8, 9, 2]
+    assert truncate([a, b], 9) == [a, b]
+    assert truncate([a, b], 8) == [[1, 5, 6, 2], b]
+    assert truncate([a, b], 7) == [[1, 5, 2], b]  # of equals the first
+    assert truncate([a, b], 6) == [[1, 5, 2], [1, 8, 2]]
+    assert truncate([a], 3) == [[1, 5, 2]]
+    assert (a, b) == ([1, 5, 6, 7, 2], [1, 8, 9, 2])  # R17; what was given stays
+    with pytest.raises(InputError, match="2 texts keep their last id; got limit=1"):
+        truncate([a, b], 1)

@@ -11,7 +11,7 @@ from univae.attention import attend
 from univae.decoding import Sampling, beam_search
 from univae.errors import InputError
 from univae.rope import phases
-from univae.sentence import RoFormerSim, RoFormerSimConfig, truncate
+from univae.sentence import RoFormerSim, RoFormerSimConfig
 from univae.text import END, PAD, START, pad
 
 SOURCE = pad([[5, 6, 7, 8], [9, 10], [11, 12, 13]])
@@ -235,18 +235,6 @@ def test_random_weights_keep_unlike_texts_apart(norm: str) -> None:
     cosines = (vectors @ vectors.T)[~torch.eye(40, dtype=torch.bool)]
     assert cosines.mean() < 0.5  # embeddings that are not normed: 0.8
     assert not model.embedding.segments.weight.any()
-
-
-def test_the_longest_text_loses_the_token_before_its_end() -> None:
-    a, b = [1, 5, 6, 7, 2], [1, 8, 9, 2]
-    assert truncate([a, b], 9) == [a, b]
-    assert truncate([a, b], 8) == [[1, 5, 6, 2], b]
-    assert truncate([a, b], 7) == [[1, 5, 2], b]  # of equals the first
-    assert truncate([a, b], 6) == [[1, 5, 2], [1, 8, 2]]
-    assert truncate([a], 3) == [[1, 5, 2]]
-    assert (a, b) == ([1, 5, 6, 7, 2], [1, 8, 9, 2])  # R17; what was given stays
-    with pytest.raises(InputError, match="2 texts keep their last id; got limit=1"):
-        truncate([a, b], 1)
 
 
 def test_a_stored_configuration_rebuilds_the_model() -> None:

@@ -12,9 +12,10 @@ from scipy.stats import spearmanr
 from experiments import cli, encode, report, search, similar, train_similar
 from experiments.pairs import group_up
 from experiments.run import TIMING, Run
+from experiments.similar_batch import Batch, Examples, Objective
 from experiments.similar_measure import correlation, found_at
 from experiments.similar_run import SimilarRun
-from experiments.similar_task import Batch, ChunkedPairTask, Examples, Objective, PairTask
+from experiments.similar_task import ChunkedPairTask, PairTask
 from experiments.similar_text import SimilarText
 from experiments.task import Progress, reseed
 from experiments.teacher import write_table

@@ -13,7 +13,6 @@ References:
     Unified Language Model Pre-training (Dong et al., 2019), https://arxiv.org/abs/1905.03197
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -34,7 +33,7 @@ from univae.stages import CLASSES
 from univae.text import END, PAD, START, pad
 from univae.transformer import Block, Embedding, Head, Norm, initialise
 
-__all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig", "truncate"]
+__all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
 
 NUCLEUS = Sampling(top_p=0.95)  # of the second version; the first drew among the 5 most probable
 
@@ -235,20 +234,6 @@ class RoFormerSim(nn.Module):
         table = self.embedding.tokens.weight
         positions = torch.arange(2 * self.config.max_length + 1, device=table.device)
         return phases(positions, self.config.width // self.config.heads, dtype=table.dtype)
-
-
-def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
-    """Cuts texts to ``limit`` ids in all: again and again the longest loses the id before its last, which stays.
-
-    Of texts equally long the first one loses.
-    """
-    cut = [list(text) for text in texts]
-    while sum(map(len, cut)) > limit:
-        longest = max(cut, key=len)
-        if len(longest) < 2:
-            raise InputError(f"truncate: {len(cut)} texts keep their last id; got limit={limit}; raise it")
-        del longest[-2]
-    return cut
 
 
 def _remembering(cache: KeyValueCache, copies: int, mix: Mix) -> Mix:
