@@ -38,7 +38,7 @@ from experiments.teacher import read_table, write_table
 from univae.checkpoint import read_json
 
 SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 12000, "lowercase": True}
-TRAINING = {"lr": 1e-3, "ema": 0.999, "held_out": 0.01, "validate_every": 2000, "checkpoint_every": 1000}
+TRAINING = {"lr": 1e-3, "ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
 DISTIL = {"batch_size": 96, "generation_share": 0.25, "noise_rows": 0.2}
 
 

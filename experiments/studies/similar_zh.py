@@ -27,7 +27,7 @@ PUBLISHED = {
     "BERT + CoSENT": {"lcqmc": 78.69, "bq_corpus": 72.38, "stsb": 80.14},
 }
 SHAPE = {"width": 256, "heads": 4, "layers": 4, "max_length": 48, "tokenizer": "chars", "vocab_size": 6000}
-TRAINING = {"lr": 1e-3, "dropout": 0.1, "ema": 0.999, "validate_every": 500, "checkpoint_every": 500}
+TRAINING = {"lr": 1e-3, "dropout": 0.1, "ema": 0.999, "validate_every": 1000, "validation_pairs": 300}
 TUNING = {"lr": 5e-4, "batch_size": 96, "stage": "finetune", "supervised": "cosent"}
 
 Pair = tuple[str, str, float]
