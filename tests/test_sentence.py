@@ -228,6 +228,16 @@ def test_an_unknown_pooling_is_refused() -> None:
         build(pooling="last")
 
 
+def test_an_end_and_padding_cannot_be_hidden() -> None:
+    model, source = build(), SOURCE[1:2]
+    found = []
+    for hidden in (torch.ones_like(source, dtype=torch.bool), (source != END) & (source != PAD)):
+        torch.manual_seed(1)
+        found.append(model.generate(source, samples=20, hidden=hidden)[0])
+    torch.testing.assert_close(found[0].scores, found[1].scores, **TIGHT)
+    assert torch.equal(found[0].ids, found[1].ids)
+
+
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_random_weights_keep_unlike_texts_apart(norm: str) -> None:
     model = RoFormerSim(RoFormerSimConfig(vocab_size=500, width=64, heads=4, layers=3, norm=norm)).eval()

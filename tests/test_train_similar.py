@@ -192,6 +192,16 @@ def test_chunks_give_the_gradients_of_the_whole_batch(tmp_path: Path, stage: str
             torch.testing.assert_close(other[name], gradient, atol=1e-9, rtol=1e-7)
 
 
+def test_a_validation_looks_at_one_pair_of_a_family(tmp_path: Path) -> None:
+    found = task(tmp_path, generation=0.0)
+    families = found.examples.groups.families.copy()
+    families[-9:] = families[-1]  # the last three groups are connected
+    found.examples = dataclasses.replace(
+        found.examples, groups=dataclasses.replace(found.examples.groups, families=families)
+    )
+    assert found.validate(NOW)["pairs"] == 4  # of six groups held out
+
+
 # Training.
 
 
