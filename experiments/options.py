@@ -72,12 +72,18 @@ def _option_names(config_type: type) -> set[str]:
     hints = get_type_hints(config_type, include_extras=True)
     positional = get_args(tyro.conf.Positional[int])[1]
     names = {
-        field.name.replace("_", "-"): hints[field.name]
+        _spelt(field.name, hints[field.name]): hints[field.name]
         for field in dataclasses.fields(config_type)
         if positional not in get_args(hints[field.name])
     }
     switches = {f"--no-{name}" for name, hint in names.items() if hint is bool}
     return {f"--{name}" for name in names} | switches | {"--help"}
+
+
+def _spelt(name: str, hint: Any) -> str:
+    # A field may carry another name for its option, where its own would be a keyword.
+    given = (getattr(part, "name", None) for part in get_args(hint)[1:])
+    return next((other for other in given if isinstance(other, str)), name.replace("_", "-"))
 
 
 def _refuse_unknown(argv: Sequence[str], names: set[str]) -> None:

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["kl_layers", "latent_use", "overlay", "png", "points", "scores", "spread_out", "train_loss", "validation"]
+__all__ = ["kl_layers", "latent_use", "overlay", "png", "points", "scores", "similarity", "spread_out", "train_loss"]
+__all__ += ["validation"]
 
 Rows = Sequence[Mapping[str, Any]]
 BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#d9690f", "#2a8c4a", "#888888"
@@ -97,6 +98,24 @@ def latent_use(rows: Rows) -> Figure | None:
     below.set_ylabel("nats per datum")
     below.set_xlabel("step")
     below.legend(frameon=False)
+    return figure
+
+
+def similarity(rows: Rows) -> Figure | None:
+    """How well a sentence model ranks and retrieves held-out texts; below, what writing them costs."""
+    ranked = {"spearman": "Spearman", "recall_at_1": "recall at 1", "recall_at_10": "recall at 10"}
+    known = {label: column(rows, name) for name, label in ranked.items() if len(column(rows, name)[0])}
+    if not known:
+        return None
+    figure, (above, below) = _figure(2, heights=(2, 1))
+    for (label, curve), color in zip(known.items(), (BLUE, ORANGE, GREEN), strict=False):
+        above.plot(*curve, color=color, marker=".", label=label)
+    above.set_ylim(top=1.02)
+    above.set_ylabel("held-out texts")
+    above.legend(frameon=False)
+    below.plot(*column(rows, "generation_nats_per_token"), color=BLUE, marker=".")
+    below.set_ylabel("writing, nats\nper token")
+    below.set_xlabel("step")
     return figure
 
 

@@ -38,6 +38,11 @@ NUMBERS = {
     "mutual_information_nats": "mutual information (nats)",
     "mutual_information_ceiling_nats": "the most its estimate can show (nats)",
     "shuffled_gap_nats": "loss with shuffled latents (nats)",
+    "spearman": "Spearman's rank correlation with labels",
+    "recall_at_1": "recall at 1 of held-out pairs",
+    "recall_at_10": "recall at 10 of held-out pairs",
+    "generation_nats_per_token": "writing the other text (nats per token)",
+    "held_out_loss": "loss of held-out pairs",
     "frechet_distance": "Fréchet distance",
     "kernel_distance": "kernel distance",
     "precision": "precision",
@@ -125,6 +130,12 @@ def latents(page: Page) -> str:
     return section("Use of the latent variables", kl + page.figure("use", plots.latent_use(page.validations), alt))
 
 
+def similarity(page: Page) -> str:
+    """How well a sentence model ranks, retrieves and writes."""
+    alt = "Rank correlation and recall on held-out texts, and nats per written token, by step"
+    return section("Similarity", page.figure("similarity", plots.similarity(page.validations), alt))
+
+
 def maps(page: Page) -> str:
     """Scatter plots from ``samples/``, some points numbered and named."""
     shown = []
@@ -172,7 +183,7 @@ def configuration(page: Page) -> str:
     )
 
 
-SECTIONS: list[Callable[[Page], str]] = [headline, parts, curves, latents, likelihoods]
+SECTIONS: list[Callable[[Page], str]] = [headline, parts, curves, latents, similarity, likelihoods]
 SECTIONS += [maps, pictures, tables, configuration]
 
 

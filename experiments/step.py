@@ -23,7 +23,7 @@ from experiments.task import Progress, Task, Trained, reseed
 from univae.errors import InputError
 from univae.optim import EGDD, AdaptedSteps, Windowed, accumulate_in_backward, cosine, tripling
 
-__all__ = ["OwnSteps", "Stepped", "Stepper", "Steps", "Stream", "rate_factor", "steps_of", "uses_bf16"]
+__all__ = ["OwnBackward", "OwnSteps", "Stepped", "Stepper", "Steps", "Stream", "rate_factor", "steps_of", "uses_bf16"]
 
 
 class Stream:
@@ -100,6 +100,15 @@ class OwnSteps(Trained, Protocol):
         ...
 
 
+@runtime_checkable
+class OwnBackward(Task, Protocol):
+    """A task whose gradient is not one backward pass of its loss; on one process."""
+
+    def backward(self, batch: Any, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adds ``factor`` times the gradient of the loss to ``.grad``; returns what ``loss`` returns, detached."""
+        ...
+
+
 class Stepper:
     """Descends one step of a task."""
 
@@ -115,6 +124,8 @@ class Stepper:
             accumulate_in_backward(self.optimizer, world.size)
         self._loss = world.average_gradients(_Loss(task))
         self._bf16 = uses_bf16(settings.precision, world.device)
+        if world.size > 1 and isinstance(task, OwnBackward):
+            raise InputError("training: this task takes its own backward pass, on one process; drop torchrun")
 
     @property
     def batches(self) -> int:
@@ -195,10 +206,9 @@ class Stepper:
         for count, (index, batch) in enumerate(batches, 1):
             reseed(self.settings.seed, progress.step, index, "loss")
             with without_averaging(self._loss, count not in (half, *ends)):
-                with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16):
-                    loss, logged = self._loss(to_device(batch, self.world.device), progress)
                 # Distributed training divides the summed gradients by the number of processes.
-                (loss * (self.world.size / weight)).backward()
+                factor = self.world.size / weight
+                loss, logged = self._descend(to_device(batch, self.world.device), progress, factor)
             if self.adapted and count == half:
                 self.adapted.split()
             names = ["loss", *logged]
@@ -207,6 +217,14 @@ class Stepper:
                 torch.stack([torch.as_tensor(x).detach().to(loss.device, dtype) for x in (loss, *logged.values())])
             )
         return names, torch.stack(sums).sum(dim=0)
+
+    def _descend(self, batch: Any, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16):
+            if isinstance(self.task, OwnBackward):
+                return self.task.backward(batch, progress, factor)
+            loss, logged = self._loss(batch, progress)
+        (loss * factor).backward()
+        return loss, logged
 
     def _require_finite(self, loss: float, gradient_norm: float, progress: Progress) -> None:
         if math.isfinite(loss) and math.isfinite(gradient_norm):

@@ -14,7 +14,8 @@ UNIVAE_LAYERS = {
     1: {"attention", "optim"},
     2: {"transformer", "decoding", "grid"},
     3: {"vae", "layered", "likelihood", "streams", "objective", "sentence"}
-    | {"contrastive", "partition", "gather", "cached", "two_passes", "chunks", "replay", "averaged", "saved"},
+    | {"contrastive", "partition", "gather", "cached", "two_passes", "chunks", "replay", "averaged", "saved"}
+    | {"continuation", "corruption", "ranking", "retrieval", "stages"},
 }
 
 

@@ -61,19 +61,30 @@ class Sampling:
 
     def _draw(self, logits: Tensor) -> Tensor:
         p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        if self.top_p < 1:
-            p = _nucleus(p, self.top_p)
-        # One uniform a row through the inverse of its distribution function, which costs less than one a token.
-        mass = p.cumsum(-1, dtype=torch.float64)
-        u = torch.rand(*mass.shape[:-1], 1, dtype=torch.float64, device=mass.device) * mass[..., -1:]
-        return torch.searchsorted(mass, u, right=True).clamp_max(p.shape[-1] - 1)
+        return _from_nucleus(p, self.top_p) if self.top_p < 1 else _inverse(p)
 
 
-def _nucleus(p: Tensor, mass: float) -> Tensor:
-    """Zeroes what lies outside the smallest set of the most probable tokens whose probability reaches ``mass``."""
-    falling, ids = p.sort(-1, descending=True)
+def _inverse(p: Tensor) -> Tensor:
+    """One uniform a row through the inverse of its distribution function, which costs less than one a token."""
+    mass = p.cumsum(-1, dtype=torch.float64)
+    u = torch.rand(*mass.shape[:-1], 1, dtype=torch.float64, device=mass.device) * mass[..., -1:]
+    return torch.searchsorted(mass, u, right=True).clamp_max(p.shape[-1] - 1)
+
+
+def _from_nucleus(p: Tensor, mass: float, likely: int = 128) -> Tensor:
+    """Draws among the smallest set of the most probable tokens whose probability reaches ``mass``.
+
+    Most rows have that set within the few most probable tokens, and sorting the vocabulary is what top-p costs: only
+    rows that need more look further.
+    """
+    likely = min(likely, p.shape[-1])
+    falling, ids = p.topk(likely)
     before = falling.cumsum(-1) - falling
-    return torch.zeros_like(p).scatter(-1, ids, falling.masked_fill(before >= mass, 0))
+    chosen = ids.gather(-1, _inverse(falling.masked_fill(before >= mass, 0)))
+    short = falling.sum(-1) < mass
+    if likely < p.shape[-1] and bool(short.any()):
+        chosen[short] = _from_nucleus(p[short], mass, 8 * likely)
+    return chosen
 
 
 @torch.no_grad()
@@ -90,10 +101,11 @@ def generate(
     texts = torch.full((rows, max_length), PAD, device=device)
     running = torch.ones(rows, dtype=torch.bool, device=device)
     for t in range(max_length):
-        tokens = draw(step(tokens))
+        logits = step(tokens)
         if end is None:
-            texts[:, t] = tokens
+            texts[:, t] = tokens = draw(logits)
             continue
+        tokens = tokens.masked_scatter(running, draw(logits[running]))  # what has ended draws no more
         texts[:, t] = tokens * running  # PAD is 0
         running &= tokens != end
         if not running.any():

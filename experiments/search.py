@@ -1,0 +1,47 @@
+"""``univae search``: the texts of a file nearest to one, by a RoFormer-Sim's cosine, exactly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from experiments.cli import run
+from experiments.similar_run import SimilarRun
+from experiments.vector_file import Precision, texts_at, vectors_of
+from univae.errors import InputError
+from univae.retrieval import top_k
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Finds the texts of a corpus most similar to a text; the corpus' vectors are made once and kept in a file."""
+
+    run: tyro.conf.Positional[Path]  # the run folder of train-similar
+    text: tyro.conf.Positional[str]
+    corpus: Path  # a UTF-8 file of one text per line
+    count: int = 10
+    vectors: Path | None = None  # the .npy file of their vectors; default: beside the corpus
+    precision: Precision = "float32"  # of the file; float16 is half the size
+    device: str = "auto"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns ``results``: [text, cosine], best first, of ``texts`` texts; ``cached``: the vectors were there."""
+    if config.count < 1:
+        raise InputError(f"count must be at least 1; got count={config.count}")
+    if not config.text.strip():
+        raise InputError("the text is empty; give a sentence")
+    opened = SimilarRun(config.run, config.device)
+    matrix, cached = vectors_of(opened, config.corpus, config.vectors, config.precision)
+    query = torch.from_numpy(opened.vectors([config.text]))
+    scores, rows = (found[0].tolist() for found in top_k(query, matrix, config.count))
+    results = [[text, score] for text, score in zip(texts_at(config.corpus, rows), scores, strict=True)]
+    return {"run": str(config.run), "text": config.text, "texts": len(matrix), "cached": cached, "results": results}
+
+
+if __name__ == "__main__":
+    run(Config, main)

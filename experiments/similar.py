@@ -1,0 +1,51 @@
+"""``univae similar``: texts similar to one, generated and ranked by a RoFormer-Sim."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.cli import run
+from experiments.similar_run import SimilarRun
+from experiments.task import reseed
+from univae.decoding import Sampling
+from univae.errors import InputError
+
+__all__ = ["Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Generates texts similar to a text, and ranks them by the model's own cosine."""
+
+    run: tyro.conf.Positional[Path]  # the run folder of train-similar
+    text: tyro.conf.Positional[str]
+    count: int = 10
+    samples: int = 100  # draws the best are chosen from
+    keep: tuple[str, ...] = ()  # words that every result has
+    mask: tuple[str, ...] = ()  # words of the text that the generator does not see, so that they change
+    diversity: float = 0.0  # in [0, 1): how much a result's likeness to those before it counts against it
+    temperature: float = 1.0  # 1 draws from the model itself, 0 takes the most probable token each time
+    top_k: int = 0  # only the k most probable tokens; 0: all
+    top_p: float = 0.95  # only the smallest set of tokens with so much probability
+    seed: int = 0
+    device: str = "auto"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns ``results``: [text, cosine], best first; fewer than asked for where draws repeat themselves."""
+    if config.count < 1 or config.samples < 1:
+        raise InputError(f"count and samples must be at least 1; got count={config.count}, samples={config.samples}")
+    if not config.text.strip():
+        raise InputError("the text is empty; give a sentence")
+    opened = SimilarRun(config.run, config.device)
+    reseed(config.seed, "similar")
+    sampling = Sampling(config.temperature, config.top_k, config.top_p)
+    options: dict[str, Any] = {"keep": config.keep, "mask": config.mask, "diversity": config.diversity}
+    (found,) = opened.similar([config.text], config.count, config.samples, sampling, **options)
+    return {"run": str(config.run), "text": config.text, "results": [list(pair) for pair in found]}
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,67 @@
+"""What a sentence model's validation measures: rank correlation with labels, retrieval, and writing."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from experiments.similar_run import encode_rows
+from univae.corpus import Corpus
+from univae.sentence import RoFormerSim
+from univae.text import PAD
+
+__all__ = ["correlation", "found_at", "generation", "retrieval", "spearman"]
+
+ROWS = 64  # pairs written at once
+
+
+def spearman(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray, scores: np.ndarray | None) -> dict[str, Any]:
+    """Spearman's rank correlation of cosines with labels, over pairs (P, 2) of texts."""
+    assert scores is not None
+    vectors = _vectors(model, corpus, pairs)
+    return {"spearman": correlation((vectors[:, 0] * vectors[:, 1]).sum(-1), scores), "labelled_pairs": len(pairs)}
+
+
+def correlation(cosines: np.ndarray, scores: np.ndarray) -> float:
+    """Spearman's rank correlation; 0 where either side is constant and has no order."""
+    if np.ptp(cosines) == 0 or np.ptp(scores) == 0:
+        return 0.0
+    return float(spearmanr(cosines, scores).statistic)
+
+
+def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:
+    """The share of pairs whose second text is the nearest, or among the ten nearest, of all second texts."""
+    if not len(pairs):
+        return {}
+    vectors = _vectors(model, corpus, pairs)
+    rank = found_at(vectors[:, 0] @ vectors[:, 1].T)
+    return {"recall_at_1": float((rank < 1).mean()), "recall_at_10": float((rank < 10).mean()), "pairs": len(pairs)}
+
+
+def found_at(similarities: np.ndarray) -> np.ndarray:
+    """At which place, from 0, each row of a square matrix finds its own column; ties count against it."""
+    own = np.diagonal(similarities)[:, None]
+    return (similarities >= own).sum(1) - 1
+
+
+def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:
+    """The mean negative log-likelihood of second texts given the first, in nats per token."""
+    if not len(pairs):
+        return {}
+    device = next(model.parameters()).device
+    nats, tokens = 0.0, 0
+    order = np.argsort(corpus.lengths[pairs].max(1), kind="stable")
+    for start in range(0, len(pairs), ROWS):
+        source, target = (corpus.gather(pairs[order[start : start + ROWS], side]).to(device) for side in (0, 1))
+        nats -= float(model.read_and_write(source, target)[1].sum())
+        tokens += int((target != PAD).sum())
+    return {"generation_nats_per_token": nats / tokens}
+
+
+@torch.no_grad()
+def _vectors(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
+    """Vectors (P, 2, width) of pairs; every distinct text is read once."""
+    texts, place = np.unique(pairs, return_inverse=True)
+    vectors = encode_rows(model, [corpus[i][:-1].tolist() for i in texts.tolist()])
+    return vectors[place.reshape(pairs.shape)]

@@ -1,0 +1,143 @@
+r"""RoFormer-Sim as the training loop sees it: batches of pairs, the loss of each stage, and what a validation measures.
+
+Each row of a batch is the target of its partner. A source may be noised, a target never is, and the teacher's vectors
+are those of clean sources.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.pairs import pair_batches, pair_up
+from experiments.similar_batch import Batch, Examples, Objective, PairRows
+from experiments.similar_measure import generation, retrieval
+from experiments.task import Progress
+from univae.cached import cached_backward
+from univae.contrastive import paired_info_nce
+from univae.corruption import WordNoise
+from univae.sentence import RoFormerSim
+from univae.stages import distillation_loss, generation_loss
+from univae.text import PAD
+
+__all__ = ["ChunkedPairTask", "PairTask", "pair_task"]
+
+DENSE, TILE = 4096, 1024  # rows up to which all scores are held at once, and rows of a tile of larger matrices
+
+
+class PairTask(PairRows):
+    """Writes each pair's other text, and contrasts the pairs of a batch or imitates a teacher's cosines."""
+
+    def __init__(
+        self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise
+    ) -> None:
+        super().__init__(model, objective, seed, examples)
+        self.noise = noise
+        model.classifier.requires_grad_(False)
+        if not objective.generation:
+            model.head.requires_grad_(False)
+
+    def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        draw = np.random.default_rng([self.seed % 2**64, epoch])
+        pairs = pair_up(self.examples.groups, self.examples.train, draw)
+        return pair_batches(pairs, self.examples.corpus.lengths, self.objective.batch_size, draw)
+
+    def load(self, item: np.ndarray) -> Batch:
+        clean = self._clean(item)
+        return clean._replace(source=self.noise(clean.source))
+
+    def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.judge(*self.understand(batch.source, batch.target), batch)
+
+    def understand(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of all rows, and log-likelihoods of the targets, which belong to the first rows."""
+        written = len(target)
+        if not written:
+            return self.module.read(source), source.new_zeros(0, dtype=torch.float32)
+        vectors, log_likelihood = self.module.read_and_write(source[:written], target)
+        if written < len(source):
+            vectors = torch.cat((vectors, self.module.read(source[written:])))
+        return vectors, log_likelihood
+
+    def judge(self, vectors: Tensor, log_likelihood: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The stage's loss, and its parts, summed over rows."""
+        o, rows = self.objective, len(batch.source)
+        unit = F.normalize(vectors, dim=-1)
+        if o.stage == "distil":
+            name, loss = "distillation", distillation_loss(unit, batch.teacher, o.distil_weight)
+        else:
+            tiles = TILE if rows > DENSE else None
+            name, loss = "contrastive", paired_info_nce(unit, o.contrast_scale, groups=batch.families, rows=tiles)
+        logged = {name: loss * rows}
+        if len(batch.target):
+            writing = generation_loss(log_likelihood, batch.target)
+            logged["generation_nats_per_token"] = writing * rows
+            loss = loss + o.generation * writing
+        return loss * rows, logged
+
+    def validate(self, progress: Progress) -> dict[str, Any]:
+        e, o = self.examples, self.objective
+        draw = np.random.default_rng([self.seed % 2**64, 0])
+        pairs = pair_up(e.groups, e.held_out, draw)
+        _, first = np.unique(e.groups.families[pairs[:, 0]], return_index=True)
+        pairs = pairs[np.sort(first)][: o.validation_pairs]  # one a family: the others' texts are true negatives
+        found = self.labelled()
+        found |= retrieval(self.module, e.corpus, pairs[pairs[:, 0] != pairs[:, 1]])
+        if o.generation:
+            found |= generation(self.module, e.corpus, pairs[pairs[:, 0] != pairs[:, 1]])
+        found["held_out_loss"] = self._held_out(pairs, progress)
+        return {"selection": -found["spearman"] if "spearman" in found else found["held_out_loss"], **found}
+
+    def _held_out(self, pairs: np.ndarray, progress: Progress) -> float:
+        """The stage's loss a row on clean held-out pairs, in batches of the training's size."""
+        total, rows, device = 0.0, 0, next(self.module.parameters()).device
+        for start in range(0, len(pairs), self.objective.batch_size):
+            batch = Batch(*(part.to(device) for part in self._clean(pairs[start : start + self.objective.batch_size])))
+            total, rows = total + float(self.loss(batch, progress)[0]), rows + len(batch.source)
+        return total / max(rows, 1)
+
+    def _clean(self, pairs: np.ndarray) -> Batch:
+        e = self.examples
+        texts, source = pairs.reshape(-1), self.rows(pairs)
+        share = self.objective.generation_share if self.objective.generation else 0.0
+        first = pairs[: math.ceil(share * len(pairs) - 1e-9)]  # those that are written
+        target = e.corpus.gather(first[:, ::-1].reshape(-1))
+        target[torch.from_numpy(np.repeat(first[:, 0] == first[:, 1], 2))] = PAD
+        teacher = np.zeros((len(texts), 0), np.float32) if e.teacher is None else np.array(e.teacher[texts], np.float32)
+        families = torch.from_numpy(e.groups.families[texts]).long()
+        return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))
+
+
+class ChunkedPairTask(PairTask):
+    """The same gradients with the activations of ``chunk_size`` rows in memory: see :mod:`univae.cached`."""
+
+    def backward(self, batch: Batch, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encodes chunk by chunk; a row's representation is its vector and the log-likelihood of its target."""
+        written, found = len(batch.target), dict[str, Tensor]()
+        unwritten = batch.target.new_full((len(batch.source) - written, batch.target.shape[1]), PAD)
+        target = torch.cat((batch.target, unwritten))
+        place = torch.arange(len(target), device=target.device)
+
+        def encode(chunk: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+            source, target, place = chunk
+            own = target[place < written]
+            vectors, log_likelihood = self.understand(source, own)
+            nothing = log_likelihood.new_zeros(len(source) - len(own))
+            return torch.cat((vectors, torch.cat((log_likelihood, nothing))[:, None].to(vectors)), 1)
+
+        def judge(rows: Tensor) -> Tensor:
+            loss, logged = self.judge(rows[:, :-1], rows[:written, -1], batch)
+            found.update(loss=loss.detach(), **{name: part.detach() for name, part in logged.items()})
+            return loss * factor
+
+        cached_backward(encode, (batch.source, target, place), judge, self.objective.chunk_size)
+        return found.pop("loss"), found
+
+
+def pair_task(model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise) -> PairTask:
+    """The task that the options ask for."""
+    return (ChunkedPairTask if objective.chunk_size else PairTask)(model, objective, seed, examples, noise)

@@ -1,0 +1,176 @@
+"""English sentences from scratch within an hour: vectors distilled from a teacher, and similar captions written.
+
+Groups: the five captions of a picture, questions marked as duplicates, English sentences with one Chinese translation;
+single texts: the other questions and sentences, and the whole words of the teacher's vocabulary. The teacher's vectors
+of all of them are computed once and kept. A short first stage contrasts and writes; the second imitates the teacher's
+cosines and goes on writing. STS-B is only ever a test.
+
+``python -m experiments.studies.similar_en --data data --out runs/similar_en --results results/similar_en.json``
+"""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments import train_similar
+from experiments.benchmarks.harness import report
+from experiments.similar_run import SimilarRun
+from experiments.studies.minilm import MiniLM
+from experiments.studies.sentences import (
+    auroc,
+    captions,
+    distinct_2,
+    flips,
+    labelled,
+    recall,
+    rows_of,
+    spearman_of,
+    stsb,
+    write_groups,
+)
+from experiments.task import reseed
+from experiments.teacher import read_table, write_table
+from univae.checkpoint import read_json
+
+SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 12000, "lowercase": True}
+TRAINING = {"lr": 1e-3, "ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
+DISTIL = {"batch_size": 96, "generation_share": 0.25, "noise_rows": 0.2}
+
+
+def texts(data: Path, limit: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Groups of two texts and more, and single texts, at most ``limit`` of each source if it is not 0."""
+    cut = slice(limit or None)
+    groups, singles = captions(data, "train")[cut], list[list[str]]()
+    for a, b, same in labelled(rows_of(data / "qqp_20k" / "dev.tsv.gz", "\t"), 1, 0)[cut]:
+        if same:
+            groups.append([a, b])
+        else:
+            singles += [[a], [b]]
+    translated: dict[str, list[str]] = {}
+    for english, chinese, *_ in rows_of(data / "tatoeba_cmn_eng" / "cmn.txt.gz", "\t")[cut]:
+        translated.setdefault(chinese, []).append(english)
+    sentences = [list(dict.fromkeys(english)) for english in translated.values()]
+    groups += [several for several in sentences if len(several) > 1]
+    singles += [one for one in sentences if len(one) == 1]
+    return groups, singles
+
+
+def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, Path, float]:
+    """Files of the groups, of all texts and of the teacher's vectors, and the seconds these took."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    groups, singles = texts(given.data, given.limit)
+    words = [[word] for word in teacher.vocabulary()[:: max(1, 20000 // given.limit) if given.limit else 1]]
+    pairs = write_groups(given.out / "groups.jsonl", groups)
+    everything = write_groups(given.out / "texts.jsonl", [*groups, *singles, *words])
+    table, begun = given.out / "teacher.npz", time.perf_counter()
+    distinct = sorted({text.strip() for group in [*groups, *singles, *words] for text in group})
+    if not (table.exists() and read_table(table)[0] == distinct):
+        write_table(table, distinct, teacher.encode(distinct).astype(np.float16))
+    return pairs, everything, table, time.perf_counter() - begun
+
+
+def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Path) -> Path:
+    """Both stages; one that is done stays, one that was interrupted goes on."""
+    first, second = given.out / "pretrain", given.out / "distil"
+    options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads}
+    _train(train_similar.Config(pairs=pairs, out=first, minutes=given.pretrain, **options))
+    config = {**options, **DISTIL, "minutes": given.minutes - given.pretrain}
+    _train(train_similar.Config(pairs=everything, out=second, from_run=first, teacher=table, stage="distil", **config))
+    return second
+
+
+def _train(config: train_similar.Config) -> None:
+    if not (config.out / "DONE").exists():
+        begun = (config.out / "config.json").exists()
+        train_similar.main(dataclasses.replace(config, resume=begun))
+
+
+def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict[str, Any]:
+    """Each encoder's correlation, recall and AUROC: the student's, its teacher's, and that of averaged word vectors."""
+    scored, groups = stsb(given.data, "en", "test"), captions(given.data, "val")
+    questions = labelled(rows_of(given.data / "qqp_20k" / "test.tsv.gz", "\t"), 1, 0)
+    return {
+        name: {
+            "stsb_test_spearman": spearman_of(encode, scored),
+            "captions": recall(encode, groups),
+            "qqp_test_auroc": auroc(encode, questions),
+        }
+        for name, encode in (("student", run.vectors), ("teacher", teacher.encode), ("word average", teacher.words))
+    }
+
+
+def written(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict[str, Any]:
+    """What is written for held-out captions, judged by the teacher, and for questions with a negation."""
+    sources = [group[0] for group in captions(given.data, "val")[: given.generate]]
+    reseed(0, "study")
+    found = [[text for text, _ in best] for best in run.similar(sources, 5)]
+    pairs = [(source, text) for source, best in zip(sources, found, strict=True) for text in best]
+    cosine = _cosines(teacher, pairs)
+    shuffled = _cosines(teacher, [(a, sources[i]) for a, i in zip(sources, _derangement(len(sources)), strict=True)])
+    questions = [a for a, _, _ in labelled(rows_of(given.data / "qqp_20k" / "test.tsv.gz", "\t"), 1, 0)]
+    negated = [text for text in questions if flips("", text) and len(text.split()) < 15][: given.generate // 2]
+    turned = [(text, other) for text, best in zip(negated, run.similar(negated, 5), strict=True) for other, _ in best]
+    return {
+        "sources": len(sources),
+        "results": len(pairs),
+        "equal_to_source": sum(run.text.level(source) == text for source, text in pairs) / max(len(pairs), 1),
+        "distinct_2": distinct_2([text for _, text in pairs]),
+        "teacher_cosine_top_5": float(cosine.mean()),
+        "teacher_cosine_random_captions": float(shuffled.mean()),
+        "negation_flips_captions": float(np.mean([flips(*pair) for pair in pairs])),
+        "negation_flips_negated_questions": float(np.mean([flips(*pair) for pair in turned])),
+        "examples": [[source, *best] for source, best in zip(sources[:5], found[:5], strict=True)],
+    }
+
+
+def _cosines(teacher: MiniLM, pairs: list[tuple[str, str]]) -> np.ndarray:
+    a, b = (teacher.encode([pair[side] for pair in pairs]) for side in (0, 1))
+    return (a * b).sum(-1)
+
+
+def _derangement(count: int) -> list[int]:
+    """Everyone the next one: no caption meets itself."""
+    return [(i + 1) % count for i in range(count)]
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of texts, vectors and runs; what is there stays"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=45.0,
+        help="of training, both stages; the teacher's vectors take a quarter of an hour besides",
+    )
+    parser.add_argument("--pretrain", type=float, default=4.0, help="of them for the first stage")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=0, help="groups read of each source; 0: all")
+    parser.add_argument("--generate", type=int, default=200, help="held-out captions something is written for")
+    parser.add_argument("--results", type=Path, help="a JSON file for the table")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    teacher = MiniLM()
+    pairs, everything, table, seconds = taught(given, teacher)
+    run = SimilarRun(trained(given, pairs, everything, table))
+    done = {name: read_json(given.out / name / "DONE") for name in ("pretrain", "distil")}
+    results = {
+        "training_seconds": sum(stage["seconds"] for stage in done.values()),
+        "teacher_seconds": seconds,  # of vectors computed once, and near 0 where they were kept
+        "steps": {name: stage["steps"] for name, stage in done.items()},
+        **vectors(given, run, teacher),
+        "generation": written(given, run, teacher),
+    }
+    report("similar_en", results, given.results, kind="study")
+    return results
+
+
+if __name__ == "__main__":
+    main()

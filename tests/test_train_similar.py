@@ -1,0 +1,421 @@
+"""Training, generating, searching and encoding with small sentence models, through the commands."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from experiments import cli, encode, report, search, similar, train_similar
+from experiments.pairs import group_up
+from experiments.run import TIMING, Run
+from experiments.similar_batch import Batch, Examples, Objective
+from experiments.similar_measure import correlation, found_at
+from experiments.similar_run import SimilarRun
+from experiments.similar_task import ChunkedPairTask, PairTask
+from experiments.similar_text import SimilarText
+from experiments.task import Progress, reseed
+from experiments.teacher import write_table
+from univae.contrastive import paired_info_nce
+from univae.corpus import Corpus
+from univae.corruption import Noise, WordNoise
+from univae.sentence import RoFormerSim, RoFormerSimConfig
+from univae.text import END, PAD, train_tokenizer
+
+WHO, DOES, WHAT = (
+    ("a man", "the boy", "two dogs", "a girl"),
+    ("sees", "holds", "likes"),
+    ("a ball", "the cat", "red cars"),
+)
+OTHERWISE = {"sees": "is looking at", "holds": "has", "likes": "is fond of"}
+SHAPE = {"width": 16, "heads": 2, "layers": 1, "max_length": 16, "tokenizer": "words", "vocab_size": 60}
+TRAINING = {"steps": 6, "batch_size": 6, "validate_every": 3, "log_every": 2, "held_out": 0.15, "threads": 1}
+NOW = Progress(0, 0.0)
+
+
+def sentences() -> list[list[str]]:
+    return [[f"{a} {b} {c}", f"{a} {OTHERWISE[b]} {c}", f"{c} that {a} {b}"] for a in WHO for b in DOES for c in WHAT]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, groups = tmp_path_factory.mktemp("data"), sentences()
+    pairs, labelled, corpus = folder / "groups.tsv", folder / "labelled.jsonl", folder / "corpus.txt"
+    pairs.write_text("".join("\t".join(group) + "\n" for group in groups))
+    draw = np.random.default_rng(0)
+    rows = [
+        [f"{g[0]} {i}", f"{groups[j][1]} {i}", float(i == j)]
+        for i, g in enumerate(groups)
+        for j in (i, draw.integers(36))
+    ]
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus.write_text("".join(f"{group[0]}\n" for group in groups))
+    return {"pairs": pairs, "labelled": labelled, "corpus": corpus, "folder": folder}
+
+
+def config(files: dict[str, Path], out: Path, **options) -> train_similar.Config:
+    return train_similar.Config(**{**SHAPE, **TRAINING, "pairs": files["pairs"], "out": out, **options})
+
+
+@pytest.fixture(scope="module")
+def folder(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train_similar.main(config(files, out))
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _single_precision() -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in argv])
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert said.out == ""
+    (line,) = said.err.strip().splitlines()
+    return line
+
+
+# The task.
+
+
+def task(tmp_path: Path, kind: type[PairTask] = PairTask, teacher: int = 0, **options) -> PairTask:
+    torch.set_default_dtype(torch.float64)
+    groups = group_up(sentences())
+    tokenizer = train_tokenizer("words", groups.texts, 60)
+    text = SimilarText(tokenizer, 16)
+    corpus = Corpus.build(groups.texts, text, tmp_path / "corpus", max_length=16)
+    shape = RoFormerSimConfig(
+        text.vocab_size, width=16, heads=2, layers=2, max_length=16, dropout=options.pop("dropout", 0.0)
+    )
+    vectors = (
+        torch.nn.functional.normalize(torch.randn(len(groups.texts), teacher), dim=-1).numpy() if teacher else None
+    )
+    model = RoFormerSim(shape)
+    examples = Examples(groups, corpus, np.arange(30), np.arange(30, 36), vectors)
+    return kind(
+        model,
+        Objective(**options),
+        0,
+        examples,
+        WordNoise(tokenizer, model.mask, Noise(rows=options.get("noise_rows", 0.5))),
+    )
+
+
+def test_partners_stay_partners_each_the_others_clean_target(tmp_path: Path) -> None:
+    found, seen = task(tmp_path, batch_size=8, noise_rows=1.0), 0
+    for item in found.batches(0):
+        batch = found.load(item)
+        clean = found.rows(item)
+        assert torch.equal(batch.target, clean[torch.arange(len(clean)) ^ 1])
+        assert torch.equal(batch.families[::2], batch.families[1::2])
+        assert torch.equal(batch.source == PAD, clean == PAD)
+        seen += int((batch.source != clean).sum())
+    assert seen > 0  # sources are noised
+
+
+def test_rows_of_one_family_are_no_negatives(tmp_path: Path) -> None:
+    found = task(tmp_path, batch_size=4, generation=0.0, noise_rows=0.0)
+    batch = found.load(np.array([[0, 1], [3, 4], [6, 7]]))
+    loss, _ = found.loss(batch, NOW)
+    plain = paired_info_nce(found.module.encode(batch.source))
+    torch.testing.assert_close(loss / 6, plain)
+    merged, _ = found.loss(batch._replace(families=torch.tensor([0, 0, 0, 0, 1, 1])), NOW)
+    u = found.module.encode(batch.source)
+    scores = (20 * u @ u.T).masked_fill(torch.eye(6, dtype=torch.bool), -torch.inf)
+    for i, j in ((0, 2), (0, 3), (1, 2), (1, 3)):
+        scores[i, j] = scores[j, i] = -torch.inf
+    expected = torch.nn.functional.cross_entropy(scores, torch.arange(6) ^ 1)
+    torch.testing.assert_close(merged / 6, expected)
+
+
+def test_the_losses_add_up_and_a_share_of_pairs_is_written(tmp_path: Path) -> None:
+    found = task(tmp_path, batch_size=8, generation=0.5, generation_share=0.25, noise_rows=0.0)
+    batch = found.load(found.batches(0)[0])
+    rows = len(batch.source)
+    assert len(batch.target) == 2 * -(-rows // 2 // 4)
+    loss, logged = found.loss(batch, NOW)
+    torch.testing.assert_close(loss, logged["contrastive"] + 0.5 * logged["generation_nats_per_token"])
+    whole = found.module.read_and_write(batch.source[: len(batch.target)], batch.target)[1]
+    expected = -whole.sum() / (batch.target != PAD).sum() * rows
+    torch.testing.assert_close(logged["generation_nats_per_token"], expected)
+
+
+def test_the_teacher_as_its_own_student_has_nothing_to_teach(tmp_path: Path) -> None:
+    found = task(tmp_path, teacher=16, stage="distil", generation=0.0, noise_rows=0.0)
+    texts = found.examples.corpus.gather(np.arange(len(found.examples.corpus)))
+    own = found.module.encode(texts).detach().numpy()
+    found.examples = dataclasses.replace(found.examples, teacher=own)
+    for item in found.batches(0):
+        assert found.loss(found.load(item), NOW)[0].item() < 1e-10  # of vectors kept in single precision
+
+
+def test_single_texts_are_read_and_not_written(tmp_path: Path) -> None:
+    found = task(tmp_path, teacher=5, stage="distil", noise_rows=0.0)
+    batch = found.load(np.array([[0, 0], [3, 4]]))
+    assert (batch.target[:2] == PAD).all()
+    assert (batch.target[2:] == END).any(1).all()
+    other = found.load(np.array([[3, 4]]))
+    writing = [found.loss(b, NOW)[1]["generation_nats_per_token"] / len(b.source) for b in (batch, other)]
+    torch.testing.assert_close(writing[0], writing[1])
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "distil"])
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_chunks_give_the_gradients_of_the_whole_batch(tmp_path: Path, stage: str, share: float) -> None:
+    options = {"batch_size": 7, "stage": stage, "teacher": 5 * (stage == "distil"), "generation_share": share}
+    gradients, values = [], []
+    for kind, size in ((PairTask, 0), (ChunkedPairTask, 3), (ChunkedPairTask, 4)):
+        reseed(0)
+        found = task(tmp_path, kind, chunk_size=size, **options)
+        reseed(1)
+        batch = found.load(found.batches(0)[0])
+        if size:
+            loss, logged = found.backward(batch, NOW, 0.3)
+        else:
+            loss, logged = found.loss(batch, NOW)
+            (0.3 * loss).backward()
+        gradients.append({name: p.grad for name, p in found.module.named_parameters() if p.grad is not None})
+        values.append({"loss": loss.detach(), **{name: part.detach() for name, part in logged.items()}})
+    for other, numbers in zip(gradients[1:], values[1:], strict=True):
+        assert numbers.keys() == values[0].keys()
+        assert other.keys() == gradients[0].keys()
+        for name, value in values[0].items():
+            torch.testing.assert_close(numbers[name], value)
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient, atol=1e-9, rtol=1e-7)
+
+
+def test_a_validation_looks_at_one_pair_of_a_family(tmp_path: Path) -> None:
+    found = task(tmp_path, generation=0.0)
+    families = found.examples.groups.families.copy()
+    families[-9:] = families[-1]  # the last three groups are connected
+    found.examples = dataclasses.replace(
+        found.examples, groups=dataclasses.replace(found.examples.groups, families=families)
+    )
+    assert found.validate(NOW)["pairs"] == 4  # of six groups held out
+
+
+# Training.
+
+
+def test_training_leaves_a_whole_run_folder(folder: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "metrics.jsonl", "report.html", "DONE"):
+        assert (folder / name).stat().st_size > 0
+    saved = json.loads((folder / "config.json").read_text())
+    assert saved.keys() == {field.name for field in dataclasses.fields(train_similar.Config)}
+    rows = Run.open(folder).rows("validation")
+    assert [row["step"] for row in rows] == [3, 6]
+    assert all(0 <= row["recall_at_1"] <= row["recall_at_10"] <= 1 for row in rows)
+    assert rows[-1]["selection"] == rows[-1]["held_out_loss"]
+    trained = Run.open(folder).rows("train")
+    for row in trained:
+        assert row["loss"] == pytest.approx(row["contrastive"] + row["generation_nats_per_token"], rel=1e-5)
+    page = (folder / "report.html").read_text()
+    for words in ("Similarity", "recall at 1 of held-out pairs", "Similar texts, generated and ranked"):
+        assert words in page
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"dropout": 0.1, "ema": 0.9, "checkpoint_every": 2, "steps": 7}
+    train_similar.train(config(files, tmp_path / "whole", **options))
+    plain = PairTask.loss
+
+    def stop(self, batch, progress):
+        if progress.step == 5:
+            raise KeyboardInterrupt
+        return plain(self, batch, progress)
+
+    monkeypatch.setattr(PairTask, "loss", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_similar.train(config(files, tmp_path / "cut", **options))
+    monkeypatch.setattr(PairTask, "loss", plain)
+    train_similar.train(config(files, tmp_path / "cut", **options, resume=True))
+    weights = [(tmp_path / run / "checkpoints/last/model.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    rows = [Run.open(tmp_path / run).rows() for run in ("whole", "cut")]
+    for a, b in zip(*rows, strict=True):
+        assert {k: v for k, v in a.items() if k not in TIMING} == {k: v for k, v in b.items() if k not in TIMING}
+
+
+@pytest.mark.parametrize("supervised", ["cosent", "classify"])
+def test_stages_follow_one_another_and_generation_survives(
+    files: dict[str, Path], folder: Path, tmp_path: Path, supervised: str
+) -> None:
+    tuned = {"pairs": files["labelled"], "stage": "finetune", "from_run": folder, "supervised": supervised}
+    plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
+    result = train_similar.main(config(files, tmp_path / "tuned", **plain | tuned))
+    assert -1 <= result["spearman"] <= 1
+    opened, before = SimilarRun(tmp_path / "tuned", checkpoint="last"), SimilarRun(folder)
+    assert opened.model.config == before.model.config  # the shape of the run it started from
+    moved = {
+        name: not torch.equal(p, dict(before.model.named_parameters())[name])
+        for name, p in opened.model.named_parameters()
+    }
+    assert moved["pooler.weight"]
+    assert not moved["head.bias"]
+    assert moved["classifier.weight"] == (supervised == "classify")
+    again = {"stage": "distil", "teacher": tmp_path / "tuned", "from_run": folder}
+    result = train_similar.main(config(files, tmp_path / "back", **plain | again))
+    assert np.isfinite(result["held_out_loss"])
+    table = np.load(tmp_path / "back" / "teacher.npy")
+    texts = [text for group in sentences() for text in group]
+    np.testing.assert_allclose(table, SimilarRun(tmp_path / "tuned").vectors(texts), atol=1e-6)
+
+
+def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    result = train_similar.main(config(files, tmp_path / "run", validation=str(files["labelled"]), generation=0.0))
+    opened = SimilarRun(tmp_path / "run", checkpoint="last")
+    rows = [json.loads(line) for line in files["labelled"].read_text().splitlines()]
+    a, b = opened.vectors([row[0] for row in rows]), opened.vectors([row[1] for row in rows])
+    expected = spearmanr((a * b).sum(1), [row[2] for row in rows]).statistic
+    assert result["spearman"] == pytest.approx(expected, abs=1e-6)
+    assert "generation_nats_per_token" not in result
+    validations = Run.open(tmp_path / "run").rows("validation")
+    assert [row["selection"] for row in validations] == [-row["spearman"] for row in validations]
+    assert not list((tmp_path / "run" / "samples").iterdir())  # a model that cannot write shows nothing
+
+
+def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path) -> None:
+    for name, size in (("whole", 0), ("chunks", 5)):
+        train_similar.train(config(files, tmp_path / name, chunk_size=size, steps=3))
+    whole, chunks = (SimilarRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("whole", "chunks"))
+    for name, value in whole.items():
+        torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_small_model_learns_to_tell_its_groups_apart(files: dict[str, Path], tmp_path: Path) -> None:
+    result = train_similar.main(
+        config(files, tmp_path / "run", steps=70, lr=5e-3, batch_size=12, width=32, validate_every=0)
+    )
+    assert result["recall_at_1"] >= 0.8  # of six groups or seven; chance is a sixth
+    first, *_, last = Run.open(tmp_path / "run").rows("train")
+    assert last["generation_nats_per_token"] < 0.9 * first["generation_nats_per_token"]
+
+
+# What the commands return, and what they refuse.
+
+
+def test_similar_texts_come_ranked_and_reproducible(folder: Path) -> None:
+    options = {"run": folder, "text": "a man sees the cat", "count": 4, "samples": 60, "top_p": 1.0}
+    one, again, other = (similar.main(similar.Config(**options, seed=seed))["results"] for seed in (0, 0, 1))
+    assert one == again != other
+    scores = [score for _, score in one]
+    assert scores == sorted(scores, reverse=True)
+    assert len({text for text, _ in one}) == len(one) == 4
+    kept = similar.main(similar.Config(**options, keep=("cat",)))["results"]
+    assert kept
+    assert all("cat" in text.split() for text, _ in kept)
+    masked = similar.main(similar.Config(**options, mask=("man", "cat"), diversity=0.5))["results"]
+    assert masked
+    assert masked != one
+
+
+def test_search_finds_a_text_itself_and_remembers_the_vectors(
+    files: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(files["corpus"].read_text())
+    text = corpus.read_text().splitlines()[7]
+    options = {"run": folder, "text": text, "corpus": corpus, "count": 3}
+    first, second = (search.main(search.Config(**options)) for _ in range(2))
+    assert (first["cached"], second["cached"], first["texts"]) == (False, True, 36)
+    assert first["results"] == second["results"]
+    assert first["results"][0][0] == text
+    assert first["results"][0][1] == pytest.approx(1, abs=1e-5)
+    matrix = np.load(tmp_path / "corpus.txt.vectors.npy")
+    np.testing.assert_allclose(matrix, SimilarRun(folder).vectors(corpus.read_text().splitlines()), atol=1e-6)
+    half = search.main(search.Config(**options, vectors=tmp_path / "half.npy", precision="float16"))
+    assert np.load(tmp_path / "half.npy").dtype == np.float16
+    assert half["results"][0][0] == text
+    with corpus.open("a") as file:
+        file.write("a new text\n")
+    assert search.main(search.Config(**options))["cached"] is False
+    assert np.load(tmp_path / "corpus.txt.vectors.npy").shape == (37, 16)
+
+
+def test_an_encoding_that_breaks_off_leaves_no_vectors(
+    files: dict[str, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self, texts):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(SimilarRun, "blocks", stop)
+    with pytest.raises(KeyboardInterrupt):
+        search.main(search.Config(run=folder, text="a", corpus=files["corpus"], vectors=tmp_path / "v.npy"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_encode_serves_sentence_models(files: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    result = encode.main(encode.Config(run=folder, data=str(files["corpus"]), out=tmp_path / "v.npy", limit=5))
+    vectors = np.load(tmp_path / "v.npy")
+    assert list(vectors.shape) == result["shape"] == [5, 16]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    lines = files["corpus"].read_text().splitlines()[:5]
+    one = SimilarRun(folder).vectors(lines[3:4])
+    np.testing.assert_allclose(vectors[3], one[0], atol=1e-6)  # whatever it was padded with
+
+
+def test_mistakes_are_explained_in_one_line_and_leave_nothing(
+    files: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ("train-similar", "--pairs", files["pairs"], "--out", tmp_path / "run", "--tokenizer", "words")
+    assert "--stage distil needs a --teacher" in refused(capsys, *base, "--stage", "distil")
+    assert "needs labelled pairs" in refused(capsys, *base, "--stage", "finetune")
+    assert "x does not exist" in refused(capsys, *base, "--from", files["folder"] / "x")
+    labels = ("train-similar", "--pairs", files["labelled"], "--out", tmp_path / "run")
+    assert "has labels, which --stage pretrain does not read" in refused(capsys, *labels)
+    chunked = (*labels, "--stage", "finetune", "--chunk-size", 4)
+    assert "--chunk-size is of pretrain and distil" in refused(capsys, *chunked)
+    assert "width=32: --from" in refused(capsys, *base, "--from", folder, "--width", 32)
+    write_table(tmp_path / "t.npz", ["a man"], np.ones((1, 3)))
+    said = refused(capsys, *base, "--stage", "distil", "--teacher", tmp_path / "t.npz")
+    assert "lacks 108 of 108 texts" in said
+    (tmp_path / "one.tsv").write_text("a\nb\n")
+    single = ("train-similar", "--pairs", tmp_path / "one.tsv", "--out", tmp_path / "run")
+    assert "needs two of a kind" in refused(capsys, *single)
+    assert not (tmp_path / "run").exists()
+    assert "the text has no word 'bird'" in refused(capsys, "similar", folder, "a man", "--mask", "bird")
+    assert "the text is empty" in refused(capsys, "similar", folder, " ")
+    assert "count must be at least 1" in refused(
+        capsys, "search", folder, "a", "--corpus", files["corpus"], "--count", 0
+    )
+    assert "no such file" in refused(capsys, "search", folder, "a", "--corpus", tmp_path / "none.txt")
+    text_model = refused(capsys, "sample", folder)
+    assert "is not the run of a text model" in text_model
+
+
+def test_options_take_the_name_from(files: dict[str, Path], folder: Path, tmp_path: Path, capsys) -> None:
+    argv = ["train-similar", "--pairs", files["pairs"], "--out", tmp_path / "run", "--from", folder, "--steps", 1]
+    argv += ["--batch-size", 6, "--held-out", 0.15, "--generation", 0, "--threads", 1]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in argv])
+    assert stop.value.code == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 1
+    saved = Run.open(tmp_path / "run").config
+    assert (saved["from_run"], saved["width"]) == (str(folder), 16)
+    assert report.best_validation(Run.open(tmp_path / "run"))["recall_at_10"] <= 1
+
+
+def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:
+    assert correlation(np.ones(3), np.arange(3)) == 0
+    assert correlation(np.array([0.1, 0.2, 0.9]), np.array([1, 2, 3])) == pytest.approx(1)
+    assert found_at(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [1, 0, 2]
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    from experiments.distributed import to_device
+
+    batch = Batch(*(torch.zeros(2, 1) for _ in range(5)))
+    assert type(to_device(batch, torch.device("cpu"))) is Batch
