@@ -22,7 +22,8 @@ from gan.spectral import spectral_normalize
 from univae.checkpoint import load_state, load_weights, read_json
 from univae.errors import InputError
 
-__all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "restored", "scaled", "standardised"]
+__all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "restored", "scaled"]
+__all__ += ["shown", "standardised"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,11 @@ def scaled(x: Tensor, levels: int | None) -> Tensor:
     return x if levels is None else 2 * x / (levels - 1) - 1
 
 
+def shown(x: Tensor) -> Tensor:
+    """Images in [-1, 1] as levels 0..255, for :func:`experiments.image_samples.write_grid`."""
+    return (127.5 * (x + 1)).clamp(0, 255)
+
+
 def standardised(data: Data) -> Data:
     """A table with columns of mean 0 and deviation 1, as a GAN sees it."""
     mean, deviation = _moments(data)
@@ -143,7 +149,7 @@ def standardised(data: Data) -> Data:
 def restored(x: Tensor, data: Data) -> np.ndarray:
     """What a GAN makes in the units of its data: rows of a table, or images in [-1, 1] as levels 0..255."""
     if data.kind == "images":
-        return (127.5 * (x + 1)).round().clamp(0, 255).byte().numpy()
+        return shown(x).round().byte().numpy()
     mean, deviation = _moments(data)
     return x.numpy() * deviation + mean
 

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.gan_run import GanRun, scaled
+from experiments.gan_run import GanRun, scaled, shown
 from experiments.image_samples import COLUMNS, png, write_grid
 from experiments.run import Run
 
-__all__ = ["fixed_latents", "shown", "strip", "write_samples"]
+__all__ = ["fixed_latents", "strip", "write_samples"]
 
 COUNT = 6 * COLUMNS
 
@@ -17,11 +17,6 @@ COUNT = 6 * COLUMNS
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
     """The same latents for every run of this width, so that grids can be compared."""
     return torch.randn(count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-
-
-def shown(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as levels 0..255, for :func:`experiments.image_samples.write_grid`."""
-    return (127.5 * (x + 1)).clamp(0, 255)
 
 
 def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:

@@ -18,13 +18,15 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -33,7 +35,9 @@ from experiments.version import version
 from univae.checkpoint import existing_folder, read_json, replacing_folder, to_json, write_json, write_text_atomic
 from univae.errors import InputError
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "environment"]
+__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "shape_of"]
+
+Shape = TypeVar("Shape")
 
 # Fields of metrics that differ between two runs of one configuration on one machine.
 TIMING = ("seconds", "tokens_per_second")
@@ -41,6 +45,26 @@ TIMING = ("seconds", "tokens_per_second")
 # Options a resumed run may change: a folder may have moved, and how often one saves leaves the result alone.
 # The number of threads is no such option: sums are split among threads, and another split rounds differently.
 UNCOMPARED = ("out", "resume", "checkpoint_every")
+
+
+@contextmanager
+def or_nothing(out: Path, resume: bool) -> Iterator[None]:
+    """Inside the block the first files of the run ``out`` are written; if that fails, a new folder goes again."""
+    try:
+        yield
+    except BaseException:
+        if not resume:  # the folder is new, and holds nothing but the beginning of this
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
+    """A model's shape, a dataclass, out of a run's configuration; the tokenizer says how many ids there are."""
+    names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
+    missing = sorted(names - config.keys())
+    if missing:
+        raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
+    return kind(vocab_size, **{name: config[name] for name in names})
 
 
 class Run:

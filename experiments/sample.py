@@ -11,8 +11,7 @@ from torch import Tensor
 
 from experiments.cli import run
 from experiments.data import read
-from experiments.gan_run import GanRun, restored
-from experiments.gan_samples import shown
+from experiments.gan_run import GanRun, restored, shown
 from experiments.image_samples import write_picture
 from experiments.run import Run
 from experiments.task import reseed

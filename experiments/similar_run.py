@@ -1,7 +1,6 @@
 """A trained RoFormer-Sim and its tokenizer, opened from a run folder, and what one does with them."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from experiments.distributed import pick_device
-from experiments.run import Run
+from experiments.run import Run, shape_of
 from experiments.similar_text import SimilarText
 from univae.checkpoint import load_weights, read_json
 from univae.decoding import Sampling
@@ -108,8 +107,4 @@ def encode_rows(model: RoFormerSim, encoded: Sequence[Sequence[int]]) -> np.ndar
 
 def similar_config(config: Mapping[str, Any], vocab_size: int) -> RoFormerSimConfig:
     """The model's shape out of a run's configuration; the tokenizer says how many ids there are."""
-    names = {field.name for field in fields(RoFormerSimConfig)} - {"vocab_size"}
-    missing = sorted(names - config.keys())
-    if missing:
-        raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
-    return RoFormerSimConfig(vocab_size, **{name: config[name] for name in names})
+    return shape_of(RoFormerSimConfig, config, vocab_size)

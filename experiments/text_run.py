@@ -1,7 +1,6 @@
 """A trained text model and its tokenizer, opened from a run folder."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from experiments.distributed import pick_device
-from experiments.run import Run
+from experiments.run import Run, shape_of
 from univae.checkpoint import load_weights, read_json
 from univae.corpus import read_lines
 from univae.errors import InputError
@@ -45,11 +44,7 @@ class TextRun:
 
 def model_config(config: Mapping[str, Any], vocab_size: int) -> UniVAEConfig:
     """The model's shape out of a run's configuration; the tokenizer says how many ids there are."""
-    names = {field.name for field in fields(UniVAEConfig)} - {"vocab_size"}
-    missing = sorted(names - config.keys())
-    if missing:
-        raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
-    return UniVAEConfig(vocab_size, **{name: config[name] for name in names})
+    return shape_of(UniVAEConfig, config, vocab_size)
 
 
 def texts_of(data: str, limit: int = 0) -> Iterator[str]:

@@ -16,8 +16,8 @@ from experiments.distributed import join
 from experiments.features import class_labels, feature_space
 from experiments.gan_measure import Reference
 from experiments.gan_presets import PRESETS
-from experiments.gan_run import GanOptions, GanRun, GanShape, Players, model_config, scaled, standardised
-from experiments.gan_samples import fixed_latents, shown, write_samples
+from experiments.gan_run import GanOptions, GanRun, GanShape, Players, model_config, scaled, shown, standardised
+from experiments.gan_samples import fixed_latents, write_samples
 from experiments.gan_task import GanTask, require_settings
 from experiments.image_samples import write_picture
 from experiments.loop import fit

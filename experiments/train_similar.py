@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from experiments.label_task import LabelTask
 from experiments.loop import fit
 from experiments.pairs import Groups, read_groups
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, or_nothing
 from experiments.settings import Settings
 from experiments.similar_batch import Examples, Objective
 from experiments.similar_presets import PRESETS
@@ -109,7 +108,8 @@ def train(config: Config) -> dict[str, Any]:
         if world.first:  # the others find everything in place
             groups = _checked(config)
             folder = Run.create(config.out, dataclasses.asdict(config))
-            _prepare_or_leave_nothing(config, groups)
+            with or_nothing(config.out, config.resume):
+                _prepare(config, groups)
         world.wait()
         folder = folder or Run.create(config.out, dataclasses.asdict(config))
         text, examples = _text(config), _examples(config)
@@ -167,15 +167,6 @@ def _split(config: Config, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
     if config.stage == "finetune" and config.validation:
         return np.arange(len(groups)), np.arange(0)
     return groups.split(config.held_out, config.seed)
-
-
-def _prepare_or_leave_nothing(config: Config, groups: Groups) -> None:
-    try:
-        _prepare(config, groups)
-    except BaseException:
-        if not config.resume:  # the folder is new, and holds nothing but the beginning of this
-            shutil.rmtree(config.out, ignore_errors=True)
-        raise
 
 
 def _prepare(config: Config, groups: Groups) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from experiments.loop import fit
 from experiments.measure import of_training
 from experiments.presets import PRESETS
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, or_nothing
 from experiments.settings import Settings
 from experiments.task import reseed
 from experiments.text_run import BUILT_IN, TextRun, model_config, texts_of
@@ -68,7 +67,8 @@ def train(config: Config) -> dict[str, Any]:
         folder: Run | None = None
         if world.first:  # the others find everything in place
             folder = Run.create(config.out, dataclasses.asdict(config))
-            _tokenise_or_leave_nothing(config)
+            with or_nothing(config.out, config.resume):
+                _tokenise(config)
         world.wait()
         folder = folder or Run.create(config.out, dataclasses.asdict(config))
         tokenizer = tokenizer_from_json(read_json(config.out / "tokenizer.json"))
@@ -93,15 +93,6 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
     write_text_atomic(path, "".join(text + "\n" for text in held_out))
     known = set(held_out)
     return held_out, "".join(text + "\n" for text in texts_of(config.text) if text not in known)
-
-
-def _tokenise_or_leave_nothing(config: Config) -> None:
-    try:
-        _tokenise(config)
-    except BaseException:
-        if not config.resume:  # the folder is new, and holds nothing but the beginning of this
-            shutil.rmtree(config.out, ignore_errors=True)
-        raise
 
 
 def _tokenise(config: Config) -> None:

@@ -17,11 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gan.augment import augment
-from gan.critic_loss import CriticLoss
-from gan.gradient_norm import Critic, normalize_for_critic, scores
+from gan.gradient_norm import Critic
 
-__all__ = ["ConsistentCriticLoss", "consistency_penalty"]
+__all__ = ["consistency_penalty"]
 
 
 def consistency_penalty(
@@ -34,26 +32,3 @@ def consistency_penalty(
     both = torch.cat((labels, labels)) if labels is not None else None
     changed, still = score(torch.cat((change(real), real)), both).chunk(2)
     return (changed - still).square().mean()
-
-
-class ConsistentCriticLoss(CriticLoss):
-    """The critic's loss plus the penalty; its score is computed anew, which costs two more passes over real data."""
-
-    def forward(
-        self,
-        real: Float[Tensor, "batch *shape"],
-        fake: Float[Tensor, "batch *shape"],
-        labels: Tensor | None,
-        regularized: bool,
-        noise: torch.Generator,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, logged = super().forward(real, fake, labels, regularized, noise)
-        with torch.autocast(real.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            found = consistency_penalty(self._seen, real, lambda x: augment(x, ("translation",), noise), labels)
-        return loss + self.recipe.penalties.cr * found, logged | {"consistency": found.detach()}
-
-    def _seen(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        rule = self.recipe.rule
-        if rule is None:
-            return scores(self.critic, x, labels)
-        return normalize_for_critic(self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K)[0]

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gan.augment import augment
+from gan.consistency import consistency_penalty
 from gan.gradient_norm import (
     differentiate,
     is_piecewise_linear,
@@ -61,12 +63,15 @@ class CriticLoss(nn.Module):
             penalty = self._between(real, fake, labels, noise)
             if max(weights) > 0:
                 penalty = penalty + recipe.lazy * self._at_data(x, y, f, n, weights)
+            consistency = self._consistency(real, labels, noise) if recipe.penalties.cr else None
         loss = critic_loss(recipe.loss, *score.split(count)) + penalty
         logged = {"real_score": score[:count].mean(), "fake_score": score[count:].mean()}
         if recipe.penalties.used():
             logged["penalty"] = penalty
         if n is not None:
             logged |= {"norm_median": n.median(), "norm_max": n.amax()}
+        if consistency is not None:
+            loss, logged = loss + recipe.penalties.cr * consistency, logged | {"consistency": consistency}
         return loss, {name: value.detach() for name, value in logged.items()}
 
     def _between(self, real: Tensor, fake: Tensor, labels: Tensor | None, noise: torch.Generator) -> Tensor:
@@ -92,6 +97,17 @@ class CriticLoss(nn.Module):
         sides = zip(weights, x.chunk(2), y.chunk(2) if y is not None else (None, None), strict=True)
         found = [weight * zero_centred(self._score, x, y) for weight, x, y in sides if weight]
         return sum(found, torch.zeros_like(f[0]))
+
+    def _consistency(self, real: Tensor, labels: Tensor | None, noise: torch.Generator) -> Tensor:
+        """Of the score that the loss sees, computed anew: two more passes over real data."""
+        rule = self.recipe.rule
+
+        def seen(x: Tensor, labels: Tensor | None = None) -> Tensor:
+            if rule is None:
+                return scores(self.critic, x, labels)
+            return normalize_for_critic(self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K)[0]
+
+        return consistency_penalty(seen, real, lambda x: augment(x, ("translation",), noise), labels)
 
     def _score(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         rule = self.recipe.rule

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan.augment import augment
-from gan.consistency import ConsistentCriticLoss
 from gan.critic_loss import CriticLoss
 from gan.gradient_norm import normalize_for_generator, normalize_gradient, scores
 from gan.losses import generator_loss
@@ -73,8 +72,7 @@ class WGAN:
         self.steps = 0  # of the critic
         self.ema = EMA(generator, 0.0) if self.recipe.half_life else None
         wrap = parallel or (lambda module: module)
-        loss = ConsistentCriticLoss if self.recipe.penalties.cr else CriticLoss
-        self._critic_loss = wrap(loss(critic, self.recipe))
+        self._critic_loss = wrap(CriticLoss(critic, self.recipe))
         self._generator = wrap(generator)
         together = parallel is not None and dist.is_initialized()
         self._rank, self._size = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)

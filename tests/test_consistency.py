@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gan import WGAN, Penalties, Recipe, build
 from gan.augment import augment
-from gan.consistency import ConsistentCriticLoss, consistency_penalty
+from gan.consistency import consistency_penalty
 from gan.critic_loss import CriticLoss
 from gan.gradient_norm import normalize_gradient
 from gan.penalties import refuse_combination
@@ -20,10 +20,10 @@ def players() -> tuple[nn.Module, nn.Module]:
     return generator, build({"network": "ConvCritic", "shape": (1, 8, 8), "width": 4})
 
 
-def loss_of(critic: nn.Module, recipe: Recipe, kind: type[CriticLoss]) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_of(critic: nn.Module, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
     drawn = torch.Generator().manual_seed(3)
     real, fake = (torch.rand(6, 1, 8, 8, generator=drawn) for _ in range(2))
-    return kind(critic, recipe)(real, fake, None, True, torch.Generator().manual_seed(4))
+    return CriticLoss(critic, recipe)(real, fake, None, True, torch.Generator().manual_seed(4))
 
 
 def test_a_linear_critic_pays_the_square_of_what_a_shift_does() -> None:
@@ -57,8 +57,8 @@ def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_see
     _, critic = players()
     plain = Recipe(normalization=normalization)
     consistent = Recipe(normalization=normalization, penalties=Penalties(cr=5.0))
-    base, _ = loss_of(critic, plain, CriticLoss)
-    loss, logged = loss_of(critic, consistent, ConsistentCriticLoss)
+    base, _ = loss_of(critic, plain)
+    loss, logged = loss_of(critic, consistent)
     real = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     moved = augment(real, ("translation",), torch.Generator().manual_seed(4))
     score = critic if normalization == "none" else lambda x: normalize_gradient(critic, x, normalization)

@@ -17,8 +17,8 @@ from test_commands import refused
 from experiments import sample, train_gan
 from experiments.compare import compare, equal_time, groups
 from experiments.data import read
-from experiments.gan_run import GanRun, restored, standardised
-from experiments.gan_samples import fixed_latents, shown, strip
+from experiments.gan_run import GanRun, restored, shown, standardised
+from experiments.gan_samples import fixed_latents, strip
 from experiments.report import best_validation
 from experiments.run import Run
 from experiments.studies import wgan_cost, wgan_images

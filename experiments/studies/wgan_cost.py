@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from experiments.benchmarks.gan_step import critic_step, generator_step
 from experiments.benchmarks.harness import compare, report
 from gan import WGAN, Penalties, Recipe, build, normalize_for_generator, spectral_normalize
-from gan.consistency import ConsistentCriticLoss
 from gan.critic_loss import CriticLoss
 
 BATCH, LATENT = 64, 64
@@ -73,8 +72,7 @@ def measure(network: str, methods: Sequence[str], rounds: int) -> list[dict[str,
     z = torch.randn(BATCH, LATENT)
     for method in dict.fromkeys(("plain", *methods)):
         recipe = METHODS[method]
-        loss = ConsistentCriticLoss if recipe.penalties.cr else CriticLoss
-        steps["critic"][method] = critic_step(loss(players(network, method == "sn")[1], recipe), real, fake)
+        steps["critic"][method] = critic_step(CriticLoss(players(network, method == "sn")[1], recipe), real, fake)
         generator, critic = players(network, method == "sn")
         critic.requires_grad_(False)
         steps["generator"][method] = generator_step(generator, critic, score(recipe, real), z)

@@ -25,8 +25,8 @@ from experiments.benchmarks.harness import report
 from experiments.data import Data, read
 from experiments.features import class_labels, feature_space
 from experiments.gan_measure import METRICS
-from experiments.gan_run import GanRun, scaled
-from experiments.gan_samples import fixed_latents, shown
+from experiments.gan_run import GanRun, scaled, shown
+from experiments.gan_samples import fixed_latents
 from experiments.image_samples import COLUMNS, grid
 from experiments.studies.harness import Job, run_all, spread
 from univae.checkpoint import write_json
