@@ -58,7 +58,11 @@ class MLPGenerator(Network):
 
 
 class MLPCritic(Network):
-    """Fully connected with leaky ReLUs: piecewise linear, and one chain of layers."""
+    """Fully connected with leaky ReLUs: piecewise linear, and one chain of layers.
+
+    Biases start within [-1, 1]. Were they 0, the kinks of all units would pass through the origin, and a critic of
+    points in a plane would have to move them before it could tell one place from another.
+    """
 
     piecewise_linear = True
 
@@ -69,7 +73,7 @@ class MLPCritic(Network):
         body = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.LeakyReLU(leak))]
         self.layers = nn.Sequential(nn.Flatten(), *body, nn.Linear(widths[-1], 1))
         self.embed = nn.Embedding(classes, widths[-1]) if classes else None
-        gan_init(self, leak)
+        gan_init(self, leak, bias=1.0)
 
     @property
     def head(self) -> nn.Module:

@@ -78,11 +78,11 @@ def sizes(shape: Shape, who: str) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def gan_init(module: nn.Module, leak: float) -> None:
+def gan_init(module: nn.Module, leak: float, bias: float = 0.0) -> None:
     r"""Draws weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`, which keeps the size of what passes.
 
-    A transposed convolution of stride 2 meets a quarter of its taps. Biases start at 0, projections of labels near
-    it.
+    A transposed convolution of stride 2 meets a quarter of its taps. Biases are drawn from [-``bias``, ``bias``],
+    projections of labels near 0.
     """
     gain = math.sqrt(2 / (1 + leak**2))
     for part in module.modules():
@@ -92,6 +92,6 @@ def gan_init(module: nn.Module, leak: float) -> None:
                 fan = part.in_channels * math.prod(part.kernel_size) // math.prod(part.stride)
             nn.init.normal_(part.weight, std=gain / math.sqrt(fan))
             if part.bias is not None:
-                nn.init.zeros_(part.bias)
+                nn.init.uniform_(part.bias, -bias, bias)
     if isinstance(embed := getattr(module, "embed", None), nn.Embedding):
         nn.init.normal_(embed.weight, std=0.01)  # a spectral norm divides by its size

@@ -91,6 +91,14 @@ def test_a_fresh_critic_keeps_the_size_of_what_passes() -> None:
         assert 0.02 < sum(scores) / 5 < 60, family
 
 
+def test_the_kinks_of_a_fresh_mlp_critic_do_not_all_pass_through_the_origin() -> None:
+    critic = build({"network": "MLPCritic", "shape": (2,), "hidden": (64, 64)})
+    line = torch.linspace(-1, 1, 401)[:, None] * torch.tensor([0.6, 0.8])
+    signs = critic.layers[1](critic.layers[0](line)) > 0
+    crossed = (signs[1:] != signs[:-1]).any(1)
+    assert crossed.sum() > 10  # places of the line at which some unit has its kink
+
+
 def test_rescaling_a_conv_critic_keeps_its_normalised_scores() -> None:
     for family in ("MLP", "Conv", "ResNet", "Attention"):
         _, critic = pair(family, (1, 8, 8))

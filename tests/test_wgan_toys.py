@@ -10,7 +10,7 @@ import torch
 
 from experiments.benchmarks import gan_step
 from experiments.studies import wgan_toys
-from experiments.studies.wgan_toys import METHODS, best_rate, centres, jobs, measure, points, scale, train
+from experiments.studies.wgan_toys import METHODS, RATIO, best_rate, centres, jobs, measure, points, scale, train
 from gan.transport import exact_wasserstein
 
 
@@ -46,21 +46,19 @@ def test_the_modes_that_are_missing_are_missed() -> None:
     assert exact_wasserstein(x[:50], x[:50]) == 0
 
 
-def test_every_method_trains_for_the_steps_its_time_allows(tmp_path: Path) -> None:
-    few: dict[str, Any] = {method: 2 for method in METHODS if method != "gn"}
-    given = argparse.Namespace(out=tmp_path, seconds=0.03, steps=few)
+def test_every_method_trains_for_its_time(tmp_path: Path) -> None:
+    given = argparse.Namespace(out=tmp_path, seconds=1.0)
     for method in METHODS:
         (job,) = jobs(given, "grid", method, [1e-3], [0])
-        assert job.config.steps == given.steps[method] >= 1
-        assert job.config.generator_lr == pytest.approx(1e-3 / 3)
+        assert job.config.generator_lr == pytest.approx(RATIO * 1e-3)
         result = train(job.config)
         assert {"wasserstein", "modes", "near", "floor"} <= result.keys()
+        assert 1 <= result["steps"] < 1000
     assert (tmp_path / "grid-gn-lr0.001-seed0" / "DONE").exists()
-    assert given.steps["gn"] < 100
 
 
 def test_the_rate_with_the_smallest_distance_is_chosen_among_those_that_ended(tmp_path: Path) -> None:
-    given = argparse.Namespace(out=tmp_path, seconds=1.0, steps={"gn": 3})
+    given = argparse.Namespace(out=tmp_path, seconds=1.0)
     tried = jobs(given, "ring", "gn", [1e-4, 1e-3, 1e-2], [0])
     found = {tried[0].name: {"wasserstein": 0.3}, tried[1].name: {"wasserstein": 0.2}, tried[2].name: {"failed": "NaN"}}
     assert best_rate(found, tried) == 1e-3
