@@ -92,6 +92,6 @@ def gan_init(module: nn.Module, leak: float, bias: float = 0.0) -> None:
                 fan = part.in_channels * math.prod(part.kernel_size) // math.prod(part.stride)
             nn.init.normal_(part.weight, std=gain / math.sqrt(fan))
             if part.bias is not None:
-                nn.init.uniform_(part.bias, -bias, bias)
+                nn.init.uniform_(part.bias, -bias, bias) if bias else nn.init.zeros_(part.bias)
     if isinstance(embed := getattr(module, "embed", None), nn.Embedding):
         nn.init.normal_(embed.weight, std=0.01)  # a spectral norm divides by its size
