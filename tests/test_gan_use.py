@@ -23,6 +23,7 @@ from experiments.report import best_validation
 from experiments.run import Run
 from experiments.studies import wgan_cost, wgan_images
 from experiments.studies.harness import _run as run_here
+from experiments.studies.wgan_images import METHODS
 from gan import Recipe
 from univae.errors import InputError
 
@@ -218,8 +219,8 @@ def test_the_study_of_costs_times_every_method_over_a_plain_one(monkeypatch: pyt
 def test_the_study_of_images_trains_measures_and_names_the_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {**TINY, "steps": 1, "network": "conv"}
-    monkeypatch.setattr(wgan_images, "COMMON", {name: small[name] for name in small if name != "steps"})
+    small = {name: METHODS[name] | TINY | {"network": "conv"} for name in ("gn", "sn")}
+    monkeypatch.setattr(wgan_images, "METHODS", small)
     monkeypatch.setattr(wgan_images, "FEATURE_STEPS", 3)
     monkeypatch.setattr(wgan_images, "run_all", lambda jobs, at_once: {job.name: run_here(job) for job in jobs})
     given = argparse.Namespace(
@@ -284,7 +285,7 @@ def replace_distance(row: dict[str, Any], mean: float) -> dict[str, Any]:
     return {**row, "frechet_distance": {**row["frechet_distance"], "mean": mean}}
 
 
-@pytest.mark.parametrize("method", list(wgan_images.METHODS))
+@pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_of_the_study_is_a_configuration(tmp_path: Path, method: str) -> None:
     given = argparse.Namespace(data="digits", out=tmp_path, minutes=1.0)
     config = wgan_images.job(given, method, 3, "auto").config

@@ -1,10 +1,10 @@
 """Which critic makes the best images at equal processor time: gradient normalisation and its rivals, by every metric.
 
-Each method trains as ``univae train-gan`` does, with the options of :data:`METHODS`, for ``--minutes`` of processor
-time on one thread, from several seeds. Then ``univae evaluate-gan`` measures the last checkpoint, which is nobody's
-choice: its moving average and its raw weights, in one feature space for all, with the floor (real data against other
-real data) and known faults beside them; of stacked glyphs also the modes of 1,000. The winner is the method with the
-smallest mean Fréchet distance of the moving average. ``mnist_bars`` are what was asked for of MNIST at 20 minutes.
+Each method trains as ``univae train-gan --preset`` does, for ``--minutes`` of processor time on one thread, from
+several seeds. Then ``univae evaluate-gan`` measures the last checkpoint, which is nobody's choice: its moving average
+and its raw weights, in one feature space for all, with the floor (real data against other real data) and known faults
+beside them; of stacked glyphs also the modes of 1,000. The winner is the method with the smallest mean Fréchet distance
+of the moving average. ``mnist_bars`` are what was asked for of MNIST at 20 minutes.
 
 ``python -m experiments.studies.wgan_images --data train-images-idx3-ubyte.gz --out runs/images
 --results experiments/results/wgan_images.json``, or ``--data digits``, ``glyphs``, ``stacked-glyphs``
@@ -25,33 +25,22 @@ from experiments.benchmarks.harness import report
 from experiments.data import Data, read
 from experiments.features import class_labels, feature_space
 from experiments.gan_measure import METRICS
+from experiments.gan_presets import PRESETS
 from experiments.gan_run import GanRun, scaled, shown
 from experiments.gan_samples import fixed_latents
 from experiments.image_samples import COLUMNS, grid
 from experiments.studies.harness import Job, run_all, spread
 from univae.checkpoint import write_json
 
-COMMON: dict[str, Any] = {
-    "network": "conv",
-    "latent": 64,
-    "width": 16,
-    "batch_size": 32,
-    "generator_lr": 2e-3,
-    "beta2": 0.99,
-    "lr_floor": 0.05,
-    "ema_images": 20_000.0,
-    "validate_every": 3000,
-    "checkpoint_every": 3000,
-}
-PLAIN: dict[str, Any] = {"normalization": "none"}
 METHODS: dict[str, dict[str, Any]] = {  # rates by a few runs of three minutes on MNIST, from another seed
-    "gn": {"normalization": "gn", "loss": "non-saturating", "lr": 1e-3},
-    "gn-cr": {"normalization": "gn", "loss": "non-saturating", "lr": 1e-3, "consistency": 5.0},
-    "gran": {"normalization": "gran", "loss": "non-saturating", "lr": 1e-3},
-    "gp": {**PLAIN, "loss": "wasserstein", "gp": 10.0, "lr": 5e-4},
-    "sn": {**PLAIN, "loss": "non-saturating", "spectral": "reshaped", "lr": 5e-4},
-    "r1r2": {**PLAIN, "loss": "relativistic", "r1": 0.1, "r2": 0.1, "lr": 5e-4},
+    "gn": PRESETS["mnist"],
+    "gn-cr": {**PRESETS["mnist"], "consistency": 5.0},
+    "gran": {**PRESETS["mnist"], "normalization": "gran"},
+    "gp": PRESETS["wgan-gp"],
+    "sn": PRESETS["spectral"],
+    "r1r2": PRESETS["relativistic"],
 }
+EVERY = 3000  # steps between validations, and between checkpoints
 FEATURE_STEPS = 1000  # of training the classifier that all share
 
 
@@ -70,7 +59,8 @@ def job(given: argparse.Namespace, method: str, seed: int, features: str) -> Job
     """Training of one method from one seed."""
     out = given.out / f"{method}-seed{seed}"
     options = {"minutes": given.minutes, "clock": "processor", "threads": 1, "device": "cpu", "features": features}
-    config = train_gan.Config(data=given.data, out=out, seed=seed, **COMMON | METHODS[method] | options)
+    options |= {"validate_every": EVERY, "checkpoint_every": EVERY}
+    config = train_gan.Config(data=given.data, out=out, seed=seed, **METHODS[method] | options)
     return Job(out.name, train_gan.main, config)
 
 
