@@ -1,15 +1,18 @@
 """The studies of sentence models, end to end on a few made-up lines; and what they measure with."""
 
+import argparse
 import gzip
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from experiments.studies import sentences, similar_en, similar_zh
+from experiments.teacher import read_table
 from univae.errors import InputError
 
 
@@ -55,10 +58,14 @@ def made_up(folder: Path) -> Path:
 class Letters:
     """A teacher that counts letters."""
 
+    width = 16
+    asked: ClassVar[list[str]] = []
+
     def vocabulary(self) -> list[str]:
         return ["cat", "dog", "tree"]
 
     def encode(self, texts: list[str]) -> np.ndarray:
+        self.asked.extend(texts)
         counts = np.array([[text.count(c) + 0.01 for c in "abcdefghijklmnop"] for text in texts], np.float32)
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
@@ -92,6 +99,20 @@ def test_the_english_study_runs_both_stages_and_measures(
     tests = {text for a, b, _ in sentences.stsb(tmp_path / "data", "en", "test") for text in (a, b)}
     assert not tests & {text for group in everything for text in group}  # STS-B is no training text
     capsys.readouterr()
+
+
+def test_a_table_of_vectors_is_completed_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = argparse.Namespace(out=tmp_path / "out", data=made_up(tmp_path / "data"), limit=2)
+    monkeypatch.setattr(Letters, "asked", asked := list[str]())
+    teacher: Any = Letters()
+    similar_en.taught(given, teacher)
+    first = set(asked)
+    given.limit = 0
+    *_, table, _ = similar_en.taught(given, teacher)
+    assert len(asked) == len(set(asked)) > len(first)  # no text twice
+    texts, vectors = read_table(table)
+    assert texts[: len(first)] == sorted(first)
+    np.testing.assert_array_equal(vectors, teacher.encode(texts).astype(np.float16))
 
 
 def test_the_chinese_study_trains_on_labels_in_the_unit_interval(

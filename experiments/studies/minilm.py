@@ -38,6 +38,10 @@ class MiniLM:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(LONGEST)
 
+    @property
+    def width(self) -> int:
+        return self.model.config.hidden_size
+
     def vocabulary(self) -> list[str]:
         """The whole words among the word pieces: letters alone, two at least."""
         return sorted(
@@ -56,7 +60,7 @@ class MiniLM:
     def _mean(self, texts: Sequence[str], rows: Any) -> np.ndarray:
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         order = np.argsort([len(ids) for ids in encoded], kind="stable")
-        vectors = np.empty((len(texts), self.model.config.hidden_size), np.float32)
+        vectors = np.empty((len(texts), self.width), np.float32)
         for start in tqdm(range(0, len(order), ROWS), desc="teacher", disable=None, leave=False):
             places = order[start : start + ROWS]
             width = max(len(encoded[i]) for i in places)

@@ -68,9 +68,10 @@ def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, Path
     pairs = write_groups(given.out / "groups.jsonl", groups)
     everything = write_groups(given.out / "texts.jsonl", [*groups, *singles, *words])
     table, begun = given.out / "teacher.npz", time.perf_counter()
-    distinct = sorted({text.strip() for group in [*groups, *singles, *words] for text in group})
-    if not (table.exists() and read_table(table)[0] == distinct):
-        write_table(table, distinct, teacher.encode(distinct).astype(np.float16))
+    known, vectors = read_table(table) if table.exists() else ([], np.empty((0, teacher.width), np.float16))
+    missing = sorted({text.strip() for group in [*groups, *singles, *words] for text in group} - set(known))
+    if missing:
+        write_table(table, [*known, *missing], np.concatenate((vectors, teacher.encode(missing).astype(np.float16))))
     return pairs, everything, table, time.perf_counter() - begun
 
 
