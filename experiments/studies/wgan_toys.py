@@ -45,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "gn": {"normalization": "gn", "loss": "non-saturating", "n_critic": 2, "rescale": False},
     "gran": {"normalization": "gran", "loss": "non-saturating", "n_critic": 2},
     "gp": {**PLAIN, "loss": "wasserstein", "gp": 1.0},
-    "sn": {**PLAIN, "loss": "hinge", "spectral": "reshaped"},
+    "sn": {**PLAIN, "loss": "non-saturating", "n_critic": 2, "spectral": "reshaped"},
     "r1r2": {**PLAIN, "loss": "relativistic", "r1": 0.1, "r2": 0.1},
 }
 Toy = Literal["ring", "grid", "roll"]
