@@ -50,6 +50,20 @@ class World:
             return module
         return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
 
+    def average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Leaves each parameter the mean of its gradients over the processes, none counting as 0; one reduction a type.
+
+        For gradients of more than one backward pass; all must call it at the same place.
+        """
+        if self.size == 1:
+            return
+        for dtype in dict.fromkeys(p.dtype for p in parameters):
+            alike = [p for p in parameters if p.dtype == dtype]
+            means = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike])
+            dist.all_reduce(means.div_(self.size))
+            for p, mean in zip(alike, means.split([p.numel() for p in alike]), strict=True):
+                p.grad = mean.view_as(p)
+
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[Any]:
     """Inside the block, if ``condition``, gradients only add up on this process."""

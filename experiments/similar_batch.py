@@ -35,6 +35,7 @@ class Objective:
     supervised: Literal["cosent", "classify"] = "cosent"  # the loss of finetune
     similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
     chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
+    gather: bool = False  # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
     validation_pairs: int = 1000  # held-out pairs a validation looks at
 
     def __post_init__(self) -> None:

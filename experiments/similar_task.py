@@ -20,6 +20,7 @@ from experiments.task import Progress
 from univae.cached import cached_backward
 from univae.contrastive import paired_info_nce
 from univae.corruption import WordNoise
+from univae.gather import Share
 from univae.sentence import RoFormerSim
 from univae.stages import distillation_loss, generation_loss
 from univae.text import PAD
@@ -51,7 +52,7 @@ class PairTask(PairRows):
         return clean._replace(source=self.noise(clean.source))
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.judge(*self.understand(batch.source, batch.target), batch)
+        return self.judge(*self.understand(batch.source, batch.target), batch, self.objective.gather)
 
     def understand(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of all rows, and log-likelihoods of the targets, which belong to the first rows."""
@@ -63,21 +64,24 @@ class PairTask(PairRows):
             vectors = torch.cat((vectors, self.module.read(source[written:])))
         return vectors, log_likelihood
 
-    def judge(self, vectors: Tensor, log_likelihood: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The stage's loss, and its parts, summed over rows."""
+    def judge(
+        self, vectors: Tensor, log_likelihood: Tensor, batch: Batch, gather: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The stage's loss, and its parts, summed over rows; with ``gather``, everybody's rows are in one batch."""
         o, rows = self.objective, len(batch.source)
         unit = F.normalize(vectors, dim=-1)
+        all_rows = Share.of(unit, gather).counts
         if o.stage == "distil":
-            name, loss = "distillation", distillation_loss(unit, batch.teacher, o.distil_weight)
+            name, loss = "distillation", distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
         else:
-            tiles = TILE if rows > DENSE else None
-            name, loss = "contrastive", paired_info_nce(unit, o.contrast_scale, groups=batch.families, rows=tiles)
-        logged = {name: loss * rows}
+            options: dict[str, Any] = {"rows": TILE if sum(all_rows) > DENSE else None, "gather": gather}
+            name, loss = "contrastive", paired_info_nce(unit, o.contrast_scale, groups=batch.families, **options)
+        total = loss * (sum(all_rows) / len(all_rows))  # of losses of own rows, for such is a share
+        logged = {name: total}
         if len(batch.target):
-            writing = generation_loss(log_likelihood, batch.target)
-            logged["generation_nats_per_token"] = writing * rows
-            loss = loss + o.generation * writing
-        return loss * rows, logged
+            logged["generation_nats_per_token"] = rows * generation_loss(log_likelihood, batch.target)
+            total = total + o.generation * logged["generation_nats_per_token"]
+        return total, logged
 
     def validate(self, progress: Progress) -> dict[str, Any]:
         e, o = self.examples, self.objective
@@ -89,15 +93,16 @@ class PairTask(PairRows):
         found |= retrieval(self.module, e.corpus, pairs[pairs[:, 0] != pairs[:, 1]])
         if o.generation:
             found |= generation(self.module, e.corpus, pairs[pairs[:, 0] != pairs[:, 1]])
-        found["held_out_loss"] = self._held_out(pairs, progress)
+        found["held_out_loss"] = self._held_out(pairs)
         return {"selection": -found["spearman"] if "spearman" in found else found["held_out_loss"], **found}
 
-    def _held_out(self, pairs: np.ndarray, progress: Progress) -> float:
+    def _held_out(self, pairs: np.ndarray) -> float:
         """The stage's loss a row on clean held-out pairs, in batches of the training's size."""
         total, rows, device = 0.0, 0, next(self.module.parameters()).device
         for start in range(0, len(pairs), self.objective.batch_size):
             batch = Batch(*(part.to(device) for part in self._clean(pairs[start : start + self.objective.batch_size])))
-            total, rows = total + float(self.loss(batch, progress)[0]), rows + len(batch.source)
+            loss, _ = self.judge(*self.understand(batch.source, batch.target), batch, gather=False)
+            total, rows = total + float(loss), rows + len(batch.source)
         return total / max(rows, 1)
 
     def _clean(self, pairs: np.ndarray) -> Batch:
@@ -130,7 +135,7 @@ class ChunkedPairTask(PairTask):
             return torch.cat((vectors, torch.cat((log_likelihood, nothing))[:, None].to(vectors)), 1)
 
         def judge(rows: Tensor) -> Tensor:
-            loss, logged = self.judge(rows[:, :-1], rows[:written, -1], batch)
+            loss, logged = self.judge(rows[:, :-1], rows[:written, -1], batch, self.objective.gather)
             found.update(loss=loss.detach(), **{name: part.detach() for name, part in logged.items()})
             return loss * factor
 

@@ -102,7 +102,7 @@ class OwnSteps(Trained, Protocol):
 
 @runtime_checkable
 class OwnBackward(Task, Protocol):
-    """A task whose gradient is not one backward pass of its loss; on one process."""
+    """A task whose gradient is not one backward pass of its loss."""
 
     def backward(self, batch: Any, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Adds ``factor`` times the gradient of the loss to ``.grad``; returns what ``loss`` returns, detached."""
@@ -117,15 +117,15 @@ class Stepper:
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
+        self._own_backward = isinstance(task, OwnBackward)
         free = settings.clip == 0 and settings.accumulate == 1 and self.adapted is None  # nobody else reads gradients
+        free = free and not self._own_backward  # and they are whole after one backward pass
         self.folds = False
         if free and settings.window > 1 and isinstance(self.optimizer, Windowed):
             self.folds = True
             accumulate_in_backward(self.optimizer, world.size)
-        self._loss = world.average_gradients(_Loss(task))
+        self._loss = _Loss(task) if self._own_backward else world.average_gradients(_Loss(task))
         self._bf16 = uses_bf16(settings.precision, world.device)
-        if world.size > 1 and isinstance(task, OwnBackward):
-            raise InputError("training: this task takes its own backward pass, on one process; drop torchrun")
 
     @property
     def batches(self) -> int:
@@ -205,10 +205,13 @@ class Stepper:
         half = len(batches) // 2 if self.adapted and self.settings.adapt_halves else 0
         for count, (index, batch) in enumerate(batches, 1):
             reseed(self.settings.seed, progress.step, index, "loss")
-            with without_averaging(self._loss, count not in (half, *ends)):
+            whole = count in (half, *ends)
+            with without_averaging(self._loss, not whole):
                 # Distributed training divides the summed gradients by the number of processes.
                 factor = self.world.size / weight
                 loss, logged = self._descend(to_device(batch, self.world.device), progress, factor)
+            if whole and self._own_backward:
+                self.world.average(self.parameters)
             if self.adapted and count == half:
                 self.adapted.split()
             names = ["loss", *logged]

@@ -61,8 +61,9 @@ class Config(Settings, Objective, RoFormerSimConfig):
         Objective.__post_init__(self)
         RoFormerSimConfig.__post_init__(self)
         self.noise()
-        if self.stage == "finetune" and self.chunk_size:
-            raise InputError(f"--chunk-size is of pretrain and distil; got chunk_size={self.chunk_size}; leave it at 0")
+        if self.stage == "finetune" and (self.chunk_size or self.gather):
+            given = f"chunk_size={self.chunk_size}, gather={self.gather}"
+            raise InputError(f"--chunk-size and --gather are of pretrain and distil; got {given}; leave them out")
         if (self.stage == "distil") != (self.teacher is not None):
             raise InputError(
                 f"--stage distil needs a --teacher, and no other stage has one; got stage={self.stage}, "

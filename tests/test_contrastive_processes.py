@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from univae.contrastive import cached_backward, cosent, gather_rows, info_nce, paired_info_nce
 from univae.errors import InputError
 from univae.gather import rows_of_all
+from univae.stages import distillation_loss
 
 WIDTH = 5
 
@@ -113,6 +114,7 @@ def losses_are_shares_of_the_whole_batchs(rows: int | None) -> None:
         ),
         lambda q, k, extra, groups, ids, **o: info_nce(q, k, 5.0, negatives=extra, groups=groups, rows=rows, **o),
         lambda q, k, extra, groups, ids, **o: paired_info_nce(q, 5.0, groups=groups, rows=rows, **o),
+        lambda q, k, extra, groups, ids, **o: distillation_loss(q, extra.detach(), 7.0, **o),
     ]
     for loss in losses:
         whole = [x.clone().requires_grad_() for x in (q, k, extra)]

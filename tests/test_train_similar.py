@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from experiments.pairs import group_up
 from experiments.run import TIMING, Run
 from experiments.similar_batch import Batch, Examples, Objective
 from experiments.similar_measure import correlation, found_at
-from experiments.similar_run import SimilarRun
+from experiments.similar_run import SimilarRun, similar_config
 from experiments.similar_task import ChunkedPairTask, PairTask
 from experiments.similar_text import SimilarText
 from experiments.task import Progress, reseed
@@ -287,12 +291,43 @@ def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
     assert not list((tmp_path / "run" / "samples").iterdir())  # a model that cannot write shows nothing
 
 
-def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"window": 2, "clip": 0.0}])
+def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
     for name, size in (("whole", 0), ("chunks", 5)):
-        train_similar.train(config(files, tmp_path / name, chunk_size=size, steps=3))
+        train_similar.train(config(files, tmp_path / name, chunk_size=size, steps=3, **options))
     whole, chunks = (SimilarRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("whole", "chunks"))
     for name, value in whole.items():
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
+
+
+def together(*argv: object) -> None:
+    """Runs ``train-similar`` as two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    command += ["-m", "experiments.cli", "train-similar", *argv, "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words, root = [str(word) for word in command], Path(__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False, cwd=root)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(files: dict[str, Path], tmp_path: Path) -> None:
+    options = SHAPE | TRAINING | {"pairs": files["pairs"], "dropout": 0.0, "noise_rows": 0.0, "log_every": 1}
+    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    for name, chunk in (("whole", 0), ("chunks", 5)):
+        together(*flags, "--gather", "--chunk-size", chunk, "--out", tmp_path / name)
+    whole, chunks = (SimilarRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("whole", "chunks"))
+    for name, value in whole.items():
+        torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
+    alone = config(files, tmp_path / "whole", dropout=0.0, noise_rows=0.0)
+    examples, text = train_similar._examples(alone), train_similar._text(alone)
+    reseed(alone.seed, "weights")
+    model = RoFormerSim(similar_config(dataclasses.asdict(alone), text.vocab_size))
+    task = PairTask(model, alone, alone.seed, examples, WordNoise(text.tokenizer, model.mask, alone.noise()))
+    first = [task.load(item) for item in task.batches(0)[:2]]
+    vectors = torch.nn.functional.normalize(torch.cat([model.read(batch.source) for batch in first]), dim=-1)
+    expected = paired_info_nce(vectors, groups=torch.cat([batch.families for batch in first]))
+    for name in ("whole", "chunks"):
+        assert Run.open(tmp_path / name).rows()[0]["contrastive"] == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_a_small_model_learns_to_tell_its_groups_apart(files: dict[str, Path], tmp_path: Path) -> None:
@@ -378,7 +413,7 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     labels = ("train-similar", "--pairs", files["labelled"], "--out", tmp_path / "run")
     assert "has labels, which --stage pretrain does not read" in refused(capsys, *labels)
     chunked = (*labels, "--stage", "finetune", "--chunk-size", 4)
-    assert "--chunk-size is of pretrain and distil" in refused(capsys, *chunked)
+    assert "--chunk-size and --gather are of pretrain and distil" in refused(capsys, *chunked)
     assert "width=32: --from" in refused(capsys, *base, "--from", folder, "--width", 32)
     write_table(tmp_path / "t.npz", ["a man"], np.ones((1, 3)))
     said = refused(capsys, *base, "--stage", "distil", "--teacher", tmp_path / "t.npz")

@@ -12,8 +12,6 @@ References:
     Contrastive learning with gradient accumulation (Su, 2021), https://kexue.fm/archives/8471
 """
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor
@@ -21,8 +19,8 @@ from torch import Tensor
 from univae.cached import cached_backward
 from univae.chunks import by_tokens
 from univae.errors import InputError
+from univae.gather import Share
 from univae.gather import gather as gather_rows
-from univae.gather import rows_of_all, world
 from univae.partition import Candidates, log_partition
 
 __all__ = ["by_tokens", "cached_backward", "cosent", "gather_rows", "info_nce", "paired_info_nce", "partners"]
@@ -67,7 +65,7 @@ def info_nce(
         raise InputError("info_nce: negative_groups needs negatives and groups; give all three or leave it out")
     with torch.autocast(queries.device.type, enabled=False):
         queries, keys, beta = *_widen(queries, keys), _factor(scale, queries)
-        share = _Share.of(queries, gather)
+        share = Share.of(queries, gather)
         targets, ids = share.places(queries), None if groups is None else share.gather(groups)
         seen, known = share.gather(keys), ids
         if negatives is not None:
@@ -104,7 +102,7 @@ def paired_info_nce(
         )
     with torch.autocast(vectors.device.type, enabled=False):
         (vectors,) = _widen(vectors)
-        share = _Share.of(vectors, gather)
+        share = Share.of(vectors, gather)
         selves = share.places(vectors)
         # Every process before this one holds an even number of rows, so partners stay i XOR 1.
         known = None if groups is None else share.gather(groups)
@@ -145,27 +143,6 @@ def cosent(
         first = int((below == 0).sum())  # those of the lowest label have none
         lower = s.logcumsumexp(0)[below[first:] - 1]
         return torch.cat((s.new_zeros(1), lower - s[first:])).logsumexp(0)
-
-
-class _Share(NamedTuple):
-    """This process's rows among those of all."""
-
-    counts: list[int]
-    rank: int
-
-    @classmethod
-    def of(cls, x: Tensor, gather: bool) -> "_Share":
-        return cls(rows_of_all(len(x), x.device), world()[0]) if gather else cls([len(x)], 0)
-
-    def gather(self, x: Tensor) -> Tensor:
-        return gather_rows(x, self.counts) if len(self.counts) > 1 else x
-
-    def places(self, x: Tensor) -> Tensor:
-        return sum(self.counts[: self.rank]) + torch.arange(len(x), device=x.device)
-
-    def mean(self, x: Tensor) -> Tensor:
-        # The mean over processes of these is the mean over all rows, also where processes hold different numbers.
-        return x.sum() * (len(self.counts) / sum(self.counts))
 
 
 def _nce(queries: Tensor, keys: Tensor, beta: Tensor, candidates: Candidates, rows: int | None) -> Tensor:

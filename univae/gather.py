@@ -13,16 +13,16 @@ References:
     Scaling Deep Contrastive Learning Batch Size (Gao et al., 2021), https://arxiv.org/abs/2101.06983
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["gather", "rows_of_all", "world"]
+__all__ = ["Share", "gather", "rows_of_all", "world"]
 
 
 def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
@@ -63,6 +63,30 @@ def gather(
     if size == 1:
         return x
     return _Gather.apply(x, counts or rows_of_all(len(x), x.device, group), group)
+
+
+class Share(NamedTuple):
+    """This process's rows among those of all."""
+
+    counts: list[int]  # rows of every process, by rank
+    rank: int
+
+    @classmethod
+    def of(cls, x: Shaped[Tensor, "rows *features"], gather: bool) -> "Share":
+        """Where the rows of ``x`` stand among everybody's; without ``gather``, among themselves."""
+        return cls(rows_of_all(len(x), x.device), world()[0]) if gather else cls([len(x)], 0)
+
+    def gather(self, x: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, "all *features"]:
+        """Everybody's rows, as :func:`gather` gives them."""
+        return gather(x, self.counts) if len(self.counts) > 1 else x
+
+    def places(self, x: Shaped[Tensor, "rows *features"]) -> Int64[Tensor, "rows"]:
+        """Where in that the own rows are."""
+        return sum(self.counts[: self.rank]) + torch.arange(len(x), device=x.device)
+
+    def mean(self, x: Shaped[Tensor, "rows"]) -> Shaped[Tensor, ""]:
+        """A share whose mean over processes is the mean over all rows, however many each process holds."""
+        return x.sum() * (len(self.counts) / sum(self.counts))
 
 
 class _Gather(torch.autograd.Function):

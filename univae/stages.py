@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from univae.gather import Share
 from univae.text import PAD
 
 __all__ = [
@@ -40,13 +41,21 @@ def generation_loss(log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, 
 
 
 def distillation_loss(
-    student: Float[Tensor, "batch width"], teacher: Float[Tensor, "batch other"], weight: float = 100.0
+    student: Float[Tensor, "batch width"],
+    teacher: Float[Tensor, "batch other"],
+    weight: float = 100.0,
+    *,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Returns :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`, for vectors of length 1.
 
-    Rotations of either space leave it alone; the diagonal counts in the mean and adds nothing.
+    Rotations of either space leave it alone; the diagonal counts in the mean and adds nothing. With ``gather`` the
+    matrix is that of the rows of all processes, and the result this process's share, as
+    :func:`univae.contrastive.info_nce` has it.
     """
-    return weight * (student @ student.T - (teacher @ teacher.T).to(student)).square().mean()
+    share = Share.of(student, gather)
+    wanted = (teacher @ share.gather(teacher).T).to(student)
+    return weight * share.mean((student @ share.gather(student).T - wanted).square().mean(1))
 
 
 def pair_features(u: Float[Tensor, "pairs width"], v: Float[Tensor, "pairs width"]) -> Float[Tensor, "pairs three"]:
