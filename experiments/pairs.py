@@ -44,6 +44,11 @@ class Groups:
         """The first and the last text (groups, 2) of every group: the two of a pair."""
         return np.stack((self.members[self.offsets[:-1]], self.members[self.offsets[1:] - 1]), 1)
 
+    def partners(self, pairs: np.ndarray) -> np.ndarray:
+        """Which of the pairs (P, 2) are two texts of a kind, and not one text twice or two single ones."""
+        a, b = pairs.T
+        return (a != b) & (self.families[a] == self.families[b])
+
     def split(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of groups to train on and held out, rising: whole families, so that no text is on both sides."""
         family = self.families[self.members[self.offsets[:-1]]]
@@ -89,19 +94,22 @@ def group_up(groups: Iterable[Sequence[str]], labels: Sequence[Any] | None = Non
     return Groups(list(known), bounds, flat, families, scores, classes)
 
 
-def pair_up(groups: Groups, chosen: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def pair_up(groups: Groups, chosen: np.ndarray, lengths: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """Pairs (P, 2) of texts: every chosen group is shuffled and cut into twos; a text left over waits for its turn.
 
-    A group of one text gives that text twice.
+    Groups of one text are cut into twos together, by like ``lengths`` of texts, and no partners: see
+    :meth:`Groups.partners`. The last one of an odd number comes twice.
     """
     sizes = np.diff(groups.offsets)[chosen]
     group = np.repeat(np.arange(len(chosen)), sizes)
     within = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     members = groups.members[groups.offsets[:-1][chosen][group] + within]
     members = members[np.lexsort((draw.random(len(group)), group))]
-    first = np.flatnonzero((within % 2 == 0) & ((within + 1 < sizes[group]) | (sizes[group] == 1)))
-    partner = np.where(sizes[group[first]] == 1, first, first + 1)
-    return np.stack((members[first], members[partner]), 1)
+    first = np.flatnonzero((within % 2 == 0) & (within + 1 < sizes[group]))
+    single = draw.permutation(members[sizes[group] == 1])
+    single = single[np.argsort(lengths[single], kind="stable")]
+    single = np.concatenate((single, single[-1:])) if len(single) % 2 else single
+    return np.concatenate((np.stack((members[first], members[first + 1]), 1), single.reshape(-1, 2)))
 
 
 def pair_batches(pairs: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator) -> list[np.ndarray]:

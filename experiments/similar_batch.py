@@ -54,10 +54,10 @@ class Objective:
 
 
 class Batch(NamedTuple):
-    """Rows 2i and 2i + 1 are partners; those of ``target``, the first rows, are written too."""
+    """Rows 2i and 2i + 1 are partners, pairs of single texts come last; the first rows, of ``target``, are written."""
 
     source: Tensor  # (rows, n), maybe noised
-    target: Tensor  # (some rows, m), clean; all padding where a text has no partner but itself
+    target: Tensor  # (some rows, m), clean; all padding where a text has no partner
     families: Tensor  # (rows,): texts of one number are no negatives of each other
     teacher: Tensor  # (rows, width of the teacher), of the clean sources; (rows, 0) without one
     labels: Tensor  # (pairs,), class numbers or scores; (0,) without labels

@@ -44,8 +44,9 @@ class PairTask(PairRows):
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         draw = np.random.default_rng([self.seed % 2**64, epoch])
-        pairs = pair_up(self.examples.groups, self.examples.train, draw)
-        return pair_batches(pairs, self.examples.corpus.lengths, self.objective.batch_size, draw)
+        lengths = self.examples.corpus.lengths
+        pairs = pair_up(self.examples.groups, self.examples.train, lengths, draw)
+        return pair_batches(pairs, lengths, self.objective.batch_size, draw)
 
     def load(self, item: np.ndarray) -> Batch:
         clean = self._clean(item)
@@ -86,13 +87,14 @@ class PairTask(PairRows):
     def validate(self, progress: Progress) -> dict[str, Any]:
         e, o = self.examples, self.objective
         draw = np.random.default_rng([self.seed % 2**64, 0])
-        pairs = pair_up(e.groups, e.held_out, draw)
+        pairs = pair_up(e.groups, e.held_out, e.corpus.lengths, draw)
         _, first = np.unique(e.groups.families[pairs[:, 0]], return_index=True)
         pairs = pairs[np.sort(first)][: o.validation_pairs]  # one a family: the others' texts are true negatives
         found = self.labelled()
-        found |= retrieval(self.module, e.corpus, pairs[pairs[:, 0] != pairs[:, 1]])
+        partners = pairs[e.groups.partners(pairs)]
+        found |= retrieval(self.module, e.corpus, partners)
         if o.generation:
-            found |= generation(self.module, e.corpus, pairs[pairs[:, 0] != pairs[:, 1]])
+            found |= generation(self.module, e.corpus, partners)
         found["held_out_loss"] = self._held_out(pairs)
         return {"selection": -found["spearman"] if "spearman" in found else found["held_out_loss"], **found}
 
@@ -107,11 +109,14 @@ class PairTask(PairRows):
 
     def _clean(self, pairs: np.ndarray) -> Batch:
         e = self.examples
+        partners = e.groups.partners(pairs)
+        order = np.argsort(~partners, kind="stable")
+        pairs, partners = pairs[order], partners[order]
         texts, source = pairs.reshape(-1), self.rows(pairs)
         share = self.objective.generation_share if self.objective.generation else 0.0
-        first = pairs[: math.ceil(share * len(pairs) - 1e-9)]  # those that are written
-        target = e.corpus.gather(first[:, ::-1].reshape(-1))
-        target[torch.from_numpy(np.repeat(first[:, 0] == first[:, 1], 2))] = PAD
+        written = math.ceil(share * len(pairs) - 1e-9)
+        target = e.corpus.gather(pairs[:written, ::-1].reshape(-1))
+        target[torch.from_numpy(np.repeat(~partners[:written], 2))] = PAD
         teacher = np.zeros((len(texts), 0), np.float32) if e.teacher is None else np.array(e.teacher[texts], np.float32)
         families = torch.from_numpy(e.groups.families[texts]).long()
         return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))

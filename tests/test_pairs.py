@@ -74,9 +74,9 @@ def test_held_out_groups_share_no_text_with_the_others() -> None:
 def test_every_member_is_paired_at_most_once_an_epoch_and_with_its_own_group() -> None:
     groups = group_up([[f"{g}-{i}" for i in range(n)] for g, n in enumerate([5, 2, 1, 4, 3])])
     chosen, seen = np.array([0, 2, 3, 4]), set[tuple[int, int]]()
-    owner = np.repeat(np.arange(5), [5, 2, 1, 4, 3])
+    owner, lengths = np.repeat(np.arange(5), [5, 2, 1, 4, 3]), np.full(15, 4)
     for epoch in range(60):
-        pairs = pair_up(groups, chosen, np.random.default_rng(epoch))
+        pairs = pair_up(groups, chosen, lengths, np.random.default_rng(epoch))
         assert len(pairs) == 2 + 1 + 2 + 1
         assert (owner[pairs[:, 0]] == owner[pairs[:, 1]]).all()
         assert sorted(set(owner[pairs[:, 0]])) == [0, 2, 3, 4]
@@ -85,7 +85,21 @@ def test_every_member_is_paired_at_most_once_an_epoch_and_with_its_own_group() -
         flat = pairs[~alone].ravel()
         assert len(flat) == len(set(flat.tolist()))
         seen |= {(int(a), int(b)) for a, b in pairs if owner[a] == 0}
+        assert groups.partners(pairs).tolist() == (~alone).tolist()
     assert len(seen) == 20  # all ordered pairs of the group of five come
+
+
+def test_single_texts_share_a_pair_with_one_of_like_length_and_are_no_partners() -> None:
+    groups = group_up([["a", "b"], *([str(i)] for i in range(40)), ["c", "d"]])
+    lengths, seen = np.arange(44) % 7, set[tuple[int, int]]()
+    for epoch in range(20):
+        pairs = pair_up(groups, np.arange(42), lengths, np.random.default_rng(epoch))
+        assert sorted(pairs.ravel().tolist()) == list(range(44))  # nobody comes twice
+        assert groups.partners(pairs).sum() == 2
+        assert sorted(map(sorted, pairs[groups.partners(pairs)].tolist())) == [[0, 1], [42, 43]]
+        assert (np.diff(lengths[pairs[~groups.partners(pairs)]], axis=1) <= 1).all()
+        seen |= set(map(tuple, pairs.tolist()))
+    assert len(seen) > 100
 
 
 def test_batches_hold_every_pair_once_and_pairs_of_like_lengths() -> None:

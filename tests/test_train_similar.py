@@ -162,12 +162,16 @@ def test_the_teacher_as_its_own_student_has_nothing_to_teach(tmp_path: Path) -> 
 
 def test_single_texts_are_read_and_not_written(tmp_path: Path) -> None:
     found = task(tmp_path, teacher=5, stage="distil", noise_rows=0.0)
-    batch = found.load(np.array([[0, 0], [3, 4]]))
-    assert (batch.target[:2] == PAD).all()
-    assert (batch.target[2:] == END).any(1).all()
-    other = found.load(np.array([[3, 4]]))
+    pairs = np.array([[0, 0], [3, 4], [1, 6]])  # one text twice, partners, and texts of two families
+    batch = found.load(pairs)
+    assert torch.equal(batch.source, found.rows(pairs[[1, 0, 2]]))  # partners first
+    assert (batch.target[:2] == END).any(1).all()
+    assert (batch.target[2:] == PAD).all()
+    other = found.load(pairs[1:2])
     writing = [found.loss(b, NOW)[1]["generation_nats_per_token"] / len(b.source) for b in (batch, other)]
     torch.testing.assert_close(writing[0], writing[1])
+    found = task(tmp_path / "share", teacher=5, stage="distil", noise_rows=0.0, generation_share=0.3)
+    assert torch.equal(found.load(pairs).target, batch.target[:2])  # a third of the pairs: the partners
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "distil"])

@@ -38,8 +38,9 @@ from experiments.teacher import read_table, write_table
 from univae.checkpoint import read_json
 
 SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 12000, "lowercase": True}
-TRAINING = {"lr": 1e-3, "ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
-DISTIL = {"batch_size": 96, "generation_share": 0.25, "noise_rows": 0.2}
+TRAINING = {"ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
+PRETRAIN = {"lr": 2e-3, "batch_size": 32}
+DISTIL = {"lr": 1e-3, "batch_size": 64, "generation_share": 0.5, "noise_rows": 0.2}
 
 
 def texts(data: Path, limit: int) -> tuple[list[list[str]], list[list[str]]]:
@@ -79,7 +80,7 @@ def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Pat
     """Both stages; one that is done stays, one that was interrupted goes on."""
     first, second = given.out / "pretrain", given.out / "distil"
     options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads}
-    _train(train_similar.Config(pairs=pairs, out=first, minutes=given.pretrain, **options))
+    _train(train_similar.Config(pairs=pairs, out=first, minutes=given.pretrain, **options, **PRETRAIN))
     config = {**options, **DISTIL, "minutes": given.minutes - given.pretrain}
     _train(train_similar.Config(pairs=everything, out=second, from_run=first, teacher=table, stage="distil", **config))
     return second
@@ -151,7 +152,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         default=45.0,
         help="of training, both stages; the teacher's vectors take a quarter of an hour besides",
     )
-    parser.add_argument("--pretrain", type=float, default=4.0, help="of them for the first stage")
+    parser.add_argument("--pretrain", type=float, default=15.0, help="of them for the first stage")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=0, help="groups read of each source; 0: all")
     parser.add_argument("--generate", type=int, default=200, help="held-out captions something is written for")
