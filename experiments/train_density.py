@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from density.model import detached
 from experiments.cli import run
 from experiments.data import Data, read
 from experiments.density_task import DensityTask, ImageObjective
@@ -66,6 +67,8 @@ def train(config: Config) -> dict[str, Any]:
         model = build(described)
         start = data.batch(rows[:CALIBRATED])
         model.calibrate(start / (data.levels - 1) if config.binarisation == "dynamic" and data.levels else start)
+        if config.objective in ("dreg", "stl"):
+            detached(model.posterior(start[:1]))  # refuses a posterior that it cannot detach, with nothing written yet
         folder = Run.create(config.out, dataclasses.asdict(config))
         if world.first:
             write_json(config.out / "model.json", model.config)

@@ -218,6 +218,7 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
         ("digits", ("--model", "univae", "--latents", "3", "--reach", "2", "--binarisation", "static"), "got reach=2"),
         ("wine", ("--reach", "2"), "reach must be 0, or more for images"),
         ("digits", ("--model", "conv", "--latents", "3", "4"), r"model=conv has one latent; got latents=\(3, 4\)"),
+        ("digits", ("--model", "univae", "--objective", "stl", "--k", "2"), "got Layered; use the objective iwae or"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(

@@ -39,8 +39,8 @@ from univae.checkpoint import read_json
 
 SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 12000, "lowercase": True}
 TRAINING = {"ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
-PRETRAIN = {"lr": 2e-3, "batch_size": 32}
-DISTIL = {"lr": 1e-3, "batch_size": 64, "generation_share": 0.5, "noise_rows": 0.2}
+PRETRAIN: dict[str, Any] = {"lr": 2e-3, "batch_size": 32}
+DISTIL: dict[str, Any] = {"lr": 1e-3, "batch_size": 64, "generation_share": 0.5, "noise_rows": 0.2}
 
 
 def texts(data: Path, limit: int) -> tuple[list[list[str]], list[list[str]]]:

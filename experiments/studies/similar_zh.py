@@ -28,7 +28,7 @@ PUBLISHED = {
 }
 SHAPE = {"width": 256, "heads": 4, "layers": 4, "max_length": 48, "tokenizer": "chars", "vocab_size": 6000}
 TRAINING = {"lr": 1e-3, "dropout": 0.1, "ema": 0.999, "validate_every": 1000, "validation_pairs": 300}
-TUNING = {"lr": 5e-4, "batch_size": 96, "stage": "finetune", "supervised": "cosent"}
+TUNING: dict[str, Any] = {"lr": 5e-4, "batch_size": 96, "stage": "finetune", "supervised": "cosent"}
 
 Pair = tuple[str, str, float]
 
