@@ -5,6 +5,7 @@ A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb
 """
 
 import csv
+import dataclasses
 import gzip
 import json
 import re
@@ -16,13 +17,14 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from experiments import train_similar
 from experiments.similar_measure import correlation
 from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
 from univae.retrieval import top_k
 
 __all__ = ["Encode", "auroc", "captions", "distinct_2", "flips", "labelled", "recall", "rows_of", "spearman_of", "stsb"]
-__all__ += ["write_groups"]
+__all__ += ["train_once", "write_groups"]
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # texts to vectors (N, width) of length 1
 Pair = tuple[str, str, float]
@@ -102,3 +104,10 @@ def flips(source: str, text: str) -> bool:
 def _cosines(encode: Encode, pairs: Sequence[Pair]) -> np.ndarray:
     a, b = encode([a for a, _, _ in pairs]), encode([b for _, b, _ in pairs])
     return (a * b).sum(-1)
+
+
+def train_once(config: train_similar.Config) -> None:
+    """Trains a run; one that is done stays, one that was interrupted goes on."""
+    if not (config.out / "DONE").exists():
+        begun = (config.out / "config.json").exists()
+        train_similar.main(dataclasses.replace(config, resume=begun))

@@ -9,7 +9,6 @@ cosines and goes on writing. STS-B is only ever a test.
 """
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from experiments.studies.sentences import (
     rows_of,
     spearman_of,
     stsb,
+    train_once,
     write_groups,
 )
 from experiments.task import reseed
@@ -80,16 +80,12 @@ def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Pat
     """Both stages; one that is done stays, one that was interrupted goes on."""
     first, second = given.out / "pretrain", given.out / "distil"
     options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads}
-    _train(train_similar.Config(pairs=pairs, out=first, minutes=given.pretrain, **options, **PRETRAIN))
+    train_once(train_similar.Config(pairs=pairs, out=first, minutes=given.pretrain, **options, **PRETRAIN))
     config = {**options, **DISTIL, "minutes": given.minutes - given.pretrain}
-    _train(train_similar.Config(pairs=everything, out=second, from_run=first, teacher=table, stage="distil", **config))
+    train_once(
+        train_similar.Config(pairs=everything, out=second, from_run=first, teacher=table, stage="distil", **config)
+    )
     return second
-
-
-def _train(config: train_similar.Config) -> None:
-    if not (config.out / "DONE").exists():
-        begun = (config.out / "config.json").exists()
-        train_similar.main(dataclasses.replace(config, resume=begun))
 
 
 def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict[str, Any]:

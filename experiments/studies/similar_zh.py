@@ -8,7 +8,6 @@ pre-trained base and saw the training sets of LCQMC (238,766 pairs) and BQ; this
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from experiments import train_similar
 from experiments.benchmarks.harness import report
 from experiments.similar_run import SimilarRun
-from experiments.studies.sentences import labelled, rows_of, spearman_of, stsb, write_groups
+from experiments.studies.sentences import labelled, rows_of, spearman_of, stsb, train_once, write_groups
 from univae.checkpoint import read_json
 
 # Spearman on test, times 100: https://kexue.fm/archives/8541 and /8847.
@@ -66,16 +65,10 @@ def trained(given: argparse.Namespace) -> list[Path]:
     judges = write_groups(given.out / "validation.jsonl", scored(given.data, "dev"))
     first, second = given.out / "pretrain", given.out / "finetune"
     options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads, "validation": str(judges)}
-    _train(train_similar.Config(pairs=similar, out=first, minutes=given.pretrain, **options))
+    train_once(train_similar.Config(pairs=similar, out=first, minutes=given.pretrain, **options))
     config = {**options, **TUNING, "minutes": given.minutes - given.pretrain}
-    _train(train_similar.Config(pairs=labels, out=second, from_run=first, **config))
+    train_once(train_similar.Config(pairs=labels, out=second, from_run=first, **config))
     return [first, second]
-
-
-def _train(config: train_similar.Config) -> None:
-    if not (config.out / "DONE").exists():
-        begun = (config.out / "config.json").exists()
-        train_similar.main(dataclasses.replace(config, resume=begun))
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
