@@ -2,7 +2,7 @@
 
 Groups: the five captions of a picture, questions marked as duplicates, English sentences with one Chinese translation;
 single texts: the other questions and sentences, and the whole words of the teacher's vocabulary. The teacher's vectors
-of all of them are computed once and kept. A short first stage contrasts and writes; the second imitates the teacher's
+of all X contrasts and writes; the second imitates the teacher's
 cosines and goes on writing. STS-B is only ever a test.
 
 ``python -m experiments.studies.similar_en --data data --out runs/similar_en --results results/similar_en.json``
@@ -39,7 +39,7 @@ from univae.checkpoint import read_json
 
 SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 12000, "lowercase": True}
 TRAINING = {"ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
-PRETRAIN: dict[str, Any] = {"lr": 2e-3, "batch_size": 32}
+PRETRAIN: dict[str, Any] = {"lr": 1e-3, "batch_size": 32}
 DISTIL: dict[str, Any] = {"lr": 1e-3, "batch_size": 64, "generation_share": 0.5, "noise_rows": 0.2}
 
 
@@ -76,16 +76,19 @@ def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, Path
     return pairs, everything, table, time.perf_counter() - begun
 
 
-def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Path) -> Path:
-    """Both stages; one that is done stays, one that was interrupted goes on."""
-    first, second = given.out / "pretrain", given.out / "distil"
+def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Path) -> dict[str, Path]:
+    """The runs of the stages; one that is done stays, one that was interrupted goes on."""
+    runs: dict[str, Path] = {}
     options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads}
-    train_once(train_similar.Config(pairs=pairs, out=first, minutes=given.pretrain, **options, **PRETRAIN))
-    config = {**options, **DISTIL, "minutes": given.minutes - given.pretrain}
+    if given.pretrain:
+        runs["pretrain"] = given.out / "pretrain"
+        first = {**options, **PRETRAIN, "minutes": given.pretrain}
+        train_once(train_similar.Config(pairs=pairs, out=runs["pretrain"], **first))
+    options |= {**DISTIL, "stage": "distil", "teacher": table, "minutes": given.minutes - given.pretrain}
     train_once(
-        train_similar.Config(pairs=everything, out=second, from_run=first, teacher=table, stage="distil", **config)
+        train_similar.Config(pairs=everything, out=given.out / "distil", from_run=runs.get("pretrain"), **options)
     )
-    return second
+    return runs | {"distil": given.out / "distil"}
 
 
 def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         default=45.0,
         help="of training, both stages; the teacher's vectors take a quarter of an hour besides",
     )
-    parser.add_argument("--pretrain", type=float, default=15.0, help="of them for the first stage")
+    parser.add_argument("--pretrain", type=float, default=0.0, help="of them for a stage before, without a teacher")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=0, help="groups read of each source; 0: all")
     parser.add_argument("--generate", type=int, default=200, help="held-out captions something is written for")
@@ -157,8 +160,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(given.threads)
     teacher = MiniLM()
     pairs, everything, table, seconds = taught(given, teacher)
-    run = SimilarRun(trained(given, pairs, everything, table))
-    done = {name: read_json(given.out / name / "DONE") for name in ("pretrain", "distil")}
+    runs = trained(given, pairs, everything, table)
+    run, done = SimilarRun(runs["distil"]), {name: read_json(path / "DONE") for name, path in runs.items()}
     results = {
         "training_seconds": sum(stage["seconds"] for stage in done.values()),
         "teacher_seconds": seconds,  # of vectors computed once, and near 0 where they were kept
