@@ -2,8 +2,8 @@
 
 Groups: the five captions of a picture, questions marked as duplicates, English sentences with one Chinese translation;
 single texts: the other questions and sentences, and the whole words of the teacher's vocabulary. The teacher's vectors
-of all X contrasts and writes; the second imitates the teacher's
-cosines and goes on writing. STS-B is only ever a test.
+of all of them are computed once and kept. From random weights the model learns to imitate the teacher's cosines and to
+write at once; ``--pretrain`` puts a stage before that contrasts and writes, as published. STS-B is only ever a test.
 
 ``python -m experiments.studies.similar_en --data data --out runs/similar_en --results results/similar_en.json``
 """
