@@ -83,6 +83,26 @@ def test_texts_end_at_their_end_token_and_generation_with_the_last() -> None:
     assert generate(Script([3, END, 5, 4]), 1, 4, end=None).tolist() == [[3, END, 5, 4]]
 
 
+def test_rows_that_have_ended_are_dropped() -> None:
+    class Watched(Script):
+        rows: list[int]
+
+        def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+            self.rows = [*getattr(self, "rows", []), len(tokens)]
+            return super().__call__(tokens)
+
+    texts = [[3, 4, 5, 4, END], [END, 5, 5, 5, 5], [4, END, 5, 5, 5], [5, 3, 4, END, 5], [4, 4, 3, END, 5]]
+    step = Watched(*texts)
+    assert generate(step, 5, 5).tolist() == [
+        [3, 4, 5, 4, END],
+        [END, PAD, PAD, PAD, PAD],
+        [4, END, PAD, PAD, PAD],
+        [5, 3, 4, END, PAD],
+        [4, 4, 3, END, PAD],
+    ]
+    assert step.rows == [5, 5, 3, 3, 1]
+
+
 def test_a_length_penalty_prefers_longer_texts() -> None:
     class Fork:
         """Either stops at once with p = .5, or says two certain tokens first, which costs log .45."""

@@ -142,11 +142,14 @@ class KeyValueCache:
         return F.scaled_dot_product_attention(q.unsqueeze(2), keys, values, attn_mask=mask)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i becomes what row ``rows[i]`` was: the survivors of a beam."""
-        for buffer in (self.keys, self.values):
-            buffer[:, :, : self.length] = buffer[rows, :, : self.length]
+        """Row i becomes what row ``rows[i]`` was, the survivors of a beam; where these are fewer, the others go."""
+        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
         if self.real is not None:
             self.real = self.real[rows]
+
+    def _kept(self, buffer: Tensor, rows: Tensor) -> Tensor:
+        buffer[: len(rows), :, : self.length] = buffer[rows, :, : self.length]
+        return buffer[: len(rows)]
 
     def _factor(self, mask: Tensor | None) -> Tensor | float:
         if mask is None:

@@ -19,6 +19,8 @@ from univae.text import END, PAD, START
 
 __all__ = ["Sampling", "Stepper", "beam_search", "generate"]
 
+CROWDED = 0.75  # the share of rows still running at which the others are dropped; copying a few times costs little
+
 
 @runtime_checkable
 class Stepper(Protocol):
@@ -26,7 +28,8 @@ class Stepper(Protocol):
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]: ...
 
-    def reorder(self, rows: Int[Tensor, "rows"]) -> None: ...
+    def reorder(self, rows: Int[Tensor, "rows"]) -> None:
+        """Row i goes on from the text of row ``rows[i]``; fewer rows than before drop the others."""
 
 
 @dataclass(frozen=True)
@@ -93,23 +96,30 @@ def generate(
 ) -> Int[Tensor, "{rows} length"]:
     """Draws ``rows`` texts at once: ids with the end token, padded; cut at ``max_length`` where no end came before.
 
-    ``end=None`` never stops early, which makes the number of tokens known beforehand.
+    Once a quarter of the stepper's rows have ended it goes on without them. ``end=None`` never stops early, which makes
+    the number of tokens known beforehand.
     """
     draw = sampling or Sampling()
     device = getattr(step, "device", None)
     tokens = torch.full((rows,), START, device=device)
     texts = torch.full((rows, max_length), PAD, device=device)
     running = torch.ones(rows, dtype=torch.bool, device=device)
+    place = torch.arange(rows, device=device)  # of the stepper's rows among the texts
     for t in range(max_length):
         logits = step(tokens)
         if end is None:
             texts[:, t] = tokens = draw(logits)
             continue
         tokens = tokens.masked_scatter(running, draw(logits[running]))  # what has ended draws no more
-        texts[:, t] = tokens * running  # PAD is 0
+        texts[place, t] = tokens * running  # PAD is 0
         running &= tokens != end
-        if not running.any():
+        unfinished = int(running.sum())
+        if not unfinished:
             return texts[:, : t + 1]
+        if unfinished <= CROWDED * len(running):
+            kept = running.nonzero()[:, 0]
+            step.reorder(kept)
+            place, tokens, running = place[kept], tokens[kept], running[kept]
 
     return texts
 
