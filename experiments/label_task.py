@@ -35,10 +35,18 @@ class LabelTask(PairRows):
         self.labels = labels
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """Shuffled batches, each of pairs of one file, for labels of another may mean something else."""
         e, draw = self.examples, np.random.default_rng([self.seed % 2**64, epoch])
-        lengths = e.corpus.lengths[e.groups.pairs].max(1)
-        numbered = np.stack((e.train, e.train), 1)  # a pair is the number of its group, so that its label goes along
-        return [batch[:, 0] for batch in pair_batches(numbered, lengths, self.objective.batch_size, draw)]
+        assert e.groups.files is not None
+        lengths, files = e.corpus.lengths[e.groups.pairs].max(1), e.groups.files[e.train]
+        batches = list[np.ndarray]()
+        for file in np.unique(files):
+            of_file = e.train[files == file]
+            numbered = np.stack(
+                (of_file, of_file), 1
+            )  # a pair is the number of its group, so that its label goes along
+            batches += pair_batches(numbered, lengths, self.objective.batch_size, draw)
+        return [batches[i][:, 0] for i in draw.permutation(len(batches))]
 
     def load(self, item: np.ndarray) -> Batch:
         source = self.rows(self.examples.groups.pairs[item])

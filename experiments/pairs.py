@@ -2,7 +2,8 @@
 
 TSV: a line is a group, its texts parted by tabs; three columns of which the last is a label are a labelled pair.
 JSONL: a line is a list of the same. A label is a number that rises with similarity, or one of ``contradiction``,
-``neutral``, ``entailment``. Either all lines of a file are labelled or none.
+``neutral``, ``entailment``. Either all lines are labelled or none. Of several files each keeps its own scale of labels:
+labels are compared within a file.
 """
 
 import json
@@ -35,6 +36,7 @@ class Groups:
     families: np.ndarray  # (texts,): texts of groups that are connected by a text in common have one number
     scores: np.ndarray | None = None  # (groups,): of labelled pairs
     classes: np.ndarray | None = None  # (groups,): the class of an NLI label, -1 for a number
+    files: np.ndarray | None = None  # (groups,): the number of the file a labelled pair is from
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -65,21 +67,23 @@ class Groups:
         return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def read_groups(path: Path) -> Groups:
-    """Reads a file as the module says; :class:`InputError` names the line that breaks a rule."""
-    rows = list(_rows(path))
-    labelled = [_label(row[-1]) is not None and len(row) == 3 for _, row in rows]
+def read_groups(*paths: Path) -> Groups:
+    """Reads files as the module says; :class:`InputError` names the line that breaks a rule."""
+    rows = [(path, number, row) for path in paths for number, row in _rows(path)]
+    labelled = [_label(row[-1]) is not None and len(row) == 3 for *_, row in rows]
     if not any(labelled):
-        return group_up(_texts(row, path, number) for number, row in rows)
+        return group_up(_texts(row, path, number) for path, number, row in rows)
     if not all(labelled):
-        number = rows[labelled.index(False)][0]
+        path, number, _ = rows[labelled.index(False)]
         raise InputError(f"{path}, line {number}: no label where other lines have one; give text, text, label in all")
-    labels = [row[-1] for _, row in rows]
-    return group_up((_texts(row[:2], path, number) for number, row in rows), labels)
+    labels, files = [row[-1] for *_, row in rows], [paths.index(path) for path, *_ in rows]
+    return group_up((_texts(row[:2], path, number) for path, number, row in rows), labels, files)
 
 
-def group_up(groups: Iterable[Sequence[str]], labels: Sequence[Any] | None = None) -> Groups:
-    """Numbers the distinct texts of groups, in the order they come."""
+def group_up(
+    groups: Iterable[Sequence[str]], labels: Sequence[Any] | None = None, files: Sequence[int] | None = None
+) -> Groups:
+    """Numbers the distinct texts of groups, in the order they come; without ``files``, labels are of one file."""
     known: dict[str, int] = {}
     members, offsets = list[int](), [0]
     for group in groups:
@@ -91,7 +95,7 @@ def group_up(groups: Iterable[Sequence[str]], labels: Sequence[Any] | None = Non
         return Groups(list(known), bounds, flat, families)
     scores = np.array([NLI_SCORES[label] if label in NLI_SCORES else float(label) for label in labels])
     classes = np.array([NLI_CLASSES.get(label, -1) for label in labels])
-    return Groups(list(known), bounds, flat, families, scores, classes)
+    return Groups(list(known), bounds, flat, families, scores, classes, np.array(files or [0] * len(labels)))
 
 
 def pair_up(groups: Groups, chosen: np.ndarray, lengths: np.ndarray, draw: np.random.Generator) -> np.ndarray:

@@ -92,8 +92,8 @@ class PairRows:
         """Spearman of held-out labelled pairs, or nothing where there are none."""
         if self.examples.validation is not None:
             groups, corpus = self.examples.validation
-            return spearman(self.module, corpus, groups.pairs, groups.scores)
+            return spearman(self.module, corpus, groups, slice(None))
         groups, held_out = self.examples.groups, self.examples.held_out
         if groups.scores is None:
             return {}
-        return spearman(self.module, self.examples.corpus, groups.pairs[held_out], groups.scores[held_out])
+        return spearman(self.module, self.examples.corpus, groups, held_out)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from experiments.pairs import Groups
 from experiments.similar_run import encode_rows
 from univae.corpus import Corpus
 from univae.sentence import RoFormerSim
@@ -16,11 +17,16 @@ __all__ = ["correlation", "found_at", "generation", "retrieval", "spearman"]
 ROWS = 64  # pairs written at once
 
 
-def spearman(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray, scores: np.ndarray | None) -> dict[str, Any]:
-    """Spearman's rank correlation of cosines with labels, over pairs (P, 2) of texts."""
-    assert scores is not None
+def spearman(model: RoFormerSim, corpus: Corpus, groups: Groups, chosen: np.ndarray | slice) -> dict[str, Any]:
+    """Spearman's rank correlation of cosines with labels, over the chosen pairs; of several files, their mean."""
+    assert groups.scores is not None
+    assert groups.files is not None
+    pairs, scores, files = groups.pairs[chosen], groups.scores[chosen], groups.files[chosen]
     vectors = _vectors(model, corpus, pairs)
-    return {"spearman": correlation((vectors[:, 0] * vectors[:, 1]).sum(-1), scores), "labelled_pairs": len(pairs)}
+    cosines = (vectors[:, 0] * vectors[:, 1]).sum(-1)
+    each = [correlation(cosines[files == file], scores[files == file]) for file in np.unique(files)]
+    found = {"spearman": float(np.mean(each)), "labelled_pairs": len(pairs)}
+    return found | ({"spearman_of_files": each} if len(each) > 1 else {})
 
 
 def correlation(cosines: np.ndarray, scores: np.ndarray) -> float:

@@ -42,12 +42,13 @@ class Config(Settings, Objective, RoFormerSimConfig):
     """Trains a RoFormer-Sim, and writes a run folder with a report.
 
     A line of --pairs is a pair or a group of similar texts, parted by tabs (.tsv) or a JSON list (.jsonl); with a label
-    in the third place, a number or contradiction, neutral, entailment, it is a pair for --stage finetune.
+    in the third place, a number or contradiction, neutral, entailment, it is a pair for --stage finetune, whose batches
+    are each of one file.
     """
 
-    pairs: Path  # a .tsv or .jsonl file
+    pairs: tuple[Path, ...]  # .tsv or .jsonl files; labels are compared within a file
     out: Path  # the run folder
-    validation: str = ""  # a file of labelled pairs; empty: a share of --pairs
+    validation: tuple[Path, ...] = ()  # files of labelled pairs; none: a share of --pairs
     held_out: float = 0.05  # that share
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # a run to start from: its weights and words
     teacher: Path | None = None  # of --stage distil: a run, or a .npz of texts and vectors
@@ -143,22 +144,22 @@ def _inherited(config: Config) -> Config:
 
 def _checked(config: Config) -> Groups:
     """Reads what is given before anything is written, and refuses what the stage cannot use."""
-    groups = read_groups(config.pairs)
+    groups = read_groups(*config.pairs)
+    given = ", ".join(map(str, config.pairs))
     if config.from_run is not None:
         Run.open(config.from_run).checkpoint()
     if config.stage == "finetune" and groups.scores is None:
-        raise InputError(f"--stage finetune needs labelled pairs; {config.pairs} has none; give text, text, label")
+        raise InputError(f"--stage finetune needs labelled pairs; {given} has none; give text, text, label")
     if config.stage != "finetune" and groups.scores is not None:
         raise InputError(
-            f"{config.pairs} has labels, which --stage {config.stage} does not read; give the similar pairs alone, "
+            f"{given} has labels, which --stage {config.stage} does not read; give the similar pairs alone, "
             "without a label, or --stage finetune"
         )
     if config.stage == "pretrain" and (np.diff(groups.offsets) < 2).any():
-        raise InputError(
-            f"{config.pairs}: a line holds one text; --stage pretrain needs two of a kind, distil does not"
-        )
-    if config.validation and read_groups(Path(config.validation)).scores is None:
-        raise InputError(f"--validation {config.validation} has no labels; give text, text, label")
+        raise InputError(f"{given}: a line holds one text; --stage pretrain needs two of a kind, distil does not")
+    if config.validation and read_groups(*config.validation).scores is None:
+        judges = " ".join(map(str, config.validation))
+        raise InputError(f"--validation {judges} has no labels; give text, text, label")
     _split(config, groups)
     return groups
 
@@ -178,7 +179,7 @@ def _prepare(config: Config, groups: Groups) -> None:
     text = _text(config)
     Corpus.build(groups.texts, text, config.out / "corpus", max_length=config.max_length)
     if config.validation:
-        texts = read_groups(Path(config.validation)).texts
+        texts = read_groups(*config.validation).texts
         Corpus.build(texts, text, config.out / "validation", max_length=config.max_length)
     if config.teacher is not None:
         teach(config.teacher, groups.texts, config.out / "teacher.npy", config.device)
@@ -199,19 +200,19 @@ def _text(config: Config) -> SimilarText:
 
 
 def _examples(config: Config) -> Examples:
-    groups = read_groups(config.pairs)
+    groups = read_groups(*config.pairs)
     train_groups, held_out = _split(config, groups)
     teacher, validation = None, None
     if config.teacher is not None:
         teacher = np.load(config.out / "teacher.npy", mmap_mode="r", allow_pickle=False)
     if config.validation:
-        validation = (read_groups(Path(config.validation)), Corpus.open(config.out / "validation"))
+        validation = (read_groups(*config.validation), Corpus.open(config.out / "validation"))
     return Examples(groups, Corpus.open(config.out / "corpus"), train_groups, held_out, teacher, validation)
 
 
 def _shown(config: Config) -> list[str]:
     """Held-out texts, one of each group."""
-    groups = read_groups(config.pairs)
+    groups = read_groups(*config.pairs)
     held_out = _split(config, groups)[1]
     return [groups.texts[i] for i in dict.fromkeys(groups.pairs[held_out, 0].tolist())][:SHOWN]
 

@@ -3,7 +3,13 @@
 ``pytest --hypothesis-profile=thorough tests/test_bits_back.py tests/test_codec.py`` tries 10,000 inputs a test.
 """
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jaxtyping
 from jaxtyping import install_import_hook
@@ -37,3 +43,19 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def started() -> Callable[..., dict[str, Any]]:
+    """Runs a module in processes of its own, ``started(processes, module, *argv)``, and returns the JSON it prints."""
+
+    def start(processes: int, module: str, *argv: object) -> dict[str, Any]:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *(torchrun if processes > 1 else []), "-m", module, *map(str, argv)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        root = Path(__file__).parents[1]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=root)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return start

@@ -4,10 +4,9 @@ import csv
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,24 +123,14 @@ def test_an_interrupted_run_resumes_to_the_same_weights_in_mid_epoch(
         assert {k: v for k, v in a.items() if k not in TIMING} == {k: v for k, v in b.items() if k not in TIMING}
 
 
-def test_two_processes_train_what_one_trains_in_two_turns(texts: Path, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_trains_in_two_turns(
+    texts: Path, tmp_path: Path, started: Callable[..., dict[str, Any]]
+) -> None:
     flags = ["--text", texts, "--tokenizer", "words", "--threads", 1, "--dropout", 0.1]
     flags += [part for name, value in (SHAPE | TRAINING).items() for part in (f"--{name.replace('_', '-')}", value)]
-    alone = [sys.executable, "-m", "experiments.train_text", *flags, "--out", tmp_path / "one", "--accumulate", 2]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    both = [*torchrun, "-m", "experiments.train_text", *flags, "--out", tmp_path / "two", "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for command in (alone, both):
-        done = subprocess.run(
-            [str(word) for word in command],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-            cwd=Path(__file__).parents[1],
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout.strip().splitlines()[-1])["steps"] == 12
+    for processes, own in ((1, ["--out", tmp_path / "one", "--accumulate", 2]), (2, ["--out", tmp_path / "two"])):
+        result = started(processes, "experiments.train_text", *flags, *own, "--device", "cpu")
+        assert result["steps"] == 12
     torch.set_default_dtype(torch.float32)
     one, two = (TextRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("one", "two"))
     for name, value in one.items():

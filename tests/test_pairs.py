@@ -41,6 +41,12 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
     assert len(found.texts) == 8
     jsonl = read_groups(write(tmp_path, "a.jsonl", '["a", "b", 1]\n["c", "d", 0.25]\n'))
     assert jsonl.scores.tolist() == [1.0, 0.25]
+    both = read_groups(tmp_path / "a.jsonl", tmp_path / "a.tsv")
+    assert both.scores.tolist() == [1.0, 0.25, 4.5, 0.5, 0.0, 1.0]
+    assert both.files.tolist() == [0, 0, 1, 1, 1, 1]
+    assert len(both.texts) == 8  # a text of two files is one
+    with pytest.raises(InputError, match=r"b\.tsv, line 1: no label where other lines have one"):
+        read_groups(tmp_path / "a.tsv", write(tmp_path, "b.tsv", "a\tb\n"))
 
 
 @pytest.mark.parametrize(

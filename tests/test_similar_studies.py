@@ -119,20 +119,33 @@ def test_a_table_of_vectors_is_completed_and_not_made_again(tmp_path: Path, monk
     np.testing.assert_array_equal(vectors, teacher.encode(texts).astype(np.float16))
 
 
-def test_the_chinese_study_trains_on_labels_in_the_unit_interval(
+def test_the_chinese_study_trains_on_the_labels_of_four_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(similar_zh, "SHAPE", {**similar_zh.SHAPE, **SMALL, "vocab_size": 300})
-    monkeypatch.setattr(similar_zh, "TRAINING", {**similar_zh.TRAINING, "held_out": 0.2, "batch_size": 8})
+    monkeypatch.setattr(similar_zh, "TRAINING", {**similar_zh.TRAINING, "batch_size": 8})
+    monkeypatch.setattr(similar_zh, "HELD_OUT", 5)
     argv = ["--data", str(made_up(tmp_path / "data")), "--out", str(tmp_path / "out"), "--threads", "1"]
-    found = similar_zh.main([*argv, "--minutes", "0.06", "--pretrain", "0.03"])
-    for stage in ("pretrain", "finetune"):
-        assert set(found[stage]["spearman"]) == {"lcqmc", "bq_corpus", "stsb"}
-        assert all(-100 <= value <= 100 for value in found[stage]["spearman"].values())
-    rows = [json.loads(line) for line in (tmp_path / "out" / "labelled.jsonl").read_text().splitlines()]
-    assert len(rows) == 16 + 16 + 16 + 15
-    assert {row[2] for row in rows} == {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
-    assert not any("\ufeff" in text for row in rows for text in row[:2])
+    found = similar_zh.main([*argv, "--minutes", "0.06"])
+    assert list(found["spearman"]) == ["CoSENT, from random weights", "random weights", "characters, TF-IDF"]
+    for of_tests in found["spearman"].values():
+        assert set(of_tests) == {"lcqmc", "bq_corpus", "stsb"}
+        assert all(-100 <= value <= 100 for value in of_tests.values())
+    assert found["training_pairs"] == {"atec": 16, "lcqmc": 11, "bq_corpus": 11, "stsb": 15}
+    rows = {
+        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (tmp_path / "out").glob("*.jsonl")
+    }
+    assert {row[2] for row in rows["stsb"]} == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
+    assert {row[2] for name in ("atec", "lcqmc", "bq_corpus") for row in rows[name]} == {0.0, 1.0}
+    assert len(rows["lcqmc_judges"]) == len(rows["bq_corpus_judges"]) == 5
+    assert not any(row in rows["lcqmc"] for row in rows["lcqmc_judges"])
+    assert not any("\ufeff" in text for of_set in rows.values() for row in of_set for text in row[:2])
+    start = similar_zh.untrained(tmp_path / "out" / "finetune")
+    first = start.run.rows("validation")[0]
+    assert first["step"] == 0
+    judges = [sentences.spearman_of(start.vectors, rows[f"{name}_judges"]) for name in ("lcqmc", "bq_corpus", "stsb")]
+    assert first["spearman_of_files"] == pytest.approx(judges, abs=1e-5)  # these are the weights it started from
     capsys.readouterr()
 
 

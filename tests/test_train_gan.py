@@ -5,8 +5,7 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,15 +126,10 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
     }
 
 
-def test_two_processes_train_one_gan(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    flags = ["--data", "wine", "--steps", "4", "--batch-size", "8", "--hidden", "8", "--threads", "1"]
-    command = [*torchrun, "-m", "experiments.train_gan", *flags, "--validation-data", "40"]
-    command += ["--out", str(tmp_path / "run"), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert json.loads(line)["steps"] == 4
+def test_two_processes_train_one_gan(tmp_path: Path, started: Callable[..., dict[str, Any]]) -> None:
+    flags = ["--data", "wine", "--steps", 4, "--batch-size", 8, "--hidden", 8, "--threads", 1, "--device", "cpu"]
+    flags += ["--validation-data", 40, "--out", tmp_path / "run"]
+    assert started(2, "experiments.train_gan", *flags)["steps"] == 4
     assert all(row["loss"] is not None for row in GanRun(tmp_path / "run").run.rows("train"))
 
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments import cli, encode, report, search, similar, train_similar
-from experiments.pairs import group_up
+from experiments.label_task import LabelTask
+from experiments.pairs import group_up, read_groups
 from experiments.run import TIMING, Run
 from experiments.similar_batch import Batch, Examples, Objective
 from experiments.similar_measure import correlation, found_at
@@ -61,7 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def config(files: dict[str, Path], out: Path, **options) -> train_similar.Config:
-    return train_similar.Config(**{**SHAPE, **TRAINING, "pairs": files["pairs"], "out": out, **options})
+    return train_similar.Config(**{**SHAPE, **TRAINING, "pairs": (files["pairs"],), "out": out, **options})
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 def test_stages_follow_one_another_and_generation_survives(
     files: dict[str, Path], folder: Path, tmp_path: Path, supervised: str
 ) -> None:
-    tuned = {"pairs": files["labelled"], "stage": "finetune", "from_run": folder, "supervised": supervised}
+    tuned = {"pairs": (files["labelled"],), "stage": "finetune", "from_run": folder, "supervised": supervised}
     plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
     result = train_similar.main(config(files, tmp_path / "tuned", **plain | tuned))
     assert -1 <= result["spearman"] <= 1
@@ -283,7 +283,7 @@ def test_stages_follow_one_another_and_generation_survives(
 def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
-    result = train_similar.main(config(files, tmp_path / "run", validation=str(files["labelled"]), generation=0.0))
+    result = train_similar.main(config(files, tmp_path / "run", validation=(files["labelled"],), generation=0.0))
     opened = SimilarRun(tmp_path / "run", checkpoint="last")
     rows = [json.loads(line) for line in files["labelled"].read_text().splitlines()]
     a, b = opened.vectors([row[0] for row in rows]), opened.vectors([row[1] for row in rows])
@@ -295,6 +295,33 @@ def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
     assert not list((tmp_path / "run" / "samples").iterdir())  # a model that cannot write shows nothing
 
 
+def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.tsv"
+    other.write_text("".join(f"{a} {b} 1\t{a} {OTHERWISE[b]} 1\t{i}\n" for i, (a, b) in enumerate(product(WHO, DOES))))
+    both = (files["labelled"], other)
+    groups = read_groups(*both)
+    assert np.bincount(groups.files).tolist() == [72, 12]
+    result = train_similar.main(
+        config(files, tmp_path / "run", pairs=both, validation=both, stage="finetune", generation=0.0)
+    )
+    opened = SimilarRun(tmp_path / "run", checkpoint="last")
+    each = []
+    for path in both:
+        one = read_groups(path)
+        a, b = (opened.vectors([one.texts[i] for i in side]) for side in one.pairs.T)
+        each.append(spearmanr((a * b).sum(1), one.scores).statistic)
+    assert result["spearman_of_files"] == pytest.approx(each, abs=1e-6)
+    assert result["spearman"] == pytest.approx(np.mean(each), abs=1e-6)
+    corpus = Corpus.open(tmp_path / "run" / "corpus")
+    task = LabelTask(opened.model, Objective(batch_size=5), 0, Examples(groups, corpus, np.arange(84), np.arange(0)))
+    batches = task.batches(0)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(84))
+    assert all(len(set(groups.files[batch])) == 1 for batch in batches)
+    order = [int(groups.files[batch][0]) for batch in batches]
+    assert order != sorted(order)
+    assert [batch.tolist() for batch in task.batches(1)] != [batch.tolist() for batch in batches]
+
+
 @pytest.mark.parametrize("options", [{}, {"window": 2, "clip": 0.0}])
 def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
     for name, size in (("whole", 0), ("chunks", 5)):
@@ -304,21 +331,14 @@ def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path, op
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
 
 
-def together(*argv: object) -> None:
-    """Runs ``train-similar`` as two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    command += ["-m", "experiments.cli", "train-similar", *argv, "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words, root = [str(word) for word in command], Path(__file__).parents[1]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False, cwd=root)
-    assert done.returncode == 0, done.stderr
-
-
-def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(files: dict[str, Path], tmp_path: Path) -> None:
+def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(
+    files: dict[str, Path], tmp_path: Path, started: Callable[..., dict[str, Any]]
+) -> None:
     options = SHAPE | TRAINING | {"pairs": files["pairs"], "dropout": 0.0, "noise_rows": 0.0, "log_every": 1}
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
     for name, chunk in (("whole", 0), ("chunks", 5)):
-        together(*flags, "--gather", "--chunk-size", chunk, "--out", tmp_path / name)
+        own = ["--gather", "--chunk-size", chunk, "--out", tmp_path / name, "--device", "cpu"]
+        started(2, "experiments.train_similar", *flags, *own)
     whole, chunks = (SimilarRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("whole", "chunks"))
     for name, value in whole.items():
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)

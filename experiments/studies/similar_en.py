@@ -85,10 +85,10 @@ def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Pat
     if given.pretrain:
         runs["pretrain"] = given.out / "pretrain"
         first = {**options, **PRETRAIN, "minutes": given.pretrain}
-        train_once(train_similar.Config(pairs=pairs, out=runs["pretrain"], **first))
+        train_once(train_similar.Config(pairs=(pairs,), out=runs["pretrain"], **first))
     options |= {**DISTIL, "stage": "distil", "teacher": table, "minutes": given.minutes - given.pretrain}
     train_once(
-        train_similar.Config(pairs=everything, out=given.out / "distil", from_run=runs.get("pretrain"), **options)
+        train_similar.Config(pairs=(everything,), out=given.out / "distil", from_run=runs.get("pretrain"), **options)
     )
     return runs | {"distil": given.out / "distil"}
 
