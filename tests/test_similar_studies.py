@@ -75,15 +75,14 @@ class Letters:
 SMALL = {"width": 16, "heads": 2, "layers": 1, "max_length": 12}
 
 
-@pytest.mark.parametrize("pretrain", [0.0, 0.03])
-def test_the_english_study_runs_its_stages_and_measures(
-    pretrain: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_english_study_distils_and_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(similar_en, "MiniLM", Letters)
     monkeypatch.setattr(similar_en, "SHAPE", {**similar_en.SHAPE, **SMALL, "vocab_size": 300})
     monkeypatch.setattr(similar_en, "TRAINING", {**similar_en.TRAINING, "held_out": 0.2})
     argv = ["--data", str(made_up(tmp_path / "data")), "--out", str(tmp_path / "out"), "--threads", "1"]
-    argv += ["--minutes", "0.06", "--pretrain", str(pretrain), "--generate", "4", "--results", str(tmp_path / "r.json")]
+    argv += ["--minutes", "0.06", "--generate", "4", "--results", str(tmp_path / "r.json")]
     found = similar_en.main(argv)
     assert json.loads((tmp_path / "r.json").read_text())["study"] == "similar_en"
     assert set(found) >= {"student", "teacher", "word average", "generation", "training_seconds"}
@@ -91,7 +90,7 @@ def test_the_english_study_runs_its_stages_and_measures(
         assert -1 <= found[name]["stsb_test_spearman"] <= 1
         assert 0 <= found[name]["captions"]["recall_at_1"] <= found[name]["captions"]["recall_at_10"] <= 1
         assert 0 <= found[name]["qqp_test_auroc"] <= 1
-    assert list(found["steps"]) == ["pretrain", "distil"][pretrain == 0 :]
+    assert found["steps"] > 0
     assert list(found["generation"]) == ["top_p 0.95", "top_p 0.8"]
     for written in found["generation"].values():
         assert written["equal_to_source"] == 0

@@ -3,7 +3,7 @@
 Groups: the five captions of a picture, questions marked as duplicates, English sentences with one Chinese translation;
 single texts: the other questions and sentences, and the whole words of the teacher's vocabulary. The teacher's vectors
 of all of them are computed once and kept. From random weights the model learns to imitate the teacher's cosines and to
-write at once; ``--pretrain`` puts a stage before that contrasts and writes, as published. STS-B is only ever a test.
+write at once, without the published stage before that contrasts and writes. STS-B is only ever a test.
 
 ``python -m experiments.studies.similar_en --data data --out runs/similar_en --results results/similar_en.json``
 """
@@ -39,9 +39,8 @@ from univae.checkpoint import read_json
 from univae.decoding import Sampling
 
 SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 8000, "lowercase": True}
-TRAINING = {"ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
-PRETRAIN: dict[str, Any] = {"lr": 1e-3, "batch_size": 32}
-DISTIL: dict[str, Any] = {"lr": 1e-3, "batch_size": 32, "generation_share": 0.5, "noise_rows": 0.2}
+TRAINING: dict[str, Any] = {"stage": "distil", "lr": 1e-3, "batch_size": 32, "generation_share": 0.5, "noise_rows": 0.2}
+TRAINING |= {"ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
 NUCLEI = (0.95, 0.8)  # the library's, as published, and one that a small model's texts gain from
 
 
@@ -63,34 +62,19 @@ def texts(data: Path, limit: int) -> tuple[list[list[str]], list[list[str]]]:
     return groups, singles
 
 
-def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, Path, float]:
-    """Files of the groups, of all texts and of the teacher's vectors, and the seconds these took."""
+def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, float]:
+    """Files of the texts and of the teacher's vectors, and the seconds these took."""
     given.out.mkdir(parents=True, exist_ok=True)
     groups, singles = texts(given.data, given.limit)
     words = [[word] for word in teacher.vocabulary()[:: max(1, 20000 // given.limit) if given.limit else 1]]
-    pairs = write_groups(given.out / "groups.jsonl", groups)
-    everything = write_groups(given.out / "texts.jsonl", [*groups, *singles, *words])
-    table, begun = given.out / "teacher.npz", time.perf_counter()
+    everything = [*groups, *singles, *words]
+    written, table = write_groups(given.out / "texts.jsonl", everything), given.out / "teacher.npz"
+    begun = time.perf_counter()
     known, vectors = read_table(table) if table.exists() else ([], np.empty((0, teacher.width), np.float16))
-    missing = sorted({text.strip() for group in [*groups, *singles, *words] for text in group} - set(known))
+    missing = sorted({text.strip() for group in everything for text in group} - set(known))
     if missing:
         write_table(table, [*known, *missing], np.concatenate((vectors, teacher.encode(missing).astype(np.float16))))
-    return pairs, everything, table, time.perf_counter() - begun
-
-
-def trained(given: argparse.Namespace, pairs: Path, everything: Path, table: Path) -> dict[str, Path]:
-    """The runs of the stages; one that is done stays, one that was interrupted goes on."""
-    runs: dict[str, Path] = {}
-    options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads}
-    if given.pretrain:
-        runs["pretrain"] = given.out / "pretrain"
-        first = {**options, **PRETRAIN, "minutes": given.pretrain}
-        train_once(train_similar.Config(pairs=(pairs,), out=runs["pretrain"], **first))
-    options |= {**DISTIL, "stage": "distil", "teacher": table, "minutes": given.minutes - given.pretrain}
-    train_once(
-        train_similar.Config(pairs=(everything,), out=given.out / "distil", from_run=runs.get("pretrain"), **options)
-    )
-    return runs | {"distil": given.out / "distil"}
+    return written, table, time.perf_counter() - begun
 
 
 def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict[str, Any]:
@@ -152,9 +136,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "--minutes",
         type=float,
         default=45.0,
-        help="of training, both stages; the teacher's vectors take a quarter of an hour besides",
+        help="of training; the teacher's vectors take a quarter of an hour besides",
     )
-    parser.add_argument("--pretrain", type=float, default=0.0, help="of them for a stage before, without a teacher")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=0, help="groups read of each source; 0: all")
     parser.add_argument("--generate", type=int, default=200, help="held-out captions something is written for")
@@ -162,13 +145,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
     teacher = MiniLM()
-    pairs, everything, table, seconds = taught(given, teacher)
-    runs = trained(given, pairs, everything, table)
-    run, done = SimilarRun(runs["distil"]), {name: read_json(path / "DONE") for name, path in runs.items()}
+    everything, table, seconds = taught(given, teacher)
+    folder = given.out / "distil"
+    options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads, "minutes": given.minutes}
+    train_once(train_similar.Config(pairs=(everything,), teacher=table, out=folder, **options))
+    run, done = SimilarRun(folder), read_json(folder / "DONE")
     results = {
-        "training_seconds": sum(stage["seconds"] for stage in done.values()),
+        "training_seconds": done["seconds"],
         "teacher_seconds": seconds,  # of vectors computed once, and near 0 where they were kept
-        "steps": {name: stage["steps"] for name, stage in done.items()},
+        "steps": done["steps"],
         **vectors(given, run, teacher),
         "generation": {f"top_p {top_p}": written(given, run, teacher, top_p) for top_p in NUCLEI},
     }
