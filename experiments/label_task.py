@@ -42,9 +42,7 @@ class LabelTask(PairRows):
         batches = list[np.ndarray]()
         for file in np.unique(files):
             of_file = e.train[files == file]
-            numbered = np.stack(
-                (of_file, of_file), 1
-            )  # a pair is the number of its group, so that its label goes along
+            numbered = np.stack((of_file, of_file), 1)  # a pair as its group's number, so that its label goes along
             batches += pair_batches(numbered, lengths, self.objective.batch_size, draw)
         return [batches[i][:, 0] for i in draw.permutation(len(batches))]
 

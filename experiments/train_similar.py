@@ -62,6 +62,8 @@ class Config(Settings, Objective, RoFormerSimConfig):
         Objective.__post_init__(self)
         RoFormerSimConfig.__post_init__(self)
         self.noise()
+        if not self.pairs:
+            raise InputError("--pairs needs at least one file of pairs or groups; got none")
         if self.stage == "finetune" and (self.chunk_size or self.gather):
             given = f"chunk_size={self.chunk_size}, gather={self.gather}"
             raise InputError(f"--chunk-size and --gather are of pretrain and distil; got {given}; leave them out")

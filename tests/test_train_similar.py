@@ -431,6 +431,7 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     files: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = ("train-similar", "--pairs", files["pairs"], "--out", tmp_path / "run", "--tokenizer", "words")
+    assert "--pairs needs at least one file" in refused(capsys, "train-similar", "--out", tmp_path / "run", "--pairs")
     assert "--stage distil needs a --teacher" in refused(capsys, *base, "--stage", "distil")
     assert "needs labelled pairs" in refused(capsys, *base, "--stage", "finetune")
     assert "x does not exist" in refused(capsys, *base, "--from", files["folder"] / "x")

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, required=True, help="folder of texts and the run; what is there stays")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=10000, help="pairs of a data set: ATEC's four times that outweigh")
+    parser.add_argument("--limit", type=int, default=10000, help="pairs of a data set, so that none outweighs")
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
