@@ -23,8 +23,21 @@ from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
 from univae.retrieval import top_k
 
-__all__ = ["Encode", "auroc", "captions", "distinct_2", "flips", "labelled", "recall", "rows_of", "spearman_of", "stsb"]
-__all__ += ["train_once", "write_groups"]
+__all__ = [
+    "Encode",
+    "auroc",
+    "captions",
+    "cosines",
+    "distinct_2",
+    "flips",
+    "labelled",
+    "recall",
+    "rows_of",
+    "spearman_of",
+    "stsb",
+    "train_once",
+    "write_groups",
+]
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # texts to vectors (N, width) of length 1
 Pair = tuple[str, str, float]
@@ -72,12 +85,12 @@ def write_groups(path: Path, groups: Iterable[Sequence[Any]]) -> Path:
 
 def spearman_of(encode: Encode, pairs: Sequence[Pair]) -> float:
     """Spearman's rank correlation of cosines with scores."""
-    return correlation(_cosines(encode, pairs), np.array([score for _, _, score in pairs]))
+    return correlation(cosines(encode, pairs), np.array([score for _, _, score in pairs]))
 
 
 def auroc(encode: Encode, pairs: Sequence[Pair]) -> float:
     """How well cosines tell pairs labelled 1 from those labelled 0."""
-    return float(roc_auc_score([label > 0.5 for _, _, label in pairs], _cosines(encode, pairs)))
+    return float(roc_auc_score([label > 0.5 for _, _, label in pairs], cosines(encode, pairs)))
 
 
 def recall(encode: Encode, groups: Sequence[Sequence[str]], at: Sequence[int] = (1, 10)) -> dict[str, float]:
@@ -101,8 +114,9 @@ def flips(source: str, text: str) -> bool:
     return bool(NEGATION.search(source)) != bool(NEGATION.search(text))
 
 
-def _cosines(encode: Encode, pairs: Sequence[Pair]) -> np.ndarray:
-    a, b = encode([a for a, _, _ in pairs]), encode([b for _, b, _ in pairs])
+def cosines(encode: Encode, pairs: Sequence[Sequence[Any]]) -> np.ndarray:
+    """The cosine of the first two of each row."""
+    a, b = (encode([pair[side] for pair in pairs]) for side in (0, 1))
     return (a * b).sum(-1)
 
 

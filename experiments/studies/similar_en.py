@@ -23,6 +23,7 @@ from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
     auroc,
     captions,
+    cosines,
     distinct_2,
     flips,
     labelled,
@@ -97,8 +98,9 @@ def written(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM, top_p: 
     reseed(0, "study")
     found = [[text for text, _ in best] for best in run.similar(sources, 5, sampling=sampling)]
     pairs = [(source, text) for source, best in zip(sources, found, strict=True) for text in best]
-    cosine = _cosines(teacher, pairs)
-    shuffled = _cosines(teacher, [(a, sources[i]) for a, i in zip(sources, _derangement(len(sources)), strict=True)])
+    cosine = cosines(teacher.encode, pairs)
+    others = [*sources[1:], *sources[:1]]  # the next one's, so that no caption meets itself
+    shuffled = cosines(teacher.encode, list(zip(sources, others, strict=True)))
     questions = [a for a, _, _ in labelled(rows_of(given.data / "qqp_20k" / "test.tsv.gz", "\t"), 1, 0)]
     negated = [text for text in questions if flips("", text) and len(text.split()) < 15][: given.generate // 2]
     answers = run.similar(negated, 5, sampling=sampling)
@@ -114,16 +116,6 @@ def written(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM, top_p: 
         "negation_flips_negated_questions": float(np.mean([flips(*pair) for pair in turned])),
         "examples": [[source, *best] for source, best in zip(sources[:5], found[:5], strict=True)],
     }
-
-
-def _cosines(teacher: MiniLM, pairs: list[tuple[str, str]]) -> np.ndarray:
-    a, b = (teacher.encode([pair[side] for pair in pairs]) for side in (0, 1))
-    return (a * b).sum(-1)
-
-
-def _derangement(count: int) -> list[int]:
-    """Everyone the next one: no caption meets itself."""
-    return [(i + 1) % count for i in range(count)]
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

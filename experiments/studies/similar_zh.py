@@ -92,12 +92,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, required=True, help="folder of texts and the run; what is there stays")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=10000, help="pairs of a data set, so that none outweighs")
+    parser.add_argument("--limit", type=int, default=10000, help="pairs of a data set; 0: all")
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
     sets, judges = training(given.data)
-    sets = {name: [pair for pair in pairs if pair[0] != pair[1]][: given.limit] for name, pairs in sets.items()}
+    sets = {name: [pair for pair in pairs if pair[0] != pair[1]][: given.limit or None] for name, pairs in sets.items()}
     run = trained(given, sets, judges)
     encoders = {
         "CoSENT, from random weights": SimilarRun(run).vectors,
