@@ -2,6 +2,7 @@
 
 =====================  ==============================================================================
 ``config.json``        the complete configuration, defaults included
+``data.json``          source, fingerprint, count and notes of the data trained on, by role (``data``, ``validation``)
 ``environment.json``   versions, processor, threads, device, git commit, command line; one more per resume
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
 ``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
@@ -21,7 +22,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timezone
@@ -35,7 +36,7 @@ from experiments.version import version
 from univae.checkpoint import existing_folder, read_json, replacing_folder, to_json, write_json, write_text_atomic
 from univae.errors import InputError
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "shape_of"]
+__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "resolved", "shape_of"]
 
 Shape = TypeVar("Shape")
 
@@ -45,6 +46,9 @@ TIMING = ("seconds", "tokens_per_second")
 # Options a resumed run may change: a folder may have moved, and how often one saves leaves the result alone.
 # The number of threads is no such option: sums are split among threads, and another split rounds differently.
 UNCOMPARED = ("out", "resume", "checkpoint_every")
+
+# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files may move.
+SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
 @contextmanager
@@ -136,6 +140,44 @@ class Run:
             )
         return folder
 
+    def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write ``data.json``, or on a resumed run refuse data that are not those it was started with.
+
+        ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and ``count``. A run without
+        ``data.json``, written by version 0.1.0, is not checked.
+
+        Raises:
+            InputError: a fingerprint of a resumed run differs, or a role is new or gone.
+        """
+        path = self.path / "data.json"
+        if not self.config.get("resume"):
+            if self.writes:
+                write_json(path, record)
+            return
+        if not path.exists():
+            return
+        before = read_json(path)
+        for role in dict.fromkeys((*before, *record)):
+            old = before.get(role, {})
+            new = to_json(record.get(role, {}))
+            if old.get("fingerprint") == new.get("fingerprint"):
+                continue
+            change = f"{role} {old.get('source')}: {old.get('count', 0)} then, {new.get('count', 0)} now"
+            raise InputError(
+                f"{self.path} was started with other data, which have changed since ({change}); "
+                "restore them, or start a new run with another --out"
+            )
+
+    def data_record(self) -> dict[str, Any]:
+        """Return ``data.json``; empty for a run of version 0.1.0, which has none."""
+        path = self.path / "data.json"
+        if not path.exists():
+            return {}
+        record = read_json(path)
+        if not isinstance(record, dict):
+            raise InputError(f"{path}: not a JSON object; the run folder is damaged")
+        return record
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Marks the run complete."""
         if self.writes:
@@ -158,7 +200,9 @@ class Run:
         write_json(self.path / "environment.json", environment(self.config))
 
     def _continue(self) -> None:
-        if changes := _changes(Run.open(self.path).config, self.config):
+        before = Run.open(self.path)
+        uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
+        if changes := _changes(before.config, self.config, uncompared):
             raise InputError(
                 f"{self.path} was started with another configuration: {', '.join(changes)}; "
                 "leave these options as they were, or start a new run with another --out"
@@ -196,13 +240,25 @@ def environment(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def resolved(source: str, built_in: Collection[str] = ()) -> str:
+    """Return a data source as an absolute path, so that it means the same file from every folder.
+
+    Built-in names and the empty string stay as they are.
+    """
+    if not source or source in built_in:
+        return source
+    return os.path.abspath(source)
+
+
+def _changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], uncompared: Collection[str], prefix: str = ""
+) -> list[str]:
     changes = []
     for key in dict.fromkeys((*old, *new)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            changes += _changes(a, b, f"{prefix}{key}.")
-        elif a != b and prefix + key not in UNCOMPARED:
+            changes += _changes(a, b, uncompared, f"{prefix}{key}.")
+        elif a != b and prefix + key not in uncompared:
             changes.append(f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}")
     return changes
 
