@@ -9,18 +9,15 @@ says why: nothing is decoded before its checksum agrees, and nothing decoded is 
 
 import json
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from density.emission import Coding
-from univae.checkpoint import replacing_file
 from univae.errors import InputError
 
-__all__ = ["Block", "Header", "pack", "to_bytes", "to_words", "unpack", "write"]
+__all__ = ["Block", "Header", "pack", "to_bytes", "to_words", "unpack"]
 
 MAGIC, VERSION = b"uVAE", 1
 CODER = 1  # constriction's default asymmetric numeral system with tables of 24 bits
@@ -98,14 +95,6 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
     if at != len(content):
         raise _damaged(f"{len(content)} bytes where {at} belong")
     return header, payloads
-
-
-def write(path: str | Path, content: bytes, check: Callable[[bytes], object] | None = None) -> None:
-    """Writes a file under a temporary name, reads it again, lets ``check`` decode it, and only then renames it."""
-    with replacing_file(Path(path)) as temporary:
-        temporary.write_bytes(content)
-        if check is not None:
-            check(temporary.read_bytes())
 
 
 class _Reader:

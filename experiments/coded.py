@@ -18,10 +18,10 @@ from density.emission import Coding
 from density.lossless import fingerprint, levels_of, pixel_code, prepared
 from experiments.data import read
 from experiments.image_run import ImageRun
+from experiments.outputs import Output
 from experiments.run import Run
 from experiments.text_code import TextCode, join_pieces, pieces
 from experiments.text_run import BUILT_IN, TextRun
-from univae.checkpoint import replacing_file, replacing_folder
 from univae.errors import InputError
 
 __all__ = ["Arrays", "Coder", "Given", "Texts", "open_coder"]
@@ -46,7 +46,7 @@ class Coder(Protocol):
     def coder(self, header: Header) -> BitsBack: ...
     def read(self, source: str, coding: Coding) -> Given: ...
     def restore(self, values: Any, header: Header) -> Any: ...
-    def write(self, exact: Any, out: Path) -> None: ...
+    def write(self, exact: Any, out: Output) -> None: ...
     def check_name(self, out: Path) -> None: ...
 
 
@@ -94,11 +94,11 @@ class Arrays:
             kinds = ".npy, .npz" + (", or a folder without a suffix for PNG" if len(self.pixels.shape) == 3 else "")
             raise InputError(f"decompress: {out}: the file holds an array; give a name that ends in {kinds}")
 
-    def write(self, exact: np.ndarray, out: Path) -> None:
+    def write(self, exact: np.ndarray, out: Output) -> None:
         """An .npy, an .npz with ``images`` or ``x``, or a folder of PNG; zeros and ones are black and white there."""
-        kind = out.suffix.lower()
+        kind = out.path.suffix.lower()
         if kind:
-            with replacing_file(out) as temporary, temporary.open("wb") as file:
+            with out.file() as temporary, temporary.open("wb") as file:
                 if kind == ".npy":
                     np.save(file, exact, allow_pickle=False)
                 else:
@@ -109,7 +109,7 @@ class Arrays:
 
         first = exact.ndim == 4 and exact.shape[1:] == tuple(self.pixels.shape)
         images = (np.moveaxis(exact, 1, 3) if first else exact).astype(np.uint8)
-        with replacing_folder(out) as folder:
+        with out.folder() as folder:
             for i, image in enumerate(images * np.uint8(255 if self.pixels.levels == 2 else 1)):
                 Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).save(folder / f"{i:06}.png")
 
@@ -152,9 +152,9 @@ class Texts:
         if out.suffix.lower() in (".npy", ".npz", ".png") or not out.suffix:
             raise InputError(f"decompress: {out}: the file holds text; give a name that ends in .txt")
 
-    def write(self, exact: str, out: Path) -> None:
-        with replacing_file(out) as temporary:
-            temporary.write_bytes(exact.encode())
+    def write(self, exact: str, out: Output) -> None:
+        """One UTF-8 file."""
+        out.write_text(exact)
 
 
 def _text(source: str) -> str:

@@ -13,10 +13,10 @@ from experiments import plots
 from experiments.cli import run
 from experiments.gan_run import GanRun
 from experiments.gan_samples import strip
+from experiments.outputs import Output
 from experiments.pages import brief, document, embed, flat, paragraph, section, table
 from experiments.report import NUMBERS, best_validation
 from experiments.run import UNCOMPARED, Run
-from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
 
 __all__ = ["Config", "compare", "equal_time", "groups", "main"]
@@ -26,6 +26,7 @@ CURVES = {
     "nll_nats": ("Validation", "Validation NLL", "validation NLL (nats per datum)"),
     "frechet_distance": ("Fréchet distance", "Fréchet distance", "Fréchet distance"),
 }
+TITLE = "Runs side by side"
 SLACK = 1.05  # a run that took at most so many times as long as the fastest had the same time
 
 
@@ -35,6 +36,7 @@ class Config:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
     out: Path = Path("compare.html")
+    overwrite: bool = False  # replace an existing output file
     minutes: float = 0.0  # of training that every run has in the table at equal time; 0: as many as the shortest run
 
     def __post_init__(self) -> None:
@@ -44,18 +46,20 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Returns the ``path`` of the page."""
-    return {"path": str(compare(config.runs, config.out, config.minutes))}
+    return {"path": str(compare(config.runs, config.out, config.minutes, config.overwrite))}
 
 
-def compare(runs: Sequence[Path], path: Path, minutes: float = 0.0) -> Path:
+def compare(runs: Sequence[Path], path: Path, minutes: float = 0.0, overwrite: bool = False) -> Path:
     """Writes a page on runs grouped by configuration minus seed: means, spread over seeds, curves, and what GANs make.
 
     A run counts with its validation of the smallest negative log-likelihood (a GAN: Fréchet distance), once of all its
-    validations and once of those within equal time. :class:`InputError` for no run, or a folder that is no run.
+    validations and once of those within equal time. A page that this command wrote is replaced, another file only with
+    ``overwrite``. :class:`InputError` for no run, a folder that is no run, or a path that must not be replaced.
     """
     if not runs:
         raise InputError("compare: needs at least one run folder; got none; name the folders training commands wrote")
     found = groups(map(Run.open, runs))
+    out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
     members = [run for group in found.values() for run in group]
     note = paragraph("Mean ± standard deviation over the seeds of a group, every run at its best validation.")
     sections = [note + _spaces(members) + _side_by_side(found)]
@@ -69,8 +73,14 @@ def compare(runs: Sequence[Path], path: Path, minutes: float = 0.0) -> Path:
         alt = f"{what} by step, one colour a group, one line a run"
         sections.append(section(title, embed(plots.png(figure), alt) if figure else ""))
     sections.append(section("What GANs make of the same latents", _strips(found)))
-    write_text_atomic(path, document("Runs side by side", sections))
-    return Path(path)
+    out.write_text(document(TITLE, sections))
+    return path
+
+
+def _is_comparison(path: Path) -> bool:
+    """Return whether a file is a page that this command wrote."""
+    with path.open("rb") as file:
+        return f"<title>{TITLE}</title>".encode() in file.read(500)
 
 
 def groups(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -10,13 +10,14 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from density.container import unpack, write
+from density.container import unpack
 from density.emission import Coding
 from density.importance import estimate
 from density.lossless import BLOCK, Account, decode, encode, exactly
 from experiments.archivers import array_sizes, image_sizes, text_sizes
 from experiments.cli import run
 from experiments.coded import Arrays, Given, Texts, open_coder
+from experiments.outputs import Output
 from experiments.task import reseed
 from univae.errors import InputError
 from univae.text import pad
@@ -39,6 +40,7 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder
     data: tyro.conf.Positional[str]  # a UTF-8 text, or what train-density takes: .npy, .npz, IDX, a folder, a name
     out: tyro.conf.Positional[Path]  # the file to write
+    overwrite: bool = False  # replace an existing output file
     particles: int = 1  # importance samples of a datum: more take time and save bits
     tile: int = 0  # data coded together: more take bits at the start and save time; 0: 1, of 4000 and more 4, 16 texts
     block: int = BLOCK  # data that are read together
@@ -55,6 +57,7 @@ def main(config: Config) -> dict[str, Any]:
     importance-weighted bound. ``bits_per_dim``, or ``bits_per_char`` without line ends, is of the whole file,
     ``net_bits_per_dim`` of ``net_bits`` alone. ``archivers`` are the bytes of others for the same data.
     """
+    out = Output(config.out, config.overwrite, (config.run, config.data), "OUT").check_file()
     opened = open_coder(config.run)
     texts = isinstance(opened, Texts)
     given = opened.read(config.data, Coding(config.particles, config.tile or 1, config.swap))
@@ -72,7 +75,10 @@ def main(config: Config) -> dict[str, Any]:
             if not _same(again, given.exact):
                 raise InputError("compress: the data did not come back; a bug or a faulty machine; try --tile 1")
 
-        write(config.out, content, check if config.verify else None)
+        with out.file() as temporary:
+            temporary.write_bytes(content)
+            if config.verify:
+                check(temporary.read_bytes())
     ideal = _ideal(opened, given, config.ideal_samples) if config.ideal_samples else {}
     return {"run": str(config.run), "out": str(config.out)} | _told(opened, given, account, len(content)) | ideal
 

@@ -11,6 +11,7 @@ from density.container import unpack
 from density.lossless import decode, exactly
 from experiments.cli import run
 from experiments.coded import described, open_coder
+from experiments.outputs import Output
 from univae.errors import InputError
 
 __all__ = ["Config", "main"]
@@ -22,7 +23,8 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder that compressed it
     data: tyro.conf.Positional[Path]  # the compressed file
-    out: tyro.conf.Positional[Path]  # .npy, .npz, a folder of PNG images, or .txt
+    out: tyro.conf.Positional[Path]  # .npy, .npz, a new folder for PNG images, or .txt
+    overwrite: bool = False  # replace an existing output file
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -34,10 +36,12 @@ def main(config: Config) -> dict[str, Any]:
     opened = open_coder(config.run)
     header.check(opened.fingerprint)
     opened.check_name(config.out)
+    out = Output(config.out, config.overwrite, (config.run, config.data), "OUT")
+    out = out.check_file() if config.out.suffix else out.check_folder()
     with exactly(), tqdm(total=header.count, desc="decompressing", disable=None, leave=False) as bar:
         values = decode(opened.coder(header), header, payloads, progress=bar.update)
     exact: Any = opened.restore(values, header)
-    opened.write(exact, config.out)
+    opened.write(exact, out)
     said = {"run": str(config.run), "out": str(config.out), "bytes_in": len(content), "count": len(values)}
     return said | described(header)
 

@@ -105,6 +105,7 @@ def images(config: Config) -> dict[str, Any]:
             samples=config.image_samples,
             proposal="sobol",
             out=trained.out / "samples" / "scores.csv",
+            overwrite=True,
             seed=config.seed,
         )
     )
@@ -150,9 +151,9 @@ def packed(run: Path, data: Path, out: Path, again: Path) -> dict[str, Any]:
         RuntimeError: the file that came back is another.
     """
     began = time.perf_counter()
-    found = compress.main(compress.Config(run=run, data=str(data), out=out, verify=False))
+    found = compress.main(compress.Config(run=run, data=str(data), out=out, verify=False, overwrite=True))
     written = time.perf_counter()
-    decompress.main(decompress.Config(run=run, data=out, out=again))
+    decompress.main(decompress.Config(run=run, data=out, out=again, overwrite=True))
     if again.read_bytes() != data.read_bytes():
         raise RuntimeError(f"demo: {again} is not {data}")
     return found | {"seconds_out": written - began, "seconds_in": time.perf_counter() - written}

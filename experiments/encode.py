@@ -8,11 +8,11 @@ import numpy as np
 import tyro
 
 from experiments.cli import run
+from experiments.outputs import Output
 from experiments.run import Run
 from experiments.similar_run import COMMAND, SimilarRun
 from experiments.text_run import TextRun, texts_of
 from experiments.text_use import modes
-from univae.checkpoint import replacing_file
 
 __all__ = ["Config", "main"]
 
@@ -25,18 +25,20 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder
     data: str  # a file of one text per line, or python-docs
     out: Path  # a .npy file of shape (texts, latent layers, latent width), or (texts, width)
+    overwrite: bool = False  # replace an existing output file
     limit: int = 0  # only the first so many texts; 0: all
     device: str = "auto"
 
 
 def main(config: Config) -> dict[str, Any]:
     """Returns where the codes are and their ``shape``."""
+    out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
     texts = texts_of(config.data, config.limit)
     if Run.open(config.run).config.get("command") == COMMAND:
         codes = SimilarRun(config.run, config.device).vectors(list(texts))
     else:
         codes = modes(TextRun(config.run, config.device), list(texts)).float().cpu().numpy()
-    with replacing_file(config.out) as path, path.open("wb") as file:
+    with out.file() as path, path.open("wb") as file:
         np.save(file, codes)
 
     return {"run": str(config.run), "out": str(config.out), "shape": list(codes.shape)}

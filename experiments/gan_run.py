@@ -19,7 +19,7 @@ from gan.networks import build
 from gan.penalties import Normalization, Penalties
 from gan.recipe import Recipe
 from gan.spectral import spectral_normalize
-from univae.checkpoint import load_state, load_weights, read_json
+from univae.checkpoint import fill_weights, load_state, load_weights, read_json
 from univae.errors import InputError
 
 __all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "restored", "scaled"]
@@ -174,7 +174,7 @@ class GanRun:
         training = load_state(folder / "optimizer.pt")
         self.has_average = "weights" in training
         if self.has_average and not average:
-            self.players.load_state_dict(training["weights"])
+            fill_weights(self.players, training["weights"], folder / "optimizer.pt")
         self.players.to(self.device).eval()
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.distributed import World
 from experiments.gan_run import GanOptions, Players, scaled
-from experiments.optimizers import build
+from experiments.optimizers import build, restore
 from experiments.settings import Settings
 from experiments.step import Stepped, rate_factor, uses_bf16
 from experiments.stopping import TrainingFailed
@@ -113,10 +113,13 @@ class PlayersSteps:
         critic, generator = (optimizer.state_dict() for optimizer in self.wgan.optimizers)
         return {"critic": critic, "generator": generator, "critic_steps": self.wgan.steps}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         for optimizer, name in zip(self.wgan.optimizers, ("critic", "generator"), strict=True):
-            optimizer.load_state_dict(state[name])
-        self.wgan.steps = state["critic_steps"]
+            restore(optimizer, state.get(name), step)
+        steps = state.get("critic_steps")
+        if type(steps) is not int:
+            raise InputError(f"optimizer.pt: critic_steps must be a whole number; got {steps!r}; copy it again")
+        self.wgan.steps = steps
 
     def _played(self, x: Tensor, labels: Tensor | None, progress: Progress) -> dict[str, float]:
         try:

@@ -65,8 +65,7 @@ def _picture(law: Distribution) -> tuple[Tensor, str]:
 
 def write_grid(run: Run, name: str, title: str, images: Tensor, levels: int, columns: int = COLUMNS) -> None:
     """Writes a grid of pictures into ``samples/`` with the description that the report looks for."""
-    folder = run.path / "samples"
-    folder.mkdir(exist_ok=True)
+    folder = run.subfolder("samples")
     write_picture(folder / f"{name}.png", images, levels, columns)
     write_json(folder / f"{name}.json", {"kind": "images", "title": title, "file": f"{name}.png"})
 

@@ -17,6 +17,7 @@ from experiments.data import read
 from experiments.density_task import data_at_once, draws_at_once
 from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
+from experiments.outputs import Output, output_file
 from experiments.report import write as write_report
 from experiments.run import Run
 from experiments.score import ProposalName, Table, page, perplexity, proposal, rows_of, totals, worst
@@ -45,6 +46,7 @@ class Config:
     samples: int = 128  # importance samples per datum
     proposal: ProposalName = "posterior"  # widened, sobol and refined need Gaussian latents
     out: Path | None = None  # a .csv file with a row per datum
+    overwrite: bool = False  # replace an existing output file
     limit: int = 0  # only the first so many data; 0: all
     seed: int = 0
     device: str = "auto"
@@ -61,18 +63,19 @@ def main(config: Config) -> dict[str, Any]:
     if config.samples < 1:
         raise InputError(f"likelihood: samples must be at least 1; got samples={config.samples}")
     proposal(config.proposal)
+    out = output_file(config.out, config.overwrite, (config.run, config.data))
     kind = Run.open(config.run).config.get("command")
     reseed(config.seed, "likelihood")
     score = _images if kind == "train-density" else _texts
-    return score(config, {"run": str(config.run), "samples": config.samples, "proposal": config.proposal})
+    return score(config, out, {"run": str(config.run), "samples": config.samples, "proposal": config.proposal})
 
 
-def _images(config: Config, said: dict[str, Any]) -> dict[str, Any]:
+def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str, Any]:
     opened = ImageRun(config.run, config.device)
     data = opened.fit_to(read(config.data))
     count = min(len(data), config.limit or len(data))
     rows: list[dict[str, Any]] = []
-    with Table.open(config.out, ()) as table, tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
+    with Table.open(out, ()) as table, tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
         size = data_at_once(opened.model, IMAGES)
         for start in range(0, count, size):
             x = data.batch(slice(start, min(count, start + size))).to(opened.device)
@@ -92,10 +95,10 @@ def _images(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     return _reported(opened.run, rows, said | found)
 
 
-def _texts(config: Config, said: dict[str, Any]) -> dict[str, Any]:
+def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str, Any]:
     opened = TextRun(config.run, config.device)
     rows: list[dict[str, Any]] = []
-    with Table.open(config.out, (*SIZES, "text")) as table:
+    with Table.open(out, (*SIZES, "text")) as table:
         for row in _score(opened, texts_of(config.data, config.limit), config):
             table.add(row)
             rows.append(row)

@@ -22,6 +22,7 @@ from experiments.stopping import Interrupted, StopRequest, TrainingFailed
 from experiments.task import Progress, Task, evaluating, reseed
 from univae.checkpoint import (
     existing_folder,
+    fill_weights,
     load_state,
     load_weights,
     read_json,
@@ -57,7 +58,7 @@ def fit(task: Task | OwnSteps, settings: Settings, run: Run, build: Build = buil
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with join(settings.device) as world, StopRequest() as stop:
+    with join(settings.device) as world, StopRequest() as stop, run.locked():
         return _train(_Loop(task, settings, world, run, build), run, stop)
 
 
@@ -214,6 +215,7 @@ class _Loop:
     def _restored(self) -> tuple[_State, EMA | None]:
         folder = existing_folder(self.run.path / "checkpoints" / "last")
         if folder is None:
+            self.run.resumed()
             return self._fresh()
         state, training = _State(**read_json(folder / "state.json")), load_state(folder / "optimizer.pt")
         if state.processes != self.world.size:
@@ -222,11 +224,12 @@ class _Loop:
         load_weights(self.module, folder / "model.safetensors")
         ema = EMA(self.averaged, self.settings.ema) if self.settings.ema else None  # begins as the saved average
         if ema:
-            ema.updates = training["updates"]
-            self.module.load_state_dict(training["weights"])
-        self.stepper.load_state_dict(training)
+            ema.updates = training.get("updates", 0)
+            fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
+        self.stepper.load_state_dict(training, state.step)
+        self.world.wait()  # barrier: the first process may write, the others may still be reading
+        self.run.resumed()
         self.run.keep_rows(state.rows)
-        self.world.wait()  # nobody writes while another still reads
         return state, ema
 
     def _agree(self, stop: StopRequest) -> tuple[bool, float, bool]:

@@ -18,7 +18,7 @@ from experiments import plots
 from experiments.cli import run
 from experiments.pages import brief, document, embed, escape, flat, paragraph, section, table
 from experiments.run import Run
-from univae.checkpoint import read_json, write_text_atomic
+from univae.checkpoint import read_json, replacing_file, write_text_atomic
 from univae.errors import InputError
 
 __all__ = ["NUMBERS", "SECTIONS", "Config", "Page", "best_validation", "main", "write"]
@@ -54,6 +54,10 @@ NUMBERS = {
 }
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_PICTURE = 2**26  # bytes of an image that a report embeds
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Writes report.html into each run folder."""
@@ -74,13 +78,39 @@ class Page:
         found = [read_json(path) for path in sorted((run.path / "samples").glob("*.json"))]
         self.samples = [item for item in found if isinstance(item, dict) and {"kind", "title"} <= item.keys()]
 
+    def items(self, kind: str, show: Callable[[int, dict[str, Any]], str]) -> str:
+        """Return the HTML of every item of ``samples/`` of one kind; of a damaged one, a line that names it."""
+        sections = []
+        for i, item in enumerate(item for item in self.samples if item["kind"] == kind):
+            try:
+                sections.append(show(i, item))
+            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+                reason = f"cannot be shown, its file in samples/ is damaged ({type(error).__name__}: {error})"
+                sections.append(section(str(item["title"]), paragraph(reason, "warning")))
+        return "".join(sections)
+
+    def picture(self, name: Any) -> bytes:
+        """Return a PNG of ``samples/``; a run folder is data, so a name that leads elsewhere is refused."""
+        folder = self.run.path / "samples"
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+            raise InputError(f"file must be a plain name of a file in {folder}; got {name!r}")
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise InputError(f"{path} is no file of this folder")
+        if path.stat().st_size > LARGEST_PICTURE:
+            raise InputError(f"{path} is larger than {LARGEST_PICTURE} bytes")
+        content = path.read_bytes()
+        if not content.startswith(PNG):
+            raise InputError(f"{path} is no PNG image")
+        return content
+
     def figure(self, name: str, figure: Figure | None, alt: str) -> str:
         """Writes ``plots/NAME.png`` and returns it as HTML; nothing for ``None``."""
         if figure is None:
             return ""
         data = plots.png(figure)
-        (self.run.path / "plots").mkdir(exist_ok=True)
-        (self.run.path / "plots" / f"{name}.png").write_bytes(data)
+        with replacing_file(self.run.subfolder("plots") / f"{name}.png") as temporary:
+            temporary.write_bytes(data)
         return embed(data, alt)
 
 
@@ -138,39 +168,45 @@ def similarity(page: Page) -> str:
 
 def maps(page: Page) -> str:
     """Scatter plots from ``samples/``, some points numbered and named."""
-    shown = []
-    for i, item in enumerate(item for item in page.samples if item["kind"] == "points"):
+
+    def show(i: int, item: dict[str, Any]) -> str:
         drawn = page.figure(f"map_{i}", plots.points(item), f"Scatter plot: {item['title']}")
         numbered = plots.spread_out(item["x"], item["y"]) if item.get("labels") else []
         names = "".join(f"<li>{escape(item['labels'][k])}</li>" for k in numbered)
-        shown.append(
-            section(item["title"], paragraph(item.get("note", "")) + drawn + (f"<ol>{names}</ol>" if names else ""))
-        )
-    return "".join(shown)
+        listed = f"<ol>{names}</ol>" if names else ""
+        return section(item["title"], paragraph(item.get("note", "")) + drawn + listed)
+
+    return page.items("points", show)
 
 
 def likelihoods(page: Page) -> str:
     """What ``univae likelihood`` found, as it left it in ``samples/``."""
-    shown = []
-    for i, item in enumerate(item for item in page.samples if item["kind"] == "likelihood"):
+
+    def show(i: int, item: dict[str, Any]) -> str:
         alt = "Histogram of log-likelihoods, mean estimate by number of samples, k-hat by log-likelihood"
         drawn = page.figure(f"likelihood_{i}", plots.scores(item), alt)
         numbers = table([], [[name, brief(value)] for name, value in item["totals"].items()])
-        shown.append(section(item["title"], paragraph(item["note"]) + numbers + drawn))
-    return "".join(shown)
+        return section(item["title"], paragraph(item["note"]) + numbers + drawn)
+
+    return page.items("likelihood", show)
 
 
 def pictures(page: Page) -> str:
     """Grids of images from ``samples/``."""
-    items = [item for item in page.samples if item["kind"] == "images"]
-    drawn = [(item["title"], (page.run.path / "samples" / item["file"]).read_bytes()) for item in items]
-    return "".join(section(title, embed(data, title)) for title, data in drawn)
+
+    def show(i: int, item: dict[str, Any]) -> str:
+        return section(item["title"], embed(page.picture(item.get("file")), item["title"]))
+
+    return page.items("images", show)
 
 
 def tables(page: Page) -> str:
     """Tables of texts from ``samples/``."""
-    texts = [item for item in page.samples if item["kind"] == "texts"]
-    return "".join(section(t["title"], paragraph(t.get("note", "")) + table(t["columns"], t["rows"])) for t in texts)
+
+    def show(i: int, item: dict[str, Any]) -> str:
+        return section(item["title"], paragraph(item.get("note", "")) + table(item["columns"], item["rows"]))
+
+    return page.items("texts", show)
 
 
 def configuration(page: Page) -> str:

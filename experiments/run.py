@@ -15,6 +15,7 @@
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
 """
 
+import errno
 import json
 import os
 import platform
@@ -33,7 +34,16 @@ import numpy as np
 import torch
 
 from experiments.version import version
-from univae.checkpoint import existing_folder, read_json, replacing_folder, to_json, write_json, write_text_atomic
+from univae.checkpoint import (
+    existing_folder,
+    is_temporary,
+    read_json,
+    replacing_folder,
+    sync,
+    to_json,
+    write_json,
+    write_text_atomic,
+)
 from univae.errors import InputError
 
 __all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "resolved", "shape_of"]
@@ -46,6 +56,8 @@ TIMING = ("seconds", "tokens_per_second")
 # Options a resumed run may change: a folder may have moved, and how often one saves leaves the result alone.
 # The number of threads is no such option: sums are split among threads, and another split rounds differently.
 UNCOMPARED = ("out", "resume", "checkpoint_every")
+
+LOCK = ".lock"  # held while a process trains in the folder
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files may move.
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
@@ -81,16 +93,17 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any]) -> "Run":
-        """Starts a run in a new or empty folder, or continues the one there if ``config["resume"]`` is true."""
+        """Start a run in a new or empty folder, or open the one there if ``config["resume"]`` is true.
+
+        A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its checkpoint is loaded.
+        """
         run = cls(path, to_json(config))
         if not run.writes:
             return run
         if run.config.get("resume"):
-            run._continue()
+            run._check_resumed()
         else:
             run._start()
-        for name in ("samples", "plots", "checkpoints"):
-            (run.path / name).mkdir(exist_ok=True)
         return run
 
     @classmethod
@@ -104,6 +117,47 @@ class Run:
         if not isinstance(config, dict):
             raise InputError(f"{path / 'config.json'}: not a JSON object; {path} is not a run folder")
         return cls(path, config)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside the block no other process can train in this folder; the kernel frees the lock if this one dies.
+
+        Only the first process of a run takes it. A file system without locks is trusted to have one user.
+
+        Raises:
+            InputError: another process holds the lock; it is named.
+        """
+        if not self.writes:
+            yield
+            return
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, self.path)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def resumed(self) -> None:
+        """Note in the run folder that training goes on: a row in ``environment.json``, no ``ERROR.json``."""
+        if not self.writes:
+            return
+        path = self.path / "environment.json"
+        first = read_json(path) if path.exists() else {}
+        again = [*first.pop("resumed", []), environment(self.config)]
+        write_json(path, first | {"resumed": again})
+        (self.path / "ERROR.json").unlink(missing_ok=True)
+        self._make_folders()
+        self._sweep()
+
+    def subfolder(self, name: str) -> Path:
+        """Return a folder inside the run, made if needed; a link in its place, which leads elsewhere, is refused."""
+        folder = self.path / name
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a link; results are written into the run folder itself; remove the link")
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def log(self, kind: str, step: int, **numbers: Any) -> None:
         """Appends one row to ``metrics.jsonl``."""
@@ -128,6 +182,8 @@ class Run:
     @contextmanager
     def saving(self, name: str) -> Iterator[Path]:
         """Yields an empty folder to write a checkpoint into; it becomes ``checkpoints/name`` when the block ends."""
+        if self._metrics.exists():
+            sync(self._metrics)  # a checkpoint counts its rows
         with replacing_folder(self.path / "checkpoints" / name) as folder:
             yield folder
 
@@ -193,13 +249,18 @@ class Run:
             raise InputError(f"{self.path} is a file; give a new folder with --out")
         if (self.path / "config.json").exists():
             raise InputError(f"{self.path} already holds a run; continue it with --resume, or give another --out")
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(not _is_litter(path) for path in self.path.iterdir()):
             raise InputError(f"{self.path} holds other files; give a new or empty folder with --out")
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "config.json", self.config)
-        write_json(self.path / "environment.json", environment(self.config))
+        with self.locked():  # of two that start at once, one gets the folder
+            if (self.path / "config.json").exists():
+                raise InputError(f"{self.path} already holds a run; give another --out")
+            self._sweep()
+            write_json(self.path / "config.json", self.config)  # first: with it the folder can be resumed
+            write_json(self.path / "environment.json", environment(self.config))
+            self._make_folders()
 
-    def _continue(self) -> None:
+    def _check_resumed(self) -> None:
         before = Run.open(self.path)
         uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
         if changes := _changes(before.config, self.config, uncompared):
@@ -207,10 +268,18 @@ class Run:
                 f"{self.path} was started with another configuration: {', '.join(changes)}; "
                 "leave these options as they were, or start a new run with another --out"
             )
-        first = read_json(self.path / "environment.json") if (self.path / "environment.json").exists() else {}
-        resumed = [*first.pop("resumed", []), environment(self.config)]
-        write_json(self.path / "environment.json", first | {"resumed": resumed})
-        (self.path / "ERROR.json").unlink(missing_ok=True)
+        with self.locked():
+            pass  # refuses a run that another process trains
+
+    def _make_folders(self) -> None:
+        for name in ("samples", "plots", "checkpoints"):
+            self.subfolder(name)
+
+    def _sweep(self) -> None:
+        """Delete what a killed process was writing; only for the process that holds the lock."""
+        for path in self.path.rglob(".*.new"):
+            if is_temporary(path) and path.is_file():
+                path.unlink(missing_ok=True)
 
     def _lines(self) -> list[str]:
         # A machine that stopped while a row was written leaves its beginning: such a row is no row.
@@ -218,6 +287,29 @@ class Run:
             return []
         *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         return lines
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Take the lock of an open file, or raise :class:`InputError` that names who holds it."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode("utf-8", errors="replace").strip()
+        raise InputError(
+            f"{folder}: {holder or 'another process'} is training in this folder; wait for it, or stop it"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _is_litter(path: Path) -> bool:
+    """Return whether a file is a lock, or one that a killed process was writing."""
+    return path.name == LOCK or is_temporary(path)
 
 
 def environment(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from torch import Tensor
 from experiments.cli import run
 from experiments.data import read
 from experiments.gan_run import GanRun, restored, shown
-from experiments.image_samples import write_picture
+from experiments.image_samples import png
+from experiments.outputs import Output, output_file
 from experiments.run import Run
 from experiments.task import reseed
 from experiments.text_run import TextRun
 from experiments.text_use import sample
-from univae.checkpoint import replacing_file, write_text_atomic
 from univae.decoding import Sampling
 from univae.errors import InputError
 
@@ -34,6 +34,7 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder
     count: int = 10
     out: Path | None = None  # of texts: a file, one a line; of a GAN: an .npz (and a .png of images), else in the run
+    overwrite: bool = False  # replace an existing output file
     temperature: float = 1.0  # of texts: 1 draws from the model itself, 0 takes the most probable token each time
     top_k: int = 0  # of texts: only the k most probable tokens; 0: all
     top_p: float = 1.0  # of texts: only the smallest set of tokens with so much probability
@@ -55,23 +56,27 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def _texts(config: Config) -> dict[str, Any]:
+    out = output_file(config.out, config.overwrite, (config.run,))
     opened = TextRun(config.run, config.device, config.checkpoint)
     reseed(config.seed, "sample")
     texts = sample(opened, config.count, Sampling(config.temperature, config.top_k, config.top_p))
-    if config.out is not None:
+    if out is not None:
         # A text is one line; a line end that a byte-level model drew is written as a space.
-        write_text_atomic(config.out, "".join(" ".join(text.split("\n")) + "\n" for text in texts))
+        out.write_text("".join(" ".join(text.split("\n")) + "\n" for text in texts))
 
     return {"run": str(config.run), "count": len(texts), "samples": texts}
 
 
 def _of_gan(config: Config) -> dict[str, Any]:
     """Writes ``images``, levels 0..255, or rows ``x`` of a table, in its units; ``labels`` if there are classes."""
-    out = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
-    if config.count < 1 or out.suffix != ".npz":
+    path = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
+    if config.count < 1 or path.suffix != ".npz":
         raise InputError(
-            f"sample: a GAN needs a count of at least 1 and an --out that ends in .npz; got {config.count} and {out}"
+            f"sample: a GAN needs a count of at least 1 and an --out that ends in .npz; got {config.count} and {path}"
         )
+    # The default path in the run folder is this command's own.
+    out = Output(path, config.overwrite or config.out is None, (config.run,)).check_file()
+    picture = out.beside(".png").check_file()
     opened = GanRun(config.run, config.device, config.checkpoint, average=not config.raw)
     labels = _labels(config, opened.classes)
     data = read(opened.run.config["data"])
@@ -81,13 +86,13 @@ def _of_gan(config: Config) -> dict[str, Any]:
     arrays["images" if images else "x"] = restored(made, data)
     if labels is not None:
         arrays["labels"] = labels.numpy()
-    with replacing_file(out) as temporary, temporary.open("wb") as file:
+    with out.file() as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    result: dict[str, Any] = {"run": str(config.run), "step": opened.step, "count": config.count, "file": str(out)}
+    result: dict[str, Any] = {"run": str(config.run), "step": opened.step, "count": config.count, "file": str(path)}
     result["average"] = opened.has_average and not config.raw
     if images:
-        write_picture(out.with_suffix(".png"), shown(made), 256)
-        result["picture"] = str(out.with_suffix(".png"))
+        picture.write_bytes(png(shown(made), 256))
+        result["picture"] = str(picture.path)
     return result
 
 

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from density import Defensive, LatentModel, Proposal, Refined, Sobol, StudentT, Widened, log_weights
 from density.diagnostics import ladder
 from density.importance import summarise
-from univae.checkpoint import replacing_file
+from experiments.outputs import Output
 from univae.errors import InputError
 
 __all__ = ["COLUMNS", "ProposalName", "Table", "page", "perplexity", "proposal", "rows_of", "totals", "worst"]
@@ -99,12 +98,12 @@ class Table:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path | None, others: Sequence[str]) -> "Iterator[Table]":
-        """A table in ``path``, which appears when the block ends well; without a path, one that writes nothing."""
-        if path is None:
+    def open(cls, out: Output | None, others: Sequence[str]) -> "Iterator[Table]":
+        """Yield a table in ``out``, there once the block ends well; without one, a table that writes nothing."""
+        if out is None:
             yield cls(None, others)
             return
-        with replacing_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with out.file() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             yield cls(csv.writer(file), others)
 
 

@@ -25,6 +25,7 @@ class Config:
     corpus: Path  # a UTF-8 file of one text per line
     count: int = 10
     vectors: Path | None = None  # the .npy file of their vectors; default: beside the corpus
+    overwrite: bool = False  # replace a --vectors file that is not this command's
     precision: Precision = "float32"  # of the file; float16 is half the size
     device: str = "auto"
 
@@ -36,7 +37,7 @@ def main(config: Config) -> dict[str, Any]:
     if not config.text.strip():
         raise InputError("the text is empty; give a sentence")
     opened = SimilarRun(config.run, config.device)
-    matrix, cached = vectors_of(opened, config.corpus, config.vectors, config.precision)
+    matrix, cached = vectors_of(opened, config.corpus, config.vectors, config.precision, config.overwrite)
     query = torch.from_numpy(opened.vectors([config.text]))
     scores, rows = (found[0].tolist() for found in top_k(query, matrix, config.count))
     results = [[text, score] for text, score in zip(texts_at(config.corpus, rows), scores, strict=True)]

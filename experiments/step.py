@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.distributed import World, to_device, without_averaging
-from experiments.optimizers import Build, build
+from experiments.optimizers import Build, build, restore
 from experiments.settings import Settings
 from experiments.stopping import TrainingFailed
 from experiments.task import Progress, Task, Trained, reseed
@@ -81,8 +81,8 @@ class Steps(Protocol):
         """Everything but the task's module that the next step depends on."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a saved state."""
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Continue from the state saved after ``step`` steps; :class:`InputError` if it does not fit."""
         ...
 
 
@@ -164,11 +164,11 @@ class Stepper:
         adapted = {"step_sizes": self.adapted.state_dict()} if self.adapted else {}
         return {"optimizer": self.optimizer.state_dict(), **adapted}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a saved state."""
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Continue from the state saved after ``step`` steps; :class:`InputError` if it does not fit."""
+        restore(self.optimizer, state.get("optimizer"), step)
         if self.adapted:
-            self.adapted.load_state_dict(state["step_sizes"])
+            self.adapted.load_state_dict(state.get("step_sizes", {}))
 
     def _adapted(self) -> AdaptedSteps:
         gain_lr = self.settings.gain_lr if self.settings.adapt_step_size == "gain" else 0.0

@@ -4,6 +4,7 @@
 made from anything else is made again.
 """
 
+import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
@@ -13,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from experiments.outputs import Output
 from experiments.similar_run import SimilarRun
-from univae.checkpoint import read_json, replacing_file, write_json
+from univae.checkpoint import read_json
 from univae.corpus import read_lines
 from univae.errors import InputError
 
@@ -23,20 +25,29 @@ __all__ = ["Precision", "texts_at", "vectors_of"]
 Precision = Literal["float32", "float16"]
 
 
-def vectors_of(run: SimilarRun, corpus: Path, cache: Path | None, precision: Precision) -> tuple[np.ndarray, bool]:
+def vectors_of(
+    run: SimilarRun, corpus: Path, cache: Path | None, precision: Precision, overwrite: bool = False
+) -> tuple[np.ndarray, bool]:
     """The vectors (N, width) of the texts of ``corpus``, one a line, mapped; and whether they were there already.
 
-    ``cache`` is the file of the matrix, by default ``CORPUS.vectors.npy`` beside the corpus.
+    ``cache`` is the file of the matrix, by default ``CORPUS.vectors.npy`` beside the corpus. A matrix that this
+    function wrote is made again where corpus, weights or precision have changed; any other file of these names, .npy
+    or .json, is replaced only with ``overwrite``.
     """
     cache = cache or corpus.with_name(corpus.name + ".vectors.npy")
     if cache.suffix != ".npy":
         raise InputError(f"vectors: the file's name ends in .npy; got {cache}")
-    recipe, said = _recipe(run, corpus, precision), cache.with_suffix(".json")
+    said = cache.with_suffix(".json")
+    inputs = (run.run.path, corpus)
+    outputs = [Output(p, overwrite, inputs, "--vectors", lambda _: _is_recipe(said)) for p in (cache, said)]
+    if not (cache.is_file() and _is_recipe(said)):
+        for output in outputs:
+            output.check_file()  # before the corpus is read
+    recipe = _recipe(run, corpus, precision)
     if said.is_file() and cache.is_file() and read_json(said) == recipe:
         return np.load(cache, mmap_mode="r", allow_pickle=False), True
-    said.unlink(missing_ok=True)  # what it says is not true of the matrix that comes
     shape = (recipe["texts"], run.model.config.width)
-    with replacing_file(cache) as path, tqdm(total=shape[0], desc="encoding", disable=None, leave=False) as bar:
+    with outputs[0].file() as path, tqdm(total=shape[0], desc="encoding", disable=None, leave=False) as bar:
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(precision), shape=shape)
         start = 0
         for block in run.blocks(read_lines(corpus)):
@@ -44,8 +55,17 @@ def vectors_of(run: SimilarRun, corpus: Path, cache: Path | None, precision: Pre
             start += len(block)
             bar.update(len(block))
         matrix.flush()
-    write_json(said, recipe)
+    outputs[1].write_text(json.dumps(recipe, indent=2) + "\n")
     return np.load(cache, mmap_mode="r", allow_pickle=False), False
+
+
+def _is_recipe(path: Path) -> bool:
+    """Return whether a file is the description of a matrix of vectors that :func:`vectors_of` wrote."""
+    try:
+        content = read_json(path)
+    except InputError:
+        return False
+    return isinstance(content, dict) and {"texts", "fingerprint", "weights"} <= content.keys()
 
 
 def texts_at(corpus: Path, rows: list[int]) -> list[str]:

@@ -1,13 +1,11 @@
 """The file of compressed data: whatever is not exactly one is refused, with a reason."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 import density
-from density.container import Block, Header, pack, unpack, write
+from density.container import Block, Header, pack, unpack
 from density.emission import Coding
 from density.images import MLPVAE
 from density.lossless import fingerprint
@@ -111,18 +109,3 @@ def test_data_that_do_not_come_back_are_not_returned(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(MLPVAE, "decode", drifting)
     with pytest.raises(InputError, match=r"arithmetic differs|did not come back"):
         density.compress(model(), DATA)
-
-
-def test_a_file_gets_its_name_after_its_check_only(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-
-    def refuse(written: bytes) -> None:
-        assert written == b"new"
-        assert not path.exists()
-        raise InputError("no")
-
-    with pytest.raises(InputError, match="no"):
-        write(path, b"new", refuse)
-    assert list(tmp_path.iterdir()) == []
-    write(path, b"new", lambda written: None)
-    assert path.read_bytes() == b"new"

@@ -64,6 +64,7 @@ def test_resuming_may_move_the_folder_and_change_how_often_one_saves(tmp_path: P
     again = CONFIG | {"out": tmp_path / "moved", "checkpoint_every": 5, "resume": True}
     for count in (1, 2):
         run = Run.create(tmp_path / "moved", again)
+        run.resumed()
         assert len(read_json(run.path / "environment.json")["resumed"]) == count
     assert not (run.path / "ERROR.json").exists()
     assert Run.open(run.path).config["checkpoint_every"] == 1

@@ -3,16 +3,21 @@
 Weights are safetensors, everything else is JSON, and what an optimizer remembers is a file for
 ``torch.load(weights_only=True)``, which builds tensors and plain containers and nothing more.
 
-A file is written under a temporary name beside its own and renamed, so its name always stands for a whole file.
-A folder cannot be replaced in one rename: :func:`replacing_folder` moves the old one aside, the new one in, and only
-then deletes; :func:`existing_folder` finds the old one if the machine stopped between the two renames.
+A file is written under a temporary name beside its own, forced to the disk (fsync) and renamed, so its name always
+stands for a whole file, also after a power cut. A folder cannot be replaced in one rename: :func:`replacing_folder`
+moves the old one aside, the new one in, and only then deletes; :func:`existing_folder` finds the old one if the machine
+stopped between the two renames.
+
+These are for files that the program owns. Paths that a person names for a result go through
+:mod:`experiments.outputs`, which replaces nothing unasked.
 """
 
 import dataclasses
+import errno
 import json
 import math
 import os
-import pickle
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,6 +33,8 @@ from univae.errors import InputError
 
 __all__ = [
     "existing_folder",
+    "fill_weights",
+    "is_temporary",
     "load_state",
     "load_weights",
     "read_json",
@@ -35,6 +42,9 @@ __all__ = [
     "replacing_folder",
     "save_state",
     "save_weights",
+    "sync",
+    "sync_tree",
+    "temporary_beside",
     "to_json",
     "write_json",
     "write_text_atomic",
@@ -52,11 +62,18 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
     Nothing is changed when the file does not fit.
     """
-    path, own = Path(path), module.state_dict()
     try:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)}); {_COPY_AGAIN}") from error
+    fill_weights(module, found, path)
+
+
+def fill_weights(module: nn.Module, found: Any, path: str | Path) -> None:
+    """Fill ``module`` with the tensors ``found`` in the file ``path``, by the rules of :func:`load_weights`."""
+    own = module.state_dict()
+    if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()):
+        raise InputError(f"{path}: holds no weights; {_COPY_AGAIN}")
     if differences := _differences(own, found):
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
         raise InputError(f"{path}: weights of another model: {shown}; build the model from the run's own configuration")
@@ -75,9 +92,12 @@ def save_state(state: Mapping[str, Any], path: str | Path) -> None:
 def load_state(path: str | Path) -> dict[str, Any]:
     """Reads what :func:`save_state` wrote, onto the CPU; a file that holds anything but data is refused."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's reader of pickles raises whatever a damaged byte leads to
         raise InputError(f"{path}: not a readable training state ({_first_line(error)}); {_COPY_AGAIN}") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: not a training state but a {type(state).__name__}; {_COPY_AGAIN}")
+    return state
 
 
 def write_json(path: str | Path, obj: Any) -> None:
@@ -122,14 +142,16 @@ def to_json(obj: Any) -> Any:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Yield a temporary file that takes the place of ``path`` when the block ends, and vanishes if it raises."""
+    temporary = temporary_beside(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some writers make files that only their owner reads
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -137,7 +159,10 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of ``path`` when the block ends, and vanishes if it raises."""
+    """Yield an empty folder that takes the place of ``path`` when the block ends, and vanishes if it raises.
+
+    The caller owns ``path`` alone: what stood there is deleted with everything in it.
+    """
     path = Path(path)
     new, old = path.with_name(f".{path.name}.new"), _aside(path)
     shutil.rmtree(new, ignore_errors=True)
@@ -147,11 +172,45 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+    sync_tree(new)
     if path.exists():  # else ``old`` may be the only whole folder there is: it stays until ``new`` is in place
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     new.rename(path)
+    sync(path.parent)  # the new name is on the disk before the old folder goes
     shutil.rmtree(old, ignore_errors=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return the hidden name beside ``path`` under which this process writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.new")
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file has the name of one that :func:`replacing_file` was writing."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, from the memory of the operating system to the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # a system whose folders cannot be opened, or a file that only others may read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a file system that has no fsync
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Force everything in a folder to the disk, and the folder itself."""
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+    sync(folder)
 
 
 def existing_folder(path: str | Path) -> Path | None:
@@ -159,6 +218,7 @@ def existing_folder(path: str | Path) -> Path | None:
     return next((folder for folder in (Path(path), _aside(Path(path))) if folder.is_dir()), None)
 
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.new")
 _COPY_AGAIN = "it may be cut short or of another kind: copy it again"
 
 

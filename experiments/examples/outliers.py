@@ -21,8 +21,8 @@ import density
 from experiments.cli import run
 from experiments.data import read
 from experiments.image_run import ImageRun
+from experiments.outputs import output_file
 from experiments.task import reseed
-from univae.checkpoint import replacing_file
 from univae.errors import InputError
 
 __all__ = ["Config", "main"]
@@ -41,11 +41,13 @@ class Config:
     steps: int = 100  # of refinement, for the regret
     limit: int = 500  # data of each file
     out: Path | None = None  # a .csv file with a row per datum
+    overwrite: bool = False  # replace an existing output file
     seed: int = 0
 
 
 def main(config: Config) -> dict[str, Any]:
     """Returns the AUROC of each score, its standard error, and the share of data whose likelihood is unreliable."""
+    out = output_file(config.out, config.overwrite, (config.run, config.inside, config.outside))
     opened = ImageRun(config.run)
     reseed(config.seed, "outliers")
     rows: list[dict[str, Any]] = [
@@ -56,8 +58,8 @@ def main(config: Config) -> dict[str, Any]:
     outside = np.array([row["outside"] for row in rows])
     if outside.all() or not outside.any():
         raise InputError(f"outliers: inside and outside must be two files; got {config.inside} twice")
-    if config.out:
-        with replacing_file(config.out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    if out is not None:
+        with out.file() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             table.writerows(rows)

@@ -83,12 +83,17 @@ class AdaptedSteps:
         return {"state": {i: self.state[p] for i, p in enumerate(self._parameters()) if p in self.state}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over a copy of a saved state."""
+        """Take over a copy of a saved state.
+
+        Raises:
+            InputError: the state is of another optimizer, or a tensor does not have its parameter's shape.
+        """
+        entries = state.get("state")
+        if not isinstance(entries, Mapping):
+            raise InputError("AdaptedSteps: not a saved state of step sizes; give what state_dict() returned")
         for index, p in enumerate(self._parameters()):
-            if index in state["state"]:
-                like = zeros(p)
-                saved = state["state"][index].items()
-                self.state[p] = {name: x.to(device=p.device, dtype=like.dtype, copy=True) for name, x in saved}
+            if index in entries:
+                self.state[p] = _fitting(entries[index], p, index)
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -173,3 +178,17 @@ class AdaptedSteps:
         grads = {p: g for g, p in ready}
         for run in cached(grads):
             yield [(grads[p], p) for p in run]
+
+
+def _fitting(entry: Any, p: Tensor, index: int) -> dict[str, Tensor]:
+    """Return a copy of a parameter's saved step sizes, in the precision they are kept in."""
+    if not isinstance(entry, Mapping) or not {"step", "scale"} <= entry.keys():
+        raise InputError(f"AdaptedSteps: the state of parameter {index} lacks step or scale")
+    like = zeros(p)
+    fitting = {}
+    for name, x in entry.items():
+        shape = torch.Size() if name in ("scale", "count") else p.shape
+        if not isinstance(x, Tensor) or x.shape != shape:
+            raise InputError(f"AdaptedSteps: {name} of parameter {index} must have the shape {tuple(shape)}")
+        fitting[name] = x.to(device=p.device, dtype=like.dtype, copy=True)
+    return fitting

@@ -1,0 +1,186 @@
+"""Results written to paths that a person names: nothing is replaced unasked, and nothing is half written.
+
+Every command that takes such a path makes an :class:`Output` of it before its work and writes through it afterwards:
+
+- an existing file is replaced only with ``--overwrite``, or if the same command wrote it (``replaces``);
+- an output that is an input, or a file of an input's folder, is refused, also with ``--overwrite``;
+- a link is followed: the link stays, its target is written;
+- a device or a pipe is written to, never replaced;
+- a folder of results must be new or empty, and not the one a shell is in.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from univae.checkpoint import replacing_file, sync, sync_tree, temporary_beside
+from univae.errors import InputError
+
+__all__ = ["Output", "output_file"]
+
+# Files of a run folder; an output never takes the place of one of them.
+RUN_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", "model.json")
+RUN_FILES += ("tokenizer.json", "DONE", "ERROR.json", "report.html", "teacher.npy")
+RUN_FOLDERS = ("checkpoints", "corpus", "features", "plots", "validation")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A path for a command's result, checked when it is made.
+
+    Args:
+        path: where the result goes, as the user typed it.
+        overwrite: whether an existing file may be replaced.
+        inputs: what the command reads: files and folders; names of built-in data are passed over.
+        option: how messages name the path.
+        replaces: says of an existing file that the same command wrote it, so that it may be replaced.
+
+    Raises:
+        InputError: the path breaks one of the rules of this module.
+    """
+
+    path: Path
+    overwrite: bool = False
+    inputs: Sequence[str | Path] = ()
+    option: str = "--out"
+    replaces: Callable[[Path], bool] | None = None
+
+    def __post_init__(self) -> None:
+        target = self.target
+        if not target.parent.is_dir():
+            self._refuse(f"there is no folder {target.parent}; make it first")
+        for source in self.inputs:
+            self._refuse_input(Path(source))
+
+    @property
+    def target(self) -> Path:
+        """The path itself, with all links followed."""
+        return Path(os.path.realpath(self.path))
+
+    def check_file(self) -> "Output":
+        """Raise :class:`InputError` unless the path can take one file; return self."""
+        target = self.target
+        if target.is_dir():
+            self._refuse("it is a folder; give the name of a file")
+        if self._is_special():
+            return self
+        if target.exists() and not self._may_replace():
+            self._refuse("it exists; give another name, or --overwrite")
+        if target.exists() and not os.access(target, os.W_OK):
+            self._refuse("it is read-only; give another name")
+        self._require_writable(target.parent)
+        return self
+
+    def check_folder(self) -> "Output":
+        """Raise :class:`InputError` unless the path can become a new folder; return self."""
+        target = self.target
+        if Path.cwd().is_relative_to(target):
+            self._refuse("it is the folder you are in, or one above it; give a new folder")
+        if target.exists() and not target.is_dir():
+            self._refuse("it exists and is no folder; give a new or empty folder")
+        if target.exists() and any(target.iterdir()):
+            self._refuse("it holds other files; give a new or empty folder")
+        self._require_writable(target.parent)
+        return self
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """Yield a temporary file; when the block ends it becomes the output, and if it raises it vanishes."""
+        self.check_file()
+        if self._is_special():
+            with _spooled() as temporary:
+                yield temporary
+                with temporary.open("rb") as source, self.target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+            return
+        mode = self.target.stat().st_mode if self.target.exists() else None
+        with replacing_file(self.target) as temporary:
+            yield temporary
+            self.check_file()  # another program may have written it in the meantime
+        if mode is not None:
+            self.target.chmod(stat.S_IMODE(mode))
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """Yield an empty folder; when the block ends it becomes the output, and if it raises it vanishes."""
+        self.check_folder()
+        temporary = temporary_beside(self.target)
+        temporary.mkdir()
+        try:
+            yield temporary
+            sync_tree(temporary)
+            self.check_folder()
+            temporary.rename(self.target)  # takes the place of an empty folder, and of nothing else
+            sync(self.target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write one file."""
+        with self.file() as temporary:
+            temporary.write_bytes(content)
+
+    def write_text(self, text: str) -> None:
+        """Write one file of UTF-8 text, its line ends as they are."""
+        self.write_bytes(text.encode("utf-8"))
+
+    def beside(self, suffix: str) -> "Output":
+        """Return an output of the same name with another suffix, under the same rules."""
+        return Output(self.path.with_suffix(suffix), self.overwrite, self.inputs, self.option, self.replaces)
+
+    def _may_replace(self) -> bool:
+        return self.overwrite or (self.replaces is not None and self.replaces(self.target))
+
+    def _is_special(self) -> bool:
+        target = self.target
+        return target.exists() and not target.is_file() and not target.is_dir()
+
+    def _require_writable(self, folder: Path) -> None:
+        if not os.access(folder, os.W_OK):
+            self._refuse(f"the folder {folder} cannot be written to; give another")
+
+    def _refuse_input(self, source: Path) -> None:
+        if not source.exists() or self._is_special():
+            return
+        target = self.target
+        if target.exists() and os.path.samefile(target, source):
+            self._refuse(f"it is the input {source}; give another name")
+        if not source.is_dir() or not target.is_relative_to(source.resolve()):
+            return
+        first = target.relative_to(source.resolve()).parts[0]
+        of_run = (source / "config.json").exists() and first in RUN_FILES + RUN_FOLDERS
+        if of_run or (target.exists() and first != "samples" and not self._is_result(source)):
+            self._refuse(f"it is a part of the input {source}; give another name")
+
+    def _is_result(self, folder: Path) -> bool:
+        # Files a command left in a run folder are results; every file of a folder of images is an input.
+        return (folder / "config.json").exists()
+
+    def _refuse(self, rule: str) -> None:
+        raise InputError(f"{self.option} {self.path}: {rule}")
+
+
+def output_file(
+    path: Path | None, overwrite: bool, inputs: Sequence[str | Path], option: str = "--out"
+) -> Output | None:
+    """Return a checked :class:`Output` for one file; ``None`` where the user named no path."""
+    if path is None:
+        return None
+    return Output(path, overwrite, inputs, option).check_file()
+
+
+@contextmanager
+def _spooled() -> Iterator[Path]:
+    """Yield a temporary file elsewhere, for a target that must not get a neighbour of its own."""
+    descriptor, name = tempfile.mkstemp()
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
