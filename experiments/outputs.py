@@ -23,10 +23,26 @@ from univae.errors import InputError
 
 __all__ = ["Output", "output_file"]
 
-# Files of a run folder; an output never takes the place of one of them.
-RUN_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", "model.json")
-RUN_FILES += ("tokenizer.json", "DONE", "ERROR.json", "report.html", "teacher.npy")
-RUN_FOLDERS = ("checkpoints", "corpus", "features", "plots", "validation")
+# Files and folders of a run; an output never takes the place of one of them.
+RUN_FILES = frozenset(
+    [
+        "config.json",
+        "data.json",
+        "environment.json",
+        "metrics.jsonl",
+        "model.json",
+        "tokenizer.json",
+        "teacher.npy",
+        "DONE",
+        "ERROR.json",
+        "report.html",
+        "checkpoints",
+        "corpus",
+        "features",
+        "plots",
+        "validation",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +169,7 @@ class Output:
         if not source.is_dir() or not target.is_relative_to(source.resolve()):
             return
         first = target.relative_to(source.resolve()).parts[0]
-        of_run = (source / "config.json").exists() and first in RUN_FILES + RUN_FOLDERS
+        of_run = (source / "config.json").exists() and first in RUN_FILES
         if of_run or (target.exists() and first != "samples" and not self._is_result(source)):
             self._refuse(f"it is a part of the input {source}; give another name")
 

@@ -37,6 +37,8 @@ def vectors_of(
     cache = cache or corpus.with_name(corpus.name + ".vectors.npy")
     if cache.suffix != ".npy":
         raise InputError(f"vectors: the file's name ends in .npy; got {cache}")
+    if cache.exists() and not cache.is_file():
+        raise InputError(f"--vectors {cache}: is no regular file; the vectors are read back from it")
     said = cache.with_suffix(".json")
     inputs = (run.run.path, corpus)
     outputs = [Output(p, overwrite, inputs, "--vectors", lambda _: _is_recipe(said)) for p in (cache, said)]
