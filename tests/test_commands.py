@@ -142,7 +142,9 @@ def test_two_processes_train_what_one_trains_in_two_turns(
 
 def test_sampling_is_reproducible_and_written_one_text_a_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.txt"
-    one, again, other = (sample.main(sample.Config(run=folder, count=4, seed=s, out=out)) for s in (0, 0, 1))
+    one, again, other = (
+        sample.main(sample.Config(run=folder, count=4, seed=s, out=out, overwrite=True)) for s in (0, 0, 1)
+    )
     assert one["samples"] == again["samples"] != other["samples"]
     assert out.read_text().splitlines() == other["samples"]
     cold = [sample.main(sample.Config(run=folder, count=1, top_k=1, seed=0))["samples"] for _ in range(2)]

@@ -63,8 +63,9 @@ def _as_a_user() -> None:
 
 
 def there_and_back(run: Path, source: Path | str, folder: Path, out: str, **options) -> tuple[dict, Path]:
-    found = compress.main(compress.Config(run=run, data=str(source), out=folder / "file", ideal_samples=2, **options))
-    decompress.main(decompress.Config(run=run, data=folder / "file", out=folder / out))
+    compressed = {"out": folder / "file", "ideal_samples": 2, "overwrite": True}
+    found = compress.main(compress.Config(run=run, data=str(source), **compressed, **options))
+    decompress.main(decompress.Config(run=run, data=folder / "file", out=folder / out, overwrite=True))
     return found, folder / out
 
 
