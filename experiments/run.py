@@ -32,11 +32,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from experiments.notes import print_notes
 from experiments.version import version
 from univae.checkpoint import existing_folder, read_json, replacing_folder, to_json, write_json, write_text_atomic
 from univae.errors import InputError
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "resolved", "shape_of"]
+__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "environment", "or_nothing", "resolved", "shape_of"]
 
 Shape = TypeVar("Shape")
 
@@ -62,6 +63,25 @@ def or_nothing(out: Path, resume: bool) -> Iterator[None]:
         raise
 
 
+def begin_run(
+    out: Path, config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any]
+) -> "Run":
+    """Return the run ``out``, new or resumed, whose data and model are recorded in it.
+
+    A resumed run is compared with all three before anything is written, so that a refusal leaves it as it was.
+    """
+    if config["resume"]:
+        before = Run(out, to_json(config))
+        before.check_options()
+        before.record_data(data)
+        before.record_model(model)
+    run = Run.create(out, config)
+    with or_nothing(out, config["resume"]):
+        run.record_data(data)
+        run.record_model(model)
+    return run
+
+
 def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
     """A model's shape, a dataclass, out of a run's configuration; the tokenizer says how many ids there are."""
     names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
@@ -77,6 +97,7 @@ class Run:
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
         self.path, self.config = Path(path), dict(config)
         self.writes = int(os.environ.get("RANK", "0")) == 0
+        self.notes: list[str] = []  # what was assumed when the folder was opened
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
@@ -105,6 +126,16 @@ class Run:
             raise InputError(f"{path / 'config.json'}: not a JSON object; {path} is not a run folder")
         return cls(path, config)
 
+    def check_options(self) -> None:
+        """Raise :class:`InputError` where the run in this folder was started with other options; write nothing."""
+        before = Run.open(self.path)
+        uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
+        if changes := _changes(before.config, self.config, uncompared):
+            raise InputError(
+                f"{self.path} was started with another configuration: {', '.join(changes)}; "
+                "leave these options as they were, or start a new run with another --out"
+            )
+
     def log(self, kind: str, step: int, **numbers: Any) -> None:
         """Appends one row to ``metrics.jsonl``."""
         if self.writes:
@@ -132,8 +163,14 @@ class Run:
             yield folder
 
     def checkpoint(self, name: str = "best") -> Path:
-        """The folder of a whole checkpoint."""
+        """Return the folder of a whole checkpoint; ``last``, with a note, where no validation chose a ``best``."""
         folder = existing_folder(self.path / "checkpoints" / name)
+        if folder is None and name == "best":
+            folder = existing_folder(self.path / "checkpoints" / "last")
+            note = f"{self.path} holds no checkpoint 'best', for it has no finite validation; 'last' is used"
+            if folder is not None and note not in self.notes:
+                self.notes.append(note)
+                print_notes([note])
         if folder is None:
             raise InputError(
                 f"{self.path} holds no checkpoint {name!r}: its training stopped before the first was saved"
@@ -168,6 +205,23 @@ class Run:
                 "restore them, or start a new run with another --out"
             )
 
+    def record_model(self, config: Mapping[str, Any]) -> None:
+        """Write ``model.json``; on a resumed run write nothing and refuse another model.
+
+        Raises:
+            InputError: the resumed run's model has another configuration.
+        """
+        path = self.path / "model.json"
+        if self.config.get("resume") and path.exists():
+            changes = _changes(read_json(path), to_json(config), ())
+            if changes:
+                raise InputError(
+                    f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
+                    "started with, or start a new run with another --out"
+                )
+        elif self.writes:
+            write_json(path, config)
+
     def data_record(self) -> dict[str, Any]:
         """Return ``data.json``; empty for a run of version 0.1.0, which has none."""
         path = self.path / "data.json"
@@ -200,13 +254,7 @@ class Run:
         write_json(self.path / "environment.json", environment(self.config))
 
     def _continue(self) -> None:
-        before = Run.open(self.path)
-        uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
-        if changes := _changes(before.config, self.config, uncompared):
-            raise InputError(
-                f"{self.path} was started with another configuration: {', '.join(changes)}; "
-                "leave these options as they were, or start a new run with another --out"
-            )
+        self.check_options()
         first = read_json(self.path / "environment.json") if (self.path / "environment.json").exists() else {}
         resumed = [*first.pop("resumed", []), environment(self.config)]
         write_json(self.path / "environment.json", first | {"resumed": resumed})

@@ -10,9 +10,9 @@ import tyro
 from torch import Tensor
 
 from experiments.cli import run
-from experiments.data import read
 from experiments.gan_run import GanRun, restored, shown
 from experiments.image_samples import write_picture
+from experiments.notes import with_notes
 from experiments.run import Run
 from experiments.task import reseed
 from experiments.text_run import TextRun
@@ -66,7 +66,10 @@ def _texts(config: Config) -> dict[str, Any]:
 
 
 def _of_gan(config: Config) -> dict[str, Any]:
-    """Writes ``images``, levels 0..255, or rows ``x`` of a table, in its units; ``labels`` if there are classes."""
+    """Write ``images`` or rows ``x`` of a table in the numbers of the data, and ``labels`` if there are classes.
+
+    Only the run folder is read. Level data come as whole numbers 0..levels-1, others in the units of the data.
+    """
     out = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
     if config.count < 1 or out.suffix != ".npz":
         raise InputError(
@@ -74,7 +77,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
         )
     opened = GanRun(config.run, config.device, config.checkpoint, average=not config.raw)
     labels = _labels(config, opened.classes)
-    data = read(opened.run.config["data"])
+    data = opened.units()
     reseed(config.seed, "sample")
     made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
     images, arrays = data.kind == "images", {}
@@ -88,7 +91,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
     if images:
         write_picture(out.with_suffix(".png"), shown(made), 256)
         result["picture"] = str(out.with_suffix(".png"))
-    return result
+    return with_notes(result, opened.run.notes)
 
 
 def _labels(config: Config, classes: int) -> Tensor | None:
