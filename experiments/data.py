@@ -137,7 +137,7 @@ def fingerprint(data: Data) -> str:
         rows = max(1, HASHED * len(array) // max(1, array.nbytes))
         for start in range(0, len(array), rows):
             part = np.ascontiguousarray(array[start : start + rows])
-            digest.update(part.reshape(-1).view(np.uint8))
+            digest.update(part.reshape(-1).view(np.uint8).data)
 
     return digest.hexdigest()
 
