@@ -127,6 +127,7 @@ def _parts(config: Config, run: Run | None) -> Parts:
     refuse_beyond_float32(data)
     if config.validation:
         other = as_training_set(replace(other, notes=()), data, f"--validation {config.validation}", "--data")
+        refuse_beyond_float32(other)
         notes += other.notes
         rows, chosen = np.arange(len(data)), np.arange(len(other))
     else:
