@@ -88,8 +88,8 @@ class Data:
     def batch(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
         """Return these rows as floats of the default dtype: level numbers, or real numbers.
 
-        ``centre`` is subtracted and ``spread`` divided by in float64, before the numbers are cast: float32 holds
-        seven digits, which a column of mean 1e9 and deviation 1 would lose.
+        ``centre`` is subtracted and ``spread`` divided by in float64, before the numbers are cast:
+        float32 holds seven digits, which a column of mean 1e9 and deviation 1 would lose.
         """
         values = np.array(self.values[rows])
         if self.centre is not None:
@@ -127,7 +127,7 @@ def read(source: str | Path) -> Data:
 
 
 def fingerprint(data: Data) -> str:
-    """Return 128 bits of BLAKE2b over dtype, shape and content of the values and the labels, as hexadecimal digits."""
+    """Return 128 bits of BLAKE2b, in hexadecimal, of the values and labels, dtypes and shapes."""
     digest = blake2b(digest_size=16)
     for array in (data.values, data.labels):
         if array is None:
@@ -143,10 +143,10 @@ def fingerprint(data: Data) -> str:
 
 
 def describe(data: Data, source: str) -> dict[str, Any]:
-    """Return what a run folder keeps of its data: source, fingerprint, count, kind, shape, units and notes.
+    """Return what a run folder keeps of its data: source, fingerprint, count, shape, units, notes.
 
-    ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none; ``classes`` counts the
-    different whole-number labels.
+    ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none;
+    ``classes`` counts the different whole-number labels.
     """
     classes = None
     if data.labels is not None and data.labels.dtype.kind in "bui":
@@ -169,7 +169,7 @@ def describe(data: Data, source: str) -> dict[str, Any]:
 
 
 def without_rows(record: Mapping[str, Any]) -> Data:
-    """Return a data set of no rows that has the kind, shape and units which :func:`describe` recorded."""
+    """Return a data set of no rows, of the kind, shape and units that :func:`describe` recorded."""
     try:
         centre, spread = (None if record[key] is None else np.asarray(record[key], np.float64) for key in _UNITS)
         values = np.empty((0, *record["shape"]), np.dtype(record["dtype"]))
@@ -184,9 +184,10 @@ _UNITS = ("centre", "spread")
 
 
 def absolute_sources(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with absolute paths for ``data``, ``validation``, and ``features`` where it is a folder.
+    """Return a configuration whose ``data``, ``validation`` and ``features`` are absolute paths.
 
-    A resumed run that version 0.1.0 started keeps them as they are, for they are compared as they were typed.
+    A resumed run that version 0.1.0 started keeps them as they are, for they are compared as they
+    were typed.
     """
     out = Path(config["out"])
     if config["resume"] and (out / "config.json").exists() and not (out / "data.json").exists():
@@ -207,7 +208,7 @@ def all_alike(data: Data) -> bool:
 
 
 def refuse_beyond_float32(data: Data) -> None:
-    """Raise :class:`InputError` for a row with a number that float32 does not hold once ``centre`` is subtracted."""
+    """Raise :class:`InputError` for a row that, less ``centre``, float32 does not hold."""
     most = np.finfo(np.float32).max
     start = 0
     for part in _chunks(data.values):

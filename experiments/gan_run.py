@@ -136,7 +136,7 @@ def scaled(x: Tensor, levels: int | None) -> Tensor:
 
 
 def seen(data: Data, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
-    """Return rows as a GAN sees them: in the units of the data's ``centre`` and ``spread``, else levels on [-1, 1]."""
+    """Return rows as a GAN sees them: less ``centre``, over ``spread``; or levels on [-1, 1]."""
     x = data.batch(rows)
     return x if data.centre is not None else scaled(x, data.levels)
 
@@ -147,10 +147,11 @@ def shown(x: Tensor) -> Tensor:
 
 
 def standardised(data: Data) -> Data:
-    """Return data that a GAN can make: tables in columns of mean 0 and deviation 1, real-valued images in [-1, 1].
+    """Return tables in columns of mean 0 and deviation 1, and real-valued images in [-1, 1].
 
-    The moments of the columns, or the smallest and largest number of all images, are computed in float64 and become
-    ``centre`` and ``spread``. Images of levels stay as they are, see :func:`scaled`.
+    The moments of the columns, or the smallest and largest number of all images, are computed in
+    float64 and become ``centre`` and ``spread``. Images of levels stay as they are, see
+    :func:`scaled`.
 
     Raises:
         InputError: the numbers are too large for their squares to be finite.
@@ -183,7 +184,7 @@ def restored(x: Tensor, data: Data) -> np.ndarray:
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of the columns in float64, and of a constant column its number and 0."""
+    """Return float64 means and deviations of the columns; of a constant one its number and 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         table = np.asarray(values, np.float64)
         constant = table.min(0) == table.max(0)
@@ -223,7 +224,7 @@ class GanRun:
         self.players.to(self.device).eval()
 
     def units(self) -> Data:
-        """Return the kind, shape and units of the data trained on; a run of version 0.1.0 has to read its data."""
+        """Return kind, shape and units of the data; a run of version 0.1.0 has to read them anew."""
         record = self.run.data_record()
         if record:
             return without_rows(record["data"])

@@ -37,11 +37,12 @@ class Images(NamedTuple):
 def read_images(path: Path) -> Images:
     """Return the images of a folder or .zip in the order of their names.
 
-    Images of which every one has 1 bit a pixel hold 0 and 1; all others hold 0..255, also where each pixel is black or
-    white. Turned photographs are set upright.
+    Images of which every one has 1 bit a pixel hold 0 and 1; all others hold 0..255, also where
+    each pixel is black or white. Turned photographs are set upright.
 
     Raises:
-        InputError: a file is no opaque grey or colour image of 8 bits, is animated, or has another size.
+        InputError: a file is no opaque grey or colour image of 8 bits, is animated, or has another
+            size.
     """
     if path.is_dir():
         paths = sorted(path.rglob("*"))
@@ -57,7 +58,7 @@ def _name(file: Path, folder: Path) -> PurePosixPath:
 
 
 def _passed_over(paths: Sequence[Path], folder: Path) -> list[str]:
-    """Return notes of links that are not followed, of broken links and devices, and of empty folders."""
+    """Return notes of links that are not followed, broken links, devices and empty folders."""
     linked = [p for p in paths if p.is_symlink() and p.is_dir()]
     others = [p for p in paths if not p.is_file() and not p.is_dir()]
     empty = [p for p in paths if p.is_dir() and not p.is_symlink() and not any(p.iterdir())]
@@ -141,7 +142,7 @@ def _black_and_white(image: np.ndarray) -> bool:
 
 
 def _image(content: bytes, who: str, remarks: Counter[str]) -> np.ndarray:
-    """Return an opaque grey or colour image of 8 bits as (1 or 3, height, width), and count what is assumed."""
+    """Return an opaque image of 8 bits as (1 or 3, height, width), and count what is assumed."""
     from PIL import Image, ImageOps
 
     try:

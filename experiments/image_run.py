@@ -140,10 +140,10 @@ def fixed(data: Data, how: str, seed: int) -> Data:
 
 
 def centred(data: Data, run: Run | None) -> Data:
-    """Return data as a run's model takes them: of a table of real numbers each column less its mean, in float64.
+    """Return data as a run's model takes them: columns of real numbers less their mean, in float64.
 
-    A density does not change with its origin. The means are those of the run's training set, or the data's own where
-    the run is yet to start; a run of version 0.1.0 has none.
+    A density does not change with its origin. The means are those of the run's training set, or the
+    data's own where the run is yet to start; a run of version 0.1.0 has none.
     """
     if data.kind != "table" or data.levels is not None:
         return data
@@ -154,10 +154,11 @@ def centred(data: Data, run: Run | None) -> Data:
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
-    """Return data with the levels and the centre of a training set, and a note of what that assumes.
+    """Return data with the levels and centre of a training set, and a note of what that assumes.
 
-    A reader cannot tell the 17 levels of one set from the first 17 of another's 256, and 0 and 255 may be black and
-    white: what the training set was decides. ``who`` names the data in errors, ``whose`` the training set.
+    A reader cannot tell the 17 levels of one set from the first 17 of another's 256, and 0 and 255
+    may be black and white: what the training set was decides. ``who`` names the data in errors,
+    ``whose`` the training set.
 
     Raises:
         InputError: the shape is another, or real numbers meet levels.
@@ -184,7 +185,7 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
 
 
 def require_levels(data: Data, levels: int | None, who: str) -> None:
-    """Raise :class:`InputError` for a value that a law of ``levels`` levels, or of real numbers, does not have."""
+    """Raise :class:`InputError` for a value above ``levels`` - 1; ``None`` allows all."""
     if levels is None or data.levels is None or data.levels <= levels:
         return
     highest = int(data.values.max())
@@ -210,7 +211,7 @@ class ImageRun:
         self.model.to(self.device).eval()
 
     def fit_to(self, data: Data) -> Data:
-        """Return data as this model takes them: of its shape, levels and centre, and binarised as its held-out ones.
+        """Return data as this model takes them: of its shape, levels and centre, and binarised.
 
         Raises:
             InputError: the shape is another, or a value is none that the model's law has.

@@ -46,8 +46,9 @@ def measure(
     data ``compared``, 64 of the first batches by default, the information at all pairs of them. Expects a model that
     evaluates.
 
-    Rows whose estimate or bound is not finite are left out of all means; ``not_finite`` lists them by ``names``, by
-    default their places from 0, and ``notes`` says so. With fewer than two finite rows every number is null.
+    Rows whose estimate or bound is not finite are left out of all means; ``not_finite`` lists them
+    by ``names``, by default their places from 0, and ``notes`` says so. With fewer than two finite
+    rows every number is null.
     """
     scored = [estimate(model, part, samples, chunk=chunk) for part in parts]
     bounds = [bound(part) for part in parts]

@@ -68,7 +68,8 @@ def begin_run(
 ) -> "Run":
     """Return the run ``out``, new or resumed, whose data and model are recorded in it.
 
-    A resumed run is compared with all three before anything is written, so that a refusal leaves it as it was.
+    A resumed run is compared with all three before anything is written, so that a refusal leaves it
+    as it was.
     """
     if config["resume"]:
         before = Run(out, to_json(config))
@@ -127,7 +128,7 @@ class Run:
         return cls(path, config)
 
     def check_options(self) -> None:
-        """Raise :class:`InputError` where the run in this folder was started with other options; write nothing."""
+        """Raise :class:`InputError` where this run was started with other options; write nothing."""
         before = Run.open(self.path)
         uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
         if changes := _changes(before.config, self.config, uncompared):
@@ -163,7 +164,7 @@ class Run:
             yield folder
 
     def checkpoint(self, name: str = "best") -> Path:
-        """Return the folder of a whole checkpoint; ``last``, with a note, where no validation chose a ``best``."""
+        """Return a checkpoint's folder; ``last``, with a note, where no validation chose a ``best``."""
         folder = existing_folder(self.path / "checkpoints" / name)
         if folder is None and name == "best":
             folder = existing_folder(self.path / "checkpoints" / "last")

@@ -66,9 +66,10 @@ def _texts(config: Config) -> dict[str, Any]:
 
 
 def _of_gan(config: Config) -> dict[str, Any]:
-    """Write ``images`` or rows ``x`` of a table in the numbers of the data, and ``labels`` if there are classes.
+    """Write ``images`` or rows ``x`` in the numbers of the data, and ``labels`` if there are any.
 
-    Only the run folder is read. Level data come as whole numbers 0..levels-1, others in the units of the data.
+    Only the run folder is read. Level data come as whole numbers 0..levels-1, others in the units
+    of the data.
     """
     out = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
     if config.count < 1 or out.suffix != ".npz":

@@ -110,8 +110,8 @@ def _parts(config: Config, run: Run | None) -> Parts:
     """Return training set and held-out set, in the units of ``run`` or of a new one.
 
     Raises:
-        InputError: the data are not those of ``run``, the held-out rows are fewer than two or of another kind, or a
-            number is beyond float32.
+        InputError: the data are not those of ``run``, the held-out rows are fewer than two or of
+            another kind, or a number is beyond float32.
     """
     data = read(config.data)
     record = {"data": describe(data, config.data)}

@@ -107,7 +107,7 @@ def train(config: Config) -> dict[str, Any]:
 
 
 def parts(config: Config, run: Run | None = None) -> tuple[Data, np.ndarray, Tensor]:
-    """Return the data, the indices trained on, and the data held out, in the units of ``run`` or of a new one.
+    """Return data, indices trained on, and held-out rows, in the units of ``run`` or of a new one.
 
     Raises:
         InputError: the data are not those of ``run``, too few, or all alike.
@@ -147,7 +147,7 @@ def _reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor) -
 
 
 def _refuse_stored_code(config: Config, run: Run | None) -> None:
-    """Raise :class:`InputError` where a resumed run measures in a space that is code and this call does not name it."""
+    """Raise :class:`InputError` where a run's feature space is code that this call does not name."""
     space = run.config.get("features") if run is not None else None
     if names_code(space) and config.features != space:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Readers of images leave nothing out in silence: what is cut is refused, what is assumed is a note."""
+"""Readers of images: what would be cut is refused, what is left out or assumed is a note."""
 
 import struct
 import zipfile

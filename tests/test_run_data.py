@@ -1,4 +1,4 @@
-"""A run folder is enough: units, levels and a fingerprint of the data are in it, and a changed file is refused."""
+"""A run folder holds units, levels and a fingerprint of its data; a changed file is refused."""
 
 import json
 import math
