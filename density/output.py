@@ -128,7 +128,9 @@ class Output(nn.Module):
         elif self.pixels.likelihood == "logistic":
             self.bias.copy_(self._logistic_start(mean, deviation))
         else:
-            self.centre.copy_(mean)
+            # float64: the squares of numbers above 1e19 are beyond float32.
+            deviation = x.double().std(0, correction=0)
+            self.centre.copy_(x.double().mean(0))
             self.spread.copy_(torch.where(deviation > 0, deviation, 1.0))
 
     def _logistic_start(self, mean: Tensor, deviation: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import tyro
 from experiments import train_gan
 from experiments.cli import run
 from experiments.features import class_labels
-from experiments.gan_run import GanRun, scaled
+from experiments.gan_run import GanRun, seen
 from experiments.options import stored
 from experiments.report import write as write_report
 from experiments.task import reseed
@@ -39,9 +39,9 @@ def main(config: Config) -> dict[str, Any]:
         raise InputError(f"audit: count must be at least 2; got count={config.count}")
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
-    data, rows, _ = train_gan.parts(settings)
+    data, rows, _ = train_gan.parts(settings, opened.run)
     picked = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[: config.count]]
-    x = scaled(data.batch(picked), data.levels).float().to(opened.device)
+    x = seen(data, picked).float().to(opened.device)
     reseed(config.seed, "audit")
     fake = opened.sample(torch.randn(len(x), opened.players.generator.latent)).to(opened.device)
     known = class_labels(data)

@@ -27,6 +27,9 @@ from univae.errors import InputError
 __all__ = ["Arrays", "Coder", "Given", "Texts", "open_coder"]
 
 
+WHITE = 255  # of black and white pictures of 8 bits, as decompress writes them
+
+
 @dataclass(frozen=True)
 class Given:
     """Data as they came, and as the codec takes them."""
@@ -35,6 +38,7 @@ class Given:
     values: Any  # level numbers (N, *shape), or lists of tokens
     header: Header
     size: int  # bytes
+    notes: tuple[str, ...] = ()  # what the reader left out or assumed
 
 
 class Coder(Protocol):
@@ -71,6 +75,7 @@ class Arrays:
         """Whole numbers from whatever ``train-density`` reads, not binarised: what is coded is what is there."""
         data = read(source)
         exact = np.asarray(data.values if data.given is None else data.given)
+        remarks = data.notes
         if self.pixels.nats == "density":
             pixel_code(self.model, tuple(self.pixels.shape), 1)  # says which law is needed
         if data.shape != tuple(self.pixels.shape):
@@ -81,10 +86,16 @@ class Arrays:
         last = exact.ndim == 4 and exact.shape[1:] != data.shape
         values = np.moveaxis(exact, 3, 1) if last else exact.reshape(-1, *data.shape)
         notes = {"last": 1} if last else {}
+        if self.pixels.levels == 2 and _black_and_white(values):
+            values = values == WHITE
+            notes["white"] = WHITE
+            remarks += (f"{data.name}: 0 and {WHITE} are coded as black and white, and come back as they are",)
         header = Header(self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes)
-        return Given(exact, levels_of(values, self.pixels.levels), header, exact.nbytes)
+        return Given(exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks)
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
+        if header.notes.get("white") == WHITE:
+            values = WHITE * values
         if header.notes.get("last"):
             values = np.moveaxis(values, 1, 3)
         return values.astype(header.dtype).reshape(header.shape)
@@ -109,9 +120,15 @@ class Arrays:
 
         first = exact.ndim == 4 and exact.shape[1:] == tuple(self.pixels.shape)
         images = (np.moveaxis(exact, 1, 3) if first else exact).astype(np.uint8)
+        binary = self.pixels.levels == 2 and images.max() <= 1
         with out.folder() as folder:
-            for i, image in enumerate(images * np.uint8(255 if self.pixels.levels == 2 else 1)):
+            for i, image in enumerate(images * np.uint8(WHITE if binary else 1)):
                 Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).save(folder / f"{i:06}.png")
+
+
+def _black_and_white(values: np.ndarray) -> bool:
+    """Return whether numbers are all 0 or 255, and 255 among them."""
+    return bool(((values == 0) | (values == WHITE)).all() and (values == WHITE).any())
 
 
 class Texts:

@@ -17,6 +17,7 @@ from density.lossless import BLOCK, Account, decode, encode, exactly
 from experiments.archivers import array_sizes, image_sizes, text_sizes
 from experiments.cli import run
 from experiments.coded import Arrays, Given, Texts, open_coder
+from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output
 from experiments.task import reseed
 from univae.errors import InputError
@@ -61,6 +62,8 @@ def main(config: Config) -> dict[str, Any]:
     opened = open_coder(config.run)
     texts = isinstance(opened, Texts)
     given = opened.read(config.data, Coding(config.particles, config.tile or 1, config.swap))
+    notes = (*given.notes, *opened.opened.run.notes)
+    print_notes(given.notes)
     if not config.tile:
         tile = TEXTS if texts else 1 if len(given.values) < MANY else 4
         given = replace(given, header=replace(given.header, coding=replace(given.header.coding, tile=tile)))
@@ -80,7 +83,8 @@ def main(config: Config) -> dict[str, Any]:
             if config.verify:
                 check(temporary.read_bytes())
     ideal = _ideal(opened, given, config.ideal_samples) if config.ideal_samples else {}
-    return {"run": str(config.run), "out": str(config.out)} | _told(opened, given, account, len(content)) | ideal
+    result = {"run": str(config.run), "out": str(config.out)} | _told(opened, given, account, len(content)) | ideal
+    return with_notes(result, notes)
 
 
 def _told(opened: Arrays | Texts, given: Given, account: Account, size: int) -> dict[str, Any]:

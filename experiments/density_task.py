@@ -47,7 +47,8 @@ class ImageObjective:
     anneal_warmup: float = 0.3  # share of training (cyclical: of a cycle) over which it rises
     anneal_cycles: int = 4
     free_bits: float = 0.0  # nats of KL per layer that cost nothing, on average over a batch; of --objective elbo
-    binarisation: Literal["none", "dynamic", "static", "threshold"] = "none"  # dynamic: drawn anew at every visit
+    # dynamic: drawn anew at every visit; auto: dynamic, of real numbers none
+    binarisation: Literal["none", "auto", "dynamic", "static", "threshold"] = "none"
     batch_size: int = 100
     validation_data: int = 500  # held-out data a validation looks at
     validation_samples: int = 64  # importance samples per datum in a validation
@@ -93,10 +94,18 @@ class DensityTask:
     """Maximises a bound on the log-likelihood of the data with the indices ``train``."""
 
     def __init__(
-        self, model: DataModel, objective: ImageObjective, seed: int, train: tuple[Data, np.ndarray], held_out: Tensor
+        self,
+        model: DataModel,
+        objective: ImageObjective,
+        seed: int,
+        train: tuple[Data, np.ndarray],
+        held_out: Tensor,
+        held_out_rows: np.ndarray | None = None,
     ) -> None:
+        """Take ``held_out_rows``, which rows of their file the held-out ones are, to name them."""
         self.module, self.objective, self.seed = model, objective, seed
         (self.data, self.train), self.held_out = train, held_out
+        self.held_out_rows = held_out_rows
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.train)
@@ -123,7 +132,8 @@ class DensityTask:
         return weight * cost - log_p.sum(), {"reconstruction_nats": -log_p.sum(), "kl_nats": kl.sum()}
 
     def validate(self, progress: Progress) -> dict[str, Any]:
-        found = measure_images(self.module, self.held_out, self.objective.validation_samples)
+        samples, names = self.objective.validation_samples, self.held_out_rows
+        found = measure_images(self.module, self.held_out, samples, names=names)
         return {"selection": found["nll_nats"], **found}
 
 
@@ -166,12 +176,14 @@ def draws_at_once(model: density.LatentModel, count: int) -> int | None:
 
 
 @torch.no_grad()
-def measure_images(model: DataModel, x: Tensor, samples: int, rows: int = 100) -> dict[str, Any]:
+def measure_images(
+    model: DataModel, x: Tensor, samples: int, rows: int = 100, names: np.ndarray | None = None
+) -> dict[str, Any]:
     """Likelihood, bound and use of the latent on data (N, ...): :func:`experiments.measure.measure`, and bits/dim."""
     x = x.to(next(model.parameters()).device)
-    found = measure(
-        model, list(x.split(rows)), samples, lambda part: layered_bound(model, part), chunk=draws_at_once(model, rows)
-    )
+    chunk = draws_at_once(model, rows)
+    parts = list(x.split(rows))
+    found = measure(model, parts, samples, lambda part: layered_bound(model, part), chunk=chunk, names=names)
     pixels = model.output.pixels
     bits = bits_per_dim(-torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats)
     return found | {"bits_per_dim": bits.value.item(), "convention": bits.convention}

@@ -14,10 +14,12 @@ from experiments import train_gan
 from experiments.cli import run
 from experiments.gan_measure import FLOOR, ladder, table
 from experiments.gan_run import GanRun
-from experiments.options import stored
+from experiments.notes import print_notes, with_notes
+from experiments.options import names_code, stored
 from experiments.report import write as write_report
 from experiments.task import reseed
 from univae.checkpoint import write_json
+from univae.errors import InputError
 
 __all__ = ["Config", "main"]
 
@@ -42,10 +44,9 @@ def main(config: Config) -> dict[str, Any]:
     to it: blur, noise, a dropped class, 50 data repeated. The feature space stands in the name of a distance.
     """
     opened = GanRun(config.run, config.device, config.checkpoint)
-    settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
-    data, rows, held_out = train_gan.parts(settings)
-    if config.features:
-        settings = stored(train_gan.Config, opened.run, out=config.run, resume=False, features=config.features)
+    settings = _settings(config, opened)
+    data, rows, held_out = train_gan.parts(settings, opened.run)
+    print_notes(data.notes)
     found = train_gan.reference(settings, data, rows, held_out, config.count)
     measured: dict[str, dict[str, Any]] = {}
     for name, average in (("moving average", True), ("raw weights", False)):
@@ -71,7 +72,7 @@ def main(config: Config) -> dict[str, Any]:
     print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
     first = next(iter(measured.values()))
     floor = rungs[FLOOR]
-    return {
+    result = {
         "run": str(config.run),
         "step": opened.step,
         "count": found.count,
@@ -84,6 +85,22 @@ def main(config: Config) -> dict[str, Any]:
         "ladder": rungs,
         "report": str(write_report(config.run)),
     }
+    return with_notes(result, [*data.notes, *opened.run.notes])
+
+
+def _settings(config: Config, opened: GanRun) -> train_gan.Config:
+    """Return the run's configuration with the feature space to measure in.
+
+    Raises:
+        InputError: the run names a feature space that is code, and this call does not.
+    """
+    space = config.features or opened.run.config.get("features", "auto")
+    if not config.features and names_code(space):
+        raise InputError(
+            f"{config.run}: its feature space {space} is code, which a run folder must not start; "
+            f"give --features {space} to run it"
+        )
+    return stored(train_gan.Config, opened.run, out=config.run, resume=False, features=space)
 
 
 def _parts(opened: GanRun, count: int) -> Iterator[Tensor]:

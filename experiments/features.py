@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data import Data, read
-from experiments.gan_run import scaled
+from experiments.gan_run import seen
 from experiments.loop import fit
+from experiments.options import names_code
 from experiments.run import Run
 from experiments.settings import Settings
 from experiments.task import Progress, reseed
@@ -79,7 +80,7 @@ class Classifier(nn.Module):
 
 def feature_space(data: Data, where: Path, choice: str = "auto", steps: int = 400, threads: int = 0) -> Space:
     """The space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``."""
-    if ":" in choice:
+    if names_code(choice):
         return _imported(choice)
     if data.channels_of:
         return _by_channel(feature_space(read(data.channels_of), where, choice, steps, threads))
@@ -114,7 +115,7 @@ class _Task:
         return [order[i : i + 128] for i in range(0, len(order), 128)]
 
     def load(self, item: np.ndarray) -> tuple[Tensor, Tensor]:
-        return scaled(self.data.batch(item), self.data.levels), self.labels[item]
+        return seen(self.data, item), self.labels[item]
 
     def weight(self, batch: tuple[Tensor, Tensor]) -> int:
         return len(batch[0])
@@ -147,6 +148,8 @@ def _train(data: Data, where: Path, steps: int, threads: int) -> None:
 
 def _opened(where: Path, data: Data) -> Space:
     described, run = read_json(where / "model.json"), Run.open(where)
+    if run.config.get("command") != "features":
+        raise InputError(f"features: {where} holds no classifier; give the features/ folder of a run of train-gan")
     name = described.pop("data")
     model, weights = Classifier(**described), run.checkpoint("best") / "model.safetensors"
     load_weights(model, weights)
@@ -183,9 +186,18 @@ def _random(channels: int) -> Space:
 
 def _imported(choice: str) -> Space:
     module, _, name = choice.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise InputError(
+            f"features: {choice} is no package.module:name; give the name of a module and of what it holds"
+        )
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(f"features: {choice} cannot be imported ({error}); give package.module:name") from error
-    model = found() if isinstance(found, type) else found
+    try:
+        model = found() if isinstance(found, type) else found
+    except TypeError as error:
+        raise InputError(f"features: {choice} cannot be built without arguments ({error}); give a module") from error
+    if not callable(model):
+        raise InputError(f"features: {choice} is a {type(model).__name__}; give a map from images to features")
     return Space(choice, model.eval() if isinstance(model, nn.Module) else model)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.features import Space, class_labels
-from experiments.gan_run import scaled
+from experiments.gan_run import seen
 from gan.metrics import (
     class_coverage,
     frechet_distance,
@@ -67,6 +67,11 @@ class Reference:
         self._mean, self._deviation = features.mean(0), features.std(0)
         kept = self._deviation > 1e-3 * self._deviation.max()  # a feature that is silent on real data tells nothing
         self._kept = kept.nonzero().squeeze(1)
+        if not len(self._kept):
+            raise InputError(
+                f"evaluating a GAN needs data that differ; {self.count} of {self.data.name} are alike in the feature "
+                f"space {self.space.name}; give other data, or another --features"
+            )
         self._own = self._standard(features)
         self._held_out = self.standard(self.held_out)
         self._labels = class_labels(self.data)
@@ -108,7 +113,7 @@ class Reference:
 
     def real(self, rows: np.ndarray) -> Tensor:
         """The data of these rows as a GAN sees them."""
-        return scaled(self.data.batch(rows), self.data.levels).float()
+        return seen(self.data, rows).float()
 
     def _standard(self, features: Tensor) -> Tensor:
         return ((features - self._mean) / self._deviation)[:, self._kept]

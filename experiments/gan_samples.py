@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.gan_run import GanRun, scaled, shown
+from experiments.gan_run import GanRun, seen, shown
 from experiments.image_samples import COLUMNS, png, write_grid
 from experiments.run import Run
 
@@ -25,7 +25,7 @@ def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
         return
     latent = opened.players.generator.latent
     made = opened.sample(fixed_latents(latent))
-    real = scaled(data.batch(np.random.default_rng(0).permutation(rows)[:COUNT]), data.levels)
+    real = seen(data, np.random.default_rng(0).permutation(rows)[:COUNT])
     average = ", the moving average of its weights" if opened.has_average else ""
     classes = "; a column a class, in turn" if opened.classes else ""
     write_images(opened.run, "generated", f"Generated images{average}{classes}", made)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.distributed import World
-from experiments.gan_run import GanOptions, Players, scaled
+from experiments.gan_run import GanOptions, Players, seen
 from experiments.optimizers import build, restore
 from experiments.settings import Settings
 from experiments.step import Stepped, rate_factor, uses_bf16
@@ -52,7 +52,7 @@ class GanTask:
         return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]  # whole batches only
 
     def load(self, item: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        x = scaled(self.data.batch(item), self.data.levels)
+        x = seen(self.data, item)
         if self.options.flip:
             mirrored = torch.rand(len(x)) < 0.5
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)

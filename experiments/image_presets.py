@@ -6,7 +6,7 @@ __all__ = ["PRESETS"]
 
 # Burda et al. (2015): 3280 epochs of 60,000 images in batches of 20.
 _IWAE: dict[str, Any] = {
-    "binarisation": "dynamic",
+    "binarisation": "auto",
     "batch_size": 20,
     "steps": 9_840_000,
     "lr": 1e-3,
@@ -18,7 +18,7 @@ _IWAE: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"latents": (16,), "hidden": (128, 128), "binarisation": "dynamic", "batch_size": 50, "lr": 2e-3},
+    "tiny": {"latents": (16,), "hidden": (128, 128), "binarisation": "auto", "batch_size": 50, "lr": 2e-3},
     "iwae-1": {"latents": (50,), "hidden": (200, 200), **_IWAE},
     "iwae-2": {"latents": (100, 50), "hidden": (200, 200), "hidden_above": (100, 100), **_IWAE},
     "conv": {"model": "conv", "latents": (32,), "width": 32, "lr": 1e-3},
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "activation": "gelu",
         "reach": 5,
         "context": 16,
-        "binarisation": "dynamic",
+        "binarisation": "auto",
         "batch_size": 50,
         "lr": 4e-3,
         "annealing": "linear",
@@ -48,7 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "layers": 3,
         "latent_layers": 1,
         "latents": (16,),
-        "binarisation": "dynamic",
+        "binarisation": "auto",
         "batch_size": 16,
         "minutes": 60.0,
         "lr": 2e-3,

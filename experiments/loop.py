@@ -176,6 +176,8 @@ class _Loop:
         self.state.best = selection if improved else best
         shown = f"{selection:.4f}" if selection is not None else "not finite"
         self.bar.say(f"step {self.state.step}: validation {shown}{', the best so far' if improved else ''}")
+        for note in numbers.get("notes", []):
+            self.bar.say(f"note: {note}")
         return improved
 
     def _finish(self) -> dict[str, Any]:

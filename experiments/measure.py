@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from density.importance import estimate
+from density.importance import Estimate, estimate
 from density.latent_use import active_units, mutual_information, shuffled_gap, verdict
 from density.model import LatentModel
 
@@ -34,6 +35,7 @@ def measure(
     bound: Callable[[Tensor], Bound],
     compared: Tensor | None = None,
     chunk: int | None = None,
+    names: Sequence[int] | np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Means per datum in nats, over batches of data; ``bound`` gives one draw's bound of a batch.
 
@@ -43,14 +45,27 @@ def measure(
     too few to tell). Units are active by the variance of the codes, see :func:`codes`. Information and gap look at the
     data ``compared``, 64 of the first batches by default, the information at all pairs of them. Expects a model that
     evaluates.
+
+    Rows whose estimate or bound is not finite are left out of all means; ``not_finite`` lists them
+    by ``names``, by default their places from 0, and ``notes`` says so. With fewer than two finite
+    rows every number is null.
     """
     scored = [estimate(model, part, samples, chunk=chunk) for part in parts]
-    columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
-    log_p, error, effective, khat = (torch.cat([getattr(s, name) for s in scored]) for name in columns)
     bounds = [bound(part) for part in parts]
-    kl = torch.cat([each.kl for each in bounds]).mean(0)
-    reconstruction = -torch.cat([each.log_likelihood for each in bounds]).mean().item()
-    few = parts[0][:64] if compared is None else compared
+    finite = [_finite(*pair) for pair in zip(scored, bounds, strict=True)]
+    whole = torch.cat(finite)
+    left_out = _left_out(whole, names)
+    if whole.sum() < 2:
+        return _unknown(samples, len(whole)) | left_out
+    columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
+    log_p, error, effective, khat = (torch.cat([getattr(s, name) for s in scored])[whole] for name in columns)
+    kl = torch.cat([each.kl for each in bounds])[whole].mean(0)
+    reconstruction = -torch.cat([each.log_likelihood for each in bounds])[whole].mean().item()
+    if left_out:
+        parts = [part[rows] for part, rows in zip(parts, finite, strict=True) if rows.any()]
+    few = compared
+    if few is None:
+        few = next((part for part in parts if len(part) > 1), parts[0])[:64]
     information, gap = mutual_information(model, few, rows=1024), shuffled_gap(model, few, rows=64)
     units = active_units(torch.cat([codes(model, part) for part in parts]))
 
@@ -72,7 +87,46 @@ def measure(
         "samples": samples,
         "data": len(log_p),
         "verdict": verdict(information, gap),
+        **left_out,
     }
+
+
+def _finite(scored: Estimate, bound: Bound) -> Tensor:
+    """Return which rows of a batch have a finite estimate and a finite bound, (B,)."""
+    return scored.log_likelihood.isfinite() & bound.log_likelihood.isfinite() & bound.kl.isfinite().all(-1)
+
+
+def _left_out(finite: Tensor, names: Sequence[int] | np.ndarray | None) -> dict[str, Any]:
+    """Return ``not_finite`` and its note; nothing where all rows are finite."""
+    places = (~finite).nonzero().squeeze(1).tolist()
+    if not places:
+        return {}
+    rows = sorted(int(names[place]) for place in places) if names is not None else places
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    what = "row" if len(rows) == 1 else "rows"
+    note = f"validation: {len(rows)} of {len(finite)} rows not finite ({what} {shown}), left out of its means"
+    return {"not_finite": rows, "notes": [note]}
+
+
+def _unknown(samples: int, count: int) -> dict[str, Any]:
+    """Return what :func:`measure` does where fewer than two rows are finite."""
+    numbers = dict.fromkeys(_NUMBERS, math.nan)
+    return numbers | {"samples": samples, "data": count, "verdict": "unknown: fewer than two rows are finite"}
+
+
+_NUMBERS = (
+    "nll_nats",
+    "nll_standard_error",
+    "nll_monte_carlo_error",
+    "effective_samples_median",
+    "khat_above_0.7",
+    "elbo_nats",
+    "reconstruction_nats",
+    "mutual_information_nats",
+    "mutual_information_ceiling_nats",
+    "shuffled_gap_nats",
+    "shuffled_gap_standard_error",
+)
 
 
 def codes(model: LatentModel, x: Tensor) -> Tensor:

@@ -20,7 +20,10 @@ import tyro
 from experiments.run import Run
 from univae.errors import InputError
 
-__all__ = ["parse", "stored"]
+__all__ = ["names_code", "parse", "stored"]
+
+# Options that may name Python code. A run folder is data: such a value is never taken from it.
+CODE = ("features",)
 
 
 def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str, Any]], name: str) -> Any:
@@ -51,6 +54,11 @@ def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str,
 def stored(config_type: type, run: Run, **changes: Any) -> Any:
     """The ``config_type`` that a run was started with, but for ``changes``."""
     return config_type(**_saved(config_type, run) | changes)
+
+
+def names_code(value: object) -> bool:
+    """Return whether an option names Python code to import, ``package.module:name``."""
+    return isinstance(value, str) and ":" in value
 
 
 def _take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
@@ -100,7 +108,8 @@ def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
     out = _take(argv, "--out")[0] or fields["out"].default
     if out is dataclasses.MISSING:
         return {}  # tyro will ask for it
-    return _saved(config_type, Run.open(Path(out)))
+    saved = _saved(config_type, Run.open(Path(out)))
+    return {name: value for name, value in saved.items() if name not in CODE or not names_code(value)}
 
 
 def _saved(config_type: type, run: Run) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from experiments.notes import print_notes
 from experiments.version import version
 from univae.checkpoint import (
     existing_folder,
@@ -46,7 +47,7 @@ from univae.checkpoint import (
 )
 from univae.errors import InputError
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "resolved", "shape_of"]
+__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "environment", "or_nothing", "resolved", "shape_of"]
 
 Shape = TypeVar("Shape")
 
@@ -74,6 +75,26 @@ def or_nothing(out: Path, resume: bool) -> Iterator[None]:
         raise
 
 
+def begin_run(
+    out: Path, config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any]
+) -> "Run":
+    """Return the run ``out``, new or resumed, whose data and model are recorded in it.
+
+    A resumed run is compared with all three before anything is written, so that a refusal leaves it
+    as it was.
+    """
+    if config["resume"]:
+        before = Run(out, to_json(config))
+        before.check_options()
+        before.record_data(data)
+        before.record_model(model)
+    run = Run.create(out, config)
+    with or_nothing(out, config["resume"]):
+        run.record_data(data)
+        run.record_model(model)
+    return run
+
+
 def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
     """A model's shape, a dataclass, out of a run's configuration; the tokenizer says how many ids there are."""
     names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
@@ -89,6 +110,7 @@ class Run:
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
         self.path, self.config = Path(path), dict(config)
         self.writes = int(os.environ.get("RANK", "0")) == 0
+        self.notes: list[str] = []  # what was assumed when the folder was opened
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
@@ -159,6 +181,16 @@ class Run:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def check_options(self) -> None:
+        """Raise :class:`InputError` where this run was started with other options; write nothing."""
+        before = Run.open(self.path)
+        uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
+        if changes := _changes(before.config, self.config, uncompared):
+            raise InputError(
+                f"{self.path} was started with another configuration: {', '.join(changes)}; "
+                "leave these options as they were, or start a new run with another --out"
+            )
+
     def log(self, kind: str, step: int, **numbers: Any) -> None:
         """Appends one row to ``metrics.jsonl``."""
         if self.writes:
@@ -188,8 +220,14 @@ class Run:
             yield folder
 
     def checkpoint(self, name: str = "best") -> Path:
-        """The folder of a whole checkpoint."""
+        """Return a checkpoint's folder; ``last``, with a note, where no validation chose a ``best``."""
         folder = existing_folder(self.path / "checkpoints" / name)
+        if folder is None and name == "best":
+            folder = existing_folder(self.path / "checkpoints" / "last")
+            note = f"{self.path} holds no checkpoint 'best', for it has no finite validation; 'last' is used"
+            if folder is not None and note not in self.notes:
+                self.notes.append(note)
+                print_notes([note])
         if folder is None:
             raise InputError(
                 f"{self.path} holds no checkpoint {name!r}: its training stopped before the first was saved"
@@ -223,6 +261,23 @@ class Run:
                 f"{self.path} was started with other data, which have changed since ({change}); "
                 "restore them, or start a new run with another --out"
             )
+
+    def record_model(self, config: Mapping[str, Any]) -> None:
+        """Write ``model.json``; on a resumed run write nothing and refuse another model.
+
+        Raises:
+            InputError: the resumed run's model has another configuration.
+        """
+        path = self.path / "model.json"
+        if self.config.get("resume") and path.exists():
+            changes = _changes(read_json(path), to_json(config), ())
+            if changes:
+                raise InputError(
+                    f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
+                    "started with, or start a new run with another --out"
+                )
+        elif self.writes:
+            write_json(path, config)
 
     def data_record(self) -> dict[str, Any]:
         """Return ``data.json``; empty for a run of version 0.1.0, which has none."""
@@ -261,13 +316,7 @@ class Run:
             self._make_folders()
 
     def _check_resumed(self) -> None:
-        before = Run.open(self.path)
-        uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
-        if changes := _changes(before.config, self.config, uncompared):
-            raise InputError(
-                f"{self.path} was started with another configuration: {', '.join(changes)}; "
-                "leave these options as they were, or start a new run with another --out"
-            )
+        self.check_options()
         with self.locked():
             pass  # refuses a run that another process trains
 

@@ -10,9 +10,9 @@ import tyro
 from torch import Tensor
 
 from experiments.cli import run
-from experiments.data import read
 from experiments.gan_run import GanRun, restored, shown
 from experiments.image_samples import png
+from experiments.notes import with_notes
 from experiments.outputs import Output, output_file
 from experiments.run import Run
 from experiments.task import reseed
@@ -68,7 +68,11 @@ def _texts(config: Config) -> dict[str, Any]:
 
 
 def _of_gan(config: Config) -> dict[str, Any]:
-    """Writes ``images``, levels 0..255, or rows ``x`` of a table, in its units; ``labels`` if there are classes."""
+    """Write ``images`` or rows ``x`` in the numbers of the data, and ``labels`` if there are any.
+
+    Only the run folder is read. Level data come as whole numbers 0..levels-1, others in the units
+    of the data.
+    """
     path = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
     if config.count < 1 or path.suffix != ".npz":
         raise InputError(
@@ -79,7 +83,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
     picture = out.beside(".png").check_file()
     opened = GanRun(config.run, config.device, config.checkpoint, average=not config.raw)
     labels = _labels(config, opened.classes)
-    data = read(opened.run.config["data"])
+    data = opened.units()
     reseed(config.seed, "sample")
     made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
     images, arrays = data.kind == "images", {}
@@ -93,7 +97,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
     if images:
         picture.write_bytes(png(shown(made), 256))
         result["picture"] = str(picture.path)
-    return result
+    return with_notes(result, opened.run.notes)
 
 
 def _labels(config: Config, classes: int) -> Tensor | None:

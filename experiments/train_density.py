@@ -2,29 +2,40 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from density.model import detached
 from experiments.cli import run
-from experiments.data import Data, read
+from experiments.data import Data, absolute_sources, describe, read, refuse_beyond_float32
 from experiments.density_task import DensityTask, ImageObjective
 from experiments.distributed import join
 from experiments.image_presets import PRESETS
-from experiments.image_run import ImageRun, ImageShape, build, fixed, model_config
+from experiments.image_run import (
+    ImageRun,
+    ImageShape,
+    as_training_set,
+    build,
+    centred,
+    fixed,
+    model_config,
+    require_levels,
+    settled,
+)
 from experiments.image_samples import write_samples
 from experiments.loop import fit
 from experiments.measure import of_training
+from experiments.notes import print_notes, with_notes
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, begin_run
 from experiments.settings import Settings
 from experiments.task import reseed
-from univae.checkpoint import write_json
 from univae.corpus import split
+from univae.errors import InputError
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -46,6 +57,17 @@ class Config(Settings, ImageObjective, ImageShape):
         ImageObjective.__post_init__(self)
 
 
+class Parts(NamedTuple):
+    """A training set and a held-out set, as the model takes them."""
+
+    data: Data
+    rows: np.ndarray  # indices to train on
+    held_out: torch.Tensor
+    held_out_rows: np.ndarray  # which rows of their file the held-out ones are
+    record: dict[str, dict[str, Any]]  # what the run folder keeps of both
+    notes: tuple[str, ...]
+
+
 def main(config: Config) -> dict[str, Any]:
     """Trains, then writes samples and the report; the JSON names likelihood, bound, KL per layer, and active units."""
     result = train(config)
@@ -56,41 +78,78 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """What :func:`experiments.loop.fit` returns."""
-    data = read(config.data)
+    """What :func:`experiments.loop.fit` returns, with the notes on the data."""
+    parts = _parts(config, Run.open(config.out) if config.resume else None)
+    data = parts.data
+    config = replace(config, binarisation=settled(config.binarisation, data))
     described = model_config(config, data, config.binarisation != "none")
-    rows, others = _split(config, data)
     if config.binarisation in ("static", "threshold"):
         data = fixed(data, config.binarisation, config.seed)
-    with join(config.device) as world:
+    with join(config.device):
         reseed(config.seed, "weights")
         model = build(described)
-        start = data.batch(rows[:CALIBRATED])
+        start = data.batch(parts.rows[:CALIBRATED])
         model.calibrate(start / (data.levels - 1) if config.binarisation == "dynamic" and data.levels else start)
         if config.objective in ("dreg", "stl"):
             detached(model.posterior(start[:1]))  # refuses a posterior that it cannot detach, with nothing written yet
-        folder = Run.create(config.out, dataclasses.asdict(config))
-        if world.first:
-            write_json(config.out / "model.json", model.config)
-        task = DensityTask(model, config, config.seed, (data, rows), others)
-        return fit(task, config, folder)
+        options = absolute_sources(dataclasses.asdict(config))
+        folder = begin_run(config.out, options, parts.record, model.config)
+        print_notes(parts.notes)
+        training_set = (data, parts.rows)
+        task = DensityTask(model, config, config.seed, training_set, parts.held_out, parts.held_out_rows)
+        result = fit(task, config, folder)
+    return with_notes(result, [*parts.notes, *result.get("notes", [])])
 
 
 def held_out_data(config: Config) -> torch.Tensor:
-    """The data that validations look at."""
-    return _split(config, read(config.data))[1]
+    """Return the rows that the validations of a run look at, as its model takes them."""
+    return _parts(config, Run.open(config.out)).held_out
 
 
-def _split(config: Config, data: Data) -> tuple[np.ndarray, torch.Tensor]:
-    """Indices to train on, and the data of a validation."""
+def _parts(config: Config, run: Run | None) -> Parts:
+    """Return training set and held-out set, in the units of ``run`` or of a new one.
+
+    Raises:
+        InputError: the data are not those of ``run``, the held-out rows are fewer than two or of
+            another kind, or a number is beyond float32.
+    """
+    data = read(config.data)
+    record = {"data": describe(data, config.data)}
+    notes = data.notes
     if config.validation:
         other = read(config.validation)
+        record["validation"] = describe(other, config.validation)
+        notes += other.notes
+    if run is not None and run.data_record():
+        Run(run.path, {"resume": True}).record_data(record)
+    data = centred(data, run)
+    record["data"]["centre"] = data.centre
+    refuse_beyond_float32(data)
+    if config.validation:
+        other = as_training_set(replace(other, notes=()), data, f"--validation {config.validation}", "--data")
+        refuse_beyond_float32(other)
+        notes += other.notes
         rows, chosen = np.arange(len(data)), np.arange(len(other))
     else:
         other = data
         rows, chosen = split(len(data), config.held_out, config.seed)
+    _require_two(config, len(data), len(chosen))
+    how = settled(config.binarisation, data)
+    other = fixed(other, how, config.seed)
+    require_levels(other, 2 if how != "none" else data.levels, f"--validation {config.validation}")
     picked = np.random.default_rng(config.seed).permutation(chosen)[: config.validation_data]
-    return rows, fixed(other, config.binarisation, config.seed).batch(picked)
+    return Parts(data, rows, other.batch(picked), picked, record, notes)
+
+
+def _require_two(config: Config, count: int, held_out: int) -> None:
+    if held_out >= 2:
+        return
+    if config.validation:
+        raise InputError(f"--validation {config.validation}: 2 held-out rows are needed; it has {held_out}")
+    raise InputError(
+        f"2 held-out rows are needed; {count} rows with --held-out {config.held_out:g} give {held_out}; "
+        "raise it, or give --validation"
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +12,23 @@ import torch
 from torch import Tensor
 
 from experiments.cli import run
-from experiments.data import Data, read
+from experiments.data import Data, absolute_sources, all_alike, describe, read
 from experiments.distributed import join
 from experiments.features import class_labels, feature_space
 from experiments.gan_measure import Reference
 from experiments.gan_presets import PRESETS
-from experiments.gan_run import GanOptions, GanRun, GanShape, Players, model_config, scaled, shown, standardised
+from experiments.gan_run import GanOptions, GanRun, GanShape, Players, in_units_of, model_config, seen, shown
 from experiments.gan_samples import fixed_latents, write_samples
 from experiments.gan_task import GanTask, require_settings
 from experiments.image_samples import write_picture
 from experiments.loop import fit
+from experiments.notes import print_notes, with_notes
+from experiments.options import names_code
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, begin_run
 from experiments.settings import Settings, require
 from experiments.task import Progress, reseed
 from gan.audit import audit
-from univae.checkpoint import write_json
 from univae.corpus import split
 from univae.errors import InputError
 
@@ -60,6 +62,7 @@ class Config(Settings, GanOptions, GanShape):
             "held_out": (0 < self.held_out < 1, "between 0 and 1"),
             "feature_steps": (self.feature_steps >= 1, "at least 1"),
             "validation_data": (self.validation_data >= 10, "at least 10"),
+            "features": (isinstance(self.features, str) and self.features != "", "auto, a folder or a module:name"),
             "ema": (self.ema == 0, "0: give the average's half-life with --ema-images"),
         }
         require(self, rules)
@@ -69,15 +72,18 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, then writes samples and the report; the JSON has the metrics of the last validation."""
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
-        data, rows, _ = parts(config)
-        write_samples(GanRun(config.out, config.device), data, rows)
+        opened = GanRun(config.out, config.device)
+        data, rows, _ = parts(config, opened.run)
+        write_samples(opened, data, rows)
         result["report"] = str(write_report(config.out))
     return {name: value for name, value in result.items() if name != "selection"}
 
 
 def train(config: Config) -> dict[str, Any]:
     """What :func:`experiments.loop.fit` returns."""
-    data, rows, held_out = parts(config)
+    before = Run.open(config.out) if config.resume else None
+    _refuse_stored_code(config, before)
+    data, rows, held_out = parts(config, before)
     labels = class_labels(data)
     described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
     if len(data.shape) != 3 and (config.augment or config.flip or config.consistency):
@@ -85,35 +91,69 @@ def train(config: Config) -> dict[str, Any]:
     reseed(config.seed, "weights")
     players = Players(described)
     config.recipe().check(players.critic)
+    record = {"data": describe(data, config.data)}
     if config.features != "auto":  # refused, if at all, before there is a folder
-        feature_space(data, config.out, config.features)
-    folder = Run.create(config.out, dataclasses.asdict(config))
-    if folder.writes:
-        write_json(config.out / "model.json", described)
-    found = reference(config, data, rows, held_out)
+        space = feature_space(data, config.out, config.features)
+        record["features"] = {"source": config.features, "fingerprint": space.name, "count": 1}
+    folder = begin_run(config.out, absolute_sources(dataclasses.asdict(config)), record, described)
+    print_notes(data.notes)
+    found = _reference(config, data, rows, held_out)
     with join(config.device):
         task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
         images = config.batch_size * config.generator_ratio * int(os.environ.get("WORLD_SIZE", "1"))
         decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
-        return fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
+        result = fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
+        return with_notes(result, [*data.notes, *result.get("notes", [])])
 
 
-def parts(config: Config) -> tuple[Data, np.ndarray, Tensor]:
-    """The data, the indices trained on, and the data held out."""
+def parts(config: Config, run: Run | None = None) -> tuple[Data, np.ndarray, Tensor]:
+    """Return data, indices trained on, and held-out rows, in the units of ``run`` or of a new one.
+
+    Raises:
+        InputError: the data are not those of ``run``, too few, or all alike.
+    """
     data = read(config.data)
-    if data.kind == "table":
-        data = standardised(data)
+    if run is not None and run.data_record():
+        record = {**run.data_record(), "data": describe(data, config.data)}
+        Run(run.path, {"resume": True}).record_data(record)
+    data = in_units_of(data, run)
     rows, others = split(len(data), config.held_out, config.seed)
     least = max(20, config.batch_size)
     if len(rows) < least:
         raise InputError(f"needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}")
-    return data, rows, scaled(data.batch(others[:5000]), data.levels)
+    if len(others) < 2:
+        raise InputError(
+            f"2 held-out rows are needed; {len(data)} rows with --held-out {config.held_out:g} give {len(others)}"
+        )
+    if all_alike(data):
+        raise InputError(f"--data {config.data}: all {len(data)} rows are alike; give data that differ")
+    return data, rows, seen(data, others[:5000])
 
 
 def reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0) -> Reference:
     """What a validation compares with."""
     space = feature_space(data, config.out / "features", config.features, config.feature_steps, config.threads)
     return Reference(data, rows, held_out, space, count or config.validation_data)
+
+
+def _reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor) -> Reference:
+    """Return :func:`reference`; where it refuses, a folder that this call made goes again."""
+    try:
+        return reference(config, data, rows, held_out)
+    except InputError:
+        if not config.resume and int(os.environ.get("RANK", "0")) == 0:
+            shutil.rmtree(config.out, ignore_errors=True)
+        raise
+
+
+def _refuse_stored_code(config: Config, run: Run | None) -> None:
+    """Raise :class:`InputError` where a run's feature space is code that this call does not name."""
+    space = run.config.get("features") if run is not None else None
+    if names_code(space) and config.features != space:
+        raise InputError(
+            f"{config.out}: its feature space {space} is code, which a run folder must not start; "
+            f"repeat --features {space} to run it"
+        )
 
 
 class _Validation:

@@ -163,7 +163,8 @@ def test_jpeg_palettes_and_opaque_alpha_are_images_like_others(tmp_path: Path) -
     only.mkdir()
     (tmp_path / "bits.png").rename(only / "bits.png")
     assert read(only).shape == (1, 8, 8)
-    assert np.array_equal(read(only).values[0, 0], 255 * bits)
+    assert np.array_equal(read(only).values[0, 0], bits)  # 1 bit a pixel: black is 0, white is 1
+    assert read(only).levels == 2
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
         ("nowhere.npy", (), "read: nowhere.npy is no file, folder or built-in set"),
         ("digits", ("--likelihood", "bernoulli"), "likelihood=bernoulli needs zeros and ones; digits has others"),
         ("wine", ("--likelihood", "logistic"), "likelihood=logistic needs whole numbers; wine has real ones"),
-        ("wine", ("--binarisation", "dynamic"), "needs grey levels; got real numbers"),
+        ("wine", ("--binarisation", "dynamic"), "needs grey levels; wine has real numbers; give --binarisation none"),
         ("wine", ("--model", "conv"), r"ConvVAE: data must be \(channels, height, width\)"),
         ("digits", ("--model", "univae", "--latents", "3", "--reach", "2", "--binarisation", "static"), "got reach=2"),
         ("wine", ("--reach", "2"), "reach must be 0, or more for images"),
