@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -68,7 +68,24 @@ def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: 
     missing = sorted(names - config.keys())
     if missing:
         raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
+    _require_types(kind, {name: config[name] for name in names})
     return kind(vocab_size, **{name: config[name] for name in names})
+
+
+def _require_types(kind: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Raise InputError for a value of ``config.json`` that is not of its field's type."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        hint = hints[name]
+        if get_origin(hint) is Literal:
+            holds, rule = value in get_args(hint), f"one of {', '.join(map(str, get_args(hint)))}"
+        elif hint is float:
+            holds, rule = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+        else:
+            holds = type(value) is hint
+            rule = {int: "a whole number", bool: "true or false", str: "a string"}[hint]
+        if not holds:
+            raise InputError(f"config.json: {name} must be {rule}; got {str(value)[:60]!r}; the run folder is damaged")
 
 
 class Run:
@@ -155,8 +172,11 @@ class Run:
                 write_json(path, record)
             return
         if not path.exists():
+            untrained = existing_folder(self.path / "checkpoints" / "last") is None
+            if untrained and self.writes:  # stopped while its data were prepared: training begins anew
+                write_json(path, record)
             return
-        before = read_json(path)
+        before = self.data_record()
         for role in dict.fromkeys((*before, *record)):
             old = before.get(role, {})
             new = to_json(record.get(role, {}))
@@ -174,8 +194,8 @@ class Run:
         if not path.exists():
             return {}
         record = read_json(path)
-        if not isinstance(record, dict):
-            raise InputError(f"{path}: not a JSON object; the run folder is damaged")
+        if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+            raise InputError(f"{path}: not a JSON object of objects; the run folder is damaged")
         return record
 
     def finish(self, result: Mapping[str, Any]) -> None:

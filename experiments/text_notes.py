@@ -1,0 +1,66 @@
+"""What reading, cutting and tokenising leave of texts, in numbers and as one-line notes."""
+
+from dataclasses import dataclass
+
+__all__ = ["MUCH", "Tally", "cut_notes", "left_out_notes", "longer_notes", "share_of", "unknown_notes"]
+
+MUCH = 0.01  # a larger share of unknown words is noted in training
+
+
+@dataclass
+class Tally:
+    """Count texts, those longer than the model's ``max_length``, words, and words the vocabulary lacks."""
+
+    texts: int = 0
+    cut: int = 0
+    words: int = 0
+    unknown_words: int = 0
+
+
+def share_of(part: int, whole: int) -> float:
+    """Return ``part / whole``; 0 of nothing."""
+    return part / whole if whole else 0.0
+
+
+def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> list[str]:
+    """Say how many of ``count`` texts were left out for their length; nothing where none was."""
+    if not dropped:
+        return []
+    of_all = f"{dropped} of {count} texts ({share_of(dropped, count):.0%})"
+    verb = "has" if dropped == 1 else "have"
+    was = "was" if dropped == 1 else "were"
+    return [
+        f"{option}: {of_all} {verb} more than max_length={max_length} tokens and {was} left out; raise --max-length"
+    ]
+
+
+def cut_notes(source: str, tally: Tally, max_length: int, way_out: str = "") -> list[str]:
+    """Say how many texts a sentence model read cut to ``max_length`` tokens; nothing where none was."""
+    if not tally.cut:
+        return []
+    of_all = f"{tally.cut} of {tally.texts} texts ({share_of(tally.cut, tally.texts):.0%})"
+    verb = "has" if tally.cut == 1 else "have"
+    was = "was" if tally.cut == 1 else "were"
+    return [f"{source}: {of_all} {verb} more than max_length={max_length} tokens and {was} cut to it{way_out}"]
+
+
+def unknown_notes(source: str, unknown: int, words: int, above: float = 0.0) -> list[str]:
+    """Say how many words are unknown to the vocabulary, where their share is larger than ``above``."""
+    share = share_of(unknown, words)
+    if share <= above:
+        return []
+    return [
+        f"{source}: {unknown} of {words} words ({share:.1%}) are unknown to the vocabulary and read as <unk>; "
+        "likelihoods are of words and <unk>"
+    ]
+
+
+def longer_notes(source: str, longer: int, count: int, max_length: int) -> list[str]:
+    """Say how many texts are longer than those a text VAE was trained on; it reads them whole."""
+    if not longer:
+        return []
+    of_all = f"{longer} of {count} texts ({share_of(longer, count):.0%})"
+    return [
+        f"{source}: {of_all} {'has' if longer == 1 else 'have'} more than max_length={max_length} tokens, more than "
+        "the model was trained on; nothing was cut, but what the model says of them is an extrapolation"
+    ]
