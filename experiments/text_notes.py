@@ -1,10 +1,23 @@
 """What reading, cutting and tokenising leave of texts, in numbers and as one-line notes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["MUCH", "Tally", "cut_notes", "left_out_notes", "longer_notes", "share_of", "unknown_notes"]
+__all__ = [
+    "LIKELIHOODS",
+    "MUCH",
+    "Tally",
+    "cut_notes",
+    "left_out_notes",
+    "longer_notes",
+    "notes_of",
+    "share_of",
+    "unknown_notes",
+]
 
 MUCH = 0.01  # a larger share of unknown words is noted in training
+LIKELIHOODS = "; likelihoods are of words and <unk>"  # what unknown words mean for a text VAE
 
 
 @dataclass
@@ -15,6 +28,11 @@ class Tally:
     cut: int = 0
     words: int = 0
     unknown_words: int = 0
+
+
+def notes_of(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the notes that ``data.json`` holds, of all its roles."""
+    return [note for entry in record.values() for note in entry.get("notes", [])]
 
 
 def share_of(part: int, whole: int) -> float:
@@ -34,25 +52,24 @@ def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> li
     ]
 
 
-def cut_notes(source: str, tally: Tally, max_length: int, way_out: str = "") -> list[str]:
+def cut_notes(source: str, tally: Tally, max_length: int) -> list[str]:
     """Say how many texts a sentence model read cut to ``max_length`` tokens; nothing where none was."""
     if not tally.cut:
         return []
     of_all = f"{tally.cut} of {tally.texts} texts ({share_of(tally.cut, tally.texts):.0%})"
     verb = "has" if tally.cut == 1 else "have"
     was = "was" if tally.cut == 1 else "were"
-    return [f"{source}: {of_all} {verb} more than max_length={max_length} tokens and {was} cut to it{way_out}"]
+    return [f"{source}: {of_all} {verb} more than max_length={max_length} tokens and {was} cut to it"]
 
 
-def unknown_notes(source: str, unknown: int, words: int, above: float = 0.0) -> list[str]:
+def unknown_notes(source: str, unknown: int, words: int, above: float = 0.0, meaning: str = "") -> list[str]:
     """Say how many words are unknown to the vocabulary, where their share is larger than ``above``."""
     share = share_of(unknown, words)
     if share <= above:
         return []
-    return [
-        f"{source}: {unknown} of {words} words ({share:.1%}) are unknown to the vocabulary and read as <unk>; "
-        "likelihoods are of words and <unk>"
-    ]
+    of_all = f"{unknown} of {words} words ({share:.1%})"
+    verb = "is" if unknown == 1 else "are"
+    return [f"{source}: {of_all} {verb} unknown to the vocabulary and read as <unk>{meaning}"]
 
 
 def longer_notes(source: str, longer: int, count: int, max_length: int) -> list[str]:

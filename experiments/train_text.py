@@ -20,7 +20,7 @@ from experiments.report import write as write_report
 from experiments.run import Run, or_nothing, resolved
 from experiments.settings import Settings, require
 from experiments.task import reseed
-from experiments.text_notes import MUCH, left_out_notes, share_of, unknown_notes
+from experiments.text_notes import LIKELIHOODS, MUCH, left_out_notes, notes_of, share_of, unknown_notes
 from experiments.text_run import (
     BUILT_IN,
     TextRun,
@@ -144,6 +144,8 @@ def _prepared(config: Config) -> Run:
 def _refuse_changes(config: Config) -> None:
     """Raise InputError where texts or tokenizer are not those that the run in ``config.out`` was started with."""
     before = Run.open(config.out)
+    if before.config.get("command") != config.command:
+        return  # Run.create names the difference
     record = before.data_record()
     tokenizer = open_tokenizer(before) if (config.out / "tokenizer.json").exists() else None
     sources = _sources(config)
@@ -176,11 +178,11 @@ def _tokenise(config: Config, run: Run) -> None:
     _require_enough(config, corpora)
     before = run.data_record()
     if before:  # a resumed run: notes of its texts were made when they were read
-        print_notes(_notes_of(before))
+        print_notes(notes_of(before))
         return
     _count_unknown(config, tokenizer, corpora, record)
     run.record_data(record)
-    print_notes(_notes_of(record))
+    print_notes(notes_of(record))
 
 
 def _tokenizer(config: Config, run: Run) -> Tokenizer:
@@ -241,11 +243,15 @@ def _count_unknown(
         unknown["held_out"] = (other["unknown_words"], other["words"])
     else:
         unknown["held_out"] = _unknown_held_out(config, tokenizer, corpora["text"])
-        unknown["training"] = tuple(np.subtract(unknown["training"], unknown["held_out"]).tolist())
+        unknown["training"] = (
+            totals["unknown_words"] - unknown["held_out"][0],
+            totals["words"] - unknown["held_out"][1],
+        )
     for texts, counts in unknown.items():
         role = "validation" if texts == "held_out" and config.validation else "text"
         record[role][f"unknown_words_{texts}"] = share_of(*counts)
-        record[role]["notes"] += unknown_notes(f"{texts.replace('_', '-')} texts", *counts, above=MUCH)
+        label = f"{texts.replace('_', '-')} texts"
+        record[role]["notes"] += unknown_notes(label, *counts, above=MUCH, meaning=LIKELIHOODS)
 
 
 def _unknown_held_out(config: Config, tokenizer: Tokenizer, corpus: Corpus) -> tuple[int, int]:
@@ -260,19 +266,16 @@ def _unknown_held_out(config: Config, tokenizer: Tokenizer, corpus: Corpus) -> t
     return unknown, words
 
 
-def _notes_of(record: dict[str, dict[str, Any]]) -> list[str]:
-    return [note for entry in record.values() for note in entry.get("notes", [])]
-
-
 def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
     """Return the result with what ``data.json`` says was left out of the texts, or is unknown in them."""
     record = run.data_record()
-    counts = {}
-    if "text" in record:
-        counts["texts_left_out"] = sum(entry.get("texts_left_out", 0) for entry in record.values())
+    counts: dict[str, Any] = {}
+    for option, name in (("text", "texts_left_out"), ("validation", "validation_texts_left_out")):
+        if option in record:
+            counts[name] = record[option].get("texts_left_out")
     for entry in record.values():
         counts |= {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
-    return with_notes({**result, **counts}, _notes_of(record))
+    return with_notes({**result, **counts}, notes_of(record))
 
 
 def _held_out_rows(config: Config, count: int) -> tuple[np.ndarray, np.ndarray]:
