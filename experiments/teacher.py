@@ -59,6 +59,7 @@ def teacher_record(teacher: Path) -> dict[str, Any]:
         run = Run.open(teacher)
         files = [run.checkpoint() / "model.safetensors", teacher / "tokenizer.json"]
     else:
+        _require_file(teacher)
         files = [teacher]
     try:
         fingerprint = "-".join(map(fingerprint_file, files))
@@ -84,9 +85,7 @@ def write_table(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
 
 def read_table(path: Path) -> tuple[list[str], np.ndarray]:
     """Reads a table; :class:`InputError` for anything else."""
-    if not path.is_file():
-        state = "is no file" if path.exists() else "does not exist"
-        raise InputError(f"teacher: {path} {state}; give {TEACHER}")
+    _require_file(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             texts, vectors = arrays["texts"], arrays["vectors"]
@@ -122,6 +121,12 @@ def _looked_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray
             f"teacher: {path} lacks {len(missing)} of {len(texts)} texts, {missing[0][:60]!r} first; add their vectors"
         )
     return vectors[[place[text] for text in texts]]
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        state = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"teacher: {path} {state}; give {TEACHER}")
 
 
 def _reason(error: BaseException) -> str:

@@ -72,12 +72,17 @@ def unknown_notes(source: str, unknown: int, words: int, above: float = 0.0, mea
     return [f"{source}: {of_all} {verb} unknown to the vocabulary and read as <unk>{meaning}"]
 
 
-def longer_notes(source: str, longer: int, count: int, max_length: int) -> list[str]:
-    """Say how many texts are longer than those a text VAE was trained on; it reads them whole."""
+def longer_notes(source: str, longer: int, count: int, max_length: int, written: bool = False) -> list[str]:
+    """Say how many texts are longer than those a text VAE was trained on; it reads them whole.
+
+    ``written``: the texts that it writes end at ``max_length`` tokens.
+    """
     if not longer:
         return []
     of_all = f"{longer} of {count} texts ({share_of(longer, count):.0%})"
+    verb = "has" if longer == 1 else "have"
+    kept = f"what is written ends at {max_length} tokens" if written else "nothing was cut"
     return [
-        f"{source}: {of_all} {'has' if longer == 1 else 'have'} more than max_length={max_length} tokens, more than "
-        "the model was trained on; nothing was cut, but what the model says of them is an extrapolation"
+        f"{source}: {of_all} {verb} more than max_length={max_length} tokens, more than the model was trained on; "
+        f"{kept}, and what the model says of them is an extrapolation"
     ]

@@ -52,15 +52,18 @@ class TextRun:
         """Ids to texts, each up to its end token."""
         return [self.tokenizer.decode(row) for row in ids]
 
-    def notes(self, source: str, texts: Sequence[str]) -> list[str]:
-        """Say how many of ``texts`` are longer than the model's, and how many of their words are unknown."""
+    def notes(self, source: str, texts: Sequence[str], written: bool = False) -> list[str]:
+        """Say how many of ``texts`` are longer than the model's, and how many of their words are unknown.
+
+        ``written``: what is decoded from them has at most ``max_length`` tokens.
+        """
         longest = self.model.config.max_length - 1  # the end token takes one place
         longer = sum(len(ids) > longest for ids in self.tokenizer.encode_batch(texts))
         unknown = sum(map(self.tokenizer.unknown, texts))
         words = sum(len(text.split()) for text in texts)
 
         return [
-            *longer_notes(source, longer, len(texts), self.model.config.max_length),
+            *longer_notes(source, longer, len(texts), self.model.config.max_length, written),
             *unknown_notes(source, unknown, words),
         ]
 

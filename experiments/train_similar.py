@@ -176,8 +176,8 @@ def _sources(config: Config, groups: Groups, judges: Groups | None) -> dict[str,
         record["validation"] = _groups_record(config.validation, judges)
     before = Run.open(config.out).data_record() if config.resume else {}
     if config.teacher is not None:
-        if "teacher" in before and not config.teacher.exists() and (config.out / "teacher.npy").exists():
-            record["teacher"] = before["teacher"]  # its vectors are in the run
+        if config.resume and not config.teacher.exists() and (config.out / "teacher.npy").exists():
+            record |= {role: entry for role, entry in before.items() if role == "teacher"}  # the run has its vectors
         else:
             record["teacher"] = teacher_record(config.teacher)
     if config.from_run is not None:
@@ -223,8 +223,10 @@ def _corpora(groups: Groups, judges: Groups | None) -> dict[str, list[str]]:
 
 def _inherited(config: Config) -> Config:
     """The configuration with the shape of the run it starts from; an option that contradicts that run is refused."""
-    if config.from_run is None or _has_checkpoint(config):
+    if config.from_run is None:
         return config
+    if _has_checkpoint(config) and not config.from_run.exists():
+        return config  # a resumed run holds all it took over
     other = Run.open(config.from_run).config
     if other.get("command") != config.command:
         raise InputError(f"--from {config.from_run} is no sentence model; give the --out of train-similar")
@@ -305,10 +307,15 @@ def _prepare(
         record[option]["cut"] = tally.cut
         cut = cut_notes(f"--{option}", tally, config.max_length)
         record[option]["notes"] += [f"{note}; raise --max-length" for note in cut]
+    if config.stage != "finetune" and len(_split(config, groups)[1]) == 1:
+        held_out = f"--held-out {config.held_out:g} of {len(groups)} groups holds out 1"
+        record["pairs"]["notes"].append(f"{held_out}: recall and contrast of a single one say nothing; raise it")
     _count_unknown(config, text, groups, judges, record)
     if config.teacher is not None:
-        notes = record["teacher"].setdefault("notes", [])
+        notes: list[str] = []
         teach(config.teacher, groups.texts, config.out / "teacher.npy", config.device, notes)
+        if "teacher" in record:
+            record["teacher"]["notes"] = notes
     before = run.data_record()
     run.record_data(record)
     print_notes(notes_of(before or record))

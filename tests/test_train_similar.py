@@ -407,7 +407,7 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
 def test_an_encoding_that_breaks_off_leaves_no_vectors(
     files: dict[str, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(self, texts):
+    def stop(self, texts, tally=None):
         raise KeyboardInterrupt
         yield
 
