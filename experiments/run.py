@@ -16,6 +16,7 @@ Under ``torchrun`` only the first process writes; the methods of the others do n
 """
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -80,7 +81,8 @@ def _require_types(kind: Callable[..., Any], values: Mapping[str, Any]) -> None:
         if get_origin(hint) is Literal:
             holds, rule = value in get_args(hint), f"one of {', '.join(map(str, get_args(hint)))}"
         elif hint is float:
-            holds, rule = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+            rule = "a finite number"
+            holds = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
         else:
             holds = type(value) is hint
             rule = {int: "a whole number", bool: "true or false", str: "a string"}[hint]

@@ -355,7 +355,7 @@ def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
             counts[name] = record[option]["cut"]
     for entry in record.values():
         counts |= {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
-    return with_notes({**result, **counts}, notes_of(record))
+    return with_notes({**counts, **result}, notes_of(record))
 
 
 def _tokenizer(config: Config, groups: Groups) -> Tokenizer:

@@ -275,7 +275,7 @@ def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
             counts[name] = record[option].get("texts_left_out")
     for entry in record.values():
         counts |= {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
-    return with_notes({**result, **counts}, notes_of(record))
+    return with_notes({**counts, **result}, notes_of(record))
 
 
 def _held_out_rows(config: Config, count: int) -> tuple[np.ndarray, np.ndarray]:
