@@ -33,7 +33,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns where the codes are and their ``shape``; ``cut``: texts that a sentence model read cut."""
+    """Return where the codes are and their ``shape``; ``cut``: texts a sentence model read cut."""
     removed = Removed()
     texts = list(texts_of(config.data, config.limit, removed))
     notes, counts = removed.notes(config.data), dict[str, int]()

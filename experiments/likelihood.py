@@ -59,8 +59,9 @@ def main(config: Config) -> dict[str, Any]:
 
     ``log_likelihood_nats`` is an estimate (in expectation a lower bound), ``elbo_nats`` the mean log-weight, which with
     the posterior as proposal is the bound at one sample. A text has its tokens plus one end token, and its words plus
-    one end for ``perplexity_per_word``; ``bits_per_char`` divides by characters without line ends. Where words are
-    unknown to the vocabulary, the likelihood is of words and <unk>, and ``bits_per_char`` is null.
+    one end for ``perplexity_per_word``; ``bits_per_char`` divides by characters without line ends.
+    Where words are unknown to the vocabulary, the likelihood is of words and <unk>, and
+    ``bits_per_char`` is null.
     """
     if config.samples < 1:
         raise InputError(f"likelihood: samples must be at least 1; got samples={config.samples}")
@@ -107,10 +108,11 @@ def _texts(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     found = totals(rows)
     total, count = found["log_likelihood_nats"] * len(rows), len(rows)
     sizes = {name: sum(row[name] for row in rows) for name in SIZES}
+    bits = -total / math.log(2)
     found |= {
-        "bits_per_token": -total / sizes["tokens"] / math.log(2),
+        "bits_per_token": bits / sizes["tokens"],
         # A code for <unk> does not name the characters of the word.
-        "bits_per_char": None if sizes["unknown_words"] else -total / sizes["characters"] / math.log(2),
+        "bits_per_char": None if sizes["unknown_words"] else bits / sizes["characters"],
         "perplexity_per_word": perplexity(-total, sizes["words"] + count),
         **sizes,
         "data": config.data,
@@ -129,8 +131,8 @@ def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, in
     longest = opened.model.config.max_length
     longer = sum(row["tokens"] > longest for row in rows)
     meaning = (
-        "; perplexity_per_word is of words and <unk>, and bits_per_char is null, because a code for <unk> does not "
-        "name the characters"
+        "; perplexity_per_word is of words and <unk>, and bits_per_char is null, because a code "
+        "for <unk> does not name the characters"
     )
     notes = longer_notes(source, longer, len(rows), longest)
     notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=meaning)
@@ -139,8 +141,8 @@ def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, in
         respaced = sum(" ".join(row["text"].split()) != row["text"] for row in rows)
     if respaced:
         notes.append(
-            f"{source}: in {respaced} of {len(rows)} texts white space is more than single spaces between words; "
-            "the vocabulary reads it as single spaces, and bits_per_char leaves out the rest"
+            f"{source}: in {respaced} of {len(rows)} texts white space is more than single spaces "
+            "between words; the vocabulary reads single spaces, and bits_per_char leaves out the rest"
         )
     return notes
 

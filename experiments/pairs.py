@@ -1,8 +1,8 @@
 """Texts that belong together, from a file: pairs or groups of similar texts, pairs with a label, or single texts.
 
 TSV: a line is a group, its texts parted by tabs; three columns of which the last is a label are a labelled pair.
-JSONL: a line is a list of the same; a ``.json`` file may instead be one list of such lists. A label is a number that
-rises with similarity, or one of ``contradiction``,
+JSONL: a line is a list of the same; a ``.json`` file may instead be one list of such lists.
+A label is a number that rises with similarity, or one of ``contradiction``,
 ``neutral``, ``entailment``. Either all lines are labelled or none. Of several files each keeps its own scale of labels:
 labels are compared within a file.
 """
@@ -27,6 +27,7 @@ __all__ = ["Groups", "group_up", "pair_batches", "pair_up", "read_groups"]
 NLI_SCORES = {"contradiction": 0.0, "neutral": 0.5, "entailment": 1.0}
 NLI_CLASSES = {"contradiction": 2, "entailment": 3, "neutral": 4}  # as in univae.stages
 SURROGATE = re.compile("[\ud800-\udfff]")  # json.loads joins whole pairs, so what is left is a half
+RULE = "a line is a list of texts"
 WINDOW = 50  # batches' worth of pairs sorted by length together
 
 
@@ -95,7 +96,8 @@ def read_groups(*paths: Path) -> Groups:
         groups = group_up(_texts(row, where) for _, where, row in rows)
     elif not all(labelled):
         where = rows[labelled.index(False)][1]
-        raise InputError(f"{where}: no label where other lines have one; give text, text, label in all")
+        rule = "no label where other lines have one; give text, text, label in all"
+        raise InputError(f"{where}: {rule}")
     else:
         labels, files = [row[-1] for *_, row in rows], [paths.index(path) for path, *_ in rows]
         groups = group_up((_texts(row[:2], where) for _, where, row in rows), labels, files)
@@ -169,13 +171,14 @@ def _rows(path: Path, removed: Removed) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _whole_list(numbered: Sequence[tuple[int, str]]) -> list[Any] | None:
-    """Return the rows of a file that is one JSON list of lists or objects; None for any other file."""
+    """Return the rows of a file that is one JSON list of lists or objects; else None."""
     try:
         value = json.loads("\n".join(line for _, line in numbered))
     except (ValueError, RecursionError):
         return None  # reading line by line names the place
-    rows = isinstance(value, list) and bool(value) and all(isinstance(row, list | dict) for row in value)
-    return value if rows else None
+    if not isinstance(value, list) or not value:
+        return None
+    return value if all(isinstance(row, list | dict) for row in value) else None
 
 
 def _parsed(line: str, where: str) -> Any:
@@ -192,21 +195,21 @@ def _checked_row(row: Any, where: str) -> list[Any]:
     if isinstance(row, dict):
         keys = ", ".join(map(str, row))
         raise InputError(
-            f"{where}: a line is a list of texts, maybe with a label; got an object with the keys {_brief(keys)}; "
+            f"{where}: {RULE}, maybe with a label; got an object with the keys {_brief(keys)}; "
             'write ["a text", "another", 3.2]'
         )
     if not isinstance(row, list) or not row:
-        raise InputError(f"{where}: a line is a list of texts, maybe with a label; got {_brief(row)}")
+        raise InputError(f"{where}: {RULE}, maybe with a label; got {_brief(row)}")
     if any(isinstance(cell, list) for cell in row):
         raise InputError(
-            f"{where}: a line is a list of texts, and holds no other lists; got {_brief(row)}; give one list a line, "
+            f"{where}: {RULE}, and holds no other lists; got {_brief(row)}; give one list a line, "
             "or one list of lists in a file whose name ends in .json"
         )
     for cell in row:
         if isinstance(cell, str) and (half := SURROGATE.search(cell)):
             raise InputError(
-                f"{where}: half of a surrogate pair ({ascii(half.group())[1:-1]}), which is no character; "
-                "write the whole pair, or \\ufffd in its place"
+                f"{where}: half of a surrogate pair ({ascii(half.group())[1:-1]}), which is no "
+                "character; write the whole pair, or \\ufffd in its place"
             )
     return row
 

@@ -110,7 +110,7 @@ def headline(page: Page) -> str:
 
 
 def notes(page: Page) -> str:
-    """What was left out, cut or assumed of the data: the notes of ``data.json`` and of the result."""
+    """What was left out, cut or assumed of the data: notes of ``data.json`` and ``DONE``."""
     entries: list[Any] = list(page.run.data_record().values())
     if (page.run.path / "DONE").exists():
         entries.append(read_json(page.run.path / "DONE"))

@@ -82,12 +82,13 @@ def _require_types(kind: Callable[..., Any], values: Mapping[str, Any]) -> None:
             holds, rule = value in get_args(hint), f"one of {', '.join(map(str, get_args(hint)))}"
         elif hint is float:
             rule = "a finite number"
-            holds = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+            holds = type(value) in (int, float) and abs(value) < math.inf
         else:
             holds = type(value) is hint
             rule = {int: "a whole number", bool: "true or false", str: "a string"}[hint]
         if not holds:
-            raise InputError(f"config.json: {name} must be {rule}; got {str(value)[:60]!r}; the run folder is damaged")
+            got = f"got {str(value)[:60]!r}; the run folder is damaged"
+            raise InputError(f"config.json: {name} must be {rule}; {got}")
 
 
 class Run:
@@ -175,7 +176,7 @@ class Run:
             return
         if not path.exists():
             untrained = existing_folder(self.path / "checkpoints" / "last") is None
-            if untrained and self.writes:  # stopped while its data were prepared: training begins anew
+            if untrained and self.writes:  # stopped while its data were prepared
                 write_json(path, record)
             return
         before = self.data_record()
@@ -196,7 +197,8 @@ class Run:
         if not path.exists():
             return {}
         record = read_json(path)
-        if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+        whole = isinstance(record, dict) and all(isinstance(e, dict) for e in record.values())
+        if not whole:
             raise InputError(f"{path}: not a JSON object of objects; the run folder is damaged")
         return record
 

@@ -32,9 +32,10 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``results``: [text, cosine], best first, of ``texts`` texts; ``cached``: the vectors were there.
+    """Return ``results``: [text, cosine], best first, of ``texts`` texts.
 
-    ``cut`` texts of the corpus have more than ``max_length`` tokens and were compared by their beginning.
+    ``cached``: the vectors were there. ``cut`` texts of the corpus have more than ``max_length``
+    tokens and were compared by their beginning.
     """
     if config.count < 1:
         raise InputError(f"count must be at least 1; got count={config.count}")

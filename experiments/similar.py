@@ -36,9 +36,9 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``results``: [text, cosine], best first; fewer than asked for where draws repeat themselves.
+    """Return ``results``: [text, cosine], best first; fewer than asked for where draws repeat.
 
-    ``cut`` is 1 where the text has more than ``max_length`` tokens, of which the model read the beginning.
+    ``cut`` is 1 where the text has more than ``max_length`` tokens and the model read its beginning.
     """
     if config.count < 1 or config.samples < 1:
         raise InputError(f"count and samples must be at least 1; got count={config.count}, samples={config.samples}")
@@ -54,7 +54,8 @@ def main(config: Config) -> dict[str, Any]:
     notes = opened.notes("the text", tally)
     print_notes(notes)
     results = [list(pair) for pair in found]
-    return with_notes({"run": str(config.run), "text": config.text, "cut": tally.cut, "results": results}, notes)
+    result = {"run": str(config.run), "text": config.text, "cut": tally.cut, "results": results}
+    return with_notes(result, notes)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ class SimilarRun:
         config = similar_config(self.run.config, tokenizer.vocab_size)
         lowercase = self.run.config.get("lowercase", False)
         if not isinstance(lowercase, bool):
-            raise InputError(f"{path / 'config.json'}: lowercase must be true or false; got {str(lowercase)[:60]!r}")
+            got = f"got {str(lowercase)[:60]!r}"
+            raise InputError(f"{path / 'config.json'}: lowercase must be true or false; {got}")
         self.text = SimilarText(tokenizer, config.max_length, lowercase)
         self.device = pick_device(device)
         self.model = RoFormerSim(config)
@@ -48,7 +49,7 @@ class SimilarRun:
         self.model.to(self.device).eval()
 
     def vectors(self, texts: Sequence[str], tally: Tally | None = None) -> np.ndarray:
-        """The texts' vectors (N, width), float32; ``tally`` counts the texts, also those that are cut."""
+        """The texts' vectors (N, width), float32; ``tally`` counts texts, and those cut."""
         blocks = list(self.blocks(texts, tally))
         return np.concatenate(blocks or [np.zeros((0, self.model.config.width), np.float32)])
 

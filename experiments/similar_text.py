@@ -17,11 +17,16 @@ class SimilarText:
     """A tokenizer for sentences; a :class:`univae.corpus.Encoder`.
 
     Runs of white space count as one space. For BPE every text starts with a space, so that a word has the same tokens
-    wherever it stands. Texts are cut to ``max_length`` tokens, their end token included; ``tally`` counts them.
+    wherever it stands. Texts are cut to ``max_length`` tokens, their end token included;
+    ``tally`` counts them.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, max_length: int, lowercase: bool = False, tally: Tally | None = None
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        lowercase: bool = False,
+        tally: Tally | None = None,
     ) -> None:
         self.tokenizer, self.max_length, self.lowercase = tokenizer, max_length, lowercase
         self.tally = tally

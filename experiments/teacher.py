@@ -18,21 +18,37 @@ from univae.checkpoint import replacing_file
 from univae.corpus import UNREADABLE_ARRAY
 from univae.errors import InputError
 
-__all__ = ["fingerprint_file", "open_vectors", "read_table", "teach", "teacher_record", "write_table"]
+__all__ = [
+    "fingerprint_file",
+    "open_vectors",
+    "read_table",
+    "teach",
+    "teacher_record",
+    "write_table",
+]
 
 TEACHER = "a .npz with texts (N,) and vectors (N, width), or the run folder of train-similar"
 
+MADE_AGAIN = "delete it, and it is made again"
+
 
 def teach(
-    teacher: Path, texts: Sequence[str], out: Path, device: str = "auto", notes: list[str] | None = None
+    teacher: Path,
+    texts: Sequence[str],
+    out: Path,
+    device: str = "auto",
+    notes: list[str] | None = None,
 ) -> np.ndarray:
-    """Writes the vectors of ``texts``, of length 1, to the file ``out``, unless it is there, and maps it.
+    """Write the vectors of ``texts``, of length 1, to ``out``, unless it is there, and map it.
 
     ``notes`` receives what was cut or left out, a line each.
     """
     notes = [] if notes is None else notes
     if not out.exists():
-        vectors = _computed(teacher, texts, device, notes) if teacher.is_dir() else _looked_up(teacher, texts, notes)
+        if teacher.is_dir():
+            vectors = _computed(teacher, texts, device, notes)
+        else:
+            vectors = _looked_up(teacher, texts, notes)
         vectors = vectors.astype(np.float32)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         with replacing_file(out) as path, path.open("wb") as file:
@@ -41,20 +57,20 @@ def teach(
 
 
 def open_vectors(path: Path, count: int) -> np.ndarray:
-    """Map the vectors (count, width) that :func:`teach` wrote; :class:`InputError` where they are damaged."""
+    """Map the vectors (count, width) that :func:`teach` wrote; InputError where damaged."""
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
     except UNREADABLE_ARRAY as error:
-        raise InputError(f"{path} is damaged ({_reason(error)}); delete it, and it is made again") from error
+        raise InputError(f"{path} is damaged ({_reason(error)}); {MADE_AGAIN}") from error
     if not whole:
         holds = f"{vectors.dtype} {vectors.shape}"
-        raise InputError(f"{path} holds {holds}, not float32 of {count} texts; delete it, and it is made again")
+        raise InputError(f"{path} holds {holds}, not float32 of {count} texts; {MADE_AGAIN}")
     return vectors
 
 
 def teacher_record(teacher: Path) -> dict[str, Any]:
-    """Return source and fingerprint of a teacher for ``data.json``: of its weights and words, or of the table."""
+    """Return source and fingerprint, of weights and words or of the table, for ``data.json``."""
     if teacher.is_dir():
         run = Run.open(teacher)
         files = [run.checkpoint() / "model.safetensors", teacher / "tokenizer.json"]
@@ -64,7 +80,8 @@ def teacher_record(teacher: Path) -> dict[str, Any]:
     try:
         fingerprint = "-".join(map(fingerprint_file, files))
     except OSError as error:
-        raise InputError(f"--teacher {teacher} cannot be read ({_reason(error)}); give {TEACHER}") from error
+        reason = _reason(error)
+        raise InputError(f"--teacher {teacher} cannot be read ({reason}); give {TEACHER}") from error
     return {"source": str(teacher), "fingerprint": fingerprint, "count": len(files)}
 
 
@@ -90,7 +107,8 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             texts, vectors = arrays["texts"], arrays["vectors"]
     except UNREADABLE_ARRAY as error:
-        raise InputError(f"teacher: {path} is no table ({_reason(error)}); give {TEACHER}") from error
+        reason = _reason(error)
+        raise InputError(f"teacher: {path} is no table ({reason}); give {TEACHER}") from error
     if texts.ndim != 1 or texts.dtype.kind != "U" or vectors.ndim != 2 or len(texts) != len(vectors):
         shapes = f"{texts.dtype} {texts.shape} and {vectors.dtype} {vectors.shape}"
         raise InputError(f"teacher: {path} holds {shapes}; give {TEACHER}")
@@ -100,7 +118,7 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _computed(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
-    """Return the vectors that a run's model gives the texts; the teacher may cut them shorter than the student."""
+    """Return the vectors that a run's model gives the texts, which it may cut shorter."""
     opened, tally = SimilarRun(teacher, device), Tally()
     vectors = opened.vectors(texts, tally)
     notes += opened.notes("--teacher", tally)
@@ -112,9 +130,11 @@ def _looked_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray
     place = {text: i for i, text in enumerate(table)}
     if len(place) < len(table):
         repeated = len(table) - len(place)
-        notes.append(f"--teacher: {repeated} of {len(table)} rows repeat a text; the last row of a text is used")
+        rows = f"{repeated} of {len(table)} rows repeat a text"
+        notes.append(f"--teacher: {rows}; the last row of a text is used")
     if unused := len(place.keys() - set(texts)):
-        notes.append(f"--teacher: {unused} of {len(place)} texts of the table are not in --pairs and were left out")
+        rows = f"{unused} of {len(place)} texts of the table"
+        notes.append(f"--teacher: {rows} are not in --pairs and were left out")
     missing = [text for text in texts if text not in place]
     if missing:
         raise InputError(

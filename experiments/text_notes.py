@@ -14,6 +14,7 @@ __all__ = [
     "notes_of",
     "share_of",
     "unknown_notes",
+    "unknown_shares",
 ]
 
 MUCH = 0.01  # a larger share of unknown words is noted in training
@@ -22,7 +23,7 @@ LIKELIHOODS = "; likelihoods are of words and <unk>"  # what unknown words mean 
 
 @dataclass
 class Tally:
-    """Count texts, those longer than the model's ``max_length``, words, and words the vocabulary lacks."""
+    """Count texts, those longer than ``max_length``, words, and words the vocabulary lacks."""
 
     texts: int = 0
     cut: int = 0
@@ -33,6 +34,11 @@ class Tally:
 def notes_of(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the notes that ``data.json`` holds, of all its roles."""
     return [note for entry in record.values() for note in entry.get("notes", [])]
+
+
+def unknown_shares(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shares of unknown words that an entry of ``data.json`` holds."""
+    return {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
 
 
 def share_of(part: int, whole: int) -> float:
@@ -53,17 +59,24 @@ def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> li
 
 
 def cut_notes(source: str, tally: Tally, max_length: int) -> list[str]:
-    """Say how many texts a sentence model read cut to ``max_length`` tokens; nothing where none was."""
+    """Say how many texts a sentence model read cut to ``max_length`` tokens, if any."""
     if not tally.cut:
         return []
     of_all = f"{tally.cut} of {tally.texts} texts ({share_of(tally.cut, tally.texts):.0%})"
     verb = "has" if tally.cut == 1 else "have"
     was = "was" if tally.cut == 1 else "were"
-    return [f"{source}: {of_all} {verb} more than max_length={max_length} tokens and {was} cut to it"]
+    length = f"more than max_length={max_length} tokens"
+    return [f"{source}: {of_all} {verb} {length} and {was} cut to it"]
 
 
-def unknown_notes(source: str, unknown: int, words: int, above: float = 0.0, meaning: str = "") -> list[str]:
-    """Say how many words are unknown to the vocabulary, where their share is larger than ``above``."""
+def unknown_notes(
+    source: str,
+    unknown: int,
+    words: int,
+    above: float = 0.0,
+    meaning: str = "",
+) -> list[str]:
+    """Say how many words are unknown to the vocabulary, if their share is above ``above``."""
     share = share_of(unknown, words)
     if share <= above:
         return []
@@ -72,7 +85,13 @@ def unknown_notes(source: str, unknown: int, words: int, above: float = 0.0, mea
     return [f"{source}: {of_all} {verb} unknown to the vocabulary and read as <unk>{meaning}"]
 
 
-def longer_notes(source: str, longer: int, count: int, max_length: int, written: bool = False) -> list[str]:
+def longer_notes(
+    source: str,
+    longer: int,
+    count: int,
+    max_length: int,
+    written: bool = False,
+) -> list[str]:
     """Say how many texts are longer than those a text VAE was trained on; it reads them whole.
 
     ``written``: the texts that it writes end at ``max_length`` tokens.
@@ -83,6 +102,6 @@ def longer_notes(source: str, longer: int, count: int, max_length: int, written:
     verb = "has" if longer == 1 else "have"
     kept = f"what is written ends at {max_length} tokens" if written else "nothing was cut"
     return [
-        f"{source}: {of_all} {verb} more than max_length={max_length} tokens, more than the model was trained on; "
-        f"{kept}, and what the model says of them is an extrapolation"
+        f"{source}: {of_all} {verb} more than max_length={max_length} tokens, more than the model "
+        f"was trained on; {kept}, and what the model says of them is an extrapolation"
     ]

@@ -53,7 +53,7 @@ class TextRun:
         return [self.tokenizer.decode(row) for row in ids]
 
     def notes(self, source: str, texts: Sequence[str], written: bool = False) -> list[str]:
-        """Say how many of ``texts`` are longer than the model's, and how many of their words are unknown.
+        """Say how many of ``texts`` are longer than the model's, and how many words are unknown.
 
         ``written``: what is decoded from them has at most ``max_length`` tokens.
         """
@@ -81,8 +81,10 @@ def open_tokenizer(run: Run) -> Tokenizer:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     stored = run.data_record().get("tokenizer")
-    if stored is not None and stored.get("fingerprint") != tokenizer_record(tokenizer)["fingerprint"]:
-        raise InputError(f"{path} is not the tokenizer that the run was trained with; restore the file the run wrote")
+    fingerprint = tokenizer_record(tokenizer)["fingerprint"]
+    if stored is not None and stored.get("fingerprint") != fingerprint:
+        rule = "is not the tokenizer that the run was trained with"
+        raise InputError(f"{path} {rule}; restore the file the run wrote")
     return tokenizer
 
 
@@ -94,9 +96,10 @@ def tokenizer_record(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def require_rereadable(option: str, path: Path) -> None:
-    """Raise InputError for a pipe or a device, which a command that reads twice would find empty."""
+    """Raise InputError for a pipe or a device, which a second reading would find empty."""
     if path.exists() and not path.is_dir() and not path.is_file():
-        raise InputError(f"{option} {path} is not a file that can be read twice; write the texts to a file first")
+        rule = "is not a file that can be read twice"
+        raise InputError(f"{option} {path} {rule}; write the texts to a file first")
 
 
 def model_config(config: Mapping[str, Any], vocab_size: int) -> UniVAEConfig:

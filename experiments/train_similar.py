@@ -26,7 +26,15 @@ from experiments.similar_task import PairTask, pair_task
 from experiments.similar_text import SimilarText
 from experiments.task import reseed
 from experiments.teacher import fingerprint_file, open_vectors, teach, teacher_record
-from experiments.text_notes import MUCH, Tally, cut_notes, notes_of, share_of, unknown_notes
+from experiments.text_notes import (
+    MUCH,
+    Tally,
+    cut_notes,
+    notes_of,
+    share_of,
+    unknown_notes,
+    unknown_shares,
+)
 from experiments.text_run import open_tokenizer, require_rereadable, tokenizer_record
 from univae.checkpoint import existing_folder, load_weights, write_json
 from univae.corpus import Corpus
@@ -136,13 +144,14 @@ def train(config: Config) -> dict[str, Any]:
 def _absolute(config: Config) -> Config:
     """Return the configuration with paths that mean the same files from every folder.
 
-    A resumed run without ``data.json`` (version 0.1.0) keeps the paths that its ``config.json`` is compared by.
+    A resumed run without ``data.json`` (version 0.1.0) keeps the paths that its ``config.json``
+    is compared by.
     """
     if config.resume and not (config.out / "data.json").exists():
         return config
-    changes: dict[str, Any] = {
-        name: tuple(Path(resolved(str(path))) for path in getattr(config, name)) for name in ("pairs", "validation")
-    }
+    changes: dict[str, Any] = {}
+    for name in ("pairs", "validation"):
+        changes[name] = tuple(Path(resolved(str(path))) for path in getattr(config, name))
     for name in ("from_run", "teacher"):
         path = getattr(config, name)
         changes[name] = None if path is None else Path(resolved(str(path)))
@@ -155,7 +164,7 @@ def _has_checkpoint(config: Config) -> bool:
 
 
 def _prepared(config: Config) -> Run:
-    """Start or continue the run, and write what training reads; what is refused leaves the folder as it was."""
+    """Start or continue the run and write what training reads; a refusal leaves the folder as it was."""
     for option, paths in (("--pairs", config.pairs), ("--validation", config.validation)):
         for path in paths:
             require_rereadable(option, path)
@@ -170,14 +179,15 @@ def _prepared(config: Config) -> Run:
 
 
 def _sources(config: Config, groups: Groups, judges: Groups | None) -> dict[str, dict[str, Any]]:
-    """Return source, fingerprint and count of everything that the run is trained from, by option."""
+    """Return source, fingerprint and count of all that the run is trained from, by option."""
     record = {"pairs": _groups_record(config.pairs, groups)}
     if judges is not None:
         record["validation"] = _groups_record(config.validation, judges)
     before = Run.open(config.out).data_record() if config.resume else {}
     if config.teacher is not None:
         if config.resume and not config.teacher.exists() and (config.out / "teacher.npy").exists():
-            record |= {role: entry for role, entry in before.items() if role == "teacher"}  # the run has its vectors
+            if "teacher" in before:  # the run has its vectors
+                record["teacher"] = before["teacher"]
         else:
             record["teacher"] = teacher_record(config.teacher)
     if config.from_run is not None:
@@ -186,7 +196,11 @@ def _sources(config: Config, groups: Groups, judges: Groups | None) -> dict[str,
                 record["from"] = before["from"]
         else:
             weights = Run.open(config.from_run).checkpoint() / "model.safetensors"
-            record["from"] = {"source": str(config.from_run), "fingerprint": fingerprint_file(weights), "count": 1}
+            record["from"] = {
+                "source": str(config.from_run),
+                "fingerprint": fingerprint_file(weights),
+                "count": 1,
+            }
     return record
 
 
@@ -200,8 +214,13 @@ def _groups_record(paths: tuple[Path, ...], groups: Groups) -> dict[str, Any]:
     }
 
 
-def _refuse_changes(config: Config, record: dict[str, dict[str, Any]], groups: Groups, judges: Groups | None) -> None:
-    """Raise InputError where data or tokenizer are not those that the run in ``config.out`` was started with."""
+def _refuse_changes(
+    config: Config,
+    record: dict[str, dict[str, Any]],
+    groups: Groups,
+    judges: Groups | None,
+) -> None:
+    """Raise InputError where data or tokenizer are not those that the run was started with."""
     before = Run.open(config.out)
     if before.config.get("command") != config.command:
         return  # Run.create names the difference
@@ -233,7 +252,8 @@ def _inherited(config: Config) -> Config:
     default = {field.name: field.default for field in dataclasses.fields(config)}
     for name in INHERITED:
         if name not in other:
-            raise InputError(f"--from {config.from_run}: config.json lacks {name}; the run folder is damaged")
+            lacks = f"config.json lacks {name}; the run folder is damaged"
+            raise InputError(f"--from {config.from_run}: {lacks}")
         if getattr(config, name) not in (default[name], other[name]):
             raise InputError(
                 f"{name}={getattr(config, name)}: --from {config.from_run} has {name}={other[name]}; leave it out"
@@ -243,7 +263,7 @@ def _inherited(config: Config) -> Config:
 
 
 def _checked(config: Config) -> tuple[Groups, Groups | None]:
-    """Read pairs and validation pairs before anything is written, and refuse what the stage cannot use."""
+    """Read pairs before anything is written, and refuse what the stage cannot use."""
     groups = read_groups(*config.pairs)
     judges = read_groups(*config.validation) if config.validation else None
     given = ", ".join(map(str, config.pairs))
@@ -278,7 +298,8 @@ def _require_enough(config: Config, groups: Groups, judges: Groups | None) -> No
     elif groups.files is not None:
         pairs = f"{len(groups)} pairs with --held-out {config.held_out:g}"
         if len(held_out) < FEWEST:
-            raise InputError(f"{rule}; {pairs} give {len(held_out)}; raise it, or give --validation")
+            way_out = "raise it, or give --validation"
+            raise InputError(f"{rule}; {pairs} give {len(held_out)}; {way_out}")
 
 
 def _split(config: Config, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
@@ -289,9 +310,13 @@ def _split(config: Config, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _prepare(
-    config: Config, run: Run, record: dict[str, dict[str, Any]], groups: Groups, judges: Groups | None
+    config: Config,
+    run: Run,
+    record: dict[str, dict[str, Any]],
+    groups: Groups,
+    judges: Groups | None,
 ) -> None:
-    """Write tokenizer, memory-mapped ids, the teacher's vectors and ``data.json``, where they are missing."""
+    """Write tokenizer, token ids, the teacher's vectors and ``data.json``, where missing."""
     path = config.out / "tokenizer.json"
     if not path.exists():
         write_json(path, _tokenizer(config, groups).to_json())
@@ -309,7 +334,8 @@ def _prepare(
         record[option]["notes"] += [f"{note}; raise --max-length" for note in cut]
     if config.stage != "finetune" and len(_split(config, groups)[1]) == 1:
         held_out = f"--held-out {config.held_out:g} of {len(groups)} groups holds out 1"
-        record["pairs"]["notes"].append(f"{held_out}: recall and contrast of a single one say nothing; raise it")
+        note = f"{held_out}: recall and contrast of a single one say nothing; raise it"
+        record["pairs"]["notes"].append(note)
     _count_unknown(config, text, groups, judges, record)
     if config.teacher is not None:
         notes: list[str] = []
@@ -322,9 +348,13 @@ def _prepare(
 
 
 def _count_unknown(
-    config: Config, text: SimilarText, groups: Groups, judges: Groups | None, record: dict[str, dict[str, Any]]
+    config: Config,
+    text: SimilarText,
+    groups: Groups,
+    judges: Groups | None,
+    record: dict[str, dict[str, Any]],
 ) -> None:
-    """Add the share of unknown words of training and held-out texts to ``record``, with notes above 1%."""
+    """Add the shares of unknown words to ``record``, with notes where they are above 1%."""
     if text.tokenizer.kind != "words":  # the others write every text
         return
     train, held_out = (_members(groups, rows) for rows in _split(config, groups))
@@ -337,7 +367,8 @@ def _count_unknown(
         unknown = sum(map(text.unknown, texts))
         words = sum(len(one.split()) for one in texts)
         record[role][f"unknown_words_{name}"] = share_of(unknown, words)
-        record[role]["notes"] += unknown_notes(f"{name.replace('_', '-')} texts", unknown, words, above=MUCH)
+        label = f"{name.replace('_', '-')} texts"
+        record[role]["notes"] += unknown_notes(label, unknown, words, above=MUCH)
 
 
 def _members(groups: Groups, rows: np.ndarray) -> list[int]:
@@ -347,14 +378,14 @@ def _members(groups: Groups, rows: np.ndarray) -> list[int]:
 
 
 def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
-    """Return the result with what ``data.json`` says was cut of the texts, or is unknown in them."""
+    """Return the result with what ``data.json`` says was cut, or is unknown."""
     record = run.data_record()
     counts: dict[str, Any] = {}
     for option, name in (("pairs", "cut"), ("validation", "validation_cut")):
         if "cut" in record.get(option, {}):
             counts[name] = record[option]["cut"]
     for entry in record.values():
-        counts |= {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
+        counts |= unknown_shares(entry)
     return with_notes({**counts, **result}, notes_of(record))
 
 

@@ -20,7 +20,15 @@ from experiments.report import write as write_report
 from experiments.run import Run, or_nothing, resolved
 from experiments.settings import Settings, require
 from experiments.task import reseed
-from experiments.text_notes import LIKELIHOODS, MUCH, left_out_notes, notes_of, share_of, unknown_notes
+from experiments.text_notes import (
+    LIKELIHOODS,
+    MUCH,
+    left_out_notes,
+    notes_of,
+    share_of,
+    unknown_notes,
+    unknown_shares,
+)
 from experiments.text_run import (
     BUILT_IN,
     TextRun,
@@ -112,11 +120,13 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
 def _absolute(config: Config) -> Config:
     """Return the configuration with sources that mean the same files from every folder.
 
-    A resumed run without ``data.json`` (version 0.1.0) keeps the paths that its ``config.json`` is compared by.
+    A resumed run without ``data.json`` (version 0.1.0) keeps the paths that its ``config.json``
+    is compared by.
     """
     if config.resume and not (config.out / "data.json").exists():
         return config
-    text, validation = (resolved(source, (BUILT_IN,)) for source in (config.text, config.validation))
+    text = resolved(config.text, (BUILT_IN,))
+    validation = resolved(config.validation, (BUILT_IN,))
     return dataclasses.replace(config, text=text, validation=validation)
 
 
@@ -129,7 +139,7 @@ def _sources(config: Config) -> dict[str, tuple[str, Path]]:
 
 
 def _prepared(config: Config) -> Run:
-    """Start or continue the run, and write what training reads; what is refused leaves the folder as it was."""
+    """Start or continue the run and write what training reads; a refusal leaves the folder as it was."""
     for option, (source, _) in _sources(config).items():
         if source != BUILT_IN:
             require_rereadable(f"--{option}", Path(source))
@@ -142,7 +152,7 @@ def _prepared(config: Config) -> Run:
 
 
 def _refuse_changes(config: Config) -> None:
-    """Raise InputError where texts or tokenizer are not those that the run in ``config.out`` was started with."""
+    """Raise InputError where texts or tokenizer are not those that the run was started with."""
     before = Run.open(config.out)
     if before.config.get("command") != config.command:
         return  # Run.create names the difference
@@ -164,7 +174,7 @@ def _refuse_changes(config: Config) -> None:
 
 
 def _tokenise(config: Config, run: Run) -> None:
-    """Write ``tokenizer.json``, the memory-mapped corpora and ``data.json``, where they are missing."""
+    """Write ``tokenizer.json``, the corpora and ``data.json``, where they are missing."""
     tokenizer = _tokenizer(config, run)
     record = {"tokenizer": tokenizer_record(tokenizer)}
     corpora: dict[str, Corpus] = {}
@@ -194,7 +204,13 @@ def _tokenizer(config: Config, run: Run) -> Tokenizer:
     return tokenizer
 
 
-def _build(source: str, tokenizer: Tokenizer, folder: Path, max_length: int, removed: Removed) -> Corpus:
+def _build(
+    source: str,
+    tokenizer: Tokenizer,
+    folder: Path,
+    max_length: int,
+    removed: Removed,
+) -> Corpus:
     size = None if source == BUILT_IN or not Path(source).is_file() else Path(source).stat().st_size
     with tqdm(total=size, unit="B", unit_scale=True, desc="tokenising", disable=None, leave=False) as bar:
         texts = texts_of(source, removed=removed)
@@ -221,19 +237,25 @@ def _require_enough(config: Config, corpora: dict[str, Corpus]) -> None:
     if config.validation:
         held_out = len(corpora["validation"])
         if held_out < FEWEST:
-            raise InputError(f"{rule}; --validation {config.validation} gives {held_out}; give more texts")
+            given = f"--validation {config.validation} gives {held_out}"
+            raise InputError(f"{rule}; {given}; give more texts")
         return
     count = len(corpora["text"])
     held_out = len(_held_out_rows(config, count)[1]) if count > 1 else 0
     if held_out < FEWEST:
         texts = f"{count} text{'' if count == 1 else 's'} with --held-out {config.held_out:g}"
-        raise InputError(f"{rule}; {texts} give{'s' if count == 1 else ''} {held_out}; raise it, or give --validation")
+        verb = "gives" if count == 1 else "give"
+        way_out = "raise it, or give --validation"
+        raise InputError(f"{rule}; {texts} {verb} {held_out}; {way_out}")
 
 
 def _count_unknown(
-    config: Config, tokenizer: Tokenizer, corpora: dict[str, Corpus], record: dict[str, dict[str, Any]]
+    config: Config,
+    tokenizer: Tokenizer,
+    corpora: dict[str, Corpus],
+    record: dict[str, dict[str, Any]],
 ) -> None:
-    """Add the share of unknown words of training and held-out texts to ``record``, with notes above 1%."""
+    """Add the shares of unknown words to ``record``, with notes where they are above 1%."""
     if tokenizer.kind != "words":  # the others write every text
         return
     totals = corpora["text"].totals
@@ -255,9 +277,10 @@ def _count_unknown(
 
 
 def _unknown_held_out(config: Config, tokenizer: Tokenizer, corpus: Corpus) -> tuple[int, int]:
-    """Return how many words of the held-out share of --text are unknown, and how many words it has."""
+    """Return the number of unknown words, and of all words, in the held-out share of --text."""
     held_out = set(_held_out_rows(config, len(corpus))[1].tolist())
-    kept = (text for text in texts_of(config.text) if len(tokenizer.encode(text)) < config.max_length)
+    longest = config.max_length - 1  # the end token takes one place
+    kept = (text for text in texts_of(config.text) if len(tokenizer.encode(text)) <= longest)
     unknown, words = 0, 0
     for row, text in enumerate(kept):
         if row in held_out:
@@ -267,14 +290,14 @@ def _unknown_held_out(config: Config, tokenizer: Tokenizer, corpus: Corpus) -> t
 
 
 def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
-    """Return the result with what ``data.json`` says was left out of the texts, or is unknown in them."""
+    """Return the result with what ``data.json`` says was left out, or is unknown."""
     record = run.data_record()
     counts: dict[str, Any] = {}
     for option, name in (("text", "texts_left_out"), ("validation", "validation_texts_left_out")):
         if option in record:
             counts[name] = record[option].get("texts_left_out")
     for entry in record.values():
-        counts |= {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
+        counts |= unknown_shares(entry)
     return with_notes({**counts, **result}, notes_of(record))
 
 

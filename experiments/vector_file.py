@@ -1,7 +1,7 @@
 """The vectors of a file's texts on disk, made once: one row a text, memory-mapped, whole or not there.
 
-``NAME.npy`` holds the matrix and ``NAME.json``, written last, what it was made from, the texts and the weights, and a
-checksum of the matrix. A file made from anything else, or damaged, is made again.
+``NAME.npy`` holds the matrix and ``NAME.json``, written last, what it was made from, the texts and
+the weights, and a checksum of the matrix. A file made from anything else, or damaged, is made again.
 """
 
 from dataclasses import asdict
@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.similar_run import SimilarRun
-from experiments.teacher import fingerprint_file
+from experiments.teacher import MADE_AGAIN, fingerprint_file
 from experiments.text_notes import Tally
 from experiments.text_run import require_rereadable
 from univae.checkpoint import read_json, replacing_file, write_json
@@ -24,7 +24,7 @@ __all__ = ["Precision", "Vectors", "require_cosines", "texts_at", "vectors_of"]
 
 Precision = Literal["float32", "float16"]
 COUNTS = tuple(asdict(Tally()))
-# How far a cosine may lie outside [-1, 1]: rounding to float16 changes a vector's length by up to 2^-11.
+# How far a cosine may lie outside [-1, 1]: rounding to float16 changes a length by up to 2^-11.
 ROUNDING = {"float32": 1e-4, "float16": 2e-3}
 
 
@@ -54,7 +54,8 @@ def vectors_of(run: SimilarRun, corpus: Path, cache: Path | None, precision: Pre
     stored = _stored(cache, recipe, shape)
     if stored is not None:
         matrix, tally = stored
-        return Vectors(matrix, cache, True, tally, [*removed.notes(source), *run.notes(source, tally)])
+        notes = [*removed.notes(source), *run.notes(source, tally)]
+        return Vectors(matrix, cache, True, tally, notes)
     said.unlink(missing_ok=True)  # what it says is not true of the matrix that comes
     tally = Tally()
     with replacing_file(cache) as path, tqdm(total=shape[0], desc="encoding", disable=None, leave=False) as bar:
@@ -67,17 +68,16 @@ def vectors_of(run: SimilarRun, corpus: Path, cache: Path | None, precision: Pre
         matrix.flush()
     write_json(said, {**recipe, **asdict(tally), "checksum": fingerprint_file(cache)})
     matrix = np.load(cache, mmap_mode="r", allow_pickle=False)
-    return Vectors(matrix, cache, False, tally, [*removed.notes(source), *run.notes(source, tally)])
+    notes = [*removed.notes(source), *run.notes(source, tally)]
+    return Vectors(matrix, cache, False, tally, notes)
 
 
 def require_cosines(scores: list[float], path: Path, precision: Precision) -> None:
-    """Raise InputError where a cosine lies outside [-1, 1] by more than rounding: the vectors are damaged."""
+    """Raise InputError where a cosine lies outside [-1, 1] by more than rounding."""
     limit = 1 + ROUNDING[precision]
     for score in scores:
         if not abs(score) <= limit:  # true of NaN, too
-            raise InputError(
-                f"{path}: a cosine of {score:.6g}, outside [-1, 1]: damaged; delete it, and it is made again"
-            )
+            raise InputError(f"{path}: a cosine of {score:.6g}, outside [-1, 1]: damaged; {MADE_AGAIN}")
 
 
 def texts_at(corpus: Path, rows: list[int]) -> list[str]:
@@ -102,8 +102,12 @@ def _recipe(run: SimilarRun, corpus: Path, precision: str, removed: Removed) -> 
     }
 
 
-def _stored(cache: Path, recipe: dict[str, Any], shape: tuple[int, int]) -> tuple[np.ndarray, Tally] | None:
-    """Return the matrix in ``cache`` and the counts beside it; None where they are of something else, or damaged."""
+def _stored(
+    cache: Path,
+    recipe: dict[str, Any],
+    shape: tuple[int, int],
+) -> tuple[np.ndarray, Tally] | None:
+    """Return the matrix in ``cache`` and its counts; None where of something else or damaged."""
     said = cache.with_suffix(".json")
     if not said.is_file() or not cache.is_file():
         return None

@@ -92,7 +92,8 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; is this the folder you meant?") from error
     except RecursionError as error:
-        raise InputError(f"{path}: not a readable JSON file (nested too deep); {_COPY_AGAIN}") from error
+        rule = "not a readable JSON file (nested too deep)"
+        raise InputError(f"{path}: {rule}; {_COPY_AGAIN}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable JSON file ({_first_line(error)}); {_COPY_AGAIN}") from error
 

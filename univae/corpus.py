@@ -35,7 +35,8 @@ __all__ = [
     "token_batches",
 ]
 
-# What np.load raises for damaged files: numpy parses a header as Python, and archives fail in ways of their own.
+# What np.load raises for damaged files: numpy parses a header as Python, and archives have
+# exceptions of their own.
 UNREADABLE_ARRAY = (
     OSError,
     ValueError,
@@ -99,7 +100,8 @@ class Corpus:
             return cls(folder)
         except UNREADABLE_ARRAY as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
-            raise InputError(f"Corpus: {folder} is damaged ({reason}); delete it and build again") from error
+            rule = f"is damaged ({reason}); delete it and build again"
+            raise InputError(f"Corpus: {folder} {rule}") from error
 
     @classmethod
     def build(
@@ -186,9 +188,10 @@ def read_lines(path: Path, removed: Removed | None = None) -> Iterator[str]:
 def numbered_lines(path: Path, removed: Removed | None = None) -> Iterator[tuple[int, str]]:
     r"""Read one text per line, with the line's number in the file: from 1, blank lines counted.
 
-    Lines end at ``\n`` alone; one ``\r`` before it, a byte order mark and blank lines are left out, and counted in
-    ``removed``. Raises :class:`InputError`, while reading, for a missing file, a folder, no line with a text, a line
-    past 64 MiB, and bytes that are no UTF-8 text (naming line and byte).
+    Lines end at ``\n`` alone; one ``\r`` before it, a byte order mark and blank lines are left out,
+    and counted in ``removed``. Raises :class:`InputError`, while reading, for a missing file, a
+    folder, no line with a text, a line past 64 MiB, and bytes that are no UTF-8 text (naming line
+    and byte).
     """
     removed = removed or Removed()
     if not path.exists() or path.is_dir():

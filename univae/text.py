@@ -81,7 +81,8 @@ class Chars(Tokenizer):
 
     def __init__(self, characters: str = "") -> None:
         if not isinstance(characters, str):
-            raise InputError(f"Chars: characters must be one string; got {type(characters).__name__}")
+            kind = type(characters).__name__
+            raise InputError(f"Chars: characters must be one string; got {kind}")
         self.characters, self.vocab_size = characters, RESERVED + BYTES + len(characters)
         self._pieces = [bytes([byte]) for byte in range(BYTES)] + [utf8(character) for character in characters]
         self._ids = {character: [RESERVED + BYTES + i] for i, character in enumerate(characters)}
@@ -134,7 +135,7 @@ class Words(Tokenizer):
         return cls(words if UNKNOWN in words else [*words[: vocab_size - RESERVED - 1], UNKNOWN])
 
     def encode(self, text: str) -> list[int]:
-        utf8(text)  # a lone surrogate is refused, as by every tokenizer, and not taken for an unknown word
+        utf8(text)  # refuses a lone surrogate, which is no unknown word
         return [self._ids.get(word, self._ids[UNKNOWN]) for word in text.split()]
 
     def unknown(self, text: str) -> int:
@@ -212,7 +213,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int = 8192) -> 
 
 
 def _without_surrogates(texts: Iterable[str]) -> Iterator[str]:
-    """Return the texts again; :class:`InputError` for a lone surrogate, which no vocabulary can store."""
+    """Return the texts again; InputError for a lone surrogate, which no vocabulary can store."""
     for text in texts:
         utf8(text)
         yield text
@@ -223,7 +224,8 @@ def require_strings(name: str, values: object) -> None:
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
         raise InputError(f"tokenizer: {name} must be a list of strings; got {str(values)[:60]}")
     if len(set(values)) < len(values):
-        raise InputError(f"tokenizer: {name} must differ from each other; {len(values) - len(set(values))} repeat")
+        repeated = len(values) - len(set(values))
+        raise InputError(f"tokenizer: {name} must differ from each other; {repeated} repeat")
 
 
 def tokenizer_from_json(state: dict[str, Any]) -> Tokenizer:
