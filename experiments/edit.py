@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from experiments.cli import run
+from experiments.notes import print_notes, with_notes
 from experiments.task import reseed
 from experiments.text_run import TextRun
 from experiments.text_use import edit
@@ -33,7 +34,9 @@ def main(config: Config) -> dict[str, Any]:
     reseed(config.seed, "edit")
     layers = _layers(config.layers)
     reconstruction, edits = edit(opened, config.text, layers, config.count)
-    return {
+    notes = opened.notes("the text", [config.text], written=True)
+    print_notes(notes)
+    result = {
         "run": str(config.run),
         "text": config.text,
         "reconstruction": reconstruction,
@@ -42,6 +45,7 @@ def main(config: Config) -> dict[str, Any]:
         "kept": [e["kept"] for e in edits],
         "kept_share": [e["share"] for e in edits],
     }
+    return with_notes(result, notes)
 
 
 def _layers(text: str) -> list[int]:

@@ -8,11 +8,14 @@ import numpy as np
 import tyro
 
 from experiments.cli import run
+from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output
 from experiments.run import Run
 from experiments.similar_run import COMMAND, SimilarRun
+from experiments.text_notes import Tally
 from experiments.text_run import TextRun, texts_of
 from experiments.text_use import modes
+from univae.corpus import Removed
 
 __all__ = ["Config", "main"]
 
@@ -31,17 +34,26 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns where the codes are and their ``shape``."""
+    """Return where the codes are and their ``shape``; ``cut``: texts a sentence model read cut."""
     out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
-    texts = texts_of(config.data, config.limit)
+    removed = Removed()
+    texts = list(texts_of(config.data, config.limit, removed))
+    notes, counts = removed.notes(config.data), dict[str, int]()
     if Run.open(config.run).config.get("command") == COMMAND:
-        codes = SimilarRun(config.run, config.device).vectors(list(texts))
+        sentences, tally = SimilarRun(config.run, config.device), Tally()
+        codes = sentences.vectors(texts, tally)
+        notes += sentences.notes(config.data, tally)
+        counts["cut"] = tally.cut
     else:
-        codes = modes(TextRun(config.run, config.device), list(texts)).float().cpu().numpy()
+        opened = TextRun(config.run, config.device)
+        codes = modes(opened, texts).float().cpu().numpy()
+        notes += opened.notes(config.data, texts)
+    print_notes(notes)
     with out.file() as path, path.open("wb") as file:
         np.save(file, codes)
 
-    return {"run": str(config.run), "out": str(config.out), "shape": list(codes.shape)}
+    result = {"run": str(config.run), "out": str(config.out), "shape": list(codes.shape), **counts}
+    return with_notes(result, notes)
 
 
 if __name__ == "__main__":

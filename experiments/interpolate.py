@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from experiments.cli import run
+from experiments.notes import print_notes, with_notes
 from experiments.text_run import TextRun
 from experiments.text_use import interpolate
 
@@ -26,8 +27,11 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Returns ``texts``: the first and the last are the reconstructions of the ends."""
-    texts = interpolate(TextRun(config.run, config.device), config.start, config.end, config.steps)
-    return {"run": str(config.run), "texts": texts}
+    opened = TextRun(config.run, config.device)
+    texts = interpolate(opened, config.start, config.end, config.steps)
+    notes = opened.notes("start and end", [config.start, config.end], written=True)
+    print_notes(notes)
+    return with_notes({"run": str(config.run), "texts": texts}, notes)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """``univae likelihood``: the importance-sampled log-likelihood of every datum, with its evidence."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,13 +17,16 @@ from experiments.data import read
 from experiments.density_task import data_at_once, draws_at_once
 from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
+from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output, output_file
 from experiments.report import write as write_report
 from experiments.run import Run
 from experiments.score import ProposalName, Table, page, perplexity, proposal, rows_of, totals, worst
 from experiments.task import reseed
+from experiments.text_notes import longer_notes, unknown_notes
 from experiments.text_run import TextRun, texts_of
 from univae.checkpoint import write_json
+from univae.corpus import Removed
 from univae.errors import InputError
 from univae.text import PAD
 
@@ -59,6 +62,8 @@ def main(config: Config) -> dict[str, Any]:
     ``log_likelihood_nats`` is an estimate (in expectation a lower bound), ``elbo_nats`` the mean log-weight, which with
     the posterior as proposal is the bound at one sample. A text has its tokens plus one end token, and its words plus
     one end for ``perplexity_per_word``; ``bits_per_char`` divides by characters without line ends.
+    Where words are unknown to the vocabulary, the likelihood is of words and <unk>, and
+    ``bits_per_char`` is null.
     """
     if config.samples < 1:
         raise InputError(f"likelihood: samples must be at least 1; got samples={config.samples}")
@@ -98,31 +103,61 @@ def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[st
 def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str, Any]:
     opened = TextRun(config.run, config.device)
     rows: list[dict[str, Any]] = []
+    removed = Removed()
     with Table.open(out, (*SIZES, "text")) as table:
-        for row in _score(opened, texts_of(config.data, config.limit), config):
+        for row in _score(opened, texts_of(config.data, config.limit, removed), config):
             table.add(row)
             rows.append(row)
     found = totals(rows)
     total, count = found["log_likelihood_nats"] * len(rows), len(rows)
     sizes = {name: sum(row[name] for row in rows) for name in SIZES}
+    bits = -total / math.log(2)
     found |= {
-        "bits_per_token": -total / sizes["tokens"] / math.log(2),
-        "bits_per_char": -total / sizes["characters"] / math.log(2),
+        "bits_per_token": bits / sizes["tokens"],
+        # A code for <unk> does not name the characters of the word.
+        "bits_per_char": None if sizes["unknown_words"] else bits / sizes["characters"],
         "perplexity_per_word": perplexity(-total, sizes["words"] + count),
         **sizes,
         "data": config.data,
     }
+    notes = [*removed.notes(config.data), *_text_notes(opened, rows, sizes, config.data)]
+    print_notes(notes)
     lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
     columns = ["text", "log-likelihood, nats", "k-hat"]
     described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
     write_json(opened.run.path / "samples" / "worst.json", described | {"columns": columns, "rows": lowest})
-    return _reported(opened.run, rows, said | found)
+    return _reported(opened.run, rows, said | found, notes)
 
 
-def _reported(folder: Run, rows: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
+def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, int], source: str) -> list[str]:
+    """Say what of the texts the tokens do not hold, and how many are longer than the model's."""
+    longest = opened.model.config.max_length
+    longer = sum(row["tokens"] > longest for row in rows)
+    meaning = (
+        "; perplexity_per_word is of words and <unk>, and bits_per_char is null, because a code "
+        "for <unk> does not name the characters"
+    )
+    notes = longer_notes(source, longer, len(rows), longest)
+    notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=meaning)
+    respaced = 0
+    if opened.tokenizer.kind == "words":
+        respaced = sum(" ".join(row["text"].split()) != row["text"] for row in rows)
+    if respaced:
+        notes.append(
+            f"{source}: in {respaced} of {len(rows)} texts white space is more than single spaces "
+            "between words; the vocabulary reads single spaces, and bits_per_char leaves out the rest"
+        )
+    return notes
+
+
+def _reported(
+    folder: Run, rows: list[dict[str, Any]], found: dict[str, Any], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     title = f"Log-likelihood of {found['data']}, {found['samples']} importance samples ({found['proposal']})"
-    write_json(folder.path / "samples" / "likelihood.json", page(rows, found, title))
-    return found | {"report": str(write_report(folder.path))}
+    shown = page(rows, found, title)
+    shown["note"] = " ".join((shown["note"], *(f"{note}." for note in notes)))
+    write_json(folder.path / "samples" / "likelihood.json", shown)
+    return with_notes(found | {"report": str(write_report(folder.path))}, notes)
 
 
 def _score(opened: TextRun, texts: Iterator[str], config: Config) -> Iterator[dict[str, Any]]:

@@ -7,8 +7,10 @@ from typing import Any
 import tyro
 
 from experiments.cli import run
+from experiments.notes import print_notes, with_notes
 from experiments.text_run import TextRun, texts_of
 from experiments.text_use import reconstruct
+from univae.corpus import Removed
 
 __all__ = ["Config", "main"]
 
@@ -27,15 +29,19 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Returns ``texts`` as [text, reconstruction], and the share that came back unchanged."""
     opened = TextRun(config.run, config.device)
-    texts = list(texts_of(config.data, config.limit))
+    removed = Removed()
+    texts = list(texts_of(config.data, config.limit, removed))
     pairs = list(zip(texts, reconstruct(opened, texts, config.beam), strict=True))
 
-    return {
+    notes = [*removed.notes(config.data), *opened.notes(config.data, texts)]
+    print_notes(notes)
+    result = {
         "run": str(config.run),
         "count": len(pairs),
         "exact_share": sum(a == b for a, b in pairs) / len(pairs),
         "texts": [list(pair) for pair in pairs],
     }
+    return with_notes(result, notes)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,19 @@ def headline(page: Page) -> str:
     return paragraph(state, "warning") + section("Best validation", table([], rows) if rows else "")
 
 
+def notes(page: Page) -> str:
+    """What was left out, cut or assumed of the data: notes of ``data.json`` and ``DONE``."""
+    entries: list[Any] = list(page.run.data_record().values())
+    if (page.run.path / "DONE").exists():
+        entries.append(read_json(page.run.path / "DONE"))
+    lines = []
+    for entry in entries:
+        stored = entry.get("notes") if isinstance(entry, dict) else None
+        lines += stored if isinstance(stored, list) else []
+    items = "".join(f"<li>{escape(line)}</li>" for line in dict.fromkeys(map(str, lines)))
+    return section("Notes", f"<ul>{items}</ul>") if items else ""
+
+
 def parts(page: Page) -> str:
     """Links to the reports of runs inside this one."""
     inside = sorted(path.parent.name for path in page.run.path.glob("*/report.html"))
@@ -219,7 +232,7 @@ def configuration(page: Page) -> str:
     )
 
 
-SECTIONS: list[Callable[[Page], str]] = [headline, parts, curves, latents, similarity, likelihoods]
+SECTIONS: list[Callable[[Page], str]] = [headline, notes, parts, curves, latents, similarity, likelihoods]
 SECTIONS += [maps, pictures, tables, configuration]
 
 

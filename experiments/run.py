@@ -17,6 +17,7 @@ Under ``torchrun`` only the first process writes; the methods of the others do n
 
 import errno
 import json
+import math
 import os
 import platform
 import shlex
@@ -28,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -101,7 +102,26 @@ def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: 
     missing = sorted(names - config.keys())
     if missing:
         raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
+    _require_types(kind, {name: config[name] for name in names})
     return kind(vocab_size, **{name: config[name] for name in names})
+
+
+def _require_types(kind: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Raise InputError for a value of ``config.json`` that is not of its field's type."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        hint = hints[name]
+        if get_origin(hint) is Literal:
+            holds, rule = value in get_args(hint), f"one of {', '.join(map(str, get_args(hint)))}"
+        elif hint is float:
+            rule = "a finite number"
+            holds = type(value) in (int, float) and abs(value) < math.inf
+        else:
+            holds = type(value) is hint
+            rule = {int: "a whole number", bool: "true or false", str: "a string"}[hint]
+        if not holds:
+            got = f"got {str(value)[:60]!r}; the run folder is damaged"
+            raise InputError(f"config.json: {name} must be {rule}; {got}")
 
 
 class Run:
@@ -249,8 +269,11 @@ class Run:
                 write_json(path, record)
             return
         if not path.exists():
+            untrained = existing_folder(self.path / "checkpoints" / "last") is None
+            if untrained and self.writes:  # stopped while its data were prepared
+                write_json(path, record)
             return
-        before = read_json(path)
+        before = self.data_record()
         for role in dict.fromkeys((*before, *record)):
             old = before.get(role, {})
             new = to_json(record.get(role, {}))
@@ -285,8 +308,9 @@ class Run:
         if not path.exists():
             return {}
         record = read_json(path)
-        if not isinstance(record, dict):
-            raise InputError(f"{path}: not a JSON object; the run folder is damaged")
+        whole = isinstance(record, dict) and all(isinstance(e, dict) for e in record.values())
+        if not whole:
+            raise InputError(f"{path}: not a JSON object of objects; the run folder is damaged")
         return record
 
     def finish(self, result: Mapping[str, Any]) -> None:

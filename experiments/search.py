@@ -8,8 +8,10 @@ import torch
 import tyro
 
 from experiments.cli import run
+from experiments.notes import print_notes, with_notes
 from experiments.similar_run import SimilarRun
-from experiments.vector_file import Precision, texts_at, vectors_of
+from experiments.text_notes import Tally
+from experiments.vector_file import Precision, require_cosines, texts_at, vectors_of
 from univae.errors import InputError
 from univae.retrieval import top_k
 
@@ -31,17 +33,33 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``results``: [text, cosine], best first, of ``texts`` texts; ``cached``: the vectors were there."""
+    """Return ``results``: [text, cosine], best first, of ``texts`` texts.
+
+    ``cached``: the vectors were there. ``cut`` texts of the corpus have more than ``max_length``
+    tokens and were compared by their beginning.
+    """
     if config.count < 1:
         raise InputError(f"count must be at least 1; got count={config.count}")
     if not config.text.strip():
         raise InputError("the text is empty; give a sentence")
     opened = SimilarRun(config.run, config.device)
-    matrix, cached = vectors_of(opened, config.corpus, config.vectors, config.precision, config.overwrite)
-    query = torch.from_numpy(opened.vectors([config.text]))
-    scores, rows = (found[0].tolist() for found in top_k(query, matrix, config.count))
+    vectors = vectors_of(opened, config.corpus, config.vectors, config.precision, config.overwrite)
+    tally = Tally()
+    query = torch.from_numpy(opened.vectors([config.text], tally))
+    scores, rows = (found[0].tolist() for found in top_k(query, vectors.matrix, config.count))
+    require_cosines(scores, vectors.path, config.precision)
     results = [[text, score] for text, score in zip(texts_at(config.corpus, rows), scores, strict=True)]
-    return {"run": str(config.run), "text": config.text, "texts": len(matrix), "cached": cached, "results": results}
+    notes = [*vectors.notes, *opened.notes("the text", tally)]
+    print_notes(notes)
+    result = {
+        "run": str(config.run),
+        "text": config.text,
+        "texts": len(vectors.matrix),
+        "cached": vectors.cached,
+        "cut": vectors.tally.cut,
+        "results": results,
+    }
+    return with_notes(result, notes)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from typing import Any
 import tyro
 
 from experiments.cli import run
+from experiments.notes import print_notes, with_notes
 from experiments.similar_run import SimilarRun
 from experiments.task import reseed
+from experiments.text_notes import Tally
 from univae.decoding import Sampling
 from univae.errors import InputError
 
@@ -34,7 +36,10 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``results``: [text, cosine], best first; fewer than asked for where draws repeat themselves."""
+    """Return ``results``: [text, cosine], best first; fewer than asked for where draws repeat.
+
+    ``cut`` is 1 where the text has more than ``max_length`` tokens and the model read its beginning.
+    """
     if config.count < 1 or config.samples < 1:
         raise InputError(f"count and samples must be at least 1; got count={config.count}, samples={config.samples}")
     if not config.text.strip():
@@ -44,7 +49,13 @@ def main(config: Config) -> dict[str, Any]:
     sampling = Sampling(config.temperature, config.top_k, config.top_p)
     options: dict[str, Any] = {"keep": config.keep, "mask": config.mask, "diversity": config.diversity}
     (found,) = opened.similar([config.text], config.count, config.samples, sampling, **options)
-    return {"run": str(config.run), "text": config.text, "results": [list(pair) for pair in found]}
+    tally = Tally()
+    opened.text.counting(tally).encode_batch([config.text])
+    notes = opened.notes("the text", tally)
+    print_notes(notes)
+    results = [list(pair) for pair in found]
+    result = {"run": str(config.run), "text": config.text, "cut": tally.cut, "results": results}
+    return with_notes(result, notes)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import torch
 from experiments.distributed import pick_device
 from experiments.run import Run, shape_of
 from experiments.similar_text import SimilarText
-from univae.checkpoint import load_weights, read_json
+from experiments.text_notes import Tally, cut_notes, unknown_notes
+from experiments.text_run import open_tokenizer
+from univae.checkpoint import load_weights
 from univae.decoding import Sampling
 from univae.errors import InputError
 from univae.sentence import RoFormerSim, RoFormerSimConfig
-from univae.text import pad, tokenizer_from_json
+from univae.text import pad
 
 __all__ = ["COMMAND", "SimilarRun", "encode_rows", "similar_config"]
 
@@ -33,24 +35,34 @@ class SimilarRun:
         self.run = Run.open(path)
         if self.run.config.get("command") != COMMAND:
             raise InputError(f"{path} is not the run of a sentence model; give the --out of {COMMAND}")
-        tokenizer = tokenizer_from_json(read_json(path / "tokenizer.json"))
+        tokenizer = open_tokenizer(self.run)
         config = similar_config(self.run.config, tokenizer.vocab_size)
-        self.text = SimilarText(tokenizer, config.max_length, bool(self.run.config.get("lowercase")))
+        lowercase = self.run.config.get("lowercase", False)
+        if not isinstance(lowercase, bool):
+            got = f"got {str(lowercase)[:60]!r}"
+            raise InputError(f"{path / 'config.json'}: lowercase must be true or false; {got}")
+        self.text = SimilarText(tokenizer, config.max_length, lowercase)
         self.device = pick_device(device)
         self.model = RoFormerSim(config)
         self.weights = self.run.checkpoint(checkpoint) / "model.safetensors"
         load_weights(self.model, self.weights)
         self.model.to(self.device).eval()
 
-    def vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """The texts' vectors (N, width), float32."""
-        return np.concatenate(list(self.blocks(texts)) or [np.zeros((0, self.model.config.width), np.float32)])
+    def vectors(self, texts: Sequence[str], tally: Tally | None = None) -> np.ndarray:
+        """The texts' vectors (N, width), float32; ``tally`` counts texts, and those cut."""
+        blocks = list(self.blocks(texts, tally))
+        return np.concatenate(blocks or [np.zeros((0, self.model.config.width), np.float32)])
 
-    def blocks(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+    def blocks(self, texts: Iterable[str], tally: Tally | None = None) -> Iterator[np.ndarray]:
         """The texts' vectors in order, some at a time; memory does not grow with the number of texts."""
-        remaining = iter(texts)
+        remaining, text = iter(texts), self.text.counting(tally)
         while part := list(islice(remaining, READ_AHEAD)):
-            yield encode_rows(self.model, self.text.encode_batch(part))
+            yield encode_rows(self.model, text.encode_batch(part))
+
+    def notes(self, source: str, tally: Tally) -> list[str]:
+        """Say how many texts of ``source`` were cut, and how many of their words are unknown."""
+        cut = cut_notes(source, tally, self.text.max_length)
+        return [*cut, *unknown_notes(source, tally.unknown_words, tally.words)]
 
     def similar(
         self,

@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Int64
 from torch import Tensor
 
+from experiments.text_notes import Tally
 from univae.errors import InputError
 from univae.text import END, Tokenizer, pad
 
@@ -16,12 +17,24 @@ class SimilarText:
     """A tokenizer for sentences; a :class:`univae.corpus.Encoder`.
 
     Runs of white space count as one space. For BPE every text starts with a space, so that a word has the same tokens
-    wherever it stands. Texts are cut to ``max_length`` tokens, their end token included.
+    wherever it stands. Texts are cut to ``max_length`` tokens, their end token included;
+    ``tally`` counts them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, lowercase: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        lowercase: bool = False,
+        tally: Tally | None = None,
+    ) -> None:
         self.tokenizer, self.max_length, self.lowercase = tokenizer, max_length, lowercase
+        self.tally = tally
         self.vocab_size, self.pad, self.end = tokenizer.vocab_size, tokenizer.pad, tokenizer.end
+
+    def counting(self, tally: Tally | None) -> "SimilarText":
+        """Return the same tokenizer; ``tally`` counts the texts that it encodes."""
+        return SimilarText(self.tokenizer, self.max_length, self.lowercase, tally)
 
     def level(self, text: str) -> str:
         """The text without what the model does not see."""
@@ -36,6 +49,11 @@ class SimilarText:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens, without end."""
         encoded = self.tokenizer.encode_batch([self.lead(text) for text in texts])
+        if self.tally is not None:
+            self.tally.texts += len(texts)
+            self.tally.cut += sum(len(ids) >= self.max_length for ids in encoded)
+            self.tally.words += sum(len(text.split()) for text in texts)
+            self.tally.unknown_words += sum(map(self.unknown, texts))
         return [
             ids if len(ids) < self.max_length else truncate([[*ids, END]], self.max_length)[0][:-1] for ids in encoded
         ]

@@ -1,6 +1,8 @@
 """A trained text model and its tokenizer, opened from a run folder."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,22 @@ from torch import Tensor
 
 from experiments.distributed import pick_device
 from experiments.run import Run, shape_of
+from experiments.text_notes import longer_notes, unknown_notes
 from univae.checkpoint import load_weights, read_json
-from univae.corpus import read_lines
+from univae.corpus import Removed, read_lines
 from univae.errors import InputError
 from univae.text import Tokenizer, pad, tokenizer_from_json
 from univae.vae import UniVAE, UniVAEConfig
 
-__all__ = ["BUILT_IN", "TextRun", "model_config", "texts_of"]
+__all__ = [
+    "BUILT_IN",
+    "TextRun",
+    "model_config",
+    "open_tokenizer",
+    "require_rereadable",
+    "texts_of",
+    "tokenizer_record",
+]
 
 BUILT_IN = "python-docs"
 
@@ -27,7 +38,7 @@ class TextRun:
         self.run = Run.open(path)
         if self.run.config.get("command") != "train-text":
             raise InputError(f"{path} is not the run of a text model; give the --out of train-text")
-        self.tokenizer: Tokenizer = tokenizer_from_json(read_json(path / "tokenizer.json"))
+        self.tokenizer: Tokenizer = open_tokenizer(self.run)
         self.device = pick_device(device)
         self.model = UniVAE(model_config(self.run.config, self.tokenizer.vocab_size))
         load_weights(self.model, self.run.checkpoint(checkpoint) / "model.safetensors")
@@ -41,19 +52,71 @@ class TextRun:
         """Ids to texts, each up to its end token."""
         return [self.tokenizer.decode(row) for row in ids]
 
+    def notes(self, source: str, texts: Sequence[str], written: bool = False) -> list[str]:
+        """Say how many of ``texts`` are longer than the model's, and how many words are unknown.
+
+        ``written``: what is decoded from them has at most ``max_length`` tokens.
+        """
+        longest = self.model.config.max_length - 1  # the end token takes one place
+        longer = sum(len(ids) > longest for ids in self.tokenizer.encode_batch(texts))
+        unknown = sum(map(self.tokenizer.unknown, texts))
+        words = sum(len(text.split()) for text in texts)
+
+        return [
+            *longer_notes(source, longer, len(texts), self.model.config.max_length, written),
+            *unknown_notes(source, unknown, words),
+        ]
+
+
+def open_tokenizer(run: Run) -> Tokenizer:
+    """Read a run's ``tokenizer.json``.
+
+    Raises:
+        InputError: it is no tokenizer, or not the one that ``data.json`` has the fingerprint of.
+    """
+    path = run.path / "tokenizer.json"
+    state = read_json(path)
+    try:
+        tokenizer = tokenizer_from_json(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    stored = run.data_record().get("tokenizer")
+    fingerprint = tokenizer_record(tokenizer)["fingerprint"]
+    if stored is not None and stored.get("fingerprint") != fingerprint:
+        rule = "is not the tokenizer that the run was trained with"
+        raise InputError(f"{path} {rule}; restore the file the run wrote")
+    return tokenizer
+
+
+def tokenizer_record(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what ``data.json`` holds of a run's tokenizer."""
+    state = json.dumps(tokenizer.to_json(), sort_keys=True).encode()
+    fingerprint = blake2b(state, digest_size=16).hexdigest()
+    return {"source": "tokenizer.json", "fingerprint": fingerprint, "count": tokenizer.vocab_size}
+
+
+def require_rereadable(option: str, path: Path) -> None:
+    """Raise InputError for a pipe or a device, which a second reading would find empty."""
+    if path.exists() and not path.is_dir() and not path.is_file():
+        rule = "is not a file that can be read twice"
+        raise InputError(f"{option} {path} {rule}; write the texts to a file first")
+
 
 def model_config(config: Mapping[str, Any], vocab_size: int) -> UniVAEConfig:
     """The model's shape out of a run's configuration; the tokenizer says how many ids there are."""
     return shape_of(UniVAEConfig, config, vocab_size)
 
 
-def texts_of(data: str, limit: int = 0) -> Iterator[str]:
-    """The texts of a file, one a line, or of the built-in corpus; at most ``limit`` of them, if it is not 0."""
+def texts_of(data: str, limit: int = 0, removed: Removed | None = None) -> Iterator[str]:
+    """The texts of a file, one a line, or of the built-in corpus; at most ``limit`` of them, if it is not 0.
+
+    ``removed`` counts blank lines and what else is left out of the lines read.
+    """
     texts: Iterable[str]
     if data == BUILT_IN:
         from experiments.python_docs import sentences
 
         texts = sentences()
     else:
-        texts = read_lines(Path(data))
+        texts = read_lines(Path(data), removed)
     return islice(texts, limit or None)

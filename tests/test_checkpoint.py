@@ -137,7 +137,7 @@ def test_json_is_strict_and_floats_come_back_exactly(tmp_path: Path) -> None:
         checkpoint.to_json(object())
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"a": ', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
 def test_missing_or_broken_json_is_refused_with_the_file_name(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)

@@ -4,6 +4,9 @@ import csv
 import dataclasses
 import json
 import math
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,13 @@ import torch
 
 from density.importance import estimate
 from experiments import cli, compare, edit, encode, interpolate, likelihood, reconstruct, report, sample, train_text
+from experiments.options import stored
 from experiments.run import TIMING, Run
 from experiments.text_run import TextRun
 from experiments.text_task import TextTask, measure_texts
 from univae.checkpoint import load_weights
+from univae.corpus import split
+from univae.errors import InputError
 from univae.text import PAD
 
 WORDS = ("the", "a", "no", "small", "large", "red", "blue", "cat", "dog", "bird", "sees", "likes", "old", "new", "fish")
@@ -293,7 +299,274 @@ def task_weight(run: TextRun, batch: torch.Tensor) -> int:
     return TextTask(run.model, Objective(), 0, (None, None), batch).weight(batch)
 
 
+# What is left out, cut or unknown is said in numbers.
+
+
+def test_texts_left_out_for_their_length_are_counted_everywhere(texts: Path, tmp_path: Path, capsys) -> None:
+    source, other = tmp_path / "mixed.txt", tmp_path / "other.txt"
+    long = " ".join(["cat"] * 70)
+    source.write_text("\n".join(["a cat", "", "a dog"] * 30 + [long] * 540) + "\n")
+    other.write_text("a cat\r\n" * 30 + long + "\n")
+    settings = config(source, tmp_path / "run", steps=1, validation=str(other))
+    result = train_text.main(settings)
+    notes = [
+        "--text: left out 30 blank lines",
+        "--text: 540 of 600 texts (90%) have more than max_length=64 tokens and were left out; raise --max-length",
+        "--validation: left out the carriage return at the end of 30 lines",
+        "--validation: 1 of 31 texts (3%) has more than max_length=64 tokens and was left out; raise --max-length",
+    ]
+    assert (result["texts_left_out"], result["validation_texts_left_out"], result["notes"]) == (540, 1, notes)
+    assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [f"note: {n}" for n in notes]
+    done, data = (json.loads((tmp_path / "run" / name).read_text()) for name in ("DONE", "data.json"))
+    assert done["notes"] == [*data["text"]["notes"], *data["validation"]["notes"]] == notes
+    assert (data["text"]["count"], data["text"]["source"]) == (600, str(source))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(note in page for note in notes)
+    resumed = train_text.main(dataclasses.replace(settings, resume=True))
+    assert resumed["notes"] == notes
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_training_reports_the_share_of_unknown_words(texts: Path, tmp_path: Path, separate: bool) -> None:
+    source, other = tmp_path / "words.txt", tmp_path / "other.txt"
+    rows = [f"the cat likes rare{i}" if i % 3 else "the cat" for i in range(200)]
+    rows[7] = "<unk> " * 100  # left out for its length
+    source.write_text("\n".join(rows) + "\n")
+    other.write_text("the cat <unk> new\n" * 5)
+    validation = str(other) if separate else ""
+    settings = config(source, tmp_path / "run", steps=1, vocab_size=7, held_out=0.2, validation=validation)
+    result = train_text.train(settings)
+    kept = [row for row in rows if len(row.split()) < 64]
+    if separate:
+        train, held_out = kept, ["the cat <unk> new"] * 5
+    else:
+        train_rows, held_out_rows = split(len(kept), 0.2, 0)
+        train, held_out = [kept[i] for i in train_rows], [kept[i] for i in held_out_rows]
+    vocabulary = json.loads((tmp_path / "run" / "tokenizer.json").read_text())["words"]
+    for name, side in (("training", train), ("held_out", held_out)):
+        words = " ".join(side).split()
+        unknown = sum(word not in vocabulary for word in words)
+        assert result[f"unknown_words_{name}"] == pytest.approx(unknown / len(words))
+        (note,) = [note for note in result["notes"] if note.startswith(f"{name.replace('_', '-')} texts")]
+        assert f"{unknown} of {len(words)} words" in note
+        assert "likelihoods are of words and <unk>" in note
+    plain = train_text.train(config(source, tmp_path / "bytes", steps=1, tokenizer="bytes", max_length=100))
+    assert not [name for name in plain if name.startswith("unknown")]
+
+
+def test_a_code_for_unk_is_no_code_for_characters(folder: Path, tmp_path: Path, capsys) -> None:
+    source = tmp_path / "texts.txt"
+    source.write_text("the zebra sees  a cat\n\nno emu\n" + "cat " * 70 + "\n")
+    result = likelihood.main(likelihood.Config(run=folder, data=str(source), samples=2))
+    assert result["bits_per_char"] is None
+    assert (result["unknown_words"], result["words"]) == (2, 77)
+    assert result["perplexity_per_word"] > 1
+    blank, longer, unknown, spaces = result["notes"]
+    assert blank == f"{source}: left out 1 blank line"
+    assert "1 of 3 texts (33%) has more than max_length=64 tokens" in longer
+    assert "2 of 77 words (2.6%) are unknown" in unknown
+    assert "perplexity_per_word is of words and <unk>, and bits_per_char is null" in unknown
+    assert "in 2 of 3 texts white space is more than single spaces" in spaces
+    assert [f"note: {note}" for note in result["notes"]] == capsys.readouterr().err.strip().splitlines()[-4:]
+    assert "bits_per_char is null" in Path(result["report"]).read_text()
+    source.write_text("the old cat sees a cat\n")
+    plain = likelihood.main(likelihood.Config(run=folder, data=str(source), samples=2))
+    assert plain["bits_per_char"] > 0
+    assert "notes" not in plain
+
+
+def test_texts_beyond_the_length_of_training_and_unknown_words_are_noted(folder: Path, tmp_path: Path) -> None:
+    source, long = tmp_path / "texts.txt", "cat " * 70 + "emu"
+    source.write_text(f"the cat\n\n{long}\n")
+    read = {"run": folder, "data": str(source)}
+    results = [
+        encode.main(encode.Config(**read, out=tmp_path / "codes.npy")),
+        reconstruct.main(reconstruct.Config(**read)),
+        interpolate.main(interpolate.Config(run=folder, start="the cat", end=long)),
+        edit.main(edit.Config(run=folder, text=long, layers="0")),
+    ]
+    for result in results:
+        longer, unknown = result["notes"][-2:]
+        assert "has more than max_length=64 tokens, more than the model was trained on" in longer
+        assert "1 of 7" in unknown
+        assert "is unknown to the vocabulary and read as <unk>" in unknown
+    assert [result["notes"][0] == f"{source}: left out 1 blank line" for result in results] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert "nothing was cut" in results[1]["notes"][1]
+    assert "what is written ends at 64 tokens" in results[2]["notes"][0]
+
+
+# A run folder stands for itself.
+
+
+def stopped(texts: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options) -> train_text.Config:
+    """Train two steps of six, with a checkpoint at each, and return the configuration to resume with."""
+    plain = TextTask.loss
+
+    def stop(self, batch, progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+        return plain(self, batch, progress)
+
+    settings = config(texts, out, steps=6, checkpoint_every=1, **options)
+    monkeypatch.setattr(TextTask, "loss", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_text.train(settings)
+    monkeypatch.setattr(TextTask, "loss", plain)
+    return dataclasses.replace(settings, resume=True)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_sources_mean_the_same_files_from_every_folder(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in (("one", lines(60)), ("two", lines(60, seed=1))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "texts.txt").write_text("\n".join(content) + "\n")
+    monkeypatch.chdir(tmp_path / "one")
+    settings = stopped(Path("texts.txt"), tmp_path / "run", monkeypatch, validation="texts.txt")
+    saved = Run.open(tmp_path / "run").config
+    assert saved["text"] == saved["validation"] == str(tmp_path / "one" / "texts.txt")
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(InputError, match="was started with other data"):
+        train_text.train(settings)  # here the same name is another file
+    found = stored(train_text.Config, Run.open(tmp_path / "run"), resume=True)
+    assert train_text.train(found)["steps"] == 6
+    (tmp_path / "moved.txt").write_bytes((tmp_path / "one" / "texts.txt").read_bytes())
+    moved = dataclasses.replace(found, text=str(tmp_path / "moved.txt"))
+    assert train_text.train(moved)["steps"] == 6
+
+
+def test_a_resumed_run_of_other_texts_is_refused_and_left_as_it_was(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, other = tmp_path / "texts.txt", tmp_path / "other.txt"
+    source.write_bytes(texts.read_bytes())
+    other.write_text("\n".join(lines(20, seed=5)) + "\n")
+    settings = stopped(source, tmp_path / "run", monkeypatch, validation=str(other))
+    before = everything(tmp_path / "run")
+    rows = texts.read_text().splitlines()
+    for path, content in (
+        (source, rows[:-1]),
+        (source, [*rows[1:], rows[0]]),
+        (source, [*rows[:-1], "another text"]),
+        (other, lines(21, seed=5)),
+    ):
+        whole = path.read_bytes()
+        path.write_text("\n".join(content) + "\n")
+        with pytest.raises(
+            InputError, match=rf"was started with other data.*{path.name}: \d+ then, {len(content)} now"
+        ):
+            train_text.train(settings)
+        path.write_bytes(whole)
+        assert everything(tmp_path / "run") == before
+    with pytest.raises(InputError, match="was started with other data"):
+        train_text.train(dataclasses.replace(settings, validation=""))
+    tokenizer = json.loads((tmp_path / "run" / "tokenizer.json").read_text())
+    tokenizer["words"][:2] = tokenizer["words"][1::-1]
+    (tmp_path / "run" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(InputError, match=r"tokenizer\.json is not the tokenizer that the run was trained with"):
+        train_text.train(settings)
+    assert {k: v for k, v in everything(tmp_path / "run").items() if k != "tokenizer.json"} == {
+        k: v for k, v in before.items() if k != "tokenizer.json"
+    }
+
+
+def test_a_run_without_a_record_of_its_data_is_resumed_by_its_corpora(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "texts.txt"
+    source.write_bytes(texts.read_bytes())
+    settings = stopped(source, tmp_path / "run", monkeypatch)
+    (tmp_path / "run" / "data.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text()) | {"text": "texts.txt"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    settings = dataclasses.replace(settings, text="texts.txt")
+    before = everything(tmp_path / "run")
+    source.write_text("another text\n" * 300)
+    with pytest.raises(InputError, match="was built with other texts"):
+        train_text.train(settings)
+    assert everything(tmp_path / "run") == before
+    source.write_bytes(texts.read_bytes())
+    assert train_text.train(settings)["steps"] == 6
+
+
+def test_an_exchanged_tokenizer_is_refused_where_the_run_has_its_fingerprint(
+    capsys, folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer, indent=7))  # the same in another layout
+    assert TextRun(copy)
+    tokenizer["words"].reverse()
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "is not the tokenizer that the run was trained with" in refused(capsys, "sample", copy)
+    data = json.loads((copy / "data.json").read_text())
+    del data["tokenizer"]
+    (copy / "data.json").write_text(json.dumps(data))
+    assert TextRun(copy)
+
+
 # Bad input: exit code 2, one clear line, nothing left behind.
+
+
+def test_too_few_texts_are_refused_before_training(capsys, tmp_path: Path) -> None:
+    source, other, out = tmp_path / "few.txt", tmp_path / "other.txt", tmp_path / "run"
+    source.write_text("\n".join(lines(12)) + "\n")
+    other.write_text("a cat\n")
+    train = ("train-text", "--text", source, "--out", out, "--tokenizer", "bytes", "--steps", 1, "--max-length", 99)
+    line = refused(capsys, *train)
+    assert "2 held-out texts are needed; 12 texts with --held-out 0.05 give 1; raise it, or give --validation" in line
+    assert f"2 held-out texts are needed; --validation {other} gives 1" in refused(
+        capsys, *train, "--validation", other
+    )
+    for count in (0, 1, -3):
+        assert "validation_texts must be at least 2" in refused(capsys, *train, "--validation-texts", count)
+    source.write_text("a cat\n")
+    assert "1 text with --held-out 0.05 gives 0" in refused(capsys, *train)
+    assert not out.exists()
+
+
+def test_a_pipe_is_not_read_twice(capsys, folder: Path, texts: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for options in (("--text", pipe), ("--text", texts, "--validation", pipe)):
+        line = refused(capsys, "train-text", *options, "--out", tmp_path / "run")
+        assert f"{pipe} is not a file that can be read twice" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", "[1]", "tokenizer.json: .*not a tokenizer"),
+        ("tokenizer.json", "[" * 100_000, "tokenizer.json: not a readable JSON file"),
+        ("tokenizer.json", '{"kind": "words", "words": [1, "<unk>"]}', "tokenizer.json: .*not a tokenizer"),
+        ("config.json", "[" * 100_000, "config.json: not a readable JSON file"),
+        ("config.json", '{"command": "train-text", "width": 16}', "config.json: lacks"),
+        ("config.json", None, "config.json: layers must be a whole number; got '2'"),
+        ("data.json", "[1]", "data.json: not a JSON object"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_damaged_json_of_a_run_is_refused(
+    capsys, folder: Path, tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    if content is None:
+        content = json.dumps(json.loads((copy / name).read_text()) | {"layers": "2"})
+    (copy / name).write_text(content)
+    assert re.search(message, refused(capsys, "sample", copy))
 
 
 @pytest.mark.parametrize(
@@ -330,8 +603,6 @@ def test_a_folder_that_is_no_run_is_refused(capsys, tmp_path: Path, texts: Path)
 
 
 def test_a_damaged_checkpoint_is_refused(capsys, folder: Path, texts: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
     weights = copy / "checkpoints" / "best" / "model.safetensors"

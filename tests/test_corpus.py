@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from univae import corpus as corpus_module
-from univae.corpus import Corpus, Encoder, read_lines, split, token_batches
+from univae.corpus import (
+    Corpus,
+    Encoder,
+    Removed,
+    fingerprint_texts,
+    numbered_lines,
+    read_lines,
+    split,
+    token_batches,
+)
 from univae.errors import InputError
 from univae.text import END, PAD, Tokenizer, pad, train_tokenizer
 
@@ -143,6 +152,36 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path, name: str) -> None:
         Corpus.open(tmp_path)
 
 
+NPY = b"\x93NUMPY\x01\x00v\x00"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("offsets.npy", NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (3,".ljust(117) + b"\n"),
+        ("offsets.npy", NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (True, 2)}".ljust(117) + b"\n"),
+        ("corpus.json", b"[" * 100_000),
+        ("corpus.json", b"[1, 2]"),
+        ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<u2", "totals": {"texts": 18}}'),
+        ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<u2", "totals": [18, 4]}'),
+    ],
+)
+def test_a_corpus_file_of_another_kind_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"is damaged \(.*\); delete it and build again") as refusal:
+        Corpus.open(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("offsets", [[0.0, 2.0, 4.0], [[0, 2, 4]], [0, 5, 4], [1, 2, 4], [0, 0, 4], [0, 2, 3]])
+def test_offsets_that_do_not_cut_the_ids_into_texts_are_refused(tmp_path: Path, offsets: list) -> None:
+    Corpus.build(["a", "b"], BYTES, tmp_path, max_length=50)
+    np.save(tmp_path / "offsets.npy", np.array(offsets))
+    with pytest.raises(InputError, match=r"is damaged \(.*\); delete it and build again"):
+        Corpus.open(tmp_path)
+
+
 def test_a_corpus_without_a_text_that_fits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"at most max_length=4 tokens; got 2 longer ones; raise max_length"):
         Corpus.build(["abcd", "abcde"], BYTES, tmp_path, max_length=4)
@@ -199,6 +238,25 @@ def test_an_unreadable_file_says_where(
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is a folder; give a UTF-8 file"):
         list(read_lines(tmp_path))
+
+
+def test_what_is_removed_of_a_file_is_counted_and_lines_keep_their_numbers(tmp_path: Path) -> None:
+    path, removed = tmp_path / "file.txt", Removed()
+    path.write_bytes(b"\xef\xbb\xbf\none\r\n\r\n  \ntwo\n\nthree\r\n")
+    assert list(numbered_lines(path, removed)) == [(2, "one"), (5, "two"), (7, "three")]
+    assert removed == Removed(blank_lines=4, carriage_returns=2, byte_order_mark=True)
+    assert removed.notes("file.txt") == [
+        "file.txt: left out 4 blank lines, the carriage return at the end of 2 lines, a byte order mark"
+    ]
+    path.write_bytes(b"one\ntwo")
+    assert list(read_lines(path, plain := Removed())) == ["one", "two"]
+    assert plain.notes("file.txt") == []
+
+
+def test_the_fingerprint_of_texts_is_that_of_their_corpus(tmp_path: Path) -> None:
+    corpus = Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
+    assert fingerprint_texts(iter(TEXTS)) == (len(TEXTS), corpus.recipe["texts"])
+    assert fingerprint_texts(TEXTS[1:] + TEXTS[:1])[1] != corpus.recipe["texts"]
 
 
 @given(count=st.integers(2, 300), fraction=st.floats(0.001, 0.999), seed=st.integers(-(2**63), 2**63))

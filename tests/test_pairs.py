@@ -8,7 +8,7 @@ import pytest
 
 from experiments.pairs import group_up, pair_batches, pair_up, read_groups
 from experiments.similar_text import SimilarText, truncate
-from experiments.teacher import read_table, teach, write_table
+from experiments.teacher import open_vectors, read_table, teach, write_table
 from univae.errors import InputError
 from univae.text import train_tokenizer
 
@@ -55,6 +55,23 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
         ("a.tsv", "a\tb\t1\nc\td\te\n", "line 2: no label where other lines have one"),
         ("a.tsv", "a\tb\nc\t\n", "line 2: every column is a text"),
         ("a.jsonl", '["a", "b"]\n{"c": 1}\n', "line 2: a line is a list of texts"),
+        ("a.jsonl", '{"sentence1": "a", "score": 3.2}\n', "line 1: .* an object with the keys sentence1, score; write"),
+        ("a.jsonl", '["a", "b"]\n\n\n["a", "b"\n', "line 4: not JSON"),  # blank lines count
+        ("a.tsv", "\n\na\tb\n \nc\t\n", "line 5: every column is a text"),
+        ("a.jsonl", '[["a", "b"], ["c", "d"]]\n', "line 1: a line is a list of texts, and holds no other lists"),
+        ("a.jsonl", '["a", "b"]\n["a", "b", ["c"]]\n', "line 2: a line is a list of texts, and holds no other"),
+        ("a.jsonl", '["a", "b", {"score": 1}]\n', "line 1: every column is a text, or the third a label"),
+        ("a.jsonl", '["a", "b", true]\n', "line 1: every column is a text, or the third a label"),
+        ("a.jsonl", f'["a", "b", 1{"0" * 400}]\n', "line 1: every column is a text, or the third a label: a finite"),
+        ("a.jsonl", f'["a", "b", 1{"0" * 5000}]\n', "line 1: not JSON"),
+        ("a.jsonl", '["a", "b", 1e999]\n', "line 1: every column is a text, or the third a label: a finite number"),
+        ("a.jsonl", "[" * 100_000 + "]" * 100_000, "line 1: nested too deep"),
+        ("a.json", "[" * 100_000 + "]" * 100_000, "line 1: nested too deep"),
+        ("a.json", '[["a", "b"],\n ["c", 3]]\n', "list 2: every column is a text"),
+        ("a.json", '[["a", "b"], {"x": "c"}]\n', "list 2: a line is a list of texts.* the keys x; write"),
+        ("a.json", '[["a", "b"],\n ["c", "d"]\n', "line 1: not JSON"),
+        ("a.jsonl", '["a", "b"]\n["c \\ud83d d", "e"]\n', r"line 2: half of a surrogate pair \(\\ud83d\)"),
+        ("a.json", '[["a", "b"], ["c", "\\ude00"]]\n', r"list 2: half of a surrogate pair \(\\ude00\)"),
         ("a.jsonl", '["a", "b"\n', "line 1: not JSON"),
         ("a.jsonl", '["a", 3]\n', "line 1: every column is a text"),
         ("a.tsv", "\n", "has no line with a text"),
@@ -63,6 +80,34 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
 def test_a_line_that_breaks_a_rule_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_groups(write(tmp_path, name, text))
+
+
+def test_a_json_file_may_be_one_list_of_lists(tmp_path: Path) -> None:
+    lines = read_groups(write(tmp_path, "a.jsonl", '["a \\ud83d\\ude00", "b", 1]\n["c", "d", 2]\n'))
+    assert lines.texts[0] == "a 😀"
+    one = read_groups(write(tmp_path, "a.json", '[["a \\ud83d\\ude00", "b", 1], ["c", "d", 2]]\n'))
+    many = read_groups(write(tmp_path, "b.json", '[\n ["a 😀", "b", 1],\n\n ["c",\n "d", 2]\n]\n'))
+    listed = read_groups(write(tmp_path, "c.json", '["a 😀", "b", 1]\n["c", "d", 2]\n'))
+    assert one.fingerprint() == many.fingerprint() == listed.fingerprint() == lines.fingerprint()
+    single = read_groups(write(tmp_path, "d.json", '["a", "b"]\n'))
+    assert single.texts == ["a", "b"]
+
+
+def test_a_reader_says_what_it_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", "a\tb\n\n \nc\td\n")
+    assert read_groups(path).notes == (f"{path}: left out 2 blank lines",)
+    assert read_groups(write(tmp_path, "b.tsv", "a\tb\n")).notes == ()
+
+
+def test_a_fingerprint_changes_with_texts_grouping_and_labels(tmp_path: Path) -> None:
+    contents = [
+        "a\tb\nc\td\n", "a\tb\tc\td\n", "a\tc\nb\td\n", "c\td\na\tb\n", "a\tb\t1\nc\td\t2\n", "a\tb\t1\nc\td\t3\n",
+        "a\tb\tneutral\nc\td\t3\n", "a\tb\t0.5\nc\td\t3\n",
+    ]  # fmt: skip
+    paths = [write(tmp_path, f"{i}.tsv", content) for i, content in enumerate(contents)]
+    assert len({read_groups(path).fingerprint() for path in paths}) == len(contents)
+    again = [read_groups(write(tmp_path, "again.tsv", content)).fingerprint() for content in contents]
+    assert again == [read_groups(path).fingerprint() for path in paths]
 
 
 def test_held_out_groups_share_no_text_with_the_others() -> None:
@@ -161,6 +206,43 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", x=np.zeros(3))
     with pytest.raises(InputError, match="is no table"):
         read_table(tmp_path / "e.npz")
+
+
+def test_a_damaged_table_is_refused_whatever_byte_is_wrong(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).random((50, 9))
+    np.savez_compressed(tmp_path / "t.npz", texts=np.array([f"text {i}" for i in range(50)]), vectors=vectors)
+    whole, refusals = (tmp_path / "t.npz").read_bytes(), 0
+    for place in range(0, len(whole), len(whole) // 150):
+        (tmp_path / "t.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = read_table(tmp_path / "t.npz")[1]
+        except InputError:  # any other exception is a failure
+            refusals += 1
+        else:  # a date in the archive, say
+            np.testing.assert_array_equal(found, vectors)
+    assert refusals > 100
+
+
+def test_what_a_table_leaves_out_is_noted(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.npz", ["a", "b", "c", "a"], np.arange(1.0, 9).reshape(4, 2))
+    notes: list[str] = []
+    found = teach(tmp_path / "t.npz", ["a", "b"], tmp_path / "t.npy", notes=notes)
+    np.testing.assert_allclose(found[0], np.array([7, 8]) / np.hypot(7, 8), rtol=1e-6)
+    assert notes == [
+        "--teacher: 1 of 4 rows repeat a text; the last row of a text is used",
+        "--teacher: 1 of 3 texts of the table are not in --pairs and were left out",
+    ]
+
+
+def test_damaged_vectors_of_a_teacher_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.npy"
+    np.save(path, np.zeros((3, 2), np.float32))
+    assert open_vectors(path, 3).shape == (3, 2)
+    with pytest.raises(InputError, match=r"holds float32 \(3, 2\), not float32 of 4 texts; delete it"):
+        open_vectors(path, 4)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"teacher\.npy is damaged \(.*\); delete it"):
+        open_vectors(path, 3)
 
 
 def test_the_longest_text_loses_the_token_before_its_end() -> None:

@@ -147,6 +147,22 @@ def test_a_failure_is_told_first(tmp_path: Path) -> None:
     ) < page.index("<table>")
 
 
+def test_notes_of_the_data_and_of_the_result_are_shown_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [validation_row(0, 50.0)])
+    assert "<h2>Notes</h2>" not in write(run).read_text(encoding="utf-8")
+    data = {"text": {"notes": ["540 of 600 texts <left out>"]}, "tokenizer": {}, "odd": {"notes": "none"}}
+    (run / "data.json").write_text(json.dumps(data))
+    (run / "DONE").write_text(json.dumps({"notes": ["540 of 600 texts <left out>", HOSTILE]}))
+    page = write(run).read_text(encoding="utf-8")
+    Tags(page)
+    first = page[page.index("<h2>Notes</h2>") : page.index("<h2>Curves</h2>")]
+    assert first.count("<li>") == 2
+    assert "540 of 600 texts &lt;left out&gt;" in first
+    assert escape(HOSTILE) in first
+    (run / "DONE").write_text("[1]")
+    Tags(write(run).read_text(encoding="utf-8"))
+
+
 def test_a_report_is_written_again_in_place(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [validation_row(0, 50.0)])
     first = write(run).read_bytes()

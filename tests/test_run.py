@@ -2,13 +2,15 @@
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from experiments.run import Run
+from experiments.run import Run, shape_of
 from univae.checkpoint import read_json
 from univae.errors import InputError
+from univae.vae import UniVAEConfig
 
 CONFIG = {"out": Path("runs/a"), "lr": 3e-4, "layers": (1, 2), "model": {"width": 8}, "resume": False, "threads": 0}
 
@@ -68,6 +70,55 @@ def test_resuming_may_move_the_folder_and_change_how_often_one_saves(tmp_path: P
         assert len(read_json(run.path / "environment.json")["resumed"]) == count
     assert not (run.path / "ERROR.json").exists()
     assert Run.open(run.path).config["checkpoint_every"] == 1
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_value_of_another_type_in_the_configuration_is_named() -> None:
+    config = {field.name: field.default for field in fields(UniVAEConfig) if field.name != "vocab_size"}
+    assert shape_of(UniVAEConfig, config, 9) == UniVAEConfig(9)
+    assert shape_of(UniVAEConfig, config | {"kappa": 3}, 9).kappa == 3
+    for name, value, rule in [
+        ("width", "16", "a whole number; got '16'"),
+        ("width", 16.0, r"a whole number; got '16\.0'"),
+        ("layers", None, "a whole number; got 'None'"),
+        ("learn_kappa", 1, "true or false; got '1'"),
+        ("dropout", True, "a finite number; got 'True'"),
+        ("dropout", math.nan, "a finite number; got 'nan'"),
+        ("latent", ["vmf"], "one of gaussian, vmf; got"),
+    ]:
+        with pytest.raises(InputError, match=rf"config\.json: {name} must be {rule}"):
+            shape_of(UniVAEConfig, config | {name: value}, 9)
+
+
+def test_a_record_of_the_data_is_compared_when_a_run_resumes(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    assert run.data_record() == {}
+    record = {"text": {"source": "/a.txt", "fingerprint": "0a", "count": 3}}
+    run.record_data(record)
+    again = Run(run.path, CONFIG | {"resume": True})
+    again.record_data({"text": record["text"] | {"source": "/b.txt"}})  # a file may move
+    assert again.data_record() == record
+    with pytest.raises(InputError, match=r"have changed since \(text /a\.txt: 3 then, 4 now\); restore them"):
+        again.record_data({"text": record["text"] | {"fingerprint": "0b", "count": 4}})
+    with pytest.raises(InputError, match="have changed since"):
+        again.record_data({**record, "validation": record["text"]})
+    for content in ("[1]", '{"text": 3}'):
+        (run.path / "data.json").write_text(content)
+        with pytest.raises(InputError, match=r"data\.json: not a JSON object"):
+            again.record_data(record)
+
+
+def test_a_run_stopped_before_its_data_were_recorded_records_them_when_it_resumes(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    record = {"text": {"source": "/a.txt", "fingerprint": "0a", "count": 3}}
+    again = Run(run.path, CONFIG | {"resume": True})
+    again.record_data(record)
+    assert again.data_record() == record
+    (run.path / "data.json").unlink()
+    with again.saving("last"):
+        pass
+    again.record_data(record)  # of version 0.1.0: what it was trained on is not known
+    assert again.data_record() == {}
 
 
 def test_rows_come_back_in_order_and_are_strict_json(tmp_path: Path) -> None:

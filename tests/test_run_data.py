@@ -55,7 +55,7 @@ def vae(out: Path, data: Path | str, **options: Any) -> dict[str, Any]:
 
 
 def draws(run: Path, out: Path, count: int = 8) -> np.ndarray:
-    sample.main(sample.Config(run=run, count=count, out=out, device="cpu"))
+    sample.main(sample.Config(run=run, count=count, out=out, overwrite=True, device="cpu"))
     with np.load(out) as arrays:
         return arrays["images" if "images" in arrays.files else "x"]
 

@@ -166,7 +166,35 @@ def test_an_error_says_the_rule_and_the_value(call, message: str) -> None:
         call()
 
 
-@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_a_lone_surrogate_is_named(kind: str) -> None:
-    with pytest.raises(InputError, match=r"no lone surrogate; got '.*\\ud800'"):
+    message = r"half of a surrogate pair: .*no lone surrogate; got '.*\\ud800'; write U\+FFFD"
+    with pytest.raises(InputError, match=message):
         TOKENIZERS[kind].encode("ab\ud800")
+    with pytest.raises(InputError, match=message):
+        TOKENIZERS[kind].encode_batch(["fine", "ab\ud800"])
+    if kind != "bytes":  # which reads no text to be trained
+        with pytest.raises(InputError, match=message):
+            train_tokenizer(kind, ["fine", "ab\ud800"], 300)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "state",
+    [
+        [],
+        None,
+        {"kind": ["bpe"]},
+        {"kind": "words", "words": ["a", 5, "<unk>"]},
+        {"kind": "words", "words": "<unk>"},
+        {"kind": "words", "words": ["a", "a", "<unk>"]},
+        {"kind": "chars", "characters": ["ab", "c"]},
+        {"kind": "chars", "characters": 3},
+        {"kind": "bpe", "tokens": [1, 2], "merges": []},
+        {"kind": "bpe", "tokens": ["a", "b"], "merges": [["a"]]},
+        {"kind": "bpe", "tokens": ["a", "b"], "merges": [["a", "z"]]},
+    ],
+)
+def test_values_of_another_type_are_no_tokenizer(state: object) -> None:
+    with pytest.raises(InputError, match=r"not a tokenizer \(.*\); restore"):
+        tokenizer_from_json(state)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -14,6 +16,7 @@ from scipy.stats import spearmanr
 
 from experiments import cli, encode, report, search, similar, train_similar
 from experiments.label_task import LabelTask
+from experiments.options import stored
 from experiments.pairs import group_up, read_groups
 from experiments.run import TIMING, Run
 from experiments.similar_batch import Batch, Examples, Objective
@@ -22,10 +25,11 @@ from experiments.similar_run import SimilarRun, similar_config
 from experiments.similar_task import ChunkedPairTask, PairTask
 from experiments.similar_text import SimilarText
 from experiments.task import Progress, reseed
-from experiments.teacher import write_table
+from experiments.teacher import fingerprint_file, write_table
 from univae.contrastive import paired_info_nce
 from univae.corpus import Corpus
 from univae.corruption import Noise, WordNoise
+from univae.errors import InputError
 from univae.sentence import RoFormerSim, RoFormerSimConfig
 from univae.text import END, PAD, train_tokenizer
 
@@ -407,7 +411,7 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
 def test_an_encoding_that_breaks_off_leaves_no_vectors(
     files: dict[str, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(self, texts):
+    def stop(self, texts, tally=None):
         raise KeyboardInterrupt
         yield
 
@@ -455,6 +459,290 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     assert "no such file" in refused(capsys, "search", folder, "a", "--corpus", tmp_path / "none.txt")
     text_model = refused(capsys, "sample", folder)
     assert "is not the run of a text model" in text_model
+
+
+# What is left out, cut or unknown is said in numbers.
+
+
+def test_cut_texts_are_counted_in_training(files: dict[str, Path], tmp_path: Path, capsys) -> None:
+    source, judges = tmp_path / "pairs.tsv", tmp_path / "judges.tsv"
+    source.write_text(
+        files["pairs"].read_text().replace("\n", "\n\n", 2) + "a man " * 10 + "\t" + "the cat " * 9 + "\n"
+    )
+    judges.write_text("a man\ttwo dogs\t1\na girl\t" + "a girl " * 9 + "\t2\na man\ta girl\t3\n")
+    settings = config(files, tmp_path / "run", pairs=(source,), validation=(judges,), steps=1)
+    result = train_similar.main(settings)
+    notes = [
+        f"{source}: left out 2 blank lines",
+        "--pairs: 2 of 110 texts (2%) have more than max_length=16 tokens and were cut to it; raise --max-length",
+        "--validation: 1 of 4 texts (25%) has more than max_length=16 tokens and was cut to it; raise --max-length",
+    ]
+    assert (result["cut"], result["validation_cut"], result["notes"]) == (2, 1, notes)
+    assert (result["unknown_words_training"], result["unknown_words_held_out"]) == (0, 0)
+    assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [f"note: {n}" for n in notes]
+    assert json.loads((tmp_path / "run" / "DONE").read_text())["notes"] == notes
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(note in page for note in notes)
+    assert train_similar.main(dataclasses.replace(settings, resume=True))["notes"] == notes
+
+
+def test_the_share_of_unknown_words_is_reported(files: dict[str, Path], tmp_path: Path) -> None:
+    result = train_similar.main(config(files, tmp_path / "run", steps=1, vocab_size=10))
+    words = json.loads((tmp_path / "run" / "tokenizer.json").read_text())["words"]
+    groups = read_groups(files["pairs"])
+    for name, rows in zip(("training", "held_out"), groups.split(0.15, 0), strict=True):
+        texts = {groups.texts[i] for row in rows for i in groups.members[groups.offsets[row] : groups.offsets[row + 1]]}
+        spoken = " ".join(texts).split()
+        unknown = sum(word not in words for word in spoken)
+        assert result[f"unknown_words_{name}"] == pytest.approx(unknown / len(spoken))
+        assert any(f"{unknown} of {len(spoken)} words" in note for note in result["notes"])
+
+
+def test_encode_search_and_similar_say_what_was_cut_or_unknown(folder: Path, tmp_path: Path, capsys) -> None:
+    corpus, long = tmp_path / "corpus.txt", "a man sees " * 8
+    corpus.write_text(f"a man\n\n{long}\nthe zebra\n{long}two\r\n")
+    encoded = encode.main(encode.Config(run=folder, data=str(corpus), out=tmp_path / "v.npy"))
+    options = {"run": folder, "text": f"{long}emu", "corpus": corpus}
+    first, second = (search.main(search.Config(**options)) for _ in range(2))
+    written = similar.main(similar.Config(run=folder, text=f"{long}emu", samples=5))
+    assert [result["cut"] for result in (encoded, first, second, written)] == [2, 2, 2, 1]
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert first["notes"] == second["notes"]
+    blank, cut, unknown, *query = first["notes"]
+    assert blank == f"--corpus {corpus}: left out 1 blank line, the carriage return at the end of 1 line"
+    assert "2 of 4 texts (50%) have more than max_length=16 tokens and were cut to it" in cut
+    assert "1 of 53 words (1.9%) is unknown to the vocabulary and read as <unk>" in unknown
+    assert encoded["notes"] == [note.removeprefix("--corpus ") for note in (blank, cut, unknown)]
+    assert query == written["notes"]
+    assert "the text: 1 of 1 texts (100%) has more than max_length=16 tokens and was cut to it" in query[0]
+    assert "1 of 25 words" in query[1]
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]) == 3 + 5 + 5 + 2
+
+
+def test_a_teacher_says_which_texts_it_cut(files: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text(files["pairs"].read_text() + "a man " * 9 + "\ta man\n")
+    settings = config(files, tmp_path / "run", pairs=(pairs,), stage="distil", teacher=folder, max_length=32, steps=1)
+    result = train_similar.main(settings)
+    assert result["cut"] == 0
+    assert result["notes"] == ["--teacher: 1 of 110 texts (1%) has more than max_length=16 tokens and was cut to it"]
+
+
+# A run folder stands for itself.
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[[train_similar.Config], train_similar.Config]:
+    """Trains two steps of six with a checkpoint at each, and returns the configuration to resume with."""
+
+    def stop(task, batch, progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+        return task.plain_loss(batch, progress)
+
+    def train(settings: train_similar.Config) -> train_similar.Config:
+        with monkeypatch.context() as patch:
+            for kind in (PairTask, LabelTask):
+                patch.setattr(kind, "plain_loss", kind.loss, raising=False)
+                patch.setattr(kind, "loss", stop)
+            with pytest.raises(KeyboardInterrupt):
+                train_similar.train(dataclasses.replace(settings, checkpoint_every=1))
+        return dataclasses.replace(settings, checkpoint_every=1, resume=True)
+
+    return train
+
+
+def test_a_resumed_run_of_other_pairs_labels_validation_or_teacher_is_refused(
+    files: dict[str, Path], tmp_path: Path, stopped: Callable[..., train_similar.Config]
+) -> None:
+    pairs, judges, table = tmp_path / "pairs.tsv", tmp_path / "judges.jsonl", tmp_path / "teacher.npz"
+    pairs.write_bytes(files["pairs"].read_bytes())
+    judges.write_bytes(files["labelled"].read_bytes())
+    texts = read_groups(pairs).texts
+    write_table(table, texts, np.random.default_rng(0).normal(size=(len(texts), 4)))
+    distil = {"pairs": (pairs,), "validation": (judges,), "stage": "distil", "teacher": table}
+    rows = [line.split("\t") for line in pairs.read_text().splitlines()]
+    regrouped = [rows[0] + rows[1], *rows[2:]]  # the same texts in the same order
+    labels = [json.loads(line) for line in judges.read_text().splitlines()]
+    relabelled = [[a, b, 1 - label] for a, b, label in labels]
+    settings = stopped(config(files, tmp_path / "run", **distil))
+    finetune = stopped(config(files, tmp_path / "tuned", pairs=(judges,), stage="finetune"))
+    as_tsv, as_jsonl = (
+        "".join(f"{line}\n" for line in lines) for lines in (map("\t".join, regrouped), map(json.dumps, relabelled))
+    )
+    before = everything(tmp_path)
+    for which, path, content in (
+        (settings, pairs, as_tsv),
+        (settings, judges, as_jsonl),
+        (finetune, judges, as_jsonl),
+        (settings, table, None),
+    ):
+        whole = path.read_bytes()
+        if content is None:
+            write_table(table, texts, np.random.default_rng(1).normal(size=(len(texts), 4)))
+        else:
+            path.write_text(content)
+        with pytest.raises(InputError, match=rf"was started with other data.*{path.name}: \d+ then, \d+ now"):
+            train_similar.train(which)
+        path.write_bytes(whole)
+        assert everything(tmp_path) == before
+    table.unlink()  # the run holds the vectors it needs
+    assert train_similar.train(settings)["steps"] == 6
+    assert train_similar.train(finetune)["steps"] == 6
+
+
+def test_sources_mean_the_same_files_from_every_folder(
+    files: dict[str, Path],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped: Callable[..., train_similar.Config],
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for source, target in ((files["pairs"], "p.tsv"), (files["labelled"], "v.jsonl")):
+            (tmp_path / name / target).write_bytes(source.read_bytes())
+    shutil.copytree(folder, tmp_path / "one" / "start")
+    monkeypatch.chdir(tmp_path / "one")
+    names = {"pairs": (Path("p.tsv"),), "validation": (Path("v.jsonl"),), "from_run": Path("start")}
+    names |= {"stage": "distil", "teacher": Path("start")}
+    plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
+    stopped(config(files, tmp_path / "run", **plain, **names))
+    saved = Run.open(tmp_path / "run").config
+    here = str(tmp_path / "one")
+    assert saved["pairs"] == [f"{here}/p.tsv"]
+    assert saved["validation"] == [f"{here}/v.jsonl"]
+    assert saved["from_run"] == saved["teacher"] == f"{here}/start"
+    monkeypatch.chdir(tmp_path / "two")
+    shutil.rmtree(tmp_path / "one" / "start")  # its weights and vectors are in the run
+    found = stored(train_similar.Config, Run.open(tmp_path / "run"), resume=True)
+    assert train_similar.train(found)["steps"] == 6
+
+
+def test_a_run_without_a_record_of_its_data_is_resumed_by_its_corpora(
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped: Callable[..., train_similar.Config],
+) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_bytes(files["pairs"].read_bytes())
+    settings = stopped(config(files, tmp_path / "run", pairs=(pairs,)))
+    (tmp_path / "run" / "data.json").unlink()
+    saved = json.loads((tmp_path / "run" / "config.json").read_text()) | {"pairs": ["pairs.tsv"]}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    monkeypatch.chdir(tmp_path)
+    settings = dataclasses.replace(settings, pairs=(Path("pairs.tsv"),))
+    before = everything(tmp_path / "run")
+    pairs.write_text(files["pairs"].read_text() + "a new\ttext\n")
+    with pytest.raises(InputError, match="was built with other texts"):
+        train_similar.train(settings)
+    assert everything(tmp_path / "run") == before
+    pairs.write_bytes(files["pairs"].read_bytes())
+    assert train_similar.train(settings)["steps"] == 6
+
+
+def test_an_exchanged_tokenizer_is_refused(folder: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["words"].reverse()
+    path.write_text(json.dumps(tokenizer))
+    said = refused(capsys, "similar", tmp_path / "run", "a man")
+    assert f"{path} is not the tokenizer that the run was trained with" in said
+
+
+def test_values_of_another_type_in_the_configuration_are_named(folder: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    saved = json.loads(path.read_text())
+    for name, value, rule in (("lowercase", "no", "true or false"), ("width", [16], "a whole number")):
+        path.write_text(json.dumps(saved | {name: value}))
+        assert f"config.json: {name} must be {rule}" in refused(capsys, "similar", tmp_path / "run", "a man")
+
+
+@pytest.mark.parametrize("damage", ["cut", "rows", "shape", "dtype", "bit", "header", "json", "type", "old"])
+def test_damaged_vectors_are_made_again(files: dict[str, Path], folder: Path, tmp_path: Path, damage: str) -> None:
+    path, recipe = tmp_path / "v.npy", tmp_path / "v.json"
+    options = {"run": folder, "text": "a man sees the cat", "corpus": files["corpus"], "vectors": path}
+    expected = search.main(search.Config(**options))
+    whole, matrix, stored_recipe = path.read_bytes(), np.load(path), json.loads(recipe.read_text())
+    if damage == "cut":
+        path.write_bytes(whole[:-40])
+    elif damage == "bit":
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 0x40]))
+    elif damage == "header":
+        path.write_bytes(whole.replace(b"(36, 16)", b"(36, 16 "))
+    elif damage == "json":
+        recipe.write_text("[" * 100_000)
+    elif damage == "type":
+        recipe.write_text(json.dumps(stored_recipe | {"cut": "none"}))
+    elif damage == "old":  # as version 0.1.0 wrote it
+        kept = ("texts", "fingerprint", "weights", "max_length", "precision")
+        recipe.write_text(json.dumps({name: stored_recipe[name] for name in kept}))
+    else:
+        wrong = {"rows": matrix[::-1], "shape": matrix[:20], "dtype": matrix.astype(np.float64)}[damage]
+        np.save(path, wrong)
+        if damage != "rows":  # also where the checksum is right
+            recipe.write_text(json.dumps(stored_recipe | {"checksum": fingerprint_file(path)}))
+    again = search.main(search.Config(**options))
+    assert again == expected | {"cached": False}
+    assert path.read_bytes() == whole
+    assert json.loads(recipe.read_text()) == stored_recipe
+    assert search.main(search.Config(**options))["cached"] is True
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(4.9e37, "4.9e+37"), (1.001, "1.001"), (np.nan, "nan")])
+def test_a_cosine_beyond_one_is_an_error(
+    files: dict[str, Path], folder: Path, tmp_path: Path, capsys, factor: float, shown: str
+) -> None:
+    path, recipe = tmp_path / "v.npy", tmp_path / "v.json"
+    text = files["corpus"].read_text().splitlines()[3]
+    argv = ("search", folder, text, "--corpus", files["corpus"], "--vectors", path)
+    search.main(search.Config(run=folder, text=text, corpus=files["corpus"], vectors=path))
+    matrix = np.load(path)
+    matrix[3] *= factor
+    np.save(path, matrix)
+    state = json.loads(recipe.read_text()) | {"checksum": fingerprint_file(path)}
+    recipe.write_text(json.dumps(state))
+    assert f"{path}: a cosine of {shown}" in refused(capsys, *argv)
+
+
+def test_rounded_vectors_have_cosines_within_the_rounding(files: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    options = {"run": folder, "corpus": files["corpus"], "vectors": tmp_path / "v.npy", "precision": "float16"}
+    for text in files["corpus"].read_text().splitlines():
+        assert search.main(search.Config(**options, text=text))["results"][0][1] == pytest.approx(1, abs=2e-3)
+
+
+def test_too_few_labelled_pairs_and_pipes_are_refused_before_training(
+    files: dict[str, Path], folder: Path, tmp_path: Path, capsys
+) -> None:
+    few, pipe, run = tmp_path / "few.tsv", tmp_path / "pipe", tmp_path / "run"
+    few.write_text("".join(f"a {i}\tb {i}\t{i}\n" for i in range(6)))
+    (tmp_path / "one.tsv").write_text("a\tb\t1\n")
+    os.mkfifo(pipe)
+    tune = ("train-similar", "--stage", "finetune", "--out", run, "--pairs")
+    line = refused(capsys, *tune, few)
+    assert "2 held-out labelled pairs are needed; 6 pairs with --held-out 0.05 give 1; raise it" in line
+    line = refused(capsys, *tune, few, "--validation", few, tmp_path / "one.tsv")
+    assert f"2 held-out labelled pairs are needed; --validation {tmp_path / 'one.tsv'} gives 1" in line
+    assert "is not a file that can be read twice" in refused(capsys, *tune, pipe)
+    assert "is not a file that can be read twice" in refused(capsys, *tune, few, "--validation", pipe)
+    distil = ("train-similar", "--stage", "distil", "--out", run, "--pairs", files["pairs"], "--teacher")
+    assert f"teacher: {pipe} is no file" in refused(capsys, *distil, pipe)
+    assert "is not a file that can be read twice" in refused(capsys, "search", folder, "a", "--corpus", pipe)
+    assert not run.exists()
+
+
+def test_one_held_out_group_is_noted(files: dict[str, Path], tmp_path: Path) -> None:
+    result = train_similar.train(config(files, tmp_path / "run", steps=1, held_out=0.03))
+    assert result["notes"] == [
+        "--held-out 0.03 of 36 groups holds out 1: recall and contrast of a single one say nothing; raise it"
+    ]
 
 
 def test_options_take_the_name_from(files: dict[str, Path], folder: Path, tmp_path: Path, capsys) -> None:

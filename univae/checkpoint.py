@@ -111,6 +111,9 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; is this the folder you meant?") from error
+    except RecursionError as error:
+        rule = "not a readable JSON file (nested too deep)"
+        raise InputError(f"{path}: {rule}; {_COPY_AGAIN}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable JSON file ({_first_line(error)}); {_COPY_AGAIN}") from error
 

@@ -6,7 +6,11 @@ by one batch of lines while building, and by the pages in use and 8 bytes per te
 """
 
 import json
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -19,7 +23,38 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["Corpus", "Encoder", "read_lines", "split", "token_batches"]
+__all__ = [
+    "UNREADABLE_ARRAY",
+    "Corpus",
+    "Encoder",
+    "Removed",
+    "fingerprint_texts",
+    "numbered_lines",
+    "read_lines",
+    "split",
+    "token_batches",
+]
+
+# What np.load raises for damaged files: numpy parses a header as Python, and archives have
+# exceptions of their own.
+UNREADABLE_ARRAY = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,  # a compression method that zipfile lacks
+    RuntimeError,  # an encrypted archive
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 LONGEST_LINE = 2**26  # bytes: a file without line ends must not fill the memory
 BATCH_TEXTS, BATCH_CHARACTERS = 4096, 500_000  # encoded at once: enough for a tokenizer's fast path, little memory
@@ -54,8 +89,7 @@ class Corpus:
         self.offsets = np.asarray(np.load(folder / "offsets.npy", mmap_mode="r"))
         self.ids = np.asarray(np.memmap(folder / "ids.bin", dtype=state["dtype"], mode="r"))
         self.lengths = np.diff(self.offsets)
-        if (len(self.lengths), len(self.ids)) != (self.totals["texts"], self.totals["tokens"]):
-            raise ValueError("its files disagree on their sizes")
+        self._require_whole()
 
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
@@ -64,8 +98,10 @@ class Corpus:
             raise InputError(f"Corpus: {folder} holds no finished corpus; build one there with Corpus.build")
         try:
             return cls(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"Corpus: {folder} is damaged ({error}); delete it and build again") from error
+        except UNREADABLE_ARRAY as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            rule = f"is damaged ({reason}); delete it and build again"
+            raise InputError(f"Corpus: {folder} {rule}") from error
 
     @classmethod
     def build(
@@ -94,6 +130,17 @@ class Corpus:
             raise InputError(f"Corpus: {folder} was built with other {changed}; delete it or choose another folder")
         return built
 
+    def _require_whole(self) -> None:
+        """Raise ValueError where totals are no whole numbers, or the files are of other sizes."""
+        if any(type(self.totals[name]) is not int for name in TOTALS):
+            raise ValueError("corpus.json: the totals must be whole numbers")
+        if self.offsets.ndim != 1 or self.offsets.dtype.kind not in "iu":
+            raise ValueError(f"offsets.npy holds {self.offsets.dtype} {self.offsets.shape}")
+        if (len(self.lengths), len(self.ids)) != (self.totals["texts"], self.totals["tokens"]):
+            raise ValueError("its files disagree on their sizes")
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or self.lengths.min() < 1:
+            raise ValueError("offsets.npy: texts must follow each other, none of them empty")
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -111,26 +158,58 @@ class Corpus:
         return torch.from_numpy(padded)
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    r"""Reads one text per line: lines end at ``\n`` alone, one ``\r`` before it goes, blank lines are skipped.
+@dataclass
+class Removed:
+    """Count what :func:`read_lines` removed from a file that it read."""
 
-    A byte order mark goes as well. Raises :class:`InputError`, while reading, for a missing file, a folder, no line
-    with a text, a line past 64 MiB, and bytes that are no UTF-8 text (naming line and byte).
+    blank_lines: int = 0
+    carriage_returns: int = 0  # at the end of a line
+    byte_order_mark: bool = False
+
+    def notes(self, source: str) -> list[str]:
+        """Return what was removed from ``source`` in one line; none where nothing was."""
+        parts = []
+        if self.blank_lines:
+            parts.append(f"{self.blank_lines} blank line{'' if self.blank_lines == 1 else 's'}")
+        if self.carriage_returns:
+            lines = f"{self.carriage_returns} line{'' if self.carriage_returns == 1 else 's'}"
+            parts.append(f"the carriage return at the end of {lines}")
+        if self.byte_order_mark:
+            parts.append("a byte order mark")
+        return [f"{source}: left out {', '.join(parts)}"] if parts else []
+
+
+def read_lines(path: Path, removed: Removed | None = None) -> Iterator[str]:
+    """Reads one text per line, as :func:`numbered_lines` does, without the numbers."""
+    for _, text in numbered_lines(path, removed):
+        yield text
+
+
+def numbered_lines(path: Path, removed: Removed | None = None) -> Iterator[tuple[int, str]]:
+    r"""Read one text per line, with the line's number in the file: from 1, blank lines counted.
+
+    Lines end at ``\n`` alone; one ``\r`` before it, a byte order mark and blank lines are left out,
+    and counted in ``removed``. Raises :class:`InputError`, while reading, for a missing file, a
+    folder, no line with a text, a line past 64 MiB, and bytes that are no UTF-8 text (naming line
+    and byte).
     """
+    removed = removed or Removed()
     if not path.exists() or path.is_dir():
         found = "a folder" if path.is_dir() else "no such file"
-        raise InputError(f"read_lines: {path} is {found}; give a UTF-8 file with one text per line")
+        raise InputError(f"{path} is {found}; give a UTF-8 file with one text per line")
     offset, texts = 0, 0
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
-            text = _decode(line, f"read_lines: {path}, line {number}", offset)
+            text = _decode(line, f"{path}, line {number}", offset, removed)
             offset += len(line)
             if text.strip():
                 texts += 1
-                yield text
+                yield number, text
+            else:
+                removed.blank_lines += 1
     if not texts:
         found = "has no line with a text" if offset else "is empty"
-        raise InputError(f"read_lines: {path} {found}; give a UTF-8 file with one text per line")
+        raise InputError(f"{path} {found}; give a UTF-8 file with one text per line")
 
 
 def split(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +251,7 @@ def _cut(order: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.nda
     return batches
 
 
-def _decode(line: bytes, where: str, offset: int) -> str:
+def _decode(line: bytes, where: str, offset: int, removed: Removed) -> str:
     if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
         raise InputError(f"{where}: a line may have {LONGEST_LINE} bytes, this one goes on; give one text per line")
     if b"\0" in line:
@@ -182,7 +261,25 @@ def _decode(line: bytes, where: str, offset: int) -> str:
     except UnicodeDecodeError as error:
         place = offset + error.start
         raise InputError(f"{where}, byte {place}: not UTF-8 ({error.reason}); convert the file") from error
-    return text.removeprefix("" if offset else "\ufeff").removesuffix("\n").removesuffix("\r")
+    if not offset and text.startswith("\ufeff"):
+        removed.byte_order_mark = True
+        text = text.removeprefix("\ufeff")
+    text = text.removesuffix("\n")
+    if text.endswith("\r") and text.strip():
+        removed.carriage_returns += 1
+    return text.removesuffix("\r")
+
+
+def fingerprint_texts(texts: Iterable[str]) -> tuple[int, str]:
+    """Return the number of texts, and the fingerprint that a corpus built from them has."""
+    count = 0
+
+    def add(batch: list[str], sizes: list[int]) -> None:
+        nonlocal count
+        count += len(batch)
+
+    fingerprint = _pass_over(texts, add, None)
+    return count, fingerprint
 
 
 def _pass_over(texts: Iterable[str], use: Callable[[list[str], list[int]], None] | None, progress: Any) -> str:

@@ -9,7 +9,7 @@ input of a model. Bytes, characters and BPE reach all 256 byte values, so they w
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,9 @@ class Chars(Tokenizer):
     kind = "chars"
 
     def __init__(self, characters: str = "") -> None:
+        if not isinstance(characters, str):
+            kind = type(characters).__name__
+            raise InputError(f"Chars: characters must be one string; got {kind}")
         self.characters, self.vocab_size = characters, RESERVED + BYTES + len(characters)
         self._pieces = [bytes([byte]) for byte in range(BYTES)] + [utf8(character) for character in characters]
         self._ids = {character: [RESERVED + BYTES + i] for i, character in enumerate(characters)}
@@ -120,6 +123,7 @@ class Words(Tokenizer):
     kind = "words"
 
     def __init__(self, words: Sequence[str]) -> None:
+        require_strings("words", words)
         self.words, self.vocab_size = list(words), RESERVED + len(words)
         self._ids = {word: RESERVED + i for i, word in enumerate(words)}
         if UNKNOWN not in self._ids:
@@ -131,6 +135,7 @@ class Words(Tokenizer):
         return cls(words if UNKNOWN in words else [*words[: vocab_size - RESERVED - 1], UNKNOWN])
 
     def encode(self, text: str) -> list[int]:
+        utf8(text)  # refuses a lone surrogate, which is no unknown word
         return [self._ids.get(word, self._ids[UNKNOWN]) for word in text.split()]
 
     def unknown(self, text: str) -> int:
@@ -149,6 +154,7 @@ class BPE(Tokenizer):
     kind = "bpe"
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[Sequence[str]]) -> None:
+        require_strings("tokens", tokens)
         self.tokens, self.merges = list(tokens), [(left, right) for left, right in merges]
         self.vocab_size = RESERVED + len(tokens)
         vocabulary = {token: i for i, token in enumerate(tokens)}
@@ -203,7 +209,23 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int = 8192) -> 
     least = RESERVED + (1 if kind == "words" else BYTES)
     if kind != "bytes" and vocab_size < least:
         raise InputError(f"train_tokenizer: {kind} needs vocab_size >= {least}; got vocab_size={vocab_size}")
-    return KINDS[kind].train(texts, vocab_size)
+    return KINDS[kind].train(_without_surrogates(texts), vocab_size)
+
+
+def _without_surrogates(texts: Iterable[str]) -> Iterator[str]:
+    """Return the texts again; InputError for a lone surrogate, which no vocabulary can store."""
+    for text in texts:
+        utf8(text)
+        yield text
+
+
+def require_strings(name: str, values: object) -> None:
+    """Raise InputError unless ``values`` is a list or tuple of distinct strings."""
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise InputError(f"tokenizer: {name} must be a list of strings; got {str(values)[:60]}")
+    if len(set(values)) < len(values):
+        repeated = len(values) - len(set(values))
+        raise InputError(f"tokenizer: {name} must differ from each other; {repeated} repeat")
 
 
 def tokenizer_from_json(state: dict[str, Any]) -> Tokenizer:
@@ -228,7 +250,9 @@ def utf8(text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         near = text[max(error.start - 20, 0) : error.end]
-        raise InputError(f"text: UTF-8 has no lone surrogate; got {near!r}; decode with errors='replace'") from error
+        raise InputError(
+            f"text: half of a surrogate pair: UTF-8 has no lone surrogate; got {near!r}; write U+FFFD in its place"
+        ) from error
 
 
 def most_frequent(pieces: Iterable[Iterable[str]], size: int) -> list[str]:
