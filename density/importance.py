@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
     elbo: Tensor  # mean log-weight: the bound at K = 1
     standard_error: Tensor  # of log_likelihood, to first order
     effective_samples: Tensor  # between 1 and K
-    khat: Tensor  # Pareto tail index of the weights: above 0.7 the standard error means little
+    khat: Tensor  # Pareto tail index of the weights: where it is ``diagnostics.unreliable``, the error means little
 
 
 @torch.no_grad()

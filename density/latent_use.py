@@ -105,8 +105,10 @@ def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap
 
 
 def verdict(information: MutualInformation, gap: ShuffledGap) -> str:
-    """Says in words whether the latent is used."""
+    """Say in words whether the latent is used; numbers that are not finite cannot tell."""
     numbers = f"information {information.nats:.2f} nats of at most {information.ceiling:.2f}, gap {gap.nats:.2f} nats"
+    if not (math.isfinite(information.nats) and math.isfinite(gap.nats)):
+        return f"the use of the latent cannot be judged: a likelihood is not finite ({numbers})"
     if information.nats < LITTLE:
         return f"collapsed: the posterior ignores the data ({numbers}): this is an unconditional model now"
     if gap.nats < LITTLE:

@@ -17,9 +17,10 @@ from experiments.data import read
 from experiments.density_task import data_at_once, draws_at_once
 from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
+from experiments.notes import print_notes
 from experiments.report import write as write_report
 from experiments.run import Run
-from experiments.score import ProposalName, Table, page, perplexity, proposal, rows_of, totals, worst
+from experiments.score import ProposalName, Table, finite, page, perplexity, proposal, rows_of, totals, worst
 from experiments.task import reseed
 from experiments.text_run import TextRun, texts_of
 from univae.checkpoint import write_json
@@ -81,9 +82,11 @@ def _images(config: Config, said: dict[str, Any]) -> dict[str, Any]:
                 table.add(row)
                 rows.append(row)
             bar.update(len(x))
-    found, pixels = totals(rows), opened.model.output.pixels
-    bits = bits_per_dim(torch.tensor(found["log_likelihood_nats"]), pixels.dims, pixels.nats)
-    found |= {"bits_per_dim": bits.value.item(), "convention": bits.convention, "data": data.name}
+    found = totals(rows, config.samples)
+    pixels = opened.model.output.pixels
+    log_likelihood = torch.tensor(_number(found["log_likelihood_nats"]), dtype=torch.float64)
+    bits = bits_per_dim(log_likelihood, pixels.dims, pixels.nats)
+    found |= {"bits_per_dim": finite(bits.value.item()), "convention": bits.convention, "data": data.name}
     lowest = worst(rows)
     if len(pixels.shape) == 3:
         write_grid(
@@ -99,16 +102,21 @@ def _texts(config: Config, said: dict[str, Any]) -> dict[str, Any]:
         for row in _score(opened, texts_of(config.data, config.limit), config):
             table.add(row)
             rows.append(row)
-    found = totals(rows)
-    total, count = found["log_likelihood_nats"] * len(rows), len(rows)
+    found = totals(rows, config.samples)
+    count = len(rows)
+    total = _number(found["log_likelihood_nats"]) * count
     sizes = {name: sum(row[name] for row in rows) for name in SIZES}
     found |= {
-        "bits_per_token": -total / sizes["tokens"] / math.log(2),
-        "bits_per_char": -total / sizes["characters"] / math.log(2),
+        "bits_per_token": finite(-total / sizes["tokens"] / math.log(2)),
+        "bits_per_char": finite(-total / sizes["characters"] / math.log(2)),
         "perplexity_per_word": perplexity(-total, sizes["words"] + count),
         **sizes,
         "data": config.data,
     }
+    if found["perplexity_per_word"] is None and found["log_likelihood_nats"] is not None:
+        nats = -total / (sizes["words"] + count)
+        why = f"perplexity_per_word is null: exp({nats:.0f} nats a word) is beyond the range of a float"
+        found["notes"] = [*found.get("notes", []), why]
     lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
     columns = ["text", "log-likelihood, nats", "k-hat"]
     described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
@@ -116,7 +124,12 @@ def _texts(config: Config, said: dict[str, Any]) -> dict[str, Any]:
     return _reported(opened.run, rows, said | found)
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def _reported(folder: Run, rows: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
+    print_notes(found.get("notes", []))
     title = f"Log-likelihood of {found['data']}, {found['samples']} importance samples ({found['proposal']})"
     write_json(folder.path / "samples" / "likelihood.json", page(rows, found, title))
     return found | {"report": str(write_report(folder.path))}

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from density.diagnostics import khat_threshold, unreliable
 from density.importance import estimate
 from density.latent_use import active_units, mutual_information, shuffled_gap, verdict
 from density.model import LatentModel
@@ -38,11 +39,12 @@ def measure(
     """Means per datum in nats, over batches of data; ``bound`` gives one draw's bound of a batch.
 
     ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
-    bound from one draw. ``nll_standard_error`` is over data, ``nll_monte_carlo_error`` over draws; the latter means
-    little for the share ``khat_above_0.7`` of data, whose estimate is still a loose lower bound (all, where draws are
-    too few to tell). Units are active by the variance of the codes, see :func:`codes`. Information and gap look at the
-    data ``compared``, 64 of the first batches by default, the information at all pairs of them. Expects a model that
-    evaluates.
+    bound from one draw. ``nll_standard_error`` is over data, ``nll_monte_carlo_error`` over draws. The latter means
+    little for the share ``khat_unreliable`` of data, whose k-hat is above ``khat_threshold``, what the samples bear, or
+    no number (all, where draws are too few to tell): their estimate is still a loose lower bound. ``khat_above_0.7`` is
+    the share above the threshold of many samples. Units are active by the variance of the codes, see :func:`codes`.
+    Information and gap look at the data ``compared``, 64 of the first batches by default, the information at all pairs
+    of them; a single datum leaves them None. Expects a model that evaluates.
     """
     scored = [estimate(model, part, samples, chunk=chunk) for part in parts]
     columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
@@ -51,26 +53,41 @@ def measure(
     kl = torch.cat([each.kl for each in bounds]).mean(0)
     reconstruction = -torch.cat([each.log_likelihood for each in bounds]).mean().item()
     few = parts[0][:64] if compared is None else compared
-    information, gap = mutual_information(model, few, rows=1024), shuffled_gap(model, few, rows=64)
-    units = active_units(torch.cat([codes(model, part) for part in parts]))
 
     return {
         "nll_nats": -log_p.mean().item(),
-        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item(),
+        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item() if len(log_p) > 1 else None,
         "nll_monte_carlo_error": (error.square().sum().sqrt() / len(error)).item(),
         "effective_samples_median": effective.median().item(),
-        "khat_above_0.7": (khat > 0.7).double().mean().item(),
+        "khat_above_0.7": unreliable(khat).double().mean().item(),
+        "khat_unreliable": unreliable(khat, samples).double().mean().item(),
+        "khat_threshold": khat_threshold(samples),
         "elbo_nats": -reconstruction - kl.sum().item(),
         "reconstruction_nats": reconstruction,
         "kl_nats": kl.tolist(),
-        "active_units": units.count,
-        "units": units.variances.numel(),
-        "mutual_information_nats": information.nats,
-        "mutual_information_ceiling_nats": information.ceiling,
-        "shuffled_gap_nats": gap.nats,
-        "shuffled_gap_standard_error": gap.standard_error,
+        **_latent_use(model, few, torch.cat([codes(model, part) for part in parts])),
         "samples": samples,
         "data": len(log_p),
+    }
+
+
+def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str, Any]:
+    """Return the use of the latent; its numbers are None for a single datum, which compares with nothing."""
+    names = ("mutual_information_nats", "mutual_information_ceiling_nats")
+    names += ("shuffled_gap_nats", "shuffled_gap_standard_error")
+    if min(len(compared), len(modes)) < 2:
+        none = dict.fromkeys(("active_units", *names))
+        why = "the use of the latent cannot be judged by one held-out datum: it takes two at least"
+        return {**none, "units": modes[:1].numel(), "verdict": why}
+    information = mutual_information(model, compared, rows=1024)
+    gap = shuffled_gap(model, compared, rows=64)
+    units = active_units(modes)
+    values = (information.nats, information.ceiling, gap.nats, gap.standard_error)
+
+    return {
+        "active_units": units.count,
+        "units": units.variances.numel(),
+        **dict(zip(names, values, strict=True)),
         "verdict": verdict(information, gap),
     }
 

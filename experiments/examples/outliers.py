@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 import density
@@ -64,7 +65,7 @@ def main(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {"run": str(config.run), "count": len(rows), "outside": int(outside.sum())}
     for name in ("nll_nats", "regret_nats"):
         found[name] = _auroc(outside, np.array([row[name] for row in rows]), config.seed)
-    return found | {"khat_above_0.7": float(np.mean([row["khat"] > 0.7 for row in rows]))}
+    return found | {"khat_above_0.7": float(np.mean([not row["khat"] <= 0.7 for row in rows]))}
 
 
 def _scores(opened: ImageRun, name: str, config: Config) -> list[dict[str, float]]:
@@ -80,7 +81,11 @@ def _scores(opened: ImageRun, name: str, config: Config) -> list[dict[str, float
 
 
 def _auroc(outside: np.ndarray, score: np.ndarray, seed: int, draws: int = 200) -> dict[str, float]:
-    """AUROC and its bootstrap standard error, resampling either file within itself."""
+    """Return the AUROC and its bootstrap standard error, resampling either file within itself.
+
+    Only ranks count: an infinite score ranks above all, and one that is no number beside it.
+    """
+    score = rankdata(np.where(np.isnan(score), np.inf, score))
     generator = np.random.default_rng(seed)
     files = [np.flatnonzero(outside == side) for side in (0, 1)]
     again = []
