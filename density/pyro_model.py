@@ -291,7 +291,7 @@ def _samples(trace: Any) -> dict[str, dict[str, Any]]:
 
 
 def _log_density(trace: Any, site: _Site) -> Tensor:
-    """Return a site's log-density; a point's is that of its auxiliary site and the Jacobian, which the point carries."""
+    """Return a site's log-density; for a point, its auxiliary site's and the Jacobian, which the point carries."""
     log_density: Tensor = trace.nodes[site.name]["log_prob"]
     return log_density if site.transform is None else log_density + trace.nodes[site.auxiliary]["log_prob"]
 
