@@ -243,8 +243,10 @@ class _Posterior(_Flat):
             if site.transform is not None:  # the point follows from its auxiliary site
                 values[site.auxiliary] = site.transform.inv(values.pop(site.name))
         trace = self.owner.run(self.owner.guide, self.x, z.shape[0], values)
-        log_q = sum(_log_density(trace, site) for site in self.owner._sites)
-        return log_q.expand(z.shape[:2]).reshape(lead)
+        log_q = torch.zeros(z.shape[:2], device=z.device)
+        for site in self.owner._sites:
+            log_q = log_q + _log_density(trace, site)
+        return log_q.reshape(lead)
 
 
 class _Prior(_Flat):

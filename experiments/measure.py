@@ -73,10 +73,10 @@ def measure(
 
 def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str, Any]:
     """Return the use of the latent; its numbers are None for a single datum, which compares with nothing."""
-    names = ("mutual_information_nats", "mutual_information_ceiling_nats")
-    names += ("shuffled_gap_nats", "shuffled_gap_standard_error")
+    names = ["mutual_information_nats", "mutual_information_ceiling_nats"]
+    names += ["shuffled_gap_nats", "shuffled_gap_standard_error"]
     if min(len(compared), len(modes)) < 2:
-        none = dict.fromkeys(("active_units", *names))
+        none = dict.fromkeys(["active_units", *names])
         why = "the use of the latent cannot be judged by one held-out datum: it takes two at least"
         return {**none, "units": modes[:1].numel(), "verdict": why}
     information = mutual_information(model, compared, rows=1024)

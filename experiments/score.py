@@ -74,7 +74,7 @@ def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
         "effective_samples_median": column["effective_samples"].median().item(),
     }
     strange = (~column["log_likelihood"].isfinite()).nonzero().flatten().tolist()
-    totals = {
+    found: dict[str, Any] = {
         "count": count,
         **{name: finite(value) for name, value in means.items()},
         "khat_above_0.7": unreliable(column["khat"]).double().mean().item(),
@@ -82,9 +82,9 @@ def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
         "khat_threshold": khat_threshold(samples),
     }
     if strange:
-        totals["not_finite"] = {"count": len(strange), "rows": strange[:NAMED]}
+        found["not_finite"] = {"count": len(strange), "rows": strange[:NAMED]}
     notes = _undefined(column)
-    return totals | {"notes": notes} if notes else totals
+    return found | {"notes": notes} if notes else found
 
 
 def finite(value: float | None) -> float | None:
