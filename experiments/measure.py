@@ -85,7 +85,7 @@ def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str
     values = (information.nats, information.ceiling, gap.nats, gap.standard_error)
 
     return {
-        "active_units": units.count,
+        "active_units": units.count if units.variances.isfinite().all() else None,  # NaN is above no threshold
         "units": units.variances.numel(),
         **dict(zip(names, values, strict=True)),
         "verdict": verdict(information, gap),

@@ -122,6 +122,25 @@ def test_one_held_out_datum_has_no_error_over_data_and_no_verdict() -> None:
     assert both["mutual_information_nats"] is not None
 
 
+class Broken(Linear):
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(x * math.nan, 1.0, validate_args=False), 1, validate_args=False)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Independent(Normal(z, 1.0, validate_args=False), 1, validate_args=False)
+
+    def prior(self) -> Distribution:
+        return Independent(Normal(torch.zeros(1), 1.0, validate_args=False), 1, validate_args=False)
+
+
+def test_a_model_of_nan_is_unreliable_and_its_units_are_not_counted() -> None:
+    found = measure(Broken(), [torch.randn(4, 1)], 100, Bound)
+    assert found["khat_above_0.7"] == found["khat_unreliable"] == 1.0
+    assert found["active_units"] is None
+    assert "cannot be judged" in found["verdict"]
+    assert to_json(found)["nll_nats"] is None
+
+
 def test_a_likelihood_that_is_not_finite_is_no_use_of_the_latent() -> None:
     gap = ShuffledGap(math.nan, math.nan)
     assert "cannot be judged" in verdict(MutualInformation(1.0, 2.0, 0.1), gap)
