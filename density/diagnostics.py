@@ -100,17 +100,16 @@ def pareto_khat(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     draws can bear. It is ``inf`` where
 
     - the tail is too short to judge (M < 5, so K <= 20),
-    - every weight is zero, or one is infinite,
+    - every weight is zero, or one is infinite or NaN,
     - fewer than 5 of the tail exceed its threshold and the effective samples are fewer than 5 too: one weight holds
       everything, say;
 
-    NaN where a weight is NaN, and 0 where the M + 1 largest weights are equal, hence bounded.
+    and 0 where the M + 1 largest weights are equal, hence bounded.
     """
     count = log_w.shape[0]
     tail = math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
-    hopeless = torch.where(log_w.isnan().any(0), math.nan, torch.full_like(log_w[0], math.inf))
     if tail < SMALLEST_TAIL:
-        return hopeless
+        return torch.full_like(log_w[0], math.inf)
     top = log_w.movedim(0, -1).topk(tail + 1).values.flip(-1)  # ascending; the first is the threshold
     largest = top[..., -1]
     constant = (top[..., 0] == largest) & largest.isfinite()
@@ -119,7 +118,7 @@ def pareto_khat(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     judged = largest.isfinite() & ~few & ~log_w.isnan().any(0)
     top = torch.where(judged.unsqueeze(-1), top, 0.0)
     khat = fit_pareto(_log_difference(top[..., 1:], top[..., :1]))
-    return torch.where(judged, khat, hopeless)
+    return torch.where(judged, khat, math.inf)
 
 
 def khat_threshold(samples: int) -> float:
