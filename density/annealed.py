@@ -28,7 +28,7 @@ from torch.distributions import Distribution, constraints
 from density.diagnostics import effective_samples, standard_error
 from density.hmc import transition, tuned
 from density.importance import log_likelihood
-from density.model import LatentModel, check_gradients, from_noise
+from density.model import LatentModel, as_data, check_gradients, from_noise
 from univae.errors import InputError
 
 __all__ = ["Annealed", "Sandwich", "annealed", "sandwich", "sigmoid_path"]
@@ -104,6 +104,7 @@ def annealed(model: LatentModel, x: Tensor, steps: int, chains: int, *, start: S
     their datum, so that no kernel depends on the chains that are averaged and these stay unbiased. Call
     ``model.eval()`` first.
     """
+    x = as_data(x, "annealed")
     path = _path(model, x, _flat_prior(model, "annealed", steps, chains), start)
     log_w, moves, _ = _walk(path, path.begin(PILOTS + chains), sigmoid_path(steps))
     log_w, acceptance = log_w[PILOTS:], moves[:, PILOTS:].mean((0, 1))
@@ -120,6 +121,8 @@ def sandwich(model: LatentModel, count: int, steps: int, chains: int, *, start: 
     The reverse chains all start from :math:`z^*`, an exact draw of the posterior, and retrace the path with the step
     sizes of the forward ones. A small gap shows that ``steps`` and ``chains`` suffice for this model.
     """
+    if count < 1:
+        raise InputError(f"sandwich: count must be at least 1; got count={count}")
     prior = _flat_prior(model, "sandwich", steps, chains)
     z, betas = prior.sample(Size((count,))), sigmoid_path(steps)
     path = _path(model, _simulate(model, z), prior, start)

@@ -4,7 +4,7 @@ Every function reads log-weights of shape ``(K, *batch)`` in nats and answers pe
 never pooled, because the weights of a whole batch are products and degenerate.
 
 References:
-    Pareto Smoothed Importance Sampling (Vehtari et al., 2015), https://arxiv.org/abs/1507.02646
+    Pareto Smoothed Importance Sampling (Vehtari et al., 2024), https://arxiv.org/abs/1507.02646
     A New and Efficient Estimation Method for the Generalized Pareto Distribution (Zhang & Stephens, 2009)
     Debiasing Evidence Approximations: On Importance-Weighted Autoencoders and Jackknife Variational Inference
     (Nowozin, 2018), https://openreview.net/forum?id=HyZoi-WRb
@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from univae.errors import InputError
@@ -24,19 +24,23 @@ __all__ = [
     "effective_samples",
     "fit_pareto",
     "jackknife",
+    "khat_threshold",
     "ladder",
     "pareto_khat",
     "replicate_means",
     "standard_error",
+    "unreliable",
 ]
 
 SMALLEST_TAIL = 5  # a generalised Pareto law is not fitted to fewer points
+LARGEST_KHAT = 0.7  # above it no practical number of samples suffices
 
 
 def standard_error(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     r"""Gives :math:`\mathrm{sd}(w) / (\sqrt K\, \bar w)`, the first-order error of :math:`\log \bar w`.
 
-    It is infinite where it cannot be known: at K = 1, and where every weight is zero.
+    It is infinite where it cannot be known: at K = 1, and where every weight is zero; NaN where a weight is NaN or
+    infinite.
     """
     count, w = log_w.shape[0], _relative(log_w)
     if count == 1:
@@ -83,7 +87,7 @@ def replicate_means(log_w: Float[Tensor, "K *batch"], replicates: int) -> Float[
 
 
 def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
-    r"""Gives :math:`(\sum w)^2 / \sum w^2`, from 1 to K; 0 where every weight is zero."""
+    r"""Gives :math:`(\sum w)^2 / \sum w^2`, from 1 to K; 0 where every weight is zero, NaN where one is no number."""
     w = _relative(log_w)
     total = w.sum(dim=0)
     return torch.where(total == 0, 0.0, total.square() / w.square().sum(dim=0))
@@ -92,15 +96,53 @@ def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch
 def pareto_khat(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     r"""Fits the tail index :math:`\hat k` of the :math:`M = \lceil \min(K/5, 3 \sqrt K) \rceil` largest weights.
 
-    Moments of order below :math:`1/k` exist: under 0.5 the variance does, above 0.7 the estimate is unreliable. It is
-    ``inf`` where the tail is too short to judge (M < 5, so K <= 20) and 0 where it is constant, hence bounded.
+    Moments of order below :math:`1/k` exist: under 0.5 the variance does. :func:`unreliable` compares it with what K
+    draws can bear. It is ``inf`` where
+
+    - the tail is too short to judge (M < 5, so K <= 20),
+    - every weight is zero, or one is infinite or NaN,
+    - fewer than 5 of the tail exceed its threshold and the effective samples are fewer than 5 too: one weight holds
+      everything, say;
+
+    and 0 where the M + 1 largest weights are equal, hence bounded.
     """
     count = log_w.shape[0]
     tail = math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
     if tail < SMALLEST_TAIL:
         return torch.full_like(log_w[0], math.inf)
     top = log_w.movedim(0, -1).topk(tail + 1).values.flip(-1)  # ascending; the first is the threshold
-    return fit_pareto(_log_difference(top[..., 1:], top[..., :1]))
+    largest = top[..., -1]
+    constant = (top[..., 0] == largest) & largest.isfinite()
+    exceeding = (top[..., 1:] > top[..., :1]).sum(-1)
+    few = (exceeding < SMALLEST_TAIL) & (effective_samples(log_w) < SMALLEST_TAIL) & ~constant
+    judged = largest.isfinite() & ~few & ~log_w.isnan().any(0)
+    top = torch.where(judged.unsqueeze(-1), top, 0.0)
+    khat = fit_pareto(_log_difference(top[..., 1:], top[..., :1]))
+    return torch.where(judged, khat, math.inf)
+
+
+def khat_threshold(samples: int) -> float:
+    r"""Return :math:`\min(0.7, 1 - 1 / \log_{10} K)`, the largest :math:`\hat k` that K draws can bear.
+
+    It is 0.5 at 100 draws and 0.7 from 2155 on; :math:`-\infty` at one.
+
+    References:
+        Pareto Smoothed Importance Sampling (Vehtari et al., 2024), section 3.2.4, https://arxiv.org/abs/1507.02646
+    """
+    if samples < 1:
+        raise InputError(f"khat_threshold: samples must be at least 1; got samples={samples}")
+    if samples == 1:
+        return -math.inf
+    return min(LARGEST_KHAT, 1 - 1 / math.log10(samples))
+
+
+def unreliable(khat: Float[Tensor, "*batch"], samples: int | None = None) -> Bool[Tensor, "*batch"]:
+    r"""Return where :math:`\hat k` is above :func:`khat_threshold`, or is no finite number.
+
+    Without ``samples`` the threshold is 0.7, that of infinitely many.
+    """
+    threshold = LARGEST_KHAT if samples is None else khat_threshold(samples)
+    return ~(khat <= threshold)
 
 
 def fit_pareto(log_excess: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]:
@@ -151,7 +193,8 @@ def jackknife(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     r"""Gives :math:`K L_K - (K-1) \bar L_{K-1}`: bias :math:`O(K^{-2})`, no bound any more, and more variance.
 
     A check on the bias of the estimate rather than a replacement. :math:`\bar L_{K-1}` averages over the K subsets
-    that leave one weight out; their sums are built from both sides, without subtraction.
+    that leave one weight out; their sums are built from both sides, without subtraction. It is :math:`-\infty` where
+    every weight is zero, and NaN where a single one is not: without it nothing is left to estimate from.
     """
     count = log_w.shape[0]
     if count < 2:
@@ -160,7 +203,10 @@ def jackknife(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     before = torch.cat([none, log_w[:-1].logcumsumexp(0)])
     after = torch.cat([log_w[1:].flip(0).logcumsumexp(0).flip(0), none])
     without = torch.logaddexp(before, after).mean(0) - math.log(count - 1)
-    return count * (log_w.logsumexp(0) - math.log(count)) - (count - 1) * without
+    whole = log_w.logsumexp(0) - math.log(count)
+    corrected = count * whole - (count - 1) * without
+    undefined = torch.where(whole == -math.inf, whole, math.nan)
+    return torch.where(without == -math.inf, undefined, corrected)
 
 
 def _relative(log_w: Tensor) -> Tensor:

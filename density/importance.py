@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from density.diagnostics import effective_samples, pareto_khat, replicate_means, standard_error
-from density.model import LatentModel, draw
+from density.model import LatentModel, as_data, draw
 from density.proposals import Posterior, Proposal
 from univae.errors import InputError
 
@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
     elbo: Tensor  # mean log-weight: the bound at K = 1
     standard_error: Tensor  # of log_likelihood, to first order
     effective_samples: Tensor  # between 1 and K
-    khat: Tensor  # Pareto tail index of the weights: above 0.7 the standard error means little
+    khat: Tensor  # Pareto tail index of the weights: where it is ``diagnostics.unreliable``, the error means little
 
 
 @torch.no_grad()
@@ -83,6 +83,7 @@ def log_weights(
     """
     if samples < 1 or (chunk is not None and chunk < 1):
         raise InputError(f"log_weights: samples and chunk must be at least 1; got samples={samples}, chunk={chunk}")
+    x = as_data(x, "log_weights")
     prior, q = model.prior(), model.posterior(x)
     chunk = chunk or max(1, ROWS // max(1, q.batch_shape.numel()))
     draws = (proposal or Posterior()).draws(model, x, q, samples, chunk)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.model import LatentModel
+from density.model import LatentModel, as_data
 from univae.errors import InputError
 
 __all__ = [
@@ -76,6 +76,7 @@ def mutual_information(model: LatentModel, x: Tensor, draws: int = 1, rows: int 
     A lower bound in expectation, both on the information over all data and on :math:`\log N`: near the ceiling, the
     truth may be any larger number.
     """
+    x = as_data(x, "mutual_information")
     count = _count(x, "mutual_information")
     blocks = [model.posterior(block) for block in x.split(rows)]
     z = torch.cat([q.sample(torch.Size((draws,))) for q in blocks], dim=1).flatten(0, 1)
@@ -94,6 +95,7 @@ def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap
 
     Shuffle data whose neighbours resemble each other first.
     """
+    x = as_data(x, "shuffled_gap")
     _count(x, "shuffled_gap")
     z = torch.cat([model.posterior(block).sample() for block in x.split(rows)])
     gaps = [
@@ -105,8 +107,10 @@ def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap
 
 
 def verdict(information: MutualInformation, gap: ShuffledGap) -> str:
-    """Says in words whether the latent is used."""
+    """Say in words whether the latent is used; numbers that are not finite cannot tell."""
     numbers = f"information {information.nats:.2f} nats of at most {information.ceiling:.2f}, gap {gap.nats:.2f} nats"
+    if not (math.isfinite(information.nats) and math.isfinite(gap.nats)):
+        return f"the use of the latent cannot be judged: a likelihood is not finite ({numbers})"
     if information.nats < LITTLE:
         return f"collapsed: the posterior ignores the data ({numbers}): this is an unconditional model now"
     if gap.nats < LITTLE:

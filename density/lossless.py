@@ -26,7 +26,18 @@ from density.pixel_code import PixelCode, shape_and_levels
 from univae.checkpoint import to_json
 from univae.errors import InputError
 
-__all__ = ["Account", "compress", "decode", "decompress", "encode", "exactly", "fingerprint", "pixel_code", "prepared"]
+__all__ = [
+    "Account",
+    "compress",
+    "decode",
+    "decompress",
+    "encode",
+    "exactly",
+    "fingerprint",
+    "pixel_code",
+    "prepared",
+    "same_bits",
+]
 
 BLOCK = 4096  # data that are read together: the price of random access is initial bits for every block
 Progress = Callable[[int], object]
@@ -72,14 +83,14 @@ def compress(
     """
     owned = prepared(model)
     kind = str(x.dtype) if isinstance(x, Tensor) else x.dtype.str
-    values = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+    values = _array(x)
     header = Header(fingerprint(model), Coding(particles, tile, swap), torch.__version__, kind, tuple(x.shape))
     with exactly():
         code = pixel_code(owned, tuple(values.shape[1:]), tile)
         content, _ = encode(BitsBack(owned, code, header.coding), levels_of(values, code.levels), header, block)
     if verify:
         again = decompress(model, content)
-        if not np.array_equal(again.cpu().numpy() if isinstance(again, Tensor) else again, values):
+        if not same_bits(_array(again), values):
             raise InputError("compress: the data did not come back; a bug or a faulty machine; try tile=1")
     return content
 
@@ -168,6 +179,20 @@ def fingerprint(model: Any, more: Mapping[str, Any] | None = None) -> bytes:
     return digest.digest()
 
 
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether two arrays have one dtype, one shape and the same bytes: 0.0 and -0.0 are equal and do not."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _array(x: Tensor | np.ndarray) -> np.ndarray:
+    if not isinstance(x, Tensor):
+        return x
+    try:
+        return x.detach().cpu().numpy()
+    except TypeError as error:
+        raise InputError(f"compress: NumPy has no {x.dtype}; convert the data to float32 or integers") from error
+
+
 def prepared(model: Any) -> Any:
     """A copy of the model that evaluates in float64 on the CPU."""
     if not isinstance(model, nn.Module):
@@ -201,6 +226,11 @@ def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
     if values.dtype.kind not in "buif":
         raise InputError(f"compress: data must be whole numbers; got dtype {values.dtype}; convert them")
     wrong = ~((values >= 0) & (values < levels) & (values == np.floor(values)))
+    if values.dtype.kind == "f":
+        negative = (values == 0) & np.signbit(values)
+        if negative.any():
+            count = int(negative.sum())
+            raise InputError(f"compress: the sign of -0.0 would be lost; got {count} of them; add 0.0 to the data")
     if wrong.any():
         way = "binarise the data first, or train on them as they are" if levels == 2 else "use a model of these data"
         raise InputError(f"compress: the model codes whole numbers 0..{levels - 1}; got {values[wrong][0]!s}; {way}")

@@ -16,6 +16,7 @@ __all__ = [
     "JointlySampled",
     "LatentModel",
     "Reparametrised",
+    "as_data",
     "check_gradients",
     "detached",
     "draw",
@@ -42,6 +43,17 @@ class LatentModel(Protocol):
     def likelihood(self, z: Tensor) -> Distribution:
         r"""Gives :math:`p(x \mid z)`; its ``log_prob(x)`` broadcasts ``x`` over the sample axes of ``z``."""
         ...
+
+
+def as_data(x: Tensor, who: str) -> Tensor:
+    """Return the data as models take them: truth values become zeros and ones of the default dtype.
+
+    Raises:
+        InputError: for no data at all.
+    """
+    if len(x) == 0:
+        raise InputError(f"{who}: needs at least one datum; got a tensor of shape {tuple(x.shape)}; leave it out")
+    return x.to(torch.get_default_dtype()) if x.dtype == torch.bool else x
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from density.importance import log_likelihood, weigh, weights_of
-from density.model import LatentModel, detached
+from density.model import LatentModel, as_data, detached
 from univae.errors import InputError
 
 __all__ = ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"]
@@ -89,12 +89,14 @@ def dreg(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
 
 def _log_weights(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
     _check_counts("objectives", samples=samples)
+    x = as_data(x, "objectives")
     return weigh(model, model.prior(), model.posterior(x), x, samples)
 
 
 def _path_weights(model: LatentModel, x: Tensor, samples: int) -> tuple[Tensor, Float64[Tensor, "K B"]]:
     r"""Draws z, and weighs it by :math:`\log q` whose parameters are held fixed."""
     _check_counts("objectives", samples=samples)
+    x = as_data(x, "objectives")
     q = model.posterior(x)
     fixed, z = detached(q), q.rsample(torch.Size((samples,)))
     return z, weights_of(model, model.prior(), q, x, z, fixed.log_prob(z))

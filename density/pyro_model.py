@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Transform, biject_to
 
 from univae.errors import InputError
 
 __all__ = ["PyroModel", "from_pyro"]
 
 PARTICLES = "_density_particles"  # the name of the outer plate
+UNCONSTRAINED = "_unconstrained"  # what Pyro's automatic guides add to a site's name for its auxiliary site
 
 
 def from_pyro(model: Callable[..., Any], guide: Callable[..., Any]) -> "PyroModel":
@@ -35,6 +36,11 @@ def from_pyro(model: Callable[..., Any], guide: Callable[..., Any]) -> "PyroMode
     Both are called with a batch x of B data. Every latent site of the guide, and every observed site of the model, must
     lie in one plate over the data, at ``dim=-1`` and without subsampling; leave ``dim=-2`` and beyond free. Train them
     with Pyro's ELBOs, ``Trace_ELBO()(model, guide)`` being a module for any torch optimizer.
+
+    Of Pyro's automatic guides ``AutoNormal`` draws each datum by itself. Its site ``z`` is a point at the value of the
+    auxiliary site ``z_unconstrained``, whose density and Jacobian make up that of z; a guide of one's own may do so
+    with the same names. Those that draw the latents of all data jointly, and point masses, have no density per datum
+    and are refused when they are first run.
     """
     return PyroModel(model, guide)
 
@@ -46,6 +52,11 @@ class _Site:
     name: str
     shape: Size  # of its event
     dtype: torch.dtype
+    transform: Transform | None = None  # from the auxiliary site NAME_unconstrained to it, where it is a point there
+
+    @property
+    def auxiliary(self) -> str:
+        return self.name + UNCONSTRAINED
 
     @property
     def width(self) -> int:
@@ -74,16 +85,46 @@ class PyroModel:
         """Gives p(x | z)."""
         return _Likelihood(self, z)
 
-    def sites(self, trace: Any, count: int) -> list[_Site]:
-        """The latent sites of a guide's trace; refuses those that do not belong to one datum each."""
-        found = []
-        for name, site in _samples(trace):
-            self._require_local("guide", name, site, count)
-            event = site["value"].shape[site["value"].dim() - site["fn"].event_dim :]
-            found.append(_Site(name, event, site["value"].dtype))
-        if not found:
+    def learn_sites(self, x: Tensor) -> None:
+        """Run the guide once and note its latent sites; refuse those that do not belong to one datum each."""
+        with torch.no_grad():
+            if getattr(self.guide, "prototype_trace", self) is None:
+                self.guide(x)  # an automatic guide reads its model in its first call, which must not be under our plate
+            trace = self.run(self.guide, x, 1, {})
+        drawn = _samples(trace)
+        if not drawn:
             raise InputError("from_pyro: the guide draws nothing; give it a sample site for every latent of the model")
-        return found
+        for name, site in drawn.items():
+            self._require_density(name, site, drawn, len(x))
+        points = [name for name, site in drawn.items() if _is_point(site)]
+        supports = self._supports(x) if points else {}
+        self._sites = []
+        for name, site in drawn.items():
+            if site["infer"].get("is_auxiliary"):
+                continue
+            event = site["value"].shape[site["value"].dim() - site["fn"].event_dim :]
+            transform = biject_to(supports[name]) if name in points and name in supports else None
+            self._sites.append(_Site(name, event, site["value"].dtype, transform))
+
+    def _require_density(self, name: str, site: Mapping[str, Any], drawn: Mapping[str, Any], count: int) -> None:
+        """Raise unless the site has a density per datum, or is a point at the value of its auxiliary site."""
+        if site["infer"].get("is_auxiliary"):
+            if not _in_a_plate(site):
+                what = f"the guide draws the latents of all data jointly, by its site {name!r}"
+                raise InputError(f"from_pyro: {what}, which gives no density per datum; use AutoNormal")
+            if name.removesuffix(UNCONSTRAINED) == name or name.removesuffix(UNCONSTRAINED) not in drawn:
+                what = f"the guide's auxiliary site {name!r} belongs to no site of the model"
+                raise InputError(f"from_pyro: {what}; name it SITE{UNCONSTRAINED}, or draw the site itself")
+        elif _is_point(site) and name + UNCONSTRAINED not in drawn:
+            what = f"the guide's site {name!r} is a point, and a point has no density to weigh its draws by"
+            raise InputError(f"from_pyro: {what}; use AutoNormal, or draw it from a distribution with a density")
+        self._require_local("guide", name, site, count)
+
+    def _supports(self, x: Tensor) -> dict[str, Any]:
+        """Return the supports of the model's latent sites."""
+        with torch.no_grad():
+            trace = self.run(self.model, x, 1, {})
+        return {name: site["fn"].support for name, site in _samples(trace).items()}
 
     def values(self, z: Float[Tensor, "K B d"]) -> dict[str, Tensor]:
         """A flat latent as values of its sites."""
@@ -112,7 +153,7 @@ class PyroModel:
         trace = self.run(self.model, x, z.shape[0], values)
         latents, observed, hidden = [], [], []
         for name, site in trace.nodes.items():
-            if site["type"] != "sample" or name == PARTICLES or _is_plate(site):
+            if site["type"] != "sample" or name == PARTICLES or _is_plate(site) or _is_deterministic(site):
                 continue
             self._require_local("model", name, site, z.shape[1])
             if name in values:
@@ -176,8 +217,7 @@ class _Posterior(_Flat):
 
     def __init__(self, owner: PyroModel, x: Tensor) -> None:
         self.x = x
-        with torch.no_grad():
-            owner._sites = owner.sites(owner.run(owner.guide, x, 1, {}), len(x))
+        owner.learn_sites(x)
         super().__init__(owner, (len(x),), (sum(site.width for site in owner._sites),))
 
     def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
@@ -192,14 +232,21 @@ class _Posterior(_Flat):
             node = trace.nodes[site.name]
             value = node["value"].expand(samples, batch, *site.shape)
             parts.append(value.reshape(samples, batch, -1).to(torch.promote_types(value.dtype, torch.float32)))
-            log_q = log_q + node["log_prob"]
+            log_q = log_q + _log_density(trace, site)
         z = torch.cat(parts, -1)
         return z.view(*sample_shape, *z.shape[1:]), log_q.view(*sample_shape, batch)
 
     def log_prob(self, value: Tensor) -> Tensor:
         z, lead = _three(value)
-        trace = self.owner.run(self.owner.guide, self.x, z.shape[0], self.owner.values(z))
-        return sum(trace.nodes[site.name]["log_prob"] for site in self.owner._sites).expand(z.shape[:2]).reshape(lead)
+        values = self.owner.values(z)
+        for site in self.owner._sites:
+            if site.transform is not None:  # the point follows from its auxiliary site
+                values[site.auxiliary] = site.transform.inv(values.pop(site.name))
+        trace = self.owner.run(self.owner.guide, self.x, z.shape[0], values)
+        log_q = torch.zeros(z.shape[:2], device=z.device)
+        for site in self.owner._sites:
+            log_q = log_q + _log_density(trace, site)
+        return log_q.reshape(lead)
 
 
 class _Prior(_Flat):
@@ -237,12 +284,33 @@ def _three(z: Tensor) -> tuple[Tensor, Size]:
     return (z if z.dim() == 3 else z.reshape(-1, *z.shape[-2:])), z.shape[:-1]
 
 
-def _samples(trace: Any) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (name, site)
+def _samples(trace: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: site
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site["is_observed"] and not _is_plate(site)
-    ]
+    }
+
+
+def _log_density(trace: Any, site: _Site) -> Tensor:
+    """Return a site's log-density; for a point, its auxiliary site's and the Jacobian, which the point carries."""
+    log_density: Tensor = trace.nodes[site.name]["log_prob"]
+    return log_density if site.transform is None else log_density + trace.nodes[site.auxiliary]["log_prob"]
+
+
+def _is_point(site: Mapping[str, Any]) -> bool:
+    law = site["fn"]
+    while hasattr(law, "base_dist") and type(law).__name__ != "TransformedDistribution":
+        law = law.base_dist
+    return type(law).__name__ == "Delta"
+
+
+def _in_a_plate(site: Mapping[str, Any]) -> bool:
+    return any(frame.name != PARTICLES and frame.vectorized for frame in site["cond_indep_stack"])
+
+
+def _is_deterministic(site: Mapping[str, Any]) -> bool:
+    return bool(site["infer"].get("_deterministic"))
 
 
 def _is_plate(site: Mapping[str, Any]) -> bool:

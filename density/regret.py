@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from density.model import LatentModel
+from density.model import LatentModel, as_data
 from density.refined import Moved, Refined, bound
 from univae.errors import InputError
 
@@ -32,6 +32,7 @@ def likelihood_regret(
     """
     if draws < 1:
         raise InputError(f"likelihood_regret: draws must be at least 1; got draws={draws}")
+    x = as_data(x, "likelihood_regret")
     q = model.posterior(x)
     refined = Refined(steps, lr, particles=particles).refine(model, x, q)
     still = torch.zeros_like(refined.shift)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from density.container import unpack
 from density.emission import Coding
 from density.importance import estimate
-from density.lossless import BLOCK, Account, decode, encode, exactly
+from density.lossless import BLOCK, Account, decode, encode, exactly, same_bits
 from experiments.archivers import array_sizes, image_sizes, text_sizes
 from experiments.cli import run
 from experiments.coded import Arrays, Given, Texts, open_coder
@@ -137,7 +137,7 @@ def _ideal(opened: Arrays | Texts, given: Given, samples: int) -> dict[str, Any]
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, str):
         return a == b
-    return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b))
+    return same_bits(a, b)
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def images(config: Config) -> dict[str, Any]:
         f"\nheld-out digits ({found['count']}, {found['samples']} importance samples each), nats per image:",
         f"  negative log-likelihood  {-found['log_likelihood_nats']:8.2f}"
         f" ± {found['standard_error_over_data_nats']:.2f} over images ({found['bits_per_dim']:.3f} bits per pixel)",
-        f"  {found['effective_samples_median']:.0f} effective samples at the median; k-hat is above 0.7 for"
-        f" {found['khat_above_0.7']:.0%} of the images",
+        f"  {found['effective_samples_median']:.0f} effective samples at the median; k-hat is above"
+        f" {found['khat_threshold']:.2f} for {found['khat_unreliable']:.0%} of the images",
     ]
     print("\n".join(lines), file=sys.stderr)
     files = packed(trained.out, held_out, trained.out / "held_out.bits", trained.out / "read_back.npy")
@@ -178,8 +178,9 @@ def _tell(found: Mapping[str, Any], shown: Mapping[str, Mapping[str, Any]]) -> N
         f"\nheld-out texts ({found['data']}, {found['samples']} importance samples each), nats per text:",
         f"  negative log-likelihood  {found['nll_nats']:8.2f} ± {found['nll_standard_error']:.2f} over texts,"
         f" ± {found['nll_monte_carlo_error']:.2f} by sampling ({found['bits_per_token']:.3f} bits per token)",
-        f"  {found['effective_samples_median']:.1f} effective samples at the median; k-hat is above 0.7 for"
-        f" {found['khat_above_0.7']:.0%} of the texts: for them the estimate is no more than a better bound",
+        f"  {found['effective_samples_median']:.1f} effective samples at the median; k-hat is above"
+        f" {found['khat_threshold']:.2f} for {found['khat_unreliable']:.0%} of the texts: for them the estimate is no"
+        " more than a better bound",
         f"  negative bound (ELBO)    {-found['elbo_nats']:8.2f} = {found['reconstruction_nats']:.2f} reconstruction"
         f" + KL {layers}",
         f"  {found['verdict']}; {found['active_units']} of {found['units']} units active",

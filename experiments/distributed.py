@@ -50,6 +50,13 @@ class World:
             return module
         return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's buffers, which are those that are saved; all must call it together."""
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
         """Leaves each parameter the mean of its gradients over the processes, none counting as 0; one reduction a type.
 

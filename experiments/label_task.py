@@ -10,6 +10,7 @@ from torch import Tensor
 
 from experiments.pairs import pair_batches
 from experiments.similar_batch import Batch, Examples, Objective, PairRows
+from experiments.similar_measure import selection
 from experiments.task import Progress
 from univae.contrastive import cosent
 from univae.sentence import RoFormerSim
@@ -61,4 +62,4 @@ class LabelTask(PairRows):
 
     def validate(self, progress: Progress) -> dict[str, Any]:
         found = self.labelled()
-        return {"selection": -found["spearman"], **found}
+        return {"selection": selection(found), **found}

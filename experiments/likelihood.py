@@ -21,7 +21,7 @@ from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output, output_file
 from experiments.report import write as write_report
 from experiments.run import Run
-from experiments.score import ProposalName, Table, page, perplexity, proposal, rows_of, totals, worst
+from experiments.score import ProposalName, Table, finite, page, perplexity, proposal, rows_of, totals, worst
 from experiments.task import reseed
 from experiments.text_notes import longer_notes, unknown_notes
 from experiments.text_run import TextRun, texts_of
@@ -89,15 +89,17 @@ def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[st
                 table.add(row)
                 rows.append(row)
             bar.update(len(x))
-    found, pixels = totals(rows), opened.model.output.pixels
-    bits = bits_per_dim(torch.tensor(found["log_likelihood_nats"]), pixels.dims, pixels.nats)
-    found |= {"bits_per_dim": bits.value.item(), "convention": bits.convention, "data": data.name}
+    found = totals(rows, config.samples)
+    pixels = opened.model.output.pixels
+    log_likelihood = torch.tensor(_number(found["log_likelihood_nats"]), dtype=torch.float64)
+    bits = bits_per_dim(log_likelihood, pixels.dims, pixels.nats)
+    found |= {"bits_per_dim": finite(bits.value.item()), "convention": bits.convention, "data": data.name}
     lowest = worst(rows)
     if len(pixels.shape) == 3:
         write_grid(
             opened.run, "worst", f"The least likely of {data.name}, the lowest first", data.batch(lowest), pixels.levels
         )
-    return _reported(opened.run, rows, said | found)
+    return _reported(opened.run, rows, said | found, data.notes)
 
 
 def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str, Any]:
@@ -108,25 +110,32 @@ def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str
         for row in _score(opened, texts_of(config.data, config.limit, removed), config):
             table.add(row)
             rows.append(row)
-    found = totals(rows)
-    total, count = found["log_likelihood_nats"] * len(rows), len(rows)
+    found = totals(rows, config.samples)
+    count = len(rows)
+    total = _number(found["log_likelihood_nats"]) * count
     sizes = {name: sum(row[name] for row in rows) for name in SIZES}
     bits = -total / math.log(2)
     found |= {
-        "bits_per_token": bits / sizes["tokens"],
+        "bits_per_token": finite(bits / sizes["tokens"]),
         # A code for <unk> does not name the characters of the word.
-        "bits_per_char": None if sizes["unknown_words"] else bits / sizes["characters"],
+        "bits_per_char": None if sizes["unknown_words"] else finite(bits / sizes["characters"]),
         "perplexity_per_word": perplexity(-total, sizes["words"] + count),
         **sizes,
         "data": config.data,
     }
     notes = [*removed.notes(config.data), *_text_notes(opened, rows, sizes, config.data)]
-    print_notes(notes)
+    if found["perplexity_per_word"] is None and found["log_likelihood_nats"] is not None:
+        nats = -total / (sizes["words"] + count)
+        notes.append(f"perplexity_per_word is null: exp({nats:.0f} nats a word) is beyond the range of a float")
     lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
     columns = ["text", "log-likelihood, nats", "k-hat"]
     described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
     write_json(opened.run.path / "samples" / "worst.json", described | {"columns": columns, "rows": lowest})
     return _reported(opened.run, rows, said | found, notes)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, int], source: str) -> list[str]:
@@ -153,6 +162,8 @@ def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, in
 def _reported(
     folder: Run, rows: list[dict[str, Any]], found: dict[str, Any], notes: Sequence[str] = ()
 ) -> dict[str, Any]:
+    notes = [*notes, *found.get("notes", [])]
+    print_notes(notes)
     title = f"Log-likelihood of {found['data']}, {found['samples']} importance samples ({found['proposal']})"
     shown = page(rows, found, title)
     shown["note"] = " ".join((shown["note"], *(f"{note}." for note in notes)))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from density.diagnostics import khat_threshold, unreliable
 from density.importance import Estimate, estimate
 from density.latent_use import active_units, mutual_information, shuffled_gap, verdict
 from density.model import LatentModel
@@ -40,22 +41,23 @@ def measure(
     """Means per datum in nats, over batches of data; ``bound`` gives one draw's bound of a batch.
 
     ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
-    bound from one draw. ``nll_standard_error`` is over data, ``nll_monte_carlo_error`` over draws; the latter means
-    little for the share ``khat_above_0.7`` of data, whose estimate is still a loose lower bound (all, where draws are
-    too few to tell). Units are active by the variance of the codes, see :func:`codes`. Information and gap look at the
-    data ``compared``, 64 of the first batches by default, the information at all pairs of them. Expects a model that
-    evaluates.
+    bound from one draw. ``nll_standard_error`` is over data, ``nll_monte_carlo_error`` over draws. The latter means
+    little for the share ``khat_unreliable`` of data, whose k-hat is above ``khat_threshold``, what the samples bear, or
+    no number (all, where draws are too few to tell): their estimate is still a loose lower bound. ``khat_above_0.7`` is
+    the share above the threshold of many samples. Units are active by the variance of the codes, see :func:`codes`.
+    Information and gap look at the data ``compared``, 64 of the first batches by default, the information at all pairs
+    of them; a single datum leaves them None. Expects a model that evaluates.
 
     Rows whose estimate or bound is not finite are left out of all means; ``not_finite`` lists them
-    by ``names``, by default their places from 0, and ``notes`` says so. With fewer than two finite
-    rows every number is null.
+    by ``names``, by default their places from 0, and ``notes`` says so. Without a finite row every
+    number is null.
     """
     scored = [estimate(model, part, samples, chunk=chunk) for part in parts]
     bounds = [bound(part) for part in parts]
     finite = [_finite(*pair) for pair in zip(scored, bounds, strict=True)]
     whole = torch.cat(finite)
     left_out = _left_out(whole, names)
-    if whole.sum() < 2:
+    if not whole.any():
         return _unknown(samples, len(whole)) | left_out
     columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
     log_p, error, effective, khat = (torch.cat([getattr(s, name) for s in scored])[whole] for name in columns)
@@ -66,28 +68,43 @@ def measure(
     few = compared
     if few is None:
         few = next((part for part in parts if len(part) > 1), parts[0])[:64]
-    information, gap = mutual_information(model, few, rows=1024), shuffled_gap(model, few, rows=64)
-    units = active_units(torch.cat([codes(model, part) for part in parts]))
 
     return {
         "nll_nats": -log_p.mean().item(),
-        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item(),
+        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item() if len(log_p) > 1 else None,
         "nll_monte_carlo_error": (error.square().sum().sqrt() / len(error)).item(),
         "effective_samples_median": effective.median().item(),
-        "khat_above_0.7": (khat > 0.7).double().mean().item(),
+        "khat_above_0.7": unreliable(khat).double().mean().item(),
+        "khat_unreliable": unreliable(khat, samples).double().mean().item(),
+        "khat_threshold": khat_threshold(samples),
         "elbo_nats": -reconstruction - kl.sum().item(),
         "reconstruction_nats": reconstruction,
         "kl_nats": kl.tolist(),
-        "active_units": units.count,
-        "units": units.variances.numel(),
-        "mutual_information_nats": information.nats,
-        "mutual_information_ceiling_nats": information.ceiling,
-        "shuffled_gap_nats": gap.nats,
-        "shuffled_gap_standard_error": gap.standard_error,
+        **_latent_use(model, few, torch.cat([codes(model, part) for part in parts])),
         "samples": samples,
         "data": len(log_p),
-        "verdict": verdict(information, gap),
         **left_out,
+    }
+
+
+def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str, Any]:
+    """Return the use of the latent; its numbers are None for a single datum, which compares with nothing."""
+    names = ["mutual_information_nats", "mutual_information_ceiling_nats"]
+    names += ["shuffled_gap_nats", "shuffled_gap_standard_error"]
+    if min(len(compared), len(modes)) < 2:
+        none = dict.fromkeys(["active_units", *names])
+        why = "the use of the latent cannot be judged by one held-out datum: it takes two at least"
+        return {**none, "units": modes[:1].numel(), "verdict": why}
+    information = mutual_information(model, compared, rows=1024)
+    gap = shuffled_gap(model, compared, rows=64)
+    units = active_units(modes)
+    values = (information.nats, information.ceiling, gap.nats, gap.standard_error)
+
+    return {
+        "active_units": units.count if units.variances.isfinite().all() else None,  # NaN is above no threshold
+        "units": units.variances.numel(),
+        **dict(zip(names, values, strict=True)),
+        "verdict": verdict(information, gap),
     }
 
 
@@ -109,9 +126,9 @@ def _left_out(finite: Tensor, names: Sequence[int] | np.ndarray | None) -> dict[
 
 
 def _unknown(samples: int, count: int) -> dict[str, Any]:
-    """Return what :func:`measure` does where fewer than two rows are finite."""
+    """Return what :func:`measure` does where no row is finite."""
     numbers = dict.fromkeys(_NUMBERS, math.nan)
-    return numbers | {"samples": samples, "data": count, "verdict": "unknown: fewer than two rows are finite"}
+    return numbers | {"samples": samples, "data": count, "verdict": "unknown: no row is finite"}
 
 
 _NUMBERS = (
@@ -120,6 +137,7 @@ _NUMBERS = (
     "nll_monte_carlo_error",
     "effective_samples_median",
     "khat_above_0.7",
+    "khat_unreliable",
     "elbo_nats",
     "reconstruction_nats",
     "mutual_information_nats",

@@ -147,7 +147,8 @@ def scores(item: Mapping[str, Any]) -> Figure:
     middle.set(xscale="log", xlabel="importance samples", ylabel="mean estimate, nats")
     known = np.isfinite(khat) & np.isfinite(values)
     right.scatter(values[known], khat[known], s=8, color=BLUE, alpha=0.6, linewidths=0)
-    right.axhline(0.7, color=GREY, linestyle="--", label="above: unreliable")
+    threshold = item["totals"].get("khat_threshold")
+    right.axhline(0.7 if threshold is None else threshold, color=GREY, linestyle="--", label="above: unreliable")
     right.set(xlabel="log-likelihood, nats", ylabel="k-hat")
     right.legend(frameon=False)
     return figure

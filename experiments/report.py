@@ -28,7 +28,8 @@ NUMBERS = {
     "nll_nats": "negative log-likelihood (nats)",
     "nll_standard_error": "its standard error over data (nats)",
     "effective_samples_median": "effective importance samples (median)",
-    "khat_above_0.7": "share of data whose k-hat is above 0.7",
+    "khat_above_0.7": "share of data whose k-hat is above 0.7 or none",
+    "khat_unreliable": "share of data whose k-hat is above what the samples bear, or none",
     "bits_per_token": "bits per token",
     "bits_per_dim": "bits per dimension",
     "elbo_nats": "ELBO (nats)",
@@ -244,7 +245,8 @@ def best_validation(run: Run, within: float = math.inf) -> dict[str, Any]:
     found = [row for row in run.rows("validation") if row.get("seconds", 0.0) <= within]
     rows = [{name: value for name, value in row.items() if value is not None} for row in found]
     best = min(rows, key=lambda row: row.get("nll_nats", row.get("selection", math.inf)), default={})
-    return best | {"kl_nats": sum(best["kl_nats"])} if "kl_nats" in best else best
+    layers = best.pop("kl_nats", [None])
+    return best if None in layers else best | {"kl_nats": sum(layers)}
 
 
 def main(config: Config) -> dict[str, Any]:

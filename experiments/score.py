@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor
 
 from density import Defensive, LatentModel, Proposal, Refined, Sobol, StudentT, Widened, log_weights
-from density.diagnostics import ladder
+from density.diagnostics import khat_threshold, ladder, unreliable
 from density.importance import summarise
 from experiments.outputs import Output
 from univae.errors import InputError
 
-__all__ = ["COLUMNS", "ProposalName", "Table", "page", "perplexity", "proposal", "rows_of", "totals", "worst"]
+__all__ = ["COLUMNS", "ProposalName", "Table", "finite", "page", "perplexity", "proposal", "rows_of", "totals", "worst"]
 
+NAMED = 10  # rows that are named one by one
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
 ProposalName: TypeAlias = Literal["posterior", "widened", "student", "sobol", "defensive", "refined"]
 _PROPOSALS: dict[str, Proposal | None] = {
@@ -51,33 +54,71 @@ def rows_of(model: LatentModel, x: Tensor, samples: int, name: str, chunk: int |
     return [{column: values[column][i] for column in COLUMNS} | {"ladder": climbed[i]} for i in range(len(x))]
 
 
-def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means per datum in nats, over rows of which there is at least one.
+def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
+    """Return means per datum in nats over at least one row, each scored with ``samples`` samples.
 
     ``standard_error_nats`` is that of the mean by importance sampling alone, ``standard_error_over_data_nats`` that of
-    the mean as an estimate for data of this kind.
+    the mean as an estimate for data of this kind. A k-hat that is no finite number counts as above every threshold;
+    ``khat_threshold`` is that of :func:`density.diagnostics.khat_threshold`. A mean that is no finite number is None,
+    ``notes`` say why, and ``not_finite`` counts the rows without a finite log-likelihood and names the first ten.
     """
     count = len(rows)
     column = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in COLUMNS}
-    return {
-        "count": count,
+    over_data = column["log_likelihood"].std().item() / math.sqrt(count) if count > 1 else None
+    means = {
         "log_likelihood_nats": column["log_likelihood"].mean().item(),
         "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
-        "standard_error_over_data_nats": column["log_likelihood"].std().item() / math.sqrt(count)
-        if count > 1
-        else None,
+        "standard_error_over_data_nats": over_data,
         "elbo_nats": column["elbo"].mean().item(),
         "effective_samples_median": column["effective_samples"].median().item(),
-        "khat_above_0.7": (column["khat"] > 0.7).double().mean().item(),
     }
+    strange = (~column["log_likelihood"].isfinite()).nonzero().flatten().tolist()
+    found: dict[str, Any] = {
+        "count": count,
+        **{name: finite(value) for name, value in means.items()},
+        "khat_above_0.7": unreliable(column["khat"]).double().mean().item(),
+        "khat_unreliable": unreliable(column["khat"], samples).double().mean().item(),
+        "khat_threshold": khat_threshold(samples),
+    }
+    if strange:
+        found["not_finite"] = {"count": len(strange), "rows": strange[:NAMED]}
+    notes = _undefined(column)
+    return found | {"notes": notes} if notes else found
 
 
-def perplexity(nll_nats: float, units: float) -> float:
-    r"""Gives :math:`\exp(\text{NLL} / n)` over n words or tokens, of which each text's end is one.
+def finite(value: float | None) -> float | None:
+    """Return the value, or None where it is infinite or NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _undefined(column: Mapping[str, Tensor]) -> list[str]:
+    """Return a line for each column whose mean is no finite number, with the reason in numbers."""
+    reasons = {
+        "log_likelihood": "all their weights are zero, or one is no number: the model does not expect such data",
+        "standard_error": "one sample has no error, nor have weights that are all zero",
+        "elbo": "a weight of theirs is zero or no number",
+        "effective_samples": "a weight of theirs is no number",
+    }
+    notes = []
+    for name, reason in reasons.items():
+        strange = (~column[name].isfinite()).nonzero().flatten().tolist()
+        if strange:
+            first = ", ".join(map(str, strange[:NAMED])) + (", ..." if len(strange) > NAMED else "")
+            what = f"{name} is not finite for {len(strange)} of {len(column[name])} rows (from 0: {first})"
+            notes.append(f"{what}, so its mean is null: {reason}")
+    return notes
+
+
+def perplexity(nll_nats: float, units: float) -> float | None:
+    r"""Return :math:`\exp(\text{NLL} / n)` over n words or tokens, of which each text's end is one.
+
+    None where there is none: the NLL is not finite, or the power is beyond the range of a float (709.78 nats a unit).
 
     >>> round(perplexity(326.7, 79.8673), 2)  # Yahoo: mean nats and mean words of a text, its end included
     59.77
     """
+    if not math.isfinite(nll_nats) or nll_nats / units > LARGEST_EXPONENT:
+        return None
     return math.exp(nll_nats / units)
 
 
@@ -110,8 +151,10 @@ class Table:
 def page(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any], title: str) -> dict[str, Any]:
     """What the report shows of scores: every value, and the mean estimate by number of samples."""
     climbed = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0).tolist()
-    unreliable = sum(row["khat"] > 0.7 for row in rows)
-    note = f"{unreliable} of {len(rows)} data have a k-hat above 0.7: their estimate is no more than a better bound."
+    samples = found["samples"]
+    count = int(unreliable(torch.tensor([row["khat"] for row in rows]), samples).sum())
+    bearable = f"above {khat_threshold(samples):.2f}, the most that {samples} samples bear, or none"
+    note = f"{count} of {len(rows)} data have a k-hat {bearable}: their estimate is no more than a better bound."
     return {
         "kind": "likelihood",
         "title": title,
@@ -119,10 +162,15 @@ def page(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any], title: str
         "totals": dict(found),
         "log_likelihood": [row["log_likelihood"] for row in rows],
         "khat": [row["khat"] for row in rows],
-        "ladder": {"samples": rungs(found["samples"]), "nats": climbed},
+        "ladder": {"samples": rungs(samples), "nats": climbed},
     }
 
 
 def worst(rows: Sequence[Mapping[str, Any]], count: int = 10) -> list[int]:
-    """The places of the data of the lowest log-likelihood, the lowest first."""
-    return sorted(range(len(rows)), key=lambda i: rows[i]["log_likelihood"])[:count]
+    """Return the indices of the rows of the lowest log-likelihood, the lowest first; NaN counts as the lowest."""
+
+    def rank(i: int) -> tuple[bool, float]:
+        value = rows[i]["log_likelihood"]
+        return (not math.isnan(value), value)
+
+    return sorted(range(len(rows)), key=rank)[:count]

@@ -1,5 +1,7 @@
 """What a sentence model's validation measures: rank correlation with labels, retrieval, and writing."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from univae.corpus import Corpus
 from univae.sentence import RoFormerSim
 from univae.text import PAD
 
-__all__ = ["correlation", "found_at", "generation", "retrieval", "spearman"]
+__all__ = ["correlation", "found_at", "generation", "retrieval", "selection", "spearman"]
 
 ROWS = 64  # pairs written at once
 
@@ -25,14 +27,30 @@ def spearman(model: RoFormerSim, corpus: Corpus, groups: Groups, chosen: np.ndar
     vectors = _vectors(model, corpus, pairs)
     cosines = (vectors[:, 0] * vectors[:, 1]).sum(-1)
     each = [correlation(cosines[files == file], scores[files == file]) for file in np.unique(files)]
-    found = {"spearman": float(np.mean(each)), "labelled_pairs": len(pairs)}
+    defined = [value for value in each if value is not None]
+    found: dict[str, Any] = {"spearman": float(np.mean(defined)) if defined else None, "labelled_pairs": len(pairs)}
+    undefined = sum(value is None or math.isnan(value) for value in each)
+    if undefined:
+        why = "their labels or their cosines are all alike, or a cosine is no number"
+        found["spearman_undefined"] = f"{undefined} of {len(each)} files of pairs have no rank correlation: {why}"
     return found | ({"spearman_of_files": each} if len(each) > 1 else {})
 
 
-def correlation(cosines: np.ndarray, scores: np.ndarray) -> float:
-    """Spearman's rank correlation; 0 where either side is constant and has no order."""
-    if np.ptp(cosines) == 0 or np.ptp(scores) == 0:
-        return 0.0
+def selection(found: Mapping[str, Any]) -> float:
+    """Return what a validation by rank correlation is judged by: its negative; 0 where all of a side are alike."""
+    spearman = found["spearman"]
+    return 0.0 if spearman is None else -spearman
+
+
+def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
+    """Return Spearman's rank correlation; None where a side has no two values that differ, NaN where one is no number.
+
+    The two are told apart because a model whose cosines are NaN is broken, and one whose cosines agree knows no order.
+    """
+    if not (np.isfinite(cosines).all() and np.isfinite(scores).all()):
+        return math.nan
+    if len(cosines) < 2 or np.ptp(cosines) == 0 or np.ptp(scores) == 0:
+        return None
     return float(spearmanr(cosines, scores).statistic)
 
 
@@ -46,9 +64,12 @@ def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str
 
 
 def found_at(similarities: np.ndarray) -> np.ndarray:
-    """At which place, from 0, each row of a square matrix finds its own column; ties count against it."""
+    """Return the rank, from 0, at which each row of a square matrix finds its own column.
+
+    Ties count against it, and so does what is no number.
+    """
     own = np.diagonal(similarities)[:, None]
-    return (similarities >= own).sum(1) - 1
+    return (~(similarities < own)).sum(1) - 1
 
 
 def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.pairs import pair_batches, pair_up
 from experiments.similar_batch import Batch, Examples, Objective, PairRows
-from experiments.similar_measure import generation, retrieval
+from experiments.similar_measure import generation, retrieval, selection
 from experiments.task import Progress
 from univae.cached import cached_backward
 from univae.contrastive import paired_info_nce
@@ -96,7 +96,7 @@ class PairTask(PairRows):
         if o.generation:
             found |= generation(self.module, e.corpus, partners)
         found["held_out_loss"] = self._held_out(pairs)
-        return {"selection": -found["spearman"] if "spearman" in found else found["held_out_loss"], **found}
+        return {"selection": selection(found) if "spearman" in found else found["held_out_loss"], **found}
 
     def _held_out(self, pairs: np.ndarray) -> float:
         """The stage's loss a row on clean held-out pairs, in batches of the training's size."""

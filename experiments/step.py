@@ -138,6 +138,8 @@ class Stepper:
         Raises:
             TrainingFailed: the loss or the gradient is not finite; no weight was changed.
         """
+        if self.folds:  # DistributedDataParallel shares them in forward passes that average, and none does here
+            self.world.share_buffers(self.task.module)
         batches = [(index, self._load(index, items[index], progress)) for index in self._own(len(items))]
         (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
         if weight <= 0:

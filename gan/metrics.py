@@ -97,10 +97,17 @@ def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: int = 5) -> Manifold:
-    """Returns precision, recall, density and coverage with balls to the k-th nearest neighbour."""
+    """Return precision, recall, density and coverage with balls to the k-th nearest neighbour.
+
+    Raises:
+        InputError: for a k out of range, and for real points that are all alike, whose balls have no radius. Generated
+            points may be: none of the real ones is in their balls then.
+    """
     real, fake = _points(real, fake, "prdc")
     if not 1 <= k < min(len(real), len(fake)):
         raise InputError(f"prdc: k must lie in 1..{min(len(real), len(fake)) - 1}, the points but one; got k={k}")
+    if bool((real == real[0]).all()):
+        raise InputError(f"prdc: the {len(real)} real points are all alike, so their balls have no radius; give others")
     of_real, of_fake = _radii(real, k), _radii(fake, k)
     recalled, covered, inside = [], [], torch.zeros(len(fake), dtype=torch.float64, device=real.device)
     for part, radius in zip(real.split(ROWS), of_real.split(ROWS), strict=True):
@@ -138,10 +145,16 @@ def sliced_wasserstein(
 
 
 def memorisation(train: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], held_out: Float[Tensor, "k d"]) -> Memory:
-    """Compares distances to the nearest training datum: of generated data, and of data that were held out."""
+    """Compare distances to the nearest training datum: of generated data, and of data that were held out.
+
+    Both numbers are NaN where half of the held-out data or more are training data: nothing is nearer than that.
+    """
+    train, held_out = _points(train, held_out, "memorisation")
     train, fake = _points(train, fake, "memorisation")
-    own, reference = nearest(fake, train)[0], nearest(held_out.to(train), train)[0]
-    ratio = (own.median() / reference.median()).item() if reference.median() > 0 else math.nan
+    own, reference = nearest(fake, train)[0], nearest(held_out, train)[0]
+    if reference.median() == 0:
+        return Memory(math.nan, math.nan)
+    ratio = (own.median() / reference.median()).item()
     return Memory(ratio, (own < reference.quantile(0.01)).double().mean().item())
 
 
@@ -151,6 +164,7 @@ def class_coverage(predicted: Int[Tensor, "n"], real: Int[Tensor, "m"]) -> Class
     ``kl_nats`` is :math:`\sum_c p_c \log (p_c / q_c)` from generated shares p to real shares q, infinite for a class
     that real data do not have.
     """
+    _require_some("class_coverage", predicted, real)
     count = int(max(predicted.max(), real.max())) + 1
     p, q = (torch.bincount(x, minlength=count).double() / len(x) for x in (predicted, real))
     kl = torch.where(p > 0, p * (p / q).log(), 0.0).sum().item()
@@ -159,6 +173,7 @@ def class_coverage(predicted: Int[Tensor, "n"], real: Int[Tensor, "m"]) -> Class
 
 def mode_coverage(predicted: Int[Tensor, "n"], modes: int) -> Modes:
     r"""Counts the modes 0..modes-1 that occur; ``kl_nats`` is :math:`\sum_c p_c \log (M p_c)` from their shares p."""
+    _require_some("mode_coverage", predicted)
     p = torch.bincount(predicted, minlength=modes).double() / len(predicted)
     if len(p) > modes:
         raise InputError(f"mode_coverage: predicted must lie in 0..{modes - 1}; got {len(p) - 1}")
@@ -171,7 +186,15 @@ def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> tuple[Float[Ten
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
+def _require_some(who: str, *labels: Tensor) -> None:
+    if not all(len(each) for each in labels):
+        raise InputError(f"{who}: needs at least one label; got none; generate more")
+
+
 def _points(a: Tensor, b: Tensor, who: str) -> tuple[Tensor, Tensor]:
+    shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+    if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] > 0):
+        raise InputError(f"{who}: points must be two matrices with the same features, one at least; got {shapes}")
     if min(len(a), len(b)) < 2:
         raise InputError(f"{who}: needs two points a side at least; got {len(a)} and {len(b)}")
     if not (a.isfinite().all() and b.isfinite().all()):

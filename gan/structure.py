@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from univae.batch_statistics import batch_normalised
 from univae.errors import InputError
 
 __all__ = ["chain", "is_piecewise_linear", "parts", "plain_type", "refuse_batch_statistics", "rescale"]
@@ -63,13 +64,12 @@ def refuse_batch_statistics(critic: object, who: str) -> None:
 
     :math:`\nabla_{x_i} \sum_j f_j` is the gradient of :math:`f_i` only if no other :math:`f_j` sees :math:`x_i`.
     """
-    for name, part in critic.named_modules() if isinstance(critic, nn.Module) else ():
-        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
-            raise InputError(
-                f"{who}: a critic's score must depend on its own sample alone; got {type(part).__name__} "
-                f"{name or 'itself'}, which mixes the batch, so that no gradient is one sample's; leave it out, or use "
-                "LayerNorm or GroupNorm"
-            )
+    mixing = batch_normalised([critic])
+    if mixing is not None:
+        raise InputError(
+            f"{who}: a critic's score must depend on its own sample alone; got {mixing}, which mixes the batch, so "
+            "that no gradient is one sample's; leave it out, or use LayerNorm or GroupNorm"
+        )
 
 
 def chain(critic: nn.Module) -> list[nn.Module] | None:

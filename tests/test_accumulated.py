@@ -1,13 +1,16 @@
 """Accumulation in the momentum against accumulation in a buffer, in closed form and against readable twins."""
 
+import copy
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 
 from univae.checkpoint import load_state, save_state
 from univae.errors import InputError
-from univae.optim import AccumulatedAdamW, AccumulatedSGD, Tiger, Windowed, accumulate_in_backward
+from univae.optim import EGDD, AccumulatedAdamW, AccumulatedSGD, Tiger, Windowed, accumulate_in_backward
 
 SHAPES = ((7, 5), (3,), ())
 
@@ -479,3 +482,108 @@ def test_two_processes_equal_one(name: str, way: str, tmp_path: Path) -> None:
 def test_values_outside_their_range_are_refused(make: Any, message: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=message):
         make(parameters())
+
+
+TORCHS: list[tuple[type[Windowed], Any, dict[str, Any]]] = [
+    (AccumulatedAdamW, torch.optim.AdamW, {"lr": 0.03, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
+    (AccumulatedAdamW, torch.optim.Adam, {"lr": 0.03}),
+    (AccumulatedSGD, torch.optim.SGD, {"lr": 0.03, "weight_decay": 0.1, "momentum": 0.8}),
+    (AccumulatedSGD, torch.optim.SGD, {"lr": 0.03}),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), TORCHS)
+def test_the_state_of_torchs_own_continues_bit_for_bit(ours: Any, theirs: Any, options: dict[str, Any]) -> None:
+    grads = gradients(6, torch.float32)
+    plain = parameters(torch.float32)
+    other = theirs(plain, **options)
+    for g in grads[:3]:
+        micro_step(other, plain, g)
+    again = [p.detach().clone().requires_grad_() for p in plain]
+    optimizer = ours(again, window=1)
+    optimizer.load_state_dict(copy.deepcopy(other.state_dict()))
+    for g in grads[3:]:
+        micro_step(other, plain, g)
+        micro_step(optimizer, again, g)
+    assert all(torch.equal(p, q) for p, q in zip(plain, again, strict=True))
+    assert optimizer.param_groups[0]["lr"] == 0.03
+    windowed = ours(again, window=4)
+    windowed.load_state_dict(other.state_dict())
+    assert windowed.param_groups[0]["window"] == 4
+    assert windowed.moved
+
+
+def saved(kind: Any, shape: tuple[int, ...] = (3,), **options: Any) -> dict[str, Any]:
+    p = torch.zeros(shape).requires_grad_()
+    optimizer = kind([p], **options)
+    p.grad = torch.ones(shape)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+REFUSED: list[tuple[Any, dict[str, Any], str]] = [
+    (AccumulatedAdamW, saved(torch.optim.AdamW, amsgrad=True), "amsgrad=False; got amsgrad=True; load a"),
+    (AccumulatedAdamW, saved(torch.optim.Adam, weight_decay=0.1), "decoupled decay; got Adam's weight_decay=0.1"),
+    (AccumulatedSGD, saved(torch.optim.SGD, momentum=0.9, nesterov=True), "nesterov=False; got nesterov=True"),
+    (AccumulatedSGD, saved(torch.optim.SGD, momentum=0.9, dampening=0.1), "dampening=0; got dampening=0.1"),
+    (AccumulatedAdamW, saved(torch.optim.SGD), "its options; got a group without betas, eps"),
+    (AccumulatedAdamW, saved(Tiger), "its options; got a group without betas, eps"),
+    (Tiger, saved(torch.optim.AdamW), "its options; got a group without beta"),
+    (EGDD, saved(Tiger), "its options; got a group without"),
+    (AccumulatedAdamW, saved(AccumulatedAdamW, (4,)), r"exp_avg of shape \(3,\) for parameter 0; got \(4,\)"),
+    (AccumulatedAdamW, saved(torch.optim.AdamW, (2,)), r"exp_avg of shape \(3,\) for parameter 0; got \(2,\)"),
+    (EGDD, saved(EGDD, (4,)), r"gain of shape \(3,\) for parameter 0; got \(4,\)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "state", "message"), REFUSED)
+def test_the_state_of_another_optimizer_is_refused_and_changes_nothing(kind: Any, state: Any, message: str) -> None:
+    p = torch.zeros(3).requires_grad_()
+    optimizer = kind([p], lr=0.5)
+    with pytest.raises(InputError, match=f"{kind.__name__}: the saved state must have .*{message}"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert not optimizer.state
+
+
+def test_a_state_of_other_groups_or_with_missing_names_is_refused() -> None:
+    state = saved(AccumulatedAdamW)
+    p, q = torch.zeros(3).requires_grad_(), torch.zeros(3).requires_grad_()
+    for groups, sizes in (([p, q], "[2]"), ([{"params": [p]}, {"params": [q]}], "[1, 1]")):
+        message = f"must have groups of {sizes} parameters; got groups of [1]"
+        with pytest.raises(InputError, match=re.escape(message)):
+            AccumulatedAdamW(groups).load_state_dict(state)
+    del state["state"][0]["exp_avg_sq"]
+    with pytest.raises(InputError, match="must have exp_avg, exp_avg_sq, open, skipped, step of parameter 0; got"):
+        AccumulatedAdamW([p]).load_state_dict(state)
+
+
+@every
+@pytest.mark.parametrize("window", [np.int64(2), np.int32(2), np.uint8(2), torch.tensor(2)])
+def test_any_integer_is_a_window(name: str, window: Any) -> None:
+    ours, theirs = parameters(), parameters()
+    first = FAMILY[name](ours, window=window)
+    second = FAMILY[name](theirs, window=2)
+    for g in gradients(4):
+        micro_step(first, ours, g)
+        micro_step(second, theirs, g)
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+    assert type(first.param_groups[0]["window"]) is int
+    assert first.state_dict() is not None
+    first.add_param_group({"params": [torch.zeros(2).requires_grad_()], "window": np.int64(3)})
+    assert type(first.param_groups[-1]["window"]) is int
+
+
+@every
+@pytest.mark.parametrize("window", [np.int64(0), 1.5, np.float64(2.0), True, "2", None])
+def test_what_is_no_whole_number_is_no_window(name: str, window: Any, unchecked: None) -> None:
+    rule = "window must be a whole number of 1 or more"
+    with pytest.raises(InputError, match=rule):
+        FAMILY[name](parameters(), window=window)
+    with pytest.raises(InputError, match=rule):
+        FAMILY[name]([{"params": parameters(), "window": window}])
+
+
+def test_the_number_of_processes_is_a_whole_number(unchecked: None) -> None:
+    with pytest.raises(InputError, match="processes must be a whole number of 1 or more; got processes=0"):
+        accumulate_in_backward(Tiger(parameters()), 0)

@@ -20,7 +20,7 @@ from density.codec import PRECISION
 from density.container import unpack
 from density.emission import Coding, noise
 from density.images import MLPVAE, ConvVAE, LadderVAE
-from density.lossless import exactly, pixel_code, prepared
+from density.lossless import exactly, pixel_code, prepared, same_bits
 from density.output import Pixels
 from univae.errors import InputError
 
@@ -287,6 +287,14 @@ def test_data_come_back_of_their_type_dtype_and_shape(x) -> None:
     assert (again == x).all()
 
 
+def test_equal_bits_are_more_than_equal_numbers() -> None:
+    zeros = np.zeros((2, 3))
+    assert same_bits(zeros, zeros.copy())
+    assert not same_bits(zeros, -zeros)
+    assert not same_bits(zeros, zeros.astype(np.float32))
+    assert not same_bits(zeros, zeros.T)
+
+
 def test_a_block_is_read_without_the_others() -> None:
     model = perceptron()
     x = drawn(70)
@@ -322,6 +330,9 @@ class Unbounded(Foreign):
         (perceptron, np.full((3, *SHAPE), 0.5), "got 0.5"),
         (perceptron, np.full((3, *SHAPE), math.nan), "got nan"),
         (perceptron, np.zeros((3, 1, 2, 8), int), r"data are \(1, 4, 4\) each; got \(1, 2, 8\); reshape"),
+        (perceptron, np.full((3, *SHAPE), -0.0), r"the sign of -0\.0 would be lost; got 48 of them; add 0\.0"),
+        (perceptron, torch.full((3, *SHAPE), -0.0), r"the sign of -0\.0 would be lost; got 48 of them"),
+        (perceptron, torch.zeros((3, *SHAPE), dtype=torch.bfloat16), r"NumPy has no torch\.bfloat16; convert"),
         (perceptron, np.zeros((3, *SHAPE), str), "must be whole numbers; got dtype"),
         (Correlated, np.zeros((30, 6), int), "diagonal Gaussians; got MultivariateNormal"),
         (Unbounded, np.zeros((30, 6), int), "no finite mean and deviation"),

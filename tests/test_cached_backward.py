@@ -4,10 +4,12 @@ import functools
 import gc
 import random
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -523,6 +525,13 @@ X = torch.ones(4, WIDTH)
         ({"chunk_size": lambda x: [[0, 1, 2, 3], []]}, "none be empty"),
         ({"encode": [encoder(), encoder()]}, "2 encoders take as many columns; got 4"),
         ({"encode": lambda x: x[:1]}, r"one row for each of a chunk; got \[1, 2\] rows"),
+        ({"encode": lambda x: {"vectors": x}}, "encode returned a dict; return a tensor or a tuple"),
+        ({"encode": lambda x: OrderedDict(a=x)}, "encode returned a OrderedDict; return a tensor or a tuple"),
+        ({"encode": lambda x: None}, "encode returned nothing; return a tensor or a tuple"),
+        ({"encode": lambda x: ()}, "encode returned a tuple of nothing; return"),
+        ({"encode": lambda x: (x, "a")}, "encode returned a tuple of a str, a tensor; return"),
+        ({"encode": lambda x: x.sum()}, "encode returned a tensor without rows; return"),
+        ({"encode": lambda x: x.numpy()}, "encode returned a ndarray; return"),
         ({"loss": lambda v: v.sum(-1)}, r"must be a scalar.*got shape \(4,\)"),
         ({"loss": lambda v: torch.ones(())}, "requires_grad=False"),
     ],
@@ -531,3 +540,39 @@ def test_bad_input_is_named(arguments: dict[str, Any], words: str) -> None:
     given = {"encode": encoder(), "batch": X.double(), "loss": paired_info_nce, "chunk_size": 2} | arguments
     with pytest.raises(InputError, match=words):
         cached_backward(**given)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: model.forward, lambda model: lambda x: model(x)])
+def test_an_encoder_that_normalises_with_its_batch_is_refused(wrap: Callable[[Any], Any], tracked: bool) -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, 4), nn.BatchNorm1d(4, track_running_stats=tracked))
+    message = "encode must give each row from that row alone; got BatchNorm1d 1, which mixes the rows of a chunk"
+    for columns in (wrap(model), [wrap(model), torch.nn.Linear(WIDTH, 4)]):
+        batch = X.double() if callable(columns) else [X.double(), X.double()]
+        with pytest.raises(InputError, match=message):
+            cached_backward(columns, batch, lambda *r: r[0].sum(), 2)
+        with pytest.raises(InputError, match=message):
+            cached_backward(columns, batch, lambda *r: r[0].sum(), 2, keep=9)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_statistics_of_one_whole_chunk_are_those_of_the_batch() -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, 4), nn.BatchNorm1d(4))
+    x = torch.randn(8, WIDTH)
+    expected = direct(model, x, paired_info_nce)
+    assert_same([cached_backward(model, x, paired_info_nce, 8), *grads(model)], expected)
+
+
+def test_a_batch_norm_that_evaluates_gives_each_row_from_itself() -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, 4), nn.BatchNorm1d(4)).eval()
+    x = torch.randn(8, WIDTH)
+    expected = direct(model, x, paired_info_nce)
+    assert_same([cached_backward(model, x, paired_info_nce, 3), *grads(model)], expected)
+
+
+def test_any_integer_is_a_chunk_size() -> None:
+    model, x = encoder(), torch.randn(6, WIDTH)
+    value = cached_backward(model, x, paired_info_nce, np.int64(4))
+    assert value == cached_backward(model, x, paired_info_nce, 4)
+    with pytest.raises(InputError, match="got chunk_size=0"):
+        cached_backward(model, x, paired_info_nce, np.int64(0))

@@ -13,10 +13,12 @@ from density.diagnostics import (
     effective_samples,
     fit_pareto,
     jackknife,
+    khat_threshold,
     ladder,
     pareto_khat,
     replicate_means,
     standard_error,
+    unreliable,
 )
 from univae.errors import InputError
 
@@ -75,10 +77,62 @@ def test_khat_is_infinite_where_it_cannot_be_judged_and_zero_where_weights_are_e
     assert pareto_khat(torch.randn(20, 3)).isinf().all()
     assert pareto_khat(torch.randn(21, 3)).isfinite().all()
     assert (pareto_khat(torch.full((200, 3), -7.0)) == 0).all()
-    assert (pareto_khat(torch.full((200, 3), -math.inf)) == 0).all()
     mostly = torch.zeros(200, 3)  # ties at the threshold, some weights of zero
     mostly[:100], mostly[-3:] = -math.inf, torch.tensor([1.0, 2.0, 3.0])[:, None]
     assert pareto_khat(mostly).isfinite().all()
+
+
+@pytest.mark.parametrize("size", [21, 200, 1000])
+def test_khat_is_infinite_where_no_weight_or_one_weight_holds_everything(size: int) -> None:
+    log_w = torch.full((size, 4), -math.inf)
+    log_w[0, 1] = 0.0
+    log_w[:, 2] = -1e5  # one among equal ones that underflow
+    log_w[0, 2] = 0.0
+    log_w[:4, 3] = -7.0  # four
+    khat = pareto_khat(log_w)
+    assert khat.isinf().all()
+    assert unreliable(khat).all()
+    torch.testing.assert_close(effective_samples(log_w), torch.tensor([0.0, 1.0, 1.0, 4.0]))
+
+
+@pytest.mark.parametrize("size", [5, 20, 21, 1000])
+def test_a_weight_that_is_no_number_makes_its_own_datum_unreliable_and_no_other(size: int) -> None:
+    log_w = torch.randn(size, 3) / 10
+    others = pareto_khat(log_w)
+    log_w[0, 1] = math.nan
+    log_w[1, 2] = math.inf
+    khat = pareto_khat(log_w)
+    assert khat[0] == others[0]
+    assert khat[1] == math.inf
+    assert khat[2] == math.inf
+    assert unreliable(khat)[1:].all()
+    assert unreliable(khat, size)[1:].all()
+    assert effective_samples(log_w)[1:].isnan().all()
+    assert standard_error(log_w)[1:].isnan().all()
+
+
+def test_the_threshold_is_the_one_that_the_number_of_draws_can_bear() -> None:
+    assert khat_threshold(100) == pytest.approx(0.5)
+    assert khat_threshold(10) == pytest.approx(0.0)
+    assert khat_threshold(2154) < 0.7
+    assert khat_threshold(2155) == 0.7
+    assert khat_threshold(10**9) == 0.7
+    assert khat_threshold(1) == -math.inf
+    khat = torch.tensor([0.4, 0.6, 0.8, math.inf, math.nan, -math.inf])
+    assert unreliable(khat).tolist() == [False, False, True, True, True, False]
+    assert unreliable(khat, 100).tolist() == [False, True, True, True, True, False]
+    with pytest.raises(InputError, match="samples must be at least 1; got samples=0"):
+        khat_threshold(0)
+
+
+def test_the_jackknife_of_a_single_weight_is_undefined_and_of_none_is_nothing() -> None:
+    log_w = torch.full((10, 3), -math.inf)
+    log_w[3, 1] = 0.0
+    log_w[:2, 2] = 0.0
+    corrected = jackknife(log_w)
+    assert corrected[0] == -math.inf
+    assert corrected[1].isnan()
+    assert corrected[2].isfinite()
 
 
 def test_the_fit_survives_a_profile_point_at_the_exponential_law() -> None:

@@ -16,6 +16,7 @@ from gan.metrics import (
     frechet_distance,
     kernel_distance,
     memorisation,
+    mode_coverage,
     nearest,
     prdc,
     sliced_wasserstein,
@@ -164,6 +165,41 @@ def test_too_few_or_infinite_points_are_refused() -> None:
         kernel_distance(torch.full((3, 2), math.nan), torch.zeros(3, 2))
     with pytest.raises(InputError, match=r"k must lie in 1\.\.2"):
         prdc(torch.zeros(3, 2), torch.zeros(3, 2), k=3)
+
+
+def test_images_all_alike_have_distances_but_no_balls() -> None:
+    alike, others = torch.ones(30, 4), torch.randn(30, 4)
+    assert frechet_distance(alike, alike) == pytest.approx(0, abs=1e-12)
+    assert kernel_distance(alike, alike) == pytest.approx(0, abs=1e-12)
+    assert sliced_wasserstein(alike, alike) == 0
+    for distance in (frechet_distance, kernel_distance, sliced_wasserstein):
+        assert math.isfinite(distance(others, alike))
+    collapsed = prdc(others, alike)
+    assert collapsed.recall == 0
+    assert all(map(math.isfinite, collapsed))
+    with pytest.raises(InputError, match="prdc: the 30 real points are all alike, so their balls have no radius"):
+        prdc(alike, others)
+
+
+def test_data_that_are_held_out_twice_tell_nothing_of_copies() -> None:
+    train = torch.randn(50, 4)
+    copied = memorisation(train, torch.randn(50, 4), train[:20])
+    assert math.isnan(copied.ratio)
+    assert math.isnan(copied.copies)
+
+
+def test_points_of_other_shapes_and_no_labels_are_refused(unchecked: None) -> None:
+    for a, b in ((torch.zeros(3, 2), torch.zeros(3, 4)), (torch.zeros(3, 0), torch.zeros(3, 0))):
+        for distance in (frechet_distance, kernel_distance, sliced_wasserstein, prdc):
+            with pytest.raises(InputError, match=r"points must be two matrices with the same features, .* got \(3, "):
+                distance(a, b)
+    nothing = torch.zeros(0, dtype=torch.long)
+    with pytest.raises(InputError, match="class_coverage: needs at least one label; got none"):
+        class_coverage(nothing, torch.tensor([1]))
+    with pytest.raises(InputError, match="mode_coverage: needs at least one label; got none"):
+        mode_coverage(nothing, 3)
+    with pytest.raises(InputError, match="memorisation: points must be finite"):
+        memorisation(torch.randn(5, 2), torch.randn(5, 2), torch.full((5, 2), math.nan))
 
 
 def test_formulas_agree_with_torchmetrics_where_it_is_installed() -> None:

@@ -1,7 +1,9 @@
 """Importance sampling against models whose likelihood is known."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from torch.distributions import Categorical, Distribution, Independent, Multivar
 import density
 from density import Estimate, LatentModel, Sobol, estimate, estimate_until, log_likelihood, log_weights
 from density.diagnostics import ladder
+from density.images import MLPVAE
 from density.importance import summarise, weigh
+from density.latent_use import mutual_information, shuffled_gap
+from density.output import Pixels
 from univae.errors import InputError
 
 
@@ -77,6 +82,43 @@ def test_the_exact_posterior_gives_the_exact_evidence(samples: int) -> None:
     torch.testing.assert_close(result.elbo, model.evidence(x))
     torch.testing.assert_close(result.effective_samples, torch.full((5,), float(samples)))
     assert samples == 1 or (result.standard_error < 1e-12).all()
+
+
+TAKES_DATA: dict[str, Callable[[Any, Tensor], Any]] = {
+    "log_weights": lambda model, x: log_weights(model, x, 4),
+    "estimate": lambda model, x: estimate(model, x, 4).log_likelihood,
+    "estimate_until": lambda model, x: density.estimate_until(model, x, 0.1, start=4, limit=8).estimate.log_likelihood,
+    "widened": lambda model, x: estimate(model, x, 4, proposal=density.Widened()).log_likelihood,
+    "elbo": lambda model, x: density.elbo(model, x, 4),
+    "iwae": lambda model, x: density.iwae(model, x, 4),
+    "miwae": lambda model, x: density.miwae(model, x, 2, 2),
+    "ciwae": lambda model, x: density.ciwae(model, x, 4, 0.5),
+    "stl": lambda model, x: density.stl(model, x, 4),
+    "dreg": lambda model, x: density.dreg(model, x, 4),
+    "likelihood_regret": lambda model, x: density.likelihood_regret(model, x, steps=2, draws=4),
+    "annealed": lambda model, x: density.annealed(model, x, 2, 2).log_likelihood,
+    "mutual_information": lambda model, x: torch.tensor(mutual_information(model, x)),
+    "shuffled_gap": lambda model, x: torch.tensor(shuffled_gap(model, x)),
+}
+
+
+@pytest.mark.parametrize("name", list(TAKES_DATA))
+def test_truth_values_are_zeros_and_ones(name: str, unchecked: None) -> None:
+    model = MLPVAE(Pixels((1, 3, 3)), latents=(2,), hidden=((8,),)).eval()
+    x = torch.rand(5, 1, 3, 3) > 0.5
+    results = []
+    for data in (x, x.long(), x.double()):
+        torch.manual_seed(1)
+        results.append(TAKES_DATA[name](model, data))
+    torch.testing.assert_close(results[0], results[2], atol=0, rtol=0)
+    torch.testing.assert_close(results[1], results[2], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", list(TAKES_DATA))
+def test_no_data_are_refused_in_one_line(name: str) -> None:
+    model = MLPVAE(Pixels((1, 3, 3)), latents=(2,), hidden=((8,),)).eval()
+    with pytest.raises(InputError, match=r"^\w+: needs at least one datum; got a tensor of shape \(0, 1, 3, 3\)"):
+        TAKES_DATA[name](model, torch.zeros(0, 1, 3, 3))
 
 
 @pytest.mark.parametrize(

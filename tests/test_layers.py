@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("univae", "density", "gan", "experiments")
 UNIVAE_LAYERS = {
-    0: {"errors", "rope", "mask", "latent", "bessel", "polar", "text", "corpus", "checkpoint", "paths"},
+    0: {
+        "errors",
+        "batch_statistics",
+        "rope",
+        "mask",
+        "latent",
+        "bessel",
+        "polar",
+        "text",
+        "corpus",
+        "checkpoint",
+        "paths",
+    },
     1: {"attention", "optim"},
     2: {"transformer", "decoding", "grid"},
     3: {"vae", "layered", "likelihood", "streams", "objective", "sentence"}

@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO, config_enumerate
+from pyro.infer import Trace_ELBO, autoguide, config_enumerate
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -241,3 +241,96 @@ def test_a_program_that_gives_no_weight_per_datum_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         density.log_weights(from_pyro(model, guide), torch.randn(5, 8), 3)
+
+
+def conjugate(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_an_automatic_normal_guide_gives_the_truth(called: bool) -> None:
+    x = torch.tensor([[0.5], [1.5], [-2.0]])
+    guide = autoguide.AutoNormal(conjugate, init_scale=0.7)
+    if called:
+        guide(x)
+    found = density.estimate(from_pyro(conjugate, guide), x, 4000)
+    truth = Normal(0.0, math.sqrt(2.0)).log_prob(x[:, 0])
+    torch.testing.assert_close(found.log_likelihood, truth, atol=0.1, rtol=0)
+    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error).all()
+    assert (found.standard_error > 0).all()
+
+
+def gamma_poisson(x: Tensor) -> None:
+    """z ~ Gamma(2, 1), x | z ~ Poisson(z): the evidence is negative binomial; z > 0, so that a Jacobian counts."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Gamma(2.0, 1.0))
+        pyro.deterministic("twice", 2 * z)
+        pyro.sample("x", dist.Poisson(z), obs=x)
+
+
+@pytest.mark.parametrize("proposal", [None, density.Defensive(0.7)])
+def test_the_jacobian_of_a_constrained_latent_counts(proposal: Any) -> None:
+    x = torch.tensor([0.0, 1.0, 4.0])
+    guide = autoguide.AutoNormal(gamma_poisson, init_scale=0.7)
+    model = from_pyro(gamma_poisson, guide)
+    found = density.estimate(model, x, 20_000, proposal=proposal)
+    truth = (x + 1).log() - (x + 2) * math.log(2.0)  # Gamma(x + 2) / (x! Gamma(2)) 2^-(x + 2)
+    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error).all()
+    assert (found.standard_error < 0.05).all()
+    q = model.posterior(x)
+    z, log_q = q.rsample_with_log_prob((7,))
+    assert (z > 0).all()
+    torch.testing.assert_close(q.log_prob(z), log_q, atol=1e-9, rtol=1e-9)
+
+
+def test_an_automatic_guide_of_vectors_and_two_sites_gives_the_truth() -> None:
+    x = torch.randn(4, 2)
+    guide = autoguide.AutoNormal(two_levels, init_scale=0.5)
+    guide(x)
+    loss = Trace_ELBO(num_particles=4)(two_levels, guide)
+    optimizer = torch.optim.Adam(guide.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(x).backward()
+        optimizer.step()
+    found = density.estimate(from_pyro(two_levels, guide), x, 8000)
+    covariance = torch.ones(2, 2) + (0.25 + 0.09) * torch.eye(2)
+    truth = MultivariateNormal(torch.zeros(2), covariance).log_prob(x)
+    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error + 0.02).all()
+
+
+JOINT = ["AutoDiagonalNormal", "AutoMultivariateNormal", "AutoLowRankMultivariateNormal", "AutoLaplaceApproximation"]
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_a_guide_that_draws_all_data_jointly_is_refused(name: str) -> None:
+    guide = getattr(autoguide, name)(conjugate)
+    message = rf"draws the latents of all data jointly, by its site '_{name}_latent', .* use AutoNormal"
+    with pytest.raises(InputError, match=message):
+        density.estimate(from_pyro(conjugate, guide), torch.randn(3, 1), 10)
+
+
+def pointed(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Delta(x[:, :3]).to_event(1))
+
+
+def with_an_auxiliary(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        pyro.sample("u", dist.Normal(torch.zeros(3), 1.0).to_event(1), infer={"is_auxiliary": True})
+        pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("guide", "message"),
+    [
+        (autoguide.AutoDelta(linear), "site 'z' is a point, and a point has no density .* use AutoNormal"),
+        (pointed, "site 'z' is a point, and a point has no density"),
+        (with_an_auxiliary, "auxiliary site 'u' belongs to no site of the model; name it SITE_unconstrained"),
+    ],
+)
+def test_a_guide_without_a_density_per_datum_is_refused(guide: Callable[..., Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        density.estimate(from_pyro(linear, guide), torch.randn(5, 8), 10)

@@ -266,8 +266,11 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     assert shown["ladder"]["samples"] == [1, 2, 4, 8, 16, 20]
     assert shown["ladder"]["nats"][-1] == pytest.approx(found["log_likelihood_nats"])
     assert shown["ladder"]["nats"][0] == pytest.approx(found["elbo_nats"])
-    unreliable = sum(float(row["khat"]) > 0.7 for row in rows)
-    assert shown["note"].startswith(f"{unreliable} of 130 data have a k-hat above 0.7")
+    threshold = 1 - 1 / math.log10(20)
+    unreliable = sum(not float(row["khat"]) <= threshold for row in rows)
+    assert found["khat_threshold"] == pytest.approx(threshold)
+    assert found["khat_unreliable"] == unreliable / 130
+    assert shown["note"].startswith(f"{unreliable} of 130 data have a k-hat above {threshold:.2f}, the most")
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
     monkeypatch.setattr("experiments.likelihood.write_report", lambda path: path)  # pages are slow to draw
@@ -288,7 +291,7 @@ def test_the_demo_scores_digits_it_did_not_train_on(tmp_path: Path, capsys: pyte
     assert set(np.unique(held_out)) == {0, 1}
     assert -64 * math.log(2) < found["log_likelihood_nats"] < 0
     said = capsys.readouterr().err
-    assert "k-hat is above 0.7" in said
+    assert "k-hat is above 0.17 for 100% of the images" in said  # 16 samples
     assert "held-out digits as a file, read back to the last byte" in said
     files = found["files"]
     assert files["bytes_out"] == (tmp_path / "digits" / "held_out.bits").stat().st_size

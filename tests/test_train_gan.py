@@ -298,3 +298,16 @@ def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: A
     described = json.loads((tmp_path / "demo" / "samples" / "gan.json").read_text())
     with Image.open(tmp_path / "demo" / "samples" / described["file"]) as picture:
         assert np.asarray(picture).std() > 1
+
+
+def test_real_data_that_are_all_alike_are_refused_before_anything_is_compared() -> None:
+    data = Data(np.ones((400, 2), np.float32), None, None, "alike", "table")
+    message = "150 real data of alike are all alike in the feature space data, so nothing compares with them"
+    with pytest.raises(InputError, match=message):
+        Reference(data, np.arange(400), torch.ones(100, 2), Space("data", lambda x: x), count=150)
+
+
+def test_a_generator_that_gives_one_image_has_a_row_of_metrics() -> None:
+    row = blobs().measure(torch.zeros(150, 2))
+    assert row["recall"] == 0
+    assert all(np.isfinite(value) for value in row.values())

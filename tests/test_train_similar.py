@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from experiments.options import stored
 from experiments.pairs import group_up, read_groups
 from experiments.run import TIMING, Run
 from experiments.similar_batch import Batch, Examples, Objective
-from experiments.similar_measure import correlation, found_at
+from experiments.similar_measure import correlation, found_at, selection
 from experiments.similar_run import SimilarRun, similar_config
 from experiments.similar_task import ChunkedPairTask, PairTask
 from experiments.similar_text import SimilarText
@@ -689,6 +690,10 @@ def test_damaged_vectors_are_made_again(files: dict[str, Path], folder: Path, tm
         np.save(path, wrong)
         if damage != "rows":  # also where the checksum is right
             recipe.write_text(json.dumps(stored_recipe | {"checksum": fingerprint_file(path)}))
+    if damage == "json":  # nothing says any more that the matrix is this command's
+        with pytest.raises(InputError, match="it exists; give another name, or --overwrite"):
+            search.main(search.Config(**options))
+        options["overwrite"] = True
     again = search.main(search.Config(**options))
     assert again == expected | {"cached": False}
     assert path.read_bytes() == whole
@@ -758,8 +763,16 @@ def test_options_take_the_name_from(files: dict[str, Path], folder: Path, tmp_pa
 
 
 def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:
-    assert correlation(np.ones(3), np.arange(3)) == 0
+    assert correlation(np.ones(3), np.arange(3)) is None
+    assert correlation(np.arange(3.0), np.ones(3)) is None
+    assert correlation(np.ones(1), np.ones(1)) is None
+    assert correlation(np.ones(0), np.ones(0)) is None
+    assert math.isnan(correlation(np.array([0.1, math.nan]), np.arange(2)))
+    assert selection({"spearman": None}) == 0.0
+    assert selection({"spearman": 0.25}) == -0.25
+    assert math.isnan(selection({"spearman": math.nan}))  # a model that is broken is never the best one
     assert correlation(np.array([0.1, 0.2, 0.9]), np.array([1, 2, 3])) == pytest.approx(1)
+    assert found_at(np.full((3, 3), math.nan)).tolist() == [2, 2, 2]
     assert found_at(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [1, 0, 2]
 
 
@@ -768,3 +781,16 @@ def test_a_batch_moves_as_a_whole() -> None:
 
     batch = Batch(*(torch.zeros(2, 1) for _ in range(5)))
     assert type(to_device(batch, torch.device("cpu"))) is Batch
+
+
+def test_labels_that_are_all_alike_leave_no_correlation_and_a_reason(files: dict[str, Path], tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    path = tmp_path / "alike.jsonl"
+    lines = files["labelled"].read_text(encoding="utf-8").splitlines()
+    labelled = [json.dumps([*json.loads(line)[:2], 1.0]) for line in lines]
+    path.write_text("\n".join(labelled) + "\n", encoding="utf-8")
+    train_similar.train(config(files, tmp_path / "run", steps=2, validation=(path,)))
+    (row,) = Run.open(tmp_path / "run").rows("validation")[-1:]
+    assert row["spearman"] is None
+    assert row["spearman_undefined"].startswith("1 of 1 files of pairs have no rank correlation: their labels")
+    assert row["selection"] == 0.0

@@ -14,12 +14,13 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from univae.averaged import Averaging, wrapped_in
+from univae.batch_statistics import batch_normalised
 from univae.chunks import Chunker, Collate, cut
 from univae.errors import InputError
 from univae.replay import modules_of
@@ -32,7 +33,7 @@ def cached_backward(
     encode: Encode | Sequence[Encode],
     batch: Any,
     loss: Loss,
-    chunk_size: int | Chunker | None,
+    chunk_size: SupportsIndex | Chunker | None,
     *,
     collate: Collate | None = None,
     keep: int = 1,
@@ -65,7 +66,9 @@ def cached_backward(
         scaler: scales the loss before the backward pass; not the value returned.
 
     Raises:
-        InputError: for a batch that cannot be cut so; a loss that is no scalar or has no gradient; an encoder on a
+        InputError: for a batch that cannot be cut so; an encoder that normalises with the statistics of its batch,
+            which are others in every chunk, unless each column is one chunk that is kept; an encoder that returns
+            neither a tensor nor a tuple of them; a loss that is no scalar or has no gradient; an encoder on a
             device that neither its inputs nor its modules show; a static graph of ``DistributedDataParallel``; and,
             with wrong gradients already added, an encoder whose second pass differs from the first.
     """
@@ -79,10 +82,23 @@ def cached_backward(
         for place, column in enumerate(columns)
         for inputs, rows in cut(column, chunk_size, collate)
     ]
-    passes = TwoPasses(chunks, modules_of(*encoders), Averaging([wrapped[chunk.column] for chunk in chunks]))
-    if keep >= len(chunks) and passes.averaging.in_one:
+    modules = modules_of(*encoders)
+    passes = TwoPasses(chunks, modules, Averaging([wrapped[chunk.column] for chunk in chunks]))
+    whole = keep >= len(chunks) and passes.averaging.in_one
+    if not (whole and len(chunks) == len(columns)):
+        _refuse_batch_statistics(modules)
+    if whole:
         return passes.ordinary(loss, scaler)
     passes.encode(keep, keep_bytes)
     value = passes.differentiate(loss, scaler)
     passes.encode_again()
     return value
+
+
+def _refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
+    mixing = batch_normalised(modules)
+    if mixing is not None:
+        raise InputError(
+            f"cached_backward: encode must give each row from that row alone; got {mixing}, which mixes the rows of a "
+            "chunk, so that the gradient is not that of the whole batch; use LayerNorm or GroupNorm, or call .eval()"
+        )

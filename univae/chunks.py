@@ -1,7 +1,8 @@
 """Cuts a batch into chunks: of so many rows, of so many tokens, each padded for itself, or as the caller cut it."""
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
 
 
 def cut(
-    column: Any, chunk_size: int | Chunker | None, collate: Collate | None
+    column: Any, chunk_size: SupportsIndex | Chunker | None, collate: Collate | None
 ) -> list[tuple[Any, Sequence[int] | None]]:
     """Returns the chunks, and the rows of the column that each holds; None where the caller cut the chunks.
 
@@ -55,9 +56,10 @@ def cut(
     count = len(column) if collate is not None else _rows(column)
     _require(count > 0, "the batch holds no row; leave it out")
     groups: list[Sequence[int]]
-    if isinstance(chunk_size, int):
-        _require(chunk_size > 0, f"a chunk must hold at least one row; got chunk_size={chunk_size}")
-        groups = [range(start, min(start + chunk_size, count)) for start in range(0, count, chunk_size)]
+    if isinstance(chunk_size, SupportsIndex):
+        size = operator.index(chunk_size)
+        _require(size > 0, f"a chunk must hold at least one row; got chunk_size={chunk_size}")
+        groups = [range(start, min(start + size, count)) for start in range(0, count, size)]
     else:
         groups = [list(group) for group in chunk_size(column)]
         whole = sorted(place for group in groups for place in group) == list(range(count))

@@ -22,7 +22,7 @@ from torch.distributions import Distribution, Normal
 from univae.errors import InputError
 from univae.latent import VonMisesFisher, diagonal_gaussian
 
-__all__ = ["Choose", "Climb", "GaussianHead", "Layered", "VonMisesFisherHead"]
+__all__ = ["Choose", "Climb", "GaussianHead", "Layered", "StreamNorm", "VonMisesFisherHead"]
 
 Choose: TypeAlias = Callable[[int, Distribution], Tensor]  # (layer, p(z_l | z_<l, ...)) -> z_l
 Climb: TypeAlias = Callable[
@@ -34,7 +34,8 @@ class GaussianHead(nn.Module):
     r"""Row 0 to :math:`\mathcal{N}(\mu, \mathrm{diag}\, \sigma^2)`, at the start close to the standard normal.
 
     With ``gamma`` > 0 the means are batch-normalised with a fixed scale :math:`\gamma` and a learned shift
-    :math:`\beta`, so that over the data :math:`\mathbb{E}\, \mathrm{KL} \ge \frac{d}{2} (\gamma^2 + \beta^2)`.
+    :math:`\beta`, so that over the data :math:`\mathbb{E}\, \mathrm{KL} \ge \frac{d}{2} (\gamma^2 + \beta^2)`;
+    batches of one text train too, see :class:`StreamNorm`.
     """
 
     def __init__(self, width: int, latent_width: int, gamma: float = 0.0) -> None:
@@ -43,7 +44,7 @@ class GaussianHead(nn.Module):
         self.gamma = gamma
         self.shift = nn.Parameter(torch.zeros(latent_width)) if gamma else None
         # The usual eps would be a way out: an encoder that shrinks its means below it shrinks their KL as well.
-        self.norm = nn.BatchNorm1d(latent_width, eps=1e-12, affine=False) if gamma else None
+        self.norm = StreamNorm(latent_width, eps=1e-12, affine=False) if gamma else None
 
     def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
         mean, raw = _wide(self.linear(row)).chunk(2, -1)
@@ -51,6 +52,48 @@ class GaussianHead(nn.Module):
             mean = self.gamma * self.norm(mean.flatten(0, -2)).view_as(mean) + self.shift
         scale = F.softplus(raw + math.log(math.e - 1)).clamp_min(1e-6)  # softplus underflows to 0
         return diagonal_gaussian(mean, scale)
+
+
+class StreamNorm(nn.BatchNorm1d):
+    r"""Batch normalisation (rows, d) that also trains on one row, which it sees as the newest of a stream.
+
+    Two rows and more are normalised with their own statistics, as in ``nn.BatchNorm1d``. One row :math:`x` has no
+    variance of its own. It joins the moving statistics :math:`m, v` with their momentum :math:`a`, and is normalised
+    with what results, where the past is constant:
+
+    .. math::
+
+        m' = m + a (x - m), \qquad v' = (1 - a) (v + a (x - m)^2), \qquad y = \frac{x - m'}{\sqrt{v' + \epsilon}}
+
+    So :math:`|y| \le \sqrt{(1 - a) / a}`, which is 3 at the usual momentum of 0.1, whatever the row is, as a batch of
+    n rows has :math:`|y| \le \sqrt{n - 1}`. Before any update :math:`m = 0` and :math:`v = 1`. Nothing is drawn and
+    the statistics are buffers, so that a resumed run repeats bit for bit.
+
+    References:
+        Updating mean and variance estimates: an improved method (West, 1979), https://doi.org/10.1145/359146.359153
+    """
+
+    def forward(self, input: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        if self.training and len(input) == 1:
+            return self._newest(input)
+        return super().forward(input)
+
+    def _newest(self, row: Float[Tensor, "1 d"]) -> Float[Tensor, "1 d"]:
+        momentum = self.momentum
+        assert momentum is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        change = row - self.running_mean
+        mean = self.running_mean + momentum * change
+        variance = (1 - momentum) * (self.running_var + momentum * change.square())
+        normalised = (row - mean) / (variance + self.eps).sqrt()
+        with torch.no_grad():
+            self.running_mean.copy_(mean[0])
+            self.running_var.copy_(variance[0])
+            self.num_batches_tracked.add_(1)
+
+        return normalised
 
 
 class VonMisesFisherHead(nn.Module):

@@ -43,7 +43,9 @@ class Chunk:
     def forward(self) -> tuple[Tensor, ...]:
         given = self.encode(self.inputs)
         self.bare = isinstance(given, Tensor)
-        parts = (given,) if self.bare else tuple(given)
+        parts = (given,) if self.bare else given
+        if not (isinstance(parts, tuple | list) and parts and all(_has_rows(part) for part in parts)):
+            raise InputError(f"cached_backward: encode returned {_described(given)}; return a tensor or a tuple")
         counts = [len(part) for part in parts] + ([len(self.rows)] if self.rows else [])
         if len(set(counts)) != 1:
             raise InputError(f"cached_backward: encode must give one row for each of a chunk; got {counts} rows")
@@ -187,6 +189,19 @@ class TwoPasses:
         for root, place in zip(found, places, strict=True):
             if place is not None:
                 self.waiting.setdefault(place, []).append(root)
+
+
+def _has_rows(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.ndim > 0
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        inside = ", ".join(sorted({_described(part) for part in value})) or "nothing"
+        return f"a {type(value).__name__} of {inside}"
+    if isinstance(value, Tensor):
+        return "a tensor" if value.ndim else "a tensor without rows"
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _backward(roots: list[tuple[Tensor, Tensor]]) -> None:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import tyro
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 import density
+from density.diagnostics import unreliable
 from experiments.cli import run
 from experiments.data import read
 from experiments.image_run import ImageRun
@@ -66,7 +69,8 @@ def main(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {"run": str(config.run), "count": len(rows), "outside": int(outside.sum())}
     for name in ("nll_nats", "regret_nats"):
         found[name] = _auroc(outside, np.array([row[name] for row in rows]), config.seed)
-    return found | {"khat_above_0.7": float(np.mean([row["khat"] > 0.7 for row in rows]))}
+    khat = torch.tensor([row["khat"] for row in rows])
+    return found | {"khat_above_0.7": unreliable(khat).double().mean().item()}
 
 
 def _scores(opened: ImageRun, name: str, config: Config) -> list[dict[str, float]]:
@@ -82,7 +86,11 @@ def _scores(opened: ImageRun, name: str, config: Config) -> list[dict[str, float
 
 
 def _auroc(outside: np.ndarray, score: np.ndarray, seed: int, draws: int = 200) -> dict[str, float]:
-    """AUROC and its bootstrap standard error, resampling either file within itself."""
+    """Return the AUROC and its bootstrap standard error, resampling either file within itself.
+
+    Only ranks count: an infinite score ranks above all, and one that is no number beside it.
+    """
+    score = rankdata(np.where(np.isnan(score), np.inf, score))
     generator = np.random.default_rng(seed)
     files = [np.flatnonzero(outside == side) for side in (0, 1)]
     again = []

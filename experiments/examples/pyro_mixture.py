@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily
 
 import density
+from density.diagnostics import unreliable
 from density.networks import GaussianMLP
 from experiments.cli import run
 from experiments.data import read
@@ -95,7 +96,7 @@ def main(config: Config) -> dict[str, Any]:
         "elbo_nats": found.elbo.mean().item(),
         "largest_error_nats": (found.log_likelihood - exact).abs().max().item(),
         "largest_standard_error_nats": found.standard_error.max().item(),
-        "khat_above_0.7": (found.khat > 0.7).double().mean().item(),
+        "khat_above_0.7": unreliable(found.khat).double().mean().item(),
         "clusters": np.round(program.logits.softmax(0).tolist(), 3).tolist(),
     }
 

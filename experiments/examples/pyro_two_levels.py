@@ -16,6 +16,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 import density
+from density.diagnostics import unreliable
 from density.networks import GaussianMLP, mlp
 from experiments.cli import run
 from experiments.data import binarise, read
@@ -86,7 +87,7 @@ def main(config: Config) -> dict[str, Any]:
             "log_likelihood_nats": found.log_likelihood.mean().item(),
             "elbo_nats": found.elbo.mean().item(),
             "effective_samples_median": found.effective_samples.median().item(),
-            "khat_above_0.7": (found.khat > 0.7).double().mean().item(),
+            "khat_above_0.7": unreliable(found.khat).double().mean().item(),
         }
     return {"count": len(other), "samples": config.samples, "proposals": table}
 

@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import gzip
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -84,8 +85,9 @@ def write_groups(path: Path, groups: Iterable[Sequence[Any]]) -> Path:
 
 
 def spearman_of(encode: Encode, pairs: Sequence[Pair]) -> float:
-    """Spearman's rank correlation of cosines with scores."""
-    return correlation(cosines(encode, pairs), np.array([score for _, _, score in pairs]))
+    """Return Spearman's rank correlation of cosines with scores; NaN where it is not defined."""
+    found = correlation(cosines(encode, pairs), np.array([score for _, _, score in pairs]))
+    return math.nan if found is None else found
 
 
 def auroc(encode: Encode, pairs: Sequence[Pair]) -> float:

@@ -12,7 +12,8 @@ References:
     Decoupled Weight Decay Regularization (Loshchilov & Hutter, 2017), https://arxiv.org/abs/1711.05101
 """
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from univae.optim.window import Windowed
 __all__ = ["AccumulatedAdamW", "AccumulatedSGD", "SecondMoment"]
 
 SecondMoment: TypeAlias = Literal["corrected", "plain"]
+LONG_AGO = (
+    2**30
+)  # steps of an SGD, which torch does not count: only a window that ends early asks whether there are few
 
 
 class AccumulatedSGD(Windowed):
@@ -43,7 +47,7 @@ class AccumulatedSGD(Windowed):
         params: Any,
         lr: float = 1e-3,
         momentum: float = 0.9,
-        window: int = 1,
+        window: SupportsIndex = 1,
         weight_decay: float = 0.0,
         maximize: bool = False,
     ) -> None:
@@ -51,8 +55,28 @@ class AccumulatedSGD(Windowed):
         defaults = {"lr": lr, "momentum": momentum, "window": window, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"maximize": maximize})
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a copy of a saved state: one of this class, or of ``torch.optim.SGD``, which it equals.
+
+        The window stays this optimizer's own where the state is torch's.
+
+        Raises:
+            InputError: for the state of another optimizer, or of an SGD with ``nesterov`` or ``dampening``.
+        """
+        if not _is_torchs(state_dict, "nesterov"):
+            super().load_state_dict(state_dict)
+            return
+        for group in state_dict["param_groups"]:
+            self._require_saved(not group["nesterov"], "nesterov=False; got nesterov=True")
+            self._require_saved(not group["dampening"], f"dampening=0; got dampening={group['dampening']}")
+        states = {}
+        for index, state in state_dict["state"].items():
+            if state.get("momentum_buffer") is not None:
+                states[index] = {"step": LONG_AGO, "momentum_buffer": state["momentum_buffer"]}
+        super().load_state_dict(self._with_windows(state_dict, states))
+
     def decays(self, group: dict[str, Any]) -> dict[str, float]:
-        return {"momentum_buffer": group["momentum"]}
+        return {"momentum_buffer": float(group["momentum"])}  # torch keeps an integer 0 by default
 
     def _fold(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool) -> None:
         m, k = self._slots(params, "momentum_buffer"), group["window"]
@@ -93,7 +117,7 @@ class AccumulatedAdamW(Windowed):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        window: int = 1,
+        window: SupportsIndex = 1,
         second_moment: SecondMoment = "corrected",
         maximize: bool = False,
     ) -> None:
@@ -102,6 +126,25 @@ class AccumulatedAdamW(Windowed):
         require(self, "second_moment", second_moment, second_moment in ("corrected", "plain"), "corrected or plain")
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "window": window}
         super().__init__(params, defaults | {"second_moment": second_moment, "maximize": maximize})
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a copy of a saved state: one of this class, or of ``torch.optim.AdamW``, which it equals.
+
+        The window and the second moment stay this optimizer's own where the state is torch's.
+
+        Raises:
+            InputError: for the state of another optimizer, of an AdamW with ``amsgrad``, or of an Adam whose decay is
+                part of the gradient.
+        """
+        if not _is_torchs(state_dict, "amsgrad"):
+            super().load_state_dict(state_dict)
+            return
+        for group in state_dict["param_groups"]:
+            self._require_saved(not group["amsgrad"], "amsgrad=False; got amsgrad=True")
+            coupled = not group.get("decoupled_weight_decay", True) and group["weight_decay"] != 0
+            self._require_saved(not coupled, f"decoupled decay; got Adam's weight_decay={group['weight_decay']}")
+        states = {index: {**state, "step": int(state["step"])} for index, state in state_dict["state"].items() if state}
+        super().load_state_dict(self._with_windows(state_dict, states))
 
     def decays(self, group: dict[str, Any]) -> dict[str, float]:
         return dict(zip(("exp_avg", "exp_avg_sq"), group["betas"], strict=True))
@@ -139,3 +182,8 @@ class AccumulatedAdamW(Windowed):
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
         torch._foreach_addcdiv_(params, m, denominator, value=-lr / unbias1)
+
+
+def _is_torchs(state: Mapping[str, Any], option: str) -> bool:
+    """Return whether a state is of torch's optimizer that has this option."""
+    return all(option in group and "window" not in group for group in state["param_groups"])

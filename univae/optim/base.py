@@ -1,7 +1,7 @@
 """What every optimizer here shares: state in float32 at least, and updates that stay within a CPU's cache."""
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from univae.errors import InputError
 
-__all__ = ["Base", "Scratch", "cached", "gradient", "require", "with_grad", "zeros"]
+__all__ = ["Base", "Scratch", "cached", "gradient", "require", "whole_number", "with_grad", "zeros"]
 
 CACHED = 2**19  # elements updated together on a CPU: what belongs to them should fit into its cache
 
@@ -24,14 +24,55 @@ class Base(Optimizer):
         super().__init__(params, defaults)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes over a copy of a saved state."""
-        super().load_state_dict(dict(state_dict))
-        saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-        own = chain.from_iterable(group["params"] for group in self.param_groups)
-        for index, p in zip(saved, own, strict=True):
-            for name, value in state_dict["state"].get(index, {}).items():
+        """Take over a copy of a saved state, in the precision that it has.
+
+        Raises:
+            InputError: for the state of another optimizer, or of parameters of other shapes; nothing is changed then.
+        """
+        state = dict(state_dict)
+        self._require_groups(state["param_groups"])
+        pairs = []
+        for saved, own in zip(state["param_groups"], self.param_groups, strict=True):
+            for index, p in zip(saved["params"], own["params"], strict=True):
+                pairs.append((index, p))
+                self._require_state(saved, index, state["state"].get(index, {}), p)
+        super().load_state_dict(state)
+        for index, p in pairs:
+            for name, value in state["state"].get(index, {}).items():
                 if isinstance(value, Tensor):
                     self.state[p][name] = value.to(device=p.device, dtype=_wide(p), copy=True)
+
+    def slots(self, group: Mapping[str, Any]) -> set[str]:
+        """Return the names of the tensors of a parameter's shape that its state has."""
+        raise NotImplementedError
+
+    def numbers(self, group: Mapping[str, Any]) -> set[str]:
+        """Return the names of what else a parameter's state has."""
+        raise NotImplementedError
+
+    def _require_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        saved = [len(group["params"]) for group in groups]
+        own = [len(group["params"]) for group in self.param_groups]
+        self._require_saved(saved == own, f"groups of {own} parameters; got groups of {saved}")
+        for group in groups:
+            missing = sorted(self.defaults.keys() - group.keys())
+            self._require_saved(not missing, f"its options; got a group without {', '.join(missing)}")
+
+    def _require_state(self, group: Mapping[str, Any], index: Any, state: Mapping[str, Any], p: Tensor) -> None:
+        if not state:
+            return
+        names = self.slots(group) | self.numbers(group)
+        rule = f"{', '.join(sorted(names))} of parameter {index}; got {', '.join(sorted(state))}"
+        self._require_saved(state.keys() == names, rule)
+        for name in sorted(self.slots(group)):
+            shape = tuple(getattr(state[name], "shape", ()))
+            rule = f"{name} of shape {tuple(p.shape)} for parameter {index}; got {shape}"
+            self._require_saved(isinstance(state[name], Tensor) and shape == tuple(p.shape), rule)
+
+    def _require_saved(self, holds: bool, rule: str) -> None:
+        if not holds:
+            who = type(self).__name__
+            raise InputError(f"{who}: the saved state must have {rule}; load a state of {who} for these parameters")
 
 
 class Scratch:
@@ -70,6 +111,16 @@ def require(owner: object, name: str, value: Any, holds: bool, rule: str) -> Non
     """Refuses a value that breaks its rule."""
     if not holds:
         raise InputError(f"{type(owner).__name__}: {name} must be {rule}; got {name}={value}")
+
+
+def whole_number(owner: object, name: str, value: Any) -> int:
+    """Return a whole number of 1 or more as an int; any integer will do, NumPy's too."""
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = 0
+    require(owner, name, value, whole >= 1 and not isinstance(value, bool), "a whole number of 1 or more")
+    return whole
 
 
 def gradient(p: Tensor, maximize: bool) -> Tensor:

@@ -78,6 +78,12 @@ class EGDD(Base):
         """Quantiles of the scales over tensors and of the gains over coordinates, for a log."""
         return spread(self.state.values())
 
+    def slots(self, group: Mapping[str, Any]) -> set[str]:
+        return {"momentum", "gain", "gbar"} if group["gain_lr"] else {"momentum"}
+
+    def numbers(self, group: Mapping[str, Any]) -> set[str]:
+        return {"step", "scale"}
+
     def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], scratch: Scratch) -> None:
         states = [self._state(group, p) for p in params]
         m, scales = [state["momentum"] for state in states], [state["scale"] for state in states]

@@ -5,7 +5,7 @@ References:
     Symbolic Discovery of Optimization Algorithms (Chen et al., 2023), https://arxiv.org/abs/2302.06675
 """
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Tiger(Windowed):
         lr: float = 1e-3,
         beta: float = 0.965,
         weight_decay: float = 0.01,
-        window: int = 1,
+        window: SupportsIndex = 1,
         maximize: bool = False,
     ) -> None:
         require(self, "beta", beta, 0 <= beta < 1, "in [0, 1)")

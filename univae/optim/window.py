@@ -14,15 +14,15 @@ References:
     Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, SupportsIndex
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from univae.errors import InputError
-from univae.optim.base import Base, Scratch, cached, gradient, require, with_grad, zeros
+from univae.optim.base import Base, Scratch, cached, gradient, whole_number, with_grad, zeros
 
 __all__ = ["Folding", "Windowed", "accumulate_in_backward"]
 
@@ -39,10 +39,17 @@ class Windowed(Base):
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        window = defaults["window"]
-        require(self, "window", window, isinstance(window, int) and window >= 1, "a whole number of 1 or more")
+        window = self._whole(defaults["window"])
         self.processes = 1  # whose averages are averaged before a move, see accumulate_in_backward
-        super().__init__(params, defaults | {"position": 0, "opened": window})
+        super().__init__(params, defaults | {"window": window, "position": 0, "opened": window})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, whose ``window`` may be its own."""
+        own = {"window": self._whole(param_group["window"])} if "window" in param_group else {}
+        super().add_param_group(param_group | own)
+
+    def _whole(self, window: Any) -> int:
+        return whole_number(self, "window", window)
 
     @property
     def moved(self) -> bool:
@@ -110,6 +117,12 @@ class Windowed(Base):
         """The averages kept for every parameter, by name, with the decay of each."""
         raise NotImplementedError
 
+    def slots(self, group: Mapping[str, Any]) -> set[str]:
+        return set(self.decays(dict(group)))
+
+    def numbers(self, group: Mapping[str, Any]) -> set[str]:
+        return {"step", "open", "skipped"}
+
     def _fold(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool) -> None:
         """Adds gradients to the averages; ``first``: of a window, so that they decay."""
         raise NotImplementedError
@@ -117,6 +130,17 @@ class Windowed(Base):
     def _move(self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch) -> None:
         """Moves parameters for the ``step``-th time, on the mean of ``count`` gradients."""
         raise NotImplementedError
+
+    def _with_windows(self, state: Mapping[str, Any], states: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the saved state of an optimizer without windows as one between two windows of this optimizer."""
+        groups = []
+        for saved, own in zip(state["param_groups"], self.param_groups, strict=False):
+            taken = {name: saved[name] for name in (*own, "initial_lr") if name in saved}
+            taken["lr"] = float(taken["lr"])  # torch takes a tensor as well
+            groups.append({**own, **taken, "position": 0, "opened": own["window"]})
+        groups += state["param_groups"][len(groups) :]
+        closed = {"open": False, "skipped": 0}
+        return {"param_groups": groups, "state": {index: {**one, **closed} for index, one in states.items()}}
 
     def _slots(self, params: Sequence[Tensor], name: str) -> list[Tensor]:
         return [self.state[p][name] for p in params]
@@ -204,7 +228,7 @@ class Folding:
         return fold
 
 
-def accumulate_in_backward(optimizer: Windowed, processes: int = 1) -> Folding:
+def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) -> Folding:
     r"""Folds every gradient into the optimizer as soon as it is whole, and frees it: there is no copy of them all.
 
     Run one backward pass a micro-step, then :meth:`Windowed.step`. Clip gradients before, per parameter, or not at all:
@@ -216,5 +240,5 @@ def accumulate_in_backward(optimizer: Windowed, processes: int = 1) -> Folding:
     References:
         AdamA: Adam Accumulation to Reduce Memory Footprints (Zhang et al., 2023), https://arxiv.org/abs/2305.19982
     """
-    optimizer.processes = processes
+    optimizer.processes = whole_number(optimizer, "processes", processes)
     return Folding(optimizer)
