@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data import Data, read
+from experiments.distributed import join
 from experiments.gan_run import scaled
 from experiments.loop import fit
 from experiments.run import Run
@@ -33,6 +34,7 @@ __all__ = ["Classifier", "Space", "class_labels", "feature_space"]
 
 WIDTH, FEATURES = 16, 64
 HELD_OUT = 0.1  # of the data, to tell the accuracy
+_SETTINGS: dict[str, Any] = {"lr": 2e-3, "seed": 0, "validate_every": 0, "checkpoint_every": 0}
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,29 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
-def feature_space(data: Data, where: Path, choice: str = "auto", steps: int = 400, threads: int = 0) -> Space:
-    """The space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``."""
+def feature_space(
+    data: Data, where: Path, choice: str = "auto", steps: int = 400, threads: int = 0, device: str = "auto"
+) -> Space:
+    """Return the space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``.
+
+    Under ``torchrun`` all processes must call it at the same place, within one :func:`experiments.distributed.join`.
+    """
     if ":" in choice:
         return _imported(choice)
     if data.channels_of:
-        return _by_channel(feature_space(read(data.channels_of), where, choice, steps, threads))
+        return _by_channel(feature_space(read(data.channels_of), where, choice, steps, threads, device))
     if choice != "auto":
         return _opened(Path(choice), data)
     if len(data.shape) != 3:
         return Space("data", lambda x: x)
     if class_labels(data) is None:
         return _random(data.shape[0])
-    if not (where / "DONE").exists():
-        _train(data, where, steps, threads)
+    with join(device) as world:
+        # Decided by one process: another may look only after the first has begun to write.
+        begun, done = world.first_decides([(where / name).exists() for name in ("config.json", "DONE")])
+        if not done:
+            _train(data, where, Settings(steps=steps, threads=threads, device=device, resume=begun, **_SETTINGS))
+        world.wait()  # only the first process writes the weights that all read now
     return _opened(where, data)
 
 
@@ -130,13 +141,9 @@ class _Task:
         return {"selection": F.cross_entropy(scores, y).item(), "accuracy": accuracy}
 
 
-def _train(data: Data, where: Path, steps: int, threads: int) -> None:
+def _train(data: Data, where: Path, settings: Settings) -> None:
     labels = class_labels(data)
     assert labels is not None
-    begun = (where / "config.json").exists()
-    settings = Settings(
-        steps=steps, lr=2e-3, seed=0, validate_every=0, checkpoint_every=0, threads=threads, resume=begun
-    )
     run = Run.create(where, dataclasses.asdict(settings) | {"command": "features", "data": data.name})
     reseed(0, "features")
     model = Classifier(data.shape[0], int(labels.max()) + 1)

@@ -127,6 +127,7 @@ class _Loop:
         return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
 
     def _step(self, progress: Progress) -> None:
+        self.run.begun = True
         begun = self.budget.seconds
         items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, self.stepper.batches)
         stepped = self.stepper.step(items, progress)
@@ -193,6 +194,7 @@ class _Loop:
     def _save(self, name: str) -> None:
         if name == "last":
             self.saved = self.state.step
+            self.run.begun = True
         if not self.world.first:
             return
         self.state.seconds, self.state.reserve = self.budget.seconds, self.budget.reserve

@@ -32,6 +32,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from experiments.stopping import Interrupted, TrainingFailed
 from experiments.version import version
 from univae.checkpoint import existing_folder, read_json, replacing_folder, to_json, write_json, write_text_atomic
 from univae.errors import InputError
@@ -51,17 +52,6 @@ UNCOMPARED = ("out", "resume", "checkpoint_every")
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
-@contextmanager
-def or_nothing(out: Path, resume: bool) -> Iterator[None]:
-    """Inside the block the first files of the run ``out`` are written; if that fails, a new folder goes again."""
-    try:
-        yield
-    except BaseException:
-        if not resume:  # the folder is new, and holds nothing but the beginning of this
-            shutil.rmtree(out, ignore_errors=True)
-        raise
-
-
 def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
     """A model's shape, a dataclass, out of a run's configuration; the tokenizer says how many ids there are."""
     names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
@@ -77,6 +67,7 @@ class Run:
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
         self.path, self.config = Path(path), dict(config)
         self.writes = int(os.environ.get("RANK", "0")) == 0
+        self.begun = False  # whether a training step was started, or a state saved, since the run was opened
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
@@ -218,6 +209,22 @@ class Run:
             return []
         *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         return lines
+
+
+@contextmanager
+def or_nothing(run: Run) -> Iterator[None]:
+    """Remove the new folder of ``run`` where the block fails before the first training step.
+
+    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A resumed run is kept.
+    """
+    try:
+        yield
+    except (Interrupted, TrainingFailed):
+        raise
+    except BaseException:
+        if run.writes and not run.begun and not run.config.get("resume"):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def environment(config: Mapping[str, Any]) -> dict[str, Any]:

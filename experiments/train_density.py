@@ -20,7 +20,7 @@ from experiments.image_samples import write_samples
 from experiments.loop import fit
 from experiments.measure import of_training
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, or_nothing
 from experiments.settings import Settings
 from experiments.task import reseed
 from univae.checkpoint import write_json
@@ -70,10 +70,11 @@ def train(config: Config) -> dict[str, Any]:
         if config.objective in ("dreg", "stl"):
             detached(model.posterior(start[:1]))  # refuses a posterior that it cannot detach, with nothing written yet
         folder = Run.create(config.out, dataclasses.asdict(config))
-        if world.first:
-            write_json(config.out / "model.json", model.config)
-        task = DensityTask(model, config, config.seed, (data, rows), others)
-        return fit(task, config, folder)
+        with or_nothing(folder):
+            if world.first:
+                write_json(config.out / "model.json", model.config)
+            task = DensityTask(model, config, config.seed, (data, rows), others)
+            return fit(task, config, folder)
 
 
 def held_out_data(config: Config) -> torch.Tensor:

@@ -22,7 +22,7 @@ from experiments.gan_task import GanTask, require_settings
 from experiments.image_samples import write_picture
 from experiments.loop import fit
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, or_nothing
 from experiments.settings import Settings, require
 from experiments.task import Progress, reseed
 from gan.audit import audit
@@ -87,15 +87,16 @@ def train(config: Config) -> dict[str, Any]:
     config.recipe().check(players.critic)
     if config.features != "auto":  # refused, if at all, before there is a folder
         feature_space(data, config.out, config.features)
-    folder = Run.create(config.out, dataclasses.asdict(config))
-    if folder.writes:
-        write_json(config.out / "model.json", described)
-    found = reference(config, data, rows, held_out)
-    with join(config.device):
-        task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
-        images = config.batch_size * config.generator_ratio * int(os.environ.get("WORLD_SIZE", "1"))
-        decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
-        return fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
+    with join(config.device) as world:  # once, for the classifier of the features is trained here too
+        folder = Run.create(config.out, dataclasses.asdict(config))
+        with or_nothing(folder):
+            if world.first:
+                write_json(config.out / "model.json", described)
+            found = reference(config, data, rows, held_out)
+            task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
+            images = config.batch_size * config.generator_ratio * world.size
+            decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
+            return fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
 
 
 def parts(config: Config) -> tuple[Data, np.ndarray, Tensor]:
@@ -112,7 +113,8 @@ def parts(config: Config) -> tuple[Data, np.ndarray, Tensor]:
 
 def reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0) -> Reference:
     """What a validation compares with."""
-    space = feature_space(data, config.out / "features", config.features, config.feature_steps, config.threads)
+    where = config.out / "features"
+    space = feature_space(data, where, config.features, config.feature_steps, config.threads, config.device)
     return Reference(data, rows, held_out, space, count or config.validation_data)
 
 

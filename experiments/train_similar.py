@@ -108,23 +108,21 @@ def train(config: Config) -> dict[str, Any]:
     """Tokenises once beside the run, then fits; what :func:`experiments.loop.fit` returns."""
     config = _inherited(config)
     with join(config.device) as world:
-        folder: Run | None = None
-        if world.first:  # the others find everything in place
-            groups = _checked(config)
-            folder = Run.create(config.out, dataclasses.asdict(config))
-            with or_nothing(config.out, config.resume):
+        groups = _checked(config) if world.first else None
+        folder = Run.create(config.out, dataclasses.asdict(config))
+        with or_nothing(folder):
+            if groups is not None:
                 _prepare(config, groups)
-        world.wait()
-        folder = folder or Run.create(config.out, dataclasses.asdict(config))
-        text, examples = _text(config), _examples(config)
-        reseed(config.seed, "weights")
-        model = RoFormerSim(similar_config(dataclasses.asdict(config), text.vocab_size))
-        if config.from_run is not None:
-            load_weights(model, Run.open(config.from_run).checkpoint() / "model.safetensors")
-        if config.stage == "finetune":
-            return fit(LabelTask(model, config, config.seed, examples), config, folder)
-        noise = WordNoise(text.tokenizer, model.mask, config.noise())
-        return fit(pair_task(model, config, config.seed, examples, noise), config, folder)
+            world.wait()  # the others read what the first has written
+            text, examples = _text(config), _examples(config)
+            reseed(config.seed, "weights")
+            model = RoFormerSim(similar_config(dataclasses.asdict(config), text.vocab_size))
+            if config.from_run is not None:
+                load_weights(model, Run.open(config.from_run).checkpoint() / "model.safetensors")
+            if config.stage == "finetune":
+                return fit(LabelTask(model, config, config.seed, examples), config, folder)
+            noise = WordNoise(text.tokenizer, model.mask, config.noise())
+            return fit(pair_task(model, config, config.seed, examples, noise), config, folder)
 
 
 def _inherited(config: Config) -> Config:

@@ -64,20 +64,18 @@ def main(config: Config) -> dict[str, Any]:
 def train(config: Config) -> dict[str, Any]:
     """Tokenises once beside the run, then fits; what :func:`experiments.loop.fit` returns."""
     with join(config.device) as world:
-        folder: Run | None = None
-        if world.first:  # the others find everything in place
-            folder = Run.create(config.out, dataclasses.asdict(config))
-            with or_nothing(config.out, config.resume):
+        folder = Run.create(config.out, dataclasses.asdict(config))
+        with or_nothing(folder):
+            if world.first:
                 _tokenise(config)
-        world.wait()
-        folder = folder or Run.create(config.out, dataclasses.asdict(config))
-        tokenizer = tokenizer_from_json(read_json(config.out / "tokenizer.json"))
-        corpus = Corpus.open(config.out / "corpus")
-        train_indices, held_out = _split(config, corpus)
-        reseed(config.seed, "weights")
-        model = UniVAE(model_config(dataclasses.asdict(config), tokenizer.vocab_size))
-        task = TextTask(model, config, config.seed, (corpus, train_indices), held_out)
-        return fit(task, config, folder)
+            world.wait()  # the others read what the first has written
+            tokenizer = tokenizer_from_json(read_json(config.out / "tokenizer.json"))
+            corpus = Corpus.open(config.out / "corpus")
+            train_indices, held_out = _split(config, corpus)
+            reseed(config.seed, "weights")
+            model = UniVAE(model_config(dataclasses.asdict(config), tokenizer.vocab_size))
+            task = TextTask(model, config, config.seed, (corpus, train_indices), held_out)
+            return fit(task, config, folder)
 
 
 def held_out_texts(config: Config) -> list[str]:
