@@ -12,6 +12,7 @@ from density.lossless import decode, exactly
 from experiments.cli import run
 from experiments.coded import described, open_coder
 from univae.errors import InputError
+from univae.rules import check
 
 __all__ = ["Config", "main"]
 
@@ -23,6 +24,9 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder that compressed it
     data: tyro.conf.Positional[Path]  # the compressed file
     out: tyro.conf.Positional[Path]  # .npy, .npz, a folder of PNG images, or .txt
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

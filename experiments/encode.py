@@ -1,18 +1,21 @@
 """``univae encode``: the latent codes of texts, or their sentence vectors, as features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tyro
 
 from experiments.cli import run
 from experiments.run import Run
+from experiments.settings import LIMIT
 from experiments.similar_run import COMMAND, SimilarRun
 from experiments.text_run import TextRun, texts_of
 from experiments.text_use import modes
 from univae.checkpoint import replacing_file
+from univae.rules import Rule, check
 
 __all__ = ["Config", "main"]
 
@@ -27,6 +30,13 @@ class Config:
     out: Path  # a .npy file of shape (texts, latent layers, latent width), or (texts, width)
     limit: int = 0  # only the first so many texts; 0: all
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "limit": LIMIT,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from experiments.settings import Settings
 from experiments.task import Progress, reseed
 from univae.checkpoint import load_weights, read_json, write_json
 from univae.errors import InputError
+from univae.rules import SIZE, at_least, check_values, reading
 
 __all__ = ["Classifier", "Space", "class_labels", "feature_space"]
 
@@ -65,6 +66,7 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.config = {"channels": channels, "classes": classes}
+        check_values("Classifier", dict.fromkeys(("channels", "classes"), at_least(1, SIZE)), self.config)
         widths = (channels, WIDTH, 2 * WIDTH, FEATURES)
         pairs = zip(widths, widths[1:], (1, 2, 2), strict=False)
         self.body = nn.Sequential(*[p for a, b, s in pairs for p in (nn.Conv2d(a, b, 3, s, 1), nn.ReLU())])
@@ -154,8 +156,10 @@ def _train(data: Data, where: Path, settings: Settings) -> None:
 
 def _opened(where: Path, data: Data) -> Space:
     described, run = read_json(where / "model.json"), Run.open(where)
-    name = described.pop("data")
-    model, weights = Classifier(**described), run.checkpoint("best") / "model.safetensors"
+    with reading(where / "model.json"):
+        name = described.pop("data")
+        model = Classifier(**described)
+    weights = run.checkpoint("best") / "model.safetensors"
     load_weights(model, weights)
     if described["channels"] != data.shape[0]:
         raise InputError(f"features: {where} takes {described['channels']} channels, {data.name} has {data.shape[0]}")

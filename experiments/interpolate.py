@@ -1,14 +1,16 @@
 """``univae interpolate``: the texts between two texts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
 from experiments.cli import run
 from experiments.text_run import TextRun
 from experiments.text_use import interpolate
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -22,6 +24,13 @@ class Config:
     end: tyro.conf.Positional[str]  # another
     steps: int = 8  # texts on the way, both ends included
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "steps": at_least(2, 10**6, "at least 2, both ends"),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

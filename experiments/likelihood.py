@@ -1,11 +1,11 @@
 """``univae likelihood``: the importance-sampled log-likelihood of every datum, with its evidence."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tyro
@@ -19,11 +19,12 @@ from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
 from experiments.report import write as write_report
 from experiments.run import Run
-from experiments.score import ProposalName, Table, page, perplexity, proposal, rows_of, totals, worst
+from experiments.score import ProposalName, Table, page, perplexity, rows_of, totals, worst
+from experiments.settings import LIMIT, SEED
 from experiments.task import reseed
 from experiments.text_run import TextRun, texts_of
 from univae.checkpoint import write_json
-from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 from univae.text import PAD
 
 __all__ = ["Config", "main"]
@@ -49,6 +50,15 @@ class Config:
     seed: int = 0
     device: str = "auto"
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "samples": at_least(1, 10**8),
+        "limit": LIMIT,
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @torch.no_grad()
 def main(config: Config) -> dict[str, Any]:
@@ -58,9 +68,6 @@ def main(config: Config) -> dict[str, Any]:
     the posterior as proposal is the bound at one sample. A text has its tokens plus one end token, and its words plus
     one end for ``perplexity_per_word``; ``bits_per_char`` divides by characters without line ends.
     """
-    if config.samples < 1:
-        raise InputError(f"likelihood: samples must be at least 1; got samples={config.samples}")
-    proposal(config.proposal)
     kind = Run.open(config.run).config.get("command")
     reseed(config.seed, "likelihood")
     score = _images if kind == "train-density" else _texts

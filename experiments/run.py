@@ -36,8 +36,9 @@ from experiments.stopping import Interrupted, TrainingFailed
 from experiments.version import version
 from univae.checkpoint import existing_folder, read_json, replacing_folder, to_json, write_json, write_text_atomic
 from univae.errors import InputError
+from univae.rules import broken, reading
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "resolved", "shape_of"]
+__all__ = ["TIMING", "UNCOMPARED", "Run", "environment", "or_nothing", "resolved", "shape_of", "stored_value"]
 
 Shape = TypeVar("Shape")
 
@@ -58,7 +59,21 @@ def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: 
     missing = sorted(names - config.keys())
     if missing:
         raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
-    return kind(vocab_size, **{name: config[name] for name in names})
+    with reading("config.json"):
+        return kind(vocab_size, **{name: config[name] for name in names})
+
+
+def stored_value(run: "Run", kind: type, name: str) -> Any:
+    """Return the value that a run's configuration has for a field of the dataclass ``kind``.
+
+    Raises:
+        InputError: there is none, or it is of another type than the field or breaks its rule.
+    """
+    if name not in run.config:
+        raise InputError(f"lacks {name}")
+    if words := broken(kind, name, run.config[name]):
+        raise InputError(f"{name} must be {words}")
+    return run.config[name]
 
 
 class Run:

@@ -1,8 +1,9 @@
 """``univae sample``: texts from the prior of a trained UniVAE; images, or rows of a table, from a GAN."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from experiments.data import read
 from experiments.gan_run import GanRun, restored, shown
 from experiments.image_samples import write_picture
 from experiments.run import Run
+from experiments.settings import SEED
 from experiments.task import reseed
 from experiments.text_run import TextRun
 from experiments.text_use import sample
 from univae.checkpoint import replacing_file, write_text_atomic
 from univae.decoding import Sampling
 from univae.errors import InputError
+from univae.rules import COUNT, Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -42,6 +45,16 @@ class Config:
     checkpoint: str = "best"  # or last
     seed: int = 0
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(1, 10**8),
+        **Sampling.RULES,
+        "label": at_least(-1, COUNT, "-1 (every class in turn) or more"),
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -68,10 +81,8 @@ def _texts(config: Config) -> dict[str, Any]:
 def _of_gan(config: Config) -> dict[str, Any]:
     """Writes ``images``, levels 0..255, or rows ``x`` of a table, in its units; ``labels`` if there are classes."""
     out = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
-    if config.count < 1 or out.suffix != ".npz":
-        raise InputError(
-            f"sample: a GAN needs a count of at least 1 and an --out that ends in .npz; got {config.count} and {out}"
-        )
+    if out.suffix != ".npz":
+        raise InputError(f"sample: a GAN needs an --out that ends in .npz; got {out}")
     opened = GanRun(config.run, config.device, config.checkpoint, average=not config.raw)
     labels = _labels(config, opened.classes)
     data = read(opened.run.config["data"])

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from experiments.settings import Settings
 from experiments.task import reseed
 from univae.checkpoint import write_json
 from univae.corpus import split
+from univae.rules import Rule, within
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -40,6 +42,10 @@ class Config(Settings, ImageObjective, ImageShape):
     validation: str = ""  # held-out data; empty: a share of --data
     held_out: float = 0.1  # that share
     command: Literal["train-density"] = "train-density"  # what made the run folder; leave it
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the data"),
+    }
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)

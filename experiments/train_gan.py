@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,12 +24,13 @@ from experiments.image_samples import write_picture
 from experiments.loop import fit
 from experiments.report import write as write_report
 from experiments.run import Run, or_nothing
-from experiments.settings import Settings, require
+from experiments.settings import Settings
 from experiments.task import Progress, reseed
 from gan.audit import audit
 from univae.checkpoint import write_json
 from univae.corpus import split
 from univae.errors import InputError
+from univae.rules import Rule, at_least, within
 
 __all__ = ["PRESETS", "Config", "main", "reference", "train"]
 
@@ -52,17 +54,18 @@ class Config(Settings, GanOptions, GanShape):
     clip: float = 0.0  # largest norm of either network's gradient; 0: no limit
     command: Literal["train-gan"] = "train-gan"  # what made the run folder; leave it
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the data"),
+        "feature_steps": at_least(1),
+        "validation_data": at_least(10, 10**7),
+    }
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         GanOptions.__post_init__(self)
         require_settings(self)
-        rules = {
-            "held_out": (0 < self.held_out < 1, "between 0 and 1"),
-            "feature_steps": (self.feature_steps >= 1, "at least 1"),
-            "validation_data": (self.validation_data >= 10, "at least 10"),
-            "ema": (self.ema == 0, "0: give the average's half-life with --ema-images"),
-        }
-        require(self, rules)
+        if self.ema:
+            raise InputError(f"ema must be 0: give the average's half-life with --ema-images; got ema={self.ema}")
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -13,6 +14,7 @@ from experiments.cli import run
 from experiments.distributed import join
 from experiments.label_task import LabelTask
 from experiments.loop import fit
+from experiments.options import stored
 from experiments.pairs import Groups, read_groups
 from experiments.report import write as write_report
 from experiments.run import Run, or_nothing
@@ -29,8 +31,9 @@ from univae.checkpoint import load_weights, read_json, write_json
 from univae.corpus import Corpus
 from univae.corruption import Noise, WordNoise
 from univae.errors import InputError
+from univae.rules import Rule, within
 from univae.sentence import RoFormerSim, RoFormerSimConfig
-from univae.text import Tokenizer, tokenizer_from_json, train_tokenizer
+from univae.text import VOCABULARY, Tokenizer, require_vocabulary, tokenizer_from_json, train_tokenizer
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -57,10 +60,16 @@ class Config(Settings, Objective, RoFormerSimConfig):
     lowercase: bool = False  # texts are read, and written, in lower case
     command: Literal["train-similar"] = "train-similar"  # what made the run folder; leave it
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the groups"),
+        "vocab_size": VOCABULARY,
+    }
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         Objective.__post_init__(self)
         RoFormerSimConfig.__post_init__(self)
+        require_vocabulary(self.tokenizer, self.vocab_size)
         self.noise()
         if not self.pairs:
             raise InputError("--pairs needs at least one file of pairs or groups; got none")
@@ -129,9 +138,10 @@ def _inherited(config: Config) -> Config:
     """The configuration with the shape of the run it starts from; an option that contradicts that run is refused."""
     if config.from_run is None:
         return config
-    other = Run.open(config.from_run).config
-    if other.get("command") != config.command:
+    run = Run.open(config.from_run)
+    if run.config.get("command") != config.command:
         raise InputError(f"--from {config.from_run} is no sentence model; give the --out of train-similar")
+    other = {name: getattr(stored(Config, run), name) for name in (*INHERITED, "max_length")}
     default = {field.name: field.default for field in dataclasses.fields(config)}
     for name in INHERITED:
         if getattr(config, name) not in (default[name], other[name]):

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +26,8 @@ from experiments.text_task import Objective, TextTask
 from univae.checkpoint import read_json, write_json, write_text_atomic
 from univae.corpus import Corpus, split
 from univae.errors import InputError
-from univae.text import Tokenizer, tokenizer_from_json, train_tokenizer
+from univae.rules import Rule, within
+from univae.text import VOCABULARY, Tokenizer, require_vocabulary, tokenizer_from_json, train_tokenizer
 from univae.vae import UniVAE, UniVAEConfig
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
@@ -43,9 +45,15 @@ class Config(Settings, Objective, UniVAEConfig):
     vocab_size: int = 4096  # at most so many token ids
     command: Literal["train-text"] = "train-text"  # what made the run folder; leave it
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the texts"),
+        "vocab_size": VOCABULARY,
+    }
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         UniVAEConfig.__post_init__(self)
+        require_vocabulary(self.tokenizer, self.vocab_size)
         if self.batch_tokens < self.max_length:
             raise InputError(
                 f"batch_tokens must hold one text of max_length={self.max_length}; got batch_tokens={self.batch_tokens}"

@@ -283,7 +283,7 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
         ("wine", ("--network", "conv"), r"data must be \(channels, height, width\)"),
         ("wine", ("--batch-size", "500"), "needs 500 data to train on, a batch at least; wine leaves 160"),
         ("wine", ("--flip",), "augment, flip and consistency are of images; wine is a table"),
-        ("digits", ("--held-out", "0"), "held_out must be between 0 and 1"),
+        ("digits", ("--held-out", "0"), r"held_out must be in \(0, 1\)"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line_and_leaves_nothing(
