@@ -2,16 +2,31 @@
 
 import dataclasses
 import importlib
+import json
 import math
+import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
+import torch
 
-from experiments import cli, train_gan
-from experiments.options import parse
+from experiments import cli, demo, train_density, train_gan, train_similar, train_text
+from experiments.gan_run import GanRun
+from experiments.image_run import ImageRun
+from experiments.options import parse, stored
+from experiments.run import Run
+from experiments.similar_run import SimilarRun
+from experiments.stopping import Interrupted, TrainingFailed
+from experiments.text_run import TextRun
 from gan.networks import build as build_network
 from univae.errors import InputError
 from univae.rules import broken, rules_of
@@ -23,8 +38,10 @@ CONFIGS = {name: importlib.import_module(module).Config for name, (module, _) in
 REQUIRED = {"layers": "0", "pairs": (Path("pairs.tsv"),), "runs": (Path("run"),)}
 
 
+@cache
 def plain_hints(kind: type) -> dict[str, Any]:
-    return {field.name: get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)}
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def number_of(hint: Any) -> type | None:
@@ -207,3 +224,189 @@ def test_an_option_out_of_its_range_is_refused_in_one_line_and_leaves_no_folder(
     assert message in said
     assert said.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+EVERY = 17  # of the damages, one in so many is tried; with 1, all are, in minutes
+WRONG = (None, "x", -1, 0, 1e300, 10**6, True, [], ["x"], [[]], {}, {"x": 1})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A small finished run of each training command, with its module and its class that opens it."""
+    torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "texts.txt").write_text("a cat sees a dog\na dog runs\n" * 30, encoding="utf-8")
+    (folder / "pairs.tsv").write_text("".join(f"a cat {i}\ta dog {i}\n" for i in range(40)), encoding="utf-8")
+    np.save(folder / "table.npy", np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32))
+    shape: dict[str, Any] = {"width": 8, "heads": 2, "layers": 2, "tokenizer": "bytes", "max_length": 32}
+    few: dict[str, Any] = {"steps": 2, "threads": 1, "device": "cpu"}
+    configs = {
+        train_text: train_text.Config(
+            text=str(folder / "texts.txt"), out=folder / "text", latent_width=4, held_out=0.2, **shape, **few
+        ),
+        train_density: train_density.Config(
+            data=str(folder / "table.npy"), out=folder / "density", latents=(4,), hidden=(8,), **few
+        ),
+        train_gan: train_gan.Config(
+            data=str(folder / "table.npy"), out=folder / "gan", latent=4, hidden=(8,), batch_size=8, **few
+        ),
+        train_similar: train_similar.Config(
+            pairs=(folder / "pairs.tsv",), out=folder / "similar", held_out=0.2, **shape, **few
+        ),
+    }
+    opened = {train_text: TextRun, train_density: ImageRun, train_gan: GanRun, train_similar: SimilarRun}
+    for module, config in configs.items():
+        module.train(config)
+    torch.set_default_dtype(torch.float64)
+    return {config.out.name: (config.out, module, opened[module]) for module, config in configs.items()}
+
+
+def damaged(values: Any) -> Iterator[tuple[str, Any]]:
+    """Copies of JSON values with one of them exchanged, removed, or with one that is unknown."""
+    yield "all", []
+    yield "unknown", {**values, "unknown": 1}
+    for name, value in values.items():
+        yield name, {key: entry for key, entry in values.items() if key != name}
+        if isinstance(value, dict):
+            for inner, entry in damaged(value):
+                yield f"{name}.{inner}", {**values, name: entry}
+        for wrong in WRONG:
+            if name != "shape":  # a datum of 10**6 numbers is none too many
+                yield name, {**values, name: wrong}
+
+
+def opened_or_refused(action: Callable[[], Any], what: str) -> None:
+    message = ""
+    try:
+        action()
+    except InputError as error:
+        message = str(error)
+    except Exception as error:
+        pytest.fail(f"{what}: {type(error).__name__}: {error}")
+    assert "\n" not in message, what
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        *((kind, "config.json") for kind in ("text", "density", "gan", "similar")),
+        *((kind, "model.json") for kind in ("density", "gan")),
+        ("gan", "checkpoints/best/state.json"),
+    ],
+)
+def test_a_run_with_a_damaged_file_of_values_opens_or_is_refused_in_one_line(
+    finished: dict[str, Any], tmp_path: Path, unchecked: None, kind: str, file: str
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    path, module, opener = finished[kind]
+    run = tmp_path / "run"
+    shutil.copytree(path, run)
+    for name, values in list(damaged(json.loads((path / file).read_text())))[::EVERY]:
+        (run / file).write_text(json.dumps(values))
+        opened_or_refused(lambda: opener(run, "cpu"), f"opening, {name}: {values}")
+        opened_or_refused(lambda: stored(module.Config, Run.open(run), out=run), f"reading, {name}: {values}")
+
+
+@pytest.mark.parametrize("kind", ["text", "density", "gan", "similar"])
+@pytest.mark.parametrize("file", ["config.json", "checkpoints/last/state.json"])
+def test_a_run_with_damaged_values_resumes_or_is_refused_in_one_line(
+    finished: dict[str, Any], tmp_path: Path, unchecked: None, kind: str, file: str
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    path, module, _ = finished[kind]
+    run = tmp_path / "run"
+    shutil.copytree(path, run)
+    values = json.loads((path / file).read_text())
+    wrong = [(name, {**values, name: value}) for name in values for value in ("x", {"x": 1}, [[]], -1)]
+    for name, changed in wrong[::EVERY]:
+        (run / file).write_text(json.dumps(changed))
+        opened_or_refused(
+            lambda: module.train(parse(module.Config, ["--out", str(run), "--resume"], {}, "train")),
+            f"resuming, {name}: {changed[name]}",
+        )
+
+
+def test_a_stored_value_of_another_type_is_named_with_its_file(finished: dict[str, Any], tmp_path: Path) -> None:
+    path, module, _ = finished["density"]
+    run = tmp_path / "run"
+    shutil.copytree(path, run)
+    values = json.loads((path / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**values, "steps": "many"}))
+    message = re.escape(f"{run / 'config.json'}: steps must be a whole number; got steps=many")
+    with pytest.raises(InputError, match=message):
+        stored(module.Config, Run.open(run))
+    with pytest.raises(InputError, match=message):
+        parse(module.Config, ["--out", str(run), "--resume"], {}, "train-density")
+    (run / "config.json").write_text(json.dumps({**values, "width": 10**6}))
+    with pytest.raises(InputError, match="width must be at most 16384; got width=1000000"):
+        stored(module.Config, Run.open(run))
+
+
+def test_the_demo_and_a_single_process_go_together(monkeypatch: Any) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="start it without torchrun"):
+        demo.main(demo.Config(out=Path("nowhere")))
+
+
+@pytest.mark.parametrize("kind", ["text", "density", "gan", "similar"])
+def test_a_refusal_before_the_first_step_leaves_no_folder_and_a_failure_in_it_does(
+    finished: dict[str, Any], tmp_path: Path, monkeypatch: Any, kind: str
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    path, module, _ = finished[kind]
+    config = stored(module.Config, Run.open(path), out=tmp_path / "new")
+
+    def ends(error: Exception) -> bool:
+        def fit(*arguments: Any) -> Any:
+            assert (tmp_path / "new" / "config.json").exists()
+            raise error
+
+        monkeypatch.setattr(module, "fit", fit)
+        with pytest.raises(type(error)):
+            module.train(config)
+        return (tmp_path / "new").exists()
+
+    assert not ends(InputError("no batch"))
+    assert not ends(MemoryError())
+    assert ends(TrainingFailed("step 1: the loss is nan"))
+    shutil.rmtree(tmp_path / "new")
+    assert ends(Interrupted("continue with --resume"))
+
+
+def test_a_refusal_after_the_first_step_keeps_the_run(finished: dict[str, Any], tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    path, module, _ = finished["density"]
+    config = stored(module.Config, Run.open(path), out=tmp_path / "new", validate_every=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.DensityTask, "validate", lambda task, progress: (_ for _ in ()).throw(InputError("two")))
+        with pytest.raises(InputError, match="two"):
+            module.train(config)
+    assert (tmp_path / "new" / "config.json").exists()
+
+
+def test_where_one_process_refuses_the_other_ends_in_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("not a run")
+    (tmp_path / "texts.txt").write_text("a cat sees a dog\n" * 40, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[1]
+    flags = ["--text", "texts.txt", "--out", "used", "--device", "cpu", "--tokenizer", "bytes", "--steps", "1"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "experiments.train_text", *flags],
+            env=os.environ | both | {"RANK": rank, "LOCAL_RANK": rank, "PYTHONPATH": str(root)},
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        for rank in ("0", "1")
+    ]
+    first, second = (process.communicate(timeout=120)[1] for process in processes)
+    assert [process.returncode for process in processes] == [2, 2], (first, second)
+    assert first == "train_text.py: used holds other files; give a new or empty folder with --out\n"
+    assert "Traceback" not in second
+    assert "a process that this one trains with has ended" in second.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["notes.txt"]
