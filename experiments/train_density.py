@@ -26,6 +26,7 @@ from experiments.settings import Settings
 from experiments.task import reseed
 from univae.checkpoint import write_json
 from univae.corpus import split
+from univae.errors import InputError
 from univae.rules import Rule, within
 
 __all__ = ["PRESETS", "Config", "main", "train"]
@@ -96,6 +97,11 @@ def _split(config: Config, data: Data) -> tuple[np.ndarray, torch.Tensor]:
     else:
         other = data
         rows, chosen = split(len(data), config.held_out, config.seed)
+    if other.shape != data.shape:
+        raise InputError(f"--validation {config.validation}: a datum is {other.shape}, --data has {data.shape}")
+    if len(chosen) < 2:
+        source = f"--validation {config.validation}" if config.validation else f"--held-out {config.held_out:g}"
+        raise InputError(f"2 held-out data are needed; {len(other)} data with {source} give {len(chosen)}; give more")
     picked = np.random.default_rng(config.seed).permutation(chosen)[: config.validation_data]
     return rows, fixed(other, config.binarisation, config.seed).batch(picked)
 

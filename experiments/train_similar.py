@@ -170,7 +170,10 @@ def _checked(config: Config) -> Groups:
     if config.validation and read_groups(*config.validation).scores is None:
         judges = " ".join(map(str, config.validation))
         raise InputError(f"--validation {judges} has no labels; give text, text, label")
-    _split(config, groups)
+    held_out = _split(config, groups)[1]
+    if len(held_out) == 1:
+        share = f"{len(groups)} groups with --held-out {config.held_out:g} give 1"
+        raise InputError(f"2 held-out groups are needed; {share}; give more groups, or a larger share")
     return groups
 
 

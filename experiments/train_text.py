@@ -128,9 +128,14 @@ def _split(config: Config, corpus: Corpus) -> tuple[np.ndarray, Tensor]:
     """Indices to train on, and the padded held-out texts of a validation."""
     if config.validation:
         other = Corpus.open(config.out / "validation")
+        if len(other) < 2:
+            raise InputError(f"2 held-out texts are needed; --validation {config.validation} has 1; give more")
         order = np.random.default_rng(config.seed).permutation(len(other))[: config.validation_texts]
         return np.arange(len(corpus)), other.gather(order)
     train_indices, held_out = split(len(corpus), config.held_out, config.seed)
+    if len(held_out) < 2:
+        share = f"{len(corpus)} texts with --held-out {config.held_out:g} give {len(held_out)}"
+        raise InputError(f"2 held-out texts are needed; {share}; give more texts, or a larger share")
     order = np.random.default_rng(config.seed).permutation(held_out)[: config.validation_texts]
     return train_indices, corpus.gather(order)
 

@@ -189,7 +189,15 @@ PAIRS = ("train-similar", "--pairs", "pairs.tsv", "--out", "new", "--width", 8, 
         ((*TEXT, "--tokenizer", "bpe", "--vocab-size", 99), "bpe needs vocab_size >= 259; got vocab_size=99"),
         ((*TEXT, "--anneal-cycles", 0), "anneal_cycles must be at least 1; got anneal_cycles=0"),
         ((*TEXT, "--max-length", 9), "needs a text of at most max_length=9 tokens"),  # after the folder was made
+        ((*TEXT, "--held-out", 0.02), "2 held-out texts are needed; 40 texts with --held-out 0.02 give 1; give more"),
+        ((*TEXT, "--validation", "one.txt"), "2 held-out texts are needed; --validation one.txt has 1; give more"),
+        ((*DIGITS, "--validation", "wine"), "--validation wine: a datum is (13,), --data has (1, 8, 8)"),
+        ((*DIGITS, "--held-out", 1e-4), "2 held-out data are needed; 1797 data with --held-out 0.0001 give 1"),
         ((*PAIRS, "--noise-mask", "nan"), "noise_mask must be in [0, 1], a share of the words; got noise_mask=nan"),
+        (
+            (*PAIRS, "--held-out", 0.02),
+            "2 held-out groups are needed; 40 groups with --held-out 0.02 give 1",
+        ),
         ((*PAIRS, "--from", "nowhere"), "nowhere does not exist"),
         ((*DIGITS, "--latents", 0), "latents must be at least 1 each; got latents=(0,)"),
         ((*DIGITS, "--hidden", 0), "hidden must be at least 1 each; got hidden=(0,)"),
@@ -217,7 +225,8 @@ def test_an_option_out_of_its_range_is_refused_in_one_line_and_leaves_no_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("a cat sees a dog\n" * 40, encoding="utf-8")
-    (tmp_path / "pairs.tsv").write_text("a cat\ta dog\n" * 40, encoding="utf-8")
+    (tmp_path / "one.txt").write_text("a cat\n", encoding="utf-8")
+    (tmp_path / "pairs.tsv").write_text("".join(f"a cat {i}\ta dog {i}\n" for i in range(40)))
     before = sorted(tmp_path.rglob("*"))
     code, said = ending(capsys, *argv)
     assert code == 2
