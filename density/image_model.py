@@ -11,8 +11,22 @@ from torch.distributions import Distribution
 from density.output import Output, Pixels
 from univae.errors import InputError
 from univae.latent import diagonal_gaussian
+from univae.rules import SIZE, Rule, at_least, check_values, each
 
 __all__ = ["DataModel", "HasPixels", "ImageModel", "halvings", "image_shape"]
+
+
+# Of the numbers that any model may be built from.
+RULES: dict[str, Rule] = {
+    "latent": at_least(1, SIZE),
+    "latents": each(at_least(1, SIZE), least=0),  # a model says how many it needs
+    "hidden": each(each(at_least(1, SIZE))),
+    "width": at_least(1, SIZE),
+    "depth": at_least(1, 1024),
+    "heads": at_least(1, 1024),
+    "layers": at_least(1, 1024),
+    "patch": at_least(1, 1024),
+}
 
 
 class HasPixels(Protocol):
@@ -55,6 +69,7 @@ class ImageModel(DataModel):
 
     def __init__(self, pixels: Pixels, **rest: Any) -> None:
         super().__init__()
+        check_values(type(self).__name__, RULES, rest)
         self.config = {"model": type(self).__name__, "pixels": asdict(pixels), **rest}
         self.output = Output(pixels)
 

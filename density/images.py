@@ -47,7 +47,7 @@ class MLPVAE(ImageModel):
         activation: Activation = "tanh",
     ) -> None:
         latents, hidden = tuple(latents), tuple(tuple(widths) for widths in hidden)
-        if len(latents) != len(hidden) or not all(hidden):
+        if not latents or len(latents) != len(hidden) or not all(hidden):
             raise InputError(f"MLPVAE: needs hidden widths for each latent; got hidden={hidden} for latents={latents}")
         super().__init__(pixels, latents=latents, hidden=hidden, activation=activation)
         self.latents, self.latent = latents, latents[-1]

@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from density.causal import Causal, CausalPixels, Place
 from density.pixels import BernoulliPixels, CategoricalPixels, GaussianPixels, LogisticPixels, Nats
 from univae.errors import InputError
+from univae.rules import DATUM, SIZE
 
 __all__ = ["Likelihood", "Output", "Pixels"]
 
@@ -48,6 +49,11 @@ class Pixels:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise InputError(f"Pixels: {name} must be {rule}; got {name}={getattr(self, name)!r}")
+        for name, most in (("levels", 2**24), ("components", 1000), ("reach", 1000), ("context", SIZE)):
+            if getattr(self, name) > most:
+                raise InputError(f"Pixels: {name} must be at most {most}; got {name}={getattr(self, name)}")
+        if math.prod(self.shape) > DATUM:
+            raise InputError(f"Pixels: shape must be at most {DATUM} numbers together; got shape={self.shape}")
 
     @property
     def dims(self) -> int:

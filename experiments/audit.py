@@ -1,9 +1,10 @@
 """``univae audit``: what holds of a trained critic - gradients, slopes, norms of its layers - in numbers and words."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tyro
@@ -14,10 +15,11 @@ from experiments.features import class_labels
 from experiments.gan_run import GanRun, seen
 from experiments.options import stored
 from experiments.report import write as write_report
+from experiments.settings import SEED
 from experiments.task import reseed
 from gan.audit import audit
 from univae.checkpoint import to_json, write_json
-from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -32,11 +34,17 @@ class Config:
     seed: int = 0
     device: str = "auto"
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(2, 10**6),
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 def main(config: Config) -> dict[str, Any]:
     """Returns the facts of :func:`gan.audit`, its verdict in plain words among them."""
-    if config.count < 2:
-        raise InputError(f"audit: count must be at least 2; got count={config.count}")
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
     data, rows, _ = train_gan.parts(settings, opened.run)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
-from experiments.stopping import TrainingFailed
+from experiments.stopping import PeerEnded, TrainingFailed
 from experiments.version import version
 
 __all__ = ["COMMANDS", "main", "parse", "run"]
@@ -76,7 +76,7 @@ def run(
     try:
         result = action(parse(config_type, argv, name))
         _end(0, _as_json(result) if first else "")
-    except InputError as error:
+    except (InputError, PeerEnded) as error:
         _end(2, f"{name}: {error}")
     except BrokenPipeError:
         _nobody_reads()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
@@ -17,7 +17,9 @@ from experiments.outputs import Output
 from experiments.pages import brief, document, embed, flat, paragraph, section, table
 from experiments.report import NUMBERS, best_validation
 from experiments.run import UNCOMPARED, Run
+from experiments.settings import MINUTES
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "compare", "equal_time", "groups", "main"]
 
@@ -39,9 +41,10 @@ class Config:
     overwrite: bool = False  # replace an existing output file
     minutes: float = 0.0  # of training that every run has in the table at equal time; 0: as many as the shortest run
 
+    RULES: ClassVar[Mapping[str, Rule]] = {"minutes": at_least(0, MINUTES, "0 (those of the shortest run) or more")}
+
     def __post_init__(self) -> None:
-        if not self.minutes >= 0:
-            raise InputError(f"compare: minutes must be 0 (those of the shortest run) or more; got {self.minutes}")
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

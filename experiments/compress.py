@@ -1,9 +1,10 @@
 """``univae compress``: data as a file of about as many bits as the model's bound says."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output
 from experiments.task import reseed
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 from univae.text import pad
 
 __all__ = ["Config", "main"]
@@ -48,6 +50,16 @@ class Config:
     swap: bool = True  # Bit-Swap, for layers that are a chain
     verify: bool = True  # decode the file and compare before it gets its name
     ideal_samples: int = 16  # importance samples of the bounds it is compared with; 0: do not compare
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "particles": at_least(1, 4096),
+        "tile": at_least(0, 4096, "0 (chosen by the data) or more"),
+        "block": at_least(1, 10**9),
+        "ideal_samples": at_least(0, 10**8, "0 (do not compare) or more"),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from experiments.cli import run
 from experiments.coded import described, open_coder
 from experiments.outputs import Output
 from univae.errors import InputError
+from univae.rules import check
 
 __all__ = ["Config", "main"]
 
@@ -25,6 +26,9 @@ class Config:
     data: tyro.conf.Positional[Path]  # the compressed file
     out: tyro.conf.Positional[Path]  # .npy, .npz, a new folder for PNG images, or .txt
     overwrite: bool = False  # replace an existing output file
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """``univae demo``: the main job on built-in data, in a few minutes on two cores."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from experiments import (
     gan_presets,
     image_presets,
     likelihood,
+    presets,
     train_density,
     train_gan,
     train_text,
@@ -24,13 +26,15 @@ from experiments.archivers import xz_primed
 from experiments.cli import run
 from experiments.gan_run import GanRun
 from experiments.gan_samples import fixed_latents, write_images
-from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.run import Run
+from experiments.settings import MINUTES, SEED, THREADS
 from experiments.task import reseed
 from experiments.text_run import BUILT_IN, TextRun
 from experiments.text_samples import write_samples
 from experiments.text_task import measure_texts
+from univae.errors import InputError
+from univae.rules import Rule, above, at_least, check
 
 __all__ = ["Config", "gan", "images", "main", "packed"]
 
@@ -49,9 +53,22 @@ class Config:
     threads: int = 0  # processor threads; 0: PyTorch's choice
     resume: bool = False  # continue an interrupted demo
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        **dict.fromkeys(("minutes", "image_minutes", "gan_minutes"), above(0, MINUTES)),
+        "samples": at_least(1, 10**8),
+        "image_samples": at_least(1, 10**8),
+        "seed": SEED,
+        "threads": THREADS,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 def main(config: Config) -> dict[str, Any]:
     """Trains, scores, compresses held-out texts and digits, generates; writes the reports; human words go to stderr."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("the demo trains and scores in one process; start it without torchrun")
     began = time.perf_counter()
     trained = train_text.Config(
         text=BUILT_IN,
@@ -60,7 +77,7 @@ def main(config: Config) -> dict[str, Any]:
         seed=config.seed,
         threads=config.threads,
         resume=config.resume,
-        **PRESETS["tiny"],
+        **presets.PRESETS["tiny"],
     )
     train_text.train(trained)
     opened = TextRun(config.out)

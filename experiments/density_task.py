@@ -1,8 +1,8 @@
 """An image or table VAE as the training loop sees it: its batches, its objective, and what a validation measures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from density.model import draw
 from density.pixels import bits_per_dim
 from experiments.data import Data, redraw
 from experiments.measure import Bound, measure
-from experiments.settings import require
 from experiments.task import Progress
+from univae.errors import InputError
 from univae.objective import Annealing, annealed_weight
+from univae.rules import Rule, at_least, check, within
 
 __all__ = [
     "Bounded",
@@ -32,7 +33,6 @@ __all__ = [
 
 Named = Literal["elbo", "iwae", "dreg", "stl", "miwae", "ciwae"]
 POSITIONS = 16_384  # decoded at once where an image is written word by word: bounds the memory
-OBJECTIVES: tuple[Named, ...] = ("elbo", "iwae", "dreg", "stl", "miwae", "ciwae")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +53,26 @@ class ImageObjective:
     validation_data: int = 500  # held-out data a validation looks at
     validation_samples: int = 64  # importance samples per datum in a validation
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "k": at_least(1, 10**6),
+        "groups": at_least(1, 10**6),
+        "beta": within("[0, 1]"),
+        "anneal_warmup": within("(0, 1]", "a share of training"),
+        "anneal_cycles": at_least(1, 10**6),
+        "free_bits": at_least(0, 1e6, "0 or more"),
+        "batch_size": at_least(1, 10**7),
+        "validation_data": at_least(2, 10**7),
+        "validation_samples": at_least(1, 10**6),
+    }
+
     def __post_init__(self) -> None:
-        rules = {
-            "objective": (self.objective in OBJECTIVES, ", ".join(OBJECTIVES)),
-            "k": (self.k >= 1, "at least 1"),
-            "groups": (self.groups == 1 or (self.groups > 1 and self.objective == "miwae"), "1 unless miwae"),
-            "beta": (0 <= self.beta <= 1, "in [0, 1]"),
-            "annealing": (self.objective == "elbo" or self.annealing == "none", "none unless the objective is elbo"),
-            "free_bits": (self.free_bits == 0 or (self.free_bits > 0 and self.objective == "elbo"), "0 unless elbo"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "validation_data": (self.validation_data >= 2, "at least 2"),
-            "validation_samples": (self.validation_samples >= 1, "at least 1"),
-        }
-        require(self, rules)
+        check(self)
+        if self.groups > 1 and self.objective != "miwae":
+            raise InputError(f"groups must be 1 unless miwae; got groups={self.groups}")
+        if self.annealing != "none" and self.objective != "elbo":
+            raise InputError(f"annealing must be none unless the objective is elbo; got annealing={self.annealing}")
+        if self.free_bits and self.objective != "elbo":
+            raise InputError(f"free_bits must be 0 unless elbo; got free_bits={self.free_bits}")
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from experiments.stopping import PeerEnded
 from univae.errors import InputError
+
+# What gloo and nccl say where the other end of a connection is gone.
+_LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
 
 __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
 
@@ -38,6 +43,11 @@ class World:
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         return summed.tolist()
+
+    def first_decides(self, values: Sequence[bool]) -> list[bool]:
+        """Return the first process's values on every process; all must call it at the same place."""
+        summed = self.total([float(value and self.first) for value in values])
+        return [value > 0 for value in summed]
 
     def wait(self) -> None:
         """Returns when every process has come here."""
@@ -79,7 +89,14 @@ def without_averaging(module: nn.Module, condition: bool) -> AbstractContextMana
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
-    """Joins the processes that ``torchrun`` started, if it did; whoever joined first, leaves last."""
+    """Join the processes that ``torchrun`` started, if it did; within another ``join``, reuse its group.
+
+    A command joins once, around everything that its processes do together: a second rendezvous in one command would
+    read the keys that the first left in the store, and wait for ever.
+
+    Raises:
+        PeerEnded: another process ended within the block; its own message says why.
+    """
     rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     place = pick_device(device)
     if size == 1:
@@ -95,7 +112,11 @@ def join(device: str) -> Iterator[World]:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield World(rank, size, place)
-        dist.barrier()  # nobody hangs up while another still speaks
+        dist.barrier()  # another process may still be in a collective operation
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _LOST.search(str(error)):
+            raise
+        raise PeerEnded("a process that this one trains with has ended; its own message says why") from error
     finally:
         # Models that average gradients hold the group's threads, in reference cycles; a thread that outlives the group
         # to the interpreter's end is a crash.

@@ -1,17 +1,20 @@
 """``univae edit``: draw chosen latent layers anew and keep the others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
 from experiments.cli import run
 from experiments.notes import print_notes, with_notes
+from experiments.settings import SEED
 from experiments.task import reseed
 from experiments.text_run import TextRun
 from experiments.text_use import edit
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -26,6 +29,15 @@ class Config:
     count: int = 5
     seed: int = 0
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(1, 10**6),
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+        _layers(self.layers)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -50,9 +62,12 @@ def main(config: Config) -> dict[str, Any]:
 
 def _layers(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        layers = [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"edit: --layers is a list like 0,1; got {text!r}") from None
+    if min(layers) < 0:
+        raise InputError(f"edit: --layers are counted from 0; got {text!r}")
+    return layers
 
 
 if __name__ == "__main__":

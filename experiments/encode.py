@@ -1,8 +1,9 @@
 """``univae encode``: the latent codes of texts, or their sentence vectors, as features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tyro
@@ -11,11 +12,13 @@ from experiments.cli import run
 from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output
 from experiments.run import Run
+from experiments.settings import LIMIT
 from experiments.similar_run import COMMAND, SimilarRun
 from experiments.text_notes import Tally
 from experiments.text_run import TextRun, texts_of
 from experiments.text_use import modes
 from univae.corpus import Removed
+from univae.rules import Rule, check
 
 __all__ = ["Config", "main"]
 
@@ -31,6 +34,13 @@ class Config:
     overwrite: bool = False  # replace an existing output file
     limit: int = 0  # only the first so many texts; 0: all
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "limit": LIMIT,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """``univae evaluate-gan``: metrics of a GAN in a named feature space, beside the floor and known faults."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tyro
@@ -17,9 +17,11 @@ from experiments.gan_run import GanRun
 from experiments.notes import print_notes, with_notes
 from experiments.options import names_code, stored
 from experiments.report import write as write_report
+from experiments.settings import SEED
 from experiments.task import reseed
 from univae.checkpoint import write_json
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -34,6 +36,14 @@ class Config:
     checkpoint: str = "best"  # or last
     seed: int = 0
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(10, 10**8),
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @torch.no_grad()

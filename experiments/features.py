@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data import Data, read
+from experiments.distributed import join
 from experiments.gan_run import seen
 from experiments.loop import fit
 from experiments.options import names_code
@@ -29,11 +30,13 @@ from experiments.settings import Settings
 from experiments.task import Progress, reseed
 from univae.checkpoint import load_weights, read_json, write_json
 from univae.errors import InputError
+from univae.rules import SIZE, at_least, check_values, reading
 
 __all__ = ["Classifier", "Space", "class_labels", "feature_space"]
 
 WIDTH, FEATURES = 16, 64
 HELD_OUT = 0.1  # of the data, to tell the accuracy
+_SETTINGS: dict[str, Any] = {"lr": 2e-3, "seed": 0, "validate_every": 0, "checkpoint_every": 0}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.config = {"channels": channels, "classes": classes}
+        check_values("Classifier", dict.fromkeys(("channels", "classes"), at_least(1, SIZE)), self.config)
         widths = (channels, WIDTH, 2 * WIDTH, FEATURES)
         pairs = zip(widths, widths[1:], (1, 2, 2), strict=False)
         self.body = nn.Sequential(*[p for a, b, s in pairs for p in (nn.Conv2d(a, b, 3, s, 1), nn.ReLU())])
@@ -78,20 +82,29 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
-def feature_space(data: Data, where: Path, choice: str = "auto", steps: int = 400, threads: int = 0) -> Space:
-    """The space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``."""
+def feature_space(
+    data: Data, where: Path, choice: str = "auto", steps: int = 400, threads: int = 0, device: str = "auto"
+) -> Space:
+    """Return the space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``.
+
+    Under ``torchrun`` all processes must call it at the same place, within one :func:`experiments.distributed.join`.
+    """
     if names_code(choice):
         return _imported(choice)
     if data.channels_of:
-        return _by_channel(feature_space(read(data.channels_of), where, choice, steps, threads))
+        return _by_channel(feature_space(read(data.channels_of), where, choice, steps, threads, device))
     if choice != "auto":
         return _opened(Path(choice), data)
     if len(data.shape) != 3:
         return Space("data", lambda x: x)
     if class_labels(data) is None:
         return _random(data.shape[0])
-    if not (where / "DONE").exists():
-        _train(data, where, steps, threads)
+    with join(device) as world:
+        # Decided by one process: another may look only after the first has begun to write.
+        begun, done = world.first_decides([(where / name).exists() for name in ("config.json", "DONE")])
+        if not done:
+            _train(data, where, Settings(steps=steps, threads=threads, device=device, resume=begun, **_SETTINGS))
+        world.wait()  # only the first process writes the weights that all read now
     return _opened(where, data)
 
 
@@ -131,13 +144,9 @@ class _Task:
         return {"selection": F.cross_entropy(scores, y).item(), "accuracy": accuracy}
 
 
-def _train(data: Data, where: Path, steps: int, threads: int) -> None:
+def _train(data: Data, where: Path, settings: Settings) -> None:
     labels = class_labels(data)
     assert labels is not None
-    begun = (where / "config.json").exists()
-    settings = Settings(
-        steps=steps, lr=2e-3, seed=0, validate_every=0, checkpoint_every=0, threads=threads, resume=begun
-    )
     run = Run.create(where, dataclasses.asdict(settings) | {"command": "features", "data": data.name})
     reseed(0, "features")
     model = Classifier(data.shape[0], int(labels.max()) + 1)
@@ -150,8 +159,10 @@ def _opened(where: Path, data: Data) -> Space:
     described, run = read_json(where / "model.json"), Run.open(where)
     if run.config.get("command") != "features":
         raise InputError(f"features: {where} holds no classifier; give the features/ folder of a run of train-gan")
-    name = described.pop("data")
-    model, weights = Classifier(**described), run.checkpoint("best") / "model.safetensors"
+    with reading(where / "model.json"):
+        name = described.pop("data")
+        model = Classifier(**described)
+    weights = run.checkpoint("best") / "model.safetensors"
     load_weights(model, weights)
     if described["channels"] != data.shape[0]:
         raise InputError(f"features: {where} takes {described['channels']} channels, {data.name} has {data.shape[0]}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from experiments.data import Data, read, without_rows
 from experiments.distributed import pick_device
 from experiments.run import Run
-from experiments.settings import require
 from gan.augment import Change
 from gan.losses import LossName
 from gan.networks import build
-from gan.penalties import Normalization, Penalties
+from gan.penalties import PENALTY, Normalization, Penalties
 from gan.recipe import Recipe
 from gan.spectral import spectral_normalize
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
 from univae.errors import InputError
+from univae.rules import SIZE, Rule, at_least, check, each, reading, within
 
 __all__ = ["GanOptions", "GanRun", "GanShape", "Players", "model_config", "restored", "scaled"]
 __all__ += ["in_units_of", "seen", "shown", "standardised"]
@@ -41,6 +41,16 @@ class GanShape:
     skip: bool = False  # each block of resnet gets a share of the latent, as in BigGAN
     conditional: bool = False  # both networks see the labels
     spectral: Literal["no", "reshaped", "exact"] = "no"  # of the critic: of reshaped weights, or of convolutions
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "latent": at_least(1, SIZE),
+        "width": at_least(1, SIZE),
+        "hidden": each(at_least(1, SIZE)),
+        "leak": within("[0, 1]"),
+        "heads": at_least(1, 1024),
+        "layers": at_least(1, 1024),
+        "patch": at_least(1, 1024),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +78,20 @@ class GanOptions:
     ema_images: float = 10_000.0  # half-life of the generator's average, in images it trained on; 0: no average
     batch_size: int = 64
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "gran_eps": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
+        "gradient_bound": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
+        **dict.fromkeys(("gp", "lp", "r1", "r2", "div", "weight_clip", "consistency"), PENALTY),
+        "lazy": at_least(1, 10**6),
+        "n_critic": at_least(1, 10**4),
+        "generator_ratio": at_least(1, 10**4),
+        "generator_lr": at_least(0, 1e6, "0 (that of the critic) or more"),
+        "ema_images": at_least(0, 1e15, "0 (no average) or more"),
+        "batch_size": at_least(2, 10**7),
+    }
+
     def __post_init__(self) -> None:
-        rules = {
-            "batch_size": (self.batch_size >= 2, "at least 2"),
-            "generator_lr": (self.generator_lr >= 0, "0 (that of the critic) or more"),
-            "ema_images": (self.ema_images >= 0, "0 (no average) or more"),
-        }
-        require(self, rules)
+        check(self)
         self.recipe()
 
     def recipe(self, bf16: bool = False, clip: float = 0.0) -> Recipe:
@@ -214,9 +231,13 @@ class GanRun:
         if self.run.config.get("command") != "train-gan":
             raise InputError(f"{path} is not the run of a GAN; give the --out of train-gan")
         self.device, folder = pick_device(device), self.run.checkpoint(checkpoint)
-        self.players = Players(read_json(path / "model.json"))
+        described = read_json(path / "model.json")
+        with reading(path / "model.json"):
+            self.players = Players(described)
         load_weights(self.players, folder / "model.safetensors")
-        self.step: int = read_json(folder / "state.json")["step"]
+        state = read_json(folder / "state.json")
+        with reading(folder / "state.json"):
+            self.step = int(state["step"])
         training = load_state(folder / "optimizer.pt")
         self.has_average = "weights" in training
         if self.has_average and not average:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from density.image_model import DataModel, image_shape
 from density.networks import Activation
 from density.output import Likelihood, Pixels
 from experiments.data import CHUNK, Data, binarise, refuse_beyond_float32, without_rows
+from experiments.density_task import ImageObjective
 from experiments.distributed import pick_device
 from experiments.patch_model import WORDS, PatchVAE, word_count
-from experiments.run import Run
+from experiments.run import Run, stored_value
+from experiments.settings import Settings
 from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
+from univae.rules import SIZE, Rule, at_least, each, reading
 
 __all__ = [
     "ImageRun",
@@ -53,6 +56,23 @@ class ImageShape:
     patch_width: int = 0  # of univae, where its patches are no squares but so many pixels wide; 0: as high
     near: int = 2  # of univae: rows and columns of patches that the prediction of the next one starts from
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "components": at_least(1, 1000),
+        "reach": at_least(0, 1000, "0 (no pixels) or more"),
+        "context": at_least(1, SIZE),
+        "latents": each(at_least(1, SIZE)),
+        "latent_layers": at_least(1, 1024),
+        "hidden": each(at_least(1, SIZE)),
+        "hidden_above": each(at_least(1, SIZE)),
+        "width": at_least(1, SIZE),
+        "depth": at_least(1, 1024),
+        "heads": at_least(1, 1024),
+        "layers": at_least(1, 1024),
+        "patch": at_least(0, 1024, "0 (chosen by the image) or more"),
+        "patch_width": at_least(0, 1024, "0 (as high) or more"),
+        "near": at_least(1, 64),
+    }
+
 
 def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
     """What :func:`density.images.build` takes; ``binary``: pixels are drawn black or white."""
@@ -67,6 +87,11 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
     levels = 2 if binary or likelihood == "bernoulli" else data.levels or 2
     pixels: dict[str, Any] = {"shape": data.shape, "likelihood": likelihood, "levels": levels}
     pixels |= {"components": shape.components, "reach": shape.reach, "context": shape.context}
+    furthest = max(data.shape[1:], default=1) - 1
+    if len(data.shape) == 3 and shape.reach > furthest:
+        raise InputError(
+            f"reach must be at most {furthest}, from edge to edge of the images of {data.name}; got reach={shape.reach}"
+        )
     if shape.model == "univae" and shape.reach:
         raise InputError(f"model=univae sees all patches before; got reach={shape.reach}; leave it at 0, or see --near")
     if shape.model != "mlp" and shape.model != "ladder" and len(shape.latents) != 1:
@@ -206,7 +231,12 @@ class ImageRun:
         if self.run.config.get("command") != "train-density":
             raise InputError(f"{path} is not the run of an image or table model; give the --out of train-density")
         self.device = pick_device(device)
-        self.model = build(read_json(path / "model.json"))
+        described = read_json(path / "model.json")
+        with reading(path / "model.json"):
+            self.model = build(described)
+        with reading(path / "config.json"):
+            self._binarisation = stored_value(self.run, ImageObjective, "binarisation")
+            self._seed = stored_value(self.run, Settings, "seed")
         load_weights(self.model, self.run.checkpoint(checkpoint) / "model.safetensors")
         self.model.to(self.device).eval()
 
@@ -225,13 +255,13 @@ class ImageRun:
             train = without_rows(record["data"])
             data = as_training_set(data, train, data.name, f"the training set of {self.run.path}")
         refuse_beyond_float32(data)
-        how = self.run.config["binarisation"]
+        how = self._binarisation
         if how != "none":
             settled(how, data)
         elif pixels.nats == "mass" and data.levels is None:
             raise InputError(
                 f"{data.name}: must hold the levels 0..{pixels.levels - 1}; it has real numbers; convert it"
             )
-        data = fixed(data, how, self.run.config["seed"])
+        data = fixed(data, how, self._seed)
         require_levels(data, pixels.levels if pixels.nats == "mass" else None, data.name)
         return replace(data, notes=(*data.notes, *self.run.notes))

@@ -1,8 +1,9 @@
 """``univae interpolate``: the texts between two texts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
@@ -10,6 +11,7 @@ from experiments.cli import run
 from experiments.notes import print_notes, with_notes
 from experiments.text_run import TextRun
 from experiments.text_use import interpolate
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -23,6 +25,13 @@ class Config:
     end: tyro.conf.Positional[str]  # another
     steps: int = 8  # texts on the way, both ends included
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "steps": at_least(2, 10**6, "at least 2, both ends"),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """``univae likelihood``: the importance-sampled log-likelihood of every datum, with its evidence."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tyro
@@ -21,13 +21,14 @@ from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output, output_file
 from experiments.report import write as write_report
 from experiments.run import Run
-from experiments.score import ProposalName, Table, finite, page, perplexity, proposal, rows_of, totals, worst
+from experiments.score import ProposalName, Table, finite, page, perplexity, rows_of, totals, worst
+from experiments.settings import LIMIT, SEED
 from experiments.task import reseed
 from experiments.text_notes import longer_notes, unknown_notes
 from experiments.text_run import TextRun, texts_of
 from univae.checkpoint import write_json
 from univae.corpus import Removed
-from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 from univae.text import PAD
 
 __all__ = ["Config", "main"]
@@ -54,6 +55,15 @@ class Config:
     seed: int = 0
     device: str = "auto"
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "samples": at_least(1, 10**8),
+        "limit": LIMIT,
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @torch.no_grad()
 def main(config: Config) -> dict[str, Any]:
@@ -65,9 +75,6 @@ def main(config: Config) -> dict[str, Any]:
     Where words are unknown to the vocabulary, the likelihood is of words and <unk>, and
     ``bits_per_char`` is null.
     """
-    if config.samples < 1:
-        raise InputError(f"likelihood: samples must be at least 1; got samples={config.samples}")
-    proposal(config.proposal)
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     kind = Run.open(config.run).config.get("command")
     reseed(config.seed, "likelihood")

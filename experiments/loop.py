@@ -5,9 +5,10 @@ so there is no generator to save: a resumed run draws what an uninterrupted one 
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -33,6 +34,7 @@ from univae.checkpoint import (
 )
 from univae.errors import InputError
 from univae.optim.ema import EMA
+from univae.rules import Rule, at_least, check, reading
 
 __all__ = ["Interrupted", "Progress", "Settings", "Task", "TrainingFailed", "fit", "reseed"]
 
@@ -93,6 +95,16 @@ class _State:
     validation: dict[str, Any] = field(default_factory=dict)
     window: dict[str, float] = field(default_factory=dict)  # sums since the last row of metrics.jsonl
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        **dict.fromkeys(("step", "epoch", "offset", "rows"), at_least(0)),
+        **dict.fromkeys(("seconds", "reserve", "prelude"), at_least(0, 1e12)),
+        "processes": at_least(1, 10**6),
+        "validated": at_least(-1),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 class _Loop:
     def __init__(self, task: Task | OwnSteps, settings: Settings, world: World, run: Run, build: Build) -> None:
@@ -128,6 +140,7 @@ class _Loop:
         return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
 
     def _step(self, progress: Progress) -> None:
+        self.run.begun = True
         begun = self.budget.seconds
         items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, self.stepper.batches)
         stepped = self.stepper.step(items, progress)
@@ -196,6 +209,7 @@ class _Loop:
     def _save(self, name: str) -> None:
         if name == "last":
             self.saved = self.state.step
+            self.run.begun = True
         if not self.world.first:
             return
         self.state.seconds, self.state.reserve = self.budget.seconds, self.budget.reserve
@@ -219,7 +233,9 @@ class _Loop:
         if folder is None:
             self.run.resumed()
             return self._fresh()
-        state, training = _State(**read_json(folder / "state.json")), load_state(folder / "optimizer.pt")
+        values, training = read_json(folder / "state.json"), load_state(folder / "optimizer.pt")
+        with reading(folder / "state.json"):
+            state = _State(**values)
         if state.processes != self.world.size:
             started = f"{self.run.path} was trained by {state.processes} processes, now there are {self.world.size}"
             raise InputError(f"{started}; resume with torchrun --nproc-per-node {state.processes}")

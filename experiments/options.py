@@ -19,6 +19,7 @@ import tyro
 
 from experiments.run import Run
 from univae.errors import InputError
+from univae.rules import broken
 
 __all__ = ["names_code", "parse", "stored"]
 
@@ -38,6 +39,9 @@ def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str,
     if preset is not None:
         if preset not in presets:
             raise InputError(f"--preset must be one of {', '.join(presets)}; got {preset}")
+        unknown = presets[preset].keys() - {field.name for field in dataclasses.fields(config_type)}
+        if unknown:
+            raise InputError(f"preset {preset} has {', '.join(sorted(unknown))}, which is no option")
         defaults |= presets[preset]
     said = io.StringIO()
     try:
@@ -52,8 +56,17 @@ def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str,
 
 
 def stored(config_type: type, run: Run, **changes: Any) -> Any:
-    """The ``config_type`` that a run was started with, but for ``changes``."""
-    return config_type(**_saved(config_type, run) | changes)
+    """Return the ``config_type`` that a run was started with, but for ``changes``.
+
+    Raises:
+        InputError: a stored value has another type than its field, or breaks its rule; a required one is missing.
+    """
+    values = _saved(config_type, run) | changes
+    required = [field.name for field in dataclasses.fields(config_type) if _is_required(field)]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise InputError(f"{run.path / 'config.json'}: lacks {', '.join(missing)}; the run folder is damaged")
+    return config_type(**values)
 
 
 def names_code(value: object) -> bool:
@@ -115,11 +128,18 @@ def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
 def _saved(config_type: type, run: Run) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(config_type)}
     hints = get_type_hints(config_type)
-    return {
-        name: _typed(value, hints[name])
-        for name, value in run.config.items()
-        if name in names and not (value is None and type(None) not in get_args(hints[name]))
-    }
+    values: dict[str, Any] = {}
+    for name, value in run.config.items():
+        if name not in names or (value is None and type(None) not in get_args(hints[name])):
+            continue
+        if words := broken(config_type, name, value):
+            raise InputError(f"{run.path / 'config.json'}: {name} must be {words}; the run folder is damaged")
+        values[name] = _typed(value, hints[name])
+    return values
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _typed(value: Any, hint: Any) -> Any:

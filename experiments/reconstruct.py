@@ -1,16 +1,19 @@
 """``univae reconstruct``: texts to latents and back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
 from experiments.cli import run
 from experiments.notes import print_notes, with_notes
+from experiments.settings import LIMIT
 from experiments.text_run import TextRun, texts_of
 from experiments.text_use import reconstruct
 from univae.corpus import Removed
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -24,6 +27,14 @@ class Config:
     limit: int = 20  # only the first so many texts; 0: all
     beam: int = 1  # hypotheses of the beam search; 1 is greedy
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "limit": LIMIT,
+        "beam": at_least(1, 10**4),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:

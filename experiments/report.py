@@ -20,6 +20,7 @@ from experiments.pages import brief, document, embed, escape, flat, paragraph, s
 from experiments.run import Run
 from univae.checkpoint import read_json, replacing_file, write_text_atomic
 from univae.errors import InputError
+from univae.rules import check
 
 __all__ = ["NUMBERS", "SECTIONS", "Config", "Page", "best_validation", "main", "write"]
 
@@ -66,6 +67,7 @@ class Config:
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
 
     def __post_init__(self) -> None:
+        check(self)
         if not self.runs:
             raise InputError("report: needs at least one run folder; got none")
 

@@ -17,7 +17,6 @@ Under ``torchrun`` only the first process writes; the methods of the others do n
 
 import errno
 import json
-import math
 import os
 import platform
 import shlex
@@ -29,12 +28,13 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
 from experiments.notes import print_notes
+from experiments.stopping import Interrupted, TrainingFailed
 from experiments.version import version
 from univae.checkpoint import (
     existing_folder,
@@ -47,8 +47,10 @@ from univae.checkpoint import (
     write_text_atomic,
 )
 from univae.errors import InputError
+from univae.rules import broken, reading
 
 __all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "environment", "or_nothing", "resolved", "shape_of"]
+__all__ += ["stored_value"]
 
 Shape = TypeVar("Shape")
 
@@ -65,17 +67,6 @@ LOCK = ".lock"  # held while a process trains in the folder
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
-@contextmanager
-def or_nothing(out: Path, resume: bool) -> Iterator[None]:
-    """Inside the block the first files of the run ``out`` are written; if that fails, a new folder goes again."""
-    try:
-        yield
-    except BaseException:
-        if not resume:  # the folder is new, and holds nothing but the beginning of this
-            shutil.rmtree(out, ignore_errors=True)
-        raise
-
-
 def begin_run(
     out: Path, config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any]
 ) -> "Run":
@@ -90,7 +81,7 @@ def begin_run(
         before.record_data(data)
         before.record_model(model)
     run = Run.create(out, config)
-    with or_nothing(out, config["resume"]):
+    with or_nothing(run):
         run.record_data(data)
         run.record_model(model)
     return run
@@ -102,26 +93,21 @@ def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: 
     missing = sorted(names - config.keys())
     if missing:
         raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
-    _require_types(kind, {name: config[name] for name in names})
-    return kind(vocab_size, **{name: config[name] for name in names})
+    with reading("config.json"):
+        return kind(vocab_size, **{name: config[name] for name in names})
 
 
-def _require_types(kind: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Raise InputError for a value of ``config.json`` that is not of its field's type."""
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        hint = hints[name]
-        if get_origin(hint) is Literal:
-            holds, rule = value in get_args(hint), f"one of {', '.join(map(str, get_args(hint)))}"
-        elif hint is float:
-            rule = "a finite number"
-            holds = type(value) in (int, float) and abs(value) < math.inf
-        else:
-            holds = type(value) is hint
-            rule = {int: "a whole number", bool: "true or false", str: "a string"}[hint]
-        if not holds:
-            got = f"got {str(value)[:60]!r}; the run folder is damaged"
-            raise InputError(f"config.json: {name} must be {rule}; {got}")
+def stored_value(run: "Run", kind: type, name: str) -> Any:
+    """Return the value that a run's configuration has for a field of the dataclass ``kind``.
+
+    Raises:
+        InputError: there is none, or it is of another type than the field or breaks its rule.
+    """
+    if name not in run.config:
+        raise InputError(f"lacks {name}")
+    if words := broken(kind, name, run.config[name]):
+        raise InputError(f"{name} must be {words}")
+    return run.config[name]
 
 
 class Run:
@@ -131,6 +117,7 @@ class Run:
         self.path, self.config = Path(path), dict(config)
         self.writes = int(os.environ.get("RANK", "0")) == 0
         self.notes: list[str] = []  # what was assumed when the folder was opened
+        self.begun = False  # whether a training step was started, or a state saved, since the run was opened
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
@@ -360,6 +347,22 @@ class Run:
             return []
         *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         return lines
+
+
+@contextmanager
+def or_nothing(run: Run) -> Iterator[None]:
+    """Remove the new folder of ``run`` where the block fails before the first training step.
+
+    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A resumed run is kept.
+    """
+    try:
+        yield
+    except (Interrupted, TrainingFailed):
+        raise
+    except BaseException:
+        if run.writes and not run.begun and not run.config.get("resume"):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _lock(descriptor: int, folder: Path) -> None:

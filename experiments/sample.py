@@ -1,8 +1,9 @@
 """``univae sample``: texts from the prior of a trained UniVAE; images, or rows of a table, from a GAN."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from experiments.image_samples import png
 from experiments.notes import with_notes
 from experiments.outputs import Output, output_file
 from experiments.run import Run
+from experiments.settings import SEED
 from experiments.task import reseed
 from experiments.text_run import TextRun
 from experiments.text_use import sample
 from univae.decoding import Sampling
 from univae.errors import InputError
+from univae.rules import COUNT, Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -43,6 +46,16 @@ class Config:
     checkpoint: str = "best"  # or last
     seed: int = 0
     device: str = "auto"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(1, 10**8),
+        **Sampling.RULES,
+        "label": at_least(-1, COUNT, "-1 (every class in turn) or more"),
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -74,10 +87,8 @@ def _of_gan(config: Config) -> dict[str, Any]:
     of the data.
     """
     path = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
-    if config.count < 1 or path.suffix != ".npz":
-        raise InputError(
-            f"sample: a GAN needs a count of at least 1 and an --out that ends in .npz; got {config.count} and {path}"
-        )
+    if path.suffix != ".npz":
+        raise InputError(f"sample: a GAN needs an --out that ends in .npz; got {path}")
     # The default path in the run folder is this command's own.
     out = Output(path, config.overwrite or config.out is None, (config.run,)).check_file()
     picture = out.beside(".png").check_file()

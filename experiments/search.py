@@ -1,8 +1,9 @@
 """``univae search``: the texts of a file nearest to one, by a RoFormer-Sim's cosine, exactly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tyro
@@ -14,6 +15,7 @@ from experiments.text_notes import Tally
 from experiments.vector_file import Precision, require_cosines, texts_at, vectors_of
 from univae.errors import InputError
 from univae.retrieval import top_k
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
@@ -31,6 +33,15 @@ class Config:
     precision: Precision = "float32"  # of the file; float16 is half the size
     device: str = "auto"
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(1, 10**6),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.text.strip():
+            raise InputError("the text is empty; give a sentence")
+
 
 def main(config: Config) -> dict[str, Any]:
     """Return ``results``: [text, cosine], best first, of ``texts`` texts.
@@ -38,10 +49,6 @@ def main(config: Config) -> dict[str, Any]:
     ``cached``: the vectors were there. ``cut`` texts of the corpus have more than ``max_length``
     tokens and were compared by their beginning.
     """
-    if config.count < 1:
-        raise InputError(f"count must be at least 1; got count={config.count}")
-    if not config.text.strip():
-        raise InputError("the text is empty; give a sentence")
     opened = SimilarRun(config.run, config.device)
     vectors = vectors_of(opened, config.corpus, config.vectors, config.precision, config.overwrite)
     tally = Tally()

@@ -1,15 +1,18 @@
 """The options every training command has."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from univae.errors import InputError
+from univae.rules import COUNT, Rule, above, at_least, check, within
 
-__all__ = ["Settings", "require"]
+__all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
 
-OPTIMIZERS = ("adamw", "sgd", "tiger", "egdd")
+MINUTES = 1e7  # 19 years
+LIMIT = at_least(0, COUNT, "0 (all) or more")  # of --limit
+SEED = at_least(0, 2**63 - 1)  # what NumPy's and PyTorch's generators both take
+THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")  # where too many are asked for, OpenMP ends the process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,35 +53,31 @@ class Settings:
     device: str = "auto"  # auto: the GPU if there is one; cpu, cuda, cuda:1, mps
     resume: bool = False  # continue the run in --out, to the same weights as if it had not stopped
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "steps": at_least(1),
+        "minutes": at_least(0, MINUTES, "0 (no time limit) or more"),
+        "seed": SEED,
+        "lr": above(0, 1e6),
+        "warmup": within("[0, 1]", "a fraction of training"),
+        "lr_floor": within("[0, 1]", "a fraction of lr"),
+        "weight_decay": at_least(0, 1e6, "0 or more"),
+        "beta1": within("[0, 1)"),
+        "beta2": within("[0, 1)"),
+        "eps": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
+        "clip": at_least(0, 1e30, "0 (no limit) or more"),
+        "window": at_least(1, 10**6),
+        "scale_lr": at_least(0, 1e6, "0 or more"),
+        "gain_lr": at_least(0, 1e6, "0 or more"),
+        "ema": within("[0, 1)", "0 for no average"),
+        "accumulate": at_least(1, 10**6),
+        "checkpoint_every": at_least(0, COUNT, "0 (only at the end) or more"),
+        "validate_every": at_least(0, COUNT, "0 (only at the end) or more"),
+        "log_every": at_least(1),
+        "threads": THREADS,
+    }
+
     def __post_init__(self) -> None:
-        rules = {
-            "steps": (self.steps >= 1, "at least 1"),
-            "minutes": (0 <= self.minutes < math.inf, "0 (no time limit) or more"),
-            "clock": (self.clock in ("wall", "processor"), "wall or processor"),
-            "schedule": (self.schedule in ("cosine", "tripling"), "cosine or tripling"),
-            "eps": (0 < self.eps < math.inf, "above 0"),
-            "lr": (0 < self.lr < math.inf, "above 0"),
-            "warmup": (0 <= self.warmup <= 1, "in [0, 1], a fraction of training"),
-            "lr_floor": (0 <= self.lr_floor <= 1, "in [0, 1], a fraction of lr"),
-            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
-            "beta1": (0 <= self.beta1 < 1, "in [0, 1)"),
-            "beta2": (0 <= self.beta2 < 1, "in [0, 1)"),
-            "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
-            "clip": (self.clip >= 0, "0 (no limit) or more"),
-            "window": (self.window >= 1, "at least 1"),
-            "second_moment": (self.second_moment in ("corrected", "plain"), "corrected or plain"),
-            "adapt_step_size": (self.adapt_step_size in ("no", "scale", "gain"), "no, scale or gain"),
-            "scale_lr": (0 <= self.scale_lr < math.inf, "0 or more"),
-            "gain_lr": (0 <= self.gain_lr < math.inf, "0 or more"),
-            "ema": (0 <= self.ema < 1, "in [0, 1); 0 is no average"),
-            "accumulate": (self.accumulate >= 1, "at least 1"),
-            "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
-            "checkpoint_every": (self.checkpoint_every >= 0, "0 (only at the end) or more"),
-            "validate_every": (self.validate_every >= 0, "0 (only at the end) or more"),
-            "log_every": (self.log_every >= 1, "at least 1"),
-            "threads": (self.threads >= 0, "0 (PyTorch's choice) or more"),
-        }
-        require(self, rules)
+        check(self)
         self._require_combination()
 
     def _require_combination(self) -> None:
@@ -89,10 +88,3 @@ class Settings:
         if self.adapt_halves and (self.adapt_step_size == "no" or self.accumulate % 2):
             needs = "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have two halves"
             raise InputError(f"{needs}; got adapt_step_size={self.adapt_step_size}, accumulate={self.accumulate}")
-
-
-def require(config: object, rules: Mapping[str, tuple[bool, str]]) -> None:
-    """Refuses the first field whose rule does not hold; ``rules`` are fields with whether it holds, and in words."""
-    for name, (holds, rule) in rules.items():
-        if not holds:
-            raise InputError(f"{name} must be {rule}; got {name}={getattr(config, name)}")

@@ -1,18 +1,21 @@
 """``univae similar``: texts similar to one, generated and ranked by a RoFormer-Sim."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
 from experiments.cli import run
 from experiments.notes import print_notes, with_notes
+from experiments.settings import SEED
 from experiments.similar_run import SimilarRun
 from experiments.task import reseed
 from experiments.text_notes import Tally
 from univae.decoding import Sampling
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check, within
 
 __all__ = ["Config", "main"]
 
@@ -34,16 +37,25 @@ class Config:
     seed: int = 0
     device: str = "auto"
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "count": at_least(1, 10**6),
+        "samples": at_least(1, 10**6),
+        "diversity": within("[0, 1)"),
+        **Sampling.RULES,
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.text.strip():
+            raise InputError("the text is empty; give a sentence")
+
 
 def main(config: Config) -> dict[str, Any]:
     """Return ``results``: [text, cosine], best first; fewer than asked for where draws repeat.
 
     ``cut`` is 1 where the text has more than ``max_length`` tokens and the model read its beginning.
     """
-    if config.count < 1 or config.samples < 1:
-        raise InputError(f"count and samples must be at least 1; got count={config.count}, samples={config.samples}")
-    if not config.text.strip():
-        raise InputError("the text is empty; give a sentence")
     opened = SimilarRun(config.run, config.device)
     reseed(config.seed, "similar")
     sampling = Sampling(config.temperature, config.top_k, config.top_p)

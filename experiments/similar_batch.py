@@ -3,16 +3,17 @@
 Rows 2i and 2i + 1 of a batch are partners. Rows are never mixed after batching, so partners stay partners.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from experiments.pairs import Groups
-from experiments.settings import require
 from experiments.similar_measure import spearman
 from univae.corpus import Corpus
+from univae.rules import Rule, above, at_least, check, within
 from univae.sentence import RoFormerSim
 
 __all__ = ["Batch", "Examples", "Objective", "PairRows"]
@@ -38,19 +39,21 @@ class Objective:
     gather: bool = False  # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
     validation_pairs: int = 1000  # held-out pairs a validation looks at
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "batch_size": at_least(1, 10**7),
+        "generation": at_least(0, 1e6, "0 or more"),
+        "generation_share": within("(0, 1]"),
+        "contrast_scale": above(0, 1e6),
+        "distil_weight": above(0, 1e9),
+        "noise_rows": within("[0, 1]", "a share of the sources"),
+        **dict.fromkeys(("noise_mask", "noise_keep", "noise_replace"), within("[0, 1]", "a share of the words")),
+        "similar_above": within("[-1e6, 1e6]"),
+        "chunk_size": at_least(0, 10**7, "0 (the whole batch) or more"),
+        "validation_pairs": at_least(2, 10**7),
+    }
+
     def __post_init__(self) -> None:
-        rules = {
-            "stage": (self.stage in ("pretrain", "distil", "finetune"), "pretrain, distil or finetune"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "generation": (self.generation >= 0, "0 or more"),
-            "generation_share": (0 < self.generation_share <= 1, "in (0, 1]"),
-            "contrast_scale": (self.contrast_scale > 0, "above 0"),
-            "distil_weight": (self.distil_weight > 0, "above 0"),
-            "chunk_size": (self.chunk_size >= 0, "0 (the whole batch) or more"),
-            "supervised": (self.supervised in ("cosent", "classify"), "cosent or classify"),
-            "validation_pairs": (self.validation_pairs >= 2, "at least 2"),
-        }
-        require(self, rules)
+        check(self)
 
 
 class Batch(NamedTuple):

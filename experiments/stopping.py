@@ -7,11 +7,15 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interrupted", "StopRequest", "TrainingFailed"]
+__all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
 
 
 class Interrupted(KeyboardInterrupt):
     """Training stopped because it was asked to, after a step it finished and saved; a command exits with 130."""
+
+
+class PeerEnded(RuntimeError):
+    """Another process of the same training has ended, having refused its input, say; a command exits with 2."""
 
 
 class TrainingFailed(FloatingPointError):

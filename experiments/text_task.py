@@ -1,9 +1,9 @@
 """The text VAE as the training loop sees it: its batches, its objective, and what a validation measures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from experiments.measure import measure
 from experiments.task import Progress
 from univae.corpus import Corpus, token_batches
 from univae.objective import Annealing, FreeBitsPer, annealed_weight, free_bits
+from univae.rules import Rule, at_least, within
 from univae.text import PAD
 from univae.vae import UniVAE
 
@@ -33,6 +34,15 @@ class Objective:
     batch_tokens: int = 4096  # padded tokens in a batch
     validation_texts: int = 256  # held-out texts a validation looks at
     validation_samples: int = 16  # importance samples per text in a validation
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "anneal_warmup": within("(0, 1]", "a share of training"),
+        "anneal_cycles": at_least(1, 10**6),
+        "free_bits": at_least(0, 1e6, "0 or more"),
+        "batch_tokens": at_least(1, 10**8),
+        "validation_texts": at_least(2, 10**6),
+        "validation_samples": at_least(1, 10**6),
+    }
 
 
 class TextTask:

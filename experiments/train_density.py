@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,11 +32,12 @@ from experiments.loop import fit
 from experiments.measure import of_training
 from experiments.notes import print_notes, with_notes
 from experiments.report import write as write_report
-from experiments.run import Run, begin_run
+from experiments.run import Run, begin_run, or_nothing
 from experiments.settings import Settings
 from experiments.task import reseed
 from univae.corpus import split
 from univae.errors import InputError
+from univae.rules import Rule, within
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -51,6 +53,10 @@ class Config(Settings, ImageObjective, ImageShape):
     validation: str = ""  # held-out data; empty: a share of --data
     held_out: float = 0.1  # that share
     command: Literal["train-density"] = "train-density"  # what made the run folder; leave it
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the data"),
+    }
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
@@ -95,9 +101,10 @@ def train(config: Config) -> dict[str, Any]:
         options = absolute_sources(dataclasses.asdict(config))
         folder = begin_run(config.out, options, parts.record, model.config)
         print_notes(parts.notes)
-        training_set = (data, parts.rows)
-        task = DensityTask(model, config, config.seed, training_set, parts.held_out, parts.held_out_rows)
-        result = fit(task, config, folder)
+        with or_nothing(folder):
+            training_set = (data, parts.rows)
+            task = DensityTask(model, config, config.seed, training_set, parts.held_out, parts.held_out_rows)
+            result = fit(task, config, folder)
     return with_notes(result, [*parts.notes, *result.get("notes", [])])
 
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 import os
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from experiments.loop import fit
 from experiments.notes import print_notes, with_notes
 from experiments.options import names_code
 from experiments.report import write as write_report
-from experiments.run import Run, begin_run
-from experiments.settings import Settings, require
+from experiments.run import Run, begin_run, or_nothing
+from experiments.settings import Settings
 from experiments.task import Progress, reseed
 from gan.audit import audit
 from univae.corpus import split
 from univae.errors import InputError
+from univae.rules import Rule, at_least, within
 
 __all__ = ["PRESETS", "Config", "main", "reference", "train"]
 
@@ -54,18 +55,20 @@ class Config(Settings, GanOptions, GanShape):
     clip: float = 0.0  # largest norm of either network's gradient; 0: no limit
     command: Literal["train-gan"] = "train-gan"  # what made the run folder; leave it
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the data"),
+        "feature_steps": at_least(1),
+        "validation_data": at_least(10, 10**7),
+    }
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         GanOptions.__post_init__(self)
         require_settings(self)
-        rules = {
-            "held_out": (0 < self.held_out < 1, "between 0 and 1"),
-            "feature_steps": (self.feature_steps >= 1, "at least 1"),
-            "validation_data": (self.validation_data >= 10, "at least 10"),
-            "features": (isinstance(self.features, str) and self.features != "", "auto, a folder or a module:name"),
-            "ema": (self.ema == 0, "0: give the average's half-life with --ema-images"),
-        }
-        require(self, rules)
+        if self.ema:
+            raise InputError(f"ema must be 0: give the average's half-life with --ema-images; got ema={self.ema}")
+        if not self.features:
+            raise InputError("features must be auto, a folder or a module:name; got features=''")
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -95,15 +98,16 @@ def train(config: Config) -> dict[str, Any]:
     if config.features != "auto":  # refused, if at all, before there is a folder
         space = feature_space(data, config.out, config.features)
         record["features"] = {"source": config.features, "fingerprint": space.name, "count": 1}
-    folder = begin_run(config.out, absolute_sources(dataclasses.asdict(config)), record, described)
-    print_notes(data.notes)
-    found = _reference(config, data, rows, held_out)
-    with join(config.device):
-        task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
-        images = config.batch_size * config.generator_ratio * int(os.environ.get("WORLD_SIZE", "1"))
-        decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
-        result = fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
-        return with_notes(result, [*data.notes, *result.get("notes", [])])
+    with join(config.device) as world:  # once, for the classifier of the features is trained here too
+        folder = begin_run(config.out, absolute_sources(dataclasses.asdict(config)), record, described)
+        print_notes(data.notes)
+        with or_nothing(folder):
+            found = reference(config, data, rows, held_out)
+            task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
+            images = config.batch_size * config.generator_ratio * world.size
+            decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
+            result = fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
+    return with_notes(result, [*data.notes, *result.get("notes", [])])
 
 
 def parts(config: Config, run: Run | None = None) -> tuple[Data, np.ndarray, Tensor]:
@@ -132,18 +136,9 @@ def parts(config: Config, run: Run | None = None) -> tuple[Data, np.ndarray, Ten
 
 def reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0) -> Reference:
     """What a validation compares with."""
-    space = feature_space(data, config.out / "features", config.features, config.feature_steps, config.threads)
+    where = config.out / "features"
+    space = feature_space(data, where, config.features, config.feature_steps, config.threads, config.device)
     return Reference(data, rows, held_out, space, count or config.validation_data)
-
-
-def _reference(config: Config, data: Data, rows: np.ndarray, held_out: Tensor) -> Reference:
-    """Return :func:`reference`; where it refuses, a folder that this call made goes again."""
-    try:
-        return reference(config, data, rows, held_out)
-    except InputError:
-        if not config.resume and int(os.environ.get("RANK", "0")) == 0:
-            shutil.rmtree(config.out, ignore_errors=True)
-        raise
 
 
 def _refuse_stored_code(config: Config, run: Run | None) -> None:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -14,6 +15,7 @@ from experiments.distributed import join
 from experiments.label_task import LabelTask
 from experiments.loop import fit
 from experiments.notes import print_notes, with_notes
+from experiments.options import stored
 from experiments.pairs import Groups, read_groups
 from experiments.report import write as write_report
 from experiments.run import Run, or_nothing, resolved
@@ -22,7 +24,7 @@ from experiments.similar_batch import Examples, Objective
 from experiments.similar_presets import PRESETS
 from experiments.similar_run import SimilarRun, similar_config
 from experiments.similar_samples import write_samples
-from experiments.similar_task import PairTask, pair_task
+from experiments.similar_task import pair_task
 from experiments.similar_text import SimilarText
 from experiments.task import reseed
 from experiments.teacher import fingerprint_file, open_vectors, teach, teacher_record
@@ -40,8 +42,9 @@ from univae.checkpoint import existing_folder, load_weights, write_json
 from univae.corpus import Corpus
 from univae.corruption import Noise, WordNoise
 from univae.errors import InputError
+from univae.rules import Rule, within
 from univae.sentence import RoFormerSim, RoFormerSimConfig
-from univae.text import Tokenizer, train_tokenizer
+from univae.text import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -69,10 +72,16 @@ class Config(Settings, Objective, RoFormerSimConfig):
     lowercase: bool = False  # texts are read, and written, in lower case
     command: Literal["train-similar"] = "train-similar"  # what made the run folder; leave it
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the groups"),
+        "vocab_size": VOCABULARY,
+    }
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         Objective.__post_init__(self)
         RoFormerSimConfig.__post_init__(self)
+        require_vocabulary(self.tokenizer, self.vocab_size)
         self.noise()
         if not self.pairs:
             raise InputError("--pairs needs at least one file of pairs or groups; got none")
@@ -125,20 +134,24 @@ def train(config: Config) -> dict[str, Any]:
             folder = _prepared(config)
         world.wait()
         folder = folder or Run.create(config.out, dataclasses.asdict(config))
-        text, examples = _text(config), _examples(config)
-        reseed(config.seed, "weights")
-        model = RoFormerSim(similar_config(dataclasses.asdict(config), text.vocab_size))
-        if config.from_run is not None and not _has_checkpoint(config):
-            load_weights(model, Run.open(config.from_run).checkpoint() / "model.safetensors")
-        task: LabelTask | PairTask
-        if config.stage == "finetune":
-            task = LabelTask(model, config, config.seed, examples)
-        else:
-            noise = WordNoise(text.tokenizer, model.mask, config.noise())
-            task = pair_task(model, config, config.seed, examples, noise)
-        result = _with_account(fit(task, config, folder), folder)
+        with or_nothing(folder):
+            result = _with_account(_fit(config, folder), folder)
         folder.finish(result)
         return result
+
+
+def _fit(config: Config, folder: Run) -> dict[str, Any]:
+    """Train the stage that is asked for."""
+    text = _text(config)
+    examples = _examples(config)
+    reseed(config.seed, "weights")
+    model = RoFormerSim(similar_config(dataclasses.asdict(config), text.vocab_size))
+    if config.from_run is not None and not _has_checkpoint(config):
+        load_weights(model, Run.open(config.from_run).checkpoint() / "model.safetensors")
+    if config.stage == "finetune":
+        return fit(LabelTask(model, config, config.seed, examples), config, folder)
+    noise = WordNoise(text.tokenizer, model.mask, config.noise())
+    return fit(pair_task(model, config, config.seed, examples, noise), config, folder)
 
 
 def _absolute(config: Config) -> Config:
@@ -173,7 +186,7 @@ def _prepared(config: Config) -> Run:
     if config.resume:
         _refuse_changes(config, record, groups, judges)
     run = Run.create(config.out, dataclasses.asdict(config))
-    with or_nothing(config.out, config.resume):
+    with or_nothing(run):
         _prepare(config, run, record, groups, judges)
     return run
 
@@ -246,14 +259,17 @@ def _inherited(config: Config) -> Config:
         return config
     if _has_checkpoint(config) and not config.from_run.exists():
         return config  # a resumed run holds all it took over
-    other = Run.open(config.from_run).config
-    if other.get("command") != config.command:
+    run = Run.open(config.from_run)
+    if run.config.get("command") != config.command:
         raise InputError(f"--from {config.from_run} is no sentence model; give the --out of train-similar")
+    missing = sorted({*INHERITED, "max_length"} - run.config.keys())
+    if missing:
+        lacks = f"config.json lacks {', '.join(missing)}; the run folder is damaged"
+        raise InputError(f"--from {config.from_run}: {lacks}")
+    before = dataclasses.asdict(stored(Config, run))
+    other = {name: before[name] for name in (*INHERITED, "max_length")}
     default = {field.name: field.default for field in dataclasses.fields(config)}
     for name in INHERITED:
-        if name not in other:
-            lacks = f"config.json lacks {name}; the run folder is damaged"
-            raise InputError(f"--from {config.from_run}: {lacks}")
         if getattr(config, name) not in (default[name], other[name]):
             raise InputError(
                 f"{name}={getattr(config, name)}: --from {config.from_run} has {name}={other[name]}; leave it out"

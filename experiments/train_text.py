@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -43,7 +44,8 @@ from experiments.text_task import Objective, TextTask
 from univae.checkpoint import write_json, write_text_atomic
 from univae.corpus import Corpus, Removed, fingerprint_texts, split
 from univae.errors import InputError
-from univae.text import Tokenizer, train_tokenizer
+from univae.rules import Rule, within
+from univae.text import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
 from univae.vae import UniVAE, UniVAEConfig
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
@@ -63,9 +65,15 @@ class Config(Settings, Objective, UniVAEConfig):
     vocab_size: int = 4096  # at most so many token ids
     command: Literal["train-text"] = "train-text"  # what made the run folder; leave it
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "held_out": within("(0, 1)", "a share of the texts"),
+        "vocab_size": VOCABULARY,
+    }
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         UniVAEConfig.__post_init__(self)
+        require_vocabulary(self.tokenizer, self.vocab_size)
         if self.batch_tokens < self.max_length:
             raise InputError(
                 f"batch_tokens must hold one text of max_length={self.max_length}; got batch_tokens={self.batch_tokens}"
@@ -91,13 +99,14 @@ def train(config: Config) -> dict[str, Any]:
             folder = _prepared(config)
         world.wait()
         folder = folder or Run.create(config.out, dataclasses.asdict(config))
-        tokenizer = open_tokenizer(folder)
-        corpus = Corpus.open(config.out / "corpus")
-        train_indices, held_out = _split(config, corpus)
-        reseed(config.seed, "weights")
-        model = UniVAE(model_config(dataclasses.asdict(config), tokenizer.vocab_size))
-        task = TextTask(model, config, config.seed, (corpus, train_indices), held_out)
-        result = _with_account(fit(task, config, folder), folder)
+        with or_nothing(folder):
+            tokenizer = open_tokenizer(folder)
+            corpus = Corpus.open(config.out / "corpus")
+            train_indices, held_out = _split(config, corpus)
+            reseed(config.seed, "weights")
+            model = UniVAE(model_config(dataclasses.asdict(config), tokenizer.vocab_size))
+            task = TextTask(model, config, config.seed, (corpus, train_indices), held_out)
+            result = _with_account(fit(task, config, folder), folder)
         folder.finish(result)
         return result
 
@@ -146,7 +155,7 @@ def _prepared(config: Config) -> Run:
     if config.resume:
         _refuse_changes(config)
     run = Run.create(config.out, dataclasses.asdict(config))
-    with or_nothing(config.out, config.resume):
+    with or_nothing(run):
         _tokenise(config, run)
     return run
 
@@ -310,6 +319,8 @@ def _split(config: Config, corpus: Corpus) -> tuple[np.ndarray, Tensor]:
     """Indices to train on, and the padded held-out texts of a validation."""
     if config.validation:
         other = Corpus.open(config.out / "validation")
+        if len(other) < 2:
+            raise InputError(f"2 held-out texts are needed; --validation {config.validation} has 1; give more")
         order = np.random.default_rng(config.seed).permutation(len(other))[: config.validation_texts]
         return np.arange(len(corpus)), other.gather(order)
     train_indices, held_out = _held_out_rows(config, len(corpus))

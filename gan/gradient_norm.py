@@ -14,6 +14,7 @@ References:
     GraN-GAN: Piecewise Gradient Normalization for GANs (Bhaskara et al., 2021), https://arxiv.org/abs/2111.03162
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -57,8 +58,8 @@ class GradientNorm:
     def __post_init__(self) -> None:
         rules = {
             "method": (self.method in get_args(Method), " or ".join(get_args(Method))),
-            "eps": (self.eps > 0, "above 0"),
-            "K": (self.K > 0, "above 0"),
+            "eps": (0 < self.eps < math.inf, "above 0"),
+            "K": (0 < self.K < math.inf, "above 0"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:

@@ -8,10 +8,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from univae.errors import InputError
+from univae.rules import DATUM, SIZE, Rule, at_least, check_values, each, within
 
 __all__ = ["ConditionalNorm", "Network", "Shape", "gan_init", "projected", "sizes"]
 
 Shape: TypeAlias = tuple[int, ...]
+
+# Of the numbers that any network may be built from.
+RULES: dict[str, Rule] = {
+    "latent": at_least(1, SIZE),
+    "width": at_least(1, SIZE),
+    "hidden": each(at_least(1, SIZE), least=0),
+    "leak": within("[0, 1]"),
+    "heads": at_least(1, 1024),
+    "layers": at_least(1, 1024),
+    "patch": at_least(1, 1024),
+    "classes": at_least(0, 10**6, "0 (no labels) or more"),
+}
 
 
 class Network(nn.Module):
@@ -19,8 +32,12 @@ class Network(nn.Module):
 
     def __init__(self, shape: Shape, **rest: Any) -> None:
         super().__init__()
-        if not shape or not all(side >= 1 for side in shape):
-            raise InputError(f"{type(self).__name__}: shape must be positive sides of a datum; got shape={shape}")
+        if not shape or not all(side >= 1 for side in shape) or math.prod(shape) > DATUM:
+            raise InputError(
+                f"{type(self).__name__}: shape must be positive sides of a datum of at most {DATUM} numbers; "
+                f"got shape={shape}"
+            )
+        check_values(type(self).__name__, RULES, rest)
         self.config = {"network": type(self).__name__, "shape": shape, **rest}
         self.shape, self.classes = shape, int(rest.get("classes", 0))
         self.latent = int(rest.get("latent", 0))  # width of a generator's latent

@@ -16,9 +16,9 @@ References:
     Wasserstein Divergence for GANs (Wu et al., 2017), https://arxiv.org/abs/1712.01026
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from gan.gradient_norm import Critic, differentiate, norms
 from gan.losses import LossName
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 
 __all__ = [
+    "PENALTY",
     "Normalization",
     "Penalties",
     "clip_weights",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 Normalization = Literal["none", "gn", "gran"]
+PENALTY = at_least(0, 1e9, "0 (not used) or more")  # the rule of a penalty's weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,10 @@ class Penalties:
     clip: float = 0.0  # largest absolute weight, 0.01 in the paper
     cr: float = 0.0  # of consistency (gan.consistency), 5 in the paper of gn
 
+    RULES: ClassVar[Mapping[str, Rule]] = dict.fromkeys(("gp", "lp", "r1", "r2", "div", "p", "clip", "cr"), PENALTY)
+
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not (value := getattr(self, field.name)) >= 0:
-                raise InputError(f"Penalties: {field.name} must be 0 (not used) or more; got {field.name}={value}")
+        check(self)
 
     def used(self) -> list[str]:
         """The names of those with a weight."""

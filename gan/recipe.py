@@ -1,6 +1,8 @@
 """What a GAN's training step is made of: loss, normalisation, penalties, and the ratio of the two players' steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import nn
 
@@ -11,6 +13,7 @@ from gan.penalties import Normalization, Penalties, refuse_combination
 from gan.spectral import is_spectral
 from gan.structure import refuse_batch_statistics
 from univae.errors import InputError
+from univae.rules import Rule, at_least, check
 
 __all__ = ["Recipe"]
 
@@ -33,17 +36,18 @@ class Recipe:
     bf16: bool = False  # autocast of both networks; norms and losses stay in float32
     clip: float = 0.0  # largest norm of either player's gradient; 0: no limit
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "eps": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
+        "K": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
+        "lazy": at_least(1, 10**6),
+        "n_critic": at_least(1, 10**4),
+        "generator_ratio": at_least(1, 10**4),
+        "half_life": at_least(0, 1e15, "0 (no average) or more"),
+        "clip": at_least(0, 1e30, "0 (no limit) or more"),
+    }
+
     def __post_init__(self) -> None:
-        rules = {
-            "lazy": (self.lazy >= 1, "at least 1"),
-            "n_critic": (self.n_critic >= 1, "at least 1"),
-            "generator_ratio": (self.generator_ratio >= 1, "at least 1"),
-            "half_life": (self.half_life >= 0, "0 (no average) or more"),
-            "clip": (self.clip >= 0, "0 (no limit) or more"),
-        }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise InputError(f"Recipe: {name} must be {rule}; got {name}={getattr(self, name)}")
+        check(self)
         if self.lazy > 1 and not (self.penalties.r1 or self.penalties.r2):
             raise InputError(f"Recipe: lazy needs r1 or r2, which it makes rarer; got lazy={self.lazy}")
 

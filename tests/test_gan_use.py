@@ -108,8 +108,8 @@ def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path:
         ("first", ("--temperature", "0.5"), "temperature is of texts, and .* is a GAN; got temperature=0.5; drop it"),
         ("first", ("--label", "3"), "label must be left out, for this GAN knows no classes; got label=3"),
         ("classes", ("--label", "10"), r"label must lie in 0\.\.9; got label=10"),
-        ("first", ("--count", "0"), "needs a count of at least 1"),
-        ("first", ("--out", "drawn.png"), r"an --out that ends in \.npz; got 10 and drawn\.png"),
+        ("first", ("--count", "0"), "count must be at least 1"),
+        ("first", ("--out", "drawn.png"), r"an --out that ends in \.npz; got drawn\.png"),
         ("first", ("--checkpoint", "middle"), "holds no checkpoint 'middle'"),
     ],
 )

@@ -218,13 +218,13 @@ def test_too_long_a_side_and_a_wrong_shape_are_refused() -> None:
     model = build(max_length=4)
     with pytest.raises(InputError, match="at most max_length=4 tokens, its end included; got 5; cut it"):
         model.read(SOURCE)
-    with pytest.raises(InputError, match="max_length >= 2; got max_length=1"):
+    with pytest.raises(InputError, match="max_length must be at least 2, a token and the end"):
         build(max_length=1)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_an_unknown_pooling_is_refused() -> None:
-    with pytest.raises(InputError, match="pooling is first or mean; got pooling='last'"):
+    with pytest.raises(InputError, match="pooling must be first or mean; got pooling=last"):
         build(pooling="last")
 
 

@@ -133,6 +133,19 @@ def test_two_processes_train_one_gan(tmp_path: Path, started: Callable[..., dict
     assert all(row["loss"] is not None for row in GanRun(tmp_path / "run").run.rows("train"))
 
 
+def test_two_processes_train_the_classifier_of_labelled_images_and_the_gan_in_one_group(
+    tmp_path: Path, started: Callable[..., dict[str, Any]]
+) -> None:
+    flags = ["--data", "digits", "--steps", 4, "--batch-size", 16, "--width", 4, "--latent", 8, "--feature-steps", 3]
+    flags += ["--validation-data", 40, "--threads", 1, "--device", "cpu", "--out", tmp_path / "run"]
+    result = started(2, "experiments.train_gan", *flags)
+    assert result["steps"] == 4
+    assert result["feature_space"].startswith("digits-cnn-")
+    features = Run.open(tmp_path / "run" / "features")
+    assert [row["step"] for row in features.rows("validation")] == [3]  # trained once, by both
+    assert json.loads((features.path / "checkpoints" / "last" / "state.json").read_text())["processes"] == 2
+
+
 def test_training_brings_the_generator_nearer_to_the_digits(tmp_path: Path) -> None:
     options = {"steps": 60, "width": 8, "batch_size": 32, "lr": 1e-3, "generator_lr": 1e-3, "validate_every": 1}
     first = {**options, "steps": 1, "validate_every": 0}
@@ -270,7 +283,7 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
         ("wine", ("--network", "conv"), r"data must be \(channels, height, width\)"),
         ("wine", ("--batch-size", "500"), "needs 500 data to train on, a batch at least; wine leaves 160"),
         ("wine", ("--flip",), "augment, flip and consistency are of images; wine is a table"),
-        ("digits", ("--held-out", "0"), "held_out must be between 0 and 1"),
+        ("digits", ("--held-out", "0"), r"held_out must be in \(0, 1\)"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line_and_leaves_nothing(

@@ -24,7 +24,7 @@ from univae.mask import causal as causal_mask
 from univae.mask import visible_keys
 from univae.rope import rotate
 
-__all__ = ["Attention", "KeyValueCache", "Mix", "Scale", "Step", "attend", "entropy_scale"]
+__all__ = ["Attention", "KeyValueCache", "Mix", "Scale", "Step", "attend", "entropy_scale", "require_head_width"]
 
 Scale = Literal["sqrt", "log_n", "log_n_clip"]
 _SCALES = get_args(Scale)
@@ -157,16 +157,21 @@ class KeyValueCache:
         return entropy_scale(mask.sum(-1), self.scale, self.base)
 
 
+def require_head_width(width: int, heads: int) -> None:
+    """Raise :class:`InputError` unless every head has an even number of features, which turn in pairs."""
+    if heads < 1 or width < 1 or width % heads or (width // heads) % 2:
+        raise InputError(
+            f"Attention: width must be an even multiple of heads, so that head features turn in pairs; "
+            f"got width={width}, heads={heads}"
+        )
+
+
 class Attention(nn.Module):
     """Projects rows to heads, rotates queries and keys, lets ``mix`` say who attends to whom, and projects back."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads or (width // heads) % 2:
-            raise InputError(
-                f"Attention: width must be an even multiple of heads, so that head features turn in pairs; "
-                f"got width={width}, heads={heads}"
-            )
+        require_head_width(width, heads)
         self.heads = heads
         self.project = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)

@@ -39,7 +39,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         shares = (self.rows, self.mask, self.keep, self.replace)
-        if min(shares) < 0 or self.rows > 1 or sum(shares[1:]) > 1:
+        if not all(0 <= share <= 1 for share in shares) or sum(shares[1:]) > 1:
             raise InputError(
                 f"Noise: rows lies in [0, 1], and so do mask, keep and replace and their sum; got {self}; lower them"
             )

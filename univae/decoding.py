@@ -7,14 +7,16 @@ References:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from univae.errors import InputError
+from univae.rules import COUNT, Rule, at_least, check, within
 from univae.text import END, PAD, START
 
 __all__ = ["Sampling", "Stepper", "beam_search", "generate"]
@@ -37,19 +39,21 @@ class Sampling:
     """How a token is drawn from logits. The defaults draw from the model itself.
 
     Raises:
-        InputError: if temperature < 0, top_k < 0 or top_p outside (0, 1].
+        InputError: if temperature or top_k is negative or not finite, or top_p outside (0, 1].
     """
 
     temperature: float = 1.0  # 0 takes the most probable token
     top_k: int = 0  # only the k most probable tokens; 0 is all
     top_p: float = 1.0  # only the smallest set of tokens that holds this much probability
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "temperature": at_least(0, 1e6, "0 (the most probable token) or more"),
+        "top_k": at_least(0, COUNT, "0 (all tokens) or more"),
+        "top_p": within("(0, 1]", "a share of the probability"),
+    }
+
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise InputError(
-                f"Sampling: temperature >= 0, top_k >= 0 and 0 < top_p <= 1; got temperature={self.temperature}, "
-                f"top_k={self.top_k}, top_p={self.top_p}"
-            )
+        check(self)
 
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
         if self.temperature == 0:

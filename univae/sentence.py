@@ -13,15 +13,16 @@ References:
     Unified Language Model Pre-training (Dong et al., 2019), https://arxiv.org/abs/1905.03197
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from univae.attention import KeyValueCache, Mix, Scale, attend
+from univae.attention import KeyValueCache, Mix, Scale, attend, require_head_width
 from univae.continuation import Continuation
 from univae.decoding import Sampling
 from univae.decoding import generate as draw_texts
@@ -29,8 +30,9 @@ from univae.errors import InputError
 from univae.mask import padding, prefix
 from univae.ranking import Key, distinct, rank
 from univae.rope import phases
+from univae.rules import SIZE, Rule, at_least, check, within
 from univae.stages import CLASSES
-from univae.text import END, PAD, START, pad
+from univae.text import END, PAD, RESERVED, START, pad
 from univae.transformer import Block, Embedding, Head, Norm, initialise
 
 __all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
@@ -54,14 +56,20 @@ class RoFormerSimConfig:
     norm: Norm = "pre"
     pooling: Literal["first", "mean"] = "mean"  # of the rows a vector is read from; first: as published
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "vocab_size": at_least(RESERVED + 1, 10**7),
+        "width": at_least(1, SIZE),
+        "heads": at_least(1, 1024),
+        "layers": at_least(1, 1024),
+        "scale_base": at_least(2, 10**9),
+        "max_length": at_least(2, 65_536, "at least 2, a token and the end of its side"),
+        "dropout": within("[0, 1)"),
+        "attention_dropout": within("[0, 1)"),
+    }
+
     def __post_init__(self) -> None:
-        if self.pooling not in ("first", "mean"):
-            raise InputError(f"RoFormerSimConfig: pooling is first or mean; got pooling={self.pooling!r}")
-        if self.max_length < 2:
-            raise InputError(
-                f"RoFormerSimConfig: a side holds a token and its end, so max_length >= 2; "
-                f"got max_length={self.max_length}"
-            )
+        check(self)
+        require_head_width(self.width, self.heads)
 
 
 class Ranked(NamedTuple):

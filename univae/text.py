@@ -21,12 +21,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from univae.errors import InputError
+from univae.rules import at_least
 
-__all__ = ["END", "KINDS", "PAD", "START", "Tokenizer", "pad", "tokenizer_from_json", "train_tokenizer"]
+__all__ = ["END", "KINDS", "PAD", "START", "VOCABULARY", "Tokenizer", "pad", "require_vocabulary"]
+__all__ += ["tokenizer_from_json", "train_tokenizer"]
 
 PAD, START, END = 0, 1, 2
 RESERVED = 3  # a tokenizer's own tokens start here
 BYTES, UNKNOWN = 256, "<unk>"
+VOCABULARY = at_least(1, 2**20)  # ids of a tokenizer; the trainer of BPE ends the process where they are many more
 BPE_SAMPLE = 20_000_000  # characters: the memory of BPE training grows with its text, its merges hardly change
 
 
@@ -204,12 +207,19 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int = 8192) -> 
     >>> words.decode(words.encode("a small dog")), words.exact("a large dog")
     ('a small dog', False)
     """
+    require_vocabulary(kind, vocab_size)
+    return KINDS[kind].train(_without_surrogates(texts), vocab_size)
+
+
+def require_vocabulary(kind: str, vocab_size: int) -> None:
+    """Raise :class:`InputError` unless a tokenizer of this kind can have at most ``vocab_size`` ids."""
     if kind not in KINDS:
         raise InputError(f"train_tokenizer: kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    if words := VOCABULARY(vocab_size):
+        raise InputError(f"train_tokenizer: vocab_size must be {words}; got vocab_size={vocab_size}")
     least = RESERVED + (1 if kind == "words" else BYTES)
     if kind != "bytes" and vocab_size < least:
         raise InputError(f"train_tokenizer: {kind} needs vocab_size >= {least}; got vocab_size={vocab_size}")
-    return KINDS[kind].train(_without_surrogates(texts), vocab_size)
 
 
 def _without_surrogates(texts: Iterable[str]) -> Iterator[str]:

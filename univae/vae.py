@@ -11,10 +11,10 @@ References:
     UniVAE (Su, 2021), https://kexue.fm/archives/8475
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from univae.attention import Scale
+from univae.attention import Scale, require_head_width
 from univae.errors import InputError
 from univae.grid import Grid, GridEmbedding
 from univae.latent import HypersphericalUniform, diagonal_gaussian
@@ -30,8 +30,9 @@ from univae.layered import Choose, GaussianHead, Layered, VonMisesFisherHead
 from univae.likelihood import Decoder, TextLikelihood, text_log_prob
 from univae.mask import padding
 from univae.rope import phases
+from univae.rules import SIZE, Rule, above, at_least, check, within
 from univae.streams import Streams
-from univae.text import END, PAD, START
+from univae.text import END, PAD, RESERVED, START
 from univae.transformer import Block, Embedding, Head, Norm, initialise
 
 __all__ = ["Elbo", "UniVAE", "UniVAEConfig"]
@@ -60,16 +61,29 @@ class UniVAEConfig:
     word_dropout: float = 0.0  # share of decoder inputs blanked in training, so that the latent is needed
     bn_gamma: float = 0.0  # BN-VAE: fixed scale of batch-normalised Gaussian means; 0 is off
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "vocab_size": at_least(RESERVED + 1, 10**7),
+        "width": at_least(1, SIZE),
+        "heads": at_least(1, 1024),
+        "layers": at_least(1, 1024),
+        "latent_layers": at_least(1, 1024),
+        "latent_width": at_least(1, SIZE),
+        "kappa": above(0, 1e6),
+        "scale_base": at_least(2, 10**9),
+        "max_length": at_least(1, 65_536),
+        "dropout": within("[0, 1)"),
+        "attention_dropout": within("[0, 1)"),
+        "word_dropout": within("[0, 1]"),
+        "bn_gamma": at_least(0, 1e3, "0 (off) or more"),
+    }
+
     def __post_init__(self) -> None:
+        check(self)
+        require_head_width(self.width, self.heads)
         if not 1 <= self.latent_layers <= self.layers:
             raise InputError(
                 f"UniVAEConfig: latent_layers must lie in 1..layers={self.layers}; "
                 f"got latent_layers={self.latent_layers}"
-            )
-        if self.latent not in ("gaussian", "vmf") or self.prior not in ("standard", "learned"):
-            raise InputError(
-                f"UniVAEConfig: latent is gaussian or vmf and prior standard or learned; "
-                f"got latent={self.latent!r}, prior={self.prior!r}"
             )
         if self.latent == "vmf" and (self.bn_gamma or self.latent_width < 2):
             raise InputError(
