@@ -19,7 +19,7 @@ from experiments.notes import print_notes, with_notes
 from experiments.presets import PRESETS
 from experiments.report import write as write_report
 from experiments.run import Run, or_nothing, resolved
-from experiments.settings import Settings, require
+from experiments.settings import Settings
 from experiments.task import reseed
 from experiments.text_notes import (
     LIKELIHOODS,
@@ -78,7 +78,6 @@ class Config(Settings, Objective, UniVAEConfig):
             raise InputError(
                 f"batch_tokens must hold one text of max_length={self.max_length}; got batch_tokens={self.batch_tokens}"
             )
-        require(self, {"validation_texts": (self.validation_texts >= FEWEST, f"at least {FEWEST}")})
 
 
 def main(config: Config) -> dict[str, Any]:
