@@ -13,8 +13,9 @@ from experiments import train_gan
 from experiments.cli import run
 from experiments.features import class_labels
 from experiments.gan_run import GanRun, seen
+from experiments.notes import print_notes, with_notes
 from experiments.options import stored
-from experiments.report import write as write_report
+from experiments.report import update
 from experiments.settings import SEED
 from experiments.task import reseed
 from gan.audit import audit
@@ -56,10 +57,16 @@ def main(config: Config) -> dict[str, Any]:
     labels = known[picked].to(opened.device) if opened.classes and known is not None else None
     given: dict[str, Any] = {"labels": labels, "eps": settings.gran_eps, "K": settings.gradient_bound}
     facts = to_json(audit(opened.players.critic, x, fake, normalization=settings.normalization, **given))
-    write_json(config.run / "samples" / "audit.json", _page(facts))
+
+    def write_facts() -> None:
+        write_json(opened.run.subfolder("samples") / "audit.json", _page(facts))
+
+    report, problems = update(config.run, write_facts)
+    notes = [*data.notes, *opened.run.notes, *problems]
+    print_notes(notes)
     print(facts["verdict"], file=sys.stderr)
     place = {"run": str(config.run), "step": opened.step, "count": len(x)}
-    return {**place, **facts, "report": str(write_report(config.run))}
+    return with_notes({**place, **facts, "report": report}, notes)
 
 
 def _page(facts: dict[str, Any]) -> dict[str, Any]:

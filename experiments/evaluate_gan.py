@@ -16,7 +16,7 @@ from experiments.gan_measure import FLOOR, ladder, table
 from experiments.gan_run import GanRun
 from experiments.notes import print_notes, with_notes
 from experiments.options import names_code, stored
-from experiments.report import write as write_report
+from experiments.report import update
 from experiments.settings import SEED
 from experiments.task import reseed
 from univae.checkpoint import write_json
@@ -78,7 +78,13 @@ def main(config: Config) -> dict[str, Any]:
     if found.among:
         note += f" Modes are counted among {found.among} data by its classes of the channels."
     described = {"kind": "texts", "title": "Metrics, floor and known faults", "note": note}
-    write_json(config.run / "samples" / "metrics.json", described | {"columns": columns, "rows": cells})
+
+    def write_table() -> None:
+        path = opened.run.subfolder("samples") / "metrics.json"
+        write_json(path, described | {"columns": columns, "rows": cells})
+
+    report, problems = update(config.run, write_table)
+    print_notes(problems)
     print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
     first = next(iter(measured.values()))
     floor = rungs[FLOOR]
@@ -93,9 +99,9 @@ def main(config: Config) -> dict[str, Any]:
         "floor": floor,
         "raw": measured["raw weights"],
         "ladder": rungs,
-        "report": str(write_report(config.run)),
+        "report": report,
     }
-    return with_notes(result, [*data.notes, *opened.run.notes])
+    return with_notes(result, [*data.notes, *opened.run.notes, *problems])
 
 
 def _settings(config: Config, opened: GanRun) -> train_gan.Config:

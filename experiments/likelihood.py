@@ -1,7 +1,7 @@
 """``univae likelihood``: the importance-sampled log-likelihood of every datum, with its evidence."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from experiments.image_run import ImageRun
 from experiments.image_samples import write_grid
 from experiments.notes import print_notes, with_notes
 from experiments.outputs import Output, output_file
-from experiments.report import write as write_report
+from experiments.report import update
 from experiments.run import Run
 from experiments.score import ProposalName, Table, finite, page, perplexity, rows_of, totals, worst
 from experiments.settings import LIMIT, SEED
@@ -101,12 +101,13 @@ def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[st
     log_likelihood = torch.tensor(_number(found["log_likelihood_nats"]), dtype=torch.float64)
     bits = bits_per_dim(log_likelihood, pixels.dims, pixels.nats)
     found |= {"bits_per_dim": finite(bits.value.item()), "convention": bits.convention, "data": data.name}
-    lowest = worst(rows)
-    if len(pixels.shape) == 3:
-        write_grid(
-            opened.run, "worst", f"The least likely of {data.name}, the lowest first", data.batch(lowest), pixels.levels
-        )
-    return _reported(opened.run, rows, said | found, data.notes)
+
+    def write_worst() -> None:
+        title = f"The least likely of {data.name}, the lowest first"
+        if len(pixels.shape) == 3:
+            write_grid(opened.run, "worst", title, data.batch(worst(rows)), pixels.levels)
+
+    return _reported(opened.run, rows, said | found, data.notes, write_worst)
 
 
 def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str, Any]:
@@ -134,11 +135,15 @@ def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str
     if found["perplexity_per_word"] is None and found["log_likelihood_nats"] is not None:
         nats = -total / (sizes["words"] + count)
         notes.append(f"perplexity_per_word is null: exp({nats:.0f} nats a word) is beyond the range of a float")
-    lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
-    columns = ["text", "log-likelihood, nats", "k-hat"]
-    described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
-    write_json(opened.run.path / "samples" / "worst.json", described | {"columns": columns, "rows": lowest})
-    return _reported(opened.run, rows, said | found, notes)
+
+    def write_worst() -> None:
+        lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
+        columns = ["text", "log-likelihood, nats", "k-hat"]
+        described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
+        path = opened.run.subfolder("samples") / "worst.json"
+        write_json(path, described | {"columns": columns, "rows": lowest})
+
+    return _reported(opened.run, rows, said | found, notes, write_worst)
 
 
 def _number(value: float | None) -> float:
@@ -167,15 +172,25 @@ def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, in
 
 
 def _reported(
-    folder: Run, rows: list[dict[str, Any]], found: dict[str, Any], notes: Sequence[str] = ()
+    folder: Run,
+    rows: list[dict[str, Any]],
+    found: dict[str, Any],
+    notes: Sequence[str],
+    write_worst: Callable[[], None],
 ) -> dict[str, Any]:
+    """Put the scores into the report and return the result with all notes."""
     notes = [*notes, *found.get("notes", [])]
-    print_notes(notes)
     title = f"Log-likelihood of {found['data']}, {found['samples']} importance samples ({found['proposal']})"
     shown = page(rows, found, title)
     shown["note"] = " ".join((shown["note"], *(f"{note}." for note in notes)))
-    write_json(folder.path / "samples" / "likelihood.json", shown)
-    return with_notes(found | {"report": str(write_report(folder.path))}, notes)
+
+    def write_scores() -> None:
+        write_json(folder.subfolder("samples") / "likelihood.json", shown)
+
+    report, problems = update(folder.path, write_worst, write_scores)
+    notes += problems
+    print_notes(notes)
+    return with_notes(found | {"report": report}, notes)
 
 
 def _score(opened: TextRun, texts: Iterator[str], config: Config) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ from univae.checkpoint import read_json, replacing_file, write_text_atomic
 from univae.errors import InputError
 from univae.rules import check
 
-__all__ = ["NUMBERS", "SECTIONS", "Config", "Page", "best_validation", "main", "write"]
+__all__ = ["NUMBERS", "SECTIONS", "Config", "Page", "best_validation", "main", "update", "write"]
 
 # Numbers of a validation that a headline shows, where it has them; all are means over the validation's data.
 NUMBERS = {
@@ -127,6 +127,21 @@ def write(run: Path) -> Path:
     path = Path(run) / "report.html"
     write_text_atomic(path, document(f"Run {Path(run).resolve().name}", sections))
     return path
+
+
+def update(run: Path, *writers: Callable[[], object]) -> tuple[str | None, list[str]]:
+    """Call what writes new items into ``samples/``, then write the report; return its path and the notes.
+
+    The report decorates a result that took long to compute: where the run folder cannot be written to, a shared one
+    say, the path is ``None`` and a note says why.
+    """
+    try:
+        for writer in writers:
+            writer()
+        return str(write(run)), []
+    except (OSError, InputError) as error:
+        reason = error if isinstance(error, InputError) else error.strerror or type(error).__name__
+        return None, [f"{run}: the report was not written ({reason})"]
 
 
 def headline(page: Page) -> str:

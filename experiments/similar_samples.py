@@ -27,5 +27,5 @@ def write_samples(run: SimilarRun, texts: Sequence[str], seed: int = 0) -> dict[
         "rows": rows,
         "note": "For each text the best of 100 draws (top-p 0.95), without duplicates and the text itself.",
     }
-    write_json(run.run.path / "samples" / "similar.json", shown)
+    write_json(run.run.subfolder("samples") / "similar.json", shown)
     return shown

@@ -40,7 +40,7 @@ def write_samples(run: TextRun, held_out: Sequence[str], seed: int = 0) -> dict[
     """Writes the showcase to ``samples/`` of the run and returns it."""
     shown = showcase(run, held_out, seed)
     for name, item in shown.items():
-        write_json(run.run.path / "samples" / f"{name}.json", item)
+        write_json(run.run.subfolder("samples") / f"{name}.json", item)
     return shown
 
 

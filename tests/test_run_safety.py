@@ -1,5 +1,6 @@
 """A run folder is data: nothing in it leads out of it, runs code or corrupts memory, and one process trains in it."""
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from torch import nn
 
 from experiments.loop import Settings, fit
 from experiments.optimizers import build, restore
+from experiments.report import update
 from experiments.report import write as write_report
 from experiments.run import Run
 from tests.test_loop import Toy
@@ -246,3 +248,15 @@ def test_plots_that_are_a_link_are_not_written_through(tmp_path: Path) -> None:
         write_report(run.path)
     assert (elsewhere / "train_loss.png").read_text() == "mine"
     assert json.loads((run.path / "config.json").read_text())["steps"] == 3
+
+
+def test_a_result_survives_a_run_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"steps": 1})
+    written = []
+
+    def refuse() -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "samples/.worst.json.1.new")
+
+    assert update(run.path, lambda: written.append(1)) == (str(run.path / "report.html"), [])
+    assert written
+    assert update(run.path, refuse) == (None, [f"{run.path}: the report was not written (Read-only file system)"])
