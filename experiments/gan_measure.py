@@ -64,9 +64,6 @@ class Reference:
         self.order = np.random.default_rng(0).permutation(self.rows)
         self.first, self.second = (self.real(self.order[i * self.count : (i + 1) * self.count]) for i in (0, 1))
         features = self.space.features(self.first)
-        if bool((features == features[0]).all()):
-            what = f"{len(features)} real data of {self.data.name} are all alike in the feature space {self.space.name}"
-            raise InputError(f"evaluating a GAN: {what}, so nothing compares with them; give data that differ")
         self._mean, self._deviation = features.mean(0), features.std(0)
         kept = self._deviation > 1e-3 * self._deviation.max()  # a feature that is silent on real data tells nothing
         self._kept = kept.nonzero().squeeze(1)

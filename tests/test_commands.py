@@ -553,7 +553,7 @@ def test_a_pipe_is_not_read_twice(capsys, folder: Path, texts: Path, tmp_path: P
         ("tokenizer.json", '{"kind": "words", "words": [1, "<unk>"]}', "tokenizer.json: .*not a tokenizer"),
         ("config.json", "[" * 100_000, "config.json: not a readable JSON file"),
         ("config.json", '{"command": "train-text", "width": 16}', "config.json: lacks"),
-        ("config.json", None, "config.json: layers must be a whole number; got '2'"),
+        ("config.json", None, "config.json: layers must be a whole number; got layers='2'"),
         ("data.json", "[1]", "data.json: not a JSON object"),
     ],
 )

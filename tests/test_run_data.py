@@ -363,7 +363,7 @@ def test_a_run_folder_starts_no_code(
         audit.main(audit.Config(run=run, count=20))
         draws(run, tmp_path / "a.npz")
     (run / "config.json").write_text(json.dumps(config | {"features": 5}))
-    assert "features must be auto, a folder or a module:name; got features=5" in refused(capsys, "evaluate-gan", run)
+    assert "config.json: features must be text; got features=5" in refused(capsys, "evaluate-gan", run)
     assert not (tmp_path / "RAN").exists()
 
 

@@ -315,7 +315,7 @@ def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: A
 
 def test_real_data_that_are_all_alike_are_refused_before_anything_is_compared() -> None:
     data = Data(np.ones((400, 2), np.float32), None, None, "alike", "table")
-    message = "150 real data of alike are all alike in the feature space data, so nothing compares with them"
+    message = "150 of alike are alike in the feature space data; give other data, or another --features"
     with pytest.raises(InputError, match=message):
         Reference(data, np.arange(400), torch.ones(100, 2), Space("data", lambda x: x), count=150)
 

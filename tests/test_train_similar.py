@@ -657,6 +657,7 @@ def test_an_exchanged_tokenizer_is_refused(folder: Path, tmp_path: Path, capsys)
     assert f"{path} is not the tokenizer that the run was trained with" in said
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_values_of_another_type_in_the_configuration_are_named(folder: Path, tmp_path: Path, capsys) -> None:
     shutil.copytree(folder, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
