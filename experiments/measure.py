@@ -126,9 +126,17 @@ def _left_out(finite: Tensor, names: Sequence[int] | np.ndarray | None) -> dict[
 
 
 def _unknown(samples: int, count: int) -> dict[str, Any]:
-    """Return what :func:`measure` does where no row is finite."""
-    numbers = dict.fromkeys(_NUMBERS, math.nan)
-    return numbers | {"samples": samples, "data": count, "verdict": "unknown: no row is finite"}
+    """Return what :func:`measure` does where no row is finite: no number, and every row unreliable."""
+    return {
+        **dict.fromkeys(_NUMBERS, math.nan),
+        "khat_above_0.7": 1.0,
+        "khat_unreliable": 1.0,
+        "khat_threshold": khat_threshold(samples),
+        "active_units": None,
+        "samples": samples,
+        "data": count,
+        "verdict": "the use of the latent cannot be judged: no row is finite",
+    }
 
 
 _NUMBERS = (
@@ -136,8 +144,6 @@ _NUMBERS = (
     "nll_standard_error",
     "nll_monte_carlo_error",
     "effective_samples_median",
-    "khat_above_0.7",
-    "khat_unreliable",
     "elbo_nats",
     "reconstruction_nats",
     "mutual_information_nats",

@@ -117,7 +117,7 @@ def test_the_settings_reach_the_optimizer() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimizer": "lion"}, "optimizer must be adamw, sgd, tiger, egdd; got optimizer=lion"),
+        ({"optimizer": "lion"}, "optimizer must be adamw, sgd, tiger or egdd; got optimizer=lion"),
         ({"window": 0}, "window must be at least 1; got window=0"),
         ({"second_moment": "none"}, "second_moment must be corrected or plain"),
         ({"adapt_step_size": "yes"}, "adapt_step_size must be no, scale or gain"),

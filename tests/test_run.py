@@ -78,13 +78,13 @@ def test_a_value_of_another_type_in_the_configuration_is_named() -> None:
     assert shape_of(UniVAEConfig, config, 9) == UniVAEConfig(9)
     assert shape_of(UniVAEConfig, config | {"kappa": 3}, 9).kappa == 3
     for name, value, rule in [
-        ("width", "16", "a whole number; got '16'"),
-        ("width", 16.0, r"a whole number; got '16\.0'"),
-        ("layers", None, "a whole number; got 'None'"),
-        ("learn_kappa", 1, "true or false; got '1'"),
-        ("dropout", True, "a finite number; got 'True'"),
-        ("dropout", math.nan, "a finite number; got 'nan'"),
-        ("latent", ["vmf"], "one of gaussian, vmf; got"),
+        ("width", "16", "a whole number; got width='16'"),
+        ("width", 16.0, r"a whole number; got width=16\.0"),
+        ("layers", None, "a whole number; got layers=None"),
+        ("learn_kappa", 1, "true or false; got learn_kappa=1"),
+        ("dropout", True, "a number; got dropout=True"),
+        ("dropout", math.nan, r"in \[0, 1\); got dropout=nan"),
+        ("latent", ["vmf"], "gaussian or vmf; got"),
     ]:
         with pytest.raises(InputError, match=rf"config\.json: {name} must be {rule}"):
             shape_of(UniVAEConfig, config | {name: value}, 9)

@@ -543,7 +543,7 @@ def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) 
     none = measure(model, [spoilt[-2:]], 4, lambda part: layered_bound(model, part), names=[7, 5])
     assert none["not_finite"] == [5, 7]
     assert math.isnan(none["nll_nats"])
-    assert none["verdict"] == "unknown: no row is finite"
+    assert none["verdict"] == "the use of the latent cannot be judged: no row is finite"
 
 
 def test_a_run_without_a_finite_validation_opens_its_last_checkpoint(tmp_path: Path, capsys: Any) -> None:

@@ -15,6 +15,7 @@ from density.latent_use import MutualInformation, ShuffledGap, verdict
 from experiments.measure import measure
 from experiments.report import best_validation
 from experiments.run import Run
+from experiments.outputs import Output
 from experiments.score import COLUMNS, Table, page, perplexity, rungs, totals, worst
 from univae.checkpoint import to_json
 
@@ -76,7 +77,7 @@ def test_the_worst_rows_are_those_without_a_likelihood() -> None:
 
 
 def test_a_table_keeps_rows_that_are_not_finite(tmp_path: Path) -> None:
-    with Table.open(tmp_path / "scores.csv", ()) as table:
+    with Table.open(Output(tmp_path / "scores.csv"), ()) as table:
         table.add(row(-math.inf, math.inf))
     with (tmp_path / "scores.csv").open(encoding="utf-8") as file:
         (read,) = csv.DictReader(file)

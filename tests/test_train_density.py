@@ -273,7 +273,7 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     assert shown["note"].startswith(f"{unreliable} of 130 data have a k-hat above {threshold:.2f}, the most")
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
-    monkeypatch.setattr("experiments.likelihood.write_report", lambda path: path)  # pages are slow to draw
+    monkeypatch.setattr("experiments.report.write", lambda path: path)  # pages are slow to draw
     exact = likelihood.main(likelihood.Config(**options, samples=200))
     for name in ("widened", "student", "sobol", "defensive", "refined"):
         other = likelihood.main(likelihood.Config(**options, samples=200, proposal=name))
