@@ -62,11 +62,10 @@ def main(config: Config) -> dict[str, Any]:
         write_json(opened.run.subfolder("samples") / "audit.json", _page(facts))
 
     report, problems = update(config.run, write_facts)
-    notes = [*data.notes, *opened.run.notes, *problems]
-    print_notes(notes)
+    print_notes([*data.notes, *problems])
     print(facts["verdict"], file=sys.stderr)
     place = {"run": str(config.run), "step": opened.step, "count": len(x)}
-    return with_notes({**place, **facts, "report": report}, notes)
+    return with_notes({**place, **facts, "report": report}, [*opened.run.notes, *data.notes, *problems])
 
 
 def _page(facts: dict[str, Any]) -> dict[str, Any]:

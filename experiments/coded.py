@@ -5,7 +5,7 @@ where there was none. Labels, names of files and other arrays beside the data ar
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,6 +74,10 @@ class Arrays:
     def read(self, source: str, coding: Coding) -> Given:
         """Whole numbers from whatever ``train-density`` reads, not binarised: what is coded is what is there."""
         data = read(source)
+        if data.one_bit and self.pixels.nats == "mass" and self.pixels.levels > 2:
+            white = self.pixels.levels - 1
+            note = f"1 bit a pixel, coded as 0 and {white}, and so they come back"
+            data = replace(data, values=np.asarray(data.values) * np.uint8(white)).noted(f"{data.name}: {note}")
         exact = np.asarray(data.values if data.given is None else data.given)
         remarks = data.notes
         if self.pixels.nats == "density":
@@ -128,6 +132,8 @@ class Arrays:
 
 def _black_and_white(values: np.ndarray) -> bool:
     """Return whether numbers are all 0 or 255, and 255 among them."""
+    if values.dtype.kind == "f" and np.signbit(values).any():
+        return False  # a zero with a sign would lose it
     return bool(((values == 0) | (values == WHITE)).all() and (values == WHITE).any())
 
 

@@ -76,6 +76,7 @@ class Data:
     notes: tuple[str, ...] = ()  # what the reader left out or assumed, a line each
     centre: np.ndarray | None = None  # subtracted from a batch, a number per column or one for all
     spread: np.ndarray | None = None  # what a batch is divided by after that
+    one_bit: bool = False  # read from images of 1 bit a pixel, whose 1 is white whatever the levels of others
 
     def __len__(self) -> int:
         return len(self.values)
@@ -209,6 +210,8 @@ def all_alike(data: Data) -> bool:
 
 def refuse_beyond_float32(data: Data) -> None:
     """Raise :class:`InputError` for a row that, less ``centre``, float32 does not hold."""
+    if data.values.dtype.kind in "bui":
+        return
     most = np.finfo(np.float32).max
     start = 0
     for part in _chunks(data.values):
@@ -387,7 +390,7 @@ def _pictures(path: Path) -> Data:
     name = path.resolve().stem
     images = read_images(path)
     notes = tuple(f"{name}: {note}" for note in images.notes)
-    return Data(images.values, images.levels, images.labels, name, "images", notes=notes)
+    return Data(images.values, images.levels, images.labels, name, "images", notes=notes, one_bit=images.levels == 2)
 
 
 def _digits() -> Data:

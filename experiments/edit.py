@@ -57,7 +57,7 @@ def main(config: Config) -> dict[str, Any]:
         "kept": [e["kept"] for e in edits],
         "kept_share": [e["share"] for e in edits],
     }
-    return with_notes(result, notes)
+    return with_notes(result, [*opened.run.notes, *notes])
 
 
 def _layers(text: str) -> list[int]:

@@ -53,17 +53,19 @@ def main(config: Config) -> dict[str, Any]:
         sentences, tally = SimilarRun(config.run, config.device), Tally()
         codes = sentences.vectors(texts, tally)
         notes += sentences.notes(config.data, tally)
+        remarks = sentences.run.notes
         counts["cut"] = tally.cut
     else:
         opened = TextRun(config.run, config.device)
         codes = modes(opened, texts).float().cpu().numpy()
         notes += opened.notes(config.data, texts)
+        remarks = opened.run.notes
     print_notes(notes)
     with out.file() as path, path.open("wb") as file:
         np.save(file, codes)
 
     result = {"run": str(config.run), "out": str(config.out), "shape": list(codes.shape), **counts}
-    return with_notes(result, notes)
+    return with_notes(result, [*remarks, *notes])
 
 
 if __name__ == "__main__":

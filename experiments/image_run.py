@@ -196,6 +196,11 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         return replace(data, levels=None, centre=train.centre)
     if data.levels is None:
         raise InputError(f"{who}: real numbers, but {whose} has the levels 0..{train.levels - 1}; convert them")
+    if data.one_bit and train.levels > 2:
+        white = train.levels - 1
+        values = np.asarray(data.values) * np.uint8(white)
+        note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
+        return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(note)
     if data.levels <= train.levels:
         return data
     highest = int(data.values.max())
@@ -264,4 +269,4 @@ class ImageRun:
             )
         data = fixed(data, how, self._seed)
         require_levels(data, pixels.levels if pixels.nats == "mass" else None, data.name)
-        return replace(data, notes=(*data.notes, *self.run.notes))
+        return data

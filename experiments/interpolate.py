@@ -40,7 +40,7 @@ def main(config: Config) -> dict[str, Any]:
     texts = interpolate(opened, config.start, config.end, config.steps)
     notes = opened.notes("start and end", [config.start, config.end], written=True)
     print_notes(notes)
-    return with_notes({"run": str(config.run), "texts": texts}, notes)
+    return with_notes({"run": str(config.run), "texts": texts}, [*opened.run.notes, *notes])
 
 
 if __name__ == "__main__":

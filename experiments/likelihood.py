@@ -188,9 +188,8 @@ def _reported(
         write_json(folder.subfolder("samples") / "likelihood.json", shown)
 
     report, problems = update(folder.path, write_worst, write_scores)
-    notes += problems
-    print_notes(notes)
-    return with_notes(found | {"report": report}, notes)
+    print_notes([*notes, *problems])
+    return with_notes(found | {"report": report}, [*folder.notes, *notes, *problems])
 
 
 def _score(opened: TextRun, texts: Iterator[str], config: Config) -> Iterator[dict[str, Any]]:

@@ -65,7 +65,9 @@ def stored(config_type: type, run: Run, **changes: Any) -> Any:
     required = [field.name for field in dataclasses.fields(config_type) if _is_required(field)]
     missing = [name for name in required if name not in values]
     if missing:
-        raise InputError(f"{run.path / 'config.json'}: lacks {', '.join(missing)}; the run folder is damaged")
+        raise InputError(
+            f"{run.path / 'config.json'}: lacks {', '.join(missing)}; the run folder is damaged or of another version"
+        )
     return config_type(**values)
 
 
@@ -133,7 +135,9 @@ def _saved(config_type: type, run: Run) -> dict[str, Any]:
         if name not in names or (value is None and type(None) not in get_args(hints[name])):
             continue
         if words := broken(config_type, name, value):
-            raise InputError(f"{run.path / 'config.json'}: {name} must be {words}; the run folder is damaged")
+            raise InputError(
+                f"{run.path / 'config.json'}: {name} must be {words}; the run folder is damaged or of another version"
+            )
         values[name] = _typed(value, hints[name])
     return values
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from univae.checkpoint import replacing_file, sync, sync_tree, temporary_beside
+from univae.checkpoint import replacing_file, sync, sync_tree
 from univae.errors import InputError
 
 __all__ = ["Output", "output_file"]
@@ -68,7 +68,7 @@ class Output:
 
     def __post_init__(self) -> None:
         target = self.target
-        if not target.parent.is_dir():
+        if not self._is_special() and not target.parent.is_dir():
             self._refuse(f"there is no folder {target.parent}; make it first")
         for source in self.inputs:
             self._refuse_input(Path(source))
@@ -80,11 +80,11 @@ class Output:
 
     def check_file(self) -> "Output":
         """Raise :class:`InputError` unless the path can take one file; return self."""
+        if self._is_special():
+            return self
         target = self.target
         if target.is_dir():
             self._refuse("it is a folder; give the name of a file")
-        if self._is_special():
-            return self
         if target.exists() and not self._may_replace():
             self._refuse("it exists; give another name, or --overwrite")
         if target.exists() and not os.access(target, os.W_OK):
@@ -101,7 +101,7 @@ class Output:
             self._refuse("it exists and is no folder; give a new or empty folder")
         if target.exists() and any(target.iterdir()):
             self._refuse("it holds other files; give a new or empty folder")
-        self._require_writable(target.parent)
+        self._require_writable(target if target.exists() else target.parent)
         return self
 
     @contextmanager
@@ -111,7 +111,7 @@ class Output:
         if self._is_special():
             with _spooled() as temporary:
                 yield temporary
-                with temporary.open("rb") as source, self.target.open("wb") as sink:
+                with temporary.open("rb") as source, self.path.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
             return
         mode = self.target.stat().st_mode if self.target.exists() else None
@@ -125,14 +125,20 @@ class Output:
     def folder(self) -> Iterator[Path]:
         """Yield an empty folder; when the block ends it becomes the output, and if it raises it vanishes."""
         self.check_folder()
-        temporary = temporary_beside(self.target)
-        temporary.mkdir()
+        target = self.target
+        inside = target.exists()  # an empty folder, perhaps on a disk of its own: filled from within
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target if inside else target.parent))
         try:
             yield temporary
             sync_tree(temporary)
-            self.check_folder()
-            temporary.rename(self.target)  # takes the place of an empty folder, and of nothing else
-            sync(self.target.parent)
+            if inside:
+                for path in sorted(temporary.iterdir()):
+                    path.rename(target / path.name)
+            else:
+                self.check_folder()
+                temporary.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner reads
+                temporary.rename(target)
+            sync(target if inside else target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -153,8 +159,8 @@ class Output:
         return self.overwrite or (self.replaces is not None and self.replaces(self.target))
 
     def _is_special(self) -> bool:
-        target = self.target
-        return target.exists() and not target.is_file() and not target.is_dir()
+        # Of the path itself: what /dev/stdout leads to may have no name that could be resolved.
+        return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
 
     def _require_writable(self, folder: Path) -> None:
         if not os.access(folder, os.W_OK):
@@ -170,7 +176,7 @@ class Output:
             return
         first = target.relative_to(source.resolve()).parts[0]
         of_run = (source / "config.json").exists() and first in RUN_FILES
-        if of_run or (target.exists() and first != "samples" and not self._is_result(source)):
+        if of_run or (target.exists() and not self._is_result(source)):
             self._refuse(f"it is a part of the input {source}; give another name")
 
     def _is_result(self, folder: Path) -> bool:
@@ -188,6 +194,13 @@ def output_file(
     if path is None:
         return None
     return Output(path, overwrite, inputs, option).check_file()
+
+
+def _umask() -> int:
+    """Return the bits of permission that new files do not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

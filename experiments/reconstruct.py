@@ -52,7 +52,7 @@ def main(config: Config) -> dict[str, Any]:
         "exact_share": sum(a == b for a, b in pairs) / len(pairs),
         "texts": [list(pair) for pair in pairs],
     }
-    return with_notes(result, notes)
+    return with_notes(result, [*opened.run.notes, *notes])
 
 
 if __name__ == "__main__":

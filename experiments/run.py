@@ -78,8 +78,8 @@ def begin_run(
     if config["resume"]:
         before = Run(out, to_json(config))
         before.check_options()
-        before.record_data(data)
-        before.record_model(model)
+        before.compare_data(data)
+        before.compare_model(model)
     run = Run.create(out, config)
     with or_nothing(run):
         run.record_data(data)
@@ -117,6 +117,7 @@ class Run:
         self.path, self.config = Path(path), dict(config)
         self.writes = int(os.environ.get("RANK", "0")) == 0
         self.notes: list[str] = []  # what was assumed when the folder was opened
+        self._locked = False  # whether this object holds the lock of the folder
         self.begun = False  # whether a training step was started, or a state saved, since the run was opened
         self._metrics = self.path / "metrics.jsonl"
 
@@ -151,12 +152,13 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Inside the block no other process can train in this folder; the kernel frees the lock if this one dies.
 
-        Only the first process of a run takes it. A file system without locks is trusted to have one user.
+        Only the first process of a run takes it, and once: a block within another one of this object has it already.
+        A file system without locks is trusted to have one user.
 
         Raises:
             InputError: another process holds the lock; it is named.
         """
-        if not self.writes:
+        if not self.writes or self._locked:
             yield
             return
         descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -164,20 +166,22 @@ class Run:
             _lock(descriptor, self.path)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+            self._locked = True
             yield
         finally:
+            self._locked = False
             os.close(descriptor)
 
     def resumed(self) -> None:
         """Note in the run folder that training goes on: a row in ``environment.json``, no ``ERROR.json``."""
         if not self.writes:
             return
+        self._make_folders()
         path = self.path / "environment.json"
         first = read_json(path) if path.exists() else {}
         again = [*first.pop("resumed", []), environment(self.config)]
         write_json(path, first | {"resumed": again})
         (self.path / "ERROR.json").unlink(missing_ok=True)
-        self._make_folders()
         self._sweep()
 
     def subfolder(self, name: str) -> Path:
@@ -231,7 +235,7 @@ class Run:
         folder = existing_folder(self.path / "checkpoints" / name)
         if folder is None and name == "best":
             folder = existing_folder(self.path / "checkpoints" / "last")
-            note = f"{self.path} holds no checkpoint 'best', for it has no finite validation; 'last' is used"
+            note = f"{self.path} holds no checkpoint 'best', for no finite validation was saved; 'last' is used"
             if folder is not None and note not in self.notes:
                 self.notes.append(note)
                 print_notes([note])
@@ -255,12 +259,16 @@ class Run:
             if self.writes:
                 write_json(path, record)
             return
-        if not path.exists():
-            untrained = existing_folder(self.path / "checkpoints" / "last") is None
-            if untrained and self.writes:  # stopped while its data were prepared
-                write_json(path, record)
-            return
+        self.compare_data(record)
+        untrained = existing_folder(self.path / "checkpoints" / "last") is None
+        if not path.exists() and untrained and self.writes:  # stopped while its data were prepared
+            write_json(path, record)
+
+    def compare_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise :class:`InputError` where ``data.json`` holds the fingerprints of other data."""
         before = self.data_record()
+        if not before:
+            return
         for role in dict.fromkeys((*before, *record)):
             old = before.get(role, {})
             new = to_json(record.get(role, {}))
@@ -280,14 +288,19 @@ class Run:
         """
         path = self.path / "model.json"
         if self.config.get("resume") and path.exists():
-            changes = _changes(read_json(path), to_json(config), ())
-            if changes:
-                raise InputError(
-                    f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
-                    "started with, or start a new run with another --out"
-                )
+            self.compare_model(config)
         elif self.writes:
             write_json(path, config)
+
+    def compare_model(self, config: Mapping[str, Any]) -> None:
+        """Raise :class:`InputError` where ``model.json`` describes another model."""
+        path = self.path / "model.json"
+        changes = _changes(read_json(path), to_json(config), ()) if path.exists() else []
+        if changes:
+            raise InputError(
+                f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
+                "started with, or start a new run with another --out"
+            )
 
     def data_record(self) -> dict[str, Any]:
         """Return ``data.json``; empty for a run of version 0.1.0, which has none."""
@@ -332,8 +345,9 @@ class Run:
             pass  # refuses a run that another process trains
 
     def _make_folders(self) -> None:
-        for name in ("samples", "plots", "checkpoints"):
+        for name in ("samples", "plots"):
             self.subfolder(name)
+        (self.path / "checkpoints").mkdir(exist_ok=True)  # may be a link to a larger disk
 
     def _sweep(self) -> None:
         """Delete what a killed process was writing; only for the process that holds the lock."""
@@ -351,18 +365,20 @@ class Run:
 
 @contextmanager
 def or_nothing(run: Run) -> Iterator[None]:
-    """Remove the new folder of ``run`` where the block fails before the first training step.
+    """Hold the lock of ``run``, and remove its new folder where the block fails before the first training step.
 
-    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A resumed run is kept.
+    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A resumed run is kept,
+    and so is a folder in which another process trains.
     """
-    try:
-        yield
-    except (Interrupted, TrainingFailed):
-        raise
-    except BaseException:
-        if run.writes and not run.begun and not run.config.get("resume"):
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    with run.locked():
+        try:
+            yield
+        except (Interrupted, TrainingFailed):
+            raise
+        except BaseException:
+            if run.writes and not run.begun and not run.config.get("resume"):
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
 
 
 def _lock(descriptor: int, folder: Path) -> None:

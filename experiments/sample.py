@@ -77,7 +77,7 @@ def _texts(config: Config) -> dict[str, Any]:
         # A text is one line; a line end that a byte-level model drew is written as a space.
         out.write_text("".join(" ".join(text.split("\n")) + "\n" for text in texts))
 
-    return {"run": str(config.run), "count": len(texts), "samples": texts}
+    return with_notes({"run": str(config.run), "count": len(texts), "samples": texts}, opened.run.notes)
 
 
 def _of_gan(config: Config) -> dict[str, Any]:
@@ -91,10 +91,12 @@ def _of_gan(config: Config) -> dict[str, Any]:
         raise InputError(f"sample: a GAN needs an --out that ends in .npz; got {path}")
     # The default path in the run folder is this command's own.
     out = Output(path, config.overwrite or config.out is None, (config.run,)).check_file()
-    picture = out.beside(".png").check_file()
     opened = GanRun(config.run, config.device, config.checkpoint, average=not config.raw)
     labels = _labels(config, opened.classes)
     data = opened.units()
+    picture = out.beside(".png")
+    if data.kind == "images":
+        picture.check_file()
     reseed(config.seed, "sample")
     made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
     images, arrays = data.kind == "images", {}

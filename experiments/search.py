@@ -66,7 +66,7 @@ def main(config: Config) -> dict[str, Any]:
         "cut": vectors.tally.cut,
         "results": results,
     }
-    return with_notes(result, notes)
+    return with_notes(result, [*opened.run.notes, *notes])
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main(config: Config) -> dict[str, Any]:
     print_notes(notes)
     results = [list(pair) for pair in found]
     result = {"run": str(config.run), "text": config.text, "cut": tally.cut, "results": results}
-    return with_notes(result, notes)
+    return with_notes(result, [*opened.run.notes, *notes])
 
 
 if __name__ == "__main__":

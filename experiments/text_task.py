@@ -80,11 +80,21 @@ class TextTask:
 
 @torch.no_grad()
 def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
-    """Likelihood, bound and use of the latent on texts (N, T): see :func:`experiments.measure.measure`."""
+    """Return likelihood, bound and use of the latent on texts (N, T): see :func:`experiments.measure.measure`.
+
+    Texts whose likelihood is not finite are left out; ``not_finite`` holds their places among ``texts``.
+    """
     texts = texts.to(next(model.parameters()).device)
-    found = measure(model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK)
+    measured = measure(model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK)
+    left_out: dict[str, Any] = {name: measured[name] for name in ("not_finite", "notes") if name in measured}
+    kept = torch.ones(len(texts), dtype=torch.bool)
+    kept[left_out.get("not_finite", [])] = False
+    if left_out and kept.any():
+        texts = texts[kept.to(texts.device)]
+        measured = measure(model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK)
     tokens = int((texts != PAD).sum())
-    return found | {"bits_per_token": found["nll_nats"] * len(texts) / tokens / math.log(2)}
+    bits_per_token = measured["nll_nats"] * len(texts) / tokens / math.log(2)
+    return {**measured, "bits_per_token": bits_per_token, **left_out}
 
 
 def _trimmed(texts: Tensor, rows: int = 32) -> list[Tensor]:

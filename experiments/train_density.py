@@ -136,6 +136,7 @@ def _parts(config: Config, run: Run | None) -> Parts:
         other = as_training_set(replace(other, notes=()), data, f"--validation {config.validation}", "--data")
         refuse_beyond_float32(other)
         notes += other.notes
+        record["validation"]["notes"] = [*record["validation"]["notes"], *other.notes]
         rows, chosen = np.arange(len(data)), np.arange(len(other))
     else:
         other = data

@@ -402,7 +402,7 @@ def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
             counts[name] = record[option]["cut"]
     for entry in record.values():
         counts |= unknown_shares(entry)
-    return with_notes({**counts, **result}, notes_of(record))
+    return with_notes({**counts, **result}, [*notes_of(record), *result.get("notes", [])])
 
 
 def _tokenizer(config: Config, groups: Groups) -> Tokenizer:

@@ -306,7 +306,7 @@ def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
             counts[name] = record[option].get("texts_left_out")
     for entry in record.values():
         counts |= unknown_shares(entry)
-    return with_notes({**counts, **result}, notes_of(record))
+    return with_notes({**counts, **result}, [*notes_of(record), *result.get("notes", [])])
 
 
 def _held_out_rows(config: Config, count: int) -> tuple[np.ndarray, np.ndarray]:

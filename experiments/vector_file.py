@@ -79,7 +79,7 @@ def _outputs(run: SimilarRun, corpus: Path, cache: Path | None, overwrite: bool)
     description = path.with_suffix(".json")
 
     def is_ours(_: Path) -> bool:
-        return cache is None or _is_recipe(description)
+        return _is_recipe(description)
 
     inputs = (run.run.path, corpus)
     outputs = (

@@ -13,6 +13,7 @@ from PIL import Image
 
 from experiments import compress, decompress, train_density
 from experiments.data import Data, fingerprint, read
+from experiments.image_run import ImageRun
 from univae.errors import InputError
 
 
@@ -268,3 +269,21 @@ def test_pictures_of_one_bit_go_through_a_black_and_white_run(binary: Path, tmp_
         saved(tmp_path / "one" / f"{i}.png", image)
     coded(binary, tmp_path / "one", tmp_path / "back.npy")
     assert np.array_equal(np.load(tmp_path / "back.npy")[:, 0], bits)
+
+
+def test_pictures_of_one_bit_are_black_and_white_to_a_run_of_more_levels(tmp_path: Path) -> None:
+    options = {"steps": 2, "latents": (2,), "hidden": (8,), "validation_samples": 2, "threads": 1}
+    np.save(tmp_path / "x.npy", grey(60, 6, 6))
+    likelihood = {"likelihood": "logistic", "binarisation": "none"}
+    train_density.train(
+        train_density.Config(data=str(tmp_path / "x.npy"), out=tmp_path / "run", **options, **likelihood)
+    )
+    bits = grey(3, 6, 6) > 100
+    for i, image in enumerate(bits):
+        saved(tmp_path / "one" / f"{i}.png", image)
+    seen = ImageRun(tmp_path / "run", "cpu").fit_to(read(tmp_path / "one"))
+    assert np.array_equal(seen.values[:, 0], 255 * bits)
+    assert seen.notes[-1] == "one: 1 bit a pixel, read as 0 and 255 of the 256 levels of the training set"
+    result = coded(tmp_path / "run", tmp_path / "one", tmp_path / "back")
+    assert result["notes"][-1] == "one: 1 bit a pixel, coded as 0 and 255, and so they come back"
+    assert np.array_equal(read(tmp_path / "back").values[:, 0], 255 * bits)

@@ -12,6 +12,7 @@ PACKAGES = ("univae", "density", "gan", "experiments")
 UNIVAE_LAYERS = {
     0: {
         "errors",
+        "rules",
         "batch_statistics",
         "rope",
         "mask",

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -61,7 +63,10 @@ def test_a_part_of_an_input_folder_is_refused_and_a_result_in_a_run_is_not(tmp_p
     (run / "config.json").write_text("{}")
     (run / "scores.csv").write_text("")
     (images / "a.png").write_text("")
-    for path in (run / "config.json", run / "checkpoints" / "best", images / "a.png"):
+    (images / "samples").mkdir()
+    (images / "samples" / "b.png").write_text("")
+    inputs = [run / "config.json", run / "checkpoints" / "best", images / "a.png", images / "samples" / "b.png"]
+    for path in inputs:
         path.parent.mkdir(exist_ok=True)
         with pytest.raises(InputError, match="it is a part of the input"):
             Output(path, overwrite=True, inputs=(run, images))
@@ -178,3 +183,21 @@ def test_every_command_that_writes_to_a_named_path_can_be_told_to_overwrite() ->
         module = importlib.import_module(cli.COMMANDS[command][0])
         options = {field.name: field.default for field in fields(module.Config)}
         assert options["overwrite"] is False, command
+
+
+def test_standard_output_that_is_a_pipe_gets_the_content() -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from experiments.outputs import Output\n"
+        "Output(Path('/dev/stdout')).check_file().write_text('through')\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
+    assert (done.returncode, done.stdout) == (0, "through")
+
+
+def test_a_new_folder_is_as_readable_as_any(tmp_path: Path) -> None:
+    with Output(tmp_path / "new").folder() as folder:
+        (folder / "0.png").write_text("")
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -17,7 +17,7 @@ from experiments.loop import Settings, fit
 from experiments.optimizers import build, restore
 from experiments.report import update
 from experiments.report import write as write_report
-from experiments.run import Run
+from experiments.run import Run, or_nothing
 from tests.test_loop import Toy
 from univae.checkpoint import load_state, read_json, save_state, write_json
 from univae.errors import InputError
@@ -260,3 +260,23 @@ def test_a_result_survives_a_run_folder_that_cannot_be_written_to(tmp_path: Path
     assert update(run.path, lambda: written.append(1)) == (str(run.path / "report.html"), [])
     assert written
     assert update(run.path, refuse) == (None, [f"{run.path}: the report was not written (Read-only file system)"])
+
+
+def test_a_start_that_finds_another_process_training_deletes_nothing(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"steps": 1})
+    with Run.open(run.path).locked(), pytest.raises(InputError, match="is training in this folder"), or_nothing(run):
+        pass
+    assert (run.path / "config.json").exists()
+    with pytest.raises(InputError, match="no"), or_nothing(run), run.locked():
+        raise InputError("no")
+    assert not run.path.exists()
+
+
+def test_a_refused_resume_with_a_linked_folder_writes_nothing(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run")
+    (run.path / "samples").rmdir()
+    (run.path / "samples").symlink_to(tmp_path)
+    before = (run.path / "environment.json").read_bytes()
+    with pytest.raises(InputError, match="is a link"):
+        resumed(run.path)
+    assert (run.path / "environment.json").read_bytes() == before

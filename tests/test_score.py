@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from density.importance import estimate
 from density.latent_use import MutualInformation, ShuffledGap, verdict
+from experiments import train_similar, train_text
 from experiments.measure import measure
+from experiments.outputs import Output
 from experiments.report import best_validation
 from experiments.run import Run
-from experiments.outputs import Output
 from experiments.score import COLUMNS, Table, page, perplexity, rungs, totals, worst
+from experiments.text_task import measure_texts
 from univae.checkpoint import to_json
+from univae.vae import UniVAE, UniVAEConfig
 
 
 def row(log_likelihood: float, khat: float = 0.1, **others: float) -> dict[str, Any]:
@@ -156,3 +160,30 @@ def test_a_report_of_a_validation_without_numbers_is_written(tmp_path: Path) -> 
     run.log("validation", 2, **rows[1])
     assert best_validation(run)["kl_nats"] == 3.0
     assert json.dumps(best_validation(run))
+
+
+def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = UniVAE(UniVAEConfig(vocab_size=9, width=8, heads=2, layers=1, latent_layers=1, latent_width=2)).eval()
+    texts = torch.tensor([[4, 5, 2, 0, 0], [3, 2, 0, 0, 0], [5, 6, 7, 8, 2]])
+    torch.manual_seed(0)
+    expected = measure_texts(model, texts[:2], 4)
+
+    def spoilt(*arguments: Any, **options: Any) -> Any:
+        found = estimate(*arguments, **options)
+        longest = (arguments[1] != 0).sum(1) == 5
+        return found._replace(log_likelihood=torch.where(longest, math.nan, found.log_likelihood))
+
+    monkeypatch.setattr("experiments.measure.estimate", spoilt)
+    found = measure_texts(model, texts, 4)
+    assert found["not_finite"] == [2]
+    assert found["data"] == 2
+    assert math.isfinite(found["shuffled_gap_nats"])
+    assert found["bits_per_token"] == pytest.approx(found["nll_nats"] * 2 / 5 / math.log(2))
+    assert abs(found["nll_nats"] - expected["nll_nats"]) < 3
+
+
+@pytest.mark.parametrize("module", [train_text, train_similar])
+def test_notes_of_a_validation_stand_beside_those_of_the_data(module: Any, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"command": "train"})
+    run.record_data({"text": {"source": "a", "fingerprint": "0", "count": 3, "notes": ["1 blank line"]}})
+    assert module._with_account({"notes": ["1 row not finite"]}, run)["notes"] == ["1 blank line", "1 row not finite"]

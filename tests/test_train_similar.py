@@ -795,3 +795,19 @@ def test_labels_that_are_all_alike_leave_no_correlation_and_a_reason(files: dict
     assert row["spearman"] is None
     assert row["spearman_undefined"].startswith("1 of 1 files of pairs have no rank correlation: their labels")
     assert row["selection"] == 0.0
+
+
+def test_a_file_beside_the_corpus_that_search_did_not_make_is_kept(
+    files: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "c.txt"
+    corpus.write_bytes(files["corpus"].read_bytes())
+    mine = tmp_path / "c.txt.vectors.npy"
+    np.save(mine, np.ones(3))
+    before = mine.read_bytes()
+    with pytest.raises(InputError, match="it exists; give another name, or --overwrite"):
+        search.main(search.Config(run=folder, text="a man", corpus=corpus))
+    assert mine.read_bytes() == before
+    mine.unlink()
+    first = search.main(search.Config(run=folder, text="a man", corpus=corpus))
+    assert search.main(search.Config(run=folder, text="a man", corpus=corpus)) == first | {"cached": True}

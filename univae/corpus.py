@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from univae.checkpoint import sync
 from univae.errors import InputError
 
 __all__ = [
@@ -340,5 +341,7 @@ class _Writer:
         state = {"totals": totals, "recipe": recipe, "dtype": self.dtype.str, "pad": self.tokenizer.pad}
         (self.folder / "corpus.json.partial").write_text(json.dumps(state, indent=2), encoding="utf-8")
         for name in ("ids.bin", "offsets.npy", "corpus.json"):
+            sync(self.folder / f"{name}.partial")
             (self.folder / f"{name}.partial").replace(self.folder / name)
         self.ends.unlink()
+        sync(self.folder)
