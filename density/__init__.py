@@ -1,15 +1,8 @@
 """Likelihoods of latent-variable models, estimated by sampling, reported with their evidence, and trained on."""
 
-from density.adaptive import Adaptive, estimate_until
-from density.annealed import Annealed, Sandwich, annealed, sandwich
-from density.importance import Estimate, estimate, log_likelihood, log_weights
-from density.lossless import compress, decompress
-from density.model import LatentModel
-from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
-from density.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
-from density.pyro_model import from_pyro
-from density.refined import Refined
-from density.regret import likelihood_regret
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
 
 __all__ = [
     "Adaptive",
@@ -41,3 +34,36 @@ __all__ = [
     "sandwich",
     "stl",
 ]
+
+if TYPE_CHECKING:
+    from density import coding as coding
+    from density import estimation as estimation
+    from density import images as images
+    from density import likelihoods as likelihoods
+    from density.coding.compress import compress, decompress
+    from density.estimation.adaptive import Adaptive, estimate_until
+    from density.estimation.annealed import Annealed, Sandwich, annealed, sandwich
+    from density.estimation.importance import Estimate, estimate, log_likelihood, log_weights
+    from density.estimation.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
+    from density.estimation.refined import Refined
+    from density.estimation.regret import likelihood_regret
+    from density.model import LatentModel
+    from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
+    from density.pyro_model import from_pyro
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "coding.compress": ["compress", "decompress"],
+            "estimation.adaptive": ["Adaptive", "estimate_until"],
+            "estimation.annealed": ["Annealed", "Sandwich", "annealed", "sandwich"],
+            "estimation.importance": ["Estimate", "estimate", "log_likelihood", "log_weights"],
+            "estimation.proposals": ["Defensive", "Posterior", "Proposal", "Sobol", "StudentT", "Widened"],
+            "estimation.refined": ["Refined"],
+            "estimation.regret": ["likelihood_regret"],
+            "model": ["LatentModel"],
+            "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"],
+            "pyro_model": ["from_pyro"],
+        },
+        submodules=["coding", "estimation", "images", "likelihoods"],
+    )

@@ -31,9 +31,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from density.importance import log_likelihood, weigh, weights_of
-from density.model import LatentModel, as_data, detached
+from density.estimation.importance import log_likelihood, weigh, weights_of
+from density.model import LatentModel, as_data
 from univae.errors import InputError
+from univae.latent.sampling import detached
 
 __all__ = ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"]
 

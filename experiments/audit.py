@@ -10,14 +10,16 @@ import torch
 import tyro
 
 from experiments import train_gan
-from experiments.cli import run
-from experiments.features import class_labels
-from experiments.gan_run import GanRun, seen
-from experiments.notes import print_notes, with_notes
-from experiments.options import stored
-from experiments.report import update
-from experiments.settings import SEED
-from experiments.task import reseed
+from experiments.cli.commands import run
+from experiments.cli.options import stored
+from experiments.data.notes import print_notes, with_notes
+from experiments.gans import validation
+from experiments.gans.features import class_labels
+from experiments.gans.run import GanRun
+from experiments.gans.scaling import seen
+from experiments.reports.page import update
+from experiments.training.settings import SEED
+from experiments.training.task import reseed
 from gan.audit import audit
 from univae.checkpoint import to_json, write_json
 from univae.rules import Rule, at_least, check
@@ -48,7 +50,7 @@ def main(config: Config) -> dict[str, Any]:
     """Returns the facts of :func:`gan.audit`, its verdict in plain words among them."""
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
-    data, rows, _ = train_gan.parts(settings, opened.run)
+    data, rows, _ = validation.parts(settings, opened.run)
     picked = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[: config.count]]
     x = seen(data, picked).float().to(opened.device)
     reseed(config.seed, "audit")

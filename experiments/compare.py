@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import tyro
 
-from experiments import plots
-from experiments.cli import run
-from experiments.gan_run import GanRun
-from experiments.gan_samples import strip
-from experiments.outputs import Output
-from experiments.pages import brief, document, embed, flat, paragraph, section, table
-from experiments.report import NUMBERS, best_validation
-from experiments.run import UNCOMPARED, Run
-from experiments.settings import MINUTES
+from experiments.cli.commands import run
+from experiments.data.outputs import Output
+from experiments.gans.run import GanRun
+from experiments.gans.samples import strip
+from experiments.reports import plots
+from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
+from experiments.reports.page import NUMBERS, best_validation
+from experiments.training.run_folder import UNCOMPARED, Run
+from experiments.training.settings import MINUTES
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 

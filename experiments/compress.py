@@ -11,19 +11,22 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from density.container import unpack
-from density.emission import Coding
-from density.importance import estimate
-from density.lossless import BLOCK, Account, decode, encode, exactly, same_bits
-from experiments.archivers import array_sizes, image_sizes, text_sizes
-from experiments.cli import run
-from experiments.coded import Arrays, Given, Texts, open_coder
-from experiments.notes import print_notes, with_notes
-from experiments.outputs import Output
-from experiments.task import reseed
+from density.coding.compress import BLOCK, Account, decode, encode, exactly, same_bits
+from density.coding.container import unpack
+from density.coding.data_code import Coding
+from density.estimation.importance import estimate
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.outputs import Output
+from experiments.evaluation.archivers import array_sizes, image_sizes, text_sizes
+from experiments.evaluation.file_codec import Given
+from experiments.images.codec import Arrays
+from experiments.kinds import open_coder
+from experiments.text.codec import Texts
+from experiments.training.task import reseed
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
-from univae.text import pad
+from univae.text.tokenizers import pad
 
 __all__ = ["Config", "main"]
 

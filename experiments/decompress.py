@@ -7,11 +7,12 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
-from density.container import unpack
-from density.lossless import decode, exactly
-from experiments.cli import run
-from experiments.coded import described, open_coder
-from experiments.outputs import Output
+from density.coding.compress import decode, exactly
+from density.coding.container import unpack
+from experiments.cli.commands import run
+from experiments.data.outputs import Output
+from experiments.evaluation.file_codec import described
+from experiments.kinds import open_coder
 from univae.errors import InputError
 from univae.rules import check
 

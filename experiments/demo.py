@@ -10,29 +10,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from experiments import (
-    compress,
-    decompress,
-    evaluate_gan,
-    gan_presets,
-    image_presets,
-    likelihood,
-    presets,
-    train_density,
-    train_gan,
-    train_text,
-)
-from experiments.archivers import xz_primed
-from experiments.cli import run
-from experiments.gan_run import GanRun
-from experiments.gan_samples import fixed_latents, write_images
-from experiments.report import write as write_report
-from experiments.run import Run
-from experiments.settings import MINUTES, SEED, THREADS
-from experiments.task import reseed
-from experiments.text_run import BUILT_IN, TextRun
-from experiments.text_samples import write_samples
-from experiments.text_task import measure_texts
+from experiments import compress, decompress, evaluate_gan, likelihood, train_density, train_gan, train_text
+from experiments.cli.commands import run
+from experiments.data.texts import BUILT_IN
+from experiments.evaluation.archivers import xz_primed
+from experiments.gans import presets as gan_presets
+from experiments.gans.run import GanRun
+from experiments.gans.samples import fixed_latents, write_images
+from experiments.images import presets as image_presets
+from experiments.reports.page import write as write_report
+from experiments.text import presets
+from experiments.text.run import TextRun
+from experiments.text.samples import write_samples
+from experiments.text.task import measure_texts
+from experiments.training.run_folder import Run
+from experiments.training.settings import MINUTES, SEED, THREADS
+from experiments.training.task import reseed
 from univae.errors import InputError
 from univae.rules import Rule, above, at_least, check
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import tyro
 
-from experiments.cli import run
-from experiments.notes import print_notes, with_notes
-from experiments.settings import SEED
-from experiments.task import reseed
-from experiments.text_run import TextRun
-from experiments.text_use import edit
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.text.latents import edit
+from experiments.text.run import TextRun
+from experiments.training.settings import SEED
+from experiments.training.task import reseed
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 

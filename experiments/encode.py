@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 import tyro
 
-from experiments.cli import run
-from experiments.notes import print_notes, with_notes
-from experiments.outputs import Output
-from experiments.run import Run
-from experiments.settings import LIMIT
-from experiments.similar_run import COMMAND, SimilarRun
-from experiments.text_notes import Tally
-from experiments.text_run import TextRun, texts_of
-from experiments.text_use import modes
-from univae.corpus import Removed
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.outputs import Output
+from experiments.data.text_notes import Tally
+from experiments.data.texts import texts_of
+from experiments.sentences.run import COMMAND, SimilarRun
+from experiments.text.latents import modes
+from experiments.text.run import TextRun
+from experiments.training.run_folder import Run
+from experiments.training.settings import LIMIT
 from univae.rules import Rule, check
+from univae.text.corpus import Removed
 
 __all__ = ["Config", "main"]
 

@@ -11,14 +11,16 @@ import tyro
 from torch import Tensor
 
 from experiments import train_gan
-from experiments.cli import run
-from experiments.gan_measure import FLOOR, ladder, table
-from experiments.gan_run import GanRun
-from experiments.notes import print_notes, with_notes
-from experiments.options import names_code, stored
-from experiments.report import update
-from experiments.settings import SEED
-from experiments.task import reseed
+from experiments.cli.commands import run
+from experiments.cli.options import stored
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.sources import names_code
+from experiments.gans import validation
+from experiments.gans.evaluation import FLOOR, ladder, table
+from experiments.gans.run import GanRun
+from experiments.reports.page import update
+from experiments.training.settings import SEED
+from experiments.training.task import reseed
 from univae.checkpoint import write_json
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
@@ -55,9 +57,9 @@ def main(config: Config) -> dict[str, Any]:
     """
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = _settings(config, opened)
-    data, rows, held_out = train_gan.parts(settings, opened.run)
+    data, rows, held_out = validation.parts(settings, opened.run)
     print_notes(data.notes)
-    found = train_gan.reference(settings, data, rows, held_out, config.count)
+    found = validation.reference(settings, data, rows, held_out, config.count)
     measured: dict[str, dict[str, Any]] = {}
     for name, average in (("moving average", True), ("raw weights", False)):
         if average and not opened.has_average:

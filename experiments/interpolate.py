@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import tyro
 
-from experiments.cli import run
-from experiments.notes import print_notes, with_notes
-from experiments.text_run import TextRun
-from experiments.text_use import interpolate
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.text.latents import interpolate
+from experiments.text.run import TextRun
 from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]

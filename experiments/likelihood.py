@@ -11,25 +11,26 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from density.pixels import bits_per_dim
-from experiments.cli import run
-from experiments.data import read
-from experiments.density_task import data_at_once, draws_at_once
-from experiments.image_run import ImageRun
-from experiments.image_samples import write_grid
-from experiments.notes import print_notes, with_notes
-from experiments.outputs import Output, output_file
-from experiments.report import update
-from experiments.run import Run
-from experiments.score import ProposalName, Table, finite, page, perplexity, rows_of, totals, worst
-from experiments.settings import LIMIT, SEED
-from experiments.task import reseed
-from experiments.text_notes import longer_notes, unknown_notes
-from experiments.text_run import TextRun, texts_of
+from density.likelihoods.bits import bits_per_dim
+from experiments.cli.commands import run
+from experiments.data.arrays import read
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.outputs import Output, output_file
+from experiments.data.text_notes import longer_notes, unknown_notes
+from experiments.data.texts import texts_of
+from experiments.evaluation.memory import data_at_once, draws_at_once
+from experiments.evaluation.scores import ProposalName, Table, finite, page, perplexity, rows_of, totals, worst
+from experiments.images.run import ImageRun
+from experiments.reports.image_grid import write_grid
+from experiments.reports.page import update
+from experiments.text.run import TextRun
+from experiments.training.run_folder import Run
+from experiments.training.settings import LIMIT, SEED
+from experiments.training.task import reseed
 from univae.checkpoint import write_json
-from univae.corpus import Removed
 from univae.rules import Rule, at_least, check
-from univae.text import PAD
+from univae.text.corpus import Removed
+from univae.text.special import PAD
 
 __all__ = ["Config", "main"]
 

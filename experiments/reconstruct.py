@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import tyro
 
-from experiments.cli import run
-from experiments.notes import print_notes, with_notes
-from experiments.settings import LIMIT
-from experiments.text_run import TextRun, texts_of
-from experiments.text_use import reconstruct
-from univae.corpus import Removed
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.texts import texts_of
+from experiments.text.latents import reconstruct
+from experiments.text.run import TextRun
+from experiments.training.settings import LIMIT
 from univae.rules import Rule, at_least, check
+from univae.text.corpus import Removed
 
 __all__ = ["Config", "main"]
 

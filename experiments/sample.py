@@ -10,17 +10,18 @@ import torch
 import tyro
 from torch import Tensor
 
-from experiments.cli import run
-from experiments.gan_run import GanRun, restored, shown
-from experiments.image_samples import png
-from experiments.notes import with_notes
-from experiments.outputs import Output, output_file
-from experiments.run import Run
-from experiments.settings import SEED
-from experiments.task import reseed
-from experiments.text_run import TextRun
-from experiments.text_use import sample
-from univae.decoding import Sampling
+from experiments.cli.commands import run
+from experiments.data.notes import with_notes
+from experiments.data.outputs import Output, output_file
+from experiments.gans.run import GanRun
+from experiments.gans.scaling import restored, shown
+from experiments.reports.image_grid import png
+from experiments.text.latents import sample
+from experiments.text.run import TextRun
+from experiments.training.run_folder import Run
+from experiments.training.settings import SEED
+from experiments.training.task import reseed
+from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.rules import COUNT, Rule, at_least, check
 

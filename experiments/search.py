@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import torch
 import tyro
 
-from experiments.cli import run
-from experiments.notes import print_notes, with_notes
-from experiments.similar_run import SimilarRun
-from experiments.text_notes import Tally
-from experiments.vector_file import Precision, require_cosines, texts_at, vectors_of
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.text_notes import Tally
+from experiments.sentences.run import SimilarRun
+from experiments.sentences.vectors import Precision, require_cosines, texts_at, vectors_of
 from univae.errors import InputError
-from univae.retrieval import top_k
 from univae.rules import Rule, at_least, check
+from univae.sentence.nearest import top_k
 
 __all__ = ["Config", "main"]
 

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import tyro
 
-from experiments.cli import run
-from experiments.notes import print_notes, with_notes
-from experiments.settings import SEED
-from experiments.similar_run import SimilarRun
-from experiments.task import reseed
-from experiments.text_notes import Tally
-from univae.decoding import Sampling
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.text_notes import Tally
+from experiments.sentences.run import SimilarRun
+from experiments.training.settings import SEED
+from experiments.training.task import reseed
+from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
 

@@ -10,34 +10,25 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from density.model import detached
-from experiments.cli import run
-from experiments.data import Data, absolute_sources, describe, read, refuse_beyond_float32
-from experiments.density_task import DensityTask, ImageObjective
-from experiments.distributed import join
-from experiments.image_presets import PRESETS
-from experiments.image_run import (
-    ImageRun,
-    ImageShape,
-    as_training_set,
-    build,
-    centred,
-    fixed,
-    model_config,
-    require_levels,
-    settled,
-)
-from experiments.image_samples import write_samples
-from experiments.loop import fit
-from experiments.measure import of_training
-from experiments.notes import print_notes, with_notes
-from experiments.report import write as write_report
-from experiments.run import Run, begin_run, or_nothing
-from experiments.settings import Settings
-from experiments.task import reseed
-from univae.corpus import split
+from experiments.cli.commands import run
+from experiments.data.arrays import Data, absolute_sources, describe, read, refuse_beyond_float32
+from experiments.data.notes import print_notes, with_notes
+from experiments.evaluation.latent_model import of_training
+from experiments.images.config import ImageShape, build, model_config
+from experiments.images.presets import PRESETS
+from experiments.images.run import ImageRun, as_training_set, centred, fixed, require_levels, settled
+from experiments.images.samples import write_samples
+from experiments.images.task import DensityTask, ImageObjective
+from experiments.reports.page import write as write_report
+from experiments.training.distributed import join
+from experiments.training.loop import fit
+from experiments.training.run_folder import Run, begin_run, or_nothing
+from experiments.training.settings import Settings
+from experiments.training.task import reseed
 from univae.errors import InputError
+from univae.latent.sampling import detached
 from univae.rules import Rule, within
+from univae.text.corpus import split
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -84,7 +75,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """What :func:`experiments.loop.fit` returns, with the notes on the data."""
+    """What :func:`experiments.training.loop.fit` returns, with the notes on the data."""
     parts = _parts(config, Run.open(config.out) if config.resume else None)
     data = parts.data
     config = replace(config, binarisation=settled(config.binarisation, data))

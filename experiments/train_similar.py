@@ -10,41 +10,35 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import tyro
 
-from experiments.cli import run
-from experiments.distributed import join
-from experiments.label_task import LabelTask
-from experiments.loop import fit
-from experiments.notes import print_notes, with_notes
-from experiments.options import stored
-from experiments.pairs import Groups, read_groups
-from experiments.report import write as write_report
-from experiments.run import Run, or_nothing, resolved
-from experiments.settings import Settings
-from experiments.similar_batch import Examples, Objective
-from experiments.similar_presets import PRESETS
-from experiments.similar_run import SimilarRun, similar_config
-from experiments.similar_samples import write_samples
-from experiments.similar_task import pair_task
-from experiments.similar_text import SimilarText
-from experiments.task import reseed
-from experiments.teacher import fingerprint_file, open_vectors, teach, teacher_record
-from experiments.text_notes import (
-    MUCH,
-    Tally,
-    cut_notes,
-    notes_of,
-    share_of,
-    unknown_notes,
-    unknown_shares,
-)
-from experiments.text_run import open_tokenizer, require_rereadable, tokenizer_record
+from experiments.cli.commands import run
+from experiments.cli.options import stored
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.pairs import Groups, read_groups
+from experiments.data.sources import resolved
+from experiments.data.text_notes import MUCH, Tally, cut_notes, notes_of, share_of, unknown_notes, unknown_shares
+from experiments.data.texts import require_rereadable
+from experiments.reports.page import write as write_report
+from experiments.sentences.batch import Examples, Objective
+from experiments.sentences.label_task import LabelTask
+from experiments.sentences.pair_task import pair_task
+from experiments.sentences.presets import PRESETS
+from experiments.sentences.run import SimilarRun, similar_config
+from experiments.sentences.samples import write_samples
+from experiments.sentences.teacher import fingerprint_file, open_vectors, teach, teacher_record
+from experiments.sentences.tokenizer import SimilarText
+from experiments.training.distributed import join
+from experiments.training.loop import fit
+from experiments.training.run_folder import Run, or_nothing
+from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
+from experiments.training.settings import Settings
+from experiments.training.task import reseed
 from univae.checkpoint import existing_folder, load_weights, write_json
-from univae.corpus import Corpus
-from univae.corruption import Noise, WordNoise
 from univae.errors import InputError
 from univae.rules import Rule, within
-from univae.sentence import RoFormerSim, RoFormerSimConfig
-from univae.text import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
+from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+from univae.text.corpus import Corpus
+from univae.text.noise import Noise, WordNoise
+from univae.text.tokenizers import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -126,7 +120,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Tokenises once beside the run, then fits; what :func:`experiments.loop.fit` returns."""
+    """Tokenises once beside the run, then fits; what :func:`experiments.training.loop.fit` returns."""
     config = _inherited(_absolute(config))
     with join(config.device) as world:
         folder: Run | None = None

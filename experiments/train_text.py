@@ -11,17 +11,10 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.cli import run
-from experiments.distributed import join
-from experiments.loop import fit
-from experiments.measure import of_training
-from experiments.notes import print_notes, with_notes
-from experiments.presets import PRESETS
-from experiments.report import write as write_report
-from experiments.run import Run, or_nothing, resolved
-from experiments.settings import Settings
-from experiments.task import reseed
-from experiments.text_notes import (
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.sources import resolved
+from experiments.data.text_notes import (
     LIKELIHOODS,
     MUCH,
     left_out_notes,
@@ -30,23 +23,25 @@ from experiments.text_notes import (
     unknown_notes,
     unknown_shares,
 )
-from experiments.text_run import (
-    BUILT_IN,
-    TextRun,
-    model_config,
-    open_tokenizer,
-    require_rereadable,
-    texts_of,
-    tokenizer_record,
-)
-from experiments.text_samples import write_samples
-from experiments.text_task import Objective, TextTask
+from experiments.data.texts import BUILT_IN, require_rereadable, texts_of
+from experiments.evaluation.latent_model import of_training
+from experiments.reports.page import write as write_report
+from experiments.text.presets import PRESETS
+from experiments.text.run import TextRun, model_config
+from experiments.text.samples import write_samples
+from experiments.text.task import Objective, TextTask
+from experiments.training.distributed import join
+from experiments.training.loop import fit
+from experiments.training.run_folder import Run, or_nothing
+from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
+from experiments.training.settings import Settings
+from experiments.training.task import reseed
 from univae.checkpoint import write_json, write_text_atomic
-from univae.corpus import Corpus, Removed, fingerprint_texts, split
 from univae.errors import InputError
 from univae.rules import Rule, within
-from univae.text import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
-from univae.vae import UniVAE, UniVAEConfig
+from univae.text.corpus import Corpus, Removed, fingerprint_texts, split
+from univae.text.tokenizers import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
+from univae.vae.model import UniVAE, UniVAEConfig
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
 
@@ -90,7 +85,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Tokenises once beside the run, then fits; what :func:`experiments.loop.fit` returns."""
+    """Tokenises once beside the run, then fits; what :func:`experiments.training.loop.fit` returns."""
     config = _absolute(config)
     with join(config.device) as world:
         folder: Run | None = None

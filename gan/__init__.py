@@ -1,12 +1,9 @@
 """Wasserstein GANs whose critic is gradient-normalised, their rivals, and what is measured of both."""
 
-from gan.audit import audit
-from gan.gradient_norm import is_piecewise_linear, normalize_for_generator, normalize_gradient
-from gan.networks import build
-from gan.penalties import Penalties
-from gan.recipe import Recipe
-from gan.spectral import spectral_normalize
-from gan.wgan import WGAN
+from typing import TYPE_CHECKING
+
+from gan.audit import audit  # a submodule has this name: imported at once
+from univae._lazy import lazy_exports
 
 __all__ = [
     "WGAN",
@@ -19,3 +16,29 @@ __all__ = [
     "normalize_gradient",
     "spectral_normalize",
 ]
+
+if TYPE_CHECKING:
+    from gan import metrics as metrics
+    from gan import networks as networks
+    from gan import normalization as normalization
+    from gan.config import Recipe
+    from gan.networks.registry import build
+    from gan.normalization.gradient import normalize_for_generator, normalize_gradient
+    from gan.normalization.module_types import is_piecewise_linear
+    from gan.normalization.spectral import spectral_normalize
+    from gan.penalties import Penalties
+    from gan.wgan import WGAN
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "config": ["Recipe"],
+            "networks.registry": ["build"],
+            "normalization.gradient": ["normalize_for_generator", "normalize_gradient"],
+            "normalization.module_types": ["is_piecewise_linear"],
+            "normalization.spectral": ["spectral_normalize"],
+            "penalties": ["Penalties"],
+            "wgan": ["WGAN"],
+        },
+        submodules=["metrics", "networks", "normalization"],
+    )

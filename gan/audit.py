@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan.cells import has_cells, kinked
-from gan.gradient_norm import Critic, GradientNorm, differentiate, normalize_gradient, norms, scores
+from gan.metrics import exact_wasserstein
+from gan.normalization.gradient import Critic, GradientNorm, differentiate, normalize_gradient, norms, scores
+from gan.normalization.linear_regions import has_cells, kinked
+from gan.normalization.module_types import chain, is_piecewise_linear
+from gan.normalization.spectral import LAYERS, input_shapes, operator_norm
 from gan.penalties import Normalization
-from gan.spectral import LAYERS, input_shapes, operator_norm
-from gan.structure import chain, is_piecewise_linear
-from gan.transport import exact_wasserstein
 
 __all__ = ["Facts", "Layer", "Slopes", "audit"]
 

@@ -1,7 +1,7 @@
 r"""What a critic descends: its loss on normalised scores plus the penalties, in one forward.
 
 A normalised score takes the exact path without a second-order pass where the critic allows it
-(:func:`gan.gradient_norm.normalize_for_critic`). R1 and R2 are of the score that the loss sees; for a piecewise linear
+(:func:`gan.normalization.normalize_for_critic`). R1 and R2 are of the score that the loss sees; for a piecewise linear
 critic under gradient normalisation one second-order pass serves them and the score:
 :math:`\|\nabla \hat f\| = n \, \partial \hat f / \partial f`.
 """
@@ -11,18 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan.augment import augment
-from gan.consistency import consistency_penalty
-from gan.gradient_norm import (
-    differentiate,
-    is_piecewise_linear,
-    normalize_for_critic,
-    normalize_gradient,
-    norms,
-    scores,
-)
+from gan.config import Recipe
 from gan.losses import critic_loss
-from gan.penalties import divergence_penalty, gradient_penalty, zero_centred
-from gan.recipe import Recipe
+from gan.normalization.gradient import differentiate, normalize_for_critic, normalize_gradient, norms, scores
+from gan.normalization.module_types import is_piecewise_linear
+from gan.penalties import consistency_penalty, divergence_penalty, gradient_penalty, zero_centred
 
 __all__ = ["CriticLoss"]
 

@@ -4,13 +4,17 @@ All take points (N, D), features of images say; a number means something only wi
 floor (real against real) and its answers to known faults beside it. Everything is computed in float64. Shuffle before
 taking a part: files are often sorted by class.
 
+:func:`exact_wasserstein` is the exact optimal transport between two point sets: the true distance that estimates are
+held against.
+
 References:
     GANs Trained by a Two Time-Scale Update Rule (Heusel et al., 2017), https://arxiv.org/abs/1706.08500
     Demystifying MMD GANs (Binkowski et al., 2018), https://arxiv.org/abs/1801.01401
     Improved Precision and Recall Metric (Kynkäänniemi et al., 2019), https://arxiv.org/abs/1904.06991
     Reliable Fidelity and Diversity Metrics (Naeem et al., 2020), https://arxiv.org/abs/2002.09797
     VEEGAN (Srivastava et al., 2017), https://arxiv.org/abs/1705.07761, for the count of modes
-    Sliced and Radon Wasserstein Barycenters of Measures (Bonneel et al., 2015), https://doi.org/10.1007/s10851-014-0506-3
+    Sliced and Radon Wasserstein Barycenters of Measures (Bonneel et al., 2015),
+    https://doi.org/10.1007/s10851-014-0506-3
 """
 
 import math
@@ -28,6 +32,7 @@ __all__ = [
     "Memory",
     "Modes",
     "class_coverage",
+    "exact_wasserstein",
     "frechet_distance",
     "kernel_distance",
     "memorisation",
@@ -36,6 +41,7 @@ __all__ = [
     "prdc",
     "sliced_wasserstein",
 ]
+
 
 ROWS = 1024  # rows of a distance matrix at once
 
@@ -209,3 +215,27 @@ def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
 def _radii(x: Tensor, k: int) -> Tensor:
     # The nearest of all is the point itself.
     return torch.cat([torch.cdist(part, x).kthvalue(k + 1, 1).values for part in x.split(ROWS)])
+
+
+def exact_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], p: float = 1.0) -> float:
+    r"""Returns :math:`W_p` of two uniform empirical measures under the Euclidean distance.
+
+    As an assignment for sets of one size, through the package POT for others. Cost grows with the cube of the size: a
+    second for 1,000 points, a minute for 4,000.
+
+    Raises:
+        InputError: for sets of two sizes without POT.
+    """
+    cost = torch.cdist(a.detach().double(), b.detach().double()).pow(p).cpu().numpy()
+    if len(a) == len(b):
+        from scipy.optimize import linear_sum_assignment
+
+        value = cost[linear_sum_assignment(cost)].mean()
+    else:
+        try:
+            import ot
+        except ImportError as error:
+            sizes = f"exact_wasserstein: sets of {len(a)} and {len(b)} points need the package POT"
+            raise InputError(f"{sizes}; install it (pip install POT), or give sets of one size") from error
+        value = ot.emd2([], [], cost, numItermax=10_000_000)
+    return float(value) ** (1 / p)

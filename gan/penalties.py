@@ -9,14 +9,24 @@ r"""What holds a critic: gradient penalties, weight clipping, and which of them 
 :math:`\tilde x = u x + (1 - u) y` with one u per pair; R1 looks at real x, R2 at generated y. Norms are per sample,
 over all coordinates, in at least float32.
 
+.. math:: \text{consistency}: \; \lambda E (\hat f(T(x)) - \hat f(x))^2
+
+of the score :math:`\hat f` that the loss sees, at real x: the critic's score should not tell a real image from the same
+image moved by up to an eighth of each side (:mod:`gan.augment`). Unlike in DiffAugment, the loss itself still sees the
+images as they are.
+
 References:
     Improved Training of Wasserstein GANs (Gulrajani et al., 2017), https://arxiv.org/abs/1704.00028
     On the regularization of Wasserstein GANs (Petzka et al., 2017), https://arxiv.org/abs/1709.08894
     Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), https://arxiv.org/abs/1801.04406
     Wasserstein Divergence for GANs (Wu et al., 2017), https://arxiv.org/abs/1712.01026
+    Consistency Regularization for Generative Adversarial Networks (Zhang et al., 2020),
+    https://arxiv.org/abs/1910.12027
+    Gradient Normalization for Generative Adversarial Networks (Wu et al., 2021), whose best numbers have it:
+    https://arxiv.org/abs/2109.02235
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
@@ -24,8 +34,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan.gradient_norm import Critic, differentiate, norms
 from gan.losses import LossName
+from gan.normalization.gradient import Critic, differentiate, norms
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 
@@ -34,13 +44,16 @@ __all__ = [
     "Normalization",
     "Penalties",
     "clip_weights",
+    "consistency_penalty",
     "divergence_penalty",
     "gradient_penalty",
     "refuse_combination",
     "zero_centred",
 ]
 
+
 Normalization = Literal["none", "gn", "gran"]
+
 PENALTY = at_least(0, 1e9, "0 (not used) or more")  # the rule of a penalty's weight
 
 
@@ -55,7 +68,7 @@ class Penalties:
     div: float = 0.0  # k, 2 in the paper
     p: float = 6.0  # of div
     clip: float = 0.0  # largest absolute weight, 0.01 in the paper
-    cr: float = 0.0  # of consistency (gan.consistency), 5 in the paper of gn
+    cr: float = 0.0  # of consistency (gan.penalties), 5 in the paper of gn
 
     RULES: ClassVar[Mapping[str, Rule]] = dict.fromkeys(("gp", "lp", "r1", "r2", "div", "p", "clip", "cr"), PENALTY)
 
@@ -146,3 +159,15 @@ def clip_weights(critic: nn.Module, bound: float) -> None:
     """Cuts every parameter to [-bound, bound]: the first WGAN's constraint, here as the baseline it is."""
     for parameter in critic.parameters():
         parameter.clamp_(-bound, bound)
+
+
+def consistency_penalty(
+    score: Critic,
+    real: Float[Tensor, "batch *shape"],
+    change: Callable[[Tensor], Tensor],
+    labels: Tensor | None = None,
+) -> Float[Tensor, ""]:
+    r"""Returns :math:`E (\hat f(T(x)) - \hat f(x))^2` for :math:`T` = ``change``, in one pass of the score."""
+    both = torch.cat((labels, labels)) if labels is not None else None
+    changed, still = score(torch.cat((change(real), real)), both).chunk(2)
+    return (changed - still).square().mean()

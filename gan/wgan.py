@@ -2,7 +2,7 @@ r"""The training step of a GAN: critic steps with their normalisation and penalt
 
 A critic step scores real and generated data in one pass and normalises inside the forward that a distributed wrapper
 calls, so that the second-order backward pass reaches its reducer. A generator step with a piecewise linear critic
-costs one plain pass (:func:`gan.gradient_norm.normalize_for_generator`).
+costs one plain pass (:func:`gan.normalization.normalize_for_generator`).
 
 Everything a step draws comes from :attr:`WGAN.noise`, whose state is saved: a loaded copy goes on to the same bits.
 """
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan.augment import augment
+from gan.config import Recipe
 from gan.critic_loss import CriticLoss
-from gan.gradient_norm import normalize_for_generator, normalize_gradient, scores
 from gan.losses import generator_loss
+from gan.normalization.gradient import normalize_for_generator, normalize_gradient, scores
+from gan.normalization.module_types import rescale
 from gan.penalties import clip_weights
-from gan.recipe import Recipe
-from gan.structure import rescale
 from univae.errors import InputError
 from univae.optim.ema import EMA
 

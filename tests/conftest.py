@@ -1,6 +1,7 @@
 """Shapes in annotations are checked while tests run; every test starts from one seed, in float64 unless it says so.
 
-``pytest --hypothesis-profile=thorough tests/test_bits_back.py tests/test_codec.py`` tries 10,000 inputs a test.
+``pytest --hypothesis-profile=thorough tests/density/coding/test_bits_back.py tests/density/coding/test_codec.py`` tries
+10,000 inputs a test.
 """
 
 import json

@@ -186,7 +186,7 @@ def options(config_type: type) -> dict[str, str]:
 
 def commands() -> dict[str, dict[str, Any]]:
     """Return command -> its options and its presets."""
-    from experiments.cli import COMMANDS
+    from experiments.cli.commands import COMMANDS
 
     found: dict[str, dict[str, Any]] = {}
     for command, (module_name, _) in COMMANDS.items():

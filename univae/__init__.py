@@ -1,8 +1,8 @@
 """UniVAE: one Transformer as encoder and decoder of a text VAE, and the parts it is made of."""
 
-from univae import attention, contrastive, latent, optim, text
-from univae.sentence import RoFormerSim, RoFormerSimConfig
-from univae.vae import Elbo, UniVAE, UniVAEConfig
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
 
 __all__ = [
     "Elbo",
@@ -16,3 +16,17 @@ __all__ = [
     "optim",
     "text",
 ]
+
+if TYPE_CHECKING:
+    from univae import attention, contrastive, latent, optim, text
+    from univae import decoding as decoding
+    from univae import sentence as sentence
+    from univae import vae as vae
+    from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+    from univae.vae.model import Elbo, UniVAE, UniVAEConfig
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {"sentence.model": ["RoFormerSim", "RoFormerSimConfig"], "vae.model": ["Elbo", "UniVAE", "UniVAEConfig"]},
+        submodules=["attention", "contrastive", "decoding", "latent", "optim", "sentence", "text", "vae"],
+    )

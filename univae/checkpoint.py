@@ -9,7 +9,7 @@ moves the old one aside, the new one in, and only then deletes; :func:`existing_
 stopped between the two renames.
 
 These are for files that the program owns. Paths that a person names for a result go through
-:mod:`experiments.outputs`, which replaces nothing unasked.
+:mod:`experiments.data.outputs`, which replaces nothing unasked.
 """
 
 import dataclasses

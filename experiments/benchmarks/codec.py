@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from density.bits_back import BitsBack
-from density.codec import frequencies
-from density.emission import Coding
-from density.images import MLPVAE
-from density.lossless import exactly, levels_of, pixel_code, prepared
-from density.output import Pixels
-from density.pixel_code import log_table
+from density.coding.ans import frequencies
+from density.coding.bits_back import BitsBack
+from density.coding.compress import exactly, levels_of, pixel_code, prepared
+from density.coding.data_code import Coding
+from density.coding.pixels import log_table
+from density.images.mlp import MLPVAE
+from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import report
-from experiments.data import binarise, read
-from experiments.image_run import ImageRun
+from experiments.data.arrays import binarise, read
+from experiments.images.run import ImageRun
 
 SHAPE = (1, 28, 28)
 PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds an image of the reference coder

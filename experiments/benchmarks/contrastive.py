@@ -24,10 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.benchmarks.harness import compare, peak_bytes, report
-from univae.contrastive import by_tokens, cached_backward, info_nce
-from univae.rope import phases
-from univae.streams import Streams
-from univae.transformer import Block, Embedding, initialise
+from univae.attention.rotary import phases
+from univae.attention.transformer import Block, Embedding, initialise
+from univae.contrastive.chunking import by_tokens
+from univae.contrastive.gradient_cache import cached_backward
+from univae.contrastive.losses import info_nce
+from univae.vae.streams import Streams
 
 PAIRS, CHUNK, LENGTH, WIDTH, HEADS, LAYERS, VOCABULARY = 64, 16, 32, 256, 4, 3, 2000
 CHUNKS = 2 * PAIRS // CHUNK  # of both columns

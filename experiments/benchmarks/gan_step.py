@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from experiments.benchmarks.harness import compare, report
 from gan import WGAN, Penalties, Recipe, build, normalize_for_generator, normalize_gradient, spectral_normalize
 from gan.critic_loss import CriticLoss
-from gan.gradient_norm import GradientNorm, norms
 from gan.losses import critic_loss
+from gan.normalization.gradient import GradientNorm, norms
 
 Scores: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]  # weights and data to normalised scores
 

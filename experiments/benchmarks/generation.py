@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from experiments.benchmarks.harness import compare, report
-from univae.decoding import Sampling, generate
-from univae.text import START
-from univae.vae import UniVAE, UniVAEConfig
+from univae.decoding.sampling import Sampling, generate
+from univae.text.special import START
+from univae.vae.model import UniVAE, UniVAEConfig
 
 CASES = [
     {"width": 64, "layers": 2, "heads": 2, "vocab": 512, "batch": 1, "bar": 3.0},

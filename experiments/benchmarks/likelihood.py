@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 import density
-from density.images import MLPVAE
-from density.output import Pixels
+from density.images.mlp import MLPVAE
+from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import compare, peak_bytes, report
 
 BARS = {"K=1000": 2.5, "K=1": 50.0, "memory": 1.10}

@@ -21,7 +21,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from experiments.benchmarks.harness import compare, peak_bytes, report
-from univae.optim import EGDD, AccumulatedAdamW, AccumulatedSGD, AdaptedSteps, Tiger, accumulate_in_backward
+from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+from univae.optim.egdd import EGDD
+from univae.optim.step_sizes import AdaptedSteps
+from univae.optim.tiger import Tiger
+from univae.optim.windowed import accumulate_in_backward
 
 TENSORS, SIZE, WINDOW = 200, (250, 200), 4
 WIDTH, DEPTH = 1024, 32  # of the perceptron whose memory is measured

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 import density
-from density.proposals import Posterior, Proposal, Sobol, StudentT, Widened
+from density.estimation.proposals import Posterior, Proposal, Sobol, StudentT, Widened
 from experiments import train_density
 from experiments.benchmarks.harness import report
-from experiments.image_run import ImageRun
+from experiments.images.run import ImageRun
 
 BAR = 80  # samples of widened Sobol for the error of PLAIN plain ones
 PLAIN = 256

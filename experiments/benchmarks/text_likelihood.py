@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from density.importance import log_weights
+from density.estimation.importance import log_weights
 from experiments.benchmarks.harness import compare, peak_bytes, report
-from univae.text import END
-from univae.vae import UniVAE, UniVAEConfig
+from univae.text.special import END
+from univae.vae.model import UniVAE, UniVAEConfig
 
 BARS = {"speed": 2.0, "memory": 1.10}
 CHUNK = 16

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from experiments.benchmarks.harness import compare, report
-from tests.plain_univae import dense
-from univae.likelihood import text_log_prob
-from univae.text import END
-from univae.vae import UniVAE, UniVAEConfig
+from univae.text.special import END
+from univae.vae.dense import dense
+from univae.vae.likelihood import text_log_prob
+from univae.vae.model import UniVAE, UniVAEConfig
 
 BARS = {32: 1.10, 128: 1.25, 512: 1.60}
 BATCH = {32: 32, 128: 8, 512: 2}

@@ -20,12 +20,12 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 import density
-from density.diagnostics import unreliable
-from experiments.cli import run
-from experiments.data import read
-from experiments.image_run import ImageRun
-from experiments.outputs import output_file
-from experiments.task import reseed
+from density.estimation.diagnostics import unreliable
+from experiments.cli.commands import run
+from experiments.data.arrays import read
+from experiments.data.outputs import output_file
+from experiments.images.run import ImageRun
+from experiments.training.task import reseed
 from univae.errors import InputError
 
 __all__ = ["Config", "main"]

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily
 
 import density
-from density.diagnostics import unreliable
-from density.networks import GaussianMLP
-from experiments.cli import run
-from experiments.data import read
-from univae.corpus import split
+from density.estimation.diagnostics import unreliable
+from density.images.layers import GaussianMLP
+from experiments.cli.commands import run
+from experiments.data.arrays import read
+from univae.text.corpus import split
 
 __all__ = ["Clusters", "Config", "main"]
 

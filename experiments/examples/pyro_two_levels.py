@@ -16,11 +16,11 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 import density
-from density.diagnostics import unreliable
-from density.networks import GaussianMLP, mlp
-from experiments.cli import run
-from experiments.data import binarise, read
-from univae.corpus import split
+from density.estimation.diagnostics import unreliable
+from density.images.layers import GaussianMLP, mlp
+from experiments.cli.commands import run
+from experiments.data.arrays import binarise, read
+from univae.text.corpus import split
 
 __all__ = ["Config", "TwoLevels", "main"]
 

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from density.bits_back import BitsBack
-from density.container import Header, unpack
-from density.emission import Coding
-from density.importance import estimate
-from density.lossless import decode, encode, exactly, fingerprint, pixel_code, prepared
-from density.pixels import BernoulliPixels
+from density.coding.bits_back import BitsBack
+from density.coding.compress import decode, encode, exactly, fingerprint, pixel_code, prepared
+from density.coding.container import Header, unpack
+from density.coding.data_code import Coding
+from density.estimation.importance import estimate
+from density.likelihoods.laws import BernoulliPixels
 from experiments import compress, decompress
-from experiments.archivers import image_sizes
 from experiments.benchmarks.harness import report
-from univae.latent import diagonal_gaussian
+from experiments.evaluation.archivers import image_sizes
+from univae.latent.gaussian import diagonal_gaussian
 
 SIDE = 28
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import compress, decompress, train_text
-from experiments.archivers import xz_primed
 from experiments.benchmarks.harness import report
-from experiments.presets import PRESETS
-from experiments.text_run import BUILT_IN
+from experiments.data.texts import BUILT_IN
+from experiments.evaluation.archivers import xz_primed
+from experiments.text.presets import PRESETS
 
 
 def trained(given: argparse.Namespace) -> train_text.Config:

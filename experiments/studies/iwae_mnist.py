@@ -20,12 +20,12 @@ import torch
 
 from experiments import likelihood, train_density
 from experiments.benchmarks.harness import report
-from experiments.data import read
-from experiments.image_presets import PRESETS
-from experiments.image_run import ImageRun
-from experiments.measure import codes
-from experiments.run import Run
+from experiments.data.arrays import read
+from experiments.evaluation.latent_model import codes
+from experiments.images.presets import PRESETS
+from experiments.images.run import ImageRun
 from experiments.studies.harness import Job, run_all
+from experiments.training.run_folder import Run
 from univae.checkpoint import read_json, write_json
 
 # Table 1 of the paper: NLL, and active units of each layer.

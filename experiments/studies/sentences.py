@@ -19,10 +19,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from experiments import train_similar
-from experiments.similar_measure import correlation
+from experiments.sentences.evaluation import correlation
 from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
-from univae.retrieval import top_k
+from univae.sentence.nearest import top_k
 
 __all__ = [
     "Encode",

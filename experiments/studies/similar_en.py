@@ -18,7 +18,8 @@ import torch
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.similar_run import SimilarRun
+from experiments.sentences.run import SimilarRun
+from experiments.sentences.teacher import read_table, write_table
 from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
     auroc,
@@ -34,10 +35,9 @@ from experiments.studies.sentences import (
     train_once,
     write_groups,
 )
-from experiments.task import reseed
-from experiments.teacher import read_table, write_table
+from experiments.training.task import reseed
 from univae.checkpoint import read_json
-from univae.decoding import Sampling
+from univae.decoding.sampling import Sampling
 
 SHAPE = {"width": 256, "heads": 4, "layers": 3, "max_length": 40, "vocab_size": 8000, "lowercase": True}
 TRAINING: dict[str, Any] = {"stage": "distil", "lr": 1e-3, "batch_size": 32, "generation_share": 0.5, "noise_rows": 0.2}

@@ -20,11 +20,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.similar_run import SimilarRun
+from experiments.sentences.run import SimilarRun
 from experiments.studies.sentences import Encode, labelled, rows_of, spearman_of, stsb, train_once, write_groups
-from experiments.task import reseed
+from experiments.training.task import reseed
 from univae.checkpoint import read_json
-from univae.sentence import RoFormerSim
+from univae.sentence.model import RoFormerSim
 
 # Spearman on test, times 100: https://kexue.fm/archives/8541 and /8847.
 PUBLISHED = {

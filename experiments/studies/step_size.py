@@ -21,24 +21,24 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from density.images import MLPVAE
-from density.output import Pixels
-from experiments import optimizers
+from density.images.mlp import MLPVAE
+from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import report
-from experiments.data import binarise, read
-from experiments.density_task import DensityTask, ImageObjective
-from experiments.loop import fit
-from experiments.presets import MODELS
-from experiments.run import Run
-from experiments.settings import Settings
+from experiments.data.arrays import binarise, read
+from experiments.data.texts import BUILT_IN, texts_of
+from experiments.images.task import DensityTask, ImageObjective
 from experiments.studies.harness import Job, run_all, spread
-from experiments.task import Progress, reseed
-from experiments.text_run import BUILT_IN, texts_of
-from experiments.text_task import Objective, TextTask
-from univae.corpus import Corpus, split
-from univae.optim import parameter_groups
-from univae.text import train_tokenizer
-from univae.vae import UniVAE, UniVAEConfig
+from experiments.text.presets import MODELS
+from experiments.text.task import Objective, TextTask
+from experiments.training import optimizers
+from experiments.training.loop import fit
+from experiments.training.run_folder import Run
+from experiments.training.settings import Settings
+from experiments.training.task import Progress, reseed
+from univae.optim.parameter_groups import parameter_groups
+from univae.text.corpus import Corpus, split
+from univae.text.tokenizers import train_tokenizer
+from univae.vae.model import UniVAE, UniVAEConfig
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NEAR = 1.05  # of the best

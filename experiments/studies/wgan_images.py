@@ -22,13 +22,14 @@ from torch import Tensor
 
 from experiments import evaluate_gan, train_gan
 from experiments.benchmarks.harness import report
-from experiments.data import BUILT_IN, Data, read
-from experiments.features import class_labels, feature_space
-from experiments.gan_measure import METRICS
-from experiments.gan_presets import PRESETS
-from experiments.gan_run import GanRun, scaled, shown
-from experiments.gan_samples import fixed_latents
-from experiments.image_samples import COLUMNS, grid
+from experiments.data.arrays import BUILT_IN, Data, read
+from experiments.gans.evaluation import METRICS
+from experiments.gans.features import class_labels, feature_space
+from experiments.gans.presets import PRESETS
+from experiments.gans.run import GanRun
+from experiments.gans.samples import fixed_latents
+from experiments.gans.scaling import scaled, shown
+from experiments.reports.image_grid import COLUMNS, grid
 from experiments.studies.harness import Job, run_all, spread
 from univae.checkpoint import write_json
 

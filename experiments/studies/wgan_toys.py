@@ -24,16 +24,15 @@ import torch
 from torch import Tensor
 
 from experiments.benchmarks.harness import report
-from experiments.data import Data
-from experiments.gan_run import GanOptions, GanShape, Players, model_config
-from experiments.gan_task import GanTask
-from experiments.loop import fit
-from experiments.run import Run
-from experiments.settings import Settings
+from experiments.data.arrays import Data
+from experiments.gans.config import GanOptions, GanShape, Players, model_config
+from experiments.gans.task import GanTask
 from experiments.studies.harness import Job, run_all, spread
-from experiments.task import Progress, reseed
-from gan.metrics import nearest
-from gan.transport import exact_wasserstein
+from experiments.training.loop import fit
+from experiments.training.run_folder import Run
+from experiments.training.settings import Settings
+from experiments.training.task import Progress, reseed
+from gan.metrics import exact_wasserstein, nearest
 
 SIZE = 50_000  # points to train on
 MEASURED = 1000  # points whose exact transport to as many real ones is computed

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 
 from experiments import train_text
 from experiments.benchmarks.harness import report
-from experiments.presets import PRESETS
+from experiments.data.texts import BUILT_IN
 from experiments.studies.harness import Job, run_all, spread
-from experiments.text_run import BUILT_IN
+from experiments.text.presets import PRESETS
 
 # No batch normalisation of the means: its statistics would be those of a micro-batch, of one text at times.
 SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in ("batch_tokens", "lr")} | {"bn_gamma": 0}

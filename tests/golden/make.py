@@ -102,7 +102,7 @@ KEPT = {
 
 def run(*words: object) -> dict[str, Any]:
     """Run a command of ``univae`` in this process, and return its JSON."""
-    from experiments.cli import main
+    from experiments.cli.commands import main
 
     out = io.StringIO()
     code: object = 0

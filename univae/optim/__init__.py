@@ -1,13 +1,9 @@
 """Optimizer utilities, one a file."""
 
-from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
-from univae.optim.adapted import AdaptedSteps
-from univae.optim.egdd import EGDD
-from univae.optim.ema import EMA
-from univae.optim.groups import parameter_groups
-from univae.optim.schedule import cosine, ramp, tripling
-from univae.optim.tiger import Tiger
-from univae.optim.window import Windowed, accumulate_in_backward
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
+from univae.optim.parameter_groups import parameter_groups  # a submodule has this name: imported at once
 
 __all__ = [
     "EGDD",
@@ -23,3 +19,25 @@ __all__ = [
     "ramp",
     "tripling",
 ]
+
+if TYPE_CHECKING:
+    from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+    from univae.optim.egdd import EGDD
+    from univae.optim.ema import EMA
+    from univae.optim.schedules import cosine, ramp, tripling
+    from univae.optim.step_sizes import AdaptedSteps
+    from univae.optim.tiger import Tiger
+    from univae.optim.windowed import Windowed, accumulate_in_backward
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "accumulated": ["AccumulatedAdamW", "AccumulatedSGD"],
+            "egdd": ["EGDD"],
+            "ema": ["EMA"],
+            "schedules": ["cosine", "ramp", "tripling"],
+            "step_sizes": ["AdaptedSteps"],
+            "tiger": ["Tiger"],
+            "windowed": ["Windowed", "accumulate_in_backward"],
+        },
+    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from univae.optim.base import Scratch, require
-from univae.optim.window import Windowed
+from univae.optim.windowed import Windowed
 
 __all__ = ["Tiger"]
 

@@ -1,0 +1,1 @@
+"""Lossless compression by bits-back coding: entropy coder, codecs, container."""

@@ -1,0 +1,1 @@
+"""Estimators of the log-likelihood, with proposals, diagnostics and measures of collapse."""

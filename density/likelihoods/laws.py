@@ -1,0 +1,197 @@
+r"""Laws of pixels and columns, :math:`p(x \mid z) = \prod_d p(x_d \mid z)`.
+
+A law of ``levels`` gives whole numbers 0..levels-1 a probability: its nats are of a *mass*. A Gaussian gives real
+numbers a *density*: its nats move with the unit of the data.
+
+References:
+    PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Size, Tensor
+from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.types import _size
+
+from univae.errors import InputError
+
+__all__ = [
+    "BernoulliPixels",
+    "CategoricalPixels",
+    "GaussianPixels",
+    "LevelPixels",
+    "LogisticPixels",
+    "Nats",
+    "check_levels",
+    "wide",
+]
+
+
+Nats = Literal["mass", "density"]
+
+
+FACTORS = 112  # 2^112 is a float32
+
+
+class LevelPixels(Distribution):
+    """Independent whole numbers 0..levels-1 in an array of the event shape; a subclass says ``log_pixel``.
+
+    ``log_prob`` sums over the event and broadcasts over what comes before it; :class:`InputError` for values that are
+    no levels, as grey values under a Bernoulli law.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    nats: ClassVar[Nats] = "mass"
+
+    def __init__(self, shape: Size, event_dims: int, levels: int, device: torch.device) -> None:
+        cut = len(shape) - event_dims
+        self.levels, self.device = levels, device
+        super().__init__(shape[:cut], shape[cut:], validate_args=False)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        r"""Gives :math:`\log P(x_d)` of every pixel, x broadcast."""
+        raise NotImplementedError
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        check_levels(type(self).__name__, value, self.event_shape, self.levels)
+        return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
+
+    def log_table(self) -> Float[Tensor, "*shape levels"]:
+        r"""Gives :math:`\log P(x_d = k)` for every pixel and level k, the last axis."""
+        return self.log_pixel(self._ladder()).movedim(0, -1)
+
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        with torch.no_grad():
+            table = self.log_table()
+            return Categorical(logits=table, validate_args=False).sample(Size(sample_shape)).to(table.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The mean :math:`\sum_k k\, P(x_d = k)`, in levels."""
+        return (self._ladder() * self.log_pixel(self._ladder()).exp()).sum(0)
+
+    def _ladder(self) -> Tensor:
+        return torch.arange(self.levels, device=self.device).view(-1, *[1] * len(self._extended_shape()))
+
+
+class BernoulliPixels(LevelPixels):
+    r"""Zeros and ones with :math:`\log P(x) = \log \sigma((2x - 1)\, l)`, finite for every finite logit."""
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        self.logits = wide(logits)
+        super().__init__(logits.shape, event_dims, 2, logits.device)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        return F.logsigmoid((2 * x - 1) * self.logits)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value) if torch.is_grad_enabled() else self._summed(value)
+
+    def _summed(self, x: Tensor) -> Tensor:
+        r"""The same with a logarithm for many pixels instead of one for each, and one temporary of the logits' size.
+
+        .. math:: \sum_d \log \sigma(s_d l_d) = \tfrac12 \Bigl(\sum_d s_d l_d - \sum_d |l_d|\Bigr) -
+                  \log \prod_d (1 + e^{-|l_d|}), \qquad s = 2x - 1
+
+        A factor is at most 2, so a product of :data:`FACTORS` cannot overflow.
+        """
+        check_levels(type(self).__name__, x, self.event_shape, self.levels)
+        dims = len(self.event_shape)
+        logits = self.logits.flatten(-dims)
+        sign = (2 * x.to(logits.dtype) - 1).flatten(-dims)
+        scratch = sign * logits
+        linear = scratch.sum(-1)
+        linear -= scratch.abs_().sum(-1)
+        factors = scratch.neg_().exp_().add_(1)
+        products = torch.stack([part.prod(-1) for part in factors.split(FACTORS, -1)])
+        return linear / 2 - products.log().sum(0)
+
+
+class CategoricalPixels(LevelPixels):
+    r"""Levels with a logit each, the last axis: :math:`\log P(x) = l_x - \log \sum_k e^{l_k}`."""
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        self.logits = wide(logits)
+        super().__init__(logits.shape[:-1], event_dims, logits.shape[-1], logits.device)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(x.shape, self.logits.shape[:-1])
+        picked = self.logits.expand(*shape, -1).gather(-1, x.long().expand(shape).unsqueeze(-1)).squeeze(-1)
+        return picked - self.logits.logsumexp(-1)
+
+
+class LogisticPixels(LevelPixels):
+    r"""A mixture of logistics cut into levels; the lowest and the highest level take the tails.
+
+    .. math:: P(x) = \sum_m \pi_m \left[\sigma\Bigl(\frac{x + \frac12 - \mu_m}{s_m}\Bigr) -
+              \sigma\Bigl(\frac{x - \frac12 - \mu_m}{s_m}\Bigr)\right], \qquad
+              \sigma(b) - \sigma(a) = \sigma(b)\, \sigma(-a)\, (1 - e^{a - b})
+
+    All in the unit of a level. The factors are exact in either tail, where a difference would cancel. ``mean``,
+    ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch, \*event, components). The channels of a colour
+    are independent given z.
+    """
+
+    def __init__(self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int) -> None:
+        self.means, self.log_scale, self.weights = wide(means), wide(log_scale), wide(weights)
+        super().__init__(means.shape[:-1], event_dims, levels, means.device)
+
+    def log_pixel(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1)
+        rate = (-self.log_scale).exp()  # b - a
+        above, below = (x + 0.5 - self.means) * rate, (x - 0.5 - self.means) * rate
+        lowest, highest = x <= 0, x >= self.levels - 1
+        log_mass = (
+            torch.where(highest, 0.0, F.logsigmoid(above))
+            + torch.where(lowest, 0.0, F.logsigmoid(-below))
+            + torch.where(lowest | highest, 0.0, (-torch.expm1(-rate)).log())
+        )
+        return (log_mass + self.weights.log_softmax(-1)).logsumexp(-1)
+
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        """Rounds and clips a draw of the continuous mixture: the same law, without a table of all levels."""
+        with torch.no_grad():
+            component = Categorical(logits=self.weights, validate_args=False).sample(Size(sample_shape)).unsqueeze(-1)
+            shape = component.shape[:-1]
+            mean, scale = (
+                part.expand(*shape, -1).gather(-1, component).squeeze(-1) for part in (self.means, self.log_scale.exp())
+            )
+            noise = torch.rand_like(mean).clamp_min(torch.finfo(mean.dtype).tiny)  # a logit of 0 would be infinite
+            return (mean + scale * noise.logit()).round().clamp(0, self.levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The mean :math:`\sum_{k \ge 1} P(x_d \ge k)`, one level at a time."""
+        rate, reached = (-self.log_scale).exp(), torch.zeros_like(self.means)
+        for level in range(1, self.levels):
+            reached = reached + torch.sigmoid((self.means - level + 0.5) * rate)
+        return (reached * self.weights.softmax(-1)).sum(-1)
+
+
+class GaussianPixels(Independent):
+    r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
+
+    nats: ClassVar[Nats] = "density"
+
+    def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
+        super().__init__(Normal(wide(mean), wide(scale)), event_dims)
+
+
+def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
+    """Refuses data of another shape, and values that are no whole levels 0..levels-1, on behalf of ``who``."""
+    if x.shape[-len(shape) :] != shape:
+        raise InputError(f"{who}: x must end in {tuple(shape)}; got {tuple(x.shape)}; reshape it")
+    wrong = ~((x == x.round()) & (x >= 0) & (x < levels))
+    if wrong.any():
+        raise InputError(
+            f"{who}: x must hold whole levels 0..{levels - 1}; got {x[wrong][0].item():g}; "
+            "binarise the data, name their levels, or choose a density"
+        )
+
+
+def wide(x: Tensor) -> Tensor:
+    """Parameters of a law are float32 at least, also under autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

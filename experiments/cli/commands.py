@@ -1,0 +1,144 @@
+"""The ``univae`` command: one subcommand per module, one frozen dataclass per subcommand.
+
+A command module holds a ``Config``, a ``main(config) -> dict`` and, if it likes, ``PRESETS``: a name -> the fields it
+sets. ``univae COMMAND`` and ``python -m experiments.MODULE`` are the same code, :func:`run`.
+
+Progress and human words go to stderr; the last line of stdout is the result, one JSON object. Exit codes: 0 done,
+1 training failed, 2 bad input or configuration, 130 interrupted, 141 nobody reads the output. Only a bug shows a
+traceback.
+
+Nothing heavy is imported before it is known which command runs.
+"""
+
+import errno
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
+
+from experiments.training.stopping import PeerEnded, TrainingFailed
+from experiments.version import version
+
+__all__ = ["COMMANDS", "main", "parse", "run"]
+
+# Command -> module and what it does; a literal, so that help costs nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("experiments.demo", "the whole story on built-in data, in a few minutes"),
+    "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
+    "train-density": ("experiments.train_density", "train a VAE on images or a table"),
+    "train-gan": ("experiments.train_gan", "train a GAN on images or a table"),
+    "train-similar": ("experiments.train_similar", "train a RoFormer-Sim on pairs or groups of similar texts"),
+    "sample": ("experiments.sample", "draw from a trained model"),
+    "reconstruct": ("experiments.reconstruct", "encode and decode data"),
+    "interpolate": ("experiments.interpolate", "walk in latent space from one datum to another"),
+    "edit": ("experiments.edit", "draw some latent layers anew and keep the others"),
+    "encode": ("experiments.encode", "write the latents of data, or sentence vectors, to a file"),
+    "similar": ("experiments.similar", "generate texts similar to one, ranked"),
+    "search": ("experiments.search", "find the texts of a file nearest to one"),
+    "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
+    "compress": ("experiments.compress", "write data as a small file, without loss"),
+    "decompress": ("experiments.decompress", "read such a file back"),
+    "evaluate-gan": ("experiments.evaluate_gan", "measure a GAN, with the floor and known faults beside it"),
+    "audit": ("experiments.audit", "measure what holds of a GAN's critic"),
+    "report": ("experiments.report", "write report.html and plots of a run"),
+    "compare": ("experiments.compare", "put several runs side by side"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The ``univae`` command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        _end(0, _help())
+    if command in ("-V", "--version"):
+        _end(0, f"univae {version()}")
+    if command not in COMMANDS:
+        kind = "option" if command.startswith("-") else "command"
+        _end(2, f"univae: there is no {kind} {command}{_nearest(command)}; see univae --help")
+    try:
+        module = importlib.import_module(COMMANDS[command][0])
+    except KeyboardInterrupt:
+        _end(130, "univae: interrupted")
+    run(module.Config, module.main, arguments[1:], f"univae {command}")
+
+
+def run(
+    config_type: type, action: Callable[[Any], dict[str, Any]], argv: Sequence[str] | None = None, name: str = ""
+) -> NoReturn:
+    """Parses the options, acts, prints the result as the last line of stdout, and ends the process."""
+    from univae.errors import InputError
+
+    name = name or os.path.basename(sys.argv[0])
+    first = os.environ.get("RANK", "0") == "0"  # one result, however many processes
+    try:
+        result = action(parse(config_type, argv, name))
+        _end(0, _as_json(result) if first else "")
+    except (InputError, PeerEnded) as error:
+        _end(2, f"{name}: {error}")
+    except BrokenPipeError:
+        _nobody_reads()
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # no path a person gave: a bug
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _end(2, f"{name}: {place}{error.strerror or error}")
+    except KeyboardInterrupt as error:
+        _end(130, f"{name}: {str(error) or 'interrupted'}" if first else "")
+    except TrainingFailed as error:
+        _end(1, f"{name}: {error}")
+
+
+def parse(config_type: type, argv: Sequence[str] | None = None, name: str = "") -> Any:
+    """A ``config_type`` filled from command-line options; see :func:`experiments.cli.parse`."""
+    from experiments.cli import options
+
+    presets = getattr(sys.modules[config_type.__module__], "PRESETS", {})
+    return options.parse(config_type, list(sys.argv[1:] if argv is None else argv), presets, name)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items()]
+    head = ["usage: univae COMMAND [OPTIONS]", "", "commands:"]
+    foot = ["", "univae COMMAND --help shows the options of a command, univae --version the version."]
+    return "\n".join([*head, *lines, *foot])
+
+
+def _nearest(command: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _as_json(result: dict[str, Any]) -> str:
+    from univae.checkpoint import to_json
+
+    text = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal without these letters: the same JSON in ASCII
+        return json.dumps(to_json(result), allow_nan=False)
+    return text
+
+
+def _end(code: int, text: str = "") -> NoReturn:
+    stream: TextIO = sys.stderr if code else sys.stdout
+    try:
+        print(" ".join(text.split("\n")) if code else text, end="\n" if text else "", file=stream, flush=True)
+    except BrokenPipeError:
+        _nobody_reads()
+    sys.exit(code)
+
+
+def _nobody_reads() -> NoReturn:
+    # Whoever read our output (head, say) has read enough. Python would complain again when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + 13)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Measures of latent-variable models: bounds, scores, file sizes."""

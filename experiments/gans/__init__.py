@@ -1,0 +1,1 @@
+"""GANs: task, presets, samples, runs, feature spaces, evaluation."""

@@ -1,0 +1,1 @@
+"""Image and table VAEs: task, presets, samples, runs, compression."""

@@ -1,0 +1,149 @@
+"""A trained image or table VAE, opened from a run folder."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.arrays import CHUNK, Data, binarise, refuse_beyond_float32, without_rows
+from experiments.images.config import build
+from experiments.images.task import ImageObjective
+from experiments.training.distributed import pick_device
+from experiments.training.run_folder import Run, stored_value
+from experiments.training.settings import Settings
+from univae.checkpoint import load_weights, read_json
+from univae.errors import InputError
+from univae.rules import reading
+
+__all__ = ["ImageRun", "as_training_set", "centred", "fixed", "require_levels", "settled"]
+
+
+def settled(binarisation: str, data: Data) -> Any:
+    """Return the binarisation that ``auto`` stands for: dynamic, or none for real numbers.
+
+    Raises:
+        InputError: grey levels are to be drawn black or white, and the data are real numbers.
+    """
+    if binarisation == "auto":
+        return "none" if data.levels is None else "dynamic"
+    if binarisation != "none" and data.levels is None:
+        raise InputError(
+            f"binarisation={binarisation} needs grey levels; {data.name} has real numbers; give --binarisation none"
+        )
+    return binarisation
+
+
+def fixed(data: Data, how: str, seed: int) -> Data:
+    """The data one measures on: drawn black or white once, if training draws them at all."""
+    if how == "none":
+        return data
+    return binarise(data, "threshold" if how == "threshold" else "static", seed)
+
+
+def centred(data: Data, run: Run | None) -> Data:
+    """Return data as a run's model takes them: columns of real numbers less their mean, in float64.
+
+    A density does not change with its origin. The means are those of the run's training set, or the
+    data's own where the run is yet to start; a run of version 0.1.0 has none.
+    """
+    if data.kind != "table" or data.levels is not None:
+        return data
+    if run is None:
+        return replace(data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), given=None)
+    record = run.data_record()
+    return replace(data, centre=without_rows(record["data"]).centre, given=None) if record else data
+
+
+def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
+    """Return data with the levels and centre of a training set, and a note of what that assumes.
+
+    A reader cannot tell the 17 levels of one set from the first 17 of another's 256, and 0 and 255
+    may be black and white: what the training set was decides. ``who`` names the data in errors,
+    ``whose`` the training set.
+
+    Raises:
+        InputError: the shape is another, or real numbers meet levels.
+    """
+    if data.shape != train.shape:
+        raise InputError(f"{who}: a datum is {data.shape}, {whose} has {train.shape}")
+    if train.levels is None:
+        if data.levels is not None and data.kind == "images":
+            data = data.noted(f"{data.name}: whole numbers, taken for real ones as those of the training set are")
+        return replace(data, levels=None, centre=train.centre)
+    if data.levels is None:
+        raise InputError(f"{who}: real numbers, but {whose} has the levels 0..{train.levels - 1}; convert them")
+    if data.one_bit and train.levels > 2:
+        white = train.levels - 1
+        values = np.asarray(data.values) * np.uint8(white)
+        note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
+        return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(note)
+    if data.levels <= train.levels:
+        return data
+    highest = int(data.values.max())
+    if highest < train.levels:
+        note = f"{data.name}: 0..{highest} are read as {train.levels} levels, as those of the training set are"
+        return replace(data, levels=train.levels).noted(note)
+    if train.levels == 2 and _black_and_white(data.values):
+        values = (np.asarray(data.values) // 255).astype(np.uint8)
+        note = f"{data.name}: 0 and 255 are read as black and white, as the training set is"
+        return replace(data, values=values, levels=2, given=None).noted(note)
+    return data
+
+
+def require_levels(data: Data, levels: int | None, who: str) -> None:
+    """Raise :class:`InputError` for a value above ``levels`` - 1; ``None`` allows all."""
+    if levels is None or data.levels is None or data.levels <= levels:
+        return
+    highest = int(data.values.max())
+    if highest >= levels:
+        raise InputError(f"{who}: must hold the levels 0..{levels - 1}; got {highest}; binarise or rescale it")
+
+
+def _black_and_white(values: np.ndarray) -> bool:
+    chunks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+    return all(bool(((part == 0) | (part == 255)).all()) for part in chunks)
+
+
+class ImageRun:
+    """What the commands that use an image or table model share."""
+
+    def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best") -> None:
+        self.run = Run.open(path)
+        if self.run.config.get("command") != "train-density":
+            raise InputError(f"{path} is not the run of an image or table model; give the --out of train-density")
+        self.device = pick_device(device)
+        described = read_json(path / "model.json")
+        with reading(path / "model.json"):
+            self.model = build(described)
+        with reading(path / "config.json"):
+            self._binarisation = stored_value(self.run, ImageObjective, "binarisation")
+            self._seed = stored_value(self.run, Settings, "seed")
+        load_weights(self.model, self.run.checkpoint(checkpoint) / "model.safetensors")
+        self.model.to(self.device).eval()
+
+    def fit_to(self, data: Data) -> Data:
+        """Return data as this model takes them: of its shape, levels and centre, and binarised.
+
+        Raises:
+            InputError: the shape is another, or a value is none that the model's law has.
+        """
+        pixels = self.model.output.pixels
+        wanted = tuple(pixels.shape)
+        if data.shape != wanted:
+            raise InputError(f"{data.name}: a datum is {data.shape}, the model of {self.run.path} takes {wanted}")
+        record = self.run.data_record()
+        if record:
+            train = without_rows(record["data"])
+            data = as_training_set(data, train, data.name, f"the training set of {self.run.path}")
+        refuse_beyond_float32(data)
+        how = self._binarisation
+        if how != "none":
+            settled(how, data)
+        elif pixels.nats == "mass" and data.levels is None:
+            raise InputError(
+                f"{data.name}: must hold the levels 0..{pixels.levels - 1}; it has real numbers; convert it"
+            )
+        data = fixed(data, how, self._seed)
+        require_levels(data, pixels.levels if pixels.nats == "mass" else None, data.name)
+        return data

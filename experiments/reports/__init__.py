@@ -1,0 +1,1 @@
+"""Reports: HTML, plots, image grids, the page of a run."""

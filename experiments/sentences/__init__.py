@@ -1,0 +1,1 @@
+"""Sentence models: tasks, presets, samples, runs, teachers, vectors."""

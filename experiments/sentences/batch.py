@@ -1,0 +1,102 @@
+"""What the training of a sentence model is made of: its options, its examples, and a batch of rows of pairs.
+
+Rows 2i and 2i + 1 of a batch are partners. Rows are never mixed after batching, so partners stay partners.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from experiments.data.pairs import Groups
+from experiments.sentences.evaluation import spearman
+from univae.rules import Rule, above, at_least, check, within
+from univae.sentence.model import RoFormerSim
+from univae.text.corpus import Corpus
+
+__all__ = ["Batch", "Examples", "Objective", "PairRows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is trained, on how much at once, and what a validation looks at."""
+
+    stage: Literal["pretrain", "distil", "finetune"] = "pretrain"  # write and contrast; write and imitate; labels
+    batch_size: int = 64  # pairs in a batch, so twice as many texts
+    generation: float = 1.0  # weight of the loss of writing the partner, of pretrain and distil; 0: only vectors
+    generation_share: float = 1.0  # share of a batch's pairs that are written
+    contrast_scale: float = 20.0  # what cosines are multiplied by, of pretrain and of cosent
+    distil_weight: float = 100.0  # weight of the mean squared difference of cosines, of distil
+    noise_rows: float = 0.5  # share of sources that are noised
+    noise_mask: float = 0.12  # share of their words that are masked,
+    noise_keep: float = 0.015  # that are chosen and kept,
+    noise_replace: float = 0.015  # and that become random tokens
+    supervised: Literal["cosent", "classify"] = "cosent"  # the loss of finetune
+    similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
+    chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
+    gather: bool = False  # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
+    validation_pairs: int = 1000  # held-out pairs a validation looks at
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "batch_size": at_least(1, 10**7),
+        "generation": at_least(0, 1e6, "0 or more"),
+        "generation_share": within("(0, 1]"),
+        "contrast_scale": above(0, 1e6),
+        "distil_weight": above(0, 1e9),
+        "noise_rows": within("[0, 1]", "a share of the sources"),
+        **dict.fromkeys(("noise_mask", "noise_keep", "noise_replace"), within("[0, 1]", "a share of the words")),
+        "similar_above": within("[-1e6, 1e6]"),
+        "chunk_size": at_least(0, 10**7, "0 (the whole batch) or more"),
+        "validation_pairs": at_least(2, 10**7),
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class Batch(NamedTuple):
+    """Rows 2i and 2i + 1 are partners, pairs of single texts come last; the first rows, of ``target``, are written."""
+
+    source: Tensor  # (rows, n), maybe noised
+    target: Tensor  # (some rows, m), clean; all padding where a text has no partner
+    families: Tensor  # (rows,): texts of one number are no negatives of each other
+    teacher: Tensor  # (rows, width of the teacher), of the clean sources; (rows, 0) without one
+    labels: Tensor  # (pairs,), class numbers or scores; (0,) without labels
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The texts of a run and what is known of them."""
+
+    groups: Groups
+    corpus: Corpus  # text i as ids, END included
+    train: np.ndarray  # groups to train on
+    held_out: np.ndarray  # groups a validation looks at
+    teacher: np.ndarray | None = None  # (texts, width), vectors of length 1
+    validation: tuple[Groups, Corpus] | None = None  # labelled pairs from elsewhere that a validation looks at
+
+
+class PairRows:
+    """What the two tasks share: the rows of pairs, and the numbers of a validation."""
+
+    def __init__(self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples) -> None:
+        self.module, self.objective, self.seed, self.examples = model, objective, seed, examples
+
+    def weight(self, batch: Batch) -> int:
+        return len(batch.source)
+
+    def rows(self, pairs: np.ndarray) -> Tensor:
+        """Ids of the rows: a pair's two texts, one after the other."""
+        return self.examples.corpus.gather(pairs.reshape(-1))
+
+    def labelled(self) -> dict[str, Any]:
+        """Spearman of held-out labelled pairs, or nothing where there are none."""
+        if self.examples.validation is not None:
+            groups, corpus = self.examples.validation
+            return spearman(self.module, corpus, groups, slice(None))
+        groups, held_out = self.examples.groups, self.examples.held_out
+        if groups.scores is None:
+            return {}
+        return spearman(self.module, self.examples.corpus, groups, held_out)

@@ -1,0 +1,153 @@
+"""A teacher's vectors of the texts of a run: from another run's model, or a table that anything may have made.
+
+A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they are, but for white
+space at their ends.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.text_notes import Tally
+from experiments.sentences.run import SimilarRun
+from experiments.training.run_folder import Run
+from univae.checkpoint import replacing_file
+from univae.errors import InputError
+from univae.text.corpus import UNREADABLE_ARRAY
+
+__all__ = [
+    "fingerprint_file",
+    "open_vectors",
+    "read_table",
+    "teach",
+    "teacher_record",
+    "write_table",
+]
+
+TEACHER = "a .npz with texts (N,) and vectors (N, width), or the run folder of train-similar"
+
+MADE_AGAIN = "delete it, and it is made again"
+
+
+def teach(
+    teacher: Path,
+    texts: Sequence[str],
+    out: Path,
+    device: str = "auto",
+    notes: list[str] | None = None,
+) -> np.ndarray:
+    """Write the vectors of ``texts``, of length 1, to ``out``, unless it is there, and map it.
+
+    ``notes`` receives what was cut or left out, a line each.
+    """
+    notes = [] if notes is None else notes
+    if not out.exists():
+        if teacher.is_dir():
+            vectors = _computed(teacher, texts, device, notes)
+        else:
+            vectors = _looked_up(teacher, texts, notes)
+        vectors = vectors.astype(np.float32)
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        with replacing_file(out) as path, path.open("wb") as file:
+            np.save(file, (vectors / np.maximum(length, 1e-12)))
+    return open_vectors(out, len(texts))
+
+
+def open_vectors(path: Path, count: int) -> np.ndarray:
+    """Map the vectors (count, width) that :func:`teach` wrote; InputError where damaged."""
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        whole = vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
+    except UNREADABLE_ARRAY as error:
+        raise InputError(f"{path} is damaged ({_reason(error)}); {MADE_AGAIN}") from error
+    if not whole:
+        holds = f"{vectors.dtype} {vectors.shape}"
+        raise InputError(f"{path} holds {holds}, not float32 of {count} texts; {MADE_AGAIN}")
+    return vectors
+
+
+def teacher_record(teacher: Path) -> dict[str, Any]:
+    """Return source and fingerprint, of weights and words or of the table, for ``data.json``."""
+    if teacher.is_dir():
+        run = Run.open(teacher)
+        files = [run.checkpoint() / "model.safetensors", teacher / "tokenizer.json"]
+    else:
+        _require_file(teacher)
+        files = [teacher]
+    try:
+        fingerprint = "-".join(map(fingerprint_file, files))
+    except OSError as error:
+        reason = _reason(error)
+        raise InputError(f"--teacher {teacher} cannot be read ({reason}); give {TEACHER}") from error
+    return {"source": str(teacher), "fingerprint": fingerprint, "count": len(files)}
+
+
+def fingerprint_file(path: Path) -> str:
+    """Return a fingerprint of a file's bytes."""
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_table(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
+    """Writes a table, whole or not at all."""
+    with replacing_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, texts=np.array(texts), vectors=vectors)
+
+
+def read_table(path: Path) -> tuple[list[str], np.ndarray]:
+    """Reads a table; :class:`InputError` for anything else."""
+    _require_file(path)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            texts, vectors = arrays["texts"], arrays["vectors"]
+    except UNREADABLE_ARRAY as error:
+        reason = _reason(error)
+        raise InputError(f"teacher: {path} is no table ({reason}); give {TEACHER}") from error
+    if texts.ndim != 1 or texts.dtype.kind != "U" or vectors.ndim != 2 or len(texts) != len(vectors):
+        shapes = f"{texts.dtype} {texts.shape} and {vectors.dtype} {vectors.shape}"
+        raise InputError(f"teacher: {path} holds {shapes}; give {TEACHER}")
+    if vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
+        raise InputError(f"teacher: vectors in {path} must be finite real numbers; got {vectors.dtype}")
+    return [text.strip() for text in texts.tolist()], vectors
+
+
+def _computed(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
+    """Return the vectors that a run's model gives the texts, which it may cut shorter."""
+    opened, tally = SimilarRun(teacher, device), Tally()
+    vectors = opened.vectors(texts, tally)
+    notes += opened.notes("--teacher", tally)
+    return vectors
+
+
+def _looked_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray:
+    table, vectors = read_table(path)
+    place = {text: i for i, text in enumerate(table)}
+    if len(place) < len(table):
+        repeated = len(table) - len(place)
+        rows = f"{repeated} of {len(table)} rows repeat a text"
+        notes.append(f"--teacher: {rows}; the last row of a text is used")
+    if unused := len(place.keys() - set(texts)):
+        rows = f"{unused} of {len(place)} texts of the table"
+        notes.append(f"--teacher: {rows} are not in --pairs and were left out")
+    missing = [text for text in texts if text not in place]
+    if missing:
+        raise InputError(
+            f"teacher: {path} lacks {len(missing)} of {len(texts)} texts, {missing[0][:60]!r} first; add their vectors"
+        )
+    return vectors[[place[text] for text in texts]]
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        state = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"teacher: {path} {state}; give {TEACHER}")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

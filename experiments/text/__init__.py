@@ -1,0 +1,1 @@
+"""Text VAEs: task, presets, samples, runs, compression."""

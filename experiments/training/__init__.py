@@ -1,0 +1,1 @@
+"""One training loop: steps, settings, optimizers, budgets, processes, run folders."""

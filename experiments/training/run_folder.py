@@ -1,0 +1,459 @@
+"""The run folder: what a training run leaves behind, in files that any program can read.
+
+=====================  ==============================================================================
+``config.json``        the complete configuration, defaults included
+``data.json``          source, fingerprint, count and notes of the data trained on, by role (``data``, ``validation``)
+``environment.json``   versions, processor, threads, device, git commit, command line; one more per resume
+``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
+``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
+``checkpoints/best``   the same, where the validation's selection was smallest
+``samples``, ``plots`` what the command writes while it trains
+``DONE``               the result, once training is complete
+``ERROR.json``         why training failed, until it is resumed
+=====================  ==============================================================================
+
+Under ``torchrun`` only the first process writes; the methods of the others do nothing.
+"""
+
+import errno
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+
+from experiments.data.notes import print_notes
+from experiments.training.stopping import Interrupted, TrainingFailed
+from experiments.version import version
+from univae.checkpoint import (
+    existing_folder,
+    is_temporary,
+    read_json,
+    replacing_folder,
+    sync,
+    to_json,
+    write_json,
+    write_text_atomic,
+)
+from univae.errors import InputError
+from univae.rules import broken, reading
+
+__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "environment", "or_nothing", "shape_of", "stored_value"]
+
+
+Shape = TypeVar("Shape")
+
+
+# Fields of metrics that differ between two runs of one configuration on one machine.
+TIMING = ("seconds", "tokens_per_second")
+
+
+# Options a resumed run may change: a folder may have moved, and how often one saves leaves the result alone.
+# The number of threads is no such option: sums are split among threads, and another split rounds differently.
+UNCOMPARED = ("out", "resume", "checkpoint_every")
+
+
+LOCK = ".lock"  # held while a process trains in the folder
+
+
+# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files may move.
+SOURCES = ("data", "text", "pairs", "validation", "teacher")
+
+
+def begin_run(
+    out: Path, config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any]
+) -> "Run":
+    """Return the run ``out``, new or resumed, whose data and model are recorded in it.
+
+    A resumed run is compared with all three before anything is written, so that a refusal leaves it
+    as it was.
+    """
+    if config["resume"]:
+        before = Run(out, to_json(config))
+        before.check_options()
+        before.compare_data(data)
+        before.compare_model(model)
+    run = Run.create(out, config)
+    with or_nothing(run):
+        run.record_data(data)
+        run.record_model(model)
+    return run
+
+
+def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
+    """A model's shape, a dataclass, out of a run's configuration; the tokenizer says how many ids there are."""
+    names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
+    missing = sorted(names - config.keys())
+    if missing:
+        raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
+    with reading("config.json"):
+        return kind(vocab_size, **{name: config[name] for name in names})
+
+
+def stored_value(run: "Run", kind: type, name: str) -> Any:
+    """Return the value that a run's configuration has for a field of the dataclass ``kind``.
+
+    Raises:
+        InputError: there is none, or it is of another type than the field or breaks its rule.
+    """
+    if name not in run.config:
+        raise InputError(f"lacks {name}")
+    if words := broken(kind, name, run.config[name]):
+        raise InputError(f"{name} must be {words}")
+    return run.config[name]
+
+
+class Run:
+    """A run folder; make one with :meth:`create`, read one with :meth:`open`."""
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+        self.path, self.config = Path(path), dict(config)
+        self.writes = int(os.environ.get("RANK", "0")) == 0
+        self.notes: list[str] = []  # what was assumed when the folder was opened
+        self._locked = False  # whether this object holds the lock of the folder
+        self.begun = False  # whether a training step was started, or a state saved, since the run was opened
+        self._metrics = self.path / "metrics.jsonl"
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> "Run":
+        """Start a run in a new or empty folder, or open the one there if ``config["resume"]`` is true.
+
+        A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its checkpoint is loaded.
+        """
+        run = cls(path, to_json(config))
+        if not run.writes:
+            return run
+        if run.config.get("resume"):
+            run._check_resumed()
+        else:
+            run._start()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Opens an existing run."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            what = "does not exist" if not path.exists() else "is not a run folder: it holds no config.json"
+            raise InputError(f"{path} {what}; give the folder a training command wrote with --out")
+        config = read_json(path / "config.json")
+        if not isinstance(config, dict):
+            raise InputError(f"{path / 'config.json'}: not a JSON object; {path} is not a run folder")
+        return cls(path, config)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside the block no other process can train in this folder; the kernel frees the lock if this one dies.
+
+        Only the first process of a run takes it, and once: a block within another one of this object has it already.
+        A file system without locks is trusted to have one user.
+
+        Raises:
+            InputError: another process holds the lock; it is named.
+        """
+        if not self.writes or self._locked:
+            yield
+            return
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, self.path)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+            self._locked = True
+            yield
+        finally:
+            self._locked = False
+            os.close(descriptor)
+
+    def resumed(self) -> None:
+        """Note in the run folder that training goes on: a row in ``environment.json``, no ``ERROR.json``."""
+        if not self.writes:
+            return
+        self._make_folders()
+        path = self.path / "environment.json"
+        first = read_json(path) if path.exists() else {}
+        again = [*first.pop("resumed", []), environment(self.config)]
+        write_json(path, first | {"resumed": again})
+        (self.path / "ERROR.json").unlink(missing_ok=True)
+        self._sweep()
+
+    def subfolder(self, name: str) -> Path:
+        """Return a folder inside the run, made if needed; a link in its place, which leads elsewhere, is refused."""
+        folder = self.path / name
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a link; results are written into the run folder itself; remove the link")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def check_options(self) -> None:
+        """Raise :class:`InputError` where this run was started with other options; write nothing."""
+        before = Run.open(self.path)
+        uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
+        if changes := _changes(before.config, self.config, uncompared):
+            raise InputError(
+                f"{self.path} was started with another configuration: {', '.join(changes)}; "
+                "leave these options as they were, or start a new run with another --out"
+            )
+
+    def log(self, kind: str, step: int, **numbers: Any) -> None:
+        """Appends one row to ``metrics.jsonl``."""
+        if self.writes:
+            row = json.dumps(to_json({"kind": kind, "step": step, **numbers}), ensure_ascii=False, allow_nan=False)
+            with self._metrics.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(row + "\n")
+
+    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The rows logged so far, or those of one kind."""
+        return [row for row in map(json.loads, self._lines()) if kind is None or row["kind"] == kind]
+
+    def count_rows(self) -> int:
+        """How many rows there are; a checkpoint remembers it."""
+        return len(self._lines())
+
+    def keep_rows(self, count: int) -> None:
+        """Drops all rows but the first ``count``: what was logged after the checkpoint one resumes from."""
+        if self.writes and self._metrics.exists():
+            write_text_atomic(self._metrics, "".join(line + "\n" for line in self._lines()[:count]))
+
+    @contextmanager
+    def saving(self, name: str) -> Iterator[Path]:
+        """Yields an empty folder to write a checkpoint into; it becomes ``checkpoints/name`` when the block ends."""
+        if self._metrics.exists():
+            sync(self._metrics)  # a checkpoint counts its rows
+        with replacing_folder(self.path / "checkpoints" / name) as folder:
+            yield folder
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """Return a checkpoint's folder; ``last``, with a note, where no validation chose a ``best``."""
+        folder = existing_folder(self.path / "checkpoints" / name)
+        if folder is None and name == "best":
+            folder = existing_folder(self.path / "checkpoints" / "last")
+            note = f"{self.path} holds no checkpoint 'best', for no finite validation was saved; 'last' is used"
+            if folder is not None and note not in self.notes:
+                self.notes.append(note)
+                print_notes([note])
+        if folder is None:
+            raise InputError(
+                f"{self.path} holds no checkpoint {name!r}: its training stopped before the first was saved"
+            )
+        return folder
+
+    def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write ``data.json``, or on a resumed run refuse data that are not those it was started with.
+
+        ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and ``count``. A run without
+        ``data.json``, written by version 0.1.0, is not checked.
+
+        Raises:
+            InputError: a fingerprint of a resumed run differs, or a role is new or gone.
+        """
+        path = self.path / "data.json"
+        if not self.config.get("resume"):
+            if self.writes:
+                write_json(path, record)
+            return
+        self.compare_data(record)
+        untrained = existing_folder(self.path / "checkpoints" / "last") is None
+        if not path.exists() and untrained and self.writes:  # stopped while its data were prepared
+            write_json(path, record)
+
+    def compare_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise :class:`InputError` where ``data.json`` holds the fingerprints of other data."""
+        before = self.data_record()
+        if not before:
+            return
+        for role in dict.fromkeys((*before, *record)):
+            old = before.get(role, {})
+            new = to_json(record.get(role, {}))
+            if old.get("fingerprint") == new.get("fingerprint"):
+                continue
+            change = f"{role} {old.get('source')}: {old.get('count', 0)} then, {new.get('count', 0)} now"
+            raise InputError(
+                f"{self.path} was started with other data, which have changed since ({change}); "
+                "restore them, or start a new run with another --out"
+            )
+
+    def record_model(self, config: Mapping[str, Any]) -> None:
+        """Write ``model.json``; on a resumed run write nothing and refuse another model.
+
+        Raises:
+            InputError: the resumed run's model has another configuration.
+        """
+        path = self.path / "model.json"
+        if self.config.get("resume") and path.exists():
+            self.compare_model(config)
+        elif self.writes:
+            write_json(path, config)
+
+    def compare_model(self, config: Mapping[str, Any]) -> None:
+        """Raise :class:`InputError` where ``model.json`` describes another model."""
+        path = self.path / "model.json"
+        changes = _changes(read_json(path), to_json(config), ()) if path.exists() else []
+        if changes:
+            raise InputError(
+                f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
+                "started with, or start a new run with another --out"
+            )
+
+    def data_record(self) -> dict[str, Any]:
+        """Return ``data.json``; empty for a run of version 0.1.0, which has none."""
+        path = self.path / "data.json"
+        if not path.exists():
+            return {}
+        record = read_json(path)
+        whole = isinstance(record, dict) and all(isinstance(e, dict) for e in record.values())
+        if not whole:
+            raise InputError(f"{path}: not a JSON object of objects; the run folder is damaged")
+        return record
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Marks the run complete."""
+        if self.writes:
+            write_json(self.path / "DONE", result)
+
+    def fail(self, report: Mapping[str, Any]) -> None:
+        """Leaves word of why the run failed."""
+        if self.writes:
+            write_json(self.path / "ERROR.json", report)
+
+    def _start(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; give a new folder with --out")
+        if (self.path / "config.json").exists():
+            raise InputError(f"{self.path} already holds a run; continue it with --resume, or give another --out")
+        if self.path.exists() and any(not _is_litter(path) for path in self.path.iterdir()):
+            raise InputError(f"{self.path} holds other files; give a new or empty folder with --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked():  # of two that start at once, one gets the folder
+            if (self.path / "config.json").exists():
+                raise InputError(f"{self.path} already holds a run; give another --out")
+            self._sweep()
+            write_json(self.path / "config.json", self.config)  # first: with it the folder can be resumed
+            write_json(self.path / "environment.json", environment(self.config))
+            self._make_folders()
+
+    def _check_resumed(self) -> None:
+        self.check_options()
+        with self.locked():
+            pass  # refuses a run that another process trains
+
+    def _make_folders(self) -> None:
+        for name in ("samples", "plots"):
+            self.subfolder(name)
+        (self.path / "checkpoints").mkdir(exist_ok=True)  # may be a link to a larger disk
+
+    def _sweep(self) -> None:
+        """Delete what a killed process was writing; only for the process that holds the lock."""
+        for path in self.path.rglob(".*.new"):
+            if is_temporary(path) and path.is_file():
+                path.unlink(missing_ok=True)
+
+    def _lines(self) -> list[str]:
+        # A machine that stopped while a row was written leaves its beginning: such a row is no row.
+        if not self._metrics.exists():
+            return []
+        *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        return lines
+
+
+@contextmanager
+def or_nothing(run: Run) -> Iterator[None]:
+    """Hold the lock of ``run``, and remove its new folder where the block fails before the first training step.
+
+    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A resumed run is kept,
+    and so is a folder in which another process trains.
+    """
+    with run.locked():
+        try:
+            yield
+        except (Interrupted, TrainingFailed):
+            raise
+        except BaseException:
+            if run.writes and not run.begun and not run.config.get("resume"):
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Take the lock of an open file, or raise :class:`InputError` that names who holds it."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode("utf-8", errors="replace").strip()
+        raise InputError(
+            f"{folder}: {holder or 'another process'} is training in this folder; wait for it, or stop it"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _is_litter(path: Path) -> bool:
+    """Return whether a file is a lock, or one that a killed process was writing."""
+    return path.name == LOCK or is_temporary(path)
+
+
+def environment(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What besides the configuration a result may depend on."""
+    cuda = torch.cuda.is_available() and config.get("device") != "cpu"
+    return {
+        "univae": version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": config.get("threads") or torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git": _commit(),
+        "command": shlex.join(sys.argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], uncompared: Collection[str], prefix: str = ""
+) -> list[str]:
+    changes = []
+    for key in dict.fromkeys((*old, *new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changes += _changes(a, b, uncompared, f"{prefix}{key}.")
+        elif a != b and prefix + key not in uncompared:
+            changes.append(f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}")
+    return changes
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed somewhere inside another project's repository
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

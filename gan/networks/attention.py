@@ -1,0 +1,85 @@
+"""A small generator and critic of images that attend over patches, through the shared core.
+
+A critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It is smooth, with
+layer norms: gradient normalisation bounds nothing here (:mod:`gan.normalization.gradient`), and the generator's step
+takes the second-order path.
+"""
+
+import math
+from functools import partial
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gan.networks.layers import Network, projected
+from univae.attention.core import Mix, attend
+from univae.attention.patches import _Patches
+from univae.attention.transformer import initialise
+from univae.errors import InputError
+from univae.image_shapes import Shape
+
+__all__ = ["AttentionCritic", "AttentionGenerator"]
+
+
+class AttentionGenerator(Network):
+    """Spreads the latent over the patches, attends, and paints each patch; tanh."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        latent: int = 64,
+        patch: int = 4,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 2,
+        classes: int = 0,
+    ) -> None:
+        given = {"latent": latent, "patch": patch, "width": width, "heads": heads, "layers": layers}
+        super().__init__(shape, **given, classes=classes)
+        grid = _grid(shape, patch, "AttentionGenerator")
+        self.embed = nn.Embedding(classes, latent) if classes else None
+        self.spread = nn.Linear(latent, math.prod(grid) * width)
+        self.body = _Patches(grid, width, heads, layers, attend)
+        self.last = nn.Linear(width, shape[0] * patch**2)
+        self.paste = nn.Fold(shape[1:], patch, stride=patch)
+        initialise(self.last, 1 / math.sqrt(width))
+        nn.init.normal_(self.spread.weight, std=1 / math.sqrt(latent))
+
+    def forward(self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None) -> Tensor:
+        if self.embed is not None:
+            z = z + self.embed(self.labels(labels))
+        rows = self.body(self.spread(z).unflatten(1, (-1, self.last.in_features)))
+        return self.paste(self.last(rows).mT).tanh()
+
+
+class AttentionCritic(Network):
+    """Embeds the patches, attends, and reads the score off the mean row."""
+
+    def __init__(
+        self, shape: Shape, patch: int = 4, width: int = 64, heads: int = 4, layers: int = 2, classes: int = 0
+    ) -> None:
+        super().__init__(shape, patch=patch, width=width, heads=heads, layers=layers, classes=classes)
+        grid = _grid(shape, patch, "AttentionCritic")
+        self.cut = nn.Unfold(patch, stride=patch)
+        self.first = nn.Linear(shape[0] * patch**2, width)
+        mix: Mix = partial(attend, twice_differentiable=True)
+        self.body = _Patches(grid, width, heads, layers, mix)
+        self.head = nn.Linear(width, 1)
+        self.embed = nn.Embedding(classes, width) if classes else None
+        initialise(self.first, 1 / math.sqrt(shape[0] * patch**2))
+        initialise(self.head, 1 / math.sqrt(width))
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, std=0.01)
+
+    def forward(
+        self, x: Float[Tensor, "batch c h w"], labels: Int[Tensor, "batch"] | None = None
+    ) -> Float[Tensor, "batch"]:
+        return projected(self, self.body(self.first(self.cut(x).mT)).mean(1), labels)
+
+
+def _grid(shape: Shape, patch: int, who: str) -> tuple[int, int]:
+    if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
+        raise InputError(
+            f"{who}: patch must divide both sides of (channels, height, width); got patch={patch}, shape={shape}"
+        )
+    return shape[1] // patch, shape[2] // patch

@@ -1,0 +1,111 @@
+"""The file of compressed data: whatever is not exactly one is refused, with a reason."""
+
+import numpy as np
+import pytest
+import torch
+
+import density
+from density.coding.compress import fingerprint
+from density.coding.container import Block, Header, pack, unpack
+from density.coding.data_code import Coding
+from density.images.mlp import MLPVAE
+from density.likelihoods.head import Pixels
+from univae.errors import InputError
+
+
+def model(seed: int = 0) -> MLPVAE:
+    torch.manual_seed(seed)
+    return MLPVAE(Pixels((6,)), (2,), ((4,),))
+
+
+DATA = np.random.default_rng(0).integers(2, size=(40, 6))
+
+
+@pytest.fixture
+def content() -> bytes:
+    return density.compress(model(), DATA, block=25)
+
+
+def test_a_header_comes_back() -> None:
+    payloads = [b"", b"some bytes" * 40]
+    blocks = tuple(Block(n, n // 2, len(p), 0, 2**32 - 1) for n, p in zip((3, 2**40), payloads, strict=True))
+    header = Header(bytes(range(32)), Coding(300, 7, False), "2.0", "<f4", (2**33, 1, 0), {"é": [1]}, blocks)
+    with pytest.raises(InputError, match=r"block 1 of 2 does not match its checksum"):
+        unpack(pack(header, payloads))
+    whole = Header(bytes(32), Coding(), "2.0", "text", (), {}, ())
+    assert unpack(pack(whole, [])) == (whole, [])
+    import zlib
+
+    sums = [zlib.crc32(p) for p in payloads]
+    right = tuple(Block(b.count, b.plain, b.size, s, b.sum_data) for b, s in zip(blocks, sums, strict=True))
+    header = Header(header.fingerprint, header.coding, "2.0", "<f4", header.shape, header.notes, right)
+    assert unpack(pack(header, payloads)) == (header, payloads)
+
+
+def test_the_header_is_short(content: bytes) -> None:
+    header, payloads = unpack(content)
+    assert len(content) - sum(map(len, payloads)) < 100
+    assert header.count == 40
+
+
+def test_every_flipped_bit_is_noticed(content: bytes) -> None:
+    for place in range(len(content)):
+        for bit in range(8):
+            broken = bytearray(content)
+            broken[place] ^= 1 << bit
+            with pytest.raises(InputError, match=r"^container: "):
+                unpack(bytes(broken))
+
+
+def test_every_truncation_and_every_addition_is_noticed(content: bytes) -> None:
+    for size in range(len(content)):
+        with pytest.raises(InputError, match=r"^container: "):
+            unpack(content[:size])
+    with pytest.raises(InputError, match=r"where \d+ belong; copy it again"):
+        unpack(content + b"\0")
+
+
+@pytest.mark.parametrize("foreign", [b"", b"\x89PNG\r\n", b"uVAE", b"uVAE\x01" + b"\xff" * 500, b"\x1f\x8b" * 90])
+def test_foreign_files_are_refused(foreign: bytes) -> None:
+    with pytest.raises(InputError, match=r"^container: "):
+        density.decompress(model(), foreign)
+
+
+def test_another_version_is_named(content: bytes) -> None:
+    with pytest.raises(InputError, match=r"this reads version 1; the file says 9"):
+        unpack(content[:4] + b"\x09" + content[5:])
+
+
+def test_another_model_is_refused_with_both_fingerprints(content: bytes) -> None:
+    own, other = (fingerprint(model(seed)).hex()[:16] for seed in (0, 1))
+    assert own != other
+    with pytest.raises(InputError, match=f"written by the model {own}; this one is {other}"):
+        density.decompress(model(1), content)
+
+
+def test_a_fingerprint_is_of_weights_configuration_and_what_else_is_named() -> None:
+    prints = {fingerprint(model()), fingerprint(model(), {"tokens": 1}), fingerprint(model(1))}
+    flat = MLPVAE(Pixels((6,)), (2,), ((4,),), "relu")
+    flat.load_state_dict(model().state_dict())
+    prints.add(fingerprint(flat))
+    assert len(prints) == 4
+    assert fingerprint(model()) == fingerprint(model().eval())
+
+
+def test_another_arithmetic_is_noticed(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = MLPVAE.decode
+    monkeypatch.setattr(MLPVAE, "decode", lambda self, z: plain(self, z) * 1.01)
+    with pytest.raises(InputError, match=r"this machine's arithmetic differs from the writer's \(torch "):
+        density.decompress(model(), content)
+
+
+def test_data_that_do_not_come_back_are_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, calls = MLPVAE.decode, []
+
+    def drifting(self, z):
+        calls.append(1)
+        return plain(self, z) * (1 + 0.01 * len(calls))
+
+    monkeypatch.setattr(MLPVAE, "decode", drifting)
+    with pytest.raises(InputError, match=r"arithmetic differs|did not come back"):
+        density.compress(model(), DATA)

@@ -1,0 +1,229 @@
+"""The signs by which importance weights are trusted."""
+
+import math
+
+import pytest
+import torch
+from pyro.ops.stats import fit_generalized_pareto
+from torch import Tensor
+from torch.distributions import Normal
+
+from density.estimation.diagnostics import (
+    bootstrap_standard_error,
+    effective_samples,
+    fit_pareto,
+    jackknife,
+    khat_threshold,
+    ladder,
+    pareto_khat,
+    replicate_means,
+    standard_error,
+    unreliable,
+)
+from univae.errors import InputError
+
+
+def gaussian_weights(proposal_variance: float, samples: int, data: int) -> Tensor:
+    z = torch.randn(samples, data) * math.sqrt(proposal_variance)
+    return Normal(0.0, 1.0).log_prob(z) - Normal(0.0, math.sqrt(proposal_variance)).log_prob(z)
+
+
+def pareto(shape: float, *size: int) -> Tensor:
+    u = torch.rand(size)
+    return -u.log() if shape == 0 else (u**-shape - 1) / shape
+
+
+def tail_of(log_w: Tensor) -> Tensor:
+    """The exceedances of one datum, the plain way."""
+    tail = math.ceil(min(0.2 * len(log_w), 3 * math.sqrt(len(log_w))))
+    w = (log_w - log_w.max()).exp().sort().values
+    return w[-tail:] - w[-tail - 1]
+
+
+@pytest.mark.parametrize("samples", [25, 100, 1000, 5000])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0, 10.0])
+def test_khat_is_that_of_the_plain_fit(samples: int, scale: float) -> None:
+    log_w = torch.randn(samples, 2, 3) * scale
+    khat = pareto_khat(log_w)
+    assert khat.shape == (2, 3)
+    for i, j in ((0, 0), (1, 2)):
+        assert khat[i, j].item() == pytest.approx(fit_generalized_pareto(tail_of(log_w[:, i, j]))[0], abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", [-0.4, 0.0, 0.3, 0.7, 1.2])
+def test_the_fit_finds_the_index_of_exact_pareto_samples(shape: float) -> None:
+    fitted = fit_pareto((pareto(shape, 200, 1000) * 17).sort().values.log())
+    expected = (1000 * shape + 5) / 1010  # with its ten points of prior at 1/2
+    error = fitted.std() / math.sqrt(200)
+    assert abs(fitted.mean() - expected) < 5 * error + 0.005  # the estimator's own bias is below 0.005
+    assert fitted.std().item() == pytest.approx((1 + shape) / math.sqrt(1000), rel=0.35)
+
+
+def test_khat_orders_proposals_by_their_width() -> None:  # theory: k = 1 - r for r < 1
+    khat = [pareto_khat(gaussian_weights(r, 4000, 50)).mean().item() for r in (0.2, 0.4, 0.8, 1.2)]
+    assert khat == sorted(khat, reverse=True)
+    assert khat[0] > 0.65
+    assert 0.35 < khat[1] < 0.7
+    assert khat[3] < 0.1
+
+
+def test_khat_survives_weights_that_underflow() -> None:
+    spread = torch.randn(500, 4) * 400  # the second largest weight is e^-100 of the first
+    assert (pareto_khat(spread) > 5).all()
+    torch.testing.assert_close(pareto_khat(spread), pareto_khat(spread - 1e5), atol=1e-6, rtol=0)
+
+
+def test_khat_is_infinite_where_it_cannot_be_judged_and_zero_where_weights_are_equal() -> None:
+    assert pareto_khat(torch.randn(20, 3)).isinf().all()
+    assert pareto_khat(torch.randn(21, 3)).isfinite().all()
+    assert (pareto_khat(torch.full((200, 3), -7.0)) == 0).all()
+    mostly = torch.zeros(200, 3)  # ties at the threshold, some weights of zero
+    mostly[:100], mostly[-3:] = -math.inf, torch.tensor([1.0, 2.0, 3.0])[:, None]
+    assert pareto_khat(mostly).isfinite().all()
+
+
+@pytest.mark.parametrize("size", [21, 200, 1000])
+def test_khat_is_infinite_where_no_weight_or_one_weight_holds_everything(size: int) -> None:
+    log_w = torch.full((size, 4), -math.inf)
+    log_w[0, 1] = 0.0
+    log_w[:, 2] = -1e5  # one among equal ones that underflow
+    log_w[0, 2] = 0.0
+    log_w[:4, 3] = -7.0  # four
+    khat = pareto_khat(log_w)
+    assert khat.isinf().all()
+    assert unreliable(khat).all()
+    torch.testing.assert_close(effective_samples(log_w), torch.tensor([0.0, 1.0, 1.0, 4.0]))
+
+
+@pytest.mark.parametrize("size", [5, 20, 21, 1000])
+def test_a_weight_that_is_no_number_makes_its_own_datum_unreliable_and_no_other(size: int) -> None:
+    log_w = torch.randn(size, 3) / 10
+    others = pareto_khat(log_w)
+    log_w[0, 1] = math.nan
+    log_w[1, 2] = math.inf
+    khat = pareto_khat(log_w)
+    assert khat[0] == others[0]
+    assert khat[1] == math.inf
+    assert khat[2] == math.inf
+    assert unreliable(khat)[1:].all()
+    assert unreliable(khat, size)[1:].all()
+    assert effective_samples(log_w)[1:].isnan().all()
+    assert standard_error(log_w)[1:].isnan().all()
+
+
+def test_the_threshold_is_the_one_that_the_number_of_draws_can_bear() -> None:
+    assert khat_threshold(100) == pytest.approx(0.5)
+    assert khat_threshold(10) == pytest.approx(0.0)
+    assert khat_threshold(2154) < 0.7
+    assert khat_threshold(2155) == 0.7
+    assert khat_threshold(10**9) == 0.7
+    assert khat_threshold(1) == -math.inf
+    khat = torch.tensor([0.4, 0.6, 0.8, math.inf, math.nan, -math.inf])
+    assert unreliable(khat).tolist() == [False, False, True, True, True, False]
+    assert unreliable(khat, 100).tolist() == [False, True, True, True, True, False]
+    with pytest.raises(InputError, match="samples must be at least 1; got samples=0"):
+        khat_threshold(0)
+
+
+def test_the_jackknife_of_a_single_weight_is_undefined_and_of_none_is_nothing() -> None:
+    log_w = torch.full((10, 3), -math.inf)
+    log_w[3, 1] = 0.0
+    log_w[:2, 2] = 0.0
+    corrected = jackknife(log_w)
+    assert corrected[0] == -math.inf
+    assert corrected[1].isnan()
+    assert corrected[2].isfinite()
+
+
+def test_the_fit_survives_a_profile_point_at_the_exponential_law() -> None:
+    a = ((36 / (torch.arange(20, 37) - 0.5)).sqrt() - 1) / 3  # of the 36 points for a tail of 40
+    steps = torch.linspace(0, 1, 40) * -a.log()[:, None]
+    tails = torch.cat([steps[:, :-1] - steps[:, 9:10], -a.log()[:, None]], -1)  # b = a - 1 / x_M = 0 up to rounding
+    fitted = fit_pareto(tails)
+    assert fitted.isfinite().all()
+    torch.testing.assert_close(fitted, fit_pareto(tails * 1.000001), atol=1e-4, rtol=0)
+
+
+def test_effective_samples_count_equal_weights() -> None:
+    log_w = torch.full((10, 3), -math.inf)
+    log_w[:4, 0], log_w[0, 1] = 700.0, -900.0
+    torch.testing.assert_close(effective_samples(log_w), torch.tensor([4.0, 1.0, 0.0]))
+    assert effective_samples(torch.tensor([[0.0], [math.log(3)]])).item() == pytest.approx(16 / 10)
+
+
+def test_the_standard_error_is_the_spread_of_the_estimate() -> None:
+    log_w = gaussian_weights(2.0, 2000, 1000)
+    estimates = log_w.logsumexp(0) - math.log(2000)
+    assert standard_error(log_w).mean().item() == pytest.approx(estimates.std().item(), rel=0.12)  # 2.2 % each sd
+    assert standard_error(torch.tensor([[0.0], [math.log(3)]])).item() == pytest.approx(0.5)
+    assert standard_error(torch.zeros(1, 2)).isinf().all()
+    assert standard_error(torch.full((5, 2), -math.inf)).isinf().all()
+    assert (standard_error(torch.full((5, 2), -1e4)) == 0).all()
+
+
+def test_the_bootstrap_is_the_spread_of_the_estimate() -> None:
+    log_w = gaussian_weights(2.0, 500, 400).view(500, 20, 20)
+    error = bootstrap_standard_error(log_w)
+    assert error.shape == (20, 20)
+    spread = (log_w.logsumexp(0) - math.log(500)).std()
+    assert error.mean().item() == pytest.approx(spread.item(), rel=0.2)  # 4 % each sd
+    torch.testing.assert_close(error, standard_error(log_w), rtol=0.35, atol=0)  # 5 % each sd, 400 of them
+    torch.testing.assert_close(bootstrap_standard_error(log_w, 4000), standard_error(log_w), rtol=0.1, atol=0)
+
+
+def test_the_bootstrap_sees_the_curvature_of_the_logarithm() -> None:
+    log_w = torch.tensor([0.0, 4.0])[:, None]  # means (1, 1), (1, e^4) twice, (e^4, e^4): the law of log is exact
+    outcomes = torch.tensor([0.0, math.log((1 + math.e**4) / 2), math.log((1 + math.e**4) / 2), 4.0])
+    assert bootstrap_standard_error(log_w, 20_000).item() == pytest.approx(outcomes.std(correction=0).item(), rel=0.03)
+
+
+def test_the_bootstrap_repeats_with_its_generator() -> None:
+    log_w, seeded = torch.randn(30, 2), [torch.Generator().manual_seed(s) for s in (3, 3, 4)]
+    a, b, c = (bootstrap_standard_error(log_w, generator=g) for g in seeded)
+    assert (a == b).all()
+    assert (a != c).all()
+    assert bootstrap_standard_error(log_w[:1]).isinf().all()
+    assert bootstrap_standard_error(torch.full((5, 2), -math.inf)).isinf().all()
+    assert (bootstrap_standard_error(torch.full((5, 2), -1e4)) == 0).all()
+
+
+def test_the_mean_weight_of_a_replicate_is_a_weight() -> None:
+    log_w = torch.randn(12, 4) * 3
+    means = replicate_means(log_w, 3)
+    torch.testing.assert_close(means[1].exp(), log_w[4:8].exp().mean(0))
+    torch.testing.assert_close(means.logsumexp(0) - math.log(3), log_w.logsumexp(0) - math.log(12))
+    for replicates in (0, 5):
+        with pytest.raises(InputError, match=rf"got K=12, replicates={replicates}; draw a multiple"):
+            replicate_means(log_w, replicates)
+
+
+def test_nested_rungs_never_descend() -> None:
+    log_w = torch.randn(64, 20) * 4
+    rungs = ladder(log_w, [1, 2, 4, 8, 16, 32, 64])
+    assert (rungs.diff(dim=0) >= 0).all()
+    torch.testing.assert_close(rungs[0], log_w.mean(0))
+    torch.testing.assert_close(rungs[-1], log_w.logsumexp(0) - math.log(64))
+    halves = torch.stack([log_w[:25].logsumexp(0), log_w[25:50].logsumexp(0)]).mean(0) - math.log(25)
+    torch.testing.assert_close(ladder(log_w, [25])[0], halves)
+
+
+@pytest.mark.parametrize("scale", [0.5, 300.0])
+def test_the_jackknife_is_its_plain_formula(scale: float) -> None:
+    log_w = torch.randn(9, 4) * scale
+    left_out = [torch.cat([log_w[:i], log_w[i + 1 :]]).logsumexp(0) - math.log(8) for i in range(9)]
+    expected = 9 * (log_w.logsumexp(0) - math.log(9)) - 8 * torch.stack(left_out).mean(0)
+    torch.testing.assert_close(jackknife(log_w), expected)
+
+
+def test_the_jackknife_removes_the_first_order_bias() -> None:
+    log_w = gaussian_weights(2.0, 10, 200_000)  # the evidence is 1; mu_2 / mu^2 = 2 / sqrt(3) - 1
+    plain, corrected = (log_w.logsumexp(0) - math.log(10)).mean(), jackknife(log_w).mean()
+    assert plain.item() == pytest.approx(-(2 / math.sqrt(3) - 1) / 20, rel=0.15)
+    assert corrected.abs() < 0.15 * plain.abs()
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(InputError, match=r"between 1 and K=4; got \[2, 5\]; draw more"):
+        ladder(torch.zeros(4, 1), [2, 5])
+    with pytest.raises(InputError, match=r"at least 2; got K=1"):
+        jackknife(torch.zeros(1, 1))

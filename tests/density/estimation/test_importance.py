@@ -1,0 +1,356 @@
+"""Importance sampling against models whose likelihood is known."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
+
+import density
+from density import Estimate, LatentModel, Sobol, estimate, estimate_until, log_likelihood, log_weights
+from density.estimation.collapse import mutual_information, shuffled_gap
+from density.estimation.diagnostics import ladder
+from density.estimation.importance import summarise, weigh
+from density.images.mlp import MLPVAE
+from density.likelihoods.head import Pixels
+from univae.errors import InputError
+
+
+@dataclass
+class LinearGaussian:
+    r"""x = W z + mu + s eps; the proposal is the exact posterior, widened and shifted at will."""
+
+    w: Tensor
+    mu: Tensor
+    s: float = 0.5
+    widen: float = 1.0  # factor on the covariance of the proposal
+    shift: float = 0.0
+    encoded: int = 0  # data seen by the encoder
+    decoded: list[int] = field(default_factory=list)  # draws a call of the decoder
+
+    def prior(self) -> Distribution:
+        zeros = torch.zeros(self.w.shape[1])
+        return Independent(Normal(zeros, zeros + 1), 1)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        self.encoded += len(x)
+        covariance = self.s**2 * torch.linalg.inv(self.w.T @ self.w + self.s**2 * torch.eye(self.w.shape[1]))
+        mean = (x - self.mu) @ self.w @ covariance / self.s**2 + self.shift
+        return MultivariateNormal(mean, self.widen * covariance)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        self.decoded.append(z.shape[0])
+        return Independent(Normal(z @ self.w.T + self.mu, self.s), 1)
+
+    def evidence(self, x: Tensor) -> Tensor:
+        covariance = self.w @ self.w.T + self.s**2 * torch.eye(len(self.mu))
+        return MultivariateNormal(self.mu, covariance).log_prob(x)
+
+
+def wide(**options: float) -> tuple[LinearGaussian, Tensor]:
+    model = LinearGaussian(torch.from_numpy(np.random.default_rng(0).normal(size=(8, 3))), torch.randn(8), **options)
+    return model, model.mu + torch.randn(5, 8)
+
+
+@dataclass
+class OneDimensional(LinearGaussian):
+    """x = z + eps / 2 with a proposal of its own mean and variance."""
+
+    mean: float = 0.96
+    variance: float = 0.2
+
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(torch.full((len(x), 1), self.mean), math.sqrt(self.variance)), 1)
+
+
+def by_hand(mean: float, variance: float) -> OneDimensional:
+    return OneDimensional(torch.ones(1, 1), torch.zeros(1), mean=mean, variance=variance)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 16])
+def test_the_exact_posterior_gives_the_exact_evidence(samples: int) -> None:
+    model, x = wide()
+    log_w = log_weights(model, x, samples)
+    assert (log_w - model.evidence(x)).abs().max() < 1e-10
+    result = estimate(model, x, samples)
+    torch.testing.assert_close(result.log_likelihood, model.evidence(x))
+    torch.testing.assert_close(result.elbo, model.evidence(x))
+    torch.testing.assert_close(result.effective_samples, torch.full((5,), float(samples)))
+    assert samples == 1 or (result.standard_error < 1e-12).all()
+
+
+TAKES_DATA: dict[str, Callable[[Any, Tensor], Any]] = {
+    "log_weights": lambda model, x: log_weights(model, x, 4),
+    "estimate": lambda model, x: estimate(model, x, 4).log_likelihood,
+    "estimate_until": lambda model, x: density.estimate_until(model, x, 0.1, start=4, limit=8).estimate.log_likelihood,
+    "widened": lambda model, x: estimate(model, x, 4, proposal=density.Widened()).log_likelihood,
+    "elbo": lambda model, x: density.elbo(model, x, 4),
+    "iwae": lambda model, x: density.iwae(model, x, 4),
+    "miwae": lambda model, x: density.miwae(model, x, 2, 2),
+    "ciwae": lambda model, x: density.ciwae(model, x, 4, 0.5),
+    "stl": lambda model, x: density.stl(model, x, 4),
+    "dreg": lambda model, x: density.dreg(model, x, 4),
+    "likelihood_regret": lambda model, x: density.likelihood_regret(model, x, steps=2, draws=4),
+    "annealed": lambda model, x: density.annealed(model, x, 2, 2).log_likelihood,
+    "mutual_information": lambda model, x: torch.tensor(mutual_information(model, x)),
+    "shuffled_gap": lambda model, x: torch.tensor(shuffled_gap(model, x)),
+}
+
+
+@pytest.mark.parametrize("name", list(TAKES_DATA))
+def test_truth_values_are_zeros_and_ones(name: str, unchecked: None) -> None:
+    model = MLPVAE(Pixels((1, 3, 3)), latents=(2,), hidden=((8,),)).eval()
+    x = torch.rand(5, 1, 3, 3) > 0.5
+    results = []
+    for data in (x, x.long(), x.double()):
+        torch.manual_seed(1)
+        results.append(TAKES_DATA[name](model, data))
+    torch.testing.assert_close(results[0], results[2], atol=0, rtol=0)
+    torch.testing.assert_close(results[1], results[2], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", list(TAKES_DATA))
+def test_no_data_are_refused_in_one_line(name: str) -> None:
+    model = MLPVAE(Pixels((1, 3, 3)), latents=(2,), hidden=((8,),)).eval()
+    with pytest.raises(InputError, match=r"^\w+: needs at least one datum; got a tensor of shape \(0, 1, 3, 3\)"):
+        TAKES_DATA[name](model, torch.zeros(0, 1, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("mean", "variance", "elbo"), [(0.96, 0.2, -1.60651), (0.0, 1.0, -5.10579), (0.8, 0.5, -1.96236)]
+)
+def test_the_elbo_of_the_hand_case_is_the_analytic_one(mean: float, variance: float, elbo: float) -> None:
+    model, x = by_hand(mean, variance), torch.tensor([[1.2]])
+    assert model.evidence(x).item() == pytest.approx(-1.60651, abs=5e-6)
+    nodes, weight = np.polynomial.hermite_e.hermegauss(60)  # E[log w] by quadrature: log w is quadratic in z
+    z = torch.from_numpy(mean + math.sqrt(variance) * nodes)[:, None, None]
+    log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - model.posterior(x).log_prob(z)
+    assert (log_w[:, 0].numpy() * weight).sum() / weight.sum() == pytest.approx(elbo, abs=6e-6)
+    drawn = log_weights(model, x, 100_000)
+    assert abs(drawn.mean() - elbo) < 5 * drawn.std() / math.sqrt(100_000) + 6e-6
+
+
+@pytest.mark.parametrize(("k", "expected"), [(2, -1.7175), (5, -1.6394), (10, -1.6221), (50, -1.6095)])
+def test_the_bound_of_the_hand_case_rises_as_printed(k: int, expected: float) -> None:
+    log_w = log_weights(by_hand(0.8, 0.5), torch.full((1, 1), 1.2), 400_000)
+    rungs = log_w.unflatten(0, (-1, k)).logsumexp(1) - math.log(k)
+    assert abs(rungs.mean() - expected) < 5 * (rungs.std() / math.sqrt(len(rungs))).item() + 5e-4
+
+
+def test_the_bound_of_the_eight_dimensional_case_rises_as_printed() -> None:
+    model, x = wide(widen=1.8, shift=0.15)
+    log_w = log_weights(model, x, 30_000) - model.evidence(x)  # the gap does not depend on x
+    printed = torch.tensor([-14.599, -13.827, -13.361, -13.233, -13.113, -13.087]) + 13.08577
+    measured = ladder(log_w, [1, 2, 5, 10, 50, 500]).mean(1)
+    torch.testing.assert_close(measured, printed, atol=0.02, rtol=0)
+    assert (measured.diff() > 0).all()
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 10, 64])
+def test_any_chunk_size_draws_exactly_the_samples_asked_for(chunk: int | None) -> None:
+    model, x = wide(widen=1.5)
+    log_w = log_weights(model, x, 10, chunk=chunk)
+    assert log_w.shape == (10, 5)
+    assert log_w.dtype == torch.float64
+    assert sum(model.decoded) == 10
+    assert max(model.decoded) <= (chunk or 10)
+    assert model.encoded == 5  # once
+    assert len(log_w[:, 0].unique()) == 10
+
+
+def test_unless_told_otherwise_a_few_thousand_draws_are_decoded_at_once() -> None:
+    model, x = wide()
+    log_weights(model, x, 2000)
+    assert max(model.decoded) * len(x) <= 4096
+    assert len(model.decoded) <= 3
+
+
+def test_the_chunk_does_not_move_the_estimate() -> None:
+    model, x = wide(widen=1.8)
+    a, b = estimate(model, x, 20_000, chunk=7000), estimate(model, x, 20_000, chunk=20_000)
+    spread = (a.standard_error.square() + b.standard_error.square()).sqrt()
+    assert ((a.log_likelihood - b.log_likelihood).abs() < 5 * spread).all()
+    assert ((a.log_likelihood - model.evidence(x)).abs() < 5 * a.standard_error).all()
+
+
+def test_the_estimate_rarely_exceeds_the_evidence() -> None:
+    model, x = by_hand(0.0, 1.0), torch.full((20_000, 1), 1.2)
+    excess = log_likelihood(log_weights(model, x, 3)) - model.evidence(x)
+    for b in (1.0, 2.0, 3.0):  # Markov
+        assert (excess > b).double().mean() <= math.exp(-b)
+    model = by_hand(0.4, 0.1)  # too narrow: heavy-tailed weights, for which the bound is a real one
+    excess = log_likelihood(log_weights(model, x, 3)) - model.evidence(x)
+    assert 0 < (excess > 1).double().mean() <= math.exp(-1)
+
+
+def test_a_constant_added_to_the_likelihood_is_added_to_the_estimate() -> None:
+    log_w = torch.randn(50, 4) * 3
+    before, after = summarise(log_w), summarise(log_w + 1000)
+    torch.testing.assert_close(before.elbo, log_w.mean(0))
+    torch.testing.assert_close(after.log_likelihood, before.log_likelihood + 1000)
+    torch.testing.assert_close(after.elbo, before.elbo + 1000)
+    for name in ("standard_error", "effective_samples", "khat"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name))
+
+
+def test_log_weights_carry_gradients_and_estimates_carry_none() -> None:
+    model, x = wide(widen=1.5)
+    model.w.requires_grad_()
+    (grad,) = torch.autograd.grad(log_likelihood(log_weights(model, x, 4000, chunk=1500)).sum(), model.w)
+    (exact,) = torch.autograd.grad(model.evidence(x).sum(), model.w)
+    torch.testing.assert_close(grad, exact, atol=0.1 * exact.abs().max().item(), rtol=0)
+    assert not any(value.requires_grad for value in estimate(model, x, 30))
+
+
+class Climber(MultivariateNormal):
+    """Counts how often it is asked to score."""
+
+    scored = 0
+
+    def rsample_with_log_prob(self, sample_shape: torch.Size) -> tuple[Tensor, Tensor]:
+        z = self.rsample(sample_shape)
+        return z, super().log_prob(z)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        Climber.scored += 1
+        return super().log_prob(value)
+
+
+def test_a_posterior_that_scores_while_it_draws_climbs_once() -> None:
+    model, x = wide()
+    q = model.posterior(x)
+    climber = Climber(q.mean, q.covariance_matrix)
+    assert (weigh(model, model.prior(), climber, x, 7) - model.evidence(x)).abs().max() < 1e-10
+    assert Climber.scored == 0
+
+
+class Mixture:
+    """A discrete latent: no gradient through the draw, the same estimate."""
+
+    logits = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+    means = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+
+    def prior(self) -> Distribution:
+        return Categorical(logits=self.logits)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        return Categorical(logits=self.logits + Normal(self.means, 1.0).log_prob(x[:, None]))
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Normal(self.means[z], 1.0)
+
+
+def test_a_discrete_latent_is_summed_exactly_by_its_posterior() -> None:
+    model, x = Mixture(), torch.randn(6)
+    exact = (model.logits + Normal(model.means, 1.0).log_prob(x[:, None])).logsumexp(-1)
+    torch.testing.assert_close(estimate(model, x, 8).log_likelihood, exact)
+
+
+def test_float32_models_are_weighed_in_float64() -> None:
+    model, x = wide()
+    model.w, model.mu = model.w.float(), model.mu.float()
+    torch.set_default_dtype(torch.float32)
+    result = estimate(model, x.float(), 30)
+    assert {value.dtype for value in (*result, *summarise(torch.zeros(30, 2)))} == {torch.float64}
+    torch.testing.assert_close(result.log_likelihood.float(), model.evidence(x.float()), atol=1e-3, rtol=0)
+
+
+class Uneven(LinearGaussian):
+    """The first datum has the exact posterior; every further one a wider proposal."""
+
+    def posterior(self, x: Tensor) -> Distribution:
+        q = super().posterior(x)
+        widen = 1 + 2 * (x[:, 0] - self.mu[0])  # told by the datum itself, whatever batch it comes in
+        return MultivariateNormal(q.mean, q.covariance_matrix * widen[:, None, None])
+
+
+def uneven() -> tuple[LinearGaussian, Tensor]:
+    model, x = wide()
+    x[:, 0] = model.mu[0] + torch.tensor([0.0, 0.25, 1.0, 4.0, 16.0])
+    return Uneven(model.w, model.mu), x
+
+
+def test_each_datum_gets_the_samples_that_it_needs() -> None:
+    model, x = uneven()
+    found = estimate_until(model, x, 0.05, start=32, limit=8192)
+    assert found.samples[0] == 32
+    assert (found.samples.diff() > 0)[:3].all()
+    assert all(k in [32 * 2**i for i in range(9)] for k in found.samples.tolist())
+    assert found.reached.tolist() == (found.estimate.standard_error <= 0.05).tolist()
+    assert found.reached[:3].all()
+    wide_enough = found.samples < 8192
+    assert found.reached[wide_enough].all()
+    error = (found.estimate.log_likelihood - model.evidence(x)).abs()
+    assert (error < 5 * found.estimate.standard_error + 1e-9).all()
+
+
+def test_a_datum_that_meets_the_limit_is_flagged_and_keeps_its_evidence() -> None:
+    model, x = uneven()
+    found = estimate_until(model, x, 0.01, start=30, limit=100)
+    assert found.samples.tolist() == [30, 100, 100, 100, 100]  # 30, 60, and the 40 that are left
+    assert found.reached.tolist() == [True, False, False, False, False]
+    assert (found.estimate.standard_error[1:] > 0.01).all()
+    assert found.estimate.khat[1:].isfinite().all()
+
+
+def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
+    class Numbered(LinearGaussian):  # weights 1, 2, 3, ... in the order of their draw
+        def likelihood(self, z: Tensor) -> Distribution:
+            numbers = torch.arange(z[..., 0].numel()).view(z.shape[0], -1) + 1.0 + sum(self.decoded)
+            self.decoded.append(z.shape[0])
+            return Constant(numbers.log() - self.prior().log_prob(z) + self.posterior(x).log_prob(z))
+
+    class Constant(Categorical):
+        def __init__(self, values: Tensor) -> None:
+            self.values = values
+
+        def log_prob(self, value: Tensor) -> Tensor:
+            return self.values
+
+    model, x = wide()
+    x = x[:1]
+    found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=16)
+    assert found.estimate.log_likelihood.exp().item() == pytest.approx(8.5)  # the mean of 1 to 16
+    found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=8, proposal=Sobol(replicates=2))
+    means = torch.tensor([1.0 + 2 + 5 + 6, 3.0 + 4 + 7 + 8]) / 4  # each set joins its own
+    error = means.std() / math.sqrt(2) / means.mean()
+    assert found.estimate.standard_error.item() == pytest.approx(error.item())
+
+
+def test_the_adaptive_search_names_bad_arguments() -> None:
+    model, x = wide()
+    for start, limit, error in ((0, 8, 0.1), (9, 8, 0.1), (4, 8, 0.0)):
+        with pytest.raises(InputError, match=rf"estimate_until: .* got start={start}, limit={limit}, .*={error}"):
+            estimate_until(model, x, error, start=start, limit=limit)
+
+
+class Unsummed(LinearGaussian):
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Normal(z @ self.w.T + self.mu, self.s)
+
+
+def test_bad_arguments_are_named() -> None:
+    model, x = wide()
+    with pytest.raises(InputError, match=r"at least 1; got samples=0, chunk=None"):
+        log_weights(model, x, 0)
+    with pytest.raises(InputError, match=r"got samples=3, chunk=0"):
+        log_weights(model, x, 3, chunk=0)
+    with pytest.raises(InputError, match=r"likelihood must give .* shape \(3, 5\); got \(3, 5, 8\); sum the others"):
+        log_weights(Unsummed(model.w, model.mu), x, 3)
+
+
+def test_the_package_names_what_it_promises() -> None:
+    bounds = {"annealed", "estimate", "estimate_until", "log_likelihood", "log_weights", "sandwich"}
+    answers = {"Adaptive", "Annealed", "Estimate", "Sandwich"}
+    proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
+    objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "stl"}
+    others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
+    assert set(density.__all__) == others | bounds | answers | proposals | objectives
+    assert isinstance(wide()[0], LatentModel)
+    assert not isinstance(object(), LatentModel)
+    assert Estimate._fields == ("log_likelihood", "elbo", "standard_error", "effective_samples", "khat")

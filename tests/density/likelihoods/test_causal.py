@@ -1,0 +1,143 @@
+"""Pixels that look at their neighbours: normalised, causal, near-sighted, and drawn from the law that scores them."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+import density
+from density.images.mlp import MLPVAE
+from density.likelihoods.autoregressive import Causal, CausalPixels
+from density.likelihoods.head import Output, Pixels
+from univae.errors import InputError
+
+KINDS = {
+    "binary": Pixels((1, 3, 3), reach=1, context=4),
+    "two channels": Pixels((2, 2, 2), reach=2, context=3),
+    "categorical": Pixels((1, 2, 3), "categorical", levels=3, reach=1, context=4),
+    "logistic": Pixels((1, 2, 2), "logistic", levels=5, components=2, reach=2, context=4),
+}
+
+
+def output(pixels: Pixels) -> Output:
+    """Weights large enough that neighbours matter."""
+    made = Output(pixels)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    return made
+
+
+def law(pixels: Pixels, *lead: int) -> Distribution:
+    made = output(pixels)
+    return made(torch.randn(*lead, made.numbers, *pixels.shape))
+
+
+def every_image(pixels: Pixels) -> Tensor:
+    values = itertools.product(range(pixels.levels), repeat=pixels.dims)
+    return torch.tensor(list(values), dtype=torch.float64).unflatten(1, pixels.shape)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
+    found = law(KINDS[name]).log_prob(every_image(KINDS[name]))
+    assert found.logsumexp(0).item() == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3])
+def test_a_pixel_sees_those_before_it_within_its_reach_and_no_other(reach: int) -> None:
+    side = 5
+    net = Causal(channels=1, reach=reach, width=6, numbers=1)
+    seen = torch.autograd.functional.jacobian(lambda x: net.context(x).sum((0, 1, 2)), torch.randn(1, 1, side, side))
+    places = list(itertools.product(range(side), repeat=2))
+    for (row, column), (other, beside) in itertools.product(places, places):
+        above, across = row - other, beside - column
+        before = above > 0 or (above == 0 and across < 0)
+        near = above <= reach and abs(across) <= reach
+        assert (seen[row, column, 0, 0, other, beside] != 0) == (before and near)
+
+
+@pytest.mark.parametrize("name", ["binary", "two channels", "logistic"])
+def test_the_density_is_the_product_of_the_laws_met_on_the_way(name: str) -> None:
+    pixels = KINDS[name]
+    joint = law(pixels, 2)
+    assert isinstance(joint, CausalPixels)
+    x = joint.sample()
+    total = torch.zeros(2)
+    for row, column in itertools.product(*map(range, pixels.shape[1:])):
+        unseen = x.clone()  # what comes later, and the pixel itself, may be anything
+        unseen[..., row, column:] = unseen[..., row + 1 :, :] = pixels.levels - 1
+        context = joint.net.context(joint.scaled(unseen, ()))
+        numbers = joint.net.numbers(joint.features + context)[..., row, column]
+        total += joint.law(numbers, (row, column)).log_prob(x[..., row, column])
+    torch.testing.assert_close(joint.log_prob(x), total)
+
+
+def test_draws_have_the_probabilities_they_are_scored_with() -> None:
+    pixels = replace(KINDS["binary"], shape=(1, 2, 2))
+    joint, images, count = law(pixels), every_image(pixels), 20_000
+    expected = joint.log_prob(images).exp()
+    drawn = joint.sample((count,))
+    codes = (drawn.flatten(1) * 2 ** torch.arange(3, -1, -1)).sum(1).long()
+    found = torch.bincount(codes, minlength=16) / count
+    error = (expected * (1 - expected) / count).sqrt()
+    assert ((found - expected).abs() < 5 * error + 1e-9).all()  # 16 comparisons: fails once in 10^5 seeds
+
+
+def test_samples_of_z_share_the_context_of_a_datum() -> None:
+    made = output(KINDS["binary"])
+    features, x = torch.randn(4, 2, made.numbers, 1, 3, 3), torch.randint(2, (2, 1, 3, 3)).double()
+    together = made(features).log_prob(x)
+    assert together.shape == (4, 2)
+    for k, b in itertools.product(range(4), range(2)):
+        torch.testing.assert_close(made(features[k, b]).log_prob(x[b]), together[k, b])
+    seen: list[int] = []
+    assert made.causal is not None
+    made.causal.further.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    made(features).log_prob(x)
+    assert seen == [2]  # rows: data, not samples of them
+
+
+def test_a_silent_network_gives_the_marginals() -> None:
+    made = Output(KINDS["binary"])
+    x = (torch.rand(400, 1, 3, 3) < 0.3).double()
+    made.calibrate(x)
+    assert made.causal is not None
+    for parameter in made.causal.last.parameters():
+        torch.nn.init.zeros_(parameter)
+    p = x.mean(0).clamp(0.001, 0.999)
+    expected = (x * p.log() + (1 - x) * (-p).log1p()).sum((1, 2, 3))
+    torch.testing.assert_close(made(torch.randn(400, made.numbers, 1, 3, 3)).log_prob(x), expected)
+
+
+def test_a_model_that_sees_neighbours_learns_what_its_latent_cannot_say() -> None:
+    """Chequerboards of random phase in every row: one bit a row, given the neighbour to the left."""
+    torch.manual_seed(1)
+    phase = torch.randint(2, (500, 1, 6, 1))
+    x = ((torch.arange(6) + phase) % 2).double()
+    model = MLPVAE(Pixels((1, 6, 6), reach=1, context=8), latents=(1,), hidden=((8,),))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(150):
+        batch = x[step * 50 % 500 :][:50]
+        optimizer.zero_grad()
+        (-density.elbo(model, batch).mean()).backward()
+        optimizer.step()
+    bound = -density.elbo(model, x).mean().item()
+    assert 6 * math.log(2) - 0.5 < bound < 1.15 * 6 * math.log(2)  # 36 pixels, six bits
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"shape": (4,), "reach": 1}, "reach must be 0, or more for images"),
+        ({"shape": (1, 4, 4), "reach": -1}, "reach must be 0, or more for images"),
+        ({"shape": (1, 4, 4), "reach": 1, "context": 0}, "context must be at least 1"),
+    ],
+)
+def test_a_context_that_cannot_be_is_refused(options: dict[str, object], rule: str, unchecked: None) -> None:
+    with pytest.raises(InputError, match=rf"^Pixels: {rule}"):
+        Pixels(**options)

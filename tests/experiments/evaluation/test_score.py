@@ -1,0 +1,189 @@
+"""Totals of scores hide no row: what is not finite is counted and named, and its mean is null."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from density.estimation.collapse import MutualInformation, ShuffledGap, verdict
+from density.estimation.importance import estimate
+from experiments import train_similar, train_text
+from experiments.data.outputs import Output
+from experiments.evaluation.latent_model import measure
+from experiments.evaluation.scores import COLUMNS, Table, page, perplexity, rungs, totals, worst
+from experiments.reports.page import best_validation
+from experiments.text.task import measure_texts
+from experiments.training.run_folder import Run
+from univae.checkpoint import to_json
+from univae.vae.model import UniVAE, UniVAEConfig
+
+
+def row(log_likelihood: float, khat: float = 0.1, **others: float) -> dict[str, Any]:
+    values = {"standard_error": 0.1, "elbo": log_likelihood - 1, "effective_samples": 50.0, **others}
+    return {"log_likelihood": log_likelihood, "khat": khat, **values, "ladder": [log_likelihood] * len(rungs(100))}
+
+
+def test_rows_that_are_not_finite_are_counted_and_the_first_ten_named() -> None:
+    rows = [row(-1.0) for _ in range(20)]
+    for i in range(3, 15):
+        rows[i] = row(-math.inf, math.inf, standard_error=math.inf, effective_samples=0.0)
+    found = totals(rows, 100)
+    assert found["not_finite"] == {"count": 12, "rows": list(range(3, 13))}
+    assert found["log_likelihood_nats"] is None
+    assert found["standard_error_over_data_nats"] is None
+    assert found["elbo_nats"] is None
+    assert found["effective_samples_median"] == 0.0
+    assert found["khat_above_0.7"] == 12 / 20
+    assert found["notes"][0].startswith(
+        "log_likelihood is not finite for 12 of 20 rows (from 0: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ...), "
+        "so its mean is null: all their weights are zero"
+    )
+
+
+def test_finite_rows_have_their_means_and_no_note() -> None:
+    found = totals([row(-1.0), row(-3.0)], 100)
+    assert found["log_likelihood_nats"] == -2.0
+    assert found["standard_error_over_data_nats"] == pytest.approx(1.0)
+    assert "not_finite" not in found
+    assert "notes" not in found
+    assert totals([row(-1.0)], 100)["standard_error_over_data_nats"] is None
+
+
+def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number() -> None:
+    rows = [row(-1.0, khat) for khat in (0.1, 0.6, 0.8, math.inf, math.nan)]
+    found = totals(rows, 100)
+    assert found["khat_above_0.7"] == 3 / 5
+    assert found["khat_unreliable"] == 4 / 5
+    assert found["khat_threshold"] == pytest.approx(0.5)
+    shown = page(rows, found | {"samples": 100}, "title")
+    assert shown["note"].startswith("4 of 5 data have a k-hat above 0.50, the most that 100 samples bear, or none")
+
+
+def test_one_sample_has_no_standard_error_and_says_so() -> None:
+    found = totals([row(-1.0, math.inf, standard_error=math.inf)], 1)
+    assert found["standard_error_nats"] is None
+    assert found["notes"] == [
+        "standard_error is not finite for 1 of 1 rows (from 0: 0), so its mean is null: "
+        "one sample has no error, nor have weights that are all zero"
+    ]
+    assert to_json(found)["khat_threshold"] is None
+
+
+def test_the_worst_rows_are_those_without_a_likelihood() -> None:
+    rows = [row(value) for value in (-1.0, math.nan, -5.0, -math.inf)]
+    assert worst(rows, 3) == [1, 3, 2]
+
+
+def test_a_table_keeps_rows_that_are_not_finite(tmp_path: Path) -> None:
+    with Table.open(Output(tmp_path / "scores.csv"), ()) as table:
+        table.add(row(-math.inf, math.inf))
+    with (tmp_path / "scores.csv").open(encoding="utf-8") as file:
+        (read,) = csv.DictReader(file)
+    assert read["log_likelihood_nats"] == "-inf"
+    assert list(read)[1:] == [f"{name}_nats" if name in COLUMNS[:3] else name for name in COLUMNS]
+
+
+@pytest.mark.parametrize("nll", [710.0, 1e6, math.inf, math.nan])
+def test_a_perplexity_beyond_the_range_of_a_float_is_none(nll: float) -> None:
+    assert perplexity(nll, 1) is None
+    assert perplexity(709.0, 1) == pytest.approx(math.exp(709.0))
+
+
+class Linear:
+    """z ~ N(0, 1), x | z ~ N(z, 1), with the exact posterior."""
+
+    def prior(self) -> Distribution:
+        return Independent(Normal(torch.zeros(1), 1.0), 1)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(x / 2, math.sqrt(0.5)), 1)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Independent(Normal(z, 1.0), 1)
+
+
+class Bound:
+    def __init__(self, x: Tensor) -> None:
+        self.log_likelihood = torch.zeros(len(x))
+        self.kl = torch.zeros(len(x), 1)
+
+
+def test_one_held_out_datum_has_no_error_over_data_and_no_verdict() -> None:
+    found = measure(Linear(), [torch.ones(1, 1)], 100, Bound)
+    assert found["nll_standard_error"] is None
+    assert found["mutual_information_nats"] is None
+    assert found["active_units"] is None
+    assert found["units"] == 1
+    assert "cannot be judged by one held-out datum" in found["verdict"]
+    assert found["khat_unreliable"] == 0.0
+    both = measure(Linear(), [torch.ones(2, 1)], 100, Bound)
+    assert both.keys() == found.keys()
+    assert both["mutual_information_nats"] is not None
+
+
+class Broken(Linear):
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(x * math.nan, 1.0, validate_args=False), 1, validate_args=False)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Independent(Normal(z, 1.0, validate_args=False), 1, validate_args=False)
+
+    def prior(self) -> Distribution:
+        return Independent(Normal(torch.zeros(1), 1.0, validate_args=False), 1, validate_args=False)
+
+
+def test_a_model_of_nan_is_unreliable_and_its_units_are_not_counted() -> None:
+    found = measure(Broken(), [torch.randn(4, 1)], 100, Bound)
+    assert found["khat_above_0.7"] == found["khat_unreliable"] == 1.0
+    assert found["active_units"] is None
+    assert "cannot be judged" in found["verdict"]
+    assert to_json(found)["nll_nats"] is None
+
+
+def test_a_likelihood_that_is_not_finite_is_no_use_of_the_latent() -> None:
+    gap = ShuffledGap(math.nan, math.nan)
+    assert "cannot be judged" in verdict(MutualInformation(1.0, 2.0, 0.1), gap)
+    assert "cannot be judged" in verdict(MutualInformation(math.nan, 2.0, 0.1), ShuffledGap(1.0, 0.1))
+
+
+def test_a_report_of_a_validation_without_numbers_is_written(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"command": "train-text"})
+    rows = [{"nll_nats": None, "selection": None, "kl_nats": [None, 1.0]}, {"nll_nats": 3.0, "kl_nats": [1.0, 2.0]}]
+    run.log("validation", 1, **rows[0])
+    assert "kl_nats" not in best_validation(run)
+    run.log("validation", 2, **rows[1])
+    assert best_validation(run)["kl_nats"] == 3.0
+    assert json.dumps(best_validation(run))
+
+
+def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = UniVAE(UniVAEConfig(vocab_size=9, width=8, heads=2, layers=1, latent_layers=1, latent_width=2)).eval()
+    texts = torch.tensor([[4, 5, 2, 0, 0], [3, 2, 0, 0, 0], [5, 6, 7, 8, 2]])
+    torch.manual_seed(0)
+    expected = measure_texts(model, texts[:2], 4)
+
+    def spoilt(*arguments: Any, **options: Any) -> Any:
+        found = estimate(*arguments, **options)
+        longest = (arguments[1] != 0).sum(1) == 5
+        return found._replace(log_likelihood=torch.where(longest, math.nan, found.log_likelihood))
+
+    monkeypatch.setattr("experiments.evaluation.latent_model.estimate", spoilt)
+    found = measure_texts(model, texts, 4)
+    assert found["not_finite"] == [2]
+    assert found["data"] == 2
+    assert math.isfinite(found["shuffled_gap_nats"])
+    assert found["bits_per_token"] == pytest.approx(found["nll_nats"] * 2 / 5 / math.log(2))
+    assert abs(found["nll_nats"] - expected["nll_nats"]) < 3
+
+
+@pytest.mark.parametrize("module", [train_text, train_similar])
+def test_notes_of_a_validation_stand_beside_those_of_the_data(module: Any, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"command": "train"})
+    run.record_data({"text": {"source": "a", "fingerprint": "0", "count": 3, "notes": ["1 blank line"]}})
+    assert module._with_account({"notes": ["1 row not finite"]}, run)["notes"] == ["1 blank line", "1 row not finite"]

@@ -1,0 +1,261 @@
+"""A report shows whatever a run folder holds, escapes all of it, and needs no other file."""
+
+import base64
+import json
+import math
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.compare import compare
+from experiments.reports import plots
+from experiments.reports.html import brief, escape, flat
+from experiments.reports.page import SECTIONS, write
+from univae.errors import InputError
+
+HOSTILE = "<script>alert('1 & 2')</script> \"$x^{$\" 世界 \0 \ud800"
+
+
+def validation_row(step: int, nll: float, **more: Any) -> dict[str, Any]:
+    row = {
+        "kind": "validation", "step": step, "nll_nats": nll, "nll_standard_error": 0.5, "elbo_nats": -nll - 3,
+        "reconstruction_nats": nll - 2, "kl_nats": [3.0, 1.5, 0.5], "active_units": 7, "mutual_information_nats": 4.5,
+        "mutual_information_ceiling_nats": 6.9, "shuffled_gap_nats": 9.0, "verdict": HOSTILE,
+    }  # fmt: skip
+    return row | more
+
+
+def make_run(path: Path, rows: list[dict[str, Any]] | None = None, **config: Any) -> Path:
+    (path / "samples").mkdir(parents=True)
+    config = {"seed": 0, "lr": 0.1, "out": str(path), "nested": {"deep": None}} | config
+    (path / "config.json").write_text(json.dumps(config))
+    train = [
+        {"kind": "train", "step": s, "loss": 5 / (s + 1) + 2, "lr": 0.1, "tokens_per_second": 100.0} for s in range(40)
+    ]
+    rows = rows if rows is not None else [*train, *(validation_row(s, 60 - s) for s in (0, 10, 20))]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra')
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = make_run(tmp_path / "run <1>", text=HOSTILE)
+    (path / "environment.json").write_text(json.dumps({"torch": "9.9", "resumed": [{"threads": 2}]}))
+    table = {"title": "Texts & more", "kind": "texts", "columns": ["a<b", "c"], "rows": [[HOSTILE, 3], ["x  y", None]]}
+    (path / "samples" / "table.json").write_text(json.dumps(table | {"note": "a <note>"}))
+    xs = [math.cos(i) for i in range(30)]
+    labels = [HOSTILE, *(f"label {i}" for i in range(1, 30))]
+    scatter = {"title": "Map", "kind": "points", "x": xs, "y": xs[::-1], "labels": labels}
+    (path / "samples" / "map.json").write_text(json.dumps(scatter | {"color": xs, "color_label": HOSTILE}))
+    (path / "samples" / "list.json").write_text("[1, 2]")
+    (path / "samples" / "untitled.json").write_text('{"kind": "texts"}')
+    return path
+
+
+class Tags(HTMLParser):
+    """Collects tags, and fails on one that is closed out of order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.seen if name == tag]
+
+
+def test_a_report_is_one_well_formed_page_with_every_section(run: Path) -> None:
+    path = write(run)
+    page = path.read_text(encoding="utf-8")
+    tags = Tags(page)
+    assert path == run / "report.html"
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Best validation", "Curves", "Use of the latent variables", "Map", "Texts &amp; more", "Configuration",
+        "Environment",
+    ]  # fmt: skip
+    assert not tags.of("script")
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    shown = "".join(tags.text)
+    assert escape(HOSTILE) in page
+    assert "x  y" in shown
+    assert "nested.deep" in shown
+    assert "This run is not complete." in shown
+
+
+def test_plots_are_embedded_with_words_and_saved_as_files(run: Path) -> None:
+    images = Tags(write(run).read_text(encoding="utf-8")).of("img")
+    saved = {path.stem: path.read_bytes() for path in (run / "plots").iterdir()}
+    assert set(saved) == {"train_loss", "validation", "kl_layers", "use", "map_0"}
+    embedded = [base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) for image in images]
+    assert sorted(embedded) == sorted(saved.values())
+    for image, data in zip(images, embedded, strict=True):
+        assert image["alt"]
+        pixels = np.asarray(Image.open(BytesIO(data)).convert("L"))
+        assert pixels.shape[1] > 600
+        assert pixels.std() > 5  # something is drawn
+
+
+def test_the_headline_is_the_validation_of_the_smallest_nll(tmp_path: Path) -> None:
+    rows = [validation_row(0, 50.0), validation_row(10, 41.25), validation_row(20, 45.0), validation_row(30, math.inf)]
+    page = write(make_run(tmp_path / "run", rows)).read_text(encoding="utf-8")
+    first = page[page.index("Best validation") : page.index("</table>")]
+    assert "<td>negative log-likelihood (nats)</td><td>41.25</td>" in first
+    assert "<td>KL of all layers (nats)</td><td>5</td>" in first
+    assert "<td>step</td><td>10</td>" in first
+
+
+@pytest.mark.parametrize("rows", [[], [validation_row(0, 50.0)], [{"kind": "validation", "step": 1, "nll_nats": None}]])
+def test_missing_pieces_are_left_out(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    path = make_run(tmp_path / "run", rows)
+    (path / "DONE").write_text("{}")
+    page = write(path).read_text(encoding="utf-8")
+    Tags(page)
+    assert "Configuration" in page
+    assert "Environment" not in page
+    assert "training loss" not in page.lower()
+    assert "null" not in page[: page.index("Configuration")]
+    assert "This run is not complete." not in page
+
+
+def test_a_failure_is_told_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [{"kind": "train", "step": 1, "loss": math.nan}])
+    (run / "ERROR.json").write_text(json.dumps({"step": 7, "reason": "loss is NaN"}))
+    page = write(run).read_text(encoding="utf-8")
+    assert page.index(
+        "Training failed: {&quot;step&quot;: 7, &quot;reason&quot;: &quot;loss is NaN&quot;}"
+    ) < page.index("<table>")
+
+
+def test_notes_of_the_data_and_of_the_result_are_shown_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [validation_row(0, 50.0)])
+    assert "<h2>Notes</h2>" not in write(run).read_text(encoding="utf-8")
+    data = {"text": {"notes": ["540 of 600 texts <left out>"]}, "tokenizer": {}, "odd": {"notes": "none"}}
+    (run / "data.json").write_text(json.dumps(data))
+    (run / "DONE").write_text(json.dumps({"notes": ["540 of 600 texts <left out>", HOSTILE]}))
+    page = write(run).read_text(encoding="utf-8")
+    Tags(page)
+    first = page[page.index("<h2>Notes</h2>") : page.index("<h2>Curves</h2>")]
+    assert first.count("<li>") == 2
+    assert "540 of 600 texts &lt;left out&gt;" in first
+    assert escape(HOSTILE) in first
+    (run / "DONE").write_text("[1]")
+    Tags(write(run).read_text(encoding="utf-8"))
+
+
+def test_a_report_is_written_again_in_place(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [validation_row(0, 50.0)])
+    first = write(run).read_bytes()
+    assert write(run).read_bytes() == first
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a run folder"):
+        write(tmp_path)
+    with pytest.raises(InputError, match=r"is not a run folder"):
+        compare([tmp_path], tmp_path / "page.html")
+    with pytest.raises(InputError, match=r"at least one run folder; got none; name the folders"):
+        compare([], tmp_path / "page.html")
+
+
+def test_a_report_links_to_the_runs_inside_its_own(tmp_path: Path) -> None:
+    outer = make_run(tmp_path / "outer")
+    assert "Other parts" not in write(outer).read_text()
+    write(make_run(outer / "a & b"))
+    page = write(outer).read_text()
+    assert '<a href="a &amp; b/report.html">a &amp; b</a>' in page
+
+
+def test_sections_are_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "experiments.reports.page.SECTIONS", [*SECTIONS, lambda page: f"<p>{len(page.training)} more</p>"]
+    )
+    run = make_run(tmp_path / "run", [{"kind": "train", "step": 3}])
+    assert "<p>1 more</p>" in write(run).read_text(encoding="utf-8")
+
+
+def test_runs_are_grouped_by_configuration_minus_seed(tmp_path: Path) -> None:
+    runs = [
+        make_run(
+            tmp_path / f"{lr} {seed}", [validation_row(0, 70.0), validation_row(5, 50 + lr + seed)], lr=lr, seed=seed
+        )
+        for lr in (0.1, 0.2)
+        for seed in (0, 1, 2)
+    ]
+    runs.append(make_run(tmp_path / "alone", [], lr=0.2, nested={"deep": HOSTILE}))
+    path = compare(runs, tmp_path / "page.html")
+    page = path.read_text(encoding="utf-8")
+    tags = Tags(page)
+    assert page.count("<tr>") == 1 + 3
+    assert re.findall(r"<th>(.*?)</th>", page)[:4] == ["group", "lr", "nested.deep", "negative log-likelihood (nats)"]
+    assert "<td>1</td><td>0.1</td><td>null</td><td>51.1 ± 1</td>" in page  # mean of 50.1, 51.1, 52.1; deviation 1
+    assert "<td>2</td><td>0.2</td><td>null</td><td>51.2 ± 1</td>" in page
+    assert f"<td>3</td><td>0.2</td><td>{escape(HOSTILE)}</td><td></td>" in page
+    assert len(tags.of("img")) == 1
+    assert "seed 2" in page
+
+
+def test_one_run_compares_with_itself_without_a_spread(tmp_path: Path) -> None:
+    page = compare([make_run(tmp_path / "run")], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td>1</td><td>40</td>" in page
+    assert page.count("<th>") == page.count("<td>")
+
+
+def test_curves_show_the_numbers_of_the_rows() -> None:
+    rows = [validation_row(step, 60.0 - step) for step in (0, 5, 10)]
+    figure = plots.validation(rows)
+    assert figure is not None
+    bound, nll, *_ = figure.axes[0].get_lines()
+    np.testing.assert_array_equal(np.asarray(nll.get_xydata()), [[0, 60], [5, 55], [10, 50]])
+    np.testing.assert_array_equal(np.asarray(bound.get_xydata()), [[0, 63], [5, 58], [10, 53]])
+    (bars,) = figure.axes[0].containers[0].lines[2]
+    np.testing.assert_array_equal(np.array(bars.get_segments())[0], [[0, 59.5], [0, 60.5]])
+    stacked = plots.kl_layers(rows)
+    assert stacked is not None
+    assert max(path.vertices[:, 1].max() for each in stacked.axes[0].collections for path in each.get_paths()) == 5.0
+    alone = plots.kl_layers(rows[:1])
+    assert alone is not None
+    assert [bar.get_height() for bar in alone.axes[0].containers[0]] == [3.0, 1.5, 0.5]
+    assert [text.get_text() for text in stacked.axes[0].get_legend().get_texts()] == ["layer 2", "layer 1", "layer 0"]
+
+
+def test_rows_without_a_finite_number_are_no_points() -> None:
+    rows = [{"step": 1, "a": 2.0}, {"step": 2, "a": None}, {"step": 3}, {"step": 4, "a": math.nan}, {"step": 5, "a": 3}]
+    steps, values = plots.column(rows, "a")
+    assert (steps.tolist(), values.tolist()) == ([1, 5], [2, 3])
+
+
+def test_labelled_points_are_far_from_each_other() -> None:
+    x = [0.0, 0.1, 0.2, 10.0, 10.1, 5.0]
+    assert sorted(plots.spread_out(x, [0.0] * 6, count=3)) == [0, 4, 5]
+    assert plots.spread_out([], []) == []
+    assert plots.spread_out([1.0], [1.0]) == [0]
+
+
+def test_numbers_are_brief_and_text_is_escaped() -> None:
+    assert [brief(x) for x in (3.14159, 123456.7, 5, True, None, "a", [1])] == [
+        "3.142", "123457", "5", "true", "null", "a", "[1]",
+    ]  # fmt: skip
+    assert escape("<&\"'\0\ud800\n👩‍👧") == "&lt;&amp;&quot;&#x27;\ufffd\ufffd\n👩‍👧"
+    assert flat({"a": {"b": 1, "c": {}}, "d": 2}) == {"a.b": 1, "d": 2}

@@ -1,0 +1,47 @@
+import time
+
+import pytest
+
+from experiments.training.budget import Budget
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    return now
+
+
+def test_steps_are_counted_at_their_middle() -> None:
+    budget = Budget(steps=4, minutes=0.0)
+    assert [budget.fraction(step) for step in range(5)] == [0.125, 0.375, 0.625, 0.875, 1.0]
+
+
+def test_the_clock_starts_with_the_first_step_and_stops_in_time_for_the_last_validation(clock: list[float]) -> None:
+    budget = Budget(steps=1, minutes=2.0)
+    clock[0] = budget.reserve = 20.0  # a validation before the first step
+    assert budget.fraction(0) == 0
+    clock[0] = 60.0
+    assert budget.fraction(5) == pytest.approx(40 / 80)
+    assert budget.has_room()
+    clock[0] = 81.0
+    assert not budget.has_room()
+    budget.pace = 1.0
+    clock[0] = 99.5
+    assert budget.fraction(9) == 1
+
+
+def test_a_processor_clock_stands_still_while_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked = [5.0]
+    monkeypatch.setattr("time.process_time", lambda: worked[0])
+    budget = Budget(steps=1, minutes=1.0, clock="processor")
+    assert budget.fraction(0) == 0
+    time.sleep(0.01)
+    assert budget.seconds == 0
+    worked[0] = 35.0
+    assert budget.fraction(1) == pytest.approx(0.5)
+
+
+def test_a_resumed_clock_goes_on_where_it_stopped(clock: list[float]) -> None:
+    budget = Budget(steps=1, minutes=2.0, seconds=60.0, reserve=20.0, prelude=20.0)
+    assert budget.fraction(5) == pytest.approx(40 / 80)

@@ -1,0 +1,50 @@
+"""A watched bar is a bar; an unwatched one says a line now and then."""
+
+import io
+import sys
+
+import pytest
+
+from experiments.training.progress_bar import Bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    bar = Bar(shown=True, every=30.0)
+    for second in range(100):
+        now[0] = float(second)
+        bar.show(second / 100, second, 1.5, 1234.0, 61.0)
+    bar.say("done")
+    bar.close()
+    out, err = capsys.readouterr()
+    lines = [f" {s}%  step {s}, loss 1.5000, 1,234 tokens/s, 1:01 left" for s in (30, 60, 90)]
+    assert (out, err.splitlines()) == ("", [*lines, "done"])
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    bar = Bar(shown=True)
+    bar._bar.mininterval = 0.0
+    bar.show(0.5, 7, 2.0, 10.0, 5.0)
+    bar.say("a word")
+    bar.show(1.5, 8, 1.0, 10.0, 0.0)
+    bar.close()
+    text = terminal.getvalue()
+    assert " 50%|" in text
+    assert "step 7, loss 2.0000, 10 tokens/s, 0:05 left" in text
+    assert "a word\n" in text
+    assert "100%|" in text
+
+
+def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Bar(shown=False, every=0.0)
+    bar.show(0.5, 1, 1.0, 1.0, 1.0)
+    bar.say("nothing")
+    bar.close()
+    assert capsys.readouterr() == ("", "")

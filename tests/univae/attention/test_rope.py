@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+
+from univae.attention.rotary import phases, rotate
+from univae.errors import InputError
+
+
+def published(x: torch.Tensor, position: int) -> torch.Tensor:
+    """The rotation as the paper writes it, one pair and one number at a time."""
+    out, width = x.clone(), x.shape[-1]
+    for i in range(width // 2):
+        angle = position * 10000 ** (-2 * i / width)
+        a, b = x[2 * i].item(), x[2 * i + 1].item()
+        out[2 * i] = a * math.cos(angle) - b * math.sin(angle)
+        out[2 * i + 1] = b * math.cos(angle) + a * math.sin(angle)
+    return out
+
+
+@pytest.mark.parametrize("width", [2, 8, 64])
+@pytest.mark.parametrize("position", [0, 1, 7, 511, 100_000])
+def test_rotation_equals_the_published_formula_on_interleaved_pairs(width: int, position: int) -> None:
+    x = torch.randn(width)
+    turned = rotate(x, phases(torch.tensor(position), width, dtype=x.dtype))
+    torch.testing.assert_close(turned, published(x, position), atol=1e-12, rtol=1e-10)
+
+
+def test_rotation_is_not_the_half_split_layout() -> None:
+    x, phase = torch.randn(8), phases(torch.tensor(3), 8, dtype=torch.float64)
+    half = torch.cat((x[:4] * phase.real - x[4:] * phase.imag, x[4:] * phase.real + x[:4] * phase.imag))
+    assert (rotate(x, phase) - half).abs().max() > 0.1
+
+
+def test_scores_depend_on_the_difference_of_positions_alone() -> None:
+    q, k = torch.randn(2, 16)
+    phase = phases(torch.arange(40), 16, dtype=q.dtype)
+    score = [(rotate(q, phase[m]) @ rotate(k, phase[m - 5])).item() for m in (5, 17, 39)]
+    assert max(score) - min(score) < 1e-12
+
+
+def test_half_precision_is_rotated_in_float32() -> None:
+    x = torch.randn(64, dtype=torch.float32).bfloat16()
+    phase = phases(torch.tensor(1000), 64)
+    assert phase.dtype == torch.complex64
+    expected = rotate(x.float(), phase).bfloat16()
+    torch.testing.assert_close(rotate(x, phase), expected, atol=0, rtol=0)
+
+
+def test_odd_heads_are_refused() -> None:
+    with pytest.raises(InputError, match="got width=5"):
+        phases(torch.arange(3), 5)

@@ -1,0 +1,41 @@
+"""Re-exports of a package, imported when they are first read (PEP 562)."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+__all__ = ["lazy_exports"]
+
+
+def lazy_exports(
+    package: str, exports: Mapping[str, Sequence[str]], submodules: Sequence[str] = ()
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return the ``__getattr__`` and the ``__dir__`` of a package that only re-exports.
+
+    Args:
+        package: the package's ``__name__``.
+        exports: submodule -> the names it defines; ``"gather as gather_rows"`` exports one under another name.
+        submodules: submodules that can be read as attributes without being imported before.
+    """
+    sources: dict[str, tuple[str, str]] = {}
+    for submodule, names in exports.items():
+        for name in names:
+            original, _, alias = name.partition(" as ")
+            sources[alias or original] = (submodule, original)
+
+    def load(name: str) -> object:
+        value: object
+        if name in sources:
+            submodule, original = sources[name]
+            value = getattr(import_module(f"{package}.{submodule}"), original)
+        elif name in submodules:
+            value = import_module(f"{package}.{name}")
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        setattr(sys.modules[package], name, value)  # read from the module's dictionary from now on
+        return value
+
+    def listed() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *sources, *submodules})
+
+    return load, listed

@@ -1,0 +1,21 @@
+"""The core: rotary positions, masks, attention with its key/value cache, Transformer blocks."""
+
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
+
+__all__ = ["Attention", "KeyValueCache", "Mix", "Scale", "Step", "attend", "entropy_scale", "require_head_width"]
+
+if TYPE_CHECKING:
+    from univae.attention.cache import KeyValueCache
+    from univae.attention.core import Attention, Mix, Step, attend, require_head_width
+    from univae.attention.scaling import Scale, entropy_scale
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "cache": ["KeyValueCache"],
+            "core": ["Attention", "Mix", "Step", "attend", "require_head_width"],
+            "scaling": ["Scale", "entropy_scale"],
+        },
+    )

@@ -1,0 +1,67 @@
+"""Keys and values of one layer, kept while a text is generated."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from univae.attention.scaling import Scale, entropy_scale
+
+__all__ = ["KeyValueCache"]
+
+
+class KeyValueCache:
+    """One layer's keys and values in buffers of a fixed size, filled from the front."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        like: Tensor,
+        scale: Scale = "sqrt",
+        base: int = 512,
+        real: Bool[Tensor, "batch capacity"] | None = None,
+    ) -> None:
+        """Room for ``shape`` = (batch, heads, capacity, D), with the dtype and the device of ``like``.
+
+        ``real`` marks the places that later rows may see; without it they see all.
+        """
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        self.scale: Scale = scale
+        self.base, self.length, self.real = base, 0, real
+
+    def fill(self, k: Float[Tensor, "batch heads rows D"], v: Float[Tensor, "batch heads rows D"]) -> None:
+        """Stores many rows a sequence at once: a text that was read before writing begins."""
+        start, self.length = self.length, self.length + k.shape[2]
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+
+    def extend(
+        self,
+        q: Float[Tensor, "batch heads D"],
+        k: Float[Tensor, "batch heads D"],
+        v: Float[Tensor, "batch heads D"],
+    ) -> Float[Tensor, "batch heads 1 D"]:
+        """Stores one row a sequence and attends from it to all that is stored, as :func:`attend` does."""
+        self.keys.select(2, self.length).copy_(k)
+        self.values.select(2, self.length).copy_(v)
+        self.length += 1
+        mask = None if self.real is None else self.real[:, None, None, : self.length]
+        if self.scale != "sqrt":
+            q = (q * self._factor(mask)).to(q.dtype)
+        keys, values = self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+        return F.scaled_dot_product_attention(q.unsqueeze(2), keys, values, attn_mask=mask)
+
+    def reorder(self, rows: Int[Tensor, "rows"]) -> None:
+        """Row i becomes what row ``rows[i]`` was, the survivors of a beam; where these are fewer, the others go."""
+        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
+        if self.real is not None:
+            self.real = self.real[rows]
+
+    def _kept(self, buffer: Tensor, rows: Tensor) -> Tensor:
+        buffer[: len(rows), :, : self.length] = buffer[rows, :, : self.length]
+        return buffer[: len(rows)]
+
+    def _factor(self, mask: Tensor | None) -> Tensor | float:
+        if mask is None:
+            return entropy_scale(torch.tensor(self.length), self.scale, self.base).item()
+        return entropy_scale(mask.sum(-1), self.scale, self.base)

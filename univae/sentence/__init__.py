@@ -1,0 +1,12 @@
+"""RoFormer-Sim: sentence vectors, generation of similar sentences, ranking, retrieval."""
+
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
+
+__all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
+
+if TYPE_CHECKING:
+    from univae.sentence.model import Ranked, RoFormerSim, RoFormerSimConfig
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, {"model": ["Ranked", "RoFormerSim", "RoFormerSimConfig"]})

@@ -1,0 +1,76 @@
+r"""The losses of RoFormer-Sim's stages, each a function of vectors or log-likelihoods alone.
+
+1. pre-training: :math:`L_{gen} + L_{con}`, with :func:`univae.contrastive.info_nce` as the second;
+2. distillation: :math:`L_{gen} + 100 \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`;
+3. fine-tuning: cross entropy of :math:`[u; v; |u - v|]` within the classes of an example's task, or CoSENT;
+4. distillation again, of the fine-tuned model, so that generation survives.
+
+References:
+    SimBERTv2: RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454 and (supervised) /8541
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from univae.contrastive.all_gather import Share
+from univae.text.special import PAD
+
+__all__ = [
+    "CLASSES",
+    "NLI",
+    "SIMILARITY",
+    "classification_loss",
+    "distillation_loss",
+    "generation_loss",
+    "pair_features",
+]
+
+SIMILARITY = (0, 1)  # classes: not similar, similar
+NLI = (2, 3, 4)  # classes: contradiction, entailment, neutral
+CLASSES = len(SIMILARITY) + len(NLI)
+
+
+def generation_loss(log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]) -> Float[Tensor, ""]:
+    r"""Returns :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`: nats per target token, end tokens included.
+
+    0 where there is no token.
+    """
+    return -log_likelihood.sum() / (target != PAD).sum().clamp_min(1)
+
+
+def distillation_loss(
+    student: Float[Tensor, "batch width"],
+    teacher: Float[Tensor, "batch other"],
+    weight: float = 100.0,
+    *,
+    gather: bool = False,
+) -> Float[Tensor, ""]:
+    r"""Returns :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`, for vectors of length 1.
+
+    Rotations of either space leave it alone; the diagonal counts in the mean and adds nothing. With ``gather`` the
+    matrix is that of the rows of all processes, and the result this process's share, as
+    :func:`univae.contrastive.info_nce` has it.
+    """
+    share = Share.of(student, gather)
+    wanted = (teacher @ share.gather(teacher).T).to(student)
+    return weight * share.mean((student @ share.gather(student).T - wanted).square().mean(1))
+
+
+def pair_features(u: Float[Tensor, "pairs width"], v: Float[Tensor, "pairs width"]) -> Float[Tensor, "pairs three"]:
+    r"""Returns :math:`[u; v; |u - v|]`."""
+    return torch.cat((u, v, (u - v).abs()), -1)
+
+
+def classification_loss(logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]) -> Float[Tensor, ""]:
+    """Returns the mean cross entropy, every pair's softmax taken over the classes of its own task.
+
+    The gradient of the logits of the other task's classes is zero.
+    """
+    return F.cross_entropy(logits.masked_fill(~_of_task(labels), -torch.inf), labels)
+
+
+def _of_task(labels: Tensor) -> Bool[Tensor, "pairs classes"]:
+    task = torch.tensor([False] * len(SIMILARITY) + [True] * len(NLI), device=labels.device)
+    return task[labels][:, None] == task

@@ -1,0 +1,12 @@
+"""The text VAE: model, likelihood, training objective, and a slow twin that checks it."""
+
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
+
+__all__ = ["Elbo", "UniVAE", "UniVAEConfig"]
+
+if TYPE_CHECKING:
+    from univae.vae.model import Elbo, UniVAE, UniVAEConfig
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, {"model": ["Elbo", "UniVAE", "UniVAEConfig"]})

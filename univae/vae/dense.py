@@ -1,0 +1,56 @@
+"""The plain twin of a UniVAE: one pass over encoder and decoder rows under the dense (2n)^2 mask, as published.
+
+It shares the model's weights and nothing of its two streams: rows lie as [row 0, encoder tokens, decoder rows], every
+layer computes every row, and every score is computed and masked.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from univae.attention import masks
+from univae.attention.core import attend
+from univae.attention.rotary import phases
+from univae.text.special import PAD, START
+from univae.vae.model import UniVAE
+
+
+def dense(
+    model: UniVAE,
+    ids: Tensor,
+    target: Tensor,
+    choose: Callable[[int, Distribution], Tensor],
+    *,
+    add: bool = False,
+) -> tuple[list[Distribution], Tensor, Tensor, list[Tensor]]:
+    """Returns posterior conditionals, latents, decoder logits and the decoder's rows after every layer.
+
+    ``add=True`` adds the latent's row to row 0 instead of replacing it: the leak that the model must not have.
+    """
+    config, rows = model.config, ids.shape[0]
+    n, m = ids.shape[1] + 1, target.shape[1]
+    start = ids.new_full((rows, 1), START)
+    encoder = model.embedding(torch.cat((start, ids), 1), 0)
+    decoder = model.embedding(torch.cat((start, target[:, :-1]), 1), 1)
+    x = torch.cat((encoder, decoder), 1)
+    positions = torch.cat((torch.arange(n), torch.arange(1, m + 1)))
+    phase = phases(positions, config.width // config.heads, dtype=x.dtype)[None]
+    segments = torch.cat((torch.zeros(rows, n, dtype=torch.long), torch.ones(rows, m, dtype=torch.long)), 1)
+    real = torch.cat((torch.ones(rows, 1).bool(), ids != PAD, torch.ones(rows, m).bool()), 1)
+    first = config.layers - config.latent_layers
+    posterior, latents, states = [], [], []
+    for index, block in enumerate(model.blocks):
+        if index >= first:
+            layer = index - first
+            posterior.append(model.infer[layer](x[:, 0]))
+            latents.append(choose(layer, posterior[-1]))
+            row = model.inject[layer](latents[-1])[:, None]
+            x = torch.cat((row + x[:, :1] if add else row, x[:, 1:]), 1)
+        seen = masks.uniae(segments, bridge=index >= first) & masks.padding(real)
+        x = block(x, phase, partial(attend, mask=seen, scale=config.scale, base=config.scale_base))
+        states.append(x[:, n:])
+
+    return posterior, torch.stack(latents, -2), model.head(x[:, n:], model.embedding.tokens.weight), states
