@@ -76,7 +76,7 @@ class CriticLoss(nn.Module):
             total = total + weight * found
         if given.div:
             both = (labels, labels) if labels is not None else None
-            total = total + given.div * divergence_penalty(self.critic, real, fake, both, p=given.p)
+            total = total + given.div * divergence_penalty(self.critic, real, fake, both)
         return total
 
     def _at_data(

@@ -66,18 +66,17 @@ class Penalties:
     r1: float = 0.0  # gamma
     r2: float = 0.0
     div: float = 0.0  # k, 2 in the paper
-    p: float = 6.0  # of div
     clip: float = 0.0  # largest absolute weight, 0.01 in the paper
     cr: float = 0.0  # of consistency (gan.penalties), 5 in the paper of gn
 
-    RULES: ClassVar[Mapping[str, Rule]] = dict.fromkeys(("gp", "lp", "r1", "r2", "div", "p", "clip", "cr"), PENALTY)
+    RULES: ClassVar[Mapping[str, Rule]] = dict.fromkeys(("gp", "lp", "r1", "r2", "div", "clip", "cr"), PENALTY)
 
     def __post_init__(self) -> None:
         check(self)
 
     def used(self) -> list[str]:
         """The names of those with a weight."""
-        return [field.name for field in fields(self) if field.name != "p" and getattr(self, field.name) > 0]
+        return [field.name for field in fields(self) if getattr(self, field.name) > 0]
 
 
 def refuse_combination(

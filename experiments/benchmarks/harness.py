@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.training.run_folder import environment
+from experiments.training.environment import environment
 from univae.checkpoint import to_json
 
 __all__ = ["compare", "machine", "peak_bytes", "report"]

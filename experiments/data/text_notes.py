@@ -46,11 +46,21 @@ def share_of(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
+def percent(part: int, whole: int) -> str:
+    """Return a share as text, a small one to two digits, so that it is not 0%.
+
+    >>> percent(540, 600), percent(25, 13139), percent(0, 9)
+    ('90%', '0.19%', '0%')
+    """
+    share = 100 * share_of(part, whole)
+    return f"{share:.2g}%" if share < 10 else f"{share:.0f}%"
+
+
 def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> list[str]:
     """Say how many of ``count`` texts were left out for their length; nothing where none was."""
     if not dropped:
         return []
-    of_all = f"{dropped} of {count} texts ({share_of(dropped, count):.0%})"
+    of_all = f"{dropped} of {count} texts ({percent(dropped, count)})"
     verb = "has" if dropped == 1 else "have"
     was = "was" if dropped == 1 else "were"
     return [
@@ -62,7 +72,7 @@ def cut_notes(source: str, tally: Tally, max_length: int) -> list[str]:
     """Say how many texts a sentence model read cut to ``max_length`` tokens, if any."""
     if not tally.cut:
         return []
-    of_all = f"{tally.cut} of {tally.texts} texts ({share_of(tally.cut, tally.texts):.0%})"
+    of_all = f"{tally.cut} of {tally.texts} texts ({percent(tally.cut, tally.texts)})"
     verb = "has" if tally.cut == 1 else "have"
     was = "was" if tally.cut == 1 else "were"
     length = f"more than max_length={max_length} tokens"
@@ -98,7 +108,7 @@ def longer_notes(
     """
     if not longer:
         return []
-    of_all = f"{longer} of {count} texts ({share_of(longer, count):.0%})"
+    of_all = f"{longer} of {count} texts ({percent(longer, count)})"
     verb = "has" if longer == 1 else "have"
     kept = f"what is written ends at {max_length} tokens" if written else "nothing was cut"
     return [

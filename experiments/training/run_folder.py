@@ -15,27 +15,20 @@
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
 """
 
-import errno
 import json
 import os
 import platform
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
-import torch
-
 from experiments.data.notes import print_notes
+from experiments.training.environment import environment
+from experiments.training.folder_lock import LOCK, is_litter, take_lock
 from experiments.training.stopping import Interrupted, TrainingFailed
-from experiments.version import version
 from univae.checkpoint import (
     existing_folder,
     is_temporary,
@@ -49,23 +42,16 @@ from univae.checkpoint import (
 from univae.errors import InputError
 from univae.rules import broken, reading
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "environment", "or_nothing", "shape_of", "stored_value"]
-
+__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "or_nothing", "shape_of", "stored_value"]
 
 Shape = TypeVar("Shape")
-
 
 # Fields of metrics that differ between two runs of one configuration on one machine.
 TIMING = ("seconds", "tokens_per_second")
 
-
 # Options a resumed run may change: a folder may have moved, and how often one saves leaves the result alone.
 # The number of threads is no such option: sums are split among threads, and another split rounds differently.
 UNCOMPARED = ("out", "resume", "checkpoint_every")
-
-
-LOCK = ".lock"  # held while a process trains in the folder
-
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files may move.
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
@@ -167,7 +153,7 @@ class Run:
             return
         descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(descriptor, self.path)
+            take_lock(descriptor, self.path)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
             self._locked = True
@@ -332,7 +318,7 @@ class Run:
             raise InputError(f"{self.path} is a file; give a new folder with --out")
         if (self.path / "config.json").exists():
             raise InputError(f"{self.path} already holds a run; continue it with --resume, or give another --out")
-        if self.path.exists() and any(not _is_litter(path) for path in self.path.iterdir()):
+        if self.path.exists() and any(not is_litter(path) for path in self.path.iterdir()):
             raise InputError(f"{self.path} holds other files; give a new or empty folder with --out")
         self.path.mkdir(parents=True, exist_ok=True)
         with self.locked():  # of two that start at once, one gets the folder
@@ -385,49 +371,6 @@ def or_nothing(run: Run) -> Iterator[None]:
             raise
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    """Take the lock of an open file, or raise :class:`InputError` that names who holds it."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", errors="replace").strip()
-        raise InputError(
-            f"{folder}: {holder or 'another process'} is training in this folder; wait for it, or stop it"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-
-
-def _is_litter(path: Path) -> bool:
-    """Return whether a file is a lock, or one that a killed process was writing."""
-    return path.name == LOCK or is_temporary(path)
-
-
-def environment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What besides the configuration a result may depend on."""
-    cuda = torch.cuda.is_available() and config.get("device") != "cpu"
-    return {
-        "univae": version(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "threads": config.get("threads") or torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "git": _commit(),
-        "command": shlex.join(sys.argv),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
 def _changes(
     old: Mapping[str, Any], new: Mapping[str, Any], uncompared: Collection[str], prefix: str = ""
 ) -> list[str]:
@@ -439,21 +382,3 @@ def _changes(
         elif a != b and prefix + key not in uncompared:
             changes.append(f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}")
     return changes
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed somewhere inside another project's repository
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -79,6 +79,8 @@ def test_every_kind_of_gan_trains_reopens_is_measured_and_audited(tmp_path: Path
     assert {"floor", "raw", "ladder", "precision", "coverage", "memorisation_ratio"} <= found.keys()
     facts = audit.main(audit.Config(run=tmp_path / "run", count=20))
     assert facts["normalization"] == options.get("normalization", "gn")
+    assert audit.main(audit.Config(run=tmp_path / "run", count=20)) == facts
+    assert audit.main(audit.Config(run=tmp_path / "run", count=20, seed=1))["gradient_norms"] != facts["gradient_norms"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert facts["verdict"].split(".")[0] in page
     assert "Metrics, floor and known faults" in page

@@ -170,3 +170,30 @@ def test_cutout_takes_a_square_of_half_the_side() -> None:
     holes = (augment(torch.ones(500, 1, 16, 16), ["cutout"]) == 0).flatten(1).sum(1)
     assert holes.max() == 64
     assert holes.min() >= 16  # a quarter of it at a corner
+
+
+def test_the_hole_of_cutout_lies_in_rows_by_height_and_in_columns_by_width() -> None:
+    height, width = 8, 32
+    hole = augment(torch.ones(4000, 1, height, width), ["cutout"])[:, 0] == 0
+    rows, columns = hole.any(2), hole.any(1)
+    assert torch.equal(hole, rows[:, :, None] & columns[:, None, :])  # a rectangle
+    assert rows.sum(1).max() == height // 2
+    assert columns.sum(1).max() == width // 2
+    # Row start s is uniform on -2..6, column start on -8..24: the share of holes over each place follows.
+    for covered, side in ((rows, height), (columns, width)):
+        starts = torch.arange(-(side // 4), side - side // 4 + 1)
+        places = torch.arange(side)
+        inside = (places >= starts[:, None]) & (places < starts[:, None] + side // 2)
+        share = inside.double().mean(0)
+        error = (share * (1 - share) / len(covered)).sqrt()
+        assert ((covered.double().mean(0) - share).abs() < 5 * error).all()  # fails in one of 10^5 seeds
+
+
+def test_each_hidden_width_of_a_generator_is_its_own_layer() -> None:
+    generator = build({"network": "MLPGenerator", "shape": (3,), "latent": 5, "hidden": (7, 11), "bounded": False})
+    shapes = [tuple(layer.weight.shape) for layer in generator.layers if isinstance(layer, nn.Linear)]
+    assert shapes == [(7, 5), (11, 7), (3, 11)]
+    z = torch.randn(4, 5)
+    first, second, last = (layer for layer in generator.layers if isinstance(layer, nn.Linear))
+    expected = last(second(first(z).relu()).relu())
+    torch.testing.assert_close(generator(z), expected)

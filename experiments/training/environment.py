@@ -1,0 +1,56 @@
+"""What besides its configuration a result of training may depend on: versions, machine, commit, command line."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.version import version
+
+__all__ = ["environment"]
+
+
+def environment(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What besides the configuration a result may depend on."""
+    cuda = torch.cuda.is_available() and config.get("device") != "cpu"
+    return {
+        "univae": version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": config.get("threads") or torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git": _commit(),
+        "command": shlex.join(sys.argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed somewhere inside another project's repository
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
