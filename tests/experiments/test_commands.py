@@ -314,7 +314,7 @@ def test_texts_left_out_for_their_length_are_counted_everywhere(texts: Path, tmp
         "--text: left out 30 blank lines",
         "--text: 540 of 600 texts (90%) have more than max_length=64 tokens and were left out; raise --max-length",
         "--validation: left out the carriage return at the end of 30 lines",
-        "--validation: 1 of 31 texts (3%) has more than max_length=64 tokens and was left out; raise --max-length",
+        "--validation: 1 of 31 texts (3.2%) has more than max_length=64 tokens and was left out; raise --max-length",
     ]
     assert (result["texts_left_out"], result["validation_texts_left_out"], result["notes"]) == (540, 1, notes)
     assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [f"note: {n}" for n in notes]

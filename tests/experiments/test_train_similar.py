@@ -478,7 +478,7 @@ def test_cut_texts_are_counted_in_training(files: dict[str, Path], tmp_path: Pat
     result = train_similar.main(settings)
     notes = [
         f"{source}: left out 2 blank lines",
-        "--pairs: 2 of 110 texts (2%) have more than max_length=16 tokens and were cut to it; raise --max-length",
+        "--pairs: 2 of 110 texts (1.8%) have more than max_length=16 tokens and were cut to it; raise --max-length",
         "--validation: 1 of 4 texts (25%) has more than max_length=16 tokens and was cut to it; raise --max-length",
     ]
     assert (result["cut"], result["validation_cut"], result["notes"]) == (2, 1, notes)
@@ -529,7 +529,7 @@ def test_a_teacher_says_which_texts_it_cut(files: dict[str, Path], folder: Path,
     settings = config(files, tmp_path / "run", pairs=(pairs,), stage="distil", teacher=folder, max_length=32, steps=1)
     result = train_similar.main(settings)
     assert result["cut"] == 0
-    assert result["notes"] == ["--teacher: 1 of 110 texts (1%) has more than max_length=16 tokens and was cut to it"]
+    assert result["notes"] == ["--teacher: 1 of 110 texts (0.91%) has more than max_length=16 tokens and was cut to it"]
 
 
 # A run folder stands for itself.
