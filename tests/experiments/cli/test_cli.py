@@ -253,7 +253,8 @@ def test_only_the_first_process_prints_a_result(call: Call, monkeypatch: pytest.
 def test_a_module_run_by_itself_is_the_same_command_and_a_closed_pipe_is_quiet(call: Call, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fake_command", "a.txt", "--out", "run", "--preset", "tiny"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PYTHONIOENCODING": "ascii"}
-    script = f"{shlex.quote(sys.executable)} -m fake_command a.txt --out run --act lines | head -n 1; echo ${{PIPESTATUS[0]}}"
+    python = shlex.quote(sys.executable)
+    script = f"{python} -m fake_command a.txt --out run --act lines | head -n 1; echo ${{PIPESTATUS[0]}}"
     piped = subprocess.Popen(
         ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
