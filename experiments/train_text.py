@@ -313,8 +313,6 @@ def _split(config: Config, corpus: Corpus) -> tuple[np.ndarray, Tensor]:
     """Indices to train on, and the padded held-out texts of a validation."""
     if config.validation:
         other = Corpus.open(config.out / "validation")
-        if len(other) < 2:
-            raise InputError(f"2 held-out texts are needed; --validation {config.validation} has 1; give more")
         order = np.random.default_rng(config.seed).permutation(len(other))[: config.validation_texts]
         return np.arange(len(corpus)), other.gather(order)
     train_indices, held_out = _held_out_rows(config, len(corpus))

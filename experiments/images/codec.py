@@ -13,13 +13,10 @@ from density.coding.data_code import Coding
 from experiments.data.arrays import read
 from experiments.data.outputs import Output
 from experiments.evaluation.file_codec import Given
-from experiments.images.run import ImageRun
+from experiments.images.run import WHITE, ImageRun, black_and_white
 from univae.errors import InputError
 
-__all__ = ["WHITE", "Arrays"]
-
-
-WHITE = 255  # of black and white pictures of 8 bits, as decompress writes them
+__all__ = ["Arrays"]
 
 
 class Arrays:
@@ -53,7 +50,7 @@ class Arrays:
         last = exact.ndim == 4 and exact.shape[1:] != data.shape
         values = np.moveaxis(exact, 3, 1) if last else exact.reshape(-1, *data.shape)
         notes = {"last": 1} if last else {}
-        if self.pixels.levels == 2 and _black_and_white(values):
+        if self.pixels.levels == 2 and black_and_white(values):
             values = values == WHITE
             notes["white"] = WHITE
             remarks += (f"{data.name}: 0 and {WHITE} are coded as black and white, and come back as they are",)
@@ -91,10 +88,3 @@ class Arrays:
         with out.folder() as folder:
             for i, image in enumerate(images * np.uint8(WHITE if binary else 1)):
                 Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).save(folder / f"{i:06}.png")
-
-
-def _black_and_white(values: np.ndarray) -> bool:
-    """Return whether numbers are all 0 or 255, and 255 among them."""
-    if values.dtype.kind == "f" and np.signbit(values).any():
-        return False  # a zero with a sign would lose it
-    return bool(((values == 0) | (values == WHITE)).all() and (values == WHITE).any())

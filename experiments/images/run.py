@@ -16,7 +16,18 @@ from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["ImageRun", "as_training_set", "centred", "fixed", "require_levels", "settled"]
+__all__ = [
+    "WHITE",
+    "ImageRun",
+    "as_training_set",
+    "black_and_white",
+    "centred",
+    "fixed",
+    "require_levels",
+    "settled",
+]
+
+WHITE = 255  # of black and white pictures of 8 bits, as decompress writes them
 
 
 def settled(binarisation: str, data: Data) -> Any:
@@ -84,8 +95,8 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if highest < train.levels:
         note = f"{data.name}: 0..{highest} are read as {train.levels} levels, as those of the training set are"
         return replace(data, levels=train.levels).noted(note)
-    if train.levels == 2 and _black_and_white(data.values):
-        values = (np.asarray(data.values) // 255).astype(np.uint8)
+    if train.levels == 2 and black_and_white(data.values):
+        values = (np.asarray(data.values) // WHITE).astype(np.uint8)
         note = f"{data.name}: 0 and 255 are read as black and white, as the training set is"
         return replace(data, values=values, levels=2, given=None).noted(note)
     return data
@@ -100,9 +111,17 @@ def require_levels(data: Data, levels: int | None, who: str) -> None:
         raise InputError(f"{who}: must hold the levels 0..{levels - 1}; got {highest}; binarise or rescale it")
 
 
-def _black_and_white(values: np.ndarray) -> bool:
-    chunks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
-    return all(bool(((part == 0) | (part == 255)).all()) for part in chunks)
+def black_and_white(values: np.ndarray) -> bool:
+    """Return whether numbers are all 0 or 255, and 255 among them; a zero with a sign is neither."""
+    white = False
+    for start in range(0, len(values), CHUNK):
+        part = np.asarray(values[start : start + CHUNK])
+        if not ((part == 0) | (part == WHITE)).all():
+            return False
+        if part.dtype.kind == "f" and np.signbit(part).any():
+            return False
+        white = white or bool((part == WHITE).any())
+    return white
 
 
 class ImageRun:
