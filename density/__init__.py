@@ -44,7 +44,14 @@ if TYPE_CHECKING:
     from density.estimation.adaptive import Adaptive, estimate_until
     from density.estimation.annealed import Annealed, Sandwich, annealed, sandwich
     from density.estimation.importance import Estimate, estimate, log_likelihood, log_weights
-    from density.estimation.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
+    from density.estimation.proposals import (
+        Defensive,
+        Posterior,
+        Proposal,
+        Sobol,
+        StudentT,
+        Widened,
+    )
     from density.estimation.refined import Refined
     from density.estimation.regret import likelihood_regret
     from density.model import LatentModel
@@ -58,7 +65,14 @@ else:
             "estimation.adaptive": ["Adaptive", "estimate_until"],
             "estimation.annealed": ["Annealed", "Sandwich", "annealed", "sandwich"],
             "estimation.importance": ["Estimate", "estimate", "log_likelihood", "log_weights"],
-            "estimation.proposals": ["Defensive", "Posterior", "Proposal", "Sobol", "StudentT", "Widened"],
+            "estimation.proposals": [
+                "Defensive",
+                "Posterior",
+                "Proposal",
+                "Sobol",
+                "StudentT",
+                "Widened",
+            ],
             "estimation.refined": ["Refined"],
             "estimation.regret": ["likelihood_regret"],
             "model": ["LatentModel"],

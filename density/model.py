@@ -1,6 +1,7 @@
 r"""What an estimator asks of a latent-variable model :math:`p(z)\, p(x \mid z)` with proposal :math:`q(z \mid x)`.
 
-Three laws, each a ``torch.distributions.Distribution``, and nothing else: any model that can name them can be scored.
+Three laws, each a ``torch.distributions.Distribution``, and nothing else: any model that can name
+them can be scored.
 """
 
 from typing import Protocol, runtime_checkable
@@ -18,20 +19,24 @@ __all__ = ["LatentModel", "as_data", "check_gradients"]
 class LatentModel(Protocol):
     r"""A model of data ``x`` whose first axis counts B independent data.
 
-    Shapes, for latents with event shape ``E`` and any sample shape ``S``: ``z`` is ``(*S, B, *E)``, and all three
-    log-densities of ``z`` (of ``x`` given ``z``) are ``(*S, B)``: sum over pixels, words and layers, never average.
+    Shapes, for latents with event shape ``E`` and any sample shape ``S``: ``z`` is ``(*S, B, *E)``,
+    and all three log-densities of ``z`` (of ``x`` given ``z``) are ``(*S, B)``: sum over pixels,
+    words and layers, never average.
     """
 
     def prior(self) -> Distribution:
-        r"""Gives :math:`p(z)`, of batch shape ``()``."""
+        r"""Return :math:`p(z)`, of batch shape ``()``."""
         ...
 
     def posterior(self, x: Tensor) -> Distribution:
-        r"""Gives :math:`q(z \mid x)`, of batch shape ``(B,)``."""
+        r"""Return :math:`q(z \mid x)`, of batch shape ``(B,)``."""
         ...
 
     def likelihood(self, z: Tensor) -> Distribution:
-        r"""Gives :math:`p(x \mid z)`; its ``log_prob(x)`` broadcasts ``x`` over the sample axes of ``z``."""
+        r"""Return :math:`p(x \mid z)`.
+
+        Its ``log_prob(x)`` broadcasts ``x`` over the sample axes of ``z``.
+        """
         ...
 
 
@@ -42,11 +47,15 @@ def as_data(x: Tensor, who: str) -> Tensor:
         InputError: for no data at all.
     """
     if len(x) == 0:
-        raise InputError(f"{who}: needs at least one datum; got a tensor of shape {tuple(x.shape)}; leave it out")
+        raise InputError(
+            f"{who}: needs at least one datum; got a tensor of shape {tuple(x.shape)}; leave it out"
+        )
     return x.to(torch.get_default_dtype()) if x.dtype == torch.bool else x
 
 
 def check_gradients(who: str) -> None:
-    """Refuses inference mode, under which a gradient in z cannot be had even after ``enable_grad``."""
+    """Refuse inference mode, under which a gradient in z cannot be had even after ``enable_grad``."""
     if torch.is_inference_mode_enabled():
-        raise InputError(f"{who}: takes gradients in z; got inference mode; call it under torch.no_grad() instead")
+        raise InputError(
+            f"{who}: takes gradients in z; got inference mode; call it under torch.no_grad() instead"
+        )

@@ -1,8 +1,9 @@
 r"""Training objectives from K weights a datum: bounds on :math:`\log p(x)` whose gradients are the estimators.
 
-Each function returns, per datum and in nats, a lower bound in expectation to be maximised: minimise the negative mean.
-Its *value* is the bound at the draws; its *gradient* is the estimator named, which is not always the derivative of the
-value. With :math:`w_k = p(x, z_k) / q(z_k)` and :math:`\tilde w_k = w_k / \sum_j w_j`:
+Each function returns, per datum and in nats, a lower bound in expectation to be maximised: minimise
+the negative mean. Its *value* is the bound at the draws; its *gradient* is the estimator named,
+which is not always the derivative of the value. With :math:`w_k = p(x, z_k) / q(z_k)` and
+:math:`\tilde w_k = w_k / \sum_j w_j`:
 
 =========  ==================================================  =========================================================
 function   value                                               gradient
@@ -17,14 +18,15 @@ miwae      the mean of iwae over M groups                      of the value
 ciwae      :math:`\beta` elbo + :math:`(1 - \beta)` iwae       of the value
 =========  ==================================================  =========================================================
 
-All are unbiased for the gradient of the expected value. The signal of iwae's encoder gradient fades as
-:math:`1 / \sqrt K`, that of dreg grows as :math:`\sqrt K`, and stl and dreg have no variance at the exact posterior.
+All are unbiased for the gradient of the expected value. The signal of iwae's encoder gradient fades
+as :math:`1 / \sqrt K`, that of dreg grows as :math:`\sqrt K`, and stl and dreg have no variance at
+the exact posterior.
 
 References:
-    Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
-    Sticking the Landing (Roeder et al., 2017), https://arxiv.org/abs/1703.09194
-    Tighter Variational Bounds are Not Necessarily Better (Rainforth et al., 2018), https://arxiv.org/abs/1802.04537
-    Doubly Reparameterized Gradient Estimators (Tucker et al., 2018), https://arxiv.org/abs/1810.04152
+    Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519 Sticking
+    the Landing (Roeder et al., 2017), https://arxiv.org/abs/1703.09194 Tighter Variational Bounds
+    are Not Necessarily Better (Rainforth et al., 2018), https://arxiv.org/abs/1802.04537 Doubly
+    Reparameterized Gradient Estimators (Tucker et al., 2018), https://arxiv.org/abs/1810.04152
 """
 
 import torch
@@ -40,26 +42,28 @@ __all__ = ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"]
 
 
 def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"]:
-    r"""Gives :math:`\frac1K \sum_k \log w_k`: the evidence lower bound."""
+    r"""Return :math:`\frac1K \sum_k \log w_k`: the evidence lower bound."""
     return _log_weights(model, x, samples).mean(0)
 
 
 def iwae(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
-    r"""Gives :math:`\log \frac1K \sum_k w_k`: tighter with every sample, the ELBO at K = 1."""
+    r"""Return :math:`\log \frac1K \sum_k w_k`: tighter with every sample, the ELBO at K = 1."""
     return log_likelihood(_log_weights(model, x, samples))
 
 
 def miwae(model: LatentModel, x: Tensor, groups: int, samples: int) -> Float64[Tensor, "B"]:
-    r"""Averages the bound of ``samples`` weights over ``groups`` M of them: more signal for the encoder."""
+    r"""Average the bound of ``samples`` weights over ``groups`` M of them: more signal for the encoder."""
     _check_counts("miwae", groups=groups, samples=samples)
     log_w = _log_weights(model, x, groups * samples).unflatten(0, (groups, samples))
     return log_likelihood(log_w.movedim(1, 0)).mean(0)
 
 
 def ciwae(model: LatentModel, x: Tensor, samples: int, beta: float) -> Float64[Tensor, "B"]:
-    r"""Mixes :math:`\beta` of the ELBO with :math:`1 - \beta` of the K-sample bound, on the same draws."""
+    r"""Mix :math:`\beta` of the ELBO with :math:`1 - \beta` of the K-sample bound, on the same draws."""
     if not 0 <= beta <= 1:
-        raise InputError(f"ciwae: beta must lie in [0, 1]; got beta={beta}; 0 is iwae and 1 the elbo")
+        raise InputError(
+            f"ciwae: beta must lie in [0, 1]; got beta={beta}; 0 is iwae and 1 the elbo"
+        )
     log_w = _log_weights(model, x, samples)
     return beta * log_w.mean(0) + (1 - beta) * log_likelihood(log_w)
 
@@ -76,8 +80,9 @@ def stl(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"]
 def dreg(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
     r"""The K-sample bound with the doubly reparametrised gradient; at K = 1 that of :func:`stl`.
 
-    The surrogate :math:`\sum_k \tilde w_k \log w_k`, the weights held fixed, gives the decoder its gradient. On its way
-    through :math:`z_k` to the encoder it is multiplied by :math:`\tilde w_k` once more.
+    The surrogate :math:`\sum_k \tilde w_k \log w_k`, the weights held fixed, gives the decoder its
+    gradient. On its way through :math:`z_k` to the encoder it is multiplied by :math:`\tilde w_k`
+    once more.
     """
     z, log_w = _path_weights(model, x, samples)
     share = log_w.detach().softmax(0)
@@ -94,12 +99,15 @@ def _log_weights(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor,
     return weigh(model, model.prior(), model.posterior(x), x, samples)
 
 
-def _path_weights(model: LatentModel, x: Tensor, samples: int) -> tuple[Tensor, Float64[Tensor, "K B"]]:
-    r"""Draws z, and weighs it by :math:`\log q` whose parameters are held fixed."""
+def _path_weights(
+    model: LatentModel, x: Tensor, samples: int
+) -> tuple[Tensor, Float64[Tensor, "K B"]]:
+    r"""Draw z, and weighs it by :math:`\log q` whose parameters are held fixed."""
     _check_counts("objectives", samples=samples)
     x = as_data(x, "objectives")
     q = model.posterior(x)
-    fixed, z = detached(q), q.rsample(torch.Size((samples,)))
+    fixed = detached(q)
+    z = q.rsample(torch.Size((samples,)))
     return z, weights_of(model, model.prior(), q, x, z, fixed.log_prob(z))
 
 

@@ -32,7 +32,8 @@ class Config:
     """Audits the critic of a trained GAN on real data, and between real and generated data."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    count: int = 500  # real data, and as many generated ones; exact transport between them costs the cube
+    # real data, and as many generated ones; exact transport between them costs the cube
+    count: int = 500
     checkpoint: str = "last"  # or best
     seed: int = 0
     device: str = "auto"
@@ -47,18 +48,28 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns the facts of :func:`gan.audit`, its verdict in plain words among them."""
+    """Return the facts of :func:`gan.audit`, its verdict in plain words among them."""
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
     data, rows, _ = validation.parts(settings, opened.run)
-    picked = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[: config.count]]
+    picked = rows[
+        torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[
+            : config.count
+        ]
+    ]
     x = seen(data, picked).float().to(opened.device)
     reseed(config.seed, "audit")
     fake = opened.sample(torch.randn(len(x), opened.players.generator.latent)).to(opened.device)
     known = class_labels(data)
     labels = known[picked].to(opened.device) if opened.classes and known is not None else None
-    given: dict[str, Any] = {"labels": labels, "eps": settings.gran_eps, "K": settings.gradient_bound}
-    facts = to_json(audit(opened.players.critic, x, fake, normalization=settings.normalization, **given))
+    given: dict[str, Any] = {
+        "labels": labels,
+        "eps": settings.gran_eps,
+        "K": settings.gradient_bound,
+    }
+    facts = to_json(
+        audit(opened.players.critic, x, fake, normalization=settings.normalization, **given)
+    )
 
     def write_facts() -> None:
         write_json(opened.run.subfolder("samples") / "audit.json", _page(facts))
@@ -67,18 +78,24 @@ def main(config: Config) -> dict[str, Any]:
     print_notes([*data.notes, *problems])
     print(facts["verdict"], file=sys.stderr)
     place = {"run": str(config.run), "step": opened.step, "count": len(x)}
-    return with_notes({**place, **facts, "report": report}, [*opened.run.notes, *data.notes, *problems])
+    return with_notes(
+        {**place, **facts, "report": report}, [*opened.run.notes, *data.notes, *problems]
+    )
 
 
 def _page(facts: dict[str, Any]) -> dict[str, Any]:
-    rows = [["gradient of the score: 5 %, median, 95 %, largest", _numbers(facts["gradient_norms"])]]
+    rows = [
+        ["gradient of the score: 5 %, median, 95 %, largest", _numbers(facts["gradient_norms"])]
+    ]
     rows.append(["gradient of the critic before normalisation", _numbers(facts["raw_norms"])])
     for s in facts["slopes"]:
         told = [f"within a cell {_number(s['within'])}", f"across cells {_number(s['across'])}"]
         told.append(f"{_number(s['crossing'])} of them leave their cell")
         rows.append([f"largest slopes over {s['length']:g} of a typical distance", ", ".join(told)])
     for layer in facts["layers"]:
-        both = f"{_number(layer['operator'])} (of its reshaped weight: {_number(layer['reshaped'])})"
+        both = (
+            f"{_number(layer['operator'])} (of its reshaped weight: {_number(layer['reshaped'])})"
+        )
         rows.append([f"norm of {layer['name']}", both])
     rows.append(["proven Lipschitz constant", _number(facts["certificate"])])
     said = {"kind": "texts", "title": "Audit of the critic", "note": facts["verdict"]}

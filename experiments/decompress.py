@@ -33,9 +33,11 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns what the file says of itself, and how many bytes and data it held."""
+    """Return what the file says of itself, and how many bytes and data it held."""
     if not config.data.is_file():
-        raise InputError(f"decompress: {config.data} is no file; give one that univae compress wrote")
+        raise InputError(
+            f"decompress: {config.data} is no file; give one that univae compress wrote"
+        )
     content = config.data.read_bytes()
     header, payloads = unpack(content)
     opened = open_coder(config.run)
@@ -43,11 +45,19 @@ def main(config: Config) -> dict[str, Any]:
     opened.check_name(config.out)
     out = Output(config.out, config.overwrite, (config.run, config.data), "OUT")
     out = out.check_file() if config.out.suffix else out.check_folder()
-    with exactly(), tqdm(total=header.count, desc="decompressing", disable=None, leave=False) as bar:
+    with (
+        exactly(),
+        tqdm(total=header.count, desc="decompressing", disable=None, leave=False) as bar,
+    ):
         values = decode(opened.coder(header), header, payloads, progress=bar.update)
     exact: Any = opened.restore(values, header)
     opened.write(exact, out)
-    said = {"run": str(config.run), "out": str(config.out), "bytes_in": len(content), "count": len(values)}
+    said = {
+        "run": str(config.run),
+        "out": str(config.out),
+        "bytes_in": len(content),
+        "count": len(values),
+    }
     return said | described(header)
 
 

@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from experiments import compress, decompress, evaluate_gan, likelihood, train_density, train_gan, train_text
+from experiments import (
+    compress,
+    decompress,
+    evaluate_gan,
+    likelihood,
+    train_density,
+    train_gan,
+    train_text,
+)
 from experiments.cli.commands import run
 from experiments.data.texts import BUILT_IN
 from experiments.evaluation.archivers import xz_primed
@@ -34,7 +42,10 @@ __all__ = ["Config", "gan", "images", "main", "packed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Trains a UniVAE on Python's documentation, a VAE and a WGAN-GN on digits; scores and compresses held-out data."""
+    """Trains a UniVAE on Python's documentation, a VAE and a WGAN-GN on digits.
+
+    Scores and compresses held-out data.
+    """
 
     out: Path = Path("runs/demo")  # the run folder
     minutes: float = 3.0  # of training on texts
@@ -59,7 +70,10 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, scores, compresses held-out texts and digits, generates; writes the reports; human words go to stderr."""
+    """Train, scores, compresses held-out texts and digits, generates.
+
+    Writes the reports; human words go to stderr.
+    """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("the demo trains and scores in one process; start it without torchrun")
     began = time.perf_counter()
@@ -80,9 +94,12 @@ def main(config: Config) -> dict[str, Any]:
     found = measure_texts(opened.model, opened.encode(held_out), config.samples)
     _tell(found, write_samples(opened, held_out, config.seed))
     files = packed(config.out, lines, config.out / "held_out.bits", config.out / "read_back.txt")
-    files["archivers"]["xz that has read the training text"] = xz_primed(lines.read_bytes(), read.encode())
+    files["archivers"]["xz that has read the training text"] = xz_primed(
+        lines.read_bytes(), read.encode()
+    )
     _tell_files("held-out texts", files, "bits_per_char")
-    pictures, generated = images(config), gan(config)
+    pictures = images(config)
+    generated = gan(config)
     page = write_report(config.out)
     print(f"\nreport: {page}", file=sys.stderr)
 
@@ -99,7 +116,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def images(config: Config) -> dict[str, Any]:
-    """Trains a VAE on digits drawn black or white, in a run of its own, and scores those held out."""
+    """Train a VAE on digits drawn black or white, in a run of its own, and scores those held out."""
     trained = train_density.Config(
         data="digits",
         **_part(config, "digits", config.image_minutes),
@@ -127,13 +144,15 @@ def images(config: Config) -> dict[str, Any]:
         f" {found['khat_threshold']:.2f} for {found['khat_unreliable']:.0%} of the images",
     ]
     print("\n".join(lines), file=sys.stderr)
-    files = packed(trained.out, held_out, trained.out / "held_out.bits", trained.out / "read_back.npy")
+    files = packed(
+        trained.out, held_out, trained.out / "held_out.bits", trained.out / "read_back.npy"
+    )
     _tell_files("held-out digits", files, "bits_per_dim")
     return found | {"files": files}
 
 
 def gan(config: Config) -> dict[str, Any]:
-    """Trains a WGAN-GN on digits, in a run of its own; its grid goes into the demo's report too."""
+    """Train a WGAN-GN on digits, in a run of its own; its grid goes into the demo's report too."""
     trained = train_gan.Config(
         data="digits",
         **_part(config, "gan", config.gan_minutes),
@@ -148,20 +167,31 @@ def gan(config: Config) -> dict[str, Any]:
 
 
 def _part(config: Config, name: str, minutes: float) -> dict[str, Any]:
-    """What training a run inside the demo's takes over from it; it may not have begun where the demo is resumed."""
+    """What training a run inside the demo's takes over from it.
+
+    It may not have begun where the demo is resumed.
+    """
     out = config.out / name
     resume = config.resume and (out / "config.json").exists()
-    return {"out": out, "minutes": minutes, "seed": config.seed, "threads": config.threads, "resume": resume}
+    return {
+        "out": out,
+        "minutes": minutes,
+        "seed": config.seed,
+        "threads": config.threads,
+        "resume": resume,
+    }
 
 
 def packed(run: Path, data: Path, out: Path, again: Path) -> dict[str, Any]:
-    """Compresses a file by a run's model, reads it back, and says what both took.
+    """Compress a file by a run's model, reads it back, and says what both took.
 
     Raises:
         RuntimeError: the file that came back is another.
     """
     began = time.perf_counter()
-    found = compress.main(compress.Config(run=run, data=str(data), out=out, verify=False, overwrite=True))
+    found = compress.main(
+        compress.Config(run=run, data=str(data), out=out, verify=False, overwrite=True)
+    )
     written = time.perf_counter()
     decompress.main(decompress.Config(run=run, data=out, out=again, overwrite=True))
     if again.read_bytes() != data.read_bytes():

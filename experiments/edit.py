@@ -41,7 +41,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``texts``, each with the words and the share of words it kept of the ``reconstruction``."""
+    """Return ``texts``, each with the words and the share of words it kept of the ``reconstruction``."""
     opened = TextRun(config.run, config.device)
     reseed(config.seed, "edit")
     layers = _layers(config.layers)

@@ -49,9 +49,11 @@ def main(config: Config) -> dict[str, Any]:
     out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
     removed = Removed()
     texts = list(texts_of(config.data, config.limit, removed))
-    notes, counts = removed.notes(config.data), dict[str, int]()
+    notes = removed.notes(config.data)
+    counts = dict[str, int]()
     if Run.open(config.run).config.get("command") == COMMAND:
-        sentences, tally = SimilarRun(config.run, config.device), Tally()
+        sentences = SimilarRun(config.run, config.device)
+        tally = Tally()
         codes = sentences.vectors(texts, tally)
         notes += sentences.notes(config.data, tally)
         remarks = sentences.run.notes

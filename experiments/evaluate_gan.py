@@ -33,7 +33,8 @@ class Config:
     """Measures a trained GAN: its moving average and its raw weights."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    count: int = 5000  # generated data; no more than half of the real ones, for the reference has as many
+    # generated data; no more than half of the real ones, for the reference has as many
+    count: int = 5000
     features: str = ""  # another feature space than the run's, see train-gan --features
     checkpoint: str = "best"  # or last
     seed: int = 0
@@ -50,10 +51,11 @@ class Config:
 
 @torch.no_grad()
 def main(config: Config) -> dict[str, Any]:
-    """Returns the metrics of the average, or of the weights without one; the table with the faults is in the report.
+    """Return the metrics of the average, or of the weights without one; the table with the faults is in the report.
 
-    A number is compared with the floor, real data against other real data, and with what the faults of the ladder do
-    to it: blur, noise, a dropped class, 50 data repeated. The feature space stands in the name of a distance.
+    A number is compared with the floor, real data against other real data, and with what the faults
+    of the ladder do to it: blur, noise, a dropped class, 50 data repeated. The feature space stands
+    in the name of a distance.
     """
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = _settings(config, opened)
@@ -64,9 +66,15 @@ def main(config: Config) -> dict[str, Any]:
     for name, average in (("moving average", True), ("raw weights", False)):
         if average and not opened.has_average:
             continue
-        own = opened if average else GanRun(config.run, config.device, config.checkpoint, average=False)
+        own = (
+            opened
+            if average
+            else GanRun(config.run, config.device, config.checkpoint, average=False)
+        )
         reseed(config.seed, "evaluate")
-        measured[name] = found.measure(own.sample(torch.randn(found.count, own.players.generator.latent)))
+        measured[name] = found.measure(
+            own.sample(torch.randn(found.count, own.players.generator.latent))
+        )
         if found.among:
             measured[name] |= found.modes(_parts(own, found.among))
     rungs = ladder(found)

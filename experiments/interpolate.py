@@ -35,7 +35,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``texts``: the first and the last are the reconstructions of the ends."""
+    """Return ``texts``: the first and the last are the reconstructions of the ends."""
     opened = TextRun(config.run, config.device)
     texts = interpolate(opened, config.start, config.end, config.steps)
     notes = opened.notes("start and end", [config.start, config.end], written=True)

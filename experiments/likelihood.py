@@ -19,7 +19,16 @@ from experiments.data.outputs import Output, output_file
 from experiments.data.text_notes import longer_notes, unknown_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.memory import data_at_once, draws_at_once
-from experiments.evaluation.scores import ProposalName, Table, finite, page, perplexity, rows_of, totals, worst
+from experiments.evaluation.scores import (
+    ProposalName,
+    Table,
+    finite,
+    page,
+    perplexity,
+    rows_of,
+    totals,
+    worst,
+)
 from experiments.images.run import ImageRun
 from experiments.reports.image_grid import write_grid
 from experiments.reports.page import update
@@ -68,19 +77,23 @@ class Config:
 
 @torch.no_grad()
 def main(config: Config) -> dict[str, Any]:
-    """Returns means per datum in nats, and the totals they are made of.
+    """Return means per datum in nats, and the totals they are made of.
 
-    ``log_likelihood_nats`` is an estimate (in expectation a lower bound), ``elbo_nats`` the mean log-weight, which with
-    the posterior as proposal is the bound at one sample. A text has its tokens plus one end token, and its words plus
-    one end for ``perplexity_per_word``; ``bits_per_char`` divides by characters without line ends.
-    Where words are unknown to the vocabulary, the likelihood is of words and <unk>, and
-    ``bits_per_char`` is null.
+    ``log_likelihood_nats`` is an estimate (in expectation a lower bound), ``elbo_nats`` the mean
+    log-weight, which with the posterior as proposal is the bound at one sample. A text has its
+    tokens plus one end token, and its words plus one end for ``perplexity_per_word``;
+    ``bits_per_char`` divides by characters without line ends. Where words are unknown to the
+    vocabulary, the likelihood is of words and <unk>, and ``bits_per_char`` is null.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     kind = Run.open(config.run).config.get("command")
     reseed(config.seed, "likelihood")
     score = _images if kind == "train-density" else _texts
-    return score(config, out, {"run": str(config.run), "samples": config.samples, "proposal": config.proposal})
+    return score(
+        config,
+        out,
+        {"run": str(config.run), "samples": config.samples, "proposal": config.proposal},
+    )
 
 
 def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +101,10 @@ def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[st
     data = opened.fit_to(read(config.data))
     count = min(len(data), config.limit or len(data))
     rows: list[dict[str, Any]] = []
-    with Table.open(out, ()) as table, tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
+    with (
+        Table.open(out, ()) as table,
+        tqdm(total=count, desc="scoring", disable=None, leave=False) as bar,
+    ):
         size = data_at_once(opened.model, IMAGES)
         for start in range(0, count, size):
             x = data.batch(slice(start, min(count, start + size))).to(opened.device)
@@ -101,7 +117,11 @@ def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[st
     pixels = opened.model.output.pixels
     log_likelihood = torch.tensor(_number(found["log_likelihood_nats"]), dtype=torch.float64)
     bits = bits_per_dim(log_likelihood, pixels.dims, pixels.nats)
-    found |= {"bits_per_dim": finite(bits.value.item()), "convention": bits.convention, "data": data.name}
+    found |= {
+        "bits_per_dim": finite(bits.value.item()),
+        "convention": bits.convention,
+        "data": data.name,
+    }
 
     def write_worst() -> None:
         title = f"The least likely of {data.name}, the lowest first"
@@ -135,10 +155,15 @@ def _texts(config: Config, out: Output | None, said: dict[str, Any]) -> dict[str
     notes = [*removed.notes(config.data), *_text_notes(opened, rows, sizes, config.data)]
     if found["perplexity_per_word"] is None and found["log_likelihood_nats"] is not None:
         nats = -total / (sizes["words"] + count)
-        notes.append(f"perplexity_per_word is null: exp({nats:.0f} nats a word) is beyond the range of a float")
+        notes.append(
+            f"perplexity_per_word is null: exp({nats:.0f} nats a word) is beyond the range of a float"
+        )
 
     def write_worst() -> None:
-        lowest = [[rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"] for i in worst(rows)]
+        lowest = [
+            [rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", f"{rows[i]['khat']:.2f}"]
+            for i in worst(rows)
+        ]
         columns = ["text", "log-likelihood, nats", "k-hat"]
         described = {"kind": "texts", "title": "The least likely texts, the lowest first"}
         path = opened.run.subfolder("samples") / "worst.json"
@@ -151,7 +176,9 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _text_notes(opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, int], source: str) -> list[str]:
+def _text_notes(
+    opened: TextRun, rows: list[dict[str, Any]], sizes: dict[str, int], source: str
+) -> list[str]:
     """Say what of the texts the tokens do not hold, and how many are longer than the model's."""
     longest = opened.model.config.max_length
     longer = sum(row["tokens"] > longest for row in rows)
@@ -194,7 +221,7 @@ def _reported(
 
 
 def _score(opened: TextRun, texts: Iterator[str], config: Config) -> Iterator[dict[str, Any]]:
-    """Gives every text's row, in order; reads and sorts a block of texts at a time."""
+    """Return every text's row, in order; reads and sorts a block of texts at a time."""
     with tqdm(desc="scoring", unit=" texts", disable=None, leave=False) as bar:
         while block := list(islice(texts, BLOCK)):
             order = sorted(range(len(block)), key=lambda i: len(block[i]))
@@ -209,7 +236,9 @@ def _score(opened: TextRun, texts: Iterator[str], config: Config) -> Iterator[di
 def _batch(opened: TextRun, texts: list[str], config: Config) -> list[dict[str, Any]]:
     ids = opened.encode(texts)
     tokens = (ids != PAD).sum(1).tolist()
-    rows = rows_of(opened.model, ids, config.samples, config.proposal, chunk=max(1, TOKENS // ids.numel()))
+    rows = rows_of(
+        opened.model, ids, config.samples, config.proposal, chunk=max(1, TOKENS // ids.numel())
+    )
     return [
         row
         | {"tokens": tokens[i], "characters": len(text), "words": len(text.split())}

@@ -39,7 +39,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``texts`` as [text, reconstruction], and the share that came back unchanged."""
+    """Return ``texts`` as [text, reconstruction], and the share that came back unchanged."""
     opened = TextRun(config.run, config.device)
     removed = Removed()
     texts = list(texts_of(config.data, config.limit, removed))

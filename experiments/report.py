@@ -27,7 +27,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns the ``path`` of the report, and the ``paths`` of all if there are several."""
+    """Return the ``path`` of the report, and the ``paths`` of all if there are several."""
     paths = [str(write(path)) for path in config.runs]
     return {"path": paths[0], **({"paths": paths} if len(paths) > 1 else {})}
 

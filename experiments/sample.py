@@ -1,4 +1,7 @@
-"""``univae sample``: texts from the prior of a trained UniVAE; images, or rows of a table, from a GAN."""
+"""``univae sample``: texts from the prior of a trained UniVAE.
+
+Images, or rows of a table, from a GAN.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +31,8 @@ from univae.rules import COUNT, Rule, at_least, check
 __all__ = ["Config", "main"]
 
 # What only one kind of model has a use for.
-OF_TEXTS, OF_GANS = ("temperature", "top_k", "top_p"), ("raw", "label")
+OF_TEXTS = ("temperature", "top_k", "top_p")
+OF_GANS = ("raw", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +41,11 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder
     count: int = 10
-    out: Path | None = None  # of texts: a file, one a line; of a GAN: an .npz (and a .png of images), else in the run
+    # of texts: a file, one a line; of a GAN: an .npz (and a .png of images), else in the run
+    out: Path | None = None
     overwrite: bool = False  # replace an existing output file
-    temperature: float = 1.0  # of texts: 1 draws from the model itself, 0 takes the most probable token each time
+    # of texts: 1 draws from the model itself, 0 takes the most probable token each time
+    temperature: float = 1.0
     top_k: int = 0  # of texts: only the k most probable tokens; 0: all
     top_p: float = 1.0  # of texts: only the smallest set of tokens with so much probability
     raw: bool = False  # of a GAN: the weights as they are, not their moving average
@@ -60,12 +66,17 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns ``samples`` of texts and writes them to ``out``; of a GAN, ``file`` and ``picture`` that were written."""
+    """Return ``samples`` of texts and writes them to ``out``.
+
+    Of a GAN, ``file`` and ``picture`` that were written.
+    """
     gan = Run.open(config.run).config.get("command") == "train-gan"
     for name in OF_TEXTS if gan else OF_GANS:
         if (value := getattr(config, name)) != getattr(Config, name):
             kind, other = ("texts", "a GAN") if gan else ("GANs", "no GAN")
-            raise InputError(f"sample: {name} is of {kind}, and {config.run} is {other}; got {name}={value}; drop it")
+            raise InputError(
+                f"sample: {name} is of {kind}, and {config.run} is {other}; got {name}={value}; drop it"
+            )
     return _of_gan(config) if gan else _texts(config)
 
 
@@ -78,7 +89,9 @@ def _texts(config: Config) -> dict[str, Any]:
         # A text is one line; a line end that a byte-level model drew is written as a space.
         out.write_text("".join(" ".join(text.split("\n")) + "\n" for text in texts))
 
-    return with_notes({"run": str(config.run), "count": len(texts), "samples": texts}, opened.run.notes)
+    return with_notes(
+        {"run": str(config.run), "count": len(texts), "samples": texts}, opened.run.notes
+    )
 
 
 def _of_gan(config: Config) -> dict[str, Any]:
@@ -100,13 +113,19 @@ def _of_gan(config: Config) -> dict[str, Any]:
         picture.check_file()
     reseed(config.seed, "sample")
     made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
-    images, arrays = data.kind == "images", {}
+    images = data.kind == "images"
+    arrays = {}
     arrays["images" if images else "x"] = restored(made, data)
     if labels is not None:
         arrays["labels"] = labels.numpy()
     with out.file() as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    result: dict[str, Any] = {"run": str(config.run), "step": opened.step, "count": config.count, "file": str(path)}
+    result: dict[str, Any] = {
+        "run": str(config.run),
+        "step": opened.step,
+        "count": config.count,
+        "file": str(path),
+    }
     result["average"] = opened.has_average and not config.raw
     if images:
         picture.write_bytes(png(shown(made), 256))
@@ -116,10 +135,16 @@ def _of_gan(config: Config) -> dict[str, Any]:
 
 def _labels(config: Config, classes: int) -> Tensor | None:
     if config.label != -1 and not 0 <= config.label < classes:
-        known = f"lie in 0..{classes - 1}" if classes else "be left out, for this GAN knows no classes"
+        known = (
+            f"lie in 0..{classes - 1}" if classes else "be left out, for this GAN knows no classes"
+        )
         raise InputError(f"sample: label must {known}; got label={config.label}")
     each = torch.arange(config.count)
-    return (each % classes if config.label < 0 else torch.full_like(each, config.label)) if classes else None
+    return (
+        (each % classes if config.label < 0 else torch.full_like(each, config.label))
+        if classes
+        else None
+    )
 
 
 if __name__ == "__main__":

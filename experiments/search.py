@@ -22,7 +22,10 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Finds the texts of a corpus most similar to a text; the corpus' vectors are made once and kept in a file."""
+    """Finds the texts of a corpus most similar to a text.
+
+    The corpus' vectors are made once and kept in a file.
+    """
 
     run: tyro.conf.Positional[Path]  # the run folder of train-similar
     text: tyro.conf.Positional[str]
@@ -55,7 +58,9 @@ def main(config: Config) -> dict[str, Any]:
     query = torch.from_numpy(opened.vectors([config.text], tally))
     scores, rows = (found[0].tolist() for found in top_k(query, vectors.matrix, config.count))
     require_cosines(scores, vectors.path, config.precision)
-    results = [[text, score] for text, score in zip(texts_at(config.corpus, rows), scores, strict=True)]
+    results = [
+        [text, score] for text, score in zip(texts_at(config.corpus, rows), scores, strict=True)
+    ]
     notes = [*vectors.notes, *opened.notes("the text", tally)]
     print_notes(notes)
     result = {

@@ -29,9 +29,12 @@ class Config:
     count: int = 10
     samples: int = 100  # draws the best are chosen from
     keep: tuple[str, ...] = ()  # words that every result has
-    mask: tuple[str, ...] = ()  # words of the text that the generator does not see, so that they change
-    diversity: float = 0.0  # in [0, 1): how much a result's likeness to those before it counts against it
-    temperature: float = 1.0  # 1 draws from the model itself, 0 takes the most probable token each time
+    # words of the text that the generator does not see, so that they change
+    mask: tuple[str, ...] = ()
+    # in [0, 1): how much a result's likeness to those before it counts against it
+    diversity: float = 0.0
+    # 1 draws from the model itself, 0 takes the most probable token each time
+    temperature: float = 1.0
     top_k: int = 0  # only the k most probable tokens; 0: all
     top_p: float = 0.95  # only the smallest set of tokens with so much probability
     seed: int = 0
@@ -54,12 +57,17 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Return ``results``: [text, cosine], best first; fewer than asked for where draws repeat.
 
-    ``cut`` is 1 where the text has more than ``max_length`` tokens and the model read its beginning.
+    ``cut`` is 1 where the text has more than ``max_length`` tokens and the model read its
+    beginning.
     """
     opened = SimilarRun(config.run, config.device)
     reseed(config.seed, "similar")
     sampling = Sampling(config.temperature, config.top_k, config.top_p)
-    options: dict[str, Any] = {"keep": config.keep, "mask": config.mask, "diversity": config.diversity}
+    options: dict[str, Any] = {
+        "keep": config.keep,
+        "mask": config.mask,
+        "diversity": config.diversity,
+    }
     (found,) = opened.similar([config.text], config.count, config.samples, sampling, **options)
     tally = Tally()
     opened.text.counting(tally).encode_batch([config.text])

@@ -16,7 +16,14 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.latent_model import of_training
 from experiments.images.config import ImageShape, build, model_config
 from experiments.images.presets import PRESETS
-from experiments.images.run import ImageRun, as_training_set, centred, fixed, require_levels, settled
+from experiments.images.run import (
+    ImageRun,
+    as_training_set,
+    centred,
+    fixed,
+    require_levels,
+    settled,
+)
 from experiments.images.samples import write_samples
 from experiments.images.task import DensityTask, ImageObjective
 from experiments.reports.page import write as write_report
@@ -66,7 +73,10 @@ class Parts(NamedTuple):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, then writes samples and the report; the JSON names likelihood, bound, KL per layer, and active units."""
+    """Train, then writes samples and the report.
+
+    The JSON names likelihood, bound, KL per layer, and active units.
+    """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
         write_samples(ImageRun(config.out, config.device), held_out_data(config))
@@ -86,15 +96,20 @@ def train(config: Config) -> dict[str, Any]:
         reseed(config.seed, "weights")
         model = build(described)
         start = data.batch(parts.rows[:CALIBRATED])
-        model.calibrate(start / (data.levels - 1) if config.binarisation == "dynamic" and data.levels else start)
+        model.calibrate(
+            start / (data.levels - 1) if config.binarisation == "dynamic" and data.levels else start
+        )
         if config.objective in ("dreg", "stl"):
-            detached(model.posterior(start[:1]))  # refuses a posterior that it cannot detach, with nothing written yet
+            # refuses a posterior that it cannot detach, with nothing written yet
+            detached(model.posterior(start[:1]))
         options = absolute_sources(dataclasses.asdict(config))
         folder = begin_run(config.out, options, parts.record, model.config)
         print_notes(parts.notes)
         with or_nothing(folder):
             training_set = (data, parts.rows)
-            task = DensityTask(model, config, config.seed, training_set, parts.held_out, parts.held_out_rows)
+            task = DensityTask(
+                model, config, config.seed, training_set, parts.held_out, parts.held_out_rows
+            )
             result = fit(task, config, folder)
     return with_notes(result, [*parts.notes, *result.get("notes", [])])
 
@@ -124,11 +139,14 @@ def _parts(config: Config, run: Run | None) -> Parts:
     record["data"]["centre"] = data.centre
     refuse_beyond_float32(data)
     if config.validation:
-        other = as_training_set(replace(other, notes=()), data, f"--validation {config.validation}", "--data")
+        other = as_training_set(
+            replace(other, notes=()), data, f"--validation {config.validation}", "--data"
+        )
         refuse_beyond_float32(other)
         notes += other.notes
         record["validation"]["notes"] = [*record["validation"]["notes"], *other.notes]
-        rows, chosen = np.arange(len(data)), np.arange(len(other))
+        rows = np.arange(len(data))
+        chosen = np.arange(len(other))
     else:
         other = data
         rows, chosen = split(len(data), config.held_out, config.seed)
@@ -144,7 +162,9 @@ def _require_two(config: Config, count: int, held_out: int) -> None:
     if held_out >= 2:
         return
     if config.validation:
-        raise InputError(f"--validation {config.validation}: 2 held-out rows are needed; it has {held_out}")
+        raise InputError(
+            f"--validation {config.validation}: 2 held-out rows are needed; it has {held_out}"
+        )
     raise InputError(
         f"2 held-out rows are needed; {count} rows with --held-out {config.held_out:g} give {held_out}; "
         "raise it, or give --validation"

@@ -37,7 +37,8 @@ class Config(Settings, GanOptions, GanShape):
     data: str  # a file, a folder, or a built-in name: digits, glyphs, stacked-glyphs, wine ...
     out: Path  # the run folder
     held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
-    features: str = "auto"  # auto, the features/ folder of another run, or package.module:name of a network of yours
+    # auto, the features/ folder of another run, or package.module:name of a network of yours
+    features: str = "auto"
     feature_steps: int = 400  # of training the classifier that auto means for labelled images
     validation_data: int = 2000  # generated data that a validation measures, and as many real ones
     lr: float = 2e-4  # of the critic
@@ -60,13 +61,18 @@ class Config(Settings, GanOptions, GanShape):
         GanOptions.__post_init__(self)
         require_settings(self)
         if self.ema:
-            raise InputError(f"ema must be 0: give the average's half-life with --ema-images; got ema={self.ema}")
+            raise InputError(
+                f"ema must be 0: give the average's half-life with --ema-images; got ema={self.ema}"
+            )
         if not self.features:
             raise InputError("features must be auto, a folder or a module:name; got features=''")
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, then writes samples and the report; the JSON has the metrics of the last validation."""
+    """Train, then writes samples and the report.
+
+    The JSON has the metrics of the last validation.
+    """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
         opened = GanRun(config.out, config.device)
@@ -84,7 +90,9 @@ def train(config: Config) -> dict[str, Any]:
     labels = class_labels(data)
     described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
     if len(data.shape) != 3 and (config.augment or config.flip or config.consistency):
-        raise InputError(f"augment, flip and consistency are of images; {data.name} is a table; drop them")
+        raise InputError(
+            f"augment, flip and consistency are of images; {data.name} is a table; drop them"
+        )
     reseed(config.seed, "weights")
     players = Players(described)
     config.recipe().check(players.critic)
@@ -92,12 +100,18 @@ def train(config: Config) -> dict[str, Any]:
     if config.features != "auto":  # refused, if at all, before there is a folder
         space = feature_space(data, config.out, config.features)
         record["features"] = {"source": config.features, "fingerprint": space.name, "count": 1}
-    with join(config.device) as world:  # once, for the classifier of the features is trained here too
-        folder = begin_run(config.out, absolute_sources(dataclasses.asdict(config)), record, described)
+    with join(
+        config.device
+    ) as world:  # once, for the classifier of the features is trained here too
+        folder = begin_run(
+            config.out, absolute_sources(dataclasses.asdict(config)), record, described
+        )
         print_notes(data.notes)
         with or_nothing(folder):
             found = reference(config, data, rows, held_out)
-            task = GanTask(players, config, config.seed, (data, rows), _Validation(config, found, folder))
+            task = GanTask(
+                players, config, config.seed, (data, rows), _Validation(config, found, folder)
+            )
             images = config.batch_size * config.generator_ratio * world.size
             decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
             result = fit(task, Settings(**_settings(config) | {"ema": decay}), folder)

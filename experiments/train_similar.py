@@ -15,7 +15,15 @@ from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.pairs import Groups, read_groups
 from experiments.data.sources import resolved
-from experiments.data.text_notes import MUCH, Tally, cut_notes, notes_of, share_of, unknown_notes, unknown_shares
+from experiments.data.text_notes import (
+    MUCH,
+    Tally,
+    cut_notes,
+    notes_of,
+    share_of,
+    unknown_notes,
+    unknown_shares,
+)
 from experiments.data.texts import require_rereadable
 from experiments.reports.page import write as write_report
 from experiments.sentences.batch import Examples, Objective
@@ -50,16 +58,17 @@ SHOWN = 10  # held-out texts whose similar ones a report shows
 class Config(Settings, Objective, RoFormerSimConfig):
     """Trains a RoFormer-Sim, and writes a run folder with a report.
 
-    A line of --pairs is a pair or a group of similar texts, parted by tabs (.tsv) or a JSON list (.jsonl); with a label
-    in the third place, a number or contradiction, neutral, entailment, it is a pair for --stage finetune, whose batches
-    are each of one file.
+    A line of --pairs is a pair or a group of similar texts, parted by tabs (.tsv) or a JSON list
+    (.jsonl); with a label in the third place, a number or contradiction, neutral, entailment, it is
+    a pair for --stage finetune, whose batches are each of one file.
     """
 
     pairs: tuple[Path, ...]  # .tsv or .jsonl files; labels are compared within a file
     out: Path  # the run folder
     validation: tuple[Path, ...] = ()  # files of labelled pairs; none: a share of --pairs
     held_out: float = 0.05  # that share
-    from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # a run to start from: its weights and words
+    # a run to start from: its weights and words
+    from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     teacher: Path | None = None  # of --stage distil: a run, or a .npz of texts and vectors
     tokenizer: Literal["bpe", "words", "chars", "bytes"] = "bpe"  # chars for Chinese
     vocab_size: int = 8192  # at most so many token ids
@@ -81,7 +90,9 @@ class Config(Settings, Objective, RoFormerSimConfig):
             raise InputError("--pairs needs at least one file of pairs or groups; got none")
         if self.stage == "finetune" and (self.chunk_size or self.gather):
             given = f"chunk_size={self.chunk_size}, gather={self.gather}"
-            raise InputError(f"--chunk-size and --gather are of pretrain and distil; got {given}; leave them out")
+            raise InputError(
+                f"--chunk-size and --gather are of pretrain and distil; got {given}; leave them out"
+            )
         if (self.stage == "distil") != (self.teacher is not None):
             raise InputError(
                 f"--stage distil needs a --teacher, and no other stage has one; got stage={self.stage}, "
@@ -109,7 +120,10 @@ INHERITED = (
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, then writes examples and the report; the JSON holds what the last validation measured."""
+    """Train, then writes examples and the report.
+
+    The JSON holds what the last validation measured.
+    """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
         opened = SimilarRun(config.out, config.device)
@@ -120,7 +134,10 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Tokenises once beside the run, then fits; what :func:`experiments.training.loop.fit` returns."""
+    """Tokenise once beside the run, then fits.
+
+    What :func:`experiments.training.loop.fit` returns.
+    """
     config = _inherited(_absolute(config))
     with join(config.device) as world:
         folder: Run | None = None
@@ -171,7 +188,10 @@ def _has_checkpoint(config: Config) -> bool:
 
 
 def _prepared(config: Config) -> Run:
-    """Start or continue the run and write what training reads; a refusal leaves the folder as it was."""
+    """Start or continue the run and write what training reads.
+
+    A refusal leaves the folder as it was.
+    """
     for option, paths in (("--pairs", config.pairs), ("--validation", config.validation)):
         for path in paths:
             require_rereadable(option, path)
@@ -248,14 +268,19 @@ def _corpora(groups: Groups, judges: Groups | None) -> dict[str, list[str]]:
 
 
 def _inherited(config: Config) -> Config:
-    """The configuration with the shape of the run it starts from; an option that contradicts that run is refused."""
+    """The configuration with the shape of the run it starts from.
+
+    An option that contradicts that run is refused.
+    """
     if config.from_run is None:
         return config
     if _has_checkpoint(config) and not config.from_run.exists():
         return config  # a resumed run holds all it took over
     run = Run.open(config.from_run)
     if run.config.get("command") != config.command:
-        raise InputError(f"--from {config.from_run} is no sentence model; give the --out of train-similar")
+        raise InputError(
+            f"--from {config.from_run} is no sentence model; give the --out of train-similar"
+        )
     missing = sorted({*INHERITED, "max_length"} - run.config.keys())
     if missing:
         lacks = f"config.json lacks {', '.join(missing)}; the run folder is damaged"
@@ -280,14 +305,18 @@ def _checked(config: Config) -> tuple[Groups, Groups | None]:
     if config.from_run is not None and not _has_checkpoint(config):
         Run.open(config.from_run).checkpoint()
     if config.stage == "finetune" and groups.scores is None:
-        raise InputError(f"--stage finetune needs labelled pairs; {given} has none; give text, text, label")
+        raise InputError(
+            f"--stage finetune needs labelled pairs; {given} has none; give text, text, label"
+        )
     if config.stage != "finetune" and groups.scores is not None:
         raise InputError(
             f"{given} has labels, which --stage {config.stage} does not read; give the similar pairs alone, "
             "without a label, or --stage finetune"
         )
     if config.stage == "pretrain" and (np.diff(groups.offsets) < 2).any():
-        raise InputError(f"{given}: a line holds one text; --stage pretrain needs two of a kind, distil does not")
+        raise InputError(
+            f"{given}: a line holds one text; --stage pretrain needs two of a kind, distil does not"
+        )
     if judges is not None and judges.scores is None:
         files = " ".join(map(str, config.validation))
         raise InputError(f"--validation {files} has no labels; give text, text, label")
@@ -313,7 +342,7 @@ def _require_enough(config: Config, groups: Groups, judges: Groups | None) -> No
 
 
 def _split(config: Config, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
-    """Groups to train on and held out; none of labelled pairs where others judge them."""
+    """Group to train on and held out; none of labelled pairs where others judge them."""
     if config.stage == "finetune" and config.validation:
         return np.arange(len(groups)), np.arange(0)
     return groups.split(config.held_out, config.seed)
@@ -333,7 +362,8 @@ def _prepare(
     text = _text(config)
     record["tokenizer"] = tokenizer_record(text.tokenizer)
     for name, texts in _corpora(groups, judges).items():
-        tally, folder = Tally(), config.out / name
+        tally = Tally()
+        folder = config.out / name
         if config.resume and (folder / "corpus.json").exists():  # its texts have been compared
             Corpus.open(folder)
             continue
@@ -416,12 +446,15 @@ def _text(config: Config) -> SimilarText:
 def _examples(config: Config) -> Examples:
     groups = read_groups(*config.pairs)
     train_groups, held_out = _split(config, groups)
-    teacher, validation = None, None
+    teacher = None
+    validation = None
     if config.teacher is not None:
         teacher = open_vectors(config.out / "teacher.npy", len(groups.texts))
     if config.validation:
         validation = (read_groups(*config.validation), Corpus.open(config.out / "validation"))
-    return Examples(groups, Corpus.open(config.out / "corpus"), train_groups, held_out, teacher, validation)
+    return Examples(
+        groups, Corpus.open(config.out / "corpus"), train_groups, held_out, teacher, validation
+    )
 
 
 def _shown(config: Config) -> list[str]:

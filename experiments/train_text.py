@@ -76,7 +76,10 @@ class Config(Settings, Objective, UniVAEConfig):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, then writes samples and the report; the JSON names likelihood, bound, KL per layer, and active units."""
+    """Train, then writes samples and the report.
+
+    The JSON names likelihood, bound, KL per layer, and active units.
+    """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
         write_samples(TextRun(config.out, config.device), held_out_texts(config))
@@ -85,7 +88,10 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Tokenises once beside the run, then fits; what :func:`experiments.training.loop.fit` returns."""
+    """Tokenise once beside the run, then fits.
+
+    What :func:`experiments.training.loop.fit` returns.
+    """
     config = _absolute(config)
     with join(config.device) as world:
         folder: Run | None = None
@@ -113,7 +119,10 @@ def held_out_texts(config: Config) -> list[str]:
 
 
 def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
-    """Writes the held-out texts, one a line; returns them, and all others of ``config.text`` as one text."""
+    """Write the held-out texts, one a line.
+
+    Returns them, and all others of ``config.text`` as one text.
+    """
     held_out = held_out_texts(config)
     write_text_atomic(path, "".join(text + "\n" for text in held_out))
     known = set(held_out)
@@ -142,7 +151,10 @@ def _sources(config: Config) -> dict[str, tuple[str, Path]]:
 
 
 def _prepared(config: Config) -> Run:
-    """Start or continue the run and write what training reads; a refusal leaves the folder as it was."""
+    """Start or continue the run and write what training reads.
+
+    A refusal leaves the folder as it was.
+    """
     for option, (source, _) in _sources(config).items():
         if source != BUILT_IN:
             require_rereadable(f"--{option}", Path(source))
@@ -215,7 +227,9 @@ def _build(
     removed: Removed,
 ) -> Corpus:
     size = None if source == BUILT_IN or not Path(source).is_file() else Path(source).stat().st_size
-    with tqdm(total=size, unit="B", unit_scale=True, desc="tokenising", disable=None, leave=False) as bar:
+    with tqdm(
+        total=size, unit="B", unit_scale=True, desc="tokenising", disable=None, leave=False
+    ) as bar:
         texts = texts_of(source, removed=removed)
         return Corpus.build(texts, tokenizer, folder, max_length=max_length, progress=bar.update)
 
@@ -284,7 +298,8 @@ def _unknown_held_out(config: Config, tokenizer: Tokenizer, corpus: Corpus) -> t
     held_out = set(_held_out_rows(config, len(corpus))[1].tolist())
     longest = config.max_length - 1  # the end token takes one place
     kept = (text for text in texts_of(config.text) if len(tokenizer.encode(text)) <= longest)
-    unknown, words = 0, 0
+    unknown = 0
+    words = 0
     for row, text in enumerate(kept):
         if row in held_out:
             unknown += tokenizer.unknown(text)
@@ -313,7 +328,9 @@ def _split(config: Config, corpus: Corpus) -> tuple[np.ndarray, Tensor]:
     """Indices to train on, and the padded held-out texts of a validation."""
     if config.validation:
         other = Corpus.open(config.out / "validation")
-        order = np.random.default_rng(config.seed).permutation(len(other))[: config.validation_texts]
+        order = np.random.default_rng(config.seed).permutation(len(other))[
+            : config.validation_texts
+        ]
         return np.arange(len(corpus)), other.gather(order)
     train_indices, held_out = _held_out_rows(config, len(corpus))
     order = np.random.default_rng(config.seed).permutation(held_out)[: config.validation_texts]

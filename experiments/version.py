@@ -6,7 +6,10 @@ __all__ = ["version"]
 
 
 def version() -> str:
-    """The installed version; in a source tree that is not installed, the one its ``setup.cfg`` declares."""
+    """The installed version.
+
+    In a source tree that is not installed, the one its ``setup.cfg`` declares.
+    """
     import configparser  # here, so that other uses of the command line do not wait for them
     from importlib import metadata
 

@@ -16,7 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan.metrics import exact_wasserstein
-from gan.normalization.gradient import Critic, GradientNorm, differentiate, normalize_gradient, norms, scores
+from gan.normalization.gradient import (
+    Critic,
+    GradientNorm,
+    differentiate,
+    normalize_gradient,
+    norms,
+    scores,
+)
 from gan.normalization.linear_regions import has_cells, kinked
 from gan.normalization.module_types import chain, is_piecewise_linear
 from gan.normalization.spectral import LAYERS, input_shapes, operator_norm
@@ -33,7 +40,8 @@ class Slopes:
 
     length: float  # over the typical distance between data
     segments: int
-    within: float | None  # the largest within one linear cell; None: no segment is, or cells are not known
+    # the largest within one linear cell; None: no segment is, or cells are not known
+    within: float | None
     across: float | None  # the largest of all others
     above_one: float  # share of all segments with a slope above 1
     crossing: float | None  # share of segments that leave their cell
@@ -62,7 +70,8 @@ class Facts:
     slopes: tuple[Slopes, ...]
     layers: tuple[Layer, ...]
     certificate: float | None  # a Lipschitz constant, proven; None: none is known
-    wasserstein: tuple[float | None, float] | None  # certified lower bound and exact value, of W_1 between the data
+    # certified lower bound and exact value, of W_1 between the data
+    wasserstein: tuple[float | None, float] | None
     verdict: str
 
 
@@ -77,10 +86,10 @@ def audit(
     K: float = 1.0,
     lengths: Sequence[float] = (1e-3, 1e-2, 1e-1),
 ) -> Facts:
-    """Measures a critic on data ``x``, and where there is ``other`` (generated data, say) between the two.
+    """Measure a critic on data ``x``, and where there is ``other`` (generated data, say) between the two.
 
-    Slopes are of segments from each datum in a random direction; ``lengths`` are in units of the median distance
-    between data. The critic is put into evaluation and back.
+    Slopes are of segments from each datum in a random direction; ``lengths`` are in units of the
+    median distance between data. The critic is put into evaluation and back.
     """
     training = isinstance(critic, nn.Module) and critic.training
     if isinstance(critic, nn.Module):
@@ -128,14 +137,20 @@ def _measure(
         "wasserstein": None,
     }
     if other is not None and labels is None:
-        gap = (value.mean() - differentiate(score, other, create_graph=False)[0].mean()).abs().item()
+        gap = (
+            (value.mean() - differentiate(score, other, create_graph=False)[0].mean()).abs().item()
+        )
         lower = gap / certificate if certificate else None
         found["wasserstein"] = (lower, exact_wasserstein(x.flatten(1), other.flatten(1)))
     return Facts(**found, verdict=_verdict(found))
 
 
 def _quantiles(values: Tensor) -> tuple[float, ...]:
-    return tuple(values.double().quantile(torch.tensor(QUANTILES, dtype=torch.float64).to(values.device)).tolist())
+    return tuple(
+        values.double()
+        .quantile(torch.tensor(QUANTILES, dtype=torch.float64).to(values.device))
+        .tolist()
+    )
 
 
 def _own_sample(critic: Critic, x: Tensor, labels: Tensor | None) -> bool:
@@ -144,20 +159,26 @@ def _own_sample(critic: Critic, x: Tensor, labels: Tensor | None) -> bool:
     changed = torch.cat((few[:1], few[1:].flip(0) + 1))
     own = labels[:8] if labels is not None else None
     with torch.no_grad():
-        before, after = scores(critic, few, own)[0], scores(critic, changed, own)[0]
+        before = scores(critic, few, own)[0]
+        after = scores(critic, changed, own)[0]
     return bool((before - after).abs() <= 1e-4 * (1 + before.abs()))
 
 
-def _slopes(score: Critic, critic: Critic, x: Tensor, labels: Tensor | None, length: float) -> Slopes:
+def _slopes(
+    score: Critic, critic: Critic, x: Tensor, labels: Tensor | None, length: float
+) -> Slopes:
     scale = torch.cdist(x[:256].flatten(1), x[:256].flatten(1))
     typical = scale[~torch.eye(len(scale), dtype=torch.bool, device=x.device)].median()
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x.device)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(
+        x.device
+    )
     step = noise * (length * typical / norms(noise)).view(-1, *[1] * (x.ndim - 1))
     ends = (x, x + step)
     values = [differentiate(score, end, labels, create_graph=False)[0] for end in ends]
     slope = (values[0] - values[1]).abs() / norms(ends[0] - ends[1]).to(values[0])
     patterns = [_pattern(critic, end, labels) for end in ends]
-    above, count = (slope > 1 + 1e-4).double().mean().item(), len(x)
+    above = (slope > 1 + 1e-4).double().mean().item()
+    count = len(x)
     if patterns[0] is None or patterns[1] is None:
         return Slopes(length, count, None, slope.max().item(), above, None)
     same = (patterns[0] == patterns[1]).all(1)
@@ -167,12 +188,17 @@ def _slopes(score: Critic, critic: Critic, x: Tensor, labels: Tensor | None, len
 
 @torch.no_grad()
 def _pattern(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor | None:
-    """Which side of its kink every unit is on, (B, units); None where module types do not tell the cells."""
+    """Which side of its kink every unit is on, (B, units).
+
+    None where module types do not tell the cells.
+    """
     if not isinstance(critic, nn.Module) or not has_cells(critic):
         return None
     signs: list[Tensor] = []
     hooks = [
-        part.register_forward_pre_hook(lambda part, inputs: signs.append((inputs[0] > 0).flatten(1)))
+        part.register_forward_pre_hook(
+            lambda part, inputs: signs.append((inputs[0] > 0).flatten(1))
+        )
         for part in kinked(critic)
     ]
     try:
@@ -194,7 +220,9 @@ def _layers(critic: nn.Module, x: Tensor, labels: Tensor | None) -> tuple[Layer,
     return tuple(found)
 
 
-def _certificate(critic: Critic, layers: Sequence[Layer], rule: GradientNorm | None) -> float | None:
+def _certificate(
+    critic: Critic, layers: Sequence[Layer], rule: GradientNorm | None
+) -> float | None:
     """The product of the operator norms of a chain whose activations stretch nothing."""
     if rule is not None or not isinstance(critic, nn.Module) or chain(critic) is None:
         return None
@@ -203,24 +231,35 @@ def _certificate(critic: Critic, layers: Sequence[Layer], rule: GradientNorm | N
         for p in critic.modules()
         if isinstance(p, nn.PReLU | nn.LeakyReLU)
     ]
-    return math.prod(layer.operator for layer in layers) * math.prod(max(1.0, abs(a)) for a in stretch)
+    return math.prod(layer.operator for layer in layers) * math.prod(
+        max(1.0, abs(a)) for a in stretch
+    )
 
 
 def _verdict(found: dict[str, Any]) -> str:
     said = []
-    rule, largest = found["normalization"], found["gradient_norms"][-1]
+    rule = found["normalization"]
+    largest = found["gradient_norms"][-1]
     if not found["own_sample"]:
-        said.append("A score depends on other samples of its batch: no gradient here is one sample's.")
+        said.append(
+            "A score depends on other samples of its batch: no gradient here is one sample's."
+        )
     if rule == "none":
-        said.append(f"The gradient is {found['gradient_norms'][1]:.3g} at the median datum, at most {largest:.3g}.")
+        said.append(
+            f"The gradient is {found['gradient_norms'][1]:.3g} at the median datum, at most {largest:.3g}."
+        )
     elif not found["piecewise_linear"]:
         said.append(
             f"The critic is smooth, so {rule} bounds nothing: the gradient reaches {largest:.3g}, and exceeds 1 at "
             f"{100 * found['above_one']:.1f} % of the data."
         )
     else:
-        said.append(f"The gradient is at most {largest:.4g} at the data, as {rule} promises within a linear cell.")
-    worst = max((s for s in found["slopes"] if s.across is not None), key=lambda s: s.across, default=None)
+        said.append(
+            f"The gradient is at most {largest:.4g} at the data, as {rule} promises within a linear cell."
+        )
+    worst = max(
+        (s for s in found["slopes"] if s.across is not None), key=lambda s: s.across, default=None
+    )
     if worst is not None and rule != "none":
         jumps = worst.across > max(1.0, 1.05 * largest)
         tail = f"across cells slopes reach {worst.across:.3g} on segments of {worst.length:g} of a typical distance"
@@ -228,11 +267,17 @@ def _verdict(found: dict[str, Any]) -> str:
     if found["certificate"] is not None:
         said.append(f"Its layers prove a Lipschitz constant of {found['certificate']:.3g}.")
     elif rule != "none":
-        said.append("No Lipschitz constant can be proven, so its scores estimate no Wasserstein distance.")
+        said.append(
+            "No Lipschitz constant can be proven, so its scores estimate no Wasserstein distance."
+        )
     else:
         said.append("No Lipschitz constant is known: it is no chain of layers.")
     if found["wasserstein"] is not None:
         lower, exact = found["wasserstein"]
-        bound = f"the critic certifies {lower:.3g}" if lower is not None else "the critic certifies nothing"
+        bound = (
+            f"the critic certifies {lower:.3g}"
+            if lower is not None
+            else "the critic certifies nothing"
+        )
         said.append(f"The data are {exact:.4g} apart in W1, of which {bound}.")
     return " ".join(said)

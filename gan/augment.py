@@ -1,10 +1,11 @@
 r"""DiffAugment: the same kinds of random changes to real and generated images, differentiable in the images.
 
-The critic sees T(x) and T(y) only, in its step and in the generator's, so that few real images last longer; the
-generator learns the data and not their changes.
+The critic sees T(x) and T(y) only, in its step and in the generator's, so that few real images last
+longer; the generator learns the data and not their changes.
 
 References:
-    Differentiable Augmentation for Data-Efficient GAN Training (Zhao et al., 2020), https://arxiv.org/abs/2006.10738
+    Differentiable Augmentation for Data-Efficient GAN Training (Zhao et al., 2020),
+    https://arxiv.org/abs/2006.10738
 """
 
 from collections.abc import Callable, Sequence
@@ -23,16 +24,21 @@ Change = Literal["color", "translation", "cutout"]
 
 
 def augment(
-    x: Float[Tensor, "batch c h w"], changes: Sequence[Change], generator: torch.Generator | None = None
+    x: Float[Tensor, "batch c h w"],
+    changes: Sequence[Change],
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch c h w"]:
-    """Changes each image (of values in [-1, 1]) in its own random way, one kind of ``changes`` after the other.
+    """Change each image (of values in [-1, 1]) in its own random way, one kind of ``changes`` after the other.
 
-    ``color``: brightness by up to 0.5, saturation by a factor up to 2, contrast by one of 0.5 to 1.5. ``translation``:
-    by up to an eighth of each side, zeros behind. ``cutout``: a square of half the side becomes 0.
+    ``color``: brightness by up to 0.5, saturation by a factor up to 2, contrast by one of 0.5 to
+    1.5. ``translation``: by up to an eighth of each side, zeros behind. ``cutout``: a square of
+    half the side becomes 0.
     """
     for name in changes:
         if name not in _CHANGES:
-            raise InputError(f"augment: changes must be of {', '.join(get_args(Change))}; got {name!r}")
+            raise InputError(
+                f"augment: changes must be of {', '.join(get_args(Change))}; got {name!r}"
+            )
         if x.ndim != 4:
             raise InputError(
                 f"augment: {name} is of images (N, channels, height, width); got {tuple(x.shape)}; drop it"
@@ -59,7 +65,8 @@ def _translation(x: Tensor, generator: torch.Generator | None) -> Tensor:
     rows = torch.arange(height, device=x.device) + shifts[0][:, None]
     columns = torch.arange(width, device=x.device) + shifts[1][:, None]
     padded = F.pad(x, (1, 1, 1, 1))  # everything outside is the frame
-    rows, columns = (rows + 1).clamp(0, height + 1), (columns + 1).clamp(0, width + 1)
+    rows = (rows + 1).clamp(0, height + 1)
+    columns = (columns + 1).clamp(0, width + 1)
     each = torch.arange(len(x), device=x.device)[:, None, None]
     return padded.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 

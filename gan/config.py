@@ -32,7 +32,8 @@ class Recipe:
     generator_ratio: int = 1  # size of a generator's batch over a critic's
     augment: tuple[Change, ...] = ()
     rescale: bool = True  # of gn: the critic's weights keep their size, which the loss is blind to
-    half_life: float = 0.0  # of the generator's moving average, in images it trained on; 0: no average
+    # of the generator's moving average, in images it trained on; 0: no average
+    half_life: float = 0.0
     bf16: bool = False  # autocast of both networks; norms and losses stay in float32
     clip: float = 0.0  # largest norm of either player's gradient; 0: no limit
 
@@ -49,7 +50,9 @@ class Recipe:
     def __post_init__(self) -> None:
         check(self)
         if self.lazy > 1 and not (self.penalties.r1 or self.penalties.r2):
-            raise InputError(f"Recipe: lazy needs r1 or r2, which it makes rarer; got lazy={self.lazy}")
+            raise InputError(
+                f"Recipe: lazy needs r1 or r2, which it makes rarer; got lazy={self.lazy}"
+            )
 
     @property
     def rule(self) -> GradientNorm | None:
@@ -59,9 +62,11 @@ class Recipe:
         return GradientNorm(self.normalization, self.eps, self.K)
 
     def check(self, critic: nn.Module) -> None:
-        """Refuses what does not go together, with the reason."""
+        """Refuse what does not go together, with the reason."""
         spectral = is_spectral(critic)
-        refuse_combination(self.loss, self.normalization, self.penalties, spectral, self.generator_ratio)
+        refuse_combination(
+            self.loss, self.normalization, self.penalties, spectral, self.generator_ratio
+        )
         if self.normalization != "none" or any(name != "clip" for name in self.penalties.used()):
             refuse_batch_statistics(critic, "WGAN")
 

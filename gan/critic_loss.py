@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from gan.augment import augment
 from gan.config import Recipe
 from gan.losses import critic_loss
-from gan.normalization.gradient import differentiate, normalize_for_critic, normalize_gradient, norms, scores
+from gan.normalization.gradient import (
+    differentiate,
+    normalize_for_critic,
+    normalize_gradient,
+    norms,
+    scores,
+)
 from gan.normalization.module_types import is_piecewise_linear
 from gan.penalties import consistency_penalty, divergence_penalty, gradient_penalty, zero_centred
 
@@ -25,7 +31,8 @@ class CriticLoss(nn.Module):
 
     def __init__(self, critic: nn.Module, recipe: Recipe) -> None:
         super().__init__()
-        self.critic, self.recipe = critic, recipe
+        self.critic = critic
+        self.recipe = recipe
 
     def forward(
         self,
@@ -35,19 +42,27 @@ class CriticLoss(nn.Module):
         regularized: bool,
         noise: torch.Generator,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the loss and numbers to log; generated data have the labels of the real ones.
+        """Return the loss and numbers to log; generated data have the labels of the real ones.
 
-        ``regularized``: whether this is one of the steps that compute r1 and r2, where they are lazy.
+        ``regularized``: whether this is one of the steps that compute r1 and r2, where they are
+        lazy.
         """
-        recipe, rule, count = self.recipe, self.recipe.rule, len(real)
-        x, y = torch.cat((real, fake)), torch.cat((labels, labels)) if labels is not None else None
+        recipe = self.recipe
+        rule = self.recipe.rule
+        count = len(real)
+        x = torch.cat((real, fake))
+        y = torch.cat((labels, labels)) if labels is not None else None
         weights = (recipe.penalties.r1, recipe.penalties.r2) if regularized else (0.0, 0.0)
         with torch.autocast(real.device.type, torch.bfloat16, enabled=recipe.bf16):
             n: Tensor | None = None
             if rule is not None and max(weights) == 0:
-                f, n = normalize_for_critic(self.critic, x, rule.method, labels=y, eps=rule.eps, K=rule.K)
+                f, n = normalize_for_critic(
+                    self.critic, x, rule.method, labels=y, eps=rule.eps, K=rule.K
+                )
                 score = f
-            elif rule is not None or min(weights) > 0:  # one differentiated pass serves scores and norms
+            elif (
+                rule is not None or min(weights) > 0
+            ):  # one differentiated pass serves scores and norms
                 f, g = differentiate(self.critic, x, y)
                 n = norms(g)
                 score = rule(f, n) if rule is not None else f
@@ -64,15 +79,21 @@ class CriticLoss(nn.Module):
         if n is not None:
             logged |= {"norm_median": n.median(), "norm_max": n.amax()}
         if consistency is not None:
-            loss, logged = loss + recipe.penalties.cr * consistency, logged | {"consistency": consistency}
+            loss = loss + recipe.penalties.cr * consistency
+            logged = logged | {"consistency": consistency}
         return loss, {name: value.detach() for name, value in logged.items()}
 
-    def _between(self, real: Tensor, fake: Tensor, labels: Tensor | None, noise: torch.Generator) -> Tensor:
+    def _between(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, noise: torch.Generator
+    ) -> Tensor:
         """The penalties of the plain critic between the data, and that of WGAN-div at them."""
-        given, total = self.recipe.penalties, real.new_zeros((), dtype=torch.promote_types(real.dtype, torch.float32))
+        given = self.recipe.penalties
+        total = real.new_zeros((), dtype=torch.promote_types(real.dtype, torch.float32))
         if weight := max(given.gp, given.lp):
             one_sided = given.lp > 0
-            found = gradient_penalty(self.critic, real, fake, labels, one_sided=one_sided, generator=noise)
+            found = gradient_penalty(
+                self.critic, real, fake, labels, one_sided=one_sided, generator=noise
+            )
             total = total + weight * found
         if given.div:
             both = (labels, labels) if labels is not None else None
@@ -86,7 +107,10 @@ class CriticLoss(nn.Module):
         rule = self.recipe.rule
         if n is not None and (rule is None or is_piecewise_linear(self.critic)):
             halves = (rule.slope(f, n) * n if rule else n).square().chunk(2)
-            return sum((w * half.mean() / 2 for w, half in zip(weights, halves, strict=True)), torch.zeros_like(f[0]))
+            return sum(
+                (w * half.mean() / 2 for w, half in zip(weights, halves, strict=True)),
+                torch.zeros_like(f[0]),
+            )
         sides = zip(weights, x.chunk(2), y.chunk(2) if y is not None else (None, None), strict=True)
         found = [weight * zero_centred(self._score, x, y) for weight, x, y in sides if weight]
         return sum(found, torch.zeros_like(f[0]))
@@ -98,12 +122,18 @@ class CriticLoss(nn.Module):
         def seen(x: Tensor, labels: Tensor | None = None) -> Tensor:
             if rule is None:
                 return scores(self.critic, x, labels)
-            return normalize_for_critic(self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K)[0]
+            return normalize_for_critic(
+                self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K
+            )[0]
 
-        return consistency_penalty(seen, real, lambda x: augment(x, ("translation",), noise), labels)
+        return consistency_penalty(
+            seen, real, lambda x: augment(x, ("translation",), noise), labels
+        )
 
     def _score(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         rule = self.recipe.rule
         if rule is None:
             return scores(self.critic, x, labels)
-        return normalize_gradient(self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K)
+        return normalize_gradient(
+            self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K
+        )

@@ -8,15 +8,15 @@ r"""Losses of a critic and of a generator, from scores of real and of generated 
 ``relativistic``    :math:`E \zeta(f(y) - f(x))` of pairs                 :math:`E \zeta(f(x) - f(y))`
 ==================  ====================================================  ==========================================
 
-x is real, y generated, :math:`\zeta` the softplus. Scores within [-1, 1], as gradient normalisation gives them, never
-meet the hinge: there ``hinge`` is ``wasserstein`` plus 2.
+x is real, y generated, :math:`\zeta` the softplus. Scores within [-1, 1], as gradient normalisation
+gives them, never meet the hinge: there ``hinge`` is ``wasserstein`` plus 2.
 
 References:
-    Wasserstein GAN (Arjovsky et al., 2017), https://arxiv.org/abs/1701.07875
-    Geometric GAN (Lim & Ye, 2017), https://arxiv.org/abs/1705.02894
-    Generative Adversarial Networks (Goodfellow et al., 2014), https://arxiv.org/abs/1406.2661
-    Least Squares Generative Adversarial Networks (Mao et al., 2016), https://arxiv.org/abs/1611.04076
-    The relativistic discriminator (Jolicoeur-Martineau, 2018), https://arxiv.org/abs/1807.00734
+    Wasserstein GAN (Arjovsky et al., 2017), https://arxiv.org/abs/1701.07875 Geometric GAN (Lim &
+    Ye, 2017), https://arxiv.org/abs/1705.02894 Generative Adversarial Networks (Goodfellow et al.,
+    2014), https://arxiv.org/abs/1406.2661 Least Squares Generative Adversarial Networks (Mao et
+    al., 2016), https://arxiv.org/abs/1611.04076 The relativistic discriminator
+    (Jolicoeur-Martineau, 2018), https://arxiv.org/abs/1807.00734
 """
 
 from collections.abc import Callable
@@ -34,19 +34,25 @@ LossName = Literal["wasserstein", "hinge", "non-saturating", "least-squares", "r
 Pair: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-def critic_loss(name: LossName, real: Float[Tensor, "n"], fake: Float[Tensor, "m"]) -> Float[Tensor, ""]:
+def critic_loss(
+    name: LossName, real: Float[Tensor, "n"], fake: Float[Tensor, "m"]
+) -> Float[Tensor, ""]:
     """What the critic descends, from its scores of real and of generated data."""
     return _of(name, real, fake)[0](real, fake)
 
 
-def generator_loss(name: LossName, real: Float[Tensor, "n"], fake: Float[Tensor, "m"]) -> Float[Tensor, ""]:
+def generator_loss(
+    name: LossName, real: Float[Tensor, "n"], fake: Float[Tensor, "m"]
+) -> Float[Tensor, ""]:
     """What the generator descends; only ``relativistic`` looks at the scores of real data."""
     return _of(name, real, fake)[1](real, fake)
 
 
 def _of(name: LossName, real: Tensor, fake: Tensor) -> tuple[Pair, Pair]:
     if name not in _LOSSES:
-        raise InputError(f"losses: loss must be one of {', '.join(get_args(LossName))}; got {name!r}")
+        raise InputError(
+            f"losses: loss must be one of {', '.join(get_args(LossName))}; got {name!r}"
+        )
     if name == "relativistic" and len(real) != len(fake):
         raise InputError(
             f"losses: relativistic pairs each real datum with a generated one; got {len(real)}, {len(fake)}"

@@ -1,10 +1,12 @@
 r"""The training step of a GAN: critic steps with their normalisation and penalties, generator steps, the average.
 
-A critic step scores real and generated data in one pass and normalises inside the forward that a distributed wrapper
-calls, so that the second-order backward pass reaches its reducer. A generator step with a piecewise linear critic
-costs one plain pass (:func:`gan.normalization.normalize_for_generator`).
+A critic step scores real and generated data in one pass and normalises inside the forward that a
+distributed wrapper calls, so that the second-order backward pass reaches its reducer. A generator
+step with a piecewise linear critic costs one plain pass
+(:func:`gan.normalization.normalize_for_generator`).
 
-Everything a step draws comes from :attr:`WGAN.noise`, whose state is saved: a loaded copy goes on to the same bits.
+Everything a step draws comes from :attr:`WGAN.noise`, whose state is saved: a loaded copy goes on
+to the same bits.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,22 +34,29 @@ Optimizers: TypeAlias = tuple[Optimizer, Optimizer]  # of the critic, of the gen
 
 
 class NotFinite(FloatingPointError):
-    """A player's gradient is not finite; nothing was updated with it. ``report`` has the numbers."""
+    """A player's gradient is not finite.
+
+    Nothing was updated with it. ``report`` has the numbers.
+    """
 
     def __init__(self, player: str, report: Mapping[str, float]) -> None:
         shown = ", ".join(f"{name} {value:g}" for name, value in report.items())
-        super().__init__(f"the gradient of the {player} is not finite ({shown}); nothing was updated with it")
+        super().__init__(
+            f"the gradient of the {player} is not finite ({shown}); nothing was updated with it"
+        )
         self.report = {"player": player, **report}
 
 
 class WGAN:
     """Trains a generator against a critic: :meth:`step` for each batch of real data.
 
-    ``generator`` takes latents (B, generator.latent), and labels (B,) where the critic has them; images are in
-    [-1, 1]. ``optimizers`` are (critic's, generator's), by default Adam(2e-4, betas (0, 0.9)) for both.
+    ``generator`` takes latents (B, generator.latent), and labels (B,) where the critic has them;
+    images are in [-1, 1]. ``optimizers`` are (critic's, generator's), by default Adam(2e-4, betas
+    (0, 0.9)) for both.
 
-    Under ``torch.distributed``, ``parallel`` (``DistributedDataParallel``, say) wraps what each player's loss is
-    computed with; every process gives its own real data, and all together step as one process would on all of them.
+    Under ``torch.distributed``, ``parallel`` (``DistributedDataParallel``, say) wraps what each
+    player's loss is computed with; every process gives its own real data, and all together step as
+    one process would on all of them.
     """
 
     def __init__(
@@ -60,11 +69,15 @@ class WGAN:
         seed: int = 0,
         parallel: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
-        self.generator, self.critic, self.recipe = generator, critic, recipe or Recipe()
+        self.generator = generator
+        self.critic = critic
+        self.recipe = recipe or Recipe()
         self.recipe.check(critic)
         latent = getattr(generator, "latent", None)
         if not isinstance(latent, int):
-            raise InputError("WGAN: the generator must have an attribute `latent`, the width of its input")
+            raise InputError(
+                "WGAN: the generator must have an attribute `latent`, the width of its input"
+            )
         self.latent = latent
         self.device = next(generator.parameters()).device
         self.optimizers = optimizers or (_adam(critic), _adam(generator))
@@ -95,7 +108,10 @@ class WGAN:
 
     @torch.no_grad()
     def sample(
-        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None, average: bool = True
+        self,
+        z: Float[Tensor, "batch latent"],
+        labels: Int[Tensor, "batch"] | None = None,
+        average: bool = True,
     ) -> Tensor:
         """Generated data of the moving average, if there is one, or else of the weights as they are."""
         if average and self.ema is not None:
@@ -119,7 +135,7 @@ class WGAN:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a saved state, to the same bits."""
+        """Continue from a saved state, to the same bits."""
         self.generator.load_state_dict(state["generator"])
         self.critic.load_state_dict(state["critic"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -136,7 +152,9 @@ class WGAN:
             fake = _generate(self.generator, z, labels).to(real.dtype)
         noise = self._local()
         if self.recipe.augment:
-            real, fake = augment(torch.cat((real, fake)), self.recipe.augment, noise).split(len(real))
+            real, fake = augment(torch.cat((real, fake)), self.recipe.augment, noise).split(
+                len(real)
+            )
         regularized = self.steps % self.recipe.lazy == 0
         loss, logged = self._critic_loss(real, fake, labels, regularized, noise)
         logged["critic_gradient"] = self._descend(0, "critic", loss)
@@ -150,7 +168,8 @@ class WGAN:
         self.critic.requires_grad_(False)
         count = len(real) * self.recipe.generator_ratio
         labels_of_fake = labels.repeat(self.recipe.generator_ratio) if labels is not None else None
-        z, noise = self._latents(count, real.dtype), self._local()
+        z = self._latents(count, real.dtype)
+        noise = self._local()
         with self._autocast():
             fake = _generate(self._generator, z, labels_of_fake).to(real.dtype)
         if self.recipe.augment:
@@ -174,8 +193,12 @@ class WGAN:
             if rule is None:
                 return scores(self.critic, x, labels)
             if not x.requires_grad:
-                return normalize_gradient(self.critic, x, rule.method, False, labels=labels, eps=rule.eps, K=rule.K)
-            return normalize_for_generator(self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K)
+                return normalize_gradient(
+                    self.critic, x, rule.method, False, labels=labels, eps=rule.eps, K=rule.K
+                )
+            return normalize_for_generator(
+                self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K
+            )
 
     def _descend(self, player: int, name: str, loss: Tensor) -> Tensor:
         optimizer = self.optimizers[player]
@@ -189,8 +212,11 @@ class WGAN:
         return norm.detach()
 
     def _latents(self, count: int, dtype: torch.dtype) -> Tensor:
-        # Drawn for all processes, of which each takes its own: together they see what one process would.
-        drawn = torch.randn(self._size * count, self.latent, generator=self.noise, device=self.device, dtype=dtype)
+        # Drawn for all processes, of which each takes its own: together they see what one process
+        # would.
+        drawn = torch.randn(
+            self._size * count, self.latent, generator=self.noise, device=self.device, dtype=dtype
+        )
         return drawn[self._rank * count : (self._rank + 1) * count]
 
     def _local(self) -> torch.Generator:
@@ -208,4 +234,6 @@ def _generate(generator: Callable[..., Tensor], z: Tensor, labels: Tensor | None
 
 def _adam(module: nn.Module) -> Optimizer:
     device = next(module.parameters()).device.type
-    return torch.optim.Adam(module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=device in ("cpu", "cuda"))
+    return torch.optim.Adam(
+        module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=device in ("cpu", "cuda")
+    )

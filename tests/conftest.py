@@ -1,7 +1,7 @@
 """Shapes in annotations are checked while tests run; every test starts from one seed, in float64 unless it says so.
 
-``pytest --hypothesis-profile=thorough tests/density/coding/test_bits_back.py tests/density/coding/test_codec.py`` tries
-10,000 inputs a test.
+``pytest --hypothesis-profile=thorough tests/density/coding/test_bits_back.py
+tests/density/coding/test_codec.py`` tries 10,000 inputs a test.
 """
 
 import json
@@ -48,14 +48,22 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture
 def started() -> Callable[..., dict[str, Any]]:
-    """Runs a module in processes of its own, ``started(processes, module, *argv)``, and returns the JSON it prints."""
+    """Run a module in processes of its own, ``started(processes, module, *argv)``, and returns the JSON it prints."""
 
     def start(processes: int, module: str, *argv: object) -> dict[str, Any]:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command = [sys.executable, *(torchrun if processes > 1 else []), "-m", module, *map(str, argv)]
+        command = [
+            sys.executable,
+            *(torchrun if processes > 1 else []),
+            "-m",
+            module,
+            *map(str, argv),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         root = Path(__file__).parents[1]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=root)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=False, cwd=root
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -55,7 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan": GROUND | {"gan/networks", "gan/normalization"},
     "experiments/version": set(),
     "experiments/data": GROUND | {"univae/text"},
-    "experiments/training": GROUND | {"univae/optim", "univae/text", "experiments/version", "experiments/data"},
+    "experiments/training": GROUND
+    | {"univae/optim", "univae/text", "experiments/version", "experiments/data"},
     "experiments/reports": GROUND | {"experiments/training"},
     "experiments/evaluation": MODELS | {"experiments/data"},
     "experiments/text": MODELS | SHARED,
@@ -78,21 +79,39 @@ EXCEPTIONS = {
     ): "the embedding puts START in front of a text; univae.text.special imports nothing",
     ("density", "univae/latent"): "objectives draw, detach and re-draw latents",
     ("density/estimation", "univae/latent"): "estimators draw latents, and map noise to them",
-    ("density/images", "univae/latent"): "image models have diagonal Gaussians and hierarchies of latents",
+    (
+        "density/images",
+        "univae/latent",
+    ): "image models have diagonal Gaussians and hierarchies of latents",
     ("density/images", "univae/attention"): "AttentionVAE attends over patches through the core",
     ("gan", "univae/optim"): "WGAN keeps a moving average of its generator",
-    ("gan/networks", "univae/attention"): "the attention networks attend over patches through the core",
+    (
+        "gan/networks",
+        "univae/attention",
+    ): "the attention networks attend over patches through the core",
 }
 
 # What `import gan` must not load: a tokenizer, the text VAE, and libraries that no GAN needs.
-HEAVY = ("tokenizers", "univae.vae", "univae.text.tokenizers", "pyro", "scipy", "sklearn", "matplotlib", "constriction")
+HEAVY = (
+    "tokenizers",
+    "univae.vae",
+    "univae.text.tokenizers",
+    "pyro",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "constriction",
+)
 
 
 @functools.cache
 def paths() -> dict[str, Path]:
     """Return the file of every module."""
     files = {p for package in PACKAGES for p in (ROOT / package).rglob("*.py")}
-    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
+    return {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in files
+    }
 
 
 @functools.cache
@@ -109,7 +128,9 @@ def modules() -> dict[str, set[str]]:
                 assert node.level == 0, f"{name}: relative import"
                 # `from package import module` names a module, `from module import name` does not.
                 imported |= {
-                    f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in names else str(node.module)
+                    f"{node.module}.{a.name}"
+                    if f"{node.module}.{a.name}" in names
+                    else str(node.module)
                     for a in node.names
                 }
         found[name] = {i for i in imported if i.split(".")[0] in (*PACKAGES, "tests")}
@@ -142,15 +163,24 @@ def test_the_table_has_no_cycle() -> None:
 def test_every_import_is_in_the_table(module: str) -> None:
     row = folder(module)
     for imported in modules()[module]:
-        assert imported.split(".")[0] != "tests", f"{module} imports {imported}: tests are no part of the library"
+        assert imported.split(".")[0] != "tests", (
+            f"{module} imports {imported}: tests are no part of the library"
+        )
         assert imported in modules(), f"{module} imports {imported}, which does not exist"
         assert imported != module.split(".")[0], f"{module} imports its own package root"
         allowed = MAY_IMPORT[row] | {row} | {b for a, b in EXCEPTIONS if a == row}
-        assert folder(imported) in allowed, f"{module} imports {imported}: {row} may import {sorted(allowed)}"
+        assert folder(imported) in allowed, (
+            f"{module} imports {imported}: {row} may import {sorted(allowed)}"
+        )
 
 
 def test_every_exception_is_needed() -> None:
-    arrows = {(folder(a), folder(b)) for a, imported in modules().items() if not is_package(a) for b in imported}
+    arrows = {
+        (folder(a), folder(b))
+        for a, imported in modules().items()
+        if not is_package(a)
+        for b in imported
+    }
     assert EXCEPTIONS.keys() <= arrows
     assert not [arrow for arrow in EXCEPTIONS if arrow[1] in MAY_IMPORT[arrow[0]]]
 
@@ -163,7 +193,9 @@ def test_a_package_root_only_re_exports_what_lies_in_it(package: str) -> None:
     docstring, *rest = tree.body
     assert isinstance(docstring, ast.Expr)
     for node in rest:
-        assert isinstance(node, ast.ImportFrom | ast.Assign | ast.If), f"{package}: {ast.unparse(node)}"
+        assert isinstance(node, ast.ImportFrom | ast.Assign | ast.If), (
+            f"{package}: {ast.unparse(node)}"
+        )
     for imported in modules()[package] - {"univae._lazy", package}:
         assert imported.startswith(package + "."), f"{package} re-exports {imported}"
 
@@ -179,7 +211,9 @@ def test_every_export_resolves_to_what_the_type_checker_sees(package: str) -> No
             continue
         for alias in node.names:
             if node.module == package:
-                seen[alias.asname or alias.name] = importlib.import_module(f"{package}.{alias.name}")
+                seen[alias.asname or alias.name] = importlib.import_module(
+                    f"{package}.{alias.name}"
+                )
             else:
                 module = importlib.import_module(str(node.module))
                 seen[alias.asname or alias.name] = getattr(module, alias.name)
@@ -193,14 +227,18 @@ def test_every_export_resolves_to_what_the_type_checker_sees(package: str) -> No
 
 def run(code: str) -> str:
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ}
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_import_gan_loads_neither_a_tokenizer_nor_a_text_model() -> None:
     assert run(f"import gan, sys; print(*({set(HEAVY)!r} & sys.modules.keys()))") == ""
-    assert run("import gan, sys; gan.build; gan.WGAN; print('tokenizers' in sys.modules)") == "False"
+    assert (
+        run("import gan, sys; gan.build; gan.WGAN; print('tokenizers' in sys.modules)") == "False"
+    )
 
 
 def test_import_univae_and_density_load_nothing_before_a_name_is_read() -> None:
@@ -210,7 +248,10 @@ def test_import_univae_and_density_load_nothing_before_a_name_is_read() -> None:
 def test_a_package_that_a_module_became_keeps_its_names() -> None:
     read = "import univae; univae.vae.UniVAE; univae.text.PAD; univae.sentence.RoFormerSim; univae.decoding.generate"
     from_packages = "from univae.latent import VonMisesFisher; from gan.networks import build; from univae import optim"
-    assert run(f"{read}; {from_packages}; from univae.text import *; print(END, optim.EMA.__name__)") == "2 EMA"
+    assert (
+        run(f"{read}; {from_packages}; from univae.text import *; print(END, optim.EMA.__name__)")
+        == "2 EMA"
+    )
     assert run("import gan.audit, gan; print(callable(gan.audit))") == "True"
     assert run("from gan.audit import Facts; import gan; print(callable(gan.audit))") == "True"
 

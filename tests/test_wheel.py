@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[1]
 def run(*command: object, cwd: Path, **environment: str) -> str:
     words = [str(word) for word in command]
     done = subprocess.run(
-        words, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **environment}
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -21,7 +26,9 @@ def run(*command: object, cwd: Path, **environment: str) -> str:
 def test_the_wheel_holds_every_module_and_runs_where_the_tree_is_not(tmp_path: Path) -> None:
     copy, empty, target = (tmp_path / name for name in ("copy", "empty", "target"))
     empty.mkdir()
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    listed = run(
+        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT
+    ).split("\0")
     for name in filter(None, listed):  # a copy, so that the build leaves nothing in the tree
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +41,25 @@ def test_the_wheel_holds_every_module_and_runs_where_the_tree_is_not(tmp_path: P
         assert modules <= held, modules - held
     assert {"univae/py.typed", "density/py.typed", "gan/py.typed"} <= held
     assert not any(name.startswith("tests/") for name in held)
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel, cwd=empty)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        target,
+        wheel,
+        cwd=empty,
+    )
     said = run(target / "bin" / "univae", "--help", cwd=empty, PYTHONPATH=str(target))
     assert "train-text" in said
-    where = run(sys.executable, "-c", "import univae; print(univae.__file__)", cwd=empty, PYTHONPATH=str(target))
+    where = run(
+        sys.executable,
+        "-c",
+        "import univae; print(univae.__file__)",
+        cwd=empty,
+        PYTHONPATH=str(target),
+    )
     assert str(target) in where

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
-        {"sentence.model": ["RoFormerSim", "RoFormerSimConfig"], "vae.model": ["Elbo", "UniVAE", "UniVAEConfig"]},
-        submodules=["attention", "contrastive", "decoding", "latent", "optim", "sentence", "text", "vae"],
+        {
+            "sentence.model": ["RoFormerSim", "RoFormerSimConfig"],
+            "vae.model": ["Elbo", "UniVAE", "UniVAEConfig"],
+        },
+        submodules=[
+            "attention",
+            "contrastive",
+            "decoding",
+            "latent",
+            "optim",
+            "sentence",
+            "text",
+            "vae",
+        ],
     )

@@ -14,7 +14,8 @@ def lazy_exports(
 
     Args:
         package: the package's ``__name__``.
-        exports: submodule -> the names it defines; ``"gather as gather_rows"`` exports one under another name.
+        exports: submodule -> the names it defines; ``"gather as gather_rows"`` exports one under
+            another name.
         submodules: submodules that can be read as attributes without being imported before.
     """
     sources: dict[str, tuple[str, str]] = {}

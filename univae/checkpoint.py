@@ -3,10 +3,10 @@
 Weights are safetensors, everything else is JSON, and what an optimizer remembers is a file for
 ``torch.load(weights_only=True)``, which builds tensors and plain containers and nothing more.
 
-A file is written under a temporary name beside its own, forced to the disk (fsync) and renamed, so its name always
-stands for a whole file, also after a power cut. A folder cannot be replaced in one rename: :func:`replacing_folder`
-moves the old one aside, the new one in, and only then deletes; :func:`existing_folder` finds the old one if the machine
-stopped between the two renames.
+A file is written under a temporary name beside its own, forced to the disk (fsync) and renamed, so
+its name always stands for a whole file, also after a power cut. A folder cannot be replaced in one
+rename: :func:`replacing_folder` moves the old one aside, the new one in, and only then deletes;
+:func:`existing_folder` finds the old one if the machine stopped between the two renames.
 
 These are for files that the program owns. Paths that a person names for a result go through
 :mod:`experiments.data.outputs`, which replaces nothing unasked.
@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from univae.errors import InputError
 
 __all__ = [
+    "JsonObject",
     "existing_folder",
     "fill_weights",
     "is_temporary",
@@ -50,22 +51,30 @@ __all__ = [
     "write_text_atomic",
 ]
 
+# A JSON object as Python reads and writes it.
+JsonObject: TypeAlias = dict[str, Any]
+
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
-    """Writes the module's ``state_dict`` as safetensors; tensors that share memory are written once per name."""
+    """Write the module's ``state_dict`` as safetensors.
+
+    Tensors that share memory are written once per name.
+    """
     with replacing_file(Path(path)) as temporary:
         save_file(_apart(module.state_dict()), temporary)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Fills ``module`` with the weights in ``path``; names and shapes must be exactly the module's.
+    """Fill ``module`` with the weights in ``path``; names and shapes must be exactly the module's.
 
     Nothing is changed when the file does not fit.
     """
     try:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)}); {_COPY_AGAIN}") from error
+        raise InputError(
+            f"{path}: not a readable safetensors file ({_first_line(error)}); {_COPY_AGAIN}"
+        ) from error
     fill_weights(module, found, path)
 
 
@@ -75,38 +84,54 @@ def fill_weights(module: nn.Module, found: Any, path: str | Path) -> None:
     if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()):
         raise InputError(f"{path}: holds no weights; {_COPY_AGAIN}")
     if differences := _differences(own, found):
-        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-        raise InputError(f"{path}: weights of another model: {shown}; build the model from the run's own configuration")
+        shown = "; ".join(differences[:3]) + (
+            f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        )
+        raise InputError(
+            f"{path}: weights of another model: {shown}; build the model from the run's own configuration"
+        )
     module.load_state_dict(found)
-    # Two names of one tensor are filled one after the other: had the file held two values, one would be lost.
+    # Two names of one tensor are filled one after the other: had the file held two values, one
+    # would be lost.
     if lost := [name for name, x in module.state_dict().items() if not _same(x, found[name])]:
-        raise InputError(f"{path}: {', '.join(lost[:3])} shares memory with another weight, which the file contradicts")
+        raise InputError(
+            f"{path}: {', '.join(lost[:3])} shares memory with another weight, which the file contradicts"
+        )
 
 
 def save_state(state: Mapping[str, Any], path: str | Path) -> None:
-    """Writes tensors, numbers and strings in plain containers; :func:`load_state` reads them."""
+    """Write tensors, numbers and strings in plain containers; :func:`load_state` reads them."""
     with replacing_file(Path(path)) as temporary:
         torch.save(dict(state), temporary)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Reads what :func:`save_state` wrote, onto the CPU; a file that holds anything but data is refused."""
+    """Read what :func:`save_state` wrote, onto the CPU.
+
+    A file that holds anything but data is refused.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader of pickles raises whatever a damaged byte leads to
-        raise InputError(f"{path}: not a readable training state ({_first_line(error)}); {_COPY_AGAIN}") from error
+        raise InputError(
+            f"{path}: not a readable training state ({_first_line(error)}); {_COPY_AGAIN}"
+        ) from error
     if not isinstance(state, dict):
-        raise InputError(f"{path}: not a training state but a {type(state).__name__}; {_COPY_AGAIN}")
+        raise InputError(
+            f"{path}: not a training state but a {type(state).__name__}; {_COPY_AGAIN}"
+        )
     return state
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Writes ``obj`` as strict JSON (see :func:`to_json`)."""
-    write_text_atomic(path, json.dumps(to_json(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write ``obj`` as strict JSON (see :func:`to_json`)."""
+    write_text_atomic(
+        path, json.dumps(to_json(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file."""
+    """Read a JSON file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -115,11 +140,13 @@ def read_json(path: str | Path) -> Any:
         rule = "not a readable JSON file (nested too deep)"
         raise InputError(f"{path}: {rule}; {_COPY_AGAIN}") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable JSON file ({_first_line(error)}); {_COPY_AGAIN}") from error
+        raise InputError(
+            f"{path}: not a readable JSON file ({_first_line(error)}); {_COPY_AGAIN}"
+        ) from error
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text with the line ends given: whoever reads ``path`` finds the old text or the new, never less."""
+    """Write UTF-8 text with the line ends given: whoever reads ``path`` finds the old text or the new, never less."""
     with replacing_file(Path(path)) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
 
@@ -140,7 +167,9 @@ def to_json(obj: Any) -> Any:
         return os.fspath(obj)
     if hasattr(obj, "tolist"):  # tensors, NumPy arrays and NumPy scalars
         return to_json(obj.tolist())
-    raise TypeError(f"to_json: {type(obj).__name__} has no JSON form; give numbers, strings, lists or dictionaries")
+    raise TypeError(
+        f"to_json: {type(obj).__name__} has no JSON form; give numbers, strings, lists or dictionaries"
+    )
 
 
 @contextmanager
@@ -167,7 +196,8 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     The caller owns ``path`` alone: what stood there is deleted with everything in it.
     """
     path = Path(path)
-    new, old = path.with_name(f".{path.name}.new"), _aside(path)
+    new = path.with_name(f".{path.name}.new")
+    old = _aside(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
@@ -176,7 +206,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
         raise
     sync_tree(new)
-    if path.exists():  # else ``old`` may be the only whole folder there is: it stays until ``new`` is in place
+    if (
+        path.exists()
+    ):  # else ``old`` may be the only whole folder there is: it stays until ``new`` is in place
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     new.rename(path)
@@ -203,7 +235,11 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a file system that has no fsync
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.EROFS,
+        ):  # a file system that has no fsync
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         os.close(descriptor)
@@ -217,7 +253,10 @@ def sync_tree(folder: Path) -> None:
 
 
 def existing_folder(path: str | Path) -> Path | None:
-    """The folder that holds what was last written to ``path`` as a whole; ``None`` if nothing was."""
+    """The folder that holds what was last written to ``path`` as a whole.
+
+    ``None`` if nothing was.
+    """
     return next((folder for folder in (Path(path), _aside(Path(path))) if folder.is_dir()), None)
 
 
@@ -230,13 +269,18 @@ def _aside(path: Path) -> Path:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # The format stores dense tensors that share nothing: a view or a second name becomes a copy of its own.
+    # The format stores dense tensors that share nothing: a view or a second name becomes a copy of
+    # its own.
     seen: set[int] = set()
     apart = {}
     for name, x in tensors.items():
         shared = x.untyped_storage().data_ptr() in seen
         seen.add(x.untyped_storage().data_ptr())
-        apart[name] = x.detach().clone(memory_format=torch.contiguous_format) if shared else x.detach().contiguous()
+        apart[name] = (
+            x.detach().clone(memory_format=torch.contiguous_format)
+            if shared
+            else x.detach().contiguous()
+        )
     return apart
 
 

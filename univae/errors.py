@@ -6,6 +6,6 @@ __all__ = ["InputError"]
 class InputError(ValueError):
     """Input or configuration that breaks a rule: the message names who, the rule, the value and the way out.
 
-    A command prints the message as one line on stderr and exits with code 2; a caller of the library may catch
-    it as the :class:`ValueError` it is.
+    A command prints the message as one line on stderr and exits with code 2; a caller of the
+    library may catch it as the :class:`ValueError` it is.
     """

@@ -44,7 +44,9 @@ Shape: TypeAlias = tuple[int, ...]
 def sizes(shape: Shape, who: str) -> list[tuple[int, int]]:
     """The sizes of an image halved while both sides are even and one is 8 or more, the full size first."""
     if len(shape) != 3:
-        raise InputError(f"{who}: data must be (channels, height, width); got {shape}; the MLP takes data of any shape")
+        raise InputError(
+            f"{who}: data must be (channels, height, width); got {shape}; the MLP takes data of any shape"
+        )
     found = [(shape[1], shape[2])]
     while max(found[-1]) >= 8 and not (found[-1][0] % 2 or found[-1][1] % 2):
         found.append((found[-1][0] // 2, found[-1][1] // 2))

@@ -1,9 +1,10 @@
 """Rules of single fields: what each value of a configuration may be, in words, and one check of them all.
 
-A dataclass declares ``RULES``, a mapping of its fields' names to rules, and calls :func:`check` in ``__post_init__``.
-The rules of base classes hold too, unless a subclass has another for the field. A value must first have the type that
-its annotation says, so that a configuration read from a damaged file is refused as one given by hand. NaN keeps no
-rule, and every number has an upper bound: one that a computation reaches, not the memory's end.
+A dataclass declares ``RULES``, a mapping of its fields' names to rules, and calls :func:`check` in
+``__post_init__``. The rules of base classes hold too, unless a subclass has another for the field.
+A value must first have the type that its annotation says, so that a configuration read from a
+damaged file is refused as one given by hand. NaN keeps no rule, and every number has an upper
+bound: one that a computation reaches, not the memory's end.
 """
 
 import os
@@ -17,7 +18,18 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 
 from univae.errors import InputError
 
-__all__ = ["COUNT", "DATUM", "SIZE", "Rule", "above", "at_least", "broken", "check", "check_values", "each"]
+__all__ = [
+    "COUNT",
+    "DATUM",
+    "SIZE",
+    "Rule",
+    "above",
+    "at_least",
+    "broken",
+    "check",
+    "check_values",
+    "each",
+]
 __all__ += ["reading", "rules_of", "within"]
 
 COUNT = 10**12  # the most of what is counted one after the other: steps, rows
@@ -111,7 +123,10 @@ def check(config: Any) -> None:
 
 
 def check_values(who: str, rules: Mapping[str, Rule], values: Mapping[str, Any]) -> None:
-    """Raise :class:`InputError` for the first value by name that breaks its rule; one of another type breaks it."""
+    """Raise :class:`InputError` for the first value by name that breaks its rule.
+
+    One of another type breaks it.
+    """
     for name, rule in rules.items():
         if name not in values:
             continue
@@ -128,13 +143,23 @@ def reading(file: str | os.PathLike[str]) -> Iterator[None]:
     """Refuse what the block makes of the values in ``file``, in one line, where they are not those that were written.
 
     Raises:
-        InputError: the block failed, because a value is missing, or is of another type or out of its range.
+        InputError: the block failed, because a value is missing, or is of another type or out of
+            its range.
     """
     try:
         yield
     except InputError as error:
-        raise InputError(f"{os.fspath(file)}: {error}; the run folder is damaged, or of another version") from error
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{os.fspath(file)}: {error}; the run folder is damaged, or of another version"
+        ) from error
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         message = f"{os.fspath(file)}: values that cannot be read ({reason})"
         raise InputError(f"{message}; the run folder is damaged, or of another version") from error
@@ -146,8 +171,12 @@ def _hints(kind: type) -> Mapping[str, Any]:
 
 
 def _type_words(hint: Any, value: Any) -> str:
-    """Return what a value of another type than ``hint`` must be, or nothing; classes not named here are not judged."""
-    origin, parts = get_origin(hint), get_args(hint)
+    """Return what a value of another type than ``hint`` must be, or nothing.
+
+    Classes not named here are not judged.
+    """
+    origin = get_origin(hint)
+    parts = get_args(hint)
     if origin is Literal:
         return "" if value in parts else _alternatives(parts)
     if origin in (Union, UnionType):
@@ -161,8 +190,12 @@ def _type_words(hint: Any, value: Any) -> str:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             return "a list"
-        kinds = parts if len(parts) == len(value) and Ellipsis not in parts else parts[:1] * len(value)
-        return next((f"a list of {words} each" for words in map(_type_words, kinds, value) if words), "")
+        kinds = (
+            parts if len(parts) == len(value) and Ellipsis not in parts else parts[:1] * len(value)
+        )
+        return next(
+            (f"a list of {words} each" for words in map(_type_words, kinds, value) if words), ""
+        )
     return _plain_words(hint, value)
 
 

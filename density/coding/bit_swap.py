@@ -1,7 +1,8 @@
 r"""Bit-Swap: the layers of a chain return their bits one by one.
 
-In a chain, :math:`q(z_{l+1} \mid z_l)`, :math:`p(z_l \mid z_{l+1})` and :math:`p(x \mid z_1)` look at one neighbour.
-What lies below a layer may then be pushed before the next layer is popped, so the initial bits are those of one layer:
+In a chain, :math:`q(z_{l+1} \mid z_l)`, :math:`p(z_l \mid z_{l+1})` and :math:`p(x \mid z_1)` look
+at one neighbour. What lies below a layer may then be pushed before the next layer is popped, so the
+initial bits are those of one layer:
 
 ========================================================  ================================
 push (read downward)                                       pop (read upward)
@@ -37,14 +38,18 @@ class BitSwap:
     """Codes a tile of data by a model whose ``chain`` says that it is one."""
 
     def __init__(self, model: LatentModel, emission: Emission, layers: Layers) -> None:
-        self.model, self.emission, self.layers = model, emission, layers
+        self.model = model
+        self.emission = emission
+        self.layers = layers
         self.top = len(layers.widths) - 1
 
     def push(self, stack: Stack, x: Tensor, count: int) -> None:
-        layers, bucket = self.layers, self.layers.middle()
+        layers = self.layers
+        bucket = self.layers.middle()
 
         def swap(layer: int, law: Distribution) -> None:
-            own, grid = layers.slices[layer], layers.grids[layer]
+            own = layers.slices[layer]
+            grid = layers.grids[layer]
             mean, scale = coordinates(law, layers.tile, count)
             stack.require(PRECISION * mean.size + SPARE)
             position = stack.pop_uniform(whole(mean.size)).reshape(mean.shape)
@@ -55,14 +60,18 @@ class BitSwap:
             if layer == 0:
                 stack.push(self.emission.intervals(layers.latent(layers.only(bucket, 0)), x, count))
             else:
-                below = layers.prior_intervals(layers.only(bucket, layer - 1, layer), count)[layer - 1]
+                below = layers.prior_intervals(layers.only(bucket, layer - 1, layer), count)[
+                    layer - 1
+                ]
                 layers.push(stack, layer - 1, bucket[:count], below)
 
         layers.walk(self.model.posterior(x), bucket, swap)
         layers.push(stack, self.top, bucket[:count], None)
 
     def pop(self, stack: Stack, count: int) -> Tensor:
-        layers, bucket, blank = self.layers, self.layers.middle(), self.emission.tile(None)
+        layers = self.layers
+        bucket = self.layers.middle()
+        blank = self.emission.tile(None)
         for layer in range(self.top, -1, -1):
             law = layers.prior_law(layer, layers.only(bucket, layer + 1))
             bucket[:count, layers.slices[layer]] = layers.pop(stack, layer, law, count)
@@ -73,9 +82,12 @@ class BitSwap:
         return x
 
     def _return(self, stack: Stack, x: Tensor, layer: int, bucket: np.ndarray, count: int) -> None:
-        """Pushes the position from which a layer was popped; only the lowest looks at x."""
-        layers, own = self.layers, self.layers.slices[layer]
-        start, size = layers.given(self.model.posterior(x), layers.only(bucket, layer - 1, layer), count)
+        """Push the position from which a layer was popped; only the lowest looks at x."""
+        layers = self.layers
+        own = self.layers.slices[layer]
+        start, size = layers.given(
+            self.model.posterior(x), layers.only(bucket, layer - 1, layer), count
+        )
         offset = stack.pop_uniform(size[:, own].ravel()).reshape(count, -1)
         position = (start[:, own] + offset - self._noise(layer, x, bucket, count)) % TOTAL
         stack.push_uniform(position.ravel(), whole(position.size))

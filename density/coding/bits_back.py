@@ -13,20 +13,21 @@ push :math:`z_j` by :math:`p(z)`                                        pop :mat
 push j, uniform                                                         pop j
 =====================================================================  =========================
 
-The net cost is :math:`-\log_2 \frac1K \sum_k w_k` bits with :math:`w_k = p(x, z_k) / q(z_k \mid x)`: the negative
-ELBO at K = 1 (BB-ANS), the importance-weighted bound at larger K. The particles are coupled, :math:`z_k` lies at
-position :math:`r + s_k` of the posterior's tables with fixed shifts s, so that they cost the initial bits of one.
-Chains of layers may go another way, see :mod:`density.coding.bit_swap`.
+The net cost is :math:`-\log_2 \frac1K \sum_k w_k` bits with :math:`w_k = p(x, z_k) / q(z_k \mid
+x)`: the negative ELBO at K = 1 (BB-ANS), the importance-weighted bound at larger K. The particles
+are coupled, :math:`z_k` lies at position :math:`r + s_k` of the posterior's tables with fixed
+shifts s, so that they cost the initial bits of one. Chains of layers may go another way, see
+:mod:`density.coding.bit_swap`.
 
-The first bits to pop are those of the first data, coded without a latent: none are invented, all are counted. What
-must hold for the two columns to be mirrors: every law is evaluated on tiles of one shape, with the same numbers in
-them, by one thread in float64; and a latent is known by its bucket alone, whose grid is the model's.
+The first bits to pop are those of the first data, coded without a latent: none are invented, all
+are counted. What must hold for the two columns to be mirrors: every law is evaluated on tiles of
+one shape, with the same numbers in them, by one thread in float64; and a latent is known by its
+bucket alone, whose grid is the model's.
 
 References:
-    Practical lossless compression with latent variables using bits back coding (Townsend et al., 2019),
-    https://arxiv.org/abs/1901.04866
-    Improving Lossless Compression Rates via Monte Carlo Bits-Back Coding (Ruan et al., 2021),
-    https://arxiv.org/abs/2102.11086
+    Practical lossless compression with latent variables using bits back coding (Townsend et al.,
+    2019), https://arxiv.org/abs/1901.04866 Improving Lossless Compression Rates via Monte Carlo
+    Bits-Back Coding (Ruan et al., 2021), https://arxiv.org/abs/2102.11086
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,17 @@ import numpy as np
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.coding.ans import PRECISION, SPARE, TOTAL, Exhausted, Intervals, Stack, frequencies, intervals, whole
+from density.coding.ans import (
+    PRECISION,
+    SPARE,
+    TOTAL,
+    Exhausted,
+    Intervals,
+    Stack,
+    frequencies,
+    intervals,
+    whole,
+)
 from density.coding.bit_swap import BitSwap
 from density.coding.buckets import BUCKETS
 from density.coding.data_code import Coding, Emission, noise
@@ -66,16 +77,26 @@ class BitsBack:
     """
 
     def __init__(self, model: LatentModel, emission: Emission, coding: Coding) -> None:
-        self.emission, self.tile = emission, coding.tile
+        self.emission = emission
+        self.tile = coding.tile
         layers = Layers(model, emission.tile(None), coding.tile)
         chain = coding.swap and coding.particles == 1 and bool(getattr(model, "chain", False))
-        self.code = BitSwap(model, emission, layers) if chain else _Particles(model, emission, layers, coding.particles)
+        self.code = (
+            BitSwap(model, emission, layers)
+            if chain
+            else _Particles(model, emission, layers, coding.particles)
+        )
 
     def push(self, data: Any, progress: Progress = lambda count: None) -> Coded:
-        """Makes a message of data; ``progress`` hears how many more are done, or fewer after a new start."""
-        plain, each = 0, 0
+        """Make a message of data.
+
+        ``progress`` hears how many more are done, or fewer after a new start.
+        """
+        plain = 0
+        each = 0
         while True:
-            stack, done = Stack(), plain
+            stack = Stack()
+            done = plain
             if plain:
                 self.emission.push_plain(stack, data[:plain])
                 each = max(1, stack.bits // plain)
@@ -92,9 +113,12 @@ class BitsBack:
                 progress(-done)
                 plain = min(len(data), plain + (-(-error.missing // each) if each else 1))
 
-    def pop(self, words: np.ndarray, count: int, plain: int, progress: Progress = lambda count: None) -> Any:
-        """Reads the message of ``count`` data, ``plain`` of them coded without latents."""
-        stack, parts = Stack(words), []
+    def pop(
+        self, words: np.ndarray, count: int, plain: int, progress: Progress = lambda count: None
+    ) -> Any:
+        """Read the message of ``count`` data, ``plain`` of them coded without latents."""
+        stack = Stack(words)
+        parts = []
         for start in reversed(range(plain, count, self.tile)):
             size = min(self.tile, count - start)
             parts.append(self.emission.data(self.code.pop(stack, size), size))
@@ -117,13 +141,18 @@ class _Particle(NamedTuple):
 class _Particles:
     """Codes a tile with coupled particles: all layers are popped, then x and all layers are pushed."""
 
-    def __init__(self, model: LatentModel, emission: Emission, layers: Layers, particles: int) -> None:
-        self.model, self.emission, self.layers = model, emission, layers
+    def __init__(
+        self, model: LatentModel, emission: Emission, layers: Layers, particles: int
+    ) -> None:
+        self.model = model
+        self.emission = emission
+        self.layers = layers
         self.shifts = np.random.default_rng(0).integers(TOTAL, size=(particles, layers.width))
         self.shifts[0] = 0
 
     def push(self, stack: Stack, x: Tensor, count: int) -> None:
-        width, many = self.layers.width, len(self.shifts)
+        width = self.layers.width
+        many = len(self.shifts)
         stack.require(PRECISION * count * width + SPARE)
         position = stack.pop_uniform(whole(count * width)).reshape(count, width)
         position = (position + noise(x, count, width)) % TOTAL
@@ -136,7 +165,9 @@ class _Particles:
         chosen = found[0] if many == 1 else self._given(q, x, count, _picked(found, j))
         offset = (position + self.shifts[j]) % TOTAL - chosen.start
         if (offset < 0).any() or (offset >= chosen.size).any():
-            raise InputError("bits_back: a law changed with its neighbours in a tile; code with tile=1")
+            raise InputError(
+                "bits_back: a law changed with its neighbours in a tile; code with tile=1"
+            )
         stack.push_uniform(offset.ravel(), chosen.size.ravel())
         stack.push(chosen.x)
         for layer in reversed(self.layers.order):
@@ -154,7 +185,9 @@ class _Particles:
         x = self.emission.pop(stack, self.layers.latent(bucket), count)
         q = self.model.posterior(x)
         start, size = self.layers.given(q, bucket, count)
-        position = (start + stack.pop_uniform(size.ravel()).reshape(size.shape) - self.shifts[j]) % TOTAL
+        position = (
+            start + stack.pop_uniform(size.ravel()).reshape(size.shape) - self.shifts[j]
+        ) % TOTAL
         if len(self.shifts) > 1:
             stack.push(intervals(_weights(self._at(q, x, count, position)), j, np.arange(count)))
         position = (position - noise(x, count, self.layers.width)) % TOTAL
@@ -169,11 +202,17 @@ class _Particles:
     def _given(self, q: Distribution, x: Tensor, count: int, bucket: np.ndarray) -> _Particle:
         return self._scored(x, count, bucket, *self.layers.given(q, bucket, count))
 
-    def _scored(self, x: Tensor, count: int, bucket: np.ndarray, start: np.ndarray, size: np.ndarray) -> _Particle:
+    def _scored(
+        self, x: Tensor, count: int, bucket: np.ndarray, start: np.ndarray, size: np.ndarray
+    ) -> _Particle:
         """A particle with its weight, of the frequencies it is coded with."""
         prior = self.layers.prior_intervals(bucket, count)
         owned = self.emission.intervals(self.layers.latent(bucket), x, count)
-        log_w = owned.log_mass(count) - np.log(size / TOTAL).sum(1) - self.layers.own_width * np.log(BUCKETS)
+        log_w = (
+            owned.log_mass(count)
+            - np.log(size / TOTAL).sum(1)
+            - self.layers.own_width * np.log(BUCKETS)
+        )
         for _, mass in prior.values():
             log_w = log_w + np.log(mass / TOTAL).sum(1)
         return _Particle(bucket, start, size, prior, owned, log_w)

@@ -1,8 +1,9 @@
 r"""Lossless compression by a model: :func:`compress` writes data in about :math:`-\log_2 p(x)` bits, and back.
 
-Models are copied to float64 on the CPU and evaluated by one thread on tiles of one shape, so that neither the size of a
-batch nor the threads nor the process that reads move an integer of a table. The processor may: the version of torch and
-a checksum of the data are in the file, so that another arithmetic is noticed and never returns other data.
+Models are copied to float64 on the CPU and evaluated by one thread on tiles of one shape, so that
+neither the size of a batch nor the threads nor the process that reads move an integer of a table.
+The processor may: the version of torch and a checksum of the data are in the file, so that another
+arithmetic is noticed and never returns other data.
 """
 
 import copy
@@ -39,7 +40,8 @@ __all__ = [
     "same_bits",
 ]
 
-BLOCK = 4096  # data that are read together: the price of random access is initial bits for every block
+# data that are read together: the price of random access is initial bits for every block
+BLOCK = 4096
 Progress = Callable[[int], object]
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -68,12 +70,13 @@ def compress(
     block: int = BLOCK,
     verify: bool = True,
 ) -> bytes:
-    r"""Compresses whole numbers x (N, \*shape) of any dtype; :func:`decompress` gives them back, bit for bit.
+    r"""Compress whole numbers x (N, \*shape) of any dtype; :func:`decompress` gives them back, bit for bit.
 
-    ``particles`` turn time into fewer bits; a ``tile`` of data coded together turns initial bits into less time;
-    ``swap`` is Bit-Swap, where the model is a chain of layers. Every ``block`` of data can be read alone. With
-    ``verify`` the result is decoded and compared before it is returned. :class:`InputError` for no data, for values
-    that the model's law does not know, for densities, and for latents that are not Gaussian.
+    ``particles`` turn time into fewer bits; a ``tile`` of data coded together turns initial bits
+    into less time; ``swap`` is Bit-Swap, where the model is a chain of layers. Every ``block`` of
+    data can be read alone. With ``verify`` the result is decoded and compared before it is
+    returned. :class:`InputError` for no data, for values that the model's law does not know, for
+    densities, and for latents that are not Gaussian.
 
     >>> from density.images.mlp import MLPVAE
     >>> from density.likelihoods.head import Pixels
@@ -84,21 +87,28 @@ def compress(
     owned = prepared(model)
     kind = str(x.dtype) if isinstance(x, Tensor) else x.dtype.str
     values = _array(x)
-    header = Header(fingerprint(model), Coding(particles, tile, swap), torch.__version__, kind, tuple(x.shape))
+    header = Header(
+        fingerprint(model), Coding(particles, tile, swap), torch.__version__, kind, tuple(x.shape)
+    )
     with exactly():
         code = pixel_code(owned, tuple(values.shape[1:]), tile)
-        content, _ = encode(BitsBack(owned, code, header.coding), levels_of(values, code.levels), header, block)
+        content, _ = encode(
+            BitsBack(owned, code, header.coding), levels_of(values, code.levels), header, block
+        )
     if verify:
         again = decompress(model, content)
         if not same_bits(_array(again), values):
-            raise InputError("compress: the data did not come back; a bug or a faulty machine; try tile=1")
+            raise InputError(
+                "compress: the data did not come back; a bug or a faulty machine; try tile=1"
+            )
     return content
 
 
 def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> Any:
-    """Gives back what :func:`compress` took, of its type, dtype and shape; or the data of one block.
+    """Return back what :func:`compress` took, of its type, dtype and shape; or the data of one block.
 
-    :class:`InputError` for a damaged or foreign file, one of another model, and a machine that computes otherwise.
+    :class:`InputError` for a damaged or foreign file, one of another model, and a machine that
+    computes otherwise.
     """
     header, payloads = unpack(data)
     header.check(fingerprint(model))
@@ -112,14 +122,23 @@ def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> 
 
 
 def encode(
-    coder: BitsBack, data: Any, header: Header, block: int = BLOCK, progress: Progress = lambda count: None
+    coder: BitsBack,
+    data: Any,
+    header: Header,
+    block: int = BLOCK,
+    progress: Progress = lambda count: None,
 ) -> tuple[bytes, Account]:
-    """Compresses data, as the coder's emission takes them, into the bytes of a file; call it within :func:`exactly`."""
+    """Compress data, as the coder's emission takes them, into the bytes of a file.
+
+    Call it within :func:`exactly`.
+    """
     if not len(data):
         raise InputError("compress: needs at least one datum; got none; there is nothing to write")
     if block < 1:
         raise InputError(f"compress: block must be at least 1; got block={block}")
-    blocks, payloads, coded = [], [], list[Coded]()
+    blocks = []
+    payloads = []
+    coded = list[Coded]()
     for start in range(0, len(data), block):
         part = data[start : start + block]
         found = coder.push(part, progress)
@@ -127,7 +146,10 @@ def encode(
         payloads.append(to_bytes(found.words))
         sums = zlib.crc32(payloads[-1]), zlib.crc32(coder.emission.content(part))
         blocks.append(Block(found.data, found.plain, len(payloads[-1]), *sums))
-    totals = (sum(getattr(each, name) for each in coded) for name in ("data", "plain", "initial_bits", "net_bits"))
+    totals = (
+        sum(getattr(each, name) for each in coded)
+        for name in ("data", "plain", "initial_bits", "net_bits")
+    )
     return pack(replace(header, blocks=tuple(blocks)), payloads), Account(*totals)
 
 
@@ -165,7 +187,9 @@ def _other_arithmetic(header: Header) -> InputError:
 def fingerprint(model: Any, more: Mapping[str, Any] | None = None) -> bytes:
     """SHA-256 of a model's class, configuration and weights, and of ``more``."""
     if not isinstance(model, nn.Module):
-        raise InputError(f"compress: needs a torch module, whose weights name it; got {type(model).__name__}; wrap it")
+        raise InputError(
+            f"compress: needs a torch module, whose weights name it; got {type(model).__name__}; wrap it"
+        )
     described = {
         "model": type(model).__name__,
         "config": to_json(getattr(model, "config", None)),
@@ -190,13 +214,17 @@ def _array(x: Tensor | np.ndarray) -> np.ndarray:
     try:
         return x.detach().cpu().numpy()
     except TypeError as error:
-        raise InputError(f"compress: NumPy has no {x.dtype}; convert the data to float32 or integers") from error
+        raise InputError(
+            f"compress: NumPy has no {x.dtype}; convert the data to float32 or integers"
+        ) from error
 
 
 def prepared(model: Any) -> Any:
     """A copy of the model that evaluates in float64 on the CPU."""
     if not isinstance(model, nn.Module):
-        raise InputError(f"compress: needs a torch module, whose weights name it; got {type(model).__name__}; wrap it")
+        raise InputError(
+            f"compress: needs a torch module, whose weights name it; got {type(model).__name__}; wrap it"
+        )
     return copy.deepcopy(model).to("cpu", torch.float64).eval()
 
 
@@ -217,21 +245,33 @@ def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCo
     with torch.random.fork_rng(devices=[]):
         found, levels = shape_and_levels(model.likelihood(model.prior().sample(torch.Size((1,)))))
     if found != tuple(shape):
-        raise InputError(f"compress: the model's data are {found} each; got {tuple(shape)}; reshape them")
+        raise InputError(
+            f"compress: the model's data are {found} each; got {tuple(shape)}; reshape them"
+        )
     return PixelCode(model, shape, levels, tile)
 
 
 def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
     """The values as whole numbers below ``levels``; :class:`InputError` for others."""
     if values.dtype.kind not in "buif":
-        raise InputError(f"compress: data must be whole numbers; got dtype {values.dtype}; convert them")
+        raise InputError(
+            f"compress: data must be whole numbers; got dtype {values.dtype}; convert them"
+        )
     wrong = ~((values >= 0) & (values < levels) & (values == np.floor(values)))
     if values.dtype.kind == "f":
         negative = (values == 0) & np.signbit(values)
         if negative.any():
             count = int(negative.sum())
-            raise InputError(f"compress: the sign of -0.0 would be lost; got {count} of them; add 0.0 to the data")
+            raise InputError(
+                f"compress: the sign of -0.0 would be lost; got {count} of them; add 0.0 to the data"
+            )
     if wrong.any():
-        way = "binarise the data first, or train on them as they are" if levels == 2 else "use a model of these data"
-        raise InputError(f"compress: the model codes whole numbers 0..{levels - 1}; got {values[wrong][0]!s}; {way}")
+        way = (
+            "binarise the data first, or train on them as they are"
+            if levels == 2
+            else "use a model of these data"
+        )
+        raise InputError(
+            f"compress: the model codes whole numbers 0..{levels - 1}; got {values[wrong][0]!s}; {way}"
+        )
     return values.astype(np.int64)

@@ -1,10 +1,11 @@
 """The file of compressed data: who wrote it and how, then blocks that stand alone, each with two checksums.
 
-A file holds, in this order: ``magic`` and version; the fingerprint of the model; coder, particles, tile, order of
-layers; the version of torch; dtype and shape of the data; notes as JSON; of every block the number of data, of those
-coded without latents, of bytes, and the checksums of bytes and of data; a checksum of all that; the bytes of the
-blocks. Whole numbers are in base 128, the low digits first. Whatever is not such a file is refused with a line that
-says why: nothing is decoded before its checksum agrees, and nothing decoded is returned before its own does.
+A file holds, in this order: ``magic`` and version; the fingerprint of the model; coder, particles,
+tile, order of layers; the version of torch; dtype and shape of the data; notes as JSON; of every
+block the number of data, of those coded without latents, of bytes, and the checksums of bytes and
+of data; a checksum of all that; the bytes of the blocks. Whole numbers are in base 128, the low
+digits first. Whatever is not such a file is refused with a line that says why: nothing is decoded
+before its checksum agrees, and nothing decoded is returned before its own does.
 """
 
 import json
@@ -19,7 +20,8 @@ from univae.errors import InputError
 
 __all__ = ["Block", "Header", "pack", "to_bytes", "to_words", "unpack"]
 
-MAGIC, VERSION = b"uVAE", 1
+MAGIC = b"uVAE"
+VERSION = 1
 CODER = 1  # constriction's default asymmetric numeral system with tables of 24 bits
 FINGERPRINT = 32  # bytes
 LARGEST = 2**62  # of a whole number in a header
@@ -54,7 +56,7 @@ class Header:
         return sum(block.count for block in self.blocks)
 
     def check(self, fingerprint: bytes) -> None:
-        """Raises :class:`InputError` if another model wrote the file."""
+        """Raise :class:`InputError` if another model wrote the file."""
         if self.fingerprint != fingerprint:
             raise InputError(
                 f"container: written by the model {self.fingerprint.hex()[:16]}; this one is {fingerprint.hex()[:16]}; "
@@ -64,7 +66,8 @@ class Header:
 
 def pack(header: Header, payloads: list[bytes]) -> bytes:
     """The bytes of a file."""
-    coding, notes = header.coding, json.dumps(header.notes, separators=(",", ":")) if header.notes else ""
+    coding = header.coding
+    notes = json.dumps(header.notes, separators=(",", ":")) if header.notes else ""
     parts = [MAGIC, bytes([VERSION]), header.fingerprint]
     parts += [_number(n) for n in (CODER, coding.particles, coding.tile, coding.swap)]
     parts += [_text(text) for text in (header.torch, header.dtype)]
@@ -78,15 +81,21 @@ def pack(header: Header, payloads: list[bytes]) -> bytes:
 
 
 def unpack(content: bytes) -> tuple[Header, list[bytes]]:
-    """Header and bytes of the blocks; :class:`InputError` for anything that :func:`pack` did not write."""
+    """Header and bytes of the blocks.
+
+    :class:`InputError` for anything that :func:`pack` did not write.
+    """
     if content[:4] != MAGIC:
         raise InputError("container: not a file that univae compress wrote; give one of these")
     if content[4:5] != bytes([VERSION]):
         found = content[4] if len(content) > 4 else "none"
-        raise InputError(f"container: this reads version {VERSION}; the file says {found}; use the version it is of")
+        raise InputError(
+            f"container: this reads version {VERSION}; the file says {found}; use the version it is of"
+        )
     reader = _Reader(content)
     header = reader.header()
-    at, payloads = reader.at, []
+    at = reader.at
+    payloads = []
     for i, block in enumerate(header.blocks):
         payloads.append(content[at : at + block.size])
         at += block.size
@@ -99,7 +108,8 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
 
 class _Reader:
     def __init__(self, content: bytes) -> None:
-        self.content, self.at = content, len(MAGIC) + 1
+        self.content = content
+        self.at = len(MAGIC) + 1
 
     def header(self) -> Header:
         try:
@@ -112,7 +122,8 @@ class _Reader:
     def _header(self) -> Header:
         fingerprint = self._take(FINGERPRINT)
         coder, particles, tile, swap = (self._number() for _ in range(4))
-        torch, dtype = self._text(), self._text()
+        torch = self._text()
+        dtype = self._text()
         shape = tuple(self._number() for _ in range(self._number()))
         notes = self._text()
         blocks = tuple(self._block() for _ in range(self._number()))
@@ -120,9 +131,13 @@ class _Reader:
         if int.from_bytes(self._take(4), "little") != total:
             raise _damaged("its header does not match its checksum")
         if coder != CODER:
-            raise InputError(f"container: this reads coder {CODER}; the file says {coder}; use a newer version")
+            raise InputError(
+                f"container: this reads coder {CODER}; the file says {coder}; use a newer version"
+            )
         coding = Coding(particles, tile, bool(swap))
-        return Header(fingerprint, coding, torch, dtype, shape, json.loads(notes) if notes else {}, blocks)
+        return Header(
+            fingerprint, coding, torch, dtype, shape, json.loads(notes) if notes else {}, blocks
+        )
 
     def _block(self) -> Block:
         counts = [self._number() for _ in range(3)]
@@ -135,7 +150,8 @@ class _Reader:
         return self.content[self.at - size : self.at]
 
     def _number(self) -> int:
-        value, shift = 0, 0
+        value = 0
+        shift = 0
         while value < LARGEST and shift < 63:
             (digit,) = self._take(1)
             value |= (digit & 127) << shift

@@ -1,4 +1,7 @@
-r"""What a bits-back coder asks of data: the law :math:`p(x \mid z)` as a code of tiles; and how it is told to code."""
+r"""What a bits-back coder asks of data: the law :math:`p(x \mid z)` as a code of tiles.
+
+And how it is told to code.
+"""
 
 import zlib
 from collections.abc import Sequence
@@ -33,11 +36,12 @@ class Coding:
 class Emission(Protocol):
     r"""The law :math:`p(x \mid z)` as a code for tiles of data, and a code for the first data, without latents.
 
-    ``count`` is the number of real data in a tile; the rest is padding. A tile is what ``model.posterior`` takes.
+    ``count`` is the number of real data in a tile; the rest is padding. A tile is what
+    ``model.posterior`` takes.
     """
 
     def tile(self, data: Any) -> Tensor:
-        """Pads some data, at most a tile of them, to a whole tile; no data make a blank one."""
+        """Pad some data, at most a tile of them, to a whole tile; no data make a blank one."""
         ...
 
     def data(self, x: Tensor, count: int) -> Any:
@@ -57,24 +61,25 @@ class Emission(Protocol):
         ...
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
-        """Pops a tile whose intervals were pushed."""
+        """Pop a tile whose intervals were pushed."""
         ...
 
     def push_plain(self, stack: Stack, data: Any) -> None:
-        """Pushes data without latents."""
+        """Push data without latents."""
         ...
 
     def pop_plain(self, stack: Stack, count: int) -> Any:
-        """Pops what :meth:`push_plain` pushed."""
+        """Pop what :meth:`push_plain` pushed."""
         ...
 
 
 def noise(x: Tensor, count: int, width: int) -> np.ndarray:
     """Uniform integers of ``PRECISION`` bits, (count, width), each row a function of that row of x alone (SplitMix64).
 
-    What is popped from a stack is what was just pushed, the last latent, whose values are not quite as likely as its
-    prior has them. Read as positions in the tables of a posterior q, they would draw from another law than q. With
-    this added, positions are uniform whatever they come from; who reads x may take it off again.
+    What is popped from a stack is what was just pushed, the last latent, whose values are not quite
+    as likely as its prior has them. Read as positions in the tables of a posterior q, they would
+    draw from another law than q. With this added, positions are uniform whatever they come from;
+    who reads x may take it off again.
     """
     seeds = [zlib.crc32(row.tobytes()) for row in x[:count].contiguous().numpy()]
     state: np.ndarray = np.array(seeds, np.uint64)[:, None] << np.uint64(32)

@@ -1,8 +1,9 @@
 r"""The latents of a model as buckets: a grid for every layer, and the laws of a model read off on it.
 
-A latent that a codec sends must be one of finitely many, the same whoever computes it. The grid of a layer whose prior
-depends on nothing is that prior's own: its buckets have equal mass. The grid of a layer below another is that of a
-Gaussian with the mean and the deviation of draws from the prior, rounded so that no last digit matters.
+A latent that a codec sends must be one of finitely many, the same whoever computes it. The grid of
+a layer whose prior depends on nothing is that prior's own: its buckets have equal mass. The grid of
+a layer below another is that of a Gaussian with the mean and the deviation of draws from the prior,
+rounded so that no last digit matters.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,10 +35,13 @@ class Walked(Protocol):
 
 
 Owned: TypeAlias = tuple[np.ndarray, np.ndarray]  # starts and sizes of intervals, (count, width)
-Visit: TypeAlias = Callable[[int, Distribution], Any]  # (layer, its law); may fill in the layer's buckets
+# (layer, its law); may fill in the layer's buckets
+Visit: TypeAlias = Callable[[int, Distribution], Any]
 
 
-def coordinates(law: Distribution, rows: int, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def coordinates(
+    law: Distribution, rows: int, count: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Means and deviations (count, d) of a Gaussian law with independent coordinates; of ``rows`` data, or of none.
 
     :class:`InputError` for other laws: a codec needs one-dimensional distribution functions.
@@ -53,10 +57,16 @@ def coordinates(law: Distribution, rows: int, count: int | None = None) -> tuple
     pair = []
     for part in (base.loc, base.scale):
         array = part.detach().to("cpu", torch.float64).numpy()
-        pair.append(np.broadcast_to(array.reshape(-1, int(np.prod(law.event_shape))), (rows, law.event_shape.numel())))
+        pair.append(
+            np.broadcast_to(
+                array.reshape(-1, int(np.prod(law.event_shape))), (rows, law.event_shape.numel())
+            )
+        )
     mean, scale = (part[:count] for part in pair)
     if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
-        raise InputError("bits-back: a law of the latents has no finite mean and deviation; the model is damaged")
+        raise InputError(
+            "bits-back: a law of the latents has no finite mean and deviation; the model is damaged"
+        )
     return mean, scale
 
 
@@ -64,8 +74,10 @@ class Layers:
     """The latent layers of a model, numbered as its own, side by side in arrays of buckets (tile, width)."""
 
     def __init__(self, model: LatentModel, blank: Tensor, tile: int) -> None:
-        self.model, self.tile = model, tile
-        self.prior, q = model.prior(), model.posterior(blank)
+        self.model = model
+        self.tile = tile
+        self.prior = model.prior()
+        q = model.posterior(blank)
         self.event = self.prior.event_shape
         self.widths = self._measure(q)
         ends = np.cumsum([0, *self.widths])
@@ -88,11 +100,13 @@ class Layers:
 
     def latent(self, bucket: np.ndarray) -> Tensor:
         """The latents (tile, *event) of buckets."""
-        parts = [grid.centres(bucket[:, own]) for grid, own in zip(self.grids, self.slices, strict=True)]
+        parts = [
+            grid.centres(bucket[:, own]) for grid, own in zip(self.grids, self.slices, strict=True)
+        ]
         return torch.from_numpy(np.concatenate(parts, 1)).view(self.tile, *self.event)
 
     def walk(self, law: Distribution, bucket: np.ndarray, visit: Visit) -> None:
-        """Climbs a law over a tile: ``visit`` sees each layer's law, and its buckets are read after it."""
+        """Climb a law over a tile: ``visit`` sees each layer's law, and its buckets are read after it."""
 
         def choose(layer: int, conditional: Distribution) -> Tensor:
             visit(layer, conditional)
@@ -105,19 +119,27 @@ class Layers:
             choose(0, law)
 
     def walk_prior(self, bucket: np.ndarray, visit: Visit) -> None:
-        """Climbs the prior; where it knows no layers, each has a part of it, the same for all data."""
+        """Climb the prior.
+
+        Where it knows no layers, each has a part of it, the same for all data.
+        """
         if isinstance(self.prior, Walked):
             self.walk(self.prior, bucket, visit)
             return
         for layer in self.order:
             visit(layer, self.prior)
 
-    def at(self, q: Distribution, position: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Finds the buckets at positions (count, width) of the posterior's tables, with their intervals."""
-        bucket, start, size = self.middle(), np.empty_like(position), np.empty_like(position)
+    def at(
+        self, q: Distribution, position: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the buckets at positions (count, width) of the posterior's tables, with their intervals."""
+        bucket = self.middle()
+        start = np.empty_like(position)
+        size = np.empty_like(position)
 
         def find(layer: int, law: Distribution) -> None:
-            own, grid = self.slices[layer], self.grids[layer]
+            own = self.slices[layer]
+            grid = self.grids[layer]
             mean, scale = coordinates(law, self.tile, count)
             bucket[:count, own] = grid.find(position[:, own], mean, scale)
             start[:, own], size[:, own] = grid.interval(bucket[:count, own], mean, scale)
@@ -130,8 +152,11 @@ class Layers:
         start, size = np.zeros((2, count, self.width), np.int64)
 
         def read(layer: int, law: Distribution) -> None:
-            own, (mean, scale) = self.slices[layer], coordinates(law, self.tile, count)
-            start[:, own], size[:, own] = self.grids[layer].interval(bucket[:count, own], mean, scale)
+            own = self.slices[layer]
+            (mean, scale) = coordinates(law, self.tile, count)
+            start[:, own], size[:, own] = self.grids[layer].interval(
+                bucket[:count, own], mean, scale
+            )
 
         self.walk(q, bucket, read)
         return start, size
@@ -143,7 +168,9 @@ class Layers:
         def read(layer: int, law: Distribution) -> None:
             if layer not in self.own:
                 mean, scale = coordinates(law, self.tile, count)
-                found[layer] = self.grids[layer].interval(bucket[:count, self.slices[layer]], mean, scale)
+                found[layer] = self.grids[layer].interval(
+                    bucket[:count, self.slices[layer]], mean, scale
+                )
 
         if len(self.own) < len(self.widths):
             self.walk_prior(bucket, read)
@@ -156,7 +183,10 @@ class Layers:
         return laws[layer]
 
     def push(self, stack: Stack, layer: int, bucket: np.ndarray, owned: Owned | None) -> None:
-        """Pushes a layer of buckets (count, width) by what they own of the prior's tables; by none, if it is even."""
+        """Push a layer of buckets (count, width) by what they own of the prior's tables.
+
+        By none, if it is even.
+        """
         if owned is None:
             mine = bucket[:, self.slices[layer]].ravel()
             stack.push_uniform(mine, np.full(mine.size, BUCKETS))
@@ -166,8 +196,9 @@ class Layers:
         stack.push_uniform(start + stack.pop_uniform(size), whole(size.size))
 
     def pop(self, stack: Stack, layer: int, law: Distribution, count: int) -> np.ndarray:
-        """Pops what :meth:`push` pushes, (count, the layer's width)."""
-        width, grid = self.widths[layer], self.grids[layer]
+        """Pop what :meth:`push` pushes, (count, the layer's width)."""
+        width = self.widths[layer]
+        grid = self.grids[layer]
         if layer in self.own:
             return stack.pop_uniform(np.full(count * width, BUCKETS)).reshape(count, width)
         mean, scale = coordinates(law, self.tile, count)
@@ -201,7 +232,11 @@ class Layers:
         layers = range(len(self.widths))
         if not isinstance(self.prior, Walked):
             mean, scale = coordinates(self.prior, 1)
-            return list(layers), frozenset(layers), [Grid(mean[0, own], scale[0, own]) for own in self.slices]
+            return (
+                list(layers),
+                frozenset(layers),
+                [Grid(mean[0, own], scale[0, own]) for own in self.slices],
+            )
         order: list[int] = []
         grids: dict[int, Grid] = {}
         noise = np.random.default_rng(0)
@@ -209,7 +244,9 @@ class Layers:
         def choose(layer: int, law: Distribution) -> Tensor:
             mean, scale = coordinates(law, DRAWS)
             z = mean + scale * noise.standard_normal(mean.shape)
-            grids[layer] = Grid(*_rounded(z.mean(0), z.std(0))) if order else Grid(mean[0], scale[0])
+            grids[layer] = (
+                Grid(*_rounded(z.mean(0), z.std(0))) if order else Grid(mean[0], scale[0])
+            )
             order.append(layer)
             return torch.from_numpy(z).view(DRAWS, *law.event_shape)
 

@@ -20,7 +20,7 @@ STRIDE = 16  # values after which the counts of a plain code are brought up to d
 
 
 def log_table(law: Distribution) -> Tensor:
-    r"""Gives :math:`\log P(x_d = k)` of a law of whole numbers, (\*batch, \*event, levels).
+    r"""Return :math:`\log P(x_d = k)` of a law of whole numbers, (\*batch, \*event, levels).
 
     :class:`InputError` for other laws; densities have no tables.
     """
@@ -50,12 +50,16 @@ def shape_and_levels(law: Distribution) -> tuple[tuple[int, ...], int]:
 class PixelCode:
     r"""Codes arrays (N, \*shape) of whole numbers by the law of a model; an :class:`density.coding.data_code.Emission`.
 
-    Pixels that look at those before them are coded in their order, each by its law given what is known by then. The
-    first data are coded value by value by the share of each level among the values before, one of each assumed.
+    Pixels that look at those before them are coded in their order, each by its law given what is
+    known by then. The first data are coded value by value by the share of each level among the
+    values before, one of each assumed.
     """
 
     def __init__(self, model: LatentModel, shape: Sequence[int], levels: int, tile: int) -> None:
-        self.model, self.shape, self.levels, self.size = model, tuple(shape), levels, tile
+        self.model = model
+        self.shape = tuple(shape)
+        self.levels = levels
+        self.size = tile
         self.dims = math.prod(self.shape)
 
     def tile(self, data: np.ndarray | None) -> Tensor:
@@ -74,11 +78,14 @@ class PixelCode:
         return data.astype("<i8").tobytes()
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
-        law, owned = self.model.likelihood(z), list[Intervals]()
+        law = self.model.likelihood(z)
+        owned = list[Intervals]()
 
         def own(values: Tensor, table: np.ndarray) -> None:
             symbols = values.reshape(-1).numpy().astype(np.int64)
-            owned.append(intervals(table, symbols, np.repeat(np.arange(count), len(symbols) // count)))
+            owned.append(
+                intervals(table, symbols, np.repeat(np.arange(count), len(symbols) // count))
+            )
 
         if isinstance(law, CausalPixels):
 
@@ -95,7 +102,9 @@ class PixelCode:
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
         law = self.model.likelihood(z)
         if not isinstance(law, CausalPixels):
-            return self.tile(stack.pop(self._frequencies(law, count, self.shape)).reshape(count, *self.shape))
+            return self.tile(
+                stack.pop(self._frequencies(law, count, self.shape)).reshape(count, *self.shape)
+            )
 
         def choose(place: Place, here: Distribution) -> Tensor:
             values = torch.zeros(self.size, self.shape[0])
@@ -106,16 +115,22 @@ class PixelCode:
         return law.walk(choose)
 
     def push_plain(self, stack: Stack, data: np.ndarray) -> None:
-        values, counted = data.reshape(-1).astype(np.int64), _Counts(self.levels)
+        values = data.reshape(-1).astype(np.int64)
+        counted = _Counts(self.levels)
         owned = []
         for part in _strides(len(values)):
-            owned.append(intervals(counted.table(part), values[part], np.zeros(part.stop - part.start, np.int64)))
+            owned.append(
+                intervals(
+                    counted.table(part), values[part], np.zeros(part.stop - part.start, np.int64)
+                )
+            )
             counted.add(values[part])
         for each in reversed(owned):
             stack.push(each)
 
     def pop_plain(self, stack: Stack, count: int) -> np.ndarray:
-        values, counted = np.empty(count * self.dims, np.int64), _Counts(self.levels)
+        values = np.empty(count * self.dims, np.int64)
+        counted = _Counts(self.levels)
         for part in _strides(len(values)):
             values[part] = stack.pop(counted.table(part))
             counted.add(values[part])

@@ -19,7 +19,8 @@ class Adaptive(NamedTuple):
 
     estimate: Estimate
     samples: Int[Tensor, "B"]  # K of each datum
-    reached: Bool[Tensor, "B"]  # False where the limit came first: read its khat and its standard error
+    # False where the limit came first: read its khat and its standard error
+    reached: Bool[Tensor, "B"]
 
 
 @torch.no_grad()
@@ -33,10 +34,11 @@ def estimate_until(
     proposal: Proposal | None = None,
     chunk: int | None = None,
 ) -> Adaptive:
-    r"""Draws ``start`` samples a datum, and doubles K up to ``limit`` until ``standard_error`` nats are reached.
+    r"""Draw ``start`` samples a datum, and doubles K up to ``limit`` until ``standard_error`` nats are reached.
 
-    All draws are kept, but each round encodes its data anew. A small error seen by luck ends the search early, so
-    estimates stay below the truth a little more often than those of a fixed K: start with no fewer than some dozens.
+    All draws are kept, but each round encodes its data anew. A small error seen by luck ends the
+    search early, so estimates stay below the truth a little more often than those of a fixed K:
+    start with no fewer than some dozens.
     """
     if not 1 <= start <= limit or not standard_error > 0:
         raise InputError(
@@ -61,6 +63,8 @@ def estimate_until(
             whole[open_] = part
 
 
-def _join(a: Float64[Tensor, "K B"], b: Float64[Tensor, "J B"], groups: int) -> Float64[Tensor, "N B"]:
-    """Appends draws to draws, each group of replicates to its own."""
+def _join(
+    a: Float64[Tensor, "K B"], b: Float64[Tensor, "J B"], groups: int
+) -> Float64[Tensor, "N B"]:
+    """Append draws to draws, each group of replicates to its own."""
     return torch.cat([a.unflatten(0, (groups, -1)), b.unflatten(0, (groups, -1))], 1).flatten(0, 1)

@@ -1,17 +1,19 @@
 r"""Likelihood where importance sampling fails: anneal from a known law to the posterior, and bound from both sides.
 
-A chain walks the geometric path from a base law to the joint density by Hamiltonian Monte Carlo, and collects
+A chain walks the geometric path from a base law to the joint density by Hamiltonian Monte Carlo,
+and collects
 
 .. math:: \log f_\beta(z) = (1 - \beta) \log p_0(z) + \beta \log p(x, z), \qquad
           \log w = \sum_t (\beta_t - \beta_{t-1}) \log \frac{p(x, z_{t-1})}{p_0(z_{t-1})}, \qquad E[w] = p(x)
 
-A datum simulated from the model comes with an exact posterior draw: the walk back from it bounds from above.
+A datum simulated from the model comes with an exact posterior draw: the walk back from it bounds
+from above.
 
 References:
-    Annealed Importance Sampling (Neal, 1998), https://arxiv.org/abs/physics/9803008
-    Sandwiching the marginal likelihood using bidirectional Monte Carlo (Grosse et al., 2015),
-    https://arxiv.org/abs/1511.02543
-    On the Quantitative Analysis of Decoder-Based Generative Models (Wu et al., 2016), https://arxiv.org/abs/1611.04273
+    Annealed Importance Sampling (Neal, 1998), https://arxiv.org/abs/physics/9803008 Sandwiching the
+    marginal likelihood using bidirectional Monte Carlo (Grosse et al., 2015),
+    https://arxiv.org/abs/1511.02543 On the Quantitative Analysis of Decoder-Based Generative Models
+    (Wu et al., 2016), https://arxiv.org/abs/1611.04273
 """
 
 from collections.abc import Sequence
@@ -58,7 +60,10 @@ class Sandwich(NamedTuple):
 
     @property
     def gap(self) -> Tensor:
-        """Per datum; its mean limits the mean error of the lower bound on data like the model's own."""
+        """Per datum.
+
+        Its mean limits the mean error of the lower bound on data like the model's own.
+        """
         return self.upper - self.lower
 
     @property
@@ -69,7 +74,10 @@ class Sandwich(NamedTuple):
 
 @dataclass(frozen=True)
 class _Path:
-    """The geometric path of one batch of data; it starts from the prior where ``posterior`` is None."""
+    """The geometric path of one batch of data.
+
+    It starts from the prior where ``posterior`` is None.
+    """
 
     model: LatentModel
     x: Tensor
@@ -82,7 +90,7 @@ class _Path:
         return self.posterior.sample(Size((chains,)))
 
     def ends(self, z: Tensor) -> tuple[Float64[Tensor, "chains B"], Float64[Tensor, "chains B"]]:
-        r"""Gives :math:`\log p_0(z)` and :math:`\log p(x, z)`."""
+        r"""Return :math:`\log p_0(z)` and :math:`\log p(x, z)`."""
         prior = self.prior.log_prob(z).double()
         base = prior if self.posterior is None else self.posterior.log_prob(z).double()
         return base, prior + self.model.likelihood(z).log_prob(self.x).double()
@@ -97,35 +105,44 @@ class _Path:
 
 
 @torch.no_grad()
-def annealed(model: LatentModel, x: Tensor, steps: int, chains: int, *, start: Start = "prior") -> Annealed:
-    r"""Estimates :math:`\log p(x)` by ``chains`` chains a datum, each over a path cut into ``steps``.
+def annealed(
+    model: LatentModel, x: Tensor, steps: int, chains: int, *, start: Start = "prior"
+) -> Annealed:
+    r"""Estimate :math:`\log p(x)` by ``chains`` chains a datum, each over a path cut into ``steps``.
 
-    The path starts from the prior or from the posterior :math:`q(z \mid x)`, where a trained encoder saves most of the
-    steps. A step decodes (chains + 4) B rows 11 times with a gradient in z: the 4 pilot chains tune the step size of
-    their datum, so that no kernel depends on the chains that are averaged and these stay unbiased. Call
-    ``model.eval()`` first.
+    The path starts from the prior or from the posterior :math:`q(z \mid x)`, where a trained
+    encoder saves most of the steps. A step decodes (chains + 4) B rows 11 times with a gradient in
+    z: the 4 pilot chains tune the step size of their datum, so that no kernel depends on the chains
+    that are averaged and these stay unbiased. Call ``model.eval()`` first.
     """
     x = as_data(x, "annealed")
     path = _path(model, x, _flat_prior(model, "annealed", steps, chains), start)
     log_w, moves, _ = _walk(path, path.begin(PILOTS + chains), sigmoid_path(steps))
-    log_w, acceptance = log_w[PILOTS:], moves[:, PILOTS:].mean((0, 1))
-    return Annealed(log_likelihood(log_w), standard_error(log_w), effective_samples(log_w), acceptance)
+    log_w = log_w[PILOTS:]
+    acceptance = moves[:, PILOTS:].mean((0, 1))
+    return Annealed(
+        log_likelihood(log_w), standard_error(log_w), effective_samples(log_w), acceptance
+    )
 
 
 @torch.no_grad()
-def sandwich(model: LatentModel, count: int, steps: int, chains: int, *, start: Start = "prior") -> Sandwich:
-    r"""Simulates ``count`` data from the model and bounds :math:`\log p(x)` of each from both sides.
+def sandwich(
+    model: LatentModel, count: int, steps: int, chains: int, *, start: Start = "prior"
+) -> Sandwich:
+    r"""Simulate ``count`` data from the model and bounds :math:`\log p(x)` of each from both sides.
 
     .. math:: z^* \sim p(z), \quad x \sim p(x \mid z^*), \qquad
               \log \bar w_{\text{forward}} \lesssim \log p(x) \lesssim -\log \bar w_{\text{reverse}}
 
-    The reverse chains all start from :math:`z^*`, an exact draw of the posterior, and retrace the path with the step
-    sizes of the forward ones. A small gap shows that ``steps`` and ``chains`` suffice for this model.
+    The reverse chains all start from :math:`z^*`, an exact draw of the posterior, and retrace the
+    path with the step sizes of the forward ones. A small gap shows that ``steps`` and ``chains``
+    suffice for this model.
     """
     if count < 1:
         raise InputError(f"sandwich: count must be at least 1; got count={count}")
     prior = _flat_prior(model, "sandwich", steps, chains)
-    z, betas = prior.sample(Size((count,))), sigmoid_path(steps)
+    z = prior.sample(Size((count,)))
+    betas = sigmoid_path(steps)
     path = _path(model, _simulate(model, z), prior, start)
     forward, _, sizes = _walk(path, path.begin(PILOTS + chains), betas)
     reverse, *_ = _walk(path, z.expand(chains, *z.shape), betas.flip(0), sizes[::-1])
@@ -133,7 +150,7 @@ def sandwich(model: LatentModel, count: int, steps: int, chains: int, *, start: 
 
 
 def sigmoid_path(steps: int) -> Float64[Tensor, "points"]:
-    r"""Gives :math:`\beta_t \propto \sigma(4 (2t/T - 1)) - \sigma(-4)` from 0 to 1.
+    r"""Return :math:`\beta_t \propto \sigma(4 (2t/T - 1)) - \sigma(-4)` from 0 to 1.
 
     >>> sigmoid_path(4)
     tensor([0.0000, 0.1050, 0.5000, 0.8950, 1.0000], dtype=torch.float64)
@@ -148,9 +165,11 @@ def _walk(
     betas: Float64[Tensor, "points"],
     replayed: Sequence[Tensor] | None = None,
 ) -> tuple[Float64[Tensor, "chains B"], Float[Tensor, "moves chains B"], list[Tensor]]:
-    """Anneals along ``betas``: log-weights, acceptance and step sizes, these replayed or tuned on the first chains."""
+    """Anneal along ``betas``: log-weights, acceptance and step sizes, these replayed or tuned on the first chains."""
     size = z.new_full(z.shape[1:2], FIRST_STEP)
-    log_w, moves, sizes = (betas[1] - betas[0]) * path.rise(z), [], []
+    log_w = (betas[1] - betas[0]) * path.rise(z)
+    moves = []
+    sizes = []
     for t, (beta, following) in enumerate(pairwise(betas[1:].tolist())):
         sizes.append(size if replayed is None else replayed[t])
         z, probability = transition(partial(path.log_density, beta), z, sizes[-1])
@@ -176,7 +195,7 @@ def _simulate(model: LatentModel, z: Tensor) -> Tensor:
 
 
 def _flat_prior(model: LatentModel, who: str, steps: int, chains: int) -> Distribution:
-    """Gives the prior, of latents that may move in all directions."""
+    """Return the prior, of latents that may move in all directions."""
     check_gradients(who)
     if steps < 2 or chains < 1:
         raise InputError(
@@ -193,7 +212,10 @@ def _flat_prior(model: LatentModel, who: str, steps: int, chains: int) -> Distri
 
 
 def _is_flat(prior: Distribution) -> bool:
-    """Tells whether every vector is a latent; a prior that names no support must be a map of normal noise."""
+    """Tell whether every vector is a latent.
+
+    A prior that names no support must be a map of normal noise.
+    """
     try:
         support = prior.support
     except NotImplementedError:

@@ -1,12 +1,13 @@
 r"""Does a model use its latent? Active units, mutual information, and what the decoder loses with a wrong latent.
 
-A constant divergence from the prior, as of a von Mises-Fisher posterior, proves nothing: all data may share one
-posterior, or the decoder may not look. Each function catches one of the two.
+A constant divergence from the prior, as of a von Mises-Fisher posterior, proves nothing: all data
+may share one posterior, or the decoder may not look. Each function catches one of the two.
 
 References:
-    Importance Weighted Autoencoders (Burda et al., 2015), section 5.1, https://arxiv.org/abs/1509.00519
-    ELBO surgery (Hoffman & Johnson, 2016), http://approximateinference.org/accepted/HoffmanJohnson2016.pdf
-    On Variational Bounds of Mutual Information (Poole et al., 2019), https://arxiv.org/abs/1905.06922
+    Importance Weighted Autoencoders (Burda et al., 2015), section 5.1,
+    https://arxiv.org/abs/1509.00519 ELBO surgery (Hoffman & Johnson, 2016),
+    http://approximateinference.org/accepted/HoffmanJohnson2016.pdf On Variational Bounds of Mutual
+    Information (Poole et al., 2019), https://arxiv.org/abs/1905.06922
 """
 
 import math
@@ -44,7 +45,10 @@ class ActiveUnits:
 
 
 class MutualInformation(NamedTuple):
-    """Nats that the latent carries about which datum it came from; the estimate cannot pass ``ceiling`` = log N."""
+    """Nats that the latent carries about which datum it came from.
+
+    The estimate cannot pass ``ceiling`` = log N.
+    """
 
     nats: float
     ceiling: float
@@ -59,22 +63,26 @@ class ShuffledGap(NamedTuple):
 
 
 def active_units(means: Float[Tensor, "N *units"], threshold: float = 0.01) -> ActiveUnits:
-    r"""Counts the coordinates with :math:`\mathrm{Var}_x(E_q[z_u \mid x])` above ``threshold``."""
+    r"""Count the coordinates with :math:`\mathrm{Var}_x(E_q[z_u \mid x])` above ``threshold``."""
     if means.shape[0] < 2:
-        raise InputError(f"active_units: a variance needs at least 2 data; got N={means.shape[0]}; pass more means")
+        raise InputError(
+            f"active_units: a variance needs at least 2 data; got N={means.shape[0]}; pass more means"
+        )
     variances = means.double().var(dim=0)
     return ActiveUnits(int((variances > threshold).sum()), variances)
 
 
 @torch.no_grad()
-def mutual_information(model: LatentModel, x: Tensor, draws: int = 1, rows: int = 4096) -> MutualInformation:
-    r"""Estimates :math:`I(x; z)` between N data and their latents, at most ``rows`` pairs at a time.
+def mutual_information(
+    model: LatentModel, x: Tensor, draws: int = 1, rows: int = 4096
+) -> MutualInformation:
+    r"""Estimate :math:`I(x; z)` between N data and their latents, at most ``rows`` pairs at a time.
 
     .. math:: \frac1N \sum_i \Bigl[\log q(z_i \mid x_i) - \log \frac1N \sum_j q(z_i \mid x_j)\Bigr],
               \qquad z_i \sim q(z \mid x_i)
 
-    A lower bound in expectation, both on the information over all data and on :math:`\log N`: near the ceiling, the
-    truth may be any larger number.
+    A lower bound in expectation, both on the information over all data and on :math:`\log N`: near
+    the ceiling, the truth may be any larger number.
     """
     x = as_data(x, "mutual_information")
     count = _count(x, "mutual_information")
@@ -91,7 +99,7 @@ def mutual_information(model: LatentModel, x: Tensor, draws: int = 1, rows: int 
 
 @torch.no_grad()
 def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap:
-    r"""Estimates :math:`E[\log p(x \mid z(x)) - \log p(x \mid z(x'))]`, where :math:`x'` is the datum before x.
+    r"""Estimate :math:`E[\log p(x \mid z(x)) - \log p(x \mid z(x'))]`, where :math:`x'` is the datum before x.
 
     Shuffle data whose neighbours resemble each other first.
     """
@@ -100,7 +108,9 @@ def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap
     z = torch.cat([model.posterior(block).sample() for block in x.split(rows)])
     gaps = [
         (model.likelihood(own).log_prob(block) - model.likelihood(other).log_prob(block)).double()
-        for block, own, other in zip(x.split(rows), z.split(rows), z.roll(1, dims=0).split(rows), strict=True)
+        for block, own, other in zip(
+            x.split(rows), z.split(rows), z.roll(1, dims=0).split(rows), strict=True
+        )
     ]
     gap = torch.cat(gaps)
     return ShuffledGap(gap.mean().item(), _error_of_mean(gap))
@@ -123,7 +133,7 @@ def verdict(information: MutualInformation, gap: ShuffledGap) -> str:
 def _pairs(
     blocks: Sequence[Distribution], z: Float[Tensor, "draws *event"], size: int
 ) -> Iterator[tuple[slice, Float[Tensor, "size N"]]]:
-    r"""Gives :math:`\log q(z_i \mid x_j)` for all j, ``size`` draws at a time, with the draws it belongs to."""
+    r"""Return :math:`\log q(z_i \mid x_j)` for all j, ``size`` draws at a time, with the draws it belongs to."""
     for start in range(0, z.shape[0], size):
         pick = slice(start, start + size)
         rows = []

@@ -1,8 +1,8 @@
 r"""Hamiltonian Monte Carlo, vectorised over chains and data, with a step size for each datum.
 
 References:
-    MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901
-    The Optimal Tuning of the Hybrid Monte-Carlo Algorithm (Beskos et al., 2010), https://arxiv.org/abs/1001.4460
+    MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901 The Optimal Tuning
+    of the Hybrid Monte-Carlo Algorithm (Beskos et al., 2010), https://arxiv.org/abs/1001.4460
 """
 
 from collections.abc import Callable
@@ -19,9 +19,11 @@ GAIN = 0.2  # of the logarithm of the step size per unit of acceptance
 
 
 def transition(
-    log_density: Callable[[Tensor], Tensor], z: Float[Tensor, "chains B *event"], step_size: Float[Tensor, "B"]
+    log_density: Callable[[Tensor], Tensor],
+    z: Float[Tensor, "chains B *event"],
+    step_size: Float[Tensor, "B"],
 ) -> tuple[Float[Tensor, "chains B *event"], Float[Tensor, "chains B"]]:
-    r"""Moves every chain once, leaving ``log_density`` invariant; returns it with the probability that it moved.
+    r"""Move every chain once, leaving ``log_density`` invariant; returns it with the probability that it moved.
 
     .. math:: p \sim \mathcal{N}(0, I), \qquad (z', p') = \text{10 leapfrogs of size } \epsilon, \qquad
               a = \min(1, e^{H(z, p) - H(z', p')}), \qquad H = \|p\|^2 / 2 - \log f(z)
@@ -43,8 +45,10 @@ def transition(
     return torch.where(accepted.view(*accepted.shape, *[1] * (z.dim() - 2)), moved, z), probability
 
 
-def tuned(step_size: Float[Tensor, "B"], probability: Float[Tensor, "chains B"]) -> Float[Tensor, "B"]:
-    """Lengthens the step of the data whose chains move more often than 0.65, and shortens that of the others."""
+def tuned(
+    step_size: Float[Tensor, "B"], probability: Float[Tensor, "chains B"]
+) -> Float[Tensor, "B"]:
+    """Lengthen the step of the data whose chains move more often than 0.65, and shortens that of the others."""
     return step_size * (GAIN * (probability.mean(0).to(step_size) - ACCEPTANCE)).exp()
 
 

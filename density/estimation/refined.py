@@ -2,8 +2,9 @@ r"""A posterior refined for each datum: a few gradient steps on the bound, taken
 
 .. math:: \epsilon = m_x + e^{s_x} n, \qquad z = T_x(\epsilon), \qquad n \sim \mathcal{N}(0, I)
 
-Of a diagonal Gaussian this moves mean and log-scale, in units of its own spread; of any other posterior that maps
-normal noise to draws, a stack of layers say, it moves what stands in their place.
+Of a diagonal Gaussian this moves mean and log-scale, in units of its own spread; of any other
+posterior that maps normal noise to draws, a stack of layers say, it moves what stands in their
+place.
 
 References:
     Semi-Amortized Variational Autoencoders (Kim et al., 2018), https://arxiv.org/abs/1802.02550
@@ -34,13 +35,16 @@ class Moved(Distribution):
     has_rsample = True
 
     def __init__(self, q: Distribution, shift: Tensor, log_scale: Tensor) -> None:
-        self.q, self.shift, self.log_scale = q, shift, log_scale
+        self.q = q
+        self.shift = shift
+        self.log_scale = log_scale
         super().__init__(q.batch_shape, q.event_shape, validate_args=False)
 
     def from_noise(self, eps: Float[Tensor, "*sample"]) -> tuple[Tensor, Tensor]:
         inner = self.shift + self.log_scale.exp() * eps
         z, log_q = from_noise(self.q, inner)
-        ratio = (inner.square() - eps.square()) / 2 - self.log_scale  # of the noise laws, per coordinate
+        # of the noise laws, per coordinate
+        ratio = (inner.square() - eps.square()) / 2 - self.log_scale
         return z, log_q + ratio.reshape(*log_q.shape, -1).sum(-1)
 
     def rsample_with_log_prob(self, sample_shape: Sequence[int] = Size()) -> tuple[Tensor, Tensor]:
@@ -61,8 +65,9 @@ class Moved(Distribution):
 class Refined:
     r"""Refines the posterior of each datum on its bound, then draws from it as ``proposal`` says.
 
-    ``steps`` of Adam with fresh draws. A datum whose bound is not above that of the encoder's own parameters, on one
-    fresh set of draws, keeps those. The refinement does not see the draws that are weighed, so these stay unbiased.
+    ``steps`` of Adam with fresh draws. A datum whose bound is not above that of the encoder's own
+    parameters, on one fresh set of draws, keeps those. The refinement does not see the draws that
+    are weighed, so these stay unbiased.
     """
 
     steps: int = 10
@@ -81,11 +86,13 @@ class Refined:
     def replicates(self) -> int:
         return self.proposal.replicates
 
-    def draws(self, model: LatentModel, x: Tensor, q: Distribution, samples: int, chunk: int) -> Draws:
+    def draws(
+        self, model: LatentModel, x: Tensor, q: Distribution, samples: int, chunk: int
+    ) -> Draws:
         yield from self.proposal.draws(model, x, self.refine(model, x, q), samples, chunk)
 
     def refine(self, model: LatentModel, x: Tensor, q: Distribution) -> Moved:
-        """Gives the refined posterior of each datum; its parameters carry no gradient."""
+        """Return the refined posterior of each datum; its parameters carry no gradient."""
         check_gradients("Refined")
         like = q.sample()
         shift = torch.zeros_like(like, requires_grad=True)
@@ -100,8 +107,10 @@ class Refined:
         return self._better(model, x, q, shift.detach(), log_scale.detach())
 
     @torch.no_grad()
-    def _better(self, model: LatentModel, x: Tensor, q: Distribution, shift: Tensor, log_scale: Tensor) -> Moved:
-        """Takes back the steps of the data whose bound did not rise."""
+    def _better(
+        self, model: LatentModel, x: Tensor, q: Distribution, shift: Tensor, log_scale: Tensor
+    ) -> Moved:
+        """Take back the steps of the data whose bound did not rise."""
         n = torch.randn(self.particles, *shift.shape)
         before = bound(model, x, Moved(q, torch.zeros_like(shift), torch.zeros_like(shift)), n)
         after = bound(model, x, Moved(q, shift, log_scale), n)
@@ -109,7 +118,9 @@ class Refined:
         return Moved(q, torch.where(rose, shift, 0.0), torch.where(rose, log_scale, 0.0))
 
 
-def bound(model: LatentModel, x: Tensor, q: Moved, n: Float[Tensor, "K *sample"]) -> Float[Tensor, "B"]:
+def bound(
+    model: LatentModel, x: Tensor, q: Moved, n: Float[Tensor, "K *sample"]
+) -> Float[Tensor, "B"]:
     """The ELBO of each datum under a moved posterior, a mean over the noise given."""
     z, log_q = q.from_noise(n.to(q.shift))
     return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)

@@ -2,13 +2,13 @@ r"""How much a datum of its own regrets the shared encoder: a score of data unli
 
 .. math:: R(x) = \max_{m, s} \mathcal{L}(x; m, s) - \mathcal{L}(x; \text{encoder})
 
-Raw likelihoods of simple images beat those of the training data; the gain from refining the posterior of one datum on
-its bound does not follow simplicity.
+Raw likelihoods of simple images beat those of the training data; the gain from refining the
+posterior of one datum on its bound does not follow simplicity.
 
 References:
-    Likelihood Regret: An Out-of-Distribution Detection Score For Variational Auto-encoder (Xiao et al., 2020),
-    https://arxiv.org/abs/2003.02977
-    Do Deep Generative Models Know What They Don't Know? (Nalisnick et al., 2019), https://arxiv.org/abs/1810.09136
+    Likelihood Regret: An Out-of-Distribution Detection Score For Variational Auto-encoder (Xiao et
+    al., 2020), https://arxiv.org/abs/2003.02977 Do Deep Generative Models Know What They Don't
+    Know? (Nalisnick et al., 2019), https://arxiv.org/abs/1810.09136
 """
 
 import torch
@@ -24,9 +24,14 @@ __all__ = ["likelihood_regret"]
 
 @torch.no_grad()
 def likelihood_regret(
-    model: LatentModel, x: Tensor, steps: int = 100, lr: float = 0.05, particles: int = 16, draws: int = 256
+    model: LatentModel,
+    x: Tensor,
+    steps: int = 100,
+    lr: float = 0.05,
+    particles: int = 16,
+    draws: int = 256,
 ) -> Float[Tensor, "B"]:
-    """Gives the nats that ``steps`` of refinement add to the bound of each datum, on ``draws`` fresh common draws.
+    """Return the nats that ``steps`` of refinement add to the bound of each datum, on ``draws`` fresh common draws.
 
     0 where refinement found nothing better; on few draws a small gain may come out negative.
     """

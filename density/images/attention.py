@@ -19,20 +19,30 @@ __all__ = ["AttentionVAE"]
 class AttentionVAE(ImageModel):
     """Square patches through the shared attention core, both ways, and one latent vector.
 
-    The encoder reads the latent off the rows of all patches side by side; the decoder spreads z over them in the same
-    way. A road that every patch has to itself starts learning at once; one shared row stays silent for long.
+    The encoder reads the latent off the rows of all patches side by side; the decoder spreads z
+    over them in the same way. A road that every patch has to itself starts learning at once; one
+    shared row stays silent for long.
     """
 
     def __init__(
-        self, pixels: Pixels, latent: int = 32, patch: int = 4, width: int = 64, heads: int = 4, layers: int = 2
+        self,
+        pixels: Pixels,
+        latent: int = 32,
+        patch: int = 4,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 2,
     ) -> None:
-        super().__init__(pixels, latent=latent, patch=patch, width=width, heads=heads, layers=layers)
+        super().__init__(
+            pixels, latent=latent, patch=patch, width=width, heads=heads, layers=layers
+        )
         channels, height, breadth = image_shape(pixels, "AttentionVAE")
         if height % patch or breadth % patch:
             raise InputError(
                 f"AttentionVAE: patch must divide both sides; got patch={patch}, {height}x{breadth} pixels"
             )
-        self.latent, grid = latent, (height // patch, breadth // patch)
+        self.latent = latent
+        grid = (height // patch, breadth // patch)
         self.cut = nn.Unfold(patch, stride=patch)  # (N, c, h, w) to (N, c patch^2, patches)
         self.paste = nn.Fold((height, breadth), patch, stride=patch)
         self.embed = nn.Linear(channels * patch**2, width)
@@ -50,4 +60,6 @@ class AttentionVAE(ImageModel):
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
         rows = self.spread(z.reshape(-1, z.shape[-1])).unflatten(-1, (-1, self.last.in_features))
-        return self.paste(self.last(self.decoder(rows)).mT).reshape(*z.shape[:-1], -1, *self.output.pixels.shape)
+        return self.paste(self.last(self.decoder(rows)).mT).reshape(
+            *z.shape[:-1], -1, *self.output.pixels.shape
+        )

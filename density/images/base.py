@@ -44,19 +44,19 @@ class DataModel(nn.Module):
     output: HasPixels
 
     def prior(self) -> Distribution:
-        r"""Gives :math:`p(z)`, of batch shape ``()``."""
+        r"""Return :math:`p(z)`, of batch shape ``()``."""
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> Distribution:
-        r"""Gives :math:`q(z \mid x)` of data (B, \*shape)."""
+        r"""Return :math:`q(z \mid x)` of data (B, \*shape)."""
         raise NotImplementedError
 
     def likelihood(self, z: Tensor) -> Distribution:
-        r"""Gives :math:`p(x \mid z)`, whose ``log_prob(x)`` broadcasts x over the sample axes of z."""
+        r"""Return :math:`p(x \mid z)`, whose ``log_prob(x)`` broadcasts x over the sample axes of z."""
         raise NotImplementedError
 
     def calibrate(self, x: Tensor) -> None:
-        """Starts where a decoder that says nothing gives the training data x their marginals."""
+        """Start where a decoder that says nothing gives the training data x their marginals."""
         raise NotImplementedError
 
 
@@ -80,9 +80,9 @@ class ImageModel(DataModel):
         return self.output(self.decode(z))
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
-        r"""Gives the numbers of every pixel, (\*lead, numbers, \*shape)."""
+        r"""Return the numbers of every pixel, (\*lead, numbers, \*shape)."""
         raise NotImplementedError
 
     def calibrate(self, x: Tensor) -> None:
-        """Starts the output at the marginals of the training data: see :meth:`density.likelihoods.Output.calibrate`."""
+        """Start the output at the marginals of the training data: see :meth:`density.likelihoods.Output.calibrate`."""
         self.output.calibrate(x)

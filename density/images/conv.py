@@ -24,11 +24,18 @@ class ConvVAE(ImageModel):
         channels, *_ = image_shape(pixels, "ConvVAE")
         sizes = halvings(pixels, "ConvVAE")[1:]
         height, breadth = sizes[-1]
-        inputs, flat = [channels] + [width] * (len(sizes) - 1), width * height * breadth
-        smaller = [part for c in inputs for part in (nn.Conv2d(c, width, 4, 2, 1), ResNet(width, depth))]
+        inputs = [channels] + [width] * (len(sizes) - 1)
+        flat = width * height * breadth
+        smaller = [
+            part for c in inputs for part in (nn.Conv2d(c, width, 4, 2, 1), ResNet(width, depth))
+        ]
         self.encoder = nn.Sequential(*smaller, nn.GELU(), nn.Flatten())
         self.head = GaussianMLP((flat,), latent, "gelu")
-        larger = [part for _ in sizes for part in (ResNet(width, depth), nn.ConvTranspose2d(width, width, 4, 2, 1))]
+        larger = [
+            part
+            for _ in sizes
+            for part in (ResNet(width, depth), nn.ConvTranspose2d(width, width, 4, 2, 1))
+        ]
         self.decoder = nn.Sequential(
             nn.Linear(latent, flat),
             nn.Unflatten(1, (width, height, breadth)),
@@ -42,4 +49,6 @@ class ConvVAE(ImageModel):
         return self.head(self.encoder(self.output.scaled(x)))
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
-        return self.decoder(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], -1, *self.output.pixels.shape)
+        return self.decoder(z.reshape(-1, z.shape[-1])).reshape(
+            *z.shape[:-1], -1, *self.output.pixels.shape
+        )

@@ -26,13 +26,15 @@ __all__ = ["LadderVAE"]
 class LadderVAE(ImageModel):
     r"""A latent image per resolution, :math:`z_L` the coarsest; inference descends as generation does.
 
-    One state runs top-down; from it the prior of a layer is read, and, with the encoder's features of that resolution
-    added, the posterior, as a change of the prior that starts at none: :math:`q(z_l \mid z_{>l}, x)` against
-    :math:`p(z_l \mid z_{>l})`. ``latents`` are channels, from the finest layer, at half the resolution of the image, to
-    the coarsest.
+    One state runs top-down; from it the prior of a layer is read, and, with the encoder's features
+    of that resolution added, the posterior, as a change of the prior that starts at none:
+    :math:`q(z_l \mid z_{>l}, x)` against :math:`p(z_l \mid z_{>l})`. ``latents`` are channels, from
+    the finest layer, at half the resolution of the image, to the coarsest.
     """
 
-    def __init__(self, pixels: Pixels, latents: Sequence[int] = (1, 4), width: int = 32, depth: int = 1) -> None:
+    def __init__(
+        self, pixels: Pixels, latents: Sequence[int] = (1, 4), width: int = 32, depth: int = 1
+    ) -> None:
         latents = tuple(latents)
         super().__init__(pixels, latents=latents, width=width, depth=depth)
         channels, *_ = image_shape(pixels, "LadderVAE")
@@ -45,7 +47,9 @@ class LadderVAE(ImageModel):
         shapes = [(c, *size) for c, size in zip(latents, sizes, strict=False)]
         self.widths = [c * height * breadth for c, height, breadth in shapes]
         self.encoder = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width if layer else channels, width, 4, 2, 1), ResNet(width, depth))
+            nn.Sequential(
+                nn.Conv2d(width if layer else channels, width, 4, 2, 1), ResNet(width, depth)
+            )
             for layer in range(len(shapes))
         )
         self.climb = _Ladder(shapes, width, depth)
@@ -61,7 +65,8 @@ class LadderVAE(ImageModel):
         return Hierarchy(self.climb, self.widths)
 
     def posterior(self, x: Float[Tensor, "batch c h w"]) -> Distribution:
-        features, h = [], self.output.scaled(x)
+        features = []
+        h = self.output.scaled(x)
         for stage in self.encoder:
             h = stage(h)
             features.append(h)

@@ -1,6 +1,7 @@
 """Networks of the image models: multilayer perceptrons, residual convolutions, attention over patches.
 
-All of them take data and latents of any leading shape, flattened for the layers and unflattened after them.
+All of them take data and latents of any leading shape, flattened for the layers and unflattened
+after them.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,16 @@ from density.likelihoods.laws import wide
 from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
 
-__all__ = ["Activation", "GaussianMLP", "ResNet", "gaussian", "glorot", "mlp", "over_images", "silent"]
+__all__ = [
+    "Activation",
+    "GaussianMLP",
+    "ResNet",
+    "gaussian",
+    "glorot",
+    "mlp",
+    "over_images",
+    "silent",
+]
 
 
 Activation = Literal["tanh", "relu", "gelu"]
@@ -29,7 +39,7 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 
 def gaussian(mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]) -> Independent:
-    r"""Gives :math:`N(\mu, \sigma^2)` in float32 at least; beyond 10, :math:`|\log \sigma|` saturates.
+    r"""Return :math:`N(\mu, \sigma^2)` in float32 at least; beyond 10, :math:`|\log \sigma|` saturates.
 
     Unbounded, one datum far from the others overflows the exponential, and with it every weight.
     """
@@ -39,8 +49,16 @@ def gaussian(mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d
 def mlp(widths: Sequence[int], activation: Activation) -> nn.Sequential:
     """Linear layers from ``widths[0]`` through the others, an activation after each."""
     if activation not in ACTIVATIONS:
-        raise InputError(f"mlp: activation must be one of {', '.join(get_args(Activation))}; got {activation!r}")
-    return nn.Sequential(*[part for a, b in pairwise(widths) for part in (nn.Linear(a, b), ACTIVATIONS[activation]())])
+        raise InputError(
+            f"mlp: activation must be one of {', '.join(get_args(Activation))}; got {activation!r}"
+        )
+    return nn.Sequential(
+        *[
+            part
+            for a, b in pairwise(widths)
+            for part in (nn.Linear(a, b), ACTIVATIONS[activation]())
+        ]
+    )
 
 
 class GaussianMLP(nn.Module):
@@ -49,7 +67,8 @@ class GaussianMLP(nn.Module):
     def __init__(self, widths: Sequence[int], latent: int, activation: Activation) -> None:
         super().__init__()
         self.hidden = mlp(widths, activation)
-        self.mean, self.log_scale = nn.Linear(widths[-1], latent), nn.Linear(widths[-1], latent)
+        self.mean = nn.Linear(widths[-1], latent)
+        self.log_scale = nn.Linear(widths[-1], latent)
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Distribution:
         h = self.hidden(x)
@@ -58,13 +77,16 @@ class GaussianMLP(nn.Module):
 
 @torch.no_grad()
 def glorot(module: nn.Module) -> None:
-    """Draws weights uniformly within sqrt(6 / (in + out)) and zeroes biases; what starts silent stays so.
+    """Draw weights uniformly within sqrt(6 / (in + out)) and zeroes biases; what starts silent stays so.
 
-    The doublings keep the size of their input too: with a stride of 2, a pixel meets a quarter of the taps.
+    The doublings keep the size of their input too: with a stride of 2, a pixel meets a quarter of
+    the taps.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and part.weight.any():
-            nn.init.xavier_uniform_(part.weight, gain=2 if isinstance(part, nn.ConvTranspose2d) else 1)
+            nn.init.xavier_uniform_(
+                part.weight, gain=2 if isinstance(part, nn.ConvTranspose2d) else 1
+            )
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
 
@@ -75,7 +97,9 @@ class ResNet(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.pairs = nn.ModuleList(
-            nn.Sequential(nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU(), silent(width, width))
+            nn.Sequential(
+                nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU(), silent(width, width)
+            )
             for _ in range(depth)
         )
 
@@ -95,6 +119,6 @@ def silent(channels: int, width: int) -> nn.Conv2d:
 
 
 def over_images(module: nn.Module, x: Float[Tensor, "*batch c h w"]) -> Tensor:
-    """Applies a module for (N, c, h, w) to images of any leading shape."""
+    """Apply a module for (N, c, h, w) to images of any leading shape."""
     y = module(x.reshape(-1, *x.shape[-3:]))
     return y.reshape(*x.shape[:-3], *y.shape[1:])

@@ -27,8 +27,9 @@ class MLPVAE(ImageModel):
 
     .. math:: q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots, \qquad p(z_L) \cdots p(z_1 \mid z_2)\, p(x \mid z_1)
 
-    ``hidden[l]`` are the widths between :math:`z_l` (x for the first) and :math:`z_{l+1}`; the generative network
-    mirrors them. The two-layer model of the paper is ``latents=(100, 50), hidden=((200, 200), (100, 100))``.
+    ``hidden[l]`` are the widths between :math:`z_l` (x for the first) and :math:`z_{l+1}`; the
+    generative network mirrors them. The two-layer model of the paper is ``latents=(100, 50),
+    hidden=((200, 200), (100, 100))``.
     """
 
     def __init__(
@@ -38,20 +39,27 @@ class MLPVAE(ImageModel):
         hidden: Sequence[Sequence[int]] = ((200, 200),),
         activation: Activation = "tanh",
     ) -> None:
-        latents, hidden = tuple(latents), tuple(tuple(widths) for widths in hidden)
+        latents = tuple(latents)
+        hidden = tuple(tuple(widths) for widths in hidden)
         if not latents or len(latents) != len(hidden) or not all(hidden):
-            raise InputError(f"MLPVAE: needs hidden widths for each latent; got hidden={hidden} for latents={latents}")
+            raise InputError(
+                f"MLPVAE: needs hidden widths for each latent; got hidden={hidden} for latents={latents}"
+            )
         super().__init__(pixels, latents=latents, hidden=hidden, activation=activation)
-        self.latents, self.latent = latents, latents[-1]
+        self.latents = latents
+        self.latent = latents[-1]
         self.chain = len(latents) > 1  # every law looks at one neighbour, which Bit-Swap needs
         below = (pixels.dims, *latents)
         self.first = GaussianMLP((below[0], *hidden[0]), latents[0], activation)
         layers = range(1, len(latents))
-        self.up = _BottomUp([GaussianMLP((below[i], *hidden[i]), latents[i], activation) for i in layers])
+        self.up = _BottomUp(
+            [GaussianMLP((below[i], *hidden[i]), latents[i], activation) for i in layers]
+        )
         down = [GaussianMLP((latents[i], *hidden[i][::-1]), below[i], activation) for i in layers]
         self.down = _TopDown(down, latents[-1])
         self.decoder = mlp((latents[0], *hidden[0][::-1]), activation)
-        self.last = nn.Linear(hidden[0][0], self.output.numbers * pixels.dims, bias=False)  # the output has one
+        # the output has one
+        self.last = nn.Linear(hidden[0][0], self.output.numbers * pixels.dims, bias=False)
         glorot(self)
 
     def prior(self) -> Distribution:
@@ -61,7 +69,9 @@ class MLPVAE(ImageModel):
         law = self.first(self.output.scaled(x).flatten(1))
         if len(self.latents) == 1:
             return law
-        return Hierarchy(self.up, self.latents, law.batch_shape, (law.base_dist.loc, law.base_dist.scale))
+        return Hierarchy(
+            self.up, self.latents, law.batch_shape, (law.base_dist.loc, law.base_dist.scale)
+        )
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
         raw = self.last(self.decoder(z[..., : self.latents[0]]))
@@ -82,7 +92,10 @@ class _BottomUp(nn.Module):
 
 
 class _TopDown(nn.Module):
-    r"""Climbs :math:`p(z_L) = N(0, I)`, then :math:`p(z_l \mid z_{l+1})`; ``laws[l]`` is of layer l."""
+    r"""Climbs :math:`p(z_L) = N(0, I)`, then :math:`p(z_l \mid z_{l+1})`.
+
+    ``laws[l]`` is of layer l.
+    """
 
     origin: Tensor
 

@@ -1,8 +1,8 @@
 r"""Build any image or table model from plain values.
 
-Every model is built from plain values, kept in ``config``: :func:`build` makes the same model again, for weights to be
-loaded into. Data x are (B, \*shape) as :mod:`density.likelihoods.head` says; latents z are flat, (\*sample, B, d); the
-encoder runs once per ``posterior``.
+Every model is built from plain values, kept in ``config``: :func:`build` makes the same model
+again, for weights to be loaded into. Data x are (B, \*shape) as :mod:`density.likelihoods.head`
+says; latents z are flat, (\*sample, B, d); the encoder runs once per ``posterior``.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,13 +25,19 @@ MODELS: dict[str, Callable[..., ImageModel]] = {
 
 
 def build(config: Mapping[str, Any]) -> ImageModel:
-    """Makes the model that a ``config`` describes, also one that was stored as JSON; its weights start anew."""
+    """Make the model that a ``config`` describes, also one that was stored as JSON.
+
+    Its weights start anew.
+    """
     rest = dict(config)
-    kind, pixels = rest.pop("model", None), dict(rest.pop("pixels", {}))
+    kind = rest.pop("model", None)
+    pixels = dict(rest.pop("pixels", {}))
     if kind not in MODELS:
         raise InputError(f"build: model must be one of {', '.join(MODELS)}; got {kind!r}")
     try:
         shape = tuple(pixels.pop("shape", ()))  # JSON has lists
         return MODELS[kind](Pixels(shape, **pixels), **rest)
     except TypeError as error:
-        raise InputError(f"build: a configuration of another version ({error}); train anew") from error
+        raise InputError(
+            f"build: a configuration of another version ({error}); train anew"
+        ) from error

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from density.likelihoods.autoregressive import CausalPixels
     from density.likelihoods.bits import BitsPerDim, bits_per_dim, dequantise
     from density.likelihoods.head import Output, Pixels
-    from density.likelihoods.laws import BernoulliPixels, CategoricalPixels, GaussianPixels, LevelPixels, LogisticPixels
+    from density.likelihoods.laws import (
+        BernoulliPixels,
+        CategoricalPixels,
+        GaussianPixels,
+        LevelPixels,
+        LogisticPixels,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -30,6 +36,12 @@ else:
             "autoregressive": ["CausalPixels"],
             "bits": ["BitsPerDim", "bits_per_dim", "dequantise"],
             "head": ["Output", "Pixels"],
-            "laws": ["BernoulliPixels", "CategoricalPixels", "GaussianPixels", "LevelPixels", "LogisticPixels"],
+            "laws": [
+                "BernoulliPixels",
+                "CategoricalPixels",
+                "GaussianPixels",
+                "LevelPixels",
+                "LogisticPixels",
+            ],
         },
     )

@@ -1,13 +1,15 @@
 r"""Pixels that also look at their neighbours: :math:`p(x \mid z) = \prod_d p(x_d \mid z, x_{<d})` in raster order.
 
-A pixel sees those before it that are near, through one masked convolution and layers of its own, and what the decoder
-says of z at its place; the channels of one pixel are independent of each other given both. What the pixels say of each
-other is computed once per datum, however many samples of z are scored.
+A pixel sees those before it that are near, through one masked convolution and layers of its own,
+and what the decoder says of z at its place; the channels of one pixel are independent of each other
+given both. What the pixels say of each other is computed once per datum, however many samples of z
+are scored.
 
 References:
-    PixelVAE: A Latent Variable Model for Natural Images (Gulrajani et al., 2017), https://arxiv.org/abs/1611.05013
-    Variational Lossy Autoencoder (Chen et al., 2017), https://arxiv.org/abs/1611.02731
-    Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
+    PixelVAE: A Latent Variable Model for Natural Images (Gulrajani et al., 2017),
+        https://arxiv.org/abs/1611.05013 Variational Lossy Autoencoder (Chen et al., 2017),
+        https://arxiv.org/abs/1611.02731 Conditional Image Generation with PixelCNN Decoders (van
+        den Oord et al., 2016), https://arxiv.org/abs/1606.05328
 """
 
 from collections.abc import Callable
@@ -36,7 +38,9 @@ class Causal(nn.Module):
 
     def __init__(self, channels: int, reach: int, width: int, numbers: int) -> None:
         super().__init__()
-        self.channels, self.reach, self.width = channels, reach, width
+        self.channels = channels
+        self.reach = reach
+        self.width = width
         self.near = nn.Conv2d(channels, width * channels, (reach + 1, 2 * reach + 1))
         self.further = nn.Conv2d(width * channels, width * channels, 1)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width))
@@ -51,9 +55,12 @@ class Causal(nn.Module):
         near = F.conv2d(padded, self.near.weight * self.mask, self.near.bias)
         return (near + self.further(F.gelu(near))).unflatten(1, (self.width, self.channels))
 
-    def one_context(self) -> Callable[[Float[Tensor, "batch c rows columns"]], Float[Tensor, "batch width c"]]:
-        """Returns :meth:`context` of one pixel, as a function of its window: rows above to its own, and both sides."""
-        first, second = (self.near.weight * self.mask).flatten(1), self.further.weight.flatten(1)
+    def one_context(
+        self,
+    ) -> Callable[[Float[Tensor, "batch c rows columns"]], Float[Tensor, "batch width c"]]:
+        """Return :meth:`context` of one pixel, as a function of its window: rows above to its own, and both sides."""
+        first = (self.near.weight * self.mask).flatten(1)
+        second = self.further.weight.flatten(1)
 
         def context(window: Tensor) -> Tensor:
             near = F.linear(window.flatten(1), first, self.near.bias)
@@ -62,7 +69,9 @@ class Causal(nn.Module):
 
         return context
 
-    def numbers(self, features: Float[Tensor, "*lead width c h w"]) -> Float[Tensor, "*lead numbers c h w"]:
+    def numbers(
+        self, features: Float[Tensor, "*lead width c h w"]
+    ) -> Float[Tensor, "*lead numbers c h w"]:
         """What a law takes, of the sum of both sides."""
         return self.one_number(features.movedim(-4, -1)).movedim(-1, -4)
 
@@ -74,8 +83,9 @@ class Causal(nn.Module):
 class CausalPixels(Distribution):
     r"""The law of images given features (\*batch, width, channels, height, width of the image) of z.
 
-    ``law(numbers, place)`` makes the law of all pixels, or of those at one place, from the ``numbers`` of ``net``;
-    ``scaled(x, place)`` is x as a network likes it. A density costs one pass; a draw goes from pixel to pixel.
+    ``law(numbers, place)`` makes the law of all pixels, or of those at one place, from the
+    ``numbers`` of ``net``; ``scaled(x, place)`` is x as a network likes it. A density costs one
+    pass; a draw goes from pixel to pixel.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -87,7 +97,10 @@ class CausalPixels(Distribution):
         law: Callable[[Tensor, Place], Distribution],
         scaled: Callable[[Tensor, Place], Tensor],
     ) -> None:
-        self.features, self.net, self.law, self.scaled = features, net, law, scaled
+        self.features = features
+        self.net = net
+        self.law = law
+        self.scaled = scaled
         super().__init__(features.shape[:-4], features.shape[-3:], validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*data c h w"]) -> Float[Tensor, "*lead"]:
@@ -103,20 +116,28 @@ class CausalPixels(Distribution):
     def first(self) -> Distribution:
         """The law of the pixel that no other comes before, given the features of one datum."""
         features = self.features.reshape(-1, *self.features.shape[-4:])[:1]
-        rows = (features[..., 0, 0] + self.net.context(features.new_zeros(1, *self.event_shape))[..., 0, 0]).mT
+        rows = (
+            features[..., 0, 0]
+            + self.net.context(features.new_zeros(1, *self.event_shape))[..., 0, 0]
+        ).mT
         return self.law(self.net.one_number(rows).mT, (0, 0))
 
     def walk(self, choose: Choose, lead: Size | None = None) -> Float[Tensor, "*lead c h w"]:
-        """Visits the places in raster order; ``choose(place, law)`` says what stands there, (N, channels).
+        """Visit the places in raster order; ``choose(place, law)`` says what stands there, (N, channels).
 
-        The law is that of N data given what was chosen before; ``lead``, the batch shape if not given, has N places.
-        Whoever chooses decides what the walk is: a draw, a density, or a codec.
+        The law is that of N data given what was chosen before; ``lead``, the batch shape if not
+        given, has N places. Whoever chooses decides what the walk is: a draw, a density, or a
+        codec.
         """
         lead = self.batch_shape if lead is None else lead
-        features = self.features.expand(*lead, *self.features.shape[-4:]).reshape(-1, *self.features.shape[-4:])
-        (_, _, height, breadth), reach = features.shape[1:], self.net.reach
+        features = self.features.expand(*lead, *self.features.shape[-4:]).reshape(
+            -1, *self.features.shape[-4:]
+        )
+        (_, _, height, breadth) = features.shape[1:]
+        reach = self.net.reach
         x = features.new_zeros(len(features), *self.event_shape)
-        seen = F.pad(torch.zeros_like(x), (reach, reach, reach, 0))  # scaled; beyond the image as in training
+        # scaled; beyond the image as in training
+        seen = F.pad(torch.zeros_like(x), (reach, reach, reach, 0))
         context = self.net.one_context()
         for row in range(height):
             for column in range(breadth):
@@ -124,5 +145,7 @@ class CausalPixels(Distribution):
                 rows = (features[..., row, column] + context(window)).mT  # (N, channels, width)
                 law = self.law(self.net.one_number(rows).mT, (row, column))
                 x[..., row, column] = choose((row, column), law)
-                seen[..., row + reach, column + reach] = self.scaled(x[..., row, column], (row, column))
+                seen[..., row + reach, column + reach] = self.scaled(
+                    x[..., row, column], (row, column)
+                )
         return x.reshape(lead + self.event_shape)

@@ -1,7 +1,7 @@
 r"""Laws of pixels and columns, :math:`p(x \mid z) = \prod_d p(x_d \mid z)`.
 
-A law of ``levels`` gives whole numbers 0..levels-1 a probability: its nats are of a *mass*. A Gaussian gives real
-numbers a *density*: its nats move with the unit of the data.
+A law of ``levels`` gives whole numbers 0..levels-1 a probability: its nats are of a *mass*. A
+Gaussian gives real numbers a *density*: its nats move with the unit of the data.
 
 References:
     PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
@@ -39,8 +39,8 @@ FACTORS = 112  # 2^112 is a float32
 class LevelPixels(Distribution):
     """Independent whole numbers 0..levels-1 in an array of the event shape; a subclass says ``log_pixel``.
 
-    ``log_prob`` sums over the event and broadcasts over what comes before it; :class:`InputError` for values that are
-    no levels, as grey values under a Bernoulli law.
+    ``log_prob`` sums over the event and broadcasts over what comes before it; :class:`InputError`
+    for values that are no levels, as grey values under a Bernoulli law.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -48,11 +48,12 @@ class LevelPixels(Distribution):
 
     def __init__(self, shape: Size, event_dims: int, levels: int, device: torch.device) -> None:
         cut = len(shape) - event_dims
-        self.levels, self.device = levels, device
+        self.levels = levels
+        self.device = device
         super().__init__(shape[:cut], shape[cut:], validate_args=False)
 
     def log_pixel(self, x: Tensor) -> Tensor:
-        r"""Gives :math:`\log P(x_d)` of every pixel, x broadcast."""
+        r"""Return :math:`\log P(x_d)` of every pixel, x broadcast."""
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -60,13 +61,17 @@ class LevelPixels(Distribution):
         return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
 
     def log_table(self) -> Float[Tensor, "*shape levels"]:
-        r"""Gives :math:`\log P(x_d = k)` for every pixel and level k, the last axis."""
+        r"""Return :math:`\log P(x_d = k)` for every pixel and level k, the last axis."""
         return self.log_pixel(self._ladder()).movedim(0, -1)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
         with torch.no_grad():
             table = self.log_table()
-            return Categorical(logits=table, validate_args=False).sample(Size(sample_shape)).to(table.dtype)
+            return (
+                Categorical(logits=table, validate_args=False)
+                .sample(Size(sample_shape))
+                .to(table.dtype)
+            )
 
     @property
     def mean(self) -> Tensor:
@@ -74,7 +79,9 @@ class LevelPixels(Distribution):
         return (self._ladder() * self.log_pixel(self._ladder()).exp()).sum(0)
 
     def _ladder(self) -> Tensor:
-        return torch.arange(self.levels, device=self.device).view(-1, *[1] * len(self._extended_shape()))
+        return torch.arange(self.levels, device=self.device).view(
+            -1, *[1] * len(self._extended_shape())
+        )
 
 
 class BernoulliPixels(LevelPixels):
@@ -119,7 +126,11 @@ class CategoricalPixels(LevelPixels):
 
     def log_pixel(self, x: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(x.shape, self.logits.shape[:-1])
-        picked = self.logits.expand(*shape, -1).gather(-1, x.long().expand(shape).unsqueeze(-1)).squeeze(-1)
+        picked = (
+            self.logits.expand(*shape, -1)
+            .gather(-1, x.long().expand(shape).unsqueeze(-1))
+            .squeeze(-1)
+        )
         return picked - self.logits.logsumexp(-1)
 
 
@@ -130,20 +141,26 @@ class LogisticPixels(LevelPixels):
               \sigma\Bigl(\frac{x - \frac12 - \mu_m}{s_m}\Bigr)\right], \qquad
               \sigma(b) - \sigma(a) = \sigma(b)\, \sigma(-a)\, (1 - e^{a - b})
 
-    All in the unit of a level. The factors are exact in either tail, where a difference would cancel. ``mean``,
-    ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch, \*event, components). The channels of a colour
-    are independent given z.
+    All in the unit of a level. The factors are exact in either tail, where a difference would
+    cancel. ``mean``, ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch, \*event,
+    components). The channels of a colour are independent given z.
     """
 
-    def __init__(self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int) -> None:
-        self.means, self.log_scale, self.weights = wide(means), wide(log_scale), wide(weights)
+    def __init__(
+        self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int
+    ) -> None:
+        self.means = wide(means)
+        self.log_scale = wide(log_scale)
+        self.weights = wide(weights)
         super().__init__(means.shape[:-1], event_dims, levels, means.device)
 
     def log_pixel(self, x: Tensor) -> Tensor:
         x = x.unsqueeze(-1)
         rate = (-self.log_scale).exp()  # b - a
-        above, below = (x + 0.5 - self.means) * rate, (x - 0.5 - self.means) * rate
-        lowest, highest = x <= 0, x >= self.levels - 1
+        above = (x + 0.5 - self.means) * rate
+        below = (x - 0.5 - self.means) * rate
+        lowest = x <= 0
+        highest = x >= self.levels - 1
         log_mass = (
             torch.where(highest, 0.0, F.logsigmoid(above))
             + torch.where(lowest, 0.0, F.logsigmoid(-below))
@@ -152,20 +169,27 @@ class LogisticPixels(LevelPixels):
         return (log_mass + self.weights.log_softmax(-1)).logsumexp(-1)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Rounds and clips a draw of the continuous mixture: the same law, without a table of all levels."""
+        """Round and clips a draw of the continuous mixture: the same law, without a table of all levels."""
         with torch.no_grad():
-            component = Categorical(logits=self.weights, validate_args=False).sample(Size(sample_shape)).unsqueeze(-1)
+            component = (
+                Categorical(logits=self.weights, validate_args=False)
+                .sample(Size(sample_shape))
+                .unsqueeze(-1)
+            )
             shape = component.shape[:-1]
             mean, scale = (
-                part.expand(*shape, -1).gather(-1, component).squeeze(-1) for part in (self.means, self.log_scale.exp())
+                part.expand(*shape, -1).gather(-1, component).squeeze(-1)
+                for part in (self.means, self.log_scale.exp())
             )
-            noise = torch.rand_like(mean).clamp_min(torch.finfo(mean.dtype).tiny)  # a logit of 0 would be infinite
+            # a logit of 0 would be infinite
+            noise = torch.rand_like(mean).clamp_min(torch.finfo(mean.dtype).tiny)
             return (mean + scale * noise.logit()).round().clamp(0, self.levels - 1)
 
     @property
     def mean(self) -> Tensor:
         r"""The mean :math:`\sum_{k \ge 1} P(x_d \ge k)`, one level at a time."""
-        rate, reached = (-self.log_scale).exp(), torch.zeros_like(self.means)
+        rate = (-self.log_scale).exp()
+        reached = torch.zeros_like(self.means)
         for level in range(1, self.levels):
             reached = reached + torch.sigmoid((self.means - level + 0.5) * rate)
         return (reached * self.weights.softmax(-1)).sum(-1)
@@ -181,7 +205,7 @@ class GaussianPixels(Independent):
 
 
 def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
-    """Refuses data of another shape, and values that are no whole levels 0..levels-1, on behalf of ``who``."""
+    """Refuse data of another shape, and values that are no whole levels 0..levels-1, on behalf of ``who``."""
     if x.shape[-len(shape) :] != shape:
         raise InputError(f"{who}: x must end in {tuple(shape)}; got {tuple(x.shape)}; reshape it")
     wrong = ~((x == x.round()) & (x >= 0) & (x < levels))

@@ -1,9 +1,10 @@
 """Bits-back coding of binarised images by a 784-200-200-50 perceptron: milliseconds an image, and what takes them.
 
-One thread, with random weights on random images unless ``--run`` (of train-density) and ``--data`` say otherwise; the
-weights do not change the work. ``network`` is what evaluating the posterior of an image and the table of its pixels
-takes, as both encoding and decoding do, in the same float64 tiles; ``coder`` is the rest. ``processor`` times leave out
-what other programs on the machine took. Published, the same machine class: 130 ms to encode and 197 ms to decode.
+One thread, with random weights on random images unless ``--run`` (of train-density) and ``--data``
+say otherwise; the weights do not change the work. ``network`` is what evaluating the posterior of
+an image and the table of its pixels takes, as both encoding and decoding do, in the same float64
+tiles; ``coder`` is the rest. ``processor`` times leave out what other programs on the machine took.
+Published, the same machine class: 130 ms to encode and 197 ms to decode.
 
 ``python -m experiments.benchmarks.codec --data FILE --run RUN``
 """
@@ -35,14 +36,18 @@ PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds an image of the r
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float, float]:
     """What an action returns, with its seconds on the clock and on the processor."""
-    clock, processor = time.perf_counter(), time.process_time()
+    clock = time.perf_counter()
+    processor = time.process_time()
     result = action()
     return result, time.perf_counter() - clock, time.process_time() - processor
 
 
-def contest(model: torch.nn.Module, images: np.ndarray, particles: int, tile: int, rounds: int) -> dict[str, Any]:
+def contest(
+    model: torch.nn.Module, images: np.ndarray, particles: int, tile: int, rounds: int
+) -> dict[str, Any]:
     """Medians over rounds of encoding and decoding all images."""
-    owned, count = prepared(model), len(images)
+    owned = prepared(model)
+    count = len(images)
     seconds: dict[str, list[tuple[float, float]]] = {"encode": [], "decode": [], "network": []}
     with exactly():
         coder = BitsBack(owned, pixel_code(owned, SHAPE, tile), Coding(particles, tile))
@@ -52,7 +57,13 @@ def contest(model: torch.nn.Module, images: np.ndarray, particles: int, tile: in
                 x = coder.emission.tile(images[start : start + tile])
                 q = owned.posterior(x)
                 for _ in range(particles + (particles > 1)):
-                    frequencies(log_table(owned.likelihood(q.mean)).exp().reshape(-1, 2).contiguous().numpy())
+                    frequencies(
+                        log_table(owned.likelihood(q.mean))
+                        .exp()
+                        .reshape(-1, 2)
+                        .contiguous()
+                        .numpy()
+                    )
 
         for _ in range(rounds):
             coded, *encode = timed(partial(coder.push, images))
@@ -62,8 +73,14 @@ def contest(model: torch.nn.Module, images: np.ndarray, particles: int, tile: in
                 raise SystemExit("codec: the images did not come back")
             for name, pair in zip(seconds, (encode, decode, alone), strict=True):
                 seconds[name].append((pair[0], pair[1]))
-    clock = {name: 1e3 * float(np.median([a for a, _ in pairs])) / count for name, pairs in seconds.items()}
-    processor = {name: 1e3 * float(np.median([b for _, b in pairs])) / count for name, pairs in seconds.items()}
+    clock = {
+        name: 1e3 * float(np.median([a for a, _ in pairs])) / count
+        for name, pairs in seconds.items()
+    }
+    processor = {
+        name: 1e3 * float(np.median([b for _, b in pairs])) / count
+        for name, pairs in seconds.items()
+    }
     return {
         "particles": particles,
         "tile": tile,
@@ -71,14 +88,20 @@ def contest(model: torch.nn.Module, images: np.ndarray, particles: int, tile: in
         "milliseconds": clock,
         "processor_milliseconds": processor,
         "network_share": {name: processor["network"] / processor[name] for name in PUBLISHED},
-        "times_published": {name: PUBLISHED[name] / processor[name] for name in PUBLISHED} if particles == 1 else None,
+        "times_published": {name: PUBLISHED[name] / processor[name] for name in PUBLISHED}
+        if particles == 1
+        else None,
         "net_bits_per_dim": coded.net_bits / (count - coded.plain) / images[0].size,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="images of 28x28, what train-density takes; grey ones are binarised")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", help="images of 28x28, what train-density takes; grey ones are binarised"
+    )
     parser.add_argument("--run", type=Path, help="a run of train-density on binarised images")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
@@ -93,7 +116,10 @@ def main() -> None:
     else:
         images = (np.random.default_rng(0).random((a.images, *SHAPE)) < 0.13).astype(np.int64)
     model = ImageRun(a.run, "cpu").model if a.run else MLPVAE(Pixels(SHAPE))
-    results = [contest(model, images, particles, tile, a.rounds) for particles, tile in ((1, 1), (1, 4), (16, 4))]
+    results = [
+        contest(model, images, particles, tile, a.rounds)
+        for particles, tile in ((1, 1), (1, 4), (16, 4))
+    ]
     report("codec", results, a.out)
 
 

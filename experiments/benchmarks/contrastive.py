@@ -4,10 +4,11 @@
 ``mixed``   texts of 4 to 64 tokens: chunks of 16 texts as they come, and of as many tokens as that on average
 ``tiles``   InfoNCE and its gradient without the B x B matrix, over the dense one; and alone at ``--largest`` rows
 
-128 texts, that is 64 pairs, in chunks of 16; one tied encoder of three blocks, dropout on. The peer is the
-CachedMultipleNegativesRankingLoss of sentence-transformers, as installed, on the same encoder; bar for our time over
-its: 0.9. ``distance`` is that of a gradient to the one of all chunks in one graph, relative; bar 1e-6.
-Times are CPU time of one thread, contestants in turn. ``python -m experiments.benchmarks.contrastive``
+128 texts, that is 64 pairs, in chunks of 16; one tied encoder of three blocks, dropout on. The peer
+is the CachedMultipleNegativesRankingLoss of sentence-transformers, as installed, on the same
+encoder; bar for our time over its: 0.9. ``distance`` is that of a gradient to the one of all chunks
+in one graph, relative; bar 1e-6. Times are CPU time of one thread, contestants in turn. ``python -m
+experiments.benchmarks.contrastive``
 """
 
 import argparse
@@ -31,7 +32,13 @@ from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import info_nce
 from univae.vae.streams import Streams
 
-PAIRS, CHUNK, LENGTH, WIDTH, HEADS, LAYERS, VOCABULARY = 64, 16, 32, 256, 4, 3, 2000
+PAIRS = 64
+CHUNK = 16
+LENGTH = 32
+WIDTH = 256
+HEADS = 4
+LAYERS = 3
+VOCABULARY = 2000
 CHUNKS = 2 * PAIRS // CHUNK  # of both columns
 BARS = {"no graph kept": 1.40, "half kept": 1.15}
 PEER = "sentence-transformers"
@@ -45,12 +52,15 @@ class Encoder(nn.Module):
         super().__init__()
         self.embedding = Embedding(VOCABULARY, WIDTH, dropout)
         self.blocks = nn.ModuleList(Block(WIDTH, HEADS, dropout) for _ in range(LAYERS))
-        self.norm, self.dropout = nn.LayerNorm(WIDTH), dropout
+        self.norm = nn.LayerNorm(WIDTH)
+        self.dropout = dropout
         initialise(self)
 
     def forward(self, ids: Tensor) -> Tensor:
         real = ids != 0
-        mix = Streams(mask=real[:, None, None], dropout=self.dropout if self.training else 0.0).encoder
+        mix = Streams(
+            mask=real[:, None, None], dropout=self.dropout if self.training else 0.0
+        ).encoder
         phase = phases(torch.arange(ids.shape[1]), WIDTH // HEADS)
         x = self.embedding(ids, 0)
         for block in self.blocks:
@@ -83,7 +93,8 @@ def chunked(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
     def step() -> None:
         model.zero_grad()
         queries, keys = (
-            torch.cat([model(pad(column[i : i + CHUNK])) for i in range(0, PAIRS, CHUNK)]) for column in columns
+            torch.cat([model(pad(column[i : i + CHUNK])) for i in range(0, PAIRS, CHUNK)])
+            for column in columns
         )
         info_nce(queries, keys).backward()
 
@@ -102,7 +113,9 @@ def encoded(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
     return step
 
 
-def ours(model: Encoder, columns: tuple[Texts, Texts], chunk: Any = CHUNK, **options: Any) -> Callable[[], None]:
+def ours(
+    model: Encoder, columns: tuple[Texts, Texts], chunk: Any = CHUNK, **options: Any
+) -> Callable[[], None]:
     def step() -> None:
         model.zero_grad()
         cached_backward([model, model], columns, info_nce, chunk, collate=pad, **options)
@@ -125,13 +138,17 @@ def peer(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
         def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
             return features | {"sentence_embedding": self.encoder(features["input_ids"])}
 
-    loss = CachedMultipleNegativesRankingLoss(SentenceTransformer(modules=[Features()]), mini_batch_size=CHUNK)
+    loss = CachedMultipleNegativesRankingLoss(
+        SentenceTransformer(modules=[Features()]), mini_batch_size=CHUNK
+    )
     model.train()
 
     def step() -> None:
         model.zero_grad()
         padded = [pad(column) for column in columns]
-        loss([{"input_ids": ids, "attention_mask": (ids != 0).long()} for ids in padded], None).backward()
+        loss(
+            [{"input_ids": ids, "attention_mask": (ids != 0).long()} for ids in padded], None
+        ).backward()
 
     return step
 
@@ -143,9 +160,10 @@ def gradient(model: Encoder, step: Callable[[], None]) -> Tensor:
 
 
 def contest(lengths: Tensor, rounds: int) -> dict[str, Any]:
-    """Times over the direct pass and over the peer, and how far the gradients lie apart."""
+    """Time over the direct pass and over the peer, and how far the gradients lie apart."""
     torch.manual_seed(0)
-    model, columns = Encoder(), (texts(lengths[:PAIRS]), texts(lengths[PAIRS:]))
+    model = Encoder()
+    columns = (texts(lengths[:PAIRS]), texts(lengths[PAIRS:]))
     contestants = {
         PEER: peer(model, columns),
         "direct": direct(model, columns),
@@ -178,33 +196,50 @@ def contest(lengths: Tensor, rounds: int) -> dict[str, Any]:
 
 
 def tiles(largest: int, rounds: int) -> dict[str, Any]:
-    """The loss alone, forward and backward, 16 features: 4,096 rows dense and in tiles of 1,024; then many."""
-    queries, keys = (F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_() for _ in range(2))
+    """The loss alone, forward and backward, 16 features: 4,096 rows dense and in tiles of 1,024.
+
+    Then many.
+    """
+    queries, keys = (
+        F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_() for _ in range(2)
+    )
 
     def run(count: int, rows: int | None) -> None:
         queries.grad = keys.grad = None
         info_nce(queries[:count], keys[:count], rows=rows).backward()
 
     run(min(largest, 1024), 1024)
-    before, start = peak_bytes(), time.process_time()
+    before = peak_bytes()
+    start = time.process_time()
     run(largest, 1024)
-    seconds, bytes_more = time.process_time() - start, peak_bytes() - before
-    many = {"rows": largest, "seconds": seconds, "peak_bytes_more": bytes_more, "matrix_bytes": 4 * largest**2}
+    seconds = time.process_time() - start
+    bytes_more = peak_bytes() - before
+    many = {
+        "rows": largest,
+        "seconds": seconds,
+        "peak_bytes_more": bytes_more,
+        "matrix_bytes": 4 * largest**2,
+    }
     dense = {"dense": lambda: run(4096, None), "tiles": lambda: run(4096, 1024)}
     return {"many": many, "4096": compare(dense, rounds, 1, "cpu")}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--largest", type=int, default=65536, help="rows of the largest loss in tiles, 4096 or more")
+    parser.add_argument(
+        "--largest", type=int, default=65536, help="rows of the largest loss in tiles, 4096 or more"
+    )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if importlib.util.find_spec("sentence_transformers") is None:
         print(f"contrastive: the peer is not installed; pip install {PEER}", file=sys.stderr)
         raise SystemExit(2)
     torch.set_num_threads(1)
-    found = {"tiles": tiles(given.largest, given.rounds)}  # first, while the peak of memory is its own
+    # first, while the peak of memory is its own
+    found = {"tiles": tiles(given.largest, given.rounds)}
     torch.manual_seed(0)
     lengths = torch.randint(4, 65, (2 * PAIRS,))
     found |= {

@@ -6,8 +6,8 @@
 ``iteration``   a whole iteration of GN over one of spectral norm; bar 1.4
 ``compiled``    a second-order critic step through ``torch.func.vjp``, as it is and by ``torch.compile``, over ours
 
-With the DCGAN of :mod:`gan.networks` at 28x28 pixels. Times are CPU time of one thread, contestants in turn.
-``python -m experiments.benchmarks.gan_step``
+With the DCGAN of :mod:`gan.networks` at 28x28 pixels. Times are CPU time of one thread, contestants
+in turn. ``python -m experiments.benchmarks.gan_step``
 """
 
 import argparse
@@ -19,14 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.harness import compare, report
-from gan import WGAN, Penalties, Recipe, build, normalize_for_generator, normalize_gradient, spectral_normalize
+from gan import (
+    WGAN,
+    Penalties,
+    Recipe,
+    build,
+    normalize_for_generator,
+    normalize_gradient,
+    spectral_normalize,
+)
 from gan.critic_loss import CriticLoss
 from gan.losses import critic_loss
 from gan.normalization.gradient import GradientNorm, norms
 
-Scores: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]  # weights and data to normalised scores
+# weights and data to normalised scores
+Scores: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]
 
-BATCH, LATENT = 64, 64
+BATCH = 64
+LATENT = 64
 PLAIN: dict[str, Any] = {"loss": "hinge", "normalization": "none"}
 RECIPES = {
     "GN": Recipe(),
@@ -48,7 +58,8 @@ def players(width: int, spectral: bool = False) -> tuple[nn.Module, nn.Module]:
 def critics(width: int, rounds: int) -> dict[str, Any]:
     """Loss and backward pass of each critic step."""
     contestants: dict[str, Callable[[], None]] = {}
-    real, fake = torch.rand(BATCH, 1, 28, 28), torch.rand(BATCH, 1, 28, 28)
+    real = torch.rand(BATCH, 1, 28, 28)
+    fake = torch.rand(BATCH, 1, 28, 28)
     for name in ("GP", "GN", "GraN", "R1+R2", "SN"):
         _, critic = players(width, spectral=name == "SN")
         contestants[name] = critic_step(CriticLoss(critic, RECIPES[name]), real, fake)
@@ -73,7 +84,8 @@ def generators(width: int, rounds: int) -> dict[str, Any]:
 
 def iterations(width: int, rounds: int) -> dict[str, Any]:
     """A critic step and a generator step, optimizers included."""
-    real, contestants = torch.rand(BATCH, 1, 28, 28) * 2 - 1, {}
+    real = torch.rand(BATCH, 1, 28, 28) * 2 - 1
+    contestants = {}
     for name in ("SN", "GN", "GP", "R1+R2"):
         trainer = WGAN(*players(width, spectral=name == "SN"), RECIPES[name])
         contestants[name] = lambda trainer=trainer: trainer.step(real)
@@ -81,8 +93,12 @@ def iterations(width: int, rounds: int) -> dict[str, Any]:
 
 
 def compiled(width: int, rounds: int) -> dict[str, Any]:
-    """Loss and backward pass of a critic step of GN, in three ways; compiling takes up to a minute."""
-    real, fake = torch.rand(BATCH, 1, 28, 28), torch.rand(BATCH, 1, 28, 28)
+    """Loss and backward pass of a critic step of GN, in three ways.
+
+    Compiling takes up to a minute.
+    """
+    real = torch.rand(BATCH, 1, 28, 28)
+    fake = torch.rand(BATCH, 1, 28, 28)
     contestants = {
         "GN": critic_step(CriticLoss(players(width)[1], RECIPES["GN"]), real, fake),
         "vjp": functional_step(players(width)[1], real, fake),
@@ -92,7 +108,7 @@ def compiled(width: int, rounds: int) -> dict[str, Any]:
 
 
 def against(table: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
-    """Adds each one's time over the first's, and the bar it should not exceed."""
+    """Add each one's time over the first's, and the bar it should not exceed."""
     for name, row in table.items():
         if "ratio" in row:
             row["time_over_reference"] = 1 / row["ratio"][1]
@@ -112,13 +128,19 @@ def critic_step(loss: CriticLoss, real: Tensor, fake: Tensor) -> Callable[[], No
 
 
 def functional_step(
-    critic: nn.Module, real: Tensor, fake: Tensor, wrap: Callable[[Scores], Scores] = lambda scores: scores
+    critic: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    wrap: Callable[[Scores], Scores] = lambda scores: scores,
 ) -> Callable[[], None]:
     """The second-order critic step of GN as a function of the weights, which is what can be compiled."""
-    x, rule = torch.cat((real, fake)), GradientNorm()
+    x = torch.cat((real, fake))
+    rule = GradientNorm()
 
     def scores(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        found = torch.func.vjp(lambda x: torch.func.functional_call(critic, weights, (x,)).reshape(-1), x)
+        found = torch.func.vjp(
+            lambda x: torch.func.functional_call(critic, weights, (x,)).reshape(-1), x
+        )
         return rule(found[0], norms(found[1](torch.ones_like(found[0]))[0]))
 
     wrapped = wrap(scores)
@@ -133,7 +155,10 @@ def functional_step(
 def generator_step(
     generator: nn.Module, critic: nn.Module, score: Callable[[nn.Module, Tensor], Tensor], z: Tensor
 ) -> Callable[[], None]:
-    """Forward and backward pass of a generator, ready to be timed; ``score(critic, x)`` is what it ascends."""
+    """Forward and backward pass of a generator, ready to be timed.
+
+    ``score(critic, x)`` is what it ascends.
+    """
 
     def step() -> None:
         generator.zero_grad(set_to_none=True)
@@ -143,17 +168,25 @@ def generator_step(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = {"critic": critics(given.width, given.rounds), "generator": generators(given.width, given.rounds)}
+    found = {
+        "critic": critics(given.width, given.rounds),
+        "generator": generators(given.width, given.rounds),
+    }
     rows = found["generator"]
     over = rows["GN, second order"]["milliseconds"] / rows["GN, one pass"]["milliseconds"]
     found["published"] = {"second order over one pass": over, "at least": 1.25}
-    found |= {"iteration": iterations(given.width, given.rounds), "compiled": compiled(given.width, given.rounds)}
+    found |= {
+        "iteration": iterations(given.width, given.rounds),
+        "compiled": compiled(given.width, given.rounds),
+    }
     report("gan_step", found, given.out)
 
 

@@ -1,7 +1,8 @@
 """Sampling from the cached decoder against ``transformers`` ``generate`` on a GPT-2 of the same shape.
 
-Same sampler (temperature 1, top-k 50), no end token, so both draw the same number of tokens, which is counted. Needs
-the benchmark-only dependency ``transformers`` (the ``bench`` extra): ``python -m experiments.benchmarks.generation``.
+Same sampler (temperature 1, top-k 50), no end token, so both draw the same number of tokens, which
+is counted. Needs the benchmark-only dependency ``transformers`` (the ``bench`` extra): ``python -m
+experiments.benchmarks.generation``.
 """
 
 import argparse
@@ -27,15 +28,30 @@ def contest(case: dict[str, Any], tokens: int, rounds: int) -> dict[str, Any]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    width, layers, heads, vocab, batch = (case[key] for key in ("width", "layers", "heads", "vocab", "batch"))
+    width, layers, heads, vocab, batch = (
+        case[key] for key in ("width", "layers", "heads", "vocab", "batch")
+    )
     shape = GPT2Config(
-        vocab_size=vocab, n_embd=width, n_layer=layers, n_head=heads, n_positions=tokens + 2, bos_token_id=START
+        vocab_size=vocab,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        n_positions=tokens + 2,
+        bos_token_id=START,
     )
     theirs = GPT2LMHeadModel(shape).eval()
-    ours = UniVAE(UniVAEConfig(vocab, width, heads, layers, min(2, layers), 16, max_length=tokens)).eval()
+    ours = UniVAE(
+        UniVAEConfig(vocab, width, heads, layers, min(2, layers), 16, max_length=tokens)
+    ).eval()
     sampling = Sampling(top_k=50)
     prompt = torch.full((batch, 1), START)
-    options = {"do_sample": True, "top_k": 50, "temperature": 1.0, "use_cache": True, "eos_token_id": None}
+    options = {
+        "do_sample": True,
+        "top_k": 50,
+        "temperature": 1.0,
+        "use_cache": True,
+        "eos_token_id": None,
+    }
     counted: dict[str, int] = {}
 
     def peer() -> None:
@@ -44,7 +60,9 @@ def contest(case: dict[str, Any], tokens: int, rounds: int) -> dict[str, Any]:
 
     def mine() -> None:
         z = ours.prior().sample((batch,))
-        counted["univae"] = generate(ours.decoder(z, tokens), batch, tokens, sampling, end=None).shape[1]
+        counted["univae"] = generate(
+            ours.decoder(z, tokens), batch, tokens, sampling, end=None
+        ).shape[1]
 
     times = compare({"transformers": peer, "univae": mine}, rounds)
     return {**case, "tokens_a_text": counted, **times}

@@ -24,11 +24,13 @@ def compare(
     warmup: int = 3,
     clock: Literal["wall", "cpu"] = "wall",
 ) -> dict[str, Any]:
-    """Times every contestant once a round. The first is the reference: ratios are its time over theirs.
+    """Time every contestant once a round. The first is the reference: ratios are its time over theirs.
 
-    By the clock on the wall, or by the processor time of this process, which other programs disturb less.
+    By the clock on the wall, or by the processor time of this process, which other programs disturb
+    less.
 
-    Returns, by name, ``milliseconds`` (median) and ``ratio`` as (lower quartile, median, upper quartile).
+    Returns, by name, ``milliseconds`` (median) and ``ratio`` as (lower quartile, median, upper
+    quartile).
     """
     for _ in range(warmup):
         for run in contestants.values():
@@ -41,7 +43,9 @@ def compare(
             run()
             seconds[name].append(now() - start)
     reference, *others = contestants
-    table: dict[str, Any] = {name: {"milliseconds": 1e3 * statistics.median(s)} for name, s in seconds.items()}
+    table: dict[str, Any] = {
+        name: {"milliseconds": 1e3 * statistics.median(s)} for name, s in seconds.items()
+    }
     for name in others:
         ratios = [a / b for a, b in zip(seconds[reference], seconds[name], strict=True)]
         table[name]["ratio"] = statistics.quantiles(ratios, n=4)
@@ -50,8 +54,15 @@ def compare(
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process so far (Linux; ``getrusage`` would tell the parent's after a fork)."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    """Peak resident memory of this process so far (Linux.
+
+    ``getrusage`` would tell the parent's after a fork).
+    """
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -62,10 +73,16 @@ def machine() -> dict[str, Any]:
 
 
 def report(name: str, results: Any, out: Path | None, kind: str = "benchmark") -> None:
-    """Prints the results of a benchmark, or of a study, as one JSON object; if asked, writes it with the command."""
+    """Print the results of a benchmark, or of a study, as one JSON object.
+
+    If asked, writes it with the command.
+    """
     folder = {"benchmark": "benchmarks", "study": "studies"}[kind]
     command = shlex.join(["python", "-m", f"experiments.{folder}.{name}", *sys.argv[1:]])
-    text = json.dumps({kind: name, "command": command, "machine": machine(), "results": to_json(results)}, indent=2)
+    text = json.dumps(
+        {kind: name, "command": command, "machine": machine(), "results": to_json(results)},
+        indent=2,
+    )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n")

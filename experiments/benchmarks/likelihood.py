@@ -1,8 +1,9 @@
 """The importance-sampled likelihood of images beside pythae 0.1.2: the same MLP VAE, the same weights, one thread.
 
-pythae's ``get_nll`` encodes every image once a sample and draws 100 samples when asked for one. Here a datum is encoded
-once and chunks are summed as they come; ``estimate`` adds the standard error, effective samples and k-hat. Peak memory
-is measured in fresh processes at K = 500 and K = 5000, of the whole process and above that of its imports.
+pythae's ``get_nll`` encodes every image once a sample and draws 100 samples when asked for one.
+Here a datum is encoded once and chunks are summed as they come; ``estimate`` adds the standard
+error, effective samples and k-hat. Peak memory is measured in fresh processes at K = 500 and K =
+5000, of the whole process and above that of its imports.
 
 ``pip install pythae==0.1.2``, then ``python -m experiments.benchmarks.likelihood``
 """
@@ -23,7 +24,9 @@ from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import compare, peak_bytes, report
 
 BARS = {"K=1000": 2.5, "K=1": 50.0, "memory": 1.10}
-HIDDEN, LATENT = 512, 16  # pythae's own default network for MNIST
+# pythae's own default network for MNIST
+HIDDEN = 512
+LATENT = 16
 
 
 def setting(images: int) -> tuple[MLPVAE, Tensor]:
@@ -40,7 +43,9 @@ def twin(model: MLPVAE) -> Any:
     """pythae's VAE with the same weights."""
     from pythae.models import VAE, VAEConfig
 
-    other = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")).eval()
+    other = VAE(
+        VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")
+    ).eval()
     state = model.state_dict()
     ours = {
         other.encoder.layers[0][0]: ("first.hidden.0", 1),
@@ -58,7 +63,10 @@ def twin(model: MLPVAE) -> Any:
 
 
 def speed(samples: int, images: int, rounds: int) -> dict[str, Any]:
-    """Times both on the same images; the means of both estimates stand beside the ratio, for they must agree."""
+    """Time both on the same images.
+
+    The means of both estimates stand beside the ratio, for they must agree.
+    """
     model, x = setting(images)
     other = twin(model)
     found: dict[str, list[float]] = {"pythae": [], "estimate": [], "log_weights": []}
@@ -75,9 +83,17 @@ def speed(samples: int, images: int, rounds: int) -> dict[str, Any]:
         log_w = density.log_weights(model, x, samples)
         found["log_weights"].append(density.log_likelihood(log_w).mean().item())
 
-    times = compare({"pythae": theirs, "estimate": estimated, "log_weights": weighed}, rounds, warmup=1)
+    times = compare(
+        {"pythae": theirs, "estimate": estimated, "log_weights": weighed}, rounds, warmup=1
+    )
     means = {name: sum(values) / len(values) for name, values in found.items()}
-    return {"samples": samples, "images": images, "bar": BARS[f"K={samples}"], "log_likelihood_nats": means, **times}
+    return {
+        "samples": samples,
+        "images": images,
+        "bar": BARS[f"K={samples}"],
+        "log_likelihood_nats": means,
+        **times,
+    }
 
 
 @torch.no_grad()
@@ -105,10 +121,14 @@ def memory() -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
-        "--peak", type=int, help="print the peak memory of scoring with so many samples, and nothing else"
+        "--peak",
+        type=int,
+        help="print the peak memory of scoring with so many samples, and nothing else",
     )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()

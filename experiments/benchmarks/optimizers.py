@@ -1,10 +1,11 @@
 """Step time of every optimizer here over ``torch.optim.AdamW(foreach=True)``, and the memory that folding saves.
 
-Time: 10 million parameters in 200 tensors, gradients given; a window's update is compared with a buffered one, that is
-the sum of as many gradients and a step of AdamW. Memory: peak resident bytes of fresh processes that train a perceptron
-of 32 matrices, four micro-batches to an update, with gradients summed in ``.grad`` or folded in the backward pass;
-with an allocator that gives freed tensors back at once, so that the peak is of what was needed, and as it comes.
-``python -m experiments.benchmarks.optimizers``
+Time: 10 million parameters in 200 tensors, gradients given; a window's update is compared with a
+buffered one, that is the sum of as many gradients and a step of AdamW. Memory: peak resident bytes
+of fresh processes that train a perceptron of 32 matrices, four micro-batches to an update, with
+gradients summed in ``.grad`` or folded in the backward pass; with an allocator that gives freed
+tensors back at once, so that the peak is of what was needed, and as it comes. ``python -m
+experiments.benchmarks.optimizers``
 """
 
 import argparse
@@ -27,8 +28,12 @@ from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.tiger import Tiger
 from univae.optim.windowed import accumulate_in_backward
 
-TENSORS, SIZE, WINDOW = 200, (250, 200), 4
-WIDTH, DEPTH = 1024, 32  # of the perceptron whose memory is measured
+TENSORS = 200
+SIZE = (250, 200)
+WINDOW = 4
+# of the perceptron whose memory is measured
+WIDTH = 1024
+DEPTH = 32
 BARS = {"AccumulatedAdamW": 1.1, "EGDD": 1.6}  # time over AdamW's
 COPY = (0.95, 1.05)  # full gradient copies that folding must save
 
@@ -76,7 +81,8 @@ def windows(rounds: int) -> dict[str, Any]:
 
 
 def _buffered(grads: list[list[Tensor]]) -> Callable[[], None]:
-    params, buffer = parameters(), [torch.zeros(SIZE) for _ in range(TENSORS)]
+    params = parameters()
+    buffer = [torch.zeros(SIZE) for _ in range(TENSORS)]
     optimizer = AdamW(params, foreach=True)
     for p, total in zip(params, buffer, strict=True):
         p.grad = total
@@ -114,12 +120,20 @@ def _against_bars(table: dict[str, Any]) -> dict[str, Any]:
 def memory(**allocator: str) -> dict[str, Any]:
     """Peak bytes of training with buffered and with folded gradients, in copies of all gradients."""
     command = [sys.executable, "-m", "experiments.benchmarks.optimizers", "--peak"]
-    ways, variables = ("weights", "torch", "buffered", "folded"), os.environ | allocator
-    found = {way: json.loads(subprocess.check_output([*command, way], env=variables)) for way in ways}
+    ways = ("weights", "torch", "buffered", "folded")
+    variables = os.environ | allocator
+    found = {
+        way: json.loads(subprocess.check_output([*command, way], env=variables)) for way in ways
+    }
     copy = DEPTH * WIDTH**2 * 4
     over = {way: (found[way] - found["weights"]) / copy for way in ways[1:]}
     saved = over["buffered"] - over["folded"]
-    return {"copy_bytes": copy, "peak_bytes": found, "copies_over_weights": over, "copies_saved": saved}
+    return {
+        "copy_bytes": copy,
+        "peak_bytes": found,
+        "copies_over_weights": over,
+        "copies_saved": saved,
+    }
 
 
 def train(way: str) -> int:
@@ -149,14 +163,23 @@ def train(way: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--peak", help="print the peak memory of one way to train, and nothing else")
+    parser.add_argument(
+        "--peak", help="print the peak memory of one way to train, and nothing else"
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.peak:
         print(train(arguments.peak))
         return
-    results: dict[str, Any] = {"steps": steps(arguments.rounds), "windows": windows(arguments.rounds)}
-    results["memory"] = {"bar": COPY, **memory(MALLOC_MMAP_THRESHOLD_="65536"), "default_allocator": memory()}
+    results: dict[str, Any] = {
+        "steps": steps(arguments.rounds),
+        "windows": windows(arguments.rounds),
+    }
+    results["memory"] = {
+        "bar": COPY,
+        **memory(MALLOC_MMAP_THRESHOLD_="65536"),
+        "default_allocator": memory(),
+    }
     report("optimizers", results, arguments.out)
 
 

@@ -1,7 +1,8 @@
 """How the code reads, in numbers: folders, arrows, strings that decide, types, density of lines, sizes.
 
-Reads the syntax tree of ``univae``, ``density``, ``gan`` and ``experiments`` and imports none of it, so that any
-checkout can be measured: ``python -m experiments.benchmarks.readability [FOLDER]``. Prints one JSON object.
+Reads the syntax tree of ``univae``, ``density``, ``gan`` and ``experiments`` and imports none of
+it, so that any checkout can be measured: ``python -m experiments.benchmarks.readability [FOLDER]``.
+Prints one JSON object.
 """
 
 import ast
@@ -32,20 +33,30 @@ def measure(root: Path) -> dict[str, object]:
     texts = {path: path.read_text(encoding="utf-8") for path in files}
     trees = {path: ast.parse(text) for path, text in texts.items()}
     lines = [line for text in texts.values() for line in text.splitlines()]
-    functions = [len_of(node) for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)]
+    functions = [
+        len_of(node)
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, Function)
+    ]
     lengths = {path: text.count("\n") for path, text in texts.items()}
     longest = max(files, key=lambda path: lengths[path])
 
     return {
         "modules": len(files),
-        "modules_flat_in_experiments": len(list((root / "experiments").glob("*.py"))) - 1,  # without __init__
+        "modules_flat_in_experiments": len(list((root / "experiments").glob("*.py")))
+        - 1,  # without __init__
         "folders": len({path.parent for path in files}),
         "arrows_between_folders": len(arrows(root, trees)),
         "string_comparisons": sum(1 for tree in trees.values() for _ in string_comparisons(tree)),
         "any": sum(1 for tree in trees.values() for node in ast.walk(tree) if is_any(node)),
         "tokens_per_code_line": round(tokens_per_line(texts.values()), 2),
-        "lines_over_100_percent": round(100 * sum(len(line) > LONG for line in lines) / len(lines), 2),
-        "parallel_assignments": sum(1 for tree in trees.values() for node in ast.walk(tree) if is_parallel(node)),
+        "lines_over_100_percent": round(
+            100 * sum(len(line) > LONG for line in lines) / len(lines), 2
+        ),
+        "parallel_assignments": sum(
+            1 for tree in trees.values() for node in ast.walk(tree) if is_parallel(node)
+        ),
         "function_lines_median": statistics.median(functions),
         "function_lines_longest": max(functions),
         "module_lines_median": statistics.median(lengths.values()),
@@ -117,11 +128,16 @@ def is_parallel(node: ast.AST) -> bool:
     """Return whether a node assigns several values to several names at once."""
     if not isinstance(node, ast.Assign):
         return False
-    return isinstance(node.value, ast.Tuple) and any(isinstance(target, ast.Tuple) for target in node.targets)
+    return isinstance(node.value, ast.Tuple) and any(
+        isinstance(target, ast.Tuple) for target in node.targets
+    )
 
 
 def tokens_per_line(texts: Iterable[str]) -> float:
-    """Return the mean number of tokens on lines that hold code; docstrings and comments do not count."""
+    """Return the mean number of tokens on lines that hold code.
+
+    Docstrings and comments do not count.
+    """
     tokens = 0
     lines = 0
     for text in texts:
@@ -131,7 +147,11 @@ def tokens_per_line(texts: Iterable[str]) -> float:
             if token.type in LAYOUT:
                 start_of_line = token.type != tokenize.COMMENT or start_of_line
                 continue
-            docstring = start_of_line and token.type == tokenize.STRING and re.match(r'[rRuU]?"""', token.string)
+            docstring = (
+                start_of_line
+                and token.type == tokenize.STRING
+                and re.match(r'[rRuU]?"""', token.string)
+            )
             start_of_line = False
             if docstring:
                 continue

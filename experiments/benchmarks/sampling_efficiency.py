@@ -1,8 +1,9 @@
 """How many samples each proposal needs for the accuracy of 256 plain ones, on a VAE trained here on digits.
 
-The error of an estimate is against 200,000 samples; its root mean square is over held-out images and repetitions. K
-where a proposal is as accurate is read off its curve (a line in both logarithms between measured K); the interval is a
-bootstrap over images. ``python -m experiments.benchmarks.sampling_efficiency``
+The error of an estimate is against 200,000 samples; its root mean square is over held-out images
+and repetitions. K where a proposal is as accurate is read off its curve (a line in both logarithms
+between measured K); the interval is a bootstrap over images. ``python -m
+experiments.benchmarks.sampling_efficiency``
 """
 
 import argparse
@@ -55,7 +56,9 @@ def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
         return ImageRun(config.out, "cpu", "last").model, train_density.held_out_data(config)
 
 
-def errors(model: density.LatentModel, x: Tensor, truth: Tensor, proposal: Proposal, repeats: int) -> Tensor:
+def errors(
+    model: density.LatentModel, x: Tensor, truth: Tensor, proposal: Proposal, repeats: int
+) -> Tensor:
     """Squared errors (sizes, images), means over repetitions."""
     rows = []
     for size in SIZES:
@@ -96,9 +99,13 @@ def table(squares: dict[str, Tensor], draws: int = 1000) -> list[dict[str, Any]]
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=4000, help="of training")
-    parser.add_argument("--reference", type=int, default=200_000, help="samples that stand for the truth")
+    parser.add_argument(
+        "--reference", type=int, default=200_000, help="samples that stand for the truth"
+    )
     parser.add_argument("--repeats", type=int, default=32)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -116,7 +123,9 @@ def main() -> None:
         "reference": {
             "samples": given.reference,
             "log_likelihood_nats": reference.log_likelihood.mean().item(),
-            "gap_to_elbo_nats": (reference.log_likelihood - density.estimate(model, x, 2000).elbo).mean().item(),
+            "gap_to_elbo_nats": (reference.log_likelihood - density.estimate(model, x, 2000).elbo)
+            .mean()
+            .item(),
             "largest_standard_error": reference.standard_error.max().item(),
             "largest_khat": reference.khat.max().item(),
         },

@@ -1,7 +1,8 @@
 """K-sample likelihood of texts: the trunk below the latents shared by all samples, against the same model without that.
 
-The plain version repeats every text once a sample and runs all layers on the copies. Peak memory is measured in fresh
-processes, for K = 64 and K = 1024 in chunks of the same size. ``python -m experiments.benchmarks.text_likelihood``
+The plain version repeats every text once a sample and runs all layers on the copies. Peak memory is
+measured in fresh processes, for K = 64 and K = 1024 in chunks of the same size. ``python -m
+experiments.benchmarks.text_likelihood``
 """
 
 import argparse
@@ -77,7 +78,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--peak", type=int, help="print the peak memory of scoring with so many samples, and nothing else"
+        "--peak",
+        type=int,
+        help="print the peak memory of scoring with so many samples, and nothing else",
     )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

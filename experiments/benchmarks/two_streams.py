@@ -22,7 +22,10 @@ BATCH = {32: 32, 128: 8, 512: 2}
 
 
 def contest(n: int, rounds: int) -> dict[str, Any]:
-    """128 wide, 6 layers, 2 latent; texts of n tokens, so that the dense mask is (2n + 1) x (2n + 1)."""
+    """128 wide, 6 layers, 2 latent.
+
+    Texts of n tokens, so that the dense mask is (2n + 1) x (2n + 1).
+    """
     torch.manual_seed(0)
     config = UniVAEConfig(512, 128, 4, 6, 2, 16, max_length=n)
     model = UniVAE(config)
@@ -43,9 +46,17 @@ def contest(n: int, rounds: int) -> dict[str, Any]:
 
     with torch.no_grad():
         gap = _outputs(plain, ids, z) - _outputs(model.two_streams, ids, z)
-    times = compare({"dense": lambda: step(plain), "two_streams": lambda: step(model.two_streams)}, rounds)
+    times = compare(
+        {"dense": lambda: step(plain), "two_streams": lambda: step(model.two_streams)}, rounds
+    )
 
-    return {"n": n, "batch": BATCH[n], "bar": BARS[n], "largest_difference": gap.abs().max().item(), **times}
+    return {
+        "n": n,
+        "batch": BATCH[n],
+        "bar": BARS[n],
+        "largest_difference": gap.abs().max().item(),
+        **times,
+    }
 
 
 def _outputs(run: Any, ids: Tensor, z: Tensor) -> Tensor:

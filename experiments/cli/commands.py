@@ -1,11 +1,12 @@
 """The ``univae`` command: one subcommand per module, one frozen dataclass per subcommand.
 
-A command module holds a ``Config``, a ``main(config) -> dict`` and, if it likes, ``PRESETS``: a name -> the fields it
-sets. ``univae COMMAND`` and ``python -m experiments.MODULE`` are the same code, :func:`run`.
+A command module holds a ``Config``, a ``main(config) -> dict`` and, if it likes, ``PRESETS``: a
+name -> the fields it sets. ``univae COMMAND`` and ``python -m experiments.MODULE`` are the same
+code, :func:`run`.
 
-Progress and human words go to stderr; the last line of stdout is the result, one JSON object. Exit codes: 0 done,
-1 training failed, 2 bad input or configuration, 130 interrupted, 141 nobody reads the output. Only a bug shows a
-traceback.
+Progress and human words go to stderr; the last line of stdout is the result, one JSON object. Exit
+codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 nobody reads
+the output. Only a bug shows a traceback.
 
 Nothing heavy is imported before it is known which command runs.
 """
@@ -29,7 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
     "train-density": ("experiments.train_density", "train a VAE on images or a table"),
     "train-gan": ("experiments.train_gan", "train a GAN on images or a table"),
-    "train-similar": ("experiments.train_similar", "train a RoFormer-Sim on pairs or groups of similar texts"),
+    "train-similar": (
+        "experiments.train_similar",
+        "train a RoFormer-Sim on pairs or groups of similar texts",
+    ),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),
     "interpolate": ("experiments.interpolate", "walk in latent space from one datum to another"),
@@ -40,7 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
     "decompress": ("experiments.decompress", "read such a file back"),
-    "evaluate-gan": ("experiments.evaluate_gan", "measure a GAN, with the floor and known faults beside it"),
+    "evaluate-gan": (
+        "experiments.evaluate_gan",
+        "measure a GAN, with the floor and known faults beside it",
+    ),
     "audit": ("experiments.audit", "measure what holds of a GAN's critic"),
     "report": ("experiments.report", "write report.html and plots of a run"),
     "compare": ("experiments.compare", "put several runs side by side"),
@@ -66,9 +73,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(
-    config_type: type, action: Callable[[Any], dict[str, Any]], argv: Sequence[str] | None = None, name: str = ""
+    config_type: type,
+    action: Callable[[Any], dict[str, Any]],
+    argv: Sequence[str] | None = None,
+    name: str = "",
 ) -> NoReturn:
-    """Parses the options, acts, prints the result as the last line of stdout, and ends the process."""
+    """Parse the options, acts, prints the result as the last line of stdout, and ends the process."""
     from univae.errors import InputError
 
     name = name or os.path.basename(sys.argv[0])
@@ -103,7 +113,10 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items()]
     head = ["usage: univae COMMAND [OPTIONS]", "", "commands:"]
-    foot = ["", "univae COMMAND --help shows the options of a command, univae --version the version."]
+    foot = [
+        "",
+        "univae COMMAND --help shows the options of a command, univae --version the version.",
+    ]
     return "\n".join([*head, *lines, *foot])
 
 
@@ -128,14 +141,20 @@ def _as_json(result: dict[str, Any]) -> str:
 def _end(code: int, text: str = "") -> NoReturn:
     stream: TextIO = sys.stderr if code else sys.stdout
     try:
-        print(" ".join(text.split("\n")) if code else text, end="\n" if text else "", file=stream, flush=True)
+        print(
+            " ".join(text.split("\n")) if code else text,
+            end="\n" if text else "",
+            file=stream,
+            flush=True,
+        )
     except BrokenPipeError:
         _nobody_reads()
     sys.exit(code)
 
 
 def _nobody_reads() -> NoReturn:
-    # Whoever read our output (head, say) has read enough. Python would complain again when it flushes at exit.
+    # Whoever read our output (head, say) has read enough. Python would complain again when it
+    # flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(128 + 13)
 

@@ -1,8 +1,9 @@
 """A frozen dataclass filled from command-line options, with errors of one line.
 
-The parsing is tyro's: fields are options, ``tyro.conf.Positional`` fields are arguments, the comments beside the
-fields are the help. This module adds presets, the configuration of a resumed run, and the nearest names to a
-misspelt option. A configuration is flat: fields it shares with others come by inheritance.
+The parsing is tyro's: fields are options, ``tyro.conf.Positional`` fields are arguments, the
+comments beside the fields are the help. This module adds presets, the configuration of a resumed
+run, and the nearest names to a misspelt option. A configuration is flat: fields it shares with
+others come by inheritance.
 """
 
 import contextlib
@@ -29,11 +30,14 @@ __all__ = ["parse", "stored"]
 CODE = ("features",)
 
 
-def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str, Any]], name: str) -> Any:
+def parse(
+    config_type: type, argv: list[str], presets: Mapping[str, Mapping[str, Any]], name: str
+) -> Any:
     """A ``config_type`` from options.
 
-    Defaults are the dataclass's own; with ``--resume``, those of the run in ``--out``; then those of ``--preset``.
-    An explicit option wins over all, so a resumed run sees a change only where one was asked for.
+    Defaults are the dataclass's own; with ``--resume``, those of the run in ``--out``; then those
+    of ``--preset``. An explicit option wins over all, so a resumed run sees a change only where one
+    was asked for.
     """
     preset, argv = _take(argv, "--preset") if presets else (None, argv)
     _refuse_unknown(argv, _option_names(config_type) | ({"--preset"} if presets else set()))
@@ -43,13 +47,18 @@ def parse(config_type: type, argv: list[str], presets: Mapping[str, Mapping[str,
             raise InputError(f"--preset must be one of {', '.join(presets)}; got {preset}")
         unknown = presets[preset].keys() - {field.name for field in dataclasses.fields(config_type)}
         if unknown:
-            raise InputError(f"preset {preset} has {', '.join(sorted(unknown))}, which is no option")
+            raise InputError(
+                f"preset {preset} has {', '.join(sorted(unknown))}, which is no option"
+            )
         defaults |= presets[preset]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            description, default = _description(config_type, presets), _with_defaults(config_type, defaults)
-            return tyro.cli(config_type, args=argv, default=default, description=description, prog=name or None)
+            description = _description(config_type, presets)
+            default = _with_defaults(config_type, defaults)
+            return tyro.cli(
+                config_type, args=argv, default=default, description=description, prog=name or None
+            )
     except SystemExit as stop:
         if stop.code in (0, None):  # help was asked for and given
             raise
@@ -61,7 +70,8 @@ def stored(config_type: type, run: Run, **changes: Any) -> Any:
     """Return the ``config_type`` that a run was started with, but for ``changes``.
 
     Raises:
-        InputError: a stored value has another type than its field, or breaks its rule; a required one is missing.
+        InputError: a stored value has another type than its field, or breaks its rule; a required
+            one is missing.
     """
     values = _saved(config_type, run) | changes
     required = [field.name for field in dataclasses.fields(config_type) if _is_required(field)]
@@ -75,7 +85,9 @@ def stored(config_type: type, run: Run, **changes: Any) -> Any:
 
 def _take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
     # The option's last value, and the arguments without it.
-    value, rest, words = None, [], iter(argv)
+    value = None
+    rest = []
+    words = iter(argv)
     for word in words:
         if word == option:
             value = next(words, None)
@@ -110,7 +122,9 @@ def _refuse_unknown(argv: Sequence[str], names: set[str]) -> None:
     for word in argv:
         option = word.partition("=")[0].replace("_", "-")
         if re.match(r"--[^\W\d]", option) and option not in names:
-            raise InputError(f"there is no option {word.partition('=')[0]}{_nearest(option, names)}; see --help")
+            raise InputError(
+                f"there is no option {word.partition('=')[0]}{_nearest(option, names)}; see --help"
+            )
 
 
 def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
@@ -121,7 +135,9 @@ def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
     if out is dataclasses.MISSING:
         return {}  # tyro will ask for it
     saved = _saved(config_type, Run.open(Path(out)))
-    return {name: value for name, value in saved.items() if name not in CODE or not names_code(value)}
+    return {
+        name: value for name, value in saved.items() if name not in CODE or not names_code(value)
+    }
 
 
 def _saved(config_type: type, run: Run) -> dict[str, Any]:
@@ -147,7 +163,9 @@ def _typed(value: Any, hint: Any) -> Any:
     # JSON has no paths and no tuples.
     if isinstance(value, list):
         inner = next(iter(get_args(hint)), None)
-        return tuple(_typed(item, inner) for item in value) if get_origin(hint) is not list else value
+        return (
+            tuple(_typed(item, inner) for item in value) if get_origin(hint) is not list else value
+        )
     return Path(value) if isinstance(value, str) and Path in (hint, *get_args(hint)) else value
 
 
@@ -166,8 +184,14 @@ def _with_defaults(config_type: type, defaults: Mapping[str, Any]) -> Any:
 def _description(config_type: type, presets: Mapping[str, Mapping[str, Any]]) -> str:
     text = inspect.cleandoc(config_type.__doc__ or "")
     if presets:
-        lines = (f"  {name}: {', '.join(f'{k} {v}' for k, v in values.items())}" for name, values in presets.items())
-        text += "\n\n--preset NAME starts from one of these, and explicit options win:\n" + "\n".join(lines)
+        lines = (
+            f"  {name}: {', '.join(f'{k} {v}' for k, v in values.items())}"
+            for name, values in presets.items()
+        )
+        text += (
+            "\n\n--preset NAME starts from one of these, and explicit options win:\n"
+            + "\n".join(lines)
+        )
     return text
 
 

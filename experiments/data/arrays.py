@@ -1,8 +1,8 @@
 """Images and tables from wherever they are: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set by its name.
 
-Images become (N, channels, height, width) and tables (N, columns). Whole numbers 0..levels-1 stay what they are, as
-uint8; other numbers are real and ``levels`` is None. Nothing is scaled or shuffled, and what is left out or assumed is
-a line of ``notes``.
+Images become (N, channels, height, width) and tables (N, columns). Whole numbers 0..levels-1 stay
+what they are, as uint8; other numbers are real and ``levels`` is None. Nothing is scaled or
+shuffled, and what is left out or assumed is a line of ``notes``.
 """
 
 import gzip
@@ -43,7 +43,8 @@ __all__ = [
 CHUNK = 4096  # data looked at or changed at once, so that a mapped file need not fit into memory
 HASHED = 2**24  # bytes hashed at once
 EXACT = 2**53  # the largest whole number below which float64 holds them all
-# What NumPy, zlib and Python's own parsers raise on damaged files, beside what the readers here raise.
+# What NumPy, zlib and Python's own parsers raise on damaged files, beside what the readers here
+# raise.
 DAMAGE = (
     OSError,
     EOFError,
@@ -64,19 +65,25 @@ KINDS = "a folder or .zip of PNG or JPEG images, .npz, .npy or IDX(.gz)"
 
 @dataclass(frozen=True)
 class Data:
-    """A data set; ``values`` may be mapped from a file, so take rows of it through :meth:`batch`."""
+    """A data set.
+
+    ``values`` may be mapped from a file, so take rows of it through :meth:`batch`.
+    """
 
     values: np.ndarray  # (N, channels, height, width) or (N, columns)
     levels: int | None  # of whole-number data 0..levels-1; None for real numbers
     labels: np.ndarray | None  # (N,) whole numbers, or real ones of a regression
     name: str
     kind: Literal["images", "table"]
-    given: np.ndarray | None = None  # the array as its file holds it, where it holds another form of the values
-    channels_of: str = ""  # the built-in set whose data are these channels, and whose labels the digits of these labels
+    # the array as its file holds it, where it holds another form of the values
+    given: np.ndarray | None = None
+    # the built-in set whose data are these channels, and whose labels the digits of these labels
+    channels_of: str = ""
     notes: tuple[str, ...] = ()  # what the reader left out or assumed, a line each
     centre: np.ndarray | None = None  # subtracted from a batch, a number per column or one for all
     spread: np.ndarray | None = None  # what a batch is divided by after that
-    one_bit: bool = False  # read from images of 1 bit a pixel, whose 1 is white whatever the levels of others
+    # read from images of 1 bit a pixel, whose 1 is white whatever the levels of others
+    one_bit: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -105,17 +112,20 @@ class Data:
 
 
 def read(source: str | Path) -> Data:
-    """Reads a data set; a built-in name goes before a file of that name.
+    """Read a data set; a built-in name goes before a file of that name.
 
-    Folders and .zip hold PNG and JPEG images, subfolders being classes; .npz holds ``images`` or ``x`` (else its first
-    array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX takes its labels from the file beside it.
-    :class:`InputError` for anything else, in a line that says what to do.
+    Folders and .zip hold PNG and JPEG images, subfolders being classes; .npz holds ``images`` or
+    ``x`` (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX
+    takes its labels from the file beside it. :class:`InputError` for anything else, in a line that
+    says what to do.
     """
     if str(source) in BUILT_IN:
         return BUILT_IN[str(source)]()
     path = Path(source)
     if not path.exists():
-        raise InputError(f"read: {path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {KINDS}")
+        raise InputError(
+            f"read: {path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {KINDS}"
+        )
     readers = {".zip": _pictures, ".npz": _npz, ".npy": _npy}
     reader = _pictures if path.is_dir() else readers.get(path.suffix.lower(), _idx)
     try:
@@ -172,9 +182,19 @@ def describe(data: Data, source: str) -> dict[str, Any]:
 def without_rows(record: Mapping[str, Any]) -> Data:
     """Return a data set of no rows, of the kind, shape and units that :func:`describe` recorded."""
     try:
-        centre, spread = (None if record[key] is None else np.asarray(record[key], np.float64) for key in _UNITS)
+        centre, spread = (
+            None if record[key] is None else np.asarray(record[key], np.float64) for key in _UNITS
+        )
         values = np.empty((0, *record["shape"]), np.dtype(record["dtype"]))
-        return Data(values, record["levels"], None, record["name"], record["kind"], centre=centre, spread=spread)
+        return Data(
+            values,
+            record["levels"],
+            None,
+            record["name"],
+            record["kind"],
+            centre=centre,
+            spread=spread,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"data.json: not a record of images or a table ({error}); the run folder is damaged"
@@ -232,39 +252,49 @@ def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def binarise(data: Data, how: Literal["static", "threshold"], seed: int = 0) -> Data:
-    r"""Turns grey into black and white once and for all: another data set, with another likelihood.
+    r"""Turn grey into black and white once and for all: another data set, with another likelihood.
 
-    ``static`` draws each pixel, 1 with probability grey / (levels - 1), from ``seed``; ``threshold`` is 1 above half of
-    levels - 1. For fresh draws at every visit, which is what most published numbers train on, see :func:`redraw`.
+    ``static`` draws each pixel, 1 with probability grey / (levels - 1), from ``seed``;
+    ``threshold`` is 1 above half of levels - 1. For fresh draws at every visit, which is what most
+    published numbers train on, see :func:`redraw`.
 
     References:
         On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008)
     """
-    top, generator = _top(data.levels), np.random.default_rng(seed % 2**64)
+    top = _top(data.levels)
+    generator = np.random.default_rng(seed % 2**64)
     binary = np.empty(data.values.shape, np.uint8)
     for start in range(0, len(data), CHUNK):
         grey = data.values[start : start + CHUNK] / np.float32(top)
         bar = generator.random(grey.shape, np.float32) if how == "static" else np.float32(0.5)
         binary[start : start + CHUNK] = grey > bar
-    return replace(data, values=binary, levels=2, name=f"{data.name}, {how} binarisation", given=None)
+    return replace(
+        data, values=binary, levels=2, name=f"{data.name}, {how} binarisation", given=None
+    )
 
 
 def redraw(x: Tensor, levels: int | None) -> Tensor:
-    """Draws each pixel of a batch anew, 1 with probability grey / (levels - 1), from PyTorch's global generator."""
+    """Draw each pixel of a batch anew, 1 with probability grey / (levels - 1), from PyTorch's global generator."""
     return torch.bernoulli(x / _top(levels))
 
 
 def _top(levels: int | None) -> int:
     if levels is None:
-        raise InputError("binarise: needs grey levels; got real numbers; choose a likelihood for real data")
+        raise InputError(
+            "binarise: needs grey levels; got real numbers; choose a likelihood for real data"
+        )
     return levels - 1
 
 
-def _set(values: ArrayLike, labels: ArrayLike | None, name: str, who: str, notes: Sequence[str] = ()) -> Data:
-    """Checks an array and names its axes: uint8 and bool hold levels, and so do whole numbers in images."""
+def _set(
+    values: ArrayLike, labels: ArrayLike | None, name: str, who: str, notes: Sequence[str] = ()
+) -> Data:
+    """Check an array and names its axes: uint8 and bool hold levels, and so do whole numbers in images."""
     array = np.asanyarray(values)
     if array.dtype.kind not in "buif":
-        raise InputError(f"read: {who} must hold numbers; got dtype {array.dtype}; save whole or real numbers")
+        raise InputError(
+            f"read: {who} must hold numbers; got dtype {array.dtype}; save whole or real numbers"
+        )
     if array.ndim not in (2, 3, 4) or not array.size:
         raise InputError(
             f"read: {who} must be (N, columns), (N, height, width), (N, channels, height, width) or (N, height, width, "
@@ -286,11 +316,19 @@ def _assumed(array: np.ndarray, levels: int | None, name: str) -> list[str]:
     """Return a note for what the numbers of a file leave open."""
     notes = []
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] in (1, 3):
-        notes.append(f"{name}: of the shape {array.shape}, axis 1 is taken for the channels, not axis 3")
+        notes.append(
+            f"{name}: of the shape {array.shape}, axis 1 is taken for the channels, not axis 3"
+        )
     if levels is not None and array.dtype.kind == "f":
         what = "black and white" if levels == 2 else "levels of 0..255"
-        notes.append(f"{name}: real numbers that are all whole, {array.min():g}..{array.max():g}, taken for {what}")
-    if levels is None and array.dtype.kind in "ui" and max(-int(array.min()), int(array.max())) > EXACT:
+        notes.append(
+            f"{name}: real numbers that are all whole, {array.min():g}..{array.max():g}, taken for {what}"
+        )
+    if (
+        levels is None
+        and array.dtype.kind in "ui"
+        and max(-int(array.min()), int(array.max())) > EXACT
+    ):
         notes.append(f"{name}: whole numbers beyond 2**53 are rounded to float64")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         notes.append(f"{name}: numbers of {8 * array.dtype.itemsize} bits are rounded to float64")
@@ -302,17 +340,26 @@ def _channels_first(array: np.ndarray, who: str) -> np.ndarray:
         return array[:, None]
     if array.ndim == 4 and array.shape[1] not in (1, 3):
         if array.shape[3] not in (1, 3):
-            raise InputError(f"read: {who} must have 1 or 3 channels, first or last; got {array.shape}; convert it")
+            raise InputError(
+                f"read: {who} must have 1 or 3 channels, first or last; got {array.shape}; convert it"
+            )
         return np.moveaxis(array, 3, 1)
     return array
 
 
 def _levels(array: np.ndarray, who: str) -> int | None:
-    """2 for zeros and ones, 256 for other levels, None for real numbers; refuses NaN and levels out of range."""
-    low, high = array.min(), array.max()  # NaN if there is one
+    """2 for zeros and ones, 256 for other levels, None for real numbers.
+
+    Refuses NaN and levels out of range.
+    """
+    # NaN if there is one
+    low = array.min()
+    high = array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = next(i for i in range(len(array)) if not np.isfinite(array[i]).all())
-        raise InputError(f"read: {who} must be finite; got NaN or infinity in datum {bad}; drop or fill it")
+        raise InputError(
+            f"read: {who} must be finite; got NaN or infinity in datum {bad}; drop or fill it"
+        )
     if array.ndim == 2 and array.dtype not in (np.uint8, np.bool_):
         return None
     within = low >= 0 and high <= 255
@@ -355,16 +402,19 @@ def _npz(path: Path) -> Data:
         left_out = [name for name in names if name != values]
         notes = []
         if left_out:
-            notes.append(f"{path.name}: array {values!r} is read; left out: {', '.join(map(repr, left_out))}")
+            notes.append(
+                f"{path.name}: array {values!r} is read; left out: {', '.join(map(repr, left_out))}"
+            )
         who = f"{path}, array {values!r}"
         return _set(arrays[values], arrays[labels] if labels else None, path.stem, who, notes)
 
 
 def _idx(path: Path) -> Data:
-    """Reads unsigned bytes, and the labels in a file beside it that says ``labels`` where this one says ``images``."""
+    """Read unsigned bytes, and the labels in a file beside it that says ``labels`` where this one says ``images``."""
     other = path.name.replace("images", "labels").replace("idx3", "idx1")
     beside = path.with_name(other)
-    labels, notes = None, []
+    labels = None
+    notes = []
     if other != path.name and beside.exists():
         labels = _idx_array(beside)
         notes.append(f"{path.name}: labels are read from {other} beside it")
@@ -376,7 +426,9 @@ def _idx_array(path: Path) -> np.ndarray:
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
     if content[:3] != b"\0\0\x08" or len(content) < 4:
-        raise InputError(f"read: {path} is neither an image set nor IDX of unsigned bytes; give {KINDS}")
+        raise InputError(
+            f"read: {path} is neither an image set nor IDX of unsigned bytes; give {KINDS}"
+        )
     start = 4 + 4 * content[3]
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
     if len(content) != start + math.prod(shape):
@@ -390,7 +442,15 @@ def _pictures(path: Path) -> Data:
     name = path.resolve().stem
     images = read_images(path)
     notes = tuple(f"{name}: {note}" for note in images.notes)
-    return Data(images.values, images.levels, images.labels, name, "images", notes=notes, one_bit=images.levels == 2)
+    return Data(
+        images.values,
+        images.levels,
+        images.labels,
+        name,
+        "images",
+        notes=notes,
+        one_bit=images.levels == 2,
+    )
 
 
 def _digits() -> Data:

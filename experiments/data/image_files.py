@@ -15,7 +15,8 @@ from univae.errors import InputError
 __all__ = ["Images", "read_images"]
 
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
-DEPTH = 24  # where a PNG says how many bits a channel has, behind its signature and the head of its first chunk
+# where a PNG says how many bits a channel has, behind its signature and the head of its first chunk
+DEPTH = 24
 
 # What is said of images that are not plain grey or colour of 8 bits.
 TURNED = "turned as their EXIF orientation says"
@@ -50,7 +51,9 @@ def read_images(path: Path) -> Images:
         return _stack(files, path, _passed_over(paths, path))
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
-        return _stack({PurePosixPath(name): partial(archive.read, name) for name in names}, path, [])
+        return _stack(
+            {PurePosixPath(name): partial(archive.read, name) for name in names}, path, []
+        )
 
 
 def _name(file: Path, folder: Path) -> PurePosixPath:
@@ -67,7 +70,9 @@ def _passed_over(paths: Sequence[Path], folder: Path) -> list[str]:
         ("broken links or devices", others),
         ("empty folders", empty),
     )
-    return [_left_out(kind, [str(_name(p, folder)) for p in found]) for kind, found in kinds if found]
+    return [
+        _left_out(kind, [str(_name(p, folder)) for p in found]) for kind, found in kinds if found
+    ]
 
 
 def _left_out(kind: str, names: Sequence[str]) -> str:
@@ -79,8 +84,13 @@ def _hidden(name: PurePosixPath) -> bool:
     return any(part.startswith(".") for part in name.parts)
 
 
-def _stack(files: Mapping[PurePosixPath, Callable[[], bytes]], path: Path, notes: list[str]) -> Images:
-    """Stacks images in the order of their names; hidden files are passed over, subfolders are classes."""
+def _stack(
+    files: Mapping[PurePosixPath, Callable[[], bytes]], path: Path, notes: list[str]
+) -> Images:
+    """Stack images in the order of their names.
+
+    Hidden files are passed over, subfolders are classes.
+    """
     names = sorted(name for name in files if not _hidden(name))
     hidden = sorted(str(name) for name in files if _hidden(name))
     if hidden:
@@ -98,14 +108,18 @@ def _stack(files: Mapping[PurePosixPath, Callable[[], bytes]], path: Path, notes
     if remarks[BITS] == len(names):
         levels = 2
     elif remarks[BITS]:
-        notes.append(f"{remarks[BITS]} of {len(names)} images {BITS}, read as the grey levels 0 and 255")
+        notes.append(
+            f"{remarks[BITS]} of {len(names)} images {BITS}, read as the grey levels 0 and 255"
+        )
     for what in (TURNED, PALETTE, SPREAD, SEVERAL):
         if remarks[what]:
             notes.append(f"{remarks[what]} of {len(names)} images {what}")
     if levels == 2:
         values //= 255
     elif all(_black_and_white(image) for image in values):
-        notes.append("every pixel is 0 or 255, read as 256 grey levels; --binarisation threshold makes it 2")
+        notes.append(
+            "every pixel is 0 or 255, read as 256 grey levels; --binarisation threshold makes it 2"
+        )
     return Images(values, levels, labels, tuple(notes))
 
 
@@ -166,14 +180,21 @@ def _image(content: bytes, who: str, remarks: Counter[str]) -> np.ndarray:
 def _check(image: Any, content: bytes, frames: int, who: str) -> None:
     """Raise :class:`InputError` for what cannot be read as 8 bits without loss."""
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        raise InputError(f"read: {who} must be grey or RGB of 8 bits; got mode {image.mode}; convert it")
-    # Pillow keeps the high bytes alone of colour and alpha of 16 bits, and calls the mode RGB or RGBA.
+        raise InputError(
+            f"read: {who} must be grey or RGB of 8 bits; got mode {image.mode}; convert it"
+        )
+    # Pillow keeps the high bytes alone of colour and alpha of 16 bits, and calls the mode RGB or
+    # RGBA.
     if image.format == "PNG" and content[DEPTH] > 8:
-        raise InputError(f"read: {who} must be grey or RGB of 8 bits; got {content[DEPTH]} bits a channel; convert it")
+        raise InputError(
+            f"read: {who} must be grey or RGB of 8 bits; got {content[DEPTH]} bits a channel; convert it"
+        )
     if frames > 1 and image.format == "PNG":
         raise InputError(f"read: {who} is an animation of {frames} frames; save the one you mean")
     if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise InputError(f"read: {who} must be opaque; got transparent pixels; flatten it onto a background")
+        raise InputError(
+            f"read: {who} must be opaque; got transparent pixels; flatten it onto a background"
+        )
 
 
 def _upright(image: Any, transpose: Callable[[Any], Any], remarks: Counter[str]) -> Any:

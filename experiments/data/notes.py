@@ -1,7 +1,7 @@
 """One-line notes about what a command left out, cut or assumed: on stderr, and in its result under ``notes``.
 
-A reader collects its notes with the data it returns; the command prints each once and returns them, so that nothing
-is left out in silence.
+A reader collects its notes with the data it returns; the command prints each once and returns them,
+so that nothing is left out in silence.
 """
 
 import os

@@ -1,8 +1,10 @@
 """Results written to paths that a person names: nothing is replaced unasked, and nothing is half written.
 
-Every command that takes such a path makes an :class:`Output` of it before its work and writes through it afterwards:
+Every command that takes such a path makes an :class:`Output` of it before its work and writes
+through it afterwards:
 
-- an existing file is replaced only with ``--overwrite``, or if the same command wrote it (``replaces``);
+- an existing file is replaced only with ``--overwrite``, or if the same command wrote it
+  (``replaces``);
 - an output that is an input, or a file of an input's folder, is refused, also with ``--overwrite``;
 - a link is followed: the link stays, its target is written;
 - a device or a pipe is written to, never replaced;
@@ -54,7 +56,8 @@ class Output:
         overwrite: whether an existing file may be replaced.
         inputs: what the command reads: files and folders; names of built-in data are passed over.
         option: how messages name the path.
-        replaces: says of an existing file that the same command wrote it, so that it may be replaced.
+        replaces: says of an existing file that the same command wrote it, so that it may be
+            replaced.
 
     Raises:
         InputError: the path breaks one of the rules of this module.
@@ -106,7 +109,10 @@ class Output:
 
     @contextmanager
     def file(self) -> Iterator[Path]:
-        """Yield a temporary file; when the block ends it becomes the output, and if it raises it vanishes."""
+        """Yield a temporary file.
+
+        When the block ends it becomes the output, and if it raises it vanishes.
+        """
         self.check_file()
         if self._is_special():
             with _spooled() as temporary:
@@ -123,11 +129,17 @@ class Output:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """Yield an empty folder; when the block ends it becomes the output, and if it raises it vanishes."""
+        """Yield an empty folder.
+
+        When the block ends it becomes the output, and if it raises it vanishes.
+        """
         self.check_folder()
         target = self.target
-        inside = target.exists()  # an empty folder, perhaps on a disk of its own: filled from within
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target if inside else target.parent))
+        # an empty folder, perhaps on a disk of its own: filled from within
+        inside = target.exists()
+        temporary = Path(
+            tempfile.mkdtemp(prefix=f".{target.name}.", dir=target if inside else target.parent)
+        )
         try:
             yield temporary
             sync_tree(temporary)
@@ -136,7 +148,8 @@ class Output:
                     path.rename(target / path.name)
             else:
                 self.check_folder()
-                temporary.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner reads
+                # mkdtemp makes folders that only their owner reads
+                temporary.chmod(0o777 & ~_umask())
                 temporary.rename(target)
             sync(target if inside else target.parent)
         finally:
@@ -153,7 +166,9 @@ class Output:
 
     def beside(self, suffix: str) -> "Output":
         """Return an output of the same name with another suffix, under the same rules."""
-        return Output(self.path.with_suffix(suffix), self.overwrite, self.inputs, self.option, self.replaces)
+        return Output(
+            self.path.with_suffix(suffix), self.overwrite, self.inputs, self.option, self.replaces
+        )
 
     def _may_replace(self) -> bool:
         return self.overwrite or (self.replaces is not None and self.replaces(self.target))
@@ -180,7 +195,8 @@ class Output:
             self._refuse(f"it is a part of the input {source}; give another name")
 
     def _is_result(self, folder: Path) -> bool:
-        # Files a command left in a run folder are results; every file of a folder of images is an input.
+        # Files a command left in a run folder are results; every file of a folder of images is an
+        # input.
         return (folder / "config.json").exists()
 
     def _refuse(self, rule: str) -> None:

@@ -1,10 +1,10 @@
 """Texts that belong together, from a file: pairs or groups of similar texts, pairs with a label, or single texts.
 
-TSV: a line is a group, its texts parted by tabs; three columns of which the last is a label are a labelled pair.
-JSONL: a line is a list of the same; a ``.json`` file may instead be one list of such lists.
-A label is a number that rises with similarity, or one of ``contradiction``,
-``neutral``, ``entailment``. Either all lines are labelled or none. Of several files each keeps its own scale of labels:
-labels are compared within a file.
+TSV: a line is a group, its texts parted by tabs; three columns of which the last is a label are a
+labelled pair. JSONL: a line is a list of the same; a ``.json`` file may instead be one list of such
+lists. A label is a number that rises with similarity, or one of ``contradiction``, ``neutral``,
+``entailment``. Either all lines are labelled or none. Of several files each keeps its own scale of
+labels: labels are compared within a file.
 """
 
 import json
@@ -38,7 +38,8 @@ class Groups:
     texts: list[str]
     offsets: np.ndarray  # (groups + 1,)
     members: np.ndarray
-    families: np.ndarray  # (texts,): texts of groups that are connected by a text in common have one number
+    # (texts,): texts of groups that are connected by a text in common have one number
+    families: np.ndarray
     scores: np.ndarray | None = None  # (groups,): of labelled pairs
     classes: np.ndarray | None = None  # (groups,): the class of an NLI label, -1 for a number
     files: np.ndarray | None = None  # (groups,): the number of the file a labelled pair is from
@@ -73,7 +74,9 @@ class Groups:
         family = self.families[self.members[self.offsets[:-1]]]
         sizes = np.bincount(family, minlength=int(self.families.max()) + 1)
         wanted = max(round(len(self) * fraction), 1)
-        order = np.random.default_rng(seed % 2**64).permutation(np.flatnonzero((sizes > 0) & (sizes <= wanted)))
+        order = np.random.default_rng(seed % 2**64).permutation(
+            np.flatnonzero((sizes > 0) & (sizes <= wanted))
+        )
         chosen = order[np.cumsum(sizes[order]) <= wanted]
         out = np.isin(family, chosen)
         if not 0 < fraction < 1 or out.all() or not out.any():
@@ -85,8 +88,9 @@ class Groups:
 
 
 def read_groups(*paths: Path) -> Groups:
-    """Reads files as the module says; :class:`InputError` names the line that breaks a rule."""
-    rows, notes = list[tuple[Path, str, list[Any]]](), list[str]()
+    """Read files as the module says; :class:`InputError` names the line that breaks a rule."""
+    rows = list[tuple[Path, str, list[Any]]]()
+    notes = list[str]()
     for path in paths:
         removed = Removed()
         rows += [(path, where, row) for where, row in _rows(path, removed)]
@@ -99,34 +103,48 @@ def read_groups(*paths: Path) -> Groups:
         rule = "no label where other lines have one; give text, text, label in all"
         raise InputError(f"{where}: {rule}")
     else:
-        labels, files = [row[-1] for *_, row in rows], [paths.index(path) for path, *_ in rows]
+        labels = [row[-1] for *_, row in rows]
+        files = [paths.index(path) for path, *_ in rows]
         groups = group_up((_texts(row[:2], where) for _, where, row in rows), labels, files)
     return replace(groups, notes=tuple(notes))
 
 
 def group_up(
-    groups: Iterable[Sequence[str]], labels: Sequence[Any] | None = None, files: Sequence[int] | None = None
+    groups: Iterable[Sequence[str]],
+    labels: Sequence[Any] | None = None,
+    files: Sequence[int] | None = None,
 ) -> Groups:
-    """Numbers the distinct texts of groups, in the order they come; without ``files``, labels are of one file."""
+    """Numbers the distinct texts of groups, in the order they come.
+
+    Without ``files``, labels are of one file.
+    """
     known: dict[str, int] = {}
-    members, offsets = list[int](), [0]
+    members = list[int]()
+    offsets = [0]
     for group in groups:
         members += [known.setdefault(text, len(known)) for text in group]
         offsets.append(len(members))
-    bounds, flat = np.array(offsets), np.array(members)
+    bounds = np.array(offsets)
+    flat = np.array(members)
     families = _families(bounds, flat, len(known))
     if labels is None:
         return Groups(list(known), bounds, flat, families)
-    scores = np.array([NLI_SCORES[label] if label in NLI_SCORES else float(label) for label in labels])
+    scores = np.array(
+        [NLI_SCORES[label] if label in NLI_SCORES else float(label) for label in labels]
+    )
     classes = np.array([NLI_CLASSES.get(label, -1) for label in labels])
-    return Groups(list(known), bounds, flat, families, scores, classes, np.array(files or [0] * len(labels)))
+    return Groups(
+        list(known), bounds, flat, families, scores, classes, np.array(files or [0] * len(labels))
+    )
 
 
-def pair_up(groups: Groups, chosen: np.ndarray, lengths: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def pair_up(
+    groups: Groups, chosen: np.ndarray, lengths: np.ndarray, draw: np.random.Generator
+) -> np.ndarray:
     """Pairs (P, 2) of texts: every chosen group is shuffled and cut into twos; a text left over waits for its turn.
 
-    Groups of one text are cut into twos together, by like ``lengths`` of texts, and no partners: see
-    :meth:`Groups.partners`. The last one of an odd number comes twice.
+    Groups of one text are cut into twos together, by like ``lengths`` of texts, and no partners:
+    see :meth:`Groups.partners`. The last one of an odd number comes twice.
     """
     sizes = np.diff(groups.offsets)[chosen]
     group = np.repeat(np.arange(len(chosen)), sizes)
@@ -137,11 +155,18 @@ def pair_up(groups: Groups, chosen: np.ndarray, lengths: np.ndarray, draw: np.ra
     single = draw.permutation(members[sizes[group] == 1])
     single = single[np.argsort(lengths[single], kind="stable")]
     single = np.concatenate((single, single[-1:])) if len(single) % 2 else single
-    return np.concatenate((np.stack((members[first], members[first + 1]), 1), single.reshape(-1, 2)))
+    return np.concatenate(
+        (np.stack((members[first], members[first + 1]), 1), single.reshape(-1, 2))
+    )
 
 
-def pair_batches(pairs: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator) -> list[np.ndarray]:
-    """Cuts pairs into shuffled batches of ``size`` pairs of like lengths; row order in a batch is random."""
+def pair_batches(
+    pairs: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator
+) -> list[np.ndarray]:
+    """Cut pairs into shuffled batches of ``size`` pairs of like lengths.
+
+    Row order in a batch is random.
+    """
     pairs = pairs[draw.permutation(len(pairs))]
     longest = lengths[pairs].max(1, initial=0)
     window = np.arange(len(pairs)) // (WINDOW * size)

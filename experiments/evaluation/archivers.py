@@ -23,7 +23,9 @@ def array_sizes(values: np.ndarray) -> dict[str, int]:
     """Bytes of an array as it is or, if it holds zeros and ones, packed eight to a byte: the smaller of the two."""
     sizes = text_sizes(np.ascontiguousarray(values).tobytes())
     if values.max() <= 1 and values.min() >= 0:
-        packed = text_sizes(np.packbits(values.reshape(len(values), -1).astype(bool), axis=1).tobytes())
+        packed = text_sizes(
+            np.packbits(values.reshape(len(values), -1).astype(bool), axis=1).tobytes()
+        )
         sizes = {name: min(size, packed[name]) for name, size in sizes.items()}
     return sizes
 

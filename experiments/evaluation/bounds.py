@@ -28,14 +28,18 @@ class Sides(NamedTuple):
 
 
 def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Sides:
-    r"""Gives :math:`\log p(x \mid z)` per datum and :math:`\log q(z_l) - \log p(z_l)` per datum and layer, in nats.
+    r"""Return :math:`\log p(x \mid z)` per datum and :math:`\log q(z_l) - \log p(z_l)` per datum and layer, in nats.
 
-    Means over ``samples`` draws of the posterior; their difference is the ELBO. A :class:`Bounded` model gives its own.
+    Means over ``samples`` draws of the posterior; their difference is the ELBO. A :class:`Bounded`
+    model gives its own.
     """
     if isinstance(model, Bounded):
         own = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
-        return Sides(*(side.unflatten(0, (samples, -1)).mean(0) for side in (own.log_likelihood, own.kl)))
-    q, p = model.posterior(x), model.prior()
+        return Sides(
+            *(side.unflatten(0, (samples, -1)).mean(0) for side in (own.log_likelihood, own.kl))
+        )
+    q = model.posterior(x)
+    p = model.prior()
     z, log_q = draw(q, samples)
     if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):
         parts = z.split(q.widths, -1)

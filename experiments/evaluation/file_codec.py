@@ -1,7 +1,8 @@
 """What a run's codec is to the commands: data as they came, as the coder takes them, and the header of their file.
 
-What comes back is what was given: an array with its dtype and shape, a text with its line ends and without a newline
-where there was none. Labels, names of files and other arrays beside the data are not part of them.
+What comes back is what was given: an array with its dtype and shape, a text with its line ends and
+without a newline where there was none. Labels, names of files and other arrays beside the data are
+not part of them.
 """
 
 import json
@@ -29,7 +30,10 @@ class Given:
 
 
 class Coder(Protocol):
-    """A run's codec. ``read`` and ``write`` meet files; ``restore`` inverts what ``read`` did to the data."""
+    """A run's codec.
+
+    ``read`` and ``write`` meet files; ``restore`` inverts what ``read`` did to the data.
+    """
 
     opened: Any
     fingerprint: bytes

@@ -40,13 +40,15 @@ def measure(
 ) -> dict[str, Any]:
     """Means per datum in nats, over batches of data; ``bound`` gives one draw's bound of a batch.
 
-    ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum of ``kl_nats`` a
-    bound from one draw. ``nll_standard_error`` is over data, ``nll_monte_carlo_error`` over draws. The latter means
-    little for the share ``khat_unreliable`` of data, whose k-hat is above ``khat_threshold``, what the samples bear, or
-    no number (all, where draws are too few to tell): their estimate is still a loose lower bound. ``khat_above_0.7`` is
-    the share above the threshold of many samples. Units are active by the variance of the codes, see :func:`codes`.
-    Information and gap look at the data ``compared``, 64 of the first batches by default, the information at all pairs
-    of them; a single datum leaves them None. Expects a model that evaluates.
+    ``nll_nats`` is an importance-sampled estimate; ``elbo_nats`` = - ``reconstruction_nats`` - sum
+    of ``kl_nats`` a bound from one draw. ``nll_standard_error`` is over data,
+    ``nll_monte_carlo_error`` over draws. The latter means little for the share ``khat_unreliable``
+    of data, whose k-hat is above ``khat_threshold``, what the samples bear, or no number (all,
+    where draws are too few to tell): their estimate is still a loose lower bound.
+    ``khat_above_0.7`` is the share above the threshold of many samples. Units are active by the
+    variance of the codes, see :func:`codes`. Information and gap look at the data ``compared``, 64
+    of the first batches by default, the information at all pairs of them; a single datum leaves
+    them None. Expects a model that evaluates.
 
     Rows whose estimate or bound is not finite are left out of all means; ``not_finite`` lists them
     by ``names``, by default their places from 0, and ``notes`` says so. Without a finite row every
@@ -60,7 +62,9 @@ def measure(
     if not whole.any():
         return _unknown(samples, len(whole)) | left_out
     columns = ("log_likelihood", "standard_error", "effective_samples", "khat")
-    log_p, error, effective, khat = (torch.cat([getattr(s, name) for s in scored])[whole] for name in columns)
+    log_p, error, effective, khat = (
+        torch.cat([getattr(s, name) for s in scored])[whole] for name in columns
+    )
     kl = torch.cat([each.kl for each in bounds])[whole].mean(0)
     reconstruction = -torch.cat([each.log_likelihood for each in bounds])[whole].mean().item()
     if left_out:
@@ -71,7 +75,9 @@ def measure(
 
     return {
         "nll_nats": -log_p.mean().item(),
-        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item() if len(log_p) > 1 else None,
+        "nll_standard_error": (log_p.std() / math.sqrt(len(log_p))).item()
+        if len(log_p) > 1
+        else None,
         "nll_monte_carlo_error": (error.square().sum().sqrt() / len(error)).item(),
         "effective_samples_median": effective.median().item(),
         "khat_above_0.7": unreliable(khat).double().mean().item(),
@@ -88,7 +94,10 @@ def measure(
 
 
 def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str, Any]:
-    """Return the use of the latent; its numbers are None for a single datum, which compares with nothing."""
+    """Return the use of the latent.
+
+    Its numbers are None for a single datum, which compares with nothing.
+    """
     names = ["mutual_information_nats", "mutual_information_ceiling_nats"]
     names += ["shuffled_gap_nats", "shuffled_gap_standard_error"]
     if min(len(compared), len(modes)) < 2:
@@ -101,7 +110,9 @@ def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str
     values = (information.nats, information.ceiling, gap.nats, gap.standard_error)
 
     return {
-        "active_units": units.count if units.variances.isfinite().all() else None,  # NaN is above no threshold
+        "active_units": units.count
+        if units.variances.isfinite().all()
+        else None,  # NaN is above no threshold
         "units": units.variances.numel(),
         **dict(zip(names, values, strict=True)),
         "verdict": verdict(information, gap),
@@ -110,7 +121,11 @@ def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> dict[str
 
 def _finite(scored: Estimate, bound: Bound) -> Tensor:
     """Return which rows of a batch have a finite estimate and a finite bound, (B,)."""
-    return scored.log_likelihood.isfinite() & bound.log_likelihood.isfinite() & bound.kl.isfinite().all(-1)
+    return (
+        scored.log_likelihood.isfinite()
+        & bound.log_likelihood.isfinite()
+        & bound.kl.isfinite().all(-1)
+    )
 
 
 def _left_out(finite: Tensor, names: Sequence[int] | np.ndarray | None) -> dict[str, Any]:
@@ -161,5 +176,8 @@ def codes(model: LatentModel, x: Tensor) -> Tensor:
 
 def of_training(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a training command prints of its last validation: the likelihood says whose it is."""
-    renamed = {"nll_nats": "validation_nll_nats", "nll_standard_error": "validation_nll_standard_error"}
+    renamed = {
+        "nll_nats": "validation_nll_nats",
+        "nll_standard_error": "validation_nll_standard_error",
+    }
     return {renamed.get(name, name): value for name, value in result.items() if name != "selection"}

@@ -18,10 +18,20 @@ class Written(Protocol):
 
 
 def data_at_once(model: density.LatentModel, most: int, draws: int = 16) -> int:
-    """How many data fit into memory with so many draws each, at most ``most``; a refined posterior takes 16."""
-    return min(most, max(1, POSITIONS // (draws * model.positions))) if isinstance(model, Written) else most
+    """How many data fit into memory with so many draws each, at most ``most``.
+
+    A refined posterior takes 16.
+    """
+    return (
+        min(most, max(1, POSITIONS // (draws * model.positions)))
+        if isinstance(model, Written)
+        else most
+    )
 
 
 def draws_at_once(model: density.LatentModel, count: int) -> int | None:
-    """How many draws of ``count`` data each fit into memory; None where the estimator may choose."""
+    """How many draws of ``count`` data each fit into memory.
+
+    None where the estimator may choose.
+    """
     return max(1, POSITIONS // (count * model.positions)) if isinstance(model, Written) else None

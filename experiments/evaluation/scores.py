@@ -16,12 +16,25 @@ from density.estimation.importance import summarise
 from experiments.data.outputs import Output
 from univae.errors import InputError
 
-__all__ = ["COLUMNS", "ProposalName", "Table", "finite", "page", "perplexity", "proposal", "rows_of", "totals", "worst"]
+__all__ = [
+    "COLUMNS",
+    "ProposalName",
+    "Table",
+    "finite",
+    "page",
+    "perplexity",
+    "proposal",
+    "rows_of",
+    "totals",
+    "worst",
+]
 
 NAMED = 10  # rows that are named one by one
 LARGEST_EXPONENT = math.log(sys.float_info.max)
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
-ProposalName: TypeAlias = Literal["posterior", "widened", "student", "sobol", "defensive", "refined"]
+ProposalName: TypeAlias = Literal[
+    "posterior", "widened", "student", "sobol", "defensive", "refined"
+]
 _PROPOSALS: dict[str, Proposal | None] = {
     "posterior": None,
     "widened": Widened(1.2),
@@ -44,27 +57,35 @@ def rungs(samples: int) -> list[int]:
     return [2**i for i in range(samples.bit_length()) if 2**i < samples] + [samples]
 
 
-def rows_of(model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None) -> list[dict[str, Any]]:
+def rows_of(
+    model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None
+) -> list[dict[str, Any]]:
     """One row of :data:`COLUMNS` per datum, in nats and counts, with its ``ladder`` of estimates from fewer samples."""
     chosen = proposal(name)
     log_w = log_weights(model, x, samples, proposal=chosen, chunk=chunk)
     found = summarise(log_w, chosen.replicates if chosen else 1)
     values = {column: getattr(found, column).tolist() for column in COLUMNS}
     climbed = ladder(log_w, rungs(samples)).T.tolist()
-    return [{column: values[column][i] for column in COLUMNS} | {"ladder": climbed[i]} for i in range(len(x))]
+    return [
+        {column: values[column][i] for column in COLUMNS} | {"ladder": climbed[i]}
+        for i in range(len(x))
+    ]
 
 
 def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
     """Return means per datum in nats over at least one row, each scored with ``samples`` samples.
 
-    ``standard_error_nats`` is that of the mean by importance sampling alone, ``standard_error_over_data_nats`` that of
-    the mean as an estimate for data of this kind. A k-hat that is no finite number counts as above every threshold;
-    ``khat_threshold`` is that of :func:`density.estimation.diagnostics.khat_threshold`. A mean that is no finite number
-    is None, ``notes`` say why, and ``not_finite`` counts the rows without a finite log-likelihood and names the first
-    ten.
+    ``standard_error_nats`` is that of the mean by importance sampling alone,
+    ``standard_error_over_data_nats`` that of the mean as an estimate for data of this kind. A k-hat
+    that is no finite number counts as above every threshold; ``khat_threshold`` is that of
+    :func:`density.estimation.diagnostics.khat_threshold`. A mean that is no finite number is None,
+    ``notes`` say why, and ``not_finite`` counts the rows without a finite log-likelihood and names
+    the first ten.
     """
     count = len(rows)
-    column = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in COLUMNS}
+    column = {
+        name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in COLUMNS
+    }
     over_data = column["log_likelihood"].std().item() / math.sqrt(count) if count > 1 else None
     means = {
         "log_likelihood_nats": column["log_likelihood"].mean().item(),
@@ -113,7 +134,8 @@ def _undefined(column: Mapping[str, Tensor]) -> list[str]:
 def perplexity(nll_nats: float, units: float) -> float | None:
     r"""Return :math:`\exp(\text{NLL} / n)` over n words or tokens, of which each text's end is one.
 
-    None where there is none: the NLL is not finite, or the power is beyond the range of a float (709.78 nats a unit).
+    None where there is none: the NLL is not finite, or the power is beyond the range of a float
+    (709.78 nats a unit).
 
     >>> round(perplexity(326.7, 79.8673), 2)  # Yahoo: mean nats and mean words of a text, its end included
     59.77
@@ -127,13 +149,15 @@ class Table:
     """A .csv of scores: ``index``, :data:`COLUMNS` with their unit, and what else a row has."""
 
     def __init__(self, writer: Any, others: Sequence[str]) -> None:
-        self._writer, self._others, self._count = writer, others, 0
+        self._writer = writer
+        self._others = others
+        self._count = 0
         named = [f"{name}_nats" if name in COLUMNS[:3] else name for name in COLUMNS]
         if writer:
             writer.writerow(("index", *named, *others))
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Writes a row, if there is a file to write to."""
+        """Write a row, if there is a file to write to."""
         if self._writer:
             self._writer.writerow((self._count, *(row[name] for name in (*COLUMNS, *self._others))))
         self._count += 1
@@ -141,7 +165,10 @@ class Table:
     @classmethod
     @contextmanager
     def open(cls, out: Output | None, others: Sequence[str]) -> "Iterator[Table]":
-        """Yield a table in ``out``, there once the block ends well; without one, a table that writes nothing."""
+        """Yield a table in ``out``, there once the block ends well.
+
+        Without one, a table that writes nothing.
+        """
         if out is None:
             yield cls(None, others)
             return
@@ -168,7 +195,10 @@ def page(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any], title: str
 
 
 def worst(rows: Sequence[Mapping[str, Any]], count: int = 10) -> list[int]:
-    """Return the indices of the rows of the lowest log-likelihood, the lowest first; NaN counts as the lowest."""
+    """Return the indices of the rows of the lowest log-likelihood, the lowest first.
+
+    NaN counts as the lowest.
+    """
 
     def rank(i: int) -> tuple[bool, float]:
         value = rows[i]["log_likelihood"]

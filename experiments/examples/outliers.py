@@ -1,11 +1,12 @@
 """Which data are unlike those a model was trained on? Two scores and how well each tells two files apart.
 
-``python -m experiments.examples.outliers RUN --inside held_out.npz --outside others.npz --out scores.csv``
+``python -m experiments.examples.outliers RUN --inside held_out.npz --outside others.npz --out
+scores.csv``
 
-``nll_nats`` is minus the importance-sampled log-likelihood, ``regret_nats`` what refining the posterior of that one
-datum adds to its bound. AUROC is the probability that a datum of ``outside`` scores above one of ``inside``, with its
-standard error over data; 0.5 is chance, and below 0.5 the score is turned around: simple images are likelier than the
-data of any model.
+``nll_nats`` is minus the importance-sampled log-likelihood, ``regret_nats`` what refining the
+posterior of that one datum adds to its bound. AUROC is the probability that a datum of ``outside``
+scores above one of ``inside``, with its standard error over data; 0.5 is chance, and below 0.5 the
+score is turned around: simple images are likelier than the data of any model.
 """
 
 import csv
@@ -49,7 +50,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Returns the AUROC of each score, its standard error, and the share of data whose likelihood is unreliable."""
+    """Return the AUROC of each score, its standard error, and the share of data whose likelihood is unreliable."""
     out = output_file(config.out, config.overwrite, (config.run, config.inside, config.outside))
     opened = ImageRun(config.run)
     reseed(config.seed, "outliers")
@@ -60,13 +61,19 @@ def main(config: Config) -> dict[str, Any]:
     ]
     outside = np.array([row["outside"] for row in rows])
     if outside.all() or not outside.any():
-        raise InputError(f"outliers: inside and outside must be two files; got {config.inside} twice")
+        raise InputError(
+            f"outliers: inside and outside must be two files; got {config.inside} twice"
+        )
     if out is not None:
         with out.file() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             table.writerows(rows)
-    found: dict[str, Any] = {"run": str(config.run), "count": len(rows), "outside": int(outside.sum())}
+    found: dict[str, Any] = {
+        "run": str(config.run),
+        "count": len(rows),
+        "outside": int(outside.sum()),
+    }
     for name in ("nll_nats", "regret_nats"):
         found[name] = _auroc(outside, np.array([row[name] for row in rows]), config.seed)
     khat = torch.tensor([row["khat"] for row in rows])
@@ -80,7 +87,9 @@ def _scores(opened: ImageRun, name: str, config: Config) -> list[dict[str, float
         x = data.batch(slice(start, min(len(data), config.limit, start + ROWS))).to(opened.device)
         found = density.estimate(opened.model, x, config.samples, proposal=density.Widened(1.2))
         regret = density.likelihood_regret(opened.model, x, config.steps)
-        columns = zip((-found.log_likelihood).tolist(), found.khat.tolist(), regret.tolist(), strict=True)
+        columns = zip(
+            (-found.log_likelihood).tolist(), found.khat.tolist(), regret.tolist(), strict=True
+        )
         rows += [{"nll_nats": nll, "khat": khat, "regret_nats": own} for nll, khat, own in columns]
     return rows
 
@@ -97,7 +106,10 @@ def _auroc(outside: np.ndarray, score: np.ndarray, seed: int, draws: int = 200) 
     for _ in range(draws):
         picked = np.concatenate([generator.choice(rows, len(rows)) for rows in files])
         again.append(roc_auc_score(outside[picked], score[picked]))
-    return {"auroc": float(roc_auc_score(outside, score)), "standard_error": float(np.std(again, ddof=1))}
+    return {
+        "auroc": float(roc_auc_score(outside, score)),
+        "standard_error": float(np.std(again, ddof=1)),
+    }
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     c ~ Categorical(pi),  z ~ N(0, I),  x ~ N(A_c z + b_c, diag(s_c^2))
 
-The cluster c is enumerated. The evidence is a mixture of Gaussians of covariance A_c A_c' + diag(s_c^2), so that the
-estimate stands beside the truth. ``python -m experiments.examples.pyro_mixture``
+The cluster c is enumerated. The evidence is a mixture of Gaussians of covariance A_c A_c' +
+diag(s_c^2), so that the estimate stands beside the truth. ``python -m
+experiments.examples.pyro_mixture``
 """
 
 from dataclasses import dataclass
@@ -74,12 +75,17 @@ class Clusters(PyroModule):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains on nine tenths of the rows and scores the rest; nats per row of the standardised table."""
+    """Train on nine tenths of the rows and scores the rest.
+
+    Nats per row of the standardised table.
+    """
     torch.manual_seed(config.seed)
     values = read(config.data).batch(slice(None))
     rows, held_out = split(len(values), 0.1, config.seed)
-    mean, deviation = values[rows].mean(0), values[rows].std(0)
-    x, other = (values[rows] - mean) / deviation, (values[held_out] - mean) / deviation
+    mean = values[rows].mean(0)
+    deviation = values[rows].std(0)
+    x = (values[rows] - mean) / deviation
+    other = (values[held_out] - mean) / deviation
     program = Clusters(x.shape[1], config.clusters, config.latent)
     loss = TraceEnum_ELBO(max_plate_nesting=1)
     optimizer = torch.optim.Adam(program.parameters(), 0.01)

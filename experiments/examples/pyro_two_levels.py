@@ -66,20 +66,23 @@ class TwoLevels(PyroModule):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, then scores held-out images as they come and mixed with the prior; nats per image."""
+    """Train, then scores held-out images as they come and mixed with the prior; nats per image."""
     torch.manual_seed(config.seed)
     data = binarise(read(config.data), "static", config.seed)
     rows, held_out = split(len(data), 0.1, config.seed)
-    x, other = data.batch(rows).flatten(1), data.batch(held_out[:100]).flatten(1)
+    x = data.batch(rows).flatten(1)
+    other = data.batch(held_out[:100]).flatten(1)
     program = TwoLevels(x.shape[1], config.latents, config.hidden)
-    loss, optimizer = Trace_ELBO(), torch.optim.Adam(program.parameters(), 2e-3)
+    loss = Trace_ELBO()
+    optimizer = torch.optim.Adam(program.parameters(), 2e-3)
     for _ in range(config.steps):
         batch = x[torch.randint(len(x), (config.batch_size,))]
         optimizer.zero_grad()
         loss.differentiable_loss(program.model, program.guide, batch).backward()
         optimizer.step()
     model = density.from_pyro(program.model, program.guide)
-    proposals = {"posterior": None, "defensive": density.Defensive(0.9)}  # the others shape noise, a guide draws itself
+    # the others shape noise, a guide draws itself
+    proposals = {"posterior": None, "defensive": density.Defensive(0.9)}
     table = {}
     for name, proposal in proposals.items():
         found = density.estimate(model, other, config.samples, proposal=proposal)

@@ -24,7 +24,8 @@ __all__ = ["GanOptions", "GanShape", "Players", "model_config"]
 class GanShape:
     """The two networks."""
 
-    network: Literal["auto", "mlp", "conv", "resnet", "attention"] = "auto"  # auto: conv for images, mlp for tables
+    # auto: conv for images, mlp for tables
+    network: Literal["auto", "mlp", "conv", "resnet", "attention"] = "auto"
     latent: int = 64
     width: int = 32  # channels of conv and resnet, features of attention
     hidden: tuple[int, ...] = (128, 128, 128)  # of mlp
@@ -34,7 +35,8 @@ class GanShape:
     patch: int = 4
     skip: bool = False  # each block of resnet gets a share of the latent, as in BigGAN
     conditional: bool = False  # both networks see the labels
-    spectral: Literal["no", "reshaped", "exact"] = "no"  # of the critic: of reshaped weights, or of convolutions
+    # of the critic: of reshaped weights, or of convolutions
+    spectral: Literal["no", "reshaped", "exact"] = "no"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "latent": at_least(1, SIZE),
@@ -61,7 +63,8 @@ class GanOptions:
     r2: float = 0.0
     div: float = 0.0
     weight_clip: float = 0.0
-    consistency: float = 0.0  # weight of the score's change where a real image moves by up to an eighth; 5 is usual
+    # weight of the score's change where a real image moves by up to an eighth; 5 is usual
+    consistency: float = 0.0
     lazy: int = 1  # r1 and r2 only every so many critic steps
     n_critic: int = 1  # critic steps per generator step; --steps counts the generator's
     generator_ratio: int = 1  # a generator's batch over a critic's
@@ -69,7 +72,8 @@ class GanOptions:
     rescale: bool = True  # of gn: hold the size of the critic's weights
     augment: tuple[Change, ...] = ()  # DiffAugment: color, translation, cutout
     flip: bool = False  # real images are mirrored half of the time
-    ema_images: float = 10_000.0  # half-life of the generator's average, in images it trained on; 0: no average
+    # half-life of the generator's average, in images it trained on; 0: no average
+    ema_images: float = 10_000.0
     batch_size: int = 64
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -97,7 +101,10 @@ class GanOptions:
             eps=self.gran_eps,
             K=self.gradient_bound,
             penalties=Penalties(**weights, clip=self.weight_clip, cr=self.consistency),
-            **{name: getattr(self, name) for name in ("lazy", "n_critic", "generator_ratio", "rescale", "augment")},
+            **{
+                name: getattr(self, name)
+                for name in ("lazy", "n_critic", "generator_ratio", "rescale", "augment")
+            },
             bf16=bf16,
             clip=clip,
         )
@@ -109,18 +116,23 @@ class Players(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.config = dict(config)
-        self.generator, self.critic = build(config["generator"]), build(config["critic"])
+        self.generator = build(config["generator"])
+        self.critic = build(config["critic"])
         if config["spectral"] != "no":
             sample = torch.zeros(2, *self.critic.shape)
             labels = torch.zeros(2, dtype=torch.long) if self.critic.classes else None
-            spectral_normalize(self.critic, sample if config["spectral"] == "exact" else None, labels)
+            spectral_normalize(
+                self.critic, sample if config["spectral"] == "exact" else None, labels
+            )
 
 
 def model_config(shape: GanShape, data: Data, classes: int) -> dict[str, Any]:
     """What :class:`Players` takes; plain values."""
     images = len(data.shape) == 3
     if shape.conditional and not classes:
-        raise InputError(f"conditional needs labels 0, 1, ...; {data.name} has none; drop it, or give labels")
+        raise InputError(
+            f"conditional needs labels 0, 1, ...; {data.name} has none; drop it, or give labels"
+        )
     kind = shape.network if shape.network != "auto" else "conv" if images else "mlp"
     family = {"mlp": "MLP", "conv": "Conv", "resnet": "ResNet", "attention": "Attention"}[kind]
     common: dict[str, Any] = {"shape": data.shape, "classes": classes if shape.conditional else 0}

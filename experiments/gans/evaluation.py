@@ -1,7 +1,7 @@
 """Metrics of generated data in a named feature space, with what makes them mean something: floor and ladder.
 
-Features are standardised by the reference's mean and deviation. The reference is real data, shuffled; every compared
-set has its size, since the Fréchet distance is biased by it.
+Features are standardised by the reference's mean and deviation. The reference is real data,
+shuffled; every compared set has its size, since the Fréchet distance is biased by it.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,7 +44,8 @@ METRICS = (
     "copies",
 )
 FLOOR = "floor: other real data"
-MODES_AMONG = 25_600  # data among which the modes of stacked images are counted, about as many as is usual
+# data among which the modes of stacked images are counted, about as many as is usual
+MODES_AMONG = 25_600
 
 
 @dataclass
@@ -62,10 +63,14 @@ class Reference:
         if self.count < 10:
             raise InputError(f"evaluating a GAN needs 20 real data at least; got {len(self.rows)}")
         self.order = np.random.default_rng(0).permutation(self.rows)
-        self.first, self.second = (self.real(self.order[i * self.count : (i + 1) * self.count]) for i in (0, 1))
+        self.first, self.second = (
+            self.real(self.order[i * self.count : (i + 1) * self.count]) for i in (0, 1)
+        )
         features = self.space.features(self.first)
-        self._mean, self._deviation = features.mean(0), features.std(0)
-        kept = self._deviation > 1e-3 * self._deviation.max()  # a feature that is silent on real data tells nothing
+        self._mean = features.mean(0)
+        self._deviation = features.std(0)
+        # a feature that is silent on real data tells nothing
+        kept = self._deviation > 1e-3 * self._deviation.max()
         self._kept = kept.nonzero().squeeze(1)
         if not len(self._kept):
             raise InputError(
@@ -101,12 +106,16 @@ class Reference:
 
     @property
     def among(self) -> int:
-        """Generated data that :meth:`modes` should have; 0 where the data have no modes that are known."""
+        """Generated data that :meth:`modes` should have.
+
+        0 where the data have no modes that are known.
+        """
         return MODES_AMONG if self.data.channels_of and self.space.classify else 0
 
     def modes(self, parts: Iterable[Tensor]) -> dict[str, Any]:
         """Which of the combinations of channels occur in data that come in parts, for all of them are many."""
-        predicted, labels = torch.cat([p for p in map(self.space.classes, parts) if p is not None]), self._labels
+        predicted = torch.cat([p for p in map(self.space.classes, parts) if p is not None])
+        labels = self._labels
         assert labels is not None
         found = mode_coverage(predicted, int(labels.max()) + 1)
         return {"modes_found": found.found, "modes_kl_nats": found.kl_nats}
@@ -121,15 +130,18 @@ class Reference:
 
 def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
     """What the metrics say of real data (the floor), and of real data with a known fault."""
-    real, noise = reference.second, torch.Generator().manual_seed(0)
+    real = reference.second
+    noise = torch.Generator().manual_seed(0)
     faults: dict[str, Callable[[], Tensor | None]] = {
         FLOOR: lambda: real,
-        "noise of a tenth of the range": lambda: real + 0.2 * torch.randn(real.shape, generator=noise),
+        "noise of a tenth of the range": lambda: (
+            real + 0.2 * torch.randn(real.shape, generator=noise)
+        ),
         "blurred": lambda: _blurred(real),
         "one class dropped": lambda: _dropped(reference, real),
-        "50 memorised, repeated": lambda: reference.first[:50].repeat(-(-len(real) // 50), *[1] * (real.ndim - 1))[
-            : len(real)
-        ],
+        "50 memorised, repeated": lambda: reference.first[:50].repeat(
+            -(-len(real) // 50), *[1] * (real.ndim - 1)
+        )[: len(real)],
         "noise alone": lambda: torch.randn(real.shape, generator=noise).clamp(-1, 1),
     }
     made = {name: make() for name, make in faults.items()}
@@ -144,10 +156,14 @@ def table(rows: dict[str, dict[str, Any]], space: str) -> tuple[list[str], list[
     """Columns, the distances named with their space, and rows of short numbers."""
     present = [name for name in METRICS if any(name in row for row in rows.values())]
     named = [
-        f"{name.removesuffix('_distance')}[{space}]" if name.endswith("_distance") else name.replace("_", " ")
+        f"{name.removesuffix('_distance')}[{space}]"
+        if name.endswith("_distance")
+        else name.replace("_", " ")
         for name in present
     ]
-    shown = [[name, *(_short(row[c]) if c in row else "" for c in present)] for name, row in rows.items()]
+    shown = [
+        [name, *(_short(row[c]) if c in row else "" for c in present)] for name, row in rows.items()
+    ]
     return ["data", *named], shown
 
 

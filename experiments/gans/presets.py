@@ -4,7 +4,8 @@ from typing import Any
 
 __all__ = ["PRESETS"]
 
-# Wu et al. (2021), as in their configurations: Adam, betas (0, 0.9), no warm-up; EMA 0.9999 a step, in images here.
+# Wu et al. (2021), as in their configurations: Adam, betas (0, 0.9), no warm-up; EMA 0.9999 a step,
+# in images here.
 _PUBLISHED: dict[str, Any] = {
     "latent": 128,
     "steps": 200_000,
@@ -14,7 +15,13 @@ _PUBLISHED: dict[str, Any] = {
     "beta2": 0.9,
     "ema_images": 887_000.0,
 }
-_CNN: dict[str, Any] = {**_PUBLISHED, "network": "conv", "width": 64, "loss": "non-saturating", "lr": 2e-4}
+_CNN: dict[str, Any] = {
+    **_PUBLISHED,
+    "network": "conv",
+    "width": 64,
+    "loss": "non-saturating",
+    "lr": 2e-4,
+}
 _RESNET: dict[str, Any] = {
     **_PUBLISHED,
     "network": "resnet",

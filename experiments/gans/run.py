@@ -18,9 +18,14 @@ __all__ = ["GanRun"]
 
 
 class GanRun:
-    """What the commands that use a trained GAN share; ``average``: the generator's moving average, if it has one."""
+    """What the commands that use a trained GAN share.
 
-    def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best", average: bool = True) -> None:
+    ``average``: the generator's moving average, if it has one.
+    """
+
+    def __init__(
+        self, path: Path, device: str = "auto", checkpoint: str = "best", average: bool = True
+    ) -> None:
         self.run = Run.open(path)
         if self.run.config.get("command") != "train-gan":
             raise InputError(f"{path} is not the run of a GAN; give the --out of train-gan")
@@ -39,7 +44,10 @@ class GanRun:
         self.players.to(self.device).eval()
 
     def units(self) -> Data:
-        """Return kind, shape and units of the data; a run of version 0.1.0 has to read them anew."""
+        """Return kind, shape and units of the data.
+
+        A run of version 0.1.0 has to read them anew.
+        """
         record = self.run.data_record()
         if record:
             return without_rows(record["data"])

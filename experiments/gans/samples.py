@@ -17,11 +17,16 @@ COUNT = 6 * COLUMNS
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
     """The same latents for every run of this width, so that grids can be compared."""
-    return torch.randn(count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    return torch.randn(
+        count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    )
 
 
 def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
-    """Writes ``samples/*.png``: generated images, real ones, and a walk between two latents; nothing for tables."""
+    """Write ``samples/*.png``: generated images, real ones, and a walk between two latents.
+
+    Nothing for tables.
+    """
     if len(data.shape) != 3:
         return
     latent = opened.players.generator.latent
@@ -35,22 +40,31 @@ def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
     share = torch.linspace(0, 1, COLUMNS)[None, :, None]
     walk = _slerp(ends[:6, None], ends[6:, None], share).flatten(0, 1)
     same = torch.zeros(len(walk), dtype=torch.long) if opened.classes else None
-    write_images(opened.run, "walk", "From one latent to another along the sphere", opened.sample(walk, same))
+    write_images(
+        opened.run, "walk", "From one latent to another along the sphere", opened.sample(walk, same)
+    )
 
 
 def strip(opened: GanRun, count: int = COLUMNS) -> bytes | None:
-    """A row of images as PNG, of the latents that every GAN of this width is shown with; ``None`` for tables."""
+    """A row of images as PNG, of the latents that every GAN of this width is shown with.
+
+    ``None`` for tables.
+    """
     if len(opened.players.generator.shape) != 3:
         return None
-    return png(shown(opened.sample(fixed_latents(opened.players.generator.latent, count))), 256, count)
+    return png(
+        shown(opened.sample(fixed_latents(opened.players.generator.latent, count))), 256, count
+    )
 
 
 def write_images(run: Run, name: str, title: str, x: Tensor) -> None:
-    """Writes a grid of images in [-1, 1]."""
+    """Write a grid of images in [-1, 1]."""
     write_grid(run, name, title, shown(x), 256)
 
 
 def _slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
+    cosine = (a * b).sum(-1, keepdim=True) / (
+        a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+    )
     angle = cosine.clamp(-1, 1).arccos()
     return ((1 - share) * angle).sin() / angle.sin() * a + (share * angle).sin() / angle.sin() * b

@@ -42,12 +42,16 @@ def standardised(data: Data) -> Data:
     if data.kind == "images" and data.levels is not None:
         return data
     if data.kind == "images":
-        low, high = float(data.values.min()), float(data.values.max())
-        centre, spread = np.array(low / 2 + high / 2), np.array(high / 2 - low / 2)
+        low = float(data.values.min())
+        high = float(data.values.max())
+        centre = np.array(low / 2 + high / 2)
+        spread = np.array(high / 2 - low / 2)
     else:
         centre, spread = _moments(data.values)
     if not np.isfinite(spread).all():
-        raise InputError(f"{data.name}: the numbers are too large, up to {np.abs(data.values).max():.3g}; rescale them")
+        raise InputError(
+            f"{data.name}: the numbers are too large, up to {np.abs(data.values).max():.3g}; rescale them"
+        )
     return replace(data, centre=centre, spread=np.where(spread > 0, spread, 1.0), given=None)
 
 

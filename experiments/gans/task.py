@@ -37,8 +37,11 @@ class GanTask:
         train: tuple[Data, np.ndarray],
         validate: Validate,
     ) -> None:
-        self.module, self.options, self.seed = players, options, seed
-        (self.data, self.train), self._validate = train, validate
+        self.module = players
+        self.options = options
+        self.seed = seed
+        (self.data, self.train) = train
+        self._validate = validate
         self.labelled = players.critic.classes > 0
 
     @property
@@ -49,8 +52,10 @@ class GanTask:
         return PlayersSteps(self, settings, world)
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        order, size = np.random.default_rng([self.seed, epoch]).permutation(self.train), self.options.batch_size
-        return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]  # whole batches only
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.train)
+        size = self.options.batch_size
+        # whole batches only
+        return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
 
     def load(self, item: np.ndarray) -> tuple[Tensor, Tensor | None]:
         x = seen(self.data, item)
@@ -58,7 +63,9 @@ class GanTask:
             mirrored = torch.rand(len(x)) < 0.5
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
         labels = self.data.labels
-        return x, torch.as_tensor(labels[item]).long() if self.labelled and labels is not None else None
+        return x, torch.as_tensor(
+            labels[item]
+        ).long() if self.labelled and labels is not None else None
 
     def weight(self, batch: tuple[Tensor, Tensor | None]) -> int:
         return len(batch[0])
@@ -72,16 +79,21 @@ class PlayersSteps:
 
     def __init__(self, task: GanTask, settings: Settings, world: World) -> None:
         require_settings(settings)
-        self.task, self.settings, self.world = task, settings, world
+        self.task = task
+        self.settings = settings
+        self.world = world
         self.rates = (settings.lr, task.options.generator_lr or settings.lr)
-        players, device = task.module, world.device
+        players = task.module
+        device = world.device
         optimizers = (
             build(players.critic, settings, device),
             build(players.generator, replace(settings, lr=self.rates[1]), device),
         )
         recipe = task.options.recipe(uses_bf16(settings.precision, device), settings.clip)
         parallel = world.average_gradients if world.size > 1 else None
-        self.wgan = WGAN(players.generator, players.critic, recipe, optimizers=optimizers, parallel=parallel)
+        self.wgan = WGAN(
+            players.generator, players.critic, recipe, optimizers=optimizers, parallel=parallel
+        )
 
     @property
     def batches(self) -> int:
@@ -102,7 +114,10 @@ class PlayersSteps:
                 sums[name] = sums.get(name, 0.0) + len(x) * value
         totals = dict(zip(sums, self.world.total(list(sums.values())), strict=True))
         seen = self.task.options.batch_size * len(items)
-        shares = {name: self.task.options.n_critic if name.startswith("generator") else 1 for name in totals}
+        shares = {
+            name: self.task.options.n_critic if name.startswith("generator") else 1
+            for name in totals
+        }
         totals = {name: shares[name] * value for name, value in totals.items()}
         totals |= {"weight": seen, "loss": totals.pop("critic_loss")}
         return Stepped(totals, factor * self.rates[0], totals.pop("critic_gradient") / seen)
@@ -119,7 +134,9 @@ class PlayersSteps:
             restore(optimizer, state.get(name), step)
         steps = state.get("critic_steps")
         if type(steps) is not int:
-            raise InputError(f"optimizer.pt: critic_steps must be a whole number; got {steps!r}; copy it again")
+            raise InputError(
+                f"optimizer.pt: critic_steps must be a whole number; got {steps!r}; copy it again"
+            )
         self.wgan.steps = steps
 
     def _played(self, x: Tensor, labels: Tensor | None, progress: Progress) -> dict[str, float]:
@@ -136,7 +153,7 @@ class PlayersSteps:
 
 
 def require_settings(settings: Settings) -> None:
-    """Refuses the options of the loop that two players have no use for."""
+    """Refuse the options of the loop that two players have no use for."""
     wrong = {
         "accumulate": settings.accumulate != 1,
         "window": settings.window != 1,

@@ -85,20 +85,28 @@ def parts(config: ValidationOptions, run: Run | None = None) -> tuple[Data, np.n
     rows, others = split(len(data), config.held_out, config.seed)
     least = max(20, config.batch_size)
     if len(rows) < least:
-        raise InputError(f"needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}")
+        raise InputError(
+            f"needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}"
+        )
     if len(others) < 2:
         raise InputError(
             f"2 held-out rows are needed; {len(data)} rows with --held-out {config.held_out:g} give {len(others)}"
         )
     if all_alike(data):
-        raise InputError(f"--data {config.data}: all {len(data)} rows are alike; give data that differ")
+        raise InputError(
+            f"--data {config.data}: all {len(data)} rows are alike; give data that differ"
+        )
     return data, rows, seen(data, others[:5000])
 
 
-def reference(config: ValidationOptions, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0) -> Reference:
+def reference(
+    config: ValidationOptions, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0
+) -> Reference:
     """What a validation compares with."""
     where = config.out / "features"
-    space = feature_space(data, where, config.features, config.feature_steps, config.threads, config.device)
+    space = feature_space(
+        data, where, config.features, config.feature_steps, config.threads, config.device
+    )
     return Reference(data, rows, held_out, space, count or config.validation_data)
 
 
@@ -106,29 +114,46 @@ class _Validation:
     """Metrics of the generator and facts about the critic, and a grid of the same latents each time."""
 
     def __init__(self, config: ValidationOptions, found: Reference, folder: Run) -> None:
-        self.config, self.found, self.folder = config, found, folder
+        self.config = config
+        self.found = found
+        self.folder = folder
         labels = class_labels(found.data)
         self.labels = labels if config.conditional else None
         self.real = found.first[:128]
-        self.real_labels = self.labels[found.order[: len(self.real)]] if self.labels is not None else None
+        self.real_labels = (
+            self.labels[found.order[: len(self.real)]] if self.labels is not None else None
+        )
 
     def __call__(self, players: Players, progress: Progress) -> dict[str, Any]:
         device = next(players.parameters()).device
         z = torch.randn(self.found.count, players.generator.latent)
-        labels = self.labels[torch.randint(len(self.labels), (len(z),))] if self.labels is not None else None
+        labels = (
+            self.labels[torch.randint(len(self.labels), (len(z),))]
+            if self.labels is not None
+            else None
+        )
         row = self.found.measure(_generated(players, z, labels, device))
         if len(self.found.data.shape) == 3:
             z = fixed_latents(players.generator.latent)
-            labels = torch.arange(len(z)) % players.generator.classes if players.generator.classes else None
+            labels = (
+                torch.arange(len(z)) % players.generator.classes
+                if players.generator.classes
+                else None
+            )
             grid = shown(_generated(players, z, labels, device))
             write_picture(self.folder.path / "samples" / f"step_{progress.step:06d}.png", grid, 256)
-        return {"selection": row["frechet_distance"], **row, "feature_space": self.found.space.name} | self._critic(
-            players
-        )
+        return {
+            "selection": row["frechet_distance"],
+            **row,
+            "feature_space": self.found.space.name,
+        } | self._critic(players)
 
     def _critic(self, players: Players) -> dict[str, Any]:
         device = next(players.parameters()).device
-        given: dict[str, Any] = {"normalization": self.config.normalization, "eps": self.config.gran_eps}
+        given: dict[str, Any] = {
+            "normalization": self.config.normalization,
+            "eps": self.config.gran_eps,
+        }
         given |= {"K": self.config.gradient_bound, "lengths": (1e-2,)}
         labels = self.real_labels.to(device) if self.real_labels is not None else None
         facts = audit(players.critic, self.real.to(device), labels=labels, **given)

@@ -37,7 +37,9 @@ class Arrays:
         if data.one_bit and self.pixels.nats == "mass" and self.pixels.levels > 2:
             white = self.pixels.levels - 1
             note = f"1 bit a pixel, coded as 0 and {white}, and so they come back"
-            data = replace(data, values=np.asarray(data.values) * np.uint8(white)).noted(f"{data.name}: {note}")
+            data = replace(data, values=np.asarray(data.values) * np.uint8(white)).noted(
+                f"{data.name}: {note}"
+            )
         exact = np.asarray(data.values if data.given is None else data.given)
         remarks = data.notes
         if self.pixels.nats == "density":
@@ -53,8 +55,12 @@ class Arrays:
         if self.pixels.levels == 2 and black_and_white(values):
             values = values == WHITE
             notes["white"] = WHITE
-            remarks += (f"{data.name}: 0 and {WHITE} are coded as black and white, and come back as they are",)
-        header = Header(self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes)
+            remarks += (
+                f"{data.name}: 0 and {WHITE} are coded as black and white, and come back as they are",
+            )
+        header = Header(
+            self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes
+        )
         return Given(exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks)
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
@@ -65,12 +71,21 @@ class Arrays:
         return values.astype(header.dtype).reshape(header.shape)
 
     def check_name(self, out: Path) -> None:
-        if out.suffix.lower() not in (".npy", ".npz") and (out.suffix or len(self.pixels.shape) != 3):
-            kinds = ".npy, .npz" + (", or a folder without a suffix for PNG" if len(self.pixels.shape) == 3 else "")
-            raise InputError(f"decompress: {out}: the file holds an array; give a name that ends in {kinds}")
+        if out.suffix.lower() not in (".npy", ".npz") and (
+            out.suffix or len(self.pixels.shape) != 3
+        ):
+            kinds = ".npy, .npz" + (
+                ", or a folder without a suffix for PNG" if len(self.pixels.shape) == 3 else ""
+            )
+            raise InputError(
+                f"decompress: {out}: the file holds an array; give a name that ends in {kinds}"
+            )
 
     def write(self, exact: np.ndarray, out: Output) -> None:
-        """An .npy, an .npz with ``images`` or ``x``, or a folder of PNG; zeros and ones are black and white there."""
+        """An .npy, an .npz with ``images`` or ``x``, or a folder of PNG.
+
+        Zeros and ones are black and white there.
+        """
         kind = out.path.suffix.lower()
         if kind:
             with out.file() as temporary, temporary.open("wb") as file:
@@ -87,4 +102,6 @@ class Arrays:
         binary = self.pixels.levels == 2 and images.max() <= 1
         with out.folder() as folder:
             for i, image in enumerate(images * np.uint8(WHITE if binary else 1)):
-                Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).save(folder / f"{i:06}.png")
+                Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).save(
+                    folder / f"{i:06}.png"
+                )

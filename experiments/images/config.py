@@ -22,12 +22,16 @@ class ImageShape:
     """The model of an image or a row of a table."""
 
     model: Literal["mlp", "conv", "attention", "ladder", "univae"] = "mlp"
-    likelihood: Literal["auto", "bernoulli", "categorical", "logistic", "gaussian"] = "auto"  # auto: by the data
+    # auto: by the data
+    likelihood: Literal["auto", "bernoulli", "categorical", "logistic", "gaussian"] = "auto"
     components: int = 1  # of a mixture of logistics
-    reach: int = 0  # rows above and columns beside that a pixel sees of the image; 0: all it knows is the latent
+    # rows above and columns beside that a pixel sees of the image; 0: all it knows is the latent
+    reach: int = 0
     context: int = 32  # features a pixel has for what it sees
-    latents: tuple[int, ...] = (50,)  # width of each stochastic layer, the lowest first; of ladder: channels
-    latent_layers: int = 2  # of univae: its last layers, each with a latent of the one width in --latents
+    # width of each stochastic layer, the lowest first; of ladder: channels
+    latents: tuple[int, ...] = (50,)
+    # of univae: its last layers, each with a latent of the one width in --latents
+    latent_layers: int = 2
     hidden: tuple[int, ...] = (200, 200)  # of mlp: widths between the data and the first latent
     hidden_above: tuple[int, ...] = (100, 100)  # of mlp: widths between one latent and the next
     activation: Activation = "tanh"  # of mlp
@@ -36,8 +40,10 @@ class ImageShape:
     heads: int = 4  # of attention and univae, as the next two
     layers: int = 2
     patch: int = 0  # side of a patch in pixels; 0: attention 4, univae 2, or 1 where 2 is too many
-    patch_width: int = 0  # of univae, where its patches are no squares but so many pixels wide; 0: as high
-    near: int = 2  # of univae: rows and columns of patches that the prediction of the next one starts from
+    # of univae, where its patches are no squares but so many pixels wide; 0: as high
+    patch_width: int = 0
+    # of univae: rows and columns of patches that the prediction of the next one starts from
+    near: int = 2
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "components": at_least(1, 1000),
@@ -62,11 +68,17 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
     likelihood = shape.likelihood
     if likelihood == "auto":
         grey: Likelihood = "categorical" if shape.model == "univae" else "logistic"
-        likelihood = "bernoulli" if binary or data.levels == 2 else grey if data.levels else "gaussian"
+        likelihood = (
+            "bernoulli" if binary or data.levels == 2 else grey if data.levels else "gaussian"
+        )
     if likelihood == "bernoulli" and not (binary or data.levels == 2):
-        raise InputError(f"likelihood=bernoulli needs zeros and ones; {data.name} has others; choose a --binarisation")
+        raise InputError(
+            f"likelihood=bernoulli needs zeros and ones; {data.name} has others; choose a --binarisation"
+        )
     if data.levels is None and likelihood in ("categorical", "logistic"):
-        raise InputError(f"likelihood={likelihood} needs whole numbers; {data.name} has real ones; choose gaussian")
+        raise InputError(
+            f"likelihood={likelihood} needs whole numbers; {data.name} has real ones; choose gaussian"
+        )
     levels = 2 if binary or likelihood == "bernoulli" else data.levels or 2
     pixels: dict[str, Any] = {"shape": data.shape, "likelihood": likelihood, "levels": levels}
     pixels |= {"components": shape.components, "reach": shape.reach, "context": shape.context}
@@ -76,9 +88,13 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
             f"reach must be at most {furthest}, from edge to edge of the images of {data.name}; got reach={shape.reach}"
         )
     if shape.model == "univae" and shape.reach:
-        raise InputError(f"model=univae sees all patches before; got reach={shape.reach}; leave it at 0, or see --near")
+        raise InputError(
+            f"model=univae sees all patches before; got reach={shape.reach}; leave it at 0, or see --near"
+        )
     if shape.model != "mlp" and shape.model != "ladder" and len(shape.latents) != 1:
-        raise InputError(f"model={shape.model} has one latent; got latents={shape.latents}; give one width, or mlp")
+        raise InputError(
+            f"model={shape.model} has one latent; got latents={shape.latents}; give one width, or mlp"
+        )
     own: dict[str, dict[str, Any]] = {
         "mlp": {
             "model": "MLPVAE",
@@ -86,19 +102,32 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
             "hidden": (shape.hidden, *[shape.hidden_above] * (len(shape.latents) - 1)),
             "activation": shape.activation,
         },
-        "conv": {"model": "ConvVAE", "latent": shape.latents[0], "width": shape.width, "depth": shape.depth},
+        "conv": {
+            "model": "ConvVAE",
+            "latent": shape.latents[0],
+            "width": shape.width,
+            "depth": shape.depth,
+        },
         "attention": {
             "model": "AttentionVAE",
             "latent": shape.latents[0],
             "patch": shape.patch or 4,
             **{name: getattr(shape, name) for name in ("width", "heads", "layers")},
         },
-        "ladder": {"model": "LadderVAE", "latents": shape.latents, "width": shape.width, "depth": shape.depth},
+        "ladder": {
+            "model": "LadderVAE",
+            "latents": shape.latents,
+            "width": shape.width,
+            "depth": shape.depth,
+        },
         "univae": {
             "model": "PatchVAE",
             "latent": shape.latents[0],
             "patch": (shape.patch, shape.patch_width or shape.patch),
-            **{name: getattr(shape, name) for name in ("width", "heads", "layers", "latent_layers", "near")},
+            **{
+                name: getattr(shape, name)
+                for name in ("width", "heads", "layers", "latent_layers", "near")
+            },
         },
     }
     if shape.model == "univae" and not shape.patch:
@@ -114,7 +143,10 @@ def _side(pixels: Pixels) -> int:
 
 
 def build(config: Mapping[str, Any]) -> DataModel:
-    """Makes the model that a ``config`` describes, also one that was stored as JSON; its weights start anew."""
+    """Make the model that a ``config`` describes, also one that was stored as JSON.
+
+    Its weights start anew.
+    """
     if config.get("model") != "PatchVAE":
         return density.images.build(config)
     rest = {name: value for name, value in config.items() if name not in ("model", "pixels")}
@@ -122,4 +154,6 @@ def build(config: Mapping[str, Any]) -> DataModel:
         pixels = dict(config["pixels"])
         return PatchVAE(Pixels(tuple(pixels.pop("shape")), **pixels), **rest)  # JSON has lists
     except (KeyError, TypeError) as error:
-        raise InputError(f"build: a configuration of another version ({error}); train anew") from error
+        raise InputError(
+            f"build: a configuration of another version ({error}); train anew"
+        ) from error

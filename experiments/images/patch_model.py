@@ -1,8 +1,9 @@
 r"""The text model on images: patches of pixels, in raster order, are the words of a text of fixed length.
 
-A patch of h x w pixels of L levels and c channels is one of :math:`L^{h w c}` words, its first pixel the lowest digit.
-Patches of one pixel are a word per channel instead, so that images of many levels have a vocabulary too. Every
-word is a patch and no text ends early, so the law of the words is one of images,
+A patch of h x w pixels of L levels and c channels is one of :math:`L^{h w c}` words, its first
+pixel the lowest digit. Patches of one pixel are a word per channel instead, so that images of many
+levels have a vocabulary too. Every word is a patch and no text ends early, so the law of the words
+is one of images,
 
 .. math:: p(x \mid z) = \prod_t p(w_t(x) \mid z, w_{<t}(x)), \qquad \sum_x p(x \mid z) = 1.
 
@@ -49,14 +50,16 @@ class Patches(nn.Module):
     """Images (B, channels, height, width) of whole levels to words (B, cells) and back; ids follow the reserved ones.
 
     Raises:
-        InputError: for sides that do not divide the image's, for too many words, and for real-valued data.
+        InputError: for sides that do not divide the image's, for too many words, and for
+            real-valued data.
     """
 
     digits: Tensor
 
     def __init__(self, pixels: Pixels, patch: tuple[int, int]) -> None:
         super().__init__()
-        self.pixels, self.patch = pixels, patch
+        self.pixels = pixels
+        self.patch = patch
         channels, height, breadth = image_shape(pixels, "PatchVAE")
         if pixels.likelihood not in ("bernoulli", "categorical"):
             raise InputError(
@@ -85,10 +88,14 @@ class Patches(nn.Module):
         return math.prod(self.grid)
 
     def cut(self, x: Tensor) -> Int[Tensor, "*lead cells"]:
-        r"""The ids of images (\*lead, channels, height, width); :class:`InputError` where these hold no levels."""
+        r"""The ids of images (\*lead, channels, height, width).
+
+        :class:`InputError` where these hold no levels.
+        """
         check_levels("PatchVAE", x, Size(self.pixels.shape), self.pixels.levels)
         tall, broad = self.patch
-        tiles = x.long().unflatten(-1, (-1, broad)).unflatten(-3, (-1, tall))  # channels, rows, tall, columns, broad
+        # channels, rows, tall, columns, broad
+        tiles = x.long().unflatten(-1, (-1, broad)).unflatten(-3, (-1, tall))
         tiles = tiles.movedim((-4, -2), (-5, -4))  # rows, columns, channels, tall, broad
         values = tiles.flatten(-3).unflatten(-1, (self.parts, -1)).flatten(-4, -2)
         return (values * self.digits).sum(-1) + RESERVED
@@ -96,8 +103,13 @@ class Patches(nn.Module):
     def paste(self, ids: Int[Tensor, "*lead cells"]) -> Tensor:
         """The images of ids, levels as floats of the default dtype: the inverse of :meth:`cut`."""
         values = ((ids - RESERVED).unsqueeze(-1) // self.digits) % self.pixels.levels
-        rows, columns = self.grid[0], self.grid[1] // self.parts
-        tiles = values.unflatten(-2, (rows, columns, self.parts)).flatten(-2).unflatten(-1, (-1, *self.patch))
+        rows = self.grid[0]
+        columns = self.grid[1] // self.parts
+        tiles = (
+            values.unflatten(-2, (rows, columns, self.parts))
+            .flatten(-2)
+            .unflatten(-1, (-1, *self.patch))
+        )
         tiles = tiles.movedim((-5, -4), (-4, -2))
         return tiles.flatten(-2).flatten(-3, -2).to(torch.get_default_dtype())
 
@@ -105,15 +117,17 @@ class Patches(nn.Module):
 class PatchLikelihood(Distribution):
     """The law of images given latents: that of their words. The pixels depend on each other, so it has no cheap mean.
 
-    ``log_prob`` and ``sample`` broadcast as every law does; images with one leading axis run the layers below the
-    latents once for all samples.
+    ``log_prob`` and ``sample`` broadcast as every law does; images with one leading axis run the
+    layers below the latents once for all samples.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     nats: ClassVar[Nats] = "mass"
 
     def __init__(self, model: UniVAE, patches: Patches, z: Float[Tensor, "*lead layers d"]) -> None:
-        self.model, self.patches, self.z = model, patches, z
+        self.model = model
+        self.patches = patches
+        self.z = z
         super().__init__(z.shape[:-2], Size(patches.pixels.shape), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Float[Tensor, "*lead"]:
@@ -126,7 +140,7 @@ class PatchLikelihood(Distribution):
         return self._law(z).log_prob(ids).view(lead)
 
     def sample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
-        """Draws images word by word."""
+        """Draw images word by word."""
         lead = Size(sample_shape) + self.batch_shape
         z = self.z.expand(*lead, *self.z.shape[-2:]).reshape(-1, *self.z.shape[-2:])
         return self.patches.paste(self._law(z).sample()).view(*lead, *self.event_shape)
@@ -156,11 +170,18 @@ class PatchVAE(DataModel):
     ) -> None:
         super().__init__()
         patch = (patch[0], patch[1])  # JSON has lists
-        own: dict[str, Any] = {"width": width, "heads": heads, "layers": layers, "latent_layers": latent_layers}
+        own: dict[str, Any] = {
+            "width": width,
+            "heads": heads,
+            "layers": layers,
+            "latent_layers": latent_layers,
+        }
         rest = {"patch": patch, "latent": latent, "near": near}
         self.config = {"model": "PatchVAE", "pixels": asdict(pixels), **own, **rest}
         self.output = patches = Patches(pixels, patch)
-        shape = UniVAEConfig(RESERVED + patches.words, latent_width=latent, max_length=patches.cells, **own)
+        shape = UniVAEConfig(
+            RESERVED + patches.words, latent_width=latent, max_length=patches.cells, **own
+        )
         self.text = UniVAE(shape, Grid(*patches.grid, near))
 
     @property
@@ -178,12 +199,15 @@ class PatchVAE(DataModel):
         return PatchLikelihood(self.text, self.output, z)
 
     def elbo(self, x: Tensor) -> Elbo:
-        """Draws one latent an image and returns both terms of the bound: see :meth:`univae.vae.UniVAE.elbo`."""
+        """Draw one latent an image and returns both terms of the bound: see :meth:`univae.vae.UniVAE.elbo`."""
         return self.text.elbo(self.output.cut(x))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Starts at how often each word occurs in the data x, one more each; shares of white are drawn once."""
+        """Start at how often each word occurs in the data x, one more each.
+
+        Shares of white are drawn once.
+        """
         ids = self.output.cut(torch.bernoulli(x) if self.output.pixels.levels == 2 else x)
         counts = torch.bincount(ids.flatten() - RESERVED, minlength=self.output.words) + 1
         self.text.head.bias[RESERVED:] = (counts / counts.sum()).log().to(self.text.head.bias)

@@ -1,4 +1,7 @@
-"""Named shapes of image and table models and how each is trained; ``train-density --preset`` starts from one."""
+"""Named shapes of image and table models and how each is trained.
+
+``train-density --preset`` starts from one.
+"""
 
 from typing import Any
 
@@ -18,7 +21,13 @@ _IWAE: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"latents": (16,), "hidden": (128, 128), "binarisation": "auto", "batch_size": 50, "lr": 2e-3},
+    "tiny": {
+        "latents": (16,),
+        "hidden": (128, 128),
+        "binarisation": "auto",
+        "batch_size": 50,
+        "lr": 2e-3,
+    },
     "iwae-1": {"latents": (50,), "hidden": (200, 200), **_IWAE},
     "iwae-2": {"latents": (100, 50), "hidden": (200, 200), "hidden_above": (100, 100), **_IWAE},
     "conv": {"model": "conv", "latents": (32,), "width": 32, "lr": 1e-3},
@@ -36,8 +45,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "annealing": "linear",
         "anneal_warmup": 0.1,
     },
-    # The text model on 28x28 black and white images, for an hour on two cores. Words of 2x4 pixels make half
-    # as many positions as 2x2, so twice the images a second; validations are costly, so there are few.
+    # The text model on 28x28 black and white images, for an hour on two cores. Words of 2x4 pixels
+    # make half as many positions as 2x2, so twice the images a second; validations are costly, so
+    # there are few.
     "univae": {
         "model": "univae",
         "patch": 2,

@@ -80,15 +80,21 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         raise InputError(f"{who}: a datum is {data.shape}, {whose} has {train.shape}")
     if train.levels is None:
         if data.levels is not None and data.kind == "images":
-            data = data.noted(f"{data.name}: whole numbers, taken for real ones as those of the training set are")
+            data = data.noted(
+                f"{data.name}: whole numbers, taken for real ones as those of the training set are"
+            )
         return replace(data, levels=None, centre=train.centre)
     if data.levels is None:
-        raise InputError(f"{who}: real numbers, but {whose} has the levels 0..{train.levels - 1}; convert them")
+        raise InputError(
+            f"{who}: real numbers, but {whose} has the levels 0..{train.levels - 1}; convert them"
+        )
     if data.one_bit and train.levels > 2:
         white = train.levels - 1
         values = np.asarray(data.values) * np.uint8(white)
         note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
-        return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(note)
+        return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(
+            note
+        )
     if data.levels <= train.levels:
         return data
     highest = int(data.values.max())
@@ -108,11 +114,16 @@ def require_levels(data: Data, levels: int | None, who: str) -> None:
         return
     highest = int(data.values.max())
     if highest >= levels:
-        raise InputError(f"{who}: must hold the levels 0..{levels - 1}; got {highest}; binarise or rescale it")
+        raise InputError(
+            f"{who}: must hold the levels 0..{levels - 1}; got {highest}; binarise or rescale it"
+        )
 
 
 def black_and_white(values: np.ndarray) -> bool:
-    """Return whether numbers are all 0 or 255, and 255 among them; a zero with a sign is neither."""
+    """Return whether numbers are all 0 or 255, and 255 among them.
+
+    A zero with a sign is neither.
+    """
     white = False
     for start in range(0, len(values), CHUNK):
         part = np.asarray(values[start : start + CHUNK])
@@ -130,7 +141,9 @@ class ImageRun:
     def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best") -> None:
         self.run = Run.open(path)
         if self.run.config.get("command") != "train-density":
-            raise InputError(f"{path} is not the run of an image or table model; give the --out of train-density")
+            raise InputError(
+                f"{path} is not the run of an image or table model; give the --out of train-density"
+            )
         self.device = pick_device(device)
         described = read_json(path / "model.json")
         with reading(path / "model.json"):
@@ -150,7 +163,9 @@ class ImageRun:
         pixels = self.model.output.pixels
         wanted = tuple(pixels.shape)
         if data.shape != wanted:
-            raise InputError(f"{data.name}: a datum is {data.shape}, the model of {self.run.path} takes {wanted}")
+            raise InputError(
+                f"{data.name}: a datum is {data.shape}, the model of {self.run.path} takes {wanted}"
+            )
         record = self.run.data_record()
         if record:
             train = without_rows(record["data"])

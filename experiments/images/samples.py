@@ -16,7 +16,7 @@ __all__ = ["write_samples"]
 
 @torch.no_grad()
 def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> dict[str, Any]:
-    """Writes ``samples/*.png`` with a description each; nothing for tables."""
+    """Write ``samples/*.png`` with a description each; nothing for tables."""
     pixels = run.model.output.pixels
     if len(pixels.shape) != 3:
         return {}
@@ -28,7 +28,10 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
     pairs = torch.stack([rows.unflatten(0, (-1, columns)) for rows in (x, again)], 1).flatten(0, 2)
     shown = {
         "prior": (f"Draws from the prior: {what}", drawn),
-        "reconstructions": (f"Held-out data, and below each row its reconstructions: {what}", pairs),
+        "reconstructions": (
+            f"Held-out data, and below each row its reconstructions: {what}",
+            pairs,
+        ),
     }
     for name, (title, images) in shown.items():
         write_grid(run.run, name, title, images, pixels.levels, columns)
@@ -36,7 +39,10 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
 
 
 def _picture(law: Distribution) -> tuple[Tensor, str]:
-    """The mean of every pixel; of a law whose pixels depend on each other, which has no cheap one, a draw."""
+    """The mean of every pixel.
+
+    Of a law whose pixels depend on each other, which has no cheap one, a draw.
+    """
     try:
         return law.mean, "the mean of each pixel"
     except NotImplementedError:

@@ -34,10 +34,12 @@ class ImageObjective:
     k: int = 1  # samples of the latent per datum
     groups: int = 1  # of k samples each, with --objective miwae
     beta: float = 0.5  # share of the ELBO, with --objective ciwae
-    annealing: Annealing = "none"  # the KL's weight rises from 0 to 1, of --objective elbo: linear or cyclical
+    # the KL's weight rises from 0 to 1, of --objective elbo: linear or cyclical
+    annealing: Annealing = "none"
     anneal_warmup: float = 0.3  # share of training (cyclical: of a cycle) over which it rises
     anneal_cycles: int = 4
-    free_bits: float = 0.0  # nats of KL per layer that cost nothing, on average over a batch; of --objective elbo
+    # nats of KL per layer that cost nothing, on average over a batch; of --objective elbo
+    free_bits: float = 0.0
     # dynamic: drawn anew at every visit; auto: dynamic, of real numbers none
     binarisation: Literal["none", "auto", "dynamic", "static", "threshold"] = "none"
     batch_size: int = 100
@@ -61,7 +63,9 @@ class ImageObjective:
         if self.groups > 1 and self.objective != "miwae":
             raise InputError(f"groups must be 1 unless miwae; got groups={self.groups}")
         if self.annealing != "none" and self.objective != "elbo":
-            raise InputError(f"annealing must be none unless the objective is elbo; got annealing={self.annealing}")
+            raise InputError(
+                f"annealing must be none unless the objective is elbo; got annealing={self.annealing}"
+            )
         if self.free_bits and self.objective != "elbo":
             raise InputError(f"free_bits must be 0 unless elbo; got free_bits={self.free_bits}")
 
@@ -79,13 +83,19 @@ class DensityTask:
         held_out_rows: np.ndarray | None = None,
     ) -> None:
         """Take ``held_out_rows``, which rows of their file the held-out ones are, to name them."""
-        self.module, self.objective, self.seed = model, objective, seed
-        (self.data, self.train), self.held_out = train, held_out
+        self.module = model
+        self.objective = objective
+        self.seed = seed
+        (self.data, self.train) = train
+        self.held_out = held_out
         self.held_out_rows = held_out_rows
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.train)
-        return [order[i : i + self.objective.batch_size] for i in range(0, len(order), self.objective.batch_size)]
+        return [
+            order[i : i + self.objective.batch_size]
+            for i in range(0, len(order), self.objective.batch_size)
+        ]
 
     def load(self, item: np.ndarray) -> Tensor:
         x = self.data.batch(item)
@@ -105,10 +115,14 @@ class DensityTask:
         log_p, kl = layered_bound(self.module, batch, o.k)
         weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
         cost = kl.mean(0).clamp_min(o.free_bits).sum() * len(batch) if o.free_bits else kl.sum()
-        return weight * cost - log_p.sum(), {"reconstruction_nats": -log_p.sum(), "kl_nats": kl.sum()}
+        return weight * cost - log_p.sum(), {
+            "reconstruction_nats": -log_p.sum(),
+            "kl_nats": kl.sum(),
+        }
 
     def validate(self, progress: Progress) -> dict[str, Any]:
-        samples, names = self.objective.validation_samples, self.held_out_rows
+        samples = self.objective.validation_samples
+        names = self.held_out_rows
         found = measure_images(self.module, self.held_out, samples, names=names)
         return {"selection": found["nll_nats"], **found}
 
@@ -131,7 +145,11 @@ def measure_images(
     x = x.to(next(model.parameters()).device)
     chunk = draws_at_once(model, rows)
     parts = list(x.split(rows))
-    found = measure(model, parts, samples, lambda part: layered_bound(model, part), chunk=chunk, names=names)
+    found = measure(
+        model, parts, samples, lambda part: layered_bound(model, part), chunk=chunk, names=names
+    )
     pixels = model.output.pixels
-    bits = bits_per_dim(-torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats)
+    bits = bits_per_dim(
+        -torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats
+    )
     return found | {"bits_per_dim": bits.value.item(), "convention": bits.convention}

@@ -1,4 +1,7 @@
-"""HTML in pieces: a whole page, its sections, tables and pictures; everything that is shown is escaped here."""
+"""HTML in pieces: a whole page, its sections, tables and pictures.
+
+Everything that is shown is escaped here.
+"""
 
 import html
 import json
@@ -23,7 +26,7 @@ img { max-width: 100%; border-radius: 6px; background: white; }
 
 
 def document(title: str, sections: Iterable[str]) -> str:
-    """Returns a whole page."""
+    """Return a whole page."""
     body = "\n".join(part for part in sections if part)
     name = escape(title)
     return (
@@ -34,7 +37,7 @@ def document(title: str, sections: Iterable[str]) -> str:
 
 
 def section(title: str, body: str) -> str:
-    """Returns a heading and its body; nothing without a body."""
+    """Return a heading and its body; nothing without a body."""
     return f"<section><h2>{escape(title)}</h2>\n{body}</section>\n" if body else ""
 
 
@@ -43,8 +46,14 @@ def paragraph(text: str, kind: str = "note") -> str:
 
 
 def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    head = "<tr>" + "".join(f"<th>{escape(each)}</th>" for each in columns) + "</tr>\n" if columns else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    head = (
+        "<tr>" + "".join(f"<th>{escape(each)}</th>" for each in columns) + "</tr>\n"
+        if columns
+        else ""
+    )
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
+    )
     return f"<table>\n{head}{body}</table>\n"
 
 
@@ -53,20 +62,27 @@ def embed(data: bytes, alt: str) -> str:
 
 
 def escape(value: Any) -> str:
-    """Returns text that stands for itself in HTML; control characters, which sampled bytes may hold, are replaced."""
+    """Return text that stands for itself in HTML.
+
+    Control characters, which sampled bytes may hold, are replaced.
+    """
     return html.escape(re.sub(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", str(value)))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings under dotted names."""
+    """Return nested settings under dotted names."""
     items: dict[str, Any] = {}
     for name, value in values.items():
-        items |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        items |= (
+            flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {prefix + name: value}
+        )
     return items
 
 
 def brief(value: Any) -> str:
-    """Returns a number with four digits, text as it is and anything else as JSON."""
+    """Return a number with four digits, text as it is and anything else as JSON."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """``report.html``: what a run folder holds, on one page that needs no other file.
 
-A section is a function from a :class:`Page` to HTML, empty when the run lacks its data; :data:`SECTIONS` lists them in
-order, and a new kind of run adds its own.
+A section is a function from a :class:`Page` to HTML, empty when the run lacks its data;
+:data:`SECTIONS` lists them in order, and a new kind of run adds its own.
 """
 
 import math
@@ -41,7 +41,8 @@ __all__ = [
 ]
 
 
-# Numbers of a validation that a headline shows, where it has them; all are means over the validation's data.
+# Numbers of a validation that a headline shows, where it has them; all are means over the
+# validation's data.
 NUMBERS = {
     "nll_nats": "negative log-likelihood (nats)",
     "nll_standard_error": "its standard error over data (nats)",
@@ -83,12 +84,18 @@ class Page:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.validations, self.training = run.rows("validation"), run.rows("train")
+        self.validations = run.rows("validation")
+        self.training = run.rows("train")
         found = [read_json(path) for path in sorted((run.path / "samples").glob("*.json"))]
-        self.samples = [item for item in found if isinstance(item, dict) and {"kind", "title"} <= item.keys()]
+        self.samples = [
+            item for item in found if isinstance(item, dict) and {"kind", "title"} <= item.keys()
+        ]
 
     def items(self, kind: str, show: Callable[[int, dict[str, Any]], str]) -> str:
-        """Return the HTML of every item of ``samples/`` of one kind; of a damaged one, a line that names it."""
+        """Return the HTML of every item of ``samples/`` of one kind.
+
+        Of a damaged one, a line that names it.
+        """
         sections = []
         for i, item in enumerate(item for item in self.samples if item["kind"] == kind):
             try:
@@ -99,7 +106,10 @@ class Page:
         return "".join(sections)
 
     def picture(self, name: Any) -> bytes:
-        """Return a PNG of ``samples/``; a run folder is data, so a name that leads elsewhere is refused."""
+        """Return a PNG of ``samples/``.
+
+        A run folder is data, so a name that leads elsewhere is refused.
+        """
         folder = self.run.path / "samples"
         if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
             raise InputError(f"file must be a plain name of a file in {folder}; got {name!r}")
@@ -114,7 +124,7 @@ class Page:
         return content
 
     def figure(self, name: str, figure: Figure | None, alt: str) -> str:
-        """Writes ``plots/NAME.png`` and returns it as HTML; nothing for ``None``."""
+        """Write ``plots/NAME.png`` and returns it as HTML; nothing for ``None``."""
         if figure is None:
             return ""
         data = plots.png(figure)
@@ -124,7 +134,7 @@ class Page:
 
 
 def write(run: Path) -> Path:
-    """Writes ``report.html`` and ``plots/*.png`` into a run folder, whole or not at all, and returns the page's path.
+    """Write ``report.html`` and ``plots/*.png`` into a run folder, whole or not at all, and returns the page's path.
 
     What the run lacks is left out. :class:`InputError` for a folder that is no run.
     """
@@ -138,8 +148,8 @@ def write(run: Path) -> Path:
 def update(run: Path, *writers: Callable[[], object]) -> tuple[str | None, list[str]]:
     """Call what writes new items into ``samples/``, then write the report; return its path and the notes.
 
-    The report decorates a result that took long to compute: where the run folder cannot be written to, a shared one
-    say, the path is ``None`` and a note says why.
+    The report decorates a result that took long to compute: where the run folder cannot be written
+    to, a shared one say, the path is ``None`` and a note says why.
     """
     try:
         for writer in writers:
@@ -152,11 +162,14 @@ def update(run: Path, *writers: Callable[[], object]) -> tuple[str | None, list[
 
 def headline(page: Page) -> str:
     """The state of the run, its best validation and its speed."""
-    best, error = best_validation(page.run), page.run.path / "ERROR.json"
+    best = best_validation(page.run)
+    error = page.run.path / "ERROR.json"
     state = "" if (page.run.path / "DONE").exists() else "This run is not complete."
     state = f"Training failed: {brief(read_json(error))}" if error.exists() else state
     rows = [[label, brief(best[name])] for name, label in NUMBERS.items() if name in best]
-    rows += [[name, brief(best[name])] for name in ("verdict", "feature_space", "step") if name in best]
+    rows += [
+        [name, brief(best[name])] for name in ("verdict", "feature_space", "step") if name in best
+    ]
     speeds = [row["tokens_per_second"] for row in page.training if row.get("tokens_per_second")]
     rows += [["steps trained", brief(page.training[-1]["step"])]] if page.training else []
     rows += [["tokens per second (median)", brief(median(speeds))]] if speeds else []
@@ -179,22 +192,35 @@ def notes(page: Page) -> str:
 def parts(page: Page) -> str:
     """Links to the reports of runs inside this one."""
     inside = sorted(path.parent.name for path in page.run.path.glob("*/report.html"))
-    links = "".join(f'<li><a href="{escape(name)}/report.html">{escape(name)}</a></li>' for name in inside)
+    links = "".join(
+        f'<li><a href="{escape(name)}/report.html">{escape(name)}</a></li>' for name in inside
+    )
     return section("Other parts of this run", f"<ul>{links}</ul>") if links else ""
 
 
 def curves(page: Page) -> str:
     """Loss by step."""
-    loss = page.figure("train_loss", plots.train_loss(page.training), "Training loss and learning rate by step")
-    alt = "Validation negative log-likelihood with its standard error, and the negative ELBO, by step"
-    return section("Curves", loss + page.figure("validation", plots.validation(page.validations), alt))
+    loss = page.figure(
+        "train_loss", plots.train_loss(page.training), "Training loss and learning rate by step"
+    )
+    alt = (
+        "Validation negative log-likelihood with its standard error, and the negative ELBO, by step"
+    )
+    return section(
+        "Curves", loss + page.figure("validation", plots.validation(page.validations), alt)
+    )
 
 
 def latents(page: Page) -> str:
     """Whether the latent variables are used."""
-    kl = page.figure("kl_layers", plots.kl_layers(page.validations), "KL of every latent layer by step, stacked")
+    kl = page.figure(
+        "kl_layers", plots.kl_layers(page.validations), "KL of every latent layer by step, stacked"
+    )
     alt = "Active units, and mutual information with its ceiling, by step"
-    return section("Use of the latent variables", kl + page.figure("use", plots.latent_use(page.validations), alt))
+    return section(
+        "Use of the latent variables",
+        kl + page.figure("use", plots.latent_use(page.validations), alt),
+    )
 
 
 def similarity(page: Page) -> str:
@@ -241,7 +267,9 @@ def tables(page: Page) -> str:
     """Tables of texts from ``samples/``."""
 
     def show(i: int, item: dict[str, Any]) -> str:
-        return section(item["title"], paragraph(item.get("note", "")) + table(item["columns"], item["rows"]))
+        return section(
+            item["title"], paragraph(item.get("note", "")) + table(item["columns"], item["rows"])
+        )
 
     return page.items("texts", show)
 
@@ -251,23 +279,39 @@ def configuration(page: Page) -> str:
     found = page.run.path / "environment.json"
     environment = flat(read_json(found)) if found.exists() else {}
     return "".join(
-        section(title, table([], [[name, brief(value)] for name, value in values.items()]) if values else "")
-        for title, values in (("Configuration", flat(page.run.config)), ("Environment", environment))
+        section(
+            title,
+            table([], [[name, brief(value)] for name, value in values.items()]) if values else "",
+        )
+        for title, values in (
+            ("Configuration", flat(page.run.config)),
+            ("Environment", environment),
+        )
     )
 
 
-SECTIONS: list[Callable[[Page], str]] = [headline, notes, parts, curves, latents, similarity, likelihoods]
+SECTIONS: list[Callable[[Page], str]] = [
+    headline,
+    notes,
+    parts,
+    curves,
+    latents,
+    similarity,
+    likelihoods,
+]
 
 SECTIONS += [maps, pictures, tables, configuration]
 
 
 def best_validation(run: Run, within: float = math.inf) -> dict[str, Any]:
-    """Returns the validation of the smallest NLL (Fréchet distance of a GAN), KL summed, without empty numbers.
+    """Return the validation of the smallest NLL (Fréchet distance of a GAN), KL summed, without empty numbers.
 
     ``within``: the best of those in the first so many seconds of training.
     """
     found = [row for row in run.rows("validation") if row.get("seconds", 0.0) <= within]
     rows = [{name: value for name, value in row.items() if value is not None} for row in found]
-    best = min(rows, key=lambda row: row.get("nll_nats", row.get("selection", math.inf)), default={})
+    best = min(
+        rows, key=lambda row: row.get("nll_nats", row.get("selection", math.inf)), default={}
+    )
     layers = best.pop("kl_nats", [None])
     return best if None in layers else best | {"kl_nats": sum(layers)}

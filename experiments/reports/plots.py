@@ -14,16 +14,29 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["kl_layers", "latent_use", "overlay", "png", "points", "scores", "similarity", "spread_out", "train_loss"]
+__all__ = [
+    "kl_layers",
+    "latent_use",
+    "overlay",
+    "png",
+    "points",
+    "scores",
+    "similarity",
+    "spread_out",
+    "train_loss",
+]
 __all__ += ["validation"]
 
 Rows = Sequence[Mapping[str, Any]]
-BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#d9690f", "#2a8c4a", "#888888"
+BLUE = "#1f6fb4"
+ORANGE = "#d9690f"
+GREEN = "#2a8c4a"
+GREY = "#888888"
 LABELLED = 12  # points of a map that carry a number
 
 
 def column(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns steps and values of the rows that hold a finite number under ``name``."""
+    """Return steps and values of the rows that hold a finite number under ``name``."""
     found = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
     pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
     pairs = pairs[np.isfinite(pairs[:, 1])]
@@ -36,7 +49,9 @@ def train_loss(rows: Rows) -> Figure | None:
     if not len(steps):
         return None
     figure, (above, below) = _figure(2, heights=(3, 1))
-    above.plot(steps, loss, color=BLUE, alpha=0.35, linewidth=0.8, marker="." if len(steps) < 30 else "")
+    above.plot(
+        steps, loss, color=BLUE, alpha=0.35, linewidth=0.8, marker="." if len(steps) < 30 else ""
+    )
     above.plot(steps, _running_median(loss), color=BLUE, linewidth=1.6, label="running median")
     above.set_ylabel("training loss")
     low, high = np.percentile(loss, [0, 98])  # the first steps would flatten all that follow
@@ -57,8 +72,12 @@ def validation(rows: Rows) -> Figure | None:
     figure, (axes,) = _figure(1)
     bound_steps, elbo = column(rows, "elbo_nats")
     axes.plot(bound_steps, -elbo, color=ORANGE, marker=".", label="-ELBO (an upper bound)")
-    errors = [row.get("nll_standard_error") or 0.0 for row in rows if len(column([row], "nll_nats")[0])]
-    axes.errorbar(steps, nll, yerr=errors, color=BLUE, marker=".", capsize=2, label="NLL ± standard error")
+    errors = [
+        row.get("nll_standard_error") or 0.0 for row in rows if len(column([row], "nll_nats")[0])
+    ]
+    axes.errorbar(
+        steps, nll, yerr=errors, color=BLUE, marker=".", capsize=2, label="NLL ± standard error"
+    )
     axes.set_ylabel("nats per datum")
     axes.set_xlabel("step")
     axes.legend(frameon=False)
@@ -71,7 +90,8 @@ def kl_layers(rows: Rows) -> Figure | None:
     if not known:
         return None
     figure, (axes,) = _figure(1)
-    steps, layers = [row["step"] for row in known], np.array([row["kl_nats"] for row in known], dtype=np.float64).T
+    steps = [row["step"] for row in known]
+    layers = np.array([row["kl_nats"] for row in known], dtype=np.float64).T
     names = [f"layer {i}" for i in range(len(layers))]
     if len(known) == 1:  # an area needs two steps
         axes.bar(names, layers[:, 0], color=BLUE)
@@ -79,22 +99,39 @@ def kl_layers(rows: Rows) -> Figure | None:
         axes.stackplot(steps, layers, labels=names, colors=_shades(len(layers)))
         axes.set_xlabel("step")
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], labels[::-1], frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(
+            handles[::-1], labels[::-1], frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+        )
     axes.set_ylabel("KL (nats per datum)")
     return figure
 
 
 def latent_use(rows: Rows) -> Figure | None:
-    """Active units; mutual information between datum and latent, under the most its estimator can show."""
+    """Active units.
+
+    Mutual information between datum and latent, under the most its estimator can show.
+    """
     if not any(len(column(rows, name)[0]) for name in ("active_units", "mutual_information_nats")):
         return None
     figure, (above, below) = _figure(2, heights=(1, 2))
     above.plot(*column(rows, "active_units"), color=GREEN, marker=".")
     above.set_ylabel("active units")
     above.set_ylim(bottom=0)
-    below.plot(*column(rows, "mutual_information_ceiling_nats"), color=GREY, linestyle="--", label="ceiling")
-    below.plot(*column(rows, "mutual_information_nats"), color=BLUE, marker=".", label="mutual information")
-    below.plot(*column(rows, "shuffled_gap_nats"), color=ORANGE, marker=".", label="loss with shuffled latents")
+    below.plot(
+        *column(rows, "mutual_information_ceiling_nats"),
+        color=GREY,
+        linestyle="--",
+        label="ceiling",
+    )
+    below.plot(
+        *column(rows, "mutual_information_nats"), color=BLUE, marker=".", label="mutual information"
+    )
+    below.plot(
+        *column(rows, "shuffled_gap_nats"),
+        color=ORANGE,
+        marker=".",
+        label="loss with shuffled latents",
+    )
     below.set_ylabel("nats per datum")
     below.set_xlabel("step")
     below.legend(frameon=False)
@@ -102,9 +139,14 @@ def latent_use(rows: Rows) -> Figure | None:
 
 
 def similarity(rows: Rows) -> Figure | None:
-    """How well a sentence model ranks and retrieves held-out texts; below, what writing them costs."""
+    """How well a sentence model ranks and retrieves held-out texts.
+
+    Below, what writing them costs.
+    """
     ranked = {"spearman": "Spearman", "recall_at_1": "recall at 1", "recall_at_10": "recall at 10"}
-    known = {label: column(rows, name) for name, label in ranked.items() if len(column(rows, name)[0])}
+    known = {
+        label: column(rows, name) for name, label in ranked.items() if len(column(rows, name)[0])
+    }
     if not known:
         return None
     figure, (above, below) = _figure(2, heights=(2, 1))
@@ -124,14 +166,27 @@ def points(item: Mapping[str, Any]) -> Figure:
     figure, (axes,) = _figure(1, height=5.5)
     color = item.get("color")
     drawn = axes.scatter(
-        item["x"], item["y"], c=color if color else BLUE, s=14, cmap="viridis", alpha=0.8, linewidths=0
+        item["x"],
+        item["y"],
+        c=color if color else BLUE,
+        s=14,
+        cmap="viridis",
+        alpha=0.8,
+        linewidths=0,
     )
     if color:
         label = "".join(c if c.isprintable() else "?" for c in item.get("color_label", ""))
         figure.colorbar(drawn, ax=axes).set_label(label, parse_math=False)
     for number, i in enumerate(spread_out(item["x"], item["y"]), start=1):
         at = (item["x"][i], item["y"][i])
-        axes.annotate(str(number), at, xytext=(3, 3), textcoords="offset points", fontsize=9, fontweight="bold")
+        axes.annotate(
+            str(number),
+            at,
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+        )
     return figure
 
 
@@ -140,7 +195,8 @@ def scores(item: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
-    values, khat = np.array(item["log_likelihood"], dtype=float), np.array(item["khat"], dtype=float)
+    values = np.array(item["log_likelihood"], dtype=float)
+    khat = np.array(item["khat"], dtype=float)
     left.hist(values[np.isfinite(values)], bins=40, color=BLUE)
     left.set(xlabel="log-likelihood, nats", ylabel="data")
     middle.plot(item["ladder"]["samples"], item["ladder"]["nats"], color=ORANGE, marker=".")
@@ -148,16 +204,22 @@ def scores(item: Mapping[str, Any]) -> Figure:
     known = np.isfinite(khat) & np.isfinite(values)
     right.scatter(values[known], khat[known], s=8, color=BLUE, alpha=0.6, linewidths=0)
     threshold = item["totals"].get("khat_threshold")
-    right.axhline(0.7 if threshold is None else threshold, color=GREY, linestyle="--", label="above: unreliable")
+    right.axhline(
+        0.7 if threshold is None else threshold,
+        color=GREY,
+        linestyle="--",
+        label="above: unreliable",
+    )
     right.set(xlabel="log-likelihood, nats", ylabel="k-hat")
     right.legend(frameon=False)
     return figure
 
 
 def spread_out(x: Sequence[float], y: Sequence[float], count: int = LABELLED) -> list[int]:
-    """Returns ``count`` points far from each other: each next is the one farthest from those before it."""
+    """Return ``count`` points far from each other: each next is the one farthest from those before it."""
     xy = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)], axis=-1)
-    chosen, distance = list[int](), np.square(xy - xy.mean(0)).sum(-1) if len(xy) else np.zeros(0)
+    chosen = list[int]()
+    distance = np.square(xy - xy.mean(0)).sum(-1) if len(xy) else np.zeros(0)
     for _ in range(min(count, len(xy))):
         chosen.append(int(distance.argmax()))
         nearest = np.square(xy - xy[chosen[-1]]).sum(-1)
@@ -165,7 +227,9 @@ def spread_out(x: Sequence[float], y: Sequence[float], count: int = LABELLED) ->
     return chosen
 
 
-def overlay(curves: Mapping[str, Sequence[Rows]], name: str = "nll_nats", label: str = "") -> Figure | None:
+def overlay(
+    curves: Mapping[str, Sequence[Rows]], name: str = "nll_nats", label: str = ""
+) -> Figure | None:
     """A number of the validations of groups of runs by step, one colour a group and one line a run."""
     shades = dict(zip(curves, _shades(len(curves)), strict=True))
     lines = [(group, *column(rows, name)) for group, runs in curves.items() for rows in runs]
@@ -183,15 +247,18 @@ def overlay(curves: Mapping[str, Sequence[Rows]], name: str = "nll_nats", label:
 
 
 def png(figure: Figure) -> bytes:
-    """Returns the figure as a PNG on white."""
+    """Return the figure as a PNG on white."""
     buffer = BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a script the font lacks leaves boxes and no report less
+        # a script the font lacks leaves boxes and no report less
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", dpi=110, facecolor="white")
     return buffer.getvalue()
 
 
-def _figure(count: int, heights: Sequence[float] = (1,), height: float = 4.0) -> tuple[Figure, list[Axes]]:
+def _figure(
+    count: int, heights: Sequence[float] = (1,), height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(8, height), layout="constrained")
     FigureCanvasAgg(figure)
     ratios = {"height_ratios": list(heights)}
@@ -209,4 +276,6 @@ def _shades(count: int) -> list[Any]:
 
 def _running_median(values: np.ndarray) -> np.ndarray:
     half = max(len(values) // 40, 1)
-    return np.array([np.median(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))])
+    return np.array(
+        [np.median(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))]
+    )

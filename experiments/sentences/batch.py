@@ -1,6 +1,7 @@
 """What the training of a sentence model is made of: its options, its examples, and a batch of rows of pairs.
 
-Rows 2i and 2i + 1 of a batch are partners. Rows are never mixed after batching, so partners stay partners.
+Rows 2i and 2i + 1 of a batch are partners. Rows are never mixed after batching, so partners stay
+partners.
 """
 
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ __all__ = ["Batch", "Examples", "Objective", "PairRows"]
 class Objective:
     """What is trained, on how much at once, and what a validation looks at."""
 
-    stage: Literal["pretrain", "distil", "finetune"] = "pretrain"  # write and contrast; write and imitate; labels
+    # write and contrast; write and imitate; labels
+    stage: Literal["pretrain", "distil", "finetune"] = "pretrain"
     batch_size: int = 64  # pairs in a batch, so twice as many texts
-    generation: float = 1.0  # weight of the loss of writing the partner, of pretrain and distil; 0: only vectors
+    # weight of the loss of writing the partner, of pretrain and distil; 0: only vectors
+    generation: float = 1.0
     generation_share: float = 1.0  # share of a batch's pairs that are written
     contrast_scale: float = 20.0  # what cosines are multiplied by, of pretrain and of cosent
     distil_weight: float = 100.0  # weight of the mean squared difference of cosines, of distil
@@ -36,7 +39,8 @@ class Objective:
     supervised: Literal["cosent", "classify"] = "cosent"  # the loss of finetune
     similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
     chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
-    gather: bool = False  # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
+    # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
+    gather: bool = False
     validation_pairs: int = 1000  # held-out pairs a validation looks at
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -46,7 +50,9 @@ class Objective:
         "contrast_scale": above(0, 1e6),
         "distil_weight": above(0, 1e9),
         "noise_rows": within("[0, 1]", "a share of the sources"),
-        **dict.fromkeys(("noise_mask", "noise_keep", "noise_replace"), within("[0, 1]", "a share of the words")),
+        **dict.fromkeys(
+            ("noise_mask", "noise_keep", "noise_replace"), within("[0, 1]", "a share of the words")
+        ),
         "similar_above": within("[-1e6, 1e6]"),
         "chunk_size": at_least(0, 10**7, "0 (the whole batch) or more"),
         "validation_pairs": at_least(2, 10**7),
@@ -57,7 +63,10 @@ class Objective:
 
 
 class Batch(NamedTuple):
-    """Rows 2i and 2i + 1 are partners, pairs of single texts come last; the first rows, of ``target``, are written."""
+    """Rows 2i and 2i + 1 are partners, pairs of single texts come last.
+
+    The first rows, of ``target``, are written.
+    """
 
     source: Tensor  # (rows, n), maybe noised
     target: Tensor  # (some rows, m), clean; all padding where a text has no partner
@@ -75,14 +84,20 @@ class Examples:
     train: np.ndarray  # groups to train on
     held_out: np.ndarray  # groups a validation looks at
     teacher: np.ndarray | None = None  # (texts, width), vectors of length 1
-    validation: tuple[Groups, Corpus] | None = None  # labelled pairs from elsewhere that a validation looks at
+    # labelled pairs from elsewhere that a validation looks at
+    validation: tuple[Groups, Corpus] | None = None
 
 
 class PairRows:
     """What the two tasks share: the rows of pairs, and the numbers of a validation."""
 
-    def __init__(self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples) -> None:
-        self.module, self.objective, self.seed, self.examples = model, objective, seed, examples
+    def __init__(
+        self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
+    ) -> None:
+        self.module = model
+        self.objective = objective
+        self.seed = seed
+        self.examples = examples
 
     def weight(self, batch: Batch) -> int:
         return len(batch.source)
@@ -96,7 +111,8 @@ class PairRows:
         if self.examples.validation is not None:
             groups, corpus = self.examples.validation
             return spearman(self.module, corpus, groups, slice(None))
-        groups, held_out = self.examples.groups, self.examples.held_out
+        groups = self.examples.groups
+        held_out = self.examples.held_out
         if groups.scores is None:
             return {}
         return spearman(self.module, self.examples.corpus, groups, held_out)

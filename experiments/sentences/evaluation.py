@@ -19,25 +19,40 @@ __all__ = ["correlation", "found_at", "generation", "retrieval", "selection", "s
 ROWS = 64  # pairs written at once
 
 
-def spearman(model: RoFormerSim, corpus: Corpus, groups: Groups, chosen: np.ndarray | slice) -> dict[str, Any]:
-    """Spearman's rank correlation of cosines with labels, over the chosen pairs; of several files, their mean."""
+def spearman(
+    model: RoFormerSim, corpus: Corpus, groups: Groups, chosen: np.ndarray | slice
+) -> dict[str, Any]:
+    """Spearman's rank correlation of cosines with labels, over the chosen pairs.
+
+    Of several files, their mean.
+    """
     assert groups.scores is not None
     assert groups.files is not None
-    pairs, scores, files = groups.pairs[chosen], groups.scores[chosen], groups.files[chosen]
+    pairs = groups.pairs[chosen]
+    scores = groups.scores[chosen]
+    files = groups.files[chosen]
     vectors = _vectors(model, corpus, pairs)
     cosines = (vectors[:, 0] * vectors[:, 1]).sum(-1)
     each = [correlation(cosines[files == file], scores[files == file]) for file in np.unique(files)]
     defined = [value for value in each if value is not None]
-    found: dict[str, Any] = {"spearman": float(np.mean(defined)) if defined else None, "labelled_pairs": len(pairs)}
+    found: dict[str, Any] = {
+        "spearman": float(np.mean(defined)) if defined else None,
+        "labelled_pairs": len(pairs),
+    }
     undefined = sum(value is None or math.isnan(value) for value in each)
     if undefined:
         why = "their labels or their cosines are all alike, or a cosine is no number"
-        found["spearman_undefined"] = f"{undefined} of {len(each)} files of pairs have no rank correlation: {why}"
+        found["spearman_undefined"] = (
+            f"{undefined} of {len(each)} files of pairs have no rank correlation: {why}"
+        )
     return found | ({"spearman_of_files": each} if len(each) > 1 else {})
 
 
 def selection(found: Mapping[str, Any]) -> float:
-    """Return what a validation by rank correlation is judged by: its negative; 0 where all of a side are alike."""
+    """Return what a validation by rank correlation is judged by: its negative.
+
+    0 where all of a side are alike.
+    """
     spearman = found["spearman"]
     return 0.0 if spearman is None else -spearman
 
@@ -45,7 +60,8 @@ def selection(found: Mapping[str, Any]) -> float:
 def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
     """Return Spearman's rank correlation; None where a side has no two values that differ, NaN where one is no number.
 
-    The two are told apart because a model whose cosines are NaN is broken, and one whose cosines agree knows no order.
+    The two are told apart because a model whose cosines are NaN is broken, and one whose cosines
+    agree knows no order.
     """
     if not (np.isfinite(cosines).all() and np.isfinite(scores).all()):
         return math.nan
@@ -60,7 +76,11 @@ def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str
         return {}
     vectors = _vectors(model, corpus, pairs)
     rank = found_at(vectors[:, 0] @ vectors[:, 1].T)
-    return {"recall_at_1": float((rank < 1).mean()), "recall_at_10": float((rank < 10).mean()), "pairs": len(pairs)}
+    return {
+        "recall_at_1": float((rank < 1).mean()),
+        "recall_at_10": float((rank < 10).mean()),
+        "pairs": len(pairs),
+    }
 
 
 def found_at(similarities: np.ndarray) -> np.ndarray:
@@ -77,10 +97,13 @@ def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[st
     if not len(pairs):
         return {}
     device = next(model.parameters()).device
-    nats, tokens = 0.0, 0
+    nats = 0.0
+    tokens = 0
     order = np.argsort(corpus.lengths[pairs].max(1), kind="stable")
     for start in range(0, len(pairs), ROWS):
-        source, target = (corpus.gather(pairs[order[start : start + ROWS], side]).to(device) for side in (0, 1))
+        source, target = (
+            corpus.gather(pairs[order[start : start + ROWS], side]).to(device) for side in (0, 1)
+        )
         nats -= float(model.read_and_write(source, target)[1].sum())
         tokens += int((target != PAD).sum())
     return {"generation_nats_per_token": nats / tokens}

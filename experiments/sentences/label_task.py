@@ -22,7 +22,9 @@ __all__ = ["LabelTask"]
 class LabelTask(PairRows):
     """Fine-tunes vectors on labelled pairs; nothing is written, so a distillation should follow."""
 
-    def __init__(self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples) -> None:
+    def __init__(
+        self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
+    ) -> None:
         super().__init__(model, objective, seed, examples)
         model.head.requires_grad_(False)
         model.classifier.requires_grad_(objective.supervised == "classify")
@@ -37,23 +39,33 @@ class LabelTask(PairRows):
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Shuffled batches, each of pairs of one file, for labels of another may mean something else."""
-        e, draw = self.examples, np.random.default_rng([self.seed % 2**64, epoch])
+        e = self.examples
+        draw = np.random.default_rng([self.seed % 2**64, epoch])
         assert e.groups.files is not None
-        lengths, files = e.corpus.lengths[e.groups.pairs].max(1), e.groups.files[e.train]
+        lengths = e.corpus.lengths[e.groups.pairs].max(1)
+        files = e.groups.files[e.train]
         batches = list[np.ndarray]()
         for file in np.unique(files):
             of_file = e.train[files == file]
-            numbered = np.stack((of_file, of_file), 1)  # a pair as its group's number, so that its label goes along
+            # a pair as its group's number, so that its label goes along
+            numbered = np.stack((of_file, of_file), 1)
             batches += pair_batches(numbered, lengths, self.objective.batch_size, draw)
         return [batches[i][:, 0] for i in draw.permutation(len(batches))]
 
     def load(self, item: np.ndarray) -> Batch:
         source = self.rows(self.examples.groups.pairs[item])
         nothing = torch.empty(0, 0, dtype=torch.long)
-        return Batch(source, nothing, nothing.flatten(), torch.empty(0, 0), torch.from_numpy(self.labels[item]))
+        return Batch(
+            source,
+            nothing,
+            nothing.flatten(),
+            torch.empty(0, 0),
+            torch.from_numpy(self.labels[item]),
+        )
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        vectors, rows = self.module.read(batch.source), len(batch.source)
+        vectors = self.module.read(batch.source)
+        rows = len(batch.source)
         if self.objective.supervised == "classify":
             logits = self.module.classifier(pair_features(vectors[::2], vectors[1::2]))
             return classification_loss(logits, batch.labels) * rows, {}

@@ -1,7 +1,7 @@
 r"""RoFormer-Sim as the training loop sees it: batches of pairs, the loss of each stage, and what a validation measures.
 
-Each row of a batch is the target of its partner. A source may be noised, a target never is, and the teacher's vectors
-are those of clean sources.
+Each row of a batch is the target of its partner. A source may be noised, a target never is, and the
+teacher's vectors are those of clean sources.
 """
 
 import math
@@ -27,14 +27,21 @@ from univae.text.special import PAD
 
 __all__ = ["ChunkedPairTask", "PairTask", "pair_task"]
 
-DENSE, TILE = 4096, 1024  # rows up to which all scores are held at once, and rows of a tile of larger matrices
+# rows up to which all scores are held at once, and rows of a tile of larger matrices
+DENSE = 4096
+TILE = 1024
 
 
 class PairTask(PairRows):
     """Writes each pair's other text, and contrasts the pairs of a batch or imitates a teacher's cosines."""
 
     def __init__(
-        self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise
+        self,
+        model: RoFormerSim,
+        objective: Objective,
+        seed: int,
+        examples: Examples,
+        noise: WordNoise,
     ) -> None:
         super().__init__(model, objective, seed, examples)
         self.noise = noise
@@ -53,7 +60,9 @@ class PairTask(PairRows):
         return clean._replace(source=self.noise(clean.source))
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.judge(*self.understand(batch.source, batch.target), batch, self.objective.gather)
+        return self.judge(
+            *self.understand(batch.source, batch.target), batch, self.objective.gather
+        )
 
     def understand(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of all rows, and log-likelihoods of the targets, which belong to the first rows."""
@@ -68,56 +77,86 @@ class PairTask(PairRows):
     def judge(
         self, vectors: Tensor, log_likelihood: Tensor, batch: Batch, gather: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The stage's loss, and its parts, summed over rows; with ``gather``, everybody's rows are in one batch."""
-        o, rows = self.objective, len(batch.source)
+        """The stage's loss, and its parts, summed over rows.
+
+        With ``gather``, everybody's rows are in one batch.
+        """
+        o = self.objective
+        rows = len(batch.source)
         unit = F.normalize(vectors, dim=-1)
         all_rows = Share.of(unit, gather).counts
         if o.stage == "distil":
-            name, loss = "distillation", distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
+            name = "distillation"
+            loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
         else:
-            options: dict[str, Any] = {"rows": TILE if sum(all_rows) > DENSE else None, "gather": gather}
-            name, loss = "contrastive", paired_info_nce(unit, o.contrast_scale, groups=batch.families, **options)
+            options: dict[str, Any] = {
+                "rows": TILE if sum(all_rows) > DENSE else None,
+                "gather": gather,
+            }
+            name = "contrastive"
+            loss = paired_info_nce(unit, o.contrast_scale, groups=batch.families, **options)
         total = loss * (sum(all_rows) / len(all_rows))  # of losses of own rows, for such is a share
         logged = {name: total}
         if len(batch.target):
-            logged["generation_nats_per_token"] = rows * generation_loss(log_likelihood, batch.target)
+            logged["generation_nats_per_token"] = rows * generation_loss(
+                log_likelihood, batch.target
+            )
             total = total + o.generation * logged["generation_nats_per_token"]
         return total, logged
 
     def validate(self, progress: Progress) -> dict[str, Any]:
-        e, o = self.examples, self.objective
+        e = self.examples
+        o = self.objective
         draw = np.random.default_rng([self.seed % 2**64, 0])
         pairs = pair_up(e.groups, e.held_out, e.corpus.lengths, draw)
         _, first = np.unique(e.groups.families[pairs[:, 0]], return_index=True)
-        pairs = pairs[np.sort(first)][: o.validation_pairs]  # one a family: the others' texts are true negatives
+        # one a family: the others' texts are true negatives
+        pairs = pairs[np.sort(first)][: o.validation_pairs]
         found = self.labelled()
         partners = pairs[e.groups.partners(pairs)]
         found |= retrieval(self.module, e.corpus, partners)
         if o.generation:
             found |= generation(self.module, e.corpus, partners)
         found["held_out_loss"] = self._held_out(pairs)
-        return {"selection": selection(found) if "spearman" in found else found["held_out_loss"], **found}
+        return {
+            "selection": selection(found) if "spearman" in found else found["held_out_loss"],
+            **found,
+        }
 
     def _held_out(self, pairs: np.ndarray) -> float:
         """The stage's loss a row on clean held-out pairs, in batches of the training's size."""
-        total, rows, device = 0.0, 0, next(self.module.parameters()).device
+        total = 0.0
+        rows = 0
+        device = next(self.module.parameters()).device
         for start in range(0, len(pairs), self.objective.batch_size):
-            batch = Batch(*(part.to(device) for part in self._clean(pairs[start : start + self.objective.batch_size])))
+            batch = Batch(
+                *(
+                    part.to(device)
+                    for part in self._clean(pairs[start : start + self.objective.batch_size])
+                )
+            )
             loss, _ = self.judge(*self.understand(batch.source, batch.target), batch, gather=False)
-            total, rows = total + float(loss), rows + len(batch.source)
+            total = total + float(loss)
+            rows = rows + len(batch.source)
         return total / max(rows, 1)
 
     def _clean(self, pairs: np.ndarray) -> Batch:
         e = self.examples
         partners = e.groups.partners(pairs)
         order = np.argsort(~partners, kind="stable")
-        pairs, partners = pairs[order], partners[order]
-        texts, source = pairs.reshape(-1), self.rows(pairs)
+        pairs = pairs[order]
+        partners = partners[order]
+        texts = pairs.reshape(-1)
+        source = self.rows(pairs)
         share = self.objective.generation_share if self.objective.generation else 0.0
         written = math.ceil(share * len(pairs) - 1e-9)
         target = e.corpus.gather(pairs[:written, ::-1].reshape(-1))
         target[torch.from_numpy(np.repeat(~partners[:written], 2))] = PAD
-        teacher = np.zeros((len(texts), 0), np.float32) if e.teacher is None else np.array(e.teacher[texts], np.float32)
+        teacher = (
+            np.zeros((len(texts), 0), np.float32)
+            if e.teacher is None
+            else np.array(e.teacher[texts], np.float32)
+        )
         families = torch.from_numpy(e.groups.families[texts]).long()
         return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))
 
@@ -126,9 +165,15 @@ class ChunkedPairTask(PairTask):
     """The same gradients with the activations of ``chunk_size`` rows in memory: see
     :mod:`univae.contrastive.gradient_cache`."""
 
-    def backward(self, batch: Batch, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encodes chunk by chunk; a row's representation is its vector and the log-likelihood of its target."""
-        written, found = len(batch.target), dict[str, Tensor]()
+    def backward(
+        self, batch: Batch, progress: Progress, factor: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encode chunk by chunk.
+
+        A row's representation is its vector and the log-likelihood of its target.
+        """
+        written = len(batch.target)
+        found = dict[str, Tensor]()
         unwritten = batch.target.new_full((len(batch.source) - written, batch.target.shape[1]), PAD)
         target = torch.cat((batch.target, unwritten))
         place = torch.arange(len(target), device=target.device)
@@ -138,17 +183,27 @@ class ChunkedPairTask(PairTask):
             own = target[place < written]
             vectors, log_likelihood = self.understand(source, own)
             nothing = log_likelihood.new_zeros(len(source) - len(own))
-            return torch.cat((vectors, torch.cat((log_likelihood, nothing))[:, None].to(vectors)), 1)
+            return torch.cat(
+                (vectors, torch.cat((log_likelihood, nothing))[:, None].to(vectors)), 1
+            )
 
         def judge(rows: Tensor) -> Tensor:
-            loss, logged = self.judge(rows[:, :-1], rows[:written, -1], batch, self.objective.gather)
-            found.update(loss=loss.detach(), **{name: part.detach() for name, part in logged.items()})
+            loss, logged = self.judge(
+                rows[:, :-1], rows[:written, -1], batch, self.objective.gather
+            )
+            found.update(
+                loss=loss.detach(), **{name: part.detach() for name, part in logged.items()}
+            )
             return loss * factor
 
         cached_backward(encode, (batch.source, target, place), judge, self.objective.chunk_size)
         return found.pop("loss"), found
 
 
-def pair_task(model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise) -> PairTask:
+def pair_task(
+    model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise
+) -> PairTask:
     """The task that the options ask for."""
-    return (ChunkedPairTask if objective.chunk_size else PairTask)(model, objective, seed, examples, noise)
+    return (ChunkedPairTask if objective.chunk_size else PairTask)(
+        model, objective, seed, examples, noise
+    )

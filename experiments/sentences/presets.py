@@ -1,11 +1,22 @@
-"""Named shapes of the sentence model and how each is trained; ``train-similar --preset`` starts from one."""
+"""Named shapes of the sentence model and how each is trained.
+
+``train-similar --preset`` starts from one.
+"""
 
 from typing import Any
 
 __all__ = ["PRESETS"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"width": 128, "heads": 4, "layers": 3, "max_length": 32, "vocab_size": 2048, "batch_size": 32, "lr": 2e-3},
+    "tiny": {
+        "width": 128,
+        "heads": 4,
+        "layers": 3,
+        "max_length": 32,
+        "vocab_size": 2048,
+        "batch_size": 32,
+        "lr": 2e-3,
+    },
     "small": {
         "width": 256,
         "heads": 4,
@@ -25,8 +36,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "lr": 3e-4,
     },
-    # The published base model and its first stage: 48 pairs both ways, a constant rate, weight decay. It started from
-    # a pre-trained RoFormer; from scratch it wants a larger rate.
+    # The published base model and its first stage: 48 pairs both ways, a constant rate, weight
+    # decay. It started from a pre-trained RoFormer; from scratch it wants a larger rate.
     "paper": {
         "tokenizer": "chars",
         "vocab_size": 12000,

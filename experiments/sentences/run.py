@@ -34,7 +34,9 @@ class SimilarRun:
     def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best") -> None:
         self.run = Run.open(path)
         if self.run.config.get("command") != COMMAND:
-            raise InputError(f"{path} is not the run of a sentence model; give the --out of {COMMAND}")
+            raise InputError(
+                f"{path} is not the run of a sentence model; give the --out of {COMMAND}"
+            )
         tokenizer = open_tokenizer(self.run)
         config = similar_config(self.run.config, tokenizer.vocab_size)
         lowercase = self.run.config.get("lowercase", False)
@@ -54,8 +56,12 @@ class SimilarRun:
         return np.concatenate(blocks or [np.zeros((0, self.model.config.width), np.float32)])
 
     def blocks(self, texts: Iterable[str], tally: Tally | None = None) -> Iterator[np.ndarray]:
-        """The texts' vectors in order, some at a time; memory does not grow with the number of texts."""
-        remaining, text = iter(texts), self.text.counting(tally)
+        """The texts' vectors in order, some at a time.
+
+        Memory does not grow with the number of texts.
+        """
+        remaining = iter(texts)
+        text = self.text.counting(tally)
         while part := list(islice(remaining, READ_AHEAD)):
             yield encode_rows(self.model, text.encode_batch(part))
 
@@ -74,9 +80,10 @@ class SimilarRun:
         mask: Sequence[str] = (),
         diversity: float = 0.0,
     ) -> list[Found]:
-        """Generates texts similar to each and ranks them: at most ``count``, with their cosine.
+        """Generate texts similar to each and ranks them: at most ``count``, with their cosine.
 
-        ``mask``: words of the source that the generator does not see. ``keep``: words that every result has.
+        ``mask``: words of the source that the generator does not see. ``keep``: words that every
+        result has.
         """
         sampling = sampling or Sampling(top_p=0.95)
         ids = self.text.batch(texts)
@@ -93,9 +100,16 @@ class SimilarRun:
             again = self.text.encode_batch([text])[0] if keep else []
             return text if all(self.text.contains(again, word) for word in keep) else None
 
-        ids, hidden = ids.to(self.device), hidden.to(self.device)
-        options: dict[str, Any] = {"samples": samples, "sampling": sampling, "diversity": diversity, "key": key}
-        found, together = list[Found](), max(1, DRAWS // samples)
+        ids = ids.to(self.device)
+        hidden = hidden.to(self.device)
+        options: dict[str, Any] = {
+            "samples": samples,
+            "sampling": sampling,
+            "diversity": diversity,
+            "key": key,
+        }
+        found = list[Found]()
+        together = max(1, DRAWS // samples)
         for start in range(0, len(ids), together):
             part = slice(start, start + together)
             for ranked in self.model.generate(ids[part], count, hidden=hidden[part], **options):
@@ -106,7 +120,10 @@ class SimilarRun:
 
 @torch.inference_mode()
 def encode_rows(model: RoFormerSim, encoded: Sequence[Sequence[int]]) -> np.ndarray:
-    """Vectors (N, width), float32, of texts given as tokens, in their order; like lengths are encoded together."""
+    """Vectors (N, width), float32, of texts given as tokens, in their order.
+
+    Like lengths are encoded together.
+    """
     device = next(model.parameters()).device
     vectors = np.empty((len(encoded), model.config.width), np.float32)
     order = np.argsort([len(ids) for ids in encoded], kind="stable")

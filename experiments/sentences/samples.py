@@ -13,7 +13,7 @@ EACH = 5  # texts shown for a source
 
 
 def write_samples(run: SimilarRun, texts: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """Writes ``samples/similar.json``: generated texts for each of ``texts``, with their cosine, and returns it."""
+    """Write ``samples/similar.json``: generated texts for each of ``texts``, with their cosine, and returns it."""
     reseed(seed, "showcase")
     rows = [
         [source if place == 0 else "", text, f"{score:.3f}"]

@@ -1,7 +1,7 @@
 """A teacher's vectors of the texts of a run: from another run's model, or a table that anything may have made.
 
-A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they are, but for white
-space at their ends.
+A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they
+are, but for white space at their ends.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,9 @@ def teacher_record(teacher: Path) -> dict[str, Any]:
         fingerprint = "-".join(map(fingerprint_file, files))
     except OSError as error:
         reason = _reason(error)
-        raise InputError(f"--teacher {teacher} cannot be read ({reason}); give {TEACHER}") from error
+        raise InputError(
+            f"--teacher {teacher} cannot be read ({reason}); give {TEACHER}"
+        ) from error
     return {"source": str(teacher), "fingerprint": fingerprint, "count": len(files)}
 
 
@@ -95,31 +97,40 @@ def fingerprint_file(path: Path) -> str:
 
 
 def write_table(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
-    """Writes a table, whole or not at all."""
+    """Write a table, whole or not at all."""
     with replacing_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, texts=np.array(texts), vectors=vectors)
 
 
 def read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Reads a table; :class:`InputError` for anything else."""
+    """Read a table; :class:`InputError` for anything else."""
     _require_file(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            texts, vectors = arrays["texts"], arrays["vectors"]
+            texts = arrays["texts"]
+            vectors = arrays["vectors"]
     except UNREADABLE_ARRAY as error:
         reason = _reason(error)
         raise InputError(f"teacher: {path} is no table ({reason}); give {TEACHER}") from error
-    if texts.ndim != 1 or texts.dtype.kind != "U" or vectors.ndim != 2 or len(texts) != len(vectors):
+    if (
+        texts.ndim != 1
+        or texts.dtype.kind != "U"
+        or vectors.ndim != 2
+        or len(texts) != len(vectors)
+    ):
         shapes = f"{texts.dtype} {texts.shape} and {vectors.dtype} {vectors.shape}"
         raise InputError(f"teacher: {path} holds {shapes}; give {TEACHER}")
     if vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
-        raise InputError(f"teacher: vectors in {path} must be finite real numbers; got {vectors.dtype}")
+        raise InputError(
+            f"teacher: vectors in {path} must be finite real numbers; got {vectors.dtype}"
+        )
     return [text.strip() for text in texts.tolist()], vectors
 
 
 def _computed(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
     """Return the vectors that a run's model gives the texts, which it may cut shorter."""
-    opened, tally = SimilarRun(teacher, device), Tally()
+    opened = SimilarRun(teacher, device)
+    tally = Tally()
     vectors = opened.vectors(texts, tally)
     notes += opened.notes("--teacher", tally)
     return vectors

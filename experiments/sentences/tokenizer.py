@@ -17,9 +17,9 @@ __all__ = ["SimilarText", "truncate"]
 class SimilarText:
     """A tokenizer for sentences; a :class:`univae.text.corpus.Encoder`.
 
-    Runs of white space count as one space. For BPE every text starts with a space, so that a word has the same tokens
-    wherever it stands. Texts are cut to ``max_length`` tokens, their end token included;
-    ``tally`` counts them.
+    Runs of white space count as one space. For BPE every text starts with a space, so that a word
+    has the same tokens wherever it stands. Texts are cut to ``max_length`` tokens, their end token
+    included; ``tally`` counts them.
     """
 
     def __init__(
@@ -29,9 +29,13 @@ class SimilarText:
         lowercase: bool = False,
         tally: Tally | None = None,
     ) -> None:
-        self.tokenizer, self.max_length, self.lowercase = tokenizer, max_length, lowercase
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.lowercase = lowercase
         self.tally = tally
-        self.vocab_size, self.pad, self.end = tokenizer.vocab_size, tokenizer.pad, tokenizer.end
+        self.vocab_size = tokenizer.vocab_size
+        self.pad = tokenizer.pad
+        self.end = tokenizer.end
 
     def counting(self, tally: Tally | None) -> "SimilarText":
         """Return the same tokenizer; ``tally`` counts the texts that it encodes."""
@@ -56,7 +60,8 @@ class SimilarText:
             self.tally.words += sum(len(text.split()) for text in texts)
             self.tally.unknown_words += sum(map(self.unknown, texts))
         return [
-            ids if len(ids) < self.max_length else truncate([[*ids, END]], self.max_length)[0][:-1] for ids in encoded
+            ids if len(ids) < self.max_length else truncate([[*ids, END]], self.max_length)[0][:-1]
+            for ids in encoded
         ]
 
     def batch(self, texts: Sequence[str]) -> Int64[Tensor, "batch T"]:
@@ -79,11 +84,15 @@ class SimilarText:
         return self.tokenizer.unknown(self.level(text))
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.tokenizer.to_json(), "max_length": self.max_length, "lowercase": self.lowercase}
+        return {
+            **self.tokenizer.to_json(),
+            "max_length": self.max_length,
+            "lowercase": self.lowercase,
+        }
 
 
 def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
-    """Cuts texts to ``limit`` ids in all: again and again the longest loses the id before its last, which stays.
+    """Cut texts to ``limit`` ids in all: again and again the longest loses the id before its last, which stays.
 
     Of texts equally long the first one loses.
     """
@@ -91,6 +100,8 @@ def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
     while sum(map(len, cut)) > limit:
         longest = max(cut, key=len)
         if len(longest) < 2:
-            raise InputError(f"truncate: {len(cut)} texts keep their last id; got limit={limit}; raise it")
+            raise InputError(
+                f"truncate: {len(cut)} texts keep their last id; got limit={limit}; raise it"
+            )
         del longest[-2]
     return cut

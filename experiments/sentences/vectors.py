@@ -1,7 +1,8 @@
 """The vectors of a file's texts on disk, made once: one row a text, memory-mapped, whole or not there.
 
 ``NAME.npy`` holds the matrix and ``NAME.json``, written last, what it was made from, the texts and
-the weights, and a checksum of the matrix. A file made from anything else, or damaged, is made again.
+the weights, and a checksum of the matrix. A file made from anything else, or damaged, is made
+again.
 """
 
 import json
@@ -45,9 +46,9 @@ def vectors_of(
 ) -> Vectors:
     """Return the vectors of the texts of ``corpus``, one a line.
 
-    ``cache`` is the file of the matrix, by default ``CORPUS.vectors.npy`` beside the corpus. A matrix that this
-    function wrote is made again where corpus, weights or precision have changed; any other file of these names, .npy
-    or .json, is replaced only with ``overwrite``.
+    ``cache`` is the file of the matrix, by default ``CORPUS.vectors.npy`` beside the corpus. A
+    matrix that this function wrote is made again where corpus, weights or precision have changed;
+    any other file of these names, .npy or .json, is replaced only with ``overwrite``.
     """
     require_rereadable("--corpus", corpus)
     matrix_file, description = _outputs(run, corpus, cache, overwrite)
@@ -69,7 +70,9 @@ def vectors_of(
     return Vectors(matrix, path, stored is not None, tally, notes)
 
 
-def _outputs(run: SimilarRun, corpus: Path, cache: Path | None, overwrite: bool) -> tuple[Output, Output]:
+def _outputs(
+    run: SimilarRun, corpus: Path, cache: Path | None, overwrite: bool
+) -> tuple[Output, Output]:
     """Return the files of the matrix and of its description, which may be replaced if this command wrote them."""
     path = cache or corpus.with_name(corpus.name + ".vectors.npy")
     if path.suffix != ".npy":
@@ -93,10 +96,18 @@ def _outputs(run: SimilarRun, corpus: Path, cache: Path | None, overwrite: bool)
 
 
 def _encode(
-    run: SimilarRun, corpus: Path, out: Output, shape: tuple[int, int], precision: Precision, tally: Tally
+    run: SimilarRun,
+    corpus: Path,
+    out: Output,
+    shape: tuple[int, int],
+    precision: Precision,
+    tally: Tally,
 ) -> None:
     """Write the vectors of a corpus."""
-    with out.file() as path, tqdm(total=shape[0], desc="encoding", disable=None, leave=False) as bar:
+    with (
+        out.file() as path,
+        tqdm(total=shape[0], desc="encoding", disable=None, leave=False) as bar,
+    ):
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(precision), shape=shape)
         start = 0
         for block in run.blocks(read_lines(corpus), tally):
@@ -111,7 +122,9 @@ def require_cosines(scores: list[float], path: Path, precision: Precision) -> No
     limit = 1 + ROUNDING[precision]
     for score in scores:
         if not abs(score) <= limit:  # true of NaN, too
-            raise InputError(f"{path}: a cosine of {score:.6g}, outside [-1, 1]: damaged; {MADE_AGAIN}")
+            raise InputError(
+                f"{path}: a cosine of {score:.6g}, outside [-1, 1]: damaged; {MADE_AGAIN}"
+            )
 
 
 def _is_recipe(path: Path) -> bool:
@@ -125,7 +138,8 @@ def _is_recipe(path: Path) -> bool:
 
 def texts_at(corpus: Path, rows: list[int]) -> list[str]:
     """The texts of some rows of the matrix."""
-    wanted, found = set(rows), dict[int, str]()
+    wanted = set(rows)
+    found = dict[int, str]()
     for row, text in enumerate(islice(read_lines(corpus), max(rows, default=-1) + 1)):
         if row in wanted:
             found[row] = text

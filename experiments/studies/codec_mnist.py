@@ -1,12 +1,13 @@
 r"""Bits-back coding of MNIST, measured as files: the published coder's own VAE, and runs of this library.
 
 ``published``  a 784-100-40-100-784 ReLU network (``--published``, arrays of the names of its PyTorch layers) codes the
-               fixed binarised test set (``--binarised``, an .npz with packed bits under ``test``), with one particle
-               and with several; the published net rate is 0.19 bits a pixel.
+               fixed binarised test set (``--binarised``, an .npz with packed bits under ``test``),
+               with one particle and with several; the published net rate is 0.19 bits a pixel.
 ``runs``       each run of ``train-density`` codes ``--data`` as it is: net rate against the ELBO, total, and archivers.
 
-``python -m experiments.studies.codec_mnist --published vae_params.npz --binarised binarized_mnist.npz``
-``python -m experiments.studies.codec_mnist --runs RUN --data t10k-images-idx3-ubyte.gz``
+``python -m experiments.studies.codec_mnist --published vae_params.npz --binarised
+binarized_mnist.npz`` ``python -m experiments.studies.codec_mnist --runs RUN --data
+t10k-images-idx3-ubyte.gz``
 """
 
 import argparse
@@ -41,8 +42,11 @@ class Published(nn.Module):
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         super().__init__()
-        self.fc1, self.fc21, self.fc22 = nn.Linear(SIDE**2, 100), nn.Linear(100, 40), nn.Linear(100, 40)
-        self.fc3, self.fc4 = nn.Linear(40, 100), nn.Linear(100, SIDE**2)
+        self.fc1 = nn.Linear(SIDE**2, 100)
+        self.fc21 = nn.Linear(100, 40)
+        self.fc22 = nn.Linear(100, 40)
+        self.fc3 = nn.Linear(40, 100)
+        self.fc4 = nn.Linear(100, SIDE**2)
         self.load_state_dict({name: torch.from_numpy(arrays[name]) for name in self.state_dict()})
 
     def prior(self) -> Distribution:
@@ -59,7 +63,8 @@ class Published(nn.Module):
 
 def code(model: Published, images: np.ndarray, particles: int, tile: int) -> dict[str, Any]:
     """Codes and decodes images (N, 1, 28, 28) of zeros and ones; rates in bits a pixel."""
-    owned, coding = prepared(model), Coding(particles, tile)
+    owned = prepared(model)
+    coding = Coding(particles, tile)
     header = Header(fingerprint(model), coding, torch.__version__, images.dtype.str, images.shape)
     with exactly(), tqdm(total=2 * len(images), desc=f"K={particles}", disable=None) as bar:
         coder = BitsBack(owned, pixel_code(owned, images.shape[1:], tile), coding)
@@ -83,13 +88,18 @@ def code(model: Published, images: np.ndarray, particles: int, tile: int) -> dic
 @torch.no_grad()
 def ideal(model: Published, images: np.ndarray, samples: int) -> dict[str, float]:
     """The ELBO and the importance-weighted bound of ``samples`` draws, in bits a pixel."""
-    found = [estimate(model, torch.from_numpy(part).float(), samples) for part in np.array_split(images, 100)]
+    found = [
+        estimate(model, torch.from_numpy(part).float(), samples)
+        for part in np.array_split(images, 100)
+    ]
     each = {"elbo": [e.elbo for e in found], f"iw{samples}": [e.log_likelihood for e in found]}
     scale = -1 / images[0].size / math.log(2)
     return {name: torch.cat(parts).mean().item() * scale for name, parts in each.items()}
 
 
-def published(arrays: Path, data: Path, particles: list[int], tile: int, limit: int) -> dict[str, Any]:
+def published(
+    arrays: Path, data: Path, particles: list[int], tile: int, limit: int
+) -> dict[str, Any]:
     """Both rates of the published VAE."""
     torch.manual_seed(0)
     model = Published(np.load(arrays)).eval()
@@ -113,22 +123,30 @@ def trained(run: Path, data: str, out: Path, particles: int, tile: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--published", type=Path, help="arrays of the published VAE, .npz")
-    parser.add_argument("--binarised", type=Path, help="the fixed binarised set, .npz with packed bits")
+    parser.add_argument(
+        "--binarised", type=Path, help="the fixed binarised set, .npz with packed bits"
+    )
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of train-density")
     parser.add_argument("--data", help="what the runs code")
     parser.add_argument("--particles", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--tile", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="images of --binarised; 0: all")
-    parser.add_argument("--files", type=Path, default=Path("runs/codec"), help="where the runs' files go")
+    parser.add_argument(
+        "--files", type=Path, default=Path("runs/codec"), help="where the runs' files go"
+    )
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
     results: dict[str, Any] = {}
     if a.published and a.binarised:
         results["published"] = published(a.published, a.binarised, a.particles, a.tile, a.limit)
     for run in a.runs:
-        results[run.name] = {f"K={k}": trained(run, a.data, a.files, k, a.tile) for k in a.particles}
+        results[run.name] = {
+            f"K={k}": trained(run, a.data, a.files, k, a.tile) for k in a.particles
+        }
     report("codec_mnist", results, a.out, "study")
 
 

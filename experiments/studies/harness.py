@@ -19,7 +19,10 @@ __all__ = ["Job", "run_all", "spread"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a study: its folder, and what fills it. ``train(config)`` must leave ``DONE`` in ``config.out``."""
+    """A run of a study: its folder, and what fills it.
+
+    ``train(config)`` must leave ``DONE`` in ``config.out``.
+    """
 
     name: str
     train: Callable[[Any], Any]
@@ -29,11 +32,13 @@ class Job:
 def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, dict[str, Any]]:
     """What every job's ``DONE`` says, by name; a folder that has one is not run again.
 
-    Each runs in a fresh process with the threads its configuration names, so that the figures of a study do not depend
-    on how many run at once; an interrupted run is continued. A run that fails, by diverging say, is reported as
-    ``{"failed": reason}``.
+    Each runs in a fresh process with the threads its configuration names, so that the figures of a
+    study do not depend on how many run at once; an interrupted run is continued. A run that fails,
+    by diverging say, is reported as ``{"failed": reason}``.
     """
-    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        at_once, mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
         found = tqdm(pool.map(_run, jobs), total=len(jobs), unit="runs", smoothing=0)
         return {job.name: result for job, result in zip(jobs, found, strict=True)}
 

@@ -1,13 +1,14 @@
 """Likelihoods on MNIST: VAE and IWAE with one and two layers beside the published table, and the best model here.
 
-The models, binarisation and batches of Burda et al. (2015): pixels drawn black or white at every visit, the test set
-once; NLL is minus the importance-sampled bound with ``--samples`` samples on all test images. By default every run has
-30 minutes of two cores, counted as 60 minutes of processor time on one thread, along a cosine; ``--full`` is the
-published schedule of 3280 epochs, which takes days. The arm ``neighbours`` is the preset of that name, whose pixels
-also see those before them: no model of the paper.
+The models, binarisation and batches of Burda et al. (2015): pixels drawn black or white at every
+visit, the test set once; NLL is minus the importance-sampled bound with ``--samples`` samples on
+all test images. By default every run has 30 minutes of two cores, counted as 60 minutes of
+processor time on one thread, along a cosine; ``--full`` is the published schedule of 3280 epochs,
+which takes days. The arm ``neighbours`` is the preset of that name, whose pixels also see those
+before them: no model of the paper.
 
-``python -m experiments.studies.iwae_mnist --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz
---out runs/iwae --results experiments/results/iwae_mnist.json``
+``python -m experiments.studies.iwae_mnist --train train-images-idx3-ubyte.gz --test
+t10k-images-idx3-ubyte.gz --out runs/iwae --results experiments/results/iwae_mnist.json``
 """
 
 import argparse
@@ -80,14 +81,18 @@ def preset(arm: str) -> dict[str, Any]:
 def scoring(given: argparse.Namespace, arm: str) -> Scoring:
     """What scores an arm."""
     run = given.out / arm
-    return Scoring(run=run, out=run.with_name(f"{arm}-scored"), test=str(given.test), samples=given.samples)
+    return Scoring(
+        run=run, out=run.with_name(f"{arm}-scored"), test=str(given.test), samples=given.samples
+    )
 
 
 def score(config: Scoring) -> None:
-    """Fills the folder of a scoring: every test image's estimate, the totals, and the active units."""
+    """Fill the folder of a scoring: every test image's estimate, the totals, and the active units."""
     config.out.mkdir(parents=True, exist_ok=True)
     found = likelihood.main(
-        likelihood.Config(run=config.run, data=config.test, samples=config.samples, out=config.out / "scores.csv")
+        likelihood.Config(
+            run=config.run, data=config.test, samples=config.samples, out=config.out / "scores.csv"
+        )
     )
     opened = ImageRun(config.run)
     x = opened.fit_to(read(config.test)).batch(slice(0, USED))
@@ -108,14 +113,21 @@ def units(opened: ImageRun, x: torch.Tensor) -> list[int]:
 def curve(folder: Path) -> list[tuple[float, float, float]]:
     """Minutes, NLL and minus ELBO on held-out training images, at every validation."""
     rows = Run.open(folder).rows("validation")
-    return [(row["seconds"] / 60, row["nll_nats"], -row["elbo_nats"]) for row in rows if row["elbo_nats"] is not None]
+    return [
+        (row["seconds"] / 60, row["nll_nats"], -row["elbo_nats"])
+        for row in rows
+        if row["elbo_nats"] is not None
+    ]
 
 
-def table(given: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping[str, Any]) -> list[dict[str, Any]]:
+def table(
+    given: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """One row an arm: this budget's likelihood with its evidence beside the published numbers."""
     rows = []
     for arm in given.arms:
-        found, published = scored[arm], PUBLISHED.get(arm, (None, None))
+        found = scored[arm]
+        published = PUBLISHED.get(arm, (None, None))
         batch = preset(arm)["batch_size"]
         rows.append(
             {
@@ -154,20 +166,34 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=Path, required=True, help="the 60,000 training images, grey")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--train", type=Path, required=True, help="the 60,000 training images, grey"
+    )
     parser.add_argument("--test", type=Path, required=True, help="the 10,000 test images, grey")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs; those that are done stay")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+    )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     parser.add_argument("--arms", nargs="+", default=list(PUBLISHED), choices=ARMS)
-    parser.add_argument("--minutes", type=float, default=60.0, help="of processor time, for each run")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="of processor time, for each run"
+    )
     parser.add_argument("--full", action="store_true", help="the published 3280 epochs instead")
-    parser.add_argument("--samples", type=int, default=5000, help="importance samples per test image")
+    parser.add_argument(
+        "--samples", type=int, default=5000, help="importance samples per test image"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     given = parser.parse_args()
     trained = run_all([job(given, arm) for arm in given.arms], given.jobs)
     scorings = [Job(arm, score, scoring(given, arm)) for arm in given.arms]
-    rows = table(given, {arm: read_json(given.out / arm / "DONE") for arm in trained}, run_all(scorings, given.jobs))
+    rows = table(
+        given,
+        {arm: read_json(given.out / arm / "DONE") for arm in trained},
+        run_all(scorings, given.jobs),
+    )
     draw(rows, given.out / "iwae_mnist.png")
     report("iwae_mnist", rows, given.results, kind="study")
 

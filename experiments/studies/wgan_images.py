@@ -1,13 +1,15 @@
 """Which critic makes the best images at equal processor time: gradient normalisation and its rivals, by every metric.
 
-Each method trains as ``univae train-gan --preset`` does, for ``--minutes`` of processor time on one thread, from
-several seeds. Then ``univae evaluate-gan`` measures the last checkpoint, which is nobody's choice: its moving average
-and its raw weights, in one feature space for all, with the floor (real data against other real data) and known faults
-beside them; of stacked glyphs also the modes of 1,000. The winner is the method with the smallest mean Fréchet distance
-of the moving average. ``mnist_bars`` are what was asked for of MNIST at 20 minutes.
+Each method trains as ``univae train-gan --preset`` does, for ``--minutes`` of processor time on one
+thread, from several seeds. Then ``univae evaluate-gan`` measures the last checkpoint, which is
+nobody's choice: its moving average and its raw weights, in one feature space for all, with the
+floor (real data against other real data) and known faults beside them; of stacked glyphs also the
+modes of 1,000. The winner is the method with the smallest mean Fréchet distance of the moving
+average. ``mnist_bars`` are what was asked for of MNIST at 20 minutes.
 
 ``python -m experiments.studies.wgan_images --data train-images-idx3-ubyte.gz --out runs/images
---results experiments/results/wgan_images.json``, or ``--data digits``, ``glyphs``, ``stacked-glyphs``
+--results experiments/results/wgan_images.json``, or ``--data digits``, ``glyphs``,
+``stacked-glyphs``
 """
 
 import argparse
@@ -33,7 +35,9 @@ from experiments.reports.image_grid import COLUMNS, grid
 from experiments.studies.harness import Job, run_all, spread
 from univae.checkpoint import write_json
 
-METHODS: dict[str, dict[str, Any]] = {  # rates by a few runs of three minutes on MNIST, from another seed
+METHODS: dict[
+    str, dict[str, Any]
+] = {  # rates by a few runs of three minutes on MNIST, from another seed
     "gn": PRESETS["mnist"],
     "gn-cr": {**PRESETS["mnist"], "consistency": 5.0},
     "gran": {**PRESETS["mnist"], "normalization": "gran"},
@@ -59,14 +63,20 @@ class Scoring:
 def job(given: argparse.Namespace, method: str, seed: int, features: str) -> Job:
     """Training of one method from one seed."""
     out = given.out / f"{method}-seed{seed}"
-    options = {"minutes": given.minutes, "clock": "processor", "threads": 1, "device": "cpu", "features": features}
+    options = {
+        "minutes": given.minutes,
+        "clock": "processor",
+        "threads": 1,
+        "device": "cpu",
+        "features": features,
+    }
     options |= {"validate_every": EVERY, "checkpoint_every": EVERY}
     config = train_gan.Config(data=given.data, out=out, seed=seed, **METHODS[method] | options)
     return Job(out.name, train_gan.main, config)
 
 
 def score(config: Scoring) -> None:
-    """Fills the folder of a scoring with what ``evaluate-gan`` says."""
+    """Fill the folder of a scoring with what ``evaluate-gan`` says."""
     config.out.mkdir(parents=True, exist_ok=True)
     found = evaluate_gan.main(
         evaluate_gan.Config(run=config.run, count=config.count, checkpoint="last", device="cpu"),
@@ -75,14 +85,19 @@ def score(config: Scoring) -> None:
 
 
 def space_of(data: Data, out: Path) -> str:
-    """What ``train-gan --features`` takes so that all runs share one space; its classifier is trained here, once."""
+    """What ``train-gan --features`` takes so that all runs share one space.
+
+    Its classifier is trained here, once.
+    """
     if class_labels(data) is None:
         return "auto"
     feature_space(data, out / "features", steps=FEATURE_STEPS, threads=1)
     return str(out / "features")
 
 
-def table(given: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping[str, Any]) -> list[dict[str, Any]]:
+def table(
+    given: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """A row for each method and kind of weights: every metric's mean and spread over the seeds that ended."""
     rows = []
     for method in given.methods:
@@ -98,7 +113,9 @@ def table(given: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping
             ("average", [scored[name] for name in ended]),
             ("raw", [scored[name]["raw"] for name in ended]),
         ):
-            measured = {name: spread(f[name] for f in found) for name in METRICS if name in found[0]}
+            measured = {
+                name: spread(f[name] for f in found) for name in METRICS if name in found[0]
+            }
             rows.append(row | {"weights": weights} | measured)
     return rows
 
@@ -115,7 +132,9 @@ def verdict(rows: Sequence[Mapping[str, Any]], floor: float) -> str:
     if not ranked:
         return "No run ended."
     first, *others = ranked
-    said = f"{first['method']} has the smallest Fréchet distance, {_told(first)} (floor {floor:.3g})"
+    said = (
+        f"{first['method']} has the smallest Fréchet distance, {_told(first)} (floor {floor:.3g})"
+    )
     if not others:
         return f"{said}; it is the only method that ended."
     said += f", before {', '.join(row['method'] + ' ' + _told(row) for row in others)}. "
@@ -138,7 +157,8 @@ def mnist_bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found = {row["method"]: row for row in ranking(rows)}
     if not found:
         return {}
-    best, bars = next(iter(found.values())), {}
+    best = next(iter(found.values()))
+    bars = {}
     for name, row, metric, bar in (
         ("best_frechet", best, "frechet_distance", 1.0),
         ("gn_frechet", found.get("gn"), "frechet_distance", 1.5),
@@ -149,7 +169,11 @@ def mnist_bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if row is None or metric not in row:
             continue
         value = row[metric]["mean"]
-        bars[name] = {"bar": bar, "value": value, "met": value <= bar if "frechet" in metric else value >= bar}
+        bars[name] = {
+            "bar": bar,
+            "value": value,
+            "met": value <= bar if "frechet" in metric else value >= bar,
+        }
     return bars
 
 
@@ -163,7 +187,9 @@ def draw(given: argparse.Namespace, data: Data, names: Mapping[str, str]) -> Pat
         opened = GanRun(given.out / name, "cpu", "last")
         strips[method] = opened.sample(fixed_latents(opened.players.generator.latent, COLUMNS))
     figure = Figure(figsize=(10, 0.72 * len(strips)), layout="constrained")
-    for axes, (title, x) in zip(figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips.items(), strict=True):
+    for axes, (title, x) in zip(
+        figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips.items(), strict=True
+    ):
         axes.imshow(grid(shown(x.float()), 256, COLUMNS), cmap="gray", vmin=0, vmax=255)
         axes.set(xticks=[], yticks=[])
         axes.set_ylabel(title, rotation=0, ha="right", va="center")
@@ -173,32 +199,49 @@ def draw(given: argparse.Namespace, data: Data, names: Mapping[str, str]) -> Pat
 
 
 def study(given: argparse.Namespace) -> dict[str, Any]:
-    """Trains, measures, compares; runs and measurements that are done stay."""
+    """Train, measures, compares; runs and measurements that are done stay."""
     data = read(given.data)
     given.out.mkdir(parents=True, exist_ok=True)
     features = space_of(data, given.out)
-    jobs = [job(given, method, seed, features) for seed in range(given.seeds) for method in given.methods]
+    jobs = [
+        job(given, method, seed, features)
+        for seed in range(given.seeds)
+        for method in given.methods
+    ]
     trained = run_all(jobs, given.jobs)
     ended = [job for job in jobs if "failed" not in trained[job.name]]
     scorings = [
-        Job(j.name, score, Scoring(run=j.config.out, out=given.out / f"{j.name}-scored", count=given.count))
+        Job(
+            j.name,
+            score,
+            Scoring(run=j.config.out, out=given.out / f"{j.name}-scored", count=given.count),
+        )
         for j in ended
     ]
     scored = run_all(scorings, given.jobs) if scorings else {}
     rows = table(given, trained, scored)
     good = {name: found for name, found in scored.items() if "failed" not in found}
     result: dict[str, Any] = {"data": data.name, "minutes": given.minutes, "seeds": given.seeds}
-    failed = {name: found["failed"] for name, found in {**trained, **scored}.items() if "failed" in found}
+    failed = {
+        name: found["failed"] for name, found in {**trained, **scored}.items() if "failed" in found
+    }
     if good:
         first = next(iter(good.values()))
         floor = spread(found["floor"]["frechet_distance"] for found in good.values())
-        result |= {"feature_space": first["feature_space"], "count": first["count"], "floor_frechet": floor}
+        result |= {
+            "feature_space": first["feature_space"],
+            "count": first["count"],
+            "floor_frechet": floor,
+        }
         result["verdict"] = verdict(rows, floor["mean"])
         if data.name not in BUILT_IN:  # nothing was asked of those
             result["mnist_bars"] = mnist_bars(rows)
         result["ladder"] = {name: _kept(found) for name, found in first["ladder"].items()}
-        shown_runs = {name.rpartition("-seed")[0]: name for name in reversed(good)}  # the first seed that ended
-        result["strip"] = str(draw(given, data, {m: shown_runs[m] for m in given.methods if m in shown_runs}))
+        # the first seed that ended
+        shown_runs = {name.rpartition("-seed")[0]: name for name in reversed(good)}
+        result["strip"] = str(
+            draw(given, data, {m: shown_runs[m] for m in given.methods if m in shown_runs})
+        )
     return result | {"failed": failed, "table": rows}
 
 
@@ -207,14 +250,26 @@ def _kept(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="images: a file, a folder, or digits, glyphs, stacked-glyphs")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs; those that are done stay")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", required=True, help="images: a file, a folder, or digits, glyphs, stacked-glyphs"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+    )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=["gn", "gp", "sn", "r1r2"])
-    parser.add_argument("--minutes", type=float, default=20.0, help="of processor time, for each run")
+    parser.add_argument(
+        "--methods", nargs="+", choices=tuple(METHODS), default=["gn", "gp", "sn", "r1r2"]
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="of processor time, for each run"
+    )
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--count", type=int, default=5000, help="generated data to measure, at most half the real")
+    parser.add_argument(
+        "--count", type=int, default=5000, help="generated data to measure, at most half the real"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,13 +1,15 @@
 """What holds a critic, on point sets whose modes are known, at equal processor time.
 
-Three sets of two columns: ``ring`` (8 Gaussians on a circle), ``grid`` (25 on a lattice, 20 deviations apart) and
-``roll`` (a Swiss roll). Five methods: gradient normalisation (``gn``, ``gran``), WGAN-GP (``gp``), spectral norm
-(``sn``), and relativistic pairing with R1 + R2 (``r1r2``). Each gets the same processor time, and the steps it has
-time for. The learning rate is the best of three on one seed, by the exact Wasserstein distance; the table is of all
-seeds at that rate. ``modes`` counts Gaussians with at least a fifth of their share of the samples; ``near`` is the
-share of samples within four deviations of one.
+Three sets of two columns: ``ring`` (8 Gaussians on a circle), ``grid`` (25 on a lattice, 20
+deviations apart) and ``roll`` (a Swiss roll). Five methods: gradient normalisation (``gn``,
+``gran``), WGAN-GP (``gp``), spectral norm (``sn``), and relativistic pairing with R1 + R2
+(``r1r2``). Each gets the same processor time, and the steps it has time for. The learning rate is
+the best of three on one seed, by the exact Wasserstein distance; the table is of all seeds at that
+rate. ``modes`` counts Gaussians with at least a fifth of their share of the samples; ``near`` is
+the share of samples within four deviations of one.
 
-``python -m experiments.studies.wgan_toys --out runs/toys --results experiments/results/wgan_toys.json``
+``python -m experiments.studies.wgan_toys --out runs/toys --results
+experiments/results/wgan_toys.json``
 """
 
 import argparse
@@ -91,7 +93,7 @@ def scale(toy: Toy) -> float:
 
 
 def points(toy: Toy, count: int, seed: int) -> Tensor:
-    """Draws (count, 2) points."""
+    """Draw (count, 2) points."""
     noise = torch.Generator().manual_seed(seed)
     found = centres(toy)
     if found is None:
@@ -105,13 +107,19 @@ def points(toy: Toy, count: int, seed: int) -> Tensor:
 def measure(toy: Toy, fake: Tensor) -> dict[str, Any]:
     """Modes found, share near one, and the exact Wasserstein distance with its floor."""
     real = points(toy, MEASURED, 1)
-    row: dict[str, Any] = {"wasserstein": exact_wasserstein(real, fake[:MEASURED]), "floor": _floor(toy, MEASURED)}
+    row: dict[str, Any] = {
+        "wasserstein": exact_wasserstein(real, fake[:MEASURED]),
+        "floor": _floor(toy, MEASURED),
+    }
     found = centres(toy)
     if found is not None:
         distance, which = nearest(fake, found / scale(toy))
         near = distance < 4 * DEVIATION / scale(toy)
         counts = torch.bincount(which[near], minlength=len(found))
-        row |= {"modes": int((counts >= len(fake) / len(found) / 5).sum()), "near": near.double().mean().item()}
+        row |= {
+            "modes": int((counts >= len(fake) / len(found) / 5).sum()),
+            "near": near.double().mean().item(),
+        }
     return row
 
 
@@ -122,7 +130,9 @@ def _floor(toy: Toy, count: int) -> float:
 
 def task_of(config: Config) -> GanTask:
     """The players of a run, and their data."""
-    data = Data(points(config.toy, SIZE, 0).numpy().astype(np.float32), None, None, config.toy, "table")
+    data = Data(
+        points(config.toy, SIZE, 0).numpy().astype(np.float32), None, None, config.toy, "table"
+    )
     reseed(config.seed, "weights")
     players = Players(model_config(config, data, 0))
 
@@ -134,15 +144,19 @@ def task_of(config: Config) -> GanTask:
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Trains one run to its end."""
+    """Train one run to its end."""
     decay = 0.5 ** (config.batch_size * config.generator_ratio / config.ema_images)
     folder = Run.create(config.out, dataclasses.asdict(config))
-    settings = Settings(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Settings)} | {"ema": decay})
+    settings = Settings(
+        **{f.name: getattr(config, f.name) for f in dataclasses.fields(Settings)} | {"ema": decay}
+    )
     return fit(task_of(config), settings, folder)
 
 
-def jobs(given: argparse.Namespace, toy: Toy, method: str, rates: Sequence[float], seeds: Sequence[int]) -> list[Job]:
-    """Runs of one method on one toy, by rate and seed, of equal processor time."""
+def jobs(
+    given: argparse.Namespace, toy: Toy, method: str, rates: Sequence[float], seeds: Sequence[int]
+) -> list[Job]:
+    """Run of one method on one toy, by rate and seed, of equal processor time."""
     found = []
     for rate in rates:
         for seed in seeds:
@@ -155,19 +169,35 @@ def jobs(given: argparse.Namespace, toy: Toy, method: str, rates: Sequence[float
 
 def best_rate(found: Mapping[str, Mapping[str, Any]], chosen: Sequence[Job]) -> float | None:
     """The rate of the run with the smallest distance; none if all failed."""
-    scored = [(found[job.name]["wasserstein"], job.config.lr) for job in chosen if "wasserstein" in found[job.name]]
+    scored = [
+        (found[job.name]["wasserstein"], job.config.lr)
+        for job in chosen
+        if "wasserstein" in found[job.name]
+    ]
     return min(scored)[1] if scored else None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs; those that are done stay")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+    )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     parser.add_argument("--seconds", type=float, default=180.0, help="processor time of a run")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--toys", nargs="+", choices=("ring", "grid", "roll"), default=("ring", "grid", "roll"))
+    parser.add_argument(
+        "--toys", nargs="+", choices=("ring", "grid", "roll"), default=("ring", "grid", "roll")
+    )
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of the critic; tried on the first seed")
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=RATES,
+        help="of the critic; tried on the first seed",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -183,10 +213,16 @@ def main() -> None:
             own = jobs(given, toy, method, [rate], range(given.seeds))
             found |= run_all(own, given.jobs)
             results = [found[job.name] for job in own]
-            kept = [name for name in ("steps", "wasserstein", "floor", "modes", "near") if name in results[0]]
+            kept = [
+                name
+                for name in ("steps", "wasserstein", "floor", "modes", "near")
+                if name in results[0]
+            ]
             row: dict[str, Any] = {"toy": toy, "method": method, "lr": rate}
             row["failed"] = sum("failed" in result for result in results)
-            rows.append(row | {name: spread(r[name] for r in results if name in r) for name in kept})
+            rows.append(
+                row | {name: spread(r[name] for r in results if name in r) for name in kept}
+            )
     report("wgan_toys", {"seconds": given.seconds, "table": rows}, given.results, kind="study")
 
 

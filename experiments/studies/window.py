@@ -1,11 +1,14 @@
 """What hiding gradient accumulation in the momentum costs, and whether fewer updates help small batches.
 
-A UniVAE on ``python-docs``, equal tokens, several seeds. Two questions, as tables of held-out nats per text:
+A UniVAE on ``python-docs``, equal tokens, several seeds. Two questions, as tables of held-out nats
+per text:
 
 ``accumulation``  the same micro-batches, k to an update: AdamW on their summed gradient (``buffered``), and folded into
-                  the moments with the second moment ``plain`` (published) or ``corrected``; gaps are paired by seed.
+                  the moments with the second moment ``plain`` (published) or ``corrected``; gaps
+                  are paired by seed.
 ``small_batch``   micro-batches of a few texts: an update for each (``every``), an update for each with both decays
-                  slowed to 1 - (1 - beta) / k (``slower``), or an update for k of them (``window``); by learning rate.
+                  slowed to 1 - (1 - beta) / k (``slower``), or an update for k of them
+                  (``window``); by learning rate.
 
 ``python -m experiments.studies.window --out runs/window --results experiments/results/window.json``
 """
@@ -21,11 +24,15 @@ from experiments.data.texts import BUILT_IN
 from experiments.studies.harness import Job, run_all, spread
 from experiments.text.presets import PRESETS
 
-# No batch normalisation of the means: its statistics would be those of a micro-batch, of one text at times.
-SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in ("batch_tokens", "lr")} | {"bn_gamma": 0}
+# No batch normalisation of the means: its statistics would be those of a micro-batch, of one text
+# at times.
+SHAPE = {
+    name: value for name, value in PRESETS["tiny"].items() if name not in ("batch_tokens", "lr")
+} | {"bn_gamma": 0}
 MEASURED = ("nll_nats", "elbo_nats")
 BATCH = 2048  # padded tokens in an update of the first table
-MICRO = 64  # padded tokens in a micro-batch of the second: one text of the longest, four of the usual
+# padded tokens in a micro-batch of the second: one text of the longest, four of the usual
+MICRO = 64
 WINDOW = 16  # of the second
 BETAS = {"beta1": 0.9, "beta2": 0.98}
 
@@ -40,14 +47,24 @@ def setting(text: str) -> Setting:
 
 
 def job(out: Path, name: str, seed: int, **options: Any) -> Job:
-    """A run of one thread that validates once, on 512 texts; no clipping, for it would differ between the arms."""
-    settings: dict[str, Any] = {"clip": 0.0, "threads": 1, "validate_every": 0, "checkpoint_every": 0}
+    """A run of one thread that validates once, on 512 texts.
+
+    No clipping, for it would differ between the arms.
+    """
+    settings: dict[str, Any] = {
+        "clip": 0.0,
+        "threads": 1,
+        "validate_every": 0,
+        "checkpoint_every": 0,
+    }
     settings |= {"validation_texts": 512, "validation_samples": 16, "lr": 3e-3, **SHAPE, **options}
     config = train_text.Config(text=BUILT_IN, out=out / f"{name}-seed{seed}", seed=seed, **settings)
     return Job(config.out.name, train_text.train, config)
 
 
-def accumulation(out: Path, tokens: int, seeds: Sequence[int], settings: Sequence[Setting]) -> list[Job]:
+def accumulation(
+    out: Path, tokens: int, seeds: Sequence[int], settings: Sequence[Setting]
+) -> list[Job]:
     """Buffered, plain and corrected for every window and learning rate, and every seed."""
     jobs = []
     for k, lr in settings:
@@ -57,11 +74,17 @@ def accumulation(out: Path, tokens: int, seeds: Sequence[int], settings: Sequenc
             "corrected": {"window": k, "second_moment": "corrected"},
         }
         common = {"batch_tokens": BATCH // k, "steps": tokens // BATCH, "lr": lr}
-        jobs += [job(out, f"{arm}-k{k}-lr{lr:g}", seed, **common, **o) for arm, o in arms.items() for seed in seeds]
+        jobs += [
+            job(out, f"{arm}-k{k}-lr{lr:g}", seed, **common, **o)
+            for arm, o in arms.items()
+            for seed in seeds
+        ]
     return jobs
 
 
-def small_batch(out: Path, tokens: int, seeds: Sequence[int], rates: Sequence[float], k: int) -> list[Job]:
+def small_batch(
+    out: Path, tokens: int, seeds: Sequence[int], rates: Sequence[float], k: int
+) -> list[Job]:
     """An update for every micro-batch, with slower decays, or for k of them."""
     micro_steps = tokens // MICRO
     slower = {name: 1 - (1 - beta) / k for name, beta in BETAS.items()}
@@ -81,7 +104,10 @@ def small_batch(out: Path, tokens: int, seeds: Sequence[int], rates: Sequence[fl
 def gaps(
     found: Mapping[str, Mapping[str, Any]], settings: Sequence[Setting], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Rows of the first table; a gap is a folded arm's figure minus the buffered one of the same seed."""
+    """Rows of the first table.
+
+    A gap is a folded arm's figure minus the buffered one of the same seed.
+    """
     rows = []
     for k, lr in settings:
         for arm in ("buffered", "plain", "corrected"):
@@ -97,14 +123,18 @@ def gaps(
     return rows
 
 
-def means(found: Mapping[str, Mapping[str, Any]], rates: Sequence[float], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def means(
+    found: Mapping[str, Mapping[str, Any]], rates: Sequence[float], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
     """Rows of the second table."""
     rows: list[dict[str, Any]] = []
     for lr in rates:
         for arm in ("every", "slower", "window"):
             results = [found[f"small-{arm}-lr{lr:g}-seed{seed}"] for seed in seeds]
             failed = sum("failed" in result for result in results)
-            scores = {} if failed else {"nll_nats": spread(result["nll_nats"] for result in results)}
+            scores = (
+                {} if failed else {"nll_nats": spread(result["nll_nats"] for result in results)}
+            )
             rows.append({"updates": arm, "lr": lr, "failed": failed, **scores})
     return rows
 
@@ -119,12 +149,16 @@ def draw(tables: Mapping[str, Any], path: Path) -> None:
     for place, row in enumerate(rows):
         each = row["nll_nats_gap"]["each"]
         left.plot([place] * len(each), each, "o")
-    left.set_xticks(range(len(rows)), [f"{row['second_moment']}\nk={row['window']}\n{row['lr']:g}" for row in rows])
+    left.set_xticks(
+        range(len(rows)),
+        [f"{row['second_moment']}\nk={row['window']}\n{row['lr']:g}" for row in rows],
+    )
     left.axhline(0, color="grey")
     left.set_ylabel("NLL minus buffered AdamW's, nats per text")
     for arm in ("every", "slower", "window"):
         own = [row for row in tables["small_batch"] if row["updates"] == arm and "nll_nats" in row]
-        y, bars = [row["nll_nats"]["mean"] for row in own], [row["nll_nats"]["sd"] or 0.0 for row in own]
+        y = [row["nll_nats"]["mean"] for row in own]
+        bars = [row["nll_nats"]["sd"] or 0.0 for row in own]
         right.errorbar([row["lr"] for row in own], y, yerr=bars, marker="o", capsize=3, label=arm)
     right.set_xscale("log")
     right.set_xlabel("learning rate")
@@ -134,16 +168,28 @@ def draw(tables: Mapping[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs; those that are done stay")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+    )
     parser.add_argument("--results", type=Path, help="a JSON file for the tables")
-    parser.add_argument("--tokens", type=int, default=400_000, help="padded tokens a run sees, first table")
+    parser.add_argument(
+        "--tokens", type=int, default=400_000, help="padded tokens a run sees, first table"
+    )
     parser.add_argument("--small-tokens", type=int, default=200_000, help="the same, second table")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--settings", type=setting, nargs="+", default=SETTINGS, help="window:learning rate, first table; 4:1e-3 say"
+        "--settings",
+        type=setting,
+        nargs="+",
+        default=SETTINGS,
+        help="window:learning rate, first table; 4:1e-3 say",
     )
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates, second table")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates, second table"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     given = parser.parse_args()
     seeds = range(given.seeds)

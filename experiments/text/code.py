@@ -1,7 +1,7 @@
 r"""Texts as a code: :math:`p(x \mid z) = \prod_t p(x_t \mid z, x_{<t})`, token by token, by the decoder's cached step.
 
-Reader and writer run the same steps on the same rows: a text that has ended, and a row of padding, is fed padding until
-the tile ends. A text that is longer than the model's is coded in pieces.
+Reader and writer run the same steps on the same rows: a text that has ended, and a row of padding,
+is fed padding until the tile ends. A text that is longer than the model's is coded in pieces.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,9 @@ class TextCode:
                 "compress: needs a model whose latents are Gaussian, for they are coded one coordinate at a time; got "
                 f"latent={model.config.latent}; train with --latent gaussian"
             )
-        self.model, self.size, self.longest = model, tile, model.config.max_length
+        self.model = model
+        self.size = tile
+        self.longest = model.config.max_length
         prior = model.prior()
         mode = prior.modes() if hasattr(prior, "modes") else prior.mode
         self.mode = mode.expand(tile, *mode.shape[-2:]).contiguous()
@@ -52,8 +54,10 @@ class TextCode:
         return b"".join(np.array([*ids, END], "<i4").tobytes() for ids in data)
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
-        step, ids = self.model.decoder(z, self.longest), x.numpy()
-        tokens, found = torch.full((self.size,), START), []
+        step = self.model.decoder(z, self.longest)
+        ids = x.numpy()
+        tokens = torch.full((self.size,), START)
+        found = []
         for t in range(x.shape[1]):
             rows = np.flatnonzero(ids[:count, t] != PAD)
             owned = intervals(_table(step(tokens), rows), ids[rows, t], rows) if len(rows) else None
@@ -65,11 +69,13 @@ class TextCode:
         step = self.model.decoder(z, self.longest)
         x = torch.full((self.size, self.longest), PAD)
         x[count:, 0] = END
-        tokens, rows = torch.full((self.size,), START), np.arange(count)
+        tokens = torch.full((self.size,), START)
+        rows = np.arange(count)
         for t in range(self.longest):
             symbols = stack.pop(_table(step(tokens), rows))
             x[torch.from_numpy(rows), t] = torch.from_numpy(symbols).long()
-            tokens, rows = x[:, t], rows[symbols != END]
+            tokens = x[:, t]
+            rows = rows[symbols != END]
             if not len(rows):
                 return x[:, : t + 1].contiguous()
         raise ValueError("a text does not end")
@@ -90,8 +96,13 @@ def _table(logits: Tensor, rows: np.ndarray) -> np.ndarray:
 
 
 def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[tuple[int, int]]]:
-    """Cuts texts of ``longest`` tokens or more, ends counted; returns the pieces, and (text, pieces) of those cut."""
-    room, found, cut = longest - 1, list[Ids](), list[tuple[int, int]]()
+    """Cut texts of ``longest`` tokens or more, ends counted.
+
+    Returns the pieces, and (text, pieces) of those cut.
+    """
+    room = longest - 1
+    found = list[Ids]()
+    cut = list[tuple[int, int]]()
     for i, ids in enumerate(texts):
         parts = [ids[start : start + room] for start in range(0, max(1, len(ids)), room)]
         found += parts
@@ -102,7 +113,8 @@ def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[tuple[in
 
 def join_pieces(found: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> list[Ids]:
     """The inverse of :func:`pieces`."""
-    texts, at = list[Ids](), 0
+    texts = list[Ids]()
+    at = 0
     counts = dict(cut)
     while at < len(found):
         count = counts.get(len(texts), 1)

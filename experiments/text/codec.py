@@ -25,13 +25,19 @@ class Texts:
     def __init__(self, path: Path) -> None:
         self.opened = TextRun(path, "cpu")
         tokenizer = self.opened.tokenizer.to_json()
-        self.model, self.fingerprint = prepared(self.opened.model), fingerprint(self.opened.model, tokenizer)
+        self.model, self.fingerprint = (
+            prepared(self.opened.model),
+            fingerprint(self.opened.model, tokenizer),
+        )
 
     def coder(self, header: Header) -> BitsBack:
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
     def read(self, source: str, coding: Coding) -> Given:
-        r"""Lines end at ``\n`` alone; every other character, also of an empty line, belongs to a text."""
+        r"""Lines end at ``\n`` alone.
+
+        Every other character, also of an empty line, belongs to a text.
+        """
         text = _text(source)
         lines = text.split("\n")
         closed = lines[-1] == ""
@@ -55,7 +61,9 @@ class Texts:
 
     def check_name(self, out: Path) -> None:
         if out.suffix.lower() in (".npy", ".npz", ".png") or not out.suffix:
-            raise InputError(f"decompress: {out}: the file holds text; give a name that ends in .txt")
+            raise InputError(
+                f"decompress: {out}: the file holds text; give a name that ends in .txt"
+            )
 
     def write(self, exact: str, out: Output) -> None:
         """One UTF-8 file."""
@@ -73,7 +81,9 @@ def _text(source: str) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"compress: {path}: byte {error.start} is no UTF-8 text; convert the file") from error
+        raise InputError(
+            f"compress: {path}: byte {error.start} is no UTF-8 text; convert the file"
+        ) from error
     if not text:
         raise InputError(f"compress: {path} is empty; there is nothing to write")
     return text

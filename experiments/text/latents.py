@@ -21,29 +21,39 @@ GREEDY = Sampling(temperature=0.0)
 
 @torch.inference_mode()
 def sample(run: TextRun, count: int, sampling: Sampling) -> list[str]:
-    """Draws texts from the prior."""
+    """Draw texts from the prior."""
     if count < 1:
         raise InputError(f"sample: count must be at least 1; got count={count}")
     return decode(run, run.model.prior().sample(torch.Size((count,))), sampling)
 
 
 @torch.inference_mode()
-def decode(run: TextRun, z: Tensor, sampling: Sampling = GREEDY, beam: int = 1, longest: int = 0) -> list[str]:
+def decode(
+    run: TextRun, z: Tensor, sampling: Sampling = GREEDY, beam: int = 1, longest: int = 0
+) -> list[str]:
     """Texts for latents (N, S, d): drawn by ``sampling``, or the best of ``beam`` hypotheses if that is over 1."""
-    length, texts = max(run.model.config.max_length, longest), list[str]()
+    length = max(run.model.config.max_length, longest)
+    texts = list[str]()
     for part in z.split(max(1, ROWS // beam)):
         if beam > 1:
             step = run.model.decoder(part.repeat_interleave(beam, 0), length)
             texts += run.decode(beam_search(step, len(part), beam, length)[0])
         else:
-            texts += run.decode(generate(run.model.decoder(part, length), len(part), length, sampling))
+            texts += run.decode(
+                generate(run.model.decoder(part, length), len(part), length, sampling)
+            )
     return texts
 
 
 @torch.inference_mode()
 def modes(run: TextRun, texts: Sequence[str]) -> Tensor:
     """The codes (N, S, d) of texts: the mode of each latent layer, given the modes before it."""
-    return torch.cat([run.model.posterior(run.encode(texts[i : i + ROWS])).modes() for i in range(0, len(texts), ROWS)])
+    return torch.cat(
+        [
+            run.model.posterior(run.encode(texts[i : i + ROWS])).modes()
+            for i in range(0, len(texts), ROWS)
+        ]
+    )
 
 
 def reconstruct(run: TextRun, texts: Sequence[str], beam: int = 1) -> list[str]:
@@ -55,7 +65,9 @@ def reconstruct(run: TextRun, texts: Sequence[str], beam: int = 1) -> list[str]:
 def interpolate(run: TextRun, a: str, b: str, steps: int) -> list[str]:
     """Texts on the way from a to b: a straight line for Gaussian latents, great circles for those on the sphere."""
     if steps < 2:
-        raise InputError(f"interpolate: steps must be at least 2, the ends included; got steps={steps}")
+        raise InputError(
+            f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
+        )
     path = slerp if run.model.config.latent == "vmf" else lerp
     start, end = modes(run, [a, b]).unbind(0)
     with torch.inference_mode():
@@ -64,14 +76,18 @@ def interpolate(run: TextRun, a: str, b: str, steps: int) -> list[str]:
 
 
 @torch.inference_mode()
-def edit(run: TextRun, text: str, layers: Collection[int], count: int) -> tuple[str, list[dict[str, Any]]]:
-    """Returns the reconstruction, and ``count`` texts with the named layers drawn anew and the words each kept."""
+def edit(
+    run: TextRun, text: str, layers: Collection[int], count: int
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the reconstruction, and ``count`` texts with the named layers drawn anew and the words each kept."""
     if count < 1:
         raise InputError(f"edit: count must be at least 1; got count={count}")
     z = modes(run, [text])
     edited = run.model.resample(z.repeat(count, 1, 1), layers)
     before, *after = decode(run, torch.cat((z, edited)))
-    return before, [{"text": t, "kept": _shared_words(before, t), "share": _share(before, t)} for t in after]
+    return before, [
+        {"text": t, "kept": _shared_words(before, t), "share": _share(before, t)} for t in after
+    ]
 
 
 def latent_map(run: TextRun, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -84,7 +100,8 @@ def latent_map(run: TextRun, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 def _shared_words(a: str, b: str) -> list[str]:
     """The words of b that a has too, in b's order, each as often as in both."""
-    left, shared = Counter(a.split()), list[str]()
+    left = Counter(a.split())
+    shared = list[str]()
     for word in b.split():
         if left[word] > 0:
             left[word] -= 1

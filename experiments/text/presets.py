@@ -1,7 +1,7 @@
 """Named shapes of the text model and how each is trained; a training command's --preset starts from one.
 
-The Gaussian presets hold the latent open with batch-normalised means and word dropout: without a remedy, a text VAE
-trained from scratch soon ignores its latent, and says so in its validations.
+The Gaussian presets hold the latent open with batch-normalised means and word dropout: without a
+remedy, a text VAE trained from scratch soon ignores its latent, and says so in its validations.
 """
 
 from typing import Any
@@ -11,11 +11,36 @@ __all__ = ["MODELS", "PRESETS"]
 OPEN: dict[str, Any] = {"bn_gamma": 1.0, "word_dropout": 0.4}
 
 MODELS: dict[str, dict[str, Any]] = {
-    "tiny": {"width": 128, "heads": 4, "layers": 3, "latent_layers": 2, "latent_width": 16, "max_length": 64, **OPEN},
-    "small": {"width": 256, "heads": 4, "layers": 6, "latent_layers": 3, "latent_width": 16, "max_length": 64, **OPEN},
-    "base": {"width": 512, "heads": 8, "layers": 12, "latent_layers": 4, "latent_width": 32, "max_length": 128, **OPEN},
-    # The published hyper-parameters. Two things differ by design, see univae.vae: decoder positions restart after the
-    # latent, and texts keep their own length and end token instead of being padded to 32.
+    "tiny": {
+        "width": 128,
+        "heads": 4,
+        "layers": 3,
+        "latent_layers": 2,
+        "latent_width": 16,
+        "max_length": 64,
+        **OPEN,
+    },
+    "small": {
+        "width": 256,
+        "heads": 4,
+        "layers": 6,
+        "latent_layers": 3,
+        "latent_width": 16,
+        "max_length": 64,
+        **OPEN,
+    },
+    "base": {
+        "width": 512,
+        "heads": 8,
+        "layers": 12,
+        "latent_layers": 4,
+        "latent_width": 32,
+        "max_length": 128,
+        **OPEN,
+    },
+    # The published hyper-parameters. Two things differ by design, see univae.vae: decoder positions
+    # restart after the latent, and texts keep their own length and end token instead of being
+    # padded to 32.
     "paper": {
         "width": 768,
         "heads": 12,

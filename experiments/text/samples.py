@@ -15,12 +15,14 @@ WORDS = range(6, 15)  # texts of middling length are easiest to read in a table
 
 
 def showcase(run: TextRun, held_out: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Draws, reconstructions, an interpolation, an edit of each latent layer, and a map of the latents."""
+    """Draw, reconstructions, an interpolation, an edit of each latent layer, and a map of the latents."""
     reseed(seed, "showcase")
     readable = [text for text in held_out if len(text.split()) in WORDS] or list(held_out)
     shown = readable[:10]
     return {
-        "prior": _table("Samples from the prior", ["text"], [[t] for t in sample(run, 10, Sampling())]),
+        "prior": _table(
+            "Samples from the prior", ["text"], [[t] for t in sample(run, 10, Sampling())]
+        ),
         "reconstructions": _table(
             "Reconstructions of held-out texts, greedy, from the modes of the posterior",
             ["text", "reconstruction"],
@@ -36,8 +38,10 @@ def showcase(run: TextRun, held_out: Sequence[str], seed: int = 0) -> dict[str, 
     }
 
 
-def write_samples(run: TextRun, held_out: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Writes the showcase to ``samples/`` of the run and returns it."""
+def write_samples(
+    run: TextRun, held_out: Sequence[str], seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Write the showcase to ``samples/`` of the run and returns it."""
     shown = showcase(run, held_out, seed)
     for name, item in shown.items():
         write_json(run.run.subfolder("samples") / f"{name}.json", item)
@@ -51,7 +55,10 @@ def _edits(run: TextRun, text: str) -> dict[str, Any]:
         rows += [[str(layer), edited["text"], f"{edited['share']:.0%}"] for edited in edits]
     rows = [["", reconstruction, ""], *rows]
     note = "The first row is the reconstruction; kept is the share of words (Dice) that it and the edit have in common."
-    return {**_table("Edits: one latent layer drawn anew", ["layer", "text", "kept"], rows), "note": note}
+    return {
+        **_table("Edits: one latent layer drawn anew", ["layer", "text", "kept"], rows),
+        "note": note,
+    }
 
 
 def _map(run: TextRun, texts: Sequence[str]) -> dict[str, Any]:

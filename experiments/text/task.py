@@ -26,7 +26,8 @@ CHUNK = 8  # importance samples decoded at once in a validation
 class Objective:
     """How the bound is trained, and what a validation looks at."""
 
-    annealing: Annealing = "none"  # the KL's weight rises from 0 to 1: once (linear) or several times (cyclical)
+    # the KL's weight rises from 0 to 1: once (linear) or several times (cyclical)
+    annealing: Annealing = "none"
     anneal_warmup: float = 0.3  # share of training (cyclical: of a cycle) over which it rises
     anneal_cycles: int = 4
     free_bits: float = 0.0  # nats of KL that cost nothing, per layer or per dimension
@@ -49,13 +50,23 @@ class TextTask:
     """Minimises the negative bound per target token over the texts with the indices ``train``."""
 
     def __init__(
-        self, model: UniVAE, objective: Objective, seed: int, train: tuple[Corpus, np.ndarray], held_out: Tensor
+        self,
+        model: UniVAE,
+        objective: Objective,
+        seed: int,
+        train: tuple[Corpus, np.ndarray],
+        held_out: Tensor,
     ) -> None:
-        self.module, self.objective, self.seed = model, objective, seed
-        (self.corpus, self.train), self.held_out = train, held_out
+        self.module = model
+        self.objective = objective
+        self.seed = seed
+        (self.corpus, self.train) = train
+        self.held_out = held_out
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        cut = token_batches(self.corpus.lengths[self.train], self.objective.batch_tokens, self.seed, epoch)
+        cut = token_batches(
+            self.corpus.lengths[self.train], self.objective.batch_tokens, self.seed, epoch
+        )
         return [self.train[batch] for batch in cut]
 
     def load(self, item: np.ndarray) -> Tensor:
@@ -65,7 +76,8 @@ class TextTask:
         return int((batch != PAD).sum())
 
     def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        o, bound = self.objective, self.module.elbo(batch)
+        o = self.objective
+        bound = self.module.elbo(batch)
         weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
         loss = weight * free_bits(bound, o.free_bits, o.free_bits_per) - bound.log_likelihood.sum()
         return loss, {
@@ -83,16 +95,23 @@ def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
     """Return likelihood, bound and use of the latent on texts (N, T): see
     :func:`experiments.evaluation.latent_model.measure`.
 
-    Texts whose likelihood is not finite are left out; ``not_finite`` holds their places among ``texts``.
+    Texts whose likelihood is not finite are left out; ``not_finite`` holds their places among
+    ``texts``.
     """
     texts = texts.to(next(model.parameters()).device)
-    measured = measure(model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK)
-    left_out: dict[str, Any] = {name: measured[name] for name in ("not_finite", "notes") if name in measured}
+    measured = measure(
+        model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
+    )
+    left_out: dict[str, Any] = {
+        name: measured[name] for name in ("not_finite", "notes") if name in measured
+    }
     kept = torch.ones(len(texts), dtype=torch.bool)
     kept[left_out.get("not_finite", [])] = False
     if left_out and kept.any():
         texts = texts[kept.to(texts.device)]
-        measured = measure(model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK)
+        measured = measure(
+            model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
+        )
     tokens = int((texts != PAD).sum())
     bits_per_token = measured["nll_nats"] * len(texts) / tokens / math.log(2)
     return {**measured, "bits_per_token": bits_per_token, **left_out}

@@ -37,7 +37,7 @@ class World:
         return self.rank == 0
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Sums each value over the processes, in float64; all must call it at the same place."""
+        """Sum each value over the processes, in float64; all must call it at the same place."""
         if self.size == 1:
             return [float(value) for value in values]
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -45,12 +45,15 @@ class World:
         return summed.tolist()
 
     def first_decides(self, values: Sequence[bool]) -> list[bool]:
-        """Return the first process's values on every process; all must call it at the same place."""
+        """Return the first process's values on every process.
+
+        All must call it at the same place.
+        """
         summed = self.total([float(value and self.first) for value in values])
         return [value > 0 for value in summed]
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Return when every process has come here."""
         if self.size > 1:
             dist.barrier()
 
@@ -58,17 +61,22 @@ class World:
         """A module whose backward pass leaves the mean gradient over the processes."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+        return DistributedDataParallel(
+            module, device_ids=[self.device] if self.device.type == "cuda" else None
+        )
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every process the first one's buffers, which are those that are saved; all must call it together."""
+        """Give every process the first one's buffers, which are those that are saved.
+
+        All must call it together.
+        """
         if self.size == 1:
             return
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Leaves each parameter the mean of its gradients over the processes, none counting as 0; one reduction a type.
+        """Leave each parameter the mean of its gradients over the processes, none counting as 0; one reduction a type.
 
         For gradients of more than one backward pass; all must call it at the same place.
         """
@@ -76,7 +84,9 @@ class World:
             return
         for dtype in dict.fromkeys(p.dtype for p in parameters):
             alike = [p for p in parameters if p.dtype == dtype]
-            means = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike])
+            means = torch.cat(
+                [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike]
+            )
             dist.all_reduce(means.div_(self.size))
             for p, mean in zip(alike, means.split([p.numel() for p in alike]), strict=True):
                 p.grad = mean.view_as(p)
@@ -84,20 +94,26 @@ class World:
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[Any]:
     """Inside the block, if ``condition``, gradients only add up on this process."""
-    return module.no_sync() if condition and isinstance(module, DistributedDataParallel) else nullcontext()
+    return (
+        module.no_sync()
+        if condition and isinstance(module, DistributedDataParallel)
+        else nullcontext()
+    )
 
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
     """Join the processes that ``torchrun`` started, if it did; within another ``join``, reuse its group.
 
-    A command joins once, around everything that its processes do together: a second rendezvous in one command would
-    read the keys that the first left in the store, and wait for ever.
+    A command joins once, around everything that its processes do together: a second rendezvous in
+    one command would read the keys that the first left in the store, and wait for ever.
 
     Raises:
         PeerEnded: another process ended within the block; its own message says why.
     """
-    rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    rank, size = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))
+    )
     place = pick_device(device)
     if size == 1:
         yield World(0, 1, place)
@@ -114,12 +130,16 @@ def join(device: str) -> Iterator[World]:
         yield World(rank, size, place)
         dist.barrier()  # another process may still be in a collective operation
     except RuntimeError as error:
-        if not isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _LOST.search(str(error)):
+        if not isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _LOST.search(
+            str(error)
+        ):
             raise
-        raise PeerEnded("a process that this one trains with has ended; its own message says why") from error
+        raise PeerEnded(
+            "a process that this one trains with has ended; its own message says why"
+        ) from error
     finally:
-        # Models that average gradients hold the group's threads, in reference cycles; a thread that outlives the group
-        # to the interpreter's end is a crash.
+        # Models that average gradients hold the group's threads, in reference cycles; a thread that
+        # outlives the group to the interpreter's end is a crash.
         gc.collect()
         dist.destroy_process_group()
 
@@ -132,12 +152,17 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)  # a device may have a name and not be there
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device must be auto, cpu, or a device this machine has; got device={name}") from error
+        raise InputError(
+            f"device must be auto, cpu, or a device this machine has; got device={name}"
+        ) from error
     return device
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Moves the tensors in nested tuples, lists and dictionaries; leaves everything else as it is."""
+    """Move the tensors in nested tuples, lists and dictionaries.
+
+    Leaves everything else as it is.
+    """
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(part, device) for part in batch))
     if isinstance(batch, list | tuple):

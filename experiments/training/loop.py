@@ -1,7 +1,8 @@
 """``fit``: the only training loop.
 
-Everything random is a function of the seed and of the place where it is drawn (step and micro-batch, or validation),
-so there is no generator to save: a resumed run draws what an uninterrupted one draws, and validation disturbs nothing.
+Everything random is a function of the seed and of the place where it is drawn (step and
+micro-batch, or validation), so there is no generator to save: a resumed run draws what an
+uninterrupted one draws, and validation disturbs nothing.
 """
 
 import time
@@ -39,17 +40,22 @@ from univae.rules import Rule, at_least, check, reading
 __all__ = ["fit"]
 
 
-def fit(task: Task | OwnSteps, settings: Settings, run: Run, build: Build = build) -> dict[str, Any]:
-    """Trains ``task.module`` and leaves everything in the run folder; ``build`` makes its optimizer.
+def fit(
+    task: Task | OwnSteps, settings: Settings, run: Run, build: Build = build
+) -> dict[str, Any]:
+    """Train ``task.module`` and leaves everything in the run folder; ``build`` makes its optimizer.
 
-    A task that is :class:`experiments.training.step.OwnSteps` takes its own steps; all else is as for any other.
+    A task that is :class:`experiments.training.step.OwnSteps` takes its own steps; all else is as
+    for any other.
 
-    With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for bit, on the same
-    machine with the same number of threads and processes - unless ``minutes`` bounds the run, for then the schedule
-    follows the clock. A run that stopped before its first checkpoint starts again.
+    With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for
+    bit, on the same machine with the same number of threads and processes - unless ``minutes``
+    bounds the run, for then the schedule follows the clock. A run that stopped before its first
+    checkpoint starts again.
 
-    Validation runs in full precision, on the moving average of the weights if there is one. ``task.module`` is left
-    with the weights of the last step: open ``run.checkpoint()`` to use those that validated best.
+    Validation runs in full precision, on the moving average of the weights if there is one.
+    ``task.module`` is left with the weights of the last step: open ``run.checkpoint()`` to use
+    those that validated best.
 
     Returns:
         ``steps``, ``seconds`` and what the last validation returned.
@@ -65,13 +71,20 @@ def fit(task: Task | OwnSteps, settings: Settings, run: Run, build: Build = buil
 
 
 def _train(loop: "_Loop", run: Run, stop: StopRequest) -> dict[str, Any]:
-    # A function of its own: the loop ends with it, before the processes part that its averaging holds together.
+    # A function of its own: the loop ends with it, before the processes part that its averaging
+    # holds together.
     try:
         return loop.run_until_done(stop)
     except InputError:
         raise
     except Exception as error:
-        run.fail({"error": f"{type(error).__name__}: {error}", **loop.where(), **getattr(error, "report", {})})
+        run.fail(
+            {
+                "error": f"{type(error).__name__}: {error}",
+                **loop.where(),
+                **getattr(error, "report", {}),
+            }
+        )
         raise
     finally:
         loop.bar.close()
@@ -93,7 +106,8 @@ class _State:
     best: float | None = None
     validated: int = -1  # the step validated last
     validation: dict[str, Any] = field(default_factory=dict)
-    window: dict[str, float] = field(default_factory=dict)  # sums since the last row of metrics.jsonl
+    # sums since the last row of metrics.jsonl
+    window: dict[str, float] = field(default_factory=dict)
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         **dict.fromkeys(("step", "epoch", "offset", "rows"), at_least(0)),
@@ -107,16 +121,25 @@ class _State:
 
 
 class _Loop:
-    def __init__(self, task: Task | OwnSteps, settings: Settings, world: World, run: Run, build: Build) -> None:
-        self.task, self.settings, self.world = task, settings, world
-        self.stepper, self.run, self.stream = steps_of(task, settings, world, build), run, Stream(task)
+    def __init__(
+        self, task: Task | OwnSteps, settings: Settings, world: World, run: Run, build: Build
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.world = world
+        self.stepper = steps_of(task, settings, world, build)
+        self.run = run
+        self.stream = Stream(task)
         self.module = task.module.train()
         self.averaged = task.averaged if isinstance(task, OwnSteps) else task.module
         self.state, self.ema = self._restored() if self.settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
         elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
-        self.budget = Budget(self.settings.steps, self.settings.minutes, *elapsed, self.settings.clock)
-        self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # for the speed since the last row
+        self.budget = Budget(
+            self.settings.steps, self.settings.minutes, *elapsed, self.settings.clock
+        )
+        # for the speed since the last row
+        self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)
         self.bar = Bar(self.world.first)
 
     def run_until_done(self, stop: StopRequest) -> dict[str, Any]:
@@ -124,7 +147,9 @@ class _Loop:
             asked, fraction, room = self._agree(stop)
             if asked:
                 self._save("last")
-                raise Interrupted(f"interrupted after step {self.state.step}; continue with --resume")
+                raise Interrupted(
+                    f"interrupted after step {self.state.step}; continue with --resume"
+                )
             if fraction >= 1 or self.state.complete:
                 return self._finish()
             if self._validation_due() and room:
@@ -142,11 +167,15 @@ class _Loop:
     def _step(self, progress: Progress) -> None:
         self.run.begun = True
         begun = self.budget.seconds
-        items, epoch, offset = self.stream.take(self.state.epoch, self.state.offset, self.stepper.batches)
+        items, epoch, offset = self.stream.take(
+            self.state.epoch, self.state.offset, self.stepper.batches
+        )
         stepped = self.stepper.step(items, progress)
         if self.ema:
             self.ema.update()
-        self.state.step, self.state.epoch, self.state.offset = self.state.step + 1, epoch, offset
+        self.state.step = self.state.step + 1
+        self.state.epoch = epoch
+        self.state.offset = offset
         for name, value in stepped.sums.items():
             self.state.window[name] = self.state.window.get(name, 0.0) + value
         if self.state.step % self.settings.log_every == 0:
@@ -159,36 +188,56 @@ class _Loop:
         means = {name: value / weight for name, value in self.state.window.items()}
         since, before = self.logged
         speed = (weight - before) / max(time.perf_counter() - since, 1e-9)
-        numbers = {"loss": means.pop("loss"), "lr": stepped.rate, "gradient_norm": stepped.gradient_norm, **means}
+        numbers = {
+            "loss": means.pop("loss"),
+            "lr": stepped.rate,
+            "gradient_norm": stepped.gradient_norm,
+            **means,
+        }
         numbers |= self.stepper.step_sizes()
-        self.run.log("train", self.state.step, **numbers, tokens_per_second=speed, seconds=self.budget.seconds)
+        self.run.log(
+            "train",
+            self.state.step,
+            **numbers,
+            tokens_per_second=speed,
+            seconds=self.budget.seconds,
+        )
         self.state.window = {}
         self.logged = time.perf_counter(), 0.0
 
     def _validate(self) -> None:
-        begun, improved = self.budget.seconds, False
+        begun = self.budget.seconds
+        improved = False
         if self.world.first:
             improved = self._judge(to_json(self._measure()))
         self.state.validated = self.state.step
         if improved:
             self._save("best")
         self.budget.reserve = max(self.budget.reserve, self.budget.seconds - begun)
-        self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)  # speed is of training alone
+        # speed is of training alone
+        self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)
         self.world.wait()
 
     def _measure(self) -> dict[str, Any]:
         with self._weights_to_keep(), evaluating(self.module), torch.no_grad():
-            reseed(self.settings.seed, "validation")  # the same noise each time: differences are the model's
-            return self.task.validate(Progress(self.state.step, self.budget.fraction(self.state.step)))
+            # the same noise each time: differences are the model's
+            reseed(self.settings.seed, "validation")
+            return self.task.validate(
+                Progress(self.state.step, self.budget.fraction(self.state.step))
+            )
 
     def _judge(self, numbers: dict[str, Any]) -> bool:
         self.run.log("validation", self.state.step, **numbers, seconds=self.budget.seconds)
         self.state.validation = numbers
-        selection, best = numbers["selection"], self.state.best  # null if it was not finite: never best
+        # null if it was not finite: never best
+        selection = numbers["selection"]
+        best = self.state.best
         improved = selection is not None and (best is None or selection < best)
         self.state.best = selection if improved else best
         shown = f"{selection:.4f}" if selection is not None else "not finite"
-        self.bar.say(f"step {self.state.step}: validation {shown}{', the best so far' if improved else ''}")
+        self.bar.say(
+            f"step {self.state.step}: validation {shown}{', the best so far' if improved else ''}"
+        )
         for note in numbers.get("notes", []):
             self.bar.say(f"note: {note}")
         return improved
@@ -196,13 +245,19 @@ class _Loop:
     def _finish(self) -> dict[str, Any]:
         if self.state.step == 0:
             what = f"minutes={self.settings.minutes:g} leave no time to train"
-            raise InputError(f"{what}: validation takes {self.budget.reserve:.0f} s; give more, or a number of steps")
+            raise InputError(
+                f"{what}: validation takes {self.budget.reserve:.0f} s; give more, or a number of steps"
+            )
         if self.state.validated != self.state.step:
             self._validate()
         if not self.state.complete:
             self.state.complete = True
             self._save("last")
-        result = {"steps": self.state.step, "seconds": round(self.state.seconds, 3), **self.state.validation}
+        result = {
+            "steps": self.state.step,
+            "seconds": round(self.state.seconds, 3),
+            **self.state.validation,
+        }
         self.run.finish(result)
         return result
 
@@ -212,7 +267,8 @@ class _Loop:
             self.run.begun = True
         if not self.world.first:
             return
-        self.state.seconds, self.state.reserve = self.budget.seconds, self.budget.reserve
+        self.state.seconds = self.budget.seconds
+        self.state.reserve = self.budget.reserve
         self.state.prelude = self.budget.prelude
         self.state.rows = self.run.count_rows()
         with self.run.saving(name) as folder:
@@ -226,21 +282,25 @@ class _Loop:
 
     def _fresh(self) -> tuple[_State, EMA | None]:
         self.run.keep_rows(0)
-        return _State(processes=self.world.size), EMA(self.averaged, self.settings.ema) if self.settings.ema else None
+        return _State(processes=self.world.size), EMA(
+            self.averaged, self.settings.ema
+        ) if self.settings.ema else None
 
     def _restored(self) -> tuple[_State, EMA | None]:
         folder = existing_folder(self.run.path / "checkpoints" / "last")
         if folder is None:
             self.run.resumed()
             return self._fresh()
-        values, training = read_json(folder / "state.json"), load_state(folder / "optimizer.pt")
+        values = read_json(folder / "state.json")
+        training = load_state(folder / "optimizer.pt")
         with reading(folder / "state.json"):
             state = _State(**values)
         if state.processes != self.world.size:
             started = f"{self.run.path} was trained by {state.processes} processes, now there are {self.world.size}"
             raise InputError(f"{started}; resume with torchrun --nproc-per-node {state.processes}")
         load_weights(self.module, folder / "model.safetensors")
-        ema = EMA(self.averaged, self.settings.ema) if self.settings.ema else None  # begins as the saved average
+        # begins as the saved average
+        ema = EMA(self.averaged, self.settings.ema) if self.settings.ema else None
         if ema:
             ema.updates = training.get("updates", 0)
             fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
@@ -251,19 +311,24 @@ class _Loop:
         return state, ema
 
     def _agree(self, stop: StopRequest) -> tuple[bool, float, bool]:
-        # Clocks differ and signals come at different times: the first process's clock and anyone's signal count.
+        # Clocks differ and signals come at different times: the first process's clock and anyone's
+        # signal count.
         own = [self.budget.fraction(self.state.step), float(self.budget.has_room())]
-        asked, fraction, room = self.world.total([stop.asked, *(own if self.world.first else (0.0, 0.0))])
+        asked, fraction, room = self.world.total(
+            [stop.asked, *(own if self.world.first else (0.0, 0.0))]
+        )
         return asked > 0, fraction, room > 0
 
     def _validation_due(self) -> bool:
-        step, every = self.state.step, self.settings.validate_every
+        step = self.state.step
+        every = self.settings.validate_every
         if step == 0:  # with a time budget, to learn how long the last one will take
             return self.budget.timed and self.state.validated < 0
         return every > 0 and step % every == 0 and self.state.validated != step
 
     def _checkpoint_due(self) -> bool:
-        step, every = self.state.step, self.settings.checkpoint_every
+        step = self.state.step
+        every = self.settings.checkpoint_every
         return every > 0 and step % every == 0 and self.saved != step
 
     def _show(self, stepped: Stepped, fraction: float) -> None:

@@ -27,11 +27,13 @@ Build: TypeAlias = Callable[[nn.Module, Settings, torch.device], Optimizer]
 def restore(optimizer: Optimizer, state: Any, step: int) -> None:
     """Fill an optimizer with the state saved after ``step`` steps, once all of it is known to fit.
 
-    Fused kernels read and write as many numbers as the parameter has and do not look at the shape of the state: a
-    state of another shape would corrupt memory. Options, decays say, stay the optimizer's own.
+    Fused kernels read and write as many numbers as the parameter has and do not look at the shape
+    of the state: a state of another shape would corrupt memory. Options, decays say, stay the
+    optimizer's own.
 
     Raises:
-        InputError: the state is of another optimizer, or a tensor has another shape, type or layout.
+        InputError: the state is of another optimizer, or a tensor has another shape, type or
+            layout.
     """
     groups = optimizer.param_groups
     parameters = [p for group in groups for p in group["params"]]
@@ -49,7 +51,11 @@ def restore(optimizer: Optimizer, state: Any, step: int) -> None:
     options = []
     for group, saved in zip(groups, saved_groups, strict=True):
         own = {name: value for name, value in group.items() if name != "params"}
-        progress = {name: saved[name] for name in _PROGRESS if name in own and type(saved.get(name)) is type(own[name])}
+        progress = {
+            name: saved[name]
+            for name in _PROGRESS
+            if name in own and type(saved.get(name)) is type(own[name])
+        }
         options.append(own | progress | {"params": saved["params"]})
     optimizer.load_state_dict({"state": entries, "param_groups": options})
 
@@ -64,8 +70,12 @@ def check_state(entry: Any, parameter: Tensor, names: Collection[str], owner: st
         shape = () if name in _SCALARS else tuple(parameter.shape)
         if not isinstance(value, Tensor) or tuple(value.shape) != shape:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"optimizer.pt: {name} of {owner} must have the shape {shape}; got {got}; {_ANOTHER}")
-        dense = value.layout == torch.strided and (value.is_contiguous() or value.stride() == parameter.stride())
+            raise InputError(
+                f"optimizer.pt: {name} of {owner} must have the shape {shape}; got {got}; {_ANOTHER}"
+            )
+        dense = value.layout == torch.strided and (
+            value.is_contiguous() or value.stride() == parameter.stride()
+        )
         if not (dense and value.dtype.is_floating_point):
             raise InputError(
                 f"optimizer.pt: {name} of {owner} must be dense real numbers; got {value.dtype}; {_ANOTHER}"
@@ -74,7 +84,9 @@ def check_state(entry: Any, parameter: Tensor, names: Collection[str], owner: st
 
 def _taken_apart(state: Any) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
     try:
-        groups = [dict(group) | {"params": list(group["params"])} for group in state["param_groups"]]
+        groups = [
+            dict(group) | {"params": list(group["params"])} for group in state["param_groups"]
+        ]
         return groups, dict(state["state"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"optimizer.pt: not the state of an optimizer; {_ANOTHER}") from error
@@ -90,11 +102,18 @@ def _state_names(optimizer: Optimizer) -> set[str]:
 
 
 def build(module: nn.Module, settings: Settings, device: torch.device) -> Optimizer:
-    """The optimizer of ``module``'s trainable parameters; its learning rate is set before every step."""
+    """The optimizer of ``module``'s trainable parameters.
+
+    Its learning rate is set before every step.
+    """
     groups = parameter_groups(module, settings.weight_decay)
     options: dict[str, Any] = {"lr": settings.lr}
     if settings.optimizer == "egdd":
-        options |= {"beta": settings.beta1, "gain_lr": settings.gain_lr, "scale_lr": settings.scale_lr}
+        options |= {
+            "beta": settings.beta1,
+            "gain_lr": settings.gain_lr,
+            "scale_lr": settings.scale_lr,
+        }
         return EGDD(groups, momentum=settings.beta1, **options)
     options["window"] = settings.window
     if settings.optimizer == "sgd":
@@ -103,7 +122,9 @@ def build(module: nn.Module, settings: Settings, device: torch.device) -> Optimi
         return Tiger(groups, beta=settings.beta1, **options)
     betas = (settings.beta1, settings.beta2)
     if settings.window > 1:
-        return AccumulatedAdamW(groups, betas=betas, eps=settings.eps, second_moment=settings.second_moment, **options)
+        return AccumulatedAdamW(
+            groups, betas=betas, eps=settings.eps, second_moment=settings.second_moment, **options
+        )
     return torch.optim.AdamW(
         groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=device.type in ("cpu", "cuda")
     )

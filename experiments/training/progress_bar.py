@@ -9,17 +9,23 @@ __all__ = ["Bar"]
 
 
 class Bar:
-    """Shows the fraction done on stderr; where stderr is a file, a line every ``every`` seconds at most."""
+    """Shows the fraction done on stderr.
+
+    Where stderr is a file, a line every ``every`` seconds at most.
+    """
 
     def __init__(self, shown: bool, every: float = 30.0) -> None:
-        self.shown, self.every = shown, every
+        self.shown = shown
+        self.every = every
         self._spoke = time.monotonic()
         self._terminal = shown and sys.stderr.isatty()
         layout = "{percentage:3.0f}%|{bar}| {postfix}"
-        self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, disable=not self._terminal, leave=False)
+        self._bar = tqdm(
+            total=1.0, bar_format=layout, file=sys.stderr, disable=not self._terminal, leave=False
+        )
 
     def show(self, fraction: float, step: int, loss: float, speed: float, left: float) -> None:
-        """Moves the bar, or speaks if it has been silent for long enough; ``left`` is in seconds."""
+        """Move the bar, or speaks if it has been silent for long enough; ``left`` is in seconds."""
         silent = time.monotonic() - self._spoke < self.every
         if not self.shown or (silent and not self._terminal):
             return
@@ -32,7 +38,7 @@ class Bar:
             self.say(f"{fraction:4.0%}  {text}")
 
     def say(self, text: str) -> None:
-        """Writes a line, above the bar if there is one."""
+        """Write a line, above the bar if there is one."""
         self._spoke = time.monotonic()
         if self._terminal:
             self._bar.write(text, file=sys.stderr)
@@ -40,5 +46,5 @@ class Bar:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Remove the bar."""
         self._bar.close()

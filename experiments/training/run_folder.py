@@ -49,16 +49,21 @@ Shape = TypeVar("Shape")
 # Fields of metrics that differ between two runs of one configuration on one machine.
 TIMING = ("seconds", "tokens_per_second")
 
-# Options a resumed run may change: a folder may have moved, and how often one saves leaves the result alone.
-# The number of threads is no such option: sums are split among threads, and another split rounds differently.
+# Options a resumed run may change: a folder may have moved, and how often one saves leaves the
+# result alone. The number of threads is no such option: sums are split among threads, and another
+# split rounds differently.
 UNCOMPARED = ("out", "resume", "checkpoint_every")
 
-# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files may move.
+# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
+# may move.
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
 def begin_run(
-    out: Path, config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any]
+    out: Path,
+    config: Mapping[str, Any],
+    data: Mapping[str, Mapping[str, Any]],
+    model: Mapping[str, Any],
 ) -> "Run":
     """Return the run ``out``, new or resumed, whose data and model are recorded in it.
 
@@ -78,11 +83,16 @@ def begin_run(
 
 
 def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
-    """A model's shape, a dataclass, out of a run's configuration; the tokenizer says how many ids there are."""
+    """A model's shape, a dataclass, out of a run's configuration.
+
+    The tokenizer says how many ids there are.
+    """
     names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
     missing = sorted(names - config.keys())
     if missing:
-        raise InputError(f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version")
+        raise InputError(
+            f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version"
+        )
     with reading("config.json"):
         return kind(vocab_size, **{name: config[name] for name in names})
 
@@ -104,18 +114,21 @@ class Run:
     """A run folder; make one with :meth:`create`, read one with :meth:`open`."""
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
-        self.path, self.config = Path(path), dict(config)
+        self.path = Path(path)
+        self.config = dict(config)
         self.writes = int(os.environ.get("RANK", "0")) == 0
         self.notes: list[str] = []  # what was assumed when the folder was opened
         self._locked = False  # whether this object holds the lock of the folder
-        self.begun = False  # whether a training step was started, or a state saved, since the run was opened
+        # whether a training step was started, or a state saved, since the run was opened
+        self.begun = False
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any]) -> "Run":
         """Start a run in a new or empty folder, or open the one there if ``config["resume"]`` is true.
 
-        A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its checkpoint is loaded.
+        A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its
+        checkpoint is loaded.
         """
         run = cls(path, to_json(config))
         if not run.writes:
@@ -128,22 +141,28 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """Opens an existing run."""
+        """Open an existing run."""
         path = Path(path)
         if not (path / "config.json").is_file():
-            what = "does not exist" if not path.exists() else "is not a run folder: it holds no config.json"
+            what = (
+                "does not exist"
+                if not path.exists()
+                else "is not a run folder: it holds no config.json"
+            )
             raise InputError(f"{path} {what}; give the folder a training command wrote with --out")
         config = read_json(path / "config.json")
         if not isinstance(config, dict):
-            raise InputError(f"{path / 'config.json'}: not a JSON object; {path} is not a run folder")
+            raise InputError(
+                f"{path / 'config.json'}: not a JSON object; {path} is not a run folder"
+            )
         return cls(path, config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Inside the block no other process can train in this folder; the kernel frees the lock if this one dies.
 
-        Only the first process of a run takes it, and once: a block within another one of this object has it already.
-        A file system without locks is trusted to have one user.
+        Only the first process of a run takes it, and once: a block within another one of this
+        object has it already. A file system without locks is trusted to have one user.
 
         Raises:
             InputError: another process holds the lock; it is named.
@@ -175,15 +194,23 @@ class Run:
         self._sweep()
 
     def subfolder(self, name: str) -> Path:
-        """Return a folder inside the run, made if needed; a link in its place, which leads elsewhere, is refused."""
+        """Return a folder inside the run, made if needed.
+
+        A link in its place, which leads elsewhere, is refused.
+        """
         folder = self.path / name
         if folder.is_symlink():
-            raise InputError(f"{folder} is a link; results are written into the run folder itself; remove the link")
+            raise InputError(
+                f"{folder} is a link; results are written into the run folder itself; remove the link"
+            )
         folder.mkdir(exist_ok=True)
         return folder
 
     def check_options(self) -> None:
-        """Raise :class:`InputError` where this run was started with other options; write nothing."""
+        """Raise :class:`InputError` where this run was started with other options.
+
+        Write nothing.
+        """
         before = Run.open(self.path)
         uncompared = UNCOMPARED + (SOURCES if before.data_record() else ())
         if changes := _changes(before.config, self.config, uncompared):
@@ -193,35 +220,47 @@ class Run:
             )
 
     def log(self, kind: str, step: int, **numbers: Any) -> None:
-        """Appends one row to ``metrics.jsonl``."""
+        """Append one row to ``metrics.jsonl``."""
         if self.writes:
-            row = json.dumps(to_json({"kind": kind, "step": step, **numbers}), ensure_ascii=False, allow_nan=False)
+            row = json.dumps(
+                to_json({"kind": kind, "step": step, **numbers}),
+                ensure_ascii=False,
+                allow_nan=False,
+            )
             with self._metrics.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(row + "\n")
 
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The rows logged so far, or those of one kind."""
-        return [row for row in map(json.loads, self._lines()) if kind is None or row["kind"] == kind]
+        return [
+            row for row in map(json.loads, self._lines()) if kind is None or row["kind"] == kind
+        ]
 
     def count_rows(self) -> int:
         """How many rows there are; a checkpoint remembers it."""
         return len(self._lines())
 
     def keep_rows(self, count: int) -> None:
-        """Drops all rows but the first ``count``: what was logged after the checkpoint one resumes from."""
+        """Drop all rows but the first ``count``: what was logged after the checkpoint one resumes from."""
         if self.writes and self._metrics.exists():
             write_text_atomic(self._metrics, "".join(line + "\n" for line in self._lines()[:count]))
 
     @contextmanager
     def saving(self, name: str) -> Iterator[Path]:
-        """Yields an empty folder to write a checkpoint into; it becomes ``checkpoints/name`` when the block ends."""
+        """Yield an empty folder to write a checkpoint into.
+
+        It becomes ``checkpoints/name`` when the block ends.
+        """
         if self._metrics.exists():
             sync(self._metrics)  # a checkpoint counts its rows
         with replacing_folder(self.path / "checkpoints" / name) as folder:
             yield folder
 
     def checkpoint(self, name: str = "best") -> Path:
-        """Return a checkpoint's folder; ``last``, with a note, where no validation chose a ``best``."""
+        """Return a checkpoint's folder.
+
+        ``last``, with a note, where no validation chose a ``best``.
+        """
         folder = existing_folder(self.path / "checkpoints" / name)
         if folder is None and name == "best":
             folder = existing_folder(self.path / "checkpoints" / "last")
@@ -238,8 +277,8 @@ class Run:
     def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
         """Write ``data.json``, or on a resumed run refuse data that are not those it was started with.
 
-        ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and ``count``. A run without
-        ``data.json``, written by version 0.1.0, is not checked.
+        ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and
+        ``count``. A run without ``data.json``, written by version 0.1.0, is not checked.
 
         Raises:
             InputError: a fingerprint of a resumed run differs, or a role is new or gone.
@@ -264,7 +303,9 @@ class Run:
             new = to_json(record.get(role, {}))
             if old.get("fingerprint") == new.get("fingerprint"):
                 continue
-            change = f"{role} {old.get('source')}: {old.get('count', 0)} then, {new.get('count', 0)} now"
+            change = (
+                f"{role} {old.get('source')}: {old.get('count', 0)} then, {new.get('count', 0)} now"
+            )
             raise InputError(
                 f"{self.path} was started with other data, which have changed since ({change}); "
                 "restore them, or start a new run with another --out"
@@ -304,12 +345,12 @@ class Run:
         return record
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Marks the run complete."""
+        """Mark the run complete."""
         if self.writes:
             write_json(self.path / "DONE", result)
 
     def fail(self, report: Mapping[str, Any]) -> None:
-        """Leaves word of why the run failed."""
+        """Leave word of why the run failed."""
         if self.writes:
             write_json(self.path / "ERROR.json", report)
 
@@ -317,15 +358,20 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; give a new folder with --out")
         if (self.path / "config.json").exists():
-            raise InputError(f"{self.path} already holds a run; continue it with --resume, or give another --out")
+            raise InputError(
+                f"{self.path} already holds a run; continue it with --resume, or give another --out"
+            )
         if self.path.exists() and any(not is_litter(path) for path in self.path.iterdir()):
-            raise InputError(f"{self.path} holds other files; give a new or empty folder with --out")
+            raise InputError(
+                f"{self.path} holds other files; give a new or empty folder with --out"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         with self.locked():  # of two that start at once, one gets the folder
             if (self.path / "config.json").exists():
                 raise InputError(f"{self.path} already holds a run; give another --out")
             self._sweep()
-            write_json(self.path / "config.json", self.config)  # first: with it the folder can be resumed
+            # first: with it the folder can be resumed
+            write_json(self.path / "config.json", self.config)
             write_json(self.path / "environment.json", environment(self.config))
             self._make_folders()
 
@@ -349,7 +395,9 @@ class Run:
         # A machine that stopped while a row was written leaves its beginning: such a row is no row.
         if not self._metrics.exists():
             return []
-        *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split(
+            "\n"
+        )
         return lines
 
 
@@ -357,8 +405,8 @@ class Run:
 def or_nothing(run: Run) -> Iterator[None]:
     """Hold the lock of ``run``, and remove its new folder where the block fails before the first training step.
 
-    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A resumed run is kept,
-    and so is a folder in which another process trains.
+    Interrupted and failed trainings are kept: their messages speak of what is in the folder. A
+    resumed run is kept, and so is a folder in which another process trains.
     """
     with run.locked():
         try:
@@ -376,9 +424,12 @@ def _changes(
 ) -> list[str]:
     changes = []
     for key in dict.fromkeys((*old, *new)):
-        a, b = old.get(key), new.get(key)
+        a = old.get(key)
+        b = new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             changes += _changes(a, b, uncompared, f"{prefix}{key}.")
         elif a != b and prefix + key not in uncompared:
-            changes.append(f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}")
+            changes.append(
+                f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}"
+            )
     return changes

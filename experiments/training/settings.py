@@ -12,7 +12,8 @@ __all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
 MINUTES = 1e7  # 19 years
 LIMIT = at_least(0, COUNT, "0 (all) or more")  # of --limit
 SEED = at_least(0, 2**63 - 1)  # what NumPy's and PyTorch's generators both take
-THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")  # where too many are asked for, OpenMP ends the process
+# where too many are asked for, OpenMP ends the process
+THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,32 +21,39 @@ class Settings:
     """Options common to every training command; a command's ``Config`` inherits them."""
 
     steps: int = 1000  # optimizer steps
-    minutes: float = (
-        0.0  # train for so long, the last validation included, and ignore --steps; not reproducible exactly
-    )
-    clock: Literal["wall", "processor"] = "wall"  # of --minutes; processor: the time of all threads of this process
+    minutes: float = 0.0  # train for so long, the last validation included, and ignore --steps; not reproducible exactly
+    # of --minutes; processor: the time of all threads of this process
+    clock: Literal["wall", "processor"] = "wall"
     seed: int = 0  # decides the weights one starts from, the order of the data and all noise
     lr: float = 1e-3  # the highest learning rate
-    schedule: Literal["cosine", "tripling"] = "cosine"  # of the rate; tripling: that of Burda et al., down to a tenth
-    warmup: float = 0.05  # fraction of training over which the learning rate rises to --lr, of cosine
+    # of the rate; tripling: that of Burda et al., down to a tenth
+    schedule: Literal["cosine", "tripling"] = "cosine"
+    # fraction of training over which the learning rate rises to --lr, of cosine
+    warmup: float = 0.05
     lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, of cosine
     weight_decay: float = 0.01  # of matrices only: not of biases, norms and embeddings
     optimizer: Literal["adamw", "sgd", "tiger", "egdd"] = "adamw"
     beta1: float = 0.9  # decay of the mean gradient: the momentum of every optimizer
     beta2: float = 0.98  # decay of AdamW's mean squared gradient
     eps: float = 1e-8  # of AdamW: added to the root of the mean squared gradient
-    clip: float = 1.0  # largest norm of the gradient, of every micro-step with --window; 0: no limit
-    window: int = (
-        1  # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no gradients are kept
-    )
-    second_moment: Literal["corrected", "plain"] = "corrected"  # of AdamW with --window; plain: the published rule
-    adapt_step_size: Literal["no", "scale", "gain"] = "no"  # learn a factor per tensor; gain: also per coordinate
-    adapt_halves: bool = False  # measure step sizes on half-batches that did not make the step; --accumulate even
+    # largest norm of the gradient, of every micro-step with --window; 0: no limit
+    clip: float = 1.0
+    window: int = 1  # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no gradients are kept
+    # of AdamW with --window; plain: the published rule
+    second_moment: Literal["corrected", "plain"] = "corrected"
+    # learn a factor per tensor; gain: also per coordinate
+    adapt_step_size: Literal["no", "scale", "gain"] = "no"
+    # measure step sizes on half-batches that did not make the step; --accumulate even
+    adapt_halves: bool = False
     scale_lr: float = 1e-3  # rate at which scales adapt, of egdd and --adapt-step-size
     gain_lr: float = 1e-2  # rate at which gains adapt, of egdd and --adapt-step-size gain
-    ema: float = 0.0  # decay of the moving average of the weights that is evaluated and saved, 0.999 say; 0: no average
-    accumulate: int = 1  # batches per process and micro-step, their gradients added up before the optimizer sees them
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast on a GPU that has it, else fp32
+    # decay of the moving average of the weights that is evaluated and saved, 0.999 say; 0: no
+    # average
+    ema: float = 0.0
+    # batches per process and micro-step, their gradients added up before the optimizer sees them
+    accumulate: int = 1
+    # auto: bf16 autocast on a GPU that has it, else fp32
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
     validate_every: int = 500  # steps between validations; 0: only at the end
     log_every: int = 20  # steps between rows in metrics.jsonl
@@ -82,9 +90,15 @@ class Settings:
 
     def _require_combination(self) -> None:
         if self.optimizer == "egdd" and self.window > 1:
-            raise InputError(f"window must be 1 with optimizer=egdd, which keeps none; got window={self.window}")
+            raise InputError(
+                f"window must be 1 with optimizer=egdd, which keeps none; got window={self.window}"
+            )
         if self.optimizer == "egdd" and self.adapt_step_size != "no":
-            raise InputError("adapt_step_size must be no with optimizer=egdd, which adapts by itself; drop one")
+            raise InputError(
+                "adapt_step_size must be no with optimizer=egdd, which adapts by itself; drop one"
+            )
         if self.adapt_halves and (self.adapt_step_size == "no" or self.accumulate % 2):
             needs = "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have two halves"
-            raise InputError(f"{needs}; got adapt_step_size={self.adapt_step_size}, accumulate={self.accumulate}")
+            raise InputError(
+                f"{needs}; got adapt_step_size={self.adapt_step_size}, accumulate={self.accumulate}"
+            )

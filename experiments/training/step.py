@@ -2,9 +2,9 @@ r"""One update: the mean loss per target over all its micro-batches, whatever th
 
 .. math:: \nabla \frac{\sum_m \ell_m}{\sum_m w_m}
 
-The weights :math:`w_m` are summed over micro-batches and processes *before* the first backward pass, so a step of
-several ragged micro-batches is the step of one large batch. With a window of k micro-steps the optimizer is given k
-times each one's share, of which it takes the mean.
+The weights :math:`w_m` are summed over micro-batches and processes *before* the first backward
+pass, so a step of several ragged micro-batches is the step of one large batch. With a window of k
+micro-steps the optimizer is given k times each one's share, of which it takes the mean.
 """
 
 import math
@@ -26,7 +26,17 @@ from univae.optim.schedules import cosine, tripling
 from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.windowed import Windowed, accumulate_in_backward
 
-__all__ = ["OwnBackward", "OwnSteps", "Stepped", "Stepper", "Steps", "Stream", "rate_factor", "steps_of", "uses_bf16"]
+__all__ = [
+    "OwnBackward",
+    "OwnSteps",
+    "Stepped",
+    "Stepper",
+    "Steps",
+    "Stream",
+    "rate_factor",
+    "steps_of",
+    "uses_bf16",
+]
 
 
 class Stream:
@@ -45,7 +55,8 @@ class Stream:
             taken += [items[i] for i in range(offset, end)]
             if len(taken) == count:
                 return taken, epoch, end
-            epoch, offset = epoch + 1, 0
+            epoch = epoch + 1
+            offset = 0
 
     def _of(self, epoch: int) -> Sequence[Any]:
         if epoch != self._epoch:
@@ -65,7 +76,10 @@ class Stepped:
 
 
 class Steps(Protocol):
-    """What the loop asks of whatever takes its steps; :class:`Stepper` is one, a task may bring another."""
+    """What the loop asks of whatever takes its steps.
+
+    :class:`Stepper` is one, a task may bring another.
+    """
 
     @property
     def batches(self) -> int:
@@ -73,7 +87,10 @@ class Steps(Protocol):
         ...
 
     def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
-        """Takes one step; :class:`TrainingFailed` if a number is not finite, and then nothing was changed."""
+        """Take one step.
+
+        :class:`TrainingFailed` if a number is not finite, and then nothing was changed.
+        """
         ...
 
     def step_sizes(self) -> dict[str, float]:
@@ -85,13 +102,19 @@ class Steps(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Continue from the state saved after ``step`` steps; :class:`InputError` if it does not fit."""
+        """Continue from the state saved after ``step`` steps.
+
+        :class:`InputError` if it does not fit.
+        """
         ...
 
 
 @runtime_checkable
 class OwnSteps(Trained, Protocol):
-    """What descends in its own way, two players in turn say, in the one loop; it needs no ``loss``."""
+    """What descends in its own way, two players in turn say, in the one loop.
+
+    It needs no ``loss``.
+    """
 
     @property
     def averaged(self) -> nn.Module:
@@ -107,8 +130,13 @@ class OwnSteps(Trained, Protocol):
 class OwnBackward(Task, Protocol):
     """A task whose gradient is not one backward pass of its loss."""
 
-    def backward(self, batch: Any, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adds ``factor`` times the gradient of the loss to ``.grad``; returns what ``loss`` returns, detached."""
+    def backward(
+        self, batch: Any, progress: Progress, factor: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add ``factor`` times the gradient of the loss to ``.grad``.
+
+        Returns what ``loss`` returns, detached.
+        """
         ...
 
 
@@ -116,12 +144,15 @@ class Stepper:
     """Descends one step of a task."""
 
     def __init__(self, task: Task, settings: Settings, world: World, build: Build = build) -> None:
-        self.task, self.settings, self.world = task, settings, world
+        self.task = task
+        self.settings = settings
+        self.world = world
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
         self._own_backward = isinstance(task, OwnBackward)
-        free = settings.clip == 0 and settings.accumulate == 1 and self.adapted is None  # nobody else reads gradients
+        # nobody else reads gradients
+        free = settings.clip == 0 and settings.accumulate == 1 and self.adapted is None
         free = free and not self._own_backward  # and they are whole after one backward pass
         self.folds = False
         if free and settings.window > 1 and isinstance(self.optimizer, Windowed):
@@ -136,17 +167,23 @@ class Stepper:
         return self.world.size * self.settings.accumulate * self.settings.window
 
     def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
-        """Takes one step on ``items``, of which this process computes every ``world.size``-th.
+        """Take one step on ``items``, of which this process computes every ``world.size``-th.
 
         Raises:
             TrainingFailed: the loss or the gradient is not finite; no weight was changed.
         """
-        if self.folds:  # DistributedDataParallel shares them in forward passes that average, and none does here
+        if (
+            self.folds
+        ):  # DistributedDataParallel shares them in forward passes that average, and none does here
             self.world.share_buffers(self.task.module)
-        batches = [(index, self._load(index, items[index], progress)) for index in self._own(len(items))]
+        batches = [
+            (index, self._load(index, items[index], progress)) for index in self._own(len(items))
+        ]
         (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
         if weight <= 0:
-            raise ValueError(f"training: the micro-batches of a step hold {weight:g} targets; each must hold one")
+            raise ValueError(
+                f"training: the micro-batches of a step hold {weight:g} targets; each must hold one"
+            )
         rate = self.settings.lr * rate_factor(self.settings, progress.fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -170,14 +207,19 @@ class Stepper:
         return {"optimizer": self.optimizer.state_dict(), **adapted}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Continue from the state saved after ``step`` steps; :class:`InputError` if it does not fit."""
+        """Continue from the state saved after ``step`` steps.
+
+        :class:`InputError` if it does not fit.
+        """
         restore(self.optimizer, state.get("optimizer"), step)
         if self.adapted:
             self.adapted.load_state_dict(state.get("step_sizes", {}))
 
     def _adapted(self) -> AdaptedSteps:
         gain_lr = self.settings.gain_lr if self.settings.adapt_step_size == "gain" else 0.0
-        return AdaptedSteps(self.optimizer, self.settings.scale_lr, gain_lr, halves=self.settings.adapt_halves)
+        return AdaptedSteps(
+            self.optimizer, self.settings.scale_lr, gain_lr, halves=self.settings.adapt_halves
+        )
 
     def _micro_step(
         self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
@@ -197,14 +239,16 @@ class Stepper:
         return range(self.world.rank, count, self.world.size)
 
     def _load(self, index: int, item: Any, progress: Progress) -> Any:
-        # The seed names the micro-batch and not the process: two processes draw what one draws in two turns.
+        # The seed names the micro-batch and not the process: two processes draw what one draws in
+        # two turns.
         reseed(self.settings.seed, progress.step, index, "load")
         return self.task.load(item)
 
     def _backward(
         self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
     ) -> tuple[list[str], Tensor]:
-        names, sums = [], []
+        names = []
+        sums = []
         # Gradients that fold into the optimizer are averaged there, once a window.
         ends = [] if self.folds else [len(batches)]
         half = len(batches) // 2 if self.adapted and self.settings.adapt_halves else 0
@@ -222,11 +266,18 @@ class Stepper:
             names = ["loss", *logged]
             dtype = torch.promote_types(loss.dtype, torch.float32)
             sums.append(
-                torch.stack([torch.as_tensor(x).detach().to(loss.device, dtype) for x in (loss, *logged.values())])
+                torch.stack(
+                    [
+                        torch.as_tensor(x).detach().to(loss.device, dtype)
+                        for x in (loss, *logged.values())
+                    ]
+                )
             )
         return names, torch.stack(sums).sum(dim=0)
 
-    def _descend(self, batch: Any, progress: Progress, factor: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def _descend(
+        self, batch: Any, progress: Progress, factor: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16):
             if isinstance(self.task, OwnBackward):
                 return self.task.backward(batch, progress, factor)
@@ -237,8 +288,18 @@ class Stepper:
     def _require_finite(self, loss: float, gradient_norm: float, progress: Progress) -> None:
         if math.isfinite(loss) and math.isfinite(gradient_norm):
             return
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {gradient_norm}"
-        advice = ["a lower --lr", "a longer --warmup", "a smaller --clip", "--precision fp32", "a look at this batch"]
+        what = (
+            f"the loss is {loss}"
+            if not math.isfinite(loss)
+            else f"the norm of the gradient is {gradient_norm}"
+        )
+        advice = [
+            "a lower --lr",
+            "a longer --warmup",
+            "a smaller --clip",
+            "--precision fp32",
+            "a look at this batch",
+        ]
         raise TrainingFailed(
             f"training stopped in step {progress.step + 1}: {what}; nothing was updated with it; try {advice[0]}, "
             f"{advice[1]} or {advice[2]}, and see ERROR.json in the run folder",
@@ -252,7 +313,8 @@ class _Loss(nn.Module):
     # Distributed training averages the gradients of a module whose ``forward`` it calls itself.
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.module, self.task = task.module, task
+        self.module = task.module
+        self.task = task
 
     def forward(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         return self.task.loss(batch, progress)
@@ -265,10 +327,16 @@ def rate_factor(settings: Settings, fraction: float) -> float:
     return cosine(fraction, settings.warmup, settings.lr_floor)
 
 
-def steps_of(task: Task | OwnSteps, settings: Settings, world: World, build: Build = build) -> Steps:
+def steps_of(
+    task: Task | OwnSteps, settings: Settings, world: World, build: Build = build
+) -> Steps:
     """What takes the steps of a task: its own, if it brings any."""
     task.module.to(world.device)
-    return task.stepper(settings, world) if isinstance(task, OwnSteps) else Stepper(task, settings, world, build)
+    return (
+        task.stepper(settings, world)
+        if isinstance(task, OwnSteps)
+        else Stepper(task, settings, world, build)
+    )
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

@@ -11,15 +11,24 @@ __all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training stopped because it was asked to, after a step it finished and saved; a command exits with 130."""
+    """Training stopped because it was asked to, after a step it finished and saved.
+
+    A command exits with 130.
+    """
 
 
 class PeerEnded(RuntimeError):
-    """Another process of the same training has ended, having refused its input, say; a command exits with 2."""
+    """Another process of the same training has ended, having refused its input, say.
+
+    A command exits with 2.
+    """
 
 
 class TrainingFailed(FloatingPointError):
-    """The loss or its gradient is not a finite number; nothing was updated with it; a command exits with 1."""
+    """The loss or its gradient is not a finite number.
+
+    Nothing was updated with it; a command exits with 1.
+    """
 
     def __init__(self, message: str, **report: Any) -> None:
         super().__init__(message)
@@ -29,22 +38,32 @@ class TrainingFailed(FloatingPointError):
 class StopRequest:
     """While the block runs, Ctrl-C or SIGTERM only sets ``asked``; a second Ctrl-C raises at once.
 
-    A repeated SIGTERM changes nothing, nor does an echo: a launcher passes the terminal's SIGINT on to processes that
-    the terminal has already sent it to, and then sends SIGTERM.
+    A repeated SIGTERM changes nothing, nor does an echo: a launcher passes the terminal's SIGINT on
+    to processes that the terminal has already sent it to, and then sends SIGTERM.
     """
 
     def __init__(self, echo: float = 0.5) -> None:
-        self.asked, self.echo = False, echo  # seconds in which another signal is the same request
+        # seconds in which another signal is the same request
+        self.asked = False
+        self.echo = echo
         self._first = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            self._previous = {number: signal.signal(number, self._notice) for number in (signal.SIGINT, signal.SIGTERM)}
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # Python allows handlers nowhere else
+            self._previous = {
+                number: signal.signal(number, self._notice)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -54,7 +73,8 @@ class StopRequest:
             if number == signal.SIGINT and time.monotonic() - self._first > self.echo:
                 raise KeyboardInterrupt
             return
-        self.asked, self._first = True, time.monotonic()
+        self.asked = True
+        self._first = time.monotonic()
         if os.environ.get("RANK", "0") == "0":
             # A handler may run in the middle of a print: only the system call is safe here.
             os.write(2, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n")

@@ -29,7 +29,10 @@ class Trained(Protocol):
         ...
 
     def batches(self, epoch: int) -> Sequence[Any]:
-        """The micro-batches of an epoch, as small items such as index arrays; a pure function of seed and epoch."""
+        """The micro-batches of an epoch, as small items such as index arrays.
+
+        A pure function of seed and epoch.
+        """
         ...
 
     def load(self, item: Any) -> Any:
@@ -41,7 +44,10 @@ class Trained(Protocol):
         ...
 
     def validate(self, progress: Progress) -> dict[str, Any]:
-        """Numbers for the log; ``selection`` among them decides which checkpoint is best: smaller is better."""
+        """Numbers for the log.
+
+        ``selection`` among them decides which checkpoint is best: smaller is better.
+        """
         ...
 
 
@@ -49,12 +55,15 @@ class Task(Trained, Protocol):
     """What descends one loss. Draw all noise from PyTorch's global generator: the loop seeds it."""
 
     def loss(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and numbers to log, SUMMED over the micro-batch; ``batch`` is on the module's device."""
+        """The loss, and numbers to log, SUMMED over the micro-batch.
+
+        ``batch`` is on the module's device.
+        """
         ...
 
 
 def reseed(*key: int | str) -> None:
-    """Seeds PyTorch's generators with a hash of ``key``: other keys give unrelated streams."""
+    """Seed PyTorch's generators with a hash of ``key``: other keys give unrelated streams."""
     torch.manual_seed(seed_of(*key))
 
 

@@ -1,8 +1,8 @@
 """A small generator and critic of images that attend over patches, through the shared core.
 
-A critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It is smooth, with
-layer norms: gradient normalisation bounds nothing here (:mod:`gan.normalization.gradient`), and the generator's step
-takes the second-order path.
+A critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It is
+smooth, with layer norms: gradient normalisation bounds nothing here
+(:mod:`gan.normalization.gradient`), and the generator's step takes the second-order path.
 """
 
 import math
@@ -45,7 +45,9 @@ class AttentionGenerator(Network):
         initialise(self.last, 1 / math.sqrt(width))
         nn.init.normal_(self.spread.weight, std=1 / math.sqrt(latent))
 
-    def forward(self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None
+    ) -> Tensor:
         if self.embed is not None:
             z = z + self.embed(self.labels(labels))
         rows = self.body(self.spread(z).unflatten(1, (-1, self.last.in_features)))
@@ -56,9 +58,17 @@ class AttentionCritic(Network):
     """Embeds the patches, attends, and reads the score off the mean row."""
 
     def __init__(
-        self, shape: Shape, patch: int = 4, width: int = 64, heads: int = 4, layers: int = 2, classes: int = 0
+        self,
+        shape: Shape,
+        patch: int = 4,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 2,
+        classes: int = 0,
     ) -> None:
-        super().__init__(shape, patch=patch, width=width, heads=heads, layers=layers, classes=classes)
+        super().__init__(
+            shape, patch=patch, width=width, heads=heads, layers=layers, classes=classes
+        )
         grid = _grid(shape, patch, "AttentionCritic")
         self.cut = nn.Unfold(patch, stride=patch)
         self.first = nn.Linear(shape[0] * patch**2, width)

@@ -1,8 +1,9 @@
 """A convolutional generator and critic.
 
 References:
-    Unsupervised Representation Learning with DCGAN (Radford et al., 2016), https://arxiv.org/abs/1511.06434
-    Spectral Normalization for GANs (Miyato et al., 2018), https://arxiv.org/abs/1802.05957
+    Unsupervised Representation Learning with DCGAN (Radford et al., 2016),
+    https://arxiv.org/abs/1511.06434 Spectral Normalization for GANs (Miyato et al., 2018),
+    https://arxiv.org/abs/1802.05957
 """
 
 import math
@@ -34,7 +35,9 @@ class ConvGenerator(Network):
         self.last = nn.Conv2d(widths[-1], shape[0], 3, padding=1)
         gan_init(self, 0.0)
 
-    def forward(self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None
+    ) -> Tensor:
         labels = self.labels(labels) if self.classes else None
         h = self.first(z).unflatten(1, self.smallest)
         for norm, up in zip(self.norms, (*self.ups, self.last), strict=True):
@@ -43,7 +46,10 @@ class ConvGenerator(Network):
 
 
 class ConvCritic(Network):
-    """The critic of SN-DCGAN: convolutions with leaky ReLUs, halving the image, no norm; one chain of layers."""
+    """The critic of SN-DCGAN: convolutions with leaky ReLUs, halving the image, no norm.
+
+    One chain of layers.
+    """
 
     piecewise_linear = True
 

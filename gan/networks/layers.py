@@ -39,13 +39,16 @@ class Network(nn.Module):
             )
         check_values(type(self).__name__, RULES, rest)
         self.config = {"network": type(self).__name__, "shape": shape, **rest}
-        self.shape, self.classes = shape, int(rest.get("classes", 0))
+        self.shape = shape
+        self.classes = int(rest.get("classes", 0))
         self.latent = int(rest.get("latent", 0))  # width of a generator's latent
 
     def labels(self, labels: Tensor | None) -> Tensor:
         """The labels that a network of ``classes`` needs."""
         if labels is None:
-            raise InputError(f"{type(self).__name__}: has {self.classes} classes, and needs labels with its input")
+            raise InputError(
+                f"{type(self).__name__}: has {self.classes} classes, and needs labels with its input"
+            )
         return labels
 
 
@@ -73,7 +76,7 @@ class ConditionalNorm(nn.Module):
 def projected(
     critic: Any, h: Float[Tensor, "batch width"], labels: Int[Tensor, "batch"] | None
 ) -> Float[Tensor, "batch"]:
-    r"""Returns :math:`w \cdot h + b`, plus :math:`v_y \cdot h` for a critic with classes."""
+    r"""Return :math:`w \cdot h + b`, plus :math:`v_y \cdot h` for a critic with classes."""
     score = critic.head(h).squeeze(-1)
     if critic.classes:
         score = score + (critic.embed(critic.labels(labels)) * h).sum(1)
@@ -82,10 +85,10 @@ def projected(
 
 @torch.no_grad()
 def gan_init(module: nn.Module, leak: float, bias: float = 0.0) -> None:
-    r"""Draws weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`, which keeps the size of what passes.
+    r"""Draw weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`, which keeps the size of what passes.
 
-    A transposed convolution of stride 2 meets a quarter of its taps. Biases are drawn from [-``bias``, ``bias``],
-    projections of labels near 0.
+    A transposed convolution of stride 2 meets a quarter of its taps. Biases are drawn from
+    [-``bias``, ``bias``], projections of labels near 0.
     """
     gain = math.sqrt(2 / (1 + leak**2))
     for part in module.modules():

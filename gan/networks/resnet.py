@@ -1,9 +1,9 @@
 r"""Residual generator and critic, as in SN-GAN; with classes, BigGAN-like: class-wise norms, projection of the label.
 
 References:
-    Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018), https://arxiv.org/abs/1802.05957
-    Large Scale GAN Training for High Fidelity Natural Image Synthesis (Brock et al., 2018),
-    https://arxiv.org/abs/1809.11096
+    Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018),
+    https://arxiv.org/abs/1802.05957 Large Scale GAN Training for High Fidelity Natural Image
+    Synthesis (Brock et al., 2018), https://arxiv.org/abs/1809.11096
 """
 
 import math
@@ -22,11 +22,13 @@ __all__ = ["ResNetCritic", "ResNetGenerator"]
 class ResNetGenerator(Network):
     """Residual doublings from the smallest image, class-wise batch norms, tanh; ``width`` channels throughout.
 
-    With classes, each norm's gain and shift are the class's, and a share of the latent goes to each resolution's block
-    (``skip``), as in BigGAN.
+    With classes, each norm's gain and shift are the class's, and a share of the latent goes to each
+    resolution's block (``skip``), as in BigGAN.
     """
 
-    def __init__(self, shape: Shape, latent: int = 128, width: int = 64, classes: int = 0, skip: bool = False) -> None:
+    def __init__(
+        self, shape: Shape, latent: int = 128, width: int = 64, classes: int = 0, skip: bool = False
+    ) -> None:
         super().__init__(shape, latent=latent, width=width, classes=classes, skip=skip)
         found = sizes(shape, "ResNetGenerator")
         count = len(found)  # the first layer, and a block per doubling
@@ -34,12 +36,16 @@ class ResNetGenerator(Network):
         self.shares.insert(0, latent - sum(self.shares))
         self.first = nn.Linear(self.shares[0], width * math.prod(found[-1]))
         self.smallest = (width, *found[-1])
-        self.blocks = nn.ModuleList(_Up(width, classes, latent // count if skip else 0) for _ in found[1:])
+        self.blocks = nn.ModuleList(
+            _Up(width, classes, latent // count if skip else 0) for _ in found[1:]
+        )
         self.norm = nn.BatchNorm2d(width)
         self.last = nn.Conv2d(width, shape[0], 3, padding=1)
         gan_init(self, 0.0)
 
-    def forward(self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None
+    ) -> Tensor:
         labels = self.labels(labels) if self.classes else None
         first, *rest = z.split(self.shares, 1)
         h = self.first(first).unflatten(1, self.smallest)
@@ -49,7 +55,10 @@ class ResNetGenerator(Network):
 
 
 class ResNetCritic(Network):
-    """Residual halvings, then two blocks at the smallest size, ReLU, sum over the image, linear; no norms."""
+    """Residual halvings, then two blocks at the smallest size, ReLU, sum over the image, linear.
+
+    No norms.
+    """
 
     piecewise_linear = True
 
@@ -59,7 +68,10 @@ class ResNetCritic(Network):
         widths = [shape[0], *[width] * (halvings + 2)]
         halved = [i < halvings for i in range(halvings + 2)]
         self.blocks = nn.Sequential(
-            *[_Down(a, b, half, i == 0) for i, ((a, b), half) in enumerate(zip(pairwise(widths), halved, strict=True))],
+            *[
+                _Down(a, b, half, i == 0)
+                for i, ((a, b), half) in enumerate(zip(pairwise(widths), halved, strict=True))
+            ],
             nn.ReLU(),
         )
         self.head = nn.Linear(width, 1)
@@ -102,7 +114,9 @@ class _Down(nn.Module):
         inner: list[nn.Module] = [nn.Conv2d(into, width, 3, padding=1), nn.ReLU()]
         inner.append(nn.Conv2d(width, width, 3, padding=1))
         # Fresh modules for every place: an activation is hooked where it stands.
-        self.branch = nn.Sequential(*([] if first else [nn.ReLU()]), *inner, *([nn.AvgPool2d(2)] if half else []))
+        self.branch = nn.Sequential(
+            *([] if first else [nn.ReLU()]), *inner, *([nn.AvgPool2d(2)] if half else [])
+        )
         short = [nn.AvgPool2d(2)] if half else []
         if into != width:
             short.append(nn.Conv2d(into, width, 1))  # type: ignore[arg-type]

@@ -27,7 +27,12 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "gradient": ["GradientNorm", "normalize_for_critic", "normalize_for_generator", "normalize_gradient"],
+            "gradient": [
+                "GradientNorm",
+                "normalize_for_critic",
+                "normalize_for_generator",
+                "normalize_gradient",
+            ],
             "module_types": ["is_piecewise_linear"],
             "spectral": ["is_spectral", "spectral_normalize"],
         },

@@ -10,8 +10,9 @@ that :math:`\hat f` is Lipschitz. n jumps where x crosses an activation boundary
 attention) not even the pointwise bound holds. :mod:`gan.audit` measures both.
 
 References:
-    Gradient Normalization for Generative Adversarial Networks (Wu et al., 2021), https://arxiv.org/abs/2109.02235
-    GraN-GAN: Piecewise Gradient Normalization for GANs (Bhaskara et al., 2021), https://arxiv.org/abs/2111.03162
+    Gradient Normalization for Generative Adversarial Networks (Wu et al., 2021),
+    https://arxiv.org/abs/2109.02235 GraN-GAN: Piecewise Gradient Normalization for GANs (Bhaskara
+    et al., 2021), https://arxiv.org/abs/2111.03162
 """
 
 import math
@@ -51,7 +52,8 @@ class GradientNorm:
     """The rule of a normalised score: a function of the critic's f and n, both (B,)."""
 
     method: Method = "gn"
-    eps: float = 0.1  # of gran: bounds the amplification where the critic is flat, by K / (2 sqrt(eps))
+    # of gran: bounds the amplification where the critic is flat, by K / (2 sqrt(eps))
+    eps: float = 0.1
     K: float = 1.0  # the bound on the gradient, and for gn also on the score
 
     def __post_init__(self) -> None:
@@ -62,23 +64,37 @@ class GradientNorm:
         }
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise InputError(f"GradientNorm: {name} must be {rule}; got {name}={getattr(self, name)!r}")
+                raise InputError(
+                    f"GradientNorm: {name} must be {rule}; got {name}={getattr(self, name)!r}"
+                )
 
-    def __call__(self, f: Float[Tensor, "batch"], n: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        r"""Returns :math:`\hat f`; where both f and n are 0, GN gives 0 and the gradient of f itself."""
+    def __call__(
+        self, f: Float[Tensor, "batch"], n: Float[Tensor, "batch"]
+    ) -> Float[Tensor, "batch"]:
+        r"""Return :math:`\hat f`.
+
+        Where both f and n are 0, GN gives 0 and the gradient of f itself.
+        """
         if self.method == "gran":
             return self.K * f * n / (n.square() + self.eps)
         return self.K * f / _alive(n + f.abs())
 
     def slope(self, f: Float[Tensor, "batch"], n: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        r"""Returns :math:`\partial \hat f / \partial f` at a constant n; times n, the norm of :math:`\nabla \hat f`."""
+        r"""Return :math:`\partial \hat f / \partial f` at a constant n.
+
+        Times n, the norm of :math:`\nabla \hat f`.
+        """
         if self.method == "gran":
             return self.K * n / (n.square() + self.eps)
         total = n + f.abs()
-        return torch.where(total > torch.finfo(total.dtype).tiny, self.K * (n / _alive(total)) / _alive(total), self.K)
+        return torch.where(
+            total > torch.finfo(total.dtype).tiny,
+            self.K * (n / _alive(total)) / _alive(total),
+            self.K,
+        )
 
     def lever(self, f: Float[Tensor, "batch"], n: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        r"""Returns :math:`\frac{1}{n} \frac{\partial \hat f}{\partial n} / \frac{\partial \hat f}{\partial f}`.
+        r"""Return :math:`\frac{1}{n} \frac{\partial \hat f}{\partial n} / \frac{\partial \hat f}{\partial f}`.
 
         0 where n is: there the norm has no gradient.
         """
@@ -100,14 +116,16 @@ def normalize_gradient(
     eps: float = 0.1,
     K: float = 1.0,
 ) -> Float[Tensor, "batch"]:
-    r"""Returns :math:`\hat f(x)`, in at least float32; see :class:`GradientNorm` for ``eps`` and ``K``.
+    r"""Return :math:`\hat f(x)`, in at least float32; see :class:`GradientNorm` for ``eps`` and ``K``.
 
-    With ``create_graph`` the result is differentiable in the critic's parameters and in x, n included (a second-order
-    backward pass). Without it, these are values and nothing to differentiate: a score whose n is held constant
-    would have the wrong gradient. ``x`` stays as it is, and ``requires_grad`` with it.
+    With ``create_graph`` the result is differentiable in the critic's parameters and in x, n
+    included (a second-order backward pass). Without it, these are values and nothing to
+    differentiate: a score whose n is held constant would have the wrong gradient. ``x`` stays as it
+    is, and ``requires_grad`` with it.
 
     Raises:
-        InputError: for a critic that uses statistics of its batch, or that does not give one number a sample.
+        InputError: for a critic that uses statistics of its batch, or that does not give one number
+            a sample.
     """
     rule = GradientNorm(method, eps, K)
     graph = create_graph and torch.is_grad_enabled()
@@ -124,16 +142,17 @@ def normalize_for_generator(
     eps: float = 0.1,
     K: float = 1.0,
 ) -> Float[Tensor, "batch"]:
-    r"""Returns :math:`\hat f(x)` with its gradient in x alone, exact, and in one pass where the critic allows it.
+    r"""Return :math:`\hat f(x)` with its gradient in x alone, exact, and in one pass where the critic allows it.
 
-    Where :func:`is_piecewise_linear` holds, n is constant around x and
-    :math:`\nabla \hat f = (\partial \hat f / \partial f) \, \nabla f` needs no second-order pass: the score is returned
-    as its value plus :math:`\langle \nabla \hat f, x - x_0 \rangle` at :math:`x_0 = x`. Any other critic takes the
-    path of :func:`normalize_gradient`.
+    Where :func:`is_piecewise_linear` holds, n is constant around x and :math:`\nabla \hat f =
+    (\partial \hat f / \partial f) \, \nabla f` needs no second-order pass: the score is returned as
+    its value plus :math:`\langle \nabla \hat f, x - x_0 \rangle` at :math:`x_0 = x`. Any other
+    critic takes the path of :func:`normalize_gradient`.
     """
     if not is_piecewise_linear(critic):
         return normalize_gradient(critic, x, method, labels=labels, eps=eps, K=K)
-    rule, here = GradientNorm(method, eps, K), x.detach()
+    rule = GradientNorm(method, eps, K)
+    here = x.detach()
     f, g = differentiate(critic, here, labels, create_graph=False)
     n = norms(g)
     pull = rule.slope(f, n).view(-1, *[1] * (x.ndim - 1)) * g
@@ -149,19 +168,21 @@ def normalize_for_critic(
     eps: float = 0.1,
     K: float = 1.0,
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-    r"""Returns :math:`\hat f(x)` with its gradient in the critic's parameters alone, exact, and the values of n.
+    r"""Return :math:`\hat f(x)` with its gradient in the critic's parameters alone, exact, and the values of n.
 
-    Where the critic's linear cells are known (:func:`gan.normalization.linear_regions.has_cells`), without a
-    second-order pass. In the cell of x the critic is affine, :math:`F(x') = f + \langle \nabla f, x' - x \rangle` with
-    :math:`d n = \langle \nabla f / n, d \nabla f \rangle`, so that
+    Where the critic's linear cells are known (:func:`gan.normalization.linear_regions.has_cells`),
+    without a second-order pass. In the cell of x the critic is affine, :math:`F(x') = f + \langle
+    \nabla f, x' - x \rangle` with :math:`d n = \langle \nabla f / n, d \nabla f \rangle`, so that
 
     .. math:: d \hat f = \partial_f \hat f \; d F(x'), \qquad
         x' = x + \frac{\partial_n \hat f}{\partial_f \hat f} \frac{\nabla f}{n}
 
-    at a constant :math:`x'`: for GN the foot :math:`x - f \nabla f / n^2` of x on the plane F = 0. One plain pass to
-    :math:`\nabla f` and one plain pass at :math:`x'` with the slopes of x cost less than the double backward pass.
+    at a constant :math:`x'`: for GN the foot :math:`x - f \nabla f / n^2` of x on the plane F = 0.
+    One plain pass to :math:`\nabla f` and one plain pass at :math:`x'` with the slopes of x cost
+    less than the double backward pass.
     """
-    rule, x = GradientNorm(method, eps, K), x.detach()
+    rule = GradientNorm(method, eps, K)
+    x = x.detach()
     if not has_cells(critic) or not torch.is_grad_enabled():
         f, g = differentiate(critic, x, labels, create_graph=torch.is_grad_enabled())
         n = norms(g)
@@ -181,12 +202,16 @@ def normalize_for_critic(
 
 
 def differentiate(
-    critic: Critic, x: Float[Tensor, "batch *shape"], labels: Tensor | None = None, *, create_graph: bool = True
+    critic: Critic,
+    x: Float[Tensor, "batch *shape"],
+    labels: Tensor | None = None,
+    *,
+    create_graph: bool = True,
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch *shape"]]:
-    r"""Returns :math:`f_i` and :math:`\nabla_{x_i} f_i`, in at least float32; constants unless ``create_graph``.
+    r"""Return :math:`f_i` and :math:`\nabla_{x_i} f_i`, in at least float32; constants unless ``create_graph``.
 
-    One backward pass for the whole batch: the gradient of :math:`\sum_i f_i`, which is each sample's own as long as no
-    score sees another sample.
+    One backward pass for the whole batch: the gradient of :math:`\sum_i f_i`, which is each
+    sample's own as long as no score sees another sample.
     """
     refuse_batch_statistics(critic, "differentiate")
     with torch.inference_mode(False), torch.enable_grad():
@@ -195,7 +220,9 @@ def differentiate(
         x = x if create_graph and x.requires_grad else x.detach().requires_grad_()
         f = scores(critic, x, labels)
         if f.requires_grad:
-            (g,) = torch.autograd.grad(f.sum(), x, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+            (g,) = torch.autograd.grad(
+                f.sum(), x, create_graph=create_graph, allow_unused=True, materialize_grads=True
+            )
         else:  # a constant
             g = torch.zeros_like(x)
     g = g.to(torch.promote_types(g.dtype, torch.float32))
@@ -207,7 +234,9 @@ def norms(g: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch"]:
     return torch.linalg.vector_norm(g.flatten(1) if g.ndim > 1 else g[:, None], dim=1)
 
 
-def scores(critic: Critic, x: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Float[Tensor, "batch"]:
+def scores(
+    critic: Critic, x: Float[Tensor, "batch *shape"], labels: Tensor | None = None
+) -> Float[Tensor, "batch"]:
     """The critic's f as (B,), in at least float32."""
     f = critic(x) if labels is None else critic(x, labels)
     if f.shape not in ((len(x),), (len(x), 1)):
@@ -223,7 +252,8 @@ def _alive(total: Tensor) -> Tensor:
     return torch.where(total > torch.finfo(total.dtype).tiny, total, 1.0)
 
 
-# Whether the affine map of a critic is what its modules tell; a forward with activations of its own is found out.
+# Whether the affine map of a critic is what its modules tell; a forward with activations of its own
+# is found out.
 _TOLD: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 

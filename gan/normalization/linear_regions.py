@@ -1,8 +1,8 @@
 r"""The linear cells of a piecewise linear critic: told from its activations, and held while another input passes.
 
-In the cell of x the critic is the affine map :math:`F(x') = f + \langle \nabla f, x' - x \rangle`. :class:`Held` notes
-on which side of its kink every unit is at x, and lets later inputs pass with those slopes: the same affine map, for
-any :math:`x'`, as a function of the weights.
+In the cell of x the critic is the affine map :math:`F(x') = f + \langle \nabla f, x' - x \rangle`.
+:class:`Held` notes on which side of its kink every unit is at x, and lets later inputs pass with
+those slopes: the same affine map, for any :math:`x'`, as a function of the weights.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gan.normalization.module_types import CONTAINERS, WEIGHTED, is_piecewise_linear, parts, plain_type
+from gan.normalization.module_types import (
+    CONTAINERS,
+    WEIGHTED,
+    is_piecewise_linear,
+    parts,
+    plain_type,
+)
 
 __all__ = ["Held", "has_cells", "kinked"]
 
@@ -47,10 +53,13 @@ def has_cells(critic: object) -> bool:
     if not isinstance(critic, nn.Module) or not is_piecewise_linear(critic):
         return False
     for part in parts(critic):
-        if parametrize.is_parametrized(part) and part.training:  # spectral norm moves with every pass
+        if (
+            parametrize.is_parametrized(part) and part.training
+        ):  # spectral norm moves with every pass
             return False
         known = plain_type(part) in (*KINKED, *AFFINE) or any(True for _ in part.children())
-        inplace, leak = getattr(part, "inplace", False), getattr(part, "negative_slope", 0.0)
+        inplace = getattr(part, "inplace", False)
+        leak = getattr(part, "negative_slope", 0.0)
         if not known or inplace or leak < 0:
             return False
     return True
@@ -61,14 +70,17 @@ class Held:
 
     def __init__(self, critic: nn.Module) -> None:
         self._parts = kinked(critic)
-        self._outputs: list[Tensor] = []  # in the order of the calls; their signs are those of the inputs
+        # in the order of the calls; their signs are those of the inputs
+        self._outputs: list[Tensor] = []
 
     @contextmanager
     def noted(self) -> Iterator[None]:
         """The pass inside the block is the one whose slopes are held."""
         self._outputs.clear()
         hooks = [
-            part.register_forward_hook(lambda part, inputs, output: self._outputs.append(output.detach()))
+            part.register_forward_hook(
+                lambda part, inputs, output: self._outputs.append(output.detach())
+            )
             for part in self._parts
         ]
         try:
@@ -91,5 +103,6 @@ class Held:
 
 
 def _multiply(outputs: Iterator[Tensor], leak: float, x: Tensor) -> Tensor:
-    # The backward function of a leaky ReLU: x where its output was positive, else leak x, in one pass over memory.
+    # The backward function of a leaky ReLU: x where its output was positive, else leak x, in one
+    # pass over memory.
     return torch.ops.aten.leaky_relu_backward(x, next(outputs), leak, True)

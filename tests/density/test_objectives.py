@@ -19,11 +19,14 @@ S = 0.5  # the deviation of x given z
 class PerDatum:
     r"""x = w z + s eps with parameters of each datum its own: one backward pass gives B independent gradients."""
 
-    def __init__(self, data: int, mean: float = 0.8, spread: float = 0.7, shape: tuple[int, ...] = (1,)) -> None:
+    def __init__(
+        self, data: int, mean: float = 0.8, spread: float = 0.7, shape: tuple[int, ...] = (1,)
+    ) -> None:
         self.mean = torch.full((data, *shape), mean, requires_grad=True)
         self.log_spread = torch.full((data, *shape), math.log(spread), requires_grad=True)
         self.w = torch.ones(data, *shape, requires_grad=True)
-        self.x, self.dims = torch.full((data, *shape), 1.2), len(shape)
+        self.x = torch.full((data, *shape), 1.2)
+        self.dims = len(shape)
 
     def prior(self) -> Distribution:
         return Independent(Normal(torch.zeros(self.x.shape[1:]), 1.0), self.dims)
@@ -34,7 +37,9 @@ class PerDatum:
     def likelihood(self, z: Tensor) -> Distribution:
         return Independent(Normal(z * self.w, S), self.dims)
 
-    def gradients(self, objective: Callable[..., Tensor], *counts: float) -> tuple[Tensor, Tensor, Tensor]:
+    def gradients(
+        self, objective: Callable[..., Tensor], *counts: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Per datum, with respect to mean, log-spread and w."""
         torch.manual_seed(1)
         bound = objective(self, self.x, *counts)
@@ -43,12 +48,18 @@ class PerDatum:
 
 def agrees(gradient: Tensor, expected: Tensor | float) -> bool:
     """Within five standard errors: a false alarm once in 1.7 million seeds."""
-    return bool((gradient.mean() - expected).abs() < 5 * gradient.std() / math.sqrt(len(gradient)) + 1e-12)
+    return bool(
+        (gradient.mean() - expected).abs() < 5 * gradient.std() / math.sqrt(len(gradient)) + 1e-12
+    )
 
 
 @pytest.mark.parametrize("objective", [elbo, stl, iwae, dreg])
-def test_with_one_sample_every_gradient_is_that_of_the_analytic_elbo(objective: Callable[..., Tensor]) -> None:
-    m, v, x = 0.8, 0.49, 1.2
+def test_with_one_sample_every_gradient_is_that_of_the_analytic_elbo(
+    objective: Callable[..., Tensor],
+) -> None:
+    m = 0.8
+    v = 0.49
+    x = 1.2
     gradients = PerDatum(100_000).gradients(objective, 1)
     assert agrees(gradients[0], (x - m) / S**2 - m)
     assert agrees(gradients[1], 1 - v * (1 + 1 / S**2))
@@ -58,7 +69,8 @@ def test_with_one_sample_every_gradient_is_that_of_the_analytic_elbo(objective: 
 @pytest.mark.parametrize("samples", [2, 8])
 def test_the_doubly_reparametrised_gradient_is_that_of_the_bound(samples: int) -> None:
     model = PerDatum(100_000)
-    ours, theirs = model.gradients(dreg, samples), model.gradients(iwae, samples)
+    ours = model.gradients(dreg, samples)
+    theirs = model.gradients(iwae, samples)
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert agrees(a - b, 0.0)
         assert (a - b).abs().mean() > 0.01  # yet another estimator
@@ -67,10 +79,12 @@ def test_the_doubly_reparametrised_gradient_is_that_of_the_bound(samples: int) -
 
 
 def test_the_doubly_reparametrised_gradient_is_its_plain_formula() -> None:
-    model, samples = PerDatum(3, shape=(2, 4)), 5
+    model = PerDatum(3, shape=(2, 4))
+    samples = 5
     ours = model.gradients(dreg, samples)
     torch.manual_seed(1)
-    q, frozen = model.posterior(model.x), model.mean.detach()
+    q = model.posterior(model.x)
+    frozen = model.mean.detach()
     z = q.rsample(torch.Size((samples,))).detach().requires_grad_()
     fixed = Independent(Normal(frozen, model.log_spread.detach().exp()), 2)
     log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(model.x) - fixed.log_prob(z)
@@ -81,7 +95,9 @@ def test_the_doubly_reparametrised_gradient_is_its_plain_formula() -> None:
 
 
 @pytest.mark.parametrize(("objective", "samples"), [(stl, 1), (stl, 6), (dreg, 1), (dreg, 6)])
-def test_at_the_exact_posterior_the_encoder_gradient_has_no_variance(objective: Callable, samples: int) -> None:
+def test_at_the_exact_posterior_the_encoder_gradient_has_no_variance(
+    objective: Callable, samples: int
+) -> None:
     model = PerDatum(50, mean=0.96, spread=math.sqrt(0.2))
     for gradient in model.gradients(objective, samples)[:2]:
         assert gradient.abs().max() < 1e-12
@@ -116,8 +132,11 @@ def test_values_are_the_bounds_whatever_the_gradients() -> None:
     model = PerDatum(7)
     q = model.posterior(model.x)
     z = q.rsample(torch.Size((12,)))
-    log_w = (model.prior().log_prob(z) + model.likelihood(z).log_prob(model.x) - q.log_prob(z)).detach()
-    mean, bound = log_w.mean(0), log_w.logsumexp(0) - math.log(12)
+    log_w = (
+        model.prior().log_prob(z) + model.likelihood(z).log_prob(model.x) - q.log_prob(z)
+    ).detach()
+    mean = log_w.mean(0)
+    bound = log_w.logsumexp(0) - math.log(12)
     torch.testing.assert_close(value(elbo, 12), mean)
     torch.testing.assert_close(value(stl, 12), mean)
     torch.testing.assert_close(value(iwae, 12), bound)
@@ -135,7 +154,9 @@ def test_the_mixed_objectives_end_in_the_pure_ones() -> None:
 
 
 @pytest.mark.parametrize(("mixed", "counts"), [(miwae, (4, 8)), (ciwae, (8, 0.5))])
-def test_mixed_gradients_are_those_of_their_values(mixed: Callable[..., Tensor], counts: tuple[float, ...]) -> None:
+def test_mixed_gradients_are_those_of_their_values(
+    mixed: Callable[..., Tensor], counts: tuple[float, ...]
+) -> None:
     model = PerDatum(50_000)
     encoder = model.gradients(mixed, *counts)[0]
     pure = model.gradients(iwae, 8)[0], model.gradients(elbo, 8)[0]
@@ -161,13 +182,16 @@ class Own(Normal):
 
 
 def test_a_detached_law_is_the_same_function_of_z_alone() -> None:
-    loc, tril = torch.randn(3, 2, requires_grad=True), torch.tensor([[1.5, 0.0], [0.4, 0.6]], requires_grad=True)
+    loc = torch.randn(3, 2, requires_grad=True)
+    tril = torch.tensor([[1.5, 0.0], [0.4, 0.6]], requires_grad=True)
     laws = [Independent(Normal(loc, tril.diagonal()), 1), MultivariateNormal(loc, scale_tril=tril)]
     z = torch.randn(4, 3, 2, requires_grad=True)
     for law in laws:
         score = detached(law).log_prob(z)
         torch.testing.assert_close(score, law.log_prob(z))
-        assert torch.autograd.grad(score.sum(), (loc, tril), allow_unused=True, retain_graph=True) == (None, None)
+        assert torch.autograd.grad(
+            score.sum(), (loc, tril), allow_unused=True, retain_graph=True
+        ) == (None, None)
         assert torch.autograd.grad(score.sum(), z)[0].abs().min() > 0
     assert (detached(Own(loc, 1.0)).mean == loc + 7).all()
 
@@ -187,7 +211,9 @@ def test_bad_arguments_are_named() -> None:
             objective(model, model.x, 4)
     assert iwae(model, model.x, 4).shape == (2,)
     for objective in (elbo, stl, iwae, dreg):
-        with pytest.raises(InputError, match=r"objectives: samples must be at least 1; got samples=0"):
+        with pytest.raises(
+            InputError, match=r"objectives: samples must be at least 1; got samples=0"
+        ):
             objective(model, model.x, 0)
     with pytest.raises(InputError, match=r"miwae: groups must be at least 1; got groups=0"):
         miwae(model, model.x, 0, 4)

@@ -47,7 +47,8 @@ def _closed() -> None:
 
 
 def test_the_exact_posterior_gives_the_exact_evidence_of_every_datum() -> None:
-    x, model = torch.randn(5, 8), from_pyro(linear, linear_guide(1.0))
+    x = torch.randn(5, 8)
+    model = from_pyro(linear, linear_guide(1.0))
     assert isinstance(model, LatentModel)
     log_w = density.log_weights(model, x, 7, chunk=3)
     assert log_w.shape == (7, 5)
@@ -56,13 +57,15 @@ def test_the_exact_posterior_gives_the_exact_evidence_of_every_datum() -> None:
 
 @pytest.mark.parametrize("proposal", [None, density.Defensive(0.8)])
 def test_weights_are_unbiased_within_five_standard_errors(proposal: Any) -> None:
-    x, model = torch.randn(5, 8), from_pyro(linear, linear_guide(1.5))
+    x = torch.randn(5, 8)
+    model = from_pyro(linear, linear_guide(1.5))
     found = density.estimate(model, x, 4000, proposal=proposal)
     assert ((found.log_likelihood - evidence(x)).abs() < 5 * found.standard_error).all()
     assert (found.standard_error < 0.05).all()
 
 
-MEANS, SHARES = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64), torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+MEANS = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+SHARES = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
 
 
 @config_enumerate
@@ -78,7 +81,8 @@ def test_a_discrete_latent_is_summed_over() -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(0.8 * x, 0.6))
 
-    x, model = 2 * torch.randn(6), from_pyro(mixture, guide)
+    x = 2 * torch.randn(6)
+    model = from_pyro(mixture, guide)
     parts = SHARES.log()[:, None] + Normal(MEANS[:, None], math.sqrt(1.25)).log_prob(x)
     found = density.estimate(model, x, 4000)
     assert ((found.log_likelihood - parts.logsumexp(0)).abs() < 5 * found.standard_error).all()
@@ -90,7 +94,9 @@ def test_a_discrete_latent_is_summed_over() -> None:
 def two_levels(x: Tensor) -> None:
     with pyro.plate("data", len(x)):
         top = pyro.sample("top", dist.Normal(0.0, 1.0))
-        low = pyro.sample("low", dist.Normal(top.unsqueeze(-1).expand(*top.shape, 2), 0.5).to_event(1))
+        low = pyro.sample(
+            "low", dist.Normal(top.unsqueeze(-1).expand(*top.shape, 2), 0.5).to_event(1)
+        )
         pyro.sample("x", dist.Normal(low, 0.3).to_event(1), obs=x)
 
 
@@ -100,7 +106,8 @@ def test_two_levels_of_latents_lie_side_by_side() -> None:
             low = pyro.sample("low", dist.Normal(0.85 * x, 0.35).to_event(1))
             pyro.sample("top", dist.Normal(0.44 * low.sum(-1), 0.45))
 
-    x, model = torch.randn(4, 2), from_pyro(two_levels, guide)
+    x = torch.randn(4, 2)
+    model = from_pyro(two_levels, guide)
     assert model.posterior(x).event_shape == (3,)
     covariance = torch.ones(2, 2) + (0.25 + 0.09) * torch.eye(2)
     found = density.estimate(model, x, 4000)
@@ -116,12 +123,15 @@ def test_a_prior_draw_follows_the_model() -> None:
             pyro.sample("top", dist.Normal(0.44 * low.sum(-1), 0.45))
 
     model = from_pyro(two_levels, guide)
-    with pytest.raises(InputError, match=r"the prior is only known beside data; call posterior\(x\) first"):
+    with pytest.raises(
+        InputError, match=r"the prior is only known beside data; call posterior\(x\) first"
+    ):
         model.prior().sample((2,))
     model.posterior(torch.randn(4, 2))
     z = model.prior().sample((20_000,))  # (low_1, low_2, top): variances 1.25, 1.25, 1
     assert z.shape == (20_000, 3)
-    torch.testing.assert_close(z.var(0), torch.tensor([1.25, 1.25, 1.0]), rtol=0.05, atol=0)  # 5 standard errors
+    # 5 standard errors
+    torch.testing.assert_close(z.var(0), torch.tensor([1.25, 1.25, 1.0]), rtol=0.05, atol=0)
 
 
 class Program(nn.Module):
@@ -139,9 +149,15 @@ class Program(nn.Module):
             else:
                 top = pyro.sample("z1", dist.Normal(torch.zeros(inner.latent), 1.0).to_event(1))
                 law = inner.down.laws[0](top)
-                z = pyro.sample("z0", dist.Normal(law.base_dist.loc, law.base_dist.scale).to_event(1))
+                z = pyro.sample(
+                    "z0", dist.Normal(law.base_dist.loc, law.base_dist.scale).to_event(1)
+                )
             logits = inner.decode(z) + inner.output.bias
-            pyro.sample("x", dist.Bernoulli(logits=logits.squeeze(-inner.output.bias.dim())).to_event(3), obs=x)
+            pyro.sample(
+                "x",
+                dist.Bernoulli(logits=logits.squeeze(-inner.output.bias.dim())).to_event(3),
+                obs=x,
+            )
 
     def guide(self, x: Tensor) -> None:
         inner = self.inner
@@ -166,7 +182,9 @@ def test_pyro_agrees_with_the_models_written_by_hand(latents: tuple[int, ...]) -
         (other.prior(), inner.prior()),
     ):
         torch.testing.assert_close(a.log_prob(z), b.log_prob(z), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(other.likelihood(z).log_prob(x), inner.likelihood(z).log_prob(x), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        other.likelihood(z).log_prob(x), inner.likelihood(z).log_prob(x), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_a_program_trained_by_pyros_elbo_gets_more_likely() -> None:
@@ -228,11 +246,19 @@ def renamed(x: Tensor) -> None:
     ("model", "guide", "message"),
     [
         (linear, outside, "site 'z' of the guide lies outside the data plate"),
-        (linear, subsampled, "site 'z' of the guide lies in a plate that is not the 5 data at hand; do not subsample"),
+        (
+            linear,
+            subsampled,
+            "site 'z' of the guide lies in a plate that is not the 5 data at hand; do not subsample",
+        ),
         (linear, twice_plated, "site 'z' of the guide lies in a second plate; use .to_event"),
         (linear, silent, "the guide draws nothing; give it a sample site"),
         (unobserved, guide_z, "the model observes nothing; give a site obs=x"),
-        (with_another, guide_z, "site 'u' of the model is neither observed nor in the guide; add it to the guide"),
+        (
+            with_another,
+            guide_z,
+            "site 'u' of the model is neither observed nor in the guide; add it to the guide",
+        ),
         (renamed, guide_z, "the guide draws z, which the model does not have"),
     ],
 )
@@ -263,7 +289,10 @@ def test_an_automatic_normal_guide_gives_the_truth(called: bool) -> None:
 
 
 def gamma_poisson(x: Tensor) -> None:
-    """z ~ Gamma(2, 1), x | z ~ Poisson(z): the evidence is negative binomial; z > 0, so that a Jacobian counts."""
+    """z ~ Gamma(2, 1), x | z ~ Poisson(z): the evidence is negative binomial.
+
+    Z > 0, so that a Jacobian counts.
+    """
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", dist.Gamma(2.0, 1.0))
         pyro.deterministic("twice", 2 * z)
@@ -301,13 +330,20 @@ def test_an_automatic_guide_of_vectors_and_two_sites_gives_the_truth() -> None:
     assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error + 0.02).all()
 
 
-JOINT = ["AutoDiagonalNormal", "AutoMultivariateNormal", "AutoLowRankMultivariateNormal", "AutoLaplaceApproximation"]
+JOINT = [
+    "AutoDiagonalNormal",
+    "AutoMultivariateNormal",
+    "AutoLowRankMultivariateNormal",
+    "AutoLaplaceApproximation",
+]
 
 
 @pytest.mark.parametrize("name", JOINT)
 def test_a_guide_that_draws_all_data_jointly_is_refused(name: str) -> None:
     guide = getattr(autoguide, name)(conjugate)
-    message = rf"draws the latents of all data jointly, by its site '_{name}_latent', .* use AutoNormal"
+    message = (
+        rf"draws the latents of all data jointly, by its site '_{name}_latent', .* use AutoNormal"
+    )
     with pytest.raises(InputError, match=message):
         density.estimate(from_pyro(conjugate, guide), torch.randn(3, 1), 10)
 
@@ -326,11 +362,19 @@ def with_an_auxiliary(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("guide", "message"),
     [
-        (autoguide.AutoDelta(linear), "site 'z' is a point, and a point has no density .* use AutoNormal"),
+        (
+            autoguide.AutoDelta(linear),
+            "site 'z' is a point, and a point has no density .* use AutoNormal",
+        ),
         (pointed, "site 'z' is a point, and a point has no density"),
-        (with_an_auxiliary, "auxiliary site 'u' belongs to no site of the model; name it SITE_unconstrained"),
+        (
+            with_an_auxiliary,
+            "auxiliary site 'u' belongs to no site of the model; name it SITE_unconstrained",
+        ),
     ],
 )
-def test_a_guide_without_a_density_per_datum_is_refused(guide: Callable[..., Any], message: str) -> None:
+def test_a_guide_without_a_density_per_datum_is_refused(
+    guide: Callable[..., Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         density.estimate(from_pyro(linear, guide), torch.randn(5, 8), 10)

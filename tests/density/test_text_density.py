@@ -19,15 +19,24 @@ def model(latent: str = "gaussian", prior: str = "standard") -> tuple[UniVAE, Te
     return built, torch.tensor([[5, 6, 7, 2], [8, 2, 0, 0], [9, 9, 2, 0]])
 
 
-GAUSSIAN = [Widened(1.3), StudentT(6.0, 1.1), Sobol(Widened(1.2)), Defensive(0.8), Refined(2, particles=4)]
+GAUSSIAN = [
+    Widened(1.3),
+    StudentT(6.0, 1.1),
+    Sobol(Widened(1.2)),
+    Defensive(0.8),
+    Refined(2, particles=4),
+]
 
 
 @pytest.mark.parametrize("prior", ["standard", "learned"])
 @pytest.mark.parametrize("proposal", GAUSSIAN, ids=lambda p: type(p).__name__)
 @torch.no_grad()
-def test_every_proposal_estimates_the_same_likelihood_of_a_text(proposal: Proposal, prior: str) -> None:
+def test_every_proposal_estimates_the_same_likelihood_of_a_text(
+    proposal: Proposal, prior: str
+) -> None:
     built, ids = model(prior=prior)
-    plain, other = estimate(built, ids, 4096), estimate(built, ids, 4096, proposal=proposal)
+    plain = estimate(built, ids, 4096)
+    other = estimate(built, ids, 4096, proposal=proposal)
     error = (plain.standard_error.square() + other.standard_error.square()).sqrt()
     # 5 standard errors, 30 comparisons: a false alarm in about 60 000 seeds.
     assert ((plain.log_likelihood - other.log_likelihood).abs() < 5 * error).all()
@@ -41,7 +50,8 @@ def test_noise_maps_to_the_draws_of_a_layered_posterior() -> None:
     torch.manual_seed(0)
     z, log_q = q.rsample_with_log_prob(torch.Size((4,)))
     torch.manual_seed(0)
-    eps = torch.stack([torch.randn(4, 3, 3) for _ in range(2)], -2)  # layer by layer, as rsample draws
+    # layer by layer, as rsample draws
+    eps = torch.stack([torch.randn(4, 3, 3) for _ in range(2)], -2)
     mapped, density = q.from_noise(eps)
     torch.testing.assert_close(mapped, z)
     torch.testing.assert_close(density, log_q)
@@ -52,8 +62,12 @@ def test_noise_maps_to_the_draws_of_a_layered_posterior() -> None:
 @torch.no_grad()
 def test_latents_on_the_sphere_mix_with_the_prior_and_refuse_normal_noise(prior: str) -> None:
     built, ids = model("vmf", prior)
-    plain, mixed = estimate(built, ids, 4096), estimate(built, ids, 4096, proposal=Defensive(0.8))
+    plain = estimate(built, ids, 4096)
+    mixed = estimate(built, ids, 4096, proposal=Defensive(0.8))
     error = (plain.standard_error.square() + mixed.standard_error.square()).sqrt()
     assert ((plain.log_likelihood - mixed.log_likelihood).abs() < 5 * error).all()
-    with pytest.raises(InputError, match="from_noise: maps normal noise through Gaussian layers; layer 0 is VonMises"):
+    with pytest.raises(
+        InputError,
+        match="from_noise: maps normal noise through Gaussian layers; layer 0 is VonMises",
+    ):
         log_weights(built, ids, 8, proposal=Widened())

@@ -1,4 +1,7 @@
-"""``train-text`` that is asked to stop while it takes its third step; ``python -m`` of it prints a JSON object."""
+"""``train-text`` that is asked to stop while it takes its third step.
+
+``python -m`` of it prints a JSON object.
+"""
 
 import json
 import os

@@ -16,7 +16,17 @@ import pytest
 import torch
 
 from density.estimation.importance import estimate
-from experiments import compare, edit, encode, interpolate, likelihood, reconstruct, report, sample, train_text
+from experiments import (
+    compare,
+    edit,
+    encode,
+    interpolate,
+    likelihood,
+    reconstruct,
+    report,
+    sample,
+    train_text,
+)
 from experiments.cli import commands as cli
 from experiments.cli.options import stored
 from experiments.text.run import TextRun
@@ -27,9 +37,38 @@ from univae.errors import InputError
 from univae.text.corpus import split
 from univae.text.special import PAD
 
-WORDS = ("the", "a", "no", "small", "large", "red", "blue", "cat", "dog", "bird", "sees", "likes", "old", "new", "fish")
-SHAPE = {"width": 16, "heads": 2, "layers": 2, "latent_layers": 2, "latent_width": 4, "vocab_size": 300}
-TRAINING = {"steps": 12, "batch_tokens": 128, "validation_texts": 20, "validation_samples": 4, "log_every": 4}
+WORDS = (
+    "the",
+    "a",
+    "no",
+    "small",
+    "large",
+    "red",
+    "blue",
+    "cat",
+    "dog",
+    "bird",
+    "sees",
+    "likes",
+    "old",
+    "new",
+    "fish",
+)
+SHAPE = {
+    "width": 16,
+    "heads": 2,
+    "layers": 2,
+    "latent_layers": 2,
+    "latent_width": 4,
+    "vocab_size": 300,
+}
+TRAINING = {
+    "steps": 12,
+    "batch_tokens": 128,
+    "validation_texts": 20,
+    "validation_samples": 4,
+    "log_every": 4,
+}
 
 
 def lines(count: int, seed: int = 0) -> list[str]:
@@ -45,7 +84,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(texts: Path, out: Path, **options) -> train_text.Config:
-    return train_text.Config(**{**SHAPE, **TRAINING, "text": str(texts), "out": out, "tokenizer": "words", **options})
+    return train_text.Config(
+        **{**SHAPE, **TRAINING, "text": str(texts), "out": out, "tokenizer": "words", **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +103,7 @@ def opened(folder: Path) -> TextRun:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
-    """Runs a command that must end with exit code 2 and one line on stderr, and returns the line."""
+    """Run a command that must end with exit code 2 and one line on stderr, and returns the line."""
     with pytest.raises(SystemExit) as stop:
         cli.main([str(word) for word in argv])
     said = capsys.readouterr()
@@ -76,7 +117,14 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
 
 
 def test_training_leaves_a_whole_run_folder(folder: Path) -> None:
-    for name in ("config.json", "environment.json", "tokenizer.json", "metrics.jsonl", "report.html", "DONE"):
+    for name in (
+        "config.json",
+        "environment.json",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "report.html",
+        "DONE",
+    ):
         assert (folder / name).stat().st_size > 0
     for name in ("model.safetensors", "state.json", "optimizer.pt"):
         assert (folder / "checkpoints" / "best" / name).exists()
@@ -91,15 +139,25 @@ def test_training_leaves_a_whole_run_folder(folder: Path) -> None:
     assert saved.keys() == {field.name for field in dataclasses.fields(train_text.Config)}
 
 
-def test_the_result_names_likelihood_bound_and_use_of_the_latent(texts: Path, tmp_path: Path) -> None:
+def test_the_result_names_likelihood_bound_and_use_of_the_latent(
+    texts: Path, tmp_path: Path
+) -> None:
     result = train_text.main(config(texts, tmp_path / "run", steps=3))
     assert result["steps"] == 3
     assert len(result["kl_nats"]) == 2
-    assert result["validation_nll_nats"] <= -result["elbo_nats"] + 5 * result["validation_nll_standard_error"]
-    assert result["elbo_nats"] == pytest.approx(-result["reconstruction_nats"] - sum(result["kl_nats"]))
-    assert {"active_units", "mutual_information_nats", "mutual_information_ceiling_nats", "shuffled_gap_nats"} <= (
-        result.keys()
+    assert (
+        result["validation_nll_nats"]
+        <= -result["elbo_nats"] + 5 * result["validation_nll_standard_error"]
     )
+    assert result["elbo_nats"] == pytest.approx(
+        -result["reconstruction_nats"] - sum(result["kl_nats"])
+    )
+    assert {
+        "active_units",
+        "mutual_information_nats",
+        "mutual_information_ceiling_nats",
+        "shuffled_gap_nats",
+    } <= (result.keys())
     assert "latent" in result["verdict"] or "posterior" in result["verdict"]
 
 
@@ -121,25 +179,39 @@ def test_an_interrupted_run_resumes_to_the_same_weights_in_mid_epoch(
     monkeypatch.setattr(TextTask, "loss", plain)
     train_text.train(config(texts, tmp_path / "cut", **options, resume=True))
     whole, cut = (
-        {name: (tmp_path / run / "checkpoints" / "last" / name).read_bytes() for name in ("model.safetensors",)}
+        {
+            name: (tmp_path / run / "checkpoints" / "last" / name).read_bytes()
+            for name in ("model.safetensors",)
+        }
         for run in ("whole", "cut")
     )
     assert whole == cut
     rows = [Run.open(tmp_path / run).rows() for run in ("whole", "cut")]
     for a, b in zip(*rows, strict=True):
-        assert {k: v for k, v in a.items() if k not in TIMING} == {k: v for k, v in b.items() if k not in TIMING}
+        assert {k: v for k, v in a.items() if k not in TIMING} == {
+            k: v for k, v in b.items() if k not in TIMING
+        }
 
 
 def test_two_processes_train_what_one_trains_in_two_turns(
     texts: Path, tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:
     flags = ["--text", texts, "--tokenizer", "words", "--threads", 1, "--dropout", 0.1]
-    flags += [part for name, value in (SHAPE | TRAINING).items() for part in (f"--{name.replace('_', '-')}", value)]
-    for processes, own in ((1, ["--out", tmp_path / "one", "--accumulate", 2]), (2, ["--out", tmp_path / "two"])):
+    flags += [
+        part
+        for name, value in (SHAPE | TRAINING).items()
+        for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    for processes, own in (
+        (1, ["--out", tmp_path / "one", "--accumulate", 2]),
+        (2, ["--out", tmp_path / "two"]),
+    ):
         result = started(processes, "experiments.train_text", *flags, *own, "--device", "cpu")
         assert result["steps"] == 12
     torch.set_default_dtype(torch.float32)
-    one, two = (TextRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("one", "two"))
+    one, two = (
+        TextRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("one", "two")
+    )
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=2e-5, rtol=1e-3)
 
@@ -150,11 +222,15 @@ def test_two_processes_train_what_one_trains_in_two_turns(
 def test_sampling_is_reproducible_and_written_one_text_a_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.txt"
     one, again, other = (
-        sample.main(sample.Config(run=folder, count=4, seed=s, out=out, overwrite=True)) for s in (0, 0, 1)
+        sample.main(sample.Config(run=folder, count=4, seed=s, out=out, overwrite=True))
+        for s in (0, 0, 1)
     )
     assert one["samples"] == again["samples"] != other["samples"]
     assert out.read_text().splitlines() == other["samples"]
-    cold = [sample.main(sample.Config(run=folder, count=1, top_k=1, seed=0))["samples"] for _ in range(2)]
+    cold = [
+        sample.main(sample.Config(run=folder, count=1, top_k=1, seed=0))["samples"]
+        for _ in range(2)
+    ]
     assert cold[0] == cold[1]
 
 
@@ -166,8 +242,11 @@ def test_reconstructions_come_in_order_with_their_texts(folder: Path, texts: Pat
     assert 0 <= beam["exact_share"] <= 1
 
 
-def test_an_interpolation_starts_and_ends_at_the_reconstructions(folder: Path, opened: TextRun) -> None:
-    a, b = "the small cat sees a dog", "no old fish"
+def test_an_interpolation_starts_and_ends_at_the_reconstructions(
+    folder: Path, opened: TextRun
+) -> None:
+    a = "the small cat sees a dog"
+    b = "no old fish"
     walk = interpolate.main(interpolate.Config(run=folder, start=a, end=b, steps=5))["texts"]
     assert len(walk) == 5
     from experiments.text.latents import reconstruct as decode
@@ -176,14 +255,20 @@ def test_an_interpolation_starts_and_ends_at_the_reconstructions(folder: Path, o
 
 
 def test_an_edit_says_what_stayed(folder: Path) -> None:
-    result = edit.main(edit.Config(run=folder, text="the small cat sees a dog", layers="0,1", count=3))
+    result = edit.main(
+        edit.Config(run=folder, text="the small cat sees a dog", layers="0,1", count=3)
+    )
     assert len(result["texts"]) == len(result["kept"]) == len(result["kept_share"]) == 3
     for text, kept in zip(result["texts"], result["kept"], strict=True):
         assert set(kept) <= set(text.split()) & set(result["reconstruction"].split())
 
 
-def test_codes_are_the_modes_of_the_posterior(folder: Path, texts: Path, tmp_path: Path, opened: TextRun) -> None:
-    result = encode.main(encode.Config(run=folder, data=str(texts), out=tmp_path / "codes.npy", limit=7))
+def test_codes_are_the_modes_of_the_posterior(
+    folder: Path, texts: Path, tmp_path: Path, opened: TextRun
+) -> None:
+    result = encode.main(
+        encode.Config(run=folder, data=str(texts), out=tmp_path / "codes.npy", limit=7)
+    )
     codes = np.load(tmp_path / "codes.npy")
     assert list(codes.shape) == result["shape"] == [7, 2, 4]
     with torch.no_grad():
@@ -193,12 +278,16 @@ def test_codes_are_the_modes_of_the_posterior(folder: Path, texts: Path, tmp_pat
 
 def test_likelihood_totals_are_those_of_its_rows(folder: Path, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
-    result = likelihood.main(likelihood.Config(run=folder, data=str(texts), samples=20, limit=40, out=out))
+    result = likelihood.main(
+        likelihood.Config(run=folder, data=str(texts), samples=20, limit=40, out=out)
+    )
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == texts.read_text().splitlines()[:40]
     total = sum(float(row["log_likelihood_nats"]) for row in rows)
-    tokens, characters, words = (sum(int(row[n]) for row in rows) for n in ("tokens", "characters", "words"))
+    tokens, characters, words = (
+        sum(int(row[n]) for row in rows) for n in ("tokens", "characters", "words")
+    )
     assert tokens == words + 40  # words, and one end token a text
     assert result["tokens"] == tokens
     assert result["log_likelihood_nats"] == pytest.approx(total / 40)
@@ -218,7 +307,8 @@ def test_likelihood_totals_are_those_of_its_rows(folder: Path, texts: Path, tmp_
 
 
 def test_a_score_does_not_depend_on_the_other_texts_of_its_batch(opened: TextRun) -> None:
-    text, others = "the small cat sees a dog", lines(5, seed=3)
+    text = "the small cat sees a dog"
+    others = lines(5, seed=3)
     alone = estimate(opened.model, opened.encode([text]), 3000)
     batch = estimate(opened.model, opened.encode([text, *others]), 3000)
     error = math.hypot(alone.standard_error[0], batch.standard_error[0])
@@ -229,7 +319,14 @@ def test_a_shuffled_latent_costs_a_trained_model_more_than_five_nats(  # oracle 
     texts: Path, tmp_path: Path
 ) -> None:
     torch.set_default_dtype(torch.float32)
-    options = {"steps": 500, "width": 32, "latent": "vmf", "kappa": 64.0, "latent_width": 8, "lr": 4e-3}
+    options = {
+        "steps": 500,
+        "width": 32,
+        "latent": "vmf",
+        "kappa": 64.0,
+        "latent_width": 8,
+        "lr": 4e-3,
+    }
     train_text.train(config(texts, tmp_path / "run", **options, word_dropout=0.5, batch_tokens=512))
     run = TextRun(tmp_path / "run")
     found = measure_texts(run.model, run.encode(lines(64)), samples=4)
@@ -261,7 +358,9 @@ def test_every_tokenizer_trains(texts: Path, tmp_path: Path, kind: str) -> None:
     assert opened.decode(opened.encode(["the small cat"])) == ["the small cat"]
 
 
-@pytest.mark.parametrize("options", [{}, {"latent": "vmf", "prior": "learned"}, {"norm": "post", "scale": "log_n"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"latent": "vmf", "prior": "learned"}, {"norm": "post", "scale": "log_n"}]
+)
 def test_bfloat16_training_follows_float32(texts: Path, tmp_path: Path, options: dict) -> None:
     torch.set_default_dtype(torch.float32)
     losses = []
@@ -273,7 +372,9 @@ def test_bfloat16_training_follows_float32(texts: Path, tmp_path: Path, options:
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-def test_annealing_and_free_bits_reach_the_loss(texts: Path, tmp_path: Path, opened: TextRun) -> None:
+def test_annealing_and_free_bits_reach_the_loss(
+    texts: Path, tmp_path: Path, opened: TextRun
+) -> None:
     from experiments.text.task import Objective
     from experiments.training.task import Progress
 
@@ -288,7 +389,9 @@ def test_annealing_and_free_bits_reach_the_loss(texts: Path, tmp_path: Path, ope
     plain = loss(0.0)
     assert loss(0.0, annealing="linear") == pytest.approx(0, abs=1e-4)
     assert loss(0.15, annealing="linear", anneal_warmup=0.3) == pytest.approx(plain / 2, rel=1e-3)
-    assert loss(0.05, annealing="cyclical", anneal_cycles=2, anneal_warmup=0.2) == pytest.approx(plain / 2, rel=1e-3)
+    assert loss(0.05, annealing="cyclical", anneal_cycles=2, anneal_warmup=0.2) == pytest.approx(
+        plain / 2, rel=1e-3
+    )
     assert loss(0.0, free_bits=3.0) == pytest.approx(8 * 2 * 3, rel=1e-4)
     assert loss(0.0, free_bits=1.0, free_bits_per="dimension") == pytest.approx(8 * 8 * 1, rel=1e-4)
     assert int((batch != PAD).sum()) == task_weight(opened, batch)
@@ -303,8 +406,11 @@ def task_weight(run: TextRun, batch: torch.Tensor) -> int:
 # What is left out, cut or unknown is said in numbers.
 
 
-def test_texts_left_out_for_their_length_are_counted_everywhere(texts: Path, tmp_path: Path, capsys) -> None:
-    source, other = tmp_path / "mixed.txt", tmp_path / "other.txt"
+def test_texts_left_out_for_their_length_are_counted_everywhere(
+    texts: Path, tmp_path: Path, capsys
+) -> None:
+    source = tmp_path / "mixed.txt"
+    other = tmp_path / "other.txt"
     long = " ".join(["cat"] * 70)
     source.write_text("\n".join(["a cat", "", "a dog"] * 30 + [long] * 540) + "\n")
     other.write_text("a cat\r\n" * 30 + long + "\n")
@@ -316,9 +422,17 @@ def test_texts_left_out_for_their_length_are_counted_everywhere(texts: Path, tmp
         "--validation: left out the carriage return at the end of 30 lines",
         "--validation: 1 of 31 texts (3.2%) has more than max_length=64 tokens and was left out; raise --max-length",
     ]
-    assert (result["texts_left_out"], result["validation_texts_left_out"], result["notes"]) == (540, 1, notes)
-    assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [f"note: {n}" for n in notes]
-    done, data = (json.loads((tmp_path / "run" / name).read_text()) for name in ("DONE", "data.json"))
+    assert (result["texts_left_out"], result["validation_texts_left_out"], result["notes"]) == (
+        540,
+        1,
+        notes,
+    )
+    assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [
+        f"note: {n}" for n in notes
+    ]
+    done, data = (
+        json.loads((tmp_path / "run" / name).read_text()) for name in ("DONE", "data.json")
+    )
     assert done["notes"] == [*data["text"]["notes"], *data["validation"]["notes"]] == notes
     assert (data["text"]["count"], data["text"]["source"]) == (600, str(source))
     page = (tmp_path / "run" / "report.html").read_text()
@@ -328,30 +442,41 @@ def test_texts_left_out_for_their_length_are_counted_everywhere(texts: Path, tmp
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_training_reports_the_share_of_unknown_words(texts: Path, tmp_path: Path, separate: bool) -> None:
-    source, other = tmp_path / "words.txt", tmp_path / "other.txt"
+def test_training_reports_the_share_of_unknown_words(
+    texts: Path, tmp_path: Path, separate: bool
+) -> None:
+    source = tmp_path / "words.txt"
+    other = tmp_path / "other.txt"
     rows = [f"the cat likes rare{i}" if i % 3 else "the cat" for i in range(200)]
     rows[7] = "<unk> " * 100  # left out for its length
     source.write_text("\n".join(rows) + "\n")
     other.write_text("the cat <unk> new\n" * 5)
     validation = str(other) if separate else ""
-    settings = config(source, tmp_path / "run", steps=1, vocab_size=7, held_out=0.2, validation=validation)
+    settings = config(
+        source, tmp_path / "run", steps=1, vocab_size=7, held_out=0.2, validation=validation
+    )
     result = train_text.train(settings)
     kept = [row for row in rows if len(row.split()) < 64]
     if separate:
-        train, held_out = kept, ["the cat <unk> new"] * 5
+        train = kept
+        held_out = ["the cat <unk> new"] * 5
     else:
         train_rows, held_out_rows = split(len(kept), 0.2, 0)
-        train, held_out = [kept[i] for i in train_rows], [kept[i] for i in held_out_rows]
+        train = [kept[i] for i in train_rows]
+        held_out = [kept[i] for i in held_out_rows]
     vocabulary = json.loads((tmp_path / "run" / "tokenizer.json").read_text())["words"]
     for name, side in (("training", train), ("held_out", held_out)):
         words = " ".join(side).split()
         unknown = sum(word not in vocabulary for word in words)
         assert result[f"unknown_words_{name}"] == pytest.approx(unknown / len(words))
-        (note,) = [note for note in result["notes"] if note.startswith(f"{name.replace('_', '-')} texts")]
+        (note,) = [
+            note for note in result["notes"] if note.startswith(f"{name.replace('_', '-')} texts")
+        ]
         assert f"{unknown} of {len(words)} words" in note
         assert "likelihoods are of words and <unk>" in note
-    plain = train_text.train(config(source, tmp_path / "bytes", steps=1, tokenizer="bytes", max_length=100))
+    plain = train_text.train(
+        config(source, tmp_path / "bytes", steps=1, tokenizer="bytes", max_length=100)
+    )
     assert not [name for name in plain if name.startswith("unknown")]
 
 
@@ -368,7 +493,9 @@ def test_a_code_for_unk_is_no_code_for_characters(folder: Path, tmp_path: Path, 
     assert "2 of 77 words (2.6%) are unknown" in unknown
     assert "perplexity_per_word is of words and <unk>, and bits_per_char is null" in unknown
     assert "in 2 of 3 texts white space is more than single spaces" in spaces
-    assert [f"note: {note}" for note in result["notes"]] == capsys.readouterr().err.strip().splitlines()[-4:]
+    assert [
+        f"note: {note}" for note in result["notes"]
+    ] == capsys.readouterr().err.strip().splitlines()[-4:]
     assert "bits_per_char is null" in Path(result["report"]).read_text()
     source.write_text("the old cat sees a cat\n")
     plain = likelihood.main(likelihood.Config(run=folder, data=str(source), samples=2))
@@ -376,8 +503,11 @@ def test_a_code_for_unk_is_no_code_for_characters(folder: Path, tmp_path: Path, 
     assert "notes" not in plain
 
 
-def test_texts_beyond_the_length_of_training_and_unknown_words_are_noted(folder: Path, tmp_path: Path) -> None:
-    source, long = tmp_path / "texts.txt", "cat " * 70 + "emu"
+def test_texts_beyond_the_length_of_training_and_unknown_words_are_noted(
+    folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "texts.txt"
+    long = "cat " * 70 + "emu"
     source.write_text(f"the cat\n\n{long}\n")
     read = {"run": folder, "data": str(source)}
     results = [
@@ -404,7 +534,9 @@ def test_texts_beyond_the_length_of_training_and_unknown_words_are_noted(folder:
 # A run folder stands for itself.
 
 
-def stopped(texts: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options) -> train_text.Config:
+def stopped(
+    texts: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options
+) -> train_text.Config:
     """Train two steps of six, with a checkpoint at each, and return the configuration to resume with."""
     plain = TextTask.loss
 
@@ -422,7 +554,11 @@ def stopped(texts: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options) 
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_sources_mean_the_same_files_from_every_folder(
@@ -448,7 +584,8 @@ def test_sources_mean_the_same_files_from_every_folder(
 def test_a_resumed_run_of_other_texts_is_refused_and_left_as_it_was(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, other = tmp_path / "texts.txt", tmp_path / "other.txt"
+    source = tmp_path / "texts.txt"
+    other = tmp_path / "other.txt"
     source.write_bytes(texts.read_bytes())
     other.write_text("\n".join(lines(20, seed=5)) + "\n")
     settings = stopped(source, tmp_path / "run", monkeypatch, validation=str(other))
@@ -463,7 +600,8 @@ def test_a_resumed_run_of_other_texts_is_refused_and_left_as_it_was(
         whole = path.read_bytes()
         path.write_text("\n".join(content) + "\n")
         with pytest.raises(
-            InputError, match=rf"was started with other data.*{path.name}: \d+ then, {len(content)} now"
+            InputError,
+            match=rf"was started with other data.*{path.name}: \d+ then, {len(content)} now",
         ):
             train_text.train(settings)
         path.write_bytes(whole)
@@ -473,7 +611,9 @@ def test_a_resumed_run_of_other_texts_is_refused_and_left_as_it_was(
     tokenizer = json.loads((tmp_path / "run" / "tokenizer.json").read_text())
     tokenizer["words"][:2] = tokenizer["words"][1::-1]
     (tmp_path / "run" / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(InputError, match=r"tokenizer\.json is not the tokenizer that the run was trained with"):
+    with pytest.raises(
+        InputError, match=r"tokenizer\.json is not the tokenizer that the run was trained with"
+    ):
         train_text.train(settings)
     assert {k: v for k, v in everything(tmp_path / "run").items() if k != "tokenizer.json"} == {
         k: v for k, v in before.items() if k != "tokenizer.json"
@@ -506,7 +646,8 @@ def test_an_exchanged_tokenizer_is_refused_where_the_run_has_its_fingerprint(
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
-    (copy / "tokenizer.json").write_text(json.dumps(tokenizer, indent=7))  # the same in another layout
+    # the same in another layout
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer, indent=7))
     assert TextRun(copy)
     tokenizer["words"].reverse()
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -521,17 +662,36 @@ def test_an_exchanged_tokenizer_is_refused_where_the_run_has_its_fingerprint(
 
 
 def test_too_few_texts_are_refused_before_training(capsys, tmp_path: Path) -> None:
-    source, other, out = tmp_path / "few.txt", tmp_path / "other.txt", tmp_path / "run"
+    source = tmp_path / "few.txt"
+    other = tmp_path / "other.txt"
+    out = tmp_path / "run"
     source.write_text("\n".join(lines(12)) + "\n")
     other.write_text("a cat\n")
-    train = ("train-text", "--text", source, "--out", out, "--tokenizer", "bytes", "--steps", 1, "--max-length", 99)
+    train = (
+        "train-text",
+        "--text",
+        source,
+        "--out",
+        out,
+        "--tokenizer",
+        "bytes",
+        "--steps",
+        1,
+        "--max-length",
+        99,
+    )
     line = refused(capsys, *train)
-    assert "2 held-out texts are needed; 12 texts with --held-out 0.05 give 1; raise it, or give --validation" in line
+    assert (
+        "2 held-out texts are needed; 12 texts with --held-out 0.05 give 1; raise it, or give --validation"
+        in line
+    )
     assert f"2 held-out texts are needed; --validation {other} gives 1" in refused(
         capsys, *train, "--validation", other
     )
     for count in (0, 1, -3):
-        assert "validation_texts must be at least 2" in refused(capsys, *train, "--validation-texts", count)
+        assert "validation_texts must be at least 2" in refused(
+            capsys, *train, "--validation-texts", count
+        )
     source.write_text("a cat\n")
     assert "1 text with --held-out 0.05 gives 0" in refused(capsys, *train)
     assert not out.exists()
@@ -551,7 +711,11 @@ def test_a_pipe_is_not_read_twice(capsys, folder: Path, texts: Path, tmp_path: P
     [
         ("tokenizer.json", "[1]", "tokenizer.json: .*not a tokenizer"),
         ("tokenizer.json", "[" * 100_000, "tokenizer.json: not a readable JSON file"),
-        ("tokenizer.json", '{"kind": "words", "words": [1, "<unk>"]}', "tokenizer.json: .*not a tokenizer"),
+        (
+            "tokenizer.json",
+            '{"kind": "words", "words": [1, "<unk>"]}',
+            "tokenizer.json: .*not a tokenizer",
+        ),
         ("config.json", "[" * 100_000, "config.json: not a readable JSON file"),
         ("config.json", '{"command": "train-text", "width": 16}', "config.json: lacks"),
         ("config.json", None, "config.json: layers must be a whole number; got layers='2'"),
@@ -580,7 +744,9 @@ def test_damaged_json_of_a_run_is_refused(
         (b"fine\nPK\x00\x01\x02\n", "a NUL byte"),
     ],
 )
-def test_a_file_that_is_no_text_is_refused(capsys, tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_file_that_is_no_text_is_refused(
+    capsys, tmp_path: Path, content: bytes | None, said: str
+) -> None:
     path = tmp_path / "texts.txt"
     if content is not None:
         path.write_bytes(content)
@@ -591,7 +757,9 @@ def test_a_file_that_is_no_text_is_refused(capsys, tmp_path: Path, content: byte
 
 
 def test_texts_that_are_all_too_long_are_refused(capsys, texts: Path, tmp_path: Path) -> None:
-    line = refused(capsys, "train-text", "--text", texts, "--out", tmp_path / "run", "--max-length", 2)
+    line = refused(
+        capsys, "train-text", "--text", texts, "--out", tmp_path / "run", "--max-length", 2
+    )
     assert "raise max_length" in line
     assert not (tmp_path / "run").exists()
 
@@ -621,7 +789,9 @@ def test_a_damaged_checkpoint_is_refused(capsys, folder: Path, texts: Path, tmp_
         load_weights(torch.nn.Linear(2, 2), foreign)
 
 
-def test_options_out_of_their_range_are_refused(capsys, folder: Path, texts: Path, tmp_path: Path) -> None:
+def test_options_out_of_their_range_are_refused(
+    capsys, folder: Path, texts: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     train = ("train-text", "--text", texts, "--out", out)
     assert "did you mean --latent-layers" in refused(capsys, *train, "--latent-layer", 3)
@@ -629,16 +799,24 @@ def test_options_out_of_their_range_are_refused(capsys, folder: Path, texts: Pat
     assert "batch_tokens must hold one text" in refused(capsys, *train, "--batch-tokens", 9)
     assert "tiny, small, base, paper" in refused(capsys, *train, "--preset", "huge")
     assert "temperature" in refused(capsys, "sample", folder, "--temperature", -1)
-    assert "latent layers are 0..1; got [2]" in refused(capsys, "edit", folder, "a text", "--layers", "2")
+    assert "latent layers are 0..1; got [2]" in refused(
+        capsys, "edit", folder, "a text", "--layers", "2"
+    )
     assert "a list like 0,1" in refused(capsys, "edit", folder, "a text", "--layers", "all")
-    assert "steps must be at least 2" in refused(capsys, "interpolate", folder, "a", "b", "--steps", 1)
-    assert "samples must be at least 1" in refused(capsys, "likelihood", folder, "--data", texts, "--samples", 0)
+    assert "steps must be at least 2" in refused(
+        capsys, "interpolate", folder, "a", "b", "--steps", 1
+    )
+    assert "samples must be at least 1" in refused(
+        capsys, "likelihood", folder, "--data", texts, "--samples", 0
+    )
     assert "count must be at least 1" in refused(capsys, "sample", folder, "--count", 0)
     assert "did you mean --count or --out" in refused(capsys, "sample", folder, "--cuont", 3)
     assert not out.exists()
 
 
-def test_a_second_run_or_another_configuration_in_its_folder_is_refused(capsys, folder: Path, texts: Path) -> None:
+def test_a_second_run_or_another_configuration_in_its_folder_is_refused(
+    capsys, folder: Path, texts: Path
+) -> None:
     again = ("train-text", "--text", texts, "--out", folder)
     assert "already holds a run" in refused(capsys, *again)
     line = refused(capsys, *again, "--resume", "--lr", 0.5)

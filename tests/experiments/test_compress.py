@@ -20,8 +20,28 @@ from experiments.evaluation.archivers import array_sizes, image_sizes, text_size
 from experiments.text.code import join_pieces, pieces
 from experiments.text.codec import Texts
 
-WORDS = ("the", "a", "no", "small", "large", "red", "blue", "cat", "dog", "bird", "sees", "likes", "old", "new", "fish")
-ODD = "\n\n  two  spaces \r\n\u2028é😀\0\n\ufeffzürich\tx\n" + "long " * 60 + "\nno newline at the end"
+WORDS = (
+    "the",
+    "a",
+    "no",
+    "small",
+    "large",
+    "red",
+    "blue",
+    "cat",
+    "dog",
+    "bird",
+    "sees",
+    "likes",
+    "old",
+    "new",
+    "fish",
+)
+ODD = (
+    "\n\n  two  spaces \r\n\u2028é😀\0\n\ufeffzürich\tx\n"
+    + "long " * 60
+    + "\nno newline at the end"
+)
 
 
 def lines(count: int, seed: int = 0) -> str:
@@ -32,14 +52,33 @@ def lines(count: int, seed: int = 0) -> str:
 def text_run(out: Path, **options) -> Path:
     data = out.with_suffix(".txt")
     data.write_text(lines(300), encoding="utf-8")
-    shape = {"width": 16, "heads": 2, "layers": 2, "latent_layers": 2, "latent_width": 3, "max_length": 24}
-    training = {"steps": 8, "batch_tokens": 256, "validation_texts": 10, "validation_samples": 2, "tokenizer": "bytes"}
+    shape = {
+        "width": 16,
+        "heads": 2,
+        "layers": 2,
+        "latent_layers": 2,
+        "latent_width": 3,
+        "max_length": 24,
+    }
+    training = {
+        "steps": 8,
+        "batch_tokens": 256,
+        "validation_texts": 10,
+        "validation_samples": 2,
+        "tokenizer": "bytes",
+    }
     train_text.train(train_text.Config(text=str(data), out=out, **{**shape, **training, **options}))
     return out
 
 
 def image_run(data: str, out: Path, **options) -> Path:
-    settings = {"steps": 30, "latents": (3,), "hidden": (16,), "validation_data": 20, "validation_samples": 2}
+    settings = {
+        "steps": 30,
+        "latents": (3,),
+        "hidden": (16,),
+        "validation_data": 20,
+        "validation_samples": 2,
+    }
     train_density.train(train_density.Config(data=data, out=out, **{**settings, **options}))
     return out
 
@@ -63,10 +102,14 @@ def _as_a_user() -> None:
     torch.set_default_dtype(torch.float32)
 
 
-def there_and_back(run: Path, source: Path | str, folder: Path, out: str, **options) -> tuple[dict, Path]:
+def there_and_back(
+    run: Path, source: Path | str, folder: Path, out: str, **options
+) -> tuple[dict, Path]:
     compressed = {"out": folder / "file", "ideal_samples": 2, "overwrite": True}
     found = compress.main(compress.Config(run=run, data=str(source), **compressed, **options))
-    decompress.main(decompress.Config(run=run, data=folder / "file", out=folder / out, overwrite=True))
+    decompress.main(
+        decompress.Config(run=run, data=folder / "file", out=folder / out, overwrite=True)
+    )
     return found, folder / out
 
 
@@ -75,7 +118,9 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
         cli.main([str(word) for word in argv])
     said = capsys.readouterr()
     assert stop.value.code == 2
-    (line,) = [line for line in said.err.strip().splitlines() if not line.startswith(("\r", "compressing"))][-1:]
+    (line,) = [
+        line for line in said.err.strip().splitlines() if not line.startswith(("\r", "compressing"))
+    ][-1:]
     return line
 
 
@@ -83,9 +128,12 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("standard", {}), ("learned", {"particles": 2, "tile": 8, "verify": False})]
+    ("name", "options"),
+    [("standard", {}), ("learned", {"particles": 2, "tile": 8, "verify": False})],
 )
-def test_texts_come_back_to_the_last_byte(runs: dict[str, Path], name: str, options: dict, tmp_path: Path) -> None:
+def test_texts_come_back_to_the_last_byte(
+    runs: dict[str, Path], name: str, options: dict, tmp_path: Path
+) -> None:
     source = tmp_path / "source.txt"
     source.write_bytes((lines(10, seed=1) + ODD).encode())
     found, back = there_and_back(runs[name], source, tmp_path, "back.txt", **options)
@@ -99,11 +147,15 @@ def test_texts_come_back_to_the_last_byte(runs: dict[str, Path], name: str, opti
 
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(text=st.text(min_size=1, max_size=40))
-def test_any_text_comes_back(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_comes_back(
+    runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     torch.set_default_dtype(torch.float32)
     folder = tmp_path_factory.mktemp("text")
     (folder / "source.txt").write_bytes(text.encode())
-    _, back = there_and_back(runs["standard"], folder / "source.txt", folder, "back.txt", verify=False)
+    _, back = there_and_back(
+        runs["standard"], folder / "source.txt", folder, "back.txt", verify=False
+    )
     assert back.read_bytes() == text.encode()
 
 
@@ -126,7 +178,8 @@ def test_long_texts_are_cut_and_joined(texts: list[list[int]], longest: int) -> 
 def test_what_a_text_run_cannot_code_is_refused(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sphere, words = text_run(tmp_path / "sphere", latent="vmf"), text_run(tmp_path / "words", tokenizer="words")
+    sphere = text_run(tmp_path / "sphere", latent="vmf")
+    words = text_run(tmp_path / "words", tokenizer="words")
     good = tmp_path / "sphere.txt"
     cases: list[tuple[Path, bytes | None, str]] = [
         (sphere, None, "Gaussian, for they are coded one coordinate at a time; got latent=vmf"),
@@ -141,7 +194,9 @@ def test_what_a_text_run_cannot_code_is_refused(
             source.write_bytes(content)
         assert said in refused(capsys, "compress", run, source, tmp_path / "file")
         assert not (tmp_path / "file").exists()
-    assert "is no file" in refused(capsys, "compress", runs["standard"], tmp_path / "none", tmp_path / "file")
+    assert "is no file" in refused(
+        capsys, "compress", runs["standard"], tmp_path / "none", tmp_path / "file"
+    )
 
 
 # Arrays.
@@ -156,14 +211,18 @@ def test_arrays_come_back_with_dtype_and_shape(runs: dict[str, Path], tmp_path: 
     }
     for name, array in given.items():
         np.save(tmp_path / f"{name}.npy", array)
-        _, back = there_and_back(runs["grey"], tmp_path / f"{name}.npy", tmp_path, f"{name}-back.npy")
+        _, back = there_and_back(
+            runs["grey"], tmp_path / f"{name}.npy", tmp_path, f"{name}-back.npy"
+        )
         again = np.load(back)
         assert again.dtype == array.dtype
         assert again.shape == array.shape
         assert (again == array).all()
 
 
-def test_images_go_to_the_kind_of_file_a_name_asks_for(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_images_go_to_the_kind_of_file_a_name_asks_for(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
     from PIL import Image
 
     array = np.random.default_rng(1).integers(0, 2, (12, 6, 6), dtype=np.uint8)
@@ -189,7 +248,9 @@ def test_a_table_comes_back(tmp_path: Path) -> None:
 def test_the_numbers_of_images_add_up(runs: dict[str, Path], tmp_path: Path) -> None:
     digits = read("digits").values[:160]
     np.save(tmp_path / "digits.npy", digits)
-    found, _ = there_and_back(runs["grey"], tmp_path / "digits.npy", tmp_path, "back.npy", tile=8, verify=False)
+    found, _ = there_and_back(
+        runs["grey"], tmp_path / "digits.npy", tmp_path, "back.npy", tile=8, verify=False
+    )
     coded = (found["count"] - found["plain"]) * 64
     assert found["net_bits_per_dim"] == pytest.approx(found["net_bits"] / coded)
     assert found["net_bits_per_dim"] == pytest.approx(found["ideal_bits_per_dim"], rel=0.02)
@@ -209,7 +270,9 @@ def test_what_an_image_run_cannot_code_is_refused(
         "real": "whole numbers 0..1; got 0.5",
         "other": "a datum is (1, 5, 6), the model of",
     }.items():
-        assert said in refused(capsys, "compress", runs["binary"], tmp_path / f"{name}.npy", tmp_path / "file")
+        assert said in refused(
+            capsys, "compress", runs["binary"], tmp_path / f"{name}.npy", tmp_path / "file"
+        )
     real = image_run("iris", tmp_path / "iris")
     assert "a density or a law without a table of each pixel" in refused(
         capsys, "compress", real, "iris", tmp_path / "file"
@@ -223,23 +286,37 @@ def test_what_an_image_run_cannot_code_is_refused(
 def test_bad_files_end_with_one_line_and_leave_nothing(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, file, out = tmp_path / "a.txt", tmp_path / "file", tmp_path / "back.txt"
+    source = tmp_path / "a.txt"
+    file = tmp_path / "file"
+    out = tmp_path / "back.txt"
     source.write_text(lines(8))
-    config = compress.Config(run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False)
+    config = compress.Config(
+        run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False
+    )
     compress.main(config)
     content = file.read_bytes()
     other = "written by the model"
     assert other in refused(capsys, "decompress", runs["learned"], file, out)
     assert other in refused(capsys, "decompress", runs["grey"], file, tmp_path / "back.npy")
-    assert "give a name that ends in .txt" in refused(capsys, "decompress", runs["standard"], file, tmp_path / "b.npy")
+    assert "give a name that ends in .txt" in refused(
+        capsys, "decompress", runs["standard"], file, tmp_path / "b.npy"
+    )
     assert "is no file" in refused(capsys, "decompress", runs["standard"], tmp_path / "none", out)
-    for broken in (content[:-1], content[:20], b"", bytes([*content[:-5], content[-5] ^ 1, *content[-4:]]), b"x" * 99):
+    for broken in (
+        content[:-1],
+        content[:20],
+        b"",
+        bytes([*content[:-5], content[-5] ^ 1, *content[-4:]]),
+        b"x" * 99,
+    ):
         file.write_bytes(broken)
         assert "container:" in refused(capsys, "decompress", runs["standard"], file, out)
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "file"}
 
 
-def test_the_commands_print_json_and_read_with_other_threads(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_the_commands_print_json_and_read_with_other_threads(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
     (tmp_path / "a.txt").write_text(lines(20))
 
     def command(threads: int, *argv: object) -> dict:
@@ -254,7 +331,16 @@ def test_the_commands_print_json_and_read_with_other_threads(runs: dict[str, Pat
         return json.loads(said.stdout.splitlines()[-1])
 
     run = runs["learned"]
-    found = command(1, "compress", run, tmp_path / "a.txt", tmp_path / "file", "--no-verify", "--ideal-samples", 0)
+    found = command(
+        1,
+        "compress",
+        run,
+        tmp_path / "a.txt",
+        tmp_path / "file",
+        "--no-verify",
+        "--ideal-samples",
+        0,
+    )
     assert {"bytes_in", "bytes_out", "net_bits", "initial_bits", "bits_per_char"} <= found.keys()
     command(2, "decompress", run, tmp_path / "file", tmp_path / "b.txt")
     assert (tmp_path / "b.txt").read_bytes() == (tmp_path / "a.txt").read_bytes()
@@ -266,7 +352,9 @@ def test_the_commands_print_json_and_read_with_other_threads(runs: dict[str, Pat
 def test_archivers_are_given_the_smaller_form() -> None:
     x = np.random.default_rng(0).integers(0, 2, (50, 1, 8, 8))
     sizes = image_sizes(x, 2)
-    assert sizes["gzip"] <= len(gzip.compress(np.packbits(x.reshape(50, -1), axis=1).tobytes(), 9, mtime=0))
+    assert sizes["gzip"] <= len(
+        gzip.compress(np.packbits(x.reshape(50, -1), axis=1).tobytes(), 9, mtime=0)
+    )
     assert sizes["png"] > 50 * 60  # a file each
 
 

@@ -1,4 +1,7 @@
-"""Every option of every command has a rule, also at its edges; what breaks it is one line, and leaves no folder."""
+"""Every option of every command has a rule, also at its edges.
+
+What breaks it is one line, and leaves no folder.
+"""
 
 import dataclasses
 import importlib
@@ -35,7 +38,9 @@ from univae.sentence.model import RoFormerSimConfig
 from univae.vae.model import UniVAEConfig
 
 EDGES = (-1, 0, math.nan, math.inf, -math.inf, 1e300, 10**12)
-CONFIGS = {name: importlib.import_module(module).Config for name, (module, _) in cli.COMMANDS.items()}
+CONFIGS = {
+    name: importlib.import_module(module).Config for name, (module, _) in cli.COMMANDS.items()
+}
 REQUIRED = {"layers": "0", "pairs": (Path("pairs.tsv"),), "runs": (Path("run"),)}
 
 
@@ -55,7 +60,9 @@ def built(kind: type, **changes: Any) -> Any:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            values[field.name] = REQUIRED.get(field.name, "x" if plain_hints(kind)[field.name] is str else Path("x"))
+            values[field.name] = REQUIRED.get(
+                field.name, "x" if plain_hints(kind)[field.name] is str else Path("x")
+            )
     return kind(**values | changes)
 
 
@@ -80,7 +87,9 @@ def test_the_defaults_of_a_command_keep_its_rules(command: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "hint"), list(numeric_fields()))
-def test_a_number_is_kept_within_its_rule_or_refused_by_name(kind: type, name: str, hint: Any) -> None:
+def test_a_number_is_kept_within_its_rule_or_refused_by_name(
+    kind: type, name: str, hint: Any
+) -> None:
     assert name in rules_of(kind), f"declare what {name} may be"
     for edge in EDGES:
         if number_of(hint) is int and not isinstance(edge, int):
@@ -123,7 +132,9 @@ def presets() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("command", "module", "name"), list(presets()))
-def test_every_key_of_a_preset_is_an_option_and_keeps_its_rule(command: str, module: str, name: str) -> None:
+def test_every_key_of_a_preset_is_an_option_and_keeps_its_rule(
+    command: str, module: str, name: str
+) -> None:
     preset = importlib.import_module(module).PRESETS[name]
     assert preset.keys() <= plain_hints(CONFIGS[command]).keys()
     built(CONFIGS[command], **preset)
@@ -139,18 +150,36 @@ def test_a_misspelt_key_of_a_preset_is_refused() -> None:
     [
         (lambda: UniVAEConfig(9, width=0), "width must be at least 1; got width=0"),
         (lambda: UniVAEConfig(9, heads=0), "heads must be at least 1"),
-        (lambda: UniVAEConfig(9, width=12, heads=5), "width must be an even multiple of heads.*width=12, heads=5"),
+        (
+            lambda: UniVAEConfig(9, width=12, heads=5),
+            "width must be an even multiple of heads.*width=12, heads=5",
+        ),
         (lambda: UniVAEConfig(9, layers=10**6), "layers must be at most 1024; got layers=1000000"),
         (lambda: UniVAEConfig(9, latent_width=0), "latent_width must be at least 1"),
         (lambda: UniVAEConfig(9, dropout=1.5), r"dropout must be in \[0, 1\); got dropout=1.5"),
-        (lambda: UniVAEConfig(9, word_dropout=math.nan), r"word_dropout must be in \[0, 1\]; got word_dropout=nan"),
-        (lambda: UniVAEConfig(9, bn_gamma=math.inf), "bn_gamma must be at most 1000; got bn_gamma=inf"),
+        (
+            lambda: UniVAEConfig(9, word_dropout=math.nan),
+            r"word_dropout must be in \[0, 1\]; got word_dropout=nan",
+        ),
+        (
+            lambda: UniVAEConfig(9, bn_gamma=math.inf),
+            "bn_gamma must be at most 1000; got bn_gamma=inf",
+        ),
         (lambda: UniVAEConfig(2), "vocab_size must be at least 4"),
         (lambda: RoFormerSimConfig(9, heads=-1), "heads must be at least 1"),
         (lambda: RoFormerSimConfig(9, attention_dropout=math.nan), "attention_dropout must be in"),
-        (lambda: build_network({"network": "ConvCritic", "shape": (1, 8, 8), "width": 0}), "width must be at least 1"),
-        (lambda: build_network({"network": "MLPGenerator", "shape": (2,), "latent": 0}), "latent must be at least 1"),
-        (lambda: build_network({"network": "MLPCritic", "shape": (2,), "hidden": [0]}), "hidden must be at least 1"),
+        (
+            lambda: build_network({"network": "ConvCritic", "shape": (1, 8, 8), "width": 0}),
+            "width must be at least 1",
+        ),
+        (
+            lambda: build_network({"network": "MLPGenerator", "shape": (2,), "latent": 0}),
+            "latent must be at least 1",
+        ),
+        (
+            lambda: build_network({"network": "MLPCritic", "shape": (2,), "hidden": [0]}),
+            "hidden must be at least 1",
+        ),
     ],
 )
 def test_a_shape_built_in_python_keeps_the_rules_too(make: Callable[[], Any], message: str) -> None:
@@ -164,63 +193,156 @@ def ending(capsys: Any, *argv: object) -> tuple[int, str]:
     return int(end.value.code or 0), capsys.readouterr().err
 
 
-SMALL = ("--width", 8, "--heads", 2, "--layers", 2, "--latent-width", 4, "--steps", 1, "--tokenizer", "bytes")
+SMALL = (
+    "--width",
+    8,
+    "--heads",
+    2,
+    "--layers",
+    2,
+    "--latent-width",
+    4,
+    "--steps",
+    1,
+    "--tokenizer",
+    "bytes",
+)
 TEXT = ("train-text", "--text", "texts.txt", "--out", "new", *SMALL)
 DIGITS = ("train-density", "--data", "digits", "--out", "new", "--steps", 1)
 GAN = ("train-gan", "--data", "digits", "--out", "new", "--preset", "tiny", "--steps", 1)
-PAIRS = ("train-similar", "--pairs", "pairs.tsv", "--out", "new", "--width", 8, "--heads", 2, "--layers", 1)
+PAIRS = (
+    "train-similar",
+    "--pairs",
+    "pairs.tsv",
+    "--out",
+    "new",
+    "--width",
+    8,
+    "--heads",
+    2,
+    "--layers",
+    1,
+)
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((*TEXT, "--validation-texts", 0), "validation_texts must be at least 2; got validation_texts=0"),
+        (
+            (*TEXT, "--validation-texts", 0),
+            "validation_texts must be at least 2; got validation_texts=0",
+        ),
         ((*TEXT, "--latent-width", 0), "latent_width must be at least 1; got latent_width=0"),
         ((*TEXT, "--dropout", 1.5), "dropout must be in [0, 1); got dropout=1.5"),
         ((*TEXT, "--word-dropout", "nan"), "word_dropout must be in [0, 1]; got word_dropout=nan"),
         ((*TEXT, "--bn-gamma", "nan"), "bn_gamma must be 0 (off) or more; got bn_gamma=nan"),
         ((*TEXT, "--heads", 3), "width must be an even multiple of heads"),
-        ((*TEXT, "--held-out", 0), "held_out must be in (0, 1), a share of the texts; got held_out=0.0"),
+        (
+            (*TEXT, "--held-out", 0),
+            "held_out must be in (0, 1), a share of the texts; got held_out=0.0",
+        ),
         ((*TEXT, "--seed", -1), "seed must be at least 0; got seed=-1"),
         ((*TEXT, "--threads", 5000), "threads must be at most 1024; got threads=5000"),
-        ((*TEXT, "--eps", 1e-300), "eps must be at least 1e-30, or float32 loses it; got eps=1e-300"),
+        (
+            (*TEXT, "--eps", 1e-300),
+            "eps must be at least 1e-30, or float32 loses it; got eps=1e-300",
+        ),
         ((*TEXT, "--free-bits", 1e300), "free_bits must be at most 1e+06; got free_bits=1e+300"),
         ((*TEXT, "--minutes", "nan"), "minutes must be 0 (no time limit) or more; got minutes=nan"),
-        ((*TEXT, "--vocab-size", 1_000_000_007), "vocab_size must be at most 1048576; got vocab_size=1000000007"),
-        ((*TEXT, "--tokenizer", "bpe", "--vocab-size", 99), "bpe needs vocab_size >= 259; got vocab_size=99"),
+        (
+            (*TEXT, "--vocab-size", 1_000_000_007),
+            "vocab_size must be at most 1048576; got vocab_size=1000000007",
+        ),
+        (
+            (*TEXT, "--tokenizer", "bpe", "--vocab-size", 99),
+            "bpe needs vocab_size >= 259; got vocab_size=99",
+        ),
         ((*TEXT, "--anneal-cycles", 0), "anneal_cycles must be at least 1; got anneal_cycles=0"),
-        ((*TEXT, "--max-length", 9), "needs a text of at most max_length=9 tokens"),  # after the folder was made
-        ((*TEXT, "--held-out", 0.02), "2 held-out texts are needed; 40 texts with --held-out 0.02 give 1; raise it"),
+        (
+            (*TEXT, "--max-length", 9),
+            "needs a text of at most max_length=9 tokens",
+        ),  # after the folder was made
+        (
+            (*TEXT, "--held-out", 0.02),
+            "2 held-out texts are needed; 40 texts with --held-out 0.02 give 1; raise it",
+        ),
         ((*TEXT, "--validation", "one.txt"), "one.txt gives 1; give more texts"),
-        ((*DIGITS, "--validation", "wine"), "--validation wine: a datum is (13,), --data has (1, 8, 8)"),
-        ((*DIGITS, "--held-out", 1e-4), "2 held-out rows are needed; 1797 rows with --held-out 0.0001 give 1"),
-        ((*PAIRS, "--noise-mask", "nan"), "noise_mask must be in [0, 1], a share of the words; got noise_mask=nan"),
+        (
+            (*DIGITS, "--validation", "wine"),
+            "--validation wine: a datum is (13,), --data has (1, 8, 8)",
+        ),
+        (
+            (*DIGITS, "--held-out", 1e-4),
+            "2 held-out rows are needed; 1797 rows with --held-out 0.0001 give 1",
+        ),
+        (
+            (*PAIRS, "--noise-mask", "nan"),
+            "noise_mask must be in [0, 1], a share of the words; got noise_mask=nan",
+        ),
         ((*PAIRS, "--from", "nowhere"), "nowhere does not exist"),
         ((*DIGITS, "--latents", 0), "latents must be at least 1 each; got latents=(0,)"),
         ((*DIGITS, "--hidden", 0), "hidden must be at least 1 each; got hidden=(0,)"),
-        ((*DIGITS, "--reach", 9), "reach must be at most 7, from edge to edge of the images of digits; got reach=9"),
+        (
+            (*DIGITS, "--reach", 9),
+            "reach must be at most 7, from edge to edge of the images of digits; got reach=9",
+        ),
         ((*DIGITS, "--model", "conv", "--width", 0), "width must be at least 1; got width=0"),
         ((*DIGITS, "--lr", "inf"), "lr must be at most 1e+06; got lr=inf"),
         ((*GAN, "--latent", 0), "latent must be at least 1; got latent=0"),
         ((*GAN, "--width", 0), "width must be at least 1; got width=0"),
         ((*GAN, "--r1", "nan"), "r1 must be 0 (not used) or more; got r1=nan"),
-        (("likelihood", "run", "--data", "x", "--limit", -1), "limit must be 0 (all) or more; got limit=-1"),
-        (("likelihood", "run", "--data", "x", "--out", "."), "--out .: it is a folder; give the name of a file"),
-        (("encode", "run", "--data", "x", "--out", "."), "--out .: it is a folder; give the name of a file"),
-        (("encode", "run", "--data", "x", "--out", "x.npy", "--limit", -1), "limit must be 0 (all) or more"),
-        (("reconstruct", "run", "--data", "x", "--limit", -1), "limit must be 0 (all) or more; got limit=-1"),
+        (
+            ("likelihood", "run", "--data", "x", "--limit", -1),
+            "limit must be 0 (all) or more; got limit=-1",
+        ),
+        (
+            ("likelihood", "run", "--data", "x", "--out", "."),
+            "--out .: it is a folder; give the name of a file",
+        ),
+        (
+            ("encode", "run", "--data", "x", "--out", "."),
+            "--out .: it is a folder; give the name of a file",
+        ),
+        (
+            ("encode", "run", "--data", "x", "--out", "x.npy", "--limit", -1),
+            "limit must be 0 (all) or more",
+        ),
+        (
+            ("reconstruct", "run", "--data", "x", "--limit", -1),
+            "limit must be 0 (all) or more; got limit=-1",
+        ),
         (("evaluate-gan", "run", "--count", 1), "count must be at least 10; got count=1"),
-        (("sample", "run", "--temperature", "nan"), "temperature must be 0 (the most probable token) or more; got"),
-        (("sample", "run", "--top-p", 0), "top_p must be in (0, 1], a share of the probability; got top_p=0.0"),
-        (("interpolate", "run", "a", "b", "--steps", 1), "steps must be at least 2, both ends; got steps=1"),
-        (("compress", "run", "x", "y", "--tile", -1), "tile must be 0 (chosen by the data) or more; got tile=-1"),
+        (
+            ("sample", "run", "--temperature", "nan"),
+            "temperature must be 0 (the most probable token) or more; got",
+        ),
+        (
+            ("sample", "run", "--top-p", 0),
+            "top_p must be in (0, 1], a share of the probability; got top_p=0.0",
+        ),
+        (
+            ("interpolate", "run", "a", "b", "--steps", 1),
+            "steps must be at least 2, both ends; got steps=1",
+        ),
+        (
+            ("compress", "run", "x", "y", "--tile", -1),
+            "tile must be 0 (chosen by the data) or more; got tile=-1",
+        ),
         (("edit", "run", "a", "--layers=-1"), "--layers are counted from 0; got '-1'"),
-        (("compare", "run", "--minutes", "nan"), "minutes must be 0 (those of the shortest run) or more; got"),
+        (
+            ("compare", "run", "--minutes", "nan"),
+            "minutes must be 0 (those of the shortest run) or more; got",
+        ),
         (("demo", "--minutes", 0), "minutes must be above 0; got minutes=0.0"),
     ],
 )
 def test_an_option_out_of_its_range_is_refused_in_one_line_and_leaves_no_folder(
-    tmp_path: Path, monkeypatch: Any, capsys: Any, argv: tuple[object, ...], message: str, unchecked: None
+    tmp_path: Path,
+    monkeypatch: Any,
+    capsys: Any,
+    argv: tuple[object, ...],
+    message: str,
+    unchecked: None,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("a cat sees a dog\n" * 40, encoding="utf-8")
@@ -244,33 +366,58 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     torch.set_default_dtype(torch.float32)
     folder = tmp_path_factory.mktemp("finished")
     (folder / "texts.txt").write_text("a cat sees a dog\na dog runs\n" * 30, encoding="utf-8")
-    (folder / "pairs.tsv").write_text("".join(f"a cat {i}\ta dog {i}\n" for i in range(40)), encoding="utf-8")
+    (folder / "pairs.tsv").write_text(
+        "".join(f"a cat {i}\ta dog {i}\n" for i in range(40)), encoding="utf-8"
+    )
     np.save(folder / "table.npy", np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32))
-    shape: dict[str, Any] = {"width": 8, "heads": 2, "layers": 2, "tokenizer": "bytes", "max_length": 32}
+    shape: dict[str, Any] = {
+        "width": 8,
+        "heads": 2,
+        "layers": 2,
+        "tokenizer": "bytes",
+        "max_length": 32,
+    }
     few: dict[str, Any] = {"steps": 2, "threads": 1, "device": "cpu"}
     configs = {
         train_text: train_text.Config(
-            text=str(folder / "texts.txt"), out=folder / "text", latent_width=4, held_out=0.2, **shape, **few
+            text=str(folder / "texts.txt"),
+            out=folder / "text",
+            latent_width=4,
+            held_out=0.2,
+            **shape,
+            **few,
         ),
         train_density: train_density.Config(
             data=str(folder / "table.npy"), out=folder / "density", latents=(4,), hidden=(8,), **few
         ),
         train_gan: train_gan.Config(
-            data=str(folder / "table.npy"), out=folder / "gan", latent=4, hidden=(8,), batch_size=8, **few
+            data=str(folder / "table.npy"),
+            out=folder / "gan",
+            latent=4,
+            hidden=(8,),
+            batch_size=8,
+            **few,
         ),
         train_similar: train_similar.Config(
             pairs=(folder / "pairs.tsv",), out=folder / "similar", held_out=0.2, **shape, **few
         ),
     }
-    opened = {train_text: TextRun, train_density: ImageRun, train_gan: GanRun, train_similar: SimilarRun}
+    opened = {
+        train_text: TextRun,
+        train_density: ImageRun,
+        train_gan: GanRun,
+        train_similar: SimilarRun,
+    }
     for module, config in configs.items():
         module.train(config)
     torch.set_default_dtype(torch.float64)
-    return {config.out.name: (config.out, module, opened[module]) for module, config in configs.items()}
+    return {
+        config.out.name: (config.out, module, opened[module]) for module, config in configs.items()
+    }
 
 
 def damaged(values: Any) -> Iterator[tuple[str, Any]]:
-    """Copies of JSON values with one of them exchanged, removed, or with one that is unknown."""
+    """Copy of JSON values with one of them exchanged, removed, or with one that is unknown."""
     yield "all", []
     yield "unknown", {**values, "unknown": 1}
     for name, value in values.items():
@@ -312,7 +459,9 @@ def test_a_run_with_a_damaged_file_of_values_opens_or_is_refused_in_one_line(
     for name, values in list(damaged(json.loads((path / file).read_text())))[::EVERY]:
         (run / file).write_text(json.dumps(values))
         opened_or_refused(lambda: opener(run, "cpu"), f"opening, {name}: {values}")
-        opened_or_refused(lambda: stored(module.Config, Run.open(run), out=run), f"reading, {name}: {values}")
+        opened_or_refused(
+            lambda: stored(module.Config, Run.open(run), out=run), f"reading, {name}: {values}"
+        )
 
 
 @pytest.mark.parametrize("kind", ["text", "density", "gan", "similar"])
@@ -325,16 +474,22 @@ def test_a_run_with_damaged_values_resumes_or_is_refused_in_one_line(
     run = tmp_path / "run"
     shutil.copytree(path, run)
     values = json.loads((path / file).read_text())
-    wrong = [(name, {**values, name: value}) for name in values for value in ("x", {"x": 1}, [[]], -1)]
+    wrong = [
+        (name, {**values, name: value}) for name in values for value in ("x", {"x": 1}, [[]], -1)
+    ]
     for name, changed in wrong[::EVERY]:
         (run / file).write_text(json.dumps(changed))
         opened_or_refused(
-            lambda: module.train(parse(module.Config, ["--out", str(run), "--resume"], {}, "train")),
+            lambda: module.train(
+                parse(module.Config, ["--out", str(run), "--resume"], {}, "train")
+            ),
             f"resuming, {name}: {changed[name]}",
         )
 
 
-def test_a_stored_value_of_another_type_is_named_with_its_file(finished: dict[str, Any], tmp_path: Path) -> None:
+def test_a_stored_value_of_another_type_is_named_with_its_file(
+    finished: dict[str, Any], tmp_path: Path
+) -> None:
     path, module, _ = finished["density"]
     run = tmp_path / "run"
     shutil.copytree(path, run)
@@ -381,12 +536,18 @@ def test_a_refusal_before_the_first_step_leaves_no_folder_and_a_failure_in_it_do
     assert ends(Interrupted("continue with --resume"))
 
 
-def test_a_refusal_after_the_first_step_keeps_the_run(finished: dict[str, Any], tmp_path: Path) -> None:
+def test_a_refusal_after_the_first_step_keeps_the_run(
+    finished: dict[str, Any], tmp_path: Path
+) -> None:
     torch.set_default_dtype(torch.float32)
     path, module, _ = finished["density"]
     config = stored(module.Config, Run.open(path), out=tmp_path / "new", validate_every=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.DensityTask, "validate", lambda task, progress: (_ for _ in ()).throw(InputError("two")))
+        patch.setattr(
+            module.DensityTask,
+            "validate",
+            lambda task, progress: (_ for _ in ()).throw(InputError("two")),
+        )
         with pytest.raises(InputError, match="two"):
             module.train(config)
     assert (tmp_path / "new" / "config.json").exists()
@@ -399,9 +560,25 @@ def test_where_one_process_refuses_the_other_ends_in_one_line_too(tmp_path: Path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    both = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
     root = Path(__file__).parents[2]
-    flags = ["--text", "texts.txt", "--out", "used", "--device", "cpu", "--tokenizer", "bytes", "--steps", "1"]
+    flags = [
+        "--text",
+        "texts.txt",
+        "--out",
+        "used",
+        "--device",
+        "cpu",
+        "--tokenizer",
+        "bytes",
+        "--steps",
+        "1",
+    ]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "experiments.train_text", *flags],

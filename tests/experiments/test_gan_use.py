@@ -41,7 +41,7 @@ def _single_precision() -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs on digits of two seeds, a conditional one, and one on a table."""
+    """Run on digits of two seeds, a conditional one, and one on a table."""
     torch.set_default_dtype(torch.float32)
     out = tmp_path_factory.mktemp("runs")
     kinds: dict[str, dict[str, Any]] = {
@@ -73,7 +73,10 @@ def test_images_are_drawn_into_files_that_read_back(runs: dict[str, Path], tmp_p
     other = draw(runs["first"], count=6, seed=6)
     raw = draw(runs["first"], count=6, seed=5, raw=True, out=tmp_path / "raw.npz")
     assert not raw["average"]
-    images = {name: np.load(t["file"])["images"] for name, t in (("again", again), ("other", other), ("raw", raw))}
+    images = {
+        name: np.load(t["file"])["images"]
+        for name, t in (("again", again), ("other", other), ("raw", raw))
+    }
     assert np.array_equal(images["again"], data.values)
     assert not np.array_equal(images["other"], data.values)
     assert not np.array_equal(images["raw"], data.values)
@@ -89,25 +92,39 @@ def test_a_conditional_gan_draws_the_class_it_is_asked_for_or_all_in_turn(
     only = draw(runs["classes"], count=12, label=3, out=tmp_path / "only.npz")
     found = np.load(only["file"])
     assert found["labels"].tolist() == [3] * 12
-    assert np.array_equal(found["images"][3], np.load(told["file"])["images"][3])  # the same latent and class
+    # the same latent and class
+    assert np.array_equal(found["images"][3], np.load(told["file"])["images"][3])
 
 
 def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path: Path) -> None:
     told = draw(runs["table"], count=20, out=tmp_path / "rows.npz")
     assert "picture" not in told
-    rows, wine = np.load(told["file"])["x"], read("wine")
+    rows = np.load(told["file"])["x"]
+    wine = read("wine")
     assert rows.shape == (20, 13)
     units = standardised(wine)
-    np.testing.assert_allclose(restored(seen(units, slice(None)), units), wine.values, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        restored(seen(units, slice(None)), units), wine.values, rtol=1e-4, atol=1e-3
+    )
     # Levels are those of the data: 17 of the digits, not 256.
-    assert restored(torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]]), read("digits")).tolist() == [[[[0, 8, 16, 16]]]]
+    assert restored(torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]]), read("digits")).tolist() == [
+        [[[0, 8, 16, 16]]]
+    ]
 
 
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("first", ("--temperature", "0.5"), "temperature is of texts, and .* is a GAN; got temperature=0.5; drop it"),
-        ("first", ("--label", "3"), "label must be left out, for this GAN knows no classes; got label=3"),
+        (
+            "first",
+            ("--temperature", "0.5"),
+            "temperature is of texts, and .* is a GAN; got temperature=0.5; drop it",
+        ),
+        (
+            "first",
+            ("--label", "3"),
+            "label must be left out, for this GAN knows no classes; got label=3",
+        ),
         ("classes", ("--label", "10"), r"label must lie in 0\.\.9; got label=10"),
         ("first", ("--count", "0"), "count must be at least 1"),
         ("first", ("--out", "drawn.png"), r"an --out that ends in \.npz; got drawn\.png"),
@@ -115,14 +132,21 @@ def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path:
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
-    runs: dict[str, Path], capsys: Any, kind: str, options: tuple[str, ...], message: str, unchecked: None
+    runs: dict[str, Path],
+    capsys: Any,
+    kind: str,
+    options: tuple[str, ...],
+    message: str,
+    unchecked: None,
 ) -> None:
     assert re.search(message, said := refused(capsys, "sample", runs[kind], *options)), said
 
 
 def test_a_run_of_texts_refuses_the_options_of_gans(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "train-text"}))
-    with pytest.raises(InputError, match=r"raw is of GANs, and .* is no GAN; got raw=True; drop it"):
+    with pytest.raises(
+        InputError, match=r"raw is of GANs, and .* is no GAN; got raw=True; drop it"
+    ):
         sample.main(sample.Config(run=tmp_path, raw=True))
 
 
@@ -142,7 +166,9 @@ def test_a_conditional_critic_is_audited_at_the_classes_of_its_data(runs: dict[s
 def timed(path: Path, curve: list[tuple[float, float]], **config: Any) -> Path:
     """A run whose validations are at these seconds, with these distances."""
     path.mkdir()
-    (path / "config.json").write_text(json.dumps({"seed": 0, "clock": "processor", "out": str(path)} | config))
+    (path / "config.json").write_text(
+        json.dumps({"seed": 0, "clock": "processor", "out": str(path)} | config)
+    )
     rows = [
         {"kind": "validation", "step": i, "seconds": t, "selection": d, "frechet_distance": d}
         for i, (t, d) in enumerate(curve)
@@ -162,9 +188,15 @@ def test_groups_are_of_one_configuration_but_for_the_seed(runs: dict[str, Path])
 
 def test_at_equal_time_a_run_counts_with_what_it_had_by_then(tmp_path: Path) -> None:
     fast = [
-        timed(tmp_path / f"fast{s}", [(100, 5.0 + s), (200, 3.0 + s), (400, 1.0 + s)], lr=0.1, seed=s) for s in (0, 1)
+        timed(
+            tmp_path / f"fast{s}", [(100, 5.0 + s), (200, 3.0 + s), (400, 1.0 + s)], lr=0.1, seed=s
+        )
+        for s in (0, 1)
     ]
-    slow = [timed(tmp_path / f"slow{s}", [(104, 4.0 + s), (205, 2.0 + s)], lr=0.2, seed=s) for s in (0, 1)]
+    slow = [
+        timed(tmp_path / f"slow{s}", [(104, 4.0 + s), (205, 2.0 + s)], lr=0.2, seed=s)
+        for s in (0, 1)
+    ]
     members = [Run.open(path) for path in (*fast, *slow)]
     assert equal_time(members) == pytest.approx(1.05 * 205)
     assert best_validation(members[0], 215.0)["frechet_distance"] == 3
@@ -175,20 +207,27 @@ def test_at_equal_time_a_run_counts_with_what_it_had_by_then(tmp_path: Path) -> 
     assert "<td>1</td><td>0.1</td><td>3.5 ± 0.71</td>" in equal
     assert all("<td>2</td><td>0.2</td><td>2.5 ± 0.71</td>" in part for part in (best, equal))
     assert "in the first 3.587 minutes, of processor time" in equal
-    early = compare([*fast, *slow], tmp_path / "early.html", minutes=1.75).read_text().split("At equal time")[1]
+    early = (
+        compare([*fast, *slow], tmp_path / "early.html", minutes=1.75)
+        .read_text()
+        .split("At equal time")[1]
+    )
     assert "<td>1</td><td>0.1</td><td>5.5 ± 0.71</td>" in early
     assert "<td>2</td><td>0.2</td><td>4.5 ± 0.71</td>" in early
     assert equal_time([*members, Run.open(timed(tmp_path / "none", []))]) is None
 
 
-def test_a_page_shows_what_gans_make_of_the_same_latents(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_page_shows_what_gans_make_of_the_same_latents(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
     page = compare(list(runs.values()), tmp_path / "page.html").read_text()
     rows = page.split("What GANs make of the same latents")[1]
     assert rows.count("<img") == 3  # none of the table
     assert "Distances are of several feature spaces" in page
     opened = GanRun(runs["second"], "cpu")
     with Image.open(BytesIO(strip(opened))) as picture:
-        cell = np.asarray(picture)[1:41, 43:83]  # the second image, five times as large, inside its frame
+        # the second image, five times as large, inside its frame
+        cell = np.asarray(picture)[1:41, 43:83]
     wanted = shown(opened.sample(fixed_latents(8, 16)))[1, 0].round()
     assert np.abs(cell[2::5, 2::5].astype(float) - wanted.numpy()).max() <= 1
     assert strip(GanRun(runs["table"], "cpu")) is None
@@ -197,7 +236,9 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(runs: dict[str, Path], 
 # studies
 
 
-def test_the_study_of_costs_times_every_method_over_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_study_of_costs_times_every_method_over_a_plain_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     small = {"family": "Conv", "shape": (1, 8, 8), "width": 4}
     monkeypatch.setattr(wgan_cost, "NETWORKS", {"conv": small})
     monkeypatch.setattr(wgan_cost, "BATCH", 4)
@@ -224,9 +265,17 @@ def test_the_study_of_images_trains_measures_and_names_the_winner(
     small = {name: METHODS[name] | TINY | {"network": "conv"} for name in ("gn", "sn")}
     monkeypatch.setattr(wgan_images, "METHODS", small)
     monkeypatch.setattr(wgan_images, "FEATURE_STEPS", 3)
-    monkeypatch.setattr(wgan_images, "run_all", lambda jobs, at_once: {job.name: run_here(job) for job in jobs})
+    monkeypatch.setattr(
+        wgan_images, "run_all", lambda jobs, at_once: {job.name: run_here(job) for job in jobs}
+    )
     given = argparse.Namespace(
-        data="digits", out=tmp_path / "out", methods=["gn", "sn"], minutes=1 / 40, seeds=1, count=60, jobs=1
+        data="digits",
+        out=tmp_path / "out",
+        methods=["gn", "sn"],
+        minutes=1 / 40,
+        seeds=1,
+        count=60,
+        jobs=1,
     )
     found = wgan_images.study(given)
     assert found["failed"] == {}
@@ -235,7 +284,14 @@ def test_the_study_of_images_trains_measures_and_names_the_winner(
     ]
     assert found["feature_space"].startswith("digits-cnn-")
     for row in found["table"]:
-        assert {"frechet_distance", "kernel_distance", "precision", "recall", "coverage", "copies"} <= row.keys()
+        assert {
+            "frechet_distance",
+            "kernel_distance",
+            "precision",
+            "recall",
+            "coverage",
+            "copies",
+        } <= row.keys()
         assert row["processor_minutes"]["mean"] < 0.1
         assert row["steps"]["mean"] >= 1
     best = min((row for row in found["table"] if row["weights"] == "average"), key=distance_of)
@@ -267,12 +323,19 @@ def test_tables_and_verdicts_are_of_the_numbers() -> None:
     rows = wgan_images.table(given, trained, scored)
     assert rows[-1] == {"method": "gp", "failed": 2}
     gn = rows[0]
-    assert (gn["frechet_distance"]["mean"], gn["frechet_distance"]["sd"]) == pytest.approx((1.3, math.sqrt(0.02)))
+    assert (gn["frechet_distance"]["mean"], gn["frechet_distance"]["sd"]) == pytest.approx(
+        (1.3, math.sqrt(0.02))
+    )
     assert rows[1]["weights"] == "raw"
     assert rows[1]["frechet_distance"]["mean"] == pytest.approx(2.3)
     said = wgan_images.verdict(rows, 0.06)
-    assert said.startswith("sn has the smallest Fréchet distance, 0.85 ± 0.071 (floor 0.06), before gn 1.3 ± 0.14. ")
-    assert "The lead of 0.45 over gn is more than twice the larger deviation over seeds (0.14)." in said
+    assert said.startswith(
+        "sn has the smallest Fréchet distance, 0.85 ± 0.071 (floor 0.06), before gn 1.3 ± 0.14. "
+    )
+    assert (
+        "The lead of 0.45 over gn is more than twice the larger deviation over seeds (0.14)."
+        in said
+    )
     close = [replace_distance(rows[0], 1.0), replace_distance(rows[2], 0.9)]
     assert "is not more than twice" in wgan_images.verdict(close, 0.06)
     assert "only method that ended" in wgan_images.verdict(rows[:1], 0.06)

@@ -47,8 +47,14 @@ class Command:
 
 def commands(folder: Path) -> dict[str, Command]:
     """Train a tiny run of each kind in ``folder`` and return the commands that write, by name."""
-    texts, pairs, images = folder / "texts.txt", folder / "pairs.tsv", folder / "images.npy"
-    lines = [f"{who} sees {what}" for who in ("a cat", "the dog", "one bird") for what in ("me", "you", "it", "us")]
+    texts = folder / "texts.txt"
+    pairs = folder / "pairs.tsv"
+    images = folder / "images.npy"
+    lines = [
+        f"{who} sees {what}"
+        for who in ("a cat", "the dog", "one bird")
+        for what in ("me", "you", "it", "us")
+    ]
     texts.write_text("".join(f"{line}\n" for line in lines * 4))
     pairs.write_text("".join(f"{line}\t{line} .\n" for line in lines))
     np.save(images, (np.random.default_rng(0).random((40, 8, 8)) < 0.3).astype(np.uint8))
@@ -59,11 +65,22 @@ def commands(folder: Path) -> dict[str, Command]:
     )  # fmt: skip
     train_text.train(text)
     similar = train_similar.Config(
-        pairs=(pairs,), out=folder / "similar", batch_size=4, held_out=0.2, tokenizer="words", vocab_size=40, **shape
+        pairs=(pairs,),
+        out=folder / "similar",
+        batch_size=4,
+        held_out=0.2,
+        tokenizer="words",
+        vocab_size=40,
+        **shape,
     )
     train_similar.train(similar)
     density = train_density.Config(
-        data=str(images), out=folder / "density", hidden=(8,), latents=(2,), validation_data=4, **TRAINING
+        data=str(images),
+        out=folder / "density",
+        hidden=(8,),
+        latents=(2,),
+        validation_data=4,
+        **TRAINING,
     )
     train_density.train(density)
     gan = train_gan.Config(
@@ -72,14 +89,20 @@ def commands(folder: Path) -> dict[str, Command]:
     )  # fmt: skip
     train_gan.train(gan)
     for data, run, name in ((texts, text, "texts.bits"), (images, density, "images.bits")):
-        compress.main(compress.Config(run=run.out, data=str(data), out=folder / name, ideal_samples=0))
+        compress.main(
+            compress.Config(run=run.out, data=str(data), out=folder / name, ideal_samples=0)
+        )
 
     def score(run: Path, data: Path) -> Callable[[Path, bool], Any]:
         options = {"run": run, "data": str(data), "samples": 2, "limit": 3}
-        return lambda out, over: likelihood.main(likelihood.Config(out=out, overwrite=over, **options))
+        return lambda out, over: likelihood.main(
+            likelihood.Config(out=out, overwrite=over, **options)
+        )
 
     def unpack(run: Path, data: Path) -> Callable[[Path, bool], Any]:
-        return lambda out, over: decompress.main(decompress.Config(run=run, data=data, out=out, overwrite=over))
+        return lambda out, over: decompress.main(
+            decompress.Config(run=run, data=data, out=out, overwrite=over)
+        )
 
     def pack(out: Path, over: bool) -> Any:
         options = {"run": text.out, "data": str(texts), "ideal_samples": 0}
@@ -89,7 +112,9 @@ def commands(folder: Path) -> dict[str, Command]:
         return encode.main(encode.Config(run=text.out, data=str(texts), out=out, overwrite=over))
 
     def drawn(run: Path) -> Callable[[Path, bool], Any]:
-        return lambda out, over: sample.main(sample.Config(run=run, count=2, out=out, overwrite=over))
+        return lambda out, over: sample.main(
+            sample.Config(run=run, count=2, out=out, overwrite=over)
+        )
 
     def searched(out: Path, over: bool) -> Any:
         options: dict[str, Any] = {"run": similar.out, "text": "a cat", "corpus": texts, "count": 1}
@@ -105,9 +130,13 @@ def commands(folder: Path) -> dict[str, Command]:
         "sample texts": Command(drawn(text.out), ".txt", (text.out,)),
         "sample images": Command(drawn(gan.out), ".npz", (gan.out,)),
         "compress": Command(pack, ".bits", (texts, text.out)),
-        "decompress texts": Command(unpack(text.out, folder / "texts.bits"), ".txt", (folder / "texts.bits", text.out)),
+        "decompress texts": Command(
+            unpack(text.out, folder / "texts.bits"), ".txt", (folder / "texts.bits", text.out)
+        ),
         "decompress to .npy": Command(
-            unpack(density.out, folder / "images.bits"), ".npy", (folder / "images.bits", density.out)
+            unpack(density.out, folder / "images.bits"),
+            ".npy",
+            (folder / "images.bits", density.out),
         ),
         "decompress to a folder": Command(
             unpack(density.out, folder / "images.bits"), "", (folder / "images.bits", density.out)
@@ -135,7 +164,10 @@ NAMES = (
 def content(folder: Path) -> dict[str, bytes | None]:
     """Return all files of a folder with their bytes, folders as ``None``."""
     paths = sorted(folder.rglob("*"))
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in paths
+    }
 
 
 def attempt(command: Command, out: Path, overwrite: bool = False) -> str:
@@ -200,7 +232,8 @@ def equal_to_an_input(command: Command, place: Path) -> str:
 
 
 def link(command: Command, place: Path) -> str:
-    out, end = place / f"out{command.suffix}", place / "elsewhere"
+    out = place / f"out{command.suffix}"
+    end = place / "elsewhere"
     end.mkdir()
     out.symlink_to(end / f"target{command.suffix}")
     answer = attempt(command, out)

@@ -74,7 +74,9 @@ def test_patches_are_cut_as_a_loop_cuts_them_and_pasted_back(
     for row, column in itertools.product(range(0, shape[1], tall), range(0, shape[2], broad)):
         tile = x[1, 3, :, row : row + tall, column : column + broad].flatten()
         groups = tile.split(1) if tall * broad == 1 else [tile]
-        expected += [RESERVED + sum(int(v) * levels**i for i, v in enumerate(group)) for group in groups]
+        expected += [
+            RESERVED + sum(int(v) * levels**i for i, v in enumerate(group)) for group in groups
+        ]
     assert ids[1, 3].tolist() == expected
     words = torch.randint(patches.words, (4, patches.cells)) + RESERVED
     assert torch.equal(patches.cut(patches.paste(words)), words)
@@ -90,8 +92,11 @@ def test_patches_are_cut_as_a_loop_cuts_them_and_pasted_back(
     ],
 )
 @torch.no_grad()
-def test_the_probabilities_of_all_images_sum_to_one(pixels: Pixels, options: dict[str, Any]) -> None:
-    model, x = make(pixels, **options), every_image(pixels)
+def test_the_probabilities_of_all_images_sum_to_one(
+    pixels: Pixels, options: dict[str, Any]
+) -> None:
+    model = make(pixels, **options)
+    x = every_image(pixels)
     z = model.prior().sample((3,))
     log_p = model.likelihood(z[:, None].expand(-1, len(x), -1, -1)).log_prob(x)
     torch.testing.assert_close(log_p.logsumexp(1), torch.zeros(3), atol=1e-10, rtol=0)
@@ -104,7 +109,9 @@ def test_the_log_probability_is_a_sum_over_words_written_one_by_one() -> None:
     model = make(pixels)
     x = torch.randint(2, (5, 1, 6, 4)).double()
     z = model.posterior(x).sample()
-    ids, step, previous = model.output.cut(x), model.text.decoder(z), torch.full((5,), START)
+    ids = model.output.cut(x)
+    step = model.text.decoder(z)
+    previous = torch.full((5,), START)
     total = torch.zeros(5)
     for t in range(model.positions):
         log_p = step(previous).log_softmax(-1)
@@ -116,12 +123,15 @@ def test_the_log_probability_is_a_sum_over_words_written_one_by_one() -> None:
 
 @torch.no_grad()
 def test_samples_and_data_broadcast_to_what_each_pair_gives_alone() -> None:
-    model, x = make(), every_image(TINY)[[3, 77, 200]]
+    model = make()
+    x = every_image(TINY)[[3, 77, 200]]
     z = model.posterior(x).sample((2, 4))
     together = model.likelihood(z).log_prob(x)
     assert together.shape == (2, 4, 3)
     for k, j, b in itertools.product(range(2), range(4), range(3)):
-        torch.testing.assert_close(model.likelihood(z[k, j, b : b + 1]).log_prob(x[b : b + 1])[0], together[k, j, b])
+        torch.testing.assert_close(
+            model.likelihood(z[k, j, b : b + 1]).log_prob(x[b : b + 1])[0], together[k, j, b]
+        )
         torch.testing.assert_close(model.likelihood(z[k, j, b]).log_prob(x[b]), together[k, j, b])
     many = x.expand(2, 4, *x.shape)  # images with sample axes of their own
     torch.testing.assert_close(model.likelihood(z).log_prob(many), together)
@@ -133,10 +143,13 @@ def test_what_one_cell_says_reaches_only_the_cells_after_it() -> None:
     pixels = Pixels((1, 8, 8))
     model = make(pixels, near=2)
     x = torch.randint(2, (1, 1, 8, 8)).double()
-    ids, z = model.output.cut(x), model.prior().sample((1,))
+    ids = model.output.cut(x)
+    z = model.prior().sample((1,))
     changed = ids.clone()
     changed[:, 6] = RESERVED + (changed[:, 6] - RESERVED + 1) % 16
-    moved = (model.text.likelihood(z).logits(ids) != model.text.likelihood(z).logits(changed))[0].any(-1)
+    moved = (model.text.likelihood(z).logits(ids) != model.text.likelihood(z).logits(changed))[
+        0
+    ].any(-1)
     assert moved.tolist() == [False] * 7 + [True] * 9
 
 
@@ -165,20 +178,24 @@ def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> No
 
 @torch.no_grad()
 def test_drawn_images_have_the_models_own_probabilities() -> None:
-    model, x = make(size=0.2), every_image(TINY)
+    model = make(size=0.2)
+    x = every_image(TINY)
     z = model.prior().sample((1,))
     p = model.likelihood(z.expand(256, -1, -1)).log_prob(x).exp()
     count = 40_000
     drawn = model.likelihood(z).sample((count,)).squeeze(1)
     assert drawn.shape == (count, 1, 2, 4)
-    seen = torch.bincount((drawn.flatten(1) @ (2.0 ** torch.arange(8).flip(0))).long(), minlength=256)
+    seen = torch.bincount(
+        (drawn.flatten(1) @ (2.0 ** torch.arange(8).flip(0))).long(), minlength=256
+    )
     rare = count * p < 5  # together in one cell, as the approximation asks
     expected = torch.cat((count * p[~rare], count * p[rare].sum()[None]))
     found = torch.cat((seen[~rare], seen[rare].sum()[None]))
     degrees = int((~rare).sum())
     chi_square = ((found - expected).square() / expected).sum().item()
     assert degrees > 30
-    assert abs(chi_square - degrees) < 5 * math.sqrt(2 * degrees)  # the deviation of the law, five times
+    # the deviation of the law, five times
+    assert abs(chi_square - degrees) < 5 * math.sqrt(2 * degrees)
     assert model.likelihood(model.prior().sample()).sample().shape == (1, 2, 4)
 
 
@@ -193,7 +210,8 @@ def test_the_bound_is_the_mean_log_weight_and_the_estimate_lies_above_it() -> No
     assert bound.kl.shape == (8, 2)
     assert (found.log_likelihood >= found.elbo).all()
     elbo = bound.log_likelihood - bound.kl.sum(-1)
-    error = (log_w.var(0) * (1 / 2048 + 1 / 1000)).sqrt()  # the exact KL only lowers the second part
+    # the exact KL only lowers the second part
+    error = (log_w.var(0) * (1 / 2048 + 1 / 1000)).sqrt()
     assert ((elbo - found.elbo).abs() < 5 * error).all()
 
 
@@ -202,7 +220,8 @@ def test_the_bound_is_the_mean_log_weight_and_the_estimate_lies_above_it() -> No
 def test_every_proposal_estimates_the_same_likelihood_of_an_image(name: str) -> None:
     model = make(size=0.1)
     x = torch.randint(2, (4, 1, 2, 4)).double()
-    plain, other = density.estimate(model, x, 2048), density.estimate(model, x, 2048, proposal=proposal(name))
+    plain = density.estimate(model, x, 2048)
+    other = density.estimate(model, x, 2048, proposal=proposal(name))
     error = (plain.standard_error.square() + other.standard_error.square()).sqrt()
     assert ((plain.log_likelihood - other.log_likelihood).abs() < 5 * error).all()
     assert (error < 0.2).all()
@@ -228,50 +247,89 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     model = make()
     assert draws_at_once(model, 100) == 16_384 // 200
     assert draws_at_once(model, 10**6) == 1
-    assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (512, 100, 1)
-    plain = build({"model": "MLPVAE", "pixels": {"shape": (4,)}, "latents": (2,), "hidden": ((3,),)})
+    assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (
+        512,
+        100,
+        1,
+    )
+    plain = build(
+        {"model": "MLPVAE", "pixels": {"shape": (4,)}, "latents": (2,), "hidden": ((3,),)}
+    )
     assert (draws_at_once(plain, 100), data_at_once(plain, 100)) == (None, 100)
 
 
 @pytest.mark.parametrize(
     ("pixels", "options", "message"),
     [
-        (replace(TINY, shape=(8,)), {}, r"PatchVAE: data must be \(channels, height, width\); got \(8,\)"),
+        (
+            replace(TINY, shape=(8,)),
+            {},
+            r"PatchVAE: data must be \(channels, height, width\); got \(8,\)",
+        ),
         (TINY, {"patch": (2, 3)}, "a patch must divide the image; got patch=2x3, 2x4 pixels"),
         (TINY, {"patch": (0, 2)}, "a patch must divide the image; got patch=0x2"),
-        (Pixels((1, 2, 4), "categorical", 17), {}, "17 levels make 83521 words of 2x2 pixels.*choose patch=1"),
-        (Pixels((1, 2, 4), "logistic", 17), {"patch": (1, 1)}, "law is bernoulli or categorical; got logistic"),
+        (
+            Pixels((1, 2, 4), "categorical", 17),
+            {},
+            "17 levels make 83521 words of 2x2 pixels.*choose patch=1",
+        ),
+        (
+            Pixels((1, 2, 4), "logistic", 17),
+            {"patch": (1, 1)},
+            "law is bernoulli or categorical; got logistic",
+        ),
         (TINY, {"near": 0}, "near at least 1, the cell before; got rows=1, columns=2, near=0"),
     ],
 )
-def test_images_that_are_no_words_are_refused(pixels: Pixels, options: dict[str, Any], message: str) -> None:
+def test_images_that_are_no_words_are_refused(
+    pixels: Pixels, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         make(pixels, **options)
 
 
 def test_a_grid_is_filled_and_data_hold_levels() -> None:
-    with pytest.raises(InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"):
+    with pytest.raises(
+        InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"
+    ):
         UniVAE(UniVAEConfig(vocab_size=9, max_length=5), Grid(2, 3))
     model = make()
-    with pytest.raises(InputError, match=r"PatchVAE: x must hold whole levels 0\.\.1; got 0\.5; binarise"):
+    with pytest.raises(
+        InputError, match=r"PatchVAE: x must hold whole levels 0\.\.1; got 0\.5; binarise"
+    ):
         model.likelihood(model.prior().sample((1,))).log_prob(torch.full((1, 1, 2, 4), 0.5))
     with pytest.raises(InputError, match=r"PatchVAE: x must end in \(1, 2, 4\); got \(3, 2, 2\)"):
         model.posterior(torch.zeros(3, 2, 2))
 
 
 def test_a_learned_prior_of_pictures_starts_standard() -> None:
-    config = UniVAEConfig(vocab_size=19, width=16, heads=2, layers=2, latent_width=3, prior="learned", max_length=4)
+    config = UniVAEConfig(
+        vocab_size=19, width=16, heads=2, layers=2, latent_width=3, prior="learned", max_length=4
+    )
     model = UniVAE(config, Grid(2, 2)).eval()
     z = torch.randn(4, 2, 3)
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum((-1, -2))
     torch.testing.assert_close(model.prior().log_prob(z), expected, atol=1e-5, rtol=1e-5)
 
 
-COMMON: dict[str, Any] = {"steps": 6, "batch_size": 20, "validation_data": 20, "validation_samples": 4, "threads": 1}
+COMMON: dict[str, Any] = {
+    "steps": 6,
+    "batch_size": 20,
+    "validation_data": 20,
+    "validation_samples": 4,
+    "threads": 1,
+}
 
 
 def config(out: Path, **options: Any) -> train_density.Config:
-    small = {"model": "univae", "latents": (3,), "width": 16, "heads": 2, "layers": 2, "data": "digits"}
+    small = {
+        "model": "univae",
+        "latents": (3,),
+        "width": 16,
+        "heads": 2,
+        "layers": 2,
+        "data": "digits",
+    }
     return train_density.Config(out=out, **COMMON | small | options)
 
 
@@ -282,7 +340,11 @@ def single() -> None:
 
 @pytest.mark.parametrize(
     ("options", "patch"),
-    [({"binarisation": "dynamic"}, 2), ({"objective": "iwae", "k": 2}, 1), ({"free_bits": 0.5, "k": 2}, 1)],
+    [
+        ({"binarisation": "dynamic"}, 2),
+        ({"objective": "iwae", "k": 2}, 1),
+        ({"free_bits": 0.5, "k": 2}, 1),
+    ],
 )
 def test_the_command_trains_reopens_and_shows_a_text_model_of_images(
     tmp_path: Path, options: dict[str, Any], patch: int, single: None
@@ -296,10 +358,15 @@ def test_the_command_trains_reopens_and_shows_a_text_model_of_images(
     reseed(0, "validation")
     again = measure_images(opened.model, held_out, COMMON["validation_samples"])
     assert again["nll_nats"] == pytest.approx(result["validation_nll_nats"], rel=1e-5)
-    assert "Draws from the prior: a draw of all pixels" in (tmp_path / "run" / "report.html").read_text()
+    assert (
+        "Draws from the prior: a draw of all pixels"
+        in (tmp_path / "run" / "report.html").read_text()
+    )
 
 
-def test_training_lowers_the_bound_and_the_command_scores_and_resumes(tmp_path: Path, single: None) -> None:
+def test_training_lowers_the_bound_and_the_command_scores_and_resumes(
+    tmp_path: Path, single: None
+) -> None:
     options: dict[str, Any] = {"binarisation": "dynamic", "lr": 1e-2, "validate_every": 10}
     result = train_density.train(config(tmp_path / "run", steps=20, **options))
     first, last = (row["nll_nats"] for row in ImageRun(tmp_path / "run").run.rows("validation"))
@@ -318,15 +385,27 @@ def test_training_lowers_the_bound_and_the_command_scores_and_resumes(tmp_path: 
     [
         (("--data", "wine"), "PatchVAE: data must be (channels, height, width); got (13,)"),
         (("--data", "digits", "--patch", "2"), "17 levels make 83521 words.*binarise"),
-        (("--data", "digits", "--likelihood", "logistic"), "law is bernoulli or categorical; got logistic"),
-        (("--data", "digits", "--latents", "3", "4"), r"model=univae has one latent; got latents=\(3, 4\)"),
+        (
+            ("--data", "digits", "--likelihood", "logistic"),
+            "law is bernoulli or categorical; got logistic",
+        ),
+        (
+            ("--data", "digits", "--latents", "3", "4"),
+            r"model=univae has one latent; got latents=\(3, 4\)",
+        ),
         (("--data", "digits", "--latent-layers", "9"), "latent_layers must lie in 1..layers=2"),
     ],
 )
 def test_images_the_command_cannot_write_are_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str, unchecked: None
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+    unchecked: None,
 ) -> None:
-    said = refused(capsys, "train-density", "--model", "univae", "--out", tmp_path / "run", *options)
+    said = refused(
+        capsys, "train-density", "--model", "univae", "--out", tmp_path / "run", *options
+    )
     assert message in said or re.search(message, said), said
     assert not (tmp_path / "run").exists()
 

@@ -17,9 +17,30 @@ from univae.checkpoint import load_weights
 from univae.latent.families import GaussianHead
 from univae.latent.hierarchy import StreamNorm
 
-WORDS = ("the", "a", "no", "small", "large", "red", "blue", "cat", "dog", "bird", "sees", "likes", "old")
+WORDS = (
+    "the",
+    "a",
+    "no",
+    "small",
+    "large",
+    "red",
+    "blue",
+    "cat",
+    "dog",
+    "bird",
+    "sees",
+    "likes",
+    "old",
+)
 # The sizes of a preset shrink to train in a second; its objective and the kind of its model stay.
-SIZES = {"width": 16, "heads": 2, "layers": 2, "latent_layers": 2, "latent_width": 4, "vocab_size": 60}
+SIZES = {
+    "width": 16,
+    "heads": 2,
+    "layers": 2,
+    "latent_layers": 2,
+    "latent_width": 4,
+    "vocab_size": 60,
+}
 SIZES |= {"max_length": 40, "batch_tokens": 48, "validation_texts": 4, "validation_samples": 2}
 SIZES |= {"checkpoint_every": 0, "validate_every": 0, "log_every": 1, "threads": 1, "device": "cpu"}
 
@@ -103,26 +124,38 @@ def test_texts_that_come_one_by_one_keep_the_floor_of_the_kl() -> None:
     for scale in (1e-4, 1e3):
         head = GaussianHead(8, 4, gamma=0.6).train()
         means = torch.cat([head(scale * torch.randn(1, 8)).mean for _ in range(2000)])[500:]
-        torch.testing.assert_close(means.square().mean().sqrt(), torch.tensor(0.6), atol=0, rtol=0.1)
+        torch.testing.assert_close(
+            means.square().mean().sqrt(), torch.tensor(0.6), atol=0, rtol=0.1
+        )
 
 
 @pytest.mark.parametrize("corpus", list(CORPORA))
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_every_preset_trains_on_every_corpus(preset: str, corpus: str, tmp_path: Path, held_out: Path) -> None:
+def test_every_preset_trains_on_every_corpus(
+    preset: str, corpus: str, tmp_path: Path, held_out: Path
+) -> None:
     text = written(tmp_path / "texts.txt", CORPORA[corpus])
     options = {**PRESETS[preset], **SIZES, "tokenizer": "words", "steps": 6}
-    config = train_text.Config(text=str(text), validation=str(held_out), out=tmp_path / "run", **options)
+    config = train_text.Config(
+        text=str(text), validation=str(held_out), out=tmp_path / "run", **options
+    )
     result = train_text.train(config)
     assert result["steps"] == 6
     assert np.isfinite(result["nll_nats"])
-    assert all(np.isfinite(row["loss"]) for row in Run.open(tmp_path / "run").rows() if "loss" in row)
+    assert all(
+        np.isfinite(row["loss"]) for row in Run.open(tmp_path / "run").rows() if "loss" in row
+    )
 
 
 @pytest.mark.parametrize("accumulation", [{"accumulate": 3}, {"window": 3, "clip": 0.0}])
-def test_micro_batches_of_one_text_train(accumulation: dict[str, Any], tmp_path: Path, held_out: Path) -> None:
+def test_micro_batches_of_one_text_train(
+    accumulation: dict[str, Any], tmp_path: Path, held_out: Path
+) -> None:
     text = written(tmp_path / "texts.txt", CORPORA["long texts only, each a batch of its own"])
     options = {**PRESETS["tiny"], **SIZES, **accumulation, "tokenizer": "words", "steps": 4}
-    config = train_text.Config(text=str(text), validation=str(held_out), out=tmp_path / "run", **options)
+    config = train_text.Config(
+        text=str(text), validation=str(held_out), out=tmp_path / "run", **options
+    )
     assert train_text.train(config)["steps"] == 4
 
 
@@ -130,11 +163,20 @@ def test_a_run_of_single_texts_resumes_bit_for_bit(
     tmp_path: Path, held_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = written(tmp_path / "texts.txt", CORPORA["one long text among short ones"] * 2)
-    options = {**PRESETS["tiny"], **SIZES, "tokenizer": "words", "steps": 9, "checkpoint_every": 4, "ema": 0.9}
+    options = {
+        **PRESETS["tiny"],
+        **SIZES,
+        "tokenizer": "words",
+        "steps": 9,
+        "checkpoint_every": 4,
+        "ema": 0.9,
+    }
 
     def config(name: str, **more: Any) -> train_text.Config:
         out = tmp_path / name
-        return train_text.Config(text=str(text), validation=str(held_out), out=out, **{**options, **more})
+        return train_text.Config(
+            text=str(text), validation=str(held_out), out=out, **{**options, **more}
+        )
 
     train_text.train(config("whole"))
     plain = TextTask.loss
@@ -168,15 +210,29 @@ def test_two_processes_of_one_text_each_resume_bit_for_bit_also_where_gradients_
 ) -> None:
     flags = [*two_processes(tmp_path, held_out), "--window", 2, "--clip", 0]
     assert started(2, "experiments.train_text", *flags, "--out", tmp_path / "whole")["steps"] == 4
-    assert started(2, "tests.experiments.interrupted_training", *flags, "--out", tmp_path / "cut")["interrupted"]
-    assert started(2, "experiments.train_text", *flags, "--out", tmp_path / "cut", "--resume")["steps"] == 4
+    assert started(2, "tests.experiments.interrupted_training", *flags, "--out", tmp_path / "cut")[
+        "interrupted"
+    ]
+    assert (
+        started(2, "experiments.train_text", *flags, "--out", tmp_path / "cut", "--resume")["steps"]
+        == 4
+    )
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
 
 
 def two_processes(tmp_path: Path, held_out: Path) -> list[object]:
     text = written(tmp_path / "texts.txt", CORPORA["long texts only, each a batch of its own"])
-    options = {**PRESETS["tiny"], **SIZES, "tokenizer": "words", "steps": 4, "text": text, "validation": held_out}
-    return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    options = {
+        **PRESETS["tiny"],
+        **SIZES,
+        "tokenizer": "words",
+        "steps": 4,
+        "text": text,
+        "validation": held_out,
+    }
+    return [
+        part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
 
 
 def test_a_weights_file_of_batch_normalised_means_still_loads(tmp_path: Path) -> None:

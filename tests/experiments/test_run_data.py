@@ -39,7 +39,13 @@ GAN: dict[str, Any] = {
     "validation_data": 60,
     "threads": 1,
 }
-VAE: dict[str, Any] = {"steps": 4, "latents": (2,), "hidden": (8,), "validation_samples": 4, "threads": 1}
+VAE: dict[str, Any] = {
+    "steps": 4,
+    "latents": (2,),
+    "hidden": (8,),
+    "validation_samples": 4,
+    "threads": 1,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +74,9 @@ def without_record(run: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def refused(capsys: Any, *argv: object) -> str:
@@ -85,7 +93,9 @@ def rows(count: int = 300) -> np.ndarray:
 
 
 @pytest.mark.parametrize("change", ["one row", "gone"])
-def test_what_a_gan_draws_of_a_table_depends_on_its_run_folder_alone(tmp_path: Path, change: str) -> None:
+def test_what_a_gan_draws_of_a_table_depends_on_its_run_folder_alone(
+    tmp_path: Path, change: str
+) -> None:
     data = tmp_path / "x.npy"
     np.save(data, rows())
     run = gan(tmp_path / "run", data)
@@ -143,7 +153,12 @@ def test_a_gan_of_real_images_draws_within_the_range_of_its_data(tmp_path: Path)
     np.savez(tmp_path / "x.npz", images=3 + images("unit"))
     run = gan(tmp_path / "run", tmp_path / "x.npz")
     record = Run.open(run).data_record()["data"]
-    assert (record["levels"], record["centre"], record["spread"], record["dtype"]) == (None, 3.5, 0.5, "float32")
+    assert (record["levels"], record["centre"], record["spread"], record["dtype"]) == (
+        None,
+        3.5,
+        0.5,
+        "float32",
+    )
     drawn = draws(run, tmp_path / "a.npz")
     assert drawn.dtype == np.float32
     assert 3 - 1e-6 <= drawn.min() < drawn.max() <= 4 + 1e-6
@@ -175,7 +190,9 @@ def test_columns_far_from_zero_keep_their_digits_in_a_gan() -> None:
     units = standardised(Data(far(), None, None, "far", "table"))
     x = seen(units, slice(None)).double()
     torch.testing.assert_close(x.mean(0), torch.zeros(3).double(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(x.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        x.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]).double(), atol=1e-5, rtol=0
+    )
     again = restored(x, units)
     np.testing.assert_allclose(again[:, 0] - 1e9, far()[:, 0] - 1e9, atol=1e-5)
     assert np.array_equal(again[:, 2], far()[:, 2])
@@ -201,14 +218,20 @@ def test_the_centre_of_a_density_is_that_of_its_training_set(tmp_path: Path) -> 
     centre = centred(read(tmp_path / "x.npy"), None).centre
     assert np.array_equal(opened.fit_to(read(tmp_path / "other.npy")).centre, centre)
     held_out = train_density.held_out_data(
-        train_density.Config(data=str(tmp_path / "x.npy"), validation=str(tmp_path / "other.npy"), out=opened.run.path)
+        train_density.Config(
+            data=str(tmp_path / "x.npy"),
+            validation=str(tmp_path / "other.npy"),
+            out=opened.run.path,
+        )
     )
     assert held_out.mean(0).tolist() == pytest.approx([50, 50], abs=0.1)
     without_record(opened.run.path)
     assert opened.fit_to(read(tmp_path / "x.npy")).centre is None
 
 
-def test_numbers_beyond_float32_are_refused_before_training(tmp_path: Path, capsys: Any, unchecked: None) -> None:
+def test_numbers_beyond_float32_are_refused_before_training(
+    tmp_path: Path, capsys: Any, unchecked: None
+) -> None:
     table = rows()
     table[7, 1] = 1e39
     np.save(tmp_path / "x.npy", table)
@@ -217,7 +240,17 @@ def test_numbers_beyond_float32_are_refused_before_training(tmp_path: Path, caps
         ("--data", tmp_path / "x.npy"),
         ("--data", tmp_path / "good.npy", "--validation", tmp_path / "x.npy"),
     ):
-        line = refused(capsys, "train-density", *options, "--out", tmp_path / "run", "--hidden", 8, "--latents", 2)
+        line = refused(
+            capsys,
+            "train-density",
+            *options,
+            "--out",
+            tmp_path / "run",
+            "--hidden",
+            8,
+            "--latents",
+            2,
+        )
         assert "x: row 7 holds 1e+39, more than the 3.4e+38 of float32; rescale it" in line
         assert not (tmp_path / "run").exists()
     huge = rows() * 1e200
@@ -248,8 +281,10 @@ def store(path: Path, x: np.ndarray, y: np.ndarray | None) -> None:
 def test_a_resumed_run_refuses_data_that_have_changed_and_changes_nothing(
     tmp_path: Path, command: str, capsys: Any, unchecked: None
 ) -> None:
-    x, y = images("bytes"), read("digits").labels[:300]
-    data, run = tmp_path / "x.npz", tmp_path / "run"
+    x = images("bytes")
+    y = read("digits").labels[:300]
+    data = tmp_path / "x.npz"
+    run = tmp_path / "run"
     store(data, x, y)
     (vae if command == "train-density" else gan)(run, data)
     (run / "ERROR.json").write_text("{}")
@@ -258,7 +293,10 @@ def test_a_resumed_run_refuses_data_that_have_changed_and_changes_nothing(
         store(data, *change(x, y))
         line = refused(capsys, command, "--out", run, "--resume")
         count = 150 if name == "fewer" else 300
-        assert f"was started with other data, which have changed since (data {data}: 300 then, {count} now)" in line
+        assert (
+            f"was started with other data, which have changed since (data {data}: 300 then, {count} now)"
+            in line
+        )
         assert contents(run) == before
     store(data, x, y)
     capsys.readouterr()
@@ -269,7 +307,9 @@ def test_a_resumed_run_refuses_data_that_have_changed_and_changes_nothing(
             assert "was started with other data" in refused(capsys, measuring, run)
 
 
-def test_a_resumed_density_refuses_another_validation_set(tmp_path: Path, capsys: Any, unchecked: None) -> None:
+def test_a_resumed_density_refuses_another_validation_set(
+    tmp_path: Path, capsys: Any, unchecked: None
+) -> None:
     np.save(tmp_path / "x.npy", rows())
     np.save(tmp_path / "v.npy", rows(20))
     run = tmp_path / "run"
@@ -288,9 +328,12 @@ def test_a_resumed_run_of_other_options_or_another_model_is_left_as_it_was(
     run = tmp_path / "run"
     vae(run, tmp_path / "x.npy")
     before = contents(run)
-    assert "hidden: [8] -> [9]" in refused(capsys, "train-density", "--out", run, "--resume", "--hidden", 9)
+    assert "hidden: [8] -> [9]" in refused(
+        capsys, "train-density", "--out", run, "--resume", "--hidden", 9
+    )
     assert contents(run) == before
-    without_record(run)  # version 0.1.0: the data are not compared, so the model shows that they are taller
+    # version 0.1.0: the data are not compared, so the model shows that they are taller
+    without_record(run)
     np.save(tmp_path / "x.npy", np.pad(images("bytes"), ((0, 0), (0, 1), (0, 0))))
     before = contents(run)
     line = refused(capsys, "train-density", "--out", run, "--resume", "--data", tmp_path / "x.npy")
@@ -305,7 +348,9 @@ def test_data_may_move_while_their_content_stays(tmp_path: Path) -> None:
     vae(tmp_path / "run", tmp_path / "y.npy", steps=6, resume=True)
 
 
-def test_relative_paths_mean_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_mean_the_same_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(tmp_path / "x.npz", images("bytes"), read("digits").labels[:300])
     np.save(tmp_path / "v.npy", images("bytes")[:20])
     monkeypatch.chdir(tmp_path)
@@ -316,9 +361,15 @@ def test_relative_paths_mean_the_same_from_every_folder(tmp_path: Path, monkeypa
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     config = read_json("../second/config.json")
-    assert (config["data"], config["features"]) == (str(tmp_path / "x.npz"), str(tmp_path / "first" / "features"))
+    assert (config["data"], config["features"]) == (
+        str(tmp_path / "x.npz"),
+        str(tmp_path / "first" / "features"),
+    )
     density = read_json("../density/config.json")
-    assert (density["data"], density["validation"]) == (str(tmp_path / "x.npz"), str(tmp_path / "v.npy"))
+    assert (density["data"], density["validation"]) == (
+        str(tmp_path / "x.npz"),
+        str(tmp_path / "v.npy"),
+    )
     assert read_json("../built-in/config.json")["data"] == "wine"
     evaluate_gan.main(evaluate_gan.Config(run=Path("../second"), count=60))
     argv = ["--out", "../second", "--resume"]
@@ -357,15 +408,21 @@ def test_a_run_folder_starts_no_code(
     for space in ("trick:Net", "::", ".x:y"):
         (run / "config.json").write_text(json.dumps(config | {"features": space}))
         line = refused(capsys, "evaluate-gan", run)
-        assert f"its feature space {space} is code, which a run folder must not start; give --features {space}" in line
+        assert (
+            f"its feature space {space} is code, which a run folder must not start; give --features {space}"
+            in line
+        )
         line = refused(capsys, "train-gan", "--out", run, "--resume")
         assert (
-            f"its feature space {space} is code, which a run folder must not start; repeat --features {space}" in line
+            f"its feature space {space} is code, which a run folder must not start; repeat --features {space}"
+            in line
         )
         audit.main(audit.Config(run=run, count=20))
         draws(run, tmp_path / "a.npz")
     (run / "config.json").write_text(json.dumps(config | {"features": 5}))
-    assert "config.json: features must be text; got features=5" in refused(capsys, "evaluate-gan", run)
+    assert "config.json: features must be text; got features=5" in refused(
+        capsys, "evaluate-gan", run
+    )
     assert not (tmp_path / "RAN").exists()
 
 
@@ -391,14 +448,19 @@ def test_a_name_that_is_no_map_is_refused_before_there_is_a_folder(
     tmp_path: Path, capsys: Any, choice: str, message: str, unchecked: None
 ) -> None:
     assert re.search(
-        message, refused(capsys, "train-gan", "--data", "digits", "--out", tmp_path / "run", "--features", choice)
+        message,
+        refused(
+            capsys, "train-gan", "--data", "digits", "--out", tmp_path / "run", "--features", choice
+        ),
     )
     assert not (tmp_path / "run").exists()
 
 
 def test_features_of_a_run_that_is_no_classifier_are_refused(tmp_path: Path) -> None:
     vae(tmp_path / "vae", "digits")
-    with pytest.raises(InputError, match="vae holds no classifier; give the features/ folder of a run of train-gan"):
+    with pytest.raises(
+        InputError, match="vae holds no classifier; give the features/ folder of a run of train-gan"
+    ):
         gan(tmp_path / "run", "digits", features=str(tmp_path / "vae"))
 
 
@@ -409,16 +471,42 @@ def test_features_of_a_run_that_is_no_classifier_are_refused(tmp_path: Path) -> 
     ("train", "validation", "options", "message"),
     [
         (rows(), rows()[:, :1], (), r"--validation .*v.npy: a datum is \(1,\), --data has \(2,\)"),
-        (images("bytes"), np.zeros((9, 9, 9), "u1"), (), r"a datum is \(1, 9, 9\), --data has \(1, 8, 8\)"),
-        (images("bytes"), images("unit"), (), r"--validation .*: real numbers, but --data has the levels 0..255"),
+        (
+            images("bytes"),
+            np.zeros((9, 9, 9), "u1"),
+            (),
+            r"a datum is \(1, 9, 9\), --data has \(1, 8, 8\)",
+        ),
+        (
+            images("bytes"),
+            images("unit"),
+            (),
+            r"--validation .*: real numbers, but --data has the levels 0..255",
+        ),
         (images("levels") // 2, images("bytes"), (), None),
-        (images("bits"), images("bytes"), (), r"--validation .*: must hold the levels 0..1; got 240"),
+        (
+            images("bits"),
+            images("bytes"),
+            (),
+            r"--validation .*: must hold the levels 0..1; got 240",
+        ),
         (rows(), rows(1), (), r"--validation .*v.npy: 2 held-out rows are needed; it has 1"),
-        (rows(12), None, ("--held-out", "0.05"), r"2 held-out rows are needed; 12 rows with --held-out 0.05 give 1"),
+        (
+            rows(12),
+            None,
+            ("--held-out", "0.05"),
+            r"2 held-out rows are needed; 12 rows with --held-out 0.05 give 1",
+        ),
     ],
 )
 def test_a_held_out_set_that_does_not_fit_is_refused_before_training(
-    tmp_path: Path, train: np.ndarray, validation: Any, options: Any, message: str | None, capsys: Any, unchecked: None
+    tmp_path: Path,
+    train: np.ndarray,
+    validation: Any,
+    options: Any,
+    message: str | None,
+    capsys: Any,
+    unchecked: None,
 ) -> None:
     np.save(tmp_path / "x.npy", train)
     argv = ["--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "run"), *options]
@@ -432,7 +520,9 @@ def test_a_held_out_set_that_does_not_fit_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gan_needs_two_held_out_rows_and_data_that_differ(tmp_path: Path, capsys: Any, unchecked: None) -> None:
+def test_a_gan_needs_two_held_out_rows_and_data_that_differ(
+    tmp_path: Path, capsys: Any, unchecked: None
+) -> None:
     np.save(tmp_path / "x.npy", rows(24))
     argv = ("--out", tmp_path / "run", "--batch-size", 8)
     line = refused(capsys, "train-gan", "--data", tmp_path / "x.npy", *argv, "--held-out", 0.01)
@@ -454,7 +544,9 @@ def test_a_gan_needs_two_held_out_rows_and_data_that_differ(tmp_path: Path, caps
 
 def test_a_reference_of_one_number_is_refused() -> None:
     data = Data(np.ones((40, 2)), None, None, "ones", "table")
-    with pytest.raises(InputError, match="20 of ones are alike in the feature space data; give other data"):
+    with pytest.raises(
+        InputError, match="20 of ones are alike in the feature space data; give other data"
+    ):
         Reference(data, np.arange(40), torch.ones(5, 2), Space("data", lambda x: x))
 
 
@@ -465,12 +557,15 @@ def test_levels_are_those_of_the_training_set(tmp_path: Path) -> None:
     run = tmp_path / "run"
     vae(run, "digits", binarisation="threshold")
     opened = ImageRun(run, "cpu")
-    np.save(tmp_path / "levels.npy", images("levels"))  # read as 256 levels: above half of 255 is none of them
+    # read as 256 levels: above half of 255 is none of them
+    np.save(tmp_path / "levels.npy", images("levels"))
     same = opened.fit_to(read(tmp_path / "levels.npy"))
     assert same.notes == ("levels: 0..16 are read as 17 levels, as those of the training set are",)
     assert np.array_equal(same.values, opened.fit_to(read("digits")).values[:300])
     np.save(tmp_path / "bytes.npy", images("bytes"))  # more than 17 levels: grey of 0..255
-    assert np.array_equal(opened.fit_to(read(tmp_path / "bytes.npy")).values, images("bytes")[:, None] > 127)
+    assert np.array_equal(
+        opened.fit_to(read(tmp_path / "bytes.npy")).values, images("bytes")[:, None] > 127
+    )
 
 
 def test_black_and_white_pictures_are_the_two_levels_of_a_binary_run(tmp_path: Path) -> None:
@@ -482,23 +577,42 @@ def test_black_and_white_pictures_are_the_two_levels_of_a_binary_run(tmp_path: P
     wide = opened.fit_to(read(tmp_path / "wide.npy"))
     assert wide.notes == ("wide: 0 and 255 are read as black and white, as the training set is",)
     assert np.array_equal(wide.values, opened.fit_to(read(tmp_path / "bits.npy")).values)
-    with pytest.raises(InputError, match=r"grey: must hold the levels 0..1; got 240; binarise or rescale it"):
+    with pytest.raises(
+        InputError, match=r"grey: must hold the levels 0..1; got 240; binarise or rescale it"
+    ):
         opened.fit_to(read(tmp_path / "grey.npy"))
     np.save(tmp_path / "unit.npy", images("unit"))
-    with pytest.raises(InputError, match=r"unit: real numbers, but the training set of .* has the levels 0..1"):
+    with pytest.raises(
+        InputError, match=r"unit: real numbers, but the training set of .* has the levels 0..1"
+    ):
         opened.fit_to(read(tmp_path / "unit.npy"))
     without_record(tmp_path / "run")
-    with pytest.raises(InputError, match=r"unit: must hold the levels 0..1; it has real numbers; convert it"):
+    with pytest.raises(
+        InputError, match=r"unit: must hold the levels 0..1; it has real numbers; convert it"
+    ):
         opened.fit_to(read(tmp_path / "unit.npy"))
 
 
-@pytest.mark.parametrize("name", [name for name, options in PRESETS.items() if options.get("binarisation") == "auto"])
+@pytest.mark.parametrize(
+    "name", [name for name, options in PRESETS.items() if options.get("binarisation") == "auto"]
+)
 def test_a_preset_leaves_binarisation_to_the_data(tmp_path: Path, name: str) -> None:
     assert name in ("tiny", "iwae-1", "iwae-2", "neighbours", "univae")
     if name not in ("tiny", "iwae-1", "iwae-2"):
         return  # models of images alone
     for data, wanted in (("wine", "none"), ("digits", "dynamic")):
-        argv = ["--data", data, "--out", str(tmp_path / data), "--preset", name, "--steps", "2", "--threads", "1"]
+        argv = [
+            "--data",
+            data,
+            "--out",
+            str(tmp_path / data),
+            "--preset",
+            name,
+            "--steps",
+            "2",
+            "--threads",
+            "1",
+        ]
         argv += ["--validation-samples", "2"]
         train_density.train(parse(train_density.Config, argv, PRESETS, ""))
         assert read_json(tmp_path / data / "config.json")["binarisation"] == wanted
@@ -527,7 +641,10 @@ def test_one_row_that_is_not_finite_leaves_a_usable_run(tmp_path: Path, capsys: 
     assert math.isfinite(result["bits_per_dim"])
     assert note in capsys.readouterr().err
     assert read_json(tmp_path / "run" / "DONE")["notes"] == [note]
-    assert likelihood.main(likelihood.Config(run=tmp_path / "run", data="wine", samples=2))["count"] == 178
+    assert (
+        likelihood.main(likelihood.Config(run=tmp_path / "run", data="wine", samples=2))["count"]
+        == 178
+    )
 
 
 def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) -> None:
@@ -540,7 +657,9 @@ def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) 
     torch.manual_seed(1)
     judged = measure_images(model, spoilt, 400)
     assert judged["not_finite"] == [len(x), len(x) + 1]
-    assert judged["nll_nats"] == pytest.approx(whole["nll_nats"], abs=5 * whole["nll_monte_carlo_error"] + 0.05)
+    assert judged["nll_nats"] == pytest.approx(
+        whole["nll_nats"], abs=5 * whole["nll_monte_carlo_error"] + 0.05
+    )
     assert judged["data"] == whole["data"] == len(x)
     none = measure(model, [spoilt[-2:]], 4, lambda part: layered_bound(model, part), names=[7, 5])
     assert none["not_finite"] == [5, 7]
@@ -548,11 +667,18 @@ def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) 
     assert none["verdict"] == "the use of the latent cannot be judged: no row is finite"
 
 
-def test_a_run_without_a_finite_validation_opens_its_last_checkpoint(tmp_path: Path, capsys: Any) -> None:
+def test_a_run_without_a_finite_validation_opens_its_last_checkpoint(
+    tmp_path: Path, capsys: Any
+) -> None:
     wine = read("wine").values
     np.save(tmp_path / "v.npy", np.full((3, 13), 1e30))
     np.save(tmp_path / "train.npy", wine)
-    result = vae(tmp_path / "run", tmp_path / "train.npy", validation=str(tmp_path / "v.npy"), validate_every=2)
+    result = vae(
+        tmp_path / "run",
+        tmp_path / "train.npy",
+        validation=str(tmp_path / "v.npy"),
+        validate_every=2,
+    )
     assert result["nll_nats"] is None
     assert result["not_finite"] == [0, 1, 2]
     assert not (tmp_path / "run" / "checkpoints" / "best").exists()
@@ -570,7 +696,12 @@ def test_a_run_without_a_finite_validation_opens_its_last_checkpoint(tmp_path: P
 
 
 def test_what_a_reader_assumed_is_in_the_result_and_in_the_run(tmp_path: Path, capsys: Any) -> None:
-    np.savez(tmp_path / "x.npz", images=images("bytes"), labels=read("digits").labels[:300], other=np.zeros(3))
+    np.savez(
+        tmp_path / "x.npz",
+        images=images("bytes"),
+        labels=read("digits").labels[:300],
+        other=np.zeros(3),
+    )
     note = "x.npz: array 'images' is read; left out: 'other'"
     assert vae(tmp_path / "vae", tmp_path / "x.npz")["notes"] == [note]
     config = train_gan.Config(data=str(tmp_path / "x.npz"), out=tmp_path / "gan", **GAN)

@@ -34,7 +34,13 @@ from experiments.training.task import Progress, reseed
 from univae.errors import InputError
 from univae.latent.hierarchy import Hierarchy
 
-COMMON: dict[str, Any] = {"steps": 6, "batch_size": 20, "validation_data": 20, "validation_samples": 4, "threads": 1}
+COMMON: dict[str, Any] = {
+    "steps": 6,
+    "batch_size": 20,
+    "validation_data": 20,
+    "validation_samples": 4,
+    "threads": 1,
+}
 
 
 def config(out: Path, data: str = "digits", **options: Any) -> train_density.Config:
@@ -53,20 +59,29 @@ def _single_precision() -> None:
         ("digits", {"binarisation": "dynamic"}),
         ("digits", {"latents": (4, 2), "binarisation": "static", "objective": "dreg", "k": 3}),
         ("digits", {"model": "conv", "components": 3, "annealing": "linear", "free_bits": 0.1}),
-        ("digits", {"model": "attention", "heads": 2, "likelihood": "categorical", "objective": "stl"}),
+        (
+            "digits",
+            {"model": "attention", "heads": 2, "likelihood": "categorical", "objective": "stl"},
+        ),
         ("digits", {"model": "ladder", "latents": (1,), "objective": "miwae", "groups": 2, "k": 2}),
         ("digits", {"binarisation": "static", "reach": 2, "context": 6}),
         ("wine", {"objective": "ciwae", "k": 4, "activation": "relu"}),
         ("iris", {"objective": "iwae", "k": 4}),
     ],
 )
-def test_every_model_trains_reopens_and_tells_its_likelihood(tmp_path: Path, data: str, options: dict) -> None:
+def test_every_model_trains_reopens_and_tells_its_likelihood(
+    tmp_path: Path, data: str, options: dict
+) -> None:
     result = train_density.main(config(tmp_path / "run", data, **options))
     assert math.isfinite(result["validation_nll_nats"])
     dims = math.prod(read(data).shape)
-    assert result["bits_per_dim"] == pytest.approx(result["validation_nll_nats"] / dims / math.log(2))
+    assert result["bits_per_dim"] == pytest.approx(
+        result["validation_nll_nats"] / dims / math.log(2)
+    )
     assert len(result["kl_nats"]) == len(options.get("latents", (3,)))
-    assert result["elbo_nats"] == pytest.approx(-result["reconstruction_nats"] - sum(result["kl_nats"]), rel=1e-4)
+    assert result["elbo_nats"] == pytest.approx(
+        -result["reconstruction_nats"] - sum(result["kl_nats"]), rel=1e-4
+    )
     opened = ImageRun(tmp_path / "run", "cpu")
     held_out = train_density.held_out_data(config(tmp_path / "run", data, **options))
     reseed(0, "validation")
@@ -81,7 +96,9 @@ def test_training_lowers_the_bound_and_resumes_to_the_same_bits(
 ) -> None:
     options = {"binarisation": "dynamic", "steps": 60, "lr": 1e-2, "validate_every": 30}
     whole = train_density.train(config(tmp_path / "whole", **options))
-    first, *_, last = (row["nll_nats"] for row in ImageRun(tmp_path / "whole").run.rows("validation"))
+    first, *_, last = (
+        row["nll_nats"] for row in ImageRun(tmp_path / "whole").run.rows("validation")
+    )
     assert last < first < 64 * math.log(2)
     load = DensityTask.load
     loaded: list[int] = []
@@ -97,7 +114,9 @@ def test_training_lowers_the_bound_and_resumes_to_the_same_bits(
     with pytest.raises(Interrupted, match="after step 17"):
         train_density.train(settings)
     resumed = train_density.train(replace(settings, resume=True))
-    paths = [tmp_path / run / "checkpoints" / "last" / "model.safetensors" for run in ("whole", "parts")]
+    paths = [
+        tmp_path / run / "checkpoints" / "last" / "model.safetensors" for run in ("whole", "parts")
+    ]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
 
@@ -117,15 +136,19 @@ def test_the_layered_bound_sums_to_the_elbo_of_the_joint() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_analytic_divergence_is_the_mean_of_the_sampled_one_summed_over_layers(layers: int) -> None:  # D14
+def test_the_analytic_divergence_is_the_mean_of_the_sampled_one_summed_over_layers(
+    layers: int,
+) -> None:  # D14
     torch.set_default_dtype(torch.float64)
     one = MLPVAE(Pixels((1, 4, 4)), (3,), ((8,),))
     model = one if layers == 1 else LadderVAE(Pixels((1, 16, 8)), (1, 2), width=4)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x, draws = torch.randint(2, (4, *model.output.pixels.shape)).double(), 1000
-    q, p = model.posterior(x), model.prior()
+    x = torch.randint(2, (4, *model.output.pixels.shape)).double()
+    draws = 1000
+    q = model.posterior(x)
+    p = model.prior()
     z = q.sample((draws,))
     sampled = q.log_prob(z) - p.log_prob(z)
     if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):  # both from the top down
@@ -136,19 +159,27 @@ def test_the_analytic_divergence_is_the_mean_of_the_sampled_one_summed_over_laye
     difference = analytic - sampled
     error = difference.std(0) / math.sqrt(draws)
     assert analytic.mean() > 0.01
-    assert (difference.mean(0).abs() < 4 * error).all()  # eight comparisons: fails once in two thousand seeds
+    # eight comparisons: fails once in two thousand seeds
+    assert (difference.mean(0).abs() < 4 * error).all()
 
 
 def test_dynamic_binarisation_draws_anew_and_training_grey_stays_grey() -> None:
     data = read("digits")
     rows = np.arange(50)
     model = build(model_config(ImageShape(latents=(2,)), data, binary=True))
-    task = DensityTask(model, ImageObjective(binarisation="dynamic", batch_size=50), 0, (data, rows), torch.zeros(2))
+    task = DensityTask(
+        model,
+        ImageObjective(binarisation="dynamic", batch_size=50),
+        0,
+        (data, rows),
+        torch.zeros(2),
+    )
     (batch,) = task.batches(0)
     draws = torch.stack([task.load(batch) for _ in range(400)])
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     grey = data.batch(batch) / 16
-    assert (draws.mean(0) - grey).abs().max() < 5 * 0.5 / math.sqrt(400)  # 3200 pixels at five standard errors
+    # 3200 pixels at five standard errors
+    assert (draws.mean(0) - grey).abs().max() < 5 * 0.5 / math.sqrt(400)
     assert sorted(batch) == list(rows)
     assert not np.array_equal(task.batches(0)[0], task.batches(1)[0])
     grey_task = DensityTask(model, ImageObjective(batch_size=50), 0, (data, rows), torch.zeros(2))
@@ -156,7 +187,8 @@ def test_dynamic_binarisation_draws_anew_and_training_grey_stays_grey() -> None:
 
 
 def test_annealing_and_free_bits_weigh_the_kl() -> None:
-    data, rows = read("digits"), np.arange(40)
+    data = read("digits")
+    rows = np.arange(40)
     model = build(model_config(ImageShape(latents=(3,)), data, binary=True))
     x = torch.bernoulli(torch.full((40, 1, 8, 8), 0.5))
     losses = {}
@@ -170,7 +202,8 @@ def test_annealing_and_free_bits_weigh_the_kl() -> None:
         torch.manual_seed(0)
         loss, logged = task.loss(x, Progress(0, fraction))
         losses[name] = loss.item()
-    reconstruction, kl = logged["reconstruction_nats"].item(), logged["kl_nats"].item()
+    reconstruction = logged["reconstruction_nats"].item()
+    kl = logged["kl_nats"].item()
     assert losses["plain"] == pytest.approx(reconstruction + kl, rel=1e-5)
     assert losses["none of it"] == pytest.approx(reconstruction, rel=1e-5)
     assert losses["half"] == pytest.approx(reconstruction + 0.5 * kl, rel=1e-5)
@@ -189,7 +222,8 @@ def test_the_pictures_on_the_page_are_those_of_the_run(tmp_path: Path) -> None:
     train_density.main(config(tmp_path / "run", validation_data=18))
     described = json.loads((tmp_path / "run" / "samples" / "reconstructions.json").read_text())
     with Image.open(tmp_path / "run" / "samples" / described["file"]) as picture:
-        assert picture.size == (16 * 42, 2 * 42)  # one row of 16 data, and its reconstructions below
+        # one row of 16 data, and its reconstructions below
+        assert picture.size == (16 * 42, 2 * 42)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +233,10 @@ def test_the_pictures_on_the_page_are_those_of_the_run(tmp_path: Path) -> None:
         ({"k": 0}, "k must be at least 1; got k=0"),
         ({"groups": 2}, "groups must be 1 unless miwae; got groups=2"),
         ({"beta": 2.0}, "beta must be in"),
-        ({"objective": "iwae", "annealing": "linear"}, "annealing must be none unless the objective is elbo"),
+        (
+            {"objective": "iwae", "annealing": "linear"},
+            "annealing must be none unless the objective is elbo",
+        ),
         ({"objective": "iwae", "free_bits": 1.0}, "free_bits must be 0 unless elbo"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"validation_data": 1}, "validation_data must be at least 2"),
@@ -215,14 +252,38 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
     ("data", "options", "message"),
     [
         ("nowhere.npy", (), "read: nowhere.npy is no file, folder or built-in set"),
-        ("digits", ("--likelihood", "bernoulli"), "likelihood=bernoulli needs zeros and ones; digits has others"),
-        ("wine", ("--likelihood", "logistic"), "likelihood=logistic needs whole numbers; wine has real ones"),
-        ("wine", ("--binarisation", "dynamic"), "needs grey levels; wine has real numbers; give --binarisation none"),
+        (
+            "digits",
+            ("--likelihood", "bernoulli"),
+            "likelihood=bernoulli needs zeros and ones; digits has others",
+        ),
+        (
+            "wine",
+            ("--likelihood", "logistic"),
+            "likelihood=logistic needs whole numbers; wine has real ones",
+        ),
+        (
+            "wine",
+            ("--binarisation", "dynamic"),
+            "needs grey levels; wine has real numbers; give --binarisation none",
+        ),
         ("wine", ("--model", "conv"), r"ConvVAE: data must be \(channels, height, width\)"),
-        ("digits", ("--model", "univae", "--latents", "3", "--reach", "2", "--binarisation", "static"), "got reach=2"),
+        (
+            "digits",
+            ("--model", "univae", "--latents", "3", "--reach", "2", "--binarisation", "static"),
+            "got reach=2",
+        ),
         ("wine", ("--reach", "2"), "reach must be 0, or more for images"),
-        ("digits", ("--model", "conv", "--latents", "3", "4"), r"model=conv has one latent; got latents=\(3, 4\)"),
-        ("digits", ("--model", "univae", "--objective", "stl", "--k", "2"), "got Layered; use the objective iwae or"),
+        (
+            "digits",
+            ("--model", "conv", "--latents", "3", "4"),
+            r"model=conv has one latent; got latents=\(3, 4\)",
+        ),
+        (
+            "digits",
+            ("--model", "univae", "--objective", "stl", "--k", "2"),
+            "got Layered; use the objective iwae or",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(
@@ -242,7 +303,9 @@ def test_a_run_of_another_kind_or_shape_is_refused(tmp_path: Path) -> None:
     train_density.train(config(tmp_path / "run", binarisation="static"))
     opened = ImageRun(tmp_path / "run")
     assert opened.fit_to(read("digits")).levels == 2
-    with pytest.raises(InputError, match=r"wine: a datum is \(13,\), the model of .* takes \(1, 8, 8\)"):
+    with pytest.raises(
+        InputError, match=r"wine: a datum is \(13,\), the model of .* takes \(1, 8, 8\)"
+    ):
         opened.fit_to(read("wine"))
     (tmp_path / "run" / "config.json").write_text(json.dumps({"command": "train-text"}))
     with pytest.raises(InputError, match="is not the run of an image or table model"):
@@ -253,7 +316,8 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_density.train(config(tmp_path / "run", binarisation="dynamic"))
-    out, options = tmp_path / "scores.csv", {"run": tmp_path / "run", "data": "digits", "limit": 130}
+    out = tmp_path / "scores.csv"
+    options = {"run": tmp_path / "run", "data": "digits", "limit": 130}
     found = likelihood.main(likelihood.Config(**options, samples=20, out=out))
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -263,7 +327,9 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     assert found["bits_per_dim"] == pytest.approx(-sum(values) / 130 / 64 / math.log(2))
     assert "P the probability of the levels" in found["convention"]
     page = Path(found["report"]).read_text(encoding="utf-8")
-    assert "Log-likelihood of digits, static binarisation, 20 importance samples (posterior)" in page
+    assert (
+        "Log-likelihood of digits, static binarisation, 20 importance samples (posterior)" in page
+    )
     assert "The least likely of digits, static binarisation, the lowest first" in page
     shown = json.loads((tmp_path / "run" / "samples" / "likelihood.json").read_text())
     assert shown["log_likelihood"] == pytest.approx(values)
@@ -274,20 +340,27 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     unreliable = sum(not float(row["khat"]) <= threshold for row in rows)
     assert found["khat_threshold"] == pytest.approx(threshold)
     assert found["khat_unreliable"] == unreliable / 130
-    assert shown["note"].startswith(f"{unreliable} of 130 data have a k-hat above {threshold:.2f}, the most")
+    assert shown["note"].startswith(
+        f"{unreliable} of 130 data have a k-hat above {threshold:.2f}, the most"
+    )
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
-    monkeypatch.setattr("experiments.reports.page.write", lambda path: path)  # pages are slow to draw
+    # pages are slow to draw
+    monkeypatch.setattr("experiments.reports.page.write", lambda path: path)
     exact = likelihood.main(likelihood.Config(**options, samples=200))
     for name in ("widened", "student", "sobol", "defensive", "refined"):
         other = likelihood.main(likelihood.Config(**options, samples=200, proposal=name))
         error = math.hypot(other["standard_error_nats"], exact["standard_error_nats"])
         assert abs(other["log_likelihood_nats"] - exact["log_likelihood_nats"]) < 5 * error
-    with pytest.raises(InputError, match=r"proposal must be posterior, widened, student.*got proposal=other"):
+    with pytest.raises(
+        InputError, match=r"proposal must be posterior, widened, student.*got proposal=other"
+    ):
         likelihood.main(likelihood.Config(**options, proposal="other"))
 
 
-def test_the_demo_scores_digits_it_did_not_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_scores_digits_it_did_not_train_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = demo.Config(out=tmp_path, image_minutes=0.05, image_samples=16, threads=1)
     found = demo.images(options)
     held_out = np.load(tmp_path / "digits" / "held_out.npy")

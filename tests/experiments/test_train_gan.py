@@ -59,13 +59,39 @@ def _single_precision() -> None:
     ("data", "options"),
     [
         ("digits", {"conditional": True, "loss": "relativistic", "augment": ("translation",)}),
-        ("digits", {"network": "resnet", "n_critic": 2, "generator_ratio": 2, "flip": True, "ema_images": 0.0}),
-        ("digits", {"network": "attention", "width": 8, "heads": 2, "precision": "bf16", "spectral": "reshaped"}),
-        ("digits", {"normalization": "none", "loss": "wasserstein", "gp": 10.0, "spectral": "exact"}),
-        ("wine", {"normalization": "gran", "gran_eps": 0.2, "gradient_bound": 2.0, "conditional": True}),
+        (
+            "digits",
+            {
+                "network": "resnet",
+                "n_critic": 2,
+                "generator_ratio": 2,
+                "flip": True,
+                "ema_images": 0.0,
+            },
+        ),
+        (
+            "digits",
+            {
+                "network": "attention",
+                "width": 8,
+                "heads": 2,
+                "precision": "bf16",
+                "spectral": "reshaped",
+            },
+        ),
+        (
+            "digits",
+            {"normalization": "none", "loss": "wasserstein", "gp": 10.0, "spectral": "exact"},
+        ),
+        (
+            "wine",
+            {"normalization": "gran", "gran_eps": 0.2, "gradient_bound": 2.0, "conditional": True},
+        ),
     ],
 )
-def test_every_kind_of_gan_trains_reopens_is_measured_and_audited(tmp_path: Path, data: str, options: dict) -> None:
+def test_every_kind_of_gan_trains_reopens_is_measured_and_audited(
+    tmp_path: Path, data: str, options: dict
+) -> None:
     result = train_gan.main(config(tmp_path / "run", data, **options))
     assert math.isfinite(result["frechet_distance"])
     assert result["feature_space"].startswith("digits-cnn-" if data == "digits" else "data")
@@ -80,7 +106,10 @@ def test_every_kind_of_gan_trains_reopens_is_measured_and_audited(tmp_path: Path
     facts = audit.main(audit.Config(run=tmp_path / "run", count=20))
     assert facts["normalization"] == options.get("normalization", "gn")
     assert audit.main(audit.Config(run=tmp_path / "run", count=20)) == facts
-    assert audit.main(audit.Config(run=tmp_path / "run", count=20, seed=1))["gradient_norms"] != facts["gradient_norms"]
+    assert (
+        audit.main(audit.Config(run=tmp_path / "run", count=20, seed=1))["gradient_norms"]
+        != facts["gradient_norms"]
+    )
     page = (tmp_path / "run" / "report.html").read_text()
     assert facts["verdict"].split(".")[0] in page
     assert "Metrics, floor and known faults" in page
@@ -100,7 +129,8 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
         "optimizer": "tiger",
     }
     whole = train_gan.train(config(tmp_path / "whole", **options))
-    load, loaded = GanTask.load, []
+    load = GanTask.load
+    loaded = []
 
     def load_and_stop(task: GanTask, item: np.ndarray) -> Any:
         loaded.append(len(item))
@@ -116,13 +146,17 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
     folders = [tmp_path / name / "checkpoints" / "last" for name in ("whole", "parts")]
     assert (
-        folders[0].joinpath("model.safetensors").read_bytes() == folders[1].joinpath("model.safetensors").read_bytes()
+        folders[0].joinpath("model.safetensors").read_bytes()
+        == folders[1].joinpath("model.safetensors").read_bytes()
     )
     raw = [torch.load(folder / "optimizer.pt", weights_only=True)["weights"] for folder in folders]
     assert all(torch.equal(raw[0][name], raw[1][name]) for name in raw[0])
     rows = GanRun(tmp_path / "whole").run.rows("train")
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
-    assert all({"loss", "generator_loss", "norm_median", "gradient_norm", "penalty"} <= row.keys() for row in rows)
+    assert all(
+        {"loss", "generator_loss", "norm_median", "gradient_norm", "penalty"} <= row.keys()
+        for row in rows
+    )
     assert all(row["gradient_norm"] > 0 and math.isfinite(row["generator_loss"]) for row in rows)
     assert {path.name for path in (tmp_path / "whole" / "samples").glob("step_*")} == {
         "step_000006.png",
@@ -130,8 +164,23 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
     }
 
 
-def test_two_processes_train_one_gan(tmp_path: Path, started: Callable[..., dict[str, Any]]) -> None:
-    flags = ["--data", "wine", "--steps", 4, "--batch-size", 8, "--hidden", 8, "--threads", 1, "--device", "cpu"]
+def test_two_processes_train_one_gan(
+    tmp_path: Path, started: Callable[..., dict[str, Any]]
+) -> None:
+    flags = [
+        "--data",
+        "wine",
+        "--steps",
+        4,
+        "--batch-size",
+        8,
+        "--hidden",
+        8,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+    ]
     flags += ["--validation-data", 40, "--out", tmp_path / "run"]
     assert started(2, "experiments.train_gan", *flags)["steps"] == 4
     assert all(row["loss"] is not None for row in GanRun(tmp_path / "run").run.rows("train"))
@@ -140,18 +189,41 @@ def test_two_processes_train_one_gan(tmp_path: Path, started: Callable[..., dict
 def test_two_processes_train_the_classifier_of_labelled_images_and_the_gan_in_one_group(
     tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:
-    flags = ["--data", "digits", "--steps", 4, "--batch-size", 16, "--width", 4, "--latent", 8, "--feature-steps", 3]
+    flags = [
+        "--data",
+        "digits",
+        "--steps",
+        4,
+        "--batch-size",
+        16,
+        "--width",
+        4,
+        "--latent",
+        8,
+        "--feature-steps",
+        3,
+    ]
     flags += ["--validation-data", 40, "--threads", 1, "--device", "cpu", "--out", tmp_path / "run"]
     result = started(2, "experiments.train_gan", *flags)
     assert result["steps"] == 4
     assert result["feature_space"].startswith("digits-cnn-")
     features = Run.open(tmp_path / "run" / "features")
     assert [row["step"] for row in features.rows("validation")] == [3]  # trained once, by both
-    assert json.loads((features.path / "checkpoints" / "last" / "state.json").read_text())["processes"] == 2
+    assert (
+        json.loads((features.path / "checkpoints" / "last" / "state.json").read_text())["processes"]
+        == 2
+    )
 
 
 def test_training_brings_the_generator_nearer_to_the_digits(tmp_path: Path) -> None:
-    options = {"steps": 60, "width": 8, "batch_size": 32, "lr": 1e-3, "generator_lr": 1e-3, "validate_every": 1}
+    options = {
+        "steps": 60,
+        "width": 8,
+        "batch_size": 32,
+        "lr": 1e-3,
+        "generator_lr": 1e-3,
+        "validate_every": 1,
+    }
     first = {**options, "steps": 1, "validate_every": 0}
     start = train_gan.train(config(tmp_path / "start", feature_steps=60, ema_images=500.0, **first))
     space = str(tmp_path / "start" / "features")
@@ -161,10 +233,14 @@ def test_training_brings_the_generator_nearer_to_the_digits(tmp_path: Path) -> N
     assert end["frechet_distance"] < 0.7 * start["frechet_distance"]
 
 
-def test_a_gradient_that_is_not_finite_ends_training_with_a_report(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_gradient_that_is_not_finite_ends_training_with_a_report(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     load = GanTask.load
     monkeypatch.setattr(GanTask, "load", lambda task, item: (load(task, item)[0] * math.nan, None))
-    with pytest.raises(TrainingFailed, match="training stopped in step 1: the gradient of the critic is not finite"):
+    with pytest.raises(
+        TrainingFailed, match="training stopped in step 1: the gradient of the critic is not finite"
+    ):
         train_gan.train(config(tmp_path / "run", "wine"))
     assert json.loads((tmp_path / "run" / "ERROR.json").read_text())["player"] == "critic"
 
@@ -179,11 +255,19 @@ def test_the_feature_net_is_trained_once_and_named_after_its_weights(tmp_path: P
     time = (tmp_path / "features" / "DONE").stat().st_mtime_ns
     again = feature_space(data, tmp_path / "features", steps=150)
     assert (tmp_path / "features" / "DONE").stat().st_mtime_ns == time
-    assert again.name == space.name == feature_space(data, Path("nowhere"), str(tmp_path / "features")).name
+    assert (
+        again.name
+        == space.name
+        == feature_space(data, Path("nowhere"), str(tmp_path / "features")).name
+    )
     other = feature_space(data, tmp_path / "other", steps=2, threads=1)
     assert other.name != space.name
     with pytest.raises(InputError, match="takes 1 channels, grey has 3"):
-        feature_space(replace(data, values=data.values.repeat(3, 1), name="grey"), tmp_path, str(tmp_path / "other"))
+        feature_space(
+            replace(data, values=data.values.repeat(3, 1), name="grey"),
+            tmp_path,
+            str(tmp_path / "other"),
+        )
 
 
 class Twice(nn.Module):
@@ -223,7 +307,8 @@ def test_the_ladder_ranks_the_floor_first_and_knows_each_fault() -> None:
     rungs = ladder(found)
     floor = rungs["floor: other real data"]
     assert "blurred" not in rungs  # for images
-    memorised, noise = rungs["50 memorised, repeated"], rungs["noise alone"]
+    memorised = rungs["50 memorised, repeated"]
+    noise = rungs["noise alone"]
     assert noise["frechet_distance"] > 2 * floor["frechet_distance"]
     assert memorised["copies"] == 1
     assert memorised["memorisation_ratio"] < 1e-3
@@ -233,7 +318,9 @@ def test_the_ladder_ranks_the_floor_first_and_knows_each_fault() -> None:
     assert len(cells) == len(rungs)
     digits = read("digits")
     space = Space("pixels", lambda x: x, lambda x: x.flatten(1)[:, :10])
-    images = Reference(digits, np.arange(400), scaled(digits.batch(slice(400, 500)), 17), space, count=150)
+    images = Reference(
+        digits, np.arange(400), scaled(digits.batch(slice(400, 500)), 17), space, count=150
+    )
     assert {"blurred", "one class dropped"} <= ladder(images).keys()
 
 
@@ -243,7 +330,9 @@ def test_features_are_standardised_by_the_reference_and_silent_ones_dropped() ->
     scale = found.first.std(0)
     wanted = frechet_distance(found.first / scale, fake / scale)
     assert found.measure(fake)["frechet_distance"] == pytest.approx(wanted, rel=1e-4)
-    silent = replace(found, space=Space("padded", lambda x: torch.cat((x, torch.zeros(len(x), 3)), 1)))
+    silent = replace(
+        found, space=Space("padded", lambda x: torch.cat((x, torch.zeros(len(x), 3)), 1))
+    )
     assert silent.standard(fake).shape[1] == 2
 
 
@@ -277,15 +366,31 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
     ("data", "options", "message"),
     [
         ("digits", ("--gp", "10"), "gp with gn: the normalised score has a gradient of its own"),
-        ("digits", ("--normalization", "none", "--loss", "wasserstein"), "its supremum is infinite"),
-        ("digits", ("--ema", "0.9"), "ema must be 0: give the average's half-life with --ema-images"),
-        ("digits", ("--window", "2"), "window must be its default, for a GAN alternates two players"),
+        (
+            "digits",
+            ("--normalization", "none", "--loss", "wasserstein"),
+            "its supremum is infinite",
+        ),
+        (
+            "digits",
+            ("--ema", "0.9"),
+            "ema must be 0: give the average's half-life with --ema-images",
+        ),
+        (
+            "digits",
+            ("--window", "2"),
+            "window must be its default, for a GAN alternates two players",
+        ),
         ("digits", ("--optimizer", "egdd"), "optimizer must be adamw, sgd or tiger"),
         ("digits", ("--features", "nowhere:Net"), "nowhere:Net cannot be imported"),
         ("digits", ("--features", "nowhere"), "nowhere.model.json: no such file"),
         ("diabetes", ("--conditional",), "conditional needs labels 0, 1, ...; diabetes has none"),
         ("wine", ("--network", "conv"), r"data must be \(channels, height, width\)"),
-        ("wine", ("--batch-size", "500"), "needs 500 data to train on, a batch at least; wine leaves 160"),
+        (
+            "wine",
+            ("--batch-size", "500"),
+            "needs 500 data to train on, a batch at least; wine leaves 160",
+        ),
         ("wine", ("--flip",), "augment, flip and consistency are of images; wine is a table"),
         ("digits", ("--held-out", "0"), r"held_out must be in \(0, 1\)"),
     ],
@@ -307,7 +412,9 @@ def test_the_run_of_another_command_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(PRESETS, "tiny", {name: value for name, value in COMMON.items() if name != "threads"})
+    monkeypatch.setitem(
+        PRESETS, "tiny", {name: value for name, value in COMMON.items() if name != "threads"}
+    )
     Run.create(tmp_path / "demo", {"command": "train-text"})
     found = demo.gan(demo.Config(out=tmp_path / "demo", gan_minutes=0.1, threads=1))
     assert found["frechet_distance"] > found["floor"]["frechet_distance"] > 0
@@ -319,7 +426,9 @@ def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: A
 
 def test_real_data_that_are_all_alike_are_refused_before_anything_is_compared() -> None:
     data = Data(np.ones((400, 2), np.float32), None, None, "alike", "table")
-    message = "150 of alike are alike in the feature space data; give other data, or another --features"
+    message = (
+        "150 of alike are alike in the feature space data; give other data, or another --features"
+    )
     with pytest.raises(InputError, match=message):
         Reference(data, np.arange(400), torch.ones(100, 2), Space("data", lambda x: x), count=150)
 

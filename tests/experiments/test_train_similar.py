@@ -37,25 +37,45 @@ from univae.text.noise import Noise, WordNoise
 from univae.text.special import END, PAD
 from univae.text.tokenizers import train_tokenizer
 
-WHO, DOES, WHAT = (
-    ("a man", "the boy", "two dogs", "a girl"),
-    ("sees", "holds", "likes"),
-    ("a ball", "the cat", "red cars"),
-)
+WHO = ("a man", "the boy", "two dogs", "a girl")
+DOES = ("sees", "holds", "likes")
+WHAT = ("a ball", "the cat", "red cars")
 OTHERWISE = {"sees": "is looking at", "holds": "has", "likes": "is fond of"}
-SHAPE = {"width": 16, "heads": 2, "layers": 1, "max_length": 16, "tokenizer": "words", "vocab_size": 60}
-TRAINING = {"steps": 6, "batch_size": 6, "validate_every": 3, "log_every": 2, "held_out": 0.15, "threads": 1}
+SHAPE = {
+    "width": 16,
+    "heads": 2,
+    "layers": 1,
+    "max_length": 16,
+    "tokenizer": "words",
+    "vocab_size": 60,
+}
+TRAINING = {
+    "steps": 6,
+    "batch_size": 6,
+    "validate_every": 3,
+    "log_every": 2,
+    "held_out": 0.15,
+    "threads": 1,
+}
 NOW = Progress(0, 0.0)
 
 
 def sentences() -> list[list[str]]:
-    return [[f"{a} {b} {c}", f"{a} {OTHERWISE[b]} {c}", f"{c} that {a} {b}"] for a in WHO for b in DOES for c in WHAT]
+    return [
+        [f"{a} {b} {c}", f"{a} {OTHERWISE[b]} {c}", f"{c} that {a} {b}"]
+        for a in WHO
+        for b in DOES
+        for c in WHAT
+    ]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder, groups = tmp_path_factory.mktemp("data"), sentences()
-    pairs, labelled, corpus = folder / "groups.tsv", folder / "labelled.jsonl", folder / "corpus.txt"
+    folder = tmp_path_factory.mktemp("data")
+    groups = sentences()
+    pairs = folder / "groups.tsv"
+    labelled = folder / "labelled.jsonl"
+    corpus = folder / "corpus.txt"
     pairs.write_text("".join("\t".join(group) + "\n" for group in groups))
     draw = np.random.default_rng(0)
     rows = [
@@ -69,7 +89,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def config(files: dict[str, Path], out: Path, **options) -> train_similar.Config:
-    return train_similar.Config(**{**SHAPE, **TRAINING, "pairs": (files["pairs"],), "out": out, **options})
+    return train_similar.Config(
+        **{**SHAPE, **TRAINING, "pairs": (files["pairs"],), "out": out, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +126,17 @@ def task(tmp_path: Path, kind: type[PairTask] = PairTask, teacher: int = 0, **op
     text = SimilarText(tokenizer, 16)
     corpus = Corpus.build(groups.texts, text, tmp_path / "corpus", max_length=16)
     shape = RoFormerSimConfig(
-        text.vocab_size, width=16, heads=2, layers=2, max_length=16, dropout=options.pop("dropout", 0.0)
+        text.vocab_size,
+        width=16,
+        heads=2,
+        layers=2,
+        max_length=16,
+        dropout=options.pop("dropout", 0.0),
     )
     vectors = (
-        torch.nn.functional.normalize(torch.randn(len(groups.texts), teacher), dim=-1).numpy() if teacher else None
+        torch.nn.functional.normalize(torch.randn(len(groups.texts), teacher), dim=-1).numpy()
+        if teacher
+        else None
     )
     model = RoFormerSim(shape)
     examples = Examples(groups, corpus, np.arange(30), np.arange(30, 36), vectors)
@@ -121,7 +150,8 @@ def task(tmp_path: Path, kind: type[PairTask] = PairTask, teacher: int = 0, **op
 
 
 def test_partners_stay_partners_each_the_others_clean_target(tmp_path: Path) -> None:
-    found, seen = task(tmp_path, batch_size=8, noise_rows=1.0), 0
+    found = task(tmp_path, batch_size=8, noise_rows=1.0)
+    seen = 0
     for item in found.batches(0):
         batch = found.load(item)
         clean = found.rows(item)
@@ -153,7 +183,9 @@ def test_the_losses_add_up_and_a_share_of_pairs_is_written(tmp_path: Path) -> No
     rows = len(batch.source)
     assert len(batch.target) == 2 * -(-rows // 2 // 4)
     loss, logged = found.loss(batch, NOW)
-    torch.testing.assert_close(loss, logged["contrastive"] + 0.5 * logged["generation_nats_per_token"])
+    torch.testing.assert_close(
+        loss, logged["contrastive"] + 0.5 * logged["generation_nats_per_token"]
+    )
     whole = found.module.read_and_write(batch.source[: len(batch.target)], batch.target)[1]
     expected = -whole.sum() / (batch.target != PAD).sum() * rows
     torch.testing.assert_close(logged["generation_nats_per_token"], expected)
@@ -165,28 +197,43 @@ def test_the_teacher_as_its_own_student_has_nothing_to_teach(tmp_path: Path) -> 
     own = found.module.encode(texts).detach().numpy()
     found.examples = dataclasses.replace(found.examples, teacher=own)
     for item in found.batches(0):
-        assert found.loss(found.load(item), NOW)[0].item() < 1e-10  # of vectors kept in single precision
+        # of vectors kept in single precision
+        assert found.loss(found.load(item), NOW)[0].item() < 1e-10
 
 
 def test_single_texts_are_read_and_not_written(tmp_path: Path) -> None:
     found = task(tmp_path, teacher=5, stage="distil", noise_rows=0.0)
-    pairs = np.array([[0, 0], [3, 4], [1, 6]])  # one text twice, partners, and texts of two families
+    # one text twice, partners, and texts of two families
+    pairs = np.array([[0, 0], [3, 4], [1, 6]])
     batch = found.load(pairs)
     assert torch.equal(batch.source, found.rows(pairs[[1, 0, 2]]))  # partners first
     assert (batch.target[:2] == END).any(1).all()
     assert (batch.target[2:] == PAD).all()
     other = found.load(pairs[1:2])
-    writing = [found.loss(b, NOW)[1]["generation_nats_per_token"] / len(b.source) for b in (batch, other)]
+    writing = [
+        found.loss(b, NOW)[1]["generation_nats_per_token"] / len(b.source) for b in (batch, other)
+    ]
     torch.testing.assert_close(writing[0], writing[1])
-    found = task(tmp_path / "share", teacher=5, stage="distil", noise_rows=0.0, generation_share=0.3)
-    assert torch.equal(found.load(pairs).target, batch.target[:2])  # a third of the pairs: the partners
+    found = task(
+        tmp_path / "share", teacher=5, stage="distil", noise_rows=0.0, generation_share=0.3
+    )
+    # a third of the pairs: the partners
+    assert torch.equal(found.load(pairs).target, batch.target[:2])
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "distil"])
 @pytest.mark.parametrize("share", [1.0, 0.4])
-def test_chunks_give_the_gradients_of_the_whole_batch(tmp_path: Path, stage: str, share: float) -> None:
-    options = {"batch_size": 7, "stage": stage, "teacher": 5 * (stage == "distil"), "generation_share": share}
-    gradients, values = [], []
+def test_chunks_give_the_gradients_of_the_whole_batch(
+    tmp_path: Path, stage: str, share: float
+) -> None:
+    options = {
+        "batch_size": 7,
+        "stage": stage,
+        "teacher": 5 * (stage == "distil"),
+        "generation_share": share,
+    }
+    gradients = []
+    values = []
     for kind, size in ((PairTask, 0), (ChunkedPairTask, 3), (ChunkedPairTask, 4)):
         reseed(0)
         found = task(tmp_path, kind, chunk_size=size, **options)
@@ -197,8 +244,12 @@ def test_chunks_give_the_gradients_of_the_whole_batch(tmp_path: Path, stage: str
         else:
             loss, logged = found.loss(batch, NOW)
             (0.3 * loss).backward()
-        gradients.append({name: p.grad for name, p in found.module.named_parameters() if p.grad is not None})
-        values.append({"loss": loss.detach(), **{name: part.detach() for name, part in logged.items()}})
+        gradients.append(
+            {name: p.grad for name, p in found.module.named_parameters() if p.grad is not None}
+        )
+        values.append(
+            {"loss": loss.detach(), **{name: part.detach() for name, part in logged.items()}}
+        )
     for other, numbers in zip(gradients[1:], values[1:], strict=True):
         assert numbers.keys() == values[0].keys()
         assert other.keys() == gradients[0].keys()
@@ -233,9 +284,15 @@ def test_training_leaves_a_whole_run_folder(folder: Path) -> None:
     assert rows[-1]["selection"] == rows[-1]["held_out_loss"]
     trained = Run.open(folder).rows("train")
     for row in trained:
-        assert row["loss"] == pytest.approx(row["contrastive"] + row["generation_nats_per_token"], rel=1e-5)
+        assert row["loss"] == pytest.approx(
+            row["contrastive"] + row["generation_nats_per_token"], rel=1e-5
+        )
     page = (folder / "report.html").read_text()
-    for words in ("Similarity", "recall at 1 of held-out pairs", "Similar texts, generated and ranked"):
+    for words in (
+        "Similarity",
+        "recall at 1 of held-out pairs",
+        "Similar texts, generated and ranked",
+    ):
         assert words in page
 
 
@@ -256,22 +313,33 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
         train_similar.train(config(files, tmp_path / "cut", **options))
     monkeypatch.setattr(PairTask, "loss", plain)
     train_similar.train(config(files, tmp_path / "cut", **options, resume=True))
-    weights = [(tmp_path / run / "checkpoints/last/model.safetensors").read_bytes() for run in ("whole", "cut")]
+    weights = [
+        (tmp_path / run / "checkpoints/last/model.safetensors").read_bytes()
+        for run in ("whole", "cut")
+    ]
     assert weights[0] == weights[1]
     rows = [Run.open(tmp_path / run).rows() for run in ("whole", "cut")]
     for a, b in zip(*rows, strict=True):
-        assert {k: v for k, v in a.items() if k not in TIMING} == {k: v for k, v in b.items() if k not in TIMING}
+        assert {k: v for k, v in a.items() if k not in TIMING} == {
+            k: v for k, v in b.items() if k not in TIMING
+        }
 
 
 @pytest.mark.parametrize("supervised", ["cosent", "classify"])
 def test_stages_follow_one_another_and_generation_survives(
     files: dict[str, Path], folder: Path, tmp_path: Path, supervised: str
 ) -> None:
-    tuned = {"pairs": (files["labelled"],), "stage": "finetune", "from_run": folder, "supervised": supervised}
+    tuned = {
+        "pairs": (files["labelled"],),
+        "stage": "finetune",
+        "from_run": folder,
+        "supervised": supervised,
+    }
     plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
     result = train_similar.main(config(files, tmp_path / "tuned", **plain | tuned))
     assert -1 <= result["spearman"] <= 1
-    opened, before = SimilarRun(tmp_path / "tuned", checkpoint="last"), SimilarRun(folder)
+    opened = SimilarRun(tmp_path / "tuned", checkpoint="last")
+    before = SimilarRun(folder)
     assert opened.model.config == before.model.config  # the shape of the run it started from
     moved = {
         name: not torch.equal(p, dict(before.model.named_parameters())[name])
@@ -291,26 +359,36 @@ def test_stages_follow_one_another_and_generation_survives(
 def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
-    result = train_similar.main(config(files, tmp_path / "run", validation=(files["labelled"],), generation=0.0))
+    result = train_similar.main(
+        config(files, tmp_path / "run", validation=(files["labelled"],), generation=0.0)
+    )
     opened = SimilarRun(tmp_path / "run", checkpoint="last")
     rows = [json.loads(line) for line in files["labelled"].read_text().splitlines()]
-    a, b = opened.vectors([row[0] for row in rows]), opened.vectors([row[1] for row in rows])
+    a = opened.vectors([row[0] for row in rows])
+    b = opened.vectors([row[1] for row in rows])
     expected = spearmanr((a * b).sum(1), [row[2] for row in rows]).statistic
     assert result["spearman"] == pytest.approx(expected, abs=1e-6)
     assert "generation_nats_per_token" not in result
     validations = Run.open(tmp_path / "run").rows("validation")
     assert [row["selection"] for row in validations] == [-row["spearman"] for row in validations]
-    assert not list((tmp_path / "run" / "samples").iterdir())  # a model that cannot write shows nothing
+    # a model that cannot write shows nothing
+    assert not list((tmp_path / "run" / "samples").iterdir())
 
 
 def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other.tsv"
-    other.write_text("".join(f"{a} {b} 1\t{a} {OTHERWISE[b]} 1\t{i}\n" for i, (a, b) in enumerate(product(WHO, DOES))))
+    other.write_text(
+        "".join(
+            f"{a} {b} 1\t{a} {OTHERWISE[b]} 1\t{i}\n" for i, (a, b) in enumerate(product(WHO, DOES))
+        )
+    )
     both = (files["labelled"], other)
     groups = read_groups(*both)
     assert np.bincount(groups.files).tolist() == [72, 12]
     result = train_similar.main(
-        config(files, tmp_path / "run", pairs=both, validation=both, stage="finetune", generation=0.0)
+        config(
+            files, tmp_path / "run", pairs=both, validation=both, stage="finetune", generation=0.0
+        )
     )
     opened = SimilarRun(tmp_path / "run", checkpoint="last")
     each = []
@@ -321,7 +399,12 @@ def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Pat
     assert result["spearman_of_files"] == pytest.approx(each, abs=1e-6)
     assert result["spearman"] == pytest.approx(np.mean(each), abs=1e-6)
     corpus = Corpus.open(tmp_path / "run" / "corpus")
-    task = LabelTask(opened.model, Objective(batch_size=5), 0, Examples(groups, corpus, np.arange(84), np.arange(0)))
+    task = LabelTask(
+        opened.model,
+        Objective(batch_size=5),
+        0,
+        Examples(groups, corpus, np.arange(84), np.arange(0)),
+    )
     batches = task.batches(0)
     assert sorted(np.concatenate(batches).tolist()) == list(range(84))
     assert all(len(set(groups.files[batch])) == 1 for batch in batches)
@@ -331,10 +414,15 @@ def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Pat
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 2, "clip": 0.0}])
-def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
+def test_chunked_training_is_training(
+    files: dict[str, Path], tmp_path: Path, options: dict[str, Any]
+) -> None:
     for name, size in (("whole", 0), ("chunks", 5)):
         train_similar.train(config(files, tmp_path / name, chunk_size=size, steps=3, **options))
-    whole, chunks = (SimilarRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("whole", "chunks"))
+    whole, chunks = (
+        SimilarRun(tmp_path / name, checkpoint="last").model.state_dict()
+        for name in ("whole", "chunks")
+    )
     for name, value in whole.items():
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
 
@@ -342,29 +430,49 @@ def test_chunked_training_is_training(files: dict[str, Path], tmp_path: Path, op
 def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(
     files: dict[str, Path], tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:
-    options = SHAPE | TRAINING | {"pairs": files["pairs"], "dropout": 0.0, "noise_rows": 0.0, "log_every": 1}
-    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    options = (
+        SHAPE
+        | TRAINING
+        | {"pairs": files["pairs"], "dropout": 0.0, "noise_rows": 0.0, "log_every": 1}
+    )
+    flags = [
+        part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
     for name, chunk in (("whole", 0), ("chunks", 5)):
         own = ["--gather", "--chunk-size", chunk, "--out", tmp_path / name, "--device", "cpu"]
         started(2, "experiments.train_similar", *flags, *own)
-    whole, chunks = (SimilarRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("whole", "chunks"))
+    whole, chunks = (
+        SimilarRun(tmp_path / name, checkpoint="last").model.state_dict()
+        for name in ("whole", "chunks")
+    )
     for name, value in whole.items():
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
     alone = config(files, tmp_path / "whole", dropout=0.0, noise_rows=0.0)
-    examples, text = train_similar._examples(alone), train_similar._text(alone)
+    examples = train_similar._examples(alone)
+    text = train_similar._text(alone)
     reseed(alone.seed, "weights")
     model = RoFormerSim(similar_config(dataclasses.asdict(alone), text.vocab_size))
-    task = PairTask(model, alone, alone.seed, examples, WordNoise(text.tokenizer, model.mask, alone.noise()))
+    task = PairTask(
+        model, alone, alone.seed, examples, WordNoise(text.tokenizer, model.mask, alone.noise())
+    )
     first = [task.load(item) for item in task.batches(0)[:2]]
-    vectors = torch.nn.functional.normalize(torch.cat([model.read(batch.source) for batch in first]), dim=-1)
+    vectors = torch.nn.functional.normalize(
+        torch.cat([model.read(batch.source) for batch in first]), dim=-1
+    )
     expected = paired_info_nce(vectors, groups=torch.cat([batch.families for batch in first]))
     for name in ("whole", "chunks"):
-        assert Run.open(tmp_path / name).rows()[0]["contrastive"] == pytest.approx(expected.item(), rel=1e-4)
+        assert Run.open(tmp_path / name).rows()[0]["contrastive"] == pytest.approx(
+            expected.item(), rel=1e-4
+        )
 
 
-def test_a_small_model_learns_to_tell_its_groups_apart(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_small_model_learns_to_tell_its_groups_apart(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     result = train_similar.main(
-        config(files, tmp_path / "run", steps=70, lr=5e-3, batch_size=12, width=32, validate_every=0)
+        config(
+            files, tmp_path / "run", steps=70, lr=5e-3, batch_size=12, width=32, validate_every=0
+        )
     )
     assert result["recall_at_1"] >= 0.8  # of six groups or seven; chance is a sixth
     first, *_, last = Run.open(tmp_path / "run").rows("train")
@@ -376,7 +484,9 @@ def test_a_small_model_learns_to_tell_its_groups_apart(files: dict[str, Path], t
 
 def test_similar_texts_come_ranked_and_reproducible(folder: Path) -> None:
     options = {"run": folder, "text": "a man sees the cat", "count": 4, "samples": 60, "top_p": 1.0}
-    one, again, other = (similar.main(similar.Config(**options, seed=seed))["results"] for seed in (0, 0, 1))
+    one, again, other = (
+        similar.main(similar.Config(**options, seed=seed))["results"] for seed in (0, 0, 1)
+    )
     assert one == again != other
     scores = [score for _, score in one]
     assert scores == sorted(scores, reverse=True)
@@ -402,7 +512,9 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
     assert first["results"][0][0] == text
     assert first["results"][0][1] == pytest.approx(1, abs=1e-5)
     matrix = np.load(tmp_path / "corpus.txt.vectors.npy")
-    np.testing.assert_allclose(matrix, SimilarRun(folder).vectors(corpus.read_text().splitlines()), atol=1e-6)
+    np.testing.assert_allclose(
+        matrix, SimilarRun(folder).vectors(corpus.read_text().splitlines()), atol=1e-6
+    )
     half = search.main(search.Config(**options, vectors=tmp_path / "half.npy", precision="float16"))
     assert np.load(tmp_path / "half.npy").dtype == np.float16
     assert half["results"][0][0] == text
@@ -421,12 +533,18 @@ def test_an_encoding_that_breaks_off_leaves_no_vectors(
 
     monkeypatch.setattr(SimilarRun, "blocks", stop)
     with pytest.raises(KeyboardInterrupt):
-        search.main(search.Config(run=folder, text="a", corpus=files["corpus"], vectors=tmp_path / "v.npy"))
+        search.main(
+            search.Config(run=folder, text="a", corpus=files["corpus"], vectors=tmp_path / "v.npy")
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_encode_serves_sentence_models(files: dict[str, Path], folder: Path, tmp_path: Path) -> None:
-    result = encode.main(encode.Config(run=folder, data=str(files["corpus"]), out=tmp_path / "v.npy", limit=5))
+def test_encode_serves_sentence_models(
+    files: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    result = encode.main(
+        encode.Config(run=folder, data=str(files["corpus"]), out=tmp_path / "v.npy", limit=5)
+    )
     vectors = np.load(tmp_path / "v.npy")
     assert list(vectors.shape) == result["shape"] == [5, 16]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -438,8 +556,18 @@ def test_encode_serves_sentence_models(files: dict[str, Path], folder: Path, tmp
 def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     files: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = ("train-similar", "--pairs", files["pairs"], "--out", tmp_path / "run", "--tokenizer", "words")
-    assert "--pairs needs at least one file" in refused(capsys, "train-similar", "--out", tmp_path / "run", "--pairs")
+    base = (
+        "train-similar",
+        "--pairs",
+        files["pairs"],
+        "--out",
+        tmp_path / "run",
+        "--tokenizer",
+        "words",
+    )
+    assert "--pairs needs at least one file" in refused(
+        capsys, "train-similar", "--out", tmp_path / "run", "--pairs"
+    )
     assert "--stage distil needs a --teacher" in refused(capsys, *base, "--stage", "distil")
     assert "needs labelled pairs" in refused(capsys, *base, "--stage", "finetune")
     assert "x does not exist" in refused(capsys, *base, "--from", files["folder"] / "x")
@@ -455,12 +583,16 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     single = ("train-similar", "--pairs", tmp_path / "one.tsv", "--out", tmp_path / "run")
     assert "needs two of a kind" in refused(capsys, *single)
     assert not (tmp_path / "run").exists()
-    assert "the text has no word 'bird'" in refused(capsys, "similar", folder, "a man", "--mask", "bird")
+    assert "the text has no word 'bird'" in refused(
+        capsys, "similar", folder, "a man", "--mask", "bird"
+    )
     assert "the text is empty" in refused(capsys, "similar", folder, " ")
     assert "count must be at least 1" in refused(
         capsys, "search", folder, "a", "--corpus", files["corpus"], "--count", 0
     )
-    assert "no such file" in refused(capsys, "search", folder, "a", "--corpus", tmp_path / "none.txt")
+    assert "no such file" in refused(
+        capsys, "search", folder, "a", "--corpus", tmp_path / "none.txt"
+    )
     text_model = refused(capsys, "sample", folder)
     assert "is not the run of a text model" in text_model
 
@@ -469,9 +601,14 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
 
 
 def test_cut_texts_are_counted_in_training(files: dict[str, Path], tmp_path: Path, capsys) -> None:
-    source, judges = tmp_path / "pairs.tsv", tmp_path / "judges.tsv"
+    source = tmp_path / "pairs.tsv"
+    judges = tmp_path / "judges.tsv"
     source.write_text(
-        files["pairs"].read_text().replace("\n", "\n\n", 2) + "a man " * 10 + "\t" + "the cat " * 9 + "\n"
+        files["pairs"].read_text().replace("\n", "\n\n", 2)
+        + "a man " * 10
+        + "\t"
+        + "the cat " * 9
+        + "\n"
     )
     judges.write_text("a man\ttwo dogs\t1\na girl\t" + "a girl " * 9 + "\t2\na man\ta girl\t3\n")
     settings = config(files, tmp_path / "run", pairs=(source,), validation=(judges,), steps=1)
@@ -483,7 +620,9 @@ def test_cut_texts_are_counted_in_training(files: dict[str, Path], tmp_path: Pat
     ]
     assert (result["cut"], result["validation_cut"], result["notes"]) == (2, 1, notes)
     assert (result["unknown_words_training"], result["unknown_words_held_out"]) == (0, 0)
-    assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [f"note: {n}" for n in notes]
+    assert [line for line in capsys.readouterr().err.splitlines() if "note: " in line] == [
+        f"note: {n}" for n in notes
+    ]
     assert json.loads((tmp_path / "run" / "DONE").read_text())["notes"] == notes
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(note in page for note in notes)
@@ -495,15 +634,22 @@ def test_the_share_of_unknown_words_is_reported(files: dict[str, Path], tmp_path
     words = json.loads((tmp_path / "run" / "tokenizer.json").read_text())["words"]
     groups = read_groups(files["pairs"])
     for name, rows in zip(("training", "held_out"), groups.split(0.15, 0), strict=True):
-        texts = {groups.texts[i] for row in rows for i in groups.members[groups.offsets[row] : groups.offsets[row + 1]]}
+        texts = {
+            groups.texts[i]
+            for row in rows
+            for i in groups.members[groups.offsets[row] : groups.offsets[row + 1]]
+        }
         spoken = " ".join(texts).split()
         unknown = sum(word not in words for word in spoken)
         assert result[f"unknown_words_{name}"] == pytest.approx(unknown / len(spoken))
         assert any(f"{unknown} of {len(spoken)} words" in note for note in result["notes"])
 
 
-def test_encode_search_and_similar_say_what_was_cut_or_unknown(folder: Path, tmp_path: Path, capsys) -> None:
-    corpus, long = tmp_path / "corpus.txt", "a man sees " * 8
+def test_encode_search_and_similar_say_what_was_cut_or_unknown(
+    folder: Path, tmp_path: Path, capsys
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    long = "a man sees " * 8
     corpus.write_text(f"a man\n\n{long}\nthe zebra\n{long}two\r\n")
     encoded = encode.main(encode.Config(run=folder, data=str(corpus), out=tmp_path / "v.npy"))
     options = {"run": folder, "text": f"{long}emu", "corpus": corpus}
@@ -513,35 +659,62 @@ def test_encode_search_and_similar_say_what_was_cut_or_unknown(folder: Path, tmp
     assert (first["cached"], second["cached"]) == (False, True)
     assert first["notes"] == second["notes"]
     blank, cut, unknown, *query = first["notes"]
-    assert blank == f"--corpus {corpus}: left out 1 blank line, the carriage return at the end of 1 line"
+    assert (
+        blank
+        == f"--corpus {corpus}: left out 1 blank line, the carriage return at the end of 1 line"
+    )
     assert "2 of 4 texts (50%) have more than max_length=16 tokens and were cut to it" in cut
     assert "1 of 53 words (1.9%) is unknown to the vocabulary and read as <unk>" in unknown
     assert encoded["notes"] == [note.removeprefix("--corpus ") for note in (blank, cut, unknown)]
     assert query == written["notes"]
-    assert "the text: 1 of 1 texts (100%) has more than max_length=16 tokens and was cut to it" in query[0]
+    assert (
+        "the text: 1 of 1 texts (100%) has more than max_length=16 tokens and was cut to it"
+        in query[0]
+    )
     assert "1 of 25 words" in query[1]
-    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]) == 3 + 5 + 5 + 2
+    assert (
+        len([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")])
+        == 3 + 5 + 5 + 2
+    )
 
 
-def test_a_teacher_says_which_texts_it_cut(files: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+def test_a_teacher_says_which_texts_it_cut(
+    files: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text(files["pairs"].read_text() + "a man " * 9 + "\ta man\n")
-    settings = config(files, tmp_path / "run", pairs=(pairs,), stage="distil", teacher=folder, max_length=32, steps=1)
+    settings = config(
+        files,
+        tmp_path / "run",
+        pairs=(pairs,),
+        stage="distil",
+        teacher=folder,
+        max_length=32,
+        steps=1,
+    )
     result = train_similar.main(settings)
     assert result["cut"] == 0
-    assert result["notes"] == ["--teacher: 1 of 110 texts (0.91%) has more than max_length=16 tokens and was cut to it"]
+    assert result["notes"] == [
+        "--teacher: 1 of 110 texts (0.91%) has more than max_length=16 tokens and was cut to it"
+    ]
 
 
 # A run folder stands for itself.
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[[train_similar.Config], train_similar.Config]:
-    """Trains two steps of six with a checkpoint at each, and returns the configuration to resume with."""
+def stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[train_similar.Config], train_similar.Config]:
+    """Train two steps of six with a checkpoint at each, and returns the configuration to resume with."""
 
     def stop(task, batch, progress):
         if progress.step == 2:
@@ -563,7 +736,9 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[[train_similar.Config],
 def test_a_resumed_run_of_other_pairs_labels_validation_or_teacher_is_refused(
     files: dict[str, Path], tmp_path: Path, stopped: Callable[..., train_similar.Config]
 ) -> None:
-    pairs, judges, table = tmp_path / "pairs.tsv", tmp_path / "judges.jsonl", tmp_path / "teacher.npz"
+    pairs = tmp_path / "pairs.tsv"
+    judges = tmp_path / "judges.jsonl"
+    table = tmp_path / "teacher.npz"
     pairs.write_bytes(files["pairs"].read_bytes())
     judges.write_bytes(files["labelled"].read_bytes())
     texts = read_groups(pairs).texts
@@ -576,7 +751,8 @@ def test_a_resumed_run_of_other_pairs_labels_validation_or_teacher_is_refused(
     settings = stopped(config(files, tmp_path / "run", **distil))
     finetune = stopped(config(files, tmp_path / "tuned", pairs=(judges,), stage="finetune"))
     as_tsv, as_jsonl = (
-        "".join(f"{line}\n" for line in lines) for lines in (map("\t".join, regrouped), map(json.dumps, relabelled))
+        "".join(f"{line}\n" for line in lines)
+        for lines in (map("\t".join, regrouped), map(json.dumps, relabelled))
     )
     before = everything(tmp_path)
     for which, path, content in (
@@ -590,7 +766,9 @@ def test_a_resumed_run_of_other_pairs_labels_validation_or_teacher_is_refused(
             write_table(table, texts, np.random.default_rng(1).normal(size=(len(texts), 4)))
         else:
             path.write_text(content)
-        with pytest.raises(InputError, match=rf"was started with other data.*{path.name}: \d+ then, \d+ now"):
+        with pytest.raises(
+            InputError, match=rf"was started with other data.*{path.name}: \d+ then, \d+ now"
+        ):
             train_similar.train(which)
         path.write_bytes(whole)
         assert everything(tmp_path) == before
@@ -661,21 +839,40 @@ def test_an_exchanged_tokenizer_is_refused(folder: Path, tmp_path: Path, capsys)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_values_of_another_type_in_the_configuration_are_named(folder: Path, tmp_path: Path, capsys) -> None:
+def test_values_of_another_type_in_the_configuration_are_named(
+    folder: Path, tmp_path: Path, capsys
+) -> None:
     shutil.copytree(folder, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     saved = json.loads(path.read_text())
-    for name, value, rule in (("lowercase", "no", "true or false"), ("width", [16], "a whole number")):
+    for name, value, rule in (
+        ("lowercase", "no", "true or false"),
+        ("width", [16], "a whole number"),
+    ):
         path.write_text(json.dumps(saved | {name: value}))
-        assert f"config.json: {name} must be {rule}" in refused(capsys, "similar", tmp_path / "run", "a man")
+        assert f"config.json: {name} must be {rule}" in refused(
+            capsys, "similar", tmp_path / "run", "a man"
+        )
 
 
-@pytest.mark.parametrize("damage", ["cut", "rows", "shape", "dtype", "bit", "header", "json", "type", "old"])
-def test_damaged_vectors_are_made_again(files: dict[str, Path], folder: Path, tmp_path: Path, damage: str) -> None:
-    path, recipe = tmp_path / "v.npy", tmp_path / "v.json"
-    options = {"run": folder, "text": "a man sees the cat", "corpus": files["corpus"], "vectors": path}
+@pytest.mark.parametrize(
+    "damage", ["cut", "rows", "shape", "dtype", "bit", "header", "json", "type", "old"]
+)
+def test_damaged_vectors_are_made_again(
+    files: dict[str, Path], folder: Path, tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "v.npy"
+    recipe = tmp_path / "v.json"
+    options = {
+        "run": folder,
+        "text": "a man sees the cat",
+        "corpus": files["corpus"],
+        "vectors": path,
+    }
     expected = search.main(search.Config(**options))
-    whole, matrix, stored_recipe = path.read_bytes(), np.load(path), json.loads(recipe.read_text())
+    whole = path.read_bytes()
+    matrix = np.load(path)
+    stored_recipe = json.loads(recipe.read_text())
     if damage == "cut":
         path.write_bytes(whole[:-40])
     elif damage == "bit":
@@ -690,7 +887,9 @@ def test_damaged_vectors_are_made_again(files: dict[str, Path], folder: Path, tm
         kept = ("texts", "fingerprint", "weights", "max_length", "precision")
         recipe.write_text(json.dumps({name: stored_recipe[name] for name in kept}))
     else:
-        wrong = {"rows": matrix[::-1], "shape": matrix[:20], "dtype": matrix.astype(np.float64)}[damage]
+        wrong = {"rows": matrix[::-1], "shape": matrix[:20], "dtype": matrix.astype(np.float64)}[
+            damage
+        ]
         np.save(path, wrong)
         if damage != "rows":  # also where the checksum is right
             recipe.write_text(json.dumps(stored_recipe | {"checksum": fingerprint_file(path)}))
@@ -705,11 +904,14 @@ def test_damaged_vectors_are_made_again(files: dict[str, Path], folder: Path, tm
     assert search.main(search.Config(**options))["cached"] is True
 
 
-@pytest.mark.parametrize(("factor", "shown"), [(4.9e37, "4.9e+37"), (1.001, "1.001"), (np.nan, "nan")])
+@pytest.mark.parametrize(
+    ("factor", "shown"), [(4.9e37, "4.9e+37"), (1.001, "1.001"), (np.nan, "nan")]
+)
 def test_a_cosine_beyond_one_is_an_error(
     files: dict[str, Path], folder: Path, tmp_path: Path, capsys, factor: float, shown: str
 ) -> None:
-    path, recipe = tmp_path / "v.npy", tmp_path / "v.json"
+    path = tmp_path / "v.npy"
+    recipe = tmp_path / "v.json"
     text = files["corpus"].read_text().splitlines()[3]
     argv = ("search", folder, text, "--corpus", files["corpus"], "--vectors", path)
     search.main(search.Config(run=folder, text=text, corpus=files["corpus"], vectors=path))
@@ -721,29 +923,58 @@ def test_a_cosine_beyond_one_is_an_error(
     assert f"{path}: a cosine of {shown}" in refused(capsys, *argv)
 
 
-def test_rounded_vectors_have_cosines_within_the_rounding(files: dict[str, Path], folder: Path, tmp_path: Path) -> None:
-    options = {"run": folder, "corpus": files["corpus"], "vectors": tmp_path / "v.npy", "precision": "float16"}
+def test_rounded_vectors_have_cosines_within_the_rounding(
+    files: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    options = {
+        "run": folder,
+        "corpus": files["corpus"],
+        "vectors": tmp_path / "v.npy",
+        "precision": "float16",
+    }
     for text in files["corpus"].read_text().splitlines():
-        assert search.main(search.Config(**options, text=text))["results"][0][1] == pytest.approx(1, abs=2e-3)
+        assert search.main(search.Config(**options, text=text))["results"][0][1] == pytest.approx(
+            1, abs=2e-3
+        )
 
 
 def test_too_few_labelled_pairs_and_pipes_are_refused_before_training(
     files: dict[str, Path], folder: Path, tmp_path: Path, capsys
 ) -> None:
-    few, pipe, run = tmp_path / "few.tsv", tmp_path / "pipe", tmp_path / "run"
+    few = tmp_path / "few.tsv"
+    pipe = tmp_path / "pipe"
+    run = tmp_path / "run"
     few.write_text("".join(f"a {i}\tb {i}\t{i}\n" for i in range(6)))
     (tmp_path / "one.tsv").write_text("a\tb\t1\n")
     os.mkfifo(pipe)
     tune = ("train-similar", "--stage", "finetune", "--out", run, "--pairs")
     line = refused(capsys, *tune, few)
-    assert "2 held-out labelled pairs are needed; 6 pairs with --held-out 0.05 give 1; raise it" in line
+    assert (
+        "2 held-out labelled pairs are needed; 6 pairs with --held-out 0.05 give 1; raise it"
+        in line
+    )
     line = refused(capsys, *tune, few, "--validation", few, tmp_path / "one.tsv")
-    assert f"2 held-out labelled pairs are needed; --validation {tmp_path / 'one.tsv'} gives 1" in line
+    assert (
+        f"2 held-out labelled pairs are needed; --validation {tmp_path / 'one.tsv'} gives 1" in line
+    )
     assert "is not a file that can be read twice" in refused(capsys, *tune, pipe)
-    assert "is not a file that can be read twice" in refused(capsys, *tune, few, "--validation", pipe)
-    distil = ("train-similar", "--stage", "distil", "--out", run, "--pairs", files["pairs"], "--teacher")
+    assert "is not a file that can be read twice" in refused(
+        capsys, *tune, few, "--validation", pipe
+    )
+    distil = (
+        "train-similar",
+        "--stage",
+        "distil",
+        "--out",
+        run,
+        "--pairs",
+        files["pairs"],
+        "--teacher",
+    )
     assert f"teacher: {pipe} is no file" in refused(capsys, *distil, pipe)
-    assert "is not a file that can be read twice" in refused(capsys, "search", folder, "a", "--corpus", pipe)
+    assert "is not a file that can be read twice" in refused(
+        capsys, "search", folder, "a", "--corpus", pipe
+    )
     assert not run.exists()
 
 
@@ -754,8 +985,20 @@ def test_one_held_out_group_is_noted(files: dict[str, Path], tmp_path: Path) -> 
     ]
 
 
-def test_options_take_the_name_from(files: dict[str, Path], folder: Path, tmp_path: Path, capsys) -> None:
-    argv = ["train-similar", "--pairs", files["pairs"], "--out", tmp_path / "run", "--from", folder, "--steps", 1]
+def test_options_take_the_name_from(
+    files: dict[str, Path], folder: Path, tmp_path: Path, capsys
+) -> None:
+    argv = [
+        "train-similar",
+        "--pairs",
+        files["pairs"],
+        "--out",
+        tmp_path / "run",
+        "--from",
+        folder,
+        "--steps",
+        1,
+    ]
     argv += ["--batch-size", 6, "--held-out", 0.15, "--generation", 0, "--threads", 1]
     with pytest.raises(SystemExit) as stop:
         cli.main([str(word) for word in argv])
@@ -774,10 +1017,15 @@ def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:
     assert math.isnan(correlation(np.array([0.1, math.nan]), np.arange(2)))
     assert selection({"spearman": None}) == 0.0
     assert selection({"spearman": 0.25}) == -0.25
-    assert math.isnan(selection({"spearman": math.nan}))  # a model that is broken is never the best one
+    # a model that is broken is never the best one
+    assert math.isnan(selection({"spearman": math.nan}))
     assert correlation(np.array([0.1, 0.2, 0.9]), np.array([1, 2, 3])) == pytest.approx(1)
     assert found_at(np.full((3, 3), math.nan)).tolist() == [2, 2, 2]
-    assert found_at(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [1, 0, 2]
+    assert found_at(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [
+        1,
+        0,
+        2,
+    ]
 
 
 def test_a_batch_moves_as_a_whole() -> None:
@@ -787,7 +1035,9 @@ def test_a_batch_moves_as_a_whole() -> None:
     assert type(to_device(batch, torch.device("cpu"))) is Batch
 
 
-def test_labels_that_are_all_alike_leave_no_correlation_and_a_reason(files: dict[str, Path], tmp_path: Path) -> None:
+def test_labels_that_are_all_alike_leave_no_correlation_and_a_reason(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     torch.set_default_dtype(torch.float32)
     path = tmp_path / "alike.jsonl"
     lines = files["labelled"].read_text(encoding="utf-8").splitlines()
@@ -796,7 +1046,9 @@ def test_labels_that_are_all_alike_leave_no_correlation_and_a_reason(files: dict
     train_similar.train(config(files, tmp_path / "run", steps=2, validation=(path,)))
     (row,) = Run.open(tmp_path / "run").rows("validation")[-1:]
     assert row["spearman"] is None
-    assert row["spearman_undefined"].startswith("1 of 1 files of pairs have no rank correlation: their labels")
+    assert row["spearman_undefined"].startswith(
+        "1 of 1 files of pairs have no rank correlation: their labels"
+    )
     assert row["selection"] == 0.0
 
 
@@ -813,4 +1065,6 @@ def test_a_file_beside_the_corpus_that_search_did_not_make_is_kept(
     assert mine.read_bytes() == before
     mine.unlink()
     first = search.main(search.Config(run=folder, text="a man", corpus=corpus))
-    assert search.main(search.Config(run=folder, text="a man", corpus=corpus)) == first | {"cached": True}
+    assert search.main(search.Config(run=folder, text="a man", corpus=corpus)) == first | {
+        "cached": True
+    }

@@ -13,7 +13,9 @@ from gan.networks.registry import build
 
 
 def dense(activation: nn.Module, width: int = 24) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(2, width), activation, nn.Linear(width, width), activation, nn.Linear(width, 1))
+    return nn.Sequential(
+        nn.Linear(2, width), activation, nn.Linear(width, width), activation, nn.Linear(width, 1)
+    )
 
 
 def test_a_linear_critic_has_one_slope_and_its_certificate_is_tight() -> None:
@@ -25,13 +27,15 @@ def test_a_linear_critic_has_one_slope_and_its_certificate_is_tight() -> None:
     assert facts.gradient_norms == pytest.approx((norm,) * 4)
     assert facts.certificate == pytest.approx(norm)
     assert all(0.9 * norm < s.within <= norm * (1 + 1e-9) and s.crossing == 0 for s in facts.slopes)
-    assert facts.wasserstein == pytest.approx((2, 2))  # a shift along the weight: the bound is attained
+    # a shift along the weight: the bound is attained
+    assert facts.wasserstein == pytest.approx((2, 2))
     assert "prove a Lipschitz constant" in facts.verdict
     assert "2 apart in W1, of which the critic certifies 2" in facts.verdict
 
 
 def test_gn_is_bounded_pointwise_and_within_cells_and_jumps_across_them() -> None:
-    critic, x = dense(nn.ReLU()), torch.randn(800, 2)
+    critic = dense(nn.ReLU())
+    x = torch.randn(800, 2)
     facts = audit(critic, x, normalization="gn")
     assert facts.piecewise_linear
     assert facts.own_sample
@@ -81,7 +85,8 @@ def test_a_smooth_critic_under_gn_is_told_to_have_no_bound() -> None:
 def test_the_certificate_bounds_every_slope_and_the_bracket_holds() -> None:
     for family, shape in (("MLP", (2,)), ("Conv", (1, 8, 8))):
         critic = build({"network": f"{family}Critic", "shape": shape})
-        x, y = torch.randn(20, *shape), 1 + torch.randn(20, *shape)
+        x = torch.randn(20, *shape)
+        y = 1 + torch.randn(20, *shape)
         for exact in (False, True):
             if exact:
                 critic = spectral_normalize(critic, exact_on=x)
@@ -108,8 +113,11 @@ def test_operator_norms_of_convolutions_exceed_those_of_their_reshaped_weights()
 @pytest.mark.parametrize("family", ["ResNet", "Attention"])
 def test_a_critic_that_is_no_chain_gets_no_certificate(family: str) -> None:
     options: dict[str, Any] = {"width": 8} | ({"heads": 2} if family == "Attention" else {})
-    critic = build({"network": f"{family}Critic", "shape": (1, 8, 8), "classes": 2, **options}).train()
-    x, labels = torch.randn(20, 1, 8, 8), torch.randint(2, (20,))
+    critic = build(
+        {"network": f"{family}Critic", "shape": (1, 8, 8), "classes": 2, **options}
+    ).train()
+    x = torch.randn(20, 1, 8, 8)
+    labels = torch.randint(2, (20,))
     facts = audit(critic, x, labels=labels, normalization="gn")
     assert facts.certificate is None
     assert facts.piecewise_linear == (family == "ResNet")

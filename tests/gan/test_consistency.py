@@ -26,7 +26,9 @@ def loss_of(critic: nn.Module, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor
 
 
 def test_a_linear_critic_pays_the_square_of_what_a_shift_does() -> None:
-    w, shift, x = torch.randn(12), torch.randn(12), torch.randn(5, 12)
+    w = torch.randn(12)
+    shift = torch.randn(12)
+    x = torch.randn(5, 12)
 
     def f(x: Tensor, labels: Tensor | None = None) -> Tensor:
         return x @ w
@@ -52,7 +54,9 @@ def test_the_identity_and_a_critic_that_sees_no_shift_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("normalization", ["gn", "none"])
-def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_sees(normalization: Any) -> None:
+def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_sees(
+    normalization: Any,
+) -> None:
     _, critic = players()
     plain = Recipe(normalization=normalization)
     consistent = Recipe(normalization=normalization, penalties=Penalties(cr=5.0))
@@ -60,7 +64,11 @@ def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_see
     loss, logged = loss_of(critic, consistent)
     real = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     moved = augment(real, ("translation",), torch.Generator().manual_seed(4))
-    score = critic if normalization == "none" else lambda x: normalize_gradient(critic, x, normalization)
+    score = (
+        critic
+        if normalization == "none"
+        else lambda x: normalize_gradient(critic, x, normalization)
+    )
     wanted = (score(moved) - score(real)).square().mean()
     torch.testing.assert_close(logged["consistency"], wanted.detach())
     torch.testing.assert_close(loss, base + 5 * wanted)

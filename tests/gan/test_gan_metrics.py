@@ -25,10 +25,14 @@ from gan.metrics import (
 from univae.errors import InputError
 
 
-@pytest.mark.parametrize("sizes", [(200, 150), (5, 7)])  # also fewer points than coordinates: singular covariances
+@pytest.mark.parametrize(
+    "sizes", [(200, 150), (5, 7)]
+)  # also fewer points than coordinates: singular covariances
 def test_the_frechet_distance_is_that_of_scipys_matrix_root(sizes: tuple[int, int]) -> None:
-    a, b = torch.randn(sizes[0], 12) @ torch.randn(12, 12), 0.3 + torch.randn(sizes[1], 12)
-    A, B = np.cov(a.numpy().T), np.cov(b.numpy().T)
+    a = torch.randn(sizes[0], 12) @ torch.randn(12, 12)
+    b = 0.3 + torch.randn(sizes[1], 12)
+    A = np.cov(a.numpy().T)
+    B = np.cov(b.numpy().T)
     root = scipy.linalg.sqrtm(A @ B + 1e-12 * np.eye(12)).real
     wanted = ((a.mean(0) - b.mean(0)) ** 2).sum().item() + np.trace(A + B - 2 * root)
     assert frechet_distance(a, b) == pytest.approx(wanted, rel=1e-4)
@@ -36,7 +40,9 @@ def test_the_frechet_distance_is_that_of_scipys_matrix_root(sizes: tuple[int, in
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
 
 
-def test_the_frechet_distance_of_a_shift_is_its_square_and_of_a_dilation_of_the_deviations() -> None:
+def test_the_frechet_distance_of_a_shift_is_its_square_and_of_a_dilation_of_the_deviations() -> (
+    None
+):
     a = torch.randn(500, 4)
     shift = torch.tensor([1.0, 2.0, 0.0, -2.0])
     assert frechet_distance(a, a + shift) == pytest.approx(9)
@@ -46,7 +52,8 @@ def test_the_frechet_distance_of_a_shift_is_its_square_and_of_a_dilation_of_the_
 
 
 def test_the_kernel_distance_is_the_naive_double_loop() -> None:
-    a, b = torch.randn(7, 3), 1 + torch.randn(5, 3)
+    a = torch.randn(7, 3)
+    b = 1 + torch.randn(5, 3)
 
     def kernel(x: Tensor, y: Tensor) -> float:
         return ((x @ y).item() / 3 + 1) ** 3
@@ -60,23 +67,33 @@ def test_the_kernel_distance_is_the_naive_double_loop() -> None:
 
 
 def test_the_kernel_distance_of_one_law_is_around_zero() -> None:
-    found = torch.tensor([kernel_distance(torch.randn(60, 4), torch.randn(60, 4)) for _ in range(200)])
+    found = torch.tensor(
+        [kernel_distance(torch.randn(60, 4), torch.randn(60, 4)) for _ in range(200)]
+    )
     assert found.mean().abs() < 5 * found.std() / math.sqrt(200)
     assert found.min() < 0
 
 
 def test_precision_recall_density_and_coverage_are_the_naive_loops() -> None:
-    real, fake, k = torch.randn(40, 3), 0.7 * torch.randn(30, 3) + 0.5, 3
+    real = torch.randn(40, 3)
+    fake = 0.7 * torch.randn(30, 3) + 0.5
+    k = 3
 
     def radii(x: Tensor) -> list[float]:
-        return [sorted((x[i] - y).norm().item() for j, y in enumerate(x) if j != i)[k - 1] for i in range(len(x))]
+        return [
+            sorted((x[i] - y).norm().item() for j, y in enumerate(x) if j != i)[k - 1]
+            for i in range(len(x))
+        ]
 
-    of_real, of_fake = radii(real), radii(fake)
+    of_real = radii(real)
+    of_fake = radii(fake)
     balls = [[(x - y).norm().item() < r for y in fake] for x, r in zip(real, of_real, strict=True)]
     precision = np.mean([any(balls[i][j] for i in range(40)) for j in range(30)])
     coverage = np.mean([any(row) for row in balls])
     density = np.sum(balls) / (k * 30)
-    recall = np.mean([any((x - y).norm() < r for y, r in zip(fake, of_fake, strict=True)) for x in real])
+    recall = np.mean(
+        [any((x - y).norm() < r for y, r in zip(fake, of_fake, strict=True)) for x in real]
+    )
     assert prdc(real, fake, k) == pytest.approx((precision, recall, density, coverage))
 
 
@@ -90,13 +107,17 @@ def test_collapse_lowers_recall_and_coverage_and_noise_lowers_precision() -> Non
     assert noise == (0, 0, 0, 0)
     same = prdc(torch.randn(2000, 2), torch.randn(2000, 2))
     assert same.density == pytest.approx(1, abs=0.1)
-    assert same.coverage == pytest.approx(1 - 0.5**5, abs=0.03)  # of one law: 1 - 1 / 2^k for large sets of one size
+    # of one law: 1 - 1 / 2^k for large sets of one size
+    assert same.coverage == pytest.approx(1 - 0.5**5, abs=0.03)
 
 
 @pytest.mark.parametrize("sizes", [(50, 50), (50, 31)])
 @pytest.mark.parametrize("p", [1.0, 2.0])
-def test_the_sliced_distance_is_the_mean_of_exact_one_dimensional_ones(sizes: tuple[int, int], p: float) -> None:
-    a, b = torch.randn(sizes[0], 3), 2 * torch.randn(sizes[1], 3) + 1
+def test_the_sliced_distance_is_the_mean_of_exact_one_dimensional_ones(
+    sizes: tuple[int, int], p: float
+) -> None:
+    a = torch.randn(sizes[0], 3)
+    b = 2 * torch.randn(sizes[1], 3) + 1
     theta = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
     theta /= theta.norm(dim=0)
     each = [ot.wasserstein_1d((a @ t).numpy(), (b @ t).numpy(), p=p) for t in theta.T]
@@ -107,12 +128,14 @@ def test_the_sliced_distance_is_the_mean_of_exact_one_dimensional_ones(sizes: tu
 def test_the_sliced_distance_of_a_shift_is_its_mean_projection() -> None:
     a = torch.randn(100, 2)
     found = sliced_wasserstein(a, a + torch.tensor([3.0, 0.0]), 20_000)
-    assert found == pytest.approx(3 * 2 / math.pi, abs=5 * 3 * 0.31 / math.sqrt(20_000))  # E |cos| = 2 / pi
+    # E |cos| = 2 / pi
+    assert found == pytest.approx(3 * 2 / math.pi, abs=5 * 3 * 0.31 / math.sqrt(20_000))
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_exact_transport_agrees_with_pot_for_sets_of_one_size_and_of_two(p: float) -> None:
-    a, b = torch.randn(40, 3), 1 + torch.randn(40, 3)
+    a = torch.randn(40, 3)
+    b = 1 + torch.randn(40, 3)
     cost = torch.cdist(a, b).pow(p).numpy()
     assert exact_wasserstein(a, b, p) == pytest.approx(ot.emd2([], [], cost) ** (1 / p))
     assert exact_wasserstein(a, a + torch.tensor([2.0, 0.0, 0.0]), p) == pytest.approx(2)
@@ -154,7 +177,8 @@ def test_classes_are_counted_and_weighed() -> None:
     assert found.shares == (0.5, 0.45, 0.05, 0.0)
     wanted = 0.5 * math.log(2) + 0.45 * math.log(1.8) + 0.05 * math.log(0.2)
     assert found.kl_nats == pytest.approx(wanted)
-    assert class_coverage(torch.tensor([0] * 96 + [1] * 4), real).found == 1  # 4 % is less than a fifth of 25 %
+    # 4 % is less than a fifth of 25 %
+    assert class_coverage(torch.tensor([0] * 96 + [1] * 4), real).found == 1
     assert class_coverage(torch.tensor([4]), real).kl_nats == math.inf
 
 
@@ -168,7 +192,8 @@ def test_too_few_or_infinite_points_are_refused() -> None:
 
 
 def test_images_all_alike_have_distances_but_no_balls() -> None:
-    alike, others = torch.ones(30, 4), torch.randn(30, 4)
+    alike = torch.ones(30, 4)
+    others = torch.randn(30, 4)
     assert frechet_distance(alike, alike) == pytest.approx(0, abs=1e-12)
     assert kernel_distance(alike, alike) == pytest.approx(0, abs=1e-12)
     assert sliced_wasserstein(alike, alike) == 0
@@ -177,7 +202,9 @@ def test_images_all_alike_have_distances_but_no_balls() -> None:
     collapsed = prdc(others, alike)
     assert collapsed.recall == 0
     assert all(map(math.isfinite, collapsed))
-    with pytest.raises(InputError, match="prdc: the 30 real points are all alike, so their balls have no radius"):
+    with pytest.raises(
+        InputError, match="prdc: the 30 real points are all alike, so their balls have no radius"
+    ):
         prdc(alike, others)
 
 
@@ -191,7 +218,10 @@ def test_data_that_are_held_out_twice_tell_nothing_of_copies() -> None:
 def test_points_of_other_shapes_and_no_labels_are_refused(unchecked: None) -> None:
     for a, b in ((torch.zeros(3, 2), torch.zeros(3, 4)), (torch.zeros(3, 0), torch.zeros(3, 0))):
         for distance in (frechet_distance, kernel_distance, sliced_wasserstein, prdc):
-            with pytest.raises(InputError, match=r"points must be two matrices with the same features, .* got \(3, "):
+            with pytest.raises(
+                InputError,
+                match=r"points must be two matrices with the same features, .* got \(3, ",
+            ):
                 distance(a, b)
     nothing = torch.zeros(0, dtype=torch.long)
     with pytest.raises(InputError, match="class_coverage: needs at least one label; got none"):
@@ -204,8 +234,13 @@ def test_points_of_other_shapes_and_no_labels_are_refused(unchecked: None) -> No
 
 def test_formulas_agree_with_torchmetrics_where_it_is_installed() -> None:
     image = pytest.importorskip("torchmetrics.image")
-    a, b = torch.rand(64, 1, 4, 4), torch.rand(64, 1, 4, 4) ** 2
-    frechet = image.fid.FrechetInceptionDistance(feature=torch.nn.Flatten(), normalize=True, input_img_size=(1, 4, 4))
+    a = torch.rand(64, 1, 4, 4)
+    b = torch.rand(64, 1, 4, 4) ** 2
+    frechet = image.fid.FrechetInceptionDistance(
+        feature=torch.nn.Flatten(), normalize=True, input_img_size=(1, 4, 4)
+    )
     frechet.set_dtype(torch.float64)
     frechet.update(a, real=True), frechet.update(b, real=False)
-    assert frechet_distance(a.flatten(1), b.flatten(1)) == pytest.approx(frechet.compute().item(), rel=1e-4)
+    assert frechet_distance(a.flatten(1), b.flatten(1)) == pytest.approx(
+        frechet.compute().item(), rel=1e-4
+    )

@@ -26,20 +26,24 @@ from univae.errors import InputError
 def test_every_penalty_of_a_linear_critic_has_its_closed_form(norm: float) -> None:
     w = torch.randn(3, 4, 4)
     w *= norm / w.norm()
-    real, fake = torch.randn(6, 3, 4, 4), torch.randn(6, 3, 4, 4)
+    real = torch.randn(6, 3, 4, 4)
+    fake = torch.randn(6, 3, 4, 4)
 
     def f(x: Tensor) -> Tensor:
         return (x * w).flatten(1).sum(1) + 7
 
     assert gradient_penalty(f, real, fake).item() == pytest.approx((norm - 1) ** 2)
-    assert gradient_penalty(f, real, fake, one_sided=True).item() == pytest.approx(max(norm - 1, 0) ** 2)
+    assert gradient_penalty(f, real, fake, one_sided=True).item() == pytest.approx(
+        max(norm - 1, 0) ** 2
+    )
     assert zero_centred(f, real).item() == pytest.approx(norm**2 / 2)
     assert divergence_penalty(f, real, fake[:3]).item() == pytest.approx(norm**6)
     assert divergence_penalty(f, real, fake, p=3.0).item() == pytest.approx(norm**3)
 
 
 def test_penalties_look_where_they_say() -> None:
-    real, fake = torch.full((2000, 1), 2.0), torch.full((2000, 1), 4.0)
+    real = torch.full((2000, 1), 2.0)
+    fake = torch.full((2000, 1), 4.0)
 
     def f(x: Tensor) -> Tensor:
         return x.square().sum(1) / 2  # gradient x
@@ -47,8 +51,10 @@ def test_penalties_look_where_they_say() -> None:
     assert zero_centred(f, real).item() == 2
     assert divergence_penalty(f, real, fake, p=2.0).item() == (4 + 16) / 2
     noise = torch.Generator().manual_seed(0)
-    found = gradient_penalty(f, real, fake, generator=noise).item()  # x uniform in (2, 4): E (x - 1)^2 = 13 / 3
-    assert abs(found - 13 / 3) < 5 * math.sqrt(5.42 / 2000)  # the variance of (x - 1)^2 is 242 / 5 - 169 / 9 < 29.7
+    # x uniform in (2, 4): E (x - 1)^2 = 13 / 3
+    found = gradient_penalty(f, real, fake, generator=noise).item()
+    # the variance of (x - 1)^2 is 242 / 5 - 169 / 9 < 29.7
+    assert abs(found - 13 / 3) < 5 * math.sqrt(5.42 / 2000)
     again = gradient_penalty(f, real, fake, generator=torch.Generator().manual_seed(0)).item()
     assert found == again
 
@@ -57,7 +63,8 @@ def test_penalties_reach_the_parameters_and_their_gradient_is_finite_at_zero() -
     critic = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
     dead = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
     nn.init.zeros_(dead[0].weight)
-    x, y = torch.randn(5, 3), torch.randn(5, 3)
+    x = torch.randn(5, 3)
+    y = torch.randn(5, 3)
     for penalty in (
         lambda f: gradient_penalty(f, x, y),
         lambda f: gradient_penalty(f, x, y, one_sided=True),
@@ -72,16 +79,21 @@ def test_penalties_reach_the_parameters_and_their_gradient_is_finite_at_zero() -
 
 
 def test_losses_are_their_formulas() -> None:
-    x, y = torch.randn(9), torch.randn(9)
+    x = torch.randn(9)
+    y = torch.randn(9)
     log = F.logsigmoid
     wanted = {
         "wasserstein": (y.mean() - x.mean(), -y.mean()),
         "hinge": (
-            torch.maximum(1 - x, torch.zeros(9)).mean() + torch.maximum(1 + y, torch.zeros(9)).mean(),
+            torch.maximum(1 - x, torch.zeros(9)).mean()
+            + torch.maximum(1 + y, torch.zeros(9)).mean(),
             -y.mean(),
         ),
         "non-saturating": (-log(x).mean() - log(-y).mean(), -log(y).mean()),
-        "least-squares": (0.5 * (x - 1).pow(2).mean() + 0.5 * y.pow(2).mean(), 0.5 * (y - 1).pow(2).mean()),
+        "least-squares": (
+            0.5 * (x - 1).pow(2).mean() + 0.5 * y.pow(2).mean(),
+            0.5 * (y - 1).pow(2).mean(),
+        ),
         "relativistic": (-log(x - y).mean(), -log(y - x).mean()),
     }
     for name, (of_critic, of_generator) in wanted.items():
@@ -91,40 +103,60 @@ def test_losses_are_their_formulas() -> None:
 
 def test_the_hinge_of_a_normalised_score_is_wasserstein_plus_two() -> None:
     critic = nn.Sequential(nn.Linear(3, 16), nn.LeakyReLU(0.1), nn.Linear(16, 1))
-    x, y = torch.randn(20, 3), torch.randn(20, 3)
+    x = torch.randn(20, 3)
+    y = torch.randn(20, 3)
     gradients = []
     for name in ("hinge", "wasserstein"):
         real, fake = normalize_gradient(critic, torch.cat((x, y))).chunk(2)
         loss = critic_loss(name, real, fake)
-        gradients.append([loss - 2 * (name == "hinge"), *torch.autograd.grad(loss, list(critic.parameters()))])
+        gradients.append(
+            [loss - 2 * (name == "hinge"), *torch.autograd.grad(loss, list(critic.parameters()))]
+        )
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-14)
     bce = critic_loss("non-saturating", real, fake)
     assert bce.item() > 2 * math.log1p(math.exp(-1))
 
 
 @pytest.mark.parametrize("way", [(4, 2, 1), (3, 1, 1), (5, 2, 0)])
-def test_the_operator_norm_of_a_convolution_is_that_of_its_matrix(way: tuple[int, int, int]) -> None:
+def test_the_operator_norm_of_a_convolution_is_that_of_its_matrix(
+    way: tuple[int, int, int],
+) -> None:
     kernel, stride, padding = way
     conv = nn.Conv2d(2, 3, kernel, stride, padding)
     basis = torch.eye(2 * 7 * 7).view(-1, 2, 7, 7)
     matrix = F.conv2d(basis, conv.weight, None, stride, padding).flatten(1).T
     exact = torch.linalg.matrix_norm(matrix, 2).item()
-    assert operator_norm(conv, (2, 7, 7), steps=3000, tolerance=1e-12) == pytest.approx(exact, rel=1e-6)
+    assert operator_norm(conv, (2, 7, 7), steps=3000, tolerance=1e-12) == pytest.approx(
+        exact, rel=1e-6
+    )
     reshaped = torch.linalg.matrix_norm(conv.weight.flatten(1), 2).item()
     assert exact > 1.05 * reshaped  # the usual spectral norm is not a bound
     linear = nn.Linear(5, 4)
-    assert operator_norm(linear, (5,)) == pytest.approx(torch.linalg.svdvals(linear.weight)[0].item())
-    assert operator_norm(conv.requires_grad_(False).apply(lambda m: nn.init.zeros_(m.weight)), (2, 7, 7)) == 0
+    assert operator_norm(linear, (5,)) == pytest.approx(
+        torch.linalg.svdvals(linear.weight)[0].item()
+    )
+    assert (
+        operator_norm(
+            conv.requires_grad_(False).apply(lambda m: nn.init.zeros_(m.weight)), (2, 7, 7)
+        )
+        == 0
+    )
 
 
 def test_exact_spectral_norm_makes_each_layer_non_expansive_and_the_usual_one_does_not() -> None:
     def critic() -> nn.Sequential:
         torch.manual_seed(3)
-        body = [nn.Conv2d(2, 8, 4, 2, 1), nn.LeakyReLU(0.1), nn.Conv2d(8, 8, 3, 1, 1), nn.LeakyReLU(0.1)]
+        body = [
+            nn.Conv2d(2, 8, 4, 2, 1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(8, 8, 3, 1, 1),
+            nn.LeakyReLU(0.1),
+        ]
         return nn.Sequential(*body, nn.Flatten(), nn.Linear(8 * 49, 1))
 
     x = torch.randn(2, 2, 14, 14)
-    usual, exact = spectral_normalize(critic()), spectral_normalize(critic(), exact_on=x)
+    usual = spectral_normalize(critic())
+    exact = spectral_normalize(critic(), exact_on=x)
     assert is_spectral(usual)
     assert not is_spectral(critic())
     for _ in range(200):
@@ -142,7 +174,8 @@ def test_a_spectral_critic_runs_twice_before_one_backward_pass() -> None:
     for exact_on in (None, torch.randn(2, 2, 8, 8)):
         critic = nn.Sequential(nn.Conv2d(2, 4, 3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 1))
         spectral_normalize(critic, exact_on)
-        x, y = torch.randn(3, 2, 8, 8), torch.randn(3, 2, 8, 8)
+        x = torch.randn(3, 2, 8, 8)
+        y = torch.randn(3, 2, 8, 8)
         (critic(x).mean() - critic(y).mean() + gradient_penalty(critic, x, y)).backward()
         assert critic[0].parametrizations.weight.original.grad.isfinite().all()
 
@@ -156,11 +189,17 @@ def test_clipping_bounds_every_weight() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("hinge", "gn", Penalties(gp=10.0), False), "gp with gn: the normalised score has a gradient of its own"),
+        (
+            ("hinge", "gn", Penalties(gp=10.0), False),
+            "gp with gn: the normalised score has a gradient of its own",
+        ),
         (("hinge", "gran", Penalties(clip=0.1), False), "clip with gran"),
         (("wasserstein", "none", Penalties(), False), "its supremum is infinite; take gn"),
         (("hinge", "none", Penalties(div=2.0), False), "div with hinge"),
-        (("wasserstein", "none", Penalties(clip=0.1, r1=1.0), False), "clip with another constraint"),
+        (
+            ("wasserstein", "none", Penalties(clip=0.1, r1=1.0), False),
+            "clip with another constraint",
+        ),
         (("wasserstein", "none", Penalties(gp=10.0, lp=10.0), False), "gp with lp"),
         (("relativistic", "gn", Penalties(), False, 2), "relativistic with generator_ratio > 1"),
     ],

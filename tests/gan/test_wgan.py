@@ -1,4 +1,7 @@
-"""The training step: what it descends, when, for whom; resumed to the same bits; two processes as one."""
+"""The training step: what it descends, when, for whom.
+
+Resumed to the same bits; two processes as one.
+"""
 
 import copy
 import math
@@ -20,9 +23,15 @@ from gan.wgan import WGAN, NotFinite
 from univae.errors import InputError
 
 
-def players(classes: int = 0, shape: tuple[int, ...] = (2,), family: str = "MLP", seed: int = 0) -> tuple[Any, Any]:
+def players(
+    classes: int = 0, shape: tuple[int, ...] = (2,), family: str = "MLP", seed: int = 0
+) -> tuple[Any, Any]:
     torch.manual_seed(seed)
-    own: dict[str, Any] = {"MLP": {"hidden": (16, 16)}, "Conv": {"width": 4}, "Attention": {"width": 8, "heads": 2}}
+    own: dict[str, Any] = {
+        "MLP": {"hidden": (16, 16)},
+        "Conv": {"width": 4},
+        "Attention": {"width": 8, "heads": 2},
+    }
     options = {"shape": shape, "classes": classes, **own[family]}
     generator = build({"network": f"{family}Generator", "latent": 3, **options})
     return generator, build({"network": f"{family}Critic", **options})
@@ -56,7 +65,9 @@ def test_a_critic_step_descends_the_written_out_loss(penalty: Penalties) -> None
     for weight, x in ((penalty.r1, real), (penalty.r2, fake)):
         loss = loss + weight * zero_centred(lambda x: normalize_gradient(twins[1], x), x)
     gradients = torch.autograd.grad(loss, list(twins[1].parameters()))
-    wanted = torch.cat([(p - 1e-2 * g).flatten() for p, g in zip(twins[1].parameters(), gradients, strict=True)])
+    wanted = torch.cat(
+        [(p - 1e-2 * g).flatten() for p, g in zip(twins[1].parameters(), gradients, strict=True)]
+    )
     torch.testing.assert_close(flat(critic), wanted, rtol=1e-10, atol=1e-13)
     assert torch.equal(flat(generator), flat(twins[0]))  # every second step only
 
@@ -73,15 +84,20 @@ def test_a_generator_step_descends_the_second_order_gradient(family: str) -> Non
     torch.randn(8, 3, generator=noise), torch.randint(2**62, (1,), generator=noise)
     loss = -normalize_gradient(critic, twin(torch.randn(8, 3, generator=noise))).mean()
     gradients = torch.autograd.grad(loss, list(twin.parameters()))
-    wanted = torch.cat([(p - 1e-2 * g).flatten() for p, g in zip(twin.parameters(), gradients, strict=True)])
+    wanted = torch.cat(
+        [(p - 1e-2 * g).flatten() for p, g in zip(twin.parameters(), gradients, strict=True)]
+    )
     torch.testing.assert_close(flat(generator), wanted, rtol=1e-10, atol=1e-13)
 
 
 def test_one_shared_pass_for_both_zero_centred_penalties_is_two_passes() -> None:
-    real, losses = torch.randn(8, 2), []
+    real = torch.randn(8, 2)
+    losses = []
     for weights in ((0.5, 0.25), (0.5, 0.0), (0.0, 0.25)):
         generator, critic = players()
-        recipe = Recipe(loss="hinge", normalization="none", penalties=Penalties(r1=weights[0], r2=weights[1]))
+        recipe = Recipe(
+            loss="hinge", normalization="none", penalties=Penalties(r1=weights[0], r2=weights[1])
+        )
         trainer = WGAN(generator, critic, recipe, optimizers=optimizers(generator, critic))
         losses.append(trainer.step(real)["penalty"])
     torch.testing.assert_close(losses[0], losses[1] + losses[2])
@@ -90,15 +106,21 @@ def test_one_shared_pass_for_both_zero_centred_penalties_is_two_passes() -> None
 def test_penalties_of_a_normalised_smooth_critic_are_of_its_normalised_score() -> None:
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Linear(2, 8), nn.SiLU(), nn.Linear(8, 1))
-    generator, real = players()[0], torch.randn(6, 2)
+    generator = players()[0]
+    real = torch.randn(6, 2)
     recipe = Recipe(penalties=Penalties(r1=2.0), rescale=False)
-    found = WGAN(generator, critic, recipe, optimizers=optimizers(generator, critic, 0.0)).step(real)["penalty"]
-    torch.testing.assert_close(found, 2 * zero_centred(lambda x: normalize_gradient(critic, x), real))
+    found = WGAN(generator, critic, recipe, optimizers=optimizers(generator, critic, 0.0)).step(
+        real
+    )["penalty"]
+    torch.testing.assert_close(
+        found, 2 * zero_centred(lambda x: normalize_gradient(critic, x), real)
+    )
 
 
 def test_lazy_penalties_come_every_so_many_steps_and_weigh_as_much_in_all() -> None:
     generator, critic = players()
-    real, given = torch.randn(6, 2), Penalties(r1=0.5)
+    real = torch.randn(6, 2)
+    given = Penalties(r1=0.5)
     logged = []
     for lazy in (1, 3):
         recipe = Recipe(loss="hinge", normalization="none", penalties=given, lazy=lazy)
@@ -122,18 +144,49 @@ def test_the_generator_steps_after_every_n_critic_steps_on_its_own_batch_size() 
     [
         ({}, 0, False),
         ({"normalization": "gran", "loss": "wasserstein", "K": 2.0}, 3, False),
-        ({"loss": "relativistic", "normalization": "none", "penalties": Penalties(r1=1.0, r2=1.0)}, 0, False),
+        (
+            {
+                "loss": "relativistic",
+                "normalization": "none",
+                "penalties": Penalties(r1=1.0, r2=1.0),
+            },
+            0,
+            False,
+        ),
         ({"loss": "relativistic", "augment": ("color", "translation", "cutout")}, 3, False),
-        ({"loss": "wasserstein", "normalization": "none", "penalties": Penalties(gp=10.0)}, 3, False),
-        ({"loss": "wasserstein", "normalization": "none", "penalties": Penalties(lp=10.0)}, 0, True),
-        ({"loss": "wasserstein", "normalization": "none", "penalties": Penalties(div=2.0)}, 3, False),
-        ({"loss": "wasserstein", "normalization": "none", "penalties": Penalties(clip=0.05)}, 0, False),
-        ({"loss": "least-squares", "bf16": True, "half_life": 100.0, "generator_ratio": 2}, 3, True),
+        (
+            {"loss": "wasserstein", "normalization": "none", "penalties": Penalties(gp=10.0)},
+            3,
+            False,
+        ),
+        (
+            {"loss": "wasserstein", "normalization": "none", "penalties": Penalties(lp=10.0)},
+            0,
+            True,
+        ),
+        (
+            {"loss": "wasserstein", "normalization": "none", "penalties": Penalties(div=2.0)},
+            3,
+            False,
+        ),
+        (
+            {"loss": "wasserstein", "normalization": "none", "penalties": Penalties(clip=0.05)},
+            0,
+            False,
+        ),
+        (
+            {"loss": "least-squares", "bf16": True, "half_life": 100.0, "generator_ratio": 2},
+            3,
+            True,
+        ),
     ],
 )
-def test_every_recipe_steps_and_resumes_to_the_same_bits(options: dict, classes: int, spectral: bool) -> None:
+def test_every_recipe_steps_and_resumes_to_the_same_bits(
+    options: dict, classes: int, spectral: bool
+) -> None:
     torch.set_default_dtype(torch.float32)
-    real, labels = torch.rand(6, 8, 1, 8, 8) * 2 - 1, torch.randint(3, (6, 8)) if classes else [None] * 6
+    real = torch.rand(6, 8, 1, 8, 8) * 2 - 1
+    labels = torch.randint(3, (6, 8)) if classes else [None] * 6
 
     def trainer() -> WGAN:
         generator, critic = players(classes, (1, 8, 8), "Conv")
@@ -141,7 +194,8 @@ def test_every_recipe_steps_and_resumes_to_the_same_bits(options: dict, classes:
             gan.spectral_normalize(critic)
         return WGAN(generator, critic, Recipe(n_critic=2, **options), seed=3)
 
-    whole, first = trainer(), trainer()
+    whole = trainer()
+    first = trainer()
     rows = [whole.step(x, y) for x, y in zip(real, labels, strict=True)]
     assert all(value.isfinite() for row in rows for value in row.values())
     for x, y in zip(real[:3], labels[:3], strict=True):
@@ -151,7 +205,8 @@ def test_every_recipe_steps_and_resumes_to_the_same_bits(options: dict, classes:
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for x, y in zip(real[3:], labels[3:], strict=True):
         second.step(x, y)
-    a, b = whole.state_dict(), second.state_dict()
+    a = whole.state_dict()
+    b = second.state_dict()
     for name in ("generator", "critic"):
         for key, value in a[name].items():
             assert torch.equal(value, b[name][key]), (name, key)
@@ -165,7 +220,9 @@ def test_every_recipe_steps_and_resumes_to_the_same_bits(options: dict, classes:
 
 def test_the_average_halves_an_old_weight_in_a_half_life_and_buffers_follow() -> None:
     generator, critic = players(shape=(1, 8, 8), family="Conv")
-    trainer = WGAN(generator, critic, Recipe(half_life=32.0), optimizers=optimizers(generator, critic, 0.0))
+    trainer = WGAN(
+        generator, critic, Recipe(half_life=32.0), optimizers=optimizers(generator, critic, 0.0)
+    )
     trainer.step(torch.randn(8, 1, 8, 8))
     trainer.ema.updates = 10**9  # past the start, where the average forgets faster
     with torch.no_grad():
@@ -203,11 +260,14 @@ def test_bfloat16_follows_float32_and_measures_norms_in_float32() -> None:
 def test_the_scale_of_the_loss_changes_nothing_in_the_normalisation() -> None:
     generator, critic = players()
     fake = generator(torch.randn(8, 3))
-    values, gradients = [], []
+    values = []
+    gradients = []
     for scale in (1.0, 2.0**16):
         value = gan.normalize_for_generator(critic, fake)
         values.append(value.detach())
-        (g,) = torch.autograd.grad(scale * value.mean(), generator.layers[0].weight, retain_graph=True)
+        (g,) = torch.autograd.grad(
+            scale * value.mean(), generator.layers[0].weight, retain_graph=True
+        )
         gradients.append(g / scale)
     assert torch.equal(values[0], values[1])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=0)
@@ -226,7 +286,8 @@ def test_identical_real_and_generated_data_and_a_dead_critic_are_survived() -> N
 
 def test_a_gradient_that_is_not_finite_updates_nothing() -> None:
     generator, critic = players()
-    trainer, before = WGAN(generator, critic), flat(critic)
+    trainer = WGAN(generator, critic)
+    before = flat(critic)
     with pytest.raises(NotFinite, match="the gradient of the critic is not finite") as caught:
         trainer.step(torch.full((4, 2), math.nan))
     assert caught.value.report["player"] == "critic"
@@ -237,7 +298,9 @@ def test_rescaling_holds_the_critics_weights_over_many_steps() -> None:
     sizes = {}
     for keep in (True, False):
         generator, critic = players()
-        trainer = WGAN(generator, critic, Recipe(rescale=keep), optimizers=optimizers(generator, critic, 0.3))
+        trainer = WGAN(
+            generator, critic, Recipe(rescale=keep), optimizers=optimizers(generator, critic, 0.3)
+        )
         for _ in range(100):
             trainer.step(torch.randn(16, 2))
         layer = critic.layers[3]
@@ -248,12 +311,21 @@ def test_rescaling_holds_the_critics_weights_over_many_steps() -> None:
 
 def test_gn_moves_its_generator_onto_the_data() -> None:
     torch.manual_seed(0)
-    generator = build({"network": "MLPGenerator", "shape": (2,), "latent": 3, "hidden": (32, 32), "bounded": False})
+    generator = build(
+        {
+            "network": "MLPGenerator",
+            "shape": (2,),
+            "latent": 3,
+            "hidden": (32, 32),
+            "bounded": False,
+        }
+    )
     critic = build({"network": "MLPCritic", "shape": (2,), "hidden": (32, 32)})
     rates = ((critic, 1e-3), (generator, 2.5e-4))
     pair = tuple(torch.optim.Adam(player.parameters(), lr, (0.0, 0.9)) for player, lr in rates)
     trainer = WGAN(generator, critic, Recipe(half_life=2000.0), optimizers=pair)
-    mean, z = torch.tensor([1.0, -0.5]), torch.randn(1000, 3)
+    mean = torch.tensor([1.0, -0.5])
+    z = torch.randn(1000, 3)
     assert (trainer.sample(z).mean(0) - mean).norm() > 1
     for _ in range(300):
         trainer.step(mean + 0.3 * torch.randn(64, 2))
@@ -268,7 +340,8 @@ def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(InputError, match="must depend on its own sample alone"):
         WGAN(generator, mixed)
     plain = Recipe(loss="hinge", normalization="none")
-    assert "critic_loss" in WGAN(generator, mixed, plain).step(torch.randn(4, 2))  # no gradient of a sample is asked
+    # no gradient of a sample is asked
+    assert "critic_loss" in WGAN(generator, mixed, plain).step(torch.randn(4, 2))
     with pytest.raises(InputError, match="must have an attribute `latent`"):
         WGAN(nn.Linear(3, 2), critic)
     for options, message in (
@@ -302,20 +375,30 @@ def four_steps(rank: int, size: int) -> list[Tensor]:
     """What a process has trained on its share of the data: both players' weights, and the average."""
     generator, critic = players()
     parallel = nn.parallel.DistributedDataParallel if size > 1 else None
-    recipe, pair = Recipe(n_critic=2, half_life=100.0), optimizers(generator, critic, 0.1)
+    recipe = Recipe(n_critic=2, half_life=100.0)
+    pair = optimizers(generator, critic, 0.1)
     trainer = WGAN(generator, critic, recipe, optimizers=pair, parallel=parallel)
     for step in range(4):
         real = torch.randn(8, 2, generator=torch.Generator().manual_seed(step))
         trainer.step(real.chunk(size)[rank])
-    return [flat(generator), flat(critic), torch.cat([x.flatten() for x in trainer.ema.averages.values()])]
+    return [
+        flat(generator),
+        flat(critic),
+        torch.cat([x.flatten() for x in trainer.ema.averages.values()]),
+    ]
 
 
 def test_two_processes_step_as_one_on_all_of_the_data(tmp_path: Path) -> None:
-    script, root = tmp_path / "train.py", Path(__file__).parents[2]
+    script = tmp_path / "train.py"
+    root = Path(__file__).parents[2]
     script.write_text(SCRIPT)
     command = [sys.executable, script, "RANK", tmp_path, root, Path(__file__).parent]
     both = [
-        subprocess.Popen([str(rank if word == "RANK" else word) for word in command], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [str(rank if word == "RANK" else word) for word in command],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in (0, 1)
     ]
     for process in both:
@@ -329,7 +412,8 @@ def test_two_processes_step_as_one_on_all_of_the_data(tmp_path: Path) -> None:
 
 def test_norms_logged_are_those_of_the_plain_critic() -> None:
     generator, critic = players()
-    twin, real = copy.deepcopy(critic), torch.randn(9, 2)
+    twin = copy.deepcopy(critic)
+    real = torch.randn(9, 2)
     row = WGAN(generator, critic, Recipe(n_critic=5)).step(real)
     z = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
     n = norms(differentiate(twin, torch.cat((real, generator(z).detach())), create_graph=False)[1])

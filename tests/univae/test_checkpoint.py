@@ -40,7 +40,8 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_tied_weights_and_views_survive_and_stay_tied(tmp_path: Path) -> None:
-    a, b = Tied(), Tied()
+    a = Tied()
+    b = Tied()
     checkpoint.save_weights(a, tmp_path / "w.safetensors")
     b.view.zero_()
     checkpoint.load_weights(b, tmp_path / "w.safetensors")
@@ -126,8 +127,17 @@ def test_opening_a_state_executes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_json_is_strict_and_floats_come_back_exactly(tmp_path: Path) -> None:
-    obj = {"a": 0.1 + 0.2, "b": [math.nan, math.inf], "p": Path("x/y"), "t": (1, True), "n": np.float32(0.5), "u": "変"}
-    checkpoint.write_json(tmp_path / "a.json", obj | {"x": torch.tensor([1.5, math.nan]), "np": np.float64("nan")})
+    obj = {
+        "a": 0.1 + 0.2,
+        "b": [math.nan, math.inf],
+        "p": Path("x/y"),
+        "t": (1, True),
+        "n": np.float32(0.5),
+        "u": "変",
+    }
+    checkpoint.write_json(
+        tmp_path / "a.json", obj | {"x": torch.tensor([1.5, math.nan]), "np": np.float64("nan")}
+    )
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "NaN" not in text
     assert "Infinity" not in text
@@ -138,7 +148,9 @@ def test_json_is_strict_and_floats_come_back_exactly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
-def test_missing_or_broken_json_is_refused_with_the_file_name(tmp_path: Path, content: bytes | None) -> None:
+def test_missing_or_broken_json_is_refused_with_the_file_name(
+    tmp_path: Path, content: bytes | None
+) -> None:
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.json: (no such file|not a readable JSON file)"):
@@ -153,7 +165,9 @@ def test_files_get_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint.write_json(tmp_path / "a.json", 1)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
@@ -175,8 +189,11 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in last.parent.iterdir()] == ["last"]
 
 
-def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    last, rename = tmp_path / "last", Path.rename
+def test_a_crash_between_the_two_renames_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = tmp_path / "last"
+    rename = Path.rename
 
     def crash(self: Path, target: Path) -> Path:
         if self.name == ".last.new":
@@ -187,8 +204,14 @@ def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypat
         (folder / "one").touch()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", crash)
-        for value in ("two", "three"):  # twice: the second attempt starts from the first one's wreck
-            with pytest.raises(OSError, match="power cut"), checkpoint.replacing_folder(last) as folder:
+        for value in (
+            "two",
+            "three",
+        ):  # twice: the second attempt starts from the first one's wreck
+            with (
+                pytest.raises(OSError, match="power cut"),
+                checkpoint.replacing_folder(last) as folder,
+            ):
                 (folder / value).touch()
             survivor = checkpoint.existing_folder(last)
             assert survivor is not None

@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
 
-__all__ = ["Attention", "KeyValueCache", "Mix", "Scale", "Step", "attend", "entropy_scale", "require_head_width"]
+__all__ = [
+    "Attention",
+    "KeyValueCache",
+    "Mix",
+    "Scale",
+    "Step",
+    "attend",
+    "entropy_scale",
+    "require_head_width",
+]
 
 if TYPE_CHECKING:
     from univae.attention.cache import KeyValueCache

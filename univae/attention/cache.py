@@ -25,13 +25,19 @@ class KeyValueCache:
 
         ``real`` marks the places that later rows may see; without it they see all.
         """
-        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        self.keys = like.new_zeros(shape)
+        self.values = like.new_zeros(shape)
         self.scale: Scale = scale
-        self.base, self.length, self.real = base, 0, real
+        self.base = base
+        self.length = 0
+        self.real = real
 
-    def fill(self, k: Float[Tensor, "batch heads rows D"], v: Float[Tensor, "batch heads rows D"]) -> None:
-        """Stores many rows a sequence at once: a text that was read before writing begins."""
-        start, self.length = self.length, self.length + k.shape[2]
+    def fill(
+        self, k: Float[Tensor, "batch heads rows D"], v: Float[Tensor, "batch heads rows D"]
+    ) -> None:
+        """Store many rows a sequence at once: a text that was read before writing begins."""
+        start = self.length
+        self.length = self.length + k.shape[2]
         self.keys[:, :, start : self.length] = k
         self.values[:, :, start : self.length] = v
 
@@ -41,18 +47,22 @@ class KeyValueCache:
         k: Float[Tensor, "batch heads D"],
         v: Float[Tensor, "batch heads D"],
     ) -> Float[Tensor, "batch heads 1 D"]:
-        """Stores one row a sequence and attends from it to all that is stored, as :func:`attend` does."""
+        """Store one row a sequence and attends from it to all that is stored, as :func:`attend` does."""
         self.keys.select(2, self.length).copy_(k)
         self.values.select(2, self.length).copy_(v)
         self.length += 1
         mask = None if self.real is None else self.real[:, None, None, : self.length]
         if self.scale != "sqrt":
             q = (q * self._factor(mask)).to(q.dtype)
-        keys, values = self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+        keys = self.keys.narrow(2, 0, self.length)
+        values = self.values.narrow(2, 0, self.length)
         return F.scaled_dot_product_attention(q.unsqueeze(2), keys, values, attn_mask=mask)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i becomes what row ``rows[i]`` was, the survivors of a beam; where these are fewer, the others go."""
+        """Row i becomes what row ``rows[i]`` was, the survivors of a beam.
+
+        Where these are fewer, the others go.
+        """
         self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
         if self.real is not None:
             self.real = self.real[rows]

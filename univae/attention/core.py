@@ -23,7 +23,8 @@ from univae.errors import InputError
 __all__ = ["Attention", "Mix", "Step", "attend", "require_head_width"]
 
 
-# Who attends to whom: maps the heads' (q, k, v), each (batch, heads, rows, D), to outputs for the last rows of them.
+# Who attends to whom: maps the heads' (q, k, v), each (batch, heads, rows, D), to outputs for the
+# last rows of them.
 Mix: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -43,36 +44,44 @@ def attend(
     base: int = 512,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*batch rows E"]:
-    r"""Returns :math:`\mathrm{softmax}_j(\lambda_i \, q_i \cdot k_j / \sqrt{D}) \, v_j`, softmax in at least float32.
+    r"""Return :math:`\mathrm{softmax}_j(\lambda_i \, q_i \cdot k_j / \sqrt{D}) \, v_j`, softmax in at least float32.
 
-    ``mask`` is ``True`` where row i may see key j. ``causal``: the rows are the last rows of the keys and see nothing
-    later, so one row against a cache is the same call as a whole text. :math:`\lambda_i` is 1 for ``"sqrt"``,
-    otherwise :func:`entropy_scale` of the keys that row i sees. It multiplies q last of all, so normalised queries
-    keep it. ``twice_differentiable`` writes the softmax out, because the fused kernels have no second derivative.
+    ``mask`` is ``True`` where row i may see key j. ``causal``: the rows are the last rows of the
+    keys and see nothing later, so one row against a cache is the same call as a whole text.
+    :math:`\lambda_i` is 1 for ``"sqrt"``, otherwise :func:`entropy_scale` of the keys that row i
+    sees. It multiplies q last of all, so normalised queries keep it. ``twice_differentiable``
+    writes the softmax out, because the fused kernels have no second derivative.
 
     Raises:
         InputError: for a scale that is not one of ``sqrt``, ``log_n``, ``log_n_clip``.
     """
     if scale not in _SCALES:
         raise InputError(f"attend: scale must be one of {', '.join(_SCALES)}; got {scale!r}")
-    rows, keys = q.shape[-2], k.shape[-2]
+    rows = q.shape[-2]
+    keys = k.shape[-2]
     if scale != "sqrt":
         seen = visible_keys(rows, keys, mask, causal).to(q.device)
         q = (q * entropy_scale(seen, scale, base)[..., None]).to(q.dtype)
     causal = causal and rows > 1  # the last row sees every key
     if causal and (mask is not None or rows != keys or twice_differentiable):
         triangle = causal_mask(rows, keys, q.device)
-        mask, causal = triangle if mask is None else mask & triangle, False
+        mask = triangle if mask is None else mask & triangle
+        causal = False
     if twice_differentiable:
         return _attend_explicitly(q, k, v, mask, dropout)
 
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout
+    )
 
 
-def _attend_explicitly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+def _attend_explicitly(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
     scores = (q @ k.mT / math.sqrt(q.shape[-1])).to(torch.promote_types(q.dtype, torch.float32))
     if mask is not None:
-        # A row that sees nothing gets zeros, as from the fused kernels, and no NaN in either derivative.
+        # A row that sees nothing gets zeros, as from the fused kernels, and no NaN in either
+        # derivative.
         blind = ~mask.any(-1, keepdim=True)
         scores = scores.masked_fill(~(mask | blind), -math.inf)
     weights = F.dropout(scores.softmax(-1), dropout)
@@ -101,17 +110,24 @@ class Attention(nn.Module):
         self.merge = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"], mix: Mix
+        self,
+        x: Float[Tensor, "batch rows width"],
+        phase: Complex[Tensor, "#batch rows half"],
+        mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
-        """Returns the attended rows: as many as ``mix`` gives back, the last rows of ``x``."""
-        # Splits and not slices: the gradient of a split is one concatenation, that of a slice a sum with zeros.
+        """Return the attended rows: as many as ``mix`` gives back, the last rows of ``x``."""
+        # Splits and not slices: the gradient of a split is one concatenation, that of a slice a sum
+        # with zeros.
         qk, v = self.project(x).unflatten(-1, (3, self.heads, -1)).split((2, 1), 2)
         q, k = rotate(qk, phase[..., None, None, :]).transpose(1, 3).unbind(2)
         v = v.squeeze(2).transpose(1, 2)
         return self.merge(mix(q, k, v).transpose(1, 2).flatten(2))
 
     def stepper(self, cache: KeyValueCache) -> Step:
-        """Returns ``forward`` of one new row a sequence: (x, phase) -> x; it joins the cache and sees all of it."""
+        """Return ``forward`` of one new row a sequence: (x, phase) -> x.
+
+        It joins the cache and sees all of it.
+        """
         project, merge = ((part.weight, part.bias) for part in (self.project, self.merge))
         shape = (-1, 3, self.heads, self.project.in_features // self.heads)
 

@@ -17,8 +17,8 @@ __all__ = ["Patches"]
 class Patches(nn.Module):
     """Transformer blocks over a grid of rows: every row sees all, turned by its place in the plane.
 
-    Half of the feature pairs of a head turn with the row of the patch, half with its column, so that scores see the way
-    from one patch to another.
+    Half of the feature pairs of a head turn with the row of the patch, half with its column, so
+    that scores see the way from one patch to another.
     """
 
     grid: Int[Tensor, "rows 2"]
@@ -45,17 +45,25 @@ class Patches(nn.Module):
 
 
 class _Patches(nn.Module):
-    """Blocks over a grid of rows; half of the feature pairs turn with the row of the patch, half with its column."""
+    """Blocks over a grid of rows.
+
+    Half of the feature pairs turn with the row of the patch, half with its column.
+    """
 
     grid: Tensor
 
-    def __init__(self, grid: tuple[int, int], width: int, heads: int, layers: int, mix: Mix) -> None:
+    def __init__(
+        self, grid: tuple[int, int], width: int, heads: int, layers: int, mix: Mix
+    ) -> None:
         super().__init__()
         if width % (4 * heads):
-            raise InputError(f"attention: width must be a multiple of 4 heads; got width={width}, heads={heads}")
+            raise InputError(
+                f"attention: width must be a multiple of 4 heads; got width={width}, heads={heads}"
+            )
         places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))
         self.register_buffer("grid", places, persistent=False)
-        self.turned, self.mix = width // heads // 2, mix
+        self.turned = width // heads // 2
+        self.mix = mix
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         initialise(self, 1 / math.sqrt(width))

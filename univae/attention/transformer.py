@@ -1,12 +1,12 @@
 """Transformer parts: the block, embeddings with a tied head. Models own the loop over layers.
 
-``norm="post"`` is the published RoFormer and BERT layout: the norm follows the residual sum, the embedding is normed,
-and the head transforms before it decodes. ``norm="pre"`` norms the input of each branch and the rows before the head;
-it trains from scratch without care for the step size.
+``norm="post"`` is the published RoFormer and BERT layout: the norm follows the residual sum, the
+embedding is normed, and the head transforms before it decodes. ``norm="pre"`` norms the input of
+each branch and the rows before the head; it trains from scratch without care for the step size.
 
 References:
-    RoFormer (Su et al., 2021), https://arxiv.org/abs/2104.09864
-    On Layer Normalization in the Transformer Architecture (Xiong et al., 2020), https://arxiv.org/abs/2002.04745
+    RoFormer (Su et al., 2021), https://arxiv.org/abs/2104.09864 On Layer Normalization in the
+    Transformer Architecture (Xiong et al., 2020), https://arxiv.org/abs/2002.04745
 """
 
 import math
@@ -29,20 +29,32 @@ Norm = Literal["pre", "post"]
 
 
 class Block(nn.Module):
-    """Attention and a two-layer GELU network, each a residual branch; ``mix`` says who attends to whom."""
+    """Attention and a two-layer GELU network, each a residual branch.
+
+    ``mix`` says who attends to whom.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, norm: Norm = "pre") -> None:
         super().__init__()
         self.pre = norm == "pre"
         self.attention = Attention(width, heads)
-        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)  # of the attention and of the network
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        # of the attention and of the network
+        self.first = nn.LayerNorm(width)
+        self.second = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"], mix: Mix
+        self,
+        x: Float[Tensor, "batch rows width"],
+        phase: Complex[Tensor, "#batch rows half"],
+        mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
-        """Returns the last rows of ``x``, as many as ``mix`` attends for; the rows before only serve as keys."""
+        """Return the last rows of ``x``, as many as ``mix`` attends for.
+
+        The rows before only serve as keys.
+        """
         attended = self.attention(self.first(x) if self.pre else x, phase, mix)
         if attended.shape[1] < x.shape[1]:
             x = x[:, x.shape[1] - attended.shape[1] :]
@@ -57,13 +69,17 @@ class Block(nn.Module):
         return self.narrow(F.gelu(self.wide(x)))
 
     def stepper(self, cache: KeyValueCache) -> Step:
-        """Returns ``forward`` of one new row a sequence behind those in ``cache``: (x, phase) -> x, without dropout.
+        """Return ``forward`` of one new row a sequence behind those in ``cache``: (x, phase) -> x, without dropout.
 
-        The same numbers at half the cost of a small model's step, which is overhead: the weights are looked up once,
-        here, and no module is called.
+        The same numbers at half the cost of a small model's step, which is overhead: the weights
+        are looked up once, here, and no module is called.
         """
-        attend, pre = self.attention.stepper(cache), self.pre
-        first, second = (partial(_norm, n.normalized_shape, n.weight, n.bias, n.eps) for n in (self.first, self.second))
+        attend = self.attention.stepper(cache)
+        pre = self.pre
+        first, second = (
+            partial(_norm, n.normalized_shape, n.weight, n.bias, n.eps)
+            for n in (self.first, self.second)
+        )
         wide, narrow = ((part.weight, part.bias) for part in (self.wide, self.narrow))
 
         def step(x: Tensor, phase: Tensor) -> Tensor:
@@ -75,8 +91,10 @@ class Block(nn.Module):
 
         return step
 
-    def remember(self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache) -> None:
-        """Stores a row's key and value."""
+    def remember(
+        self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache
+    ) -> None:
+        """Store a row's key and value."""
         self.attention.stepper(cache)(self.first(x) if self.pre else x, phase)
 
 
@@ -96,7 +114,9 @@ class Feed(Protocol):
 class Embedding(nn.Module):
     """Token plus segment embedding: one table of tokens for both halves, one vector that says which half it is."""
 
-    def __init__(self, vocab_size: int, width: int, dropout: float = 0.0, norm: Norm = "pre") -> None:
+    def __init__(
+        self, vocab_size: int, width: int, dropout: float = 0.0, norm: Norm = "pre"
+    ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocab_size, width)
         self.segments = nn.Embedding(2, width)
@@ -116,7 +136,7 @@ class Embedding(nn.Module):
         return self(inputs, 1)
 
     def feed(self, rows: int) -> Feed:
-        """Returns :meth:`write` of one token a sequence after the other, without dropout."""
+        """Return :meth:`write` of one token a sequence after the other, without dropout."""
         return _LineFeed(self)
 
 
@@ -124,7 +144,8 @@ class _LineFeed:
     """A row is its token's; the table is looked up once, here, and no module is called."""
 
     def __init__(self, embedding: Embedding) -> None:
-        self.norm, self.table = embedding.norm, embedding.tokens.weight
+        self.norm = embedding.norm
+        self.table = embedding.tokens.weight
         self.segment = embedding.segments.weight[1]
 
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -137,17 +158,22 @@ class _LineFeed:
 class Head(nn.Module):
     """Rows to logits with the tied token table, which the caller passes in: no tensor is stored twice.
 
-    ``silent`` ids have logit -inf: they are never a next token, so texts without them share all the probability.
+    ``silent`` ids have logit -inf: they are never a next token, so texts without them share all the
+    probability.
     """
 
     silent: Tensor
 
-    def __init__(self, vocab_size: int, width: int, norm: Norm = "pre", silent: Sequence[int] = ()) -> None:
+    def __init__(
+        self, vocab_size: int, width: int, norm: Norm = "pre", silent: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.transform = transform if norm == "post" else nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        unheard = torch.zeros(vocab_size, dtype=torch.bool).index_fill(0, torch.tensor(silent, dtype=torch.long), True)
+        unheard = torch.zeros(vocab_size, dtype=torch.bool).index_fill(
+            0, torch.tensor(silent, dtype=torch.long), True
+        )
         self.register_buffer("silent", unheard, persistent=False)
 
     def forward(
@@ -162,7 +188,7 @@ class Head(nn.Module):
 
 @torch.no_grad()
 def initialise(module: nn.Module, std: float = 0.02) -> None:
-    """Draws every linear and embedding weight from N(0, std^2) cut at two deviations and zeroes every bias."""
+    """Draw every linear and embedding weight from N(0, std^2) cut at two deviations and zeroes every bias."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)

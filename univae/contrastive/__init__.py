@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
 
-__all__ = ["by_tokens", "cached_backward", "cosent", "gather_rows", "info_nce", "paired_info_nce", "partners"]
+__all__ = [
+    "by_tokens",
+    "cached_backward",
+    "cosent",
+    "gather_rows",
+    "info_nce",
+    "paired_info_nce",
+    "partners",
+]
 
 if TYPE_CHECKING:
     from univae.contrastive.all_gather import gather as gather_rows

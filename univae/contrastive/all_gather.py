@@ -1,16 +1,17 @@
 r"""Rows of all processes on each of them, with the gradient that flows back to where the rows came from.
 
-Let each process r of W compute a loss :math:`L_r` that may read everybody's rows. The backward pass of :func:`gather`
-*sums* what the W losses ask of a row, and distributed training divides parameter gradients by W, so what is left in
-``.grad`` is
+Let each process r of W compute a loss :math:`L_r` that may read everybody's rows. The backward pass
+of :func:`gather` *sums* what the W losses ask of a row, and distributed training divides parameter
+gradients by W, so what is left in ``.grad`` is
 
 .. math:: \nabla \frac1W \sum_r L_r
 
-and nobody multiplies by W anywhere. A gather without that sum loses the gradient that reaches a key through the
-queries of the others.
+and nobody multiplies by W anywhere. A gather without that sum loses the gradient that reaches a key
+through the queries of the others.
 
 References:
-    Scaling Deep Contrastive Learning Batch Size (Gao et al., 2021), https://arxiv.org/abs/2101.06983
+    Scaling Deep Contrastive Learning Batch Size (Gao et al., 2021),
+    https://arxiv.org/abs/2101.06983
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +33,9 @@ def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
     return dist.get_rank(group), dist.get_world_size(group)
 
 
-def rows_of_all(count: int, device: torch.device, group: dist.ProcessGroup | None = None) -> list[int]:
+def rows_of_all(
+    count: int, device: torch.device, group: dist.ProcessGroup | None = None
+) -> list[int]:
     """How many rows every process holds, in the order of their ranks.
 
     Raises:
@@ -52,12 +55,15 @@ def rows_of_all(count: int, device: torch.device, group: dist.ProcessGroup | Non
 
 
 def gather(
-    x: Shaped[Tensor, "rows *features"], counts: list[int] | None = None, group: dist.ProcessGroup | None = None
+    x: Shaped[Tensor, "rows *features"],
+    counts: list[int] | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> Shaped[Tensor, "all *features"]:
-    """Concatenates the rows of all processes, in the order of their ranks; they may hold different numbers of rows.
+    """Concatenate the rows of all processes, in the order of their ranks; they may hold different numbers of rows.
 
-    Every process must call it at the same place. ``counts`` are those of :func:`rows_of_all`, if they are known. The
-    gradient of a row is the sum of what all processes ask of it. One process alone gets ``x``.
+    Every process must call it at the same place. ``counts`` are those of :func:`rows_of_all`, if
+    they are known. The gradient of a row is the sum of what all processes ask of it. One process
+    alone gets ``x``.
     """
     _, size = world(group)
     if size == 1:
@@ -92,7 +98,8 @@ class Share(NamedTuple):
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, counts: list[int], group: dist.ProcessGroup | None) -> Tensor:
-        ctx.counts, ctx.group = counts, group
+        ctx.counts = counts
+        ctx.group = group
         padded = x.new_zeros(max(counts), *x.shape[1:])
         padded[: len(x)] = x
         every = [torch.empty_like(padded) for _ in counts]
@@ -101,7 +108,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        own, size = ctx.counts[dist.get_rank(ctx.group)], len(ctx.counts)
+        own = ctx.counts[dist.get_rank(ctx.group)]
+        size = len(ctx.counts)
         asked = grad.new_empty(size * own, *grad.shape[1:])
         dist.all_to_all_single(asked, grad.contiguous(), [own] * size, ctx.counts, group=ctx.group)
         return asked.unflatten(0, (size, own)).sum(0), None, None

@@ -19,9 +19,10 @@ Collate: TypeAlias = Callable[[list[Any]], Any]
 
 
 def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
-    """Groups items of like length, such that no group passes ``tokens`` once it is padded to its longest.
+    """Group items of like length, such that no group passes ``tokens`` once it is padded to its longest.
 
-    An item longer than ``tokens`` makes a group of its own. Within a group and among groups lengths ascend.
+    An item longer than ``tokens`` makes a group of its own. Within a group and among groups lengths
+    ascend.
 
     >>> by_tokens(6)(["aaa", "b", "cc", "d"])
     [[1, 3, 2], [0]]
@@ -44,10 +45,10 @@ def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
 def cut(
     column: Any, chunk_size: SupportsIndex | Chunker | None, collate: Collate | None
 ) -> list[tuple[Any, Sequence[int] | None]]:
-    """Returns the chunks, and the rows of the column that each holds; None where the caller cut the chunks.
+    """Return the chunks, and the rows of the column that each holds; None where the caller cut the chunks.
 
-    With ``collate`` the column is a sequence of items; without, nested tuples, lists and mappings of tensors whose rows
-    are the items, and whatever else they hold is in every chunk.
+    With ``collate`` the column is a sequence of items; without, nested tuples, lists and mappings
+    of tensors whose rows are the items, and whatever else they hold is in every chunk.
     """
     if chunk_size is None:
         chunks = list(column)
@@ -63,7 +64,10 @@ def cut(
     else:
         groups = [list(group) for group in chunk_size(column)]
         whole = sorted(place for group in groups for place in group) == list(range(count))
-        _require(whole and all(groups), f"the groups must hold each of the {count} rows once, and none be empty")
+        _require(
+            whole and all(groups),
+            f"the groups must hold each of the {count} rows once, and none be empty",
+        )
     if collate is not None:
         return [(collate([column[place] for place in group]), group) for group in groups]
     return [(_take(column, _index(group)), group) for group in groups]
@@ -80,13 +84,20 @@ def _take(thing: Any, index: slice | Tensor) -> Any:
         return {name: _take(part, index) for name, part in thing.items()}
     if isinstance(thing, tuple) and hasattr(thing, "_fields"):
         return type(thing)(*(_take(part, index) for part in thing))
-    return type(thing)(_take(part, index) for part in thing) if isinstance(thing, list | tuple) else thing
+    return (
+        type(thing)(_take(part, index) for part in thing)
+        if isinstance(thing, list | tuple)
+        else thing
+    )
 
 
 def _rows(column: Any) -> int:
     counts = set(_lengths(column))
     _require(len(counts) > 0, "the batch holds no tensor; give collate= for a sequence of items")
-    _require(len(counts) == 1, f"all tensors of a batch must have as many rows; they have {sorted(counts)}")
+    _require(
+        len(counts) == 1,
+        f"all tensors of a batch must have as many rows; they have {sorted(counts)}",
+    )
     return counts.pop()
 
 

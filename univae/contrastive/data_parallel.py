@@ -1,7 +1,7 @@
 """One average over processes a step for each module under ``DistributedDataParallel``, however many backward passes.
 
-A wrapped module averages in the backward pass that follows a forward pass outside of its ``no_sync``. Every parameter
-must take part in that one pass, also those that only the loss reads.
+A wrapped module averages in the backward pass that follows a forward pass outside of its
+``no_sync``. Every parameter must take part in that one pass, also those that only the loss reads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,9 @@ class Averaging:
         return not any(module.find_unused_parameters for module in self.opening)
 
     @contextmanager
-    def only(self, place: int, now: dict[DistributedDataParallel, int] | None = None) -> Iterator[None]:
+    def only(
+        self, place: int, now: dict[DistributedDataParallel, int] | None = None
+    ) -> Iterator[None]:
         """Inside, a pass over the chunk averages no module but those for which ``now`` names this place."""
         with ExitStack() as stack:
             for module in self.wrapped[place]:
@@ -65,7 +67,9 @@ class Averaging:
         A module that looks for unused parameters remembers by itself which were used before.
         """
         for module, place in self.opening.items():
-            if not module.find_unused_parameters and any(p is parameter for p in module.parameters()):
+            if not module.find_unused_parameters and any(
+                p is parameter for p in module.parameters()
+            ):
                 return place
         return None
 

@@ -16,8 +16,13 @@ class Budget:
     """
 
     def __init__(self, limit: int, weights: Iterable[Tensor]) -> None:
-        self.limit, self.used, self.largest, self.saved = limit, 0, 0, 0
-        self._weights = {weight.untyped_storage().data_ptr() for weight in weights} if limit > 0 else set()
+        self.limit = limit
+        self.used = 0
+        self.largest = 0
+        self.saved = 0
+        self._weights = (
+            {weight.untyped_storage().data_ptr() for weight in weights} if limit > 0 else set()
+        )
 
     @property
     def room(self) -> bool:
@@ -26,7 +31,7 @@ class Budget:
 
     @contextmanager
     def measure(self) -> Iterator[None]:
-        """Finds what the graphs built inside save, shared storage once."""
+        """Find what the graphs built inside save, shared storage once."""
         found: dict[int, int] = {}
 
         def pack(x: Tensor) -> Tensor:
@@ -40,7 +45,7 @@ class Budget:
         self.saved = sum(found.values())
 
     def take(self) -> bool:
-        """Enters the graph just measured, if it fits."""
+        """Enter the graph just measured, if it fits."""
         self.largest = max(self.largest, self.saved)
         fits = self.used + self.saved <= self.limit
         self.used += self.saved if fits else 0

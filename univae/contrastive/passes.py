@@ -17,13 +17,16 @@ from univae.errors import InputError
 
 __all__ = ["Chunk", "Encode", "Loss", "TwoPasses"]
 
-# Maps the inputs of a chunk to its representations: a tensor with a row each, or a tuple of such tensors.
+# Maps the inputs of a chunk to its representations: a tensor with a row each, or a tuple of such
+# tensors.
 Encode: TypeAlias = Callable[[Any], Any]
 
 # Maps the representations of each column to a scalar.
 Loss: TypeAlias = Callable[..., Tensor]
 
-DRIFT = 0.01  # how far, relatively, representations may differ between passes: kernels differ less, other noise more
+# how far, relatively, representations may differ between passes: kernels differ less, other noise
+# more
+DRIFT = 0.01
 
 
 @dataclass(eq=False)
@@ -44,11 +47,17 @@ class Chunk:
         given = self.encode(self.inputs)
         self.bare = isinstance(given, Tensor)
         parts = (given,) if self.bare else given
-        if not (isinstance(parts, tuple | list) and parts and all(_has_rows(part) for part in parts)):
-            raise InputError(f"cached_backward: encode returned {_described(given)}; return a tensor or a tuple")
+        if not (
+            isinstance(parts, tuple | list) and parts and all(_has_rows(part) for part in parts)
+        ):
+            raise InputError(
+                f"cached_backward: encode returned {_described(given)}; return a tensor or a tuple"
+            )
         counts = [len(part) for part in parts] + ([len(self.rows)] if self.rows else [])
         if len(set(counts)) != 1:
-            raise InputError(f"cached_backward: encode must give one row for each of a chunk; got {counts} rows")
+            raise InputError(
+                f"cached_backward: encode must give one row for each of a chunk; got {counts} rows"
+            )
         return tuple(_widen(part) for part in parts)
 
     def roots(self, outputs: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
@@ -61,10 +70,13 @@ class TwoPasses:
     """Encodes, differentiates the loss at the representations, and encodes again what kept no graph."""
 
     def __init__(self, chunks: list[Chunk], modules: list[nn.Module], averaging: Averaging) -> None:
-        self.chunks, self.modules, self.averaging = chunks, modules, averaging
+        self.chunks = chunks
+        self.modules = modules
+        self.averaging = averaging
         self.columns = [[c for c in chunks if c.column == i] for i in range(chunks[-1].column + 1)]
         self.devices = devices_of([chunk.inputs for chunk in chunks], modules)
-        self.waiting: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by place: parameters of the loss, and gradients
+        # by place: parameters of the loss, and gradients
+        self.waiting: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self.frozen: set[int] = set()  # columns whose encoder needs no gradient
         self._had_graph = False
 
@@ -82,21 +94,32 @@ class TwoPasses:
         budget = Budget(keep_bytes, (p for module in self.modules for p in module.parameters()))
         for place, chunk in enumerate(self.chunks):
             chunk.generators = Generators(self.devices)
-            last, opens = place >= len(self.chunks) - keep, self.averaging.opens(place)
-            chunk.kept = (last or budget.room) and not opens  # what opens is computed again, at the end, to average
-            with self.averaging.only(place), budget.measure() if chunk.kept and not last else nullcontext():
-                # Every process builds the first graph through a wrapped module here, whatever it keeps: they may talk
-                # while they build it, and must not meet one that is already in the loss.
+            last = place >= len(self.chunks) - keep
+            opens = self.averaging.opens(place)
+            # what opens is computed again, at the end, to average
+            chunk.kept = (last or budget.room) and not opens
+            with (
+                self.averaging.only(place),
+                budget.measure() if chunk.kept and not last else nullcontext(),
+            ):
+                # Every process builds the first graph through a wrapped module here, whatever it
+                # keeps: they may talk while they build it, and must not meet one that is already in
+                # the loss.
                 chunk.outputs = self._forward(chunk, graph=chunk.kept or opens)
             chunk.kept = chunk.kept and (last or budget.take())
             if not chunk.kept:
                 chunk.outputs = tuple(part.detach() for part in chunk.outputs)
 
     def differentiate(self, loss: Loss, scaler: GradScaler | None) -> Tensor:
-        """Leaves each chunk the gradient at its representations; adds those of the loss's own parameters."""
+        """Leave each chunk the gradient at its representations.
+
+        Adds those of the loss's own parameters.
+        """
         leaves = [tuple(_leaf(part) for part in _joined(chunks)) for chunks in self.columns]
         value = self._evaluate(loss, leaves)
-        self._backward(_scaled(value, scaler), [x for parts in leaves for x in parts if x.requires_grad])
+        self._backward(
+            _scaled(value, scaler), [x for parts in leaves for x in parts if x.requires_grad]
+        )
         for chunks, parts in zip(self.columns, leaves, strict=True):
             counts = [len(chunk.outputs[0]) for chunk in chunks]
             gradients = zip(*(_split(part.grad, counts) for part in parts), strict=True)
@@ -137,7 +160,8 @@ class TwoPasses:
         with self.averaging.only(place, self.averaging.opening):
             outputs = self._forward(chunk, graph=True)
             _backward(chunk.roots(outputs) + self.waiting.get(place, []))
-        first, chunk.outputs = chunk.outputs, outputs
+        first = chunk.outputs
+        chunk.outputs = outputs
         self._note(chunk)
         return _drift(first, outputs)
 
@@ -170,7 +194,8 @@ class TwoPasses:
 
     def _grad(self, enabled: bool) -> torch.set_grad_enabled:
         if enabled and not self._had_graph:
-            torch.clear_autocast_cache()  # in some versions, weights that were cast without a graph get no gradient
+            # in some versions, weights that were cast without a graph get no gradient
+            torch.clear_autocast_cache()
         self._had_graph = enabled
         return torch.set_grad_enabled(enabled)
 
@@ -183,7 +208,9 @@ class TwoPasses:
         gradients = torch.autograd.grad(scaled, [*leaves, *own], allow_unused=True)
         for leaf, gradient in zip(leaves, gradients, strict=False):
             leaf.grad = gradient
-        found = [(p, g) for p, g in zip(own, gradients[len(leaves) :], strict=True) if g is not None]
+        found = [
+            (p, g) for p, g in zip(own, gradients[len(leaves) :], strict=True) if g is not None
+        ]
         places = [self.averaging.place_of(p) for p, _ in found]
         _backward([root for root, place in zip(found, places, strict=True) if place is None])
         for root, place in zip(found, places, strict=True):
@@ -210,7 +237,9 @@ def _backward(roots: list[tuple[Tensor, Tensor]]) -> None:
 
 
 @torch.no_grad()
-def _drift(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[float | Tensor, float | Tensor]:
+def _drift(
+    first: tuple[Tensor, ...], second: tuple[Tensor, ...]
+) -> tuple[float | Tensor, float | Tensor]:
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a.is_floating_point()]
     return sum((b - a).square().sum() for a, b in pairs), sum(a.square().sum() for a, _ in pairs)
 
@@ -220,7 +249,9 @@ def _scaled(value: Tensor, scaler: GradScaler | None) -> Tensor:
 
 
 def _joined(chunks: list[Chunk]) -> tuple[Tensor, ...]:
-    return tuple(torch.cat(parts) for parts in zip(*(chunk.outputs for chunk in chunks), strict=True))
+    return tuple(
+        torch.cat(parts) for parts in zip(*(chunk.outputs for chunk in chunks), strict=True)
+    )
 
 
 def _in_order(chunks: list[Chunk], parts: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

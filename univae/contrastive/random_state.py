@@ -1,7 +1,7 @@
 """What a second pass needs to draw what the first drew: the generators of every device that takes part.
 
-A generator belongs to a device, so the devices must be known before anything is drawn: those of the tensors anywhere in
-the inputs, and those of the weights of every module that the callable reaches.
+A generator belongs to a device, so the devices must be known before anything is drawn: those of the
+tensors anywhere in the inputs, and those of the weights of every module that the callable reaches.
 """
 
 import functools
@@ -25,7 +25,7 @@ class Generators:
         self._states = [(device, _get(device)) for device in (torch.device("cpu"), *devices)]
 
     def restore(self) -> None:
-        """Sets the generators back."""
+        """Set the generators back."""
         for device, state in self._states:
             if device.type == "cpu":
                 torch.set_rng_state(state)
@@ -68,7 +68,8 @@ def _get(device: torch.device) -> Tensor:
 
 
 def _place(device: torch.device) -> tuple[torch.device, ...]:
-    return () if device.type == "mps" else (device,)  # of which there is one, and its functions take none
+    # of which there is one, and its functions take none
+    return () if device.type == "mps" else (device,)
 
 
 def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:

@@ -2,12 +2,14 @@ r"""The logarithm of a softmax's denominator, in tiles: no matrix of all scores 
 
 .. math:: \mathrm{lse}_i = \log \sum_{j \text{ visible}} e^{\beta \, q_i \cdot k_j}
 
-Forward, each tile of ``rows`` queries by ``rows`` keys updates a running maximum and a running sum. Backward, it is
-computed again, since :math:`\partial\, \mathrm{lse}_i / \partial s_{ij} = e^{s_{ij} - \mathrm{lse}_i}` needs the result
-alone. Memory beyond the vectors and their gradients is one tile, whatever their number.
+Forward, each tile of ``rows`` queries by ``rows`` keys updates a running maximum and a running sum.
+Backward, it is computed again, since :math:`\partial\, \mathrm{lse}_i / \partial s_{ij} = e^{s_{ij}
+- \mathrm{lse}_i}` needs the result alone. Memory beyond the vectors and their gradients is one
+tile, whatever their number.
 
 References:
-    Online normalizer calculation for softmax (Milakov and Gimelshein, 2018), https://arxiv.org/abs/1805.02867
+    Online normalizer calculation for softmax (Milakov and Gimelshein, 2018),
+    https://arxiv.org/abs/1805.02867
 """
 
 import math
@@ -28,10 +30,14 @@ class Candidates:
 
     targets: Int[Tensor, "queries"]  # always seen
     selves: Int[Tensor, "queries"] | None = None  # never seen
-    groups: tuple[Int[Tensor, "queries"], Int[Tensor, "keys"]] | None = None  # the target alone is seen of one's own
+    # the target alone is seen of one's own
+    groups: tuple[Int[Tensor, "queries"], Int[Tensor, "keys"]] | None = None
 
     def hidden(self, rows: slice, columns: slice) -> Bool[Tensor, "rows columns"] | None:
-        """True where a query of those rows does not see a key of those columns; None where all is seen."""
+        """True where a query of those rows does not see a key of those columns.
+
+        None where all is seen.
+        """
         j = torch.arange(columns.start, columns.stop, device=self.targets.device)
         hidden = None
         if self.groups is not None:
@@ -51,7 +57,7 @@ def log_partition(
     candidates: Candidates,
     rows: int | None = None,
 ) -> Float[Tensor, "queries"]:
-    """Returns lse of every query: in tiles of ``rows`` by ``rows``, or in one matrix, then twice differentiable."""
+    """Return lse of every query: in tiles of ``rows`` by ``rows``, or in one matrix, then twice differentiable."""
     if rows is not None:
         return _Tiled.apply(queries, keys, scale, candidates, rows)
     scores = scale * (queries @ keys.mT)
@@ -67,7 +73,8 @@ class _Tiled(torch.autograd.Function):
         lse = queries.new_empty(len(queries))
         for i in _slices(len(queries), rows):
             q = scale * queries[i]
-            top = (q * keys[candidates.targets[i]]).sum(-1)  # the own key is always seen: a finite start
+            # the own key is always seen: a finite start
+            top = (q * keys[candidates.targets[i]]).sum(-1)
             total = torch.zeros_like(top)
             for j in _slices(len(keys), rows):
                 scores = _scores(q, keys[j], candidates.hidden(i, j))
@@ -76,18 +83,21 @@ class _Tiled(torch.autograd.Function):
                 top = higher
             lse[i] = top + total.log_()
         ctx.save_for_backward(queries, keys, scale, lse)
-        ctx.candidates, ctx.rows = candidates, rows
+        ctx.candidates = candidates
+        ctx.rows = rows
         return lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         queries, keys, scale, lse = ctx.saved_tensors
-        to_queries, to_keys = torch.zeros_like(queries), torch.zeros_like(keys)
+        to_queries = torch.zeros_like(queries)
+        to_keys = torch.zeros_like(keys)
         to_scale = torch.zeros_like(scale)
         for i in _slices(len(queries), ctx.rows):
             q = scale * queries[i]
-            mean = torch.zeros_like(q)  # of the keys, under the softmax, times the gradient of the row
+            # of the keys, under the softmax, times the gradient of the row
+            mean = torch.zeros_like(q)
             for j in _slices(len(keys), ctx.rows):
                 scores = _scores(q, keys[j], ctx.candidates.hidden(i, j))
                 share = scores.sub_(lse[i, None]).exp_().mul_(grad[i, None])

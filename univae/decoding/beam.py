@@ -1,7 +1,8 @@
 """Beam search over any next-token logits.
 
 References:
-    Length penalty: Google's Neural Machine Translation System (Wu et al., 2016), https://arxiv.org/abs/1609.08144
+    Length penalty: Google's Neural Machine Translation System (Wu et al., 2016),
+    https://arxiv.org/abs/1609.08144
 """
 
 import math
@@ -21,10 +22,11 @@ __all__ = ["beam_search"]
 def beam_search(
     step: Stepper, rows: int, width: int, max_length: int, length_penalty: float = 0.0
 ) -> tuple[Int[Tensor, "{rows} length"], Float[Tensor, "{rows}"]]:
-    r"""Returns each row's best text of ``width`` hypotheses and its log-probability in nats.
+    r"""Return each row's best text of ``width`` hypotheses and its log-probability in nats.
 
-    ``step`` runs ``rows * width`` rows, the hypotheses of a text side by side. Hypotheses are ranked by
-    :math:`\log p / \mathrm{length}^\alpha` at the end and by :math:`\log p` before; with ``width`` 1 this is greedy.
+    ``step`` runs ``rows * width`` rows, the hypotheses of a text side by side. Hypotheses are
+    ranked by :math:`\log p / \mathrm{length}^\alpha` at the end and by :math:`\log p` before; with
+    ``width`` 1 this is greedy.
 
     Raises:
         InputError: if ``width`` < 1.
@@ -45,7 +47,8 @@ def beam_search(
         # At the start all hypotheses are the same text; only the first may grow.
         total = gain[:, 0] if score is None else (score[..., None] + gain).flatten(1)
         score, best = _top(total, width)
-        parent, token = best.div(gain.shape[-1], rounding_mode="floor"), best % gain.shape[-1]
+        parent = best.div(gain.shape[-1], rounding_mode="floor")
+        token = best % gain.shape[-1]
         texts = texts.gather(1, parent[..., None].expand_as(texts))
         texts[:, :, t] = token
         running = running.gather(1, parent) & (token != END)

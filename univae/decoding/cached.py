@@ -1,8 +1,8 @@
 """Decoders that keep keys and values: of a UniVAE given its latents, and of a Transformer that continues a text.
 
-:class:`Continuation`: the UniLM mask lets the source see itself and nothing else, so its keys and values do not depend
-on what follows. One pass over the source serves every sample of every continuation, and the vector read from it stays
-what it is.
+:class:`Continuation`: the UniLM mask lets the source see itself and nothing else, so its keys and
+values do not depend on what follows. One pass over the source serves every sample of every
+continuation, and the vector read from it stays what it is.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,9 @@ __all__ = ["Continuation", "Decoder"]
 class Continuation:
     """A :class:`univae.decoding.Stepper` behind sources whose keys and values fill the caches.
 
-    The first call returns the logits of the first token, which the end of the source predicts; what it is given is
-    ignored. Row b of later calls stands at position ``lengths[b]``, ``lengths[b] + 1``, ...
+    The first call returns the logits of the first token, which the end of the source predicts; what
+    it is given is ignored. Row b of later calls stands at position ``lengths[b]``, ``lengths[b] +
+    1``, ...
     """
 
     def __init__(
@@ -33,20 +34,29 @@ class Continuation:
         lengths: Int[Tensor, "batch"],
         phase: Complex[Tensor, "positions half"],
     ) -> None:
-        """``last`` are the rows at the sources' ends; ``phase`` is that of every position one may come to."""
+        """``last`` are the rows at the sources' ends.
+
+        ``phase`` is that of every position one may come to.
+        """
         embedding, blocks, head = parts
-        self.transform, self.table, self.bias = head.transform, embedding.tokens.weight, head.heard()
+        self.transform = head.transform
+        self.table = embedding.tokens.weight
+        self.bias = head.heard()
         self.device = self.table.device
-        self.feed, self.caches = embedding.feed(len(last)), caches
+        self.feed = embedding.feed(len(last))
+        self.caches = caches
         self.steps = [block.stepper(cache) for block, cache in zip(blocks, caches, strict=True)]
-        self.phase, self.positions = phase, lengths
+        self.phase = phase
+        self.positions = lengths
         self.last: Tensor | None = last
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
         if self.last is not None:
-            x, self.last = self.last, None
+            x = self.last
+            self.last = None
             return self._logits(x)
-        x, phase = self.feed(tokens), self.phase[self.positions][:, None, None]
+        x = self.feed(tokens)
+        phase = self.phase[self.positions][:, None, None]
         for step in self.steps:
             x = step(x, phase)
         self.positions = self.positions + 1
@@ -66,8 +76,9 @@ class Continuation:
 class Decoder:
     """Feeds one token a row and returns the logits of the next; keys and values stay in buffers of a fixed size.
 
-    ``memories`` holds, for each of the last blocks, the row that its latent puts before the text: position 0, and the
-    first key of that block's cache. ``phase`` is that of position 0 and of every token after it.
+    ``memories`` holds, for each of the last blocks, the row that its latent puts before the text:
+    position 0, and the first key of that block's cache. ``phase`` is that of position 0 and of
+    every token after it.
     """
 
     def __init__(
@@ -80,18 +91,23 @@ class Decoder:
         scale: Scale = "sqrt",
         base: int = 512,
     ) -> None:
-        self.transform, self.table, self.bias = head.transform, embedding.tokens.weight, head.heard()
+        self.transform = head.transform
+        self.table = embedding.tokens.weight
+        self.bias = head.heard()
         self.device = self.table.device
         rows, width = memories[0].shape
         heads = blocks[0].attention.heads
-        self.feed, self.phases = embedding.feed(rows), phase.unbind(0)
+        self.feed = embedding.feed(rows)
+        self.phases = phase.unbind(0)
         shape = (rows, heads, len(self.phases), width // heads)
         self.caches = [KeyValueCache(shape, memories[0], scale, base) for _ in blocks]
         self.position = 1
         first = len(blocks) - len(memories)
         for block, cache, memory in zip(blocks[first:], self.caches[first:], memories, strict=True):
             block.remember(memory, self.phases[0], cache)
-        self.steps = [block.stepper(cache) for block, cache in zip(blocks, self.caches, strict=True)]
+        self.steps = [
+            block.stepper(cache) for block, cache in zip(blocks, self.caches, strict=True)
+        ]
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
         x = self.feed(tokens)

@@ -2,7 +2,8 @@
 
 References:
     Top-k: Hierarchical Neural Story Generation (Fan et al., 2018), https://arxiv.org/abs/1805.04833
-    Top-p: The Curious Case of Neural Text Degeneration (Holtzman et al., 2020), https://arxiv.org/abs/1904.09751
+    Top-p: The Curious Case of Neural Text Degeneration (Holtzman et al., 2020),
+    https://arxiv.org/abs/1904.09751
 """
 
 from collections.abc import Mapping
@@ -19,17 +20,24 @@ from univae.text.special import END, PAD, START
 __all__ = ["Sampling", "Stepper", "generate"]
 
 
-CROWDED = 0.75  # the share of rows still running at which the others are dropped; copying a few times costs little
+# the share of rows still running at which the others are dropped; copying a few times costs little
+CROWDED = 0.75
 
 
 @runtime_checkable
 class Stepper(Protocol):
-    """A model mid-text: takes each row's newest token and returns the logits of the next; keeps its own cache."""
+    """A model mid-text: takes each row's newest token and returns the logits of the next.
+
+    Keeps its own cache.
+    """
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]: ...
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i goes on from the text of row ``rows[i]``; fewer rows than before drop the others."""
+        """Row i goes on from the text of row ``rows[i]``.
+
+        Fewer rows than before drop the others.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,10 @@ def _inverse(p: Tensor) -> Tensor:
 
 
 def _from_nucleus(p: Tensor, mass: float, likely: int = 128) -> Tensor:
-    """Draws among the smallest set of the most probable tokens whose probability reaches ``mass``.
+    """Draw among the smallest set of the most probable tokens whose probability reaches ``mass``.
 
-    Most rows have that set within the few most probable tokens, and sorting the vocabulary is what top-p costs: only
-    rows that need more look further.
+    Most rows have that set within the few most probable tokens, and sorting the vocabulary is what
+    top-p costs: only rows that need more look further.
     """
     likely = min(likely, p.shape[-1])
     falling, ids = p.topk(likely)
@@ -94,12 +102,17 @@ def _from_nucleus(p: Tensor, mass: float, likely: int = 128) -> Tensor:
 
 @torch.no_grad()
 def generate(
-    step: Stepper, rows: int, max_length: int, sampling: Sampling | None = None, *, end: int | None = END
+    step: Stepper,
+    rows: int,
+    max_length: int,
+    sampling: Sampling | None = None,
+    *,
+    end: int | None = END,
 ) -> Int[Tensor, "{rows} length"]:
-    """Draws ``rows`` texts at once: ids with the end token, padded; cut at ``max_length`` where no end came before.
+    """Draw ``rows`` texts at once: ids with the end token, padded; cut at ``max_length`` where no end came before.
 
-    Once a quarter of the stepper's rows have ended it goes on without them. ``end=None`` never stops early, which makes
-    the number of tokens known beforehand.
+    Once a quarter of the stepper's rows have ended it goes on without them. ``end=None`` never
+    stops early, which makes the number of tokens known beforehand.
     """
     draw = sampling or Sampling()
     device = getattr(step, "device", None)
@@ -112,7 +125,8 @@ def generate(
         if end is None:
             texts[:, t] = tokens = draw(logits)
             continue
-        tokens = tokens.masked_scatter(running, draw(logits[running]))  # what has ended draws no more
+        # what has ended draws no more
+        tokens = tokens.masked_scatter(running, draw(logits[running]))
         texts[place, t] = tokens * running  # PAD is 0
         running &= tokens != end
         unfinished = int(running.sum())
@@ -121,6 +135,8 @@ def generate(
         if unfinished <= CROWDED * len(running):
             kept = running.nonzero()[:, 0]
             step.reorder(kept)
-            place, tokens, running = place[kept], tokens[kept], running[kept]
+            place = place[kept]
+            tokens = tokens[kept]
+            running = running[kept]
 
     return texts

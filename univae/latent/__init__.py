@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
 
-__all__ = ["HypersphericalUniform", "VonMisesFisher", "diagonal_gaussian", "log_normaliser", "mean_length"]
+__all__ = [
+    "HypersphericalUniform",
+    "VonMisesFisher",
+    "diagonal_gaussian",
+    "log_normaliser",
+    "mean_length",
+]
 
 if TYPE_CHECKING:
     from univae.latent.bessel import log_normaliser, mean_length

@@ -18,23 +18,29 @@ __all__ = ["growth", "log_normaliser", "log_uniform", "mean_length", "on_host"]
 
 
 def log_normaliser(concentration: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
-    r"""Gives :math:`\log C_d(\kappa)`, :math:`C_d(\kappa) = \kappa^{d/2-1} / ((2\pi)^{d/2} I_{d/2-1}(\kappa))`."""
+    r"""Return :math:`\log C_d(\kappa)`, :math:`C_d(\kappa) = \kappa^{d/2-1} / ((2\pi)^{d/2} I_{d/2-1}(\kappa))`."""
     return (log_uniform(dim) - growth(on_host(concentration), dim)).to(concentration)
 
 
 def mean_length(concentration: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
-    r"""Gives :math:`A_d(\kappa) = E[m \cdot z] = I_{d/2}(\kappa) / I_{d/2-1}(\kappa)`."""
+    r"""Return :math:`A_d(\kappa) = E[m \cdot z] = I_{d/2}(\kappa) / I_{d/2-1}(\kappa)`."""
     kappa = on_host(concentration)
     return (kappa * _Ratio.apply(kappa, dim)).to(concentration)
 
 
 def growth(kappa: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
-    r"""Gives :math:`L_d(\kappa)`, the log of the normaliser's fall since :math:`\kappa = 0`; float64 on the host."""
+    r"""Return :math:`L_d(\kappa)`, the log of the normaliser's fall since :math:`\kappa = 0`.
+
+    Float64 on the host.
+    """
     return _Growth.apply(kappa, dim)
 
 
 class _Growth(torch.autograd.Function):
-    r""":math:`L_d(\kappa)`, with :math:`L_d' = \kappa\, r_d(\kappa)`; differentiable any number of times."""
+    r""":math:`L_d(\kappa)`, with :math:`L_d' = \kappa\, r_d(\kappa)`.
+
+    Differentiable any number of times.
+    """
 
     @staticmethod
     def forward(ctx: Any, kappa: Tensor, dim: int) -> Tensor:
@@ -65,8 +71,12 @@ class _Ratio(torch.autograd.Function):
 
 
 def _log_0f1(kappa: np.ndarray, dim: int) -> np.ndarray:
-    r"""Gives :math:`\log {}_0F_1(; d/2; \kappa^2/4)`, by the Bessel function or, where it is tiny, by the series."""
-    order, out = dim / 2 - 1, np.zeros(kappa.shape)
+    r"""Return :math:`\log {}_0F_1(.
+
+    D/2; \kappa^2/4)`, by the Bessel function or, where it is tiny, by the series.
+    """
+    order = dim / 2 - 1
+    out = np.zeros(kappa.shape)
     bessel = ive(order, kappa)
     small = (bessel < 1e-290) | (kappa**2 < dim)
     large = kappa[~small]
@@ -77,7 +87,7 @@ def _log_0f1(kappa: np.ndarray, dim: int) -> np.ndarray:
 
 
 def _log_0f1_series(kappa: np.ndarray, dim: int) -> np.ndarray:
-    r"""Sums :math:`\sum_j (\kappa^2/4)^j / (j!\, (d/2)_j)` in the log domain, well past its largest term."""
+    r"""Sum :math:`\sum_j (\kappa^2/4)^j / (j!\, (d/2)_j)` in the log domain, well past its largest term."""
     peak = (math.hypot(dim / 2, kappa.max()) - dim / 2) / 2
     j = np.arange(1, int(peak + 12 * math.sqrt(peak + 1)) + 30)
     with np.errstate(divide="ignore"):
@@ -86,15 +96,16 @@ def _log_0f1_series(kappa: np.ndarray, dim: int) -> np.ndarray:
 
 
 def _bessel_ratio(kappa: np.ndarray, dim: int) -> np.ndarray:
-    r"""Gives :math:`A_d(\kappa) / \kappa`, a quotient of Bessel functions or, where these are tiny, of series."""
-    above, below = ive(dim / 2, kappa), ive(dim / 2 - 1, kappa)
+    r"""Return :math:`A_d(\kappa) / \kappa`, a quotient of Bessel functions or, where these are tiny, of series."""
+    above = ive(dim / 2, kappa)
+    below = ive(dim / 2 - 1, kappa)
     small = (above < 1e-290) | (kappa**2 < dim)
     quotient = above / np.where(small, 1.0, below * kappa)
     return np.where(small, np.exp(_log_0f1(kappa, dim + 2) - _log_0f1(kappa, dim)) / dim, quotient)
 
 
 def log_uniform(dim: int) -> float:
-    r"""Gives :math:`\log C_d(0) = \log \Gamma(d/2) - \log 2 - \frac d2 \log \pi`."""
+    r"""Return :math:`\log C_d(0) = \log \Gamma(d/2) - \log 2 - \frac d2 \log \pi`."""
     return math.lgamma(dim / 2) - math.log(2) - dim / 2 * math.log(math.pi)
 
 

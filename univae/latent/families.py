@@ -23,9 +23,9 @@ __all__ = ["GaussianHead", "VonMisesFisherHead"]
 class GaussianHead(nn.Module):
     r"""Row 0 to :math:`\mathcal{N}(\mu, \mathrm{diag}\, \sigma^2)`, at the start close to the standard normal.
 
-    With ``gamma`` > 0 the means are batch-normalised with a fixed scale :math:`\gamma` and a learned shift
-    :math:`\beta`, so that over the data :math:`\mathbb{E}\, \mathrm{KL} \ge \frac{d}{2} (\gamma^2 + \beta^2)`;
-    batches of one text train too, see :class:`StreamNorm`.
+    With ``gamma`` > 0 the means are batch-normalised with a fixed scale :math:`\gamma` and a
+    learned shift :math:`\beta`, so that over the data :math:`\mathbb{E}\, \mathrm{KL} \ge
+    \frac{d}{2} (\gamma^2 + \beta^2)`; batches of one text train too, see :class:`StreamNorm`.
     """
 
     def __init__(self, width: int, latent_width: int, gamma: float = 0.0) -> None:
@@ -33,7 +33,8 @@ class GaussianHead(nn.Module):
         self.linear = nn.Linear(width, 2 * latent_width)
         self.gamma = gamma
         self.shift = nn.Parameter(torch.zeros(latent_width)) if gamma else None
-        # The usual eps would be a way out: an encoder that shrinks its means below it shrinks their KL as well.
+        # The usual eps would be a way out: an encoder that shrinks its means below it shrinks their
+        # KL as well.
         self.norm = StreamNorm(latent_width, eps=1e-12, affine=False) if gamma else None
 
     def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
@@ -55,8 +56,11 @@ class VonMisesFisherHead(nn.Module):
 
     def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
         direction = F.normalize(_wide(self.linear(row)), dim=-1)
-        # A fixed kappa stays a number on the host, where its sampling grid is kept from call to call.
-        return VonMisesFisher(direction, self.kappa if self.log_kappa is None else self.log_kappa.exp())
+        # A fixed kappa stays a number on the host, where its sampling grid is kept from call to
+        # call.
+        return VonMisesFisher(
+            direction, self.kappa if self.log_kappa is None else self.log_kappa.exp()
+        )
 
 
 def _wide(x: Tensor) -> Tensor:

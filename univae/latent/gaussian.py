@@ -7,6 +7,8 @@ from torch.distributions import Independent, Normal
 __all__ = ["diagonal_gaussian"]
 
 
-def diagonal_gaussian(mean: Float[Tensor, "*batch d"], scale: Float[Tensor, "*#batch d"]) -> Independent:
-    r"""Gives :math:`N(z; \mu, \mathrm{diag}(\sigma^2))` over the last axis."""
+def diagonal_gaussian(
+    mean: Float[Tensor, "*batch d"], scale: Float[Tensor, "*#batch d"]
+) -> Independent:
+    r"""Return :math:`N(z; \mu, \mathrm{diag}(\sigma^2))` over the last axis."""
     return Independent(Normal(mean, scale), 1)

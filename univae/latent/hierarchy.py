@@ -1,19 +1,20 @@
 r"""Joint distributions of several latent layers: stacked layers of one width, or a flat vector of any widths.
 
-:class:`Layered`: a stack of layers turns row 0 of latent layer :math:`l` into a distribution of :math:`z_l`, and
-:math:`z_l` back into row 0, so that :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)`. Without a text, the same
-climb is a prior.
+:class:`Layered`: a stack of layers turns row 0 of latent layer :math:`l` into a distribution of
+:math:`z_l`, and :math:`z_l` back into row 0, so that :math:`q(z \mid x) = \prod_l q(z_l \mid
+z_{<l}, x)`. Without a text, the same climb is a prior.
 
-:class:`Hierarchy`: the layers are one flat vector :math:`z = (z_1, \dots, z_L)`. A *climb* is a module that names the
-distribution of one layer after the other and receives the value chosen for it, bottom-up
-:math:`q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots` or top-down :math:`p(z_L)\, p(z_{L-1} \mid z_L) \cdots`. The caller that
-chooses decides what the climb computes: a sample, a density, a mode, or a codec that pops each layer from its stack.
+:class:`Hierarchy`: the layers are one flat vector :math:`z = (z_1, \dots, z_L)`. A *climb* is a
+module that names the distribution of one layer after the other and receives the value chosen for
+it, bottom-up :math:`q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots` or top-down :math:`p(z_L)\, p(z_{L-1}
+\mid z_L) \cdots`. The caller that chooses decides what the climb computes: a sample, a density, a
+mode, or a codec that pops each layer from its stack.
 
 References:
-    UniVAE (Su, 2021), https://kexue.fm/archives/8475
-    Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
-    Ladder Variational Autoencoders (Sønderby et al., 2016), https://arxiv.org/abs/1602.02282
-    Doubly Reparameterized Gradient Estimators (Tucker et al., 2018), https://arxiv.org/abs/1810.04152
+    UniVAE (Su, 2021), https://kexue.fm/archives/8475 Importance Weighted Autoencoders (Burda et
+    al., 2015), https://arxiv.org/abs/1509.00519 Ladder Variational Autoencoders (Sønderby et al.,
+    2016), https://arxiv.org/abs/1602.02282 Doubly Reparameterized Gradient Estimators (Tucker et
+    al., 2018), https://arxiv.org/abs/1810.04152
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -41,9 +42,9 @@ Climb: TypeAlias = Callable[
 class StreamNorm(nn.BatchNorm1d):
     r"""Batch normalisation (rows, d) that also trains on one row, which it sees as the newest of a stream.
 
-    Two rows and more are normalised with their own statistics, as in ``nn.BatchNorm1d``. One row :math:`x` has no
-    variance of its own. It joins the moving statistics :math:`m, v` with their momentum :math:`a`, and is normalised
-    with what results, where the past is constant:
+    Two rows and more are normalised with their own statistics, as in ``nn.BatchNorm1d``. One row
+    :math:`x` has no variance of its own. It joins the moving statistics :math:`m, v` with their
+    momentum :math:`a`, and is normalised with what results, where the past is constant:
 
     .. math::
 
@@ -54,7 +55,8 @@ class StreamNorm(nn.BatchNorm1d):
     the statistics are buffers, so that a resumed run repeats bit for bit.
 
     References:
-        Updating mean and variance estimates: an improved method (West, 1979), https://doi.org/10.1145/359146.359153
+        Updating mean and variance estimates: an improved method (West, 1979),
+        https://doi.org/10.1145/359146.359153
     """
 
     def forward(self, input: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
@@ -83,8 +85,9 @@ class StreamNorm(nn.BatchNorm1d):
 class Layered(Distribution):
     r"""The joint distribution of one latent a layer, :math:`p(z) = \prod_l p(z_l \mid z_{<l})`.
 
-    ``climb(lead, choose)`` walks the layers for latents of leading shape ``lead``, asks ``choose`` for each
-    :math:`z_l` and returns the conditionals it met. Sampling climbs once; :meth:`log_prob` climbs with z given.
+    ``climb(lead, choose)`` walks the layers for latents of leading shape ``lead``, asks ``choose``
+    for each :math:`z_l` and returns the conditionals it met. Sampling climbs once; :meth:`log_prob`
+    climbs with z given.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -100,14 +103,16 @@ class Layered(Distribution):
     def rsample_with_log_prob(
         self, sample_shape: Sequence[int] = Size()
     ) -> tuple[Float[Tensor, "*sample layers d"], Float[Tensor, "*sample"]]:
-        """Draws z and returns it with its log-density, from one climb."""
-        z, conditionals = self.walk(Size(sample_shape) + self.batch_shape, lambda layer, p: p.rsample())
+        """Draw z and returns it with its log-density, from one climb."""
+        z, conditionals = self.walk(
+            Size(sample_shape) + self.batch_shape, lambda layer, p: p.rsample()
+        )
         return z, self._sum(conditionals, z)
 
     def from_noise(
         self, eps: Float[Tensor, "*sample layers d"]
     ) -> tuple[Float[Tensor, "*sample layers d"], Float[Tensor, "*sample"]]:
-        r"""Maps standard normal noise to :math:`z_l = \mu_l(z_{<l}) + \sigma_l(z_{<l})\, \epsilon_l`, with log-density.
+        r"""Map standard normal noise to :math:`z_l = \mu_l(z_{<l}) + \sigma_l(z_{<l})\, \epsilon_l`, with log-density.
 
         Raises:
             InputError: a layer is not Gaussian, so that no normal noise makes its draws.
@@ -116,7 +121,9 @@ class Layered(Distribution):
         def choose(layer: int, p: Distribution) -> Tensor:
             if not isinstance(getattr(p, "base_dist", None), Normal):
                 what = f"maps normal noise through Gaussian layers; layer {layer} is {type(p).__name__}"
-                raise InputError(f"from_noise: {what}; draw from the posterior itself, or mix it with the prior")
+                raise InputError(
+                    f"from_noise: {what}; draw from the posterior itself, or mix it with the prior"
+                )
             return p.mean + p.stddev * eps[..., layer, :]
 
         z, conditionals = self.walk(eps.shape[:-2], choose)
@@ -126,7 +133,7 @@ class Layered(Distribution):
         return self._sum(self.conditionals(value), value)
 
     def conditionals(self, z: Float[Tensor, "*sample layers d"]) -> Sequence[Distribution]:
-        r"""Returns :math:`p(z_l \mid z_{<l})` for every layer, given z."""
+        r"""Return :math:`p(z_l \mid z_{<l})` for every layer, given z."""
         return self.walk(z.shape[:-2], lambda layer, p: z[..., layer, :])[1]
 
     def modes(self) -> Float[Tensor, "*batch layers d"]:
@@ -136,11 +143,16 @@ class Layered(Distribution):
     def resample(
         self, z: Float[Tensor, "*sample layers d"], layers: Collection[int]
     ) -> Float[Tensor, "*sample layers d"]:
-        """Draws the named layers anew, each given the layers before it, and keeps the others as they are."""
-        return self.walk(z.shape[:-2], lambda layer, p: p.sample() if layer in layers else z[..., layer, :])[0]
+        """Draw the named layers anew, each given the layers before it, and keeps the others as they are."""
+        return self.walk(
+            z.shape[:-2], lambda layer, p: p.sample() if layer in layers else z[..., layer, :]
+        )[0]
 
     def walk(self, lead: Size, choose: Choose) -> tuple[Tensor, Sequence[Distribution]]:
-        """Climbs once for latents of shape (*lead, layers, d), asking ``choose`` for each; returns z and the laws."""
+        """Climb once for latents of shape (*lead, layers, d), asking ``choose`` for each.
+
+        Returns z and the laws.
+        """
         chosen: list[Tensor] = []
 
         def note(layer: int, p: Distribution) -> Tensor:
@@ -152,25 +164,34 @@ class Layered(Distribution):
 
     @staticmethod
     def _sum(conditionals: Sequence[Distribution], z: Tensor) -> Tensor:
-        return torch.stack([p.log_prob(z[..., layer, :]) for layer, p in enumerate(conditionals)]).sum(0)
+        return torch.stack(
+            [p.log_prob(z[..., layer, :]) for layer, p in enumerate(conditionals)]
+        ).sum(0)
 
 
 class Hierarchy(Distribution):
     r"""The joint law that ``climb(choose, *context)`` walks, :math:`p(z) = \prod_l p(z_l \mid \text{chosen before})`.
 
-    The module calls ``choose(layer, law)`` once for every layer 0..L-1, in the order in which they depend on each
-    other, with a law over vectors of ``widths[layer]``; it receives :math:`z_l` of shape (\*lead, width), where
-    lead = (\*sample, \*batch). ``context``, tensors of the batch shape such as what an encoder says of x, broadcasts
-    against it. All that the laws know must be in the module or in the context.
+    The module calls ``choose(layer, law)`` once for every layer 0..L-1, in the order in which they
+    depend on each other, with a law over vectors of ``widths[layer]``; it receives :math:`z_l` of
+    shape (\*lead, width), where lead = (\*sample, \*batch). ``context``, tensors of the batch shape
+    such as what an encoder says of x, broadcasts against it. All that the laws know must be in the
+    module or in the context.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
 
     def __init__(
-        self, climb: nn.Module, widths: Sequence[int], batch_shape: Sequence[int] = (), context: Sequence[Tensor] = ()
+        self,
+        climb: nn.Module,
+        widths: Sequence[int],
+        batch_shape: Sequence[int] = (),
+        context: Sequence[Tensor] = (),
     ) -> None:
-        self.climb, self.widths, self.context = climb, tuple(widths), tuple(context)
+        self.climb = climb
+        self.widths = tuple(widths)
+        self.context = tuple(context)
         self._held = False
         super().__init__(Size(batch_shape), Size((sum(self.widths),)), validate_args=False)
 
@@ -180,13 +201,13 @@ class Hierarchy(Distribution):
     def rsample_with_log_prob(
         self, sample_shape: Sequence[int] = Size()
     ) -> tuple[Float[Tensor, "*sample d"], Float[Tensor, "*sample"]]:
-        """Draws z and returns it with its log-density, from one climb."""
+        """Draw z and returns it with its log-density, from one climb."""
         return self._joint(Size(sample_shape) + self.batch_shape, lambda layer, law: law.rsample())
 
     def from_noise(
         self, eps: Float[Tensor, "*sample d"]
     ) -> tuple[Float[Tensor, "*sample d"], Float[Tensor, "*sample"]]:
-        r"""Maps standard normal noise (\*sample, \*batch, d) to z and its log-density.
+        r"""Map standard normal noise (\*sample, \*batch, d) to z and its log-density.
 
         .. math:: z_l = \mu_l(z_{<l}) + \sigma_l(z_{<l})\, \epsilon_l
 
@@ -206,7 +227,7 @@ class Hierarchy(Distribution):
         return self._joint(*self._given(value))[1]
 
     def conditionals(self, z: Float[Tensor, "*sample d"]) -> list[Distribution]:
-        """Returns the law of every layer, from the first to the last, given the other layers that it looks at."""
+        """Return the law of every layer, from the first to the last, given the other layers that it looks at."""
         return self.walk(*self._given(z))[1]
 
     def modes(self) -> Float[Tensor, "*batch d"]:
@@ -216,15 +237,23 @@ class Hierarchy(Distribution):
     def detached(self) -> "Hierarchy":
         r"""The same law with its parameters and context held constant, still a function of z.
 
-        The gradient of ``detached().log_prob(z)`` is :math:`\partial \log q(z) / \partial z` and no score: layers that
-        depend on other layers pass their part of it through the network, whose weights receive none.
+        The gradient of ``detached().log_prob(z)`` is :math:`\partial \log q(z) / \partial z` and no
+        score: layers that depend on other layers pass their part of it through the network, whose
+        weights receive none.
         """
-        held = Hierarchy(self.climb, self.widths, self.batch_shape, [part.detach() for part in self.context])
+        held = Hierarchy(
+            self.climb, self.widths, self.batch_shape, [part.detach() for part in self.context]
+        )
         held._held = True
         return held
 
-    def walk(self, lead: Size, choose: Choose) -> tuple[Float[Tensor, "*lead d"], list[Distribution]]:
-        """Climbs once for latents of shape (*lead, d), asking ``choose`` for each layer; returns z and the laws."""
+    def walk(
+        self, lead: Size, choose: Choose
+    ) -> tuple[Float[Tensor, "*lead d"], list[Distribution]]:
+        """Climb once for latents of shape (*lead, d), asking ``choose`` for each layer.
+
+        Returns z and the laws.
+        """
         chosen: dict[int, Tensor] = {}
         laws: dict[int, Distribution] = {}
 
@@ -233,7 +262,11 @@ class Hierarchy(Distribution):
             chosen[layer] = choose(layer, laws[layer])
             return chosen[layer]
 
-        constants = {name: weight.detach() for name, weight in self.climb.named_parameters()} if self._held else {}
+        constants = (
+            {name: weight.detach() for name, weight in self.climb.named_parameters()}
+            if self._held
+            else {}
+        )
         functional_call(self.climb, constants, (note, *self.context))
         layers = range(len(self.widths))
         return torch.cat([chosen[layer] for layer in layers], -1), [laws[layer] for layer in layers]
@@ -246,4 +279,6 @@ class Hierarchy(Distribution):
     def _joint(self, lead: Size, choose: Choose) -> tuple[Tensor, Tensor]:
         z, laws = self.walk(lead, choose)
         parts = z.split(self.widths, -1)
-        return z, torch.stack([law.log_prob(part) for law, part in zip(laws, parts, strict=True)]).sum(0)
+        return z, torch.stack(
+            [law.log_prob(part) for law, part in zip(laws, parts, strict=True)]
+        ).sum(0)

@@ -1,6 +1,7 @@
 r"""The polar angle of a von Mises-Fisher draw, by inverting its distribution function on a grid.
 
-The grid has ``NODES`` nodes a concentration around the mode; nothing of it is stored in a checkpoint.
+The grid has ``NODES`` nodes a concentration around the mode; nothing of it is stored in a
+checkpoint.
 
 References:
     Implicit Reparameterization Gradients (Figurnov et al., 2018), https://arxiv.org/abs/1805.08498
@@ -20,15 +21,17 @@ __all__ = ["polar_angle"]
 
 NODES = 1024  # a piecewise linear density on 20 standard deviations: total variation about 1e-5
 REACH = 10.0  # standard deviations on each side of the mode; the tails beyond hold less than 1e-10
-CACHED = 16  # fixed concentrations of up to so many values keep their grid: 32 kB a value, at most 32 grids
+# fixed concentrations of up to so many values keep their grid: 32 kB a value, at most 32 grids
+CACHED = 16
 
 
 def polar_angle(
     concentration: Float[Tensor, "*#shape"], uniforms: Float[Tensor, "*shape"], dim: int
 ) -> Float[Tensor, "*shape"]:
-    r"""Inverts :math:`F(\theta) = u` for :math:`f(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta`, in float64.
+    r"""Invert :math:`F(\theta) = u` for :math:`f(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta`, in float64.
 
-    The gradient in the concentration is :math:`d\theta / d\kappa = -(\partial F / \partial \kappa) / f`.
+    The gradient in the concentration is :math:`d\theta / d\kappa = -(\partial F / \partial \kappa)
+    / f`.
     """
     return _PolarAngle.apply(concentration, uniforms.to(torch.float64), dim)
 
@@ -37,12 +40,17 @@ class _PolarAngle(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kappa: Tensor, uniforms: Tensor, dim: int) -> Tensor:
         padded = (1,) * (uniforms.ndim - kappa.ndim) + tuple(kappa.shape)
-        order = sorted(range(uniforms.ndim), key=lambda axis: padded[axis] == 1)  # what kappa varies along, first
+        # what kappa varies along, first
+        order = sorted(range(uniforms.ndim), key=lambda axis: padded[axis] == 1)
         permuted = uniforms.permute(order)
-        rows = permuted.reshape(kappa.numel(), uniforms.numel() // max(kappa.numel(), 1)).contiguous()
+        rows = permuted.reshape(
+            kappa.numel(), uniforms.numel() // max(kappa.numel(), 1)
+        ).contiguous()
         learned = ctx.needs_input_grad[0]
         theta, slope = _invert(_grid_of(kappa, dim, learned, rows.device), rows, learned)
-        theta, slope = (t.reshape(permuted.shape).permute(np.argsort(order).tolist()) for t in (theta, slope))
+        theta, slope = (
+            t.reshape(permuted.shape).permute(np.argsort(order).tolist()) for t in (theta, slope)
+        )
         ctx.save_for_backward(slope, kappa)
         return theta
 
@@ -74,14 +82,17 @@ def _fixed_grid(kappas: tuple[float, ...], dim: int) -> _Grid:
 
 
 def _grid(kappa: Float[Tensor, "R"], dim: int) -> _Grid:
-    r"""Tabulates the density and CDF of :math:`\theta` around the mode, where :math:`-(\log f)'' = h`.
+    r"""Tabulate the density and CDF of :math:`\theta` around the mode, where :math:`-(\log f)'' = h`.
 
     .. math:: h = \sqrt{(d-2)^2 + 4 \kappa^2}, \qquad \tan\theta^* = \sqrt{2 (d-2) (d-2+h)} / (2 \kappa)
     """
-    k, t = kappa.unsqueeze(-1), dim - 2
+    k = kappa.unsqueeze(-1)
+    t = dim - 2
     h = (t**2 + 4 * k.square()).sqrt()
-    mode, reach = torch.atan2((2 * t * (t + h)).sqrt(), 2 * k), REACH / h.sqrt()
-    low, high = (mode - reach).clamp(min=0), (mode + reach).clamp(max=math.pi)
+    mode = torch.atan2((2 * t * (t + h)).sqrt(), 2 * k)
+    reach = REACH / h.sqrt()
+    low = (mode - reach).clamp(min=0)
+    high = (mode + reach).clamp(max=math.pi)
     step = (high - low) / (NODES - 1)
     theta = low + step * torch.arange(NODES, device=k.device)
     log_f = k * theta.cos() + torch.special.xlogy(t, theta.sin().clamp(min=0))
@@ -95,8 +106,10 @@ def _integral(f: Float[Tensor, "R nodes"], step: Float[Tensor, "R 1"]) -> Float[
     return torch.nn.functional.pad(trapezoids.cumsum(-1), (1, 0))
 
 
-def _invert(grid: _Grid, u: Float[Tensor, "R M"], learned: bool) -> tuple[Float[Tensor, "R M"], Float[Tensor, "R M"]]:
-    r"""Solves :math:`f_i s + \tfrac12 f_i' s^2 = u - F_i` in the cell of each :math:`u`; and, if asked, the slope.
+def _invert(
+    grid: _Grid, u: Float[Tensor, "R M"], learned: bool
+) -> tuple[Float[Tensor, "R M"], Float[Tensor, "R M"]]:
+    r"""Solve :math:`f_i s + \tfrac12 f_i' s^2 = u - F_i` in the cell of each :math:`u`; and, if asked, the slope.
 
     .. math:: \frac{d\theta}{d\kappa} = -\frac{1}{f(\theta)} \int_0^\theta (\cos t - A) f(t)\, dt
     """
@@ -118,6 +131,6 @@ def _invert(grid: _Grid, u: Float[Tensor, "R M"], learned: bool) -> tuple[Float[
 def _line(
     values: Float[Tensor, "R nodes"], step: Float[Tensor, "R 1"], left: Int64[Tensor, "R M"]
 ) -> tuple[Float[Tensor, "R M"], Float[Tensor, "R M"]]:
-    """Gives the value and the slope, in each cell, of the piecewise linear function through ``values``."""
+    """Return the value and the slope, in each cell, of the piecewise linear function through ``values``."""
     start = values.gather(-1, left)
     return start, (values.gather(-1, left + 1) - start) / step

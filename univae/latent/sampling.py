@@ -19,7 +19,10 @@ class JointlySampled(Protocol):
 
 
 def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
-    r"""Draws :math:`z_k \sim q` with :math:`\log q(z_k)`; differentiable in the parameters of q where q allows it."""
+    r"""Draw :math:`z_k \sim q` with :math:`\log q(z_k)`.
+
+    Differentiable in the parameters of q where q allows it.
+    """
     shape = torch.Size((samples,))
     if isinstance(q, JointlySampled):
         return q.rsample_with_log_prob(shape)
@@ -31,8 +34,9 @@ def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
 class Reparametrised(JointlySampled, Protocol):
     r"""A posterior that maps standard normal noise to its draws: :math:`z = T_x(\epsilon)`.
 
-    ``eps`` is ``(*S, B, *E)``, as z is; the answer is z with :math:`\log q(z \mid x)` of shape ``(*S, B)``, both
-    differentiable in ``eps``. ``from_noise(randn)`` draws what ``rsample`` draws; the map is one-to-one.
+    ``eps`` is ``(*S, B, *E)``, as z is; the answer is z with :math:`\log q(z \mid x)` of shape
+    ``(*S, B)``, both differentiable in ``eps``. ``from_noise(randn)`` draws what ``rsample`` draws;
+    the map is one-to-one.
     """
 
     def from_noise(self, eps: Tensor) -> tuple[Tensor, Tensor]: ...
@@ -46,10 +50,10 @@ class Detachable(Protocol):
 
 
 def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Maps standard normal noise to :math:`z = T(\epsilon)` with :math:`\log q(z)`.
+    r"""Map standard normal noise to :math:`z = T(\epsilon)` with :math:`\log q(z)`.
 
-    Any law r of the noise is a proposal, of density
-    :math:`\log q(z) + \log r(\epsilon) - \log \mathcal{N}(\epsilon; 0, I)`, because T has the same Jacobian under both.
+    Any law r of the noise is a proposal, of density :math:`\log q(z) + \log r(\epsilon) - \log
+    \mathcal{N}(\epsilon; 0, I)`, because T has the same Jacobian under both.
     """
     if isinstance(q, Reparametrised):
         return q.from_noise(eps)
@@ -70,7 +74,7 @@ def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def detached(q: Distribution) -> Distribution:
-    r"""Gives q with its parameters out of the graph: ``log_prob(z)`` is differentiable in z alone."""
+    r"""Return q with its parameters out of the graph: ``log_prob(z)`` is differentiable in z alone."""
     if isinstance(q, Detachable):
         return q.detached()
     if isinstance(q, Independent):
@@ -78,7 +82,9 @@ def detached(q: Distribution) -> Distribution:
     if isinstance(q, Normal):
         return Normal(q.loc.detach(), q.scale.detach(), validate_args=False)
     if isinstance(q, MultivariateNormal):
-        return MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach(), validate_args=False)
+        return MultivariateNormal(
+            q.loc.detach(), scale_tril=q.scale_tril.detach(), validate_args=False
+        )
     raise InputError(
         f"detached: needs a posterior whose parameters can leave the graph: Normal, MultivariateNormal, Independent of "
         f"these, or one with detached(); got {type(q).__name__}; use the objective iwae or elbo"

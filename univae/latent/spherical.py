@@ -1,10 +1,11 @@
 r"""Latent families as torch ``Distribution``\ s: diagonal Gaussian, von Mises-Fisher, uniform on the sphere.
 
-With a fixed concentration, the divergence of a von Mises-Fisher posterior from the uniform prior is a constant, so it
-cannot vanish.
+With a fixed concentration, the divergence of a von Mises-Fisher posterior from the uniform prior is
+a constant, so it cannot vanish.
 
 References:
-    Hyperspherical Variational Auto-Encoders (Davidson et al., 2018), https://arxiv.org/abs/1804.00891
+    Hyperspherical Variational Auto-Encoders (Davidson et al., 2018),
+    https://arxiv.org/abs/1804.00891
 """
 
 from typing import Any
@@ -51,12 +52,18 @@ class HypersphericalUniform(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         if dim < 2:
-            raise InputError(f"HypersphericalUniform: dim must be at least 2 to hold a sphere; got dim={dim}")
-        self.dtype, self.device = dtype or torch.get_default_dtype(), device
+            raise InputError(
+                f"HypersphericalUniform: dim must be at least 2 to hold a sphere; got dim={dim}"
+            )
+        self.dtype = dtype or torch.get_default_dtype()
+        self.device = device
         super().__init__(torch.Size(batch_shape), torch.Size((dim,)), validate_args=validate_args)
 
     def rsample(self, sample_shape: _size = ()) -> Float[Tensor, "*shape d"]:
-        return normalize(torch.randn(self._extended_shape(sample_shape), dtype=self.dtype, device=self.device), dim=-1)
+        return normalize(
+            torch.randn(self._extended_shape(sample_shape), dtype=self.dtype, device=self.device),
+            dim=-1,
+        )
 
     def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
         if self._validate_args:
@@ -70,7 +77,11 @@ class HypersphericalUniform(Distribution):
 
     def expand(self, batch_shape: _size, _instance: Any = None) -> "HypersphericalUniform":
         return HypersphericalUniform(
-            self.event_shape[0], batch_shape, dtype=self.dtype, device=self.device, validate_args=self._validate_args
+            self.event_shape[0],
+            batch_shape,
+            dtype=self.dtype,
+            device=self.device,
+            validate_args=self._validate_args,
         )
 
 
@@ -80,9 +91,10 @@ class VonMisesFisher(Distribution):
     .. math:: z = \cos\theta\, m + \sin\theta\, \nu, \qquad p(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta,
               \qquad \nu \perp m \text{ uniform}
 
-    A draw is a differentiable function of :math:`m`, and of :math:`\kappa` by implicit reparametrisation. The
-    concentration keeps the shape it is given (a number, one per layer, one per datum) and broadcasts against the
-    batch; each of its values costs one grid. Half-precision directions are computed with, and drawn, in float32.
+    A draw is a differentiable function of :math:`m`, and of :math:`\kappa` by implicit
+    reparametrisation. The concentration keeps the shape it is given (a number, one per layer, one
+    per datum) and broadcasts against the batch; each of its values costs one grid. Half-precision
+    directions are computed with, and drawn, in float32.
 
     >>> from torch.distributions import kl_divergence
     >>> north = torch.eye(16)[0]
@@ -95,43 +107,56 @@ class VonMisesFisher(Distribution):
     has_rsample = True
 
     def __init__(
-        self, mean_direction: Float[Tensor, "*any d"], concentration: Tensor | float, validate_args: bool | None = None
+        self,
+        mean_direction: Float[Tensor, "*any d"],
+        concentration: Tensor | float,
+        validate_args: bool | None = None,
     ) -> None:
-        kappa = torch.as_tensor(concentration, dtype=None if torch.is_tensor(concentration) else torch.float64)
+        kappa = torch.as_tensor(
+            concentration, dtype=None if torch.is_tensor(concentration) else torch.float64
+        )
         validate = Distribution._validate_args if validate_args is None else validate_args
         if validate:
             _check(mean_direction, kappa)
         m = _upcast(mean_direction)
-        m = m if m.dtype == mean_direction.dtype else normalize(m, dim=-1)  # mends the rounding of half precision
+        # mends the rounding of half precision
+        m = m if m.dtype == mean_direction.dtype else normalize(m, dim=-1)
         batch = torch.broadcast_shapes(m.shape[:-1], kappa.shape)
-        self.mean_direction, self.concentration = m.expand(*batch, -1), kappa
+        self.mean_direction = m.expand(*batch, -1)
+        self.concentration = kappa
         super().__init__(batch, m.shape[-1:], validate_args=False)
         self._validate_args = validate
 
     def rsample(self, sample_shape: _size = ()) -> Float[Tensor, "*shape d"]:
-        shape, m = self._extended_shape(sample_shape), self.mean_direction
+        shape = self._extended_shape(sample_shape)
+        m = self.mean_direction
         uniforms = torch.rand(shape[:-1], dtype=torch.float64, device=m.device)
         return self.from_noise(uniforms, torch.randn(shape, dtype=m.dtype, device=m.device))
 
     def from_noise(
         self, uniforms: Float[Tensor, "*shape"], normals: Float[Tensor, "*shape d"]
     ) -> Float[Tensor, "*shape d"]:
-        r"""Maps noise to a draw: :math:`\theta = F^{-1}(u)`, :math:`\nu` the part of :math:`\epsilon` across :math:`m`.
+        r"""Map noise to a draw: :math:`\theta = F^{-1}(u)`, :math:`\nu` the part of :math:`\epsilon` across :math:`m`.
 
-        The shape of ``uniforms`` ends in the batch shape. Turning :math:`m` and :math:`\epsilon` turns the draw.
+        The shape of ``uniforms`` ends in the batch shape. Turning :math:`m` and :math:`\epsilon`
+        turns the draw.
         """
         m = self.mean_direction
         theta = polar_angle(self.concentration, uniforms, self.event_shape[0])
         nu = normals.to(m.dtype)
         for _ in range(2):  # once leaves a slant where eps and m nearly align; twice is enough
             nu = normalize(nu - (nu * m).sum(-1, keepdim=True) * m, dim=-1)
-        return theta.cos().to(m.dtype).unsqueeze(-1) * m + theta.sin().to(m.dtype).unsqueeze(-1) * nu
+        return (
+            theta.cos().to(m.dtype).unsqueeze(-1) * m + theta.sin().to(m.dtype).unsqueeze(-1) * nu
+        )
 
     def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
-        r"""Gives :math:`\log C_d(\kappa) + \kappa - \kappa \|z - m\|^2 / 2`: float32 rounds it least near :math:`m`."""
+        r"""Return :math:`\log C_d(\kappa) + \kappa - \kappa \|z - m\|^2 / 2`: float32 rounds it least near :math:`m`."""
         if self._validate_args:
             self._validate_sample(value)
-        kappa, dim, m = on_host(self.concentration), self.event_shape[0], self.mean_direction
+        kappa = on_host(self.concentration)
+        dim = self.event_shape[0]
+        m = self.mean_direction
         peak = log_uniform(dim) + kappa - growth(kappa, dim)
         return peak.to(m) - kappa.to(m) * (value - m).square().sum(-1) / 2
 
@@ -141,9 +166,9 @@ class VonMisesFisher(Distribution):
     @property
     def mean(self) -> Float[Tensor, "*batch d"]:
         r"""The mean :math:`A_d(\kappa)\, m`."""
-        return mean_length(on_host(self.concentration), self.event_shape[0]).to(self.mean_direction).unsqueeze(-1) * (
+        return mean_length(on_host(self.concentration), self.event_shape[0]).to(
             self.mean_direction
-        )
+        ).unsqueeze(-1) * (self.mean_direction)
 
     @property
     def mode(self) -> Float[Tensor, "*batch d"]:
@@ -151,7 +176,9 @@ class VonMisesFisher(Distribution):
         return self.mean_direction
 
     def expand(self, batch_shape: _size, _instance: Any = None) -> "VonMisesFisher":
-        new = VonMisesFisher(self.mean_direction.expand(*batch_shape, -1), self.concentration, validate_args=False)
+        new = VonMisesFisher(
+            self.mean_direction.expand(*batch_shape, -1), self.concentration, validate_args=False
+        )
         new._validate_args = self._validate_args
         return new
 
@@ -164,18 +191,26 @@ def _kl_from_uniform(p: VonMisesFisher, q: HypersphericalUniform) -> Float[Tenso
 
 @register_kl(VonMisesFisher, VonMisesFisher)
 def _kl_between(p: VonMisesFisher, q: VonMisesFisher) -> Float[Tensor, "*batch"]:
-    r"""Gives :math:`L(\kappa') - L(\kappa) + A(\kappa) (\kappa - \kappa' + \kappa' \|m - m'\|^2 / 2)`."""
+    r"""Return :math:`L(\kappa') - L(\kappa) + A(\kappa) (\kappa - \kappa' + \kappa' \|m - m'\|^2 / 2)`."""
     _check_same_space(p, q)
-    kappa, other, dim, m = on_host(p.concentration), on_host(q.concentration), p.event_shape[0], p.mean_direction
+    kappa = on_host(p.concentration)
+    other = on_host(q.concentration)
+    dim = p.event_shape[0]
+    m = p.mean_direction
     length = mean_length(kappa, dim)
     radial = growth(other, dim) - growth(kappa, dim) + length * (kappa - other)
     return radial.to(m) + (length * other).to(m) * (m - q.mean_direction).square().sum(-1) / 2
 
 
 def _divergence_from_uniform(p: VonMisesFisher) -> Float[Tensor, "*batch"]:
-    r"""Gives :math:`KL(p \,\|\, U) = \kappa A_d(\kappa) - L_d(\kappa)` in nats, whatever the mean direction."""
-    kappa, dim = on_host(p.concentration), p.event_shape[0]
-    return (kappa * mean_length(kappa, dim) - growth(kappa, dim)).to(p.mean_direction).expand(p.batch_shape)
+    r"""Return :math:`KL(p \,\|\, U) = \kappa A_d(\kappa) - L_d(\kappa)` in nats, whatever the mean direction."""
+    kappa = on_host(p.concentration)
+    dim = p.event_shape[0]
+    return (
+        (kappa * mean_length(kappa, dim) - growth(kappa, dim))
+        .to(p.mean_direction)
+        .expand(p.batch_shape)
+    )
 
 
 def _upcast(value: Tensor) -> Tensor:
@@ -190,7 +225,9 @@ def _check(mean_direction: Tensor, kappa: Tensor) -> None:
             f"[{norms.min():.4g}, {norms.max():.4g}]; divide by the norm first"
         )
     if mean_direction.shape[-1] < 2:
-        raise InputError(f"VonMisesFisher: needs at least 2 dimensions; got {mean_direction.shape[-1]}")
+        raise InputError(
+            f"VonMisesFisher: needs at least 2 dimensions; got {mean_direction.shape[-1]}"
+        )
     if not ((kappa >= 0) & kappa.isfinite()).all():
         raise InputError(
             f"VonMisesFisher: concentration must be finite and not negative; got values in "

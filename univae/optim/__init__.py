@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
-from univae.optim.parameter_groups import parameter_groups  # a submodule has this name: imported at once
+
+# a submodule has this name: imported at once
+from univae.optim.parameter_groups import parameter_groups
 
 __all__ = [
     "EGDD",

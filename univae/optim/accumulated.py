@@ -1,15 +1,16 @@
 r"""SGD and AdamW whose momentum is the accumulation buffer.
 
-Per coordinate, let micro-gradients be :math:`\mu + \sigma \epsilon`. The published rule keeps the mean of squares
-:math:`\mu^2 + \sigma^2` where an accumulated gradient has the square of the mean, :math:`\mu^2 + \sigma^2 / k`: steps
-come out too small by up to :math:`\sqrt k` where noise dominates. Since both :math:`\mu^2 \approx \hat m^2` and their
-sum are at hand, the variance can be divided by :math:`k` without any memory (``second_moment="corrected"``):
+Per coordinate, let micro-gradients be :math:`\mu + \sigma \epsilon`. The published rule keeps the
+mean of squares :math:`\mu^2 + \sigma^2` where an accumulated gradient has the square of the mean,
+:math:`\mu^2 + \sigma^2 / k`: steps come out too small by up to :math:`\sqrt k` where noise
+dominates. Since both :math:`\mu^2 \approx \hat m^2` and their sum are at hand, the variance can be
+divided by :math:`k` without any memory (``second_moment="corrected"``):
 
 .. math:: v_{\text{eff}} = \hat m^2 + \max(\hat v - \hat m^2, 0) / k
 
 References:
-    Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
-    Decoupled Weight Decay Regularization (Loshchilov & Hutter, 2017), https://arxiv.org/abs/1711.05101
+    Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634 Decoupled
+    Weight Decay Regularization (Loshchilov & Hutter, 2017), https://arxiv.org/abs/1711.05101
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ class AccumulatedSGD(Windowed):
         m \gets \mu\, m + \tfrac1k \sum_{i=1}^{k} (g_i + \lambda \theta), \qquad \theta \gets \theta - \eta\, m
 
     Torch's convention: gradients enter with weight 1, not :math:`1 - \mu`. With ``window=1`` it is
-    ``torch.optim.SGD``, bit for bit. Nesterov's momentum needs the mean gradient by itself, which is never held.
+    ``torch.optim.SGD``, bit for bit. Nesterov's momentum needs the mean gradient by itself, which
+    is never held.
 
     Raises:
         InputError: a learning rate, momentum, weight decay or window outside its range.
@@ -61,14 +63,17 @@ class AccumulatedSGD(Windowed):
         The window stays this optimizer's own where the state is torch's.
 
         Raises:
-            InputError: for the state of another optimizer, or of an SGD with ``nesterov`` or ``dampening``.
+            InputError: for the state of another optimizer, or of an SGD with ``nesterov`` or
+                ``dampening``.
         """
         if not _is_torchs(state_dict, "nesterov"):
             super().load_state_dict(state_dict)
             return
         for group in state_dict["param_groups"]:
             self._require_saved(not group["nesterov"], "nesterov=False; got nesterov=True")
-            self._require_saved(not group["dampening"], f"dampening=0; got dampening={group['dampening']}")
+            self._require_saved(
+                not group["dampening"], f"dampening=0; got dampening={group['dampening']}"
+            )
         states = {}
         for index, state in state_dict["state"].items():
             if state.get("momentum_buffer") is not None:
@@ -78,15 +83,20 @@ class AccumulatedSGD(Windowed):
     def decays(self, group: dict[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": float(group["momentum"])}  # torch keeps an integer 0 by default
 
-    def _fold(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool) -> None:
-        m, k = self._slots(params, "momentum_buffer"), group["window"]
+    def _fold(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool
+    ) -> None:
+        m = self._slots(params, "momentum_buffer")
+        k = group["window"]
         if first:
             torch._foreach_mul_(m, group["momentum"])
         if k == 1 and group["weight_decay"]:  # here and not in the move, to round as torch does
             grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
         torch._foreach_add_(m, grads, alpha=1 / k)
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch) -> None:
+    def _move(
+        self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch
+    ) -> None:
         m = self._slots(params, "momentum_buffer")
         if group["window"] > 1 and group["weight_decay"]:
             torch._foreach_add_(m, params, alpha=group["weight_decay"])
@@ -103,11 +113,13 @@ class AccumulatedAdamW(Windowed):
         \theta &\gets (1 - \eta \lambda)\, \theta - \eta\, \hat m / (\sqrt{v_{\text{eff}}} + \epsilon)
 
     :math:`s` counts updates. :math:`v_{\text{eff}}` is :math:`\hat v = v / (1 - \beta_2^s)` with
-    ``second_moment="plain"``, the published rule; ``"corrected"`` divides the variance in it by :math:`k` (see the
-    module). With ``window=1`` both are ``torch.optim.AdamW``, bit for bit (on float32 and float64 parameters).
+    ``second_moment="plain"``, the published rule; ``"corrected"`` divides the variance in it by
+    :math:`k` (see the module). With ``window=1`` both are ``torch.optim.AdamW``, bit for bit (on
+    float32 and float64 parameters).
 
     Raises:
-        InputError: a learning rate, beta, eps, weight decay, window or second moment outside its range.
+        InputError: a learning rate, beta, eps, weight decay, window or second moment outside its
+            range.
     """
 
     def __init__(
@@ -123,8 +135,20 @@ class AccumulatedAdamW(Windowed):
     ) -> None:
         require(self, "betas", betas, all(0 <= beta < 1 for beta in betas), "in [0, 1)")
         require(self, "eps", eps, eps >= 0, "0 or more")
-        require(self, "second_moment", second_moment, second_moment in ("corrected", "plain"), "corrected or plain")
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "window": window}
+        require(
+            self,
+            "second_moment",
+            second_moment,
+            second_moment in ("corrected", "plain"),
+            "corrected or plain",
+        )
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "window": window,
+        }
         super().__init__(params, defaults | {"second_moment": second_moment, "maximize": maximize})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -133,7 +157,8 @@ class AccumulatedAdamW(Windowed):
         The window and the second moment stay this optimizer's own where the state is torch's.
 
         Raises:
-            InputError: for the state of another optimizer, of an AdamW with ``amsgrad``, or of an Adam whose decay is
+            InputError: for the state of another optimizer, of an AdamW with ``amsgrad``, or of an
+                Adam whose decay is
                 part of the gradient.
         """
         if not _is_torchs(state_dict, "amsgrad"):
@@ -142,16 +167,26 @@ class AccumulatedAdamW(Windowed):
         for group in state_dict["param_groups"]:
             self._require_saved(not group["amsgrad"], "amsgrad=False; got amsgrad=True")
             coupled = not group.get("decoupled_weight_decay", True) and group["weight_decay"] != 0
-            self._require_saved(not coupled, f"decoupled decay; got Adam's weight_decay={group['weight_decay']}")
-        states = {index: {**state, "step": int(state["step"])} for index, state in state_dict["state"].items() if state}
+            self._require_saved(
+                not coupled, f"decoupled decay; got Adam's weight_decay={group['weight_decay']}"
+            )
+        states = {
+            index: {**state, "step": int(state["step"])}
+            for index, state in state_dict["state"].items()
+            if state
+        }
         super().load_state_dict(self._with_windows(state_dict, states))
 
     def decays(self, group: dict[str, Any]) -> dict[str, float]:
         return dict(zip(("exp_avg", "exp_avg_sq"), group["betas"], strict=True))
 
-    def _fold(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool) -> None:
-        (beta1, beta2), k = group["betas"], group["window"]
-        m, v = self._slots(params, "exp_avg"), self._slots(params, "exp_avg_sq")
+    def _fold(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool
+    ) -> None:
+        (beta1, beta2) = group["betas"]
+        k = group["window"]
+        m = self._slots(params, "exp_avg")
+        v = self._slots(params, "exp_avg_sq")
         if k == 1:
             torch._foreach_lerp_(m, grads, 1 - beta1)  # as torch rounds it
         else:
@@ -162,10 +197,15 @@ class AccumulatedAdamW(Windowed):
             torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, grads, grads, value=(1 - beta2) / k)
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch) -> None:
-        (beta1, beta2), lr = group["betas"], group["lr"]
-        m, v = self._slots(params, "exp_avg"), self._slots(params, "exp_avg_sq")
-        unbias1, unbias2 = 1 - beta1**step, 1 - beta2**step
+    def _move(
+        self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch
+    ) -> None:
+        (beta1, beta2) = group["betas"]
+        lr = group["lr"]
+        m = self._slots(params, "exp_avg")
+        v = self._slots(params, "exp_avg_sq")
+        unbias1 = 1 - beta1**step
+        unbias2 = 1 - beta2**step
         denominator = scratch.copy(v)
         if group["second_moment"] == "corrected" and count > 1:
             squares = scratch.copy(m, place=1)

@@ -20,14 +20,21 @@ class Base(Optimizer):
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         require(self, "lr", defaults["lr"], 0 <= defaults["lr"] < float("inf"), "0 or more")
-        require(self, "weight_decay", defaults["weight_decay"], defaults["weight_decay"] >= 0, "0 or more")
+        require(
+            self,
+            "weight_decay",
+            defaults["weight_decay"],
+            defaults["weight_decay"] >= 0,
+            "0 or more",
+        )
         super().__init__(params, defaults)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over a copy of a saved state, in the precision that it has.
 
         Raises:
-            InputError: for the state of another optimizer, or of parameters of other shapes; nothing is changed then.
+            InputError: for the state of another optimizer, or of parameters of other shapes;
+                nothing is changed then.
         """
         state = dict(state_dict)
         self._require_groups(state["param_groups"])
@@ -56,9 +63,13 @@ class Base(Optimizer):
         self._require_saved(saved == own, f"groups of {own} parameters; got groups of {saved}")
         for group in groups:
             missing = sorted(self.defaults.keys() - group.keys())
-            self._require_saved(not missing, f"its options; got a group without {', '.join(missing)}")
+            self._require_saved(
+                not missing, f"its options; got a group without {', '.join(missing)}"
+            )
 
-    def _require_state(self, group: Mapping[str, Any], index: Any, state: Mapping[str, Any], p: Tensor) -> None:
+    def _require_state(
+        self, group: Mapping[str, Any], index: Any, state: Mapping[str, Any], p: Tensor
+    ) -> None:
         if not state:
             return
         names = self.slots(group) | self.numbers(group)
@@ -72,7 +83,9 @@ class Base(Optimizer):
     def _require_saved(self, holds: bool, rule: str) -> None:
         if not holds:
             who = type(self).__name__
-            raise InputError(f"{who}: the saved state must have {rule}; load a state of {who} for these parameters")
+            raise InputError(
+                f"{who}: the saved state must have {rule}; load a state of {who} for these parameters"
+            )
 
 
 class Scratch:
@@ -82,8 +95,9 @@ class Scratch:
         self._held: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def copy(self, tensors: Sequence[Tensor], place: int = 0) -> list[Tensor]:
-        """Copies of tensors of one kind, valid until the next call with the same ``place``."""
-        size, first = sum(x.numel() for x in tensors), tensors[0]
+        """Copy of tensors of one kind, valid until the next call with the same ``place``."""
+        size = sum(x.numel() for x in tensors)
+        first = tensors[0]
         key = (place, first.device, first.dtype)
         if key not in self._held or self._held[key].numel() < size:
             self._held[key] = first.new_empty(size)
@@ -94,13 +108,14 @@ class Scratch:
 
 
 def cached(params: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Cuts parameters into runs to update together: small ones on a CPU, where memory is slow, all on a GPU."""
+    """Cut parameters into runs to update together: small ones on a CPU, where memory is slow, all on a GPU."""
     run: list[Tensor] = []
     size = 0
     for p in params:
         if run and p.device.type == "cpu" and size + p.numel() > CACHED:
             yield run
-            run, size = [], 0
+            run = []
+            size = 0
         run.append(p)
         size += p.numel()
     if run:
@@ -108,7 +123,7 @@ def cached(params: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def require(owner: object, name: str, value: Any, holds: bool, rule: str) -> None:
-    """Refuses a value that breaks its rule."""
+    """Refuse a value that breaks its rule."""
     if not holds:
         raise InputError(f"{type(owner).__name__}: {name} must be {rule}; got {name}={value}")
 
@@ -119,12 +134,21 @@ def whole_number(owner: object, name: str, value: Any) -> int:
         whole = operator.index(value)
     except TypeError:
         whole = 0
-    require(owner, name, value, whole >= 1 and not isinstance(value, bool), "a whole number of 1 or more")
+    require(
+        owner,
+        name,
+        value,
+        whole >= 1 and not isinstance(value, bool),
+        "a whole number of 1 or more",
+    )
     return whole
 
 
 def gradient(p: Tensor, maximize: bool) -> Tensor:
-    """The gradient to descend, dense and in the precision of the state; the parameter's own where that is the same."""
+    """The gradient to descend, dense and in the precision of the state.
+
+    The parameter's own where that is the same.
+    """
     assert p.grad is not None
     g = (p.grad.to_dense() if p.grad.is_sparse else p.grad).to(_wide(p))
     return -g if maximize else g

@@ -1,12 +1,14 @@
 r"""EGDD: gradient descent with a step size for every tensor and a gain for every coordinate, both learned as it runs.
 
-Both are updated by unnormalised exponentiated gradients: multiplied by the exponential of minus a rate times the
-derivative of the loss, so they stay positive. With signs and cosines in place of raw products the updates do not depend
-on the gradient's magnitude: a gain changes by a factor of at most :math:`e^{\gamma_n}` a step.
+Both are updated by unnormalised exponentiated gradients: multiplied by the exponential of minus a
+rate times the derivative of the loss, so they stay positive. With signs and cosines in place of raw
+products the updates do not depend on the gradient's magnitude: a gain changes by a factor of at
+most :math:`e^{\gamma_n}` a step.
 
 References:
-    Step-size Adaptation Using Exponentiated Gradient Updates (Amid et al., 2022), https://arxiv.org/abs/2202.00145
-    Learning rates by exponentiated gradients (Su, 2022), https://kexue.fm/archives/8968
+    Step-size Adaptation Using Exponentiated Gradient Updates (Amid et al., 2022),
+    https://arxiv.org/abs/2202.00145 Learning rates by exponentiated gradients (Su, 2022),
+    https://kexue.fm/archives/8968
 """
 
 import math
@@ -33,13 +35,15 @@ class EGDD(Base):
         m &\gets \mu m + \eta\, n \odot g, &
         \bar g &\gets \beta \bar g + (1 - \beta) g, \qquad \theta \gets (1 - \eta \lambda)\, \theta - s\, m
 
-    With ``directions=False`` the cosine is the raw product :math:`\langle g, m \rangle`; with ``signs=False`` the
-    signs are :math:`g \odot \bar g / (1 - \beta^{\max(t - 1, 1)})`. Scales stay within [0.1, 10], gains within
-    [0.01, 100]; from 1, that takes at least 2303 and 461 steps at the default rates. ``gain_lr=0`` keeps no gains and
-    saves two tensors per parameter; with ``scale_lr=0`` too it is plain SGD with momentum.
+    With ``directions=False`` the cosine is the raw product :math:`\langle g, m \rangle`; with
+    ``signs=False`` the signs are :math:`g \odot \bar g / (1 - \beta^{\max(t - 1, 1)})`. Scales stay
+    within [0.1, 10], gains within [0.01, 100]; from 1, that takes at least 2303 and 461 steps at
+    the default rates. ``gain_lr=0`` keeps no gains and saves two tensors per parameter; with
+    ``scale_lr=0`` too it is plain SGD with momentum.
 
-    Noise in the gradient shrinks both: each step has moved along its own noise, so that the next gradient points
-    against it (see :class:`univae.optim.AdaptedSteps` for a measure that is free of this).
+    Noise in the gradient shrinks both: each step has moved along its own noise, so that the next
+    gradient points against it (see :class:`univae.optim.AdaptedSteps` for a measure that is free of
+    this).
 
     Raises:
         InputError: a rate, momentum or decay outside its range.
@@ -61,14 +65,21 @@ class EGDD(Base):
         require(self, "momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
         require(self, "beta", beta, 0 <= beta < 1, "in [0, 1)")
         require_rates(self, gain_lr, scale_lr)
-        defaults = {"lr": lr, "momentum": momentum, "beta": beta, "gain_lr": gain_lr, "scale_lr": scale_lr}
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "beta": beta,
+            "gain_lr": gain_lr,
+            "scale_lr": scale_lr,
+        }
         defaults |= {"signs": signs, "directions": directions}
         super().__init__(params, defaults | {"weight_decay": weight_decay, "maximize": maximize})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Adapts the step sizes to the gradients that are there, then moves."""
-        loss, scratch = with_grad(closure), Scratch()
+        """Adapt the step sizes to the gradients that are there, then moves."""
+        loss = with_grad(closure)
+        scratch = Scratch()
         for group in self.param_groups:
             for run in cached(p for p in group["params"] if p.grad is not None):
                 self._update(group, run, [gradient(p, group["maximize"]) for p in run], scratch)
@@ -84,17 +95,23 @@ class EGDD(Base):
     def numbers(self, group: Mapping[str, Any]) -> set[str]:
         return {"step", "scale"}
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], scratch: Scratch) -> None:
+    def _update(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], scratch: Scratch
+    ) -> None:
         states = [self._state(group, p) for p in params]
-        m, scales = [state["momentum"] for state in states], [state["scale"] for state in states]
+        m = [state["momentum"] for state in states]
+        scales = [state["scale"] for state in states]
         if group["scale_lr"]:
             grow_scales(scales, grads, m, group["scale_lr"], group["directions"])
         torch._foreach_mul_(m, group["momentum"])
         if group["gain_lr"]:
-            gains, gbar = [state["gain"] for state in states], [state["gbar"] for state in states]
+            gains = [state["gain"] for state in states]
+            gbar = [state["gbar"] for state in states]
             trail = scratch.copy(gbar)
             if not group["signs"]:
-                torch._foreach_div_(trail, [1 - group["beta"] ** max(state["step"], 1) for state in states])
+                torch._foreach_div_(
+                    trail, [1 - group["beta"] ** max(state["step"], 1) for state in states]
+                )
             grow_gains(gains, grads, trail, group["gain_lr"], group["signs"])
             torch._foreach_addcmul_(m, gains, grads, value=group["lr"])
             torch._foreach_lerp_(gbar, grads, 1 - group["beta"])
@@ -119,21 +136,27 @@ class EGDD(Base):
 def grow_scales(
     scales: list[Tensor], grads: list[Tensor], against: list[Tensor], rate: float, directions: bool
 ) -> None:
-    r"""Multiplies each scale by :math:`e^{\gamma \cos(g, m)}`, or :math:`e^{\gamma \langle g, m \rangle}`, in place.
+    r"""Multiply each scale by :math:`e^{\gamma \cos(g, m)}`, or :math:`e^{\gamma \langle g, m \rangle}`, in place.
 
-    ``against`` is what the last step subtracted, up to a positive factor: where it still agrees with the gradient the
-    step was too short.
+    ``against`` is what the last step subtracted, up to a positive factor: where it still agrees
+    with the gradient the step was too short.
     """
-    agreement = torch.stack([torch.dot(g.reshape(-1), m.reshape(-1)) for g, m in zip(grads, against, strict=True)])
+    agreement = torch.stack(
+        [torch.dot(g.reshape(-1), m.reshape(-1)) for g, m in zip(grads, against, strict=True)]
+    )
     if directions:
-        lengths = torch.stack(torch._foreach_norm(grads)) * torch.stack(torch._foreach_norm(against))
+        lengths = torch.stack(torch._foreach_norm(grads)) * torch.stack(
+            torch._foreach_norm(against)
+        )
         agreement = agreement / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
     grown = (torch.stack(scales) * (rate * agreement).exp()).clamp(*SCALES)
     torch._foreach_copy_(scales, list(grown.unbind()))
 
 
-def grow_gains(gains: list[Tensor], grads: list[Tensor], trail: list[Tensor], rate: float, signs: bool) -> None:
-    r"""Multiplies each gain by :math:`e^{\gamma \operatorname{sign}(g \bar g)}`, or :math:`e^{\gamma g \bar g}`.
+def grow_gains(
+    gains: list[Tensor], grads: list[Tensor], trail: list[Tensor], rate: float, signs: bool
+) -> None:
+    r"""Multiply each gain by :math:`e^{\gamma \operatorname{sign}(g \bar g)}`, or :math:`e^{\gamma g \bar g}`.
 
     In place; ``trail``, what gradients so far have agreed on, is used up.
     """
@@ -151,16 +174,24 @@ def grow_gains(gains: list[Tensor], grads: list[Tensor], trail: list[Tensor], ra
 
 
 def require_rates(owner: object, gain_lr: float, scale_lr: float) -> None:
-    """Refuses rates below 0."""
+    """Refuse rates below 0."""
     require(owner, "gain_lr", gain_lr, 0 <= gain_lr < float("inf"), "0 (no gains) or more")
     require(owner, "scale_lr", scale_lr, 0 <= scale_lr < float("inf"), "0 (scales stay 1) or more")
 
 
 def spread(states: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Smallest, median and largest scale; the 5%, 50% and 95% quantiles of at most 1000 gains a tensor."""
+    """Smallest, median and largest scale.
+
+    The 5%, 50% and 95% quantiles of at most 1000 gains a tensor.
+    """
     states = list(states)
     scales = [state["scale"].double() for state in states if "scale" in state]
-    gains = [g[:: max(1, len(g) // 1000)].double() for s in states if "gain" in s for g in (s["gain"].flatten(),)]
+    gains = [
+        g[:: max(1, len(g) // 1000)].double()
+        for s in states
+        if "gain" in s
+        for g in (s["gain"].flatten(),)
+    ]
     found: dict[str, float] = {}
     if scales:
         found |= _quantiles("scale", torch.stack(scales), {"min": 0.0, "median": 0.5, "max": 1.0})

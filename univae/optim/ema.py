@@ -19,18 +19,21 @@ class EMA:
         \bar\theta \gets \bar\theta + (1 - d_n) (\theta - \bar\theta), \qquad
         d_n = \min\left(d, \frac{1 + n}{10 + n}\right)
 
-    :math:`n` counts the updates before this one, so an early average forgets the random start quickly. Call
-    :meth:`update` after every optimizer step. Floating-point buffers (the statistics of a BatchNorm) are averaged
-    with the weights they belong to; integer buffers are counts, and stay the model's own.
+    :math:`n` counts the updates before this one, so an early average forgets the random start
+    quickly. Call :meth:`update` after every optimizer step. Floating-point buffers (the statistics
+    of a BatchNorm) are averaged with the weights they belong to; integer buffers are counts, and
+    stay the model's own.
 
     References:
-        Acceleration of stochastic approximation by averaging (Polyak & Juditsky, 1992), https://doi.org/10.1137/0330046
+        Acceleration of stochastic approximation by averaging (Polyak & Juditsky, 1992),
+        https://doi.org/10.1137/0330046
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
             raise InputError(f"EMA: decay must lie in [0, 1), 0.999 say; got decay={decay}")
-        self.decay, self.updates = decay, 0
+        self.decay = decay
+        self.updates = 0
         self.sources: dict[str, Tensor] = _floating(model)
         self.averages: dict[str, Tensor] = {
             name: x.detach().to(torch.promote_types(x.dtype, torch.float32), copy=True)
@@ -39,7 +42,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Moves the average toward the model's present weights."""
+        """Move the average toward the model's present weights."""
         weight = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages = list(self.averages.values())
         current = [x.to(a.dtype) for x, a in zip(self.sources.values(), averages, strict=True)]
@@ -49,7 +52,10 @@ class EMA:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Inside the block the model has the averaged weights; after it, its own again, bit for bit."""
+        """Inside the block the model has the averaged weights.
+
+        After it, its own again, bit for bit.
+        """
         own = {name: x.detach().clone() for name, x in self.sources.items()}
         self._fill(self.sources, self.averages)
         try:
@@ -62,10 +68,15 @@ class EMA:
         return {"updates": self.updates, "averages": dict(self.averages)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over a saved average; its names must be this model's. The decay is the constructor's."""
+        """Take over a saved average.
+
+        Its names must be this model's. The decay is the constructor's.
+        """
         if state["averages"].keys() != self.averages.keys():
             names = sorted(state["averages"].keys() ^ self.averages.keys())
-            raise InputError(f"EMA: the saved average is of another model, which differs in {', '.join(names[:3])}")
+            raise InputError(
+                f"EMA: the saved average is of another model, which differs in {', '.join(names[:3])}"
+            )
         self._fill(self.averages, state["averages"])
         self.updates = state["updates"]
 

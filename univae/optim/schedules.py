@@ -1,6 +1,7 @@
 """Schedules: pure functions from the fraction of training done, in [0, 1], to a multiplier.
 
-A fraction, and not a step, so that one schedule serves a run bounded by steps and a run bounded by minutes.
+A fraction, and not a step, so that one schedule serves a run bounded by steps and a run bounded by
+minutes.
 """
 
 import math
@@ -11,7 +12,8 @@ __all__ = ["cosine", "ramp", "tripling"]
 def ramp(progress: float, length: float) -> float:
     r"""Rises linearly from 0 to 1 over the first ``length`` of training: :math:`\min(1, t / \ell)`.
 
-    The warm-up of a learning rate, or of the weight of a KL term. A ``length`` of 0 is no ramp at all.
+    The warm-up of a learning rate, or of the weight of a KL term. A ``length`` of 0 is no ramp at
+    all.
     """
     return 1.0 if progress >= length else progress / length
 

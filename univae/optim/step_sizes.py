@@ -1,8 +1,9 @@
 r"""Step sizes adapted by exponentiated gradients around any optimizer.
 
 References:
-    Step-size Adaptation Using Exponentiated Gradient Updates (Amid et al., 2022), https://arxiv.org/abs/2202.00145
-    Online Learning Rate Adaptation with Hypergradient Descent (Baydin et al., 2017), https://arxiv.org/abs/1703.04782
+    Step-size Adaptation Using Exponentiated Gradient Updates (Amid et al., 2022),
+    https://arxiv.org/abs/2202.00145 Online Learning Rate Adaptation with Hypergradient Descent
+    (Baydin et al., 2017), https://arxiv.org/abs/1703.04782
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,26 +24,30 @@ __all__ = ["AdaptedSteps"]
 class AdaptedSteps:
     r"""Multiplies every step of an optimizer by a learned scale per tensor and, if asked, a gain per coordinate.
 
-    With :math:`u_t` the step the optimizer takes, momentum, preconditioner, weight decay and schedule included, and
-    :math:`\Delta_t` the one taken,
+    With :math:`u_t` the step the optimizer takes, momentum, preconditioner, weight decay and
+    schedule included, and :math:`\Delta_t` the one taken,
 
     .. math::
         s \gets s\, e^{-\gamma_s \cos(g_t, \Delta_{t-1})}, \qquad
         n \gets n\, e^{-\gamma_n \operatorname{sign}(g_t \odot \Delta_{t-1})}, \qquad
         \Delta_t = s\, n \odot u_t
 
-    The arguments are the derivatives of the loss by :math:`\log s` and :math:`\log n` - whatever the optimizer makes
-    of its gradients - as direction and sign; raw with ``directions=False`` and ``signs=False``. Optimizers with a
-    window adapt to every micro-gradient and scale the step at its end.
+    The arguments are the derivatives of the loss by :math:`\log s` and :math:`\log n` - whatever
+    the optimizer makes of its gradients - as direction and sign; raw with ``directions=False`` and
+    ``signs=False``. Optimizers with a window adapt to every micro-gradient and scale the step at
+    its end.
 
-    **Noise.** :math:`\Delta_{t-1}` has moved along its own noise, so the next gradient leans against it, and both
-    shrink where noise dominates. With ``halves=True`` call :meth:`split` between the backward passes of the two halves
-    of a batch, :math:`g_t = a_t + b_t`: the optimizer is given :math:`a_t + b_{t-1}` (in ``.grad``), one half entering
-    a step late, and the step sizes are measured along :math:`-b_{t-1}`, taken where the last step began, whose noise
-    is in neither :math:`\theta_t` nor :math:`g_t`: :math:`\mathbb{E} \langle g_t, b_{t-1} \rangle = \frac12 \mathbb{E}
-    \langle \nabla L(\theta_t), \nabla L(\theta_{t-1}) \rangle`. The optimizer's own preconditioner is ignored there.
+    **Noise.** :math:`\Delta_{t-1}` has moved along its own noise, so the next gradient leans
+    against it, and both shrink where noise dominates. With ``halves=True`` call :meth:`split`
+    between the backward passes of the two halves of a batch, :math:`g_t = a_t + b_t`: the optimizer
+    is given :math:`a_t + b_{t-1}` (in ``.grad``), one half entering a step late, and the step sizes
+    are measured along :math:`-b_{t-1}`, taken where the last step began, whose noise is in neither
+    :math:`\theta_t` nor :math:`g_t`: :math:`\mathbb{E} \langle g_t, b_{t-1} \rangle = \frac12
+    \mathbb{E} \langle \nabla L(\theta_t), \nabla L(\theta_{t-1}) \rangle`. The optimizer's own
+    preconditioner is ignored there.
 
-    The optimizer stays as it is: schedulers and checkpoints keep working; save :meth:`state_dict` beside its own.
+    The optimizer stays as it is: schedulers and checkpoints keep working; save :meth:`state_dict`
+    beside its own.
     """
 
     def __init__(
@@ -55,8 +60,12 @@ class AdaptedSteps:
         halves: bool = False,
     ) -> None:
         require_rates(self, gain_lr, scale_lr)
-        self.optimizer, self.scale_lr, self.gain_lr = optimizer, scale_lr, gain_lr
-        self.signs, self.directions, self.halves = signs, directions, halves
+        self.optimizer = optimizer
+        self.scale_lr = scale_lr
+        self.gain_lr = gain_lr
+        self.signs = signs
+        self.directions = directions
+        self.halves = halves
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         self._first: dict[Tensor, Tensor] = {}
         self._handles = [
@@ -80,30 +89,41 @@ class AdaptedSteps:
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered of each parameter, by its place in the optimizer."""
-        return {"state": {i: self.state[p] for i, p in enumerate(self._parameters()) if p in self.state}}
+        return {
+            "state": {i: self.state[p] for i, p in enumerate(self._parameters()) if p in self.state}
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a copy of a saved state.
 
         Raises:
-            InputError: the state is of another optimizer, or a tensor does not have its parameter's shape.
+            InputError: the state is of another optimizer, or a tensor does not have its parameter's
+                shape.
         """
         entries = state.get("state")
         if not isinstance(entries, Mapping):
-            raise InputError("AdaptedSteps: not a saved state of step sizes; give what state_dict() returned")
+            raise InputError(
+                "AdaptedSteps: not a saved state of step sizes; give what state_dict() returned"
+            )
         for index, p in enumerate(self._parameters()):
             if index in entries:
                 self.state[p] = _fitting(entries[index], p, index)
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if any(x is not None for x in (*args[1:], *kwargs.values())):  # the first is the optimizer itself
+        if any(
+            x is not None for x in (*args[1:], *kwargs.values())
+        ):  # the first is the optimizer itself
             raise InputError(
                 "AdaptedSteps: step() takes no closure, for the gradients are read before it; call it first"
             )
-        ready = [(gradient(p, group.get("maximize", False)), p) for group, p in self._with_gradient()]
+        ready = [
+            (gradient(p, group.get("maximize", False)), p) for group, p in self._with_gradient()
+        ]
         if self.halves and ready and not self._first:
-            raise InputError("AdaptedSteps: with halves, call split() between the backward passes of the two halves")
+            raise InputError(
+                "AdaptedSteps: with halves, call split() between the backward passes of the two halves"
+            )
         for run in self._runs(ready):
             self._adapt(run)
         if self.halves:
@@ -114,15 +134,20 @@ class AdaptedSteps:
                     self.state[p]["step"].copy_(p)
 
     def _adapt(self, run: list[tuple[Tensor, Tensor]]) -> None:
-        grads, states = [g for g, _ in run], [self._state(p) for _, p in run]
+        grads = [g for g, _ in run]
+        states = [self._state(p) for _, p in run]
         steps = [state["held"] if self.halves else state["step"] for state in states]
         against = Scratch().copy(steps)
         if not self.halves:
             torch._foreach_neg_(against)
         if self.scale_lr:
-            grow_scales([state["scale"] for state in states], grads, against, self.scale_lr, self.directions)
+            grow_scales(
+                [state["scale"] for state in states], grads, against, self.scale_lr, self.directions
+            )
         if self.gain_lr:
-            grow_gains([state["gain"] for state in states], grads, against, self.gain_lr, self.signs)
+            grow_gains(
+                [state["gain"] for state in states], grads, against, self.gain_lr, self.signs
+            )
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -164,7 +189,9 @@ class AdaptedSteps:
 
     def _will_move(self) -> bool:
         groups = self.optimizer.param_groups
-        return not isinstance(self.optimizer, Windowed) or all(g["position"] + 1 == g["window"] for g in groups)
+        return not isinstance(self.optimizer, Windowed) or all(
+            g["position"] + 1 == g["window"] for g in groups
+        )
 
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.optimizer.param_groups for p in group["params"])
@@ -189,6 +216,8 @@ def _fitting(entry: Any, p: Tensor, index: int) -> dict[str, Tensor]:
     for name, x in entry.items():
         shape = torch.Size() if name in ("scale", "count") else p.shape
         if not isinstance(x, Tensor) or x.shape != shape:
-            raise InputError(f"AdaptedSteps: {name} of parameter {index} must have the shape {tuple(shape)}")
+            raise InputError(
+                f"AdaptedSteps: {name} of parameter {index} must have the shape {tuple(shape)}"
+            )
         fitting[name] = x.to(device=p.device, dtype=like.dtype, copy=True)
     return fitting

@@ -1,8 +1,8 @@
 r"""Tiger: the sign of the momentum, and nothing else to remember.
 
 References:
-    Tiger: a tight-fisted optimizer (Su, 2023), https://kexue.fm/archives/9512
-    Symbolic Discovery of Optimization Algorithms (Chen et al., 2023), https://arxiv.org/abs/2302.06675
+    Tiger: a tight-fisted optimizer (Su, 2023), https://kexue.fm/archives/9512 Symbolic Discovery of
+        Optimization Algorithms (Chen et al., 2023), https://arxiv.org/abs/2302.06675
 """
 
 from typing import Any, SupportsIndex
@@ -23,9 +23,10 @@ class Tiger(Windowed):
         m \gets \beta m + \tfrac{1 - \beta}{k} \textstyle\sum_i g_i, \qquad
         \theta \gets \theta - \eta \left(\operatorname{sign} m + \lambda \theta\right)
 
-    With no second moment and no bias to correct, accumulation over a window is exact, and one tensor per parameter
-    is the whole state. The published settings are :math:`\beta` = 0.945 for images and 0.965 for text, and
-    learning rates of 1e-3 to 2e-3 times the root mean square of a matrix's weights.
+    With no second moment and no bias to correct, accumulation over a window is exact, and one
+    tensor per parameter is the whole state. The published settings are :math:`\beta` = 0.945 for
+    images and 0.965 for text, and learning rates of 1e-3 to 2e-3 times the root mean square of a
+    matrix's weights.
 
     Raises:
         InputError: a learning rate, beta, weight decay or window outside its range.
@@ -41,19 +42,29 @@ class Tiger(Windowed):
         maximize: bool = False,
     ) -> None:
         require(self, "beta", beta, 0 <= beta < 1, "in [0, 1)")
-        defaults = {"lr": lr, "beta": beta, "weight_decay": weight_decay, "window": window, "maximize": maximize}
+        defaults = {
+            "lr": lr,
+            "beta": beta,
+            "weight_decay": weight_decay,
+            "window": window,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults)
 
     def decays(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": group["beta"]}
 
-    def _fold(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool) -> None:
+    def _fold(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool
+    ) -> None:
         m = self._slots(params, "exp_avg")
         if first:
             torch._foreach_mul_(m, group["beta"])
         torch._foreach_add_(m, grads, alpha=(1 - group["beta"]) / group["window"])
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch) -> None:
+    def _move(
+        self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch
+    ) -> None:
         signs = scratch.copy(self._slots(params, "exp_avg"))
         torch._foreach_sign_(signs)
         if group["weight_decay"]:

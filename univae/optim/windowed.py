@@ -1,14 +1,15 @@
 r"""Gradient accumulation hidden in the averages an optimizer keeps anyway: no buffer for the sum of a window.
 
-With :math:`t` counting micro-steps, a window of :math:`k` of them, and :math:`\chi_a = 1` where :math:`k` divides
-:math:`a`, an average with decay :math:`\beta` and the parameters move as
+With :math:`t` counting micro-steps, a window of :math:`k` of them, and :math:`\chi_a = 1` where
+:math:`k` divides :math:`a`, an average with decay :math:`\beta` and the parameters move as
 
 .. math::
     m_t = \left[(\beta - 1) \chi_{t-1} + 1\right] m_{t-1} + \frac{1 - \beta}{k} g_t, \qquad
     \theta_t = \theta_{t-1} - \chi_t\, \alpha\, d(m_t)
 
-in words: decay once, at the first micro-step of a window; add a share of every gradient; move at the last. Whatever
-does not depend on the gradient (weight decay, bias correction, the learning rate) counts windows, not micro-steps.
+in words: decay once, at the first micro-step of a window; add a share of every gradient; move at
+the last. Whatever does not depend on the gradient (weight decay, bias correction, the learning
+rate) counts windows, not micro-steps.
 
 References:
     Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
@@ -30,12 +31,14 @@ __all__ = ["Folding", "Windowed", "accumulate_in_backward"]
 class Windowed(Base):
     """What the optimizers with a window share; a subclass says how gradients fold in and how parameters move.
 
-    :meth:`step` is a micro-step: it folds the gradients in, and moves the parameters when it is a window's last. Step
-    schedules where :attr:`moved` is true. Gradients are read, never written; averages are float32 at least.
+    :meth:`step` is a micro-step: it folds the gradients in, and moves the parameters when it is a
+    window's last. Step schedules where :attr:`moved` is true. Gradients are read, never written;
+    averages are float32 at least.
 
-    A gradient whose norm is not finite - the norm is read back from the device - is left out, parameter by parameter,
-    and the mean is over the others: the averages stay what they were. A parameter that got no gradient in a whole
-    window is left alone, as in torch. Sparse gradients are made dense, one parameter at a time.
+    A gradient whose norm is not finite - the norm is read back from the device - is left out,
+    parameter by parameter, and the mean is over the others: the averages stay what they were. A
+    parameter that got no gradient in a whole window is left alone, as in torch. Sparse gradients
+    are made dense, one parameter at a time.
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
@@ -58,14 +61,16 @@ class Windowed(Base):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Folds in the gradients that are there, and moves the parameters at the end of a window."""
+        """Fold in the gradients that are there, and moves the parameters at the end of a window."""
         loss = with_grad(closure)
         scratch = Scratch()
         for group in self.param_groups:
             last = group["position"] + 1 == group["window"]
             for run in cached(group["params"]):
                 self.fold(group, [p for p in run if p.grad is not None])
-                if last and self.processes == 1:  # while what belongs to the run is still in the cache
+                if (
+                    last and self.processes == 1
+                ):  # while what belongs to the run is still in the cache
                     self._update(group, run, group["window"], scratch)
             group["position"] = 0 if last else group["position"] + 1
             if last and self.processes > 1:
@@ -74,27 +79,32 @@ class Windowed(Base):
 
     @torch.no_grad()
     def finish(self) -> None:
-        r"""Moves on the micro-steps of a window that has come to an early end; does nothing where none is open.
+        r"""Move on the micro-steps of a window that has come to an early end; does nothing where none is open.
 
-        Over :math:`n < k` gradients the average is rescaled to the total weight it would have after :math:`k`,
+        Over :math:`n < k` gradients the average is rescaled to the total weight it would have after
+        :math:`k`,
 
         .. math:: m \gets m\, \frac{1 - \beta^s}{\beta (1 - \beta^{s-1}) + (1 - \beta)\, n / k},
 
-        :math:`s` counting updates: every gradient keeps the weight it would have in a full window. At
-        :math:`\beta = 0` that is the plain mean of the :math:`n`.
+        :math:`s` counting updates: every gradient keeps the weight it would have in a full window.
+        At :math:`\beta = 0` that is the plain mean of the :math:`n`.
         """
         for group in self.param_groups:
             if group["position"] > 0:
                 self._close(group, group["position"])
 
     def fold(self, group: dict[str, Any], params: Sequence[Tensor]) -> None:
-        """Adds the share of each parameter's gradient to its averages, which decay first where a window opens."""
+        """Add the share of each parameter's gradient to its averages, which decay first where a window opens."""
         if group["position"] == 0:
             group["opened"] = group["window"]
         elif group["opened"] != group["window"]:
-            who, rule = type(self).__name__, "the window can change only between two windows"
-            was, now = group["opened"], group["window"]
-            raise InputError(f"{who}: {rule}; got window={now} inside one of {was}; call finish() first")
+            who = type(self).__name__
+            rule = "the window can change only between two windows"
+            was = group["opened"]
+            now = group["window"]
+            raise InputError(
+                f"{who}: {rule}; got window={now} inside one of {was}; call finish() first"
+            )
         if not params:
             return
         grads = [gradient(p, group["maximize"]) for p in params]
@@ -123,15 +133,21 @@ class Windowed(Base):
     def numbers(self, group: Mapping[str, Any]) -> set[str]:
         return {"step", "open", "skipped"}
 
-    def _fold(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool) -> None:
-        """Adds gradients to the averages; ``first``: of a window, so that they decay."""
+    def _fold(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool
+    ) -> None:
+        """Add gradients to the averages; ``first``: of a window, so that they decay."""
         raise NotImplementedError
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch) -> None:
-        """Moves parameters for the ``step``-th time, on the mean of ``count`` gradients."""
+    def _move(
+        self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch
+    ) -> None:
+        """Move parameters for the ``step``-th time, on the mean of ``count`` gradients."""
         raise NotImplementedError
 
-    def _with_windows(self, state: Mapping[str, Any], states: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    def _with_windows(
+        self, state: Mapping[str, Any], states: Mapping[Any, Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Return the saved state of an optimizer without windows as one between two windows of this optimizer."""
         groups = []
         for saved, own in zip(state["param_groups"], self.param_groups, strict=False):
@@ -140,7 +156,10 @@ class Windowed(Base):
             groups.append({**own, **taken, "position": 0, "opened": own["window"]})
         groups += state["param_groups"][len(groups) :]
         closed = {"open": False, "skipped": 0}
-        return {"param_groups": groups, "state": {index: {**one, **closed} for index, one in states.items()}}
+        return {
+            "param_groups": groups,
+            "state": {index: {**one, **closed} for index, one in states.items()},
+        }
 
     def _slots(self, params: Sequence[Tensor], name: str) -> list[Tensor]:
         return [self.state[p][name] for p in params]
@@ -149,7 +168,9 @@ class Windowed(Base):
         """The state of a parameter, which starts here if it has none."""
         state = self.state[p]
         if not state:
-            state.update(step=0, open=False, skipped=0, **{name: zeros(p) for name in self.decays(group)})
+            state.update(
+                step=0, open=False, skipped=0, **{name: zeros(p) for name in self.decays(group)}
+            )
         return state
 
     def _close(self, group: dict[str, Any], length: int) -> None:
@@ -161,7 +182,9 @@ class Windowed(Base):
             self._update(group, run, length, scratch)
         group["position"] = 0
 
-    def _update(self, group: dict[str, Any], run: list[Tensor], length: int, scratch: Scratch) -> None:
+    def _update(
+        self, group: dict[str, Any], run: list[Tensor], length: int, scratch: Scratch
+    ) -> None:
         alike: dict[tuple[int, int], list[Tensor]] = {}
         for p in run:
             state = self.state.get(p)
@@ -169,7 +192,9 @@ class Windowed(Base):
                 continue
             if state["open"]:
                 state["step"] += 1
-                alike.setdefault((state["step"], self.processes * length - state["skipped"]), []).append(p)
+                alike.setdefault(
+                    (state["step"], self.processes * length - state["skipped"]), []
+                ).append(p)
             state.update(open=False, skipped=0)
         full = self.processes * group["window"]
         for (step, count), params in alike.items():
@@ -177,13 +202,16 @@ class Windowed(Base):
                 self._rescale(group, params, step, count / full)
             self._move(group, params, step, count, scratch)
 
-    def _rescale(self, group: dict[str, Any], params: list[Tensor], step: int, share: float) -> None:
+    def _rescale(
+        self, group: dict[str, Any], params: list[Tensor], step: int, share: float
+    ) -> None:
         for name, beta in self.decays(group).items():
             weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
             torch._foreach_mul_(self._slots(params, name), (1 - beta**step) / weight)
 
     def _average(self, group: dict[str, Any]) -> None:
-        # Every process speaks of every parameter, in the same order, whether it had a gradient for it or not.
+        # Every process speaks of every parameter, in the same order, whether it had a gradient for
+        # it or not.
         params = group["params"]
         states = [self.begin(group, p) for p in params]
         own = [[float(state["open"]), float(state["skipped"])] for state in states]
@@ -204,7 +232,9 @@ class Folding:
     def __init__(self, optimizer: Windowed) -> None:
         self._optimizer = optimizer
         for group in optimizer.param_groups:
-            for p in group["params"]:  # now, for a heap is left full of holes when it comes between gradients
+            for p in group[
+                "params"
+            ]:  # now, for a heap is left full of holes when it comes between gradients
                 optimizer.begin(group, p)
         self._handles = [
             p.register_post_accumulate_grad_hook(self._hook(group))
@@ -229,16 +259,18 @@ class Folding:
 
 
 def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) -> Folding:
-    r"""Folds every gradient into the optimizer as soon as it is whole, and frees it: there is no copy of them all.
+    r"""Fold every gradient into the optimizer as soon as it is whole, and frees it: there is no copy of them all.
 
-    Run one backward pass a micro-step, then :meth:`Windowed.step`. Clip gradients before, per parameter, or not at all:
-    their global norm is known only when most are gone. With ``processes`` > 1, each folds its own gradients and the
-    averages are averaged over torch's default process group once a window; if the model is wrapped for distributed
-    training, stay inside its ``no_sync()``. First moments are then exactly those of one process with the window
-    :math:`k W`, and second moments are means of :math:`k W` squares.
+    Run one backward pass a micro-step, then :meth:`Windowed.step`. Clip gradients before, per
+    parameter, or not at all: their global norm is known only when most are gone. With ``processes``
+    > 1, each folds its own gradients and the averages are averaged over torch's default process
+    group once a window; if the model is wrapped for distributed training, stay inside its
+    ``no_sync()``. First moments are then exactly those of one process with the window :math:`k W`,
+    and second moments are means of :math:`k W` squares.
 
     References:
-        AdamA: Adam Accumulation to Reduce Memory Footprints (Zhang et al., 2023), https://arxiv.org/abs/2305.19982
+        AdamA: Adam Accumulation to Reduce Memory Footprints (Zhang et al., 2023),
+            https://arxiv.org/abs/2305.19982
     """
     optimizer.processes = whole_number(optimizer, "processes", processes)
     return Folding(optimizer)

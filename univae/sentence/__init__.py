@@ -9,4 +9,6 @@ __all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
 if TYPE_CHECKING:
     from univae.sentence.model import Ranked, RoFormerSim, RoFormerSimConfig
 else:
-    __getattr__, __dir__ = lazy_exports(__name__, {"model": ["Ranked", "RoFormerSim", "RoFormerSimConfig"]})
+    __getattr__, __dir__ = lazy_exports(
+        __name__, {"model": ["Ranked", "RoFormerSim", "RoFormerSimConfig"]}
+    )

@@ -32,8 +32,10 @@ NLI = (2, 3, 4)  # classes: contradiction, entailment, neutral
 CLASSES = len(SIMILARITY) + len(NLI)
 
 
-def generation_loss(log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]) -> Float[Tensor, ""]:
-    r"""Returns :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`: nats per target token, end tokens included.
+def generation_loss(
+    log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]
+) -> Float[Tensor, ""]:
+    r"""Return :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`: nats per target token, end tokens included.
 
     0 where there is no token.
     """
@@ -47,24 +49,28 @@ def distillation_loss(
     *,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
-    r"""Returns :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`, for vectors of length 1.
+    r"""Return :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`, for vectors of length 1.
 
-    Rotations of either space leave it alone; the diagonal counts in the mean and adds nothing. With ``gather`` the
-    matrix is that of the rows of all processes, and the result this process's share, as
-    :func:`univae.contrastive.info_nce` has it.
+    Rotations of either space leave it alone; the diagonal counts in the mean and adds nothing. With
+    ``gather`` the matrix is that of the rows of all processes, and the result this process's share,
+    as :func:`univae.contrastive.info_nce` has it.
     """
     share = Share.of(student, gather)
     wanted = (teacher @ share.gather(teacher).T).to(student)
     return weight * share.mean((student @ share.gather(student).T - wanted).square().mean(1))
 
 
-def pair_features(u: Float[Tensor, "pairs width"], v: Float[Tensor, "pairs width"]) -> Float[Tensor, "pairs three"]:
-    r"""Returns :math:`[u; v; |u - v|]`."""
+def pair_features(
+    u: Float[Tensor, "pairs width"], v: Float[Tensor, "pairs width"]
+) -> Float[Tensor, "pairs three"]:
+    r"""Return :math:`[u; v; |u - v|]`."""
     return torch.cat((u, v, (u - v).abs()), -1)
 
 
-def classification_loss(logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]) -> Float[Tensor, ""]:
-    """Returns the mean cross entropy, every pair's softmax taken over the classes of its own task.
+def classification_loss(
+    logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]
+) -> Float[Tensor, ""]:
+    """Return the mean cross entropy, every pair's softmax taken over the classes of its own task.
 
     The gradient of the logits of the other task's classes is zero.
     """

@@ -4,9 +4,10 @@ Rows lie as [start, source, end | target], segment 0 and 1, under the UniLM mask
 source and its own past. So the vector of a source is the same whether or not a target follows, one pass trains both
 tasks, and generation reads the source once for all samples. Positions go on across the border.
 
-The published vector is a linear map of the first row (no tanh), of a model that was pre-trained; from random weights
-the mean of the source's rows, which is the default here, learns sooner. Where sources of a batch differ in length,
-padding stands between source and target, hidden from all, and the target's positions follow its own source's.
+The published vector is a linear map of the first row (no tanh), of a model that was pre-trained;
+from random weights the mean of the source's rows, which is the default here, learns sooner. Where
+sources of a batch differ in length, padding stands between source and target, hidden from all, and
+the target's positions follow its own source's.
 
 References:
     SimBERTv2: RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454
@@ -57,7 +58,8 @@ class RoFormerSimConfig:
     scale: Scale = "sqrt"
     scale_base: int = 512  # the number of keys at which log_n equals sqrt
     norm: Norm = "pre"
-    pooling: Literal["first", "mean"] = "mean"  # of the rows a vector is read from; first: as published
+    # of the rows a vector is read from; first: as published
+    pooling: Literal["first", "mean"] = "mean"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "vocab_size": at_least(RESERVED + 1, 10**7),
@@ -97,11 +99,15 @@ class RoFormerSim(nn.Module):
         super().__init__()
         self.config = c = config
         self.mask = c.vocab_size  # the id that hides a token
-        # Normed in either layout, with segments that start as one: else all rows begin nearly parallel to what they
-        # share, all vectors too, and telling them apart takes hundreds of steps.
+        # Normed in either layout, with segments that start as one: else all rows begin nearly
+        # parallel to what they share, all vectors too, and telling them apart takes hundreds of
+        # steps.
         self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, norm="post")
-        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers))
-        self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()  # post-norm rows are normed already
+        self.blocks = nn.ModuleList(
+            Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers)
+        )
+        # post-norm rows are normed already
+        self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
         self.pooler = nn.Linear(c.width, c.width)
         self.classifier = nn.Linear(3 * c.width, CLASSES, bias=False)  # of the supervised stage
         self.head = Head(c.vocab_size + 1, c.width, c.norm, silent=(PAD, START, self.mask))
@@ -111,13 +117,14 @@ class RoFormerSim(nn.Module):
     # Vectors.
 
     def encode(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
-        """Returns the texts' vectors, of length 1: their products are cosines."""
+        """Return the texts' vectors, of length 1: their products are cosines."""
         return F.normalize(self.read(ids), dim=-1)
 
     def read(self, source: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
-        """Returns the texts' vectors as the pooler makes them."""
+        """Return the texts' vectors as the pooler makes them."""
         real = _real(source)
-        x, phase = self._source_rows(source), self._phase[: real.shape[1]][None]
+        x = self._source_rows(source)
+        phase = self._phase[: real.shape[1]][None]
         mix = self._mix(None if bool(real.all()) else padding(real))
         for block in self.blocks:
             x = block(x, phase, mix)
@@ -126,12 +133,15 @@ class RoFormerSim(nn.Module):
     def read_and_write(
         self, source: Int[Tensor, "batch n"], target: Int[Tensor, "batch m"]
     ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch"]]:
-        r"""Returns :meth:`read` of the sources and :math:`\log p(t \mid s)` of each target, in nats, in one pass.
+        r"""Return :meth:`read` of the sources and :math:`\log p(t \mid s)` of each target, in nats, in one pass.
 
-        A target's tokens and its end token count; a target that is all padding has log-likelihood 0.
+        A target's tokens and its end token count; a target that is all padding has log-likelihood
+        0.
         """
-        real, inputs = _real(source), target[:, :-1]
-        n, m = real.shape[1], inputs.shape[1]
+        real = _real(source)
+        inputs = target[:, :-1]
+        n = real.shape[1]
+        m = inputs.shape[1]
         x = torch.cat((self._source_rows(source), self.embedding(inputs, 1)), 1)
         after = real.sum(1, keepdim=True) + torch.arange(m, device=source.device)
         ahead = torch.arange(n, device=source.device).expand(len(source), n)
@@ -149,11 +159,16 @@ class RoFormerSim(nn.Module):
 
     # Generation.
 
-    def continuation(self, source: Int[Tensor, "batch length"], copies: int = 1, capacity: int = 0) -> Continuation:
-        """Returns what writes ``copies`` texts behind each source, side by side, of at most ``capacity`` tokens."""
-        c, real = self.config, _real(source)
-        n, capacity = real.shape[1], capacity or c.max_length
-        x, phase = self._source_rows(source), self._phase[:n][None]
+    def continuation(
+        self, source: Int[Tensor, "batch length"], copies: int = 1, capacity: int = 0
+    ) -> Continuation:
+        """Return what writes ``copies`` texts behind each source, side by side, of at most ``capacity`` tokens."""
+        c = self.config
+        real = _real(source)
+        n = real.shape[1]
+        capacity = capacity or c.max_length
+        x = self._source_rows(source)
+        phase = self._phase[:n][None]
         seen = padding(real)
         places = None  # without a mask the fused kernels skip work
         if not bool(real.all()):
@@ -171,7 +186,7 @@ class RoFormerSim(nn.Module):
     def draw(
         self, source: Int[Tensor, "batch length"], samples: int, sampling: Sampling = NUCLEUS
     ) -> Int[Tensor, "batch {samples} m"]:
-        """Draws ``samples`` texts behind each source: ids with the end token, padded, cut at the model's length."""
+        """Draw ``samples`` texts behind each source: ids with the end token, padded, cut at the model's length."""
         step = self.continuation(source, samples)
         texts = draw_texts(step, len(source) * samples, self.config.max_length, sampling)
         return texts.view(len(source), samples, -1)
@@ -188,15 +203,21 @@ class RoFormerSim(nn.Module):
         key: Key = tuple,
         diversity: float = 0.0,
     ) -> list[Ranked]:
-        """Writes texts similar to each source and returns the best ``count``, ranked by the model's own cosine.
+        """Write texts similar to each source and returns the best ``count``, ranked by the model's own cosine.
 
-        Of ``samples`` draws the empty, those without an end, duplicates and the source itself are dropped: texts are
-        the same if ``key`` says so, and one for which it returns None is refused. ``hidden`` masks tokens of the source
-        before it is continued, which asks for change there; ranking sees the whole source. ``diversity``: see
-        :mod:`univae.sentence.ranking`. Generates as it is, so call :meth:`eval` first.
+        Of ``samples`` draws the empty, those without an end, duplicates and the source itself are
+        dropped: texts are the same if ``key`` says so, and one for which it returns None is
+        refused. ``hidden`` masks tokens of the source before it is continued, which asks for change
+        there; ranking sees the whole source. ``diversity``: see :mod:`univae.sentence.ranking`.
+        Generates as it is, so call :meth:`eval` first.
         """
-        source = ids if hidden is None else ids.masked_fill(hidden & (ids != PAD) & (ids != END), self.mask)
-        drawn, vectors = self.draw(source, samples, sampling), self.encode(ids)
+        source = (
+            ids
+            if hidden is None
+            else ids.masked_fill(hidden & (ids != PAD) & (ids != END), self.mask)
+        )
+        drawn = self.draw(source, samples, sampling)
+        vectors = self.encode(ids)
         found = []
         for text, vector, texts in zip(ids, vectors, drawn, strict=True):
             ended = [_tokens(row) for row in texts if row[0] != END and bool((row == END).any())]
@@ -204,9 +225,13 @@ class RoFormerSim(nn.Module):
             found.append(self._ranked(vector, chosen, count, diversity))
         return found
 
-    def _ranked(self, vector: Tensor, texts: list[list[int]], count: int, diversity: float) -> Ranked:
+    def _ranked(
+        self, vector: Tensor, texts: list[list[int]], count: int, diversity: float
+    ) -> Ranked:
         if not texts:
-            return Ranked(torch.empty(0, 0, dtype=torch.long, device=vector.device), vector.new_empty(0))
+            return Ranked(
+                torch.empty(0, 0, dtype=torch.long, device=vector.device), vector.new_empty(0)
+            )
         padded = pad(texts).to(vector.device)
         order, scores = rank(vector, self.encode(padded), count, diversity)
         return Ranked(padded[order], scores)
@@ -222,8 +247,11 @@ class RoFormerSim(nn.Module):
         return self.embedding(F.pad(source, (1, 0), value=START), 0)
 
     def _mix(self, mask: Tensor | None) -> Mix:
-        c, dropout = self.config, self.config.attention_dropout if self.training else 0.0
-        return lambda q, k, v: attend(q, k, v, mask, scale=c.scale, base=c.scale_base, dropout=dropout)
+        c = self.config
+        dropout = self.config.attention_dropout if self.training else 0.0
+        return lambda q, k, v: attend(
+            q, k, v, mask, scale=c.scale, base=c.scale_base, dropout=dropout
+        )
 
     def _pool(self, rows: Tensor, real: Tensor) -> Tensor:
         if self.config.pooling == "first":
@@ -236,7 +264,8 @@ class RoFormerSim(nn.Module):
         real = target != PAD
         logits = self.head(rows[real], self.embedding.tokens.weight)
         nll = F.cross_entropy(logits, target[real], reduction="none")
-        nll = nll.to(torch.promote_types(nll.dtype, torch.float32))  # a sum over a text is not one for bfloat16
+        # a sum over a text is not one for bfloat16
+        nll = nll.to(torch.promote_types(nll.dtype, torch.float32))
         texts = real.nonzero()[:, 0]
         return -nll.new_zeros(len(target)).index_add(0, texts, nll)
 
@@ -263,4 +292,8 @@ def _real(source: Tensor) -> Bool[Tensor, "batch rows"]:
 def _tokens(row: Tensor) -> list[int]:
     """A text's tokens, without its end and padding."""
     listed = row.tolist()
-    return listed[: listed.index(END)] if END in listed else [token for token in listed if token != PAD]
+    return (
+        listed[: listed.index(END)]
+        if END in listed
+        else [token for token in listed if token != PAD]
+    )

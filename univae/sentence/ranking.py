@@ -1,10 +1,11 @@
 r"""From drawn texts to an answer: distinct ones, in the order of their cosine to the source.
 
-With a diversity :math:`\delta` the next text is the one that maximises
-:math:`(1 - \delta) \cos(x, c) - \delta \max_{s} \cos(c, s)` over those not chosen, s running over the chosen ones.
+With a diversity :math:`\delta` the next text is the one that maximises :math:`(1 - \delta) \cos(x,
+c) - \delta \max_{s} \cos(c, s)` over those not chosen, s running over the chosen ones.
 
 References:
-    The Use of MMR, Diversity-Based Reranking (Carbonell & Goldstein, 1998), https://doi.org/10.1145/290941.291025
+    The Use of MMR, Diversity-Based Reranking (Carbonell & Goldstein, 1998),
+    https://doi.org/10.1145/290941.291025
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -22,8 +23,12 @@ Key = Callable[[Sequence[int]], Hashable | None]
 
 
 def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = tuple) -> list[int]:
-    """Returns the first place of every distinct text that ``key`` does not refuse; the source is not among them."""
-    seen, places = {key(source), None}, list[int]()
+    """Return the first place of every distinct text that ``key`` does not refuse.
+
+    The source is not among them.
+    """
+    seen = {key(source), None}
+    places = list[int]()
     for place, text in enumerate(texts):
         found = key(text)
         if found not in seen:
@@ -33,9 +38,12 @@ def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = t
 
 
 def rank(
-    source: Float[Tensor, "width"], vectors: Float[Tensor, "n width"], count: int, diversity: float = 0.0
+    source: Float[Tensor, "width"],
+    vectors: Float[Tensor, "n width"],
+    count: int,
+    diversity: float = 0.0,
 ) -> tuple[Int[Tensor, "k"], Float[Tensor, "k"]]:
-    """Returns at most ``count`` rows, the best first, and the cosine of each to the source; vectors are of length 1.
+    """Return at most ``count`` rows, the best first, and the cosine of each to the source; vectors are of length 1.
 
     Without diversity the cosines fall; ties keep their order.
 
@@ -43,7 +51,9 @@ def rank(
         InputError: if ``count`` < 1 or ``diversity`` outside [0, 1).
     """
     if count < 1 or not 0 <= diversity < 1:
-        raise InputError(f"rank: count >= 1 and 0 <= diversity < 1; got count={count}, diversity={diversity}")
+        raise InputError(
+            f"rank: count >= 1 and 0 <= diversity < 1; got count={count}, diversity={diversity}"
+        )
     cosine = vectors @ source
     if diversity == 0:
         order = cosine.argsort(descending=True, stable=True)[:count]

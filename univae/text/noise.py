@@ -1,7 +1,8 @@
 """BART-like noise on the words of a text: masked, kept or replaced, a word as a whole.
 
-A word is a run of tokens: for BPE and Latin letters what white space or punctuation parts, for the tokenizer of words
-one token. Chinese has no such marks; without a word segmenter every character counts as a word of its own.
+A word is a run of tokens: for BPE and Latin letters what white space or punctuation parts, for the
+tokenizer of words one token. Chinese has no such marks; without a word segmenter every character
+counts as a word of its own.
 
 References:
     BART (Lewis et al., 2019), https://arxiv.org/abs/1910.13461
@@ -22,7 +23,10 @@ from univae.text.tokenizers import Tokenizer
 __all__ = ["KEEP", "MASK", "RANDOM", "Noise", "WordNoise"]
 
 MASK, KEEP, RANDOM = 1, 2, 3  # what happens to a chosen word; 0: it was not chosen
-_OPENS, _LETTER, _INSIDE = 0, 1, 2  # a token's first character: opens a word, goes on after a letter, goes on always
+# a token's first character: opens a word, goes on after a letter, goes on always
+_OPENS = 0
+_LETTER = 1
+_INSIDE = 2
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,18 @@ class Noise:
 class WordNoise:
     """Noises padded ids (B, T); ``mask`` is the id that hides a token, and a replaced word gets own tokens at random.
 
-    Random ids are uniform over the tokenizer's own tokens: never padding, start, end or mask. All draws come from
-    PyTorch's global generator.
+    Random ids are uniform over the tokenizer's own tokens: never padding, start, end or mask. All
+    draws come from PyTorch's global generator.
     """
 
     def __init__(self, tokenizer: Tokenizer, mask: int, noise: Noise | None = None) -> None:
-        self.noise, self.mask, self.vocab_size = noise or Noise(), mask, tokenizer.vocab_size
+        self.noise = noise or Noise()
+        self.mask = mask
+        self.vocab_size = tokenizer.vocab_size
         self.first, self.letter_last = _edges(tokenizer)
 
     def __call__(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-        """Returns the noised texts; lengths, ends and padding stay."""
+        """Return the noised texts; lengths, ends and padding stay."""
         kinds = self.kinds(ids)
         noisy = torch.rand(len(ids), 1, device=ids.device) < self.noise.rows
         random = torch.randint(RESERVED, self.vocab_size, ids.shape, device=ids.device)
@@ -66,11 +72,13 @@ class WordNoise:
         return torch.where(noisy, torch.where(kinds == RANDOM, random, changed), ids)
 
     def kinds(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-        """Draws what happens to each word of each text, were the text noised: one draw a word, on all its tokens."""
+        """Draw what happens to each word of each text, were the text noised: one draw a word, on all its tokens."""
         n = self.noise
         words = self.words(ids)
         r = torch.rand(ids.shape, device=ids.device).gather(1, words.clamp_min(0))
-        edges = torch.tensor([n.mask, n.mask + n.keep, n.mask + n.keep + n.replace], device=r.device, dtype=r.dtype)
+        edges = torch.tensor(
+            [n.mask, n.mask + n.keep, n.mask + n.keep + n.replace], device=r.device, dtype=r.dtype
+        )
         kinds = (torch.bucketize(r, edges, right=True) + 1) % (RANDOM + 1)
         return kinds.masked_fill(words < 0, 0)
 
@@ -81,7 +89,8 @@ class WordNoise:
         return number.clamp_min(0).masked_fill(~inner, -1)
 
     def _opens(self, ids: Tensor) -> Bool[Tensor, "batch length"]:
-        first, letter_last = self.first.to(ids.device)[ids], self.letter_last.to(ids.device)[ids]
+        first = self.first.to(ids.device)[ids]
+        letter_last = self.letter_last.to(ids.device)[ids]
         after_letter = torch.zeros_like(letter_last)
         after_letter[:, 1:] = letter_last[:, :-1]
         return (first == _OPENS) | ((first == _LETTER) & ~after_letter)

@@ -3,6 +3,8 @@
 __all__ = ["END", "PAD", "RESERVED", "START"]
 
 
-PAD, START, END = 0, 1, 2
+PAD = 0
+START = 1
+END = 2
 
 RESERVED = 3  # a tokenizer's own tokens start here

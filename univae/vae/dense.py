@@ -1,7 +1,7 @@
 """The plain twin of a UniVAE: one pass over encoder and decoder rows under the dense (2n)^2 mask, as published.
 
-It shares the model's weights and nothing of its two streams: rows lie as [row 0, encoder tokens, decoder rows], every
-layer computes every row, and every score is computed and masked.
+It shares the model's weights and nothing of its two streams: rows lie as [row 0, encoder tokens,
+decoder rows], every layer computes every row, and every score is computed and masked.
 """
 
 from collections.abc import Callable
@@ -26,22 +26,29 @@ def dense(
     *,
     add: bool = False,
 ) -> tuple[list[Distribution], Tensor, Tensor, list[Tensor]]:
-    """Returns posterior conditionals, latents, decoder logits and the decoder's rows after every layer.
+    """Return posterior conditionals, latents, decoder logits and the decoder's rows after every layer.
 
-    ``add=True`` adds the latent's row to row 0 instead of replacing it: the leak that the model must not have.
+    ``add=True`` adds the latent's row to row 0 instead of replacing it: the leak that the model
+    must not have.
     """
-    config, rows = model.config, ids.shape[0]
-    n, m = ids.shape[1] + 1, target.shape[1]
+    config = model.config
+    rows = ids.shape[0]
+    n = ids.shape[1] + 1
+    m = target.shape[1]
     start = ids.new_full((rows, 1), START)
     encoder = model.embedding(torch.cat((start, ids), 1), 0)
     decoder = model.embedding(torch.cat((start, target[:, :-1]), 1), 1)
     x = torch.cat((encoder, decoder), 1)
     positions = torch.cat((torch.arange(n), torch.arange(1, m + 1)))
     phase = phases(positions, config.width // config.heads, dtype=x.dtype)[None]
-    segments = torch.cat((torch.zeros(rows, n, dtype=torch.long), torch.ones(rows, m, dtype=torch.long)), 1)
+    segments = torch.cat(
+        (torch.zeros(rows, n, dtype=torch.long), torch.ones(rows, m, dtype=torch.long)), 1
+    )
     real = torch.cat((torch.ones(rows, 1).bool(), ids != PAD, torch.ones(rows, m).bool()), 1)
     first = config.layers - config.latent_layers
-    posterior, latents, states = [], [], []
+    posterior = []
+    latents = []
+    states = []
     for index, block in enumerate(model.blocks):
         if index >= first:
             layer = index - first
@@ -53,4 +60,9 @@ def dense(
         x = block(x, phase, partial(attend, mask=seen, scale=config.scale, base=config.scale_base))
         states.append(x[:, n:])
 
-    return posterior, torch.stack(latents, -2), model.head(x[:, n:], model.embedding.tokens.weight), states
+    return (
+        posterior,
+        torch.stack(latents, -2),
+        model.head(x[:, n:], model.embedding.tokens.weight),
+        states,
+    )

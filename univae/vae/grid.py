@@ -1,14 +1,16 @@
 r"""Tokens that are the cells of a picture, in raster order: where a cell stands, and what was written around it.
 
-A text is a line and its embedding looks at one token. In a picture the cells above matter as much as the cell before,
-so a decoder's row starts from all cells written within ``near`` of its own, each through a table for its offset,
+A text is a line and its embedding looks at one token. In a picture the cells above matter as much
+as the cell before, so a decoder's row starts from all cells written within ``near`` of its own,
+each through a table for its offset,
 
 .. math:: x_{rc} = a_{rc} + \sum_{(i, j) \prec (0, 0)} E_{ij}[\text{cell}_{r + i,\, c + j}],
           \qquad \lvert i \rvert, \lvert j \rvert \le \text{near},
 
-with a learned row :math:`a` for each place. Rotary phases stay those of the line: held-out nats of binary 28x28 digits
-in patches of 2x2, after 6,000 images and with one seed, are 98.9 for the line, 99.5 with phases that turn half with the
-row and half with the column, 96.8 with places, 94.0 with neighbours and 94.8 with both.
+with a learned row :math:`a` for each place. Rotary phases stay those of the line: held-out nats of
+binary 28x28 digits in patches of 2x2, after 6,000 images and with one seed, are 98.9 for the line,
+99.5 with phases that turn half with the row and half with the column, 96.8 with places, 94.0 with
+neighbours and 94.8 with both.
 
 References:
     Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
@@ -32,7 +34,10 @@ BLANK = -1  # a neighbour outside the picture: the last of the cells, where padd
 
 @dataclass(frozen=True)
 class Grid:
-    """So many rows and columns of cells; a decoder's row starts from those within ``near`` of its own."""
+    """So many rows and columns of cells.
+
+    A decoder's row starts from those within ``near`` of its own.
+    """
 
     rows: int
     columns: int
@@ -65,10 +70,13 @@ class GridEmbedding(Embedding):
 
     around: Tensor
 
-    def __init__(self, vocab_size: int, width: int, grid: Grid, dropout: float = 0.0, norm: Norm = "pre") -> None:
+    def __init__(
+        self, vocab_size: int, width: int, grid: Grid, dropout: float = 0.0, norm: Norm = "pre"
+    ) -> None:
         super().__init__(vocab_size, width, dropout, norm)
         self.vocab_size = vocab_size
-        self.places = nn.Embedding(2 * grid.cells, width)  # of the encoder's cells, then of the decoder's
+        # of the encoder's cells, then of the decoder's
+        self.places = nn.Embedding(2 * grid.cells, width)
         around = grid.earlier()
         self.neighbours = nn.Embedding(around.shape[1] * vocab_size, width)
         self.register_buffer("around", around, persistent=False)
@@ -82,7 +90,9 @@ class GridEmbedding(Embedding):
     def write(self, inputs: Int[Tensor, "batch cells"]) -> Float[Tensor, "batch cells width"]:
         count = inputs.shape[1]
         cells = F.pad(inputs[:, 1:], (0, 1), value=PAD)
-        return self.dropout(self.norm(self.near(cells, self.around[:count]) + self.standing(1)[:count]))
+        return self.dropout(
+            self.norm(self.near(cells, self.around[:count]) + self.standing(1)[:count])
+        )
 
     def feed(self, rows: int) -> Feed:
         return _GridFeed(self, rows)
@@ -92,7 +102,9 @@ class GridEmbedding(Embedding):
     ) -> Float[Tensor, "batch places width"]:
         """The sum over the cells that ``some`` of :attr:`around` name."""
         tables = self.vocab_size * torch.arange(some.shape[1], device=cells.device)
-        summed = F.embedding_bag((cells[:, some] + tables).flatten(0, 1), self.neighbours.weight, mode="sum")
+        summed = F.embedding_bag(
+            (cells[:, some] + tables).flatten(0, 1), self.neighbours.weight, mode="sum"
+        )
         return summed.view(len(cells), -1, summed.shape[-1])
 
     def standing(self, segment: int) -> Float[Tensor, "cells width"]:
@@ -104,7 +116,9 @@ class _GridFeed:
     """Keeps the cells written so far, padding in place of the others."""
 
     def __init__(self, embedding: GridEmbedding, rows: int) -> None:
-        self.embedding, self.places, self.count = embedding, embedding.standing(1), 0
+        self.embedding = embedding
+        self.places = embedding.standing(1)
+        self.count = 0
         self.cells = torch.full((rows, len(self.places)), PAD, device=self.places.device)
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:

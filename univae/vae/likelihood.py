@@ -18,17 +18,20 @@ __all__ = ["TextLikelihood", "text_log_prob"]
 def text_log_prob(
     logits: Float[Tensor, "*batch length vocab"], ids: Int[Tensor, "*#batch length"]
 ) -> Float[Tensor, "*batch"]:
-    """Returns the log-probability of each text in nats: its tokens and its end token, and no padding."""
+    """Return the log-probability of each text in nats: its tokens and its end token, and no padding."""
     ids = ids.expand(logits.shape[:-1])
-    nll = F.cross_entropy(logits.flatten(0, -2), ids.reshape(-1), ignore_index=PAD, reduction="none")
+    nll = F.cross_entropy(
+        logits.flatten(0, -2), ids.reshape(-1), ignore_index=PAD, reduction="none"
+    )
     return -nll.view(ids.shape).sum(-1)
 
 
 class TextLikelihood(Distribution):
     r""":math:`p(x \mid z) = \prod_t p(x_t \mid z, x_{<t})` over texts of every length, the last token the end token.
 
-    ``logits(z, ids)`` teacher-forces texts; ``step(z)`` returns a fresh :class:`Stepper`. Both broadcast: ids (B, T)
-    against latents (..., B, S, d). With ``end=None`` the texts have ``max_length`` tokens and no end token.
+    ``logits(z, ids)`` teacher-forces texts; ``step(z)`` returns a fresh :class:`Stepper`. Both
+    broadcast: ids (B, T) against latents (..., B, S, d). With ``end=None`` the texts have
+    ``max_length`` tokens and no end token.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -41,20 +44,25 @@ class TextLikelihood(Distribution):
         max_length: int,
         end: int | None = END,
     ) -> None:
-        self.z, self.step, self.max_length, self.end = z, step, max_length, end
+        self.z = z
+        self.step = step
+        self.max_length = max_length
+        self.end = end
         self._logits = logits
         super().__init__(z.shape[:-2], Size(), validate_args=False)
 
     def logits(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "*sample length vocab"]:
-        r"""Returns unnormalised :math:`\log p(x_t = \cdot \mid z, x_{<t})` for every position of the padded texts."""
+        r"""Return unnormalised :math:`\log p(x_t = \cdot \mid z, x_{<t})` for every position of the padded texts."""
         return self._logits(self.z, ids)
 
     def log_prob(self, value: Int[Tensor, "batch length"]) -> Float[Tensor, "*sample"]:
         return text_log_prob(self.logits(value), value)
 
     def sample(self, sample_shape: Sequence[int] = Size()) -> Int[Tensor, "*sample length"]:
-        """Draws texts token by token, padded, cut at the model's maximal length if no end token came before."""
+        """Draw texts token by token, padded, cut at the model's maximal length if no end token came before."""
         z = self.z.expand(*sample_shape, *self.z.shape)
         with torch.no_grad():
-            ids = generate(self.step(z.flatten(0, -3)), z.shape[:-2].numel(), self.max_length, end=self.end)
+            ids = generate(
+                self.step(z.flatten(0, -3)), z.shape[:-2].numel(), self.max_length, end=self.end
+            )
         return ids.view(*z.shape[:-2], -1)

@@ -1,11 +1,12 @@
 r"""UniVAE: one Transformer is encoder and decoder of a text VAE, with a latent in each of its last layers.
 
-The dense formulation runs encoder and decoder copies of a text through one stack under a (2n)^2 mask. Here they are
-two streams with the same outputs: the encoder attends to itself, the decoder is causal with the latent as its first
-key. Row 0 of the encoder is *replaced* by the latent, so the decoder is a function of the latents and its own prefix.
+The dense formulation runs encoder and decoder copies of a text through one stack under a (2n)^2
+mask. Here they are two streams with the same outputs: the encoder attends to itself, the decoder is
+causal with the latent as its first key. Row 0 of the encoder is *replaced* by the latent, so the
+decoder is a function of the latents and its own prefix.
 
-Decoder positions restart after the latent (latent 0, text 1, 2, ...) and the end token alone models the length, so
-:math:`p(x \mid z)` is normalised over all texts.
+Decoder positions restart after the latent (latent 0, text 1, 2, ...) and the end token alone models
+the length, so :math:`p(x \mid z)` is normalised over all texts.
 
 References:
     UniVAE (Su, 2021), https://kexue.fm/archives/8475
@@ -62,7 +63,8 @@ class UniVAEConfig:
     max_length: int = 64  # tokens of a text, its end token included
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    word_dropout: float = 0.0  # share of decoder inputs blanked in training, so that the latent is needed
+    # share of decoder inputs blanked in training, so that the latent is needed
+    word_dropout: float = 0.0
     bn_gamma: float = 0.0  # BN-VAE: fixed scale of batch-normalised Gaussian means; 0 is off
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -95,15 +97,19 @@ class UniVAEConfig:
                 f"got latent_width={self.latent_width}, bn_gamma={self.bn_gamma}"
             )
         if self.latent == "gaussian" and self.learn_kappa:
-            raise InputError("UniVAEConfig: learn_kappa belongs to latent='vmf'; got latent='gaussian'")
+            raise InputError(
+                "UniVAEConfig: learn_kappa belongs to latent='vmf'; got latent='gaussian'"
+            )
 
 
 class Elbo(NamedTuple):
     r"""The terms of :math:`\log p(x) \ge \mathbb{E}_q \log p(x \mid z) - \sum_l \mathrm{KL}_l`, one draw, in nats."""
 
-    log_likelihood: Float[Tensor, "batch"]  # log p(x | z) of the text, summed over its tokens and one end token
+    # log p(x | z) of the text, summed over its tokens and one end token
+    log_likelihood: Float[Tensor, "batch"]
     kl: Float[Tensor, "batch layers"]  # KL(q(z_l | z_<l, x) || p(z_l | z_<l)), exact given z_<l
-    kl_dimensions: Float[Tensor, "batch layers d"] | None = None  # the same per coordinate, for Gaussian latents
+    # the same per coordinate, for Gaussian latents
+    kl_dimensions: Float[Tensor, "batch layers d"] | None = None
 
 
 class UniVAE(nn.Module):
@@ -130,12 +136,21 @@ class UniVAE(nn.Module):
             if grid is None
             else GridEmbedding(c.vocab_size, c.width, grid, c.dropout, c.norm)
         )
-        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers))
+        self.blocks = nn.ModuleList(
+            Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers)
+        )
         self.infer = nn.ModuleList(self._posterior_head() for _ in range(c.latent_layers))
-        self.inject = nn.ModuleList(nn.Linear(c.latent_width, c.width) for _ in range(c.latent_layers))
+        self.inject = nn.ModuleList(
+            nn.Linear(c.latent_width, c.width) for _ in range(c.latent_layers)
+        )
         learned = c.latent_layers if c.prior == "learned" else 0
         self.expect = nn.ModuleList(self._prior_head() for _ in range(learned))
-        self.head = Head(c.vocab_size, c.width, c.norm, silent=(PAD, START) if grid is None else (PAD, START, END))
+        self.head = Head(
+            c.vocab_size,
+            c.width,
+            c.norm,
+            silent=(PAD, START) if grid is None else (PAD, START, END),
+        )
         initialise(self)
         for head in self.expect:
             if isinstance(head, GaussianHead):  # a learned prior starts as the standard one
@@ -143,21 +158,25 @@ class UniVAE(nn.Module):
 
     def _posterior_head(self) -> nn.Module:
         c = self.config
-        norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()  # post-norm rows are normed already
+        # post-norm rows are normed already
+        norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
         if c.latent == "gaussian":
             return nn.Sequential(norm, GaussianHead(c.width, c.latent_width, c.bn_gamma))
-        return nn.Sequential(norm, VonMisesFisherHead(c.width, c.latent_width, c.kappa, c.learn_kappa))
+        return nn.Sequential(
+            norm, VonMisesFisherHead(c.width, c.latent_width, c.kappa, c.learn_kappa)
+        )
 
     def _prior_head(self) -> nn.Module:
         c = self.config
         if c.latent == "gaussian":
             return GaussianHead(c.width, c.latent_width)
-        return VonMisesFisherHead(c.width, c.latent_width, kappa=1.0, learned=True)  # nearly uniform at the start
+        # nearly uniform at the start
+        return VonMisesFisherHead(c.width, c.latent_width, kappa=1.0, learned=True)
 
     # The three distributions of the model, and the bound.
 
     def prior(self) -> Distribution:
-        r"""Returns :math:`p(z)`, event (S, d): the standard one of the family, or the stack's own, fed no text."""
+        r"""Return :math:`p(z)`, event (S, d): the standard one of the family, or the stack's own, fed no text."""
         c = self.config
         shape = Size((c.latent_layers, c.latent_width))
         if c.prior == "learned":
@@ -167,36 +186,53 @@ class UniVAE(nn.Module):
         return Independent(standard.expand(shape[:1]), 1)
 
     def posterior(self, ids: Int[Tensor, "batch length"]) -> Layered:
-        r"""Returns :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)`; the layers below the latents run once, here."""
+        r"""Return :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)`.
+
+        The layers below the latents run once, here.
+        """
         rows, real = self._encode(ids)
         shape = Size((self.config.latent_layers, self.config.latent_width))
         return Layered(partial(self._climb, rows, real, self.infer), Size(ids.shape[:1]), shape)
 
     def likelihood(self, z: Float[Tensor, "*batch layers d"]) -> TextLikelihood:
-        r"""Returns :math:`p(x \mid z)` over texts; the layers below the latents run once for all samples of a text."""
+        r"""Return :math:`p(x \mid z)` over texts.
+
+        The layers below the latents run once for all samples of a text.
+        """
         return TextLikelihood(z, self._logits, self.decoder, self.config.max_length, self.end)
 
     def decoder(self, z: Float[Tensor, "batch layers d"], capacity: int | None = None) -> Decoder:
-        """Returns the step-by-step decoder of ``z``, with room for ``capacity`` tokens; it needs no encoder."""
+        """Return the step-by-step decoder of ``z``, with room for ``capacity`` tokens.
+
+        It needs no encoder.
+        """
         c = self.config
-        memories = [inject(z_l) for inject, z_l in zip(self.inject, z.to(self._table).unbind(-2), strict=True)]
+        memories = [
+            inject(z_l)
+            for inject, z_l in zip(self.inject, z.to(self._table).unbind(-2), strict=True)
+        ]
         blocks = cast("list[Block]", list(self.blocks))
         phase = self._phase(0, (capacity or c.max_length) + 1)[0]
         return Decoder(self.embedding, blocks, self.head, memories, phase, c.scale, c.scale_base)
 
     def elbo(self, ids: Int[Tensor, "batch length"]) -> Elbo:
-        """Draws one latent a text and returns both terms of the bound, in nats; the two streams run side by side."""
+        """Draw one latent a text and returns both terms of the bound, in nats.
+
+        The two streams run side by side.
+        """
         posterior, z, logits = self.two_streams(ids, ids, lambda layer, q: q.rsample())
         pairs = list(zip(posterior, self.prior_conditionals(z), strict=True))
         kl = torch.stack([kl_divergence(q, p) for q, p in pairs], -1)
         dimensions = None
         if self.config.latent == "gaussian":
-            dimensions = torch.stack([kl_divergence(*map(_coordinates, pair)) for pair in pairs], -2)
+            dimensions = torch.stack(
+                [kl_divergence(*map(_coordinates, pair)) for pair in pairs], -2
+            )
 
         return Elbo(text_log_prob(logits, ids), kl, dimensions)
 
     def prior_conditionals(self, z: Float[Tensor, "*batch layers d"]) -> Sequence[Distribution]:
-        r"""Returns :math:`p(z_l \mid z_{<l})` for every layer, given z."""
+        r"""Return :math:`p(z_l \mid z_{<l})` for every layer, given z."""
         prior = self.prior()
         if isinstance(prior, Layered):
             return prior.conditionals(z)
@@ -205,14 +241,16 @@ class UniVAE(nn.Module):
     def resample(
         self, z: Float[Tensor, "*batch layers d"], layers: Collection[int]
     ) -> Float[Tensor, "*batch layers d"]:
-        """Draws the named latent layers anew from the prior, each given the layers before it, and keeps the others.
+        """Draw the named latent layers anew from the prior, each given the layers before it, and keeps the others.
 
         Raises:
             InputError: if a layer is not one of the model's.
         """
         missing = set(layers) - set(range(self.config.latent_layers))
         if missing:
-            raise InputError(f"resample: latent layers are 0..{self.config.latent_layers - 1}; got {sorted(missing)}")
+            raise InputError(
+                f"resample: latent layers are 0..{self.config.latent_layers - 1}; got {sorted(missing)}"
+            )
         prior = self.prior()
         if isinstance(prior, Layered):
             return prior.resample(z, layers)
@@ -224,15 +262,18 @@ class UniVAE(nn.Module):
     def two_streams(
         self, ids: Int[Tensor, "batch n"], target: Int[Tensor, "batch m"], choose: Choose
     ) -> tuple[list[Distribution], Float[Tensor, "batch layers d"], Float[Tensor, "batch m vocab"]]:
-        """Encodes ``ids``, lets ``choose`` pick each latent from its posterior, and teacher-forces ``target``.
+        """Encode ``ids``, lets ``choose`` pick each latent from its posterior, and teacher-forces ``target``.
 
-        Returns the posterior conditionals, the latents chosen and the logits of every target position.
+        Returns the posterior conditionals, the latents chosen and the logits of every target
+        position.
         """
-        n, first = ids.shape[1] + 1, len(self.blocks) - len(self.infer)
+        n = ids.shape[1] + 1
+        first = len(self.blocks) - len(self.infer)
         x = torch.cat((self.embedding.read(ids), self._decoder_rows(target)), 1)
         phase = torch.cat((self._encoder_phase(n - 1), self._phase(1, target.shape[1] + 1)), 1)
         streams = self._streams(ids != PAD, n)
-        posterior, latents = [], []
+        posterior = []
+        latents = []
         for block in self.blocks[:first]:
             x = block(x, phase, streams.both)
         for layer, block in enumerate(self.blocks[first:]):
@@ -249,7 +290,8 @@ class UniVAE(nn.Module):
     def _encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's rows below the first latent layer, row 0 last, and which of them are real."""
         streams = self._streams(ids != PAD, ids.shape[1] + 1)
-        x, phase = self.embedding.read(ids), self._encoder_phase(ids.shape[1])
+        x = self.embedding.read(ids)
+        phase = self._encoder_phase(ids.shape[1])
         for block in self.blocks[: -len(self.infer)]:
             x = block(x, phase, streams.encoder)
         return x, ids != PAD
@@ -257,12 +299,17 @@ class UniVAE(nn.Module):
     def _climb(
         self, rows: Tensor, real: Tensor | None, heads: nn.ModuleList, lead: Size, choose: Choose
     ) -> Sequence[Distribution]:
-        """From the encoder's rows up, for latents of shape ``lead``; the last layer is only read at row 0."""
-        n, conditionals = rows.shape[-2], []
+        """From the encoder's rows up, for latents of shape ``lead``.
+
+        The last layer is only read at row 0.
+        """
+        n = rows.shape[-2]
+        conditionals = []
         x = rows.expand(*lead, *rows.shape[-2:])
         if real is not None:
             real = real.expand(*lead, -1).reshape(-1, n - 1)
-        streams, phase = self._streams(real, n), self._encoder_phase(n - 1)
+        streams = self._streams(real, n)
+        phase = self._encoder_phase(n - 1)
         for layer, block in enumerate(self.blocks[-len(heads) :]):
             conditionals.append(heads[layer](x[..., -1, :]))
             z = choose(layer, conditionals[-1])
@@ -274,10 +321,14 @@ class UniVAE(nn.Module):
         return conditionals
 
     def _logits(self, z: Tensor, ids: Tensor) -> Tensor:
-        """Teacher-forced logits; layers below the latents see the texts once, layers above every (latent, text)."""
+        """Teacher-forced logits.
+
+        Layers below the latents see the texts once, layers above every (latent, text).
+        """
         lead = torch.broadcast_shapes(z.shape[:-2], ids.shape[:1])
         z = z.expand(*lead, *z.shape[-2:]).flatten(0, -3)
-        streams, phase = self._streams(None, 0), self._phase(0, ids.shape[1] + 1)
+        streams = self._streams(None, 0)
+        phase = self._phase(0, ids.shape[1] + 1)
         x = self._decoder_rows(ids)
         for block in self.blocks[: -len(self.infer)]:
             x = block(x, phase[:, 1:], streams.decoder)
@@ -289,7 +340,10 @@ class UniVAE(nn.Module):
         return self.head(x, self._table).unflatten(0, lead)
 
     def _decoder_rows(self, ids: Tensor) -> Tensor:
-        """The start token, then the text without its last token; in training, words are blanked at random."""
+        """The start token, then the text without its last token.
+
+        In training, words are blanked at random.
+        """
         inputs = torch.cat((ids.new_full((ids.shape[0], 1), START), ids[:, :-1]), 1)
         if self.training and self.config.word_dropout:
             # No real row ever sees padding, so its embedding is free to mean "a word was here".
@@ -299,7 +353,9 @@ class UniVAE(nn.Module):
 
     def _phase(self, start: int, stop: int) -> Tensor:
         positions = torch.arange(start, stop, device=self._table.device)
-        return phases(positions, self.config.width // self.config.heads, dtype=self._table.dtype)[None]
+        return phases(positions, self.config.width // self.config.heads, dtype=self._table.dtype)[
+            None
+        ]
 
     def _encoder_phase(self, tokens: int) -> Tensor:
         return self._phase(0, tokens + 1).roll(-1, 1)  # row 0 stands last and has position 0
@@ -309,7 +365,9 @@ class UniVAE(nn.Module):
         mask = None
         if real is not None and not bool(real.all()):  # without a mask the fused kernels skip work
             mask = padding(F.pad(real, (0, 1), value=True))
-        return Streams(encoder_rows, mask, c.scale, c.scale_base, c.attention_dropout if self.training else 0.0)
+        return Streams(
+            encoder_rows, mask, c.scale, c.scale_base, c.attention_dropout if self.training else 0.0
+        )
 
     @property
     def _table(self) -> Tensor:

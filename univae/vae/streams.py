@@ -49,4 +49,6 @@ class Streams:
         """A latent layer that the encoder still needs."""
         n = self.encoder_rows
         encoded = self.encoder(*(part[..., :n, :] for part in (q, k, v)))
-        return torch.cat((encoded, self.bridged(*(part[..., n - 1 :, :] for part in (q, k, v)))), -2)
+        return torch.cat(
+            (encoded, self.bridged(*(part[..., n - 1 :, :] for part in (q, k, v)))), -2
+        )

@@ -26,12 +26,15 @@ from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
 
-SHAPE, LARGER = (1, 4, 4), (1, 8, 8)
+SHAPE = (1, 4, 4)
+LARGER = (1, 8, 8)
 COLOURED = Pixels((3, 4, 4), "logistic", levels=256, reach=1, context=3)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def perceptron(levels: int = 2, latents: tuple[int, ...] = (3,), shape: tuple[int, ...] = SHAPE) -> MLPVAE:
+def perceptron(
+    levels: int = 2, latents: tuple[int, ...] = (3,), shape: tuple[int, ...] = SHAPE
+) -> MLPVAE:
     """Random weights, far enough from none that latents say something of the data."""
     law = "bernoulli" if levels == 2 else "logistic"
     torch.manual_seed(0)
@@ -49,13 +52,18 @@ def drawn(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """Zeros and ones with three factors."""
     generator = np.random.default_rng(2)
     score = generator.normal(size=(count, 3)) @ generator.normal(size=(3, math.prod(shape))) * 1.5
-    return (generator.random(score.shape) < 1 / (1 + np.exp(-score))).astype(np.int64).reshape(count, *shape)
+    return (
+        (generator.random(score.shape) < 1 / (1 + np.exp(-score)))
+        .astype(np.int64)
+        .reshape(count, *shape)
+    )
 
 
 @functools.cache
 def trained(latents: tuple[int, ...]) -> MLPVAE:
     """A model whose bound is worth something: an untrained one has weights with tails that no rate settles in."""
-    x, model = torch.from_numpy(drawn(2000, LARGER)).double(), perceptron(latents=latents, shape=LARGER)
+    x = torch.from_numpy(drawn(2000, LARGER)).double()
+    model = perceptron(latents=latents, shape=LARGER)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(300):
         optimizer.zero_grad()
@@ -108,7 +116,8 @@ def test_data_that_are_all_alike_come_back(value: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: LadderVAE(Pixels((1, 16, 16)), (1, 2), 4), lambda: ConvVAE(Pixels((1, 16, 16)), 3, 4)]
+    "make",
+    [lambda: LadderVAE(Pixels((1, 16, 16)), (1, 2), 4), lambda: ConvVAE(Pixels((1, 16, 16)), 3, 4)],
 )
 @pytest.mark.parametrize("particles", [1, 3])
 def test_models_of_every_kind_code_their_data(make, particles: int) -> None:
@@ -125,7 +134,9 @@ class Foreign(nn.Module):
         self.weight = nn.Parameter(torch.linspace(-1, 1, 4 * 6).view(4, 6))
 
     def prior(self) -> Distribution:
-        return Independent(Normal(self.weight.new_full((2, 2), 0.5), self.weight.new_full((2, 2), 2.0)), 2)
+        return Independent(
+            Normal(self.weight.new_full((2, 2), 0.5), self.weight.new_full((2, 2), 2.0)), 2
+        )
 
     def posterior(self, x: Tensor) -> Distribution:
         mean = (x.to(self.weight) @ self.weight.T).unflatten(-1, (2, 2))
@@ -135,7 +146,9 @@ class Foreign(nn.Module):
         return Independent(Bernoulli(logits=z.flatten(-2) @ self.weight), 1)
 
 
-@pytest.mark.parametrize(("pixels", "particles"), [(Pixels((1, 4, 4), reach=2, context=4), 3), (COLOURED, 1)])
+@pytest.mark.parametrize(
+    ("pixels", "particles"), [(Pixels((1, 4, 4), reach=2, context=4), 3), (COLOURED, 1)]
+)
 def test_pixels_that_look_at_those_before_them_come_back(pixels: Pixels, particles: int) -> None:
     torch.manual_seed(0)
     model = MLPVAE(pixels, (2,), ((8,),))
@@ -154,7 +167,8 @@ def test_pixels_that_look_at_those_before_them_cost_the_bound() -> None:
     x = (np.arange(8) + phase) % 2
     torch.manual_seed(0)
     model = MLPVAE(Pixels(LARGER, reach=1, context=8), (1,), ((8,),))
-    data, optimizer = torch.from_numpy(x).double(), torch.optim.Adam(model.parameters(), lr=1e-2)
+    data = torch.from_numpy(x).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(120):
         optimizer.zero_grad()
         (-density.elbo(model, data, 1).mean()).backward()
@@ -188,15 +202,18 @@ def bound(model: nn.Module, x: np.ndarray, samples: int, draws: int) -> tuple[fl
 
 @pytest.mark.parametrize("latents", [(3,), (3, 2)])
 def test_the_net_rate_is_the_negative_elbo_within_one_per_cent(latents: tuple[int, ...]) -> None:
-    model, x = trained(latents), drawn(1600, LARGER)
+    model = trained(latents)
+    x = drawn(1600, LARGER)
     found, _ = coded(model, x, tile=40)
     ideal, error = bound(model, x[found.plain :], 1, 32)
-    assert 4 * math.sqrt(32) * error < 0.01 * ideal  # the codec draws once a datum: 1 % is 4 of its standard errors
+    # the codec draws once a datum: 1 % is 4 of its standard errors
+    assert 4 * math.sqrt(32) * error < 0.01 * ideal
     assert found.net_bits / (len(x) - found.plain) == pytest.approx(ideal, rel=0.01)
 
 
 def test_particles_reach_the_importance_weighted_bound() -> None:
-    model, x = trained((3,)), drawn(640, LARGER)
+    model = trained((3,))
+    x = drawn(640, LARGER)
     one, many = (coded(model, x, tile=40, particles=k)[0] for k in (1, 16))
     net = [found.net_bits / (len(x) - found.plain) for found in (one, many)]
     ideal, _ = bound(model, x[many.plain :], 16, 4)
@@ -210,12 +227,15 @@ def test_all_bits_are_counted() -> None:
     found, coder = coded(model, drawn(200), tile=4)
     assert found.plain > 0
     assert 32 * len(found.words) - 32 < found.initial_bits + found.net_bits <= 32 * len(found.words)
-    assert found.initial_bits > PRECISION * 4 * coder.code.layers.width  # what the first tile pops is there
+    # what the first tile pops is there
+    assert found.initial_bits > PRECISION * 4 * coder.code.layers.width
 
 
 def test_bit_swap_needs_fewer_bits_to_start_and_as_many_a_datum() -> None:
-    model, x = trained((3, 2)), drawn(400, LARGER)
-    swap, joint = coded(model, x, tile=8)[0], coded(model, x, tile=8, swap=False)[0]
+    model = trained((3, 2))
+    x = drawn(400, LARGER)
+    swap = coded(model, x, tile=8)[0]
+    joint = coded(model, x, tile=8, swap=False)[0]
     assert swap.initial_bits < 0.75 * joint.initial_bits
     rates = [found.net_bits / (len(x) - found.plain) for found in (swap, joint)]
     assert rates[0] == pytest.approx(rates[1], rel=0.02)
@@ -231,7 +251,8 @@ def test_positions_are_uniform_and_a_function_of_the_datum_alone() -> None:
 
 def test_latents_of_one_cluster_cost_no_more_than_the_bound() -> None:
     """Where all data have one latent far from the prior's middle, the bits that a datum returns are far from even."""
-    model, x = trained((3,)), np.repeat(drawn(1, LARGER), 3200, 0)
+    model = trained((3,))
+    x = np.repeat(drawn(1, LARGER), 3200, 0)
     found, _ = coded(model, x, tile=32)
     ideal, _ = bound(model, x[:1], 1, 4000)
     assert found.net_bits / (len(x) - found.plain) == pytest.approx(ideal, rel=0.015)
@@ -257,7 +278,14 @@ def test_another_process_with_other_threads_reads_the_same(tmp_path: Path) -> No
     x = drawn(300)
     (tmp_path / "file").write_bytes(density.compress(model, x, tile=3, verify=False))
     root = Path(__file__).parents[3]
-    command = [sys.executable, "-c", READER, str(root), str(tmp_path / "file"), str(tmp_path / "x.npy")]
+    command = [
+        sys.executable,
+        "-c",
+        READER,
+        str(root),
+        str(tmp_path / "file"),
+        str(tmp_path / "x.npy"),
+    ]
     subprocess.run(command, check=True, cwd=root)
     assert np.array_equal(np.load(tmp_path / "x.npy"), x)
 
@@ -327,18 +355,46 @@ class Unbounded(Foreign):
     ("model", "x", "said"),
     [
         (perceptron, np.zeros((0, *SHAPE), int), "needs at least one datum; got none"),
-        (perceptron, np.full((3, *SHAPE), 7), r"codes whole numbers 0\.\.1; got 7; binarise the data first"),
-        (lambda: perceptron(5), np.full((3, *SHAPE), 7), r"codes whole numbers 0\.\.4; got 7; use a model of these"),
+        (
+            perceptron,
+            np.full((3, *SHAPE), 7),
+            r"codes whole numbers 0\.\.1; got 7; binarise the data first",
+        ),
+        (
+            lambda: perceptron(5),
+            np.full((3, *SHAPE), 7),
+            r"codes whole numbers 0\.\.4; got 7; use a model of these",
+        ),
         (perceptron, np.full((3, *SHAPE), 0.5), "got 0.5"),
         (perceptron, np.full((3, *SHAPE), math.nan), "got nan"),
-        (perceptron, np.zeros((3, 1, 2, 8), int), r"data are \(1, 4, 4\) each; got \(1, 2, 8\); reshape"),
-        (perceptron, np.full((3, *SHAPE), -0.0), r"the sign of -0\.0 would be lost; got 48 of them; add 0\.0"),
-        (perceptron, torch.full((3, *SHAPE), -0.0), r"the sign of -0\.0 would be lost; got 48 of them"),
-        (perceptron, torch.zeros((3, *SHAPE), dtype=torch.bfloat16), r"NumPy has no torch\.bfloat16; convert"),
+        (
+            perceptron,
+            np.zeros((3, 1, 2, 8), int),
+            r"data are \(1, 4, 4\) each; got \(1, 2, 8\); reshape",
+        ),
+        (
+            perceptron,
+            np.full((3, *SHAPE), -0.0),
+            r"the sign of -0\.0 would be lost; got 48 of them; add 0\.0",
+        ),
+        (
+            perceptron,
+            torch.full((3, *SHAPE), -0.0),
+            r"the sign of -0\.0 would be lost; got 48 of them",
+        ),
+        (
+            perceptron,
+            torch.zeros((3, *SHAPE), dtype=torch.bfloat16),
+            r"NumPy has no torch\.bfloat16; convert",
+        ),
         (perceptron, np.zeros((3, *SHAPE), str), "must be whole numbers; got dtype"),
         (Correlated, np.zeros((30, 6), int), "diagonal Gaussians; got MultivariateNormal"),
         (Unbounded, np.zeros((30, 6), int), "no finite mean and deviation"),
-        (lambda: MLPVAE(Pixels((4,), "gaussian"), (2,), ((4,),)), np.zeros((3, 4), int), "got Normal, a density"),
+        (
+            lambda: MLPVAE(Pixels((4,), "gaussian"), (2,), ((4,),)),
+            np.zeros((3, 4), int),
+            "got Normal, a density",
+        ),
     ],
 )
 def test_what_cannot_be_coded_is_refused(model, x: np.ndarray, said: str) -> None:

@@ -27,9 +27,12 @@ def table(generator: np.random.Generator, rows: int, levels: int) -> np.ndarray:
 @given(SEEDS, st.integers(2, 300))
 def test_push_undoes_pop_and_pop_undoes_push(seed: int, levels: int) -> None:
     generator = np.random.default_rng(seed)
-    rows, stack = 50, message(generator)
-    f, before = table(generator, rows, levels), stack.words()
-    drawn = stack.pop(f)  # any message is some message of these symbols: every integer belongs to a symbol
+    rows = 50
+    stack = message(generator)
+    f = table(generator, rows, levels)
+    before = stack.words()
+    # any message is some message of these symbols: every integer belongs to a symbol
+    drawn = stack.pop(f)
     stack.push(intervals(f, drawn, np.arange(rows)))
     assert np.array_equal(stack.words(), before)
     symbols = generator.integers(levels, size=rows)
@@ -42,11 +45,16 @@ def test_push_undoes_pop_and_pop_undoes_push(seed: int, levels: int) -> None:
 def test_uniform_numbers_of_any_size_come_back_and_cost_their_logarithm(seed: int) -> None:
     generator = np.random.default_rng(seed)
     stack = message(generator)
-    before, bits = stack.words(), stack.bits
-    sizes = np.concatenate([[1, 2, 4095, 4096, 4097, 8192, TOTAL - 1, TOTAL], generator.integers(1, TOTAL + 1, 300)])
+    before = stack.words()
+    bits = stack.bits
+    sizes = np.concatenate(
+        [[1, 2, 4095, 4096, 4097, 8192, TOTAL - 1, TOTAL], generator.integers(1, TOTAL + 1, 300)]
+    )
     values = generator.integers(sizes)
     stack.push_uniform(values, sizes)
-    assert stack.bits - bits == pytest.approx(np.log2(sizes).sum(), abs=32 + 300 / 2048 / math.log(2))
+    assert stack.bits - bits == pytest.approx(
+        np.log2(sizes).sum(), abs=32 + 300 / 2048 / math.log(2)
+    )
     assert np.array_equal(stack.pop_uniform(sizes), values)
     assert np.array_equal(stack.words(), before)
     stack.push_uniform(sizes - 1, sizes)
@@ -59,13 +67,16 @@ def test_uniform_numbers_of_any_size_come_back_and_cost_their_logarithm(seed: in
 
 @pytest.mark.parametrize("levels", [2, 3, 256])
 def test_every_integer_of_a_table_belongs_to_exactly_one_symbol(levels: int) -> None:
-    generator, rows = np.random.default_rng(levels), 12
+    generator = np.random.default_rng(levels)
+    rows = 12
     f = table(generator, rows, levels)
     f[0] = frequencies(np.eye(levels)[:1])  # certain
     assert f.min() >= 2
     assert (f.sum(1) == TOTAL).all()
     first = f.cumsum(1) - f
-    for row in range(rows):  # the coder's own intervals are these, to the first and the last integer of each
+    for row in range(
+        rows
+    ):  # the coder's own intervals are these, to the first and the last integer of each
         for symbol in range(levels):
             for integer in (first[row, symbol], first[row, symbol] + f[row, symbol] - 1):
                 assert ending_in(int(integer)).pop(f[row : row + 1])[0] == symbol
@@ -77,20 +88,26 @@ def ending_in(integer: int) -> Stack:
 
 
 def test_a_frequency_costs_its_share() -> None:
-    generator, n = np.random.default_rng(0), 4000
+    generator = np.random.default_rng(0)
+    n = 4000
     p = generator.dirichlet(np.ones(6), n)
-    f, stack = frequencies(p), message(generator)
+    f = frequencies(p)
+    stack = message(generator)
     bits = stack.bits
     symbols = (generator.random((n, 1)) > p.cumsum(1)).sum(1)
     owned = intervals(f, symbols, np.zeros(n, np.int64))
     stack.push(owned)
-    assert stack.bits - bits == pytest.approx(-np.log2(p[np.arange(n), symbols]).sum(), rel=1e-4, abs=33)
+    assert stack.bits - bits == pytest.approx(
+        -np.log2(p[np.arange(n), symbols]).sum(), rel=1e-4, abs=33
+    )
     assert owned.log_mass(1)[0] == pytest.approx(np.log(p[np.arange(n), symbols]).sum(), rel=1e-4)
 
 
 def test_the_mass_of_a_datum_sums_its_own_symbols() -> None:
     owned = Intervals(
-        np.zeros(4, np.int64), np.array([TOTAL // 2, TOTAL // 4, TOTAL, TOTAL // 8]), np.array([0, 1, 1, 0])
+        np.zeros(4, np.int64),
+        np.array([TOTAL // 2, TOTAL // 4, TOTAL, TOTAL // 8]),
+        np.array([0, 1, 1, 0]),
     )
     np.testing.assert_allclose(owned.log_mass(3), [-math.log(16), -math.log(4), 0.0])
 
@@ -127,19 +144,26 @@ def test_every_integer_belongs_to_exactly_one_bucket(seed: int) -> None:
     assert (start[-1] + size[-1] == TOTAL).all()
     assert (start[1:] == (start + size)[:-1]).all()
     position = generator.integers(TOTAL, size=(64, 5))
-    position[0], position[1] = 0, TOTAL - 1
+    position[0] = 0
+    position[1] = TOTAL - 1
     found = grid.find(position, mean, scale)
     start, size = grid.interval(found, mean, scale)
     assert ((start <= position) & (position < start + size)).all()
 
 
 def test_buckets_hold_the_mass_of_the_law_between_quantiles_of_the_grid() -> None:
-    grid, mean, scale = Grid(np.array([1.0]), np.array([2.0])), np.array([1.7]), np.array([0.3])
+    grid = Grid(np.array([1.0]), np.array([2.0]))
+    mean = np.array([1.7])
+    scale = np.array([0.3])
     _, size = grid.interval(np.arange(BUCKETS)[:, None], mean, scale)
     edges = norm(1, 2).ppf(np.arange(BUCKETS + 1) / BUCKETS)
-    np.testing.assert_allclose(size[:, 0] / TOTAL, np.diff(norm(1.7, 0.3).cdf(edges)), atol=4 * BUCKETS / TOTAL / 100)
-    share, centres = size[:, 0] / TOTAL, grid.centres(np.arange(BUCKETS)[:, None])[:, 0]
-    spread = 2 * BUCKETS / TOTAL  # the share of the law that is spread over all buckets, lest one be empty
+    np.testing.assert_allclose(
+        size[:, 0] / TOTAL, np.diff(norm(1.7, 0.3).cdf(edges)), atol=4 * BUCKETS / TOTAL / 100
+    )
+    share = size[:, 0] / TOTAL
+    centres = grid.centres(np.arange(BUCKETS)[:, None])[:, 0]
+    # the share of the law that is spread over all buckets, lest one be empty
+    spread = 2 * BUCKETS / TOTAL
     assert share @ centres == pytest.approx(1.7, abs=1e-3)
     variance = (1 - spread) * 0.3**2 + spread * (2**2 + 0.7**2)
     assert share @ (centres - 1.7) ** 2 == pytest.approx(variance, rel=1e-3)

@@ -28,8 +28,12 @@ def content() -> bytes:
 
 def test_a_header_comes_back() -> None:
     payloads = [b"", b"some bytes" * 40]
-    blocks = tuple(Block(n, n // 2, len(p), 0, 2**32 - 1) for n, p in zip((3, 2**40), payloads, strict=True))
-    header = Header(bytes(range(32)), Coding(300, 7, False), "2.0", "<f4", (2**33, 1, 0), {"é": [1]}, blocks)
+    blocks = tuple(
+        Block(n, n // 2, len(p), 0, 2**32 - 1) for n, p in zip((3, 2**40), payloads, strict=True)
+    )
+    header = Header(
+        bytes(range(32)), Coding(300, 7, False), "2.0", "<f4", (2**33, 1, 0), {"é": [1]}, blocks
+    )
     with pytest.raises(InputError, match=r"block 1 of 2 does not match its checksum"):
         unpack(pack(header, payloads))
     whole = Header(bytes(32), Coding(), "2.0", "text", (), {}, ())
@@ -37,8 +41,12 @@ def test_a_header_comes_back() -> None:
     import zlib
 
     sums = [zlib.crc32(p) for p in payloads]
-    right = tuple(Block(b.count, b.plain, b.size, s, b.sum_data) for b, s in zip(blocks, sums, strict=True))
-    header = Header(header.fingerprint, header.coding, "2.0", "<f4", header.shape, header.notes, right)
+    right = tuple(
+        Block(b.count, b.plain, b.size, s, b.sum_data) for b, s in zip(blocks, sums, strict=True)
+    )
+    header = Header(
+        header.fingerprint, header.coding, "2.0", "<f4", header.shape, header.notes, right
+    )
     assert unpack(pack(header, payloads)) == (header, payloads)
 
 
@@ -65,7 +73,9 @@ def test_every_truncation_and_every_addition_is_noticed(content: bytes) -> None:
         unpack(content + b"\0")
 
 
-@pytest.mark.parametrize("foreign", [b"", b"\x89PNG\r\n", b"uVAE", b"uVAE\x01" + b"\xff" * 500, b"\x1f\x8b" * 90])
+@pytest.mark.parametrize(
+    "foreign", [b"", b"\x89PNG\r\n", b"uVAE", b"uVAE\x01" + b"\xff" * 500, b"\x1f\x8b" * 90]
+)
 def test_foreign_files_are_refused(foreign: bytes) -> None:
     with pytest.raises(InputError, match=r"^container: "):
         density.decompress(model(), foreign)
@@ -95,12 +105,15 @@ def test_a_fingerprint_is_of_weights_configuration_and_what_else_is_named() -> N
 def test_another_arithmetic_is_noticed(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = MLPVAE.decode
     monkeypatch.setattr(MLPVAE, "decode", lambda self, z: plain(self, z) * 1.01)
-    with pytest.raises(InputError, match=r"this machine's arithmetic differs from the writer's \(torch "):
+    with pytest.raises(
+        InputError, match=r"this machine's arithmetic differs from the writer's \(torch "
+    ):
         density.decompress(model(), content)
 
 
 def test_data_that_do_not_come_back_are_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, calls = MLPVAE.decode, []
+    plain = MLPVAE.decode
+    calls = []
 
     def drifting(self, z):
         calls.append(1)

@@ -17,7 +17,8 @@ from univae.latent.spherical import HypersphericalUniform
 
 
 def test_the_hand_case_is_exact_to_a_hundredth() -> None:
-    model, x = by_hand(0.0, 1.0), torch.full((1, 1), 1.2)
+    model = by_hand(0.0, 1.0)
+    x = torch.full((1, 1), 1.2)
     result = annealed(model, x, 100, 1500)
     assert (result.log_likelihood - model.evidence(x)).abs() < 0.01 + 5 * result.standard_error
     assert result.standard_error < 0.012
@@ -27,16 +28,20 @@ def test_the_hand_case_is_exact_to_a_hundredth() -> None:
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 @pytest.mark.parametrize("steps", [2, 5, 25])
 def test_annealed_weights_are_unbiased(start: str, steps: int) -> None:
-    model, x = by_hand(0.5, 0.5), torch.full((50, 1), 1.2)
+    model = by_hand(0.5, 0.5)
+    x = torch.full((50, 1), 1.2)
     result = annealed(model, x, steps, 100, start=start)
-    ratio = (result.log_likelihood - model.evidence(x)).exp()  # 50 independent unbiased estimates of 1
-    assert abs(ratio.mean() - 1) < 5 * ratio.std() / math.sqrt(50)  # 49 degrees of freedom: once in 130,000 seeds
+    # 50 independent unbiased estimates of 1
+    ratio = (result.log_likelihood - model.evidence(x)).exp()
+    # 49 degrees of freedom: once in 130,000 seeds
+    assert abs(ratio.mean() - 1) < 5 * ratio.std() / math.sqrt(50)
 
 
 def test_the_chains_need_few_steps_from_the_posterior_and_more_from_the_prior() -> None:
     model, x = wide(widen=1.5, shift=0.1)
     prior, posterior = (annealed(model, x, 20, 64, start=start) for start in ("prior", "posterior"))
-    assert posterior.effective_chains.mean() > 2 * prior.effective_chains.mean()  # measured: 55 and 12
+    # measured: 55 and 12
+    assert posterior.effective_chains.mean() > 2 * prior.effective_chains.mean()
     longer = annealed(model, x, 80, 64)
     assert longer.effective_chains.mean() > 1.5 * prior.effective_chains.mean()
     for result in (posterior, longer):
@@ -72,7 +77,8 @@ def test_a_transition_leaves_its_law_as_it_is(size: float) -> None:
 def test_a_transition_mixes_and_conserves_energy() -> None:
     law = Independent(Normal(torch.zeros(3, 2), 1.0), 2)
     z = torch.full((4000, 1, 3, 2), 2.0)
-    moved, probability = transition(law.log_prob, z, torch.tensor([math.pi / 20]))  # a quarter of a turn: all forgotten
+    # a quarter of a turn: all forgotten
+    moved, probability = transition(law.log_prob, z, torch.tensor([math.pi / 20]))
     assert probability.mean() > 0.99
     assert ((moved.mean(0)).abs() < 5 / math.sqrt(4000) + 0.02).all()
     torch.testing.assert_close(moved.var(0), torch.ones(1, 3, 2), atol=0.13, rtol=0)
@@ -100,7 +106,8 @@ def test_the_sandwich_holds_the_likelihood(start: str) -> None:
     seen = Recorded(model.w, model.mu, widen=1.5, shift=0.1)
     result = sandwich(seen, 40, 25, 8, start=start)
     truth = model.evidence(seen.x)
-    low, high = truth - result.lower, result.upper - truth
+    low = truth - result.lower
+    high = result.upper - truth
     assert low.mean() > -5 * low.std() / math.sqrt(40)
     assert high.mean() > -5 * high.std() / math.sqrt(40)
     assert low.mean() < 1
@@ -111,7 +118,8 @@ def test_the_sandwich_holds_the_likelihood(start: str) -> None:
     torch.testing.assert_close(result.gap, low + high)
     # simulated data: log p(x) has the mean minus the entropy of p(x), whatever the chains do
     marginal = MultivariateNormal(model.mu, model.w @ model.w.T + 0.25 * torch.eye(8))
-    assert abs(truth.mean() + marginal.entropy()) < 5 * 2 / math.sqrt(40)  # log p(x) has the variance 8 / 2 = 4
+    # log p(x) has the variance 8 / 2 = 4
+    assert abs(truth.mean() + marginal.entropy()) < 5 * 2 / math.sqrt(40)
 
 
 def test_longer_paths_close_the_gap() -> None:
@@ -168,7 +176,8 @@ class Nameless(Distribution):
     arg_constraints = {}  # noqa: RUF012
 
     def __init__(self, law: Distribution) -> None:
-        self.law, self.log_prob = law, law.log_prob
+        self.law = law
+        self.log_prob = law.log_prob
         super().__init__(law.batch_shape, law.event_shape, validate_args=False)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
@@ -185,7 +194,9 @@ class Mapped(Nameless):
 
 def test_latents_must_be_free_to_move() -> None:
     model, x = wide()
-    with pytest.raises(InputError, match=r"annealed: .* R\^d, .* got Independent; use estimate\(\), with Defensive"):
+    with pytest.raises(
+        InputError, match=r"annealed: .* R\^d, .* got Independent; use estimate\(\), with Defensive"
+    ):
         annealed(OnSphere(model.w, model.mu), x, 10, 2)
     prior = model.prior()
     model.prior = lambda: Nameless(prior)  # type: ignore[method-assign]
@@ -198,16 +209,25 @@ def test_latents_must_be_free_to_move() -> None:
 def test_bad_arguments_are_named() -> None:
     model, x = wide()
     for steps, chains in ((1, 4), (4, 0)):
-        with pytest.raises(InputError, match=rf"annealed: .* got steps={steps}, chains={chains}; .* use estimate"):
+        with pytest.raises(
+            InputError, match=rf"annealed: .* got steps={steps}, chains={chains}; .* use estimate"
+        ):
             annealed(model, x, steps, chains)
-    with pytest.raises(InputError, match=r"sandwich: .* needs sample\(\); Silent has none; write it, or use annealed"):
+    with pytest.raises(
+        InputError,
+        match=r"sandwich: .* needs sample\(\); Silent has none; write it, or use annealed",
+    ):
         sandwich(Mute(model.w, model.mu), 3, 4, 2)
-    with torch.inference_mode(), pytest.raises(InputError, match=r"annealed: .* got inference mode"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(InputError, match=r"annealed: .* got inference mode"),
+    ):
         annealed(model, x, 4, 2)
 
 
 def test_the_averaged_chains_do_not_touch_the_step_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, seen = sys.modules["density.estimation.annealed"], []
+    module = sys.modules["density.estimation.annealed"]
+    seen = []
     monkeypatch.setattr(module, "tuned", lambda size, p: (seen.append(p.shape), tuned(size, p))[1])
     model, x = wide()
     result = annealed(model, x, 4, 6)

@@ -47,7 +47,9 @@ def test_khat_is_that_of_the_plain_fit(samples: int, scale: float) -> None:
     khat = pareto_khat(log_w)
     assert khat.shape == (2, 3)
     for i, j in ((0, 0), (1, 2)):
-        assert khat[i, j].item() == pytest.approx(fit_generalized_pareto(tail_of(log_w[:, i, j]))[0], abs=1e-9)
+        assert khat[i, j].item() == pytest.approx(
+            fit_generalized_pareto(tail_of(log_w[:, i, j]))[0], abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("shape", [-0.4, 0.0, 0.3, 0.7, 1.2])
@@ -55,7 +57,8 @@ def test_the_fit_finds_the_index_of_exact_pareto_samples(shape: float) -> None:
     fitted = fit_pareto((pareto(shape, 200, 1000) * 17).sort().values.log())
     expected = (1000 * shape + 5) / 1010  # with its ten points of prior at 1/2
     error = fitted.std() / math.sqrt(200)
-    assert abs(fitted.mean() - expected) < 5 * error + 0.005  # the estimator's own bias is below 0.005
+    # the estimator's own bias is below 0.005
+    assert abs(fitted.mean() - expected) < 5 * error + 0.005
     assert fitted.std().item() == pytest.approx((1 + shape) / math.sqrt(1000), rel=0.35)
 
 
@@ -78,7 +81,8 @@ def test_khat_is_infinite_where_it_cannot_be_judged_and_zero_where_weights_are_e
     assert pareto_khat(torch.randn(21, 3)).isfinite().all()
     assert (pareto_khat(torch.full((200, 3), -7.0)) == 0).all()
     mostly = torch.zeros(200, 3)  # ties at the threshold, some weights of zero
-    mostly[:100], mostly[-3:] = -math.inf, torch.tensor([1.0, 2.0, 3.0])[:, None]
+    mostly[:100] = -math.inf
+    mostly[-3:] = torch.tensor([1.0, 2.0, 3.0])[:, None]
     assert pareto_khat(mostly).isfinite().all()
 
 
@@ -138,7 +142,8 @@ def test_the_jackknife_of_a_single_weight_is_undefined_and_of_none_is_nothing() 
 def test_the_fit_survives_a_profile_point_at_the_exponential_law() -> None:
     a = ((36 / (torch.arange(20, 37) - 0.5)).sqrt() - 1) / 3  # of the 36 points for a tail of 40
     steps = torch.linspace(0, 1, 40) * -a.log()[:, None]
-    tails = torch.cat([steps[:, :-1] - steps[:, 9:10], -a.log()[:, None]], -1)  # b = a - 1 / x_M = 0 up to rounding
+    # b = a - 1 / x_M = 0 up to rounding
+    tails = torch.cat([steps[:, :-1] - steps[:, 9:10], -a.log()[:, None]], -1)
     fitted = fit_pareto(tails)
     assert fitted.isfinite().all()
     torch.testing.assert_close(fitted, fit_pareto(tails * 1.000001), atol=1e-4, rtol=0)
@@ -146,7 +151,8 @@ def test_the_fit_survives_a_profile_point_at_the_exponential_law() -> None:
 
 def test_effective_samples_count_equal_weights() -> None:
     log_w = torch.full((10, 3), -math.inf)
-    log_w[:4, 0], log_w[0, 1] = 700.0, -900.0
+    log_w[:4, 0] = 700.0
+    log_w[0, 1] = -900.0
     torch.testing.assert_close(effective_samples(log_w), torch.tensor([4.0, 1.0, 0.0]))
     assert effective_samples(torch.tensor([[0.0], [math.log(3)]])).item() == pytest.approx(16 / 10)
 
@@ -154,7 +160,8 @@ def test_effective_samples_count_equal_weights() -> None:
 def test_the_standard_error_is_the_spread_of_the_estimate() -> None:
     log_w = gaussian_weights(2.0, 2000, 1000)
     estimates = log_w.logsumexp(0) - math.log(2000)
-    assert standard_error(log_w).mean().item() == pytest.approx(estimates.std().item(), rel=0.12)  # 2.2 % each sd
+    # 2.2 % each sd
+    assert standard_error(log_w).mean().item() == pytest.approx(estimates.std().item(), rel=0.12)
     assert standard_error(torch.tensor([[0.0], [math.log(3)]])).item() == pytest.approx(0.5)
     assert standard_error(torch.zeros(1, 2)).isinf().all()
     assert standard_error(torch.full((5, 2), -math.inf)).isinf().all()
@@ -167,18 +174,27 @@ def test_the_bootstrap_is_the_spread_of_the_estimate() -> None:
     assert error.shape == (20, 20)
     spread = (log_w.logsumexp(0) - math.log(500)).std()
     assert error.mean().item() == pytest.approx(spread.item(), rel=0.2)  # 4 % each sd
-    torch.testing.assert_close(error, standard_error(log_w), rtol=0.35, atol=0)  # 5 % each sd, 400 of them
-    torch.testing.assert_close(bootstrap_standard_error(log_w, 4000), standard_error(log_w), rtol=0.1, atol=0)
+    # 5 % each sd, 400 of them
+    torch.testing.assert_close(error, standard_error(log_w), rtol=0.35, atol=0)
+    torch.testing.assert_close(
+        bootstrap_standard_error(log_w, 4000), standard_error(log_w), rtol=0.1, atol=0
+    )
 
 
 def test_the_bootstrap_sees_the_curvature_of_the_logarithm() -> None:
-    log_w = torch.tensor([0.0, 4.0])[:, None]  # means (1, 1), (1, e^4) twice, (e^4, e^4): the law of log is exact
-    outcomes = torch.tensor([0.0, math.log((1 + math.e**4) / 2), math.log((1 + math.e**4) / 2), 4.0])
-    assert bootstrap_standard_error(log_w, 20_000).item() == pytest.approx(outcomes.std(correction=0).item(), rel=0.03)
+    # means (1, 1), (1, e^4) twice, (e^4, e^4): the law of log is exact
+    log_w = torch.tensor([0.0, 4.0])[:, None]
+    outcomes = torch.tensor(
+        [0.0, math.log((1 + math.e**4) / 2), math.log((1 + math.e**4) / 2), 4.0]
+    )
+    assert bootstrap_standard_error(log_w, 20_000).item() == pytest.approx(
+        outcomes.std(correction=0).item(), rel=0.03
+    )
 
 
 def test_the_bootstrap_repeats_with_its_generator() -> None:
-    log_w, seeded = torch.randn(30, 2), [torch.Generator().manual_seed(s) for s in (3, 3, 4)]
+    log_w = torch.randn(30, 2)
+    seeded = [torch.Generator().manual_seed(s) for s in (3, 3, 4)]
     a, b, c = (bootstrap_standard_error(log_w, generator=g) for g in seeded)
     assert (a == b).all()
     assert (a != c).all()
@@ -193,7 +209,9 @@ def test_the_mean_weight_of_a_replicate_is_a_weight() -> None:
     torch.testing.assert_close(means[1].exp(), log_w[4:8].exp().mean(0))
     torch.testing.assert_close(means.logsumexp(0) - math.log(3), log_w.logsumexp(0) - math.log(12))
     for replicates in (0, 5):
-        with pytest.raises(InputError, match=rf"got K=12, replicates={replicates}; draw a multiple"):
+        with pytest.raises(
+            InputError, match=rf"got K=12, replicates={replicates}; draw a multiple"
+        ):
             replicate_means(log_w, replicates)
 
 
@@ -203,7 +221,9 @@ def test_nested_rungs_never_descend() -> None:
     assert (rungs.diff(dim=0) >= 0).all()
     torch.testing.assert_close(rungs[0], log_w.mean(0))
     torch.testing.assert_close(rungs[-1], log_w.logsumexp(0) - math.log(64))
-    halves = torch.stack([log_w[:25].logsumexp(0), log_w[25:50].logsumexp(0)]).mean(0) - math.log(25)
+    halves = torch.stack([log_w[:25].logsumexp(0), log_w[25:50].logsumexp(0)]).mean(0) - math.log(
+        25
+    )
     torch.testing.assert_close(ladder(log_w, [25])[0], halves)
 
 
@@ -217,7 +237,8 @@ def test_the_jackknife_is_its_plain_formula(scale: float) -> None:
 
 def test_the_jackknife_removes_the_first_order_bias() -> None:
     log_w = gaussian_weights(2.0, 10, 200_000)  # the evidence is 1; mu_2 / mu^2 = 2 / sqrt(3) - 1
-    plain, corrected = (log_w.logsumexp(0) - math.log(10)).mean(), jackknife(log_w).mean()
+    plain = (log_w.logsumexp(0) - math.log(10)).mean()
+    corrected = jackknife(log_w).mean()
     assert plain.item() == pytest.approx(-(2 / math.sqrt(3) - 1) / 20, rel=0.15)
     assert corrected.abs() < 0.15 * plain.abs()
 

@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
 
 import density
-from density import Estimate, LatentModel, Sobol, estimate, estimate_until, log_likelihood, log_weights
+from density import (
+    Estimate,
+    LatentModel,
+    Sobol,
+    estimate,
+    estimate_until,
+    log_likelihood,
+    log_weights,
+)
 from density.estimation.collapse import mutual_information, shuffled_gap
 from density.estimation.diagnostics import ladder
 from density.estimation.importance import summarise, weigh
@@ -39,7 +47,9 @@ class LinearGaussian:
 
     def posterior(self, x: Tensor) -> Distribution:
         self.encoded += len(x)
-        covariance = self.s**2 * torch.linalg.inv(self.w.T @ self.w + self.s**2 * torch.eye(self.w.shape[1]))
+        covariance = self.s**2 * torch.linalg.inv(
+            self.w.T @ self.w + self.s**2 * torch.eye(self.w.shape[1])
+        )
         mean = (x - self.mu) @ self.w @ covariance / self.s**2 + self.shift
         return MultivariateNormal(mean, self.widen * covariance)
 
@@ -53,7 +63,9 @@ class LinearGaussian:
 
 
 def wide(**options: float) -> tuple[LinearGaussian, Tensor]:
-    model = LinearGaussian(torch.from_numpy(np.random.default_rng(0).normal(size=(8, 3))), torch.randn(8), **options)
+    model = LinearGaussian(
+        torch.from_numpy(np.random.default_rng(0).normal(size=(8, 3))), torch.randn(8), **options
+    )
     return model, model.mu + torch.randn(5, 8)
 
 
@@ -87,7 +99,9 @@ def test_the_exact_posterior_gives_the_exact_evidence(samples: int) -> None:
 TAKES_DATA: dict[str, Callable[[Any, Tensor], Any]] = {
     "log_weights": lambda model, x: log_weights(model, x, 4),
     "estimate": lambda model, x: estimate(model, x, 4).log_likelihood,
-    "estimate_until": lambda model, x: density.estimate_until(model, x, 0.1, start=4, limit=8).estimate.log_likelihood,
+    "estimate_until": lambda model, x: (
+        density.estimate_until(model, x, 0.1, start=4, limit=8).estimate.log_likelihood
+    ),
     "widened": lambda model, x: estimate(model, x, 4, proposal=density.Widened()).log_likelihood,
     "elbo": lambda model, x: density.elbo(model, x, 4),
     "iwae": lambda model, x: density.iwae(model, x, 4),
@@ -117,25 +131,36 @@ def test_truth_values_are_zeros_and_ones(name: str, unchecked: None) -> None:
 @pytest.mark.parametrize("name", list(TAKES_DATA))
 def test_no_data_are_refused_in_one_line(name: str) -> None:
     model = MLPVAE(Pixels((1, 3, 3)), latents=(2,), hidden=((8,),)).eval()
-    with pytest.raises(InputError, match=r"^\w+: needs at least one datum; got a tensor of shape \(0, 1, 3, 3\)"):
+    with pytest.raises(
+        InputError, match=r"^\w+: needs at least one datum; got a tensor of shape \(0, 1, 3, 3\)"
+    ):
         TAKES_DATA[name](model, torch.zeros(0, 1, 3, 3))
 
 
 @pytest.mark.parametrize(
-    ("mean", "variance", "elbo"), [(0.96, 0.2, -1.60651), (0.0, 1.0, -5.10579), (0.8, 0.5, -1.96236)]
+    ("mean", "variance", "elbo"),
+    [(0.96, 0.2, -1.60651), (0.0, 1.0, -5.10579), (0.8, 0.5, -1.96236)],
 )
-def test_the_elbo_of_the_hand_case_is_the_analytic_one(mean: float, variance: float, elbo: float) -> None:
-    model, x = by_hand(mean, variance), torch.tensor([[1.2]])
+def test_the_elbo_of_the_hand_case_is_the_analytic_one(
+    mean: float, variance: float, elbo: float
+) -> None:
+    model = by_hand(mean, variance)
+    x = torch.tensor([[1.2]])
     assert model.evidence(x).item() == pytest.approx(-1.60651, abs=5e-6)
-    nodes, weight = np.polynomial.hermite_e.hermegauss(60)  # E[log w] by quadrature: log w is quadratic in z
+    # E[log w] by quadrature: log w is quadratic in z
+    nodes, weight = np.polynomial.hermite_e.hermegauss(60)
     z = torch.from_numpy(mean + math.sqrt(variance) * nodes)[:, None, None]
-    log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - model.posterior(x).log_prob(z)
+    log_w = (
+        model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - model.posterior(x).log_prob(z)
+    )
     assert (log_w[:, 0].numpy() * weight).sum() / weight.sum() == pytest.approx(elbo, abs=6e-6)
     drawn = log_weights(model, x, 100_000)
     assert abs(drawn.mean() - elbo) < 5 * drawn.std() / math.sqrt(100_000) + 6e-6
 
 
-@pytest.mark.parametrize(("k", "expected"), [(2, -1.7175), (5, -1.6394), (10, -1.6221), (50, -1.6095)])
+@pytest.mark.parametrize(
+    ("k", "expected"), [(2, -1.7175), (5, -1.6394), (10, -1.6221), (50, -1.6095)]
+)
 def test_the_bound_of_the_hand_case_rises_as_printed(k: int, expected: float) -> None:
     log_w = log_weights(by_hand(0.8, 0.5), torch.full((1, 1), 1.2), 400_000)
     rungs = log_w.unflatten(0, (-1, k)).logsumexp(1) - math.log(k)
@@ -172,14 +197,16 @@ def test_unless_told_otherwise_a_few_thousand_draws_are_decoded_at_once() -> Non
 
 def test_the_chunk_does_not_move_the_estimate() -> None:
     model, x = wide(widen=1.8)
-    a, b = estimate(model, x, 20_000, chunk=7000), estimate(model, x, 20_000, chunk=20_000)
+    a = estimate(model, x, 20_000, chunk=7000)
+    b = estimate(model, x, 20_000, chunk=20_000)
     spread = (a.standard_error.square() + b.standard_error.square()).sqrt()
     assert ((a.log_likelihood - b.log_likelihood).abs() < 5 * spread).all()
     assert ((a.log_likelihood - model.evidence(x)).abs() < 5 * a.standard_error).all()
 
 
 def test_the_estimate_rarely_exceeds_the_evidence() -> None:
-    model, x = by_hand(0.0, 1.0), torch.full((20_000, 1), 1.2)
+    model = by_hand(0.0, 1.0)
+    x = torch.full((20_000, 1), 1.2)
     excess = log_likelihood(log_weights(model, x, 3)) - model.evidence(x)
     for b in (1.0, 2.0, 3.0):  # Markov
         assert (excess > b).double().mean() <= math.exp(-b)
@@ -190,7 +217,8 @@ def test_the_estimate_rarely_exceeds_the_evidence() -> None:
 
 def test_a_constant_added_to_the_likelihood_is_added_to_the_estimate() -> None:
     log_w = torch.randn(50, 4) * 3
-    before, after = summarise(log_w), summarise(log_w + 1000)
+    before = summarise(log_w)
+    after = summarise(log_w + 1000)
     torch.testing.assert_close(before.elbo, log_w.mean(0))
     torch.testing.assert_close(after.log_likelihood, before.log_likelihood + 1000)
     torch.testing.assert_close(after.elbo, before.elbo + 1000)
@@ -201,7 +229,9 @@ def test_a_constant_added_to_the_likelihood_is_added_to_the_estimate() -> None:
 def test_log_weights_carry_gradients_and_estimates_carry_none() -> None:
     model, x = wide(widen=1.5)
     model.w.requires_grad_()
-    (grad,) = torch.autograd.grad(log_likelihood(log_weights(model, x, 4000, chunk=1500)).sum(), model.w)
+    (grad,) = torch.autograd.grad(
+        log_likelihood(log_weights(model, x, 4000, chunk=1500)).sum(), model.w
+    )
     (exact,) = torch.autograd.grad(model.evidence(x).sum(), model.w)
     torch.testing.assert_close(grad, exact, atol=0.1 * exact.abs().max().item(), rtol=0)
     assert not any(value.requires_grad for value in estimate(model, x, 30))
@@ -246,7 +276,8 @@ class Mixture:
 
 
 def test_a_discrete_latent_is_summed_exactly_by_its_posterior() -> None:
-    model, x = Mixture(), torch.randn(6)
+    model = Mixture()
+    x = torch.randn(6)
     exact = (model.logits + Normal(model.means, 1.0).log_prob(x[:, None])).logsumexp(-1)
     torch.testing.assert_close(estimate(model, x, 8).log_likelihood, exact)
 
@@ -257,7 +288,9 @@ def test_float32_models_are_weighed_in_float64() -> None:
     torch.set_default_dtype(torch.float32)
     result = estimate(model, x.float(), 30)
     assert {value.dtype for value in (*result, *summarise(torch.zeros(30, 2)))} == {torch.float64}
-    torch.testing.assert_close(result.log_likelihood.float(), model.evidence(x.float()), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        result.log_likelihood.float(), model.evidence(x.float()), atol=1e-3, rtol=0
+    )
 
 
 class Uneven(LinearGaussian):
@@ -265,7 +298,8 @@ class Uneven(LinearGaussian):
 
     def posterior(self, x: Tensor) -> Distribution:
         q = super().posterior(x)
-        widen = 1 + 2 * (x[:, 0] - self.mu[0])  # told by the datum itself, whatever batch it comes in
+        # told by the datum itself, whatever batch it comes in
+        widen = 1 + 2 * (x[:, 0] - self.mu[0])
         return MultivariateNormal(q.mean, q.covariance_matrix * widen[:, None, None])
 
 
@@ -303,7 +337,9 @@ def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
         def likelihood(self, z: Tensor) -> Distribution:
             numbers = torch.arange(z[..., 0].numel()).view(z.shape[0], -1) + 1.0 + sum(self.decoded)
             self.decoded.append(z.shape[0])
-            return Constant(numbers.log() - self.prior().log_prob(z) + self.posterior(x).log_prob(z))
+            return Constant(
+                numbers.log() - self.prior().log_prob(z) + self.posterior(x).log_prob(z)
+            )
 
     class Constant(Categorical):
         def __init__(self, values: Tensor) -> None:
@@ -316,7 +352,9 @@ def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
     x = x[:1]
     found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=16)
     assert found.estimate.log_likelihood.exp().item() == pytest.approx(8.5)  # the mean of 1 to 16
-    found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=8, proposal=Sobol(replicates=2))
+    found = estimate_until(
+        Numbered(model.w, model.mu), x, 1e-9, start=4, limit=8, proposal=Sobol(replicates=2)
+    )
     means = torch.tensor([1.0 + 2 + 5 + 6, 3.0 + 4 + 7 + 8]) / 4  # each set joins its own
     error = means.std() / math.sqrt(2) / means.mean()
     assert found.estimate.standard_error.item() == pytest.approx(error.item())
@@ -325,7 +363,9 @@ def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
 def test_the_adaptive_search_names_bad_arguments() -> None:
     model, x = wide()
     for start, limit, error in ((0, 8, 0.1), (9, 8, 0.1), (4, 8, 0.0)):
-        with pytest.raises(InputError, match=rf"estimate_until: .* got start={start}, limit={limit}, .*={error}"):
+        with pytest.raises(
+            InputError, match=rf"estimate_until: .* got start={start}, limit={limit}, .*={error}"
+        ):
             estimate_until(model, x, error, start=start, limit=limit)
 
 
@@ -340,7 +380,9 @@ def test_bad_arguments_are_named() -> None:
         log_weights(model, x, 0)
     with pytest.raises(InputError, match=r"got samples=3, chunk=0"):
         log_weights(model, x, 3, chunk=0)
-    with pytest.raises(InputError, match=r"likelihood must give .* shape \(3, 5\); got \(3, 5, 8\); sum the others"):
+    with pytest.raises(
+        InputError, match=r"likelihood must give .* shape \(3, 5\); got \(3, 5, 8\); sum the others"
+    ):
         log_weights(Unsummed(model.w, model.mu), x, 3)
 
 
@@ -353,4 +395,10 @@ def test_the_package_names_what_it_promises() -> None:
     assert set(density.__all__) == others | bounds | answers | proposals | objectives
     assert isinstance(wide()[0], LatentModel)
     assert not isinstance(object(), LatentModel)
-    assert Estimate._fields == ("log_likelihood", "elbo", "standard_error", "effective_samples", "khat")
+    assert Estimate._fields == (
+        "log_likelihood",
+        "elbo",
+        "standard_error",
+        "effective_samples",
+        "khat",
+    )

@@ -38,7 +38,8 @@ class Channel:
         class Watched(Independent):
             def log_prob(self, value: Tensor) -> Tensor:
                 channel.most = max(channel.most, value.shape[:-1].numel())
-                assert value.shape[-2] == self.batch_shape[0]  # a layered posterior does not broadcast
+                # a layered posterior does not broadcast
+                assert value.shape[-2] == self.batch_shape[0]
                 return super().log_prob(value)
 
         return Watched(Normal(self.g * x, self.t), 1)
@@ -48,14 +49,17 @@ class Channel:
         return Independent(Normal(self.h * z, self.s), 1)
 
     def information(self) -> float:
-        return math.log(1 + (self.g / self.t) ** 2)  # two coordinates of log(1 + signal / noise) / 2
+        # two coordinates of log(1 + signal / noise) / 2
+        return math.log(1 + (self.g / self.t) ** 2)
 
     def gap(self) -> float:  # E|x - h z'|^2 - E|x - h z|^2 = 4 h g, over 2 s^2
         return 2 * self.h * self.g / self.s**2
 
 
 @pytest.mark.parametrize(("g", "draws"), [(0.3, 1), (1.0, 1), (2.0, 3)])
-def test_information_is_that_of_a_gaussian_channel_within_five_standard_errors(g: float, draws: int) -> None:
+def test_information_is_that_of_a_gaussian_channel_within_five_standard_errors(
+    g: float, draws: int
+) -> None:
     model = Channel(g=g)
     found = mutual_information(model, torch.randn(1500, 2), draws=draws, rows=100_000)
     assert abs(found.nats - model.information()) < 5 * found.standard_error
@@ -66,7 +70,9 @@ def test_information_is_that_of_a_gaussian_channel_within_five_standard_errors(g
 def test_the_standard_error_of_the_information_is_its_spread() -> None:
     found = [mutual_information(Channel(), torch.randn(200, 2)) for _ in range(200)]
     spread = torch.tensor([f.nats for f in found]).std().item()
-    assert torch.tensor([f.standard_error for f in found]).mean().item() == pytest.approx(spread, rel=0.25)
+    assert torch.tensor([f.standard_error for f in found]).mean().item() == pytest.approx(
+        spread, rel=0.25
+    )
 
 
 def test_more_draws_a_datum_steady_the_information() -> None:
@@ -77,7 +83,8 @@ def test_more_draws_a_datum_steady_the_information() -> None:
 
 
 def test_the_blocks_do_not_change_the_information() -> None:
-    x, values = torch.randn(50, 2), []
+    x = torch.randn(50, 2)
+    values = []
     for rows in (7, 50, 120, 10_000):
         torch.manual_seed(1)
         model = Channel(t=1e-3)  # far apart: each latent knows its datum, whatever the noise
@@ -122,7 +129,9 @@ def test_the_gap_is_what_a_wrong_latent_costs(rows: int) -> None:
 def test_the_standard_error_of_the_gap_is_its_spread() -> None:
     found = [shuffled_gap(Channel(g=0.8, h=0.7), torch.randn(300, 2)) for _ in range(300)]
     spread = torch.tensor([f.nats for f in found]).std().item()
-    assert torch.tensor([f.standard_error for f in found]).mean().item() == pytest.approx(spread, rel=0.25)
+    assert torch.tensor([f.standard_error for f in found]).mean().item() == pytest.approx(
+        spread, rel=0.25
+    )
 
 
 def test_a_decoder_that_ignores_the_latent_has_exactly_no_gap() -> None:
@@ -144,8 +153,12 @@ def test_the_verdict_names_the_half_that_collapsed() -> None:
         return verdict(mutual_information(model, x), shuffled_gap(model, x))
 
     end = "this is an unconditional model now"
-    assert judge(Channel(g=0.0)).startswith("collapsed: the posterior ignores the data (information")
-    assert judge(Channel(h=0.0)).startswith("collapsed: the decoder ignores the latent (information")
+    assert judge(Channel(g=0.0)).startswith(
+        "collapsed: the posterior ignores the data (information"
+    )
+    assert judge(Channel(h=0.0)).startswith(
+        "collapsed: the decoder ignores the latent (information"
+    )
     assert judge(Channel(g=0.0)).endswith(end)
     assert judge(Channel(h=0.0)).endswith(end)
     assert judge(Channel()).startswith("the latent is used (information")

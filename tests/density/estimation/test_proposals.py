@@ -10,7 +10,17 @@ from test_importance import LinearGaussian, Mixture, wide
 from torch import Tensor
 from torch.distributions import Distribution, Gamma, Independent, MultivariateNormal, Normal
 
-from density import Defensive, Posterior, Proposal, Refined, Sobol, StudentT, Widened, estimate, log_weights
+from density import (
+    Defensive,
+    Posterior,
+    Proposal,
+    Refined,
+    Sobol,
+    StudentT,
+    Widened,
+    estimate,
+    log_weights,
+)
 from density.estimation.diagnostics import replicate_means
 from density.estimation.refined import Moved
 from univae.errors import InputError
@@ -36,14 +46,17 @@ def test_the_weights_of_every_proposal_are_unbiased(proposal: Proposal) -> None:
     model, x = wide(widen=1.5, shift=0.05)
     log_w = log_weights(model, x, 20_000, proposal=proposal) - model.evidence(x)
     w = (log_w if proposal.replicates == 1 else replicate_means(log_w, proposal.replicates)).exp()
-    # 5 data: false alarms once in 300,000 seeds, with 20 replicates (19 degrees of freedom) once in 2,500
+    # 5 data: false alarms once in 300,000 seeds, with 20 replicates (19 degrees of freedom) once in
+    # 2,500
     assert ((w.mean(0) - 1).abs() < 5 * w.std(0) / math.sqrt(len(w))).all()
     assert (log_w.std(0) > 0.01).all()
 
 
 @pytest.mark.parametrize("proposal", EVERY, ids=str)
 @pytest.mark.parametrize("chunk", [7, 64, None])
-def test_any_chunk_size_draws_exactly_the_samples_asked_for(proposal: Proposal, chunk: int | None) -> None:
+def test_any_chunk_size_draws_exactly_the_samples_asked_for(
+    proposal: Proposal, chunk: int | None
+) -> None:
     model, x = wide(widen=1.5)
     log_w = log_weights(model, x, 100, proposal=proposal, chunk=chunk)
     assert log_w.shape == (100, 5)
@@ -84,7 +97,9 @@ def test_no_draw_outlives_its_chunk() -> None:
 
 
 def families() -> list[Distribution]:
-    loc, scale, tril = torch.randn(4, 3, 2), torch.rand(4, 3, 2) + 0.5, torch.tensor([[1.4, 0.0], [0.4, 0.6]])
+    loc = torch.randn(4, 3, 2)
+    scale = torch.rand(4, 3, 2) + 0.5
+    tril = torch.tensor([[1.4, 0.0], [0.4, 0.6]])
     return [
         Normal(loc[:, 0, 0], scale[:, 0, 0]),
         Independent(Normal(loc[:, 0], scale[:, 0]), 1),
@@ -96,14 +111,18 @@ def families() -> list[Distribution]:
 
 @pytest.mark.parametrize("family", range(5))
 def test_normal_noise_becomes_a_draw(family: int) -> None:
-    q, count = families()[family], 20_000
+    q = families()[family]
+    count = 20_000
     z, log_q = from_noise(q, torch.randn(count, 4, *q.event_shape))
     assert log_q.shape == (count, 4)
     torch.testing.assert_close(log_q, q.log_prob(z))
     assert ((z.mean(0) - q.mean).abs() < 5 * q.stddev / math.sqrt(count)).all()
-    ours, theirs = (v.reshape(count, 4, -1).transpose(0, 1) for v in (z, q.sample(torch.Size((count,)))))
+    ours, theirs = (
+        v.reshape(count, 4, -1).transpose(0, 1) for v in (z, q.sample(torch.Size((count,))))
+    )
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.T.cov(), b.T.cov(), atol=0.14, rtol=0)  # 5 deviations of the widest
+        # 5 deviations of the widest
+        torch.testing.assert_close(a.T.cov(), b.T.cov(), atol=0.14, rtol=0)
 
 
 def gaussian(data: int = 3, dim: int = 4) -> MultivariateNormal:
@@ -121,7 +140,9 @@ def drawn(proposal: Proposal, q: Distribution, samples: int = 50) -> tuple[Tenso
 def test_the_density_of_a_widened_posterior_is_that_of_the_wider_normal(wrap: type[Sobol]) -> None:
     q = gaussian()
     z, log_r = drawn(wrap(Widened(1.7)), q)
-    torch.testing.assert_close(log_r, MultivariateNormal(q.loc, 1.7**2 * q.covariance_matrix).log_prob(z))
+    torch.testing.assert_close(
+        log_r, MultivariateNormal(q.loc, 1.7**2 * q.covariance_matrix).log_prob(z)
+    )
 
 
 @pytest.mark.parametrize("wrap", [lambda law: law, Sobol])
@@ -147,14 +168,18 @@ def test_the_density_of_a_defensive_mixture_is_that_of_the_mixture() -> None:
     model, x = wide(widen=0.3)
     q = model.posterior(x)
     z, log_r = drawn(Defensive(0.6), q, 4000)
-    torch.testing.assert_close(log_r.exp(), 0.6 * q.log_prob(z).exp() + 0.4 * model.prior().log_prob(z).exp())
+    torch.testing.assert_close(
+        log_r.exp(), 0.6 * q.log_prob(z).exp() + 0.4 * model.prior().log_prob(z).exp()
+    )
     expected = 0.6 * q.mean  # the prior's mean is zero
     error = z.std(0) / math.sqrt(len(z))
     assert ((z.mean(0) - expected).abs() < 5 * error).all()  # 15 numbers: once in 100,000 seeds
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_defensive_weight_never_exceeds_the_likelihood_over_the_share_of_the_prior(share: float) -> None:
+def test_a_defensive_weight_never_exceeds_the_likelihood_over_the_share_of_the_prior(
+    share: float,
+) -> None:
     model, x = wide(widen=0.02, shift=1.0)  # a proposal that misses nearly everything
     prior = model.prior()
     for z, log_r in Defensive(share).draws(model, x, model.posterior(x), 2000, 500):
@@ -165,7 +190,8 @@ def test_a_defensive_weight_never_exceeds_the_likelihood_over_the_share_of_the_p
 
 
 def test_a_defensive_mixture_serves_discrete_latents() -> None:
-    model, x = Mixture(), torch.randn(6)
+    model = Mixture()
+    x = torch.randn(6)
     exact = (model.logits + Normal(model.means, 1.0).log_prob(x[:, None])).logsumexp(-1)
     result = estimate(model, x, 20_000, proposal=Defensive(0.8))
     assert ((result.log_likelihood - exact).abs() < 5 * result.standard_error + 1e-12).all()
@@ -175,19 +201,25 @@ def test_a_defensive_mixture_serves_discrete_latents() -> None:
 def errors(proposal: Proposal | None, samples: int, data: int = 400) -> Tensor:
     model, x = wide(widen=1.4)
     x = x[:1].expand(data, -1)
-    return (log_weights(model, x, samples, proposal=proposal) - model.evidence(x)).logsumexp(0) - math.log(samples)
+    return (log_weights(model, x, samples, proposal=proposal) - model.evidence(x)).logsumexp(
+        0
+    ) - math.log(samples)
 
 
 def test_sobol_points_are_worth_many_times_their_number() -> None:
-    plain, sobol = errors(None, 256), errors(Sobol(), 256)
-    assert sobol.square().mean() < plain.square().mean() / 16  # as 4096 independent draws; measured: 1/40
+    plain = errors(None, 256)
+    sobol = errors(Sobol(), 256)
+    # as 4096 independent draws; measured: 1/40
+    assert sobol.square().mean() < plain.square().mean() / 16
     assert sobol.unique().numel() == 400  # each datum its own shift
 
 
 def test_every_sobol_set_is_scrambled_anew_and_every_datum_shifted() -> None:
     q = Independent(Normal(torch.zeros(3, 2), 1.0), 1)
     a, b = (torch.special.ndtr(drawn(Sobol(), q, 8)[0]) for _ in range(2))
-    steps_a, steps_b = a.diff(dim=0) % 1, b.diff(dim=0) % 1  # what a shift modulo 1 leaves as it is
+    # what a shift modulo 1 leaves as it is
+    steps_a = a.diff(dim=0) % 1
+    steps_b = b.diff(dim=0) % 1
     torch.testing.assert_close(steps_a[:, 0], steps_a[:, 1])
     assert (a[0, 0] != a[0, 1]).all()
     assert (steps_a - steps_b).abs().max() > 0.01
@@ -202,10 +234,12 @@ def test_the_errors_of_data_that_share_a_sobol_set_are_uncorrelated() -> None:
 def test_the_error_between_replicates_is_honest_and_that_of_independent_weights_too_large() -> None:
     model, x = wide(widen=1.4)
     x = x[:1].expand(400, -1)
-    one, eight = estimate(model, x, 256, proposal=Sobol()), estimate(model, x, 256, proposal=Sobol(replicates=8))
+    one = estimate(model, x, 256, proposal=Sobol())
+    eight = estimate(model, x, 256, proposal=Sobol(replicates=8))
     assert one.standard_error.mean() > 4 * one.log_likelihood.std()
     spread = eight.log_likelihood.std().item()
-    assert eight.standard_error.square().mean().sqrt().item() == pytest.approx(spread, rel=0.2)  # 4 % each sd
+    # 4 % each sd
+    assert eight.standard_error.square().mean().sqrt().item() == pytest.approx(spread, rel=0.2)
 
 
 def test_float32_posteriors_draw_float32_latents() -> None:
@@ -216,7 +250,10 @@ def test_float32_posteriors_draw_float32_latents() -> None:
 
 
 def test_a_moved_posterior_is_the_normal_it_should_be() -> None:
-    loc, scale, shift, log_scale = torch.randn(3, 4), torch.rand(3, 4) + 0.5, torch.randn(3, 4), torch.randn(3, 4)
+    loc = torch.randn(3, 4)
+    scale = torch.rand(3, 4) + 0.5
+    shift = torch.randn(3, 4)
+    log_scale = torch.randn(3, 4)
     moved = Moved(Independent(Normal(loc, scale), 1), shift, log_scale)
     z, log_q = moved.rsample_with_log_prob((20_000,))
     expected = Independent(Normal(loc + scale * shift, scale * log_scale.exp()), 1)
@@ -225,12 +262,15 @@ def test_a_moved_posterior_is_the_normal_it_should_be() -> None:
     assert moved.sample((2,)).shape == (2, 3, 4)
     scalar = Moved(Normal(loc[:, 0], scale[:, 0]), shift[:, 0], log_scale[:, 0])
     z, log_q = scalar.rsample_with_log_prob((5,))
-    torch.testing.assert_close(log_q, Normal(expected.mean[:, 0], expected.stddev[:, 0]).log_prob(z))
+    torch.testing.assert_close(
+        log_q, Normal(expected.mean[:, 0], expected.stddev[:, 0]).log_prob(z)
+    )
 
 
 def test_refinement_lifts_the_bound_of_a_poor_encoder_at_every_datum() -> None:
     model, x = wide(widen=2.0, shift=0.5)
-    plain, refined = estimate(model, x, 2000), estimate(model, x, 2000, proposal=Refined())
+    plain = estimate(model, x, 2000)
+    refined = estimate(model, x, 2000, proposal=Refined())
     assert (refined.elbo > plain.elbo + 1).all()  # by 10 nats; the gap of the best bound is below 1
     longer = estimate(model, x, 2000, proposal=Refined(steps=60))
     assert (longer.elbo > model.evidence(x) - 0.2).all()
@@ -243,7 +283,8 @@ def test_refinement_never_lowers_the_bound(lr: float) -> None:
     result = estimate(model, x, 50, proposal=Refined(lr=lr))
     torch.testing.assert_close(result.elbo, model.evidence(x))
     model, x = wide(widen=2.0, shift=0.5)
-    plain, refined = estimate(model, x, 2000), estimate(model, x, 2000, proposal=Refined(lr=lr))
+    plain = estimate(model, x, 2000)
+    refined = estimate(model, x, 2000, proposal=Refined(lr=lr))
     assert (refined.elbo > plain.elbo - 0.3).all()  # 5 standard errors
 
 
@@ -254,7 +295,9 @@ def test_refinement_feeds_other_proposals_and_leaves_no_gradient() -> None:
     result = estimate(model, x, 512, proposal=sobol)
     assert ((result.log_likelihood - model.evidence(x)).abs() < 0.05).all()
     assert model.w.grad is None
-    with pytest.raises(InputError, match=r"Refined: .* Defensive\(\) cannot mix it; refine for Widened"):
+    with pytest.raises(
+        InputError, match=r"Refined: .* Defensive\(\) cannot mix it; refine for Widened"
+    ):
         estimate(model, x, 8, proposal=Refined(proposal=Defensive()))
     with (
         torch.inference_mode(),
@@ -276,8 +319,11 @@ class Sphere:
 
 @pytest.mark.parametrize("proposal", [Widened(), StudentT(), Sobol(), Refined()], ids=str)
 def test_a_posterior_that_is_no_map_of_normal_noise_is_named(proposal: Proposal) -> None:
-    model, x = Sphere(), torch.randn(2, 3)
-    with pytest.raises(InputError, match=r"MultivariateNormal, .* got VonMisesFisher; use .* Defensive\(\)"):
+    model = Sphere()
+    x = torch.randn(2, 3)
+    with pytest.raises(
+        InputError, match=r"MultivariateNormal, .* got VonMisesFisher; use .* Defensive\(\)"
+    ):
         estimate(model, x, 8, proposal=proposal)
     result = estimate(model, x, 20_000, proposal=Defensive())
     reference = estimate(model, x, 20_000)
@@ -290,11 +336,17 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(InputError, match=r"Sobol: .* got samples=10, replicates=4; round up to 12"):
         estimate(model, x, 10, proposal=Sobol(replicates=4))
     for share in (0.0, 1.0):
-        with pytest.raises(InputError, match=rf"Defensive: share must lie between 0 and 1; got share={share}"):
+        with pytest.raises(
+            InputError, match=rf"Defensive: share must lie between 0 and 1; got share={share}"
+        ):
             Defensive(share)
-    with pytest.raises(InputError, match=r"Widened: factor must be positive and finite; got factor=0.0"):
+    with pytest.raises(
+        InputError, match=r"Widened: factor must be positive and finite; got factor=0.0"
+    ):
         Widened(0.0)
-    with pytest.raises(InputError, match=r"StudentT: degrees must be positive and finite; got degrees=-1.0"):
+    with pytest.raises(
+        InputError, match=r"StudentT: degrees must be positive and finite; got degrees=-1.0"
+    ):
         StudentT(-1.0)
     with pytest.raises(InputError, match=r"Refined: .* at least 1; got steps=0, particles=16"):
         Refined(steps=0)

@@ -12,25 +12,34 @@ from univae.errors import InputError
 
 
 class Line:
-    """z ~ N(0, 1), x | z ~ N(z, 1/4), whose posterior is N(0.8 x, 0.2); the encoder is off by ``shift``."""
+    """z ~ N(0, 1), x | z ~ N(z, 1/4), whose posterior is N(0.8 x, 0.2).
+
+    The encoder is off by ``shift``.
+    """
 
     def __init__(self, shift: float, factor: float = 1.0) -> None:
-        self.shift, self.factor = shift, factor
+        self.shift = shift
+        self.factor = factor
 
     def prior(self) -> Distribution:
         return Independent(Normal(torch.zeros(1), torch.ones(1)), 1)
 
     def posterior(self, x: Tensor) -> Distribution:
-        return Independent(Normal(0.8 * x + self.shift, torch.full_like(x, self.factor * math.sqrt(0.2))), 1)
+        return Independent(
+            Normal(0.8 * x + self.shift, torch.full_like(x, self.factor * math.sqrt(0.2))), 1
+        )
 
     def likelihood(self, z: Tensor) -> Distribution:
         return Independent(Normal(z, torch.full_like(z, 0.5)), 1)
 
 
 @pytest.mark.parametrize(("shift", "factor"), [(0.5, 1.0), (-0.3, 1.5), (0.0, 0.5)])
-def test_the_regret_is_the_divergence_of_the_encoder_from_the_posterior(shift: float, factor: float) -> None:
+def test_the_regret_is_the_divergence_of_the_encoder_from_the_posterior(
+    shift: float, factor: float
+) -> None:
     torch.manual_seed(2)
-    model, x = Line(shift, factor), torch.randn(6, 1)
+    model = Line(shift, factor)
+    x = torch.randn(6, 1)
     found = density.likelihood_regret(model, x, steps=200, particles=128, draws=4000)
     expected = kl_divergence(model.posterior(x), Line(0.0).posterior(x))
     torch.testing.assert_close(found, expected, atol=0.03, rtol=0.1)
@@ -49,7 +58,9 @@ def test_one_datum_regrets_what_another_does_not() -> None:
             off = torch.where(x.abs() > 3, 1.0, 0.0)
             return Independent(Normal(0.8 * x + off, torch.full_like(x, math.sqrt(0.2))), 1)
 
-    found = density.likelihood_regret(Mixed(0.0), torch.tensor([[0.1], [5.0], [-1.0]]), steps=120, draws=512)
+    found = density.likelihood_regret(
+        Mixed(0.0), torch.tensor([[0.1], [5.0], [-1.0]]), steps=120, draws=512
+    )
     assert found[1] > 2
     assert found[[0, 2]].abs().max() < 0.05
 

@@ -41,7 +41,7 @@ FLAT = ("one layer", "two layers", "three layers")
 
 
 def perturb(model: nn.Module, size: float = 0.1) -> nn.Module:
-    """Moves every weight: what starts at zero would hide mistakes."""
+    """Move every weight: what starts at zero would hide mistakes."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(size * torch.randn_like(parameter))
@@ -60,7 +60,8 @@ def test_the_three_laws_have_the_shapes_of_the_protocol(name: str) -> None:
     model = perturb(MODELS[name](SMALL))
     assert isinstance(model, density.LatentModel)
     x = data(model)
-    prior, q = model.prior(), model.posterior(x)
+    prior = model.prior()
+    q = model.posterior(x)
     assert (prior.batch_shape, q.batch_shape) == ((), (5,))
     assert prior.event_shape == q.event_shape
     z = q.rsample(torch.Size((2, 3)))
@@ -83,7 +84,8 @@ def test_the_top_of_the_prior_is_standard_normal(name: str) -> None:
 def test_samples_are_decoded_and_scored_alike_together_and_one_by_one(name: str) -> None:
     model = perturb(MODELS[name](SMALL))
     x = data(model)
-    q, prior = model.posterior(x), model.prior()
+    q = model.posterior(x)
+    prior = model.prior()
     z = q.sample((3,))
     together = [prior.log_prob(z), q.log_prob(z), model.likelihood(z).log_prob(x)]
     for k in range(3):
@@ -116,7 +118,8 @@ def test_the_bound_rises_to_the_estimate_in_expectation(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_weight_learns_and_the_encoder_runs_once(name: str) -> None:
     model = perturb(MODELS[name](SMALL))
-    x, encoded = data(model), []
+    x = data(model)
+    encoded = []
     encoder = model.first if isinstance(model, MLPVAE) else model.encoder
     first = encoder[0] if isinstance(encoder, nn.ModuleList) else encoder
     first.register_forward_hook(lambda *_: encoded.append(1))
@@ -167,10 +170,12 @@ def test_tables_get_a_density_in_their_own_unit() -> None:
     x = torch.randn(400, 3) * torch.tensor([1e-3, 1.0, 1e4]) + torch.tensor([0.0, 5.0, -2e4])
     model = MLPVAE(Pixels((3,), "gaussian"), (2,), ((8,),))
     model.calibrate(x)
-    nn.init.zeros_(model.last.weight)  # a decoder that says nothing: the likelihood is that of three Gaussians
+    # a decoder that says nothing: the likelihood is that of three Gaussians
+    nn.init.zeros_(model.last.weight)
     log_p = model.likelihood(torch.randn(400, 2)).log_prob(x).mean()
     entropy = (x.var(0, correction=0).log() / 2 + 0.5 * math.log(2 * math.pi * math.e)).sum()
-    assert log_p.item() == pytest.approx(-entropy.item(), abs=1e-5)  # the smallest scale changes the seventh digit
+    # the smallest scale changes the seventh digit
+    assert log_p.item() == pytest.approx(-entropy.item(), abs=1e-5)
 
 
 # The IWAE paper
@@ -208,14 +213,19 @@ def test_the_generative_network_mirrors_the_inference_network() -> None:
 
 
 @pytest.mark.parametrize("kind", [MLPVAE, ConvVAE, LadderVAE])
-def test_every_weight_starts_within_the_glorot_bound_and_fills_it(kind: Callable[[Pixels], ImageModel]) -> None:
+def test_every_weight_starts_within_the_glorot_bound_and_fills_it(
+    kind: Callable[[Pixels], ImageModel],
+) -> None:
     for part in kind(Pixels((3, 16, 16))).modules():
         if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             assert part.bias is None or not part.bias.any()
             bound = math.sqrt(6 / sum(nn.init._calculate_fan_in_and_fan_out(part.weight)))
-            bound *= 2 if isinstance(part, nn.ConvTranspose2d) else 1  # stride 2: a pixel meets a quarter of the taps
+            # stride 2: a pixel meets a quarter of the taps
+            bound *= 2 if isinstance(part, nn.ConvTranspose2d) else 1
             assert part.weight.abs().max() <= bound
-            if part.weight.numel() > 500 and part.weight.any():  # not the last convolution of a residual pair
+            if (
+                part.weight.numel() > 500 and part.weight.any()
+            ):  # not the last convolution of a residual pair
                 assert part.weight.abs().max() > 0.97 * bound
                 assert part.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
@@ -239,7 +249,8 @@ def test_the_deviation_is_the_exponential_of_a_linear_map_of_tanh_units() -> Non
 
 
 def test_the_calibrated_decoder_starts_at_the_mean_of_the_data() -> None:
-    model, x = iwae(1), (torch.rand(300, 1, 28, 28) < 0.3).double()
+    model = iwae(1)
+    x = (torch.rand(300, 1, 28, 28) < 0.3).double()
     x[:, :, :4] = 0
     model.calibrate(x)
     nn.init.zeros_(model.last.weight)
@@ -251,12 +262,14 @@ def test_the_calibrated_decoder_starts_at_the_mean_of_the_data() -> None:
 def test_two_layers_infer_upward_and_generate_downward() -> None:
     model = perturb(iwae(2), 0.01)
     x = torch.randint(2, (3, 1, 28, 28)).double()
-    q, p = model.posterior(x), model.prior()
+    q = model.posterior(x)
+    p = model.prior()
     assert isinstance(q, Hierarchy)
     assert isinstance(p, Hierarchy)
     z = q.sample()
 
-    above, below = z.clone(), z.clone()
+    above = z.clone()
+    below = z.clone()
     above[:, 100:] += 1  # z_2 moves: only p(z_1 | z_2) and not q(z_1 | x) may follow
     below[:, :100] += 1
 
@@ -291,21 +304,26 @@ def layer_by_layer(q: Hierarchy, p: Hierarchy, z: Tensor) -> Tensor:
 def test_the_posterior_of_a_ladder_starts_at_its_prior() -> None:
     model = LadderVAE(Pixels((1, 16, 16)), (1, 2), width=4)
     x = data(model)
-    q, p = model.posterior(x), model.prior()
+    q = model.posterior(x)
+    p = model.prior()
     z = q.sample()
     assert layer_by_layer(q, p, z).abs().max() < 1e-12
-    torch.testing.assert_close(p.log_prob(z), torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1))
+    torch.testing.assert_close(
+        p.log_prob(z), torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
+    )
     perturb(model)
     assert (layer_by_layer(model.posterior(x), model.prior(), z) > 0).all()
     for parameter in model.climb.infer.parameters():
         nn.init.zeros_(parameter)
-    assert layer_by_layer(model.posterior(x), model.prior(), z).abs().max() < 1e-12  # wherever the prior has moved
+    # wherever the prior has moved
+    assert layer_by_layer(model.posterior(x), model.prior(), z).abs().max() < 1e-12
 
 
 def test_a_ladder_descends_from_the_coarsest_layer() -> None:
     model = perturb(LadderVAE(Pixels((1, 16, 16)), (1, 2), width=4))
     assert model.widths == [1 * 8 * 8, 2 * 4 * 4]
-    x, order = data(model), []
+    x = data(model)
+    order = []
     q = model.posterior(x)
 
     def choose(layer: int, law: Distribution) -> Tensor:
@@ -316,15 +334,19 @@ def test_a_ladder_descends_from_the_coarsest_layer() -> None:
     assert order == [1, 0]
     z = q.sample()
     for law in (q, model.prior()):
-        coarse, fine = z.clone(), z.clone()
+        coarse = z.clone()
+        fine = z.clone()
         coarse[:, 64:] += 1
         fine[:, :64] += 1
         assert not torch.equal(law.conditionals(coarse)[0].mean, law.conditionals(z)[0].mean)
         assert torch.equal(law.conditionals(fine)[1].mean, law.conditionals(z)[1].mean)
-    coarse, fine = torch.cat([z[:, :64], z[:, 64:] + 1], 1), torch.cat([z[:, :64] + 1, z[:, 64:]], 1)
+    coarse = torch.cat([z[:, :64], z[:, 64:] + 1], 1)
+    fine = torch.cat([z[:, :64] + 1, z[:, 64:]], 1)
     for at in (coarse, fine):  # the state carries every layer to the image
         assert not torch.allclose(model.likelihood(at).mean, model.likelihood(z).mean)
-    changes = [q.conditionals(at)[0].mean - model.prior().conditionals(at)[0].mean for at in (z, coarse)]
+    changes = [
+        q.conditionals(at)[0].mean - model.prior().conditionals(at)[0].mean for at in (z, coarse)
+    ]
     assert not torch.allclose(*changes)  # what x says of the fine layer depends on the coarse one
 
 
@@ -335,9 +357,12 @@ def test_the_detached_posterior_of_a_model_gives_its_encoder_no_gradient(name: s
     z = q.sample((2,)).requires_grad_()
     held = q.detached().log_prob(z).sum()
     weights = list(model.parameters())
-    assert all(g is None for g in torch.autograd.grad(held, weights, allow_unused=True, retain_graph=True))
+    assert all(
+        g is None for g in torch.autograd.grad(held, weights, allow_unused=True, retain_graph=True)
+    )
     torch.testing.assert_close(
-        torch.autograd.grad(held, z)[0], torch.autograd.grad(q.log_prob(z).sum(), z, retain_graph=True)[0]
+        torch.autograd.grad(held, z)[0],
+        torch.autograd.grad(q.log_prob(z).sum(), z, retain_graph=True)[0],
     )
     scored = torch.autograd.grad(q.log_prob(z).sum(), weights, allow_unused=True)
     assert any(g is not None and g.any() for g in scored)
@@ -358,7 +383,8 @@ def test_patches_turn_with_their_place_in_the_plane() -> None:
         assert not torch.allclose(layer(rows[:, order])[:, order], whole)
         with torch.no_grad():
             layer.grid.zero_()
-        torch.testing.assert_close(layer(rows[:, order])[:, order], layer(rows))  # no places: a set of rows
+        # no places: a set of rows
+        torch.testing.assert_close(layer(rows[:, order])[:, order], layer(rows))
         with torch.no_grad():
             layer.grid.copy_(torch.cartesian_prod(torch.arange(2), torch.arange(3)))
 
@@ -384,14 +410,21 @@ def test_a_model_comes_back_from_its_configuration_and_weights(name: str, tmp_pa
     load_weights(again, tmp_path / "model.safetensors")
     assert type(again) is type(model)
     assert json.dumps(again.config) == json.dumps(model.config)
-    assert set(model.state_dict()) - dict(model.named_parameters()).keys() == {"output.centre", "output.spread"}
+    assert set(model.state_dict()) - dict(model.named_parameters()).keys() == {
+        "output.centre",
+        "output.spread",
+    }
     z = model.posterior(x).sample((3,))
     for a, b in zip(laws(model, x, z), laws(again, x, z), strict=True):
         assert torch.equal(a, b)
 
 
 def laws(model: ImageModel, x: Tensor, z: Tensor) -> list[Tensor]:
-    return [model.prior().log_prob(z), model.posterior(x).log_prob(z), model.likelihood(z).log_prob(x)]
+    return [
+        model.prior().log_prob(z),
+        model.posterior(x).log_prob(z),
+        model.likelihood(z).log_prob(x),
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -403,7 +436,9 @@ def test_laws_stay_in_float32_under_autocast_and_models_move_to_float64(name: st
         q = model.posterior(x)
         z = q.rsample((2,))
         parts = q.conditionals(z) if isinstance(q, Hierarchy) else [q]
-        assert {number.dtype for part in parts for number in (part.mean, part.stddev)} == {torch.float32}
+        assert {number.dtype for part in parts for number in (part.mean, part.stddev)} == {
+            torch.float32
+        }
         assert {law.dtype for law in laws(model, x, z)} == {torch.float32}
     plain = laws(model, x, z)
     for a, b in zip(plain, laws(model.to(torch.float64), x.double(), z.double()), strict=True):
@@ -413,7 +448,10 @@ def test_laws_stay_in_float32_under_autocast_and_models_move_to_float64(name: st
 
 @pytest.mark.parametrize("side", [8, 28, 32, 64])
 def test_convolutions_take_images_from_8_to_64_pixels(side: int) -> None:
-    for model in (ConvVAE(Pixels((3, side, side)), width=4), LadderVAE(Pixels((3, side, side)), (1,), width=4)):
+    for model in (
+        ConvVAE(Pixels((3, side, side)), width=4),
+        LadderVAE(Pixels((3, side, side)), (1,), width=4),
+    ):
         x = data(model, 2)
         assert model.likelihood(model.posterior(x).sample()).log_prob(x).isfinite().all()
 
@@ -423,19 +461,39 @@ def test_convolutions_take_images_from_8_to_64_pixels(side: int) -> None:
     [
         (lambda: MLPVAE(SMALL, (3,), ((9,), (7,))), r"MLPVAE: needs hidden widths for each latent"),
         (lambda: MLPVAE(SMALL, (3,), ((),)), r"MLPVAE: needs hidden widths"),
-        (lambda: MLPVAE(SMALL, activation="step"), r"activation must be one of tanh, relu, gelu; got 'step'"),
-        (lambda: ConvVAE(Pixels((7,))), r"ConvVAE: data must be \(channels, height, width\); got \(7,\); MLPVAE"),
+        (
+            lambda: MLPVAE(SMALL, activation="step"),
+            r"activation must be one of tanh, relu, gelu; got 'step'",
+        ),
+        (
+            lambda: ConvVAE(Pixels((7,))),
+            r"ConvVAE: data must be \(channels, height, width\); got \(7,\); MLPVAE",
+        ),
         (lambda: ConvVAE(Pixels((1, 9, 9))), r"ConvVAE: both sides must be even.*; got 9x9; pad"),
         (lambda: ConvVAE(Pixels((1, 9, 8))), r"ConvVAE: both sides must be even.*; got 9x8; pad"),
         (lambda: ConvVAE(Pixels((1, 8, 9))), r"ConvVAE: both sides must be even.*; got 8x9; pad"),
-        (lambda: LadderVAE(SMALL, (1, 1)), r"LadderVAE: \(1, 8, 8\) halves 1 times.*; got 2 latents"),
+        (
+            lambda: LadderVAE(SMALL, (1, 1)),
+            r"LadderVAE: \(1, 8, 8\) halves 1 times.*; got 2 latents",
+        ),
         (lambda: LadderVAE(SMALL, ()), r"LadderVAE: .*; got 0 latents"),
-        (lambda: AttentionVAE(SMALL, patch=3), r"AttentionVAE: patch must divide both sides; got patch=3, 8x8 pixels"),
-        (lambda: AttentionVAE(SMALL, width=24, heads=4), r"Patches: width must be a multiple of 4 heads"),
+        (
+            lambda: AttentionVAE(SMALL, patch=3),
+            r"AttentionVAE: patch must divide both sides; got patch=3, 8x8 pixels",
+        ),
+        (
+            lambda: AttentionVAE(SMALL, width=24, heads=4),
+            r"Patches: width must be a multiple of 4 heads",
+        ),
         (lambda: build({"model": "GAN"}), r"build: model must be one of MLPVAE, .*; got 'GAN'"),
-        (lambda: build({**ConvVAE(SMALL, width=4).config, "depht": 2}), r"build: a configuration of another version"),
+        (
+            lambda: build({**ConvVAE(SMALL, width=4).config, "depht": 2}),
+            r"build: a configuration of another version",
+        ),
     ],
 )
-def test_models_that_cannot_be_are_refused(make: Callable[[], object], message: str, unchecked: None) -> None:
+def test_models_that_cannot_be_are_refused(
+    make: Callable[[], object], message: str, unchecked: None
+) -> None:
     with pytest.raises(InputError, match=message):
         make()

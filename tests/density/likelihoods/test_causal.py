@@ -52,10 +52,13 @@ def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
 def test_a_pixel_sees_those_before_it_within_its_reach_and_no_other(reach: int) -> None:
     side = 5
     net = Causal(channels=1, reach=reach, width=6, numbers=1)
-    seen = torch.autograd.functional.jacobian(lambda x: net.context(x).sum((0, 1, 2)), torch.randn(1, 1, side, side))
+    seen = torch.autograd.functional.jacobian(
+        lambda x: net.context(x).sum((0, 1, 2)), torch.randn(1, 1, side, side)
+    )
     places = list(itertools.product(range(side), repeat=2))
     for (row, column), (other, beside) in itertools.product(places, places):
-        above, across = row - other, beside - column
+        above = row - other
+        across = beside - column
         before = above > 0 or (above == 0 and across < 0)
         near = above <= reach and abs(across) <= reach
         assert (seen[row, column, 0, 0, other, beside] != 0) == (before and near)
@@ -79,18 +82,22 @@ def test_the_density_is_the_product_of_the_laws_met_on_the_way(name: str) -> Non
 
 def test_draws_have_the_probabilities_they_are_scored_with() -> None:
     pixels = replace(KINDS["binary"], shape=(1, 2, 2))
-    joint, images, count = law(pixels), every_image(pixels), 20_000
+    joint = law(pixels)
+    images = every_image(pixels)
+    count = 20_000
     expected = joint.log_prob(images).exp()
     drawn = joint.sample((count,))
     codes = (drawn.flatten(1) * 2 ** torch.arange(3, -1, -1)).sum(1).long()
     found = torch.bincount(codes, minlength=16) / count
     error = (expected * (1 - expected) / count).sqrt()
-    assert ((found - expected).abs() < 5 * error + 1e-9).all()  # 16 comparisons: fails once in 10^5 seeds
+    # 16 comparisons: fails once in 10^5 seeds
+    assert ((found - expected).abs() < 5 * error + 1e-9).all()
 
 
 def test_samples_of_z_share_the_context_of_a_datum() -> None:
     made = output(KINDS["binary"])
-    features, x = torch.randn(4, 2, made.numbers, 1, 3, 3), torch.randint(2, (2, 1, 3, 3)).double()
+    features = torch.randn(4, 2, made.numbers, 1, 3, 3)
+    x = torch.randint(2, (2, 1, 3, 3)).double()
     together = made(features).log_prob(x)
     assert together.shape == (4, 2)
     for k, b in itertools.product(range(4), range(2)):
@@ -138,6 +145,8 @@ def test_a_model_that_sees_neighbours_learns_what_its_latent_cannot_say() -> Non
         ({"shape": (1, 4, 4), "reach": 1, "context": 0}, "context must be at least 1"),
     ],
 )
-def test_a_context_that_cannot_be_is_refused(options: dict[str, object], rule: str, unchecked: None) -> None:
+def test_a_context_that_cannot_be_is_refused(
+    options: dict[str, object], rule: str, unchecked: None
+) -> None:
     with pytest.raises(InputError, match=rf"^Pixels: {rule}"):
         Pixels(**options)

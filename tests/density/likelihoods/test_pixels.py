@@ -1,4 +1,7 @@
-"""Laws of pixels against tables, naive formulas and quadrature; bits per dimension against their definition."""
+"""Laws of pixels against tables, naive formulas and quadrature.
+
+Bits per dimension against their definition.
+"""
 
 import itertools
 import math
@@ -11,7 +14,13 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from density.likelihoods.bits import bits_per_dim, dequantise
 from density.likelihoods.head import Output, Pixels
-from density.likelihoods.laws import BernoulliPixels, CategoricalPixels, GaussianPixels, LevelPixels, LogisticPixels
+from density.likelihoods.laws import (
+    BernoulliPixels,
+    CategoricalPixels,
+    GaussianPixels,
+    LevelPixels,
+    LogisticPixels,
+)
 from univae.errors import InputError
 
 LEVELS = 7
@@ -19,7 +28,9 @@ LEVELS = 7
 
 def logistic(*shape: int, components: int = 3) -> LogisticPixels:
     means, log_scale, weights = torch.randn(3, *shape, components)
-    return LogisticPixels(LEVELS / 2 + 3 * means, 0.3 * log_scale, weights, event_dims=1, levels=LEVELS)
+    return LogisticPixels(
+        LEVELS / 2 + 3 * means, 0.3 * log_scale, weights, event_dims=1, levels=LEVELS
+    )
 
 
 LAWS: dict[str, Callable[..., LevelPixels]] = {
@@ -45,8 +56,12 @@ def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
 
 @pytest.mark.parametrize("log_scale", [-20.0, -3.0, 0.0, 40.0])
 @pytest.mark.parametrize("mean", [-40.0, 0.0, 127.4, 255.0, 900.0])
-def test_256_levels_of_a_logistic_sum_to_one_however_narrow_or_far_away(mean: float, log_scale: float) -> None:
-    law = LogisticPixels(torch.full((1, 1), mean), torch.full((1, 1), log_scale), torch.zeros(1, 1), 1, 256)
+def test_256_levels_of_a_logistic_sum_to_one_however_narrow_or_far_away(
+    mean: float, log_scale: float
+) -> None:
+    law = LogisticPixels(
+        torch.full((1, 1), mean), torch.full((1, 1), log_scale), torch.zeros(1, 1), 1, 256
+    )
     table = law.log_table()
     assert table.exp().sum().item() == pytest.approx(1, abs=1e-12)
     assert table.isfinite().all()
@@ -54,10 +69,13 @@ def test_256_levels_of_a_logistic_sum_to_one_however_narrow_or_far_away(mean: fl
 
 def test_one_level_of_a_logistic_far_in_either_tail_keeps_its_digits() -> None:
     def mass(x: int) -> float:
-        law = LogisticPixels(torch.full((1, 1), 100.0), torch.zeros(1, 1), torch.zeros(1, 1), 1, 256)
+        law = LogisticPixels(
+            torch.full((1, 1), 100.0), torch.zeros(1, 1), torch.zeros(1, 1), 1, 256
+        )
         return law.log_prob(torch.tensor([float(x)])).item()
 
-    # sigma(b) - sigma(a) is e^b (1 - e^-1) in the lower tail, and the law is symmetric about its mean
+    # sigma(b) - sigma(a) is e^b (1 - e^-1) in the lower tail, and the law is symmetric about its
+    # mean
     assert mass(30) == pytest.approx(-69.5 + math.log1p(-math.exp(-1)), abs=1e-12)
     assert mass(170) == pytest.approx(mass(30), abs=1e-12)
     assert mass(0) == pytest.approx(-99.5, abs=1e-12)
@@ -85,9 +103,12 @@ def test_log_prob_and_its_gradient_agree_with_the_naive_formula(name: str) -> No
     law = LAWS[name](20, 4)
     x = torch.randint(law.levels, (5, 20, 4)).double()
     parts = [value.requires_grad_() for value in vars(law).values() if isinstance(value, Tensor)]
-    ours, plain = law.log_prob(x), naive(law, x)
+    ours = law.log_prob(x)
+    plain = naive(law, x)
     torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
-    for a, b in zip(torch.autograd.grad(ours.sum(), parts), torch.autograd.grad(plain.sum(), parts), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(ours.sum(), parts), torch.autograd.grad(plain.sum(), parts), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-8)
 
 
@@ -111,7 +132,8 @@ def test_data_broadcast_over_sample_axes_and_pixels_are_summed(name: str) -> Non
 
 @pytest.mark.parametrize("name", LAWS)
 def test_draws_have_the_law_and_the_mean_they_say(name: str) -> None:
-    law, count = LAWS[name](3), 40_000
+    law = LAWS[name](3)
+    count = 40_000
     draws = law.sample((count,))
     assert draws.shape == (count, 3)
     p = law.log_table().exp()
@@ -147,7 +169,9 @@ def test_half_precision_parameters_are_computed_with_in_float32() -> None:
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, math.nan])
 def test_what_is_no_level_is_refused(value: float) -> None:
-    with pytest.raises(InputError, match=r"BernoulliPixels: x must hold whole levels 0..1; got .*; binarise"):
+    with pytest.raises(
+        InputError, match=r"BernoulliPixels: x must hold whole levels 0..1; got .*; binarise"
+    ):
         BernoulliPixels(torch.zeros(3), 1).log_prob(torch.tensor([0.0, 1.0, value]))
 
 
@@ -157,7 +181,9 @@ def test_data_of_another_shape_are_refused_and_not_broadcast() -> None:
 
 
 def test_the_gaussian_is_the_product_of_normals_and_says_density() -> None:
-    mean, scale, x = torch.randn(5, 2, 3), torch.rand(5, 2, 3) + 0.1, torch.randn(5, 2, 3)
+    mean = torch.randn(5, 2, 3)
+    scale = torch.rand(5, 2, 3) + 0.1
+    x = torch.randn(5, 2, 3)
     law = GaussianPixels(mean, scale, event_dims=2)
     torch.testing.assert_close(law.log_prob(x), Normal(mean, scale).log_prob(x).sum((1, 2)))
     assert (law.nats, BernoulliPixels(mean, 2).nats) == ("density", "mass")
@@ -182,7 +208,9 @@ def test_a_density_on_the_unit_interval_costs_8_bits_more_for_256_levels() -> No
 
 
 def test_dequantised_bits_bound_those_of_the_mass_from_above() -> None:
-    levels, x, density = 8, torch.full((200_000, 1), 3.0), Normal(0.5, 0.12)
+    levels = 8
+    x = torch.full((200_000, 1), 3.0)
+    density = Normal(0.5, 0.12)
     v = dequantise(x, levels)
     assert 3 / 8 <= v.min() < v.max() < 4 / 8
     log_p = density.log_prob(v).sum(-1)
@@ -202,7 +230,8 @@ def output(likelihood: str, **options: int) -> Output:
 
 
 def marginals(kind: str, levels: int) -> tuple[Output, Tensor, Distribution]:
-    out, x = output(kind, levels=levels), torch.randint(levels, (500, 2, 3)).double()
+    out = output(kind, levels=levels)
+    x = torch.randint(levels, (500, 2, 3)).double()
     x[:, 0, 0] = 1  # a constant pixel
     out.calibrate(x)
     return out, x, out(torch.zeros(4, out.numbers, 2, 3))
@@ -237,7 +266,8 @@ def test_a_calibrated_logistic_has_the_mean_and_the_spread_of_the_data(component
 
 
 def test_a_calibrated_gaussian_speaks_in_the_unit_of_the_data() -> None:
-    out, x = output("gaussian"), torch.randn(500, 2, 3) * 40 + 7
+    out = output("gaussian")
+    x = torch.randn(500, 2, 3) * 40 + 7
     x[:, 0, 0] = 5
     out.calibrate(x)
     law = out(torch.zeros(2, 2, 3))
@@ -249,7 +279,9 @@ def test_a_calibrated_gaussian_speaks_in_the_unit_of_the_data() -> None:
 
 
 @pytest.mark.parametrize("components", [1, 3])
-def test_the_numbers_of_a_logistic_are_means_log_scales_and_weights_in_turn(components: int) -> None:
+def test_the_numbers_of_a_logistic_are_means_log_scales_and_weights_in_turn(
+    components: int,
+) -> None:
     out = output("logistic", levels=256, components=components)
     raw = torch.randn(4, out.numbers, 2, 3)
     law = out(raw)
@@ -262,7 +294,8 @@ def test_the_numbers_of_a_logistic_are_means_log_scales_and_weights_in_turn(comp
 
 
 def test_a_pixel_that_never_changes_gets_a_narrow_law_and_not_a_point() -> None:
-    out, x = output("logistic", levels=256), torch.full((9, 2, 3), 40.0)
+    out = output("logistic", levels=256)
+    x = torch.full((9, 2, 3), 40.0)
     out.calibrate(x)
     law = out(torch.zeros(out.numbers, 2, 3))
     assert law.log_table()[..., 40].exp().min() > 0.7
@@ -270,16 +303,21 @@ def test_a_pixel_that_never_changes_gets_a_narrow_law_and_not_a_point() -> None:
 
 
 def test_the_numbers_of_a_gaussian_are_in_deviations_of_the_data() -> None:
-    out, x, raw = output("gaussian"), torch.randn(500, 2, 3) * 40 + 7, torch.randn(4, 2, 2, 3)
+    out = output("gaussian")
+    x = torch.randn(500, 2, 3) * 40 + 7
+    raw = torch.randn(4, 2, 2, 3)
     out.calibrate(x)
-    law, spread = out(raw), x.std(0, correction=0)
+    law = out(raw)
+    spread = x.std(0, correction=0)
     torch.testing.assert_close(law.mean, x.mean(0) + spread * raw[:, 0])
     torch.testing.assert_close(law.stddev, spread * (1e-3 + raw[:, 1].exp()))
 
 
 def test_levels_reach_a_network_on_the_unit_interval() -> None:
     x = torch.tensor([0.0, 5.0, 10.0]).expand(2, 3)
-    torch.testing.assert_close(output("categorical", levels=11).scaled(x)[0], torch.tensor([0.0, 0.5, 1.0]))
+    torch.testing.assert_close(
+        output("categorical", levels=11).scaled(x)[0], torch.tensor([0.0, 0.5, 1.0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -287,30 +325,42 @@ def test_levels_reach_a_network_on_the_unit_interval() -> None:
     [
         ({"shape": ()}, "shape must be at least one side"),
         ({"shape": (0, 3)}, "shape must be at least one side"),
-        ({"likelihood": "poisson"}, "likelihood must be one of bernoulli, categorical, logistic, gaussian"),
+        (
+            {"likelihood": "poisson"},
+            "likelihood must be one of bernoulli, categorical, logistic, gaussian",
+        ),
         ({"levels": 256}, "levels must be 2 for bernoulli"),
         ({"levels": 1, "likelihood": "logistic"}, "levels must be 2 for bernoulli, 2 or more"),
         ({"components": 0}, "components must be at least 1"),
     ],
 )
-def test_pixels_that_break_a_rule_are_refused(options: dict[str, object], rule: str, unchecked: None) -> None:
+def test_pixels_that_break_a_rule_are_refused(
+    options: dict[str, object], rule: str, unchecked: None
+) -> None:
     with pytest.raises(InputError, match=rf"Pixels: {rule}.*; got {next(iter(options))}="):
         Pixels(**{"shape": (2, 3)} | options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (5,), (3, 9, 9)])
-def test_without_gradients_a_bernoulli_law_takes_few_logarithms_to_the_same_sum(shape: tuple[int, ...]) -> None:
+def test_without_gradients_a_bernoulli_law_takes_few_logarithms_to_the_same_sum(
+    shape: tuple[int, ...],
+) -> None:
     logits = 20 * torch.randn(3, 2, *shape)
     logits[0, 0] = 800.0  # the exponential underflows, and overflows for the other sign
     logits[0, 1] = -800.0
     x = torch.randint(2, (2, *shape)).double()
-    law, kept = BernoulliPixels(logits, len(shape)), logits.clone()
+    law = BernoulliPixels(logits, len(shape))
+    kept = logits.clone()
     with torch.no_grad():
         fast = law.log_prob(x)
         one = BernoulliPixels(logits[0, 0], len(shape)).log_prob(x)
-    torch.testing.assert_close(one, BernoulliPixels(logits[0, 0], len(shape)).log_prob(x), rtol=1e-13, atol=1e-12)
+    torch.testing.assert_close(
+        one, BernoulliPixels(logits[0, 0], len(shape)).log_prob(x), rtol=1e-13, atol=1e-12
+    )
     torch.testing.assert_close(fast, law.log_prob(x), rtol=1e-13, atol=1e-12)
     assert torch.equal(logits, kept)
     with torch.no_grad():
         zero = BernoulliPixels(torch.zeros(2, *shape, dtype=torch.float32), len(shape)).log_prob(x)
-    torch.testing.assert_close(zero, torch.full((2,), -math.log(2) * math.prod(shape), dtype=torch.float32))
+    torch.testing.assert_close(
+        zero, torch.full((2,), -math.log(2) * math.prod(shape), dtype=torch.float32)
+    )

@@ -82,8 +82,13 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Calls ``univae`` and gives its exit code, stdout and stderr; ``fake`` is a command, ``text`` its argument."""
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """Call ``univae`` and gives its exit code, stdout and stderr.
+
+    ``fake`` is a command, ``text`` its argument.
+    """
     (tmp_path / "fake_command.py").write_text(FAKE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "fake_command", raising=False)
@@ -120,7 +125,11 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     for argv in (["--help"], [], ["--version"], ["sampel"]):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [sys.executable, "-c", f"{code}from experiments.cli.commands import main\nmain({argv!r})"],
+            [
+                sys.executable,
+                "-c",
+                f"{code}from experiments.cli.commands import main\nmain({argv!r})",
+            ],
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -151,11 +160,31 @@ def test_an_unknown_command_is_answered_with_the_nearest(call: Call) -> None:
 
 
 def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
-    code, out, _ = call("fake", "a.txt", "--out", "run", "--layers", "3", "4", "--resume", "--act", "return")
+    code, out, _ = call(
+        "fake", "a.txt", "--out", "run", "--layers", "3", "4", "--resume", "--act", "return"
+    )
     assert code == 2  # there is no run yet
-    result = fake(call, "--layers", "3", "4", "--prefix", "-5", "--lr", "1", "--lr", "2", "--weight_decay", "0.5")
+    result = fake(
+        call,
+        "--layers",
+        "3",
+        "4",
+        "--prefix",
+        "-5",
+        "--lr",
+        "1",
+        "--lr",
+        "2",
+        "--weight_decay",
+        "0.5",
+    )
     assert (result["nan"], result["nested"], result["words"]) == (None, [None, {"x": None}], "変😀")
-    assert (result["layers"], result["prefix"], result["lr"], result["text"]) == ([3, 4], "-5", 2.0, "a.txt")
+    assert (result["layers"], result["prefix"], result["lr"], result["text"]) == (
+        [3, 4],
+        "-5",
+        2.0,
+        "a.txt",
+    )
     assert (result["weight_decay"], result["resume"]) == (0.5, False)
     assert "NaN" not in out
 
@@ -163,11 +192,23 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["a", "--out", "b", "--lerning-rate", "1"], "there is no option --lerning-rate; see --help"),
-        (["a", "--out", "b", "--widht=3"], "there is no option --widht; did you mean --width or --window?; see --help"),
-        (["a", "--out", "b", "--lr", "fast"], "Error parsing --lr: could not convert string to float: 'fast'"),
+        (
+            ["a", "--out", "b", "--lerning-rate", "1"],
+            "there is no option --lerning-rate; see --help",
+        ),
+        (
+            ["a", "--out", "b", "--widht=3"],
+            "there is no option --widht; did you mean --width or --window?; see --help",
+        ),
+        (
+            ["a", "--out", "b", "--lr", "fast"],
+            "Error parsing --lr: could not convert string to float: 'fast'",
+        ),
         (["a", "--out", "b", "--lr", "-1"], "lr must be above 0; got lr=-1.0"),
-        (["a", "--out", "b", "--latent", "x"], "invalid choice 'x' for argument '--latent'. Expected one of (.*)."),
+        (
+            ["a", "--out", "b", "--latent", "x"],
+            "invalid choice 'x' for argument '--latent'. Expected one of (.*).",
+        ),
         (["a", "--out"], "Missing value for argument '--out'. Expected 1 values."),
         (["a", "b", "--out", "c"], "Unrecognized options: b"),
         (["a"], r"Missing from univae fake: --out PATH the run folder \(required\)"),
@@ -179,7 +220,9 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
         (["a", "--out", "b", "--preset"], "--preset needs a value"),
     ],
 )
-def test_a_mistaken_option_is_explained_in_one_line(call: Call, argv: list[str], message: str) -> None:
+def test_a_mistaken_option_is_explained_in_one_line(
+    call: Call, argv: list[str], message: str
+) -> None:
     said = refused(call, *argv)
     assert re.fullmatch(message.replace("?", r"\?"), said), said
 
@@ -187,7 +230,12 @@ def test_a_mistaken_option_is_explained_in_one_line(call: Call, argv: list[str],
 def test_a_box_of_any_style_is_condensed_to_its_message() -> None:
     box = "╭─ Value error ───╮\n│ Error parsing --lr: │\n│ not a number  │\n├────────┤\n│ See --help │\n╰──╯\n"
     assert _condense(box) == "Error parsing --lr: not a number"
-    assert _condense("\x1b[31m Title \x1b[0m\n ---- \n  words  \n  more \n ---- \n For full helptext\n") == "words more"
+    assert (
+        _condense(
+            "\x1b[31m Title \x1b[0m\n ---- \n  words  \n  more \n ---- \n For full helptext\n"
+        )
+        == "words more"
+    )
     assert _condense("") == "these options cannot be read; see --help"
 
 
@@ -202,7 +250,13 @@ def test_help_of_a_command_shows_comments_defaults_and_presets(call: Call) -> No
         "--resume",
     ):
         assert words in out
-    for words in ("optimizer steps", "--preset NAME", "tiny: width 8", "(required)", "{gaussian,vmf}"):
+    for words in (
+        "optimizer steps",
+        "--preset NAME",
+        "tiny: width 8",
+        "(required)",
+        "{gaussian,vmf}",
+    ):
         assert words in out
 
 
@@ -214,14 +268,20 @@ def test_a_preset_sets_defaults_and_explicit_options_win(call: Call) -> None:
 
 
 def test_a_resumed_run_keeps_its_options_and_refuses_others(call: Call) -> None:
-    first = fake(call, "--act", "train", "--preset", "tiny", "--lr", "0.1", "--prefix", "x", "--threads", "2")
+    first = fake(
+        call, "--act", "train", "--preset", "tiny", "--lr", "0.1", "--prefix", "x", "--threads", "2"
+    )
     code, out, _ = call("fake", "--out=run", "--resume")  # even the text need not be said again
     assert code == 0
     assert json.loads(out.splitlines()[-1]) == first | {"resume": True}
     assert fake(call, "--resume", "--checkpoint-every", "7")["checkpoint_every"] == 7
     message = "run was started with another configuration: lr: 0.1 -> 0.2, width: 8 -> 64; leave these options"
-    assert refused(call, "--out", "run", "--resume", "--lr", "0.2", "--preset", "large").startswith(message)
-    assert refused(call, "a.txt", "--out", "run", "--act", "train").startswith("run already holds a run; continue it")
+    assert refused(call, "--out", "run", "--resume", "--lr", "0.2", "--preset", "large").startswith(
+        message
+    )
+    assert refused(call, "a.txt", "--out", "run", "--act", "train").startswith(
+        "run already holds a run; continue it"
+    )
     assert refused(call, "a.txt", "--out", "runn", "--resume").startswith("runn does not exist")
 
 
@@ -238,25 +298,39 @@ def test_each_ending_has_its_exit_code_and_one_line(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "kind"), [("bug", ZeroDivisionError), ("overflow", FloatingPointError), ("system", OSError)]
+    ("act", "kind"),
+    [("bug", ZeroDivisionError), ("overflow", FloatingPointError), ("system", OSError)],
 )
 def test_a_bug_keeps_its_traceback(call: Call, act: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         cli.main(["fake", "a.txt", "--out", "run", "--act", act])
 
 
-def test_only_the_first_process_prints_a_result(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_prints_a_result(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RANK", "1")
     assert call("fake", "a.txt", "--out", "run") == (0, "words before the result\n", "")
 
 
-def test_a_module_run_by_itself_is_the_same_command_and_a_closed_pipe_is_quiet(call: Call, tmp_path: Path) -> None:
+def test_a_module_run_by_itself_is_the_same_command_and_a_closed_pipe_is_quiet(
+    call: Call, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "fake_command", "a.txt", "--out", "run", "--preset", "tiny"]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PYTHONIOENCODING": "ascii"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+        "PYTHONIOENCODING": "ascii",
+    }
     python = shlex.quote(sys.executable)
-    script = f"{python} -m fake_command a.txt --out run --act lines | head -n 1; echo ${{PIPESTATUS[0]}}"
+    script = (
+        f"{python} -m fake_command a.txt --out run --act lines | head -n 1; echo ${{PIPESTATUS[0]}}"
+    )
     piped = subprocess.Popen(
-        ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ["bash", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     alone = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (alone.returncode, alone.stderr) == (0, "")

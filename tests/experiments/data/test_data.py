@@ -25,7 +25,11 @@ def grey(*shape: int) -> np.ndarray:
 
 
 def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        + array.tobytes()
+    )
 
 
 def picture(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
@@ -40,7 +44,8 @@ def picture(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_images_come_back_with_the_labels_beside_them(tmp_path: Path, packed: bool) -> None:
-    images, labels = grey(5, 4, 6), np.arange(5, dtype=np.uint8)
+    images = grey(5, 4, 6)
+    labels = np.arange(5, dtype=np.uint8)
     end = ".gz" if packed else ""
     for name, array in (("train-images-idx3-ubyte", images), ("train-labels-idx1-ubyte", labels)):
         content = idx(array)
@@ -117,7 +122,9 @@ def test_arrays_are_images_or_tables_of_levels_or_real_numbers(
     data = read(tmp_path / "a.npy")
     assert (data.kind, data.levels, data.shape) == (kind, levels, shape)
     assert data.values.dtype == (np.float64 if levels is None else np.uint8)
-    expected = np.moveaxis(array, 3, 1) if array.shape[1:] == (4, 6, 3) else array.reshape(5, *shape)
+    expected = (
+        np.moveaxis(array, 3, 1) if array.shape[1:] == (4, 6, 3) else array.reshape(5, *shape)
+    )
     assert np.array_equal(data.batch(slice(None)).numpy(), expected)
 
 
@@ -134,7 +141,8 @@ def test_a_folder_is_read_in_the_order_of_its_names_without_hidden_files(tmp_pat
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_subfolders_are_classes_in_their_order(tmp_path: Path, zipped: bool) -> None:
-    images, folder = grey(3, 4, 6, 3), tmp_path / "set"
+    images = grey(3, 4, 6, 3)
+    folder = tmp_path / "set"
     for i, name in enumerate(["cat/1.png", "cat/2.png", "dog/0.png"]):
         picture(folder / name, images[i])
     if zipped:
@@ -177,7 +185,9 @@ def test_jpeg_palettes_and_opaque_alpha_are_images_like_others(tmp_path: Path) -
         ("wine", 178, (13,), None),
     ],
 )
-def test_built_in_sets_are_there_by_name(name: str, count: int, shape: tuple[int, ...], levels: int | None) -> None:
+def test_built_in_sets_are_there_by_name(
+    name: str, count: int, shape: tuple[int, ...], levels: int | None
+) -> None:
     data = read(name)
     assert name in BUILT_IN
     assert (data.name, len(data), data.shape, data.levels) == (name, count, shape, levels)
@@ -206,7 +216,8 @@ def test_static_binarisation_is_drawn_once_with_the_probability_of_the_grey() ->
     data = binarise(ramp(5000), "static", seed=1)
     assert (data.levels, data.name) == (2, "ramp, static binarisation")
     p = np.arange(17) / 16
-    assert (np.abs(data.values.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / 5000)).all()  # black and white stay
+    # black and white stay
+    assert (np.abs(data.values.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / 5000)).all()
     assert np.array_equal(binarise(ramp(5000), "static", seed=1).values, data.values)
     assert not np.array_equal(binarise(ramp(5000), "static", seed=2).values, data.values)
     assert not np.array_equal(data.values[:500], data.values[4096 : 4096 + 500])  # chunks differ
@@ -214,7 +225,8 @@ def test_static_binarisation_is_drawn_once_with_the_probability_of_the_grey() ->
 
 def test_dynamic_binarisation_is_drawn_anew_at_every_visit() -> None:
     x = ramp(5000).batch(slice(None))
-    a, b = redraw(x, 17), redraw(x, 17)
+    a = redraw(x, 17)
+    b = redraw(x, 17)
     assert set(a.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(a, b)
     p = torch.arange(17) / 16
@@ -222,11 +234,14 @@ def test_dynamic_binarisation_is_drawn_anew_at_every_visit() -> None:
 
 
 def test_a_threshold_is_half_of_the_highest_level() -> None:
-    assert binarise(ramp(1), "threshold").values[0].tolist() == [0] * 9 + [1] * 8  # 8 of 16 is not above half
+    # 8 of 16 is not above half
+    assert binarise(ramp(1), "threshold").values[0].tolist() == [0] * 9 + [1] * 8
     assert binarise(ramp(1, 256), "threshold").values[0].sum() == 128
 
 
-@pytest.mark.parametrize("change", [lambda d: binarise(d, "static"), lambda d: redraw(d.batch([0]), d.levels)])
+@pytest.mark.parametrize(
+    "change", [lambda d: binarise(d, "static"), lambda d: redraw(d.batch([0]), d.levels)]
+)
 def test_real_numbers_are_not_binarised(change: Callable[[Data], object]) -> None:
     with pytest.raises(InputError, match=r"binarise: needs grey levels; got real numbers; choose"):
         change(read("iris"))
@@ -297,32 +312,59 @@ def enormous(content: bytes) -> bytes:
 
 CLEAR = np.zeros((4, 4, 4), np.uint8)
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "missing": (lambda folder: folder / "nothing", r"is no file, folder or built-in set \(digits, .*\); give a folder"),
+    "missing": (
+        lambda folder: folder / "nothing",
+        r"is no file, folder or built-in set \(digits, .*\); give a folder",
+    ),
     "nan": (saved(nan_at(3, math.nan)), r"must be finite; got NaN or infinity in datum 3"),
     "infinity": (saved(nan_at(1, -math.inf)), r"must be finite; got NaN or infinity in datum 1"),
     "one axis": (saved(np.zeros(5)), r"must be \(N, columns\).*; got \(5,\)"),
     "five axes": (saved(np.zeros((2, 2, 2, 2, 2))), r"got \(2, 2, 2, 2, 2\)"),
     "no data": (saved(np.zeros((0, 3))), r"all positive; got \(0, 3\)"),
-    "two channels": (saved(grey(5, 2, 4, 4)), r"must have 1 or 3 channels, first or last; got \(5, 2, 4, 4\)"),
+    "two channels": (
+        saved(grey(5, 2, 4, 4)),
+        r"must have 1 or 3 channels, first or last; got \(5, 2, 4, 4\)",
+    ),
     "negative": (saved(grey(5, 4, 4).astype(int) - 300), r"must be levels 0..255; got -299"),
     "too bright": (saved(grey(5, 4, 4).astype(int) + 300), r"must be levels 0..255; got 30"),
     "one too bright": (saved(np.full((5, 4, 4), 256)), r"must be levels 0..255; got 256..256"),
     "complex": (saved(np.zeros((5, 3), complex)), r"must hold numbers; got dtype complex128"),
-    "objects": (packed(x=np.array([{}, 1], object)), r"cannot be read \(Object arrays cannot be loaded"),
+    "objects": (
+        packed(x=np.array([{}, 1], object)),
+        r"cannot be read \(Object arrays cannot be loaded",
+    ),
     "words": (packed(x=np.array([["a"]])), r"must hold numbers; got dtype <U1"),
     "few labels": (
         packed(x=grey(5, 4, 4), y=np.arange(4)),
         r"labels of .* must be 5 numbers; got int64 of shape \(4,\)",
     ),
-    "word labels": (packed(x=grey(1, 4, 4), y=np.array(["a"])), r"labels of .* must be 1 numbers; got <U1"),
+    "word labels": (
+        packed(x=grey(1, 4, 4), y=np.array(["a"])),
+        r"labels of .* must be 1 numbers; got <U1",
+    ),
     "only labels": (packed(y=np.arange(4)), r"holds no array of data; save one as 'images' or 'x'"),
     "cut npy": (written("a.npy", b"\x93NUMPY\x01"), r"a.npy cannot be read \("),
     "no npz": (written("a.npz", b"PK\x03\x04junk"), r"a.npz cannot be read \("),
-    "no zip": (written("a.zip", b"junk"), r"a.zip cannot be read \(File is not a zip file\); give a folder or .zip"),
-    "a text": (written("a.txt", b"hello"), r"a.txt is neither an image set nor IDX of unsigned bytes; give a folder"),
-    "cut gzip": (written("a.gz", gzip.compress(idx(grey(5, 4, 4)))[:-20]), r"a.gz cannot be read \("),
-    "spoilt gzip": (written("a.gz", gzip.compress(b"")[:10] + b"\xff" * 20), r"a.gz cannot be read \(Error -3"),
-    "cut idx": (written("a", idx(grey(5, 4, 4))[:-3]), r"should hold 80 bytes of \(5, 4, 4\); got 77; copy it again"),
+    "no zip": (
+        written("a.zip", b"junk"),
+        r"a.zip cannot be read \(File is not a zip file\); give a folder or .zip",
+    ),
+    "a text": (
+        written("a.txt", b"hello"),
+        r"a.txt is neither an image set nor IDX of unsigned bytes; give a folder",
+    ),
+    "cut gzip": (
+        written("a.gz", gzip.compress(idx(grey(5, 4, 4)))[:-20]),
+        r"a.gz cannot be read \(",
+    ),
+    "spoilt gzip": (
+        written("a.gz", gzip.compress(b"")[:10] + b"\xff" * 20),
+        r"a.gz cannot be read \(Error -3",
+    ),
+    "cut idx": (
+        written("a", idx(grey(5, 4, 4))[:-3]),
+        r"should hold 80 bytes of \(5, 4, 4\); got 77; copy it again",
+    ),
     "empty folder": (lambda folder: folder, r"holds no image"),
     "no image": (pictures(a=b"junk"), r"a.png is no PNG or JPEG image; convert or remove it"),
     "broken image": (pictures(a=png(grey(64, 64), chunk_cut)), r"a.png is no PNG or JPEG image"),
@@ -331,10 +373,19 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         pictures(a=grey(4, 4), b=grey(4, 5)),
         r"of one size; .* = \(1, 4, 4\) in a.png, \(1, 4, 5\) in b.png",
     ),
-    "mixed channels": (pictures(a=grey(4, 4), b=grey(4, 4, 3)), r"one size; .* \(1, 4, 4\) in a.png, \(3, 4, 4\) in b"),
-    "beside classes": (pictures(a=grey(4, 4), cat__b=grey(4, 4)), r"images beside class folders such as cat; give"),
+    "mixed channels": (
+        pictures(a=grey(4, 4), b=grey(4, 4, 3)),
+        r"one size; .* \(1, 4, 4\) in a.png, \(3, 4, 4\) in b",
+    ),
+    "beside classes": (
+        pictures(a=grey(4, 4), cat__b=grey(4, 4)),
+        r"images beside class folders such as cat; give",
+    ),
     "transparent": (pictures(a=CLEAR), r"a.png must be opaque; got transparent pixels; flatten"),
-    "16 bits": (pictures(a=np.zeros((4, 4), np.uint16)), r"must be grey or RGB of 8 bits; got mode I;16; convert it"),
+    "16 bits": (
+        pictures(a=np.zeros((4, 4), np.uint16)),
+        r"must be grey or RGB of 8 bits; got mode I;16; convert it",
+    ),
 }
 
 
@@ -359,7 +410,9 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_file_one_may_not_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_one_may_not_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(grey(5, 4, 4))(tmp_path)
 
     def denied(*_: object, **__: object) -> None:

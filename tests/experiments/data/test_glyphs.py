@@ -1,4 +1,7 @@
-"""Printed digits: the same from one seed, every font its own; stacked, a thousand modes that are counted right."""
+"""Printed digits: the same from one seed, every font its own.
+
+Stacked, a thousand modes that are counted right.
+"""
 
 import math
 from dataclasses import replace
@@ -35,7 +38,9 @@ def few() -> tuple[Data, Data]:
     of_digit = [np.flatnonzero(labels == digit) for digit in range(10)]
     chosen = np.array([[rng.choice(of_digit[d]) for d in row] for row in digits])
     one = Data(images, 256, labels, "glyphs", "images")
-    return one, replace(one, values=images[chosen, 0], labels=modes, name="stacked-glyphs", channels_of="glyphs")
+    return one, replace(
+        one, values=images[chosen, 0], labels=modes, name="stacked-glyphs", channels_of="glyphs"
+    )
 
 
 def test_a_seed_decides_every_pixel() -> None:
@@ -50,7 +55,12 @@ def test_a_seed_decides_every_pixel() -> None:
     assert glyphs(SMALL)[0] is again  # drawn once
     with pytest.raises(ValueError, match="read-only"):
         again[0] = 0
-    assert (first.dtype, first.shape, first.min(), first.max()) == (np.uint8, (SMALL, 1, 28, 28), 0, 255)
+    assert (first.dtype, first.shape, first.min(), first.max()) == (
+        np.uint8,
+        (SMALL, 1, 28, 28),
+        0,
+        255,
+    )
 
 
 def test_every_font_draws_ten_digits_of_its_own() -> None:
@@ -58,10 +68,12 @@ def test_every_font_draws_ten_digits_of_its_own() -> None:
     assert drawn.shape == (10 * len(FONTS), 112 * 112)
     assert len(FONTS) == len(set(FONTS)) == 22
     distance = torch.cdist(drawn, drawn).fill_diagonal_(math.inf)
-    assert distance.min() > 2.5  # the two nearest, eights of Computer Modern, differ in six whole pixels at least
+    # the two nearest, eights of Computer Modern, differ in six whole pixels at least
+    assert distance.min() > 2.5
     ink = drawn.unflatten(1, (112, 112))
     longer = torch.maximum(*((ink.sum(axis) > 0).sum(1) for axis in (1, 2)))
-    assert (longer >= 72).all()  # of 80, which become 20 of 28 pixels; a font's box may be wider than its ink
+    # of 80, which become 20 of 28 pixels; a font's box may be wider than its ink
+    assert (longer >= 72).all()
     assert (longer <= 80).all()
     assert ink[:, :16].max() == ink[:, -16:].max() == ink[:, :, :16].max() == 0
 
@@ -94,9 +106,15 @@ def test_the_label_of_a_stack_is_that_of_its_channels() -> None:
 
 
 def test_the_built_in_sets_have_their_sizes_and_classes() -> None:
-    one, three = read("glyphs"), read("stacked-glyphs")
+    one = read("glyphs")
+    three = read("stacked-glyphs")
     assert (one.shape, one.levels, len(one), one.channels_of) == ((1, 28, 28), 256, 22_000, "")
-    assert (three.shape, three.levels, len(three), three.channels_of) == ((3, 28, 28), 256, 30_000, "glyphs")
+    assert (three.shape, three.levels, len(three), three.channels_of) == (
+        (3, 28, 28),
+        256,
+        30_000,
+        "glyphs",
+    )
     assert class_labels(three).unique().numel() == MODES
     assert np.bincount(three.labels).min() > 5
 
@@ -118,7 +136,9 @@ def test_modes_are_those_that_occur_and_their_divergence_is_from_equal_shares() 
 def test_a_classifier_of_single_digits_counts_the_modes_of_stacks() -> None:
     one, three = few()
 
-    def nearest(x: Tensor) -> Tensor:  # a classifier that is right on these: minus the distance to the nearest of each
+    def nearest(
+        x: Tensor,
+    ) -> Tensor:  # a classifier that is right on these: minus the distance to the nearest of each
         known = torch.as_tensor(one.values / 127.5 - 1, dtype=torch.float32).flatten(1)
         distance = torch.cdist(x.flatten(1), known)
         each = [distance[:, torch.as_tensor(one.labels == digit)].amin(1) for digit in range(10)]
@@ -129,11 +149,16 @@ def test_a_classifier_of_single_digits_counts_the_modes_of_stacks() -> None:
     x = torch.from_numpy(three.values[:300] / np.float32(127.5) - 1)
     assert space.name == "nearest-by-channel"
     assert torch.equal(space.classes(x), torch.as_tensor(three.labels[:300]))
-    assert torch.equal(space.features(x), torch.cat([single.features(x[:, i : i + 1]) for i in range(3)], 1))
+    assert torch.equal(
+        space.features(x), torch.cat([single.features(x[:, i : i + 1]) for i in range(3)], 1)
+    )
     reference = Reference(three, np.arange(len(three)), x, space, count=40)
     assert reference.among == 25_600
     whole = torch.from_numpy(three.values / np.float32(127.5) - 1)
-    assert reference.modes(whole.split(300)) == {"modes_found": 1000, "modes_kl_nats": pytest.approx(0, abs=1e-9)}
+    assert reference.modes(whole.split(300)) == {
+        "modes_found": 1000,
+        "modes_kl_nats": pytest.approx(0, abs=1e-9),
+    }
     constant = reference.modes([whole[:1].repeat(64, 1, 1, 1)])
     assert constant == {"modes_found": 1, "modes_kl_nats": pytest.approx(math.log(1000))}
     rungs = ladder(reference)
@@ -147,7 +172,11 @@ def test_the_space_of_stacks_is_made_of_the_classifier_of_glyphs(tmp_path: Path)
     three = read("stacked-glyphs")
     space = feature_space(three, tmp_path / "features", steps=3, threads=1)
     single = feature_space(read("glyphs"), tmp_path / "features", threads=1)
-    assert space.name == f"{single.name}-by-channel" == feature_space(three, tmp_path, str(tmp_path / "features")).name
+    assert (
+        space.name
+        == f"{single.name}-by-channel"
+        == feature_space(three, tmp_path, str(tmp_path / "features")).name
+    )
     assert space.accuracy == single.accuracy
     x = torch.rand(4, 3, 28, 28)
     digits = torch.stack([single.classes(x[:, i : i + 1]) for i in range(3)], 1)

@@ -32,7 +32,12 @@ def saved(path: Path, array: np.ndarray, **options: object) -> None:
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png(array: np.ndarray, depth: int, colour: int) -> bytes:
@@ -63,7 +68,9 @@ def test_sixteen_bits_a_channel_are_refused_with_colour_and_alpha_too(
 def test_an_animation_is_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(grey(4, 4)), Image.fromarray(255 - grey(4, 4))]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match=r"a.png is an animation of 2 frames; save the one you mean"):
+    with pytest.raises(
+        InputError, match=r"a.png is an animation of 2 frames; save the one you mean"
+    ):
         read(tmp_path)
 
 
@@ -83,15 +90,20 @@ def test_a_turned_photograph_is_set_upright_and_counted(tmp_path: Path, suffix: 
 def test_palettes_and_pixels_of_few_bits_are_counted(tmp_path: Path) -> None:
     (tmp_path / "palette").mkdir()
     Image.fromarray(grey(4, 4, 3)).convert("P").save(tmp_path / "palette" / "a.png")
-    assert read(tmp_path / "palette").notes == ("palette: 1 of 1 images of a palette, read as red, green and blue",)
+    assert read(tmp_path / "palette").notes == (
+        "palette: 1 of 1 images of a palette, read as red, green and blue",
+    )
     (tmp_path / "few").mkdir()
-    (tmp_path / "few" / "a.png").write_bytes(png(np.array([[0x1B, 0x1B]]), 2, 0))  # 0 1 2 3 of 2 bits, twice
+    # 0 1 2 3 of 2 bits, twice
+    (tmp_path / "few" / "a.png").write_bytes(png(np.array([[0x1B, 0x1B]]), 2, 0))
     data = read(tmp_path / "few")
     assert data.values[0, 0, 0, :4].tolist() == [0, 85, 170, 255]
     assert data.notes == ("few: 1 of 1 images of 2 or 4 bits a pixel, spread to 0..255",)
 
 
-def test_black_and_white_is_two_levels_only_where_every_file_has_one_bit_a_pixel(tmp_path: Path) -> None:
+def test_black_and_white_is_two_levels_only_where_every_file_has_one_bit_a_pixel(
+    tmp_path: Path,
+) -> None:
     bits = np.eye(8, dtype=bool)
     saved(tmp_path / "one" / "a.png", bits)
     saved(tmp_path / "one" / "b.png", ~bits)
@@ -103,11 +115,15 @@ def test_black_and_white_is_two_levels_only_where_every_file_has_one_bit_a_pixel
     mixed = read(tmp_path / "mixed")
     assert mixed.levels == 256
     assert np.array_equal(mixed.values[0, 0], 255 * bits)
-    assert mixed.notes == ("mixed: 1 of 2 images of 1 bit a pixel, read as the grey levels 0 and 255",)
+    assert mixed.notes == (
+        "mixed: 1 of 2 images of 1 bit a pixel, read as the grey levels 0 and 255",
+    )
     saved(tmp_path / "bytes" / "a.png", np.where(bits, 255, 0).astype(np.uint8))
     wide = read(tmp_path / "bytes")  # a grey folder that has no grey in it stays one
     assert (wide.levels, int(wide.values.max())) == (256, 255)
-    assert wide.notes[0].startswith("bytes: every pixel is 0 or 255, read as 256 grey levels; --binarisation threshold")
+    assert wide.notes[0].startswith(
+        "bytes: every pixel is 0 or 255, read as 256 grey levels; --binarisation threshold"
+    )
 
 
 def test_hidden_linked_broken_and_empty_are_named(tmp_path: Path) -> None:
@@ -137,16 +153,24 @@ def test_hidden_files_of_a_zip_are_counted(tmp_path: Path) -> None:
         for i in range(5):
             archive.writestr(f"__MACOSX/._{i}.png", b"junk")
     (note,) = read(tmp_path / "set.zip").notes
-    assert note == "set: hidden files left out: 5 (__MACOSX/._0.png, __MACOSX/._1.png, __MACOSX/._2.png, ...)"
+    assert (
+        note
+        == "set: hidden files left out: 5 (__MACOSX/._0.png, __MACOSX/._1.png, __MACOSX/._2.png, ...)"
+    )
 
 
 def npz(folder: Path) -> Path:
-    np.savez(folder / "a.npz", y=np.arange(5), other=np.zeros(3), images=grey(5, 4, 6), more=np.zeros(2))
+    np.savez(
+        folder / "a.npz", y=np.arange(5), other=np.zeros(3), images=grey(5, 4, 6), more=np.zeros(2)
+    )
     return folder / "a.npz"
 
 
 def idx(folder: Path) -> Path:
-    for name, array in (("x-images-idx3-ubyte", grey(5, 4, 6)), ("x-labels-idx1-ubyte", np.arange(5, dtype=np.uint8))):
+    for name, array in (
+        ("x-images-idx3-ubyte", grey(5, 4, 6)),
+        ("x-labels-idx1-ubyte", np.arange(5, dtype=np.uint8)),
+    ):
         sides = b"".join(n.to_bytes(4, "big") for n in array.shape)
         (folder / name).write_bytes(bytes([0, 0, 8, array.ndim]) + sides + array.tobytes())
     return folder / "x-images-idx3-ubyte"
@@ -165,16 +189,27 @@ def npy(array: np.ndarray) -> Callable[[Path], Path]:
     [
         (npz, "a.npz: array 'images' is read; left out: 'other', 'more'"),
         (idx, "x-images-idx3-ubyte: labels are read from x-labels-idx1-ubyte beside it"),
-        (npy(grey(5, 4, 6).astype(float)), "a: real numbers that are all whole, 0..248, taken for levels of 0..255"),
-        (npy((grey(5, 4, 6) > 99).astype("f4")), "a: real numbers that are all whole, 0..1, taken for black and white"),
-        (npy(grey(5, 3, 4, 3)), "a: of the shape (5, 3, 4, 3), axis 1 is taken for the channels, not axis 3"),
+        (
+            npy(grey(5, 4, 6).astype(float)),
+            "a: real numbers that are all whole, 0..248, taken for levels of 0..255",
+        ),
+        (
+            npy((grey(5, 4, 6) > 99).astype("f4")),
+            "a: real numbers that are all whole, 0..1, taken for black and white",
+        ),
+        (
+            npy(grey(5, 3, 4, 3)),
+            "a: of the shape (5, 3, 4, 3), axis 1 is taken for the channels, not axis 3",
+        ),
         (npy(np.array([[2**53 + 1, 0]])), "a: whole numbers beyond 2**53 are rounded to float64"),
         (npy(np.zeros((3, 2), np.longdouble)), "a: numbers of 128 bits are rounded to float64"),
         (npy(grey(5, 4, 6)), None),
         (npy(np.random.default_rng(0).normal(size=(5, 4))), None),
     ],
 )
-def test_an_array_file_says_what_was_assumed(tmp_path: Path, make: Callable[[Path], Path], note: str | None) -> None:
+def test_an_array_file_says_what_was_assumed(
+    tmp_path: Path, make: Callable[[Path], Path], note: str | None
+) -> None:
     assert read(make(tmp_path)).notes == (() if note is None else (note,))
 
 
@@ -182,18 +217,24 @@ def test_an_array_file_says_what_was_assumed(tmp_path: Path, make: Callable[[Pat
     "content",
     [
         b"\0\0\x08",
-        b"\x93NUMPY\x01\0" + (70).to_bytes(2, "little") + b"{'descr': '<f8', 'shape': ((, ".ljust(69) + b"\n",
+        b"\x93NUMPY\x01\0"
+        + (70).to_bytes(2, "little")
+        + b"{'descr': '<f8', 'shape': ((, ".ljust(69)
+        + b"\n",
     ],
 )
 def test_a_damaged_header_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ("a.npy" if len(content) > 3 else "a")
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"^read: .*(cannot be read|is neither an image set nor IDX)"):
+    with pytest.raises(
+        InputError, match=r"^read: .*(cannot be read|is neither an image set nor IDX)"
+    ):
         read(path)
 
 
 def test_a_fingerprint_is_of_values_labels_shape_and_dtype_and_of_no_name(tmp_path: Path) -> None:
-    array, labels = grey(50, 4, 4), np.arange(50)
+    array = grey(50, 4, 4)
+    labels = np.arange(50)
 
     def digest(values: np.ndarray, given: np.ndarray | None = labels, name: str = "a") -> str:
         return fingerprint(Data(values, 256, given, name, "images"))
@@ -215,7 +256,9 @@ def test_a_fingerprint_is_of_values_labels_shape_and_dtype_and_of_no_name(tmp_pa
     assert fingerprint(read(tmp_path / "a.npy")) == digest(array[:, None], None)  # a mapped file
 
 
-def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_computed_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data = Data(grey(50, 4, 4), 256, np.arange(50), "a", "images")
     whole = fingerprint(data)
     monkeypatch.setattr("experiments.data.arrays.HASHED", 100)
@@ -231,30 +274,42 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("binary")
     np.save(folder / "x.npy", (grey(60, 6, 6) > 128).astype(np.uint8))
     options = {"steps": 2, "latents": (2,), "hidden": (8,), "validation_samples": 2, "threads": 1}
-    train_density.train(train_density.Config(data=str(folder / "x.npy"), out=folder / "run", **options))
+    train_density.train(
+        train_density.Config(data=str(folder / "x.npy"), out=folder / "run", **options)
+    )
     return folder / "run"
 
 
 def coded(run: Path, source: Path, out: Path) -> dict:
-    result = compress.main(compress.Config(run=run, data=str(source), out=out.with_suffix(".bits"), ideal_samples=0))
+    result = compress.main(
+        compress.Config(run=run, data=str(source), out=out.with_suffix(".bits"), ideal_samples=0)
+    )
     decompress.main(decompress.Config(run=run, data=out.with_suffix(".bits"), out=out))
     return result
 
 
-def test_the_pictures_that_decompress_wrote_are_compressed_again(binary: Path, tmp_path: Path) -> None:
+def test_the_pictures_that_decompress_wrote_are_compressed_again(
+    binary: Path, tmp_path: Path
+) -> None:
     array = (grey(5, 6, 6) > 100).astype(np.uint8)
     np.save(tmp_path / "a.npy", array)
     assert "notes" not in coded(binary, tmp_path / "a.npy", tmp_path / "pictures")
     result = coded(binary, tmp_path / "pictures", tmp_path / "again")
-    assert result["notes"][-1] == "pictures: 0 and 255 are coded as black and white, and come back as they are"
-    first, again = read(tmp_path / "pictures"), read(tmp_path / "again")
+    assert (
+        result["notes"][-1]
+        == "pictures: 0 and 255 are coded as black and white, and come back as they are"
+    )
+    first = read(tmp_path / "pictures")
+    again = read(tmp_path / "again")
     assert np.array_equal(first.values, again.values)
     assert np.array_equal(first.values[:, 0], 255 * array)
     assert result["bytes_out"] < array.size  # 0 and 255 cost what 0 and 1 do
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i8", ">f4"])
-def test_arrays_of_0_and_255_come_back_with_their_dtype(binary: Path, tmp_path: Path, dtype: str) -> None:
+def test_arrays_of_0_and_255_come_back_with_their_dtype(
+    binary: Path, tmp_path: Path, dtype: str
+) -> None:
     array = np.where(grey(5, 6, 6) > 100, 255, 0).astype(dtype)
     np.save(tmp_path / "a.npy", array)
     coded(binary, tmp_path / "a.npy", tmp_path / "back.npy")
@@ -276,14 +331,19 @@ def test_pictures_of_one_bit_are_black_and_white_to_a_run_of_more_levels(tmp_pat
     np.save(tmp_path / "x.npy", grey(60, 6, 6))
     likelihood = {"likelihood": "logistic", "binarisation": "none"}
     train_density.train(
-        train_density.Config(data=str(tmp_path / "x.npy"), out=tmp_path / "run", **options, **likelihood)
+        train_density.Config(
+            data=str(tmp_path / "x.npy"), out=tmp_path / "run", **options, **likelihood
+        )
     )
     bits = grey(3, 6, 6) > 100
     for i, image in enumerate(bits):
         saved(tmp_path / "one" / f"{i}.png", image)
     seen = ImageRun(tmp_path / "run", "cpu").fit_to(read(tmp_path / "one"))
     assert np.array_equal(seen.values[:, 0], 255 * bits)
-    assert seen.notes[-1] == "one: 1 bit a pixel, read as 0 and 255 of the 256 levels of the training set"
+    assert (
+        seen.notes[-1]
+        == "one: 1 bit a pixel, read as 0 and 255 of the 256 levels of the training set"
+    )
     result = coded(tmp_path / "run", tmp_path / "one", tmp_path / "back")
     assert result["notes"][-1] == "one: 1 bit a pixel, coded as 0 and 255, and so they come back"
     assert np.array_equal(read(tmp_path / "back").values[:, 0], 255 * bits)

@@ -30,7 +30,9 @@ def names(folder: Path) -> list[str]:
 
 def test_an_existing_file_is_replaced_only_if_asked(target: Path) -> None:
     before = names(target.parent)
-    with pytest.raises(InputError, match=r"--out .*mine\.txt: it exists; give another name, or --overwrite"):
+    with pytest.raises(
+        InputError, match=r"--out .*mine\.txt: it exists; give another name, or --overwrite"
+    ):
         Output(target).write_text("yours")
     assert target.read_text() == "mine"
     target.chmod(0o640)
@@ -48,7 +50,8 @@ def test_a_file_that_the_command_wrote_itself_is_replaced(target: Path) -> None:
 
 
 def test_an_output_that_is_an_input_is_refused_also_if_asked(target: Path, tmp_path: Path) -> None:
-    hard, soft = tmp_path / "hard", tmp_path / "soft"
+    hard = tmp_path / "hard"
+    soft = tmp_path / "soft"
     os.link(target, hard)
     soft.symlink_to(target)
     for path in (target, hard, soft, tmp_path / "." / "mine.txt"):
@@ -57,7 +60,8 @@ def test_an_output_that_is_an_input_is_refused_also_if_asked(target: Path, tmp_p
 
 
 def test_a_part_of_an_input_folder_is_refused_and_a_result_in_a_run_is_not(tmp_path: Path) -> None:
-    run, images = tmp_path / "run", tmp_path / "images"
+    run = tmp_path / "run"
+    images = tmp_path / "images"
     for folder in (run / "samples", images):
         folder.mkdir(parents=True)
     (run / "config.json").write_text("{}")
@@ -65,7 +69,12 @@ def test_a_part_of_an_input_folder_is_refused_and_a_result_in_a_run_is_not(tmp_p
     (images / "a.png").write_text("")
     (images / "samples").mkdir()
     (images / "samples" / "b.png").write_text("")
-    inputs = [run / "config.json", run / "checkpoints" / "best", images / "a.png", images / "samples" / "b.png"]
+    inputs = [
+        run / "config.json",
+        run / "checkpoints" / "best",
+        images / "a.png",
+        images / "samples" / "b.png",
+    ]
     for path in inputs:
         path.parent.mkdir(exist_ok=True)
         with pytest.raises(InputError, match="it is a part of the input"):
@@ -77,7 +86,8 @@ def test_a_part_of_an_input_folder_is_refused_and_a_result_in_a_run_is_not(tmp_p
 def test_a_link_stays_a_link_and_its_target_is_written(target: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    link, dangling = elsewhere / "link", elsewhere / "dangling"
+    link = elsewhere / "link"
+    dangling = elsewhere / "dangling"
     link.symlink_to(target)
     dangling.symlink_to(tmp_path / "new.txt")
     with pytest.raises(InputError, match="it exists"):
@@ -91,7 +101,9 @@ def test_a_link_stays_a_link_and_its_target_is_written(target: Path, tmp_path: P
     assert names(elsewhere) == ["dangling", "link"]
 
 
-@pytest.mark.skipif(not hasattr(os, "mknod") or os.geteuid() != 0, reason="making a device node needs root")
+@pytest.mark.skipif(
+    not hasattr(os, "mknod") or os.geteuid() != 0, reason="making a device node needs root"
+)
 def test_a_device_is_written_to_and_stays_a_device(tmp_path: Path) -> None:
     node = tmp_path / "null"
     try:
@@ -140,8 +152,12 @@ def test_a_file_that_appears_during_the_work_is_not_replaced(tmp_path: Path) -> 
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_of_results_must_be_new_or_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    full, empty, linked = tmp_path / "full", tmp_path / "empty", tmp_path / "linked"
+def test_a_folder_of_results_must_be_new_or_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "full"
+    empty = tmp_path / "empty"
+    linked = tmp_path / "linked"
     (full / "inside").mkdir(parents=True)
     (full / "inside" / "diary.txt").write_text("dear diary")
     empty.mkdir()
@@ -179,7 +195,15 @@ def test_every_command_that_writes_to_a_named_path_can_be_told_to_overwrite() ->
     import importlib
     from dataclasses import fields
 
-    for command in ("sample", "encode", "likelihood", "compress", "decompress", "search", "compare"):
+    for command in (
+        "sample",
+        "encode",
+        "likelihood",
+        "compress",
+        "decompress",
+        "search",
+        "compare",
+    ):
         module = importlib.import_module(cli.COMMANDS[command][0])
         options = {field.name: field.default for field in fields(module.Config)}
         assert options["overwrite"] is False, command
@@ -192,7 +216,9 @@ def test_standard_output_that_is_a_pipe_gets_the_content() -> None:
         "Output(Path('/dev/stdout')).check_file().write_text('through')\n"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "through")
 
 

@@ -35,7 +35,11 @@ def test_tabs_and_lists_say_the_same(tmp_path: Path) -> None:
 
 
 def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -> None:
-    found = read_groups(write(tmp_path, "a.tsv", "a\tb\t4.5\nc\td\tneutral\ne\tf\tcontradiction\ng\th\tentailment\n"))
+    found = read_groups(
+        write(
+            tmp_path, "a.tsv", "a\tb\t4.5\nc\td\tneutral\ne\tf\tcontradiction\ng\th\tentailment\n"
+        )
+    )
     assert found.scores.tolist() == [4.5, 0.5, 0.0, 1.0]
     assert found.classes.tolist() == [-1, 4, 2, 3]
     assert len(found.texts) == 8
@@ -55,29 +59,67 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
         ("a.tsv", "a\tb\t1\nc\td\te\n", "line 2: no label where other lines have one"),
         ("a.tsv", "a\tb\nc\t\n", "line 2: every column is a text"),
         ("a.jsonl", '["a", "b"]\n{"c": 1}\n', "line 2: a line is a list of texts"),
-        ("a.jsonl", '{"sentence1": "a", "score": 3.2}\n', "line 1: .* an object with the keys sentence1, score; write"),
+        (
+            "a.jsonl",
+            '{"sentence1": "a", "score": 3.2}\n',
+            "line 1: .* an object with the keys sentence1, score; write",
+        ),
         ("a.jsonl", '["a", "b"]\n\n\n["a", "b"\n', "line 4: not JSON"),  # blank lines count
         ("a.tsv", "\n\na\tb\n \nc\t\n", "line 5: every column is a text"),
-        ("a.jsonl", '[["a", "b"], ["c", "d"]]\n', "line 1: a line is a list of texts, and holds no other lists"),
-        ("a.jsonl", '["a", "b"]\n["a", "b", ["c"]]\n', "line 2: a line is a list of texts, and holds no other"),
-        ("a.jsonl", '["a", "b", {"score": 1}]\n', "line 1: every column is a text, or the third a label"),
+        (
+            "a.jsonl",
+            '[["a", "b"], ["c", "d"]]\n',
+            "line 1: a line is a list of texts, and holds no other lists",
+        ),
+        (
+            "a.jsonl",
+            '["a", "b"]\n["a", "b", ["c"]]\n',
+            "line 2: a line is a list of texts, and holds no other",
+        ),
+        (
+            "a.jsonl",
+            '["a", "b", {"score": 1}]\n',
+            "line 1: every column is a text, or the third a label",
+        ),
         ("a.jsonl", '["a", "b", true]\n', "line 1: every column is a text, or the third a label"),
-        ("a.jsonl", f'["a", "b", 1{"0" * 400}]\n', "line 1: every column is a text, or the third a label: a finite"),
+        (
+            "a.jsonl",
+            f'["a", "b", 1{"0" * 400}]\n',
+            "line 1: every column is a text, or the third a label: a finite",
+        ),
         ("a.jsonl", f'["a", "b", 1{"0" * 5000}]\n', "line 1: not JSON"),
-        ("a.jsonl", '["a", "b", 1e999]\n', "line 1: every column is a text, or the third a label: a finite number"),
+        (
+            "a.jsonl",
+            '["a", "b", 1e999]\n',
+            "line 1: every column is a text, or the third a label: a finite number",
+        ),
         ("a.jsonl", "[" * 100_000 + "]" * 100_000, "line 1: nested too deep"),
         ("a.json", "[" * 100_000 + "]" * 100_000, "line 1: nested too deep"),
         ("a.json", '[["a", "b"],\n ["c", 3]]\n', "list 2: every column is a text"),
-        ("a.json", '[["a", "b"], {"x": "c"}]\n', "list 2: a line is a list of texts.* the keys x; write"),
+        (
+            "a.json",
+            '[["a", "b"], {"x": "c"}]\n',
+            "list 2: a line is a list of texts.* the keys x; write",
+        ),
         ("a.json", '[["a", "b"],\n ["c", "d"]\n', "line 1: not JSON"),
-        ("a.jsonl", '["a", "b"]\n["c \\ud83d d", "e"]\n', r"line 2: half of a surrogate pair \(\\ud83d\)"),
-        ("a.json", '[["a", "b"], ["c", "\\ude00"]]\n', r"list 2: half of a surrogate pair \(\\ude00\)"),
+        (
+            "a.jsonl",
+            '["a", "b"]\n["c \\ud83d d", "e"]\n',
+            r"line 2: half of a surrogate pair \(\\ud83d\)",
+        ),
+        (
+            "a.json",
+            '[["a", "b"], ["c", "\\ude00"]]\n',
+            r"list 2: half of a surrogate pair \(\\ude00\)",
+        ),
         ("a.jsonl", '["a", "b"\n', "line 1: not JSON"),
         ("a.jsonl", '["a", 3]\n', "line 1: every column is a text"),
         ("a.tsv", "\n", "has no line with a text"),
     ],
 )
-def test_a_line_that_breaks_a_rule_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_a_line_that_breaks_a_rule_is_named(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         read_groups(write(tmp_path, name, text))
 
@@ -106,12 +148,15 @@ def test_a_fingerprint_changes_with_texts_grouping_and_labels(tmp_path: Path) ->
     ]  # fmt: skip
     paths = [write(tmp_path, f"{i}.tsv", content) for i, content in enumerate(contents)]
     assert len({read_groups(path).fingerprint() for path in paths}) == len(contents)
-    again = [read_groups(write(tmp_path, "again.tsv", content)).fingerprint() for content in contents]
+    again = [
+        read_groups(write(tmp_path, "again.tsv", content)).fingerprint() for content in contents
+    ]
     assert again == [read_groups(path).fingerprint() for path in paths]
 
 
 def test_held_out_groups_share_no_text_with_the_others() -> None:
-    groups = group_up([[f"t{i}", f"t{i + 1}"] for i in range(300) if i % 3])  # families of two groups
+    # families of two groups
+    groups = group_up([[f"t{i}", f"t{i + 1}"] for i in range(300) if i % 3])
     train, out = groups.split(0.1, seed=0)
     assert sorted([*train, *out]) == list(range(200))
     assert len(out) == 20
@@ -124,8 +169,10 @@ def test_held_out_groups_share_no_text_with_the_others() -> None:
 
 def test_every_member_is_paired_at_most_once_an_epoch_and_with_its_own_group() -> None:
     groups = group_up([[f"{g}-{i}" for i in range(n)] for g, n in enumerate([5, 2, 1, 4, 3])])
-    chosen, seen = np.array([0, 2, 3, 4]), set[tuple[int, int]]()
-    owner, lengths = np.repeat(np.arange(5), [5, 2, 1, 4, 3]), np.full(15, 4)
+    chosen = np.array([0, 2, 3, 4])
+    seen = set[tuple[int, int]]()
+    owner = np.repeat(np.arange(5), [5, 2, 1, 4, 3])
+    lengths = np.full(15, 4)
     for epoch in range(60):
         pairs = pair_up(groups, chosen, lengths, np.random.default_rng(epoch))
         assert len(pairs) == 2 + 1 + 2 + 1
@@ -142,7 +189,8 @@ def test_every_member_is_paired_at_most_once_an_epoch_and_with_its_own_group() -
 
 def test_single_texts_share_a_pair_with_one_of_like_length_and_are_no_partners() -> None:
     groups = group_up([["a", "b"], *([str(i)] for i in range(40)), ["c", "d"]])
-    lengths, seen = np.arange(44) % 7, set[tuple[int, int]]()
+    lengths = np.arange(44) % 7
+    seen = set[tuple[int, int]]()
     for epoch in range(20):
         pairs = pair_up(groups, np.arange(42), lengths, np.random.default_rng(epoch))
         assert sorted(pairs.ravel().tolist()) == list(range(44))  # nobody comes twice
@@ -154,11 +202,14 @@ def test_single_texts_share_a_pair_with_one_of_like_length_and_are_no_partners()
 
 
 def test_batches_hold_every_pair_once_and_pairs_of_like_lengths() -> None:
-    pairs, lengths = np.arange(4000).reshape(2000, 2), np.random.default_rng(0).integers(2, 30, 4000)
+    pairs = np.arange(4000).reshape(2000, 2)
+    lengths = np.random.default_rng(0).integers(2, 30, 4000)
     draw = np.random.default_rng(1)
     batches = pair_batches(pairs, lengths, 32, draw)
     assert [len(b) for b in batches].count(32) == 62
-    assert sorted(map(tuple, np.concatenate(batches).tolist())) == sorted(map(tuple, pairs.tolist()))
+    assert sorted(map(tuple, np.concatenate(batches).tolist())) == sorted(
+        map(tuple, pairs.tolist())
+    )
     spread = [np.ptp(lengths[b].max(1)) for b in batches]
     assert np.mean(spread) < 3
     means = [lengths[b].max(1).mean() for b in batches]
@@ -210,10 +261,15 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_table_is_refused_whatever_byte_is_wrong(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).random((50, 9))
-    np.savez_compressed(tmp_path / "t.npz", texts=np.array([f"text {i}" for i in range(50)]), vectors=vectors)
-    whole, refusals = (tmp_path / "t.npz").read_bytes(), 0
+    np.savez_compressed(
+        tmp_path / "t.npz", texts=np.array([f"text {i}" for i in range(50)]), vectors=vectors
+    )
+    whole = (tmp_path / "t.npz").read_bytes()
+    refusals = 0
     for place in range(0, len(whole), len(whole) // 150):
-        (tmp_path / "t.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        (tmp_path / "t.npz").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        )
         try:
             found = read_table(tmp_path / "t.npz")[1]
         except InputError:  # any other exception is a failure
@@ -238,7 +294,9 @@ def test_damaged_vectors_of_a_teacher_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "teacher.npy"
     np.save(path, np.zeros((3, 2), np.float32))
     assert open_vectors(path, 3).shape == (3, 2)
-    with pytest.raises(InputError, match=r"holds float32 \(3, 2\), not float32 of 4 texts; delete it"):
+    with pytest.raises(
+        InputError, match=r"holds float32 \(3, 2\), not float32 of 4 texts; delete it"
+    ):
         open_vectors(path, 4)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"teacher\.npy is damaged \(.*\); delete it"):
@@ -246,7 +304,8 @@ def test_damaged_vectors_of_a_teacher_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_longest_text_loses_the_token_before_its_end() -> None:
-    a, b = [1, 5, 6, 7, 2], [1, 8, 9, 2]
+    a = [1, 5, 6, 7, 2]
+    b = [1, 8, 9, 2]
     assert truncate([a, b], 9) == [a, b]
     assert truncate([a, b], 8) == [[1, 5, 6, 2], b]
     assert truncate([a, b], 7) == [[1, 5, 2], b]  # of equals the first

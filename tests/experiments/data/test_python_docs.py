@@ -81,7 +81,9 @@ def test_a_sentence_has_words_of_english_and_ends_as_one(text: str, verdict: boo
     assert is_sentence(text) is verdict
 
 
-def test_docstrings_are_read_wherever_statements_stand_and_warnings_are_silent(tmp_path: Path) -> None:
+def test_docstrings_are_read_wherever_statements_stand_and_warnings_are_silent(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "module.py"
     path.write_text(
         '"""One."""\nif True:\n    class A:\n        """Two \\d."""\n        async def f(self):\n            "Three."\n'
@@ -90,7 +92,13 @@ def test_docstrings_are_read_wherever_statements_stand_and_warnings_are_silent(t
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [text for text in documents(path) if text] == ["One.", "Two \\d.", "Three.", "Four.", "Five."]
+        assert [text for text in documents(path) if text] == [
+            "One.",
+            "Two \\d.",
+            "Three.",
+            "Four.",
+            "Five.",
+        ]
     path.write_text("print 'python 2'\n")
     assert list(documents(path)) == []
 
@@ -107,7 +115,9 @@ def test_the_library_has_ten_thousand_distinct_sentences_and_none_is_imported() 
     found = sentences()
     assert len(found) > 10_000
     assert len(set(found)) == len(found)
-    assert all(is_sentence(text) and 3 <= len(text.split()) <= 30 and text.isprintable() for text in found)
+    assert all(
+        is_sentence(text) and 3 <= len(text.split()) <= 30 and text.isprintable() for text in found
+    )
     assert not {"antigravity", "this"} & (set(sys.modules) - before)
 
 
@@ -117,8 +127,14 @@ def test_the_order_is_that_of_the_files_and_a_second_copy_is_left_out(
     monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(tmp_path))
     for name in ("b.py", "a.py", "test/c.py", "site-packages/d.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(f'"""This is the text of {name[0]}. This is in all of them."""\n')
-    assert sentences() == ["This is the text of a.", "This is in all of them.", "This is the text of b."]
+        (tmp_path / name).write_text(
+            f'"""This is the text of {name[0]}. This is in all of them."""\n'
+        )
+    assert sentences() == [
+        "This is the text of a.",
+        "This is in all of them.",
+        "This is the text of b.",
+    ]
 
 
 def test_a_python_without_sources_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,18 @@ from univae.vae.model import UniVAE, UniVAEConfig
 
 
 def row(log_likelihood: float, khat: float = 0.1, **others: float) -> dict[str, Any]:
-    values = {"standard_error": 0.1, "elbo": log_likelihood - 1, "effective_samples": 50.0, **others}
-    return {"log_likelihood": log_likelihood, "khat": khat, **values, "ladder": [log_likelihood] * len(rungs(100))}
+    values = {
+        "standard_error": 0.1,
+        "elbo": log_likelihood - 1,
+        "effective_samples": 50.0,
+        **others,
+    }
+    return {
+        "log_likelihood": log_likelihood,
+        "khat": khat,
+        **values,
+        "ladder": [log_likelihood] * len(rungs(100)),
+    }
 
 
 def test_rows_that_are_not_finite_are_counted_and_the_first_ten_named() -> None:
@@ -62,7 +72,9 @@ def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number()
     assert found["khat_unreliable"] == 4 / 5
     assert found["khat_threshold"] == pytest.approx(0.5)
     shown = page(rows, found | {"samples": 100}, "title")
-    assert shown["note"].startswith("4 of 5 data have a k-hat above 0.50, the most that 100 samples bear, or none")
+    assert shown["note"].startswith(
+        "4 of 5 data have a k-hat above 0.50, the most that 100 samples bear, or none"
+    )
 
 
 def test_one_sample_has_no_standard_error_and_says_so() -> None:
@@ -149,12 +161,17 @@ def test_a_model_of_nan_is_unreliable_and_its_units_are_not_counted() -> None:
 def test_a_likelihood_that_is_not_finite_is_no_use_of_the_latent() -> None:
     gap = ShuffledGap(math.nan, math.nan)
     assert "cannot be judged" in verdict(MutualInformation(1.0, 2.0, 0.1), gap)
-    assert "cannot be judged" in verdict(MutualInformation(math.nan, 2.0, 0.1), ShuffledGap(1.0, 0.1))
+    assert "cannot be judged" in verdict(
+        MutualInformation(math.nan, 2.0, 0.1), ShuffledGap(1.0, 0.1)
+    )
 
 
 def test_a_report_of_a_validation_without_numbers_is_written(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"command": "train-text"})
-    rows = [{"nll_nats": None, "selection": None, "kl_nats": [None, 1.0]}, {"nll_nats": 3.0, "kl_nats": [1.0, 2.0]}]
+    rows = [
+        {"nll_nats": None, "selection": None, "kl_nats": [None, 1.0]},
+        {"nll_nats": 3.0, "kl_nats": [1.0, 2.0]},
+    ]
     run.log("validation", 1, **rows[0])
     assert "kl_nats" not in best_validation(run)
     run.log("validation", 2, **rows[1])
@@ -162,8 +179,12 @@ def test_a_report_of_a_validation_without_numbers_is_written(tmp_path: Path) -> 
     assert json.dumps(best_validation(run))
 
 
-def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = UniVAE(UniVAEConfig(vocab_size=9, width=8, heads=2, layers=1, latent_layers=1, latent_width=2)).eval()
+def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = UniVAE(
+        UniVAEConfig(vocab_size=9, width=8, heads=2, layers=1, latent_layers=1, latent_width=2)
+    ).eval()
     texts = torch.tensor([[4, 5, 2, 0, 0], [3, 2, 0, 0, 0], [5, 6, 7, 8, 2]])
     torch.manual_seed(0)
     expected = measure_texts(model, texts[:2], 4)
@@ -185,5 +206,10 @@ def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(monkeypatch: py
 @pytest.mark.parametrize("module", [train_text, train_similar])
 def test_notes_of_a_validation_stand_beside_those_of_the_data(module: Any, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"command": "train"})
-    run.record_data({"text": {"source": "a", "fingerprint": "0", "count": 3, "notes": ["1 blank line"]}})
-    assert module._with_account({"notes": ["1 row not finite"]}, run)["notes"] == ["1 blank line", "1 row not finite"]
+    run.record_data(
+        {"text": {"source": "a", "fingerprint": "0", "count": 3, "notes": ["1 blank line"]}}
+    )
+    assert module._with_account({"notes": ["1 row not finite"]}, run)["notes"] == [
+        "1 blank line",
+        "1 row not finite",
+    ]

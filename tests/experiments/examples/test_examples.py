@@ -23,7 +23,8 @@ def test_a_mixture_with_an_enumerated_cluster_is_scored_beside_its_exact_evidenc
     found = pyro_mixture.main(pyro_mixture.Config(steps=300, samples=2000))
     assert found["elbo_nats"] < found["log_likelihood_nats"]
     assert found["log_likelihood_nats"] == pytest.approx(found["exact_nats"], abs=0.1)
-    assert found["exact_nats"] > -18.45  # thirteen independent standard normals cost 13/2 log(2 pi e)
+    # thirteen independent standard normals cost 13/2 log(2 pi e)
+    assert found["exact_nats"] > -18.45
 
 
 def test_two_levels_in_pyro_learn_digits() -> None:
@@ -74,8 +75,12 @@ def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> 
 def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_density.train(
-        train_density.Config(data="digits", out=run, latents=(2,), hidden=(8,), steps=2, threads=1, validate_every=0)
+        train_density.Config(
+            data="digits", out=run, latents=(2,), hidden=(8,), steps=2, threads=1, validate_every=0
+        )
     )
-    config = outliers.Config(run=run, inside="digits", outside="digits", limit=4, samples=2, steps=1)
+    config = outliers.Config(
+        run=run, inside="digits", outside="digits", limit=4, samples=2, steps=1
+    )
     with pytest.raises(InputError, match="inside and outside must be two files; got digits twice"):
         outliers.main(config)

@@ -36,23 +36,35 @@ def make_run(path: Path, rows: list[dict[str, Any]] | None = None, **config: Any
     config = {"seed": 0, "lr": 0.1, "out": str(path), "nested": {"deep": None}} | config
     (path / "config.json").write_text(json.dumps(config))
     train = [
-        {"kind": "train", "step": s, "loss": 5 / (s + 1) + 2, "lr": 0.1, "tokens_per_second": 100.0} for s in range(40)
+        {"kind": "train", "step": s, "loss": 5 / (s + 1) + 2, "lr": 0.1, "tokens_per_second": 100.0}
+        for s in range(40)
     ]
     rows = rows if rows is not None else [*train, *(validation_row(s, 60 - s) for s in (0, 10, 20))]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra')
+    (path / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra'
+    )
     return path
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     path = make_run(tmp_path / "run <1>", text=HOSTILE)
-    (path / "environment.json").write_text(json.dumps({"torch": "9.9", "resumed": [{"threads": 2}]}))
-    table = {"title": "Texts & more", "kind": "texts", "columns": ["a<b", "c"], "rows": [[HOSTILE, 3], ["x  y", None]]}
+    (path / "environment.json").write_text(
+        json.dumps({"torch": "9.9", "resumed": [{"threads": 2}]})
+    )
+    table = {
+        "title": "Texts & more",
+        "kind": "texts",
+        "columns": ["a<b", "c"],
+        "rows": [[HOSTILE, 3], ["x  y", None]],
+    }
     (path / "samples" / "table.json").write_text(json.dumps(table | {"note": "a <note>"}))
     xs = [math.cos(i) for i in range(30)]
     labels = [HOSTILE, *(f"label {i}" for i in range(1, 30))]
     scatter = {"title": "Map", "kind": "points", "x": xs, "y": xs[::-1], "labels": labels}
-    (path / "samples" / "map.json").write_text(json.dumps(scatter | {"color": xs, "color_label": HOSTILE}))
+    (path / "samples" / "map.json").write_text(
+        json.dumps(scatter | {"color": xs, "color_label": HOSTILE})
+    )
     (path / "samples" / "list.json").write_text("[1, 2]")
     (path / "samples" / "untitled.json").write_text('{"kind": "texts"}')
     return path
@@ -107,7 +119,10 @@ def test_plots_are_embedded_with_words_and_saved_as_files(run: Path) -> None:
     images = Tags(write(run).read_text(encoding="utf-8")).of("img")
     saved = {path.stem: path.read_bytes() for path in (run / "plots").iterdir()}
     assert set(saved) == {"train_loss", "validation", "kl_layers", "use", "map_0"}
-    embedded = [base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) for image in images]
+    embedded = [
+        base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,"))
+        for image in images
+    ]
     assert sorted(embedded) == sorted(saved.values())
     for image, data in zip(images, embedded, strict=True):
         assert image["alt"]
@@ -117,7 +132,12 @@ def test_plots_are_embedded_with_words_and_saved_as_files(run: Path) -> None:
 
 
 def test_the_headline_is_the_validation_of_the_smallest_nll(tmp_path: Path) -> None:
-    rows = [validation_row(0, 50.0), validation_row(10, 41.25), validation_row(20, 45.0), validation_row(30, math.inf)]
+    rows = [
+        validation_row(0, 50.0),
+        validation_row(10, 41.25),
+        validation_row(20, 45.0),
+        validation_row(30, math.inf),
+    ]
     page = write(make_run(tmp_path / "run", rows)).read_text(encoding="utf-8")
     first = page[page.index("Best validation") : page.index("</table>")]
     assert "<td>negative log-likelihood (nats)</td><td>41.25</td>" in first
@@ -125,7 +145,9 @@ def test_the_headline_is_the_validation_of_the_smallest_nll(tmp_path: Path) -> N
     assert "<td>step</td><td>10</td>" in first
 
 
-@pytest.mark.parametrize("rows", [[], [validation_row(0, 50.0)], [{"kind": "validation", "step": 1, "nll_nats": None}]])
+@pytest.mark.parametrize(
+    "rows", [[], [validation_row(0, 50.0)], [{"kind": "validation", "step": 1, "nll_nats": None}]]
+)
 def test_missing_pieces_are_left_out(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     path = make_run(tmp_path / "run", rows)
     (path / "DONE").write_text("{}")
@@ -150,7 +172,11 @@ def test_a_failure_is_told_first(tmp_path: Path) -> None:
 def test_notes_of_the_data_and_of_the_result_are_shown_once(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [validation_row(0, 50.0)])
     assert "<h2>Notes</h2>" not in write(run).read_text(encoding="utf-8")
-    data = {"text": {"notes": ["540 of 600 texts <left out>"]}, "tokenizer": {}, "odd": {"notes": "none"}}
+    data = {
+        "text": {"notes": ["540 of 600 texts <left out>"]},
+        "tokenizer": {},
+        "odd": {"notes": "none"},
+    }
     (run / "data.json").write_text(json.dumps(data))
     (run / "DONE").write_text(json.dumps({"notes": ["540 of 600 texts <left out>", HOSTILE]}))
     page = write(run).read_text(encoding="utf-8")
@@ -189,7 +215,8 @@ def test_a_report_links_to_the_runs_inside_its_own(tmp_path: Path) -> None:
 
 def test_sections_are_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "experiments.reports.page.SECTIONS", [*SECTIONS, lambda page: f"<p>{len(page.training)} more</p>"]
+        "experiments.reports.page.SECTIONS",
+        [*SECTIONS, lambda page: f"<p>{len(page.training)} more</p>"],
     )
     run = make_run(tmp_path / "run", [{"kind": "train", "step": 3}])
     assert "<p>1 more</p>" in write(run).read_text(encoding="utf-8")
@@ -198,7 +225,10 @@ def test_sections_are_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_runs_are_grouped_by_configuration_minus_seed(tmp_path: Path) -> None:
     runs = [
         make_run(
-            tmp_path / f"{lr} {seed}", [validation_row(0, 70.0), validation_row(5, 50 + lr + seed)], lr=lr, seed=seed
+            tmp_path / f"{lr} {seed}",
+            [validation_row(0, 70.0), validation_row(5, 50 + lr + seed)],
+            lr=lr,
+            seed=seed,
         )
         for lr in (0.1, 0.2)
         for seed in (0, 1, 2)
@@ -208,8 +238,14 @@ def test_runs_are_grouped_by_configuration_minus_seed(tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     tags = Tags(page)
     assert page.count("<tr>") == 1 + 3
-    assert re.findall(r"<th>(.*?)</th>", page)[:4] == ["group", "lr", "nested.deep", "negative log-likelihood (nats)"]
-    assert "<td>1</td><td>0.1</td><td>null</td><td>51.1 ± 1</td>" in page  # mean of 50.1, 51.1, 52.1; deviation 1
+    assert re.findall(r"<th>(.*?)</th>", page)[:4] == [
+        "group",
+        "lr",
+        "nested.deep",
+        "negative log-likelihood (nats)",
+    ]
+    # mean of 50.1, 51.1, 52.1; deviation 1
+    assert "<td>1</td><td>0.1</td><td>null</td><td>51.1 ± 1</td>" in page
     assert "<td>2</td><td>0.2</td><td>null</td><td>51.2 ± 1</td>" in page
     assert f"<td>3</td><td>0.2</td><td>{escape(HOSTILE)}</td><td></td>" in page
     assert len(tags.of("img")) == 1
@@ -233,15 +269,32 @@ def test_curves_show_the_numbers_of_the_rows() -> None:
     np.testing.assert_array_equal(np.array(bars.get_segments())[0], [[0, 59.5], [0, 60.5]])
     stacked = plots.kl_layers(rows)
     assert stacked is not None
-    assert max(path.vertices[:, 1].max() for each in stacked.axes[0].collections for path in each.get_paths()) == 5.0
+    assert (
+        max(
+            path.vertices[:, 1].max()
+            for each in stacked.axes[0].collections
+            for path in each.get_paths()
+        )
+        == 5.0
+    )
     alone = plots.kl_layers(rows[:1])
     assert alone is not None
     assert [bar.get_height() for bar in alone.axes[0].containers[0]] == [3.0, 1.5, 0.5]
-    assert [text.get_text() for text in stacked.axes[0].get_legend().get_texts()] == ["layer 2", "layer 1", "layer 0"]
+    assert [text.get_text() for text in stacked.axes[0].get_legend().get_texts()] == [
+        "layer 2",
+        "layer 1",
+        "layer 0",
+    ]
 
 
 def test_rows_without_a_finite_number_are_no_points() -> None:
-    rows = [{"step": 1, "a": 2.0}, {"step": 2, "a": None}, {"step": 3}, {"step": 4, "a": math.nan}, {"step": 5, "a": 3}]
+    rows = [
+        {"step": 1, "a": 2.0},
+        {"step": 2, "a": None},
+        {"step": 3},
+        {"step": 4, "a": math.nan},
+        {"step": 5, "a": 3},
+    ]
     steps, values = plots.column(rows, "a")
     assert (steps.tolist(), values.tolist()) == ([1, 5], [2, 3])
 

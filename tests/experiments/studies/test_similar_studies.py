@@ -29,16 +29,25 @@ def zipped(path: Path, lines: list[str]) -> None:
 
 def made_up(folder: Path) -> Path:
     """The files the studies read, with a few lines in each."""
-    who, what = ["a man", "two dogs", "the girl", "a red car"], ["runs", "sees a ball", "is not here", "waits, alone"]
+    who = ["a man", "two dogs", "the girl", "a red car"]
+    what = ["runs", "sees a ball", "is not here", "waits, alone"]
     texts = [f"{a} {b}" for a in who for b in what]
     for part in ("train", "val"):
         for i in range(1, 6):
-            zipped(folder / "multi30k_en" / f"task2.{part}.{i}.en.gz", [f"{t} in picture {i}." for t in texts])
+            zipped(
+                folder / "multi30k_en" / f"task2.{part}.{i}.en.gz",
+                [f"{t} in picture {i}." for t in texts],
+            )
     for part in ("dev", "test"):
         rows = [f"{n % 2}\twhy is it {t}?\t{t}, why{n}?\t{n}" for n, t in enumerate(texts)]
         zipped(folder / "qqp_20k" / f"{part}.tsv.gz", rows)
-    zipped(folder / "tatoeba_cmn_eng" / "cmn.txt.gz", [f"{t}!\t句{n // 2}\tfrom" for n, t in enumerate(texts)])
-    chinese = [f"我{a}{b}你{n}" for n, (a, b) in enumerate((a, b) for a in "喜看想要" for b in "猫狗鱼鸟")]
+    zipped(
+        folder / "tatoeba_cmn_eng" / "cmn.txt.gz",
+        [f"{t}!\t句{n // 2}\tfrom" for n, t in enumerate(texts)],
+    )
+    chinese = [
+        f"我{a}{b}你{n}" for n, (a, b) in enumerate((a, b) for a in "喜看想要" for b in "猫狗鱼鸟")
+    ]
     for language, lines in (("en", texts), ("zh", chinese)):
         for part in ("train", "dev", "test"):
             rows = [f'"{a}","{b}, {part}",{n % 6}.0' for n, (a, b) in enumerate(pairwise(lines))]
@@ -49,8 +58,14 @@ def made_up(folder: Path) -> Path:
         [f"\ufeff{n}\t{a}\t{b}\t{n % 2}" for n, (a, b) in enumerate(pairs)],
     )
     for part in ("dev", "test"):
-        zipped(folder / "lcqmc" / f"{part}.txt.gz", [f"{a}？\t{b}\t{n % 2}" for n, (a, b) in enumerate(pairs)])
-        rows = ["\ufeffsentence1,sentence2,label", *(f"{a},{b}呢,{n % 2}" for n, (a, b) in enumerate(pairs))]
+        zipped(
+            folder / "lcqmc" / f"{part}.txt.gz",
+            [f"{a}？\t{b}\t{n % 2}" for n, (a, b) in enumerate(pairs)],
+        )
+        rows = [
+            "\ufeffsentence1,sentence2,label",
+            *(f"{a},{b}呢,{n % 2}" for n, (a, b) in enumerate(pairs)),
+        ]
         zipped(folder / "bq_corpus" / f"{part}.csv.gz", rows)
     return folder
 
@@ -66,7 +81,9 @@ class Letters:
 
     def encode(self, texts: list[str]) -> np.ndarray:
         self.asked.extend(texts)
-        counts = np.array([[text.count(c) + 0.01 for c in "abcdefghijklmnop"] for text in texts], np.float32)
+        counts = np.array(
+            [[text.count(c) + 0.01 for c in "abcdefghijklmnop"] for text in texts], np.float32
+        )
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
     words = encode
@@ -81,14 +98,26 @@ def test_the_english_study_distils_and_measures(
     monkeypatch.setattr(similar_en, "MiniLM", Letters)
     monkeypatch.setattr(similar_en, "SHAPE", {**similar_en.SHAPE, **SMALL, "vocab_size": 300})
     monkeypatch.setattr(similar_en, "TRAINING", {**similar_en.TRAINING, "held_out": 0.2})
-    argv = ["--data", str(made_up(tmp_path / "data")), "--out", str(tmp_path / "out"), "--threads", "1"]
+    argv = [
+        "--data",
+        str(made_up(tmp_path / "data")),
+        "--out",
+        str(tmp_path / "out"),
+        "--threads",
+        "1",
+    ]
     argv += ["--minutes", "0.06", "--generate", "4", "--results", str(tmp_path / "r.json")]
     found = similar_en.main(argv)
     assert json.loads((tmp_path / "r.json").read_text())["study"] == "similar_en"
     assert set(found) >= {"student", "teacher", "word average", "generation", "training_seconds"}
     for name in ("student", "teacher", "word average"):
         assert -1 <= found[name]["stsb_test_spearman"] <= 1
-        assert 0 <= found[name]["captions"]["recall_at_1"] <= found[name]["captions"]["recall_at_10"] <= 1
+        assert (
+            0
+            <= found[name]["captions"]["recall_at_1"]
+            <= found[name]["captions"]["recall_at_10"]
+            <= 1
+        )
         assert 0 <= found[name]["qqp_test_auroc"] <= 1
     assert found["steps"] > 0
     assert list(found["generation"]) == ["top_p 0.95", "top_p 0.8"]
@@ -98,13 +127,17 @@ def test_the_english_study_distils_and_measures(
     again = similar_en.main(argv)  # nothing is trained or taught twice
     assert again["student"] == found["student"]
     assert again["steps"] == found["steps"]
-    everything = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()]
+    everything = [
+        json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()
+    ]
     tests = {text for a, b, _ in sentences.stsb(tmp_path / "data", "en", "test") for text in (a, b)}
     assert not tests & {text for group in everything for text in group}  # STS-B is no training text
     capsys.readouterr()
 
 
-def test_a_table_of_vectors_is_completed_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_vectors_is_completed_and_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = argparse.Namespace(out=tmp_path / "out", data=made_up(tmp_path / "data"), limit=2)
     monkeypatch.setattr(Letters, "asked", asked := list[str]())
     teacher: Any = Letters()
@@ -124,9 +157,20 @@ def test_the_chinese_study_trains_on_the_labels_of_four_data_sets(
     monkeypatch.setattr(similar_zh, "SHAPE", {**similar_zh.SHAPE, **SMALL, "vocab_size": 300})
     monkeypatch.setattr(similar_zh, "TRAINING", {**similar_zh.TRAINING, "batch_size": 8})
     monkeypatch.setattr(similar_zh, "HELD_OUT", 5)
-    argv = ["--data", str(made_up(tmp_path / "data")), "--out", str(tmp_path / "out"), "--threads", "1"]
+    argv = [
+        "--data",
+        str(made_up(tmp_path / "data")),
+        "--out",
+        str(tmp_path / "out"),
+        "--threads",
+        "1",
+    ]
     found = similar_zh.main([*argv, "--minutes", "0.06"])
-    assert list(found["spearman"]) == ["CoSENT, from random weights", "random weights", "characters, TF-IDF"]
+    assert list(found["spearman"]) == [
+        "CoSENT, from random weights",
+        "random weights",
+        "characters, TF-IDF",
+    ]
     for of_tests in found["spearman"].values():
         assert set(of_tests) == {"lcqmc", "bq_corpus", "stsb"}
         assert all(-100 <= value <= 100 for value in of_tests.values())
@@ -139,19 +183,34 @@ def test_the_chinese_study_trains_on_the_labels_of_four_data_sets(
     assert {row[2] for name in ("atec", "lcqmc", "bq_corpus") for row in rows[name]} == {0.0, 1.0}
     assert len(rows["lcqmc_judges"]) == len(rows["bq_corpus_judges"]) == 5
     assert not any(row in rows["lcqmc"] for row in rows["lcqmc_judges"])
-    assert not any("\ufeff" in text for of_set in rows.values() for row in of_set for text in row[:2])
+    assert not any(
+        "\ufeff" in text for of_set in rows.values() for row in of_set for text in row[:2]
+    )
     start = similar_zh.untrained(tmp_path / "out" / "finetune")
     first = start.run.rows("validation")[0]
     assert first["step"] == 0
-    judges = [sentences.spearman_of(start.vectors, rows[f"{name}_judges"]) for name in ("lcqmc", "bq_corpus", "stsb")]
-    assert first["spearman_of_files"] == pytest.approx(judges, abs=1e-5)  # these are the weights it started from
+    judges = [
+        sentences.spearman_of(start.vectors, rows[f"{name}_judges"])
+        for name in ("lcqmc", "bq_corpus", "stsb")
+    ]
+    # these are the weights it started from
+    assert first["spearman_of_files"] == pytest.approx(judges, abs=1e-5)
     capsys.readouterr()
 
 
 def test_recall_counts_a_hit_on_any_text_of_the_own_group() -> None:
-    place = {"a": [1.0, 0.0], "a1": [0.0, 1.0], "a2": [0.9, 0.1], "b": [0.1, 0.9], "b1": [0.8, 0.2], "b2": [0.5, 0.5]}
+    place = {
+        "a": [1.0, 0.0],
+        "a1": [0.0, 1.0],
+        "a2": [0.9, 0.1],
+        "b": [0.1, 0.9],
+        "b1": [0.8, 0.2],
+        "b2": [0.5, 0.5],
+    }
     found = sentences.recall(
-        lambda texts: np.array([place[t] for t in texts], np.float32), [["a", "a1", "a2"], ["b", "b1", "b2"]], (1, 2)
+        lambda texts: np.array([place[t] for t in texts], np.float32),
+        [["a", "a1", "a2"], ["b", "b1", "b2"]],
+        (1, 2),
     )
     assert found == {"recall_at_1": 0.5, "recall_at_2": 1.0}
 
@@ -170,9 +229,9 @@ def test_measures_of_texts_have_known_values() -> None:
 
     assert sentences.auroc(encode, pairs) == 1.0
     assert sentences.spearman_of(encode, pairs) == pytest.approx(3**0.5 / 2)
-    assert sentences.labelled([["x", "a", "b", "1"], ["x", "a", "b", "label"], ["x", "", "b", "0"]], 1, 3) == [
-        ("a", "b", 1.0)
-    ]
+    assert sentences.labelled(
+        [["x", "a", "b", "1"], ["x", "a", "b", "label"], ["x", "", "b", "0"]], 1, 3
+    ) == [("a", "b", 1.0)]
 
 
 def test_a_missing_data_set_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ import torch
 
 from experiments.benchmarks import gan_step
 from experiments.studies import wgan_toys
-from experiments.studies.wgan_toys import METHODS, RATIO, best_rate, centres, jobs, measure, points, scale, train
+from experiments.studies.wgan_toys import (
+    METHODS,
+    RATIO,
+    best_rate,
+    centres,
+    jobs,
+    measure,
+    points,
+    scale,
+    train,
+)
 from gan.critic_loss import CriticLoss
 from gan.metrics import exact_wasserstein
 
@@ -22,7 +32,9 @@ def _small_and_single(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("toy", ["ring", "grid", "roll"])
-def test_every_toy_has_a_deviation_of_about_one_and_real_data_are_near_their_modes(toy: Any) -> None:
+def test_every_toy_has_a_deviation_of_about_one_and_real_data_are_near_their_modes(
+    toy: Any,
+) -> None:
     x = points(toy, 20_000, 0)
     assert 0.7 < x.std() < 1.6
     assert torch.equal(x, points(toy, 20_000, 0))
@@ -31,7 +43,8 @@ def test_every_toy_has_a_deviation_of_about_one_and_real_data_are_near_their_mod
     assert row["wasserstein"] < 0.3
     if toy != "roll":
         assert row["modes"] == len(centres(toy))
-        assert row["near"] == pytest.approx(1 - math.exp(-8), abs=1e-3)  # of a Gaussian in the plane within 4 sigma
+        # of a Gaussian in the plane within 4 sigma
+        assert row["near"] == pytest.approx(1 - math.exp(-8), abs=1e-3)
 
 
 def test_the_modes_that_are_missing_are_missed() -> None:
@@ -58,16 +71,26 @@ def test_every_method_trains_for_its_time(tmp_path: Path) -> None:
     assert (tmp_path / "grid-gn-lr0.001-seed0" / "DONE").exists()
 
 
-def test_the_rate_with_the_smallest_distance_is_chosen_among_those_that_ended(tmp_path: Path) -> None:
+def test_the_rate_with_the_smallest_distance_is_chosen_among_those_that_ended(
+    tmp_path: Path,
+) -> None:
     given = argparse.Namespace(out=tmp_path, seconds=1.0)
     tried = jobs(given, "ring", "gn", [1e-4, 1e-3, 1e-2], [0])
-    found = {tried[0].name: {"wasserstein": 0.3}, tried[1].name: {"wasserstein": 0.2}, tried[2].name: {"failed": "NaN"}}
+    found = {
+        tried[0].name: {"wasserstein": 0.3},
+        tried[1].name: {"wasserstein": 0.2},
+        tried[2].name: {"failed": "NaN"},
+    }
     assert best_rate(found, tried) == 1e-3
     assert best_rate({job.name: {"failed": "NaN"} for job in tried}, tried) is None
 
 
 def test_the_benchmark_names_its_bars() -> None:
-    parts = {"critic": gan_step.critics, "generator": gan_step.generators, "iteration": gan_step.iterations}
+    parts = {
+        "critic": gan_step.critics,
+        "generator": gan_step.generators,
+        "iteration": gan_step.iterations,
+    }
     found = {name: timed(2, 2) for name, timed in parts.items()}
     assert found["critic"]["GN"]["bar"] == 1.0
     assert found["generator"]["GN, one pass"]["bar"] == 1.1
@@ -76,7 +99,8 @@ def test_the_benchmark_names_its_bars() -> None:
 
 
 def test_the_step_that_is_compiled_has_the_gradients_of_ours() -> None:
-    real, fake = torch.rand(4, 1, 28, 28), torch.rand(4, 1, 28, 28)
+    real = torch.rand(4, 1, 28, 28)
+    fake = torch.rand(4, 1, 28, 28)
     critics = [gan_step.players(2)[1] for _ in range(2)]
     gan_step.critic_step(CriticLoss(critics[0], gan_step.RECIPES["GN"]), real, fake)()
     gan_step.functional_step(critics[1], real, fake)()

@@ -17,7 +17,9 @@ def test_steps_are_counted_at_their_middle() -> None:
     assert [budget.fraction(step) for step in range(5)] == [0.125, 0.375, 0.625, 0.875, 1.0]
 
 
-def test_the_clock_starts_with_the_first_step_and_stops_in_time_for_the_last_validation(clock: list[float]) -> None:
+def test_the_clock_starts_with_the_first_step_and_stops_in_time_for_the_last_validation(
+    clock: list[float],
+) -> None:
     budget = Budget(steps=1, minutes=2.0)
     clock[0] = budget.reserve = 20.0  # a validation before the first step
     assert budget.fraction(0) == 0

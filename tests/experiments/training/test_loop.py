@@ -28,7 +28,8 @@ from univae.checkpoint import load_state, load_weights, read_json
 from univae.errors import InputError
 from univae.optim.schedules import tripling
 
-WIDTH, DATA = 4, 24
+WIDTH = 4
+DATA = 24
 
 
 class Count(nn.Module):
@@ -47,13 +48,19 @@ class Toy:
     """Regression with dropout and noise, on batches of ragged sizes."""
 
     def __init__(
-        self, dropout: float = 0.5, sizes: tuple[int, ...] = (5, 1, 3, 2, 4, 1, 2), pause: float = 0.0
+        self,
+        dropout: float = 0.5,
+        sizes: tuple[int, ...] = (5, 1, 3, 2, 4, 1, 2),
+        pause: float = 0.0,
     ) -> None:
         torch.manual_seed(0)
-        self.module = nn.Sequential(nn.Linear(WIDTH, 8), Count(), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 1))
+        self.module = nn.Sequential(
+            nn.Linear(WIDTH, 8), Count(), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 1)
+        )
         self.x = torch.randn(DATA, WIDTH)
         self.y = self.x.sum(-1, keepdim=True).sin()
-        self.sizes, self.pause = sizes, pause
+        self.sizes = sizes
+        self.pause = pause
         self.selections: list[float] = []
         self.fractions: list[float] = []
         self.break_at: tuple[int, Callable[[Tensor], Tensor]] | None = None
@@ -69,7 +76,9 @@ class Toy:
     def weight(self, batch: dict[str, Tensor]) -> int:
         return len(batch["x"])
 
-    def loss(self, batch: dict[str, Tensor], progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: dict[str, Tensor], progress: Progress
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         time.sleep(self.pause)
         self.hooks.get(progress.step, lambda: None)()
         self.fractions.append(progress.fraction)
@@ -81,16 +90,28 @@ class Toy:
     def validate(self, progress: Progress) -> dict[str, Any]:
         assert not any(m.training for m in self.module.modules())
         assert not torch.is_grad_enabled()
-        error = (self.module(self.x + 0.1 * torch.randn_like(self.x)) - self.y).square().mean().item()
+        error = (
+            (self.module(self.x + 0.1 * torch.randn_like(self.x)) - self.y).square().mean().item()
+        )
         return {"error": error, "selection": self.selections.pop(0) if self.selections else error}
 
 
 SETTINGS = Settings(
-    steps=12, checkpoint_every=3, validate_every=5, log_every=2, accumulate=2, ema=0.9, lr=0.05, threads=1, seed=3
+    steps=12,
+    checkpoint_every=3,
+    validate_every=5,
+    log_every=2,
+    accumulate=2,
+    ema=0.9,
+    lr=0.05,
+    threads=1,
+    seed=3,
 )
 
 
-def train(path: Path, settings: Settings = SETTINGS, task: Toy | None = None) -> tuple[dict[str, Any], Toy, Run]:
+def train(
+    path: Path, settings: Settings = SETTINGS, task: Toy | None = None
+) -> tuple[dict[str, Any], Toy, Run]:
     task = task or Toy()
     run = Run.create(path, asdict(settings))
     return fit(task, settings, run), task, run
@@ -99,7 +120,9 @@ def train(path: Path, settings: Settings = SETTINGS, task: Toy | None = None) ->
 def everything(run: Run, name: str = "last") -> dict[str, Any]:
     """All that a run wrote, but for what the clock decides."""
     folder = run.path / "checkpoints" / name
-    state = {k: v for k, v in read_json(folder / "state.json").items() if k not in ("seconds", "reserve")}
+    state = {
+        k: v for k, v in read_json(folder / "state.json").items() if k not in ("seconds", "reserve")
+    }
     rows = [{k: v for k, v in row.items() if k not in TIMING} for row in run.rows()]
     return {
         "weights": (folder / "model.safetensors").read_bytes(),
@@ -134,11 +157,17 @@ def test_a_run_stopped_in_mid_epoch_resumes_to_the_same_bits(tmp_path: Path, sto
     with pytest.raises(Interrupted, match=f"interrupted after step {stop}; continue with --resume"):
         train(tmp_path / "parts", task=task)
     state = read_json(tmp_path / "parts" / "checkpoints" / "last" / "state.json")
-    assert (state["step"], state["epoch"], state["offset"]) == (stop, (2 * stop - 1) // 7, (2 * stop - 1) % 7 + 1)
+    assert (state["step"], state["epoch"], state["offset"]) == (
+        stop,
+        (2 * stop - 1) // 7,
+        (2 * stop - 1) % 7 + 1,
+    )
     resumed, part, second = train(tmp_path / "parts", replace(SETTINGS, resume=True))
     for name in ("last", "best"):
         assert_equal(everything(first, name), everything(second, name))
-    for x, y in zip(whole.module.state_dict().values(), part.module.state_dict().values(), strict=True):
+    for x, y in zip(
+        whole.module.state_dict().values(), part.module.state_dict().values(), strict=True
+    ):
         assert torch.equal(x, y)
     assert {**resumed, "seconds": 0} == {**result, "seconds": 0}
     assert (second.path / "DONE").exists()
@@ -146,7 +175,10 @@ def test_a_run_stopped_in_mid_epoch_resumes_to_the_same_bits(tmp_path: Path, sto
 
 def test_a_crash_loses_only_the_steps_after_the_last_checkpoint(tmp_path: Path) -> None:
     _, _, first = train(tmp_path / "whole")
-    for stop in (2, 8):  # before the first checkpoint, and after a validation that the last checkpoint has not seen
+    for stop in (
+        2,
+        8,
+    ):  # before the first checkpoint, and after a validation that the last checkpoint has not seen
         task = Toy()
         task.hooks[stop - 1] = lambda: (_ for _ in ()).throw(MemoryError("no room"))
         run = Run(tmp_path / f"crash{stop}", {})
@@ -171,7 +203,9 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 
 def test_validation_logging_and_checkpoints_do_not_disturb_training(tmp_path: Path) -> None:
     _, a, _ = train(tmp_path / "a")
-    _, b, _ = train(tmp_path / "b", replace(SETTINGS, validate_every=1, checkpoint_every=0, log_every=7))
+    _, b, _ = train(
+        tmp_path / "b", replace(SETTINGS, validate_every=1, checkpoint_every=0, log_every=7)
+    )
     assert_equal(dict(a.module.state_dict()), dict(b.module.state_dict()))
 
 
@@ -182,7 +216,8 @@ def test_the_seed_decides_the_noise(tmp_path: Path) -> None:
 
 
 def test_every_micro_batch_draws_its_own_noise(tmp_path: Path) -> None:
-    task, drawn = Toy(), []
+    task = Toy()
+    drawn = []
     task.load = lambda item: (drawn.append(torch.rand(()).item()), Toy.load(task, item))[1]  # type: ignore[method-assign]
     task.module.register_forward_pre_hook(lambda *_: drawn.append(torch.rand(()).item()))
     train(tmp_path / "run", replace(SETTINGS, validate_every=0, steps=5), task)
@@ -191,14 +226,18 @@ def test_every_micro_batch_draws_its_own_noise(tmp_path: Path) -> None:
 
 
 def test_accumulation_equals_one_large_batch_of_ragged_parts(tmp_path: Path) -> None:
-    # A step of the batches (5, 1, 3) is the step of one batch of 9: no dropout, no noise that would differ in shape.
+    # A step of the batches (5, 1, 3) is the step of one batch of 9: no dropout, no noise that would
+    # differ in shape.
     common = replace(SETTINGS, lr=0.02, steps=4, ema=0.0)
-    parts, whole = Toy(0.0, sizes=(5, 1, 3)), Toy(0.0, sizes=(9,))
+    parts = Toy(0.0, sizes=(5, 1, 3))
+    whole = Toy(0.0, sizes=(9,))
     for task in (parts, whole):
         task.load = lambda item, task=task: {"x": task.x[item], "y": task.y[item]}  # type: ignore[method-assign]
     _, _, first = train(tmp_path / "parts", replace(common, accumulate=3), parts)
     _, _, second = train(tmp_path / "whole", replace(common, accumulate=1), whole)
-    for x, y in zip(parts.module.state_dict().values(), whole.module.state_dict().values(), strict=True):
+    for x, y in zip(
+        parts.module.state_dict().values(), whole.module.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(x, y)
     for a, b in zip(first.rows("train"), second.rows("train"), strict=True):
         assert {k: v for k, v in a.items() if k not in TIMING} == pytest.approx(
@@ -207,8 +246,18 @@ def test_accumulation_equals_one_large_batch_of_ragged_parts(tmp_path: Path) -> 
 
 
 def test_a_step_is_adamw_on_the_mean_loss_per_target(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=1, accumulate=3, warmup=0.0, lr_floor=1.0, clip=0.1, ema=0.0, weight_decay=0.1)
-    task, naive = Toy(0.0), Toy(0.0)
+    settings = replace(
+        SETTINGS,
+        steps=1,
+        accumulate=3,
+        warmup=0.0,
+        lr_floor=1.0,
+        clip=0.1,
+        ema=0.0,
+        weight_decay=0.1,
+    )
+    task = Toy(0.0)
+    naive = Toy(0.0)
     for t in (task, naive):
         t.load = lambda item, t=t: {"x": t.x[item], "y": t.y[item]}  # type: ignore[method-assign]
     _, _, run = train(tmp_path / "run", replace(settings, log_every=1), task)
@@ -217,7 +266,10 @@ def test_a_step_is_adamw_on_the_mean_loss_per_target(tmp_path: Path) -> None:
     loss.backward()
     p = {name: p for name, p in naive.module.named_parameters() if p.requires_grad}
     norm = torch.stack([x.grad.norm() for x in p.values()]).norm()
-    for name, x in p.items():  # after one step, AdamW's moments cancel: the step is lr g / (|g| + eps)
+    for (
+        name,
+        x,
+    ) in p.items():  # after one step, AdamW's moments cancel: the step is lr g / (|g| + eps)
         decay = 0.1 if x.ndim == 2 else 0.0
         g = x.grad * 0.1 / (norm + 1e-6)
         expected = x * (1 - 0.05 * decay) - 0.05 * g / (g.abs() + 1e-8)
@@ -233,9 +285,14 @@ def test_rows_average_over_the_steps_since_the_row_before(tmp_path: Path) -> Non
     settings = replace(SETTINGS, steps=6, accumulate=1, validate_every=0)
     _, _, each = train(tmp_path / "each", replace(settings, log_every=1))
     _, _, third = train(tmp_path / "third", replace(settings, log_every=3))
-    sizes, losses = Toy().sizes, [row["loss"] for row in each.rows("train")]
-    means = [sum(s * x for s, x in zip(sizes[i : i + 3], losses[i : i + 3], strict=True)) for i in (0, 3)]
-    assert [row["loss"] for row in third.rows("train")] == pytest.approx([means[0] / 9, means[1] / 7])
+    sizes = Toy().sizes
+    losses = [row["loss"] for row in each.rows("train")]
+    means = [
+        sum(s * x for s, x in zip(sizes[i : i + 3], losses[i : i + 3], strict=True)) for i in (0, 3)
+    ]
+    assert [row["loss"] for row in third.rows("train")] == pytest.approx(
+        [means[0] / 9, means[1] / 7]
+    )
     assert [row["step"] for row in third.rows()] == [3, 6, 6]
 
 
@@ -268,7 +325,9 @@ def test_the_rate_may_fall_in_passes_and_eps_reaches_the_optimizer(tmp_path: Pat
     stepper = Stepper(Toy(), settings, World(0, 1, torch.device("cpu")))
     assert {group["eps"] for group in stepper.optimizer.param_groups} == {0.5}
     _, task, run = train(tmp_path / "run", settings)
-    assert [row["lr"] for row in run.rows("train")] == pytest.approx([0.1 * tripling(t) for t in task.fractions[::2]])
+    assert [row["lr"] for row in run.rows("train")] == pytest.approx(
+        [0.1 * tripling(t) for t in task.fractions[::2]]
+    )
 
 
 def test_the_rate_warms_up_and_falls_to_its_floor(tmp_path: Path) -> None:
@@ -285,7 +344,10 @@ def test_the_rate_warms_up_and_falls_to_its_floor(tmp_path: Path) -> None:
     [
         (lambda loss: loss * math.nan, "the loss is nan"),
         (lambda loss: loss + math.inf, "the loss is inf"),
-        (lambda loss: loss - loss.detach() + (loss - loss.detach()).sqrt() + 1.0, "the norm of the gradient is"),
+        (
+            lambda loss: loss - loss.detach() + (loss - loss.detach()).sqrt() + 1.0,
+            "the norm of the gradient is",
+        ),
     ],
 )
 def test_numbers_that_are_not_finite_stop_training_and_update_nothing(
@@ -295,7 +357,10 @@ def test_numbers_that_are_not_finite_stop_training_and_update_nothing(
     task.break_at = 5, damage
     seen: list[dict[str, Tensor]] = []
     task.hooks[5] = lambda: seen.append({k: v.clone() for k, v in task.module.named_parameters()})
-    with pytest.raises(TrainingFailed, match=f"training stopped in step 6: {message}.*nothing was updated.*ERROR.json"):
+    with pytest.raises(
+        TrainingFailed,
+        match=f"training stopped in step 6: {message}.*nothing was updated.*ERROR.json",
+    ):
         train(tmp_path / "run", task=task)
     assert_equal(seen[0], dict(task.module.named_parameters()))
     error = read_json(tmp_path / "run" / "ERROR.json")
@@ -303,15 +368,21 @@ def test_numbers_that_are_not_finite_stop_training_and_update_nothing(
     assert message in error["error"]
     assert [row["step"] for row in error["rows"]] == [2, 4, 5]
     assert error["try"][0] == "a lower --lr"
-    assert not math.isfinite(float(error["loss"])) or not math.isfinite(float(error["gradient_norm"]))
+    assert not math.isfinite(float(error["loss"])) or not math.isfinite(
+        float(error["gradient_norm"])
+    )
     assert not (tmp_path / "run" / "DONE").exists()
 
 
 class Clock:
     """Time that passes only while the task works: half a second a step, and some seconds a validation."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, task: Toy, validation: float = 10.0) -> None:
-        self.now, loss, validate = 1e6, task.loss, task.validate
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, task: Toy, validation: float = 10.0
+    ) -> None:
+        self.now = 1e6
+        loss = task.loss
+        validate = task.validate
         monkeypatch.setattr("experiments.training.budget.time.perf_counter", lambda: self.now)
         task.loss = lambda *a: (self.pass_by(0.25), loss(*a))[1]  # type: ignore[method-assign]
         task.validate = lambda *a: (self.pass_by(validation), validate(*a))[1]  # type: ignore[method-assign]
@@ -320,15 +391,20 @@ class Clock:
         self.now += seconds
 
 
-MINUTE = replace(SETTINGS, minutes=1.0, steps=1, validate_every=0, checkpoint_every=0, log_every=1000)
+MINUTE = replace(
+    SETTINGS, minutes=1.0, steps=1, validate_every=0, checkpoint_every=0, log_every=1000
+)
 
 
-@pytest.mark.parametrize(("every", "validations", "steps"), [(0, [0], 79), (70, [0], 79), (30, [0, 30], 59)])
+@pytest.mark.parametrize(
+    ("every", "validations", "steps"), [(0, [0], 79), (70, [0], 79), (30, [0, 30], 59)]
+)
 def test_a_time_budget_holds_with_the_last_validation_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, validations: list[int], steps: int
 ) -> None:
-    # 10 s for the first validation, then steps while another fits in before 50 s, then the last validation. At step
-    # 70, 45 s, a validation would leave no room for the last; at step 30, 25 s, it does.
+    # 10 s for the first validation, then steps while another fits in before 50 s, then the last
+    # validation. At step 70, 45 s, a validation would leave no room for the last; at step 30, 25 s,
+    # it does.
     task = Toy()
     Clock(monkeypatch, task)
     result, _, run = train(tmp_path / "run", replace(MINUTE, validate_every=every), task)
@@ -339,18 +415,26 @@ def test_a_time_budget_holds_with_the_last_validation_inside(
     assert task.fractions == sorted(task.fractions)
 
 
-def test_a_time_budget_without_time_to_train_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_budget_without_time_to_train_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Clock(monkeypatch, task := Toy())
-    with pytest.raises(InputError, match=r"minutes=0\.3 leave no time to train: validation takes 10 s; give more"):
+    with pytest.raises(
+        InputError, match=r"minutes=0\.3 leave no time to train: validation takes 10 s; give more"
+    ):
         train(tmp_path / "run", replace(MINUTE, minutes=0.3), task)
     Clock(monkeypatch, task := Toy())
-    assert train(tmp_path / "enough", replace(MINUTE, minutes=0.4), task)[0]["steps"] == 7  # from 10 s to 14 s
+    # from 10 s to 14 s
+    assert train(tmp_path / "enough", replace(MINUTE, minutes=0.4), task)[0]["steps"] == 7
 
 
-def test_a_time_budget_is_carried_over_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_budget_is_carried_over_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = Toy()
     task.hooks[29] = lambda: os.kill(os.getpid(), signal.SIGTERM)
-    Clock(monkeypatch, task, validation=0.1)  # shorter than a step: time is left for a validation, not for a step
+    # shorter than a step: time is left for a validation, not for a step
+    Clock(monkeypatch, task, validation=0.1)
     with pytest.raises(Interrupted, match="after step 30"):
         train(tmp_path / "run", MINUTE, task)
     for _ in range(2):  # the second time there is nothing left to do
@@ -375,19 +459,43 @@ def test_a_stream_straddles_epochs_and_an_empty_one_is_refused() -> None:
 
 def test_bf16_computes_the_loss_in_bfloat16_and_keeps_the_weights(tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
-    task, kinds = Toy(), []
-    task.module.register_forward_hook(lambda module, args, out: kinds.append((out.dtype, torch.is_grad_enabled())))
+    task = Toy()
+    kinds = []
+    task.module.register_forward_hook(
+        lambda module, args, out: kinds.append((out.dtype, torch.is_grad_enabled()))
+    )
     train(tmp_path / "run", replace(SETTINGS, precision="bf16", steps=2, validate_every=0), task)
-    assert set(kinds) == {(torch.bfloat16, True), (torch.float32, False)}  # validation is in full precision
+    # validation is in full precision
+    assert set(kinds) == {(torch.bfloat16, True), (torch.float32, False)}
     assert task.module[0].weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"steps": 0}, {"minutes": -1.0}, {"lr": 0.0}, {"lr": math.nan}, {"warmup": 2.0}, {"lr_floor": 2.0}),
-        *({"weight_decay": -1.0}, {"beta1": 1.0}, {"beta2": -0.1}, {"clip": -1.0}, {"ema": 1.0}, {"accumulate": 0}),
-        *({"precision": "fp8"}, {"checkpoint_every": -1}, {"validate_every": -1}, {"log_every": 0}, {"threads": -1}),
+        *(
+            {"steps": 0},
+            {"minutes": -1.0},
+            {"lr": 0.0},
+            {"lr": math.nan},
+            {"warmup": 2.0},
+            {"lr_floor": 2.0},
+        ),
+        *(
+            {"weight_decay": -1.0},
+            {"beta1": 1.0},
+            {"beta2": -0.1},
+            {"clip": -1.0},
+            {"ema": 1.0},
+            {"accumulate": 0},
+        ),
+        *(
+            {"precision": "fp8"},
+            {"checkpoint_every": -1},
+            {"validate_every": -1},
+            {"log_every": 0},
+            {"threads": -1},
+        ),
         *({"clock": "sun"}, {"schedule": "steps"}, {"eps": 0.0}),
     ],
 )
@@ -425,7 +533,11 @@ def start(path: Path, settings: Settings, pause: float = 0.0, **variables: str) 
     arguments = [sys.executable, "-c", code, str(path), json.dumps(asdict(settings)), str(pause)]
     root = {"PYTHONPATH": str(Path(__file__).parents[3])}
     return subprocess.Popen(
-        arguments, env=os.environ | root | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments,
+        env=os.environ | root | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -434,12 +546,20 @@ def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    processes = [start(tmp_path / "two", settings, RANK=rank, LOCAL_RANK=rank, **both) for rank in ("0", "1")]
+    both = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = [
+        start(tmp_path / "two", settings, RANK=rank, LOCAL_RANK=rank, **both) for rank in ("0", "1")
+    ]
     _, one, first = train(tmp_path / "one", replace(settings, accumulate=4))
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert [out for out, _ in outputs] == ["10 [3.0]\n"] * 2  # of the 20 micro-batches, each computed half
+    # of the 20 micro-batches, each computed half
+    assert [out for out, _ in outputs] == ["10 [3.0]\n"] * 2
     second = Run.open(tmp_path / "two")
     two = Toy().module
     two.load_state_dict(load_state(second.checkpoint("last") / "optimizer.pt")["weights"])
@@ -449,7 +569,9 @@ def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
     for a, b in zip(first.rows(), second.rows(), strict=True):
         assert a.keys() == b.keys()
         assert all(a[k] == pytest.approx(b[k]) for k in a if k not in TIMING)
-    with pytest.raises(InputError, match="trained by 2 processes, now there are 1; resume with torchrun"):
+    with pytest.raises(
+        InputError, match="trained by 2 processes, now there are 1; resume with torchrun"
+    ):
         train(second.path, replace(settings, resume=True))
 
 
@@ -475,7 +597,11 @@ def test_ctrl_c_saves_and_exits_130_without_a_traceback(tmp_path: Path) -> None:
     [
         ((signal.SIGINT, signal.SIGINT), 0.6, KeyboardInterrupt),
         ((signal.SIGTERM, signal.SIGINT), 0.6, KeyboardInterrupt),
-        ((signal.SIGINT, signal.SIGINT, signal.SIGTERM), 0.0, Interrupted),  # one Ctrl-C under a launcher
+        (
+            (signal.SIGINT, signal.SIGINT, signal.SIGTERM),
+            0.0,
+            Interrupted,
+        ),  # one Ctrl-C under a launcher
         ((signal.SIGTERM, signal.SIGTERM), 0.6, Interrupted),
     ],
 )
@@ -487,7 +613,8 @@ def test_a_second_ctrl_c_aborts_at_once_and_an_echo_or_sigterm_does_not(
             os.kill(os.getpid(), number)
             time.sleep(pause)
 
-    before, task = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], Toy()
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    task = Toy()
     task.hooks[1] = send
     with pytest.raises(kind) as caught:
         train(tmp_path / "run", replace(SETTINGS, checkpoint_every=0, accumulate=1), task)

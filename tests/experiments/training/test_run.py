@@ -12,21 +12,44 @@ from univae.checkpoint import read_json
 from univae.errors import InputError
 from univae.vae.model import UniVAEConfig
 
-CONFIG = {"out": Path("runs/a"), "lr": 3e-4, "layers": (1, 2), "model": {"width": 8}, "resume": False, "threads": 0}
+CONFIG = {
+    "out": Path("runs/a"),
+    "lr": 3e-4,
+    "layers": (1, 2),
+    "model": {"width": 8},
+    "resume": False,
+    "threads": 0,
+}
 
 
 def test_a_new_run_records_its_configuration_and_environment(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "deep" / "run", CONFIG)
     assert Run.open(run.path).config == run.config == CONFIG | {"out": "runs/a", "layers": [1, 2]}
     environment = read_json(run.path / "environment.json")
-    assert {"python", "torch", "numpy", "univae", "threads", "device", "cpu", "git", "command"} <= environment.keys()
-    assert all(environment[key] for key in ("python", "torch", "numpy", "univae", "threads", "device", "cpu"))
+    assert {
+        "python",
+        "torch",
+        "numpy",
+        "univae",
+        "threads",
+        "device",
+        "cpu",
+        "git",
+        "command",
+    } <= environment.keys()
+    assert all(
+        environment[key]
+        for key in ("python", "torch", "numpy", "univae", "threads", "device", "cpu")
+    )
     assert all((run.path / name).is_dir() for name in ("samples", "plots", "checkpoints"))
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", CONFIG)
-    with pytest.raises(InputError, match=r"run already holds a run; continue it with --resume, or give another --out"):
+    with pytest.raises(
+        InputError,
+        match=r"run already holds a run; continue it with --resume, or give another --out",
+    ):
         Run.create(run.path, CONFIG | {"lr": 1.0})
     assert Run.open(run.path).config["lr"] == 3e-4
     (tmp_path / "photos").mkdir()
@@ -74,7 +97,9 @@ def test_resuming_may_move_the_folder_and_change_how_often_one_saves(tmp_path: P
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_value_of_another_type_in_the_configuration_is_named() -> None:
-    config = {field.name: field.default for field in fields(UniVAEConfig) if field.name != "vocab_size"}
+    config = {
+        field.name: field.default for field in fields(UniVAEConfig) if field.name != "vocab_size"
+    }
     assert shape_of(UniVAEConfig, config, 9) == UniVAEConfig(9)
     assert shape_of(UniVAEConfig, config | {"kappa": 3}, 9).kappa == 3
     for name, value, rule in [
@@ -98,7 +123,9 @@ def test_a_record_of_the_data_is_compared_when_a_run_resumes(tmp_path: Path) -> 
     again = Run(run.path, CONFIG | {"resume": True})
     again.record_data({"text": record["text"] | {"source": "/b.txt"}})  # a file may move
     assert again.data_record() == record
-    with pytest.raises(InputError, match=r"have changed since \(text /a\.txt: 3 then, 4 now\); restore them"):
+    with pytest.raises(
+        InputError, match=r"have changed since \(text /a\.txt: 3 then, 4 now\); restore them"
+    ):
         again.record_data({"text": record["text"] | {"fingerprint": "0b", "count": 4}})
     with pytest.raises(InputError, match="have changed since"):
         again.record_data({**record, "validation": record["text"]})
@@ -108,7 +135,9 @@ def test_a_record_of_the_data_is_compared_when_a_run_resumes(tmp_path: Path) -> 
             again.record_data(record)
 
 
-def test_a_run_stopped_before_its_data_were_recorded_records_them_when_it_resumes(tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_data_were_recorded_records_them_when_it_resumes(
+    tmp_path: Path,
+) -> None:
     run = Run.create(tmp_path / "run", CONFIG)
     record = {"text": {"source": "/a.txt", "fingerprint": "0a", "count": 3}}
     again = Run(run.path, CONFIG | {"resume": True})

@@ -33,7 +33,11 @@ def trained(path: Path, **options: Any) -> Run:
 
 
 def resumed(path: Path, **options: Any) -> dict[str, Any]:
-    return fit(Toy(), Settings(steps=3, resume=True, **options), Run.create(path, {"steps": 3, "resume": True}))
+    return fit(
+        Toy(),
+        Settings(steps=3, resume=True, **options),
+        Run.create(path, {"steps": 3, "resume": True}),
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "tiger", "egdd"])
@@ -49,7 +53,9 @@ def test_averages_of_another_shape_are_refused_before_a_kernel_reads_them(
     entry[name] = torch.zeros(numbers)
     save_state(state, file)
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=rf"optimizer\.pt: {name} of parameter 0 must have the shape"):
+    with pytest.raises(
+        InputError, match=rf"optimizer\.pt: {name} of parameter 0 must have the shape"
+    ):
         resumed(run.path, optimizer=optimizer)
     assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
@@ -72,13 +78,18 @@ def test_a_state_that_is_empty_damaged_or_of_another_optimizer_is_refused() -> N
         ),
         (
             {
-                "state": {0: first | {"exp_avg": torch.zeros(1, dtype=model.weight.dtype).expand(2, 3)}},
+                "state": {
+                    0: first | {"exp_avg": torch.zeros(1, dtype=model.weight.dtype).expand(2, 3)}
+                },
                 "param_groups": groups,
             },
             "must be dense real numbers",
         ),
         (
-            {"state": {0: first | {"exp_avg": torch.zeros(2, 3, dtype=torch.int64)}}, "param_groups": groups},
+            {
+                "state": {0: first | {"exp_avg": torch.zeros(2, 3, dtype=torch.int64)}},
+                "param_groups": groups,
+            },
             "must be dense real numbers",
         ),
         ({"state": {0: first}, "param_groups": groups[:1]}, "is not of the model's"),
@@ -107,7 +118,11 @@ def test_options_come_from_the_configuration_and_not_from_the_file() -> None:
 def test_step_sizes_of_another_shape_are_refused() -> None:
     model = nn.Linear(3, 2)
     adapted = AdaptedSteps(torch.optim.SGD(model.parameters(), lr=0.1))
-    for state in ({}, {"state": {0: {"scale": torch.ones(())}}}, {"state": {0: {"step": 1, "scale": 2}}}):
+    for state in (
+        {},
+        {"state": {0: {"scale": torch.ones(())}}},
+        {"state": {0: {"step": 1, "scale": 2}}},
+    ):
         with pytest.raises(InputError, match="AdaptedSteps"):
             adapted.load_state_dict(state)
     with pytest.raises(InputError, match=r"step of parameter 0 must have the shape \(2, 3\)"):
@@ -128,7 +143,9 @@ def test_a_run_in_which_another_process_trains_is_refused_by_name(tmp_path: Path
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(InputError, match=rf"process {other.pid} on .* is training in this folder"):
+        with pytest.raises(
+            InputError, match=rf"process {other.pid} on .* is training in this folder"
+        ):
             resumed(run.path)
         with pytest.raises(InputError, match="is training in this folder"), run.locked():
             pass
@@ -160,14 +177,22 @@ def test_what_a_killed_process_left_neither_blocks_a_start_nor_stays(tmp_path: P
 def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
     run = trained(tmp_path / "run")
     run.fail({"error": "it broke"})
-    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     with pytest.raises(InputError, match="another configuration"):
         Run.create(run.path, {"steps": 4, "resume": True})
     (run.checkpoint("last") / "model.safetensors").rename(tmp_path / "weights")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         resumed(run.path)
     (tmp_path / "weights").rename(run.checkpoint("last") / "model.safetensors")
-    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    after = {
+        path: path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     after[run.path / "ERROR.json"] = before[run.path / "ERROR.json"]  # says why the second failed
     assert after == before
 
@@ -176,7 +201,9 @@ def test_every_file_is_forced_to_the_disk_before_it_gets_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[tuple[str, str]] = []
-    fsync, replace, rename = os.fsync, os.replace, Path.rename
+    fsync = os.fsync
+    replace = os.replace
+    rename = Path.rename
 
     def noted_fsync(descriptor: int) -> None:
         events.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
@@ -217,7 +244,17 @@ def test_a_report_embeds_no_file_from_outside_its_samples(tmp_path: Path) -> Non
     secret.write_bytes(b"\x89PNG\r\n\x1a\n secret")
     (run.path / "samples" / "link.png").symlink_to(secret)
     (run.path / "samples" / "text.png").write_text("no image")
-    for name in (str(secret), "../../secret.png", "link.png", "text.png", "absent.png", "", "..", 5, None):
+    for name in (
+        str(secret),
+        "../../secret.png",
+        "link.png",
+        "text.png",
+        "absent.png",
+        "",
+        "..",
+        5,
+        None,
+    ):
         page = sample(run, {"kind": "images", "title": "t", "file": name})
         assert "cannot be shown" in page
         assert "data:image" not in page
@@ -229,7 +266,10 @@ def test_a_report_embeds_no_file_from_outside_its_samples(tmp_path: Path) -> Non
 def test_damaged_samples_are_named_in_the_report_and_break_nothing(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"steps": 1})
     for kind in ("points", "likelihood", "texts", "images"):
-        for rest in ({}, {"x": 1, "y": None, "columns": 3, "rows": "ab", "totals": [], "note": 3, "ladder": 0}):
+        for rest in (
+            {},
+            {"x": 1, "y": None, "columns": 3, "rows": "ab", "totals": [], "note": 3, "ladder": 0},
+        ):
             page = sample(run, {"kind": kind, "title": "damaged one", **rest})
             assert "damaged one" in page
 
@@ -260,12 +300,19 @@ def test_a_result_survives_a_run_folder_that_cannot_be_written_to(tmp_path: Path
 
     assert update(run.path, lambda: written.append(1)) == (str(run.path / "report.html"), [])
     assert written
-    assert update(run.path, refuse) == (None, [f"{run.path}: the report was not written (Read-only file system)"])
+    assert update(run.path, refuse) == (
+        None,
+        [f"{run.path}: the report was not written (Read-only file system)"],
+    )
 
 
 def test_a_start_that_finds_another_process_training_deletes_nothing(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"steps": 1})
-    with Run.open(run.path).locked(), pytest.raises(InputError, match="is training in this folder"), or_nothing(run):
+    with (
+        Run.open(run.path).locked(),
+        pytest.raises(InputError, match="is training in this folder"),
+        or_nothing(run),
+    ):
         pass
     assert (run.path / "config.json").exists()
     with pytest.raises(InputError, match="no"), or_nothing(run), run.locked():

@@ -31,7 +31,9 @@ def pair(family: str, shape: tuple[int, ...], classes: int = 0) -> tuple[Any, An
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (4, 16, 16), (1, 48, 48), (1, 64, 64)])
 @pytest.mark.parametrize("family", list(SMALL))
-def test_every_family_makes_and_scores_images_of_every_size(family: str, shape: tuple[int, ...], classes: int) -> None:
+def test_every_family_makes_and_scores_images_of_every_size(
+    family: str, shape: tuple[int, ...], classes: int
+) -> None:
     generator, critic = pair(family, shape, classes)
     labels = (torch.tensor([0, 1, 2]),) if classes else ()
     fake = generator(torch.randn(3, 6), *labels)
@@ -51,15 +53,20 @@ def test_a_stored_configuration_builds_the_same_network(family: str) -> None:
     for network in pair(family, (1, 8, 8), 2):
         again = build(json.loads(json.dumps(to_json(network.config))))
         again.load_state_dict(network.state_dict())
-        given = (torch.randn(2, 6) if network.latent else torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
+        given = (
+            torch.randn(2, 6) if network.latent else torch.randn(2, 1, 8, 8),
+            torch.tensor([0, 1]),
+        )
         assert torch.equal(network.eval()(*given), again.eval()(*given))
 
 
 @pytest.mark.parametrize("family", list(SMALL))
 def test_labels_matter_and_are_asked_for(family: str) -> None:
     generator, critic = pair(family, (1, 8, 8), 2)
-    zero, one = torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=torch.long)
-    z, x = torch.randn(1, 6), torch.randn(1, 1, 8, 8)
+    zero = torch.zeros(1, dtype=torch.long)
+    one = torch.ones(1, dtype=torch.long)
+    z = torch.randn(1, 6)
+    x = torch.randn(1, 1, 8, 8)
     nn.init.normal_(critic.embed.weight)
     for name, parameter in generator.named_parameters():
         if "gain" in name or "shift" in name:
@@ -110,7 +117,9 @@ def test_rescaling_a_conv_critic_keeps_its_normalised_scores() -> None:
 
 
 def test_a_skip_latent_reaches_every_block() -> None:
-    generator = build({"network": "ResNetGenerator", "shape": (1, 16, 16), "latent": 7, "width": 4, "skip": True})
+    generator = build(
+        {"network": "ResNetGenerator", "shape": (1, 16, 16), "latent": 7, "width": 4, "skip": True}
+    )
     z = torch.randn(2, 7, requires_grad=True)
     generator(z).square().sum().backward()
     assert (z.grad.abs().sum(0) > 0).all()
@@ -123,7 +132,10 @@ def test_a_skip_latent_reaches_every_block() -> None:
         ({"network": "StyleGAN", "shape": (1, 8, 8)}, "network must be one of MLPGenerator"),
         ({"network": "MLPCritic", "shape": (2,), "depth": 3}, "of another version"),
         ({"network": "MLPCritic", "shape": ()}, "shape must be positive sides"),
-        ({"network": "ConvCritic", "shape": (1, 9, 9)}, "both sides must be even and one 8 or more"),
+        (
+            {"network": "ConvCritic", "shape": (1, 9, 9)},
+            "both sides must be even and one 8 or more",
+        ),
         ({"network": "ConvCritic", "shape": (5,)}, r"data must be \(channels, height, width\)"),
         ({"network": "AttentionCritic", "shape": (1, 6, 6)}, "patch must divide both sides"),
         ({"network": "AttentionCritic", "shape": (1, 8, 8), "width": 6}, "a multiple of 4 heads"),
@@ -173,25 +185,33 @@ def test_cutout_takes_a_square_of_half_the_side() -> None:
 
 
 def test_the_hole_of_cutout_lies_in_rows_by_height_and_in_columns_by_width() -> None:
-    height, width = 8, 32
+    height = 8
+    width = 32
     hole = augment(torch.ones(4000, 1, height, width), ["cutout"])[:, 0] == 0
-    rows, columns = hole.any(2), hole.any(1)
+    rows = hole.any(2)
+    columns = hole.any(1)
     assert torch.equal(hole, rows[:, :, None] & columns[:, None, :])  # a rectangle
     assert rows.sum(1).max() == height // 2
     assert columns.sum(1).max() == width // 2
-    # Row start s is uniform on -2..6, column start on -8..24: the share of holes over each place follows.
+    # Row start s is uniform on -2..6, column start on -8..24: the share of holes over each place
+    # follows.
     for covered, side in ((rows, height), (columns, width)):
         starts = torch.arange(-(side // 4), side - side // 4 + 1)
         places = torch.arange(side)
         inside = (places >= starts[:, None]) & (places < starts[:, None] + side // 2)
         share = inside.double().mean(0)
         error = (share * (1 - share) / len(covered)).sqrt()
-        assert ((covered.double().mean(0) - share).abs() < 5 * error).all()  # fails in one of 10^5 seeds
+        # fails in one of 10^5 seeds
+        assert ((covered.double().mean(0) - share).abs() < 5 * error).all()
 
 
 def test_each_hidden_width_of_a_generator_is_its_own_layer() -> None:
-    generator = build({"network": "MLPGenerator", "shape": (3,), "latent": 5, "hidden": (7, 11), "bounded": False})
-    shapes = [tuple(layer.weight.shape) for layer in generator.layers if isinstance(layer, nn.Linear)]
+    generator = build(
+        {"network": "MLPGenerator", "shape": (3,), "latent": 5, "hidden": (7, 11), "bounded": False}
+    )
+    shapes = [
+        tuple(layer.weight.shape) for layer in generator.layers if isinstance(layer, nn.Linear)
+    ]
     assert shapes == [(7, 5), (11, 7), (3, 11)]
     z = torch.randn(4, 5)
     first, second, last = (layer for layer in generator.layers if isinstance(layer, nn.Linear))

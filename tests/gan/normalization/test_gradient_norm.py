@@ -22,17 +22,31 @@ from univae.errors import InputError
 
 
 def dense(activation: nn.Module, width: int = 32, inputs: int = 5) -> nn.Sequential:
-    layers = [nn.Linear(inputs, width), activation, nn.Linear(width, width), activation, nn.Linear(width, 1)]
+    layers = [
+        nn.Linear(inputs, width),
+        activation,
+        nn.Linear(width, width),
+        activation,
+        nn.Linear(width, 1),
+    ]
     return nn.Sequential(*layers)
 
 
 def conv(activation: nn.Module) -> nn.Sequential:
-    body = [nn.Conv2d(2, 6, 3, padding=1), activation, nn.Conv2d(6, 8, 4, 2, 1), activation, nn.AvgPool2d(2)]
+    body = [
+        nn.Conv2d(2, 6, 3, padding=1),
+        activation,
+        nn.Conv2d(6, 8, 4, 2, 1),
+        activation,
+        nn.AvgPool2d(2),
+    ]
     return nn.Sequential(*body, nn.Flatten(), nn.Linear(8 * 4, 1))
 
 
 def data(critic: nn.Sequential, count: int = 64) -> Tensor:
-    return torch.randn(count, 5) if isinstance(critic[0], nn.Linear) else torch.randn(count, 2, 8, 8)
+    return (
+        torch.randn(count, 5) if isinstance(critic[0], nn.Linear) else torch.randn(count, 2, 8, 8)
+    )
 
 
 def input_gradient(score: object, x: Tensor) -> Tensor:
@@ -52,7 +66,9 @@ def fresh(critic: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("critic", LINEAR)
-def test_the_gradient_of_a_normalised_piecewise_linear_critic_is_its_closed_form(critic: nn.Module) -> None:
+def test_the_gradient_of_a_normalised_piecewise_linear_critic_is_its_closed_form(
+    critic: nn.Module,
+) -> None:
     critic = fresh(critic)
     x = data(critic)
     f, g = differentiate(critic, x, create_graph=False)
@@ -66,7 +82,9 @@ def test_the_gradient_of_a_normalised_piecewise_linear_critic_is_its_closed_form
     gran = input_gradient(lambda x: normalize_gradient(critic, x, "gran", eps=0.3, K=2.0), x)
     torch.testing.assert_close(gran, 2 * n**2 / (n**2 + 0.3), rtol=1e-12, atol=1e-12)
     for rule in (GradientNorm(), GradientNorm("gran", 0.3, 2.0)):
-        slope = input_gradient(lambda x, r=rule: normalize_gradient(critic, x, r.method, eps=r.eps, K=r.K), x)
+        slope = input_gradient(
+            lambda x, r=rule: normalize_gradient(critic, x, r.method, eps=r.eps, K=r.K), x
+        )
         torch.testing.assert_close(rule.slope(f, n) * n, slope, rtol=1e-10, atol=1e-12)
 
 
@@ -74,17 +92,22 @@ def test_within_a_linear_cell_slopes_are_at_most_one_and_across_cells_they_are_n
     def f(x: Tensor) -> Tensor:
         return 1 + x.relu().sum(1)
 
-    left, right = torch.tensor([[-1e-3], [-2e-3]]), torch.tensor([[1e-3], [2e-3]])
-    a, b = normalize_gradient(f, left), normalize_gradient(f, right)
+    left = torch.tensor([[-1e-3], [-2e-3]])
+    right = torch.tensor([[1e-3], [2e-3]])
+    a = normalize_gradient(f, left)
+    b = normalize_gradient(f, right)
     torch.testing.assert_close(a, torch.ones(2))  # n = 0
     torch.testing.assert_close(b, (1 + right[:, 0]) / (2 + right[:, 0]))
-    assert ((a - b).abs() / (left - right).norm(dim=1) > 100).all()  # no Lipschitz function does this
+    # no Lipschitz function does this
+    assert ((a - b).abs() / (left - right).norm(dim=1) > 100).all()
     critic = fresh(LINEAR[0])
     start = torch.randn(4000, 5)
     end = start + 0.3 * torch.randn(4000, 5)
     patterns = [torch.cat([critic[:i](x) > 0 for i in (1, 3)], 1) for x in (start, end)]
     same = (patterns[0] == patterns[1]).all(1)
-    slopes = (normalize_gradient(critic, start) - normalize_gradient(critic, end)).abs() / (start - end).norm(dim=1)
+    slopes = (normalize_gradient(critic, start) - normalize_gradient(critic, end)).abs() / (
+        start - end
+    ).norm(dim=1)
     assert 100 < same.sum() < 3900
     assert slopes[same].max() <= 1
 
@@ -115,7 +138,8 @@ def test_the_generators_one_pass_is_the_second_order_one_where_the_critic_is_pie
 ) -> None:
     critic = fresh(critic)
     assert is_piecewise_linear(critic)
-    z, matrix = data(critic).flatten(1), torch.randn(data(critic)[0].numel(), data(critic)[0].numel())
+    z = data(critic).flatten(1)
+    matrix = torch.randn(data(critic)[0].numel(), data(critic)[0].numel())
     gradients = []
     for score in (normalize_gradient, normalize_for_generator):
         weights = matrix.clone().requires_grad_()
@@ -133,31 +157,40 @@ def parameter_gradients(critic: nn.Module, score: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("method", ["gn", "gran"])
 @pytest.mark.parametrize("critic", LINEAR)
-def test_the_critics_first_order_gradient_is_the_second_order_one(critic: nn.Module, method: str) -> None:
+def test_the_critics_first_order_gradient_is_the_second_order_one(
+    critic: nn.Module, method: str
+) -> None:
     critic = fresh(critic)
     assert has_cells(critic)
-    x, calls = data(critic), []
+    x = data(critic)
+    calls = []
     double = normalize_gradient(critic, x, method)
     score, n = normalize_for_critic(critic, x, method)
     torch.testing.assert_close(score, double, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(n, norms(differentiate(critic, x, create_graph=False)[1]))
-    for a, b in zip(parameter_gradients(critic, score), parameter_gradients(critic, double), strict=True):
+    for a, b in zip(
+        parameter_gradients(critic, score), parameter_gradients(critic, double), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
     critic.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0]))
     normalize_for_critic(critic, x)
     f, g = differentiate(critic, x, create_graph=False)
     foot = x - (f / norms(g).square()).view(-1, *[1] * (x.ndim - 1)) * g
-    torch.testing.assert_close(calls[1], foot)  # two plain passes, the second at the foot on the plane of its cell
+    # two plain passes, the second at the foot on the plane of its cell
+    torch.testing.assert_close(calls[1], foot)
 
 
 def test_residual_and_conditional_critics_take_the_first_order_path_too() -> None:
     for family, classes in (("ResNet", 3), ("ResNet", 0), ("Conv", 3), ("MLP", 3)):
         critic = build({"network": f"{family}Critic", "shape": (1, 8, 8), "classes": classes})
-        x, labels = torch.randn(6, 1, 8, 8), torch.randint(3, (6,)) if classes else None
+        x = torch.randn(6, 1, 8, 8)
+        labels = torch.randint(3, (6,)) if classes else None
         assert has_cells(critic)
         score, _ = normalize_for_critic(critic, x, labels=labels)
         double = normalize_gradient(critic, x, labels=labels)
-        for a, b in zip(parameter_gradients(critic, score), parameter_gradients(critic, double), strict=True):
+        for a, b in zip(
+            parameter_gradients(critic, score), parameter_gradients(critic, double), strict=True
+        ):
             torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
@@ -168,7 +201,8 @@ class Hidden(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(5, 32), nn.Linear(32, 1)
+        self.first = nn.Linear(5, 32)
+        self.last = nn.Linear(32, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.first(x).relu())
@@ -180,18 +214,25 @@ class Hidden(nn.Module):
         Hidden(),
         dense(nn.SiLU()),
         dense(nn.ReLU(inplace=True)),
-        nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, 1)),
+        nn.Sequential(
+            nn.utils.parametrizations.spectral_norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, 1)
+        ),
     ],
 )
-def test_a_critic_whose_cells_its_modules_do_not_tell_takes_the_second_order_path(critic: nn.Module) -> None:
+def test_a_critic_whose_cells_its_modules_do_not_tell_takes_the_second_order_path(
+    critic: nn.Module,
+) -> None:
     # Weights from the test's seed, whatever was drawn while tests were collected: about one draw in
     # a hundred passes the check of the affine map, see gan.normalization.gradient.
     critic = Hidden() if isinstance(critic, Hidden) else fresh(critic)
     x = torch.randn(32, 5)
     assert has_cells(critic) == isinstance(critic, Hidden)  # which is found out by its values
     twin = copy.deepcopy(critic)
-    score, double = normalize_for_critic(critic, x)[0], normalize_gradient(twin, x)
-    for a, b in zip(parameter_gradients(critic, score), parameter_gradients(twin, double), strict=True):
+    score = normalize_for_critic(critic, x)[0]
+    double = normalize_gradient(twin, x)
+    for a, b in zip(
+        parameter_gradients(critic, score), parameter_gradients(twin, double), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
@@ -206,19 +247,25 @@ def test_the_first_order_path_survives_dead_units_and_gives_values_without_a_gra
                 score, _ = normalize_for_critic(critic, x, method)
                 double = normalize_gradient(critic, x, method)
                 assert torch.equal(score, double)
-                for a, b in zip(*(parameter_gradients(critic, s) for s in (score, double)), strict=True):
+                for a, b in zip(
+                    *(parameter_gradients(critic, s) for s in (score, double)), strict=True
+                ):
                     torch.testing.assert_close(a, b)
         with torch.no_grad():
             assert not normalize_for_critic(critic, x)[0].requires_grad
 
 
 @pytest.mark.parametrize("activation", [nn.SiLU(), nn.Softplus(), nn.Tanh(), nn.GELU()])
-def test_a_smooth_critic_takes_the_second_order_path_whose_gradient_is_another(activation: nn.Module) -> None:
+def test_a_smooth_critic_takes_the_second_order_path_whose_gradient_is_another(
+    activation: nn.Module,
+) -> None:
     critic = dense(activation)
     assert not is_piecewise_linear(critic)
     x = torch.randn(16, 5)
     exact = input_gradient(lambda x: normalize_gradient(critic, x), x)
-    torch.testing.assert_close(input_gradient(lambda x: normalize_for_generator(critic, x), x), exact)
+    torch.testing.assert_close(
+        input_gradient(lambda x: normalize_for_generator(critic, x), x), exact
+    )
     f, g = differentiate(critic, x, create_graph=False)
     one_pass = GradientNorm().slope(f, norms(g)) * norms(g)
     assert ((one_pass - exact).abs() / exact).max() > 0.05
@@ -229,12 +276,17 @@ def test_a_smooth_critic_breaks_the_bound() -> None:
         return 0.5 + nn.functional.softplus(x, beta=20).sum(1)
 
     x = torch.linspace(-2, 2, 4001)[:, None]
-    assert input_gradient(lambda x: normalize_gradient(f, x), x).max() == pytest.approx(3.2, abs=0.05)
+    assert input_gradient(lambda x: normalize_gradient(f, x), x).max() == pytest.approx(
+        3.2, abs=0.05
+    )
 
 
-def test_a_bias_free_critic_leaves_the_generator_a_gradient_of_at_least_one_over_one_plus_norm_squared() -> None:
+def test_a_bias_free_critic_leaves_the_generator_a_gradient_of_at_least_one_over_one_plus_norm_squared() -> (
+    None
+):
     layers = [nn.Linear(5, 32, bias=False), nn.LeakyReLU(0.1), nn.Linear(32, 1, bias=False)]
-    critic, x = nn.Sequential(*layers), 3 * torch.randn(200, 5)
+    critic = nn.Sequential(*layers)
+    x = 3 * torch.randn(200, 5)
     found = input_gradient(lambda x: normalize_for_generator(critic, x), x)
     assert (found >= (1 + x.norm(dim=1)) ** -2 - 1e-12).all()
 
@@ -253,7 +305,9 @@ def test_a_dead_critic_gives_finite_scores_and_gradients(weight: float, dtype: t
             assert value.isfinite().all()
             if weight == 0:
                 assert torch.equal(value, torch.zeros(4, dtype=value.dtype))
-            gradients = torch.autograd.grad(value.sum(), [x, *critic.parameters()], allow_unused=True)
+            gradients = torch.autograd.grad(
+                value.sum(), [x, *critic.parameters()], allow_unused=True
+            )
             assert all(g.isfinite().all() for g in gradients if g is not None)
 
 
@@ -271,13 +325,15 @@ def test_one_backward_pass_gives_each_samples_own_gradient_also_through_attentio
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.project, self.head = nn.Linear(4, 12), nn.Linear(4, 1)
+            self.project = nn.Linear(4, 12)
+            self.head = nn.Linear(4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             q, k, v = self.project(x).chunk(3, -1)
             return self.head(x + attend(q, k, v, twice_differentiable=True)).mean(1)
 
-    critic, x = Reader(), torch.randn(6, 3, 4)
+    critic = Reader()
+    x = torch.randn(6, 3, 4)
     together = normalize_gradient(critic, x)
     alone = torch.cat([normalize_gradient(critic, x[i : i + 1]) for i in range(6)])
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-14)
@@ -294,7 +350,8 @@ def test_the_norm_is_over_all_coordinates_of_one_sample() -> None:
 def test_all_second_order_routes_agree() -> None:
     from torch.func import functional_call, grad, vmap
 
-    critic, x = fresh(LINEAR[1]), torch.randn(16, 5)
+    critic = fresh(LINEAR[1])
+    x = torch.randn(16, 5)
     mean = normalize_gradient(critic, x).square().mean()
     own = torch.autograd.grad(mean, list(critic.parameters()))
 
@@ -302,7 +359,8 @@ def test_all_second_order_routes_agree() -> None:
         def f(x: Tensor) -> Tensor:
             return functional_call(critic, parameters, (x[None],)).squeeze()
 
-        n, values = vmap(grad(f))(x).norm(dim=1), vmap(f)(x)
+        n = vmap(grad(f))(x).norm(dim=1)
+        values = vmap(f)(x)
         return (values / (n + values.abs())).square().mean()
 
     other = grad(naive)({name: p.detach() for name, p in critic.named_parameters()})
@@ -311,7 +369,8 @@ def test_all_second_order_routes_agree() -> None:
 
 
 def test_inputs_stay_as_they_are_and_values_have_no_graph() -> None:
-    critic, x = fresh(LINEAR[0]), torch.randn(3, 5)
+    critic = fresh(LINEAR[0])
+    x = torch.randn(3, 5)
     before = x.clone()
     assert not normalize_gradient(critic, x, create_graph=False).requires_grad
     with torch.no_grad():
@@ -329,7 +388,9 @@ def test_inputs_stay_as_they_are_and_values_have_no_graph() -> None:
 def test_a_critic_with_batch_statistics_is_refused_with_the_reason(tracked: bool) -> None:
     norm = nn.BatchNorm1d(32, track_running_stats=tracked).train(tracked)
     critic = nn.Sequential(nn.Linear(5, 32), norm, nn.ReLU(), nn.Linear(32, 1))
-    with pytest.raises(InputError, match="must depend on its own sample alone; got BatchNorm1d 1, which mixes"):
+    with pytest.raises(
+        InputError, match="must depend on its own sample alone; got BatchNorm1d 1, which mixes"
+    ):
         normalize_gradient(critic, torch.randn(4, 5))
     x = torch.randn(8, 5)  # the reason: the sum's gradient is not the sample's
     x.requires_grad_()
@@ -383,13 +444,16 @@ def test_only_the_head_of_another_critic_is_rescaled_and_some_are_refused() -> N
     class Smooth(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body, self.head = nn.Linear(5, 8), nn.Linear(8, 1)
+            self.body = nn.Linear(5, 8)
+            self.head = nn.Linear(8, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.head(nn.functional.silu(self.body(x)))
 
-    critic, x = Smooth(), torch.randn(7, 5)
-    before, body = normalize_gradient(critic, x), critic.body.weight.clone()
+    critic = Smooth()
+    x = torch.randn(7, 5)
+    before = normalize_gradient(critic, x)
+    body = critic.body.weight.clone()
     rescale(critic)
     torch.testing.assert_close(normalize_gradient(critic, x), before)
     assert torch.equal(critic.body.weight, body)
@@ -401,7 +465,11 @@ def test_only_the_head_of_another_critic_is_rescaled_and_some_are_refused() -> N
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"method": "gp"}, "method must be gn or gran"), ({"eps": 0.0}, "eps must be above 0"), ({"K": 0.0}, "K must be")],
+    [
+        ({"method": "gp"}, "method must be gn or gran"),
+        ({"eps": 0.0}, "eps must be above 0"),
+        ({"K": 0.0}, "K must be"),
+    ],
 )
 def test_a_rule_out_of_range_is_refused(options: dict, message: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=message):

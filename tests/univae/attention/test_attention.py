@@ -39,7 +39,9 @@ def test_the_scale_is_the_published_table() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("scale", ["sqrt", "log_n", "log_n_clip"])
-def test_attend_equals_the_explicit_softmax(twice: bool, causal: bool, masked: bool, scale: str) -> None:
+def test_attend_equals_the_explicit_softmax(
+    twice: bool, causal: bool, masked: bool, scale: str
+) -> None:
     q, k, v = heads(6, 9)
     seen = torch.ones(2, 1, 6, 9, dtype=torch.bool)
     mask = None
@@ -60,7 +62,14 @@ def test_attend_equals_the_explicit_softmax(twice: bool, causal: bool, masked: b
 def test_bfloat16_keeps_softmax_statistics_in_float32(twice: bool) -> None:
     q, k, v = heads(32, 32, torch.float32)
     expected = attend(q, k, v, causal=True, scale="log_n")
-    out = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal=True, scale="log_n", twice_differentiable=twice)
+    out = attend(
+        q.bfloat16(),
+        k.bfloat16(),
+        v.bfloat16(),
+        causal=True,
+        scale="log_n",
+        twice_differentiable=twice,
+    )
     assert out.dtype == torch.bfloat16
     assert (out - expected).norm() < 1e-2 * expected.norm()
     # 4096 equal weights: a running sum in bfloat16 would stop at 256.
@@ -71,7 +80,8 @@ def test_bfloat16_keeps_softmax_statistics_in_float32(twice: bool) -> None:
 
 def test_under_autocast_the_module_agrees_with_float32() -> None:
     torch.set_default_dtype(torch.float32)
-    layer, x = Attention(32, 4), torch.randn(2, 10, 32)
+    layer = Attention(32, 4)
+    x = torch.randn(2, 10, 32)
     phase = phases(torch.arange(10), 8)[None]
     mix = lambda q, k, v: attend(q, k, v, causal=True)  # noqa: E731
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -103,7 +113,9 @@ def test_decoding_against_a_cache_equals_prefill(scale: str) -> None:
     q, k, v = heads(12, 12)
     whole = attend(q, k, v, causal=True, scale=scale, base=4)
     steps = [
-        attend(q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], causal=True, scale=scale, base=4)
+        attend(
+            q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], causal=True, scale=scale, base=4
+        )
         for t in range(12)
     ]
     torch.testing.assert_close(torch.cat(steps, 2), whole, atol=1e-14, rtol=1e-14)
@@ -118,7 +130,8 @@ def test_packed_documents_equal_separate_ones(causal: bool) -> None:
     documents = torch.tensor([[0] * 4 + [1] * 5] * 2)
     packed = attend(q, k, v, masks.same_document(documents), causal, "log_n")
     parts = [
-        attend(q[:, :, s], k[:, :, s], v[:, :, s], causal=causal, scale="log_n") for s in (slice(0, 4), slice(4, 9))
+        attend(q[:, :, s], k[:, :, s], v[:, :, s], causal=causal, scale="log_n")
+        for s in (slice(0, 4), slice(4, 9))
     ]
     torch.testing.assert_close(packed, torch.cat(parts, 2), atol=1e-12, rtol=0)
 
@@ -149,7 +162,8 @@ def assert_entropies(sigma: float, scale: str, published: tuple[float, ...]) -> 
     for n, expected in zip(SIZES, published, strict=True):
         factor = 1.0 if scale == "sqrt" else entropy_scale(torch.tensor(n), scale).item()
         mean, error = entropy(sigma, n, factor)
-        assert abs(mean - expected) < 0.02 + 3 * error  # a false alarm in some 400 values beyond the rounding
+        # a false alarm in some 400 values beyond the rounding
+        assert abs(mean - expected) < 0.02 + 3 * error
 
 
 SIZES = (64, 128, 256, 512, 1024, 4096, 16384)
@@ -164,14 +178,18 @@ SIZES = (64, 128, 256, 512, 1024, 4096, 16384)
         (3, "log_n_clip", (1.81, 2.17, 2.56, 2.98, 2.98, 2.97, 2.81)),
     ],
 )
-def test_mean_entropies_are_the_published_ones(sigma: float, scale: str, published: tuple[float, ...]) -> None:
+def test_mean_entropies_are_the_published_ones(
+    sigma: float, scale: str, published: tuple[float, ...]
+) -> None:
     assert_entropies(sigma, scale, published)
 
 
 def test_at_spread_three_the_scale_holds_entropy_flat_where_plain_attention_drifts() -> None:
     scaled = [entropy(3, n, entropy_scale(torch.tensor(n)).item())[0] for n in SIZES]
     assert max(scaled) - min(scaled) < 0.5  # published 0.36; two ends, each within 0.03
-    assert entropy(3, SIZES[-1], 1.0)[0] - entropy(3, SIZES[0], 1.0)[0] == pytest.approx(3.81, abs=0.15)
+    assert entropy(3, SIZES[-1], 1.0)[0] - entropy(3, SIZES[0], 1.0)[0] == pytest.approx(
+        3.81, abs=0.15
+    )
 
 
 # Oracle 8
@@ -238,12 +256,15 @@ def test_subtracting_log_n_from_the_scores_would_change_nothing() -> None:
 
 def test_the_factor_survives_normalised_queries_and_keys() -> None:
     q, k, v = heads(7, 7)
-    q, k = 10 * F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    q = 10 * F.normalize(q, dim=-1)
+    k = F.normalize(k, dim=-1)
     factor = torch.arange(1, 8).log()[:, None] / math.log(512)
     before = attend(10 * F.normalize(factor[1:] * q[:, :, 1:], dim=-1), k, v, causal=True)
     assert (attend(q, k, v, causal=True, scale="log_n")[:, :, 1:] - before).abs().max() > 1e-2
     expected = explicit(q, k, v, torch.ones(7, 7, dtype=torch.bool).tril(), factor)
-    torch.testing.assert_close(attend(q, k, v, causal=True, scale="log_n"), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        attend(q, k, v, causal=True, scale="log_n"), expected, atol=1e-12, rtol=0
+    )
 
 
 def test_the_second_derivative_exists_and_is_right() -> None:

@@ -9,10 +9,12 @@ from univae.errors import InputError
 
 def published(x: torch.Tensor, position: int) -> torch.Tensor:
     """The rotation as the paper writes it, one pair and one number at a time."""
-    out, width = x.clone(), x.shape[-1]
+    out = x.clone()
+    width = x.shape[-1]
     for i in range(width // 2):
         angle = position * 10000 ** (-2 * i / width)
-        a, b = x[2 * i].item(), x[2 * i + 1].item()
+        a = x[2 * i].item()
+        b = x[2 * i + 1].item()
         out[2 * i] = a * math.cos(angle) - b * math.sin(angle)
         out[2 * i + 1] = b * math.cos(angle) + a * math.sin(angle)
     return out
@@ -20,15 +22,20 @@ def published(x: torch.Tensor, position: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("width", [2, 8, 64])
 @pytest.mark.parametrize("position", [0, 1, 7, 511, 100_000])
-def test_rotation_equals_the_published_formula_on_interleaved_pairs(width: int, position: int) -> None:
+def test_rotation_equals_the_published_formula_on_interleaved_pairs(
+    width: int, position: int
+) -> None:
     x = torch.randn(width)
     turned = rotate(x, phases(torch.tensor(position), width, dtype=x.dtype))
     torch.testing.assert_close(turned, published(x, position), atol=1e-12, rtol=1e-10)
 
 
 def test_rotation_is_not_the_half_split_layout() -> None:
-    x, phase = torch.randn(8), phases(torch.tensor(3), 8, dtype=torch.float64)
-    half = torch.cat((x[:4] * phase.real - x[4:] * phase.imag, x[4:] * phase.real + x[:4] * phase.imag))
+    x = torch.randn(8)
+    phase = phases(torch.tensor(3), 8, dtype=torch.float64)
+    half = torch.cat(
+        (x[:4] * phase.real - x[4:] * phase.imag, x[4:] * phase.real + x[:4] * phase.imag)
+    )
     assert (rotate(x, phase) - half).abs().max() > 0.1
 
 

@@ -17,7 +17,9 @@ def causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_without_rotation_a_block_is_pytorchs_own_layer(norm: str) -> None:
     block = Block(16, 4, norm=norm)
-    theirs = nn.TransformerEncoderLayer(16, 4, 64, 0.0, "gelu", norm_first=norm == "pre", batch_first=True)
+    theirs = nn.TransformerEncoderLayer(
+        16, 4, 64, 0.0, "gelu", norm_first=norm == "pre", batch_first=True
+    )
     for p in block.parameters():
         nn.init.normal_(p, std=0.3)
     pairs = {
@@ -46,7 +48,8 @@ def test_without_rotation_a_block_is_pytorchs_own_layer(norm: str) -> None:
 @pytest.mark.parametrize("scale", ["sqrt", "log_n", "log_n_clip"])
 def test_steps_against_a_cache_equal_one_pass(norm: str, scale: str) -> None:
     block = Block(16, 2, norm=norm)
-    x, phase = torch.randn(3, 9, 16), phases(torch.arange(9), 8, dtype=torch.float64)
+    x = torch.randn(3, 9, 16)
+    phase = phases(torch.arange(9), 8, dtype=torch.float64)
     whole = block(x, phase[None], lambda q, k, v: attend(q, k, v, causal=True, scale=scale, base=4))
     cache = KeyValueCache((3, 2, 9, 8), x, scale, 4)
     step = block.stepper(cache)
@@ -56,40 +59,50 @@ def test_steps_against_a_cache_equal_one_pass(norm: str, scale: str) -> None:
 
 def test_a_remembered_row_is_a_key_and_no_more() -> None:
     block = Block(16, 2)
-    x, phase = torch.randn(2, 5, 16), phases(torch.arange(5), 8, dtype=torch.float64)
+    x = torch.randn(2, 5, 16)
+    phase = phases(torch.arange(5), 8, dtype=torch.float64)
     cache = KeyValueCache((2, 2, 5, 8), x)
     block.remember(x[:, 0], phase[0], cache)
     step = block.stepper(cache)
     stepped = torch.stack([step(x[:, t], phase[t]) for t in range(1, 5)], 1)
-    torch.testing.assert_close(stepped, block(x, phase[None], causal)[:, 1:], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        stepped, block(x, phase[None], causal)[:, 1:], atol=1e-12, rtol=1e-12
+    )
 
 
 def test_a_mix_that_answers_fewer_rows_gives_the_last_ones() -> None:
     block = Block(16, 2)
-    x, phase = torch.randn(2, 5, 16), phases(torch.arange(5), 8, dtype=torch.float64)[None]
+    x = torch.randn(2, 5, 16)
+    phase = phases(torch.arange(5), 8, dtype=torch.float64)[None]
     fewer = block(x, phase, lambda q, k, v: causal(q, k, v)[..., 2:, :])
     torch.testing.assert_close(fewer, block(x, phase, causal)[:, 2:], atol=1e-12, rtol=1e-12)
 
 
 def test_reordering_a_cache_moves_whole_pasts() -> None:
     block = Block(16, 2)
-    x, phase = torch.randn(3, 4, 16), phases(torch.arange(4), 8, dtype=torch.float64)
+    x = torch.randn(3, 4, 16)
+    phase = phases(torch.arange(4), 8, dtype=torch.float64)
     rows = torch.tensor([2, 2, 0])
     one, other = (KeyValueCache((3, 2, 4, 8), x) for _ in range(2))
     for t in range(3):
         block.stepper(one)(x[:, t], phase[t])
         block.stepper(other)(x[rows, t], phase[t])
     one.reorder(rows)
-    torch.testing.assert_close(block.stepper(one)(x[:, 3], phase[3]), block.stepper(other)(x[:, 3], phase[3]))
+    torch.testing.assert_close(
+        block.stepper(one)(x[:, 3], phase[3]), block.stepper(other)(x[:, 3], phase[3])
+    )
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_head_and_embedding_share_one_table_and_silent_ids_have_no_probability(norm: str) -> None:
-    embedding, head = Embedding(11, 8, norm=norm), Head(11, 8, norm, silent=(0, 4))
+    embedding = Embedding(11, 8, norm=norm)
+    head = Head(11, 8, norm, silent=(0, 4))
     table = embedding.tokens.weight
     logits = head(embedding(torch.tensor([[1, 2]]), 0), table)
     assert (logits[..., [0, 4]] == -math.inf).all()
-    torch.testing.assert_close(logits[..., 1:4].logsumexp(-1).isfinite(), torch.ones(1, 2, dtype=torch.bool))
+    torch.testing.assert_close(
+        logits[..., 1:4].logsumexp(-1).isfinite(), torch.ones(1, 2, dtype=torch.bool)
+    )
     assert all(p is not table for p in head.parameters())
     logits.softmax(-1)[..., 1].sum().backward()
     assert table.grad is not None
@@ -99,7 +112,8 @@ def test_head_and_embedding_share_one_table_and_silent_ids_have_no_probability(n
 
 def test_dropout_acts_on_every_branch_in_training_alone() -> None:
     block = Block(16, 2, dropout=0.5)
-    x, phase = torch.randn(2, 5, 16), phases(torch.arange(5), 8, dtype=torch.float64)[None]
+    x = torch.randn(2, 5, 16)
+    phase = phases(torch.arange(5), 8, dtype=torch.float64)[None]
     assert not torch.equal(block(x, phase, causal), block(x, phase, causal))
     block.eval()
     assert torch.equal(block(x, phase, causal), block(x, phase, causal))
@@ -110,6 +124,7 @@ def test_initial_weights_are_truncated_normals_and_biases_zero() -> None:
     nn.init.ones_(block.wide.bias)
     initialise(block, std=0.02)
     assert block.wide.weight.abs().max() <= 0.04
-    assert block.wide.weight.std().item() == pytest.approx(0.0176, rel=0.05)  # of a normal cut at two deviations
+    # of a normal cut at two deviations
+    assert block.wide.weight.std().item() == pytest.approx(0.0176, rel=0.05)
     assert block.wide.bias.abs().max() == 0
     assert (block.first.weight == 1).all()

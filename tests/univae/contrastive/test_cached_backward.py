@@ -29,7 +29,8 @@ class Encoder(nn.Module):
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(WIDTH, 8), nn.Linear(8, 4)
+        self.first = nn.Linear(WIDTH, 8)
+        self.second = nn.Linear(8, 4)
         self.dropout = nn.Dropout(dropout)
         self.rows: list[tuple[int, bool]] = []
 
@@ -47,7 +48,9 @@ def grads(*modules: nn.Module) -> list[Tensor]:
     return [p.grad.clone() for module in modules for p in module.parameters() if p.grad is not None]
 
 
-def direct(model: nn.Module, x: Tensor, loss: Callable[..., Tensor], chunk: int | None = None) -> list[Tensor]:
+def direct(
+    model: nn.Module, x: Tensor, loss: Callable[..., Tensor], chunk: int | None = None
+) -> list[Tensor]:
     """One graph of all, drawing random numbers chunk by chunk: the value, then the gradients."""
     value = loss(torch.cat([model(part) for part in x.split(chunk or len(x))]))
     model.zero_grad()
@@ -74,7 +77,8 @@ def distance(ours: list[Tensor], theirs: list[Tensor]) -> float:
 def test_the_gradient_is_that_of_the_whole_batch_at_every_chunk_size(
     keep: int, chunk: int, dtype: torch.dtype, tolerance: float
 ) -> None:
-    model, x = encoder().to(dtype), torch.randn(24, WIDTH, dtype=dtype)
+    model = encoder().to(dtype)
+    x = torch.randn(24, WIDTH, dtype=dtype)
     expected = direct(model, x, paired_info_nce)
     value = cached_backward(model, x, paired_info_nce, chunk, keep=keep)
     assert not value.requires_grad
@@ -82,7 +86,8 @@ def test_the_gradient_is_that_of_the_whole_batch_at_every_chunk_size(
 
 
 def test_a_mean_over_parts_of_the_batch_is_another_loss() -> None:
-    model, x = encoder(), torch.randn(24, WIDTH)
+    model = encoder()
+    x = torch.randn(24, WIDTH)
     expected = direct(model, x, paired_info_nce)[1:]
     for part in x.split(6):
         (paired_info_nce(model(part)) / 4).backward()
@@ -94,7 +99,8 @@ def test_a_mean_over_parts_of_the_batch_is_another_loss() -> None:
 def test_two_columns_have_one_encoder_or_two(tied: bool, keep: int) -> None:
     f = encoder(0.2)
     g = f if tied else encoder(0.2, seed=4)
-    x, y = torch.randn(9, WIDTH), torch.randn(9, WIDTH)
+    x = torch.randn(9, WIDTH)
+    y = torch.randn(9, WIDTH)
     modules = [f] if tied else [f, g]
     loss = functools.partial(info_nce, symmetric=True)
     torch.manual_seed(1)
@@ -108,8 +114,11 @@ def test_two_columns_have_one_encoder_or_two(tied: bool, keep: int) -> None:
     assert_same(grads(*modules), expected)
 
 
-def test_dropout_is_replayed_and_without_replay_the_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = encoder(0.3), torch.randn(24, WIDTH)
+def test_dropout_is_replayed_and_without_replay_the_gradient_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = encoder(0.3)
+    x = torch.randn(24, WIDTH)
     torch.manual_seed(7)
     expected = direct(model, x, paired_info_nce, 5)
     torch.manual_seed(7)
@@ -117,14 +126,17 @@ def test_dropout_is_replayed_and_without_replay_the_gradient_is_wrong(monkeypatc
     assert_same([value, *grads(model)], expected)
     model.zero_grad()
     monkeypatch.setattr(Generators, "restore", lambda self: None)
-    with pytest.raises(InputError, match=r"other representations in the second pass.*relative distance of \d\.\d+"):
+    with pytest.raises(
+        InputError, match=r"other representations in the second pass.*relative distance of \d\.\d+"
+    ):
         cached_backward(model, x, paired_info_nce, 5)
     assert distance(grads(model), expected[1:]) > 0.1
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 9])
 def test_afterwards_the_generator_is_where_one_pass_and_the_loss_leave_it(keep: int) -> None:
-    model, x = encoder(0.3), torch.randn(20, WIDTH)
+    model = encoder(0.3)
+    x = torch.randn(20, WIDTH)
 
     def loss(v: Tensor) -> Tensor:
         return paired_info_nce(v + 0.01 * torch.randn_like(v))
@@ -138,7 +150,9 @@ def test_afterwards_the_generator_is_where_one_pass_and_the_loss_leave_it(keep: 
 
 
 def test_an_error_in_the_second_pass_leaves_the_generator_there_too() -> None:
-    model, x, calls = encoder(0.3), torch.randn(6, WIDTH), []
+    model = encoder(0.3)
+    x = torch.randn(6, WIDTH)
+    calls = []
 
     def fails(part: Tensor) -> Tensor:
         calls.append(len(part))
@@ -161,7 +175,8 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head, self.log_scale = nn.Linear(4, 3), nn.Parameter(torch.tensor(1.5))
+        self.head = nn.Linear(4, 3)
+        self.log_scale = nn.Parameter(torch.tensor(1.5))
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, v: Tensor) -> Tensor:
@@ -173,7 +188,9 @@ class Judge(nn.Module):
 @pytest.mark.parametrize("keep", [0, 1, 9])
 @pytest.mark.parametrize("rows", [None, 4])
 def test_the_parameters_of_the_loss_get_their_gradient_once(keep: int, rows: int | None) -> None:
-    model, judge, x = encoder(), Judge(), torch.randn(24, WIDTH)
+    model = encoder()
+    judge = Judge()
+    x = torch.randn(24, WIDTH)
     judge.rows = rows
     judge(model(x)).backward()
     expected = grads(model, judge)
@@ -185,7 +202,8 @@ def test_the_parameters_of_the_loss_get_their_gradient_once(keep: int, rows: int
 
 @pytest.mark.parametrize("keep", [0, 1, 9])
 def test_gradients_add_to_those_that_are_there(keep: int) -> None:
-    model, x = encoder(), torch.randn(12, WIDTH)
+    model = encoder()
+    x = torch.randn(12, WIDTH)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     cached_backward(model, x, paired_info_nce, 5, keep=keep)
@@ -196,12 +214,16 @@ def test_gradients_add_to_those_that_are_there(keep: int) -> None:
 
 
 def test_the_published_gradient_of_a_symmetric_softmax_is_that_at_the_representations() -> None:
-    # htilde_i = 2 sum_j (pbar_ij - t_ij) h_j, with p of the masked rows, t symmetric and the mean's 1/B.
-    h, b, scale = torch.randn(10, 4, requires_grad=True), 10, 3.0
+    # htilde_i = 2 sum_j (pbar_ij - t_ij) h_j, with p of the masked rows, t symmetric and the mean's
+    # 1/B.
+    h = torch.randn(10, 4, requires_grad=True)
+    b = 10
+    scale = 3.0
     (ours,) = torch.autograd.grad(paired_info_nce(h, scale), h)
     with torch.no_grad():
         s = (scale * h @ h.T).fill_diagonal_(-torch.inf)
-        p, t = s.softmax(-1), torch.eye(b)[torch.arange(b) ^ 1]
+        p = s.softmax(-1)
+        t = torch.eye(b)[torch.arange(b) ^ 1]
         published = 2 * scale * ((p + p.T) / 2 - t) @ h / b
     torch.testing.assert_close(ours, published, rtol=1e-12, atol=1e-12)
 
@@ -215,7 +237,8 @@ def test_the_surrogate_of_a_cosine_loss_is_zero() -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 9])
 def test_every_chunk_is_padded_for_itself_and_rows_return_to_their_order(keep: int) -> None:
-    table, items = nn.Embedding(50, 4), [torch.randint(1, 50, (n,)) for n in (9, 2, 5, 3, 9, 1, 2, 4)]
+    table = nn.Embedding(50, 4)
+    items = [torch.randint(1, 50, (n,)) for n in (9, 2, 5, 3, 9, 1, 2, 4)]
     widths = []
 
     def pad(parts: list[Tensor]) -> Tensor:
@@ -249,25 +272,38 @@ def test_chunks_by_tokens_hold_every_item_once_and_never_too_many() -> None:
 
 
 def test_structures_are_cut_and_what_has_no_rows_is_in_every_chunk() -> None:
-    model, x = encoder(), torch.randn(7, WIDTH)
+    model = encoder()
+    x = torch.randn(7, WIDTH)
     seen = []
 
     def encode(batch: dict[str, Any]) -> Tensor:
         seen.append(batch)
         return model(batch["x"]) * batch["pair"][0][:, None] * batch["factor"]
 
-    batch = {"x": x, "pair": (torch.ones(7), [torch.ones(7)]), "factor": 2.0, "flag": torch.tensor(1)}
+    batch = {
+        "x": x,
+        "pair": (torch.ones(7), [torch.ones(7)]),
+        "factor": 2.0,
+        "flag": torch.tensor(1),
+    }
     cached_backward(encode, batch, lambda v: info_nce(v, v, 1.0, symmetric=True), 3, keep=0)
     assert [len(part["pair"][1][0]) for part in seen] == [3, 3, 1] * 2
     ours = grads(model)
     assert_same(ours, direct(model, x, lambda v: info_nce(2 * v, 2 * v, 1.0))[1:])
     model.zero_grad()
-    cached_backward(encode, batch, lambda v: info_nce(v, v, 1.0), lambda batch: [[5, 0], [1, 6, 2], [4, 3]], keep=0)
+    cached_backward(
+        encode,
+        batch,
+        lambda v: info_nce(v, v, 1.0),
+        lambda batch: [[5, 0], [1, 6, 2], [4, 3]],
+        keep=0,
+    )
     assert_same(grads(model), ours)
 
 
 def test_an_encoder_may_give_several_tensors() -> None:
-    model, x = encoder(0.1), torch.randn(8, WIDTH)
+    model = encoder(0.1)
+    x = torch.randn(8, WIDTH)
 
     def encode(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         v = model(part)
@@ -286,7 +322,8 @@ def test_an_encoder_may_give_several_tensors() -> None:
 
 @pytest.mark.parametrize(("keep", "graphs"), [(0, 6), (1, 6), (2, 6), (5, 6), (6, 6)])
 def test_each_chunk_builds_one_graph_and_those_kept_run_once(keep: int, graphs: int) -> None:
-    model, x = encoder(), torch.randn(12, WIDTH)
+    model = encoder()
+    x = torch.randn(12, WIDTH)
     cached_backward(model, x, paired_info_nce, 2, keep=keep)
     assert sum(graph for _, graph in model.rows) == graphs
     assert sum(not graph for _, graph in model.rows) == 6 - keep
@@ -301,7 +338,13 @@ def test_graphs_are_kept_within_their_bytes() -> None:
         expected = direct(model, x, paired_info_nce, 10)
         model.rows.clear()
         torch.manual_seed(2)
-        assert_same([cached_backward(model, x, paired_info_nce, 10, keep=0, keep_bytes=limit), *grads(model)], expected)
+        assert_same(
+            [
+                cached_backward(model, x, paired_info_nce, 10, keep=0, keep_bytes=limit),
+                *grads(model),
+            ],
+            expected,
+        )
         again[limit] = len(model.rows) - 6
     assert again[0] == again[1] == 6
     assert again[10**9] == 0
@@ -309,7 +352,10 @@ def test_graphs_are_kept_within_their_bytes() -> None:
 
 
 def test_the_graph_of_the_loss_is_gone_in_the_second_pass() -> None:
-    model, x, alive, held = encoder(), torch.randn(12, WIDTH), [], []
+    model = encoder()
+    x = torch.randn(12, WIDTH)
+    alive = []
+    held = []
 
     def loss(v: Tensor) -> Tensor:
         scores = v @ v.T
@@ -332,7 +378,8 @@ def test_the_graph_of_the_loss_is_gone_in_the_second_pass() -> None:
 def live_peak(chunks: int, keep: int = 1) -> int:
     """The most bytes that tensors saved for backward passes held at once, loss excluded, at 8 rows a chunk."""
     torch.manual_seed(0)
-    model, x = encoder(), torch.randn(8 * chunks, WIDTH)
+    model = encoder()
+    x = torch.randn(8 * chunks, WIDTH)
     held: dict[int, int] = {}
     peak = 0
 
@@ -364,36 +411,45 @@ def test_what_graphs_hold_does_not_grow_with_the_batch() -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 9])
 def test_both_passes_run_under_the_autocast_of_the_caller(keep: int) -> None:
-    model, x = encoder(0.2).float(), torch.randn(12, WIDTH, dtype=torch.float32)
+    model = encoder(0.2).float()
+    x = torch.randn(12, WIDTH, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         torch.manual_seed(1)
         expected = direct(model, x, lambda v: paired_info_nce(v.float()), 4)
         torch.manual_seed(1)
         value = cached_backward(model, x, paired_info_nce, 4, keep=keep)
     assert len(grads(model)) == 4
-    assert distance([value, *grads(model)], expected) < 5e-3  # bfloat16 weights' gradients are summed in other orders
+    # bfloat16 weights' gradients are summed in other orders
+    assert distance([value, *grads(model)], expected) < 5e-3
     first = model.first.weight.grad
-    torch.testing.assert_close(first, expected[1], rtol=0.05, atol=float(expected[1].abs().max()) * 0.01)
+    torch.testing.assert_close(
+        first, expected[1], rtol=0.05, atol=float(expected[1].abs().max()) * 0.01
+    )
 
 
-def test_weights_cast_in_the_first_pass_are_forgotten_before_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, forgotten = encoder().float(), []
+def test_weights_cast_in_the_first_pass_are_forgotten_before_the_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = encoder().float()
+    forgotten = []
     monkeypatch.setattr(torch, "clear_autocast_cache", lambda: forgotten.append(len(model.rows)))
     with torch.autocast("cpu", torch.bfloat16):
-        cached_backward(model, torch.randn(6, WIDTH, dtype=torch.float32), paired_info_nce, 2, keep=0)
+        cached_backward(
+            model, torch.randn(6, WIDTH, dtype=torch.float32), paired_info_nce, 2, keep=0
+        )
     assert forgotten[0] == 3  # after as many chunks, before the loss
 
 
 @pytest.mark.parametrize("keep", [0, 1, 9])
 def test_a_scaler_scales_once(keep: int) -> None:
-    model, judge, x = encoder(0.2).float(), Judge().float(), torch.randn(12, WIDTH, dtype=torch.float32)
+    model = encoder(0.2).float()
+    judge = Judge().float()
+    x = torch.randn(12, WIDTH, dtype=torch.float32)
     torch.manual_seed(1)
     value = cached_backward(model, x, judge, 5, keep=keep)
     expected = grads(model, judge)
-    scaler, optimizer = (
-        torch.amp.GradScaler("cpu", init_scale=1024.0),
-        torch.optim.SGD([*model.parameters(), *judge.parameters()], lr=0.1),
-    )
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer = torch.optim.SGD([*model.parameters(), *judge.parameters()], lr=0.1)
     optimizer.zero_grad()
     torch.manual_seed(1)
     assert torch.equal(cached_backward(model, x, judge, 5, keep=keep, scaler=scaler), value)
@@ -406,7 +462,10 @@ def test_a_scaler_scales_once(keep: int) -> None:
 
 
 def test_a_frozen_encoder_is_passed_through_once_but_for_a_chunk() -> None:
-    f, g, x, y = encoder(), encoder(seed=4), torch.randn(12, WIDTH), torch.randn(12, WIDTH)
+    f = encoder()
+    g = encoder(seed=4)
+    x = torch.randn(12, WIDTH)
+    y = torch.randn(12, WIDTH)
     g.requires_grad_(False)
     info_nce(f(x), g(y)).backward()
     expected = grads(f)
@@ -423,7 +482,8 @@ def test_a_frozen_encoder_is_passed_through_once_but_for_a_chunk() -> None:
 
 
 def test_noise_from_elsewhere_is_found_out() -> None:
-    model, source = encoder(), torch.Generator().manual_seed(1)
+    model = encoder()
+    source = torch.Generator().manual_seed(1)
 
     def encode(x: Tensor) -> Tensor:
         return model(x + torch.randn(x.shape, generator=source))
@@ -447,8 +507,11 @@ class FakeDevice:
 def test_the_generators_of_all_devices_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeDevice()
     monkeypatch.setattr(torch, "get_device_module", lambda device: fake)
-    monkeypatch.setattr("univae.contrastive.passes.devices_of", lambda *things: [torch.device("cuda", 1)])
-    model, drawn = encoder(), []
+    monkeypatch.setattr(
+        "univae.contrastive.passes.devices_of", lambda *things: [torch.device("cuda", 1)]
+    )
+    model = encoder()
+    drawn = []
 
     def encode(x: Tensor) -> Tensor:
         fake.state += 1
@@ -525,8 +588,14 @@ X = torch.ones(4, WIDTH)
         ({"chunk_size": lambda x: [[0, 1, 2, 3], []]}, "none be empty"),
         ({"encode": [encoder(), encoder()]}, "2 encoders take as many columns; got 4"),
         ({"encode": lambda x: x[:1]}, r"one row for each of a chunk; got \[1, 2\] rows"),
-        ({"encode": lambda x: {"vectors": x}}, "encode returned a dict; return a tensor or a tuple"),
-        ({"encode": lambda x: OrderedDict(a=x)}, "encode returned a OrderedDict; return a tensor or a tuple"),
+        (
+            {"encode": lambda x: {"vectors": x}},
+            "encode returned a dict; return a tensor or a tuple",
+        ),
+        (
+            {"encode": lambda x: OrderedDict(a=x)},
+            "encode returned a OrderedDict; return a tensor or a tuple",
+        ),
         ({"encode": lambda x: None}, "encode returned nothing; return a tensor or a tuple"),
         ({"encode": lambda x: ()}, "encode returned a tuple of nothing; return"),
         ({"encode": lambda x: (x, "a")}, "encode returned a tuple of a str, a tensor; return"),
@@ -537,14 +606,23 @@ X = torch.ones(4, WIDTH)
     ],
 )
 def test_bad_input_is_named(arguments: dict[str, Any], words: str) -> None:
-    given = {"encode": encoder(), "batch": X.double(), "loss": paired_info_nce, "chunk_size": 2} | arguments
+    given = {
+        "encode": encoder(),
+        "batch": X.double(),
+        "loss": paired_info_nce,
+        "chunk_size": 2,
+    } | arguments
     with pytest.raises(InputError, match=words):
         cached_backward(**given)
 
 
 @pytest.mark.parametrize("tracked", [True, False])
-@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: model.forward, lambda model: lambda x: model(x)])
-def test_an_encoder_that_normalises_with_its_batch_is_refused(wrap: Callable[[Any], Any], tracked: bool) -> None:
+@pytest.mark.parametrize(
+    "wrap", [lambda model: model, lambda model: model.forward, lambda model: lambda x: model(x)]
+)
+def test_an_encoder_that_normalises_with_its_batch_is_refused(
+    wrap: Callable[[Any], Any], tracked: bool
+) -> None:
     model = nn.Sequential(nn.Linear(WIDTH, 4), nn.BatchNorm1d(4, track_running_stats=tracked))
     message = "encode must give each row from that row alone; got BatchNorm1d 1, which mixes the rows of a chunk"
     for columns in (wrap(model), [wrap(model), torch.nn.Linear(WIDTH, 4)]):
@@ -571,7 +649,8 @@ def test_a_batch_norm_that_evaluates_gives_each_row_from_itself() -> None:
 
 
 def test_any_integer_is_a_chunk_size() -> None:
-    model, x = encoder(), torch.randn(6, WIDTH)
+    model = encoder()
+    x = torch.randn(6, WIDTH)
     value = cached_backward(model, x, paired_info_nce, np.int64(4))
     assert value == cached_backward(model, x, paired_info_nce, 4)
     with pytest.raises(InputError, match="got chunk_size=0"):

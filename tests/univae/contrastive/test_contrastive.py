@@ -22,9 +22,13 @@ def roformer_sim(v: Tensor, scale: float = 20.0, diagonal: float = -1e12) -> Ten
     return F.cross_entropy(s, torch.arange(len(v)) ^ 1)
 
 
-def plain_nce(q: Tensor, k: Tensor, scale: Tensor, extra: Tensor, g: Tensor, extra_g: Tensor) -> Tensor:
+def plain_nce(
+    q: Tensor, k: Tensor, scale: Tensor, extra: Tensor, g: Tensor, extra_g: Tensor
+) -> Tensor:
     """Query by query and key by key."""
-    keys, ids, total = torch.cat((k, extra)), torch.cat((g, extra_g)), torch.zeros(())
+    keys = torch.cat((k, extra))
+    ids = torch.cat((g, extra_g))
+    total = torch.zeros(())
     for i in range(len(q)):
         seen = [j for j in range(len(keys)) if j == i or ids[j] != g[i]]
         s = torch.stack([scale * (q[i] @ keys[j]) for j in seen])
@@ -61,12 +65,16 @@ def test_the_loss_of_pairs_is_the_published_one_in_value_and_gradient(rows: int 
 
 
 @ROWS
-def test_equal_rows_give_log_b_minus_one_and_orthogonal_pairs_what_is_left(rows: int | None) -> None:
+def test_equal_rows_give_log_b_minus_one_and_orthogonal_pairs_what_is_left(
+    rows: int | None,
+) -> None:
     for b in (2, 8, 24 if rows == 1 else 96):
         equal = torch.ones(b, 3) / math.sqrt(3)
         assert paired_info_nce(equal, rows=rows).item() == pytest.approx(math.log(b - 1), abs=1e-12)
     v = torch.eye(4).repeat_interleave(2, dim=0)
-    assert paired_info_nce(v, rows=rows).item() == pytest.approx(math.log1p(6 * math.exp(-20)), rel=1e-6)
+    assert paired_info_nce(v, rows=rows).item() == pytest.approx(
+        math.log1p(6 * math.exp(-20)), rel=1e-6
+    )
 
 
 def test_cosines_ignore_lengths_rotations_order_of_pairs_and_the_order_within() -> None:
@@ -75,8 +83,11 @@ def test_cosines_ignore_lengths_rotations_order_of_pairs_and_the_order_within() 
     turn, _ = torch.linalg.qr(torch.randn(5, 5))
     shuffled = x.unflatten(0, (6, 2))[torch.randperm(6)].flatten(0, 1)
     for other in (x * torch.rand(12, 1).add(0.1), x @ turn, x[partners(12)], shuffled):
-        torch.testing.assert_close(paired_info_nce(F.normalize(other, dim=-1)), loss, rtol=1e-12, atol=0)
-    assert (paired_info_nce(F.normalize(x.roll(1, 0), dim=-1)) - loss).abs() > 1e-3  # partners torn apart
+        torch.testing.assert_close(
+            paired_info_nce(F.normalize(other, dim=-1)), loss, rtol=1e-12, atol=0
+        )
+    # partners torn apart
+    assert (paired_info_nce(F.normalize(x.roll(1, 0), dim=-1)) - loss).abs() > 1e-3
 
 
 @ROWS
@@ -89,14 +100,22 @@ def test_the_diagonal_is_ignored_in_half_precision_too(rows: int | None) -> None
     (grad,) = torch.autograd.grad(loss, half)
     assert loss.dtype == torch.float32
     assert grad.isfinite().all()
-    torch.testing.assert_close(loss.double(), roformer_sim(half.detach().double()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        loss.double(), roformer_sim(half.detach().double()), rtol=1e-5, atol=1e-6
+    )
 
 
 @ROWS
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_all_options_equal_the_twin_that_goes_pair_by_pair(rows: int | None, symmetric: bool) -> None:
-    q, k, extra, scale = unit(7, 4), unit(7, 4), unit(2, 3, 4), torch.tensor(5.0, requires_grad=True)
-    g, extra_g = torch.tensor([0, 1, 1, 2, 3, 3, 3]), torch.tensor([[0, 9, 9], [3, 1, 8]])
+def test_all_options_equal_the_twin_that_goes_pair_by_pair(
+    rows: int | None, symmetric: bool
+) -> None:
+    q = unit(7, 4)
+    k = unit(7, 4)
+    extra = unit(2, 3, 4)
+    scale = torch.tensor(5.0, requires_grad=True)
+    g = torch.tensor([0, 1, 1, 2, 3, 3, 3])
+    extra_g = torch.tensor([[0, 9, 9], [3, 1, 8]])
     ours = info_nce(
         q, k, scale, symmetric=symmetric, negatives=extra, groups=g, negative_groups=extra_g, rows=rows
     )  # fmt: skip
@@ -109,15 +128,20 @@ def test_all_options_equal_the_twin_that_goes_pair_by_pair(rows: int | None, sym
 
 @ROWS
 def test_plain_info_nce_is_cross_entropy_on_the_diagonal(rows: int | None) -> None:
-    q, k = unit(9, 4), unit(9, 4)
+    q = unit(9, 4)
+    k = unit(9, 4)
     assert_same(
-        gradients(info_nce(q, k, rows=rows), q, k), gradients(F.cross_entropy(20 * q @ k.T, torch.arange(9)), q, k)
+        gradients(info_nce(q, k, rows=rows), q, k),
+        gradients(F.cross_entropy(20 * q @ k.T, torch.arange(9)), q, k),
     )
 
 
 @ROWS
 def test_negatives_without_groups_are_nobodys_duplicates(rows: int | None) -> None:
-    q, k, extra, g = unit(4, 3), unit(4, 3), unit(5, 3), torch.tensor([-1, -1, 0, 2])
+    q = unit(4, 3)
+    k = unit(4, 3)
+    extra = unit(5, 3)
+    g = torch.tensor([-1, -1, 0, 2])
     fresh = torch.tensor([7, 7, 8, 8, 9])
     assert_same(
         gradients(info_nce(q, k, negatives=extra, groups=g, rows=rows), q, k, extra),
@@ -127,7 +151,9 @@ def test_negatives_without_groups_are_nobodys_duplicates(rows: int | None) -> No
 
 @ROWS
 def test_a_false_negative_has_no_say(rows: int | None) -> None:
-    v, groups = unit(6, 4), torch.tensor([0, 0, 0, 0, 1, 1])  # the first two pairs hold one question
+    # the first two pairs hold one question
+    v = unit(6, 4)
+    groups = torch.tensor([0, 0, 0, 0, 1, 1])
     (grad,) = torch.autograd.grad(paired_info_nce(v[:4], groups=groups[:4], rows=rows), v)
     assert grad.abs().max() < 1e-15  # the partner is all that is left to pick
     with_third = paired_info_nce(v, groups=groups, rows=rows)
@@ -138,25 +164,43 @@ def test_a_false_negative_has_no_say(rows: int | None) -> None:
 
 
 def test_autocast_does_not_reach_the_loss() -> None:
-    q, k, c, y = unit(9, 4).float(), unit(9, 4).float(), torch.rand(9).float(), torch.arange(9)
-    plain = [info_nce(q, k, symmetric=True), paired_info_nce(q[:8]), info_nce(q, k, rows=4), cosent(c, y)]
+    q = unit(9, 4).float()
+    k = unit(9, 4).float()
+    c = torch.rand(9).float()
+    y = torch.arange(9)
+    plain = [
+        info_nce(q, k, symmetric=True),
+        paired_info_nce(q[:8]),
+        info_nce(q, k, rows=4),
+        cosent(c, y),
+    ]
     with torch.autocast("cpu", torch.bfloat16):
-        inside = [info_nce(q, k, symmetric=True), paired_info_nce(q[:8]), info_nce(q, k, rows=4), cosent(c, y)]
+        inside = [
+            info_nce(q, k, symmetric=True),
+            paired_info_nce(q[:8]),
+            info_nce(q, k, rows=4),
+            cosent(c, y),
+        ]
     for a, b in zip(plain, inside, strict=True):
         assert torch.equal(a, b)
 
 
 def test_tiles_survive_scores_that_overflow_an_exponential() -> None:
-    q, k = 30 * unit(8, 3), 30 * unit(8, 3)
-    assert_same(gradients(info_nce(q, k, 10.0, rows=3), q, k), gradients(info_nce(q, k, 10.0), q, k))
+    q = 30 * unit(8, 3)
+    k = 30 * unit(8, 3)
+    assert_same(
+        gradients(info_nce(q, k, 10.0, rows=3), q, k), gradients(info_nce(q, k, 10.0), q, k)
+    )
 
 
 @pytest.mark.parametrize("levels", [2, 6, 1000])
 @pytest.mark.parametrize("pairs", [1, 2, 33])
 def test_cosent_by_sorting_equals_the_sum_over_pairs_of_pairs(levels: int, pairs: int) -> None:
-    c, y = torch.rand(pairs).mul(2).sub(1).requires_grad_(), torch.randint(0, levels, (pairs,)).double() / levels
+    c = torch.rand(pairs).mul(2).sub(1).requires_grad_()
+    y = torch.randint(0, levels, (pairs,)).double() / levels
     scale = torch.tensor(20.0, requires_grad=True)
-    ours, theirs = cosent(c, y, scale), plain_cosent(c, y)
+    ours = cosent(c, y, scale)
+    theirs = plain_cosent(c, y)
     assert_same(gradients(ours, c), gradients(theirs, c), 1e-10)
     step = 1e-5
     slope = (plain_cosent(c, y, 20 + step) - plain_cosent(c, y, 20 - step)) / (2 * step)
@@ -165,16 +209,21 @@ def test_cosent_by_sorting_equals_the_sum_over_pairs_of_pairs(levels: int, pairs
 
 
 def test_cosent_sees_differences_of_scores_and_the_order_of_labels_alone() -> None:
-    c, y = torch.rand(20), torch.randint(0, 5, (20,))
+    c = torch.rand(20)
+    y = torch.randint(0, 5, (20,))
     loss = cosent(c, y)
     for scores, labels in ((c + 3.7, y), (c, y.double().exp()), (c, y**3 - 100)):
         torch.testing.assert_close(cosent(scores, labels), loss, rtol=1e-12, atol=0)
 
 
 def test_cosent_has_its_closed_values() -> None:
-    assert cosent(torch.zeros(4), torch.tensor([1, 0, 1, 0])).item() == pytest.approx(math.log(5), rel=1e-12)
+    assert cosent(torch.zeros(4), torch.tensor([1, 0, 1, 0])).item() == pytest.approx(
+        math.log(5), rel=1e-12
+    )
     for gap in (0.0, 0.1, 0.5):
-        c, y = torch.tensor([gap, 0, gap, 0, 0]), torch.tensor([1, 0, 1, 0, 0])  # 6 ordered pairs of pairs
+        # 6 ordered pairs of pairs
+        c = torch.tensor([gap, 0, gap, 0, 0])
+        y = torch.tensor([1, 0, 1, 0, 0])
         assert cosent(c, y).item() == pytest.approx(math.log1p(6 * math.exp(-20 * gap)), rel=1e-9)
     c = torch.rand(5, requires_grad=True)
     value, grad = gradients(cosent(c, torch.ones(5)), c)  # nothing is ordered
@@ -184,7 +233,8 @@ def test_cosent_has_its_closed_values() -> None:
 
 def test_cosent_pushes_the_highest_up_and_the_lowest_down() -> None:
     for _ in range(50):
-        c, y = torch.rand(8, requires_grad=True), torch.randperm(8)
+        c = torch.rand(8, requires_grad=True)
+        y = torch.randperm(8)
         _, grad = gradients(cosent(c, y), c)
         assert grad[y.argmax()] <= 0
         assert grad[y.argmin()] >= 0
@@ -192,7 +242,9 @@ def test_cosent_pushes_the_highest_up_and_the_lowest_down() -> None:
 
 
 def test_cosent_of_many_pairs_holds_no_matrix() -> None:
-    c, y = torch.rand(200_000, requires_grad=True), torch.rand(200_000)  # B x B would be 320 GB
+    # B x B would be 320 GB
+    c = torch.rand(200_000, requires_grad=True)
+    y = torch.rand(200_000)
     value, grad = gradients(cosent(c, y), c)
     assert value.isfinite()
     assert grad.isfinite().all()
@@ -202,10 +254,22 @@ def test_cosent_of_many_pairs_holds_no_matrix() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: info_nce(torch.ones(0, 2), torch.ones(0, 2)), "info_nce: a batch must hold at least one row"),
-        (lambda: info_nce(torch.ones(2, 2), torch.ones(3, 2)), r"one shape; got \(2, 2\) and \(3, 2\)"),
-        (lambda: info_nce(torch.ones(2, 2), torch.ones(2, 2), rows=0), "at least one row; got rows=0"),
-        (lambda: info_nce(torch.ones(2, 2), torch.ones(2, 2), negative_groups=torch.ones(1)), "negatives and groups"),
+        (
+            lambda: info_nce(torch.ones(0, 2), torch.ones(0, 2)),
+            "info_nce: a batch must hold at least one row",
+        ),
+        (
+            lambda: info_nce(torch.ones(2, 2), torch.ones(3, 2)),
+            r"one shape; got \(2, 2\) and \(3, 2\)",
+        ),
+        (
+            lambda: info_nce(torch.ones(2, 2), torch.ones(2, 2), rows=0),
+            "at least one row; got rows=0",
+        ),
+        (
+            lambda: info_nce(torch.ones(2, 2), torch.ones(2, 2), negative_groups=torch.ones(1)),
+            "negatives and groups",
+        ),
         (lambda: paired_info_nce(torch.ones(3, 2)), "even number; got 3"),
         (lambda: cosent(torch.ones(2), torch.tensor([1.0, math.nan])), "labels must be finite"),
     ],
@@ -222,11 +286,15 @@ def largest_tensor(run: Any) -> int:
     class Watch(TorchDispatchMode):
         largest = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             out = func(*args, **(kwargs or {}))
             for x in out if isinstance(out, tuple | list) else (out,):
                 if isinstance(x, Tensor):
-                    self.largest = max(self.largest, x.untyped_storage().nbytes() // x.element_size())
+                    self.largest = max(
+                        self.largest, x.untyped_storage().nbytes() // x.element_size()
+                    )
             return out
 
     with Watch() as watch:

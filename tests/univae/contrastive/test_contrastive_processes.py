@@ -32,7 +32,9 @@ class Encoder(nn.Module):
     def __init__(self, seed: int = 3) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        self.first, self.second, self.log_scale = nn.Linear(WIDTH, 8), nn.Linear(8, 4), nn.Parameter(torch.tensor(1.5))
+        self.first = nn.Linear(WIDTH, 8)
+        self.second = nn.Linear(8, 4)
+        self.log_scale = nn.Parameter(torch.tensor(1.5))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(self.second(self.first(x).tanh()), dim=-1)
@@ -42,7 +44,8 @@ class Counted:
     """A model whose gradients are averaged in several buckets, and which of them were."""
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
-        self.model, self.buckets = model, list[int]()
+        self.model = model
+        self.buckets = list[int]()
         self.ddp = DistributedDataParallel(model, bucket_cap_mb=1e-4, **options)
         self.ddp.register_comm_hook(None, self._average)
 
@@ -91,7 +94,8 @@ def mean_over_processes(x: Tensor) -> Tensor:
 
 
 def gathers_rows_and_sums_gradients() -> None:
-    rank, size = dist.get_rank(), dist.get_world_size()
+    rank = dist.get_rank()
+    size = dist.get_world_size()
     x = batch(0, total())
     own = share(x).clone().requires_grad_()
     every = gather_rows(own)
@@ -108,14 +112,27 @@ def a_process_without_rows_is_refused_by_all() -> None:
 
 def losses_are_shares_of_the_whole_batchs(rows: int | None) -> None:
     q, k, extra = (F.normalize(batch(seed, total()), dim=-1) for seed in range(3))
-    groups, extra_groups = torch.arange(total()) // 3, torch.arange(total()) % 4
+    groups = torch.arange(total()) // 3
+    extra_groups = torch.arange(total()) % 4
     losses: list[Callable[..., Tensor]] = [
         lambda q, k, extra, groups, ids, **o: info_nce(q, k, 5.0, symmetric=True, rows=rows, **o),
         lambda q, k, extra, groups, ids, **o: info_nce(
-            q, k, 5.0, negatives=extra, groups=groups, negative_groups=ids, symmetric=True, rows=rows, **o
+            q,
+            k,
+            5.0,
+            negatives=extra,
+            groups=groups,
+            negative_groups=ids,
+            symmetric=True,
+            rows=rows,
+            **o,
         ),
-        lambda q, k, extra, groups, ids, **o: info_nce(q, k, 5.0, negatives=extra, groups=groups, rows=rows, **o),
-        lambda q, k, extra, groups, ids, **o: paired_info_nce(q, 5.0, groups=groups, rows=rows, **o),
+        lambda q, k, extra, groups, ids, **o: info_nce(
+            q, k, 5.0, negatives=extra, groups=groups, rows=rows, **o
+        ),
+        lambda q, k, extra, groups, ids, **o: paired_info_nce(
+            q, 5.0, groups=groups, rows=rows, **o
+        ),
         lambda q, k, extra, groups, ids, **o: distillation_loss(q, extra.detach(), 7.0, **o),
     ]
     for loss in losses:
@@ -130,13 +147,17 @@ def losses_are_shares_of_the_whole_batchs(rows: int | None) -> None:
 
 
 def a_gather_without_gradient_loses_some() -> None:
-    model, x, y = Encoder(), batch(1, total()), batch(2, total())
+    model = Encoder()
+    x = batch(1, total())
+    y = batch(2, total())
     info_nce(model(x), model(y)).backward()
     expected = torch.cat([g.flatten() for g in grads(model) if g is not None])
-    q, k = model(share(x)), model(share(y))
+    q = model(share(x))
+    k = model(share(y))
     before = sum(2 * (r + 1) for r in range(dist.get_rank()))
     keys = torch.cat((k, gather_rows(k).detach()))
-    targets, duplicate = torch.arange(len(q)), before + len(k) + torch.arange(len(k))
+    targets = torch.arange(len(q))
+    duplicate = before + len(k) + torch.arange(len(k))
     scores = (20 * q @ keys.T).index_fill(1, duplicate, -torch.inf)
     (F.cross_entropy(scores, targets, reduction="sum") * dist.get_world_size() / total()).backward()
     found = torch.cat([mean_over_processes(g).flatten() for g in grads(model) if g is not None])
@@ -145,10 +166,12 @@ def a_gather_without_gradient_loses_some() -> None:
 
 def cached_steps(keep: int, rows: int | None, **options: Any) -> None:
     model = Encoder()
-    counted, alone = Counted(model, **options), Encoder()
+    counted = Counted(model, **options)
+    alone = Encoder()
     rank = dist.get_rank()
     for step in range(3):  # buckets are formed anew in the second
-        x, y = batch(step, total()), batch(step + 9, total())
+        x = batch(step, total())
+        y = batch(step + 9, total())
         value = info_nce(alone(x), alone(y), alone.log_scale.exp(), symmetric=True)
         value.backward()
 
@@ -156,17 +179,21 @@ def cached_steps(keep: int, rows: int | None, **options: Any) -> None:
             return info_nce(q, k, model.log_scale.exp(), symmetric=True, gather=True, rows=rows)
 
         # From one chunk a column to four, and graphs kept or not, all differing between processes.
-        mine = cached_backward([counted.ddp] * 2, (share(x), share(y)), loss, 2, keep=keep + rank % 2)
+        mine = cached_backward(
+            [counted.ddp] * 2, (share(x), share(y)), loss, 2, keep=keep + rank % 2
+        )
         same([mean_over_processes(mine)], [value.detach()])
         same(grads(model), grads(alone))
         assert counted.averaged() >= (1 if step == 0 else 2)
 
 
 def two_encoders(keep: int, keep_bytes: int) -> None:
-    models, alone = [Encoder(3), Encoder(4)], [Encoder(3), Encoder(4)]
+    models = [Encoder(3), Encoder(4)]
+    alone = [Encoder(3), Encoder(4)]
     counted = [Counted(model, find_unused_parameters=True) for model in models]
     for step in range(3):
-        x, y = batch(step, total()), batch(step + 9, total())
+        x = batch(step, total())
+        y = batch(step + 9, total())
         info_nce(alone[0](x), alone[1](y), alone[0].log_scale.exp()).backward()
 
         def loss(q: Tensor, k: Tensor) -> Tensor:
@@ -175,13 +202,17 @@ def two_encoders(keep: int, keep_bytes: int) -> None:
         encoders = [counted[0].ddp, counted[1].ddp]
         cached_backward(encoders, (share(x), share(y)), loss, 3, keep=keep, keep_bytes=keep_bytes)
         for model, twin, each in zip(models, alone, counted, strict=True):
-            ours, theirs = ([g for g in grads(m) if g is not None and g.any()] for m in (model, twin))
+            ours, theirs = (
+                [g for g in grads(m) if g is not None and g.any()] for m in (model, twin)
+            )
             same(ours, theirs)
             assert each.averaged() >= 1
 
 
 def cosent_of_everybodys_scores() -> None:
-    model, x, y = Encoder(), batch(1, total()), batch(2, total())
+    model = Encoder()
+    x = batch(1, total())
+    y = batch(2, total())
     labels = torch.arange(total()) % 3
     cosent((model(x) * model(y)).sum(-1), labels).backward()
     expected = grads(model)[:4]
@@ -241,7 +272,12 @@ def test_processes_together_have_the_gradient_of_one(size: int) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     tests = Path(__file__).parent
-    variables = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    variables = {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
     variables |= {"PYTHONPATH": str(tests.parents[2])}
     processes = [
         subprocess.Popen(
@@ -254,5 +290,7 @@ def test_processes_together_have_the_gradient_of_one(size: int) -> None:
         for rank in range(size)
     ]
     outputs = [process.communicate(timeout=150) for process in processes]
-    assert [process.returncode for process in processes] == [0] * size, "\n".join(err[-3000:] for _, err in outputs)
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(
+        err[-3000:] for _, err in outputs
+    )
     assert [out for out, _ in outputs] == ["held\n"] * size

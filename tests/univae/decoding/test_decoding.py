@@ -54,7 +54,9 @@ def test_impossible_tokens_are_never_drawn() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("options", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "options", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}]
+)
 def test_senseless_sampling_is_refused(options: dict) -> None:
     with pytest.raises(InputError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
         Sampling(**options)
@@ -64,7 +66,8 @@ class Script:
     """A stepper whose rows say given texts, whatever they are fed."""
 
     def __init__(self, *texts: list[int]) -> None:
-        self.texts, self.t = torch.tensor(texts), 0
+        self.texts = torch.tensor(texts)
+        self.t = 0
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         logits = torch.full((len(self.texts), 6), -math.inf)
@@ -92,7 +95,13 @@ def test_rows_that_have_ended_are_dropped() -> None:
             self.rows = [*getattr(self, "rows", []), len(tokens)]
             return super().__call__(tokens)
 
-    texts = [[3, 4, 5, 4, END], [END, 5, 5, 5, 5], [4, END, 5, 5, 5], [5, 3, 4, END, 5], [4, 4, 3, END, 5]]
+    texts = [
+        [3, 4, 5, 4, END],
+        [END, 5, 5, 5, 5],
+        [4, END, 5, 5, 5],
+        [5, 3, 4, END, 5],
+        [4, 4, 3, END, 5],
+    ]
     step = Watched(*texts)
     assert generate(step, 5, 5).tolist() == [
         [3, 4, 5, 4, END],
@@ -113,7 +122,11 @@ def test_a_length_penalty_prefers_longer_texts() -> None:
 
         def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
             first = torch.tensor([0, 0, 0.5, 0.45, 0.05, 0]).log()
-            later = torch.tensor([0, 0, 0, 0, 1.0, 0]).log() if self.t < 2 else torch.tensor([0, 0, 1.0, 0, 0, 0]).log()
+            later = (
+                torch.tensor([0, 0, 0, 0, 1.0, 0]).log()
+                if self.t < 2
+                else torch.tensor([0, 0, 1.0, 0, 0, 0]).log()
+            )
             self.t += 1
             return (first if self.t == 1 else later).expand(len(tokens), -1)
 
@@ -135,11 +148,13 @@ def test_a_beam_of_no_hypothesis_is_refused() -> None:
 
 def test_a_nucleus_wider_than_the_first_look_is_the_sorted_one() -> None:
     torch.manual_seed(0)
-    p = torch.cat((torch.full((1, 3000), 1 / 3000), torch.linspace(0, 9, 3000).softmax(0)[None]))  # wide, and narrow
+    # wide, and narrow
+    p = torch.cat((torch.full((1, 3000), 1 / 3000), torch.linspace(0, 9, 3000).softmax(0)[None]))
     falling, ids = p.sort(-1, descending=True)
     kept = torch.zeros_like(p).scatter(-1, ids, (falling.cumsum(-1) - falling < 0.7).to(p))
     drawn = Sampling(top_p=0.7)(p.log().repeat(4000, 1)).view(4000, 2)
     assert kept[1].gather(0, drawn[:, 1]).all()
-    assert len(drawn[:, 0].unique()) > 1300  # of 2100 equal ones, 4000 draws leave some 15 percent out
+    # of 2100 equal ones, 4000 draws leave some 15 percent out
+    assert len(drawn[:, 0].unique()) > 1300
     mean = (kept[1] * p[1] / (kept[1] * p[1]).sum() * torch.arange(3000)).sum()
     assert (drawn[:, 1].double().mean() - mean).abs() < 5 * drawn[:, 1].double().std() / 4000**0.5

@@ -34,7 +34,9 @@ class Linear(nn.Module):
         """The same law written as one Gaussian, the layers in their order in z."""
         offsets = [sum(WIDTHS[:layer]) for layer in range(len(WIDTHS))]
         total = sum(WIDTHS)
-        loc, root = torch.zeros(total), torch.zeros(total, total)  # z = loc + root @ noise
+        # z = loc + root @ noise
+        loc = torch.zeros(total)
+        root = torch.zeros(total, total)
         for step, layer in enumerate(self.order):
             here = slice(offsets[layer], offsets[layer] + WIDTHS[layer])
             root[here, here] = self.scales[step] * torch.eye(WIDTHS[layer])
@@ -52,7 +54,8 @@ ORDERS = [(0, 1, 2), (2, 1, 0), (1, 2, 0)]  # bottom-up, top-down, and from the 
 
 
 def law(order: tuple[int, ...], batch: int = 4) -> tuple[Hierarchy, Linear, Tensor]:
-    climb, mean = Linear(order), torch.randn(batch, WIDTHS[order[0]], requires_grad=True)
+    climb = Linear(order)
+    mean = torch.randn(batch, WIDTHS[order[0]], requires_grad=True)
     return Hierarchy(climb, WIDTHS, (batch,), (mean,)), climb, mean
 
 
@@ -63,11 +66,15 @@ def test_log_prob_is_that_of_the_joint_gaussian_whatever_the_order(order: tuple[
     expected = torch.stack([climb.joint(mean[b]).log_prob(z[:, b]) for b in range(4)], 1)
     torch.testing.assert_close(q.log_prob(z), expected)
     walked = zip(q.conditionals(z), z.split(WIDTHS, -1), strict=True)
-    torch.testing.assert_close(torch.stack([p.log_prob(part) for p, part in walked]).sum(0), expected)
+    torch.testing.assert_close(
+        torch.stack([p.log_prob(part) for p, part in walked]).sum(0), expected
+    )
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_draws_come_with_their_log_density_and_from_the_joint_gaussian(order: tuple[int, ...]) -> None:
+def test_draws_come_with_their_log_density_and_from_the_joint_gaussian(
+    order: tuple[int, ...],
+) -> None:
     q, climb, mean = law(order, batch=2)
     z, log_q = q.rsample_with_log_prob((20_000,))
     assert z.shape == (20_000, 2, 6)
@@ -85,9 +92,13 @@ def test_noise_is_mapped_to_what_rsample_draws_and_one_to_one(order: tuple[int, 
     z, log_q = q.from_noise(eps)
     torch.testing.assert_close(log_q, q.log_prob(z))
     walked = zip(q.conditionals(z), z.split(WIDTHS, -1), strict=True)
-    torch.testing.assert_close(torch.cat([(part - p.mean) / p.stddev for p, part in walked], -1), eps)
+    torch.testing.assert_close(
+        torch.cat([(part - p.mean) / p.stddev for p, part in walked], -1), eps
+    )
     # change of variables: log q(z) = log N(eps) - log |dz / deps|
-    jacobian = torch.autograd.functional.jacobian(lambda e: q.from_noise(e.expand(4, 6))[0][0], eps[2, 0])
+    jacobian = torch.autograd.functional.jacobian(
+        lambda e: q.from_noise(e.expand(4, 6))[0][0], eps[2, 0]
+    )
     expected = Normal(0.0, 1.0).log_prob(eps[2, 0]).sum() - torch.linalg.slogdet(jacobian).logabsdet
     torch.testing.assert_close(log_q[2, 0], expected)
 
@@ -108,19 +119,28 @@ def test_draws_follow_parameters_and_context() -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_detached_twin_scores_alike_and_passes_gradients_to_z_alone(order: tuple[int, ...]) -> None:
+def test_the_detached_twin_scores_alike_and_passes_gradients_to_z_alone(
+    order: tuple[int, ...],
+) -> None:
     q, climb, mean = law(order)
     z = torch.randn(3, 4, 6, requires_grad=True)
-    full, held = q.log_prob(z), q.detached().log_prob(z)
+    full = q.log_prob(z)
+    held = q.detached().log_prob(z)
     torch.testing.assert_close(held, full)
     leaves = [mean, *climb.parameters()]
     assert all((g != 0).any() for g in torch.autograd.grad(full.sum(), leaves, retain_graph=True))
-    assert all(g is None for g in torch.autograd.grad(held.sum(), leaves, retain_graph=True, allow_unused=True))
-    whole, path = torch.autograd.grad(full.sum(), z)[0], torch.autograd.grad(held.sum(), z)[0]
+    assert all(
+        g is None
+        for g in torch.autograd.grad(held.sum(), leaves, retain_graph=True, allow_unused=True)
+    )
+    whole = torch.autograd.grad(full.sum(), z)[0]
+    path = torch.autograd.grad(held.sum(), z)[0]
     torch.testing.assert_close(path, whole)
     b = 1
     covariance = climb.joint(mean[b]).covariance_matrix
-    torch.testing.assert_close(path[:, b], -(z[:, b] - climb.joint(mean[b]).mean) @ torch.linalg.inv(covariance))
+    torch.testing.assert_close(
+        path[:, b], -(z[:, b] - climb.joint(mean[b]).mean) @ torch.linalg.inv(covariance)
+    )
 
 
 def test_along_a_draw_the_detached_twin_leaves_out_the_score_and_nothing_else() -> None:
@@ -143,7 +163,8 @@ def test_modes_follow_the_modes_before_them() -> None:
 
 def test_a_walk_asks_layer_by_layer_with_the_laws_of_those_chosen_before() -> None:
     q, *_ = law((2, 1, 0))
-    z, asked = torch.randn(4, 6), []
+    z = torch.randn(4, 6)
+    asked = []
     expected = q.conditionals(z)
 
     def choose(layer: int, p: Distribution) -> Tensor:

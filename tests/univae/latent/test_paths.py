@@ -20,7 +20,9 @@ def test_a_great_circle_stays_on_the_sphere_at_constant_speed() -> None:
     walk = slerp(a, b, torch.linspace(0, 1, 9))
     torch.testing.assert_close(walk.norm(dim=-1), torch.ones(9, 6))
     steps = (walk[1:] * walk[:-1]).sum(-1).clamp(-1, 1).arccos()
-    torch.testing.assert_close(steps, (a * b).sum(-1).arccos().div(8).expand(8, 6), atol=1e-7, rtol=1e-7)
+    torch.testing.assert_close(
+        steps, (a * b).sum(-1).arccos().div(8).expand(8, 6), atol=1e-7, rtol=1e-7
+    )
 
 
 def test_equal_and_opposite_ends_give_finite_unit_vectors() -> None:

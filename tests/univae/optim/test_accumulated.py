@@ -56,10 +56,14 @@ def means(grads: list[list[Tensor]], k: int) -> list[list[Tensor]]:
 @pytest.mark.parametrize("k", [1, 3, 8])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_sgd_over_windows_is_sgd_on_their_means(k: int, momentum: float, weight_decay: float) -> None:
-    ours, theirs = parameters(), parameters()
+def test_sgd_over_windows_is_sgd_on_their_means(
+    k: int, momentum: float, weight_decay: float
+) -> None:
+    ours = parameters()
+    theirs = parameters()
     options = {"lr": 0.05, "momentum": momentum, "weight_decay": weight_decay}
-    folded, buffered = AccumulatedSGD(ours, window=k, **options), torch.optim.SGD(theirs, **options)
+    folded = AccumulatedSGD(ours, window=k, **options)
+    buffered = torch.optim.SGD(theirs, **options)
     grads = gradients(5 * k)
     for t, mean in enumerate(means(grads, k)):
         for g in grads[t * k : (t + 1) * k]:
@@ -72,17 +76,28 @@ def test_sgd_over_windows_is_sgd_on_their_means(k: int, momentum: float, weight_
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("maximize", [False, True])
 def test_a_window_of_one_is_torch_bit_for_bit(dtype: torch.dtype, maximize: bool) -> None:
-    adam = {"lr": 0.05, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.1, "maximize": maximize}
+    adam = {
+        "lr": 0.05,
+        "betas": (0.9, 0.99),
+        "eps": 1e-6,
+        "weight_decay": 0.1,
+        "maximize": maximize,
+    }
     plain = adam | {"weight_decay": 0.0}
     sgd = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1, "maximize": maximize}
     pairs = [
         (lambda p: AccumulatedAdamW(p, **adam), lambda p: torch.optim.AdamW(p, **adam)),
-        (lambda p: AccumulatedAdamW(p, second_moment="plain", **plain), lambda p: torch.optim.Adam(p, **plain)),
+        (
+            lambda p: AccumulatedAdamW(p, second_moment="plain", **plain),
+            lambda p: torch.optim.Adam(p, **plain),
+        ),
         (lambda p: AccumulatedSGD(p, **sgd), lambda p: torch.optim.SGD(p, **sgd)),
     ]
     for mine, torchs in pairs:
-        ours, theirs = parameters(dtype), parameters(dtype)
-        a, b = mine(ours), torchs(theirs)
+        ours = parameters(dtype)
+        theirs = parameters(dtype)
+        a = mine(ours)
+        b = torchs(theirs)
         for g in gradients(20, dtype):
             micro_step(a, ours, g)
             micro_step(b, theirs, g)
@@ -90,8 +105,11 @@ def test_a_window_of_one_is_torch_bit_for_bit(dtype: torch.dtype, maximize: bool
 
 
 def test_adams_first_moment_is_exact_and_its_second_the_mean_of_squares() -> None:
-    k, ours, theirs = 4, parameters(), parameters()
-    folded, buffered = AccumulatedAdamW(ours, window=k), torch.optim.AdamW(theirs)
+    k = 4
+    ours = parameters()
+    theirs = parameters()
+    folded = AccumulatedAdamW(ours, window=k)
+    buffered = torch.optim.AdamW(theirs)
     grads = gradients(5 * k)
     squares = [torch.zeros(shape) for shape in SHAPES]
     for t, mean in enumerate(means(grads, k)):
@@ -99,7 +117,9 @@ def test_adams_first_moment_is_exact_and_its_second_the_mean_of_squares() -> Non
             micro_step(folded, ours, g)
         micro_step(buffered, theirs, mean)
         for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
-            squares[i] = 0.999 * squares[i] + 0.001 * sum(g[i] ** 2 for g in grads[t * k : (t + 1) * k]) / k
+            squares[i] = (
+                0.999 * squares[i] + 0.001 * sum(g[i] ** 2 for g in grads[t * k : (t + 1) * k]) / k
+            )
             assert (folded.state[p]["exp_avg"] - buffered.state[q]["exp_avg"]).abs().max() < 1e-15
             assert (folded.state[p]["exp_avg_sq"] - squares[i]).abs().max() < 1e-15
             assert folded.state[p]["step"] == t + 1
@@ -108,26 +128,38 @@ def test_adams_first_moment_is_exact_and_its_second_the_mean_of_squares() -> Non
 @pytest.mark.parametrize("k", [2, 5])
 @pytest.mark.parametrize("second_moment", ["plain", "corrected"])
 def test_adamw_over_windows_equals_its_readable_twin(k: int, second_moment: str) -> None:
-    options = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.3, "second_moment": second_moment}
-    ours, grads = parameters(), gradients(6 * k)
+    options = {
+        "lr": 0.1,
+        "betas": (0.8, 0.95),
+        "eps": 1e-4,
+        "weight_decay": 0.3,
+        "second_moment": second_moment,
+    }
+    ours = parameters()
+    grads = gradients(6 * k)
     optimizer = AccumulatedAdamW(ours, window=k, **options)
     for g in grads:
         micro_step(optimizer, ours, g)
     for i, (p, start) in enumerate(zip(ours, parameters(), strict=True)):
         windows = [[g[i] for g in grads[t : t + k]] for t in range(0, len(grads), k)]
-        torch.testing.assert_close(p.detach(), adamw(start.detach(), windows, **options), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            p.detach(), adamw(start.detach(), windows, **options), rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_tiger_over_windows_is_tiger_on_their_means(k: int) -> None:
     options = {"lr": 0.01, "beta": 0.7, "weight_decay": 0.2}
-    ours, grads = parameters(), gradients(8 * k)
+    ours = parameters()
+    grads = gradients(8 * k)
     optimizer = Tiger(ours, window=k, **options)
     for g in grads:
         micro_step(optimizer, ours, g)
     for i, (p, start) in enumerate(zip(ours, parameters(), strict=True)):
         windows = [[mean[i]] for mean in means(grads, k)]
-        torch.testing.assert_close(p.detach(), tiger(start.detach(), windows, **options), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            p.detach(), tiger(start.detach(), windows, **options), rtol=1e-12, atol=1e-12
+        )
 
 
 FAMILY = {
@@ -150,8 +182,12 @@ def test_parameters_rest_inside_a_window_weight_decay_included(name: str) -> Non
             assert torch.equal(p, old) != (t % 3 == 0)
 
 
-@pytest.mark.parametrize(("mean", "k", "ratio"), [(1, 4, 1.60), (1, 16, 1.88), (0, 4, 4.0), (0, 16, 16.0)])
-def test_the_published_second_moment_is_too_large_by_the_law(mean: float, k: int, ratio: float) -> None:
+@pytest.mark.parametrize(
+    ("mean", "k", "ratio"), [(1, 4, 1.60), (1, 16, 1.88), (0, 4, 4.0), (0, 16, 16.0)]
+)
+def test_the_published_second_moment_is_too_large_by_the_law(
+    mean: float, k: int, ratio: float
+) -> None:
     p = torch.zeros(200_000).requires_grad_()
     optimizer = AccumulatedAdamW([p], window=k, betas=(0.0, 0.0))
     total = torch.zeros_like(p)
@@ -166,28 +202,35 @@ def test_the_published_second_moment_is_too_large_by_the_law(mean: float, k: int
 @pytest.mark.parametrize("k", [4, 16])
 @pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 3.0])
 def test_corrected_steps_are_those_of_the_true_second_moment(signal: float, k: int) -> None:
-    # Median |step / true step - 1| over coordinates. The published rule's: one minus the root of the ratio of moments.
+    # Median |step / true step - 1| over coordinates. The published rule's: one minus the root of
+    # the ratio of moments.
     published = 1 - math.sqrt((signal**2 + 1 / k) / (signal**2 + 1))
     steps = {}
     for name in ("true", "plain", "corrected"):
         torch.manual_seed(3)
         p = torch.zeros(4000).requires_grad_()
         window = {"window": 1} if name == "true" else {"window": k, "second_moment": name}
-        optimizer = AccumulatedAdamW([p], lr=1.0, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0, **window)
+        optimizer = AccumulatedAdamW(
+            [p], lr=1.0, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0, **window
+        )
         for _ in range(150):
             grads = [signal + torch.randn(4000) for _ in range(k)]
             before = p.detach().clone()
             for g in [sum(grads) / k] if name == "true" else grads:
                 micro_step(optimizer, [p], [g])
         steps[name] = p.detach() - before
-    error = {name: (steps[name] / steps["true"] - 1).abs().median().item() for name in ("plain", "corrected")}
+    error = {
+        name: (steps[name] / steps["true"] - 1).abs().median().item()
+        for name in ("plain", "corrected")
+    }
     assert error["plain"] == pytest.approx(published, abs=0.03)
     assert error["corrected"] < 0.07
 
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_a_constant_gradient_makes_a_first_step_of_the_learning_rate(k: int) -> None:
-    ours, (g,) = parameters(), gradients(1)
+    ours = parameters()
+    (g,) = gradients(1)
     start = [p.detach().clone() for p in ours]
     optimizer = AccumulatedAdamW(ours, lr=0.1, eps=0.0, weight_decay=0.0, window=k)
     for _ in range(k):
@@ -197,7 +240,8 @@ def test_a_constant_gradient_makes_a_first_step_of_the_learning_rate(k: int) -> 
 
 
 def test_slower_decays_alone_approximate_the_momentum_to_second_order() -> None:
-    # The recipe for an optimizer one cannot change: beta -> 1 - (1 - beta) / k, here 0.99 and k = 8.
+    # The recipe for an optimizer one cannot change: beta -> 1 - (1 - beta) / k, here 0.99 and k =
+    # 8.
     grads = [torch.randn(1000) + 1 for _ in range(400)]
     p = torch.zeros(1000).requires_grad_()
     exact = AccumulatedAdamW([p], betas=(0.99, 0.99), window=8)
@@ -211,8 +255,11 @@ def test_slower_decays_alone_approximate_the_momentum_to_second_order() -> None:
 
 @every
 @pytest.mark.parametrize("stop", [1, 4, 5])
-def test_a_state_saved_in_mid_window_continues_bit_for_bit(name: str, stop: int, tmp_path: Path) -> None:
-    grads, results = gradients(9), []
+def test_a_state_saved_in_mid_window_continues_bit_for_bit(
+    name: str, stop: int, tmp_path: Path
+) -> None:
+    grads = gradients(9)
+    results = []
     for interrupted in (False, True):
         ours = parameters(torch.float32)
         optimizer = FAMILY[name](ours, window=3)
@@ -234,7 +281,8 @@ def test_a_loaded_state_is_a_copy_in_the_precision_it_had() -> None:
     second = AccumulatedAdamW(ours, window=2)
     second.load_state_dict(first.state_dict())
     for p in ours:
-        m, copy = first.state[p]["exp_avg"], second.state[p]["exp_avg"]
+        m = first.state[p]["exp_avg"]
+        copy = second.state[p]["exp_avg"]
         assert m.dtype == copy.dtype == torch.float32
         assert torch.equal(m, copy)
         assert m.data_ptr() != copy.data_ptr()
@@ -253,19 +301,28 @@ def test_half_precision_gradients_fold_without_loss() -> None:
 
 @every
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_gradient_that_is_not_finite_is_left_out_and_the_mean_is_of_the_others(name: str, bad: float) -> None:
-    ours, theirs, grads = parameters(), parameters(), gradients(10)
-    folded, reference = FAMILY[name](ours, window=4), FAMILY[name](theirs, window=3)
+def test_a_gradient_that_is_not_finite_is_left_out_and_the_mean_is_of_the_others(
+    name: str, bad: float
+) -> None:
+    ours = parameters()
+    theirs = parameters()
+    grads = gradients(10)
+    folded = FAMILY[name](ours, window=4)
+    reference = FAMILY[name](theirs, window=3)
     for t, g in enumerate(grads[:3]):
         if t == 1:
-            held = [{k: v for k, v in folded.state[p].items() if isinstance(v, Tensor)} for p in ours]
+            held = [
+                {k: v for k, v in folded.state[p].items() if isinstance(v, Tensor)} for p in ours
+            ]
             held = [{k: v.clone() for k, v in each.items()} for each in held]
             micro_step(folded, ours, [torch.full_like(p, bad) for p in ours])
             for p, before in zip(ours, held, strict=True):
                 assert all(torch.equal(folded.state[p][k], v) for k, v in before.items())
         micro_step(folded, ours, g)
         micro_step(reference, theirs, g)
-    for p, q in zip(ours, theirs, strict=True):  # exact, for a first window's average holds nothing else
+    for p, q in zip(
+        ours, theirs, strict=True
+    ):  # exact, for a first window's average holds nothing else
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
     assert all(p.isfinite().all() for p in ours)
     before = [p.detach().clone() for p in ours]
@@ -277,8 +334,11 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_the_mean_is_of_the_others
 
 @every
 def test_a_window_that_ends_early_moves_on_the_mean_of_what_it_has(name: str) -> None:
-    ours, theirs, grads = parameters(), parameters(), gradients(3)
-    folded, whole = FAMILY[name](ours, window=5), FAMILY[name](theirs, window=3)
+    ours = parameters()
+    theirs = parameters()
+    grads = gradients(3)
+    folded = FAMILY[name](ours, window=5)
+    whole = FAMILY[name](theirs, window=3)
     folded.finish()  # no window is open: nothing to do
     for g in grads:
         micro_step(folded, ours, g)
@@ -293,22 +353,28 @@ def test_a_window_that_ends_early_moves_on_the_mean_of_what_it_has(name: str) ->
 def test_a_short_window_keeps_each_gradients_weight_and_the_total() -> None:
     p = torch.zeros(2).requires_grad_()
     optimizer = AccumulatedAdamW([p], betas=(0.5, 0.5), window=4)
-    first, second = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    first = torch.tensor([1.0, 0.0])
+    second = torch.tensor([0.0, 1.0])
     for _ in range(4):
         micro_step(optimizer, [p], [first])
     for _ in range(2):
         micro_step(optimizer, [p], [second])
     optimizer.finish()
-    # Weights 0.25 for the first window and 0.25 = 2 / 4 of 0.5 for the half one, brought to the 0.75 of two windows.
+    # Weights 0.25 for the first window and 0.25 = 2 / 4 of 0.5 for the half one, brought to the
+    # 0.75 of two windows.
     torch.testing.assert_close(optimizer.state[p]["exp_avg"], torch.tensor([0.375, 0.375]))
 
 
 def test_the_window_can_change_only_between_windows() -> None:
-    ours, (g, h, *_) = parameters(), gradients(2)
+    ours = parameters()
+    (g, h, *_) = gradients(2)
     optimizer = AccumulatedSGD(ours, window=3)
     micro_step(optimizer, ours, g)
     optimizer.param_groups[0]["window"] = 2
-    with pytest.raises(InputError, match=r"AccumulatedSGD: the window can change.*window=2 inside one of 3; call fini"):
+    with pytest.raises(
+        InputError,
+        match=r"AccumulatedSGD: the window can change.*window=2 inside one of 3; call fini",
+    ):
         micro_step(optimizer, ours, h)
     optimizer.param_groups[0]["window"] = 3
     optimizer.finish()
@@ -342,7 +408,8 @@ def test_a_parameter_without_gradient_rests_and_one_seen_once_takes_a_share(name
     first, second = gradients(2)
     ours[0].grad = first[0].clone()
     optimizer.step()
-    ours[0].grad, ours[1].grad = second[0].clone(), second[1].clone()
+    ours[0].grad = second[0].clone()
+    ours[1].grad = second[1].clone()
     optimizer.step()
     assert [torch.equal(p, old) for p, old in zip(ours, start, strict=True)] == [False, False, True]
     assert ours[2] not in optimizer.state
@@ -356,7 +423,9 @@ def test_a_parameter_without_gradient_rests_and_one_seen_once_takes_a_share(name
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.mix, self.out = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9)
+        self.embed = nn.Embedding(9, 4)
+        self.mix = nn.Linear(4, 4)
+        self.out = nn.Linear(4, 9)
         self.out.weight = self.embed.weight
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -375,11 +444,16 @@ def batches(count: int) -> list[Tensor]:
 
 @every
 def test_folding_in_the_backward_pass_changes_no_bit_and_keeps_no_gradient(name: str) -> None:
-    whole, folded = tied(), tied()
-    a, b = FAMILY[name](whole.parameters(), window=2), FAMILY[name](folded.parameters(), window=2)
-    folding, alive = accumulate_in_backward(b), []
+    whole = tied()
+    folded = tied()
+    a = FAMILY[name](whole.parameters(), window=2)
+    b = FAMILY[name](folded.parameters(), window=2)
+    folding = accumulate_in_backward(b)
+    alive = []
     for p in folded.parameters():  # runs after the hook that folds
-        p.register_post_accumulate_grad_hook(lambda p: alive.append(sum(q.grad is not None for q in b_params)))
+        p.register_post_accumulate_grad_hook(
+            lambda p: alive.append(sum(q.grad is not None for q in b_params))
+        )
     b_params = list(folded.parameters())
     for ids in batches(4):
         a.zero_grad()
@@ -434,7 +508,12 @@ def test_two_processes_equal_one(name: str, way: str, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     code = _SCRIPT.format(tests=str(Path(__file__).parent))
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
     common["PYTHONPATH"] = str(Path(__file__).parents[3])
     processes = [
         subprocess.Popen(
@@ -472,12 +551,21 @@ def test_two_processes_equal_one(name: str, way: str, tmp_path: Path) -> None:
             "AccumulatedSGD: window must be a whole number of 1 or more; got window=0",
         ),
         (lambda p: AccumulatedSGD(p, window=1.5), "window must be a whole number"),
-        (lambda p: AccumulatedSGD(p, momentum=1.0), r"momentum must be in \[0, 1\); got momentum=1.0"),
-        (lambda p: AccumulatedAdamW(p, lr=-1.0), "AccumulatedAdamW: lr must be 0 or more; got lr=-1.0"),
+        (
+            lambda p: AccumulatedSGD(p, momentum=1.0),
+            r"momentum must be in \[0, 1\); got momentum=1.0",
+        ),
+        (
+            lambda p: AccumulatedAdamW(p, lr=-1.0),
+            "AccumulatedAdamW: lr must be 0 or more; got lr=-1.0",
+        ),
         (lambda p: AccumulatedAdamW(p, lr=math.nan), "lr must be"),
         (lambda p: AccumulatedAdamW(p, betas=(0.9, 1.0)), "betas must be in"),
         (lambda p: AccumulatedAdamW(p, eps=-1.0), "eps must be 0 or more"),
-        (lambda p: AccumulatedAdamW(p, second_moment="none"), "second_moment must be corrected or plain"),
+        (
+            lambda p: AccumulatedAdamW(p, second_moment="none"),
+            "second_moment must be corrected or plain",
+        ),
         (lambda p: Tiger(p, beta=-0.1), "Tiger: beta must be in"),
         (lambda p: Tiger(p, weight_decay=-0.1), "weight_decay must be 0 or more"),
     ],
@@ -496,7 +584,9 @@ TORCHS: list[tuple[type[Windowed], Any, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("ours", "theirs", "options"), TORCHS)
-def test_the_state_of_torchs_own_continues_bit_for_bit(ours: Any, theirs: Any, options: dict[str, Any]) -> None:
+def test_the_state_of_torchs_own_continues_bit_for_bit(
+    ours: Any, theirs: Any, options: dict[str, Any]
+) -> None:
     grads = gradients(6, torch.float32)
     plain = parameters(torch.float32)
     other = theirs(plain, **options)
@@ -525,22 +615,48 @@ def saved(kind: Any, shape: tuple[int, ...] = (3,), **options: Any) -> dict[str,
 
 
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
-    (AccumulatedAdamW, saved(torch.optim.AdamW, amsgrad=True), "amsgrad=False; got amsgrad=True; load a"),
-    (AccumulatedAdamW, saved(torch.optim.Adam, weight_decay=0.1), "decoupled decay; got Adam's weight_decay=0.1"),
-    (AccumulatedSGD, saved(torch.optim.SGD, momentum=0.9, nesterov=True), "nesterov=False; got nesterov=True"),
-    (AccumulatedSGD, saved(torch.optim.SGD, momentum=0.9, dampening=0.1), "dampening=0; got dampening=0.1"),
+    (
+        AccumulatedAdamW,
+        saved(torch.optim.AdamW, amsgrad=True),
+        "amsgrad=False; got amsgrad=True; load a",
+    ),
+    (
+        AccumulatedAdamW,
+        saved(torch.optim.Adam, weight_decay=0.1),
+        "decoupled decay; got Adam's weight_decay=0.1",
+    ),
+    (
+        AccumulatedSGD,
+        saved(torch.optim.SGD, momentum=0.9, nesterov=True),
+        "nesterov=False; got nesterov=True",
+    ),
+    (
+        AccumulatedSGD,
+        saved(torch.optim.SGD, momentum=0.9, dampening=0.1),
+        "dampening=0; got dampening=0.1",
+    ),
     (AccumulatedAdamW, saved(torch.optim.SGD), "its options; got a group without betas, eps"),
     (AccumulatedAdamW, saved(Tiger), "its options; got a group without betas, eps"),
     (Tiger, saved(torch.optim.AdamW), "its options; got a group without beta"),
     (EGDD, saved(Tiger), "its options; got a group without"),
-    (AccumulatedAdamW, saved(AccumulatedAdamW, (4,)), r"exp_avg of shape \(3,\) for parameter 0; got \(4,\)"),
-    (AccumulatedAdamW, saved(torch.optim.AdamW, (2,)), r"exp_avg of shape \(3,\) for parameter 0; got \(2,\)"),
+    (
+        AccumulatedAdamW,
+        saved(AccumulatedAdamW, (4,)),
+        r"exp_avg of shape \(3,\) for parameter 0; got \(4,\)",
+    ),
+    (
+        AccumulatedAdamW,
+        saved(torch.optim.AdamW, (2,)),
+        r"exp_avg of shape \(3,\) for parameter 0; got \(2,\)",
+    ),
     (EGDD, saved(EGDD, (4,)), r"gain of shape \(3,\) for parameter 0; got \(4,\)"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "state", "message"), REFUSED)
-def test_the_state_of_another_optimizer_is_refused_and_changes_nothing(kind: Any, state: Any, message: str) -> None:
+def test_the_state_of_another_optimizer_is_refused_and_changes_nothing(
+    kind: Any, state: Any, message: str
+) -> None:
     p = torch.zeros(3).requires_grad_()
     optimizer = kind([p], lr=0.5)
     with pytest.raises(InputError, match=f"{kind.__name__}: the saved state must have .*{message}"):
@@ -551,20 +667,24 @@ def test_the_state_of_another_optimizer_is_refused_and_changes_nothing(kind: Any
 
 def test_a_state_of_other_groups_or_with_missing_names_is_refused() -> None:
     state = saved(AccumulatedAdamW)
-    p, q = torch.zeros(3).requires_grad_(), torch.zeros(3).requires_grad_()
+    p = torch.zeros(3).requires_grad_()
+    q = torch.zeros(3).requires_grad_()
     for groups, sizes in (([p, q], "[2]"), ([{"params": [p]}, {"params": [q]}], "[1, 1]")):
         message = f"must have groups of {sizes} parameters; got groups of [1]"
         with pytest.raises(InputError, match=re.escape(message)):
             AccumulatedAdamW(groups).load_state_dict(state)
     del state["state"][0]["exp_avg_sq"]
-    with pytest.raises(InputError, match="must have exp_avg, exp_avg_sq, open, skipped, step of parameter 0; got"):
+    with pytest.raises(
+        InputError, match="must have exp_avg, exp_avg_sq, open, skipped, step of parameter 0; got"
+    ):
         AccumulatedAdamW([p]).load_state_dict(state)
 
 
 @every
 @pytest.mark.parametrize("window", [np.int64(2), np.int32(2), np.uint8(2), torch.tensor(2)])
 def test_any_integer_is_a_window(name: str, window: Any) -> None:
-    ours, theirs = parameters(), parameters()
+    ours = parameters()
+    theirs = parameters()
     first = FAMILY[name](ours, window=window)
     second = FAMILY[name](theirs, window=2)
     for g in gradients(4):
@@ -588,5 +708,7 @@ def test_what_is_no_whole_number_is_no_window(name: str, window: Any, unchecked:
 
 
 def test_the_number_of_processes_is_a_whole_number(unchecked: None) -> None:
-    with pytest.raises(InputError, match="processes must be a whole number of 1 or more; got processes=0"):
+    with pytest.raises(
+        InputError, match="processes must be a whole number of 1 or more; got processes=0"
+    ):
         accumulate_in_backward(Tiger(parameters()), 0)

@@ -30,7 +30,9 @@ def descend(optimizer: torch.optim.Optimizer, p: Tensor, *grads: Any) -> None:
         (True, [0.5801, 1.2466], [-0.0900, -0.1965], [0.9900, 1.0101]),
     ],
 )
-def test_the_published_unit_test(signs: bool, var: list[float], mom: list[float], gain: list[float]) -> None:
+def test_the_published_unit_test(
+    signs: bool, var: list[float], mom: list[float], gain: list[float]
+) -> None:
     p = torch.tensor([0.5, 1.0]).requires_grad_()
     optimizer = EGDD([p], lr=0.1, momentum=0.9, beta=0.1, gain_lr=0.01, scale_lr=0.001, signs=signs)
     descend(optimizer, p, [0.1, -0.5])
@@ -49,9 +51,17 @@ def test_the_published_unit_test(signs: bool, var: list[float], mom: list[float]
 @pytest.mark.parametrize("signs", [False, True])
 @pytest.mark.parametrize("directions", [False, True])
 def test_egdd_equals_its_readable_twin(signs: bool, directions: bool) -> None:
-    options = {"lr": 0.05, "momentum": 0.8, "beta": 0.7, "gain_lr": 0.3, "scale_lr": 0.2, "weight_decay": 0.1}
+    options = {
+        "lr": 0.05,
+        "momentum": 0.8,
+        "beta": 0.7,
+        "gain_lr": 0.3,
+        "scale_lr": 0.2,
+        "weight_decay": 0.1,
+    }
     options |= {"signs": signs, "directions": directions}
-    start, grads = torch.randn(6, 2), [torch.randn(6, 2) for _ in range(40)]
+    start = torch.randn(6, 2)
+    grads = [torch.randn(6, 2) for _ in range(40)]
     p = start.clone().requires_grad_()
     descend(EGDD([p], **options), p, *grads)
     torch.testing.assert_close(p.detach(), egdd(start, grads, **options), rtol=1e-11, atol=1e-12)
@@ -63,12 +73,17 @@ def test_gains_have_the_closed_form_of_plain_exponentiated_gradients() -> None:
     p = torch.zeros(5).requires_grad_()
     optimizer = EGDD([p], momentum=0.0, beta=0.0, gain_lr=0.1, scale_lr=0.0, signs=False)
     descend(optimizer, p, *grads)
-    torch.testing.assert_close(optimizer.state[p]["gain"], (0.1 * (grads[1:] * grads[:-1]).sum(0)).exp())
+    torch.testing.assert_close(
+        optimizer.state[p]["gain"], (0.1 * (grads[1:] * grads[:-1]).sum(0)).exp()
+    )
     assert optimizer.state[p]["scale"] == 1
 
 
 def test_rates_of_zero_leave_sgd_with_momentum() -> None:
-    p, q = (torch.randn(4, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    p, q = (
+        torch.randn(4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        for _ in range(2)
+    )
     optimizer = EGDD([p], lr=0.1, momentum=0.9, gain_lr=0.0, scale_lr=0.0)
     grads = torch.randn(20, 4)
     descend(optimizer, p, *grads)
@@ -78,18 +93,25 @@ def test_rates_of_zero_leave_sgd_with_momentum() -> None:
 
 
 @pytest.mark.parametrize(("flip", "sign"), [(1.0, 1), (-1.0, -1)])
-def test_constant_gradients_grow_the_gain_by_one_factor_and_alternating_ones_shrink_it(flip: float, sign: int) -> None:
-    p, gamma = torch.zeros(3).requires_grad_(), 0.07
+def test_constant_gradients_grow_the_gain_by_one_factor_and_alternating_ones_shrink_it(
+    flip: float, sign: int
+) -> None:
+    p = torch.zeros(3).requires_grad_()
+    gamma = 0.07
     optimizer = EGDD([p], gain_lr=gamma, beta=0.0)
     for t in range(10):
         descend(optimizer, p, [flip**t, -2 * flip**t, 0.0])
         expected = math.exp(sign * gamma * t)
-        torch.testing.assert_close(optimizer.state[p]["gain"], torch.tensor([expected, expected, 1.0]))
+        torch.testing.assert_close(
+            optimizer.state[p]["gain"], torch.tensor([expected, expected, 1.0])
+        )
 
 
 def test_gains_and_scales_stay_within_their_limits() -> None:
-    p, q = torch.zeros(2).requires_grad_(), torch.zeros(2).requires_grad_()
-    up, down = EGDD([p], gain_lr=2.0, scale_lr=2.0), EGDD([q], gain_lr=2.0, scale_lr=2.0, beta=0.0, momentum=0.0)
+    p = torch.zeros(2).requires_grad_()
+    q = torch.zeros(2).requires_grad_()
+    up = EGDD([p], gain_lr=2.0, scale_lr=2.0)
+    down = EGDD([q], gain_lr=2.0, scale_lr=2.0, beta=0.0, momentum=0.0)
     for t in range(8):
         descend(up, p, [1.0, 1.0])
         descend(down, q, [(-1.0) ** t, (-1.0) ** t])
@@ -99,7 +121,8 @@ def test_gains_and_scales_stay_within_their_limits() -> None:
 
 
 def test_signs_and_cosines_ignore_the_gradients_magnitude() -> None:
-    grads, found = torch.randn(30, 4), []
+    grads = torch.randn(30, 4)
+    found = []
     for c in (1.0, 1e-6, 1e6):
         p = torch.zeros(4).requires_grad_()
         optimizer = EGDD([p], gain_lr=0.1, scale_lr=0.1)
@@ -112,13 +135,15 @@ def test_signs_and_cosines_ignore_the_gradients_magnitude() -> None:
 
 @pytest.mark.parametrize("start", [0.02, 0.3, 1.9])
 def test_without_noise_the_step_size_finds_the_inverse_curvature(start: float) -> None:
-    # eta nu h -> about 1 on a one-dimensional quadratic; far from the minimum, so that rounding plays no part.
+    # eta nu h -> about 1 on a one-dimensional quadratic; far from the minimum, so that rounding
+    # plays no part.
     p = torch.tensor([1.0]).requires_grad_()
     optimizer = EGDD([p], lr=start, momentum=0.0, beta=0.0, gain_lr=0.05, scale_lr=0.0)
     for _ in range(200):
         descend(optimizer, p, p.detach())
         with torch.no_grad():
-            p.div_(p.abs())  # keep the sign and start again at distance 1: the sign rule sees nothing else
+            # keep the sign and start again at distance 1: the sign rule sees nothing else
+            p.div_(p.abs())
     assert 0.8 < start * optimizer.state[p]["gain"].item() < 1.2
 
 
@@ -126,7 +151,8 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def quadratic(n: int = 5) -> Loss:
-    root, b = torch.randn(n, n), torch.randn(n)
+    root = torch.randn(n, n)
+    b = torch.randn(n)
     return lambda x: 0.5 * (root @ x).square().sum() + b @ x
 
 
@@ -143,13 +169,20 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("what", ["scale", "gain"])
 def test_raw_updates_are_the_derivatives_of_the_next_loss(name: str, what: str) -> None:
-    # d loss(theta_{t+1}) / d log s and / d log n by central differences, momentum and preconditioner inside.
-    loss, rate, start = quadratic(), 1e-3, torch.randn(5)
+    # d loss(theta_{t+1}) / d log s and / d log n by central differences, momentum and
+    # preconditioner inside.
+    loss = quadratic()
+    rate = 1e-3
+    start = torch.randn(5)
     history = [torch.randn(5) for _ in range(4)]
 
     def run(nudge: Tensor) -> tuple[Tensor, AdaptedSteps]:
         p = start.clone().requires_grad_()
-        rates = {"scale_lr": rate, "gain_lr": 0.0} if what == "scale" else {"scale_lr": 0.0, "gain_lr": rate}
+        rates = (
+            {"scale_lr": rate, "gain_lr": 0.0}
+            if what == "scale"
+            else {"scale_lr": 0.0, "gain_lr": rate}
+        )
         adapted = AdaptedSteps(OPTIMIZERS[name]([p]), signs=False, directions=False, **rates)
         descend(adapted.optimizer, p, *history)
         adapted.state[p][what].mul_(nudge.exp())
@@ -181,7 +214,8 @@ def test_raw_updates_are_the_derivatives_of_the_next_loss(name: str, what: str) 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_adapted_steps_at_rest_are_the_optimizers_own(name: str) -> None:
     p, q = (torch.ones(6).requires_grad_() for _ in range(2))
-    wrapped, alone = OPTIMIZERS[name]([p]), OPTIMIZERS[name]([q])
+    wrapped = OPTIMIZERS[name]([p])
+    alone = OPTIMIZERS[name]([q])
     adapted = AdaptedSteps(wrapped, scale_lr=0.0, gain_lr=0.0)
     grads = torch.randn(12, 6)
     descend(wrapped, p, *grads)
@@ -207,10 +241,12 @@ def test_signs_and_cosines_follow_the_step_taken() -> None:
     adapted = AdaptedSteps(optimizer, scale_lr=0.2, gain_lr=0.5)
     descend(optimizer, p, [1.0, 1.0, 1.0], [1.0, -1.0, 0.0])
     torch.testing.assert_close(adapted.state[p]["gain"], torch.tensor([0.5, -0.5, 0.0]).exp())
-    assert adapted.state[p]["scale"].item() == pytest.approx(1.0)  # the second gradient is orthogonal to the first
+    # the second gradient is orthogonal to the first
+    assert adapted.state[p]["scale"].item() == pytest.approx(1.0)
     before = p.detach().clone()
     descend(optimizer, p, [2.0, 2.0, 2.0])
-    # The last step was -0.1 (e^.5, -e^-.5, 0): signs (-, +, 0), and its cosine with (1, 1, 1) is a known number.
+    # The last step was -0.1 (e^.5, -e^-.5, 0): signs (-, +, 0), and its cosine with (1, 1, 1) is a
+    # known number.
     cosine = (math.exp(0.5) - math.exp(-0.5)) / math.sqrt(3 * (math.e + math.exp(-1)))
     gain = torch.tensor([1.0, -1.0, 0.0]).exp()
     torch.testing.assert_close(p - before, -0.2 * math.exp(0.2 * cosine) * gain)
@@ -230,12 +266,15 @@ def test_a_window_adapts_to_every_gradient_and_scales_the_step_at_its_end() -> N
 
 
 def test_halves_enter_one_step_apart() -> None:
-    # g_t = a_t + b_t; the step uses a_t + b_{t-1}, and 2 a at first; step sizes are measured along -b_{t-1}.
+    # g_t = a_t + b_t; the step uses a_t + b_{t-1}, and 2 a at first; step sizes are measured along
+    # -b_{t-1}.
     p = torch.zeros(2).requires_grad_()
     optimizer = torch.optim.SGD([p], lr=0.1)
     adapted = AdaptedSteps(optimizer, scale_lr=0.2, halves=True)
-    a, b = torch.randn(4, 2), torch.randn(4, 2)
-    scale, position = 1.0, torch.zeros(2)
+    a = torch.randn(4, 2)
+    b = torch.randn(4, 2)
+    scale = 1.0
+    position = torch.zeros(2)
     for t in range(4):
         p.grad = a[t].clone()
         adapted.split()
@@ -250,7 +289,8 @@ def test_halves_enter_one_step_apart() -> None:
 
 
 def test_noise_shrinks_step_sizes_and_halves_prevent_it() -> None:
-    # h = 1, eta = 0.2, noise far above the signal: consecutive products lean to minus, those of halves do not.
+    # h = 1, eta = 0.2, noise far above the signal: consecutive products lean to minus, those of
+    # halves do not.
     scales = {}
     for halves in (False, True):
         torch.manual_seed(0)
@@ -270,14 +310,17 @@ def test_noise_shrinks_step_sizes_and_halves_prevent_it() -> None:
 
 @pytest.mark.parametrize("halves", [False, True])
 def test_saved_step_sizes_continue_bit_for_bit(halves: bool, tmp_path: Path) -> None:
-    grads, results = torch.randn(10, 4, dtype=torch.float32), []
+    grads = torch.randn(10, 4, dtype=torch.float32)
+    results = []
     for interrupted in (False, True):
         p = torch.zeros(4, dtype=torch.float32).requires_grad_()
         optimizer = torch.optim.AdamW([p], lr=0.1)
         adapted = AdaptedSteps(optimizer, scale_lr=0.1, gain_lr=0.1, halves=halves)
         for t, g in enumerate(grads):
             if interrupted and t == 5:
-                save_state({"o": optimizer.state_dict(), "a": adapted.state_dict()}, tmp_path / "state.pt")
+                save_state(
+                    {"o": optimizer.state_dict(), "a": adapted.state_dict()}, tmp_path / "state.pt"
+                )
                 p = p.detach().clone().requires_grad_()
                 optimizer = torch.optim.AdamW([p], lr=0.1)
                 adapted = AdaptedSteps(optimizer, scale_lr=0.1, gain_lr=0.1, halves=halves)
@@ -310,7 +353,14 @@ def test_a_closure_is_refused_and_rates_below_zero() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"momentum": 1.0}, {"beta": -0.1}, {"gain_lr": -1.0}, {"scale_lr": -1.0}, {"weight_decay": -1.0}],
+    [
+        {"lr": -1.0},
+        {"momentum": 1.0},
+        {"beta": -0.1},
+        {"gain_lr": -1.0},
+        {"scale_lr": -1.0},
+        {"weight_decay": -1.0},
+    ],
 )
 def test_values_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
     ((name, value),) = wrong.items()
@@ -320,7 +370,8 @@ def test_values_outside_their_range_are_refused(wrong: dict[str, float]) -> None
 
 def test_a_summary_gives_quantiles_over_tensors_and_coordinates() -> None:
     states = [
-        {"scale": torch.tensor(s), "gain": torch.full((3000,), g)} for s, g in ((0.5, 1.0), (2.0, 2.0), (1.0, 3.0))
+        {"scale": torch.tensor(s), "gain": torch.full((3000,), g)}
+        for s, g in ((0.5, 1.0), (2.0, 2.0), (1.0, 3.0))
     ]
     found = spread(states)
     scales = {"scale_min": 0.5, "scale_median": 1.0, "scale_max": 2.0}

@@ -26,14 +26,19 @@ def _train(model: nn.Module, ema: EMA, steps: int) -> None:
 
 def test_the_average_is_the_weighted_sum_of_all_weights_seen() -> None:
     model = nn.Linear(2, 3)
-    ema, seen = EMA(model, 0.3), [model.weight.detach().clone()]
+    ema = EMA(model, 0.3)
+    seen = [model.weight.detach().clone()]
     for _ in range(5):
         _train(model, ema, 1)
         seen.append(model.weight.detach().clone())
     decays = [0.1, 2 / 11, 0.25, 0.3, 0.3]  # (1 + n) / (10 + n) until it passes 0.3, at n = 3
-    weights = [math.prod(decays)] + [(1 - d) * math.prod(decays[i + 1 :]) for i, d in enumerate(decays)]
+    weights = [math.prod(decays)] + [
+        (1 - d) * math.prod(decays[i + 1 :]) for i, d in enumerate(decays)
+    ]
     assert sum(weights) == pytest.approx(1)
-    torch.testing.assert_close(ema.averages["weight"], sum(w * x for w, x in zip(weights, seen, strict=True)))
+    torch.testing.assert_close(
+        ema.averages["weight"], sum(w * x for w, x in zip(weights, seen, strict=True))
+    )
 
 
 def test_swapping_shows_the_average_and_returns_the_weights_bit_for_bit() -> None:
@@ -57,7 +62,8 @@ def test_float_buffers_are_averaged_and_counts_are_not() -> None:
     ema = EMA(model, 0.9)
     model(torch.randn(4, 3) + 5)
     ema.update()
-    model.register_buffer("table", torch.ones(3), persistent=False)  # rebuilt from the configuration
+    # rebuilt from the configuration
+    model.register_buffer("table", torch.ones(3), persistent=False)
     assert EMA(model, 0.9).averages.keys() == {"weight", "bias", "running_mean", "running_var"}
     torch.testing.assert_close(ema.averages["running_mean"], 0.9 * model.running_mean)
     with ema.swapped():
@@ -78,7 +84,8 @@ def test_half_precision_weights_are_averaged_in_float32() -> None:
 
 def test_a_reloaded_average_continues_bit_for_bit() -> None:
     model = nn.Linear(2, 2)
-    whole, part = EMA(model, 0.5), EMA(model, 0.5)
+    whole = EMA(model, 0.5)
+    part = EMA(model, 0.5)
     _train(model, whole, 3)
     part.load_state_dict(whole.state_dict())
     with torch.no_grad():
@@ -112,9 +119,12 @@ def test_the_cosine_passes_through_its_corners() -> None:
 
 
 @given(fractions, fractions, fractions, fractions)
-def test_the_cosine_rises_then_falls_and_stays_above_its_floor(a: float, b: float, warmup: float, floor: float) -> None:
+def test_the_cosine_rises_then_falls_and_stays_above_its_floor(
+    a: float, b: float, warmup: float, floor: float
+) -> None:
     early, late = sorted((a, b))
-    first, second = cosine(early, warmup, floor), cosine(late, warmup, floor)
+    first = cosine(early, warmup, floor)
+    second = cosine(late, warmup, floor)
     if late < warmup:
         assert first <= second
     elif early >= warmup:
@@ -129,7 +139,12 @@ def test_the_tripling_schedule_holds_each_rate_for_its_epochs() -> None:
 
 def test_only_matrices_that_mix_features_decay() -> None:
     model = nn.ModuleDict(
-        {"embed": nn.Embedding(4, 3), "mix": nn.Linear(3, 4), "norm": nn.LayerNorm(3), "out": nn.Linear(3, 4)}
+        {
+            "embed": nn.Embedding(4, 3),
+            "mix": nn.Linear(3, 4),
+            "norm": nn.LayerNorm(3),
+            "out": nn.Linear(3, 4),
+        }
     )
     model["out"].weight = model["embed"].weight  # tied: an embedding
     model["frozen"] = nn.Linear(3, 3).requires_grad_(False)

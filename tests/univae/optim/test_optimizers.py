@@ -17,8 +17,14 @@ from univae.optim.tiger import Tiger
 EVERY: dict[str, tuple[Callable[..., Optimizer], dict[str, float]]] = {
     # A learning rate each for the parabola and for Rosenbrock's valley.
     "sgd": (AccumulatedSGD, {"parabola": 0.1, "rosenbrock": 2e-4}),
-    "sgd window": (lambda p, **o: AccumulatedSGD(p, window=3, **o), {"parabola": 0.1, "rosenbrock": 5e-4}),
-    "adamw": (lambda p, **o: AccumulatedAdamW(p, weight_decay=0.0, **o), {"parabola": 0.1, "rosenbrock": 0.05}),
+    "sgd window": (
+        lambda p, **o: AccumulatedSGD(p, window=3, **o),
+        {"parabola": 0.1, "rosenbrock": 5e-4},
+    ),
+    "adamw": (
+        lambda p, **o: AccumulatedAdamW(p, weight_decay=0.0, **o),
+        {"parabola": 0.1, "rosenbrock": 0.05},
+    ),
     "adamw plain": (
         lambda p, **o: AccumulatedAdamW(p, weight_decay=0.0, window=3, second_moment="plain", **o),
         {"parabola": 0.1, "rosenbrock": 0.05},
@@ -27,9 +33,15 @@ EVERY: dict[str, tuple[Callable[..., Optimizer], dict[str, float]]] = {
         lambda p, **o: AccumulatedAdamW(p, weight_decay=0.0, window=3, **o),
         {"parabola": 0.1, "rosenbrock": 0.05},
     ),
-    "tiger": (lambda p, **o: Tiger(p, weight_decay=0.0, **o), {"parabola": 0.02, "rosenbrock": 2e-3}),
+    "tiger": (
+        lambda p, **o: Tiger(p, weight_decay=0.0, **o),
+        {"parabola": 0.02, "rosenbrock": 2e-3},
+    ),
     "egdd": (EGDD, {"parabola": 0.05, "rosenbrock": 1e-5}),
-    "egdd scale": (lambda p, **o: EGDD(p, gain_lr=0.0, **o), {"parabola": 0.05, "rosenbrock": 1e-4}),
+    "egdd scale": (
+        lambda p, **o: EGDD(p, gain_lr=0.0, **o),
+        {"parabola": 0.05, "rosenbrock": 1e-4},
+    ),
 }
 every = pytest.mark.parametrize("name", EVERY)
 
@@ -47,7 +59,9 @@ def rosenbrock(x: Tensor) -> Tensor:
     return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
 
 
-def minimise(optimizer: Optimizer, x: Tensor, loss: Callable[[Tensor], Tensor], steps: int) -> float:
+def minimise(
+    optimizer: Optimizer, x: Tensor, loss: Callable[[Tensor], Tensor], steps: int
+) -> float:
     rate = optimizer.param_groups[0]["lr"]
     for t in range(steps):
         for group in optimizer.param_groups:
@@ -68,13 +82,17 @@ def test_a_parabola_is_minimised(name: str) -> None:
 def test_rosenbrocks_valley_is_followed(name: str) -> None:
     x = torch.tensor([-1.0, 1.0]).requires_grad_()
     assert (
-        minimise(make(name, [x], EVERY[name][1]["rosenbrock"]), x, rosenbrock, 3000) < 0.2 < rosenbrock(-x.sign()) / 20
+        minimise(make(name, [x], EVERY[name][1]["rosenbrock"]), x, rosenbrock, 3000)
+        < 0.2
+        < rosenbrock(-x.sign()) / 20
     )
 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_parameters_keep_their_dtype_and_state_is_float32_at_least(name: str, dtype: torch.dtype) -> None:
+def test_parameters_keep_their_dtype_and_state_is_float32_at_least(
+    name: str, dtype: torch.dtype
+) -> None:
     x = torch.zeros(3, dtype=dtype).requires_grad_()
     optimizer = make(name, [x])
     minimise(optimizer, x, parabola, 60)
@@ -193,10 +211,12 @@ def test_large_and_small_tensors_are_updated_alike(name: str) -> None:
     grads = [torch.randn(700_000, dtype=torch.float32) for _ in range(3)]
     one = whole.clone().requires_grad_()
     many = [part.clone().requires_grad_() for part in whole.split(300_000)]
-    first, second = make(name, [one], lr=0.01), make(name, many, lr=0.01)
+    first = make(name, [one], lr=0.01)
+    second = make(name, many, lr=0.01)
     for optimizer in (first, second):
         if "scale_lr" in optimizer.param_groups[0]:
-            optimizer.param_groups[0]["scale_lr"] = 0.0  # the scale is a tensor's, so it depends on the cut
+            # the scale is a tensor's, so it depends on the cut
+            optimizer.param_groups[0]["scale_lr"] = 0.0
     for g in grads:
         one.grad = g.clone()
         for p, part in zip(many, g.split(300_000), strict=True):

@@ -15,11 +15,15 @@ from univae.sentence.ranking import distinct, rank
 def test_the_first_of_equal_texts_stays_and_the_source_goes() -> None:
     texts = [[5, 6], [7], [5, 6], [8], [7, 7]]
     assert distinct(texts, source=[8]) == [0, 1, 4]
-    assert distinct(texts, source=[8], key=lambda text: sum(text) if text[0] != 5 else None) == [1, 4]
+    assert distinct(texts, source=[8], key=lambda text: sum(text) if text[0] != 5 else None) == [
+        1,
+        4,
+    ]
 
 
 def test_without_diversity_the_cosines_fall() -> None:
-    source, vectors = F.normalize(torch.randn(4), dim=0), F.normalize(torch.randn(9, 4), dim=1)
+    source = F.normalize(torch.randn(4), dim=0)
+    vectors = F.normalize(torch.randn(9, 4), dim=1)
     order, scores = rank(source, vectors, 5)
     torch.testing.assert_close(scores, (vectors @ source).sort(descending=True)[0][:5])
     torch.testing.assert_close(vectors[order] @ source, scores)
@@ -28,7 +32,8 @@ def test_without_diversity_the_cosines_fall() -> None:
 
 @pytest.mark.parametrize("diversity", [0.2, 0.5, 0.8])
 def test_diversity_is_maximal_marginal_relevance(diversity: float) -> None:
-    source, vectors = F.normalize(torch.randn(4), dim=0), F.normalize(torch.randn(9, 4), dim=1)
+    source = F.normalize(torch.randn(4), dim=0)
+    vectors = F.normalize(torch.randn(9, 4), dim=1)
     chosen: list[int] = []
     for _ in range(6):  # the definition
         gains = {
@@ -58,7 +63,9 @@ def test_a_ranking_that_makes_no_sense_is_refused(count: int, diversity: float) 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("block", [1, 7, 1000, 0])
-def test_blocks_from_disk_give_what_one_product_gives(tmp_path: Path, dtype: str, block: int) -> None:
+def test_blocks_from_disk_give_what_one_product_gives(
+    tmp_path: Path, dtype: str, block: int
+) -> None:
     torch.set_default_dtype(torch.float32)
     matrix = np.random.default_rng(0).normal(size=(101, 6)).astype(dtype)
     np.save(tmp_path / "m.npy", matrix)
@@ -74,5 +81,7 @@ def test_fewer_rows_than_asked_for_are_all_given() -> None:
     scores, rows = top_k(torch.eye(2), np.eye(2)[[1, 0, 1]], 10, block=2)
     assert scores.tolist() == [[1, 0, 0], [1, 1, 0]]
     assert sorted(rows[0].tolist()) == [0, 1, 2]
-    with pytest.raises(InputError, match=r"k >= 1 and rows of width 2; got k=1 and a matrix of \(3, 3\)"):
+    with pytest.raises(
+        InputError, match=r"k >= 1 and rows of width 2; got k=1 and a matrix of \(3, 3\)"
+    ):
         top_k(torch.eye(2), np.eye(3), 1)

@@ -64,7 +64,9 @@ def tokens(row: Tensor) -> list[int]:
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("scale", ["sqrt", "log_n"])
-def test_a_padded_batch_is_the_dense_model_of_each_pair_alone(norm: str, scale: str, pooling: str) -> None:
+def test_a_padded_batch_is_the_dense_model_of_each_pair_alone(
+    norm: str, scale: str, pooling: str
+) -> None:
     model = build(norm=norm, scale=scale, scale_base=4, pooling=pooling)
     vectors, log_likelihood = model.read_and_write(SOURCE, TARGET)
     for i in range(len(SOURCE)):
@@ -85,7 +87,8 @@ def test_the_vector_of_a_source_does_not_see_the_target(pooling: str) -> None:
 
 @pytest.mark.parametrize("place", range(4))
 def test_a_target_token_changes_only_what_follows_it(place: int) -> None:
-    model, target = build(), torch.tensor([[6, 5, 9, 7, END]])
+    model = build()
+    target = torch.tensor([[6, 5, 9, 7, END]])
     source = SOURCE[:1]
     other = target.clone()
     other[0, place] = 13
@@ -98,13 +101,17 @@ def test_a_target_token_changes_only_what_follows_it(place: int) -> None:
         step = model.continuation(source)
         return [step(torch.tensor([START])), *(step(t[:, i]) for i in range(4))]
 
-    for i, (x, y) in enumerate(zip(prefixes(target), prefixes(other), strict=True)):  # R2, of the cached decoder
+    for i, (x, y) in enumerate(
+        zip(prefixes(target), prefixes(other), strict=True)
+    ):  # R2, of the cached decoder
         assert torch.allclose(x, y, atol=1e-11) == (i <= place)
 
 
 @pytest.mark.parametrize("scale", ["sqrt", "log_n"])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_twenty_cached_steps_equal_one_pass_for_sources_of_mixed_lengths(norm: str, scale: str) -> None:
+def test_twenty_cached_steps_equal_one_pass_for_sources_of_mixed_lengths(
+    norm: str, scale: str
+) -> None:
     model = build(norm=norm, scale=scale, scale_base=4)
     target = torch.randint(3, 15, (6, 20))
     step = model.continuation(SOURCE, copies=2)
@@ -175,7 +182,9 @@ def test_a_source_that_must_be_written_gives_nothing_else() -> None:
 
 def test_a_key_refuses_texts_and_says_which_are_the_same() -> None:
     model = build()
-    (found,) = model.generate(SOURCE[:1], 50, samples=300, key=lambda text: len(text) if 5 in text else None)
+    (found,) = model.generate(
+        SOURCE[:1], 50, samples=300, key=lambda text: len(text) if 5 in text else None
+    )
     lengths = [len(tokens(row)) for row in found.ids]
     assert len(lengths) == len(set(lengths)) > 1
     assert 4 not in lengths  # that of the source
@@ -191,7 +200,9 @@ def test_hidden_tokens_are_not_seen_by_the_generator_and_seen_by_the_ranking() -
     for source in (SOURCE[:1], other):
         torch.manual_seed(1)
         drawn.append(model.generate(source, 300, samples=60, hidden=hidden)[0])
-    a, b = ({tuple(tokens(row)): score for row, score in zip(*found, strict=True)} for found in drawn)
+    a, b = (
+        {tuple(tokens(row)): score for row, score in zip(*found, strict=True)} for found in drawn
+    )
     assert a.keys() == b.keys()
     assert max(abs(a[text] - b[text]) for text in a) > 1e-5
     torch.manual_seed(1)
@@ -204,12 +215,15 @@ def test_draws_follow_the_model_within_five_standard_errors() -> None:
     first = model.draw(SOURCE[1:2], 20_000, Sampling())[0, :, 0]
     p = model.continuation(SOURCE[1:2])(torch.tensor([START])).softmax(-1)[0]
     share = torch.bincount(first, minlength=len(p)) / 20_000
-    assert ((share - p).abs() <= 5 * (p * (1 - p) / 20_000).sqrt() + 1e-12).all()  # 16 tests: once in 100,000 seeds
+    # 16 tests: once in 100,000 seeds
+    assert ((share - p).abs() <= 5 * (p * (1 - p) / 20_000).sqrt() + 1e-12).all()
 
 
 def test_the_mask_gradient_reaches_every_part_in_one_pass() -> None:
     model = build().train()
-    vectors, log_likelihood = model.read_and_write(SOURCE.masked_fill(SOURCE == 6, model.mask), TARGET)
+    vectors, log_likelihood = model.read_and_write(
+        SOURCE.masked_fill(SOURCE == 6, model.mask), TARGET
+    )
     (vectors.square().sum() - log_likelihood.sum()).backward()
     silent = {name for name, p in model.named_parameters() if p.grad is None}
     assert silent == {"classifier.weight"}
@@ -218,7 +232,9 @@ def test_the_mask_gradient_reaches_every_part_in_one_pass() -> None:
 
 def test_too_long_a_side_and_a_wrong_shape_are_refused() -> None:
     model = build(max_length=4)
-    with pytest.raises(InputError, match="at most max_length=4 tokens, its end included; got 5; cut it"):
+    with pytest.raises(
+        InputError, match="at most max_length=4 tokens, its end included; got 5; cut it"
+    ):
         model.read(SOURCE)
     with pytest.raises(InputError, match="max_length must be at least 2, a token and the end"):
         build(max_length=1)
@@ -231,7 +247,8 @@ def test_an_unknown_pooling_is_refused() -> None:
 
 
 def test_an_end_and_padding_cannot_be_hidden() -> None:
-    model, source = build(), SOURCE[1:2]
+    model = build()
+    source = SOURCE[1:2]
     found = []
     for hidden in (torch.ones_like(source, dtype=torch.bool), (source != END) & (source != PAD)):
         torch.manual_seed(1)
@@ -242,7 +259,9 @@ def test_an_end_and_padding_cannot_be_hidden() -> None:
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_random_weights_keep_unlike_texts_apart(norm: str) -> None:
-    model = RoFormerSim(RoFormerSimConfig(vocab_size=500, width=64, heads=4, layers=3, norm=norm)).eval()
+    model = RoFormerSim(
+        RoFormerSimConfig(vocab_size=500, width=64, heads=4, layers=3, norm=norm)
+    ).eval()
     vectors = model.encode(F.pad(torch.randint(3, 500, (40, 12)), (0, 1), value=END))
     cosines = (vectors @ vectors.T)[~torch.eye(40, dtype=torch.bool)]
     assert cosines.mean() < 0.5  # embeddings that are not normed: 0.8

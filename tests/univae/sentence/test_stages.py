@@ -32,10 +32,16 @@ def test_the_contrastive_loss_of_rows_and_their_neighbours() -> None:
     equal = unit(1, 4).expand(96, 4)
     assert paired_info_nce(equal).item() == pytest.approx(math.log(95), abs=1e-12)  # R5: 4.5539
     clusters = torch.eye(4).repeat_interleave(2, 0)
-    assert paired_info_nce(clusters).item() == pytest.approx(math.log1p(6 * math.exp(-20)), rel=1e-6)
+    assert paired_info_nce(clusters).item() == pytest.approx(
+        math.log1p(6 * math.exp(-20)), rel=1e-6
+    )
     u = unit(8, 5)
     loss = paired_info_nce(u)
-    for same in (u @ rotation(5), u[partners(8)], u.view(4, 2, 5)[torch.randperm(4)].view(8, 5)):  # R4
+    for same in (
+        u @ rotation(5),
+        u[partners(8)],
+        u.view(4, 2, 5)[torch.randperm(4)].view(8, 5),
+    ):  # R4
         torch.testing.assert_close(paired_info_nce(same), loss, atol=1e-12, rtol=0)
     scores = 20 * u @ u.T
     masked = scores.masked_fill(torch.eye(8, dtype=torch.bool), -torch.inf)  # R6
@@ -44,11 +50,15 @@ def test_the_contrastive_loss_of_rows_and_their_neighbours() -> None:
 
 
 def test_distillation_is_zero_for_equal_geometry_and_counts_every_entry() -> None:
-    u, t = unit(6, 4), unit(6, 7)
+    u = unit(6, 4)
+    t = unit(6, 7)
     assert distillation_loss(u, u).item() == 0  # R7: the teacher as its own student
-    torch.testing.assert_close(distillation_loss(u, u @ rotation(4)), torch.tensor(0.0), atol=1e-28, rtol=0)
+    torch.testing.assert_close(
+        distillation_loss(u, u @ rotation(4)), torch.tensor(0.0), atol=1e-28, rtol=0
+    )
     naive = sum(float(u[i] @ u[j] - t[i] @ t[j]) ** 2 for i in range(6) for j in range(6) if i != j)
-    assert distillation_loss(u, t).item() == pytest.approx(100 * naive / 36, rel=1e-12)  # the diagonal adds nothing
+    # the diagonal adds nothing
+    assert distillation_loss(u, t).item() == pytest.approx(100 * naive / 36, rel=1e-12)
     assert distillation_loss(u, t, weight=3.0).item() == pytest.approx(3 * naive / 36, rel=1e-12)
     turned = distillation_loss(u @ rotation(4), t @ rotation(7))
     torch.testing.assert_close(turned, distillation_loss(u, t), atol=1e-12, rtol=0)
@@ -61,7 +71,8 @@ def test_the_generation_loss_is_the_mean_over_target_tokens_and_their_ends() -> 
 
 
 def test_pairs_have_both_vectors_and_their_distance() -> None:
-    u, v = torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, -5.0]])
+    u = torch.tensor([[1.0, -2.0]])
+    v = torch.tensor([[3.0, -5.0]])
     assert pair_features(u, v).tolist() == [[1, -2, 3, -5, 2, 3]]
 
 
@@ -79,7 +90,8 @@ def test_classes_of_another_task_have_no_gradient_and_the_own_sum_to_one() -> No
 
 
 def test_cosent_sees_the_order_of_labels_and_the_differences_of_scores() -> None:
-    c, y = torch.randn(9), torch.randint(0, 4, (9,))
+    c = torch.randn(9)
+    y = torch.randint(0, 4, (9,))
     loss = cosent(c, y)
     torch.testing.assert_close(cosent(c + 0.3, y), loss, atol=1e-12, rtol=0)  # R13
     torch.testing.assert_close(cosent(c, y.double().exp()), loss, atol=1e-12, rtol=0)

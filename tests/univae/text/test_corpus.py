@@ -38,7 +38,8 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 class Constant:
     """The least an encoder can be: every character is the last id of the vocabulary."""
 
-    pad, end = PAD, END
+    pad = PAD
+    end = END
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
@@ -53,7 +54,9 @@ class Constant:
         return {"vocab_size": self.vocab_size}
 
 
-def test_a_corpus_is_its_encoded_texts_each_with_one_end(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_a_corpus_is_its_encoded_texts_each_with_one_end(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
     corpus = Corpus.build(iter(TEXTS), tokenizer, tmp_path / "new" / "corpus", max_length=100)
     assert isinstance(tokenizer, Encoder)
     assert len(corpus) == len(TEXTS)
@@ -73,7 +76,8 @@ def test_gathering_is_padding_the_texts_one_by_one(tmp_path: Path, tokenizer: To
 
 def test_totals_are_those_of_the_texts_kept(tmp_path: Path) -> None:
     texts = ["ab cd", "é", "x" * 10, "x" * 9]
-    corpus = Corpus.build(texts, BYTES, tmp_path, max_length=10)  # nine tokens and the END fit, ten do not
+    # nine tokens and the END fit, ten do not
+    corpus = Corpus.build(texts, BYTES, tmp_path, max_length=10)
     assert corpus.totals == {
         "texts": 3, "dropped": 1, "tokens": 6 + 3 + 10, "characters": 5 + 1 + 9, "words": 4, "bytes": 5 + 2 + 9,
         "unknown_words": 0,
@@ -84,10 +88,16 @@ def test_totals_are_those_of_the_texts_kept(tmp_path: Path) -> None:
 def test_unknown_words_are_counted_and_a_literal_unk_is_none(tmp_path: Path) -> None:
     tokenizer = train_tokenizer("words", ["a b <unk>"], vocab_size=10)
     corpus = Corpus.build(["a zebra <unk> emu", "b"], tokenizer, tmp_path, max_length=10)
-    assert (corpus.totals["unknown_words"], corpus.totals["words"], corpus.totals["tokens"]) == (2, 5, 7)
+    assert (corpus.totals["unknown_words"], corpus.totals["words"], corpus.totals["tokens"]) == (
+        2,
+        5,
+        7,
+    )
 
 
-def test_batches_of_any_size_write_the_same_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_any_size_write_the_same_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Corpus.build(TEXTS, BYTES, tmp_path / "whole", max_length=20)
     monkeypatch.setattr(corpus_module, "BATCH_TEXTS", 5)
     read: list[int] = []
@@ -96,7 +106,11 @@ def test_batches_of_any_size_write_the_same_corpus(tmp_path: Path, monkeypatch: 
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
     assert (len(read), sum(read)) == (4, sum(len(text.encode()) for text in TEXTS))
     assert pieces.totals == whole.totals
-    assert sorted(path.name for path in pieces.folder.iterdir()) == ["corpus.json", "ids.bin", "offsets.npy"]
+    assert sorted(path.name for path in pieces.folder.iterdir()) == [
+        "corpus.json",
+        "ids.bin",
+        "offsets.npy",
+    ]
 
 
 @pytest.mark.parametrize(("vocab_size", "width"), [(2**16, 2), (2**16 + 1, 4)])
@@ -109,7 +123,10 @@ def test_ids_take_two_bytes_while_they_can(tmp_path: Path, vocab_size: int, widt
 def test_the_same_source_is_opened_and_not_built_again(tmp_path: Path) -> None:
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
     before = (tmp_path / "corpus.json").stat().st_mtime_ns
-    assert Corpus.build(iter(TEXTS), BYTES, tmp_path, max_length=50).totals == Corpus.open(tmp_path).totals
+    assert (
+        Corpus.build(iter(TEXTS), BYTES, tmp_path, max_length=50).totals
+        == Corpus.open(tmp_path).totals
+    )
     assert (tmp_path / "corpus.json").stat().st_mtime_ns == before
 
 
@@ -126,7 +143,9 @@ def test_a_changed_source_is_noticed(
     tmp_path: Path, texts: list[str], kind: str, max_length: int, changed: str
 ) -> None:
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
-    with pytest.raises(InputError, match=rf"was built with other {changed}; delete it or choose another folder"):
+    with pytest.raises(
+        InputError, match=rf"was built with other {changed}; delete it or choose another folder"
+    ):
         Corpus.build(texts, train_tokenizer(kind, TEXTS, 300), tmp_path, max_length=max_length)
 
 
@@ -159,24 +178,40 @@ NPY = b"\x93NUMPY\x01\x00v\x00"
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("offsets.npy", NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (3,".ljust(117) + b"\n"),
-        ("offsets.npy", NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (True, 2)}".ljust(117) + b"\n"),
+        (
+            "offsets.npy",
+            NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (3,".ljust(117) + b"\n",
+        ),
+        (
+            "offsets.npy",
+            NPY
+            + b"{'descr': '<i8', 'fortran_order': False, 'shape': (True, 2)}".ljust(117)
+            + b"\n",
+        ),
         ("corpus.json", b"[" * 100_000),
         ("corpus.json", b"[1, 2]"),
         ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<u2", "totals": {"texts": 18}}'),
         ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<u2", "totals": [18, 4]}'),
     ],
 )
-def test_a_corpus_file_of_another_kind_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_corpus_file_of_another_kind_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=r"is damaged \(.*\); delete it and build again") as refusal:
+    with pytest.raises(
+        InputError, match=r"is damaged \(.*\); delete it and build again"
+    ) as refusal:
         Corpus.open(tmp_path)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("offsets", [[0.0, 2.0, 4.0], [[0, 2, 4]], [0, 5, 4], [1, 2, 4], [0, 0, 4], [0, 2, 3]])
-def test_offsets_that_do_not_cut_the_ids_into_texts_are_refused(tmp_path: Path, offsets: list) -> None:
+@pytest.mark.parametrize(
+    "offsets", [[0.0, 2.0, 4.0], [[0, 2, 4]], [0, 5, 4], [1, 2, 4], [0, 0, 4], [0, 2, 3]]
+)
+def test_offsets_that_do_not_cut_the_ids_into_texts_are_refused(
+    tmp_path: Path, offsets: list
+) -> None:
     Corpus.build(["a", "b"], BYTES, tmp_path, max_length=50)
     np.save(tmp_path / "offsets.npy", np.array(offsets))
     with pytest.raises(InputError, match=r"is damaged \(.*\); delete it and build again"):
@@ -184,24 +219,34 @@ def test_offsets_that_do_not_cut_the_ids_into_texts_are_refused(tmp_path: Path, 
 
 
 def test_a_corpus_without_a_text_that_fits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"at most max_length=4 tokens; got 2 longer ones; raise max_length"):
+    with pytest.raises(
+        InputError, match=r"at most max_length=4 tokens; got 2 longer ones; raise max_length"
+    ):
         Corpus.build(["abcd", "abcde"], BYTES, tmp_path, max_length=4)
 
 
 def test_building_takes_far_less_memory_than_the_file(tmp_path: Path) -> None:
     path = tmp_path / "large.txt"
-    path.write_text(("x" * 999 + "\n") * 20_000)  # few words and a fast encoder: tracing allocations is slow
+    # few words and a fast encoder: tracing allocations is slow
+    path.write_text(("x" * 999 + "\n") * 20_000)
     tracemalloc.start()
     corpus = Corpus.build(read_lines(path), Constant(100), tmp_path / "corpus", max_length=2000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert corpus.totals["bytes"] + corpus.totals["texts"] == path.stat().st_size
-    assert peak < path.stat().st_size / 2  # measured: 7.6 MB at any file size, one batch of half a million tokens
+    # measured: 7.6 MB at any file size, one batch of half a million tokens
+    assert peak < path.stat().st_size / 2
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"])), min_size=1))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"])), min_size=1
+    )
+)
 @settings(deadline=None)
-def test_lines_end_at_newlines_alone(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+def test_lines_end_at_newlines_alone(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
     path = tmp_path_factory.mktemp("lines") / "file.txt"
     path.write_bytes(("first\n" + "\n".join(lines)).encode())
     kept = [line.removesuffix("\r") for line in ["first", *lines]]
@@ -222,7 +267,10 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_text(tmp_path: Path) -> 
         (b"\n \r\n\n", r"has no line with a text; give a UTF-8 file"),
         (b"good\nb\xe4d\n", r"line 2, byte 6: not UTF-8 \(invalid continuation byte\); convert"),
         (b"good\ngood\nbad\0\n", r"line 3, byte 13: a NUL byte, so no UTF-8 text; convert"),
-        (b"good\n" + b"x" * 101, r"line 2: a line may have 100 bytes, this one goes on; give one text per line"),
+        (
+            b"good\n" + b"x" * 101,
+            r"line 2: a line may have 100 bytes, this one goes on; give one text per line",
+        ),
     ],
 )
 def test_an_unreadable_file_says_where(
@@ -242,7 +290,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 def test_what_is_removed_of_a_file_is_counted_and_lines_keep_their_numbers(tmp_path: Path) -> None:
-    path, removed = tmp_path / "file.txt", Removed()
+    path = tmp_path / "file.txt"
+    removed = Removed()
     path.write_bytes(b"\xef\xbb\xbf\none\r\n\r\n  \ntwo\n\nthree\r\n")
     assert list(numbered_lines(path, removed)) == [(2, "one"), (5, "two"), (7, "three")]
     assert removed == Removed(blank_lines=4, carriage_returns=2, byte_order_mark=True)
@@ -260,8 +309,12 @@ def test_the_fingerprint_of_texts_is_that_of_their_corpus(tmp_path: Path) -> Non
     assert fingerprint_texts(TEXTS[1:] + TEXTS[:1])[1] != corpus.recipe["texts"]
 
 
-@given(count=st.integers(2, 300), fraction=st.floats(0.001, 0.999), seed=st.integers(-(2**63), 2**63))
-def test_a_split_parts_all_indices_the_same_way_every_time(count: int, fraction: float, seed: int) -> None:
+@given(
+    count=st.integers(2, 300), fraction=st.floats(0.001, 0.999), seed=st.integers(-(2**63), 2**63)
+)
+def test_a_split_parts_all_indices_the_same_way_every_time(
+    count: int, fraction: float, seed: int
+) -> None:
     train, held_out = split(count, fraction, seed)
     assert sorted([*train, *held_out]) == list(range(count))
     assert len(held_out) == min(max(round(count * fraction), 1), count - 1)
@@ -288,12 +341,15 @@ def test_every_text_comes_once_an_epoch_within_the_budget(
         patch.setattr(corpus_module, "WINDOW", 2)  # many windows of few texts
         batches, again = (token_batches(sizes, max_tokens, seed, epoch) for _ in range(2))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    assert all(len(batch) > 0 and len(batch) * sizes[batch].max() <= max_tokens for batch in batches)
+    assert all(
+        len(batch) > 0 and len(batch) * sizes[batch].max() <= max_tokens for batch in batches
+    )
     assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in again]
 
 
 def realistic_lengths(count: int) -> np.ndarray:
-    lengths = np.exp(np.random.default_rng(0).normal(3.2, 0.6, count))  # a median of 25 tokens, 5 % over 66
+    # a median of 25 tokens, 5 % over 66
+    lengths = np.exp(np.random.default_rng(0).normal(3.2, 0.6, count))
     return np.clip(lengths, 2, 128).astype(np.int64)
 
 
@@ -306,7 +362,9 @@ def test_padding_and_unused_budget_stay_small(count: int, max_tokens: int) -> No
     assert padded > 0.93 * max_tokens * (len(batches) - 1)  # every batch but the last is about full
 
 
-def test_the_budget_holds_where_a_window_of_long_texts_meets_one_of_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_holds_where_a_window_of_long_texts_meets_one_of_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(corpus_module, "WINDOW", 2)
     lengths = np.random.default_rng(0).integers(1, 41, 5000)
     for batch in token_batches(lengths, 100, seed=0, epoch=0):
@@ -316,7 +374,9 @@ def test_the_budget_holds_where_a_window_of_long_texts_meets_one_of_short(monkey
 def test_epochs_and_seeds_shuffle_texts_and_batches() -> None:
     lengths = realistic_lengths(20_000)
     first, second, other = (token_batches(lengths, 1024, *key) for key in [(0, 0), (0, 1), (1, 0)])
-    partners = [{frozenset(batch.tolist()) for batch in batches} for batches in (first, second, other)]
+    partners = [
+        {frozenset(batch.tolist()) for batch in batches} for batches in (first, second, other)
+    ]
     assert not partners[0] & partners[1]
     assert not partners[0] & partners[2]
     means = np.array([lengths[batch].mean() for batch in first])

@@ -8,7 +8,11 @@ from univae.text.noise import KEEP, MASK, RANDOM, Noise, WordNoise
 from univae.text.special import END, PAD, RESERVED
 from univae.text.tokenizers import Tokenizer, pad, train_tokenizer
 
-LINES = ["the old man's dog, unbelievably, sleeps (on 42 mats).", "it's a naïve résumé", "我喜欢北京abc的天气，你呢？"]
+LINES = [
+    "the old man's dog, unbelievably, sleeps (on 42 mats).",
+    "it's a naïve résumé",
+    "我喜欢北京abc的天气，你呢？",
+]
 
 
 def trained(kind: str) -> Tokenizer:
@@ -62,26 +66,33 @@ def test_ends_padding_and_lengths_stay_and_no_reserved_id_comes_in() -> None:
     tokenizer = trained("bpe")
     noise = WordNoise(tokenizer, tokenizer.vocab_size, Noise(1.0, 0.3, 0.0, 0.7))
     ids = pad(tokenizer.encode_batch([" " + line for line in LINES] * 50))
-    before, noised = ids.clone(), noise(ids)
+    before = ids.clone()
+    noised = noise(ids)
     fixed = (ids == PAD) | (ids == END)
     assert torch.equal(ids, before)
     assert torch.equal(noised[fixed], ids[fixed])
     assert (noised[~fixed] >= RESERVED).all()
     assert (noised[~fixed] <= tokenizer.vocab_size).all()
-    assert set(noised[~fixed].tolist()) >= {RESERVED, tokenizer.vocab_size - 1, tokenizer.vocab_size}
+    assert set(noised[~fixed].tolist()) >= {
+        RESERVED,
+        tokenizer.vocab_size - 1,
+        tokenizer.vocab_size,
+    }
 
 
 def test_all_tokens_of_a_word_share_its_fate() -> None:
     tokenizer = trained("bpe")
     noise = WordNoise(tokenizer, tokenizer.vocab_size, Noise(1.0, 0.5, 0.0, 0.0))
     ids = pad([tokenizer.encode(" unbelievably sleeps unbelievably")] * 400)
-    words, masked = noise.words(ids)[0], noise(ids) == tokenizer.vocab_size
+    words = noise.words(ids)[0]
+    masked = noise(ids) == tokenizer.vocab_size
     assert words.max() == 2
     for word in range(3):
         fate = masked[:, words == word]
         assert (words == word).sum() > 1
         assert torch.equal(fate.all(1), fate.any(1))
-        assert fate[:, 0].double().mean().item() == pytest.approx(0.5, abs=0.125)  # five standard errors
+        # five standard errors
+        assert fate[:, 0].double().mean().item() == pytest.approx(0.5, abs=0.125)
     assert not masked[:, words == -1].any()
 
 

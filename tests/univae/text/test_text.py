@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from univae.errors import InputError
 from univae.text.special import END, PAD, START
-from univae.text.tokenizers import KINDS, Tokenizer, pad, sample_evenly, tokenizer_from_json, train_tokenizer
+from univae.text.tokenizers import (
+    KINDS,
+    Tokenizer,
+    pad,
+    sample_evenly,
+    tokenizer_from_json,
+    train_tokenizer,
+)
 
 CORPUS = ["the cat sat on the mat", "a <unk> cat", "Grüße, 世界! 🙂", "naïve café"] * 5
 TOKENIZERS = {kind: train_tokenizer(kind, CORPUS, vocab_size=300) for kind in KINDS}
@@ -47,13 +54,17 @@ def test_any_text_is_its_decoded_tokens(kind: str, text: str) -> None:
 def test_awkward_texts_survive_also_beside_start_end_and_padding(kind: str, text: str) -> None:
     tokenizer = TOKENIZERS[kind]
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.decode([START, *tokenizer.encode(text), END, PAD, *tokenizer.encode("more")]) == text
+    assert (
+        tokenizer.decode([START, *tokenizer.encode(text), END, PAD, *tokenizer.encode("more")])
+        == text
+    )
 
 
 @given(words=st.lists(st.sampled_from(sorted({word for text in CORPUS for word in text.split()}))))
 @settings(deadline=None)
 def test_words_are_exact_on_known_words_parted_by_single_spaces(words: list[str]) -> None:
-    tokenizer, text = TOKENIZERS["words"], " ".join(words)
+    tokenizer = TOKENIZERS["words"]
+    text = " ".join(words)
     assert tokenizer.exact(text)
     assert tokenizer.unknown(text) == 0
     assert len(tokenizer.encode(text)) == len(words)
@@ -82,7 +93,8 @@ def test_a_small_word_vocabulary_keeps_the_most_frequent_and_unk() -> None:
 
 def test_characters_come_by_frequency_and_the_rest_are_bytes() -> None:
     tokenizer = train_tokenizer("chars", ["cccbb  é"], vocab_size=3 + 256 + 2)
-    assert tokenizer.to_json()["characters"] == "c "  # three c, two spaces and two b: ties by code point
+    # three c, two spaces and two b: ties by code point
+    assert tokenizer.to_json()["characters"] == "c "
     assert tokenizer.encode("cé") == [259, *(byte + 3 for byte in "é".encode())]
 
 
@@ -94,14 +106,19 @@ def test_ids_a_model_may_invent_always_decode(kind: str, data: st.DataObject) ->
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 5), max_size=30))
     text = tokenizer.decode(ids)
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.decode(torch.tensor(ids, dtype=torch.int64)) == tokenizer.decode(np.array(ids, dtype=int)) == text
+    assert (
+        tokenizer.decode(torch.tensor(ids, dtype=torch.int64))
+        == tokenizer.decode(np.array(ids, dtype=int))
+        == text
+    )
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_broken_utf8_becomes_the_replacement_character(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     lead, *_ = train_tokenizer("bytes", []).encode("世")
-    lead = lead if kind != "bpe" else tokenizer.encode("丁")[0]  # the first byte alone: both start with 0xe4
+    # the first byte alone: both start with 0xe4
+    lead = lead if kind != "bpe" else tokenizer.encode("丁")[0]
     assert tokenizer.decode([lead, *tokenizer.encode("ok")]) == "\ufffdok"
 
 
@@ -109,7 +126,11 @@ def test_broken_utf8_becomes_the_replacement_character(kind: str) -> None:
 def test_json_rebuilds_the_same_tokenizer(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     again = tokenizer_from_json(json.loads(json.dumps(tokenizer.to_json())))
-    assert (again.kind, again.vocab_size, again.to_json()) == (kind, tokenizer.vocab_size, tokenizer.to_json())
+    assert (again.kind, again.vocab_size, again.to_json()) == (
+        kind,
+        tokenizer.vocab_size,
+        tokenizer.to_json(),
+    )
     assert again.encode_batch(AWKWARD + CORPUS) == tokenizer.encode_batch(AWKWARD + CORPUS)
 
 
@@ -150,16 +171,34 @@ def test_padding_appends_exactly_one_end_per_text() -> None:
     ("call", "message"),
     [
         (lambda: pad([]), r"pad: needs at least one text; got none"),
-        (lambda: train_tokenizer("morse", ["x"]), r"kind must be one of bytes, chars, words, bpe; got 'morse'"),
-        (lambda: train_tokenizer("chars", ["x"], 100), r"chars needs vocab_size >= 259; got vocab_size=100"),
-        (lambda: train_tokenizer("bpe", [""]), r"needs at least one text with a character in it; got none"),
-        (lambda: train_tokenizer("words", [" "]), r"needs at least one text with a character in it; got none"),
+        (
+            lambda: train_tokenizer("morse", ["x"]),
+            r"kind must be one of bytes, chars, words, bpe; got 'morse'",
+        ),
+        (
+            lambda: train_tokenizer("chars", ["x"], 100),
+            r"chars needs vocab_size >= 259; got vocab_size=100",
+        ),
+        (
+            lambda: train_tokenizer("bpe", [""]),
+            r"needs at least one text with a character in it; got none",
+        ),
+        (
+            lambda: train_tokenizer("words", [" "]),
+            r"needs at least one text with a character in it; got none",
+        ),
         (
             lambda: tokenizer_from_json({"kind": "words", "words": ["a"]}),
             r"the vocabulary needs <unk>; 1 words lack",
         ),
-        (lambda: tokenizer_from_json({"kind": "rot13"}), r"not a tokenizer \(KeyError: 'rot13'\); restore"),
-        (lambda: tokenizer_from_json({"kind": "bpe", "merges": 3}), r"not a tokenizer \(TypeError: .*; restore"),
+        (
+            lambda: tokenizer_from_json({"kind": "rot13"}),
+            r"not a tokenizer \(KeyError: 'rot13'\); restore",
+        ),
+        (
+            lambda: tokenizer_from_json({"kind": "bpe", "merges": 3}),
+            r"not a tokenizer \(TypeError: .*; restore",
+        ),
     ],
 )
 def test_an_error_says_the_rule_and_the_value(call, message: str) -> None:

@@ -1,4 +1,7 @@
-"""Oracles U2-U7, U9, U12-U15 and what else a UniVAE promises. U1 is in test_mask, U8, U10 and U11 in test_latent."""
+"""Oracles U2-U7, U9, U12-U15 and what else a UniVAE promises.
+
+U1 is in test_mask, U8, U10 and U11 in test_latent.
+"""
 
 import math
 
@@ -29,9 +32,18 @@ VARIANTS = [
 
 
 def make(**options) -> UniVAE:
-    config = {"vocab_size": VOCAB, "width": 16, "heads": 2, "layers": 4, "latent_layers": 3, "latent_width": 4}
+    config = {
+        "vocab_size": VOCAB,
+        "width": 16,
+        "heads": 2,
+        "layers": 4,
+        "latent_layers": 3,
+        "latent_width": 4,
+    }
     model = UniVAE(UniVAEConfig(**{**config, **options})).eval()
-    for p in model.parameters():  # far from the small initial weights, so that every path carries signal
+    for p in (
+        model.parameters()
+    ):  # far from the small initial weights, so that every path carries signal
         p.data += 0.1 * torch.randn_like(p)
     return model
 
@@ -54,7 +66,8 @@ def model(request) -> UniVAE:
 
 
 def test_two_streams_equal_the_dense_mask(model: UniVAE) -> None:
-    ids, target = texts(5, 8, 2), texts(3, 4, 7)
+    ids = texts(5, 8, 2)
+    target = texts(3, 4, 7)
     z = model.prior().sample((3,))
     posterior, _, logits = model.two_streams(ids, target, given(z))
     plain, _, expected, _ = dense(model, ids, target, given(z))
@@ -76,11 +89,14 @@ def test_posterior_and_likelihood_equal_the_dense_mask_for_many_latents(model: U
 
 
 def test_training_gradients_equal_the_dense_mask(model: UniVAE) -> None:
-    ids, z = texts(5, 8, 2), model.prior().sample((3,))
+    ids = texts(5, 8, 2)
+    z = model.prior().sample((3,))
 
     def gradients(run) -> list[torch.Tensor]:
         posterior, _, logits, *_ = run(ids, ids, given(z))
-        loss = text_log_prob(logits, ids).sum() + sum(q.log_prob(z[:, i]).sum() for i, q in enumerate(posterior))
+        loss = text_log_prob(logits, ids).sum() + sum(
+            q.log_prob(z[:, i]).sum() for i, q in enumerate(posterior)
+        )
         return torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
 
     plain = gradients(lambda *call: dense(model, *call))
@@ -92,7 +108,8 @@ def test_training_gradients_equal_the_dense_mask(model: UniVAE) -> None:
 
 
 def test_a_token_changes_no_logit_before_it(model: UniVAE) -> None:  # U2
-    ids, z = texts(9), model.prior().sample((1,))
+    ids = texts(9)
+    z = model.prior().sample((1,))
     logits = model.likelihood(z).logits(ids)[..., END:]
     for t in range(8):
         changed = ids.clone()
@@ -103,7 +120,8 @@ def test_a_token_changes_no_logit_before_it(model: UniVAE) -> None:  # U2
 
 
 def test_given_z_the_encoders_text_changes_no_logit(model: UniVAE) -> None:  # U3
-    target, z = texts(6), model.prior().sample((1,))
+    target = texts(6)
+    z = model.prior().sample((1,))
     one = model.two_streams(texts(9), target, given(z))[2]
     other = model.two_streams(texts(4), target, given(z))[2]
     torch.testing.assert_close(one, other, atol=1e-14, rtol=0)
@@ -111,13 +129,17 @@ def test_given_z_the_encoders_text_changes_no_logit(model: UniVAE) -> None:  # U
 
 def test_adding_row_0_instead_of_replacing_it_would_leak_the_text() -> None:  # U4
     model = make()
-    target, z = texts(6), model.prior().sample((1,))
-    one, other = (dense(model, ids, target, given(z), add=True)[2][..., END:] for ids in (texts(9), texts(9)))
+    target = texts(6)
+    z = model.prior().sample((1,))
+    one, other = (
+        dense(model, ids, target, given(z), add=True)[2][..., END:] for ids in (texts(9), texts(9))
+    )
     assert (one - other).abs().max() > 1e-2
 
 
 def test_below_the_latents_decoder_rows_know_neither_text_nor_latent(model: UniVAE) -> None:  # U5
-    target, below = texts(6), model.config.layers - model.config.latent_layers
+    target = texts(6)
+    below = model.config.layers - model.config.latent_layers
     z, other = model.prior().sample((2, 1))
     one = dense(model, texts(9), target, given(z))[3]
     two = dense(model, texts(9), target, given(other))[3]
@@ -128,7 +150,8 @@ def test_below_the_latents_decoder_rows_know_neither_text_nor_latent(model: UniV
 
 @pytest.mark.parametrize("changed", [0, 1, 2])
 def test_a_latent_changes_the_posterior_of_later_layers_only(changed: int) -> None:  # U6
-    model, ids = make(), texts(6, 4)
+    model = make()
+    ids = texts(6, 4)
     z = model.prior().sample((2,))
     moved = z.clone()
     moved[:, changed] += 1.0
@@ -139,7 +162,8 @@ def test_a_latent_changes_the_posterior_of_later_layers_only(changed: int) -> No
 
 
 def test_the_decoders_text_changes_no_posterior(model: UniVAE) -> None:  # U7
-    ids, z = texts(6), model.prior().sample((1,))
+    ids = texts(6)
+    z = model.prior().sample((1,))
     one, other = (model.two_streams(ids, texts(5), given(z))[0] for _ in range(2))
     for p, q in zip(one, other, strict=True):
         assert torch.equal(p.mean, q.mean)
@@ -150,13 +174,17 @@ def test_kl_is_summed_over_layers_and_never_averaged() -> None:  # U9
         model = make(latent="vmf", kappa=32.0, latent_width=16, latent_layers=layers)
         kl = model.elbo(texts(4, 7)).kl
         assert kl.shape == (2, layers)
-        torch.testing.assert_close(kl.sum(-1), torch.full((2,), layers * 7.582144), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            kl.sum(-1), torch.full((2,), layers * 7.582144), atol=1e-4, rtol=0
+        )
 
 
 @pytest.mark.parametrize("prior", ["standard", "learned"])
 def test_the_kl_of_each_layer_has_the_mean_of_its_log_ratio(prior: str) -> None:
-    model, ids = make(prior=prior), texts(5, 3)
-    q, p = model.posterior(ids), model.prior()
+    model = make(prior=prior)
+    ids = texts(5, 3)
+    q = model.posterior(ids)
+    p = model.prior()
     with torch.no_grad():
         z = q.sample((5000,))
         ratio = q.log_prob(z) - p.log_prob(z)
@@ -168,7 +196,8 @@ def test_the_kl_of_each_layer_has_the_mean_of_its_log_ratio(prior: str) -> None:
 
 
 def test_cached_generation_has_the_logits_of_a_full_pass(model: UniVAE) -> None:  # U12
-    ids, z = texts(9, 9), model.prior().sample((2,))
+    ids = texts(9, 9)
+    z = model.prior().sample((2,))
     step = model.decoder(z)
     tokens = torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1)
     stepped = torch.stack([step(tokens[:, t]) for t in range(9)], 1)
@@ -177,7 +206,8 @@ def test_cached_generation_has_the_logits_of_a_full_pass(model: UniVAE) -> None:
 
 def test_cached_generation_agrees_in_float32() -> None:  # U12, at its own tolerance
     model = make().float()
-    ids, z = texts(9, 9), model.prior().sample((2,))
+    ids = texts(9, 9)
+    z = model.prior().sample((2,))
     step = model.decoder(z)
     tokens = torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1)
     stepped = torch.stack([step(tokens[:, t]) for t in range(9)], 1)
@@ -204,7 +234,8 @@ def test_without_a_way_in_the_model_is_an_exact_language_model() -> None:  # U13
 
 
 def test_padding_a_batch_changes_no_logit_and_no_posterior(model: UniVAE) -> None:  # U15
-    ids, z = texts(6, 4), model.prior().sample((2,))
+    ids = texts(6, 4)
+    z = model.prior().sample((2,))
     wide = torch.nn.functional.pad(ids, (0, 5), value=PAD)
     real = ids != PAD
     one, other = (model.likelihood(z).logits(x)[:, : ids.shape[1]][real] for x in (ids, wide))
@@ -214,11 +245,13 @@ def test_padding_a_batch_changes_no_logit_and_no_posterior(model: UniVAE) -> Non
     torch.manual_seed(1)
     first = model.elbo(ids)
     torch.manual_seed(1)
-    torch.testing.assert_close(first.log_likelihood, model.elbo(wide).log_likelihood, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        first.log_likelihood, model.elbo(wide).log_likelihood, atol=1e-12, rtol=1e-12
+    )
 
 
 def test_the_likelihood_is_normalised_over_all_texts() -> None:
-    """Sums p(x | z) over every text of up to two tokens, and what is left for longer ones."""
+    """Sum p(x | z) over every text of up to two tokens, and what is left for longer ones."""
     model = make(vocab_size=6)
     z = model.prior().sample((1,))
     words = range(END + 1, 6)
@@ -250,7 +283,8 @@ def test_a_learned_gaussian_prior_starts_as_the_standard_one_and_is_trained() ->
     standard = Independent(Normal(torch.zeros(2, 4), 1.0), 2)
     torch.testing.assert_close(model.prior().log_prob(z), standard.log_prob(z))
     optimizer = torch.optim.Adam(model.expect.parameters(), lr=0.01)
-    ids, losses = texts(5, 8, 2, 6), []
+    ids = texts(5, 8, 2, 6)
+    losses = []
     for _ in range(60):
         torch.manual_seed(0)  # the same latents: the loss falls by what the prior learns alone
         kl = model.elbo(ids).kl.sum()
@@ -266,7 +300,9 @@ def test_batch_normalised_means_hold_the_kl_above_their_bound() -> None:
     head = GaussianHead(8, 4, gamma=0.6).train()
     for scale in (1e-4, 1e3):
         q = head(torch.randn(4096, 8) * scale)
-        torch.testing.assert_close(q.mean.std(0, unbiased=False), torch.full((4,), 0.6), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            q.mean.std(0, unbiased=False), torch.full((4,), 0.6), atol=1e-3, rtol=0
+        )
     kl = kl_divergence(q, Independent(Normal(torch.zeros(4), 1.0), 1)).mean()
     assert kl >= 4 / 2 * 0.6**2 - 1e-6
     model = make(bn_gamma=0.6).train()
@@ -276,7 +312,8 @@ def test_batch_normalised_means_hold_the_kl_above_their_bound() -> None:
 
 def test_words_are_blanked_in_training_only_and_never_the_start() -> None:
     model = make(word_dropout=0.999)
-    ids, other = texts(6), texts(6)
+    ids = texts(6)
+    other = texts(6)
     z = model.prior().sample((1,))
     log_p = model.likelihood(z).log_prob
     assert (log_p(ids) - log_p(other)).abs().max() > 1e-3
@@ -338,7 +375,9 @@ def test_a_wide_beam_finds_the_most_probable_text_and_width_one_is_greedy() -> N
     best, score = beam_search(model.decoder(z.repeat_interleave(60, 0), 3), 2, 60, 3)
     for row in range(2):
         winner = log_p[row].argmax()
-        assert torch.equal(torch.nn.functional.pad(best[row], (0, 3 - best.shape[1])), padded[winner])
+        assert torch.equal(
+            torch.nn.functional.pad(best[row], (0, 3 - best.shape[1])), padded[winner]
+        )
         assert score[row].item() == pytest.approx(log_p[row, winner].item(), abs=1e-9)
     greedy = generate(model.decoder(z, 8), 2, 8, Sampling(temperature=0.0))
     assert torch.equal(beam_search(model.decoder(z, 8), 2, 1, 8)[0], greedy)

@@ -1,0 +1,54 @@
+"""Registries: a mapping from a name to the object that knows everything about what it names.
+
+A registry is a plain dictionary, ``FAMILIES`` say. What differs between its rows is an attribute or
+a method of their objects, so that no other module compares names. To add a row is to write one
+object and to list it once; options, their rules and their help are read from the dictionary:
+
+.. code-block:: python
+
+    if TYPE_CHECKING:
+        FamilyName: TypeAlias = str
+    else:
+        FamilyName = Literal[tuple(FAMILIES)]  # what the command line and the rules read
+
+    @dataclass(frozen=True)
+    class Config:
+        latent: Annotated[FamilyName, Doc(choices_help("distribution of a latent", FAMILIES))]
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from univae.errors import InputError
+
+__all__ = ["Entry", "choices_help", "lookup"]
+
+Row = TypeVar("Row")
+
+
+class Entry(Protocol):
+    """A row of a registry."""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words for the help of an option."""
+        ...
+
+
+def choices_help(meaning: str, registry: Mapping[str, Entry]) -> str:
+    """Return the help of an option whose choices are the rows of ``registry``."""
+    rows = "; ".join(
+        f"{name}: {entry.summary}" for name, entry in registry.items() if entry.summary
+    )
+    return f"{meaning}; {rows}" if rows else meaning
+
+
+def lookup(registry: Mapping[str, Row], name: str, who: str) -> Row:
+    """Return the row ``name`` of ``registry``.
+
+    Raises:
+        InputError: there is no such row; the message names ``who`` asked and the rows there are.
+    """
+    if name not in registry:
+        raise InputError(f"{who} must be one of {', '.join(registry)}; got {name!r}")
+    return registry[name]
