@@ -23,10 +23,10 @@ from torch.optim import AdamW, Optimizer
 
 from experiments.benchmarks.harness import compare, peak_bytes, report
 from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.tiger import Tiger
-from univae.optim.windowed import accumulate_in_backward
 
 TENSORS = 200
 SIZE = (250, 200)

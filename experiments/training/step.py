@@ -21,10 +21,11 @@ from experiments.training.settings import Settings
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, Task, Trained, reseed
 from univae.errors import InputError
+from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.schedules import cosine, tripling
 from univae.optim.step_sizes import AdaptedSteps
-from univae.optim.windowed import Windowed, accumulate_in_backward
+from univae.optim.windowed import Windowed
 
 __all__ = [
     "OwnBackward",

@@ -13,7 +13,8 @@ from torch import Tensor
 from univae.checkpoint import load_state, save_state
 from univae.errors import InputError
 from univae.optim.accumulated import AccumulatedSGD
-from univae.optim.egdd import EGDD, spread
+from univae.optim.egdd import EGDD
+from univae.optim.exponentiated import quantiles
 from univae.optim.step_sizes import AdaptedSteps
 
 
@@ -373,7 +374,7 @@ def test_a_summary_gives_quantiles_over_tensors_and_coordinates() -> None:
         {"scale": torch.tensor(s), "gain": torch.full((3000,), g)}
         for s, g in ((0.5, 1.0), (2.0, 2.0), (1.0, 3.0))
     ]
-    found = spread(states)
+    found = quantiles(states)
     scales = {"scale_min": 0.5, "scale_median": 1.0, "scale_max": 2.0}
     assert found == scales | {"gain_p05": 1.0, "gain_median": 2.0, "gain_p95": 3.0}
-    assert spread([{}]) == {}
+    assert quantiles([{}]) == {}
