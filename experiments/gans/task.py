@@ -12,7 +12,8 @@ from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions, Players
 from experiments.gans.scaling import seen
 from experiments.training.distributed import World
-from experiments.training.optimizers import build, restore
+from experiments.training.optimizer_state import restore
+from experiments.training.optimizers import build
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.stopping import TrainingFailed

@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from experiments.training.distributed import World, to_device, without_averaging
-from experiments.training.optimizers import Build, build, restore
+from experiments.training.optimizer_state import restore
+from experiments.training.optimizers import Build, build
+from experiments.training.schedules import SCHEDULES
 from experiments.training.settings import Settings
+from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, Task, Trained, reseed
 from univae.errors import InputError
 from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
-from univae.optim.schedules import cosine, tripling
 from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.windowed import Windowed
 
@@ -150,7 +152,7 @@ class Stepper:
         self.world = world
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
-        self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
+        self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
         self._own_backward = isinstance(task, OwnBackward)
         # nobody else reads gradients
         free = settings.clip == 0 and settings.accumulate == 1 and self.adapted is None
@@ -215,12 +217,6 @@ class Stepper:
         restore(self.optimizer, state.get("optimizer"), step)
         if self.adapted:
             self.adapted.load_state_dict(state.get("step_sizes", {}))
-
-    def _adapted(self) -> AdaptedSteps:
-        gain_lr = self.settings.gain_lr if self.settings.adapt_step_size == "gain" else 0.0
-        return AdaptedSteps(
-            self.optimizer, self.settings.scale_lr, gain_lr, halves=self.settings.adapt_halves
-        )
 
     def _micro_step(
         self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
@@ -323,9 +319,7 @@ class _Loss(nn.Module):
 
 def rate_factor(settings: Settings, fraction: float) -> float:
     """What the learning rate is multiplied by after a fraction of training."""
-    if settings.schedule == "tripling":
-        return tripling(fraction)
-    return cosine(fraction, settings.warmup, settings.lr_floor)
+    return SCHEDULES[settings.schedule].factor(fraction, settings)
 
 
 def steps_of(

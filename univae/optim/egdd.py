@@ -141,7 +141,7 @@ class EGDD(Base):
         torch._foreach_lerp_(gbar, grads, 1 - group["beta"])
 
     def _state(self, group: Group, p: Tensor) -> dict[str, Any]:
-        state = self.state[p]
+        state: dict[str, Any] = self.state[p]
         if not state:
             momentum = zero_state(p)
             state.update(step=0, momentum=momentum, scale=momentum.new_ones(()))

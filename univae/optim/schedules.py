@@ -49,4 +49,4 @@ def tripling(progress: float, passes: int = 8) -> float:
     # compared with powers, because a rounded logarithm may miss the start of a pass
     finished = sum(position >= 3**i for i in range(1, passes))
 
-    return 10.0 ** (-finished / (passes - 1))
+    return math.pow(10.0, -finished / (passes - 1))

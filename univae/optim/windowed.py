@@ -120,8 +120,8 @@ class Windowed(Base):
             return
         grads = [gradient(p, maximize=group["maximize"]) for p in params]
         finite = torch.stack(torch._foreach_norm(grads)).isfinite().tolist()
-        opening = []  # pairs of parameter and gradient whose window opens now
-        following = []
+        opening: list[tuple[Tensor, Tensor]] = []  # parameter and gradient, first of a window
+        following: list[tuple[Tensor, Tensor]] = []
         for p, g, is_finite in zip(params, grads, finite, strict=True):
             state = self.begin(group, p)
             if not is_finite:
@@ -147,7 +147,7 @@ class Windowed(Base):
 
     def begin(self, group: Group, p: Tensor) -> dict[str, Any]:
         """Return the state of a parameter, with averages of zero if it had none."""
-        state = self.state[p]
+        state: dict[str, Any] = self.state[p]
         if not state:
             averages = {name: zero_state(p) for name in self.decays(group)}
             state.update(step=0, open=False, skipped=0, **averages)
