@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
 from tqdm import tqdm
+from typing_extensions import Doc
 
+from density.estimation.registry import PROPOSALS
 from density.likelihoods.bits import bits_per_dim
 from experiments.cli.commands import run
 from experiments.data.arrays import read
@@ -37,6 +39,7 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import LIMIT, SEED
 from experiments.training.task import reseed
 from univae.checkpoint import write_json
+from univae.registry import choices_help
 from univae.rules import Rule, at_least, check
 from univae.text.corpus import Removed
 from univae.text.special import PAD
@@ -58,7 +61,9 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder
     data: str  # texts: a file of one text per line, or python-docs; else what train-density takes
     samples: int = 128  # importance samples per datum
-    proposal: ProposalName = "posterior"  # widened, sobol and refined need Gaussian latents
+    proposal: Annotated[
+        ProposalName, Doc(choices_help("distribution of the samples", PROPOSALS))
+    ] = "posterior"
     out: Path | None = None  # a .csv file with a row per datum
     overwrite: bool = False  # replace an existing output file
     limit: int = 0  # only the first so many data; 0: all

@@ -5,16 +5,17 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from density import Defensive, LatentModel, Proposal, Refined, Sobol, StudentT, Widened, log_weights
+from density import LatentModel, Proposal, log_weights
 from density.estimation.diagnostics import khat_threshold, ladder, unreliable
 from density.estimation.importance import summarise
+from density.estimation.registry import PROPOSALS, ProposalName
 from experiments.data.outputs import Output
-from univae.errors import InputError
+from univae.registry import lookup
 
 __all__ = [
     "COLUMNS",
@@ -32,24 +33,11 @@ __all__ = [
 NAMED = 10  # rows that are named one by one
 LARGEST_EXPONENT = math.log(sys.float_info.max)
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
-ProposalName: TypeAlias = Literal[
-    "posterior", "widened", "student", "sobol", "defensive", "refined"
-]
-_PROPOSALS: dict[str, Proposal | None] = {
-    "posterior": None,
-    "widened": Widened(1.2),
-    "student": StudentT(5.0),
-    "sobol": Sobol(Widened(1.2)),
-    "defensive": Defensive(0.9),
-    "refined": Refined(10, proposal=Widened(1.2)),
-}
 
 
-def proposal(name: str) -> Proposal | None:
-    """The proposal a command calls by that name."""
-    if name not in _PROPOSALS:
-        raise InputError(f"proposal must be {', '.join(_PROPOSALS)}; got proposal={name}")
-    return _PROPOSALS[name]
+def proposal(name: str) -> Proposal:
+    """Return the proposal that commands offer by that name."""
+    return lookup(PROPOSALS, name, "proposal").proposal
 
 
 def rungs(samples: int) -> list[int]:
@@ -63,7 +51,7 @@ def rows_of(
     """One row of :data:`COLUMNS` per datum, in nats and counts, with its ``ladder`` of estimates from fewer samples."""
     chosen = proposal(name)
     log_w = log_weights(model, x, samples, proposal=chosen, chunk=chunk)
-    found = summarise(log_w, chosen.replicates if chosen else 1)
+    found = summarise(log_w, chosen.replicates)
     values = {column: getattr(found, column).tolist() for column in COLUMNS}
     climbed = ladder(log_w, rungs(samples)).T.tolist()
     return [

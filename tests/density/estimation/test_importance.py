@@ -23,7 +23,7 @@ from density import (
 )
 from density.estimation.collapse import mutual_information, shuffled_gap
 from density.estimation.diagnostics import ladder
-from density.estimation.importance import summarise, weigh
+from density.estimation.importance import draw_log_weights, summarise
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
@@ -255,7 +255,9 @@ def test_a_posterior_that_scores_while_it_draws_climbs_once() -> None:
     model, x = wide()
     q = model.posterior(x)
     climber = Climber(q.mean, q.covariance_matrix)
-    assert (weigh(model, model.prior(), climber, x, 7) - model.evidence(x)).abs().max() < 1e-10
+    assert (
+        draw_log_weights(model, model.prior(), climber, x, 7) - model.evidence(x)
+    ).abs().max() < 1e-10
     assert Climber.scored == 0
 
 
