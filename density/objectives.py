@@ -107,7 +107,8 @@ def dreg(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
 def _log_weights(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
     _require_counts("objectives", samples=samples)
     x = as_data(x, "objectives")
-    return draw_log_weights(model, model.prior(), model.posterior(x), x, samples)
+    q = model.posterior(x)  # first: the prior of a Pyro model is known beside data only
+    return draw_log_weights(model, model.prior(), q, x, samples)
 
 
 def _path_weights(

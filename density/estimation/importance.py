@@ -126,8 +126,8 @@ def log_weights(
         )
     x = as_data(x, "log_weights")
     proposal = proposal or Posterior()
+    q = model.posterior(x)  # first: the prior of a Pyro model is known beside data only
     prior = model.prior()
-    q = model.posterior(x)
     chunk = chunk or max(1, DECODED_ROWS // max(1, q.batch_shape.numel()))
     draws = proposal.draws(model, x, q, samples, chunk)
     chunks = (log_weights_of(model, prior, q, x, z, log_q) for z, log_q in draws)

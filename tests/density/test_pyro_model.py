@@ -378,3 +378,22 @@ def test_a_guide_without_a_density_per_datum_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         density.estimate(from_pyro(linear, guide), torch.randn(5, 8), 10)
+
+
+def test_a_prior_stays_beside_the_data_that_it_was_asked_for() -> None:
+    def shifted(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x[:, 0], 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0], 1.0))
+
+    first, second = torch.zeros(3, 1), torch.ones(3, 1)
+    model = from_pyro(shifted, guide)
+    z = model.posterior(first).sample((2,))
+    prior = model.prior()
+    model.posterior(second)
+    torch.testing.assert_close(prior.log_prob(z), Normal(0.0, 1.0).log_prob(z.squeeze(-1)))
+    torch.testing.assert_close(model.prior().log_prob(z), Normal(1.0, 1.0).log_prob(z.squeeze(-1)))
