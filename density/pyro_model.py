@@ -224,7 +224,7 @@ class Posterior(_ProgramDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of flat latents, from one run of the guide."""
         z = _with_one_sample_axis(value)
-        conditions = {}
+        conditions: dict[str, Tensor] = {}
         for site, site_value in zip(self.beside.sites, self.beside.values(z), strict=True):
             conditions |= site.condition(site_value)
         trace = run(self.beside.guide, self.beside.x, z.shape[0], conditions)

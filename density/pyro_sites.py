@@ -81,7 +81,8 @@ class LatentSite:
         log_density: Tensor = trace.nodes[self.name]["log_prob"]
         if self.transform is None:
             return log_density
-        return log_density + trace.nodes[self.auxiliary]["log_prob"]
+        auxiliary_log_density: Tensor = trace.nodes[self.auxiliary]["log_prob"]
+        return log_density + auxiliary_log_density
 
 
 def run(program: Program, x: Tensor, samples: int, values: Mapping[str, Tensor]) -> Trace:
@@ -96,8 +97,9 @@ def run(program: Program, x: Tensor, samples: int, values: Mapping[str, Tensor])
     conditioned = poutine.condition(program, data=dict(values)) if values else program
     enumerated = poutine.enum(conditioned, first_available_dim=-3)
     plated = pyro.plate(PARTICLES, samples, dim=-2)(enumerated)
-    trace: Any = poutine.trace(plated).get_trace(x)
-    trace.compute_log_prob()
+    raw_trace: Any = poutine.trace(plated).get_trace(x)
+    raw_trace.compute_log_prob()
+    trace: Trace = raw_trace
     return trace
 
 

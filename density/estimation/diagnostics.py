@@ -67,7 +67,8 @@ def replicate_means(log_w: Float[Tensor, "K *batch"], replicates: int) -> Float[
             f"got K={log_w.shape[0]}, replicates={replicates}; draw a multiple"
         )
     size = log_w.shape[0] // replicates
-    return log_w.unflatten(0, (replicates, size)).logsumexp(1) - math.log(size)
+    grouped: Tensor = log_w.unflatten(0, (replicates, size))
+    return grouped.logsumexp(1) - math.log(size)
 
 
 def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
