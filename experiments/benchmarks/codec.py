@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from density.coding.data_code import Coding
 from density.coding.pixels import log_table
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
+from density.model import LatentModel
 from experiments.benchmarks.harness import report
 from experiments.data.arrays import binarise, read
 from experiments.images.run import ImageRun
@@ -40,13 +41,14 @@ PUBLISHED_PARTICLES = 1
 CASES = ((1, 1), (1, 4), (16, 4))  # particles and images in a tile
 
 Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Timed(Generic[Result]):
+class Timed(Generic[Result_co]):
     """The result of an action, with its seconds on the wall clock and on the processor."""
 
-    result: Result
+    result: Result_co
     wall: float
     processor: float
 
@@ -72,7 +74,7 @@ class Seconds:
         self.processor.append(measured.processor)
 
 
-def evaluate_network(model: nn.Module, coder: BitsBack, images: np.ndarray, case: Coding) -> None:
+def evaluate_network(model: LatentModel, coder: BitsBack, images: np.ndarray, case: Coding) -> None:
     """Evaluate the network as often as coding does: posteriors, and a table for each particle."""
     passes = case.particles + (case.particles > 1)
     for start in range(0, len(images), case.tile):
@@ -87,7 +89,7 @@ def contest(
     model: nn.Module, images: np.ndarray, particles: int, tile: int, rounds: int
 ) -> JsonObject:
     """Return medians over rounds of encoding and decoding all images."""
-    exact_model = prepared(model)
+    exact_model: Any = prepared(model)  # a module and a LatentModel
     case = Coding(particles, tile)
     seconds = {"encode": Seconds(), "decode": Seconds(), "network": Seconds()}
     with exactly():

@@ -285,7 +285,7 @@ def main() -> None:
         raise SystemExit(2)
     torch.set_num_threads(1)
     # first, before anything else raises the peak of memory
-    results = {"tiles": tiles(arguments.largest, arguments.rounds)}
+    results: JsonObject = {"tiles": tiles(arguments.largest, arguments.rounds)}
     torch.manual_seed(0)
     mixed_lengths = torch.randint(4, 65, (2 * PAIRS,))
     fixed_lengths = torch.full((2 * PAIRS,), LENGTH)

@@ -83,20 +83,20 @@ class Scoring:
     resume: bool = False
 
 
-def training_job(given: argparse.Namespace, name: str) -> Job:
+def training_job(arguments: argparse.Namespace, name: str) -> Job:
     """Return the training of one arm.
 
     ``vae`` maximises the ELBO with one sample, ``iwae`` the bound of 50.
     """
     arm = ARMS[name]
     options = {**PRESETS[arm.preset], **arm.options}
-    if arm.published is None or not given.full:
-        options |= {"minutes": given.minutes, "clock": "processor", "schedule": "cosine"}
+    if arm.published is None or not arguments.full:
+        options |= {"minutes": arguments.minutes, "clock": "processor", "schedule": "cosine"}
     if arm.published is not None:
         options["warmup"] = 0.0
     config = train_density.Config(
-        data=str(given.train),
-        out=given.out / name,
+        data=str(arguments.train),
+        out=arguments.out / name,
         held_out=HELD_OUT,
         validate_every=6000,
         checkpoint_every=6000,
@@ -106,11 +106,11 @@ def training_job(given: argparse.Namespace, name: str) -> Job:
     return Job(name, train_density.main, config)
 
 
-def scoring_job(given: argparse.Namespace, name: str) -> Job:
+def scoring_job(arguments: argparse.Namespace, name: str) -> Job:
     """Return the scoring of one arm."""
-    run = given.out / name
+    run = arguments.out / name
     out = run.with_name(f"{name}-scored")
-    config = Scoring(run=run, out=out, test=str(given.test), samples=given.samples)
+    config = Scoring(run=run, out=out, test=str(arguments.test), samples=arguments.samples)
     return Job(name, score, config)
 
 
@@ -146,10 +146,10 @@ def curve(folder: Path) -> list[tuple[float, float, float]]:
     return points
 
 
-def table(given: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
+def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
     """Return a row for each arm: its likelihood with diagnostics beside the published numbers."""
     rows = []
-    for name in given.arms:
+    for name in arguments.arms:
         arm = ARMS[name]
         totals = scored[name]
         seen = trained[name]["steps"] * PRESETS[arm.preset]["batch_size"]
@@ -163,7 +163,7 @@ def table(given: argparse.Namespace, trained: Results, scored: Results) -> list[
             **{key: totals[key] for key in REPORTED},
             "epochs": seen / ((1 - HELD_OUT) * TRAINING_IMAGES),
             "processor_minutes": trained[name]["seconds"] / 60,
-            "curve_minutes_nll_minus_elbo": curve(given.out / name),
+            "curve_minutes_nll_minus_elbo": curve(arguments.out / name),
         }
         rows.append(row)
     return rows

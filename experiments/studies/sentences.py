@@ -132,8 +132,8 @@ def recall(
     The candidates are all groups' other texts.
     """
     queries = torch.from_numpy(encode([group[0] for group in groups]))
-    candidates = []
-    group_indices = []
+    candidates: list[str] = []
+    group_indices: list[int] = []
     for index, group in enumerate(groups):
         candidates += group[1:]
         group_indices += [index] * len(group[1:])
@@ -144,7 +144,7 @@ def recall(
 
 def distinct_2(texts: Sequence[str]) -> float:
     """Return the share of distinct pairs among all pairs of neighbouring words."""
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for text in texts:
         words = text.split()
         pairs += pairwise(words)

@@ -100,20 +100,20 @@ def questions(data: Path, part: str) -> list[Pair]:
     return labelled(rows_of(data / "qqp_20k" / f"{part}.tsv.gz", "\t"), 1, 0)
 
 
-def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, float]:
+def taught(arguments: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, float]:
     """Write the texts and the teacher's vectors; return both files and the seconds it took.
 
     Vectors that are in the file already are not computed again.
     """
-    given.out.mkdir(parents=True, exist_ok=True)
-    groups, singles = texts(given.data, given.limit)
-    stride = max(1, LIMITED_WORDS // given.limit) if given.limit else 1
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    groups, singles = texts(arguments.data, arguments.limit)
+    stride = max(1, LIMITED_WORDS // arguments.limit) if arguments.limit else 1
     words = [[word] for word in teacher.vocabulary()[::stride]]
     all_groups = [*groups, *singles, *words]
-    texts_file = write_groups(given.out / "texts.jsonl", all_groups)
+    texts_file = write_groups(arguments.out / "texts.jsonl", all_groups)
 
     start = time.perf_counter()
-    table = given.out / "teacher.npz"
+    table = arguments.out / "teacher.npz"
     known: Sequence[str] = []
     known_vectors = np.empty((0, teacher.width), np.float16)
     if table.exists():
@@ -142,11 +142,11 @@ def vectors(data: Path, run: SimilarRun, teacher: MiniLM) -> JsonObject:
 
 
 def written(
-    given: argparse.Namespace, run: SimilarRun, teacher: MiniLM, top_p: float
+    arguments: argparse.Namespace, run: SimilarRun, teacher: MiniLM, top_p: float
 ) -> JsonObject:
     """Write texts for held-out captions, which the teacher judges, and for negated questions."""
     sampling = Sampling(top_p=top_p)
-    sources = [group[0] for group in captions(given.data, "val")[: given.generate]]
+    sources = [group[0] for group in captions(arguments.data, "val")[: arguments.generate]]
     reseed(0, "study")
     results = []
     for ranked in run.similar(sources, RESULTS, sampling=sampling):
@@ -158,7 +158,7 @@ def written(
     next_sources = [*sources[1:], *sources[:1]]  # rotated: no caption is paired with itself
     shuffled = cosines(teacher.encode, list(zip(sources, next_sources, strict=True)))
 
-    negated = negated_questions(given.data, given.generate // 2)
+    negated = negated_questions(arguments.data, arguments.generate // 2)
     answers = []
     for source, ranked in zip(
         negated, run.similar(negated, RESULTS, sampling=sampling), strict=True

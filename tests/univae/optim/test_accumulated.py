@@ -1,4 +1,4 @@
-"""Accumulation in the momentum against accumulation in a buffer, in closed form and against readable twins."""
+"""Accumulation in the momentum against a buffer, closed forms and readable twins."""
 
 import copy
 import math
