@@ -14,15 +14,17 @@ from typing import Any, ClassVar
 import torch
 
 from experiments.training.budget import Budget
-from experiments.training.distributed import World, join
+from experiments.training.distributed import join
+from experiments.training.gradient_steps import GradientSteps
 from experiments.training.optimizers import Build, build
 from experiments.training.progress_bar import Bar
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
-from experiments.training.step import OwnSteps, Stepped, Stream, steps_of
+from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.task import Progress, Task, evaluating, reseed
 from univae.checkpoint import (
+    JsonObject,
     existing_folder,
     fill_weights,
     load_state,
@@ -37,25 +39,20 @@ from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import Rule, at_least, check, reading
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_task"]
 
 
-def fit(
-    task: Task | OwnSteps, settings: Settings, run: Run, build: Build = build
-) -> dict[str, Any]:
-    """Train ``task.module`` and leaves everything in the run folder; ``build`` makes its optimizer.
-
-    A task that is :class:`experiments.training.step.OwnSteps` takes its own steps; all else is as
-    for any other.
+def fit(steps: Steps, settings: Settings, run: Run) -> JsonObject:
+    """Repeat ``steps`` until ``settings`` say that training is done, and save all in the run folder.
 
     With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for
     bit, on the same machine with the same number of threads and processes - unless ``minutes``
     bounds the run, for then the schedule follows the clock. A run that stopped before its first
     checkpoint starts again.
 
-    Validation runs in full precision, on the moving average of the weights if there is one.
-    ``task.module`` is left with the weights of the last step: open ``run.checkpoint()`` to use
-    those that validated best.
+    Validation runs in full precision, on the moving average of the weights if there is one. The
+    task's module is left with the weights of the last step: open ``run.checkpoint()`` to use those
+    that validated best.
 
     Returns:
         ``steps``, ``seconds`` and what the last validation returned.
@@ -66,28 +63,24 @@ def fit(
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with join(settings.device) as world, StopRequest() as stop, run.locked():
-        return _train(_Loop(task, settings, world, run, build), run, stop)
+    with StopRequest() as stop, run.locked():
+        loop = _Loop(steps, settings, run)
+        try:
+            return loop.run_until_done(stop)
+        except InputError:
+            raise
+        except Exception as error:
+            cause = {"error": f"{type(error).__name__}: {error}"}
+            run.fail({**cause, **loop.position(), **getattr(error, "report", {})})
+            raise
+        finally:
+            loop.bar.close()
 
 
-def _train(loop: "_Loop", run: Run, stop: StopRequest) -> dict[str, Any]:
-    # A function of its own: the loop ends with it, before the processes part that its averaging
-    # holds together.
-    try:
-        return loop.run_until_done(stop)
-    except InputError:
-        raise
-    except Exception as error:
-        run.fail(
-            {
-                "error": f"{type(error).__name__}: {error}",
-                **loop.where(),
-                **getattr(error, "report", {}),
-            }
-        )
-        raise
-    finally:
-        loop.bar.close()
+def fit_task(task: Task, settings: Settings, run: Run, build: Build = build) -> JsonObject:
+    """Descend the loss of ``task``, on as many processes as ``torchrun`` started: see :func:`fit`."""
+    with join(settings.device) as world:
+        return fit(GradientSteps(task, settings, world, build), settings, run)
 
 
 @dataclass
@@ -105,7 +98,7 @@ class _State:
     rows: int = 0  # of metrics.jsonl
     best: float | None = None
     validated: int = -1  # the step validated last
-    validation: dict[str, Any] = field(default_factory=dict)
+    validation: JsonObject = field(default_factory=dict)
     # sums since the last row of metrics.jsonl
     window: dict[str, float] = field(default_factory=dict)
 
@@ -121,17 +114,13 @@ class _State:
 
 
 class _Loop:
-    def __init__(
-        self, task: Task | OwnSteps, settings: Settings, world: World, run: Run, build: Build
-    ) -> None:
-        self.task = task
+    def __init__(self, steps: Steps, settings: Settings, run: Run) -> None:
+        self.steps = steps
         self.settings = settings
-        self.world = world
-        self.stepper = steps_of(task, settings, world, build)
+        self.world = steps.world
         self.run = run
-        self.stream = Stream(task)
-        self.module = task.module.train()
-        self.averaged = task.averaged if isinstance(task, OwnSteps) else task.module
+        self.stream = Stream(steps.task)
+        self.module = steps.task.module.train()
         self.state, self.ema = self._restored() if self.settings.resume else self._fresh()
         self.saved = self.state.step  # the step saved last
         elapsed = (self.state.seconds, self.state.reserve, self.state.prelude)
@@ -142,7 +131,7 @@ class _Loop:
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)
         self.bar = Bar(self.world.first)
 
-    def run_until_done(self, stop: StopRequest) -> dict[str, Any]:
+    def run_until_done(self, stop: StopRequest) -> JsonObject:
         while True:
             asked, fraction, room = self._agree(stop)
             if asked:
@@ -159,8 +148,8 @@ class _Loop:
             else:
                 self._step(Progress(self.state.step, fraction))
 
-    def where(self) -> dict[str, Any]:
-        """The place training has come to, for a report."""
+    def position(self) -> JsonObject:
+        """Return the step, the place in the epoch and the last rows of the log, for a report."""
         place = {"step": self.state.step, "epoch": self.state.epoch, "offset": self.state.offset}
         return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
 
@@ -168,9 +157,9 @@ class _Loop:
         self.run.begun = True
         begun = self.budget.seconds
         items, epoch, offset = self.stream.take(
-            self.state.epoch, self.state.offset, self.stepper.batches
+            self.state.epoch, self.state.offset, self.steps.batches
         )
-        stepped = self.stepper.step(items, progress)
+        stepped = self.steps.step(items, progress)
         if self.ema:
             self.ema.update()
         self.state.step = self.state.step + 1
@@ -194,7 +183,7 @@ class _Loop:
             "gradient_norm": stepped.gradient_norm,
             **means,
         }
-        numbers |= self.stepper.step_sizes()
+        numbers |= self.steps.step_sizes()
         self.run.log(
             "train",
             self.state.step,
@@ -218,15 +207,15 @@ class _Loop:
         self.logged = time.perf_counter(), self.state.window.get("weight", 0.0)
         self.world.wait()
 
-    def _measure(self) -> dict[str, Any]:
+    def _measure(self) -> JsonObject:
         with self._weights_to_keep(), evaluating(self.module), torch.no_grad():
             # the same noise each time: differences are the model's
             reseed(self.settings.seed, "validation")
-            return self.task.validate(
+            return self.steps.task.validate(
                 Progress(self.state.step, self.budget.fraction(self.state.step))
             )
 
-    def _judge(self, numbers: dict[str, Any]) -> bool:
+    def _judge(self, numbers: JsonObject) -> bool:
         self.run.log("validation", self.state.step, **numbers, seconds=self.budget.seconds)
         self.state.validation = numbers
         # null if it was not finite: never best
@@ -242,7 +231,7 @@ class _Loop:
             self.bar.say(f"note: {note}")
         return improved
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self) -> JsonObject:
         if self.state.step == 0:
             what = f"minutes={self.settings.minutes:g} leave no time to train"
             raise InputError(
@@ -274,7 +263,7 @@ class _Loop:
         with self.run.saving(name) as folder:
             with self._weights_to_keep():
                 save_weights(self.module, folder / "model.safetensors")
-            training = self.stepper.state_dict()
+            training = self.steps.state_dict()
             if self.ema:
                 training |= {"weights": self.module.state_dict(), "updates": self.ema.updates}
             save_state(training, folder / "optimizer.pt")
@@ -283,7 +272,7 @@ class _Loop:
     def _fresh(self) -> tuple[_State, EMA | None]:
         self.run.keep_rows(0)
         return _State(processes=self.world.size), EMA(
-            self.averaged, self.settings.ema
+            self.steps.averaged, self.settings.ema
         ) if self.settings.ema else None
 
     def _restored(self) -> tuple[_State, EMA | None]:
@@ -300,11 +289,11 @@ class _Loop:
             raise InputError(f"{started}; resume with torchrun --nproc-per-node {state.processes}")
         load_weights(self.module, folder / "model.safetensors")
         # begins as the saved average
-        ema = EMA(self.averaged, self.settings.ema) if self.settings.ema else None
+        ema = EMA(self.steps.averaged, self.settings.ema) if self.settings.ema else None
         if ema:
             ema.updates = training.get("updates", 0)
             fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
-        self.stepper.load_state_dict(training, state.step)
+        self.steps.load_state_dict(training, state.step)
         self.world.wait()  # barrier: the first process may write, the others may still be reading
         self.run.resumed()
         self.run.keep_rows(state.rows)
