@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.evaluation.latent_model import measure
 from experiments.training.task import Progress
-from univae.rules import Rule, at_least, within
+from univae.rules import Rule, at_least, check, within
 from univae.text.corpus import Corpus, token_batches
 from univae.text.special import PAD
 from univae.vae.kl_weight import Annealing, FreeBitsPer, annealed_weight, free_bits
@@ -44,6 +44,9 @@ class Objective:
         "validation_texts": at_least(2, 10**6),
         "validation_samples": at_least(1, 10**6),
     }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class TextTask:

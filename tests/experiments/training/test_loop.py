@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from experiments.training.distributed import World
+from experiments.training.gradient_steps import GradientSteps
 from experiments.training.loop import fit_task
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.settings import Settings
-from experiments.training.gradient_steps import GradientSteps
 from experiments.training.step import Stream
 from experiments.training.stopping import Interrupted, TrainingFailed
 from experiments.training.task import Progress, reseed

@@ -13,8 +13,8 @@ import torch
 from test_loop import SETTINGS, TIMING, Run, Toy, assert_equal, everything, start, train
 
 from experiments.training.distributed import World
-from experiments.training.settings import Settings
 from experiments.training.gradient_steps import GradientSteps
+from experiments.training.settings import Settings
 from experiments.training.stopping import Interrupted
 from univae.checkpoint import load_state
 from univae.errors import InputError
