@@ -6,26 +6,38 @@ partners.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Doc
 
 from experiments.data.pairs import Groups
 from experiments.sentences.evaluation import spearman
+from experiments.sentences.stages import STAGES
+from experiments.sentences.supervision import SUPERVISIONS
+from univae.checkpoint import JsonObject
+from univae.registry import choices_help
 from univae.rules import Rule, above, at_least, check, within
 from univae.sentence.model import RoFormerSim
 from univae.text.corpus import Corpus
+from univae.text.noise import Noise
 
 __all__ = ["Batch", "Examples", "Objective", "PairRows"]
+
+if TYPE_CHECKING:
+    StageName: TypeAlias = str
+    SupervisionName: TypeAlias = str
+else:
+    StageName = Literal[tuple(STAGES)]
+    SupervisionName = Literal[tuple(SUPERVISIONS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """What is trained, on how much at once, and what a validation looks at."""
 
-    # write and contrast; write and imitate; labels
-    stage: Literal["pretrain", "distil", "finetune"] = "pretrain"
+    stage: Annotated[StageName, Doc(choices_help("what is trained", STAGES))] = "pretrain"
     batch_size: int = 64  # pairs in a batch, so twice as many texts
     # weight of the loss of writing the partner, of pretrain and distil; 0: only vectors
     generation: float = 1.0
@@ -36,7 +48,9 @@ class Objective:
     noise_mask: float = 0.12  # share of their words that are masked,
     noise_keep: float = 0.015  # that are chosen and kept,
     noise_replace: float = 0.015  # and that become random tokens
-    supervised: Literal["cosent", "classify"] = "cosent"  # the loss of finetune
+    supervised: Annotated[
+        SupervisionName, Doc(choices_help("the loss of finetune", SUPERVISIONS))
+    ] = "cosent"
     similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
     chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
     # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
@@ -60,6 +74,15 @@ class Objective:
 
     def __post_init__(self) -> None:
         check(self)
+        self.noise()
+
+    def noise(self) -> Noise:
+        """Return the noise of sources.
+
+        Raises:
+            InputError: the shares of words are above 1 together.
+        """
+        return Noise(self.noise_rows, self.noise_mask, self.noise_keep, self.noise_replace)
 
 
 class Batch(NamedTuple):
@@ -106,7 +129,7 @@ class PairRows:
         """Ids of the rows: a pair's two texts, one after the other."""
         return self.examples.corpus.gather(pairs.reshape(-1))
 
-    def labelled(self) -> dict[str, Any]:
+    def labelled(self) -> JsonObject:
         """Spearman of held-out labelled pairs, or nothing where there are none."""
         if self.examples.validation is not None:
             groups, corpus = self.examples.validation

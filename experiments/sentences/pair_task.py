@@ -16,6 +16,11 @@ from torch import Tensor
 from experiments.data.pairs import pair_batches, pair_up
 from experiments.sentences.batch import Batch, Examples, Objective, PairRows
 from experiments.sentences.evaluation import generation, retrieval, selection
+from experiments.sentences.stages import STAGES
+from experiments.training.backward import TaskBackward
+from experiments.training.distributed import World
+from experiments.training.gradient_steps import GradientSteps
+from experiments.training.settings import Settings
 from experiments.training.task import Progress
 from univae.contrastive.all_gather import Share
 from univae.contrastive.gradient_cache import cached_backward
@@ -25,7 +30,7 @@ from univae.sentence.model import RoFormerSim
 from univae.text.noise import WordNoise
 from univae.text.special import PAD
 
-__all__ = ["ChunkedPairTask", "PairTask", "pair_task"]
+__all__ = ["ChunkedPairTask", "PairTask", "pair_steps"]
 
 # rows up to which all scores are held at once, and rows of a tile of larger matrices
 DENSE = 4096
@@ -85,7 +90,7 @@ class PairTask(PairRows):
         rows = len(batch.source)
         unit = F.normalize(vectors, dim=-1)
         all_rows = Share.of(unit, gather).counts
-        if o.stage == "distil":
+        if STAGES[o.stage].has_teacher:
             name = "distillation"
             loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
         else:
@@ -200,10 +205,18 @@ class ChunkedPairTask(PairTask):
         return found.pop("loss"), found
 
 
-def pair_task(
-    model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise
-) -> PairTask:
-    """The task that the options ask for."""
-    return (ChunkedPairTask if objective.chunk_size else PairTask)(
-        model, objective, seed, examples, noise
-    )
+def pair_steps(
+    model: RoFormerSim,
+    objective: Objective,
+    settings: Settings,
+    examples: Examples,
+    noise: WordNoise,
+    world: World,
+) -> GradientSteps:
+    """Return the steps on pairs, with gradients in chunks where ``--chunk-size`` asks for them."""
+    if not objective.chunk_size:
+        task = PairTask(model, objective, settings.seed, examples, noise)
+        return GradientSteps(task, settings, world)
+    chunked = ChunkedPairTask(model, objective, settings.seed, examples, noise)
+    backward = TaskBackward(chunked.backward, chunked, world)
+    return GradientSteps(chunked, settings, world, backward=backward)

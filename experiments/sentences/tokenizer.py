@@ -11,7 +11,7 @@ from univae.errors import InputError
 from univae.text.special import END
 from univae.text.tokenizers import Tokenizer, pad
 
-__all__ = ["SimilarText", "truncate"]
+__all__ = ["SimilarText", "normalised", "tokenizer_input", "truncate"]
 
 
 class SimilarText:
@@ -41,19 +41,11 @@ class SimilarText:
         """Return the same tokenizer; ``tally`` counts the texts that it encodes."""
         return SimilarText(self.tokenizer, self.max_length, self.lowercase, tally)
 
-    def level(self, text: str) -> str:
-        """The text without what the model does not see."""
-        text = " ".join(text.split())
-        return text.lower() if self.lowercase else text
-
-    def lead(self, text: str) -> str:
-        """The text as the tokenizer sees it."""
-        text = self.level(text)
-        return " " + text if text and self.tokenizer.kind == "bpe" else text
-
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens, without end."""
-        encoded = self.tokenizer.encode_batch([self.lead(text) for text in texts])
+        kind = self.tokenizer.kind
+        prepared = [tokenizer_input(text, kind, self.lowercase) for text in texts]
+        encoded = self.tokenizer.encode_batch(prepared)
         if self.tally is not None:
             self.tally.texts += len(texts)
             self.tally.cut += sum(len(ids) >= self.max_length for ids in encoded)
@@ -81,7 +73,8 @@ class SimilarText:
         return [i + j for i in starts for j in range(len(wanted))]
 
     def unknown(self, text: str) -> int:
-        return self.tokenizer.unknown(self.level(text))
+        """Return how many words of the text the vocabulary lacks."""
+        return self.tokenizer.unknown(normalised(text, self.lowercase))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -89,6 +82,18 @@ class SimilarText:
             "max_length": self.max_length,
             "lowercase": self.lowercase,
         }
+
+
+def normalised(text: str, lowercase: bool) -> str:
+    """Return a text with single spaces, in lower case if asked for: what the model can see of it."""
+    text = " ".join(text.split())
+    return text.lower() if lowercase else text
+
+
+def tokenizer_input(text: str, kind: str, lowercase: bool) -> str:
+    """Return a text as a tokenizer of ``kind`` is trained on it and encodes it."""
+    text = normalised(text, lowercase)
+    return " " + text if text and kind == "bpe" else text
 
 
 def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
