@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "threads": given.threads,
         "minutes": given.minutes,
     }
-    train_once(train_similar.Config(pairs=(everything,), teacher=table, out=folder, **options))
+    train_once(train_similar.Config.of(pairs=(everything,), teacher=table, out=folder, **options))
     run = SimilarRun(folder)
     done = read_json(folder / "DONE")
     results = {

@@ -63,7 +63,7 @@ class TextTask:
         self.module = model
         self.objective = objective
         self.seed = seed
-        (self.corpus, self.train) = train
+        self.corpus, self.train = train
         self.held_out = held_out
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:

@@ -54,7 +54,7 @@ def _single_precision() -> None:
 
 
 def gan(out: Path, data: Path | str, **options: Any) -> Path:
-    train_gan.train(train_gan.Config(data=str(data), out=out, **{**GAN, **options}))
+    train_gan.train(train_gan.Config.of(data=str(data), out=out, **{**GAN, **options}))
     return out
 
 
@@ -706,7 +706,7 @@ def test_what_a_reader_assumed_is_in_the_result_and_in_the_run(tmp_path: Path, c
     )
     note = "x.npz: array 'images' is read; left out: 'other'"
     assert vae(tmp_path / "vae", tmp_path / "x.npz")["notes"] == [note]
-    config = train_gan.Config(data=str(tmp_path / "x.npz"), out=tmp_path / "gan", **GAN)
+    config = train_gan.Config.of(data=str(tmp_path / "x.npz"), out=tmp_path / "gan", **GAN)
     assert train_gan.main(config)["notes"] == [note]
     for name in ("vae", "gan"):
         assert Run.open(tmp_path / name).data_record()["data"]["notes"] == [note]

@@ -361,7 +361,7 @@ def test_the_demo_scores_digits_it_did_not_train_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = demo.Config(out=tmp_path, image_minutes=0.05, image_samples=16, threads=1)
-    found = demo.images(options)
+    found = demo.score_digits(options)
     held_out = np.load(tmp_path / "digits" / "held_out.npy")
     assert found["count"] == len(held_out) == 180
     assert set(np.unique(held_out)) == {0, 1}
