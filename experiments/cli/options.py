@@ -11,7 +11,7 @@ import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
 from tyro import _errors as parse_errors
@@ -129,7 +129,7 @@ def _saved(config_type: type, run: Run) -> JsonObject:
     for name, value in run.config.items():
         if name not in options:
             continue
-        hint = get_type_hints(options[name].owner)[name]
+        hint = _without_marks(options[name].hint)
         if value is None and type(None) not in get_args(hint):
             continue
         words = broken(options[name].owner, name, value)
@@ -234,14 +234,18 @@ def _spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
         spellings.add("--preset")
     positional = get_args(tyro.conf.Positional[int])[1]
     for name, option in options_of(config_type).items():
-        hint = get_type_hints(option.owner, include_extras=True)[name]
-        if positional in get_args(hint):
+        if positional in get_args(option.hint):
             continue
-        spelling = _other_name(hint) or name.replace("_", "-")
+        spelling = _other_name(option.hint) or name.replace("_", "-")
         spellings.add(f"--{spelling}")
-        if hint is bool:
+        if option.hint is bool:
             spellings.add(f"--no-{spelling}")
     return spellings
+
+
+def _without_marks(hint: Any) -> Any:
+    """Return a type without what it is annotated by."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _other_name(hint: Any) -> str | None:

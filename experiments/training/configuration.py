@@ -37,7 +37,8 @@ class Option(NamedTuple):
     """A field of a configuration or of one of its parts."""
 
     owner: type  # the dataclass that declares it, whose rules hold for it
-    field: Field[Any]
+    name: str
+    hint: Any  # its type, with what it is annotated by
     default: object  # dataclasses.MISSING where it is required
 
 
@@ -84,16 +85,27 @@ def options_of(config_type: type) -> Mapping[str, Option]:
         TypeError: two parts have a field of one name.
     """
     parts = parts_of(config_type)
-    options: dict[str, Option] = {}
+    options: list[Option] = []
+    hints = get_type_hints(config_type, include_extras=True)
     for field in dataclasses.fields(config_type):
-        if field.name not in parts:
-            _add(options, Option(config_type, field, _default(field)))
-            continue
-        default_part = _default(field)
-        for inner in dataclasses.fields(parts[field.name]):
-            default = getattr(default_part, inner.name, _default(inner))
-            _add(options, Option(parts[field.name], inner, default))
-    return MappingProxyType(options)
+        default = _default(field)
+        if field.name in parts:
+            options += _options_of_part(parts[field.name], default)
+        else:
+            options.append(Option(config_type, field.name, hints[field.name], default))
+    by_name = {option.name: option for option in options}
+    if len(by_name) < len(options):
+        raise TypeError(f"{config_type.__name__}: two parts have a field of one name")
+    return MappingProxyType(by_name)
+
+
+def _options_of_part(part_type: type, default_part: object) -> list[Option]:
+    hints = get_type_hints(part_type, include_extras=True)
+    options = []
+    for field in dataclasses.fields(part_type):
+        default = getattr(default_part, field.name, _default(field))
+        options.append(Option(part_type, field.name, hints[field.name], default))
+    return options
 
 
 def flatten(config: object) -> JsonObject:
@@ -141,12 +153,6 @@ def part_values(
         if option.owner is part_type:
             arguments[name] = values.get(name, option.default)
     return arguments
-
-
-def _add(options: dict[str, Option], option: Option) -> None:
-    if option.field.name in options:
-        raise TypeError(f"two parts have a field {option.field.name}")
-    options[option.field.name] = option
 
 
 def _default(field: Field[Any]) -> object:

@@ -49,7 +49,8 @@ REQUIRED = {"layers": "0", "pairs": (Path("pairs.tsv"),), "runs": (Path("run"),)
 @cache
 def plain_hints(kind: type) -> dict[str, Any]:
     options = options_of(kind)
-    return {name: get_type_hints(option.owner)[name] for name, option in options.items()}
+    hints = {option.owner: get_type_hints(option.owner) for option in options.values()}
+    return {name: hints[option.owner][name] for name, option in options.items()}
 
 
 def number_of(hint: Any) -> type | None:
