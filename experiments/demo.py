@@ -1,6 +1,5 @@
 """``univae demo``: the main job on built-in data, in a few minutes on two cores."""
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from experiments.text import presets as text_presets
 from experiments.text.run import TextRun
 from experiments.text.samples import write_samples
 from experiments.text.task import measure_texts
+from experiments.training.processes import process_count
 from experiments.training.run_folder import Run
 from experiments.training.settings import MINUTES, SEED, THREADS
 from experiments.training.task import reseed
@@ -72,7 +72,7 @@ def main(config: Config) -> JsonObject:
 
     A table of the results goes to stderr.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if process_count() > 1:
         raise InputError("the demo trains and scores in one process; start it without torchrun")
     started = time.perf_counter()
     texts = score_texts(config)

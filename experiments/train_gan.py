@@ -1,4 +1,4 @@
-"""``univae train-gan``: a GAN on images or a table, by default a WGAN with gradient normalisation."""
+"""``univae train-gan``: a GAN on images or a table, by default gradient-normalised."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ __all__ = ["PRESETS", "Config", "main", "train"]
 
 
 def _settings() -> Settings:
-    """Return the defaults of two players: Adam without momentum, decay or clipping, constant rate."""
+    """Return the defaults for two players: a constant rate, no momentum, decay or clipping."""
     return Settings(
         lr=2e-4, lr_floor=1.0, warmup=0.0, beta1=0.0, beta2=0.9, weight_decay=0.0, clip=0.0
     )

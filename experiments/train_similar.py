@@ -1,4 +1,4 @@
-"""``univae train-similar``: a RoFormer-Sim on pairs or groups of similar texts, or on labelled pairs."""
+"""``univae train-similar``: a RoFormer-Sim on groups of similar texts, or on labelled pairs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -182,7 +182,7 @@ def _inherited(config: Config, run: Run) -> Config:
     option = f"--from {config.data.from_run}"
     if run.config.get("command") != config.command:
         raise InputError(f"{option} is no sentence model; give the --out of train-similar")
-    names = (*SHAPE, *WORDS)
+    names = [*SHAPE, *WORDS]
     missing = sorted({*names, "max_length"} - run.config.keys())
     if missing:
         lacks = f"config.json lacks {', '.join(missing)}; the run folder is damaged"
@@ -197,7 +197,7 @@ def _inherited(config: Config, run: Run) -> Config:
                 f"{name}={values[name]}: {option} has {name}={theirs[name]}; leave it out"
             )
     if values["max_length"] == defaults["max_length"]:
-        names = (*names, "max_length")
+        names.append("max_length")
     return config.change(**{name: theirs[name] for name in names})
 
 

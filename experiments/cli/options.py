@@ -123,7 +123,7 @@ def _resumed(config_type: type, argv: Sequence[str]) -> JsonObject:
 
 
 def _saved(config_type: type, run: Run) -> JsonObject:
-    """Return the values of ``config.json`` that are options of ``config_type``, checked one by one."""
+    """Return the values of ``config.json`` that are options of ``config_type``, each checked."""
     options = options_of(config_type)
     values: JsonObject = {}
     for name, value in run.config.items():

@@ -67,9 +67,13 @@ class Configuration:
         return flatten(self)
 
 
-@cache
 def parts_of(config_type: type) -> Mapping[str, type]:
     """Return the fields of a dataclass that are parts, with their dataclasses."""
+    return _parts(config_type)
+
+
+@cache
+def _parts(config_type: type) -> Mapping[str, type]:
     hints = get_type_hints(config_type)
     names = [field.name for field in dataclasses.fields(config_type)]
     return MappingProxyType(
@@ -77,13 +81,17 @@ def parts_of(config_type: type) -> Mapping[str, type]:
     )
 
 
-@cache
 def options_of(config_type: type) -> Mapping[str, Option]:
     """Return every option of a configuration by its flat name.
 
     Raises:
         TypeError: two parts have a field of one name.
     """
+    return _options(config_type)
+
+
+@cache
+def _options(config_type: type) -> Mapping[str, Option]:
     parts = parts_of(config_type)
     options: list[Option] = []
     hints = get_type_hints(config_type, include_extras=True)

@@ -1,4 +1,4 @@
-r"""Steps down a gradient: of the mean loss per target, whatever the micro-batches' number and sizes.
+r"""Steps down the gradient of the mean loss per target, over any number of micro-batches.
 
 .. math:: \nabla \frac{\sum_m \ell_m}{\sum_m w_m}
 

@@ -45,7 +45,7 @@ SHORTEST = 1e-9  # seconds, for divisions by a measured time
 
 
 def fit(steps: Steps, settings: Settings, run: Run) -> JsonObject:
-    """Repeat ``steps`` until ``settings`` say that training is done, and save all in the run folder.
+    """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
     With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for
     bit, on the same machine with the same number of threads and processes - unless ``minutes``

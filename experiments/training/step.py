@@ -17,7 +17,7 @@ __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
 
 
 class Stream:
-    """The endless stream of a task's micro-batches, epoch after epoch; a step may straddle two."""
+    """The endless stream of a task's micro-batches; a step may lie in two epochs."""
 
     def __init__(self, task: Trained) -> None:
         self._task = task
