@@ -43,7 +43,7 @@ def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
     Pixels are drawn black or white at every visit.
     """
     with tempfile.TemporaryDirectory() as folder:
-        config = train_density.Config(
+        config = train_density.Config.of(
             data="digits",
             out=Path(folder) / "run",
             latents=(8,),

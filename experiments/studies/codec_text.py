@@ -32,7 +32,7 @@ REPORTED = (
 
 def trained(run: Path, minutes: float) -> train_text.Config:
     """Train for so many minutes of processor time on one thread; a run that is done stays."""
-    config = train_text.Config(
+    config = train_text.Config.of(
         text=BUILT_IN,
         out=run,
         minutes=minutes,

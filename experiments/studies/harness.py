@@ -1,6 +1,5 @@
 """Training runs of a study: some at a time, each in its own folder and in a fresh process."""
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from tqdm import tqdm
 
+from experiments.training.configuration import compose, flatten
 from univae.checkpoint import JsonObject, read_json
 
 __all__ = ["Job", "Results", "failures", "finished", "run_all", "spread"]
@@ -67,10 +67,11 @@ def spread(values: Iterable[float]) -> JsonObject:
 def _run(job: Job) -> JsonObject:
     done = Path(job.config.out) / "DONE"
     if not done.exists():
-        torch.set_num_threads(job.config.threads or torch.get_num_threads())
-        was_started = (Path(job.config.out) / "config.json").exists()
+        options = flatten(job.config)
+        torch.set_num_threads(options["threads"] or torch.get_num_threads())
+        options["resume"] = (Path(job.config.out) / "config.json").exists()
         try:
-            job.train(dataclasses.replace(job.config, resume=was_started))
+            job.train(compose(type(job.config), options))
         except Exception as error:
             return {FAILED: f"{type(error).__name__}: {error}"}
     result: JsonObject = read_json(done)

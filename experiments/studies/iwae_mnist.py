@@ -94,7 +94,7 @@ def training_job(arguments: argparse.Namespace, name: str) -> Job:
         options |= {"minutes": arguments.minutes, "clock": "processor", "schedule": "cosine"}
     if arm.published is not None:
         options["warmup"] = 0.0
-    config = train_density.Config(
+    config = train_density.Config.of(
         data=str(arguments.train),
         out=arguments.out / name,
         held_out=HELD_OUT,

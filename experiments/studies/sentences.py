@@ -5,7 +5,6 @@ A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb
 """
 
 import csv
-import dataclasses
 import gzip
 import json
 import math
@@ -168,4 +167,4 @@ def train_once(config: train_similar.Config) -> None:
     """Train a run; one that is done stays, one that was interrupted is resumed."""
     if not (config.out / "DONE").exists():
         was_started = (config.out / "config.json").exists()
-        train_similar.main(dataclasses.replace(config, resume=was_started))
+        train_similar.main(config.change(resume=was_started))

@@ -23,6 +23,7 @@ from experiments import train_similar
 from experiments.benchmarks.harness import report
 from experiments.sentences.run import SimilarRun
 from experiments.sentences.teacher import read_table, write_table
+from experiments.sentences.tokenizer import normalised
 from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
     Pair,
@@ -165,7 +166,9 @@ def written(
     ):
         answers += [(source, text) for text, _ in ranked]
 
-    equal = sum(run.text.level(source) == text for source, text in pairs)
+    equal = 0
+    for source, text in pairs:
+        equal += normalised(source, run.text.lowercase) == text
     examples = zip(sources[:EXAMPLES], results[:EXAMPLES], strict=True)
     return {
         "sources": len(sources),
@@ -223,7 +226,7 @@ def main(argv: list[str] | None = None) -> JsonObject:
     teacher = MiniLM()
     texts_file, table, seconds = taught(options, teacher)
     folder = options.out / "distil"
-    config = train_similar.Config(
+    config = train_similar.Config.of(
         pairs=(texts_file,),
         teacher=table,
         out=folder,

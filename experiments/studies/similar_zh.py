@@ -109,7 +109,7 @@ def trained(out: Path, threads: int, minutes: float, sets: PairSets, validation:
     validation_files = []
     for name in validation:
         validation_files.append(write_groups(out / f"{name}_judges.jsonl", validation[name]))
-    config = train_similar.Config(
+    config = train_similar.Config.of(
         out=out / "finetune",
         pairs=tuple(pairs),
         validation=tuple(validation_files),

@@ -32,7 +32,7 @@ from experiments.studies.harness import Job, Results, run_all, spread
 from experiments.text.presets import MODELS
 from experiments.text.task import Objective, TextTask
 from experiments.training import optimizers
-from experiments.training.loop import fit
+from experiments.training.loop import fit_task
 from experiments.training.optimizers import OptimizerOptions
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
@@ -77,11 +77,11 @@ class Config(Settings):
 
 
 def train(config: Config) -> JsonObject:
-    """Train the task of a configuration; return what ``fit`` returns."""
+    """Train the task of a configuration; return what ``fit_task`` returns."""
     folder = Run.create(config.out, dataclasses.asdict(config))
     reseed(config.seed, "weights")
     task = TASKS[config.task].create(config)
-    return fit(task, config, folder, _prodigy if config.prodigy else optimizers.build)
+    return fit_task(task, config, folder, _prodigy if config.prodigy else optimizers.build)
 
 
 def _prodigy(module: nn.Module, options: OptimizerOptions, device: torch.device) -> Optimizer:

@@ -19,21 +19,21 @@ __all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
 MINUTES = 1e7  # 19 years
 LIMIT = at_least(0, COUNT, "0 (all) or more")  # of --limit
 SEED = at_least(0, 2**63 - 1)  # what NumPy's and PyTorch's generators both take
-# where too many are asked for, OpenMP ends the process
+# OpenMP ends the process where more threads are asked for than it can start.
 THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Options common to every training command; a command's ``Config`` inherits them."""
+    """The length of training, the optimizer, and what is saved: the same for every command."""
 
     steps: int = 1000  # optimizer steps
     # wall-clock budget in minutes, the last validation included; 0: train for --steps (results then
     # repeat bit for bit)
     minutes: float = 0.0
-    # of --minutes; processor: the time of all threads of this process
+    # what --minutes counts; processor: the time of all threads of this process
     clock: Literal["wall", "processor"] = "wall"
-    seed: int = 0  # decides the weights one starts from, the order of the data and all noise
+    seed: int = 0  # of the first weights, the order of the data and all noise
     lr: float = 1e-3  # the highest learning rate
     schedule: Annotated[
         ScheduleName, Doc(choices_help("course of the learning rate", SCHEDULES))

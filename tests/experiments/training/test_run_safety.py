@@ -1,4 +1,4 @@
-"""A run folder is data: nothing in it leads out of it, runs code or corrupts memory, and one process trains in it."""
+"""A run folder is data: nothing in it leads out, runs code or corrupts memory; one process trains."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from torch import nn
 
 from experiments.reports.page import update
 from experiments.reports.page import write as write_report
-from experiments.training.loop import fit
+from experiments.training.loop import fit_task
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import build
 from experiments.training.run_folder import Run, or_nothing
@@ -29,12 +29,12 @@ from univae.optim.step_sizes import AdaptedSteps
 def trained(path: Path, **options: Any) -> Run:
     settings = Settings(steps=3, **options)
     run = Run.create(path, {"steps": 3, "resume": False})
-    fit(Toy(), settings, run)
+    fit_task(Toy(), settings, run)
     return run
 
 
 def resumed(path: Path, **options: Any) -> dict[str, Any]:
-    return fit(
+    return fit_task(
         Toy(),
         Settings(steps=3, resume=True, **options),
         Run.create(path, {"steps": 3, "resume": True}),
