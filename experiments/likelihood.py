@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from density.likelihoods.bits import bits_per_dim
 from experiments.cli.commands import run
-from experiments.data.arrays import read
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output, output_file
+from experiments.data.readers import read
 from experiments.data.text_notes import longer_notes, unknown_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.memory import data_at_once, draws_at_once

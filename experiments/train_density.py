@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from experiments.cli.commands import run
-from experiments.data.arrays import Data, absolute_sources, describe, read, refuse_beyond_float32
+from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.notes import print_notes, with_notes
+from experiments.data.readers import read
+from experiments.data.records import absolute_sources, describe
 from experiments.evaluation.latent_model import of_training
 from experiments.images.config import ImageShape, build, model_config
 from experiments.images.presets import PRESETS

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from experiments.cli.commands import run
-from experiments.data.arrays import absolute_sources, describe
 from experiments.data.notes import print_notes, with_notes
+from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
 from experiments.gans.config import GanOptions, GanShape, Players, model_config
 from experiments.gans.features import class_labels, feature_space

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.arrays import Data, all_alike, describe, read
+from experiments.data.arrays import Data, all_alike
+from experiments.data.readers import read
+from experiments.data.records import describe
 from experiments.gans.config import Players
 from experiments.gans.evaluation import Reference
 from experiments.gans.features import class_labels, feature_space

@@ -10,8 +10,9 @@ from density.coding.bits_back import BitsBack
 from density.coding.compress import fingerprint, levels_of, pixel_code, prepared
 from density.coding.container import Header
 from density.coding.data_code import Coding
-from experiments.data.arrays import read
+from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
+from experiments.data.readers import read
 from experiments.evaluation.file_codec import Given
 from experiments.images.run import WHITE, ImageRun, black_and_white
 from univae.errors import InputError
@@ -40,7 +41,7 @@ class Arrays:
             data = replace(data, values=np.asarray(data.values) * np.uint8(white)).noted(
                 f"{data.name}: {note}"
             )
-        exact = np.asarray(data.values if data.given is None else data.given)
+        exact = np.asarray(data.values if data.original is None else data.original)
         remarks = data.notes
         if self.pixels.nats == "density":
             pixel_code(self.model, tuple(self.pixels.shape), 1)  # says which law is needed
@@ -93,7 +94,7 @@ class Arrays:
                     np.save(file, exact, allow_pickle=False)
                 else:
                     name = "images" if len(self.pixels.shape) == 3 else "x"
-                    np.savez_compressed(file, allow_pickle=False, **{name: exact})
+                    write_npz(file, {name: exact})
             return
         from PIL import Image
 

@@ -11,7 +11,8 @@ from torch import Tensor
 import density
 from density.images.base import DataModel
 from density.likelihoods.bits import bits_per_dim
-from experiments.data.arrays import Data, redraw
+from experiments.data.arrays import Data
+from experiments.data.binarisation import redraw
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.memory import draws_at_once

@@ -16,7 +16,7 @@ from test_commands import refused
 
 from experiments import sample, train_gan
 from experiments.compare import compare, equal_time, groups
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents, strip
 from experiments.gans.scaling import restored, seen, shown, standardised

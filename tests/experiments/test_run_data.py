@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from experiments import audit, evaluate_gan, likelihood, sample, train_density, train_gan
 from experiments.cli.options import parse
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
 from experiments.gans.evaluation import Reference

@@ -18,7 +18,8 @@ from test_commands import refused
 from torch import Tensor, nn
 
 from experiments import audit, demo, evaluate_gan, train_gan
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
 from experiments.gans.config import Players
 from experiments.gans.evaluation import Reference, ladder, table
 from experiments.gans.features import Space, class_labels, feature_space

@@ -13,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.data.arrays import BUILT_IN, Data, binarise, read, redraw
+from experiments.data.arrays import Data
+from experiments.data.binarisation import binarise, redraw
+from experiments.data.built_in import BUILT_IN
+from experiments.data.readers import read
 from univae.errors import InputError
 from univae.text.corpus import split
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from experiments.data import glyphs as made
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
 from experiments.data.glyphs import FONTS, MODES, glyphs, stacked
+from experiments.data.readers import read
 from experiments.gans import features
 from experiments.gans.evaluation import FLOOR, Reference, ladder, table
 from experiments.gans.features import Space, class_labels, feature_space

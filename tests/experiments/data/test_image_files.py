@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from experiments import compress, decompress, train_density
-from experiments.data.arrays import Data, fingerprint, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
+from experiments.data.records import fingerprint
 from experiments.images.run import ImageRun
 from univae.errors import InputError
 
@@ -69,7 +71,7 @@ def test_an_animation_is_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(grey(4, 4)), Image.fromarray(255 - grey(4, 4))]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     with pytest.raises(
-        InputError, match=r"a.png is an animation of 2 frames; save the one you mean"
+        InputError, match=r"a.png is an animation of 2 frames; save one frame as an image"
     ):
         read(tmp_path)
 
