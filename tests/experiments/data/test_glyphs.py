@@ -65,7 +65,7 @@ def test_a_seed_decides_every_pixel() -> None:
 
 
 def test_every_font_draws_ten_digits_of_its_own() -> None:
-    drawn = torch.from_numpy(made._drawn()).flatten(0, 1).flatten(1)
+    drawn = torch.from_numpy(glyph_module._masters()).flatten(0, 1).flatten(1)
     assert drawn.shape == (10 * len(FONTS), 112 * 112)
     assert len(FONTS) == len(set(FONTS)) == 22
     distance = torch.cdist(drawn, drawn).fill_diagonal_(math.inf)
@@ -89,9 +89,9 @@ def test_labels_are_balanced_and_a_change_keeps_the_digit_inside_the_image() -> 
 
 
 def test_an_image_without_a_change_is_the_drawn_digit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made, "_changes", lambda count, _: torch.eye(2, 3).expand(count, 2, 3))
+    monkeypatch.setattr(glyph_module, "_affine_maps", lambda count, _: torch.eye(2, 3).expand(count, 2, 3))
     images, labels = made._glyphs.__wrapped__(22, 0)
-    small = torch.nn.functional.avg_pool2d(torch.from_numpy(made._drawn()[:, 0]), 4)
+    small = torch.nn.functional.avg_pool2d(torch.from_numpy(glyph_module._masters()[:, 0]), 4)
     assert labels.max() == 0
     assert np.abs(images[:, 0] / 255 - small.numpy()).max() < 0.5 / 255 + 1e-4
 
