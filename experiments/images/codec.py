@@ -13,7 +13,7 @@ from density.coding.data_code import Coding
 from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
 from experiments.data.readers import read
-from experiments.evaluation.file_codec import Given
+from experiments.evaluation.file_codec import CodecInput
 from experiments.images.run import WHITE, ImageRun, black_and_white
 from univae.errors import InputError
 
@@ -32,7 +32,7 @@ class Arrays:
         code = pixel_code(self.model, tuple(self.pixels.shape), header.coding.tile)
         return BitsBack(self.model, code, header.coding)
 
-    def read(self, source: str, coding: Coding) -> Given:
+    def read(self, source: str, coding: Coding) -> CodecInput:
         """Whole numbers from whatever ``train-density`` reads, not binarised: what is coded is what is there."""
         data = read(source)
         if data.one_bit and self.pixels.nats == "mass" and self.pixels.levels > 2:
@@ -62,7 +62,7 @@ class Arrays:
         header = Header(
             self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes
         )
-        return Given(exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks)
+        return CodecInput(exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks)
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
         if header.notes.get("white") == WHITE:

@@ -11,7 +11,7 @@ from density.coding.container import Header
 from density.coding.data_code import Coding
 from experiments.data.outputs import Output
 from experiments.data.texts import exact_text
-from experiments.evaluation.file_codec import Given
+from experiments.evaluation.file_codec import CodecInput
 from experiments.text.code import TextCode, join_pieces, pieces
 from experiments.text.run import TextRun
 from univae.errors import InputError
@@ -33,7 +33,7 @@ class Texts:
     def coder(self, header: Header) -> BitsBack:
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
-    def read(self, source: str, coding: Coding) -> Given:
+    def read(self, source: str, coding: Coding) -> CodecInput:
         r"""Lines end at ``\n`` alone.
 
         Every other character, also of an empty line, belongs to a text.
@@ -52,7 +52,7 @@ class Texts:
         values, cut = pieces(tokens, self.model.config.max_length)
         notes: dict[str, Any] = ({} if closed else {"open": 1}) | ({"cut": cut} if cut else {})
         header = Header(self.fingerprint, coding, torch.__version__, "text", (len(lines),), notes)
-        return Given(text, values, header, len(text.encode()))
+        return CodecInput(text, values, header, len(text.encode()))
 
     def restore(self, values: list[list[int]], header: Header) -> str:
         tokens = join_pieces(values, header.notes.get("cut", []))

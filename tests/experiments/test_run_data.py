@@ -662,7 +662,9 @@ def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) 
         whole["nll_nats"], abs=5 * whole["nll_monte_carlo_error"] + 0.05
     )
     assert judged["data"] == whole["data"] == len(x)
-    none = measure(model, [spoilt[-2:]], 4, lambda part: layered_bound(model, part), names=[7, 5])
+    none = measure(
+        model, [spoilt[-2:]], 4, lambda part: layered_bound(model, part), names=[7, 5]
+    ).to_json()
     assert none["not_finite"] == [5, 7]
     assert math.isnan(none["nll_nats"])
     assert none["verdict"] == "the use of the latent cannot be judged: no row is finite"

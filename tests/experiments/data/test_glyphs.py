@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.data import glyphs as made
+from experiments.data import glyphs as glyph_module
 from experiments.data.arrays import Data
 from experiments.data.glyphs import FONTS, MODES, glyphs, stacked
 from experiments.data.readers import read
@@ -46,7 +46,7 @@ def few() -> tuple[Data, Data]:
 
 def test_a_seed_decides_every_pixel() -> None:
     first, labels = glyphs(SMALL)
-    made._glyphs.cache_clear()
+    glyph_module._glyphs.cache_clear()
     again, _ = glyphs(SMALL)
     other, same_labels = glyphs(SMALL, seed=1)
     assert first is not again
@@ -90,7 +90,7 @@ def test_labels_are_balanced_and_a_change_keeps_the_digit_inside_the_image() -> 
 
 def test_an_image_without_a_change_is_the_drawn_digit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyph_module, "_affine_maps", lambda count, _: torch.eye(2, 3).expand(count, 2, 3))
-    images, labels = made._glyphs.__wrapped__(22, 0)
+    images, labels = glyph_module._glyphs.__wrapped__(22, 0)
     small = torch.nn.functional.avg_pool2d(torch.from_numpy(glyph_module._masters()[:, 0]), 4)
     assert labels.max() == 0
     assert np.abs(images[:, 0] / 255 - small.numpy()).max() < 0.5 / 255 + 1e-4

@@ -16,7 +16,8 @@ from density.estimation.importance import estimate
 from experiments import train_similar, train_text
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
-from experiments.evaluation.scores import COLUMNS, Table, page, perplexity, rungs, totals, worst
+from experiments.evaluation.score_table import Table
+from experiments.evaluation.scores import COLUMNS, perplexity, report_item, rungs, totals, worst
 from experiments.reports.page import best_validation
 from experiments.text.task import measure_texts
 from experiments.training.run_folder import Run
@@ -71,7 +72,7 @@ def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number()
     assert found["khat_above_0.7"] == 3 / 5
     assert found["khat_unreliable"] == 4 / 5
     assert found["khat_threshold"] == pytest.approx(0.5)
-    shown = page(rows, found | {"samples": 100}, "title")
+    shown = report_item(rows, found | {"samples": 100}, "title")
     assert shown["note"].startswith(
         "4 of 5 data have a k-hat above 0.50, the most that 100 samples bear, or none"
     )
@@ -127,14 +128,14 @@ class Bound:
 
 
 def test_one_held_out_datum_has_no_error_over_data_and_no_verdict() -> None:
-    found = measure(Linear(), [torch.ones(1, 1)], 100, Bound)
+    found = measure(Linear(), [torch.ones(1, 1)], 100, Bound).to_json()
     assert found["nll_standard_error"] is None
     assert found["mutual_information_nats"] is None
     assert found["active_units"] is None
     assert found["units"] == 1
     assert "cannot be judged by one held-out datum" in found["verdict"]
     assert found["khat_unreliable"] == 0.0
-    both = measure(Linear(), [torch.ones(2, 1)], 100, Bound)
+    both = measure(Linear(), [torch.ones(2, 1)], 100, Bound).to_json()
     assert both.keys() == found.keys()
     assert both["mutual_information_nats"] is not None
 
@@ -151,7 +152,7 @@ class Broken(Linear):
 
 
 def test_a_model_of_nan_is_unreliable_and_its_units_are_not_counted() -> None:
-    found = measure(Broken(), [torch.randn(4, 1)], 100, Bound)
+    found = measure(Broken(), [torch.randn(4, 1)], 100, Bound).to_json()
     assert found["khat_above_0.7"] == found["khat_unreliable"] == 1.0
     assert found["active_units"] is None
     assert "cannot be judged" in found["verdict"]
@@ -213,3 +214,17 @@ def test_notes_of_a_validation_stand_beside_those_of_the_data(module: Any, tmp_p
         "1 blank line",
         "1 row not finite",
     ]
+
+
+def test_what_is_measured_has_its_keys_in_order() -> None:
+    keys = list(measure(Linear(), [torch.ones(2, 1)], 100, Bound).to_json())
+    assert keys == [
+        "nll_nats", "nll_standard_error", "nll_monte_carlo_error", "effective_samples_median", "khat_above_0.7",
+        "khat_unreliable", "khat_threshold", "elbo_nats", "reconstruction_nats", "kl_nats", "active_units", "units",
+        "mutual_information_nats", "mutual_information_ceiling_nats", "shuffled_gap_nats",
+        "shuffled_gap_standard_error", "verdict", "samples", "data",
+    ]  # fmt: skip
+    none = measure(Broken(), [torch.ones(2, 1)], 100, Bound)
+    assert list(none.not_finite) == [0, 1]
+    assert keys == [key for key in keys if key in none.to_json() or key in ("kl_nats", "units")]
+    assert list(none.to_json())[-2:] == ["not_finite", "notes"]
