@@ -32,8 +32,9 @@ class Sides(NamedTuple):
 def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Sides:
     r"""Return the two sides of the ELBO of every row, the second per latent layer.
 
-    They are :math:`\log p(x \mid z)` and :math:`\log q(z_l) - \log p(z_l)` in nats, means over ``samples`` samples of the posterior; their difference is the ELBO. A
-    :class:`Bounded` model computes its own.
+    They are :math:`\log p(x \mid z)` and :math:`\log q(z_l) - \log p(z_l)` in nats, means over
+    ``samples`` samples of the posterior; their difference is the ELBO. A :class:`Bounded` model
+    computes its own.
     """
     if isinstance(model, Bounded):
         bound = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))

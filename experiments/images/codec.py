@@ -62,7 +62,9 @@ class Arrays:
         header = Header(
             self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes
         )
-        return CodecInput(exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks)
+        return CodecInput(
+            exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks
+        )
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
         if header.notes.get("white") == WHITE:

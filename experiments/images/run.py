@@ -63,9 +63,13 @@ def centred(data: Data, run: Run | None) -> Data:
     if data.kind != "table" or data.levels is not None:
         return data
     if run is None:
-        return replace(data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), original=None)
+        return replace(
+            data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), original=None
+        )
     record = run.data_record()
-    return replace(data, centre=without_rows(record["data"]).centre, original=None) if record else data
+    return (
+        replace(data, centre=without_rows(record["data"]).centre, original=None) if record else data
+    )
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
@@ -94,9 +98,9 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         white = train.levels - 1
         values = np.asarray(data.values) * np.uint8(white)
         note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
-        return replace(data, values=values, levels=train.levels, original=None, one_bit=False).noted(
-            note
-        )
+        return replace(
+            data, values=values, levels=train.levels, original=None, one_bit=False
+        ).noted(note)
     if data.levels <= train.levels:
         return data
     highest = int(data.values.max())

@@ -20,7 +20,7 @@ from experiments.data.readers import read
 from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents, strip
 from experiments.gans.scaling import restored, seen, shown, standardised
-from experiments.reports.page import best_validation
+from experiments.reports.validations import best_validation
 from experiments.studies import wgan_cost, wgan_images
 from experiments.studies.harness import _run as run_here
 from experiments.studies.wgan_images import METHODS

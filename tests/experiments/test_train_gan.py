@@ -28,7 +28,7 @@ from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import scaled
 from experiments.gans.task import GanTask
-from experiments.reports.page import best_validation
+from experiments.reports.validations import best_validation
 from experiments.training.run_folder import Run
 from experiments.training.stopping import Interrupted, TrainingFailed
 from gan.metrics import frechet_distance

@@ -18,7 +18,7 @@ from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.score_table import Table
 from experiments.evaluation.scores import COLUMNS, perplexity, report_item, rungs, totals, worst
-from experiments.reports.page import best_validation
+from experiments.reports.validations import best_validation
 from experiments.text.task import measure_texts
 from experiments.training.run_folder import Run
 from univae.checkpoint import to_json

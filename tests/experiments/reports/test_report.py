@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from experiments.compare import compare
-from experiments.reports import plots
+from experiments.reports import item_plots, plots
 from experiments.reports.html import brief, escape, flat
+from experiments.reports.image_grid import write_picture
+from experiments.reports.items import ITEM_KINDS
 from experiments.reports.page import SECTIONS, write
 from univae.errors import InputError
 
@@ -301,9 +304,9 @@ def test_rows_without_a_finite_number_are_no_points() -> None:
 
 def test_labelled_points_are_far_from_each_other() -> None:
     x = [0.0, 0.1, 0.2, 10.0, 10.1, 5.0]
-    assert sorted(plots.spread_out(x, [0.0] * 6, count=3)) == [0, 4, 5]
-    assert plots.spread_out([], []) == []
-    assert plots.spread_out([1.0], [1.0]) == [0]
+    assert sorted(item_plots.spread_out(x, [0.0] * 6, count=3)) == [0, 4, 5]
+    assert item_plots.spread_out([], []) == []
+    assert item_plots.spread_out([1.0], [1.0]) == [0]
 
 
 def test_numbers_are_brief_and_text_is_escaped() -> None:
@@ -312,3 +315,67 @@ def test_numbers_are_brief_and_text_is_escaped() -> None:
     ]  # fmt: skip
     assert escape("<&\"'\0\ud800\n👩‍👧") == "&lt;&amp;&quot;&#x27;\ufffd\ufffd\n👩‍👧"
     assert flat({"a": {"b": 1, "c": {}}, "d": 2}) == {"a.b": 1, "d": 2}
+
+
+# Every kind of item
+
+ITEMS: dict[str, dict[str, Any]] = {
+    "likelihood": {
+        "note": "a note",
+        "totals": {"elbo_nats": -3.0},
+        "log_likelihood": [-1.0, None],
+        "khat": [0.5, None],
+        "ladder": {"samples": [1, 2], "nats": [-3.0, -2.0]},
+    },
+    "points": {"x": [0.0, 1.0], "y": [1.0, 0.0], "labels": ["first", "second"]},
+    "images": {"file": "grid.png"},
+    "texts": {"columns": ["text"], "rows": [["a row"]]},
+}
+
+
+def run_with_items(path: Path, kind: str, **changes: Any) -> Path:
+    """A run of one item of a kind, and an image."""
+    run = make_run(path, [validation_row(0, 50.0)])
+    write_picture(run / "samples" / "grid.png", torch.zeros(3, 1, 4, 4), 256)
+    item = {"kind": kind, "title": f"An item of {kind}"} | ITEMS[kind] | changes
+    (run / "samples" / "item.json").write_text(json.dumps(item))
+    return run
+
+
+def test_every_kind_of_item_has_an_example_here() -> None:
+    assert ITEMS.keys() == ITEM_KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", ITEM_KINDS)
+def test_every_kind_of_item_is_a_section(kind: str, tmp_path: Path) -> None:
+    page = write(run_with_items(tmp_path / "run", kind)).read_text(encoding="utf-8")
+    Tags(page)
+    assert f"<h2>An item of {kind}</h2>" in page
+    assert "cannot be shown" not in page
+
+
+@pytest.mark.parametrize("kind", ITEM_KINDS)
+def test_a_damaged_item_of_every_kind_is_named(kind: str, tmp_path: Path) -> None:
+    broken = dict.fromkeys(ITEMS[kind], 3)
+    page = write(run_with_items(tmp_path / "run", kind, **broken)).read_text(encoding="utf-8")
+    Tags(page)
+    body = page[page.index(f"<h2>An item of {kind}</h2>") :]
+    assert body[: body.index("</section>")].count("cannot be shown, its file in samples/") == 1
+
+
+def test_items_of_other_kinds_are_ignored(tmp_path: Path) -> None:
+    run = run_with_items(tmp_path / "run", "texts")
+    item = json.loads((run / "samples" / "item.json").read_text())
+    (run / "samples" / "item.json").write_text(json.dumps(item | {"kind": "other"}))
+    assert "An item of" not in write(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["../config.json", "", "..", "link.png", "text.png", "none.png"])
+def test_a_picture_outside_samples_or_of_another_format_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    run = run_with_items(tmp_path / "run", "images", file=name)
+    (run / "samples" / "link.png").symlink_to(run / "samples" / "grid.png")
+    (run / "samples" / "text.png").write_text("no image")
+    page = write(run).read_text(encoding="utf-8")
+    assert "cannot be shown, its file in samples/ is damaged (InputError" in page
