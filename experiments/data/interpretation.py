@@ -20,6 +20,7 @@ TABLE_AXES = 2
 GREY_IMAGE_AXES = 3
 IMAGE_AXES = 4
 CHANNELS = (1, 3)  # grey; red, green and blue
+BLACK_AND_WHITE = 2  # levels of zeros and ones
 TOP_LEVEL = 255  # of 8 bits a channel
 EXACT_INTEGERS = 2**53  # float64 represents every whole number up to here
 FLOAT64_BYTES = 8
@@ -110,7 +111,7 @@ def _levels(array: np.ndarray, source: str) -> int | None:
         )
     if is_floating(array) and not (in_range and _all_whole(row_chunks(array))):
         return None
-    return 2 if high <= 1 else TOP_LEVEL + 1
+    return BLACK_AND_WHITE if high <= 1 else TOP_LEVEL + 1
 
 
 def _all_whole(chunks: Iterable[np.ndarray]) -> bool:
@@ -125,7 +126,7 @@ def _assumptions(array: np.ndarray, levels: int | None, name: str) -> list[str]:
             f"{name}: of the shape {array.shape}, axis 1 is taken for the channels, not axis 3"
         )
     if levels is not None and is_floating(array):
-        meaning = "black and white" if levels == 2 else "levels of 0..255"
+        meaning = "black and white" if levels == BLACK_AND_WHITE else "levels of 0..255"
         extent = f"{array.min():g}..{array.max():g}"
         notes.append(f"{name}: real numbers that are all whole, {extent}, taken for {meaning}")
     if levels is None and is_integer(array) and _largest_magnitude(array) > EXACT_INTEGERS:

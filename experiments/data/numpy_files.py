@@ -49,11 +49,11 @@ class NpzFile:
                 raise InputError(f"{path} holds no array of data; save one as 'images' or 'x'")
 
             value_name = _first_of(VALUE_NAMES, names) or names[0]
-            others = [repr(name) for name in names if name != value_name]
+            left_out = [repr(name) for name in names if name != value_name]
             notes = []
-            if others:
+            if left_out:
                 notes.append(
-                    f"{path.name}: array {value_name!r} is read; left out: {', '.join(others)}"
+                    f"{path.name}: array {value_name!r} is read; left out: {', '.join(left_out)}"
                 )
 
             labels = None if label_name is None else arrays[label_name]
@@ -72,7 +72,8 @@ def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise InputError(f"array {name!r} holds Python objects; an .npz takes numbers and text")
-    np.savez_compressed(file, **arrays)
+    # stubs of NumPy 2 read every keyword as the option allow_pickle, a bool
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _first_of(wanted: Sequence[str], names: Sequence[str]) -> str | None:

@@ -93,7 +93,7 @@ class Groups:
 
         if not 0 < fraction < 1 or held_out.all() or not held_out.any():
             raise InputError(
-                "--held-out must lie in (0, 1), and groups must share no text with others to be "
+                "--held-out must lie in (0, 1), and only groups that share no text with others are "
                 f"held out; got {fraction} of {len(self)} groups, the largest {sizes.max()} "
                 "connected; give --validation"
             )

@@ -106,6 +106,7 @@ def longer_notes(
     longer: int,
     count: int,
     max_length: int,
+    *,
     written: bool = False,
 ) -> list[str]:
     """Return a note of how many texts are longer than any of a text VAE's training set.

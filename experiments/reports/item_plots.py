@@ -25,10 +25,15 @@ def points(item: Mapping[str, Any]) -> Figure:
         label = "".join(c if c.isprintable() else "?" for c in item.get("color_label", ""))
         figure.colorbar(scatter, ax=axes).set_label(label, parse_math=False)
 
-    text = {"textcoords": "offset points", "fontsize": 9, "fontweight": "bold"}
     for number, i in enumerate(spread_out(item["x"], item["y"]), start=1):
-        position = (item["x"][i], item["y"][i])
-        axes.annotate(str(number), position, xytext=(3, 3), **text)
+        axes.annotate(
+            str(number),
+            (item["x"][i], item["y"][i]),
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+        )
     return figure
 
 

@@ -93,8 +93,9 @@ def kl_layers(rows: Rows) -> Figure | None:
         axes.stackplot(steps, layers, labels=names, colors=shades(len(layers)))
         axes.set_xlabel("step")
         handles, labels = axes.get_legend_handles_labels()
-        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-        axes.legend(handles[::-1], labels[::-1], frameon=False, **beside)
+        axes.legend(
+            handles[::-1], labels[::-1], frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+        )
     axes.set_ylabel("KL (nats per datum)")
     return figure
 

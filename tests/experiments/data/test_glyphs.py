@@ -89,7 +89,9 @@ def test_labels_are_balanced_and_a_change_keeps_the_digit_inside_the_image() -> 
 
 
 def test_an_image_without_a_change_is_the_drawn_digit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(glyph_module, "_affine_maps", lambda count, _: torch.eye(2, 3).expand(count, 2, 3))
+    monkeypatch.setattr(
+        glyph_module, "_affine_maps", lambda count, _: torch.eye(2, 3).expand(count, 2, 3)
+    )
     images, labels = glyph_module._glyphs.__wrapped__(22, 0)
     small = torch.nn.functional.avg_pool2d(torch.from_numpy(glyph_module._masters()[:, 0]), 4)
     assert labels.max() == 0
@@ -100,8 +102,8 @@ def test_the_label_of_a_stack_is_that_of_its_channels() -> None:
     images, labels = stacked(50)
     singles, digits = glyphs()
     known = {image.tobytes(): digit for image, digit in zip(singles[:, 0], digits, strict=True)}
-    found = [[known[channel.tobytes()] for channel in image] for image in images]
-    assert [100 * a + 10 * b + c for a, b, c in found] == labels.tolist()
+    result = [[known[channel.tobytes()] for channel in image] for image in images]
+    assert [100 * a + 10 * b + c for a, b, c in result] == labels.tolist()
     assert np.array_equal(images, stacked(50)[0])
     assert stacked(50, seed=1)[1].tolist() != labels.tolist()
 
@@ -126,10 +128,10 @@ def test_modes_are_those_that_occur_and_their_divergence_is_from_equal_shares() 
     assert mode_coverage(torch.full((50,), 7), MODES) == (1, pytest.approx(math.log(1000)))
     assert mode_coverage(torch.tensor([0, 1] * 8), 4) == (2, pytest.approx(math.log(2)))
     drawn = torch.randint(MODES, (25_600,))
-    found = mode_coverage(drawn, MODES)
-    assert found.found == 1000  # 25.6 each: one is missed by chance once in 1e8 times
+    result = mode_coverage(drawn, MODES)
+    assert result.found == 1000  # 25.6 each: one is missed by chance once in 1e8 times
     chance = 999 / 51_200  # chi-square of 999 degrees of freedom over 2 N, to first order
-    assert abs(found.kl_nats - chance) < 6 * math.sqrt(2 * 999) / 51_200
+    assert abs(result.kl_nats - chance) < 6 * math.sqrt(2 * 999) / 51_200
     with pytest.raises(InputError, match=r"predicted must lie in 0\.\.9; got 10"):
         mode_coverage(torch.tensor([10]), 10)
 
@@ -165,7 +167,7 @@ def test_a_classifier_of_single_digits_counts_the_modes_of_stacks() -> None:
     rungs = ladder(reference)
     assert rungs[FLOOR]["modes_found"] == 1000
     columns, cells = table(rungs, "space")
-    assert cells[0][columns.index("modes found")] == "1000"
+    assert cells[0][columns.index("modes result")] == "1000"
     assert Reference(one, np.arange(SMALL), x[:50, :1], single, count=40).among == 0
 
 

@@ -1,4 +1,4 @@
-"""Readers of images: what would be cut is refused, what is left out or assumed is a note."""
+"""Image files: a conversion that loses information is refused, every assumption is a note."""
 
 import struct
 import zipfile
@@ -155,9 +155,8 @@ def test_hidden_files_of_a_zip_are_counted(tmp_path: Path) -> None:
         for i in range(5):
             archive.writestr(f"__MACOSX/._{i}.png", b"junk")
     (note,) = read(tmp_path / "set.zip").notes
-    assert (
-        note
-        == "set: hidden files left out: 5 (__MACOSX/._0.png, __MACOSX/._1.png, __MACOSX/._2.png, ...)"
+    assert note == (
+        "set: hidden files left out: 5 (__MACOSX/._0.png, __MACOSX/._1.png, __MACOSX/._2.png, ...)"
     )
 
 

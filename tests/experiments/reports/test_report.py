@@ -1,4 +1,4 @@
-"""A report shows whatever a run folder holds, escapes all of it, and needs no other file."""
+"""A report shows the content of a run folder, escapes all of it, and needs no other file."""
 
 import base64
 import json
@@ -27,9 +27,10 @@ HOSTILE = "<script>alert('1 & 2')</script> \"$x^{$\" 世界 \0 \ud800"
 
 def validation_row(step: int, nll: float, **more: Any) -> dict[str, Any]:
     row = {
-        "kind": "validation", "step": step, "nll_nats": nll, "nll_standard_error": 0.5, "elbo_nats": -nll - 3,
-        "reconstruction_nats": nll - 2, "kl_nats": [3.0, 1.5, 0.5], "active_units": 7, "mutual_information_nats": 4.5,
-        "mutual_information_ceiling_nats": 6.9, "shuffled_gap_nats": 9.0, "verdict": HOSTILE,
+        "kind": "validation", "step": step, "nll_nats": nll, "nll_standard_error": 0.5,
+        "elbo_nats": -nll - 3, "reconstruction_nats": nll - 2, "kl_nats": [3.0, 1.5, 0.5],
+        "active_units": 7, "mutual_information_nats": 4.5, "mutual_information_ceiling_nats": 6.9,
+        "shuffled_gap_nats": 9.0, "verdict": HOSTILE,
     }  # fmt: skip
     return row | more
 
@@ -106,8 +107,8 @@ def test_a_report_is_one_well_formed_page_with_every_section(run: Path) -> None:
     assert path == run / "report.html"
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == [
-        "Best validation", "Curves", "Use of the latent variables", "Map", "Texts &amp; more", "Configuration",
-        "Environment",
+        "Best validation", "Curves", "Use of the latent variables", "Map", "Texts &amp; more",
+        "Configuration", "Environment",
     ]  # fmt: skip
     assert not tags.of("script")
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
@@ -163,7 +164,7 @@ def test_missing_pieces_are_left_out(tmp_path: Path, rows: list[dict[str, Any]])
     assert "This run is not complete." not in page
 
 
-def test_a_failure_is_told_first(tmp_path: Path) -> None:
+def test_a_failure_is_the_first_line(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [{"kind": "train", "step": 1, "loss": math.nan}])
     (run / "ERROR.json").write_text(json.dumps({"step": 7, "reason": "loss is NaN"}))
     page = write(run).read_text(encoding="utf-8")
