@@ -167,7 +167,7 @@ def test_a_classifier_of_single_digits_counts_the_modes_of_stacks() -> None:
     rungs = ladder(reference)
     assert rungs[FLOOR]["modes_found"] == 1000
     columns, cells = table(rungs, "space")
-    assert cells[0][columns.index("modes result")] == "1000"
+    assert cells[0][columns.index("modes found")] == "1000"
     assert Reference(one, np.arange(SMALL), x[:50, :1], single, count=40).among == 0
 
 

@@ -223,7 +223,8 @@ def test_what_is_measured_has_its_keys_in_order() -> None:
         "nll_nats", "nll_standard_error", "nll_monte_carlo_error", "effective_samples_median",
         "khat_above_0.7", "khat_unreliable", "khat_threshold", "elbo_nats", "reconstruction_nats",
         "kl_nats", "active_units", "units", "mutual_information_nats",
-        "mutual_information_ceiling_nats", "shuffled_gap_nats", "shuffled_gap_standard_error", "verdict", "samples", "data",
+        "mutual_information_ceiling_nats", "shuffled_gap_nats", "shuffled_gap_standard_error",
+        "verdict", "samples", "data",
     ]  # fmt: skip
     none = measure(Broken(), [torch.ones(2, 1)], 100, Bound)
     assert list(none.not_finite) == [0, 1]
