@@ -27,7 +27,8 @@ from density.coding.pixels import log_table
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import report
-from experiments.data.arrays import binarise, read
+from experiments.data.binarisation import binarise
+from experiments.data.readers import read
 from experiments.images.run import ImageRun
 
 SHAPE = (1, 28, 28)

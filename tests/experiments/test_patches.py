@@ -17,8 +17,8 @@ import density
 from density.likelihoods.head import Pixels
 from experiments import likelihood, train_density
 from experiments.evaluation.bounds import layered_bound
-from experiments.evaluation.memory import data_at_once, draws_at_once
-from experiments.evaluation.scores import proposal
+from experiments.evaluation.memory import rows_at_once, samples_at_once
+from experiments.evaluation.proposals import proposal
 from experiments.images.config import build
 from experiments.images.patch_model import Patches, PatchVAE
 from experiments.images.run import ImageRun
@@ -245,9 +245,9 @@ def test_calibrated_and_mute_the_model_gives_words_their_shares() -> None:
 
 def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     model = make()
-    assert draws_at_once(model, 100) == 16_384 // 200
-    assert draws_at_once(model, 10**6) == 1
-    assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (
+    assert samples_at_once(model, 100) == 16_384 // 200
+    assert samples_at_once(model, 10**6) == 1
+    assert (rows_at_once(model, 1000), rows_at_once(model, 100), rows_at_once(model, 9, 10**6)) == (
         512,
         100,
         1,
@@ -255,7 +255,7 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     plain = build(
         {"model": "MLPVAE", "pixels": {"shape": (4,)}, "latents": (2,), "hidden": ((3,),)}
     )
-    assert (draws_at_once(plain, 100), data_at_once(plain, 100)) == (None, 100)
+    assert (samples_at_once(plain, 100), rows_at_once(plain, 100)) == (None, 100)
 
 
 @pytest.mark.parametrize(

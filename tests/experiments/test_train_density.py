@@ -22,7 +22,7 @@ from density.images.mlp import MLPVAE
 from density.images.registry import build
 from density.likelihoods.head import Pixels
 from experiments import demo, likelihood, train_density
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.images.config import ImageShape, model_config
 from experiments.images.run import ImageRun
@@ -250,7 +250,7 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("nowhere.npy", (), "read: nowhere.npy is no file, folder or built-in set"),
+        ("nowhere.npy", (), "nowhere.npy is no file, folder or built-in set"),
         (
             "digits",
             ("--likelihood", "bernoulli"),
