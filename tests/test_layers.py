@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
     "gan": GROUND | {"gan/networks", "gan/normalization"},
-    "experiments/version": set(),
+    "experiments/version": GROUND,
     "experiments/data": GROUND | {"univae/text"},
     "experiments/training": GROUND
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"},

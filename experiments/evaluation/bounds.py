@@ -7,7 +7,7 @@ from torch import Tensor
 
 import density
 from experiments.evaluation.latent_model import Bound
-from univae.latent.hierarchy import Hierarchy
+from univae.latent.hierarchy import Hierarchical
 from univae.latent.sampling import draw
 
 __all__ = ["Bounded", "Sides", "layered_bound"]
@@ -41,8 +41,8 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Si
     q = model.posterior(x)
     p = model.prior()
     z, log_q = draw(q, samples)
-    if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):
-        parts = z.split(q.widths, -1)
+    if isinstance(q, Hierarchical) and isinstance(p, Hierarchical):
+        parts = q.layout.split(z)
         pairs = zip(q.conditionals(z), p.conditionals(z), parts, strict=True)
         kl = torch.stack([a.log_prob(part) - b.log_prob(part) for a, b, part in pairs], -1)
     else:

@@ -20,6 +20,7 @@ from experiments.training.optimizers import Build, build, restore
 from experiments.training.settings import Settings
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, Task, Trained, reseed
+from univae.dtypes import computation_dtype
 from univae.errors import InputError
 from univae.optim.egdd import EGDD
 from univae.optim.schedules import cosine, tripling
@@ -264,7 +265,7 @@ class Stepper:
             if self.adapted and count == half:
                 self.adapted.split()
             names = ["loss", *logged]
-            dtype = torch.promote_types(loss.dtype, torch.float32)
+            dtype = computation_dtype(loss)
             sums.append(
                 torch.stack(
                     [

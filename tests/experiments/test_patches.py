@@ -157,7 +157,7 @@ def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> No
     embedding = GridEmbedding(19, 8, Grid(3, 4, near=1))
     nn.init.normal_(embedding.neighbours.weight)
     ids = torch.randint(RESERVED, 19, (2, 12))
-    written = embedding.write(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
+    written = embedding.decoder_rows(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
     table = embedding.neighbours.weight.view(4, 19, 8)
     for b, r, c in itertools.product(range(2), range(3), range(4)):
         places = [(r - 1, c - 1), (r - 1, c), (r - 1, c + 1), (r, c - 1)]

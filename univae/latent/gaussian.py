@@ -1,4 +1,4 @@
-"""The diagonal Gaussian of latents."""
+"""The diagonal Gaussian distribution of latents."""
 
 from jaxtyping import Float
 from torch import Tensor

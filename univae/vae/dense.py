@@ -1,7 +1,7 @@
-"""The plain twin of a UniVAE: one pass over encoder and decoder rows under the dense (2n)^2 mask, as published.
+"""The reference implementation of a UniVAE: one pass under the dense (2n)^2 mask, as published.
 
-It shares the model's weights and nothing of its two streams: rows lie as [row 0, encoder tokens,
-decoder rows], every layer computes every row, and every score is computed and masked.
+It has the model's weights and none of its streams: rows lie as [row 0, encoder tokens, decoder
+rows], every layer computes every row, and every score is computed and masked.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,23 @@ from univae.attention import masks
 from univae.attention.core import attend
 from univae.attention.rotary import phases
 from univae.text.special import PAD, START
-from univae.vae.model import UniVAE
+from univae.vae.network import TwoStreamTransformer
+
+__all__ = ["dense"]
 
 
 def dense(
-    model: UniVAE,
+    model: TwoStreamTransformer,
     ids: Tensor,
     target: Tensor,
     choose: Callable[[int, Distribution], Tensor],
     *,
     add: bool = False,
 ) -> tuple[list[Distribution], Tensor, Tensor, list[Tensor]]:
-    """Return posterior conditionals, latents, decoder logits and the decoder's rows after every layer.
+    """Return posterior conditionals, latents, logits, and the decoder's rows after every layer.
 
-    ``add=True`` adds the latent's row to row 0 instead of replacing it: the leak that the model
-    must not have.
+    ``add=True`` adds the latent's row to row 0 instead of replacing it, which lets the decoder see
+    the encoder's text; the model must not have this leak.
     """
     config = model.config
     rows = ids.shape[0]
@@ -56,8 +58,8 @@ def dense(
             latents.append(choose(layer, posterior[-1]))
             row = model.inject[layer](latents[-1])[:, None]
             x = torch.cat((row + x[:, :1] if add else row, x[:, 1:]), 1)
-        seen = masks.uniae(segments, bridge=index >= first) & masks.padding(real)
-        x = block(x, phase, partial(attend, mask=seen, scale=config.scale, base=config.scale_base))
+        mask = masks.uniae(segments, bridge=index >= first) & masks.padding(real)
+        x = block(x, phase, partial(attend, mask=mask, scale=config.scale, base=config.scale_base))
         states.append(x[:, n:])
 
     return (

@@ -14,7 +14,7 @@ from density.estimation.importance import log_likelihood, log_weights
 from univae.decoding.beam import beam_search
 from univae.decoding.sampling import Sampling, generate
 from univae.errors import InputError
-from univae.latent.families import GaussianHead
+from univae.latent.heads import GaussianHead
 from univae.text.special import END, PAD, START
 from univae.vae.dense import dense
 from univae.vae.likelihood import text_log_prob
@@ -41,9 +41,9 @@ def make(**options) -> UniVAE:
         "latent_width": 4,
     }
     model = UniVAE(UniVAEConfig(**{**config, **options})).eval()
-    for p in (
-        model.parameters()
-    ):  # far from the small initial weights, so that every path carries signal
+    for (
+        p
+    ) in model.parameters():  # far from the small initial weights, so that no path is negligible
         p.data += 0.1 * torch.randn_like(p)
     return model
 
@@ -216,7 +216,7 @@ def test_cached_generation_agrees_in_float32() -> None:  # U12, at its own toler
 
 
 def test_without_a_way_in_the_model_is_an_exact_language_model() -> None:  # U13
-    """W_out = 0 makes log p(x) known, and the bounds climb to it as published for S=1, d=16, kappa=4."""
+    """W_out = 0 makes log p(x) known, and the bounds rise to it as published (S=1, d=16, k=4)."""
     model = make(latent="vmf", kappa=4.0, latent_width=16, latent_layers=1)
     torch.nn.init.zeros_(model.inject[0].weight)
     ids = texts(5, 7)
