@@ -74,8 +74,9 @@ class LadderVAE(ImageModel):
         r"""Return the parameters of every pixel, (\*lead, numbers, \*shape)."""
         latents = Flat(self.widths).split(z)
         state = self.climb(lambda layer, p: latents[layer])
-        parameters = over_images(self.last, state)
-        return parameters.unflatten(-3, (self.output.numbers, -1))
+        channels = over_images(self.last, state)
+        parameters: Tensor = channels.unflatten(-3, (self.output.numbers, -1))
+        return parameters
 
 
 def _latent_shapes(pixels: Pixels, latents: tuple[int, ...]) -> list[tuple[int, int, int]]:

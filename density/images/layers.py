@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from univae.dtypes import at_least_float32
-from univae.latent.gaussian import diagonal_gaussian
+from univae.latent.gaussian import DiagonalGaussian, diagonal_gaussian
 from univae.registry import lookup
 
 __all__ = [
@@ -42,7 +42,9 @@ else:
     Activation = Literal[tuple(ACTIVATIONS)]
 
 
-def gaussian(mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]) -> Independent:
+def gaussian(
+    mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]
+) -> DiagonalGaussian:
     r"""Return :math:`N(\mu, \sigma^2)` in at least float32.
 
     :math:`|\log \sigma|` is clipped at 10: beyond, one outlier in the training set overflows the

@@ -83,8 +83,9 @@ class MLPVAE(ImageModel):
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
         r"""Return the parameters of every pixel, (\*lead, numbers, \*shape)."""
-        parameters: Tensor = self.last(self.decoder(z[..., : self.latents[0]]))
-        return parameters.unflatten(-1, (self.output.numbers, *self.output.pixels.shape))
+        flat = self.last(self.decoder(z[..., : self.latents[0]]))
+        parameters: Tensor = flat.unflatten(-1, (self.output.numbers, *self.output.pixels.shape))
+        return parameters
 
 
 class _BottomUp(nn.Module):

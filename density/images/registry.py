@@ -8,7 +8,7 @@ again, for weights to be loaded into. Images and rows x are (B, \*shape), see
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from density.images.attention import AttentionVAE
 from density.images.base import DataModel, ImageModel
@@ -33,7 +33,7 @@ class ImageModelEntry(Generic[Model]):
     kind: Callable[..., Model]
     summary: str
 
-    def build(self, config: Mapping[str, object]) -> Model:
+    def build(self, config: Mapping[str, Any]) -> Model:
         """Build the model of a ``config``, also one stored as JSON, with new weights.
 
         Raises:
@@ -64,7 +64,7 @@ IMAGE_MODELS: dict[str, ImageModelEntry[ImageModel]] = {
 }
 
 
-def build(config: Mapping[str, object]) -> ImageModel:
+def build(config: Mapping[str, Any]) -> ImageModel:
     """Build the model that a ``config`` describes, also one stored as JSON, with new weights.
 
     Raises:

@@ -73,4 +73,5 @@ class Patches(nn.Module):
         phase = phase.flatten(1).unsqueeze(0)
         for block in self.blocks:
             rows = block(rows, phase, self.mix)
-        return self.norm(rows)
+        normalised: Tensor = self.norm(rows)
+        return normalised

@@ -143,13 +143,15 @@ class Embedding(nn.Module):
     def encoder_rows(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch rows width"]:
         """Return the encoder's rows: those of the text, then row 0, which has the start token."""
         start = ids.new_full((ids.shape[0], 1), START)
-        return self(torch.cat((ids, start), 1), 0)
+        rows: Tensor = self(torch.cat((ids, start), 1), 0)
+        return rows
 
     def decoder_rows(
         self, inputs: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch length width"]:
         """Return the decoder's rows; ``inputs`` are the start token and all tokens but the last."""
-        return self(inputs, 1)
+        rows: Tensor = self(inputs, 1)
+        return rows
 
     def feed(self, rows: int) -> Feed:
         """Return :meth:`decoder_rows` of one token a text at a time, without dropout."""

@@ -7,6 +7,7 @@ Computed by exponentially scaled Bessel functions, or by the series where these 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,14 +35,12 @@ def log_normaliser(concentration: Float[Tensor, "*batch"], dim: int) -> Float[Te
 def mean_length(concentration: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
     r"""Return :math:`A_d(\kappa) = E[m \cdot z] = I_{d/2}(\kappa) / I_{d/2-1}(\kappa)`."""
     kappa = on_host(concentration)
-    ratio: Tensor = _Ratio.apply(kappa, dim)  # type: ignore[no-untyped-call]
-    return (kappa * ratio).to(concentration)
+    return (kappa * _ratio(kappa, dim)).to(concentration)
 
 
 def growth(kappa: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
     r"""Return :math:`\log C_d(0) - \log C_d(\kappa)`, for ``kappa`` of :func:`on_host`."""
-    log_ratio: Tensor = _Growth.apply(kappa, dim)  # type: ignore[no-untyped-call]
-    return log_ratio
+    return _growth(kappa, dim)
 
 
 class _Growth(torch.autograd.Function):
@@ -59,8 +58,7 @@ class _Growth(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None]:
         (kappa,) = ctx.saved_tensors
-        ratio: Tensor = _Ratio.apply(kappa, ctx.dim)  # type: ignore[no-untyped-call]
-        return grad * kappa * ratio, None
+        return grad * kappa * _ratio(kappa, ctx.dim), None
 
 
 class _Ratio(torch.autograd.Function):
@@ -78,9 +76,12 @@ class _Ratio(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None]:
         (kappa,) = ctx.saved_tensors
-        ratio: Tensor = _Ratio.apply(kappa, ctx.dim)  # type: ignore[no-untyped-call]
-        ratio_above: Tensor = _Ratio.apply(kappa, ctx.dim + 2)  # type: ignore[no-untyped-call]
-        return grad * kappa * ratio * (ratio_above - ratio), None
+        ratio = _ratio(kappa, ctx.dim)
+        return grad * kappa * ratio * (_ratio(kappa, ctx.dim + 2) - ratio), None
+
+
+_growth: Callable[[Tensor, int], Tensor] = _Growth.apply
+_ratio: Callable[[Tensor, int], Tensor] = _Ratio.apply
 
 
 def _log_0f1(kappa: np.ndarray, dim: int) -> np.ndarray:
@@ -105,7 +106,8 @@ def _log_0f1_series(kappa: np.ndarray, dim: int) -> np.ndarray:
     j = np.arange(1, int(peak + 12 * math.sqrt(peak + 1)) + 30)
     with np.errstate(divide="ignore"):
         steps = 2 * np.log(kappa[:, None] / 2) - np.log(j * (dim / 2 + j - 1))
-    return np.logaddexp(0.0, np.logaddexp.reduce(np.cumsum(steps, axis=-1), axis=-1))
+    total: np.ndarray = np.logaddexp(0.0, np.logaddexp.reduce(np.cumsum(steps, axis=-1), axis=-1))
+    return total
 
 
 def _bessel_ratio(kappa: np.ndarray, dim: int) -> np.ndarray:
@@ -114,7 +116,10 @@ def _bessel_ratio(kappa: np.ndarray, dim: int) -> np.ndarray:
     below = ive(dim / 2 - 1, kappa)
     small = (above < SMALLEST_BESSEL) | (kappa**2 < dim)
     quotient = above / np.where(small, 1.0, below * kappa)
-    return np.where(small, np.exp(_log_0f1(kappa, dim + 2) - _log_0f1(kappa, dim)) / dim, quotient)
+    ratio: np.ndarray = np.where(
+        small, np.exp(_log_0f1(kappa, dim + 2) - _log_0f1(kappa, dim)) / dim, quotient
+    )
+    return ratio
 
 
 def log_uniform(dim: int) -> float:

@@ -16,7 +16,7 @@ from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
 from univae.latent.heads import GaussianHead, VonMisesFisherHead
 from univae.latent.interpolation import lerp, slerp
-from univae.latent.spherical import HypersphericalUniform
+from univae.latent.sphere import HypersphericalUniform
 
 __all__ = ["FAMILIES", "Family", "FamilyName", "Gaussian", "LatentOptions", "Spherical"]
 

@@ -86,7 +86,8 @@ class Flat:
 
     def split(self, z: Float[Tensor, "*lead d"]) -> Sequence[Tensor]:
         """Return the layers of z, (*lead, widths[l])."""
-        return z.split(list(self.widths), -1)  # type: ignore[no-untyped-call]
+        latents: tuple[Tensor, ...] = z.split(list(self.widths), -1)
+        return latents
 
     def join(self, latents: Sequence[Tensor]) -> Float[Tensor, "*lead d"]:
         """Return z from its layers."""
@@ -135,7 +136,7 @@ class Hierarchical(Distribution):
     ) -> None:
         self.climb = climb
         self.layout = layout
-        super().__init__(Size(batch_shape), layout.event_shape, validate_args=False)  # type: ignore[no-untyped-call]
+        super().__init__(Size(batch_shape), layout.event_shape, validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = Size()) -> Float[Tensor, "*sample_and_event"]:
         """Draw z, differentiable in the parameters."""
@@ -235,7 +236,7 @@ class Hierarchical(Distribution):
 
     def _teacher(self, z: Tensor) -> tuple[Size, Choose]:
         """Return the leading shape of z and the batch, and a ``choose`` that returns z's layers."""
-        lead = torch.broadcast_shapes(self._lead(z), self.batch_shape)  # type: ignore[no-untyped-call]
+        lead = torch.broadcast_shapes(self._lead(z), self.batch_shape)
         latents = self.layout.split(z.expand(*lead, *self.event_shape))
         return lead, lambda layer, p: latents[layer]
 

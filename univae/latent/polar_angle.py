@@ -7,6 +7,7 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -34,8 +35,7 @@ def polar_angle(
     The angle has the density :math:`f(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta`. The
     gradient in the concentration is :math:`d\theta / d\kappa = -\partial_\kappa F / f`.
     """
-    theta: Tensor = _PolarAngle.apply(concentration, uniforms.double(), dim)  # type: ignore[no-untyped-call]
-    return theta
+    return _polar_angle(concentration, uniforms.to(torch.float64), dim)
 
 
 class _PolarAngle(torch.autograd.Function):
@@ -61,6 +61,9 @@ class _PolarAngle(torch.autograd.Function):
     def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None, None]:
         slope, kappa = ctx.saved_tensors
         return (grad * slope).sum_to_size(kappa.shape).to(kappa), None, None
+
+
+_polar_angle: Callable[[Tensor, Tensor, int], Tensor] = _PolarAngle.apply
 
 
 class _Grid(NamedTuple):

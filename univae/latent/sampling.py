@@ -65,6 +65,7 @@ def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: q is not a map of normal noise.
     """
+    posterior: Distribution = q  # its type stays, where that of q is narrowed
     if isinstance(q, Reparametrised):
         return q.from_noise(eps)
     if isinstance(q, Independent):
@@ -80,7 +81,7 @@ def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
             "MultivariateNormal, Independent of these, or one with from_noise(eps); "
             f"got {type(q).__name__}; use the posterior itself (proposal=None) or Defensive()"
         )
-    return z, q.log_prob(z)
+    return z, posterior.log_prob(z)
 
 
 def detached(q: Distribution) -> Distribution:

@@ -1,4 +1,4 @@
-r"""Distributions on the unit sphere: uniform and von Mises-Fisher.
+r"""The von Mises-Fisher distribution on the unit sphere.
 
 With a fixed concentration, the KL divergence of a von Mises-Fisher posterior from the uniform prior
 is a constant, so it cannot vanish.
@@ -22,76 +22,9 @@ from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.latent.bessel import growth, log_uniform, mean_length, on_host
 from univae.latent.polar_angle import polar_angle
+from univae.latent.sphere import SMALLEST_DIM, HypersphericalUniform, UnitVector
 
 __all__ = ["HypersphericalUniform", "VonMisesFisher"]
-
-SMALLEST_DIM = 2  # of a space that holds a sphere with a uniform distribution
-
-
-class _UnitVector(constraints.Constraint):
-    """Vectors of length one, up to the rounding of their dtype."""
-
-    event_dim = 1
-
-    def check(self, value: Tensor) -> Tensor:
-        tolerance = max(1e-5, 16 * torch.finfo(value.dtype).eps)
-        norm = torch.linalg.vector_norm(at_least_float32(value), dim=-1)
-        return (norm - 1).abs() <= tolerance
-
-
-class HypersphericalUniform(Distribution):
-    r"""The uniform distribution on the unit sphere of :math:`R^d`.
-
-    Its density is :math:`C_d(0) = \Gamma(d/2) / (2 \pi^{d/2})`.
-    """
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    support = _UnitVector()
-    has_rsample = True
-
-    def __init__(
-        self,
-        dim: int,
-        batch_shape: _size = (),
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        if dim < SMALLEST_DIM:
-            raise InputError(
-                f"HypersphericalUniform: dim must be at least 2 to hold a sphere; got dim={dim}"
-            )
-        self.dtype = dtype or torch.get_default_dtype()
-        self.device = device
-        super().__init__(torch.Size(batch_shape), torch.Size((dim,)), validate_args=validate_args)
-
-    def rsample(self, sample_shape: _size = ()) -> Float[Tensor, "*shape d"]:
-        """Draw unit vectors."""
-        shape = self._extended_shape(sample_shape)
-        return normalize(torch.randn(shape, dtype=self.dtype, device=self.device), dim=-1)
-
-    def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
-        """Return the constant log-density, in nats."""
-        if self._validate_args:
-            self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        return at_least_float32(value).new_full(shape, log_uniform(self.event_shape[0]))
-
-    def entropy(self) -> Float[Tensor, "*batch"]:
-        """Return the logarithm of the sphere's area, in nats."""
-        log_area = -log_uniform(self.event_shape[0])
-        return torch.full(self.batch_shape, log_area, dtype=self.dtype, device=self.device)
-
-    def expand(self, batch_shape: _size, _instance: object = None) -> "HypersphericalUniform":
-        """Return the distribution with another batch shape."""
-        return HypersphericalUniform(
-            self.event_shape[0],
-            batch_shape,
-            dtype=self.dtype,
-            device=self.device,
-            validate_args=self._validate_args,
-        )
 
 
 class VonMisesFisher(Distribution):
@@ -114,10 +47,10 @@ class VonMisesFisher(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "mean_direction": _UnitVector(),
+        "mean_direction": UnitVector(),
         "concentration": constraints.nonnegative,
     }
-    support = _UnitVector()
+    support = UnitVector()
     has_rsample = True
 
     def __init__(
@@ -206,13 +139,11 @@ class VonMisesFisher(Distribution):
         return new
 
 
-@register_kl(VonMisesFisher, HypersphericalUniform)
 def _kl_from_uniform(p: VonMisesFisher, q: HypersphericalUniform) -> Float[Tensor, "*batch"]:
     _check_same_space(p, q)
     return _divergence_from_uniform(p).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
-@register_kl(VonMisesFisher, VonMisesFisher)
 def _kl_between(p: VonMisesFisher, q: VonMisesFisher) -> Float[Tensor, "*batch"]:
     r"""Return the divergence in nats.
 
@@ -228,6 +159,10 @@ def _kl_between(p: VonMisesFisher, q: VonMisesFisher) -> Float[Tensor, "*batch"]
     return radial.to(m) + (length * other_kappa).to(m) * (m - q.mean_direction).square().sum(-1) / 2
 
 
+register_kl(VonMisesFisher, HypersphericalUniform)(_kl_from_uniform)
+register_kl(VonMisesFisher, VonMisesFisher)(_kl_between)
+
+
 def _divergence_from_uniform(p: VonMisesFisher) -> Float[Tensor, "*batch"]:
     r"""Return :math:`KL(p \,\|\, U) = \kappa A_d(\kappa) - L_d(\kappa)` in nats."""
     kappa = on_host(p.concentration)
@@ -237,7 +172,7 @@ def _divergence_from_uniform(p: VonMisesFisher) -> Float[Tensor, "*batch"]:
 
 
 def _check(mean_direction: Tensor, kappa: Tensor) -> None:
-    if not _UnitVector().check(mean_direction).all():
+    if not UnitVector().check(mean_direction).all():
         norms = torch.linalg.vector_norm(at_least_float32(mean_direction), dim=-1)
         raise InputError(
             f"VonMisesFisher: mean_direction must hold unit vectors; got norms in "

@@ -49,7 +49,7 @@ class TextLikelihood(Distribution):
         self.max_length = max_length
         self.end = end
         self._logits = logits
-        super().__init__(z.shape[:-2], Size(), validate_args=False)  # type: ignore[no-untyped-call]
+        super().__init__(z.shape[:-2], Size(), validate_args=False)
 
     def logits(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "*sample length vocab"]:
         r"""Return unnormalised :math:`\log p(x_t \mid z, x_{<t})` at every position of texts."""

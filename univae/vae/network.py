@@ -129,7 +129,7 @@ class TwoStreamTransformer(nn.Module):
 
         Layers below the latents see the texts once, layers above every (latent, text).
         """
-        lead = torch.broadcast_shapes(z.shape[:-2], ids.shape[:1])  # type: ignore[no-untyped-call]
+        lead = torch.broadcast_shapes(z.shape[:-2], ids.shape[:1])
         z = z.expand(*lead, *z.shape[-2:]).flatten(0, -3)
         streams = self._streams(None, 0)
         phase = self._phase(0, ids.shape[1] + 1)
@@ -141,8 +141,8 @@ class TwoStreamTransformer(nn.Module):
         for layer, block in enumerate(self._latent_blocks()):
             row = self.inject[layer](z[:, layer])[:, None]
             x = block(torch.cat((row, x), 1), phase, streams.bridged)
-        logits: Tensor = self.head(x, self._table)
-        return logits.unflatten(0, lead)
+        logits: Tensor = self.head(x, self._table).unflatten(0, lead)
+        return logits
 
     def _lower_blocks(self) -> nn.ModuleList:
         return self.blocks[: -len(self.infer)]

@@ -43,7 +43,7 @@ class Streams:
         """Attend within each stream, in a layer below the latents."""
         # Splits: their gradient is one concatenation, that of slices a sum with zeros.
         sizes = (self.encoder_rows, q.shape[-2] - self.encoder_rows)
-        pairs = [rows.split(sizes, -2) for rows in (q, k, v)]  # type: ignore[no-untyped-call]
+        pairs = [rows.split(sizes, -2) for rows in (q, k, v)]
         encoder = self.encoder(*(pair[0] for pair in pairs))
         decoder = self.decoder(*(pair[1] for pair in pairs))
         return torch.cat((encoder, decoder), -2)

@@ -13,7 +13,8 @@ from univae.errors import InputError
 from univae.latent.bessel import log_normaliser, mean_length
 from univae.latent.gaussian import diagonal_gaussian
 from univae.latent.polar_angle import polar_angle
-from univae.latent.spherical import HypersphericalUniform, VonMisesFisher
+from univae.latent.sphere import HypersphericalUniform
+from univae.latent.spherical import VonMisesFisher
 
 # KL from uniform in nats, at the digits printed, for kappa = 4, 8, ..., 128
 TABLE = {
