@@ -71,8 +71,8 @@ def _plain_words(hint: object, value: object) -> str:
 
 
 def _alternatives(names: Sequence[object]) -> str:
-    *others, last = map(str, names)
-    return f"{', '.join(others)} or {last}" if others else last
+    *first, last = map(str, names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def value_text(value: object) -> str:

@@ -290,7 +290,7 @@ def test_images_that_are_no_words_are_refused(
 
 def test_a_grid_is_filled_and_data_hold_levels() -> None:
     with pytest.raises(
-        InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"
+        InputError, match="an image fills its grid, so max_length must be 6; got max_length=5"
     ):
         UniVAE(UniVAEConfig(vocab_size=9, max_length=5), Grid(2, 3))
     model = make()

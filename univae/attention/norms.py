@@ -41,7 +41,7 @@ class NormPlacement:
 
 
 NORMS = {
-    "pre": NormPlacement("before each branch; trains at more step sizes", pre=True),
+    "pre": NormPlacement("before each branch, stable at larger step sizes", pre=True),
     "post": NormPlacement("after each residual sum, as in RoFormer and BERT", pre=False),
 }
 

@@ -36,10 +36,12 @@ class ScoreScale:
 
 
 SCALES = {
-    "sqrt": ScoreScale("1 / sqrt(D) alone", None),
-    "log_n": ScoreScale("also ln n / ln base, n the keys that a row sees", lambda log_n: log_n),
+    "sqrt": ScoreScale("1 / sqrt(head width)", None),
+    "log_n": ScoreScale(
+        "also ln(keys) / ln(base), so that entropy does not grow with length", lambda log_n: log_n
+    ),
     "log_n_clip": ScoreScale(
-        "also ln n / ln base where n exceeds the base, for weights trained with sqrt",
+        "as log_n beyond base keys, as sqrt up to them",
         lambda log_n: log_n.clamp_min(1),
     ),
 }

@@ -74,7 +74,7 @@ class Family(ABC):
 
     @abstractmethod
     def initialise_prior(self, head: nn.Module) -> None:
-        """Set the weights of a :meth:`prior_head` after the model has drawn its own."""
+        """Set the weights of a :meth:`prior_head` after the model's have been drawn."""
 
     @abstractmethod
     def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
@@ -136,7 +136,7 @@ class Gaussian(Family):
 class Spherical(Family):
     """Von Mises-Fisher posteriors on the unit sphere, with the uniform prior."""
 
-    summary = "von Mises-Fisher, unit vectors with a KL that cannot vanish"
+    summary = "von Mises-Fisher on the unit sphere, whose KL cannot vanish"
     independent_coordinates = False
 
     INITIAL_PRIOR_KAPPA = 1.0  # of a learned prior, which starts nearly uniform

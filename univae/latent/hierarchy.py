@@ -5,8 +5,8 @@ each: the posterior :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)` of a sta
 prior from the top down, :math:`p(z_L)\, p(z_{L-1} \mid z_L) \cdots`. How the values are chosen
 decides what the climb computes: a sample, a density, a mode, or the symbols of a codec.
 
-A *layout* says how the layers lie in one tensor: :class:`Stacked` for layers of one width, (\*lead,
-layers, d), and :class:`Flat` for layers of any widths side by side, (\*lead, d).
+A *layout* defines how the layers lie in one tensor: :class:`Stacked` for layers of one width,
+(\*lead, layers, d), and :class:`Flat` for layers of any widths side by side, (\*lead, d).
 
 References:
     UniVAE (Su, 2021), https://kexue.fm/archives/8475
@@ -104,7 +104,7 @@ class ModuleClimb:
     def __init__(self, module: nn.Module, context: Sequence[Tensor] = ()) -> None:
         self.module = module
         self.context = tuple(context)
-        self.constants: dict[str, Tensor] | None = None  # weights in place of the module's
+        self.constants: dict[str, Tensor] | None = None  # replace the module's weights
 
     def __call__(self, lead: Size, choose: Choose) -> None:
         """Call ``choose`` once for every layer."""
@@ -125,7 +125,7 @@ class Hierarchical(Distribution):
 
     ``climb(lead, choose)`` calls ``choose(layer, conditional)`` once for every layer, in the order
     in which they depend on each other, and receives :math:`z_l` for latents of leading shape
-    ``lead`` = (\*sample, \*batch). ``layout`` says how the layers lie in z.
+    ``lead`` = (\*sample, \*batch). ``layout`` defines how the layers lie in z.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -181,7 +181,7 @@ class Hierarchical(Distribution):
     def modes(self) -> Float[Tensor, "*batch_and_event"]:
         """Return each layer's mode, given the modes of the layers before it.
 
-        This is a code for x, neither a draw nor the mean of draws.
+        This is a code for x, neither a sample nor the mean of samples.
         """
         return self.walk(self.batch_shape, lambda layer, p: p.mode)[0]
 

@@ -55,7 +55,7 @@ class UniVAEConfig:
     prior: Annotated[PriorName, Doc(choices_help("prior of the latents", PRIORS))] = "standard"
     scale: Annotated[Scale, Doc(choices_help("scale of attention scores", SCALES))] = "sqrt"
     scale_base: int = 512  # the number of keys at which log_n equals sqrt
-    norm: Annotated[Norm, Doc(choices_help("place of the layer norms", NORMS))] = "pre"
+    norm: Annotated[Norm, Doc(choices_help("position of the layer norms", NORMS))] = "pre"
     max_length: int = 64  # most tokens of a text, its end token included
     dropout: float = 0.0  # share of activations zeroed in training
     attention_dropout: float = 0.0  # share of attention weights zeroed in training
@@ -95,5 +95,5 @@ class UniVAEConfig:
 
     @property
     def learned_prior(self) -> bool:
-        """Whether the prior is a part of the network."""
+        """Whether the network computes the prior."""
         return PRIORS[self.prior].learned

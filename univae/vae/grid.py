@@ -1,8 +1,8 @@
 r"""Embeddings of images as texts, whose tokens are the cells of a grid in raster order.
 
 The embedding of a text depends on one token. In an image the cells above matter as much as the cell
-before, so a decoder's row is the sum over all earlier cells within ``near`` rows and columns of its
-own, each through a table for its offset,
+before, so a decoder's row is the sum over all earlier cells within ``near`` rows and columns,
+each through a table for its offset,
 
 .. math:: x_{rc} = a_{rc} + \sum_{(i, j) \prec (0, 0)} E_{ij}[\text{cell}_{r + i,\, c + j}],
           \qquad \lvert i \rvert, \lvert j \rvert \le \text{near},
@@ -36,7 +36,7 @@ BLANK = -1  # index of a neighbour outside the image: the last cell, which is pa
 class Grid:
     """The rows and columns of an image's cells.
 
-    A decoder's row depends on earlier cells within ``near`` rows and columns of its own.
+    A decoder's row depends on earlier cells within ``near`` rows and columns.
     """
 
     rows: int

@@ -79,8 +79,8 @@ def annealed_weight(
     r"""Return the weight of the KL after ``fraction`` in [0, 1] of training.
 
     ``linear`` rises from 0 to 1 over the first ``warmup`` of training and then stays at 1.
-    ``cyclical`` does so in each of ``cycles`` equal parts of training; ``warmup`` is then a
-    fraction of a part.
+    ``cyclical`` does so in each of ``cycles`` equal intervals of training; ``warmup`` is then a
+    fraction of a cycle.
 
     Raises:
         InputError: the annealing is unknown, ``warmup`` is outside (0, 1], or ``cycles`` < 1.

@@ -98,8 +98,8 @@ def test_samples_are_decoded_and_scored_alike_together_and_one_by_one(name: str)
                 model.posterior(x[b : b + 1]).log_prob(alone),
                 model.likelihood(alone).log_prob(x[b : b + 1]),
             ]
-            for whole, part in zip(together, apart, strict=True):
-                torch.testing.assert_close(part[0], whole[k, b])
+            for whole, single in zip(together, apart, strict=True):
+                torch.testing.assert_close(single[0], whole[k, b])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -204,8 +204,8 @@ def test_the_networks_of_the_iwae_paper_have_its_sizes(layers: int, latent: int)
 def test_the_generative_network_mirrors_the_inference_network() -> None:
     model = MLPVAE(SMALL, (4, 2), ((9, 7), (6, 5)))
 
-    def widths(part: nn.Module) -> list[int]:
-        return [layer.out_features for layer in part.modules() if isinstance(layer, nn.Linear)]
+    def widths(module: nn.Module) -> list[int]:
+        return [layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear)]
 
     assert widths(model.first) == [9, 7, 4, 4]  # mean and log-scale last
     assert widths(model.up) == [6, 5, 2, 2]
@@ -218,18 +218,18 @@ def test_the_generative_network_mirrors_the_inference_network() -> None:
 def test_every_weight_starts_within_the_glorot_bound_and_fills_it(
     kind: Callable[[Pixels], ImageModel],
 ) -> None:
-    for part in kind(Pixels((3, 16, 16))).modules():
-        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            assert part.bias is None or not part.bias.any()
-            bound = math.sqrt(6 / sum(nn.init._calculate_fan_in_and_fan_out(part.weight)))
+    for layer in kind(Pixels((3, 16, 16))).modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            assert layer.bias is None or not layer.bias.any()
+            bound = math.sqrt(6 / sum(nn.init._calculate_fan_in_and_fan_out(layer.weight)))
             # stride 2: a pixel meets a quarter of the taps
-            bound *= 2 if isinstance(part, nn.ConvTranspose2d) else 1
-            assert part.weight.abs().max() <= bound
+            bound *= 2 if isinstance(layer, nn.ConvTranspose2d) else 1
+            assert layer.weight.abs().max() <= bound
             if (
-                part.weight.numel() > 500 and part.weight.any()
+                layer.weight.numel() > 500 and layer.weight.any()
             ):  # not the last convolution of a residual pair
-                assert part.weight.abs().max() > 0.97 * bound
-                assert part.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+                assert layer.weight.abs().max() > 0.97 * bound
+                assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
 def test_residual_pairs_start_as_the_identity() -> None:
@@ -439,8 +439,8 @@ def test_distributions_stay_in_float32_under_autocast_and_models_move_to_float64
     with torch.autocast("cpu", torch.bfloat16):
         q = model.posterior(x)
         z = q.rsample((2,))
-        parts = q.conditionals(z) if isinstance(q, Hierarchical) else [q]
-        assert {number.dtype for part in parts for number in (part.mean, part.stddev)} == {
+        conditionals = q.conditionals(z) if isinstance(q, Hierarchical) else [q]
+        assert {number.dtype for p in conditionals for number in (p.mean, p.stddev)} == {
             torch.float32
         }
         assert {log_p.dtype for log_p in log_densities(model, x, z)} == {torch.float32}

@@ -98,10 +98,10 @@ def test_under_autocast_the_module_agrees_with_float32() -> None:
 @pytest.mark.parametrize("scale", ["sqrt", "log_n"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_left_padding_right_padding_and_none_agree(scale: str, causal: bool) -> None:
-    q, k, v = (part[:1] for part in heads(5, 5))
+    q, k, v = (tensor[:1] for tensor in heads(5, 5))
     plain = attend(q, k, v, causal=causal, scale=scale)
     for left, right in ((4, 0), (0, 4)):
-        padded = [F.pad(part, (0, 0, left, right), value=7.0) for part in (q, k, v)]
+        padded = [F.pad(tensor, (0, 0, left, right), value=7.0) for tensor in (q, k, v)]
         real = F.pad(torch.ones(1, 5, dtype=torch.bool), (left, right))
         out = attend(*padded, mask=masks.padding(real), causal=causal, scale=scale)
         torch.testing.assert_close(out[:, :, left : left + 5], plain, atol=1e-12, rtol=0)
@@ -132,11 +132,11 @@ def test_packed_documents_equal_separate_ones(causal: bool) -> None:
     documents = torch.tensor([[0] * 4 + [1] * 5] * 2)
     same = (documents[:, :, None] == documents[:, None, :])[:, None]
     packed = attend(q, k, v, same, causal=causal, scale="log_n")
-    parts = [
+    separate = [
         attend(q[:, :, s], k[:, :, s], v[:, :, s], causal=causal, scale="log_n")
         for s in (slice(0, 4), slice(4, 9))
     ]
-    torch.testing.assert_close(packed, torch.cat(parts, 2), atol=1e-12, rtol=0)
+    torch.testing.assert_close(packed, torch.cat(separate, 2), atol=1e-12, rtol=0)
 
 
 # Oracle 6
@@ -228,7 +228,7 @@ def test_one_key_ahead_by_a_gap_keeps_its_weight(strength, sizes, published) -> 
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_row_with_one_key_has_weight_one_and_finite_gradients(twice: bool) -> None:
-    q, k, v = (part.requires_grad_() for part in heads(1, 1))
+    q, k, v = (tensor.requires_grad_() for tensor in heads(1, 1))
     out = attend(q, k, v, scale="log_n", twice_differentiable=twice)
     torch.testing.assert_close(out, v)
     grads = torch.autograd.grad(out.sum(), (q, k, v))
@@ -237,7 +237,7 @@ def test_a_row_with_one_key_has_weight_one_and_finite_gradients(twice: bool) -> 
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_row_that_sees_nothing_gives_zeros_and_finite_gradients(twice: bool) -> None:
-    q, k, v = (part.requires_grad_() for part in heads(3, 3))
+    q, k, v = (tensor.requires_grad_() for tensor in heads(3, 3))
     mask = torch.ones(3, 3, dtype=torch.bool)
     mask[1] = False
     out = attend(q, k, v, mask, scale="log_n", twice_differentiable=twice)
@@ -277,8 +277,8 @@ def test_the_second_derivative_exists_and_is_right() -> None:
     q, k, v = (torch.randn(1, 4, 2, requires_grad=True) for _ in range(3))
     mask = torch.tensor([[True, True, False, True]])
 
-    def f(*parts: torch.Tensor) -> torch.Tensor:
-        return attend(*parts, mask=mask, causal=True, scale="log_n", twice_differentiable=True)
+    def f(*tensors: torch.Tensor) -> torch.Tensor:
+        return attend(*tensors, mask=mask, causal=True, scale="log_n", twice_differentiable=True)
 
     assert torch.autograd.gradgradcheck(f, (q, k, v))
 

@@ -41,7 +41,7 @@ def test_every_placement_normalises_each_row_once_before_the_table(name: str) ->
     placement = NORMS[name]
     before = Embedding(9, 16, norm=name).norm
     after = Head(9, 16, name).transform
-    norms = [part for module in (before, after) for part in module.modules()]
+    norms = [child for module in (before, after) for child in module.modules()]
     assert isinstance(norms[0], nn.Identity if placement.pre else nn.LayerNorm)
     torch.testing.assert_close(after(x).std(-1, correction=0), torch.ones(7), atol=1e-3, rtol=0)
     normalised = placement.output_norm(16)(x).std(-1, correction=0)

@@ -67,7 +67,7 @@ def test_log_prob_is_that_of_the_joint_gaussian_whatever_the_order(order: tuple[
     torch.testing.assert_close(q.log_prob(z), expected)
     walked = zip(q.conditionals(z), z.split(WIDTHS, -1), strict=True)
     torch.testing.assert_close(
-        torch.stack([p.log_prob(part) for p, part in walked]).sum(0), expected
+        torch.stack([p.log_prob(latent) for p, latent in walked]).sum(0), expected
     )
 
 
@@ -93,7 +93,7 @@ def test_noise_is_mapped_to_what_rsample_draws_and_one_to_one(order: tuple[int, 
     torch.testing.assert_close(log_q, q.log_prob(z))
     walked = zip(q.conditionals(z), z.split(WIDTHS, -1), strict=True)
     torch.testing.assert_close(
-        torch.cat([(part - p.mean) / p.stddev for p, part in walked], -1), eps
+        torch.cat([(latent - p.mean) / p.stddev for p, latent in walked], -1), eps
     )
     # change of variables: log q(z) = log N(eps) - log |dz / deps|
     jacobian = torch.autograd.functional.jacobian(
