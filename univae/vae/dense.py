@@ -34,19 +34,15 @@ def dense(
     the encoder's text; the model must not have this leak.
     """
     config = model.config
-    rows = ids.shape[0]
     n = ids.shape[1] + 1
     m = target.shape[1]
-    start = ids.new_full((rows, 1), START)
-    encoder = model.embedding(torch.cat((start, ids), 1), 0)
-    decoder = model.embedding(torch.cat((start, target[:, :-1]), 1), 1)
-    x = torch.cat((encoder, decoder), 1)
+    x = _rows(model, ids, target)
     positions = torch.cat((torch.arange(n), torch.arange(1, m + 1)))
     phase = phases(positions, config.width // config.heads, dtype=x.dtype)[None]
-    segments = torch.cat(
-        (torch.zeros(rows, n, dtype=torch.long), torch.ones(rows, m, dtype=torch.long)), 1
-    )
-    real = torch.cat((torch.ones(rows, 1).bool(), ids != PAD, torch.ones(rows, m).bool()), 1)
+    segments = torch.cat((torch.zeros(n), torch.ones(m))).long().expand(len(ids), -1)
+    decoder_real = torch.ones(len(ids), m, dtype=torch.bool)
+    real = torch.cat((decoder_real.new_ones(len(ids), 1), ids != PAD, decoder_real), 1)
+
     first = config.layers - config.latent_layers
     posterior = []
     latents = []
@@ -62,9 +58,13 @@ def dense(
         x = block(x, phase, partial(attend, mask=mask, scale=config.scale, base=config.scale_base))
         states.append(x[:, n:])
 
-    return (
-        posterior,
-        torch.stack(latents, -2),
-        model.head(x[:, n:], model.embedding.tokens.weight),
-        states,
-    )
+    logits = model.head(x[:, n:], model.embedding.tokens.weight)
+    return posterior, torch.stack(latents, -2), logits, states
+
+
+def _rows(model: TwoStreamTransformer, ids: Tensor, target: Tensor) -> Tensor:
+    """Return the embedded rows: row 0, encoder tokens, decoder rows."""
+    start = ids.new_full((len(ids), 1), START)
+    encoder = model.embedding(torch.cat((start, ids), 1), 0)
+    decoder = model.embedding(torch.cat((start, target[:, :-1]), 1), 1)
+    return torch.cat((encoder, decoder), 1)
