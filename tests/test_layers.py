@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
     "gan": GROUND | {"gan/networks", "gan/normalization"},
-    "experiments/version": set(),
+    "experiments/version": GROUND,
     "experiments/training/processes": set(),
     "experiments/data": GROUND | {"univae/text", "experiments/training/processes"},
     "experiments/training": GROUND

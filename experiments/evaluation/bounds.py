@@ -7,7 +7,7 @@ from torch import Tensor
 
 import density
 from experiments.evaluation.latent_model import Bound
-from univae.latent.hierarchy import Hierarchy
+from univae.latent.hierarchy import Hierarchical
 from univae.latent.sampling import draw
 
 __all__ = ["Bounded", "Sides", "layered_bound"]
@@ -44,13 +44,13 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Si
     q = model.posterior(x)
     p = model.prior()
     z, log_q = draw(q, samples)
-    if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):
+    if isinstance(q, Hierarchical) and isinstance(p, Hierarchical):
         kl = _layer_divergences(q, p, z)
     else:
         kl = (log_q - p.log_prob(z)).unsqueeze(-1)
     return Sides(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
 
 
-def _layer_divergences(q: Hierarchy, p: Hierarchy, z: Tensor) -> Tensor:
-    layers = zip(q.conditionals(z), p.conditionals(z), z.split(q.widths, -1), strict=True)
+def _layer_divergences(q: Hierarchical, p: Hierarchical, z: Tensor) -> Tensor:
+    layers = zip(q.conditionals(z), p.conditionals(z), q.layout.split(z), strict=True)
     return torch.stack([a.log_prob(z_l) - b.log_prob(z_l) for a, b, z_l in layers], -1)

@@ -157,7 +157,7 @@ def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> No
     embedding = GridEmbedding(19, 8, Grid(3, 4, near=1))
     nn.init.normal_(embedding.neighbours.weight)
     ids = torch.randint(RESERVED, 19, (2, 12))
-    written = embedding.write(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
+    written = embedding.decoder_rows(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
     table = embedding.neighbours.weight.view(4, 19, 8)
     for b, r, c in itertools.product(range(2), range(3), range(4)):
         places = [(r - 1, c - 1), (r - 1, c), (r - 1, c + 1), (r, c - 1)]
@@ -290,7 +290,7 @@ def test_images_that_are_no_words_are_refused(
 
 def test_a_grid_is_filled_and_data_hold_levels() -> None:
     with pytest.raises(
-        InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"
+        InputError, match="an image fills its grid, so max_length must be 6; got max_length=5"
     ):
         UniVAE(UniVAEConfig(vocab_size=9, max_length=5), Grid(2, 3))
     model = make()
