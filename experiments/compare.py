@@ -14,8 +14,9 @@ from experiments.data.outputs import Output
 from experiments.gans.run import GanRun
 from experiments.gans.samples import strip
 from experiments.reports import plots
+from experiments.reports.figures import png
 from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
-from experiments.reports.page import NUMBERS, best_validation
+from experiments.reports.validations import NUMBERS, best_validation
 from experiments.training.run_folder import UNCOMPARED, Run
 from experiments.training.settings import MINUTES
 from univae.errors import InputError
@@ -89,7 +90,7 @@ def compare(
         }
         figure = plots.overlay(curves, name, label)
         alt = f"{what} by step, one colour a group, one line a run"
-        sections.append(section(title, embed(plots.png(figure), alt) if figure else ""))
+        sections.append(section(title, embed(png(figure), alt) if figure else ""))
     sections.append(section("What GANs make of the same latents", _strips(found)))
     out.write_text(document(TITLE, sections))
     return path

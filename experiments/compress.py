@@ -19,7 +19,7 @@ from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
 from experiments.evaluation.archivers import array_sizes, image_sizes, text_sizes
-from experiments.evaluation.file_codec import Given
+from experiments.evaluation.file_codec import CodecInput
 from experiments.images.codec import Arrays
 from experiments.kinds import open_coder
 from experiments.text.codec import Texts
@@ -122,7 +122,7 @@ def main(config: Config) -> dict[str, Any]:
     return with_notes(result, notes)
 
 
-def _told(opened: Arrays | Texts, given: Given, account: Account, size: int) -> dict[str, Any]:
+def _told(opened: Arrays | Texts, given: CodecInput, account: Account, size: int) -> dict[str, Any]:
     rest = account.count - account.plain
     if isinstance(opened, Texts):
         lines = given.exact.split("\n")
@@ -163,7 +163,7 @@ def _told(opened: Arrays | Texts, given: Given, account: Account, size: int) -> 
 
 
 @torch.no_grad()
-def _ideal(opened: Arrays | Texts, given: Given, samples: int) -> dict[str, Any]:
+def _ideal(opened: Arrays | Texts, given: CodecInput, samples: int) -> dict[str, Any]:
     """The bounds of all data, in bits."""
     reseed(0, "compress")
     model = opened.opened.model

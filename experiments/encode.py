@@ -12,14 +12,13 @@ from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
 from experiments.data.text_notes import Tally
-from experiments.data.texts import texts_of
+from experiments.data.texts import read_texts
 from experiments.sentences.run import COMMAND, SimilarRun
 from experiments.text.latents import modes
 from experiments.text.run import TextRun
 from experiments.training.run_folder import Run
 from experiments.training.settings import LIMIT
 from univae.rules import Rule, check
-from univae.text.corpus import Removed
 
 __all__ = ["Config", "main"]
 
@@ -47,9 +46,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Return where the codes are and their ``shape``; ``cut``: texts a sentence model read cut."""
     out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
-    removed = Removed()
-    texts = list(texts_of(config.data, config.limit, removed))
-    notes = removed.notes(config.data)
+    texts, notes = read_texts(config.data, config.limit)
     counts = dict[str, int]()
     if Run.open(config.run).config.get("command") == COMMAND:
         sentences = SimilarRun(config.run, config.device)

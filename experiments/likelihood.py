@@ -15,18 +15,18 @@ from typing_extensions import Doc
 from density.estimation.registry import PROPOSALS
 from density.likelihoods.bits import bits_per_dim
 from experiments.cli.commands import run
-from experiments.data.arrays import read
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output, output_file
+from experiments.data.readers import read
 from experiments.data.text_notes import longer_notes, unknown_notes
 from experiments.data.texts import texts_of
-from experiments.evaluation.memory import data_at_once, draws_at_once
+from experiments.evaluation.memory import rows_at_once, samples_at_once
+from experiments.evaluation.proposals import ProposalName
+from experiments.evaluation.score_table import Table
 from experiments.evaluation.scores import (
-    ProposalName,
-    Table,
     finite,
-    page,
     perplexity,
+    report_item,
     rows_of,
     totals,
     worst,
@@ -110,10 +110,10 @@ def _images(config: Config, out: Output | None, said: dict[str, Any]) -> dict[st
         Table.open(out, ()) as table,
         tqdm(total=count, desc="scoring", disable=None, leave=False) as bar,
     ):
-        size = data_at_once(opened.model, IMAGES)
+        size = rows_at_once(opened.model, IMAGES)
         for start in range(0, count, size):
             x = data.batch(slice(start, min(count, start + size))).to(opened.device)
-            chunk = draws_at_once(opened.model, len(x))
+            chunk = samples_at_once(opened.model, len(x))
             for row in rows_of(opened.model, x, config.samples, config.proposal, chunk):
                 table.add(row)
                 rows.append(row)
@@ -214,7 +214,7 @@ def _reported(
     """Put the scores into the report and return the result with all notes."""
     notes = [*notes, *found.get("notes", [])]
     title = f"Log-likelihood of {found['data']}, {found['samples']} importance samples ({found['proposal']})"
-    shown = page(rows, found, title)
+    shown = report_item(rows, found, title)
     shown["note"] = " ".join((shown["note"], *(f"{note}." for note in notes)))
 
     def write_scores() -> None:

@@ -9,12 +9,11 @@ import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.data.texts import texts_of
+from experiments.data.texts import read_texts
 from experiments.text.latents import reconstruct
 from experiments.text.run import TextRun
 from experiments.training.settings import LIMIT
 from univae.rules import Rule, at_least, check
-from univae.text.corpus import Removed
 
 __all__ = ["Config", "main"]
 
@@ -41,11 +40,10 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Return ``texts`` as [text, reconstruction], and the share that came back unchanged."""
     opened = TextRun(config.run, config.device)
-    removed = Removed()
-    texts = list(texts_of(config.data, config.limit, removed))
+    texts, text_notes = read_texts(config.data, config.limit)
     pairs = list(zip(texts, reconstruct(opened, texts, config.beam), strict=True))
 
-    notes = [*removed.notes(config.data), *opened.notes(config.data, texts)]
+    notes = [*text_notes, *opened.notes(config.data, texts)]
     print_notes(notes)
     result = {
         "run": str(config.run),

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import tyro
 from torch import Tensor
 
 from experiments.cli.commands import run
 from experiments.data.notes import with_notes
+from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output, output_file
 from experiments.gans.run import GanRun
 from experiments.gans.scaling import restored, shown
@@ -119,7 +119,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
     if labels is not None:
         arrays["labels"] = labels.numpy()
     with out.file() as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        write_npz(file, arrays)
     result: dict[str, Any] = {
         "run": str(config.run),
         "step": opened.step,

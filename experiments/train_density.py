@@ -8,8 +8,9 @@ import torch
 
 from density.images.base import DataModel
 from experiments.cli.commands import run
-from experiments.data.arrays import Data, absolute_sources
+from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
+from experiments.data.records import absolute_sources
 from experiments.evaluation.latent_model import of_training
 from experiments.images.config import ImageShape, build, model_config
 from experiments.images.presets import PRESETS

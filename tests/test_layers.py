@@ -30,7 +30,7 @@ DENSITY = {
 GAN = {"gan", "gan/networks", "gan/normalization"}
 MODELS = UNIVAE | DENSITY | GAN
 SHARED = {"experiments/version", "experiments/training", "experiments/data", "experiments/reports"}
-SHARED |= {"experiments/evaluation"}
+SHARED |= {"experiments/evaluation", "experiments/training/processes"}
 FAMILIES = {"experiments/text", "experiments/images", "experiments/gans", "experiments/sentences"}
 COMMANDS = {"experiments", "experiments/cli", "experiments/kinds"}
 
@@ -53,10 +53,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
     "gan": GROUND | {"gan/networks", "gan/normalization"},
-    "experiments/version": set(),
-    "experiments/data": GROUND | {"univae/text"},
+    "experiments/version": GROUND,
+    "experiments/training/processes": set(),
+    "experiments/data": GROUND | {"univae/text", "experiments/training/processes"},
     "experiments/training": GROUND
-    | {"univae/optim", "univae/text", "experiments/version", "experiments/data"},
+    | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
+    | {"experiments/training/processes"},
     "experiments/reports": GROUND | {"experiments/training"},
     "experiments/evaluation": MODELS | {"experiments/data"},
     "experiments/text": MODELS | SHARED,
@@ -64,7 +66,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/gans": MODELS | SHARED,
     "experiments/sentences": MODELS | SHARED,
     "experiments/kinds": MODELS | SHARED | FAMILIES,
-    "experiments/cli": GROUND | {"experiments/version", "experiments/training", "experiments/data"},
+    "experiments/cli": GROUND
+    | {"experiments/version", "experiments/training", "experiments/data"}
+    | {"experiments/training/processes"},
     "experiments": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/examples": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/benchmarks": MODELS | SHARED | FAMILIES | COMMANDS,

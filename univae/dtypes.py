@@ -1,9 +1,9 @@
-"""The precision in which statistics and losses are computed."""
+"""The precision of statistics, losses and parameters of distributions: float32 or wider."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32"]
+__all__ = ["at_least_float32", "computation_dtype"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -14,4 +14,9 @@ def at_least_float32(x: Tensor) -> Tensor:
     >>> at_least_float32(torch.zeros(1, dtype=torch.float64)).dtype
     torch.float64
     """
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(computation_dtype(x))
+
+
+def computation_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype that :func:`at_least_float32` converts ``x`` to."""
+    return torch.promote_types(x.dtype, torch.float32)

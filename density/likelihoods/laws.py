@@ -16,6 +16,7 @@ from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.types import _size
 
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "LogisticPixels",
     "Nats",
     "check_levels",
-    "wide",
 ]
 
 
@@ -88,7 +88,7 @@ class BernoulliPixels(LevelPixels):
     r"""Zeros and ones with :math:`\log P(x) = \log \sigma((2x - 1)\, l)`, finite for every finite logit."""
 
     def __init__(self, logits: Tensor, event_dims: int) -> None:
-        self.logits = wide(logits)
+        self.logits = at_least_float32(logits)
         super().__init__(logits.shape, event_dims, 2, logits.device)
 
     def log_pixel(self, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class CategoricalPixels(LevelPixels):
     r"""Levels with a logit each, the last axis: :math:`\log P(x) = l_x - \log \sum_k e^{l_k}`."""
 
     def __init__(self, logits: Tensor, event_dims: int) -> None:
-        self.logits = wide(logits)
+        self.logits = at_least_float32(logits)
         super().__init__(logits.shape[:-1], event_dims, logits.shape[-1], logits.device)
 
     def log_pixel(self, x: Tensor) -> Tensor:
@@ -149,9 +149,9 @@ class LogisticPixels(LevelPixels):
     def __init__(
         self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int
     ) -> None:
-        self.means = wide(means)
-        self.log_scale = wide(log_scale)
-        self.weights = wide(weights)
+        self.means = at_least_float32(means)
+        self.log_scale = at_least_float32(log_scale)
+        self.weights = at_least_float32(weights)
         super().__init__(means.shape[:-1], event_dims, levels, means.device)
 
     def log_pixel(self, x: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class GaussianPixels(Independent):
     nats: ClassVar[Nats] = "density"
 
     def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
-        super().__init__(Normal(wide(mean), wide(scale)), event_dims)
+        super().__init__(Normal(at_least_float32(mean), at_least_float32(scale)), event_dims)
 
 
 def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
@@ -214,8 +214,3 @@ def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
             f"{who}: x must hold whole levels 0..{levels - 1}; got {x[wrong][0].item():g}; "
             "binarise the data, name their levels, or choose a density"
         )
-
-
-def wide(x: Tensor) -> Tensor:
-    """Parameters of a law are float32 at least, also under autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -30,7 +30,8 @@ from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from density.model import LatentModel
 from experiments.benchmarks.harness import report
-from experiments.data.arrays import binarise, read
+from experiments.data.binarisation import binarise
+from experiments.data.readers import read
 from experiments.images.run import ImageRun
 from univae.checkpoint import JsonObject
 

@@ -1,99 +1,108 @@
-"""Scores of data by importance sampling: a row per datum, and totals that hide no diagnostic."""
+"""Scores of rows by importance sampling: one record per row, and totals with their diagnostics."""
 
-import csv
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from density import LatentModel, Proposal, log_weights
+from density import LatentModel, log_weights
 from density.estimation.diagnostics import khat_threshold, ladder, unreliable
 from density.estimation.importance import summarise
-from density.estimation.registry import PROPOSALS, ProposalName
-from experiments.data.outputs import Output
-from univae.registry import lookup
+from experiments.evaluation.proposals import proposal
+from univae.checkpoint import JsonObject
 
 __all__ = [
     "COLUMNS",
-    "ProposalName",
-    "Table",
+    "NATS",
     "finite",
-    "page",
     "perplexity",
-    "proposal",
+    "report_item",
     "rows_of",
+    "rungs",
     "totals",
     "worst",
 ]
 
-NAMED = 10  # rows that are named one by one
+NAMED = 10  # rows that are listed one by one
 LARGEST_EXPONENT = math.log(sys.float_info.max)
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
-
-
-def proposal(name: str) -> Proposal:
-    """Return the proposal that commands offer by that name."""
-    return lookup(PROPOSALS, name, "proposal").proposal
+NATS = COLUMNS[:3]  # those in nats; the others have no unit
+# Why the mean of a column may not be finite.
+REASONS = {
+    "log_likelihood": "all their weights are zero, or one is no number: the model does not expect "
+    "such data",
+    "standard_error": "one sample has no error, nor have weights that are all zero",
+    "elbo": "a weight of theirs is zero or no number",
+    "effective_samples": "a weight of theirs is no number",
+}
 
 
 def rungs(samples: int) -> list[int]:
-    """The powers of two up to ``samples``, and it: where the mean estimate is read off."""
+    """Return the powers of two up to ``samples``, and ``samples``.
+
+    The mean estimate is evaluated at these numbers of samples.
+    """
     return [2**i for i in range(samples.bit_length()) if 2**i < samples] + [samples]
 
 
 def rows_of(
     model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None
-) -> list[dict[str, Any]]:
-    """One row of :data:`COLUMNS` per datum, in nats and counts, with its ``ladder`` of estimates from fewer samples."""
-    chosen = proposal(name)
-    log_w = log_weights(model, x, samples, proposal=chosen, chunk=chunk)
-    found = summarise(log_w, chosen.replicates)
-    values = {column: getattr(found, column).tolist() for column in COLUMNS}
-    climbed = ladder(log_w, rungs(samples)).T.tolist()
-    return [
-        {column: values[column][i] for column in COLUMNS} | {"ladder": climbed[i]}
-        for i in range(len(x))
-    ]
+) -> list[JsonObject]:
+    """Return a record of :data:`COLUMNS` for each row of a batch, in nats and counts.
+
+    Its ``ladder`` holds the estimates from the first :func:`rungs` of the samples.
+
+    Args:
+        model: prior, posterior and likelihood.
+        x: rows, as the model takes them.
+        samples: importance samples per row.
+        name: a row of :data:`experiments.evaluation.proposals.PROPOSALS`.
+        chunk: samples decoded at once; None lets the estimator choose.
+    """
+    distribution = proposal(name)
+    log_w = log_weights(model, x, samples, proposal=distribution, chunk=chunk)
+    scores = summarise(log_w, distribution.replicates)
+    values = {column: getattr(scores, column).tolist() for column in COLUMNS}
+    by_samples = ladder(log_w, rungs(samples)).T.tolist()
+
+    rows = []
+    for i in range(len(x)):
+        record = {column: values[column][i] for column in COLUMNS}
+        rows.append(record | {"ladder": by_samples[i]})
+    return rows
 
 
-def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
-    """Return means per datum in nats over at least one row, each scored with ``samples`` samples.
+def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> JsonObject:
+    """Return means in nats over at least one row, each scored with ``samples`` samples.
 
     ``standard_error_nats`` is that of the mean by importance sampling alone,
-    ``standard_error_over_data_nats`` that of the mean as an estimate for data of this kind. A k-hat
-    that is no finite number counts as above every threshold; ``khat_threshold`` is that of
-    :func:`density.estimation.diagnostics.khat_threshold`. A mean that is no finite number is None,
-    ``notes`` say why, and ``not_finite`` counts the rows without a finite log-likelihood and names
-    the first ten.
+    ``standard_error_over_data_nats`` that of the mean as an estimate for data of this distribution.
+    A k-hat that is not finite counts as above every threshold; ``khat_threshold`` is that of
+    :func:`density.estimation.diagnostics.khat_threshold`. A mean that is not finite is None, with
+    the reason in ``notes``; ``not_finite`` counts the rows without a finite log-likelihood and
+    lists the first ten.
     """
-    count = len(rows)
     column = {
         name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in COLUMNS
     }
-    over_data = column["log_likelihood"].std().item() / math.sqrt(count) if count > 1 else None
-    means = {
-        "log_likelihood_nats": column["log_likelihood"].mean().item(),
-        "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
-        "standard_error_over_data_nats": over_data,
-        "elbo_nats": column["elbo"].mean().item(),
-        "effective_samples_median": column["effective_samples"].median().item(),
-    }
-    strange = (~column["log_likelihood"].isfinite()).nonzero().flatten().tolist()
-    found: dict[str, Any] = {
-        "count": count,
-        **{name: finite(value) for name, value in means.items()},
-        "khat_above_0.7": unreliable(column["khat"]).double().mean().item(),
-        "khat_unreliable": unreliable(column["khat"], samples).double().mean().item(),
+    khat = column["khat"]
+    result: JsonObject = {
+        "count": len(rows),
+        **{name: finite(value) for name, value in _means(column).items()},
+        "khat_above_0.7": unreliable(khat).double().mean().item(),
+        "khat_unreliable": unreliable(khat, samples).double().mean().item(),
         "khat_threshold": khat_threshold(samples),
     }
-    if strange:
-        found["not_finite"] = {"count": len(strange), "rows": strange[:NAMED]}
-    notes = _undefined(column)
-    return found | {"notes": notes} if notes else found
+    not_finite = _not_finite(column["log_likelihood"])
+    if not_finite:
+        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:NAMED]}
+    notes = _not_finite_notes(column)
+    if notes:
+        result["notes"] = notes
+    return result
 
 
 def finite(value: float | None) -> float | None:
@@ -101,31 +110,12 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _undefined(column: Mapping[str, Tensor]) -> list[str]:
-    """Return a line for each column whose mean is no finite number, with the reason in numbers."""
-    reasons = {
-        "log_likelihood": "all their weights are zero, or one is no number: the model does not expect such data",
-        "standard_error": "one sample has no error, nor have weights that are all zero",
-        "elbo": "a weight of theirs is zero or no number",
-        "effective_samples": "a weight of theirs is no number",
-    }
-    notes = []
-    for name, reason in reasons.items():
-        strange = (~column[name].isfinite()).nonzero().flatten().tolist()
-        if strange:
-            first = ", ".join(map(str, strange[:NAMED])) + (", ..." if len(strange) > NAMED else "")
-            what = f"{name} is not finite for {len(strange)} of {len(column[name])} rows (from 0: {first})"
-            notes.append(f"{what}, so its mean is null: {reason}")
-    return notes
-
-
 def perplexity(nll_nats: float, units: float) -> float | None:
-    r"""Return :math:`\exp(\text{NLL} / n)` over n words or tokens, of which each text's end is one.
+    r"""Return :math:`\exp(\text{NLL} / n)` over n words or tokens, an end per text included.
 
-    None where there is none: the NLL is not finite, or the power is beyond the range of a float
-    (709.78 nats a unit).
+    None where the NLL is not finite, or the power overflows a float (709.78 nats a unit).
 
-    >>> round(perplexity(326.7, 79.8673), 2)  # Yahoo: mean nats and mean words of a text, its end included
+    >>> round(perplexity(326.7, 79.8673), 2)  # Yahoo: mean nats and words of a text, with its end
     59.77
     """
     if not math.isfinite(nll_nats) or nll_nats / units > LARGEST_EXPONENT:
@@ -133,52 +123,27 @@ def perplexity(nll_nats: float, units: float) -> float | None:
     return math.exp(nll_nats / units)
 
 
-class Table:
-    """A .csv of scores: ``index``, :data:`COLUMNS` with their unit, and what else a row has."""
+def report_item(
+    rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any], title: str
+) -> JsonObject:
+    """Return the item of ``samples/`` that the report shows.
 
-    def __init__(self, writer: Any, others: Sequence[str]) -> None:
-        self._writer = writer
-        self._others = others
-        self._count = 0
-        named = [f"{name}_nats" if name in COLUMNS[:3] else name for name in COLUMNS]
-        if writer:
-            writer.writerow(("index", *named, *others))
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row, if there is a file to write to."""
-        if self._writer:
-            self._writer.writerow((self._count, *(row[name] for name in (*COLUMNS, *self._others))))
-        self._count += 1
-
-    @classmethod
-    @contextmanager
-    def open(cls, out: Output | None, others: Sequence[str]) -> "Iterator[Table]":
-        """Yield a table in ``out``, there once the block ends well.
-
-        Without one, a table that writes nothing.
-        """
-        if out is None:
-            yield cls(None, others)
-            return
-        with out.file() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            yield cls(csv.writer(file), others)
-
-
-def page(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """What the report shows of scores: every value, and the mean estimate by number of samples."""
-    climbed = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0).tolist()
-    samples = found["samples"]
-    count = int(unreliable(torch.tensor([row["khat"] for row in rows]), samples).sum())
-    bearable = f"above {khat_threshold(samples):.2f}, the most that {samples} samples bear, or none"
-    note = f"{count} of {len(rows)} data have a k-hat {bearable}: their estimate is no more than a better bound."
+    It holds the totals, every log-likelihood and k-hat, and the mean estimate by number of samples.
+    """
+    samples = result["samples"]
+    khat = torch.tensor([row["khat"] for row in rows])
+    count = int(unreliable(khat, samples).sum())
+    limit = f"above {khat_threshold(samples):.2f}, the most that {samples} samples bear, or none"
+    estimates = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0)
     return {
         "kind": "likelihood",
         "title": title,
-        "note": note,
-        "totals": dict(found),
+        "note": f"{count} of {len(rows)} data have a k-hat {limit}: their estimate is no more than "
+        "a better bound.",
+        "totals": dict(result),
         "log_likelihood": [row["log_likelihood"] for row in rows],
         "khat": [row["khat"] for row in rows],
-        "ladder": {"samples": rungs(samples), "nats": climbed},
+        "ladder": {"samples": rungs(samples), "nats": estimates.tolist()},
     }
 
 
@@ -188,8 +153,38 @@ def worst(rows: Sequence[Mapping[str, Any]], count: int = 10) -> list[int]:
     NaN counts as the lowest.
     """
 
-    def rank(i: int) -> tuple[bool, float]:
+    def order(i: int) -> tuple[bool, float]:
         value = rows[i]["log_likelihood"]
         return (not math.isnan(value), value)
 
-    return sorted(range(len(rows)), key=rank)[:count]
+    return sorted(range(len(rows)), key=order)[:count]
+
+
+def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
+    log_likelihood = column["log_likelihood"]
+    count = len(log_likelihood)
+    over_data = log_likelihood.std().item() / math.sqrt(count) if count > 1 else None
+    return {
+        "log_likelihood_nats": log_likelihood.mean().item(),
+        "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
+        "standard_error_over_data_nats": over_data,
+        "elbo_nats": column["elbo"].mean().item(),
+        "effective_samples_median": column["effective_samples"].median().item(),
+    }
+
+
+def _not_finite(values: Tensor) -> list[int]:
+    return (~values.isfinite()).nonzero().flatten().tolist()
+
+
+def _not_finite_notes(column: Mapping[str, Tensor]) -> list[str]:
+    """Return a note for each column whose mean is not finite, with the reason and the rows."""
+    notes = []
+    for name, reason in REASONS.items():
+        rows = _not_finite(column[name])
+        if not rows:
+            continue
+        listed = ", ".join(map(str, rows[:NAMED])) + (", ..." if len(rows) > NAMED else "")
+        subject = f"{name} is not finite for {len(rows)} of {len(column[name])} rows"
+        notes.append(f"{subject} (from 0: {listed}), so its mean is null: {reason}")
+    return notes

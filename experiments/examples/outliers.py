@@ -23,8 +23,8 @@ from sklearn.metrics import roc_auc_score
 import density
 from density.estimation.diagnostics import unreliable
 from experiments.cli.commands import run
-from experiments.data.arrays import read
 from experiments.data.outputs import Output, output_file
+from experiments.data.readers import read
 from experiments.images.run import ImageRun
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject

@@ -21,7 +21,8 @@ from density.estimation.diagnostics import unreliable
 from density.estimation.proposals import Defensive, Posterior, Proposal
 from density.images.layers import GaussianMLP, mlp
 from experiments.cli.commands import run
-from experiments.data.arrays import binarise, read
+from experiments.data.binarisation import binarise
+from experiments.data.readers import read
 from univae.checkpoint import JsonObject
 from univae.text.corpus import split
 

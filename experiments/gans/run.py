@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.data.arrays import Data, read, without_rows
+from experiments.data.arrays import Data
+from experiments.data.readers import read
+from experiments.data.records import without_rows
 from experiments.gans.config import Players
 from experiments.gans.scaling import in_units_of
 from experiments.training.distributed import pick_device

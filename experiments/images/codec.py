@@ -10,9 +10,10 @@ from density.coding.bits_back import BitsBack
 from density.coding.compress import fingerprint, levels_of, pixel_code, prepared
 from density.coding.container import Header
 from density.coding.data_code import Coding
-from experiments.data.arrays import read
+from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
-from experiments.evaluation.file_codec import Given
+from experiments.data.readers import read
+from experiments.evaluation.file_codec import CodecInput
 from experiments.images.run import WHITE, ImageRun, black_and_white
 from univae.errors import InputError
 
@@ -31,7 +32,7 @@ class Arrays:
         code = pixel_code(self.model, tuple(self.pixels.shape), header.coding.tile)
         return BitsBack(self.model, code, header.coding)
 
-    def read(self, source: str, coding: Coding) -> Given:
+    def read(self, source: str, coding: Coding) -> CodecInput:
         """Whole numbers from whatever ``train-density`` reads, not binarised: what is coded is what is there."""
         data = read(source)
         if data.one_bit and self.pixels.nats == "mass" and self.pixels.levels > 2:
@@ -40,7 +41,7 @@ class Arrays:
             data = replace(data, values=np.asarray(data.values) * np.uint8(white)).noted(
                 f"{data.name}: {note}"
             )
-        exact = np.asarray(data.values if data.given is None else data.given)
+        exact = np.asarray(data.values if data.original is None else data.original)
         remarks = data.notes
         if self.pixels.nats == "density":
             pixel_code(self.model, tuple(self.pixels.shape), 1)  # says which law is needed
@@ -61,7 +62,9 @@ class Arrays:
         header = Header(
             self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes
         )
-        return Given(exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks)
+        return CodecInput(
+            exact, levels_of(values, self.pixels.levels), header, exact.nbytes, remarks
+        )
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
         if header.notes.get("white") == WHITE:
@@ -93,7 +96,7 @@ class Arrays:
                     np.save(file, exact, allow_pickle=False)
                 else:
                     name = "images" if len(self.pixels.shape) == 3 else "x"
-                    np.savez_compressed(file, allow_pickle=False, **{name: exact})
+                    write_npz(file, {name: exact})
             return
         from PIL import Image
 

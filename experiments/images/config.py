@@ -141,7 +141,7 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:
 
 def _side(pixels: Pixels) -> int:
     """Two pixels where that divides the image and makes a vocabulary, else one."""
-    divides = not any(side % 2 for side in image_shape(pixels, "PatchVAE")[1:])
+    divides = not any(side % 2 for side in image_shape(pixels.shape, "PatchVAE")[1:])
     return 2 if divides and word_count(pixels, (2, 2)) <= WORDS else 1
 
 

@@ -28,7 +28,7 @@ from density.likelihoods.head import Pixels
 from density.likelihoods.laws import Nats, check_levels
 from univae.errors import InputError
 from univae.image_shapes import image_shape
-from univae.latent.hierarchy import Layered
+from univae.latent.hierarchy import Hierarchical
 from univae.text.special import RESERVED
 from univae.vae.grid import Grid
 from univae.vae.likelihood import TextLikelihood
@@ -41,7 +41,7 @@ WORDS = 65_536  # the largest vocabulary: a table of more rows would hold patche
 
 def word_count(pixels: Pixels, patch: tuple[int, int]) -> int:
     """How many patches of so many rows and columns there are; one pixel is a patch per channel."""
-    channels, *_ = image_shape(pixels, "PatchVAE")
+    channels, *_ = image_shape(pixels.shape, "PatchVAE")
     area = math.prod(patch)
     return pixels.levels ** (area * channels if area > 1 else 1)
 
@@ -60,7 +60,7 @@ class Patches(nn.Module):
         super().__init__()
         self.pixels = pixels
         self.patch = patch
-        channels, height, breadth = image_shape(pixels, "PatchVAE")
+        channels, height, breadth = image_shape(pixels.shape, "PatchVAE")
         if pixels.likelihood not in ("bernoulli", "categorical"):
             raise InputError(
                 f"PatchVAE: patches are words, whose law is bernoulli or categorical; got {pixels.likelihood}; "
@@ -192,7 +192,7 @@ class PatchVAE(DataModel):
     def prior(self) -> Distribution:
         return self.text.prior()
 
-    def posterior(self, x: Tensor) -> Layered:
+    def posterior(self, x: Tensor) -> Hierarchical:
         return self.text.posterior(self.output.cut(x))
 
     def likelihood(self, z: Float[Tensor, "*lead layers d"]) -> PatchLikelihood:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.arrays import CHUNK, Data, binarise, refuse_beyond_float32, without_rows
+from experiments.data.arrays import CHUNK, Data, refuse_beyond_float32
+from experiments.data.binarisation import binarise
+from experiments.data.records import without_rows
 from experiments.images.config import build
 from experiments.images.task import ImageObjective
 from experiments.training.distributed import pick_device
@@ -61,9 +63,13 @@ def centred(data: Data, run: Run | None) -> Data:
     if data.kind != "table" or data.levels is not None:
         return data
     if run is None:
-        return replace(data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), given=None)
+        return replace(
+            data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), original=None
+        )
     record = run.data_record()
-    return replace(data, centre=without_rows(record["data"]).centre, given=None) if record else data
+    return (
+        replace(data, centre=without_rows(record["data"]).centre, original=None) if record else data
+    )
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
@@ -92,9 +98,9 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         white = train.levels - 1
         values = np.asarray(data.values) * np.uint8(white)
         note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
-        return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(
-            note
-        )
+        return replace(
+            data, values=values, levels=train.levels, original=None, one_bit=False
+        ).noted(note)
     if data.levels <= train.levels:
         return data
     highest = int(data.values.max())
@@ -104,7 +110,7 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if train.levels == 2 and black_and_white(data.values):
         values = (np.asarray(data.values) // WHITE).astype(np.uint8)
         note = f"{data.name}: 0 and 255 are read as black and white, as the training set is"
-        return replace(data, values=values, levels=2, given=None).noted(note)
+        return replace(data, values=values, levels=2, original=None).noted(note)
     return data
 
 

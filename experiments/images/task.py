@@ -11,10 +11,11 @@ from torch import Tensor
 import density
 from density.images.base import DataModel
 from density.likelihoods.bits import bits_per_dim
-from experiments.data.arrays import Data, redraw
+from experiments.data.arrays import Data
+from experiments.data.binarisation import redraw
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
-from experiments.evaluation.memory import draws_at_once
+from experiments.evaluation.memory import samples_at_once
 from experiments.training.task import Progress
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
@@ -143,11 +144,11 @@ def measure_images(
     """Likelihood, bound and use of the latent on data (N, ...): :func:`experiments.evaluation.latent_model.measure`,
     and bits/dim."""
     x = x.to(next(model.parameters()).device)
-    chunk = draws_at_once(model, rows)
+    chunk = samples_at_once(model, rows)
     parts = list(x.split(rows))
     found = measure(
         model, parts, samples, lambda part: layered_bound(model, part), chunk=chunk, names=names
-    )
+    ).to_json()
     pixels = model.output.pixels
     bits = bits_per_dim(
         -torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats

@@ -7,7 +7,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from experiments.data.arrays import Data, describe, read, refuse_beyond_float32
+from experiments.data.arrays import Data, refuse_beyond_float32
+from experiments.data.readers import read
+from experiments.data.records import describe
 from experiments.images.run import as_training_set, centred, fixed, require_levels, settled
 from experiments.images.task import ImageObjective
 from experiments.training.run_folder import Run

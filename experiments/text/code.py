@@ -28,7 +28,7 @@ class TextCode:
     """
 
     def __init__(self, model: UniVAE, tile: int) -> None:
-        if model.config.latent != "gaussian":
+        if not model.config.family.independent_coordinates:
             raise InputError(
                 "compress: needs a model whose latents are Gaussian, for they are coded one coordinate at a time; got "
                 f"latent={model.config.latent}; train with --latent gaussian"

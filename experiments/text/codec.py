@@ -10,8 +10,8 @@ from density.coding.compress import fingerprint, prepared
 from density.coding.container import Header
 from density.coding.data_code import Coding
 from experiments.data.outputs import Output
-from experiments.data.texts import BUILT_IN
-from experiments.evaluation.file_codec import Given
+from experiments.data.texts import exact_text
+from experiments.evaluation.file_codec import CodecInput
 from experiments.text.code import TextCode, join_pieces, pieces
 from experiments.text.run import TextRun
 from univae.errors import InputError
@@ -33,12 +33,12 @@ class Texts:
     def coder(self, header: Header) -> BitsBack:
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
-    def read(self, source: str, coding: Coding) -> Given:
+    def read(self, source: str, coding: Coding) -> CodecInput:
         r"""Lines end at ``\n`` alone.
 
         Every other character, also of an empty line, belongs to a text.
         """
-        text = _text(source)
+        text = exact_text(source)
         lines = text.split("\n")
         closed = lines[-1] == ""
         lines = lines[:-1] if closed else lines
@@ -52,7 +52,7 @@ class Texts:
         values, cut = pieces(tokens, self.model.config.max_length)
         notes: dict[str, Any] = ({} if closed else {"open": 1}) | ({"cut": cut} if cut else {})
         header = Header(self.fingerprint, coding, torch.__version__, "text", (len(lines),), notes)
-        return Given(text, values, header, len(text.encode()))
+        return CodecInput(text, values, header, len(text.encode()))
 
     def restore(self, values: list[list[int]], header: Header) -> str:
         tokens = join_pieces(values, header.notes.get("cut", []))
@@ -68,22 +68,3 @@ class Texts:
     def write(self, exact: str, out: Output) -> None:
         """One UTF-8 file."""
         out.write_text(exact)
-
-
-def _text(source: str) -> str:
-    if source == BUILT_IN:
-        from experiments.data.python_docs import sentences
-
-        return "\n".join(sentences()) + "\n"
-    path = Path(source)
-    if not path.is_file():
-        raise InputError(f"compress: {path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"compress: {path}: byte {error.start} is no UTF-8 text; convert the file"
-        ) from error
-    if not text:
-        raise InputError(f"compress: {path} is empty; there is nothing to write")
-    return text

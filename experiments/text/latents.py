@@ -11,7 +11,6 @@ from experiments.text.run import TextRun
 from univae.decoding.beam import beam_search
 from univae.decoding.sampling import Sampling, generate
 from univae.errors import InputError
-from univae.latent.interpolation import lerp, slerp
 
 __all__ = ["decode", "edit", "interpolate", "latent_map", "modes", "reconstruct", "sample"]
 
@@ -68,10 +67,11 @@ def interpolate(run: TextRun, a: str, b: str, steps: int) -> list[str]:
         raise InputError(
             f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
         )
-    path = slerp if run.model.config.latent == "vmf" else lerp
     start, end = modes(run, [a, b]).unbind(0)
     with torch.inference_mode():
-        z = path(start, end, torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype))
+        z = run.model.config.family.interpolate(
+            start, end, torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
+        )
     return decode(run, z)
 
 

@@ -50,7 +50,9 @@ class TextRun:
         words = sum(len(text.split()) for text in texts)
 
         return [
-            *longer_notes(source, longer, len(texts), self.model.config.max_length, written),
+            *longer_notes(
+                source, longer, len(texts), self.model.config.max_length, written=written
+            ),
             *unknown_notes(source, unknown, words),
         ]
 

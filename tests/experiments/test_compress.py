@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from experiments import compress, decompress, train_density, train_text
 from experiments.cli import commands as cli
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.evaluation.archivers import array_sizes, image_sizes, text_sizes, xz_primed
 from experiments.text.code import join_pieces, pieces
 from experiments.text.codec import Texts

@@ -17,8 +17,8 @@ import density
 from density.likelihoods.head import Pixels
 from experiments import likelihood, train_density
 from experiments.evaluation.bounds import layered_bound
-from experiments.evaluation.memory import data_at_once, draws_at_once
-from experiments.evaluation.scores import proposal
+from experiments.evaluation.memory import rows_at_once, samples_at_once
+from experiments.evaluation.proposals import proposal
 from experiments.images.config import build
 from experiments.images.patch_model import Patches, PatchVAE
 from experiments.images.run import ImageRun
@@ -157,7 +157,7 @@ def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> No
     embedding = GridEmbedding(19, 8, Grid(3, 4, near=1))
     nn.init.normal_(embedding.neighbours.weight)
     ids = torch.randint(RESERVED, 19, (2, 12))
-    written = embedding.write(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
+    written = embedding.decoder_rows(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
     table = embedding.neighbours.weight.view(4, 19, 8)
     for b, r, c in itertools.product(range(2), range(3), range(4)):
         places = [(r - 1, c - 1), (r - 1, c), (r - 1, c + 1), (r, c - 1)]
@@ -245,9 +245,9 @@ def test_calibrated_and_mute_the_model_gives_words_their_shares() -> None:
 
 def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     model = make()
-    assert draws_at_once(model, 100) == 16_384 // 200
-    assert draws_at_once(model, 10**6) == 1
-    assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (
+    assert samples_at_once(model, 100) == 16_384 // 200
+    assert samples_at_once(model, 10**6) == 1
+    assert (rows_at_once(model, 1000), rows_at_once(model, 100), rows_at_once(model, 9, 10**6)) == (
         512,
         100,
         1,
@@ -255,7 +255,7 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     plain = build(
         {"model": "MLPVAE", "pixels": {"shape": (4,)}, "latents": (2,), "hidden": ((3,),)}
     )
-    assert (draws_at_once(plain, 100), data_at_once(plain, 100)) == (None, 100)
+    assert (samples_at_once(plain, 100), rows_at_once(plain, 100)) == (None, 100)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_images_that_are_no_words_are_refused(
 
 def test_a_grid_is_filled_and_data_hold_levels() -> None:
     with pytest.raises(
-        InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"
+        InputError, match="an image fills its grid, so max_length must be 6; got max_length=5"
     ):
         UniVAE(UniVAEConfig(vocab_size=9, max_length=5), Grid(2, 3))
     model = make()

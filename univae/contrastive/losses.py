@@ -21,6 +21,7 @@ from torch import Tensor
 from univae.contrastive.all_gather import Share
 from univae.contrastive.all_gather import gather as gather_rows
 from univae.contrastive.tiled_softmax import Candidates, log_partition
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["cosent", "info_nce", "paired_info_nce", "partners"]
@@ -114,7 +115,7 @@ def paired_info_nce(
             f"paired_info_nce: rows 2i and 2i + 1 are partners, so there must be an even number; got {len(vectors)}"
         )
     with torch.autocast(vectors.device.type, enabled=False):
-        (vectors,) = _widen(vectors)
+        vectors = at_least_float32(vectors)
         share = Share.of(vectors, gather)
         selves = share.places(vectors)
         # Every process before this one holds an even number of rows, so partners stay i XOR 1.
@@ -155,7 +156,7 @@ def cosent(
             "cosent: labels must be finite, or they have no order; leave out the pairs without one"
         )
     with torch.autocast(scores.device.type, enabled=False):
-        (scores,) = _widen(scores)
+        scores = at_least_float32(scores)
         ordered, order = labels.sort()
         s = _factor(scale, scores) * scores[order]
         below = torch.searchsorted(ordered, ordered)  # how many pairs are labelled lower

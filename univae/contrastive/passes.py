@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from univae.contrastive.data_parallel import Averaging, leaves_of
 from univae.contrastive.graph_memory import Budget
 from univae.contrastive.random_state import Generators, devices_of
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["Chunk", "Encode", "Loss", "TwoPasses"]
@@ -263,7 +264,7 @@ def _in_order(chunks: list[Chunk], parts: tuple[Tensor, ...]) -> Tensor | tuple[
 
 
 def _widen(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32)) if x.is_floating_point() else x
+    return at_least_float32(x) if x.is_floating_point() else x
 
 
 def _leaf(x: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Continuation:
         embedding, blocks, head = parts
         self.transform = head.transform
         self.table = embedding.tokens.weight
-        self.bias = head.heard()
+        self.bias = head.masked_bias()
         self.device = self.table.device
         self.feed = embedding.feed(len(last))
         self.caches = caches
@@ -93,7 +93,7 @@ class Decoder:
     ) -> None:
         self.transform = head.transform
         self.table = embedding.tokens.weight
-        self.bias = head.heard()
+        self.bias = head.masked_bias()
         self.device = self.table.device
         rows, width = memories[0].shape
         heads = blocks[0].attention.heads

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from univae.dtypes import computation_dtype
 from univae.errors import InputError
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "gradient",
     "positive_integer",
     "require",
-    "state_dtype",
     "zero_state",
 ]
 
@@ -64,7 +64,7 @@ class Base(Optimizer):
         for index, p in indexed:
             for name, value in saved_states.get(index, {}).items():
                 if isinstance(value, Tensor):
-                    self.state[p][name] = value.to(p.device, state_dtype(p), copy=True)
+                    self.state[p][name] = value.to(p.device, computation_dtype(p), copy=True)
 
     def slots(self, group: Mapping[str, Any]) -> set[str]:
         """Return the names of the state tensors that have their parameter's shape."""
@@ -134,18 +134,13 @@ def gradient(p: Tensor, *, maximize: bool) -> Tensor:
     """
     assert p.grad is not None
     dense = p.grad.to_dense() if p.grad.is_sparse else p.grad
-    g = dense.to(state_dtype(p))
+    g = dense.to(computation_dtype(p))
     return -g if maximize else g
 
 
 def zero_state(p: Tensor) -> Tensor:
     """Return zeros of the parameter's shape, in the dtype of the state."""
-    return torch.zeros_like(p, dtype=state_dtype(p))
-
-
-def state_dtype(p: Tensor) -> torch.dtype:
-    """Return the dtype of the state of a parameter: its own, but at least float32."""
-    return torch.promote_types(p.dtype, torch.float32)
+    return torch.zeros_like(p, dtype=computation_dtype(p))
 
 
 def evaluate(closure: Callable[[], Loss] | None) -> Loss | None:

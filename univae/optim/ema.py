@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from univae.dtypes import computation_dtype
 from univae.errors import InputError
-from univae.optim.base import state_dtype
 
 __all__ = ["EMA"]
 
@@ -40,7 +40,7 @@ class EMA:
         self.sources: dict[str, Tensor] = _floating_tensors(model)
         self.averages: dict[str, Tensor] = {}
         for name, x in self.sources.items():
-            self.averages[name] = x.detach().to(state_dtype(x), copy=True)
+            self.averages[name] = x.detach().to(computation_dtype(x), copy=True)
 
     @torch.no_grad()
     def update(self) -> None:

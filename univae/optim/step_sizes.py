@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from univae.dtypes import computation_dtype
 from univae.errors import InputError
-from univae.optim.base import Group, gradient, state_dtype, zero_state
+from univae.optim.base import Group, gradient, zero_state
 from univae.optim.cache_chunks import Scratch, cache_chunks
 from univae.optim.exponentiated import grow_gains, grow_scales, quantiles, require_rates
 from univae.optim.windowed import Windowed
@@ -244,5 +245,5 @@ def _checked_copy(entry: object, p: Tensor, index: int) -> dict[str, Tensor]:
             raise InputError(
                 f"AdaptedSteps: {name} of parameter {index} must have the shape {tuple(shape)}"
             )
-        copy[name] = x.to(device=p.device, dtype=state_dtype(p), copy=True)
+        copy[name] = x.to(device=p.device, dtype=computation_dtype(p), copy=True)
     return copy

@@ -26,12 +26,14 @@ from torch import Tensor, nn
 from univae.attention.cache import KeyValueCache
 from univae.attention.core import Mix, attend, require_head_width
 from univae.attention.masks import padding, prefix
+from univae.attention.norms import NORMS, Norm
 from univae.attention.rotary import phases
 from univae.attention.scaling import Scale
-from univae.attention.transformer import Block, Embedding, Head, Norm, initialise
+from univae.attention.transformer import Block, Embedding, Head, initialise
 from univae.decoding.cached import Continuation
 from univae.decoding.sampling import Sampling
 from univae.decoding.sampling import generate as draw_texts
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.rules import SIZE, Rule, at_least, check, within
 from univae.sentence.losses import CLASSES
@@ -107,10 +109,10 @@ class RoFormerSim(nn.Module):
             Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers)
         )
         # post-norm rows are normed already
-        self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
+        self.norm = NORMS[c.norm].output_norm(c.width)
         self.pooler = nn.Linear(c.width, c.width)
         self.classifier = nn.Linear(3 * c.width, CLASSES, bias=False)  # of the supervised stage
-        self.head = Head(c.vocab_size + 1, c.width, c.norm, silent=(PAD, START, self.mask))
+        self.head = Head(c.vocab_size + 1, c.width, c.norm, excluded=(PAD, START, self.mask))
         initialise(self)
         nn.init.zeros_(self.embedding.segments.weight)
 
@@ -265,7 +267,7 @@ class RoFormerSim(nn.Module):
         logits = self.head(rows[real], self.embedding.tokens.weight)
         nll = F.cross_entropy(logits, target[real], reduction="none")
         # a sum over a text is not one for bfloat16
-        nll = nll.to(torch.promote_types(nll.dtype, torch.float32))
+        nll = at_least_float32(nll)
         texts = real.nonzero()[:, 0]
         return -nll.new_zeros(len(target)).index_add(0, texts, nll)
 

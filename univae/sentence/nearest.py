@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["top_k"]
@@ -32,8 +33,7 @@ def top_k(
         wanted = f"k >= 1 and rows of width {queries.shape[1]}"
         raise InputError(f"top_k: needs {wanted}; got k={k} and a matrix of {tuple(matrix.shape)}")
     block = block or max(1, BLOCK_BYTES // (4 * max(matrix.shape[1], 1)))
-    dtype = torch.promote_types(queries.dtype, torch.float32)
-    queries = queries.to(dtype)
+    queries = at_least_float32(queries)
     best = queries.new_empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
     for start in range(0, len(matrix), block):
