@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from density.coding.ans import Intervals, Stack, frequencies, intervals
 from density.likelihoods.autoregressive import CausalPixels, Place
-from density.likelihoods.laws import LevelPixels
+from density.likelihoods.distributions import LevelPixels
 from density.model import LatentModel
 from univae.errors import InputError
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from density.likelihoods.laws import wide
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
 
@@ -43,7 +43,8 @@ def gaussian(mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d
 
     Unbounded, one datum far from the others overflows the exponential, and with it every weight.
     """
-    return diagonal_gaussian(wide(mean), wide(log_scale).clamp(-10, 10).exp())
+    scale = at_least_float32(log_scale).clamp(-10, 10).exp()
+    return diagonal_gaussian(at_least_float32(mean), scale)
 
 
 def mlp(widths: Sequence[int], activation: Activation) -> nn.Sequential:

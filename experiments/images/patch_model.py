@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 
 from density.images.base import DataModel
 from density.likelihoods.head import Pixels
-from density.likelihoods.laws import Nats, check_levels
+from density.likelihoods.distributions import Nats, check_levels
 from univae.errors import InputError
 from univae.image_shapes import image_shape
 from univae.latent.hierarchy import Layered

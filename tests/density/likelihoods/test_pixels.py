@@ -14,7 +14,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from density.likelihoods.bits import bits_per_dim, dequantise
 from density.likelihoods.head import Output, Pixels
-from density.likelihoods.laws import (
+from density.likelihoods.distributions import (
     BernoulliPixels,
     CategoricalPixels,
     GaussianPixels,
@@ -330,7 +330,7 @@ def test_levels_reach_a_network_on_the_unit_interval() -> None:
             "likelihood must be one of bernoulli, categorical, logistic, gaussian",
         ),
         ({"levels": 256}, "levels must be 2 for bernoulli"),
-        ({"levels": 1, "likelihood": "logistic"}, "levels must be 2 for bernoulli, 2 or more"),
+        ({"levels": 1, "likelihood": "logistic"}, "levels must be at least 2"),
         ({"components": 0}, "components must be at least 1"),
     ],
 )
