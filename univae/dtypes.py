@@ -1,9 +1,10 @@
-"""The precision in which statistics and losses are computed."""
+"""The precision of statistics and losses, and the kinds of numbers in an array."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32"]
+__all__ = ["at_least_float32", "is_float_array", "is_integer_array", "is_number_array"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -15,3 +16,18 @@ def at_least_float32(x: Tensor) -> Tensor:
     torch.float64
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def is_integer_array(values: np.ndarray) -> bool:
+    """Return whether an array has a dtype of whole numbers; truth values are zeros and ones."""
+    return values.dtype.kind in "bui"
+
+
+def is_float_array(values: np.ndarray) -> bool:
+    """Return whether an array has a floating-point dtype."""
+    return values.dtype.kind == "f"
+
+
+def is_number_array(values: np.ndarray) -> bool:
+    """Return whether an array has a dtype of real numbers: whole or floating-point."""
+    return is_integer_array(values) or is_float_array(values)

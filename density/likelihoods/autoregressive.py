@@ -34,7 +34,7 @@ FEATURE_DIMS = IMAGE_DIMS + 1  # (width, channels, height, width of the image)
 
 
 class Causal(nn.Module):
-    """The networks of :class:`CausalPixels`: features of the pixels before, and parameters from features.
+    """The networks of :class:`CausalPixels`: features of the pixels before, and parameters.
 
     Args:
         channels: the channels of an image.
@@ -77,7 +77,7 @@ class Causal(nn.Module):
         return self._by_channel(near + F.linear(F.gelu(near), weight, self.further.bias))
 
     def masked_weight(self) -> Tensor:
-        """Return the weight of the first convolution, zero for the pixel itself and those after it."""
+        """Return the first convolution's weight, zero for the pixel itself and those after it."""
         return self.near.weight * self.mask
 
     def numbers(
@@ -88,10 +88,13 @@ class Causal(nn.Module):
 
     def pixel_numbers(self, rows: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead numbers"]:
         """Return the parameters of one pixel and channel, or of many."""
-        return self.last(rows + self.mix(rows))
+        parameters: Tensor = self.last(rows + self.mix(rows))
+        return parameters
 
     def _by_channel(self, features: Tensor) -> Tensor:
-        return features.unflatten(1, (self.width, self.channels))
+        shape = (self.width, self.channels)
+        by_channel: Tensor = features.unflatten(1, shape)  # type: ignore[no-untyped-call]
+        return by_channel
 
 
 class CausalPixels(Distribution):
@@ -138,14 +141,14 @@ class CausalPixels(Distribution):
         return walk.images()
 
     def first(self) -> Distribution:
-        """Return the distribution of the pixel at row 0, column 0, given the features of one image."""
+        """Return the distribution of the pixel at row 0, column 0 of one image."""
         features = self.features.reshape(-1, *self.features.shape[-FEATURE_DIMS:])[:1]
         context = self.net.context(features.new_zeros(1, *self.event_shape))
         rows = (features[..., 0, 0] + context[..., 0, 0]).mT
         return self.law(self.net.pixel_numbers(rows).mT, (0, 0))
 
     def walk(self, lead: Size | None = None) -> "RasterWalk":
-        """Return images of leading shape ``lead``, by default the batch shape, to be filled place by place."""
+        """Return images to be filled place by place; ``lead`` is by default the batch shape."""
         return RasterWalk(self, self.batch_shape if lead is None else lead)
 
 

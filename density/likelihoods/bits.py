@@ -1,4 +1,4 @@
-"""Bits per dimension of masses and of densities, and dequantisation, which makes the two comparable.
+"""Bits per dimension of masses and of densities, and dequantisation to compare the two.
 
 References:
     A note on the evaluation of generative models (Theis et al., 2016),

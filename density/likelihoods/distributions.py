@@ -1,4 +1,4 @@
-r"""Distributions of whole images and rows: independent pixels, :math:`p(x \mid z) = \prod_d p(x_d \mid z)`.
+r"""Distributions of images and rows: :math:`p(x \mid z) = \prod_d p(x_d \mid z)`.
 
 A distribution of ``levels`` gives whole numbers 0..levels-1 a probability: its nats are of a
 *mass*. A Gaussian gives real numbers a *density*: its nats change with the unit of the data.
@@ -77,7 +77,8 @@ class LevelPixels(Distribution):
         with torch.no_grad():
             table = self.log_table()
             pixels = Categorical(logits=table, validate_args=False)
-            return pixels.sample(Size(sample_shape)).to(table.dtype)
+            levels: Tensor = pixels.sample(Size(sample_shape))  # type: ignore[no-untyped-call]
+            return levels.to(table.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -91,7 +92,7 @@ class LevelPixels(Distribution):
 
 
 class BernoulliPixels(LevelPixels):
-    r"""Zeros and ones with :math:`\log P(x) = \log \sigma((2x - 1)\, l)`, finite for every finite logit."""
+    r"""Zeros and ones: :math:`\log P(x) = \log \sigma((2x - 1)\, l)`, finite if the logit is."""
 
     def __init__(self, logits: Tensor, event_dims: int) -> None:
         self.logits = at_least_float32(logits)
@@ -125,7 +126,8 @@ class BernoulliPixels(LevelPixels):
         linear -= scratch.abs_().sum(-1)
 
         factors = scratch.neg_().exp_().add_(1)
-        products = torch.stack([chunk.prod(-1) for chunk in factors.split(FACTORS, -1)])
+        chunks = factors.split(FACTORS, -1)  # type: ignore[no-untyped-call]
+        products = torch.stack([chunk.prod(-1) for chunk in chunks])
         return linear / 2 - products.log().sum(0)
 
 
@@ -138,7 +140,9 @@ class CategoricalPixels(LevelPixels):
 
     def log_pixel(self, x: Tensor) -> Tensor:
         r"""Return :math:`l_x - \log \sum_k e^{l_k}` of every pixel."""
-        shape = torch.broadcast_shapes(x.shape, self.logits.shape[:-1])
+        shape = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
+            x.shape, self.logits.shape[:-1]
+        )
         level = x.long().expand(shape).unsqueeze(-1)
         logit = self.logits.expand(*shape, -1).gather(-1, level).squeeze(-1)
         return logit - self.logits.logsumexp(-1)
@@ -181,10 +185,11 @@ class LogisticPixels(LevelPixels):
         return (log_mass + self.weights.log_softmax(-1)).logsumexp(-1)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw from the continuous mixture, round and clip: the same distribution, without a table."""
+        """Draw from the continuous mixture, round and clip, which needs no table of all levels."""
         with torch.no_grad():
             mixture = Categorical(logits=self.weights, validate_args=False)
-            component = mixture.sample(Size(sample_shape)).unsqueeze(-1)
+            component = mixture.sample(Size(sample_shape))  # type: ignore[no-untyped-call]
+            component = component.unsqueeze(-1)
             mean = _of_component(self.means, component)
             scale = _of_component(self.log_scale.exp(), component)
 
@@ -194,7 +199,7 @@ class LogisticPixels(LevelPixels):
 
     @property
     def mean(self) -> Tensor:
-        r"""The mean :math:`\sum_{k \ge 1} P(x_d \ge k)`, in levels, computed one level at a time."""
+        r"""The mean :math:`\sum_{k \ge 1} P(x_d \ge k)`, in levels, one level at a time."""
         rate = (-self.log_scale).exp()
         mean = torch.zeros_like(self.means)
         for level in range(1, self.levels):
@@ -202,7 +207,7 @@ class LogisticPixels(LevelPixels):
         return (mean * self.weights.softmax(-1)).sum(-1)
 
 
-class GaussianPixels(Independent):
+class GaussianPixels(Independent):  # type: ignore[type-arg]
     r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
 
     nats: ClassVar[Nats] = "density"

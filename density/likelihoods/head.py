@@ -8,7 +8,8 @@ one of the data in their own unit.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from types import EllipsisType
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from univae.errors import InputError
 from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 
 __all__ = ["Output", "Pixels"]
+
+Index: TypeAlias = tuple[EllipsisType | int, ...]
 
 IMAGE_DIMS = 3  # (channels, height, width)
 
@@ -117,8 +120,8 @@ class Output(nn.Module):
         self.register_buffer("spread", torch.full(pixels.shape, pixels.law.spread(pixels)))
 
     def scaled(self, x: Tensor, place: Place = ()) -> Tensor:
-        """Return rows, or their values at one place, for a network: levels on [0, 1], others standardised."""
-        here = (..., *place)
+        """Return rows, or their values at a place, scaled for a network: levels to [0, 1]."""
+        here: Index = (..., *place)
         return (x.to(self.centre.dtype) - self.centre[here]) / self.spread[here]
 
     def forward(self, raw: Tensor) -> Distribution:
@@ -129,7 +132,7 @@ class Output(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        r"""Set the bias, and the scaling of real numbers, to the marginals of the rows x (N, \*event)."""
+        r"""Set bias and scaling to the marginals of the rows x (N, \*event)."""
         x = x.to(self.bias.dtype)
         law = self.pixels.law
         scaling = law.scaling(x, Scaling(self.centre, self.spread))
@@ -140,7 +143,7 @@ class Output(nn.Module):
     def _distribution(self, raw: Tensor, place: Place = ()) -> Distribution:
         """Return the distribution of all pixels, or of those at one place."""
         event_dims = len(self.pixels.shape) - len(place)
-        here = (..., *place)
+        here: Index = (..., *place)
         parameters = (raw + self.bias[here]).movedim(-event_dims - 1, -1)
         scaling = Scaling(self.centre[here], self.spread[here])
         return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)

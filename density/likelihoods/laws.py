@@ -8,7 +8,15 @@ one class and to list it once.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    runtime_checkable,
+)
 
 import torch
 from torch import Tensor
@@ -99,14 +107,14 @@ class Law(ABC):
 
     @abstractmethod
     def refusal(self, levels: int | None, name: str) -> str:
-        """Return why the data ``name`` with so many levels, or real numbers, do not fit, or nothing."""
+        """Return why data of so many levels (None: real numbers) do not fit, or nothing."""
 
     def levels_rule(self, levels: int) -> str:
         """Return what the number of levels must be, or nothing where ``levels`` is that."""
         return ""
 
     def level_count(self, pixels: HasLevels) -> int | None:
-        """Return the number of levels that have a probability; None: real numbers have a density."""
+        """Return the number of levels, each with a probability; None: real numbers."""
         return pixels.levels
 
     def spread(self, pixels: HasLevels) -> float:
@@ -182,7 +190,7 @@ class Categorical(WholeNumbers):
 
 
 class Logistic(WholeNumbers):
-    """Levels under a mixture of logistics: parameters are means, log-scales and, of several, weights."""
+    """Levels under a mixture of logistics: means, log-scales and, of several, weights."""
 
     summary = "ordered levels under a mixture of --components logistics"
 
@@ -195,8 +203,10 @@ class Logistic(WholeNumbers):
         self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
     ) -> Distribution:
         """Return a discretised mixture of logistics per pixel."""
-        groups = parameters.unflatten(-1, (-1, pixels.components)).unbind(-2)
-        mean, log_scale, *weight = groups
+        by_kind = parameters.unflatten(  # type: ignore[no-untyped-call]
+            -1, (-1, pixels.components)
+        )
+        mean, log_scale, *weight = by_kind.unbind(-2)
         means = scaling.spread[..., None] * mean
         log_scales = scaling.spread.log()[..., None] + log_scale
         weights = weight[0] if weight else torch.zeros_like(means)

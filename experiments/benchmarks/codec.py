@@ -67,7 +67,7 @@ def contest(
 
         for _ in range(rounds):
             coded, *encode = timed(partial(coder.push, images))
-            back, *decode = timed(partial(coder.pop, coded.words, coded.data, coded.plain))
+            back, *decode = timed(partial(coder.pop, coded.words, coded.count, coded.plain))
             _, *alone = timed(network)
             if not np.array_equal(back, images):
                 raise SystemExit("codec: the images did not come back")

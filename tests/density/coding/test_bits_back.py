@@ -17,9 +17,10 @@ from torch.distributions import Bernoulli, Distribution, Independent, Multivaria
 import density
 from density.coding.ans import PRECISION
 from density.coding.bits_back import BitsBack
-from density.coding.compress import exactly, pixel_code, prepared, same_bits
 from density.coding.container import unpack
 from density.coding.data_code import Coding, noise
+from density.coding.exact import exactly, prepared, same_bits
+from density.coding.pixels import pixel_code
 from density.images.conv import ConvVAE
 from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
@@ -79,8 +80,8 @@ def coded(model: nn.Module, x: np.ndarray, **options) -> tuple:
         owned = prepared(model)
         coder = BitsBack(owned, pixel_code(owned, x.shape[1:], coding.tile), coding)
         found = coder.push(x)
-        assert np.array_equal(coder.pop(found.words, found.data, found.plain), x)
-    assert found.data == len(x)
+        assert np.array_equal(coder.pop(found.words, found.count, found.plain), x)
+    assert found.count == len(x)
     assert 0 <= found.plain <= len(x)
     return found, coder
 
@@ -178,7 +179,7 @@ def test_pixels_that_look_at_those_before_them_cost_the_bound() -> None:
         coded = coder.push(x)
     with torch.no_grad():
         bound = -density.estimate(model, data, 64).elbo.mean().item() / math.log(2)
-    assert coded.net_bits / (coded.data - coded.plain) == pytest.approx(bound, rel=0.02)
+    assert coded.net_bits / (coded.count - coded.plain) == pytest.approx(bound, rel=0.02)
     assert bound < 14  # eight phases, and 64 pixels
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import density
-from density.coding.compress import fingerprint
 from density.coding.container import Block, Header, pack, unpack
 from density.coding.data_code import Coding
+from density.coding.exact import fingerprint
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
