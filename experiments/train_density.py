@@ -10,19 +10,19 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
+from density.images.registry import build
 from experiments.cli.commands import run
 from experiments.data.arrays import Data, absolute_sources, describe, read, refuse_beyond_float32
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.latent_model import of_training
-from experiments.images.config import ImageShape, build, model_config
+from experiments.images.binarisation import BINARISATIONS, require_levels
+from experiments.images.bounds import BOUNDS
+from experiments.images.config import ImageShape, model_config
 from experiments.images.presets import PRESETS
 from experiments.images.run import (
     ImageRun,
     as_training_set,
     centred,
-    fixed,
-    require_levels,
-    settled,
 )
 from experiments.images.samples import write_samples
 from experiments.images.task import DensityTask, ImageObjective
@@ -88,18 +88,16 @@ def train(config: Config) -> dict[str, Any]:
     """What :func:`experiments.training.loop.fit` returns, with the notes on the data."""
     parts = _parts(config, Run.open(config.out) if config.resume else None)
     data = parts.data
-    config = replace(config, binarisation=settled(config.binarisation, data))
-    described = model_config(config, data, config.binarisation != "none")
-    if config.binarisation in ("static", "threshold"):
-        data = fixed(data, config.binarisation, config.seed)
+    config = replace(config, binarisation=BINARISATIONS[config.binarisation].settled(data))
+    binarisation = BINARISATIONS[config.binarisation]
+    described = model_config(config, data, binarisation.is_binary)
+    data = binarisation.training_set(data, config.seed)
     with join(config.device):
         reseed(config.seed, "weights")
         model = build(described)
         start = data.batch(parts.rows[:CALIBRATED])
-        model.calibrate(
-            start / (data.levels - 1) if config.binarisation == "dynamic" and data.levels else start
-        )
-        if config.objective in ("dreg", "stl"):
+        model.calibrate(binarisation.marginal_rows(start, data.levels))
+        if BOUNDS[config.objective].detaches_posterior:
             # refuses a posterior that it cannot detach, with nothing written yet
             detached(model.posterior(start[:1]))
         options = absolute_sources(dataclasses.asdict(config))
@@ -151,9 +149,10 @@ def _parts(config: Config, run: Run | None) -> Parts:
         other = data
         rows, chosen = split(len(data), config.held_out, config.seed)
     _require_two(config, len(data), len(chosen))
-    how = settled(config.binarisation, data)
-    other = fixed(other, how, config.seed)
-    require_levels(other, 2 if how != "none" else data.levels, f"--validation {config.validation}")
+    binarisation = BINARISATIONS[BINARISATIONS[config.binarisation].settled(data)]
+    other = binarisation.fixed(other, config.seed)
+    levels = binarisation.level_count(data.levels)
+    require_levels(other, levels, f"--validation {config.validation}")
     picked = np.random.default_rng(config.seed).permutation(chosen)[: config.validation_data]
     return Parts(data, rows, other.batch(picked), picked, record, notes)
 

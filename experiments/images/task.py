@@ -1,37 +1,36 @@
 """An image or table VAE as the training loop sees it: its batches, its objective, and what a validation measures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
-import density
 from density.images.base import DataModel
 from density.likelihoods.bits import bits_per_dim
-from experiments.data.arrays import Data, redraw
+from experiments.data.arrays import Data
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.memory import draws_at_once
+from experiments.images.binarisation import BINARISATIONS, BinarisationName
+from experiments.images.bounds import BOUNDS, BoundName, check_options
 from experiments.training.task import Progress
-from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
-from univae.vae.kl_weight import Annealing, annealed_weight
+from univae.vae.kl_weight import Annealing
 
 __all__ = ["DensityTask", "ImageObjective", "measure_images"]
 
 
-Named = Literal["elbo", "iwae", "dreg", "stl", "miwae", "ciwae"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageObjective:
-    """What is maximised, and what a validation looks at."""
+    """The bound that is maximised, and what a validation measures."""
 
-    objective: Named = "elbo"
-    k: int = 1  # samples of the latent per datum
+    objective: Annotated[BoundName, Doc(choices_help("the bound to maximise", BOUNDS))] = "elbo"
+    k: int = 1  # samples of the latent per row: more tighten the bound and take time
     groups: int = 1  # of k samples each, with --objective miwae
     beta: float = 0.5  # share of the ELBO, with --objective ciwae
     # the KL's weight rises from 0 to 1, of --objective elbo: linear or cyclical
@@ -40,8 +39,10 @@ class ImageObjective:
     anneal_cycles: int = 4
     # nats of KL per layer that cost nothing, on average over a batch; of --objective elbo
     free_bits: float = 0.0
-    # dynamic: drawn anew at every visit; auto: dynamic, of real numbers none
-    binarisation: Literal["none", "auto", "dynamic", "static", "threshold"] = "none"
+    binarisation: Annotated[
+        BinarisationName,
+        Doc(choices_help("when grey levels become black or white", BINARISATIONS)),
+    ] = "none"
     batch_size: int = 100
     validation_data: int = 500  # held-out data a validation looks at
     validation_samples: int = 64  # importance samples per datum in a validation
@@ -60,14 +61,7 @@ class ImageObjective:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.groups > 1 and self.objective != "miwae":
-            raise InputError(f"groups must be 1 unless miwae; got groups={self.groups}")
-        if self.annealing != "none" and self.objective != "elbo":
-            raise InputError(
-                f"annealing must be none unless the objective is elbo; got annealing={self.annealing}"
-            )
-        if self.free_bits and self.objective != "elbo":
-            raise InputError(f"free_bits must be 0 unless elbo; got free_bits={self.free_bits}")
+        check_options(self.objective, self)
 
 
 class DensityTask:
@@ -99,41 +93,20 @@ class DensityTask:
 
     def load(self, item: np.ndarray) -> Tensor:
         x = self.data.batch(item)
-        return redraw(x, self.data.levels) if self.objective.binarisation == "dynamic" else x
+        return BINARISATIONS[self.objective.binarisation].visit(x, self.data.levels)
 
     def weight(self, batch: Tensor) -> int:
         return len(batch)
 
     def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.objective.objective == "elbo":
-            return self._annealed(batch, progress)
-        bound = _BOUNDS[self.objective.objective](self.module, batch, self.objective).sum()
-        return -bound, {}
-
-    def _annealed(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        o = self.objective
-        log_p, kl = layered_bound(self.module, batch, o.k)
-        weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
-        cost = kl.mean(0).clamp_min(o.free_bits).sum() * len(batch) if o.free_bits else kl.sum()
-        return weight * cost - log_p.sum(), {
-            "reconstruction_nats": -log_p.sum(),
-            "kl_nats": kl.sum(),
-        }
+        bound = BOUNDS[self.objective.objective]
+        return bound.loss(self.module, batch, self.objective, progress.fraction)
 
     def validate(self, progress: Progress) -> dict[str, Any]:
         samples = self.objective.validation_samples
         names = self.held_out_rows
         found = measure_images(self.module, self.held_out, samples, names=names)
         return {"selection": found["nll_nats"], **found}
-
-
-_BOUNDS: dict[str, Callable[[DataModel, Tensor, ImageObjective], Tensor]] = {
-    "iwae": lambda model, x, o: density.iwae(model, x, o.k),
-    "dreg": lambda model, x, o: density.dreg(model, x, o.k),
-    "stl": lambda model, x, o: density.stl(model, x, o.k),
-    "miwae": lambda model, x, o: density.miwae(model, x, o.groups, o.k),
-    "ciwae": lambda model, x, o: density.ciwae(model, x, o.k, o.beta),
-}
 
 
 @torch.no_grad()

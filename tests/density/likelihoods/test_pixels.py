@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from density.likelihoods.bits import bits_per_dim, dequantise
-from density.likelihoods.head import Output, Pixels
 from density.likelihoods.distributions import (
     BernoulliPixels,
     CategoricalPixels,
@@ -21,6 +20,7 @@ from density.likelihoods.distributions import (
     LevelPixels,
     LogisticPixels,
 )
+from density.likelihoods.head import Output, Pixels
 from univae.errors import InputError
 
 LEVELS = 7
