@@ -63,8 +63,9 @@ class PatchWords(nn.Module):
         self.word_count = word_count(pixels, patch)
         if self.word_count > MOST_WORDS:
             raise InputError(
-                f"PatchVAE: {pixels.levels} levels make {self.word_count} words of {rows}x{columns} "
-                f"pixels and {channels} channels, at most {MOST_WORDS} are allowed; "
+                f"PatchVAE: {pixels.levels} levels make {self.word_count} words of "
+                f"{rows}x{columns} pixels and {channels} channels, "
+                f"at most {MOST_WORDS} are allowed; "
                 "choose patch=1, a word per pixel and channel, or binarise"
             )
         self.words_per_patch = channels if math.prod(patch) == 1 else 1

@@ -80,7 +80,7 @@ class PatchLikelihood(Distribution):
 
 
 class PatchVAE(DataModel):
-    """A :class:`univae.vae.UniVAE` whose texts are images: latents are (..., B, latent layers, latent).
+    """A :class:`univae.vae.UniVAE` whose texts are images; latents are (..., B, layers, latent).
 
     Args:
         pixels: shape and levels of the images.

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         LogisticPixels,
     )
     from density.likelihoods.head import Output, Pixels
-    from density.likelihoods.laws import LAWS, Law
+    from density.likelihoods.law import Law
+    from density.likelihoods.laws import LAWS
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -46,6 +47,7 @@ else:
                 "LogisticPixels",
             ],
             "head": ["Output", "Pixels"],
-            "laws": ["LAWS", "Law"],
+            "law": ["Law"],
+            "laws": ["LAWS"],
         },
     )

@@ -17,7 +17,8 @@ from torch.distributions import Distribution
 
 from density.likelihoods.autoregressive import Causal, CausalPixels, Place
 from density.likelihoods.distributions import Nats
-from density.likelihoods.laws import LAWS, MOST_LEVELS, Law, LawName, Scaling
+from density.likelihoods.law import Law, Scaling
+from density.likelihoods.laws import LAWS, MOST_LEVELS, LawName
 from univae.errors import InputError
 from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 

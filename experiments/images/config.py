@@ -30,18 +30,18 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> JsonObject:
     _check_reach(shape.reach, data)
     kind.check(shape)
     pixels = Pixels(
-        tuple(data.shape),
-        likelihood,
-        levels or BINARY,
-        shape.components,
-        shape.reach,
-        shape.context,
+        shape=tuple(data.shape),
+        likelihood=likelihood,
+        levels=levels or BINARY,  # without a meaning for real numbers
+        components=shape.components,
+        reach=shape.reach,
+        context=shape.context,
     )
     return {**kind.config(shape, pixels), "pixels": asdict(pixels)}
 
 
 def _likelihood(shape: ImageShape, levels: int | None, name: str) -> str:
-    """Return the law of the pixels: the one that ``auto`` stands for, or the option's if it fits."""
+    """Return the law of the pixels: that of the option if it fits, or what ``auto`` stands for."""
     if shape.likelihood == "auto":
         preferred = ("bernoulli", IMAGE_MODELS[shape.model].grey_law, "gaussian")
         return next(law for law in preferred if not LAWS[law].refusal(levels, name))

@@ -24,9 +24,10 @@ __all__ = ["IMAGE_MODELS", "ImageModelKind", "ImageShape"]
 
 
 class ImageModelKind(ABC):
-    """A network of :mod:`density.images`, and the options of :class:`ImageShape` that it uses."""
+    """A network of :mod:`density.images`."""
 
     summary: ClassVar[str]
+    # fields of ImageShape that it uses, beside those of the pixels
     options: ClassVar[tuple[str, ...]]
     grey_law: ClassVar[str] = "logistic"  # --likelihood auto, for grey levels
     single_latent: ClassVar[bool] = True
@@ -46,7 +47,7 @@ class ImageModelKind(ABC):
 
 class _MLP(ImageModelKind):
     summary = "fully connected layers, of images and tables"
-    options = ("latents", "hidden", "hidden_above", "activation", "reach", "context")
+    options = ("latents", "hidden", "hidden_above", "activation")
     single_latent = False
 
     def config(self, shape: "ImageShape", pixels: Pixels) -> JsonObject:
@@ -61,7 +62,7 @@ class _MLP(ImageModelKind):
 
 class _Conv(ImageModelKind):
     summary = "residual convolutions"
-    options = ("latents", "width", "depth", "reach", "context")
+    options = ("latents", "width", "depth")
 
     def config(self, shape: "ImageShape", pixels: Pixels) -> JsonObject:
         return {
@@ -74,7 +75,7 @@ class _Conv(ImageModelKind):
 
 class _Attention(ImageModelKind):
     summary = "attention over patches"
-    options = ("latents", "width", "heads", "layers", "patch", "reach", "context")
+    options = ("latents", "width", "heads", "layers", "patch")
 
     PATCH = 4  # pixels, where --patch is 0
 
@@ -91,7 +92,7 @@ class _Attention(ImageModelKind):
 
 class _Ladder(ImageModelKind):
     summary = "a latent image per resolution"
-    options = ("latents", "width", "depth", "reach", "context")
+    options = ("latents", "width", "depth")
     single_latent = False
 
     def config(self, shape: "ImageShape", pixels: Pixels) -> JsonObject:
@@ -105,8 +106,16 @@ class _Ladder(ImageModelKind):
 
 class _UniVAE(ImageModelKind):
     summary = "the text model on patches of levels"
-    options = ("latents", "latent_layers", "width", "heads", "layers")
-    options += ("patch", "patch_width", "near")
+    options = (
+        "latents",
+        "latent_layers",
+        "width",
+        "heads",
+        "layers",
+        "patch",
+        "patch_width",
+        "near",
+    )
     grey_law = "categorical"
 
     def check(self, shape: "ImageShape") -> None:
