@@ -87,13 +87,15 @@ class BitSwap(Generic[Rows]):
         """Pop the buckets (count, width) of a layer given its lower neighbour, x for layer 0."""
         layers = self.layers
         width = layers.widths[layer]
-        law = layers.posterior_laws(q, layers.only(bucket, layer - 1))[layer].first(count)
+        gaussian = layers.posterior_conditionals(q, layers.only(bucket, layer - 1))[layer].first(
+            count
+        )
 
         stack.require(PRECISION * count * width + SPARE)
         position = stack.pop_uniform(full_sizes(count * width)).reshape(count, width)
         position = (position + self._noise(layer, x, bucket, count)) % TOTAL
-        popped = layers.grids[layer].find(position, *law)
-        start, size = layers.grids[layer].interval(popped, *law)
+        popped = layers.grids[layer].find(position, *gaussian)
+        start, size = layers.grids[layer].interval(popped, *gaussian)
         stack.push_uniform((position - start).ravel(), size.ravel())
         return popped
 
@@ -102,8 +104,8 @@ class BitSwap(Generic[Rows]):
     ) -> None:
         """Push what :meth:`_pop_by_posterior` popped."""
         layers = self.layers
-        law = layers.posterior_laws(q, layers.only(bucket, layer - 1))[layer]
-        start, size = layers.span(layer, law, bucket, count)
+        gaussian = layers.posterior_conditionals(q, layers.only(bucket, layer - 1))[layer]
+        start, size = layers.span(layer, gaussian, bucket, count)
 
         position = start + stack.pop_uniform(size.ravel()).reshape(size.shape)
         position = (position - self._noise(layer, x, bucket, count)) % TOTAL
@@ -115,14 +117,14 @@ class BitSwap(Generic[Rows]):
 
     def _pop_by_prior(self, stack: Stack, layer: int, bucket: np.ndarray, count: int) -> np.ndarray:
         """Pop the buckets (count, width) that :meth:`_push_by_prior` pushed."""
-        laws = self.layers.prior_laws(self.layers.only(bucket, layer + 1))
-        return self.layers.pop(stack, layer, laws.get(layer), count)
+        conditionals = self.layers.prior_conditionals(self.layers.only(bucket, layer + 1))
+        return self.layers.pop(stack, layer, conditionals.get(layer), count)
 
     def _prior_span(self, layer: int, bucket: np.ndarray, count: int) -> Span | None:
         if layer in self.layers.even:
             return None
-        law = self.layers.prior_laws(self.layers.only(bucket, layer + 1))[layer]
-        return self.layers.span(layer, law, bucket, count)
+        gaussian = self.layers.prior_conditionals(self.layers.only(bucket, layer + 1))[layer]
+        return self.layers.span(layer, gaussian, bucket, count)
 
     def _noise(self, layer: int, x: Tensor, bucket: np.ndarray, count: int) -> np.ndarray:
         """Return a hash of the layer's lower neighbour, which the layer's posterior depends on."""

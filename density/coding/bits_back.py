@@ -102,12 +102,12 @@ class BitsBack(Generic[Rows]):
         progress(plain)
 
         for start in range(plain, len(rows), self.tile):
-            part = rows[start : start + self.tile]
+            tile_rows = rows[start : start + self.tile]
             try:
-                self.code.push(stack, self.emission.tile(part), len(part))
+                self.code.push(stack, self.emission.tile(tile_rows), len(tile_rows))
             except Exhausted as error:
                 return _Shortage(error.missing, plain_bits, start)
-            progress(len(part))
+            progress(len(tile_rows))
         return Coded(stack.words(), plain, plain_bits, stack.bits - plain_bits, len(rows))
 
 

@@ -55,17 +55,17 @@ def encode(
         progress: takes how many more rows are done.
     """
     if not len(rows):
-        raise InputError("compress: needs at least one datum; got none; there is nothing to write")
+        raise InputError("compress: needs at least one row; got none; there is nothing to write")
     if block < 1:
         raise InputError(f"compress: block must be at least 1; got block={block}")
     blocks = []
     payloads = []
     messages = []
     for start in range(0, len(rows), block):
-        part = rows[start : start + block]
-        message = coder.push(part, progress)
+        block_rows = rows[start : start + block]
+        message = coder.push(block_rows, progress)
         payload = to_bytes(message.words)
-        sum_rows = zlib.crc32(coder.emission.content(part))
+        sum_rows = zlib.crc32(coder.emission.content(block_rows))
         blocks.append(
             Block(message.count, message.plain, len(payload), zlib.crc32(payload), sum_rows)
         )

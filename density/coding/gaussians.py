@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from univae.errors import InputError
 
-__all__ = ["Climbed", "Gaussians", "Walked", "climb", "gaussians"]
+__all__ = ["Climbed", "Gaussians", "Walked", "as_gaussians", "climb"]
 
 
 class Gaussians(NamedTuple):
@@ -42,11 +42,11 @@ class Walked(Protocol):
 class Climbed(NamedTuple):
     """The Gaussians of all layers and the values chosen, by layer, in the order of the climb."""
 
-    laws: dict[int, Gaussians]
+    conditionals: dict[int, Gaussians]
     values: dict[int, np.ndarray]
 
 
-def gaussians(distribution: Distribution, rows: int) -> Gaussians:
+def as_gaussians(distribution: Distribution, rows: int) -> Gaussians:
     """Return means and deviations of Gaussians with independent coordinates, expanded to ``rows``.
 
     Raises:
@@ -66,7 +66,8 @@ def gaussians(distribution: Distribution, rows: int) -> Gaussians:
     scale = _flat(base.scale, rows, width)
     if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise InputError(
-            "bits-back: a law of the latents has no finite mean and deviation; the model is damaged"
+            "bits-back: a distribution of the latents has no finite mean and deviation; "
+            "the model is damaged"
         )
     return Gaussians(mean, scale)
 
@@ -81,7 +82,7 @@ def climb(distribution: Distribution, rows: int, choose: Choose) -> Climbed:
         distribution.walk(Size((rows,)), recorder)
     else:
         recorder(0, distribution)
-    return Climbed(recorder.laws, recorder.values)
+    return Climbed(recorder.conditionals, recorder.values)
 
 
 class _Recorder:
@@ -90,13 +91,13 @@ class _Recorder:
     def __init__(self, rows: int, choose: Choose) -> None:
         self.rows = rows
         self.choose = choose
-        self.laws: dict[int, Gaussians] = {}
+        self.conditionals: dict[int, Gaussians] = {}
         self.values: dict[int, np.ndarray] = {}
 
     def __call__(self, layer: int, conditional: Distribution) -> Tensor:
-        law = gaussians(conditional, self.rows)
-        values = self.choose(layer, law)
-        self.laws[layer] = law
+        gaussian = as_gaussians(conditional, self.rows)
+        values = self.choose(layer, gaussian)
+        self.conditionals[layer] = gaussian
         self.values[layer] = values
         return torch.from_numpy(values).view(self.rows, *conditional.event_shape)
 

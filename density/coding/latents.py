@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 
 from density.coding.ans import SPARE, Stack, full_sizes
 from density.coding.buckets import BUCKETS, Grid, Span
-from density.coding.gaussians import Gaussians, Walked, climb, gaussians
+from density.coding.gaussians import Gaussians, Walked, as_gaussians, climb
 from density.model import LatentModel
 from univae.errors import InputError
 
@@ -83,32 +83,37 @@ class Layers:
         """
         return self._climb(q, len(position), partial(self._find, position))
 
-    def posterior_laws(self, q: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
+    def posterior_conditionals(self, q: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
         """Return the posterior of every layer given the buckets of those before it."""
-        return self._laws(q, bucket)
+        return self._conditionals(q, bucket)
 
-    def prior_laws(self, bucket: np.ndarray) -> dict[int, Gaussians]:
+    def prior_conditionals(self, bucket: np.ndarray) -> dict[int, Gaussians]:
         """Return the prior of every layer given the buckets before it; empty where all are even."""
         if len(self.even) == len(self.widths):
             return {}
-        return self._laws(self.prior, bucket)
+        return self._conditionals(self.prior, bucket)
 
-    def span(self, layer: int, law: Gaussians, bucket: np.ndarray, count: int) -> Span:
+    def span(self, layer: int, gaussian: Gaussians, bucket: np.ndarray, count: int) -> Span:
         """Return the intervals (count, the layer's width) of a layer's buckets in its tables."""
-        return self.grids[layer].interval(bucket[:count, self.slices[layer]], *law.first(count))
+        return self.grids[layer].interval(
+            bucket[:count, self.slices[layer]], *gaussian.first(count)
+        )
 
-    def spans(self, laws: dict[int, Gaussians], bucket: np.ndarray, count: int) -> Span:
-        """Return the intervals (count, width) of all layers' buckets in the tables of ``laws``."""
-        spans = [self.span(layer, laws[layer], bucket, count) for layer in range(len(self.widths))]
+    def spans(self, conditionals: dict[int, Gaussians], bucket: np.ndarray, count: int) -> Span:
+        """Return the intervals (count, width) of all layers' buckets in their tables."""
+        spans = [
+            self.span(layer, conditionals[layer], bucket, count)
+            for layer in range(len(self.widths))
+        ]
         starts = np.concatenate([span.start for span in spans], 1)
         return Span(starts, np.concatenate([span.size for span in spans], 1))
 
     def prior_spans(self, bucket: np.ndarray, count: int) -> dict[int, Span]:
         """Return the intervals, in the prior's tables, of every layer that depends on others."""
         spans = {}
-        for layer, law in self.prior_laws(bucket).items():
+        for layer, gaussian in self.prior_conditionals(bucket).items():
             if layer not in self.even:
-                spans[layer] = self.span(layer, law, bucket, count)
+                spans[layer] = self.span(layer, gaussian, bucket, count)
         return spans
 
     def push_all(
@@ -138,32 +143,32 @@ class Layers:
         position = span.start.ravel() + stack.pop_uniform(size)
         stack.push_uniform(position, full_sizes(size.size))
 
-    def pop(self, stack: Stack, layer: int, law: Gaussians | None, count: int) -> np.ndarray:
-        """Pop the buckets (count, width) that :meth:`push` pushed, by the prior ``law``."""
-        if layer in self.even or law is None:
+    def pop(self, stack: Stack, layer: int, gaussian: Gaussians | None, count: int) -> np.ndarray:
+        """Pop the buckets (count, width) that :meth:`push` pushed, by the prior ``gaussian``."""
+        if layer in self.even or gaussian is None:
             return self._pop_even(stack, layer, count)
         width = self.widths[layer]
         position = stack.pop_uniform(full_sizes(count * width)).reshape(count, width)
-        bucket = self.grids[layer].find(position, *law.first(count))
-        start, size = self.grids[layer].interval(bucket, *law.first(count))
+        bucket = self.grids[layer].find(position, *gaussian.first(count))
+        start, size = self.grids[layer].interval(bucket, *gaussian.first(count))
         stack.push_uniform((position - start).ravel(), size.ravel())
         return bucket
 
-    def _pop_layer(self, stack: Stack, count: int, layer: int, law: Gaussians) -> np.ndarray:
-        return self.pop(stack, layer, law, count)
+    def _pop_layer(self, stack: Stack, count: int, layer: int, gaussian: Gaussians) -> np.ndarray:
+        return self.pop(stack, layer, gaussian, count)
 
     def _pop_even(self, stack: Stack, layer: int, count: int) -> np.ndarray:
         width = self.widths[layer]
         return stack.pop_uniform(np.full(count * width, BUCKETS)).reshape(count, width)
 
-    def _find(self, position: np.ndarray, layer: int, law: Gaussians) -> np.ndarray:
+    def _find(self, position: np.ndarray, layer: int, gaussian: Gaussians) -> np.ndarray:
         columns = position[:, self.slices[layer]]
-        return self.grids[layer].find(columns, *law.first(len(position)))
+        return self.grids[layer].find(columns, *gaussian.first(len(position)))
 
-    def _laws(self, distribution: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
-        return climb(distribution, self.tile, partial(self._centres_of, bucket)).laws
+    def _conditionals(self, distribution: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
+        return climb(distribution, self.tile, partial(self._centres_of, bucket)).conditionals
 
-    def _centres_of(self, bucket: np.ndarray, layer: int, law: Gaussians) -> np.ndarray:
+    def _centres_of(self, bucket: np.ndarray, layer: int, gaussian: Gaussians) -> np.ndarray:
         return self._centres(layer, bucket)
 
     def _centres(self, layer: int, bucket: np.ndarray) -> np.ndarray:
@@ -174,8 +179,8 @@ class Layers:
     ) -> tuple[np.ndarray, dict[int, Gaussians]]:
         """Return the buckets (tile, width) that ``choose`` names, and the Gaussians."""
         tile = _Tile(self, count, choose)
-        laws = climb(distribution, self.tile, tile.values).laws
-        return tile.bucket, laws
+        conditionals = climb(distribution, self.tile, tile.values).conditionals
+        return tile.bucket, conditionals
 
 
 class _Tile:
@@ -187,10 +192,10 @@ class _Tile:
         self.choose = choose
         self.bucket = layers.middle()
 
-    def values(self, layer: int, law: Gaussians) -> np.ndarray:
+    def values(self, layer: int, gaussian: Gaussians) -> np.ndarray:
         """Set the buckets of a layer, and return the values that stand for them."""
         columns = self.bucket[:, self.layers.slices[layer]]
-        columns[: self.count] = self.choose(layer, law)
+        columns[: self.count] = self.choose(layer, gaussian)
         return self.layers.grids[layer].centres(columns)
 
 
@@ -204,34 +209,36 @@ class _Layout(NamedTuple):
 
 def _widths(q: Distribution, tile: int) -> list[int]:
     """Return the number of coordinates of every layer of a posterior."""
-    laws = climb(q, tile, _means).laws
-    return [laws[layer].mean.shape[1] for layer in range(len(laws))]
+    conditionals = climb(q, tile, _means).conditionals
+    return [conditionals[layer].mean.shape[1] for layer in range(len(conditionals))]
 
 
-def _means(layer: int, law: Gaussians) -> np.ndarray:
-    return law.mean.copy()
+def _means(layer: int, gaussian: Gaussians) -> np.ndarray:
+    return gaussian.mean.copy()
 
 
 def _prior_layout(prior: Distribution, slices: list[slice]) -> _Layout:
     layers = range(len(slices))
     if not isinstance(prior, Walked):
-        mean, scale = gaussians(prior, 1)
+        mean, scale = as_gaussians(prior, 1)
         grids = [Grid(mean[0, columns], scale[0, columns]) for columns in slices]
         return _Layout(list(layers), frozenset(layers), grids)
 
     climbed = climb(prior, DRAWS, partial(_draw, np.random.default_rng(0)))
-    order = list(climbed.laws)
+    order = list(climbed.conditionals)
     first = order[0]
-    own = climbed.laws[first]
-    by_layer = {first: Grid(own.mean[0], own.scale[0])}
+    top = climbed.conditionals[first]
+    by_layer = {first: Grid(top.mean[0], top.scale[0])}
     for layer in order[1:]:
         z = climbed.values[layer]
         by_layer[layer] = Grid(*_rounded(z.mean(0), z.std(0)))
     return _Layout(order, frozenset([first]), [by_layer[layer] for layer in layers])
 
 
-def _draw(generator: np.random.Generator, layer: int, law: Gaussians) -> np.ndarray:
-    samples: np.ndarray = law.mean + law.scale * generator.standard_normal(law.mean.shape)
+def _draw(generator: np.random.Generator, layer: int, gaussian: Gaussians) -> np.ndarray:
+    samples: np.ndarray = gaussian.mean + gaussian.scale * generator.standard_normal(
+        gaussian.mean.shape
+    )
     return samples
 
 

@@ -89,7 +89,7 @@ class ParticleCode(Generic[Rows]):
         size = particle.posterior.size
         if (offset < 0).any() or (offset >= size).any():
             raise InputError(
-                "bits_back: a law changed with its neighbours in a tile; code with tile=1"
+                "bits_back: a distribution changed with its neighbours in a tile; code with tile=1"
             )
         stack.push_uniform(offset.ravel(), size.ravel())
         stack.push(particle.x)
@@ -103,7 +103,9 @@ class ParticleCode(Generic[Rows]):
         x = self.emission.pop(stack, self.layers.latent(bucket), count)
 
         q = self.model.posterior(x)
-        start, size = self.layers.spans(self.layers.posterior_laws(q, bucket), bucket, count)
+        start, size = self.layers.spans(
+            self.layers.posterior_conditionals(q, bucket), bucket, count
+        )
         offset = stack.pop_uniform(size.ravel()).reshape(size.shape)
         position = (start + offset - self.shifts[j]) % TOTAL
         self._push_choice(stack, q, x, position, j)
@@ -123,7 +125,7 @@ class ParticleCode(Generic[Rows]):
         j = stack.pop(_weights(particles)).astype(np.int64)
         stack.require(SPARE)
         bucket = _chosen_buckets(particles, j)
-        return j, self._particle(self.layers.posterior_laws(q, bucket), x, bucket, count)
+        return j, self._particle(self.layers.posterior_conditionals(q, bucket), x, bucket, count)
 
     def _push_choice(
         self, stack: Stack, q: Distribution, x: Tensor, position: np.ndarray, j: np.ndarray
@@ -137,15 +139,15 @@ class ParticleCode(Generic[Rows]):
         """Return the particles that a position names, evaluated in tiles of one shape."""
         particles = []
         for shift in self.shifts:
-            bucket, laws = self.layers.posterior_at(q, (position + shift) % TOTAL)
-            particles.append(self._particle(laws, x, bucket, len(position)))
+            bucket, conditionals = self.layers.posterior_at(q, (position + shift) % TOTAL)
+            particles.append(self._particle(conditionals, x, bucket, len(position)))
         return particles
 
     def _particle(
-        self, laws: dict[int, Gaussians], x: Tensor, bucket: np.ndarray, count: int
+        self, conditionals: dict[int, Gaussians], x: Tensor, bucket: np.ndarray, count: int
     ) -> _Particle:
         """Return a particle with its log-weight, by the frequencies that it is coded with."""
-        posterior = self.layers.spans(laws, bucket, count)
+        posterior = self.layers.spans(conditionals, bucket, count)
         prior = self.layers.prior_spans(bucket, count)
         symbols = self.emission.intervals(self.layers.latent(bucket), x, count)
         log_w = (

@@ -29,15 +29,15 @@ __all__ = [
 STRIDE = 16  # values after which the counts of a plain code are brought up to date
 
 
-def log_table(law: Distribution) -> Tensor:
+def log_table(distribution: Distribution) -> Tensor:
     r"""Return :math:`\log P(x_d = k)` of whole numbers, (\*batch, \*event, levels).
 
     Raises:
         InputError: the distribution has no table of each pixel, as a density.
     """
-    if isinstance(law, LevelPixels):
-        return law.log_table()
-    base = law
+    if isinstance(distribution, LevelPixels):
+        return distribution.log_table()
+    base = distribution
     while isinstance(base, Independent):
         base = base.base_dist
     if isinstance(base, Bernoulli):
@@ -45,8 +45,8 @@ def log_table(law: Distribution) -> Tensor:
     if isinstance(base, Categorical):
         return base.logits.log_softmax(-1)
     raise InputError(
-        "compress: the law of the data must be one of whole numbers; got "
-        f"{type(base).__name__}, a density or a law without a table of each pixel; "
+        "compress: the distribution of the data must be one of whole numbers; got "
+        f"{type(base).__name__}, a density or a distribution without a table of each pixel; "
         f"train with likelihood {_codable()}, and not as patches"
     )
 
@@ -65,11 +65,11 @@ def _codable() -> str:
     return f"{', '.join(names)} or {last}"
 
 
-def shape_and_levels(law: Distribution) -> tuple[tuple[int, ...], int]:
+def shape_and_levels(distribution: Distribution) -> tuple[tuple[int, ...], int]:
     """Return the shape of one row, and how many levels its values have."""
-    if isinstance(law, CausalPixels):
-        return tuple(law.event_shape), log_table(law.first()).shape[-1]
-    table = log_table(law)
+    if isinstance(distribution, CausalPixels):
+        return tuple(distribution.event_shape), log_table(distribution.first()).shape[-1]
+    table = log_table(distribution)
     return tuple(table.shape[1:-1]), table.shape[-1]
 
 
@@ -109,30 +109,32 @@ class PixelCode:
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
         """Return the intervals of the pixels of x in the tables of p(x | z)."""
-        law = self.model.likelihood(z)
-        if not isinstance(law, CausalPixels):
-            return self._intervals(law, x[:count], self.shape)
-        walk = law.walk()
+        distribution = self.model.likelihood(z)
+        if not isinstance(distribution, CausalPixels):
+            return self._intervals(distribution, x[:count], self.shape)
+        walk = distribution.walk()
         parts = []
-        for place in walk.places():
-            row, column = place
+        for position in walk.positions():
+            row, column = position
             values = x[:, :, row, column]
-            parts.append(self._intervals(walk.distribution(place), values[:count], self.shape[:1]))
-            walk.put(place, values)
+            parts.append(
+                self._intervals(walk.distribution(position), values[:count], self.shape[:1])
+            )
+            walk.put(position, values)
         return concatenate(parts)
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
         """Pop a tile whose :meth:`intervals` were pushed."""
-        law = self.model.likelihood(z)
-        if not isinstance(law, CausalPixels):
-            symbols = stack.pop(self._frequencies(law, count, self.shape))
+        distribution = self.model.likelihood(z)
+        if not isinstance(distribution, CausalPixels):
+            symbols = stack.pop(self._frequencies(distribution, count, self.shape))
             return self.tile(symbols.reshape(count, *self.shape))
-        walk = law.walk()
-        for place in walk.places():
-            table = self._frequencies(walk.distribution(place), count, self.shape[:1])
+        walk = distribution.walk()
+        for position in walk.positions():
+            table = self._frequencies(walk.distribution(position), count, self.shape[:1])
             values = torch.zeros(self.size, self.shape[0])
             values[:count] = torch.from_numpy(stack.pop(table)).reshape(count, -1)
-            walk.put(place, values)
+            walk.put(position, values)
         return walk.images()
 
     def push_plain(self, stack: Stack, rows: np.ndarray) -> None:
@@ -157,19 +159,23 @@ class PixelCode:
             counts.add(values[stride])
         return values.reshape(count, *self.shape)
 
-    def _intervals(self, law: Distribution, x: Tensor, shape: tuple[int, ...]) -> Intervals:
+    def _intervals(
+        self, distribution: Distribution, x: Tensor, shape: tuple[int, ...]
+    ) -> Intervals:
         """Return the intervals of the values x (count, *shape) of one distribution."""
         count = len(x)
         symbols = x.reshape(-1).numpy().astype(np.int64)
         row = np.repeat(np.arange(count), len(symbols) // count)
-        return intervals(self._frequencies(law, count, shape), symbols, row)
+        return intervals(self._frequencies(distribution, count, shape), symbols, row)
 
-    def _frequencies(self, law: Distribution, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    def _frequencies(
+        self, distribution: Distribution, count: int, shape: tuple[int, ...]
+    ) -> np.ndarray:
         """Return the frequencies of a tile's rows, (values, levels): used in both directions."""
-        table = log_table(law)
+        table = log_table(distribution)
         if table.shape != (self.size, *shape, self.levels):
             raise InputError(
-                f"compress: the model's law is of {tuple(table.shape[1:-1])} values and "
+                f"compress: the model's distribution is of {tuple(table.shape[1:-1])} values and "
                 f"{table.shape[-1]} levels, the data are {shape} of {self.levels}; "
                 "give data of the model"
             )
@@ -183,8 +189,8 @@ def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCo
         InputError: the rows of the model have another shape than ``shape``.
     """
     with torch.random.fork_rng(devices=[]):
-        law = model.likelihood(model.prior().sample(Size((1,))))
-        model_shape, levels = shape_and_levels(law)
+        distribution = model.likelihood(model.prior().sample(Size((1,))))
+        model_shape, levels = shape_and_levels(distribution)
     if model_shape != tuple(shape):
         raise InputError(
             f"compress: the model's data are {model_shape} each; got {tuple(shape)}; reshape them"

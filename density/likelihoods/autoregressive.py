@@ -1,9 +1,9 @@
 r"""Autoregressive pixels: :math:`p(x \mid z) = \prod_d p(x_d \mid z, x_{<d})` in raster order.
 
 A pixel depends on those before it within ``reach``, through one masked convolution, and on the
-decoder's features of z at its place; the channels of one pixel are independent of each other given
-both. The features of the neighbours are computed once per image, however many samples of z are
-scored.
+decoder's features of z at its position; the channels of one pixel are independent of each other
+given both. The features of the neighbours are computed once per image, however many samples of z
+are scored.
 
 References:
     PixelVAE: A Latent Variable Model for Natural Images (Gulrajani et al., 2017),
@@ -25,9 +25,9 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 from torch.types import _size
 
-__all__ = ["Causal", "CausalPixels", "Place", "RasterWalk"]
+__all__ = ["Causal", "CausalPixels", "Position", "RasterWalk"]
 
-Place: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
+Position: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
 
 IMAGE_DIMS = 3  # (channels, height, width)
 FEATURE_DIMS = IMAGE_DIMS + 1  # (width, channels, height, width of the image)
@@ -105,8 +105,8 @@ class CausalPixels(Distribution):
     Args:
         features: the decoder's output.
         net: the networks shared by all pixels.
-        law: from parameters and a place to the distribution of the pixels there, () for all.
-        scaled: from pixels at a place to the numbers that a network takes.
+        distribution_of: from parameters and a position, () for all, to a distribution of pixels.
+        scaled: from pixels at a position to the numbers that a network takes.
     """
 
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
@@ -115,12 +115,12 @@ class CausalPixels(Distribution):
         self,
         features: Tensor,
         net: Causal,
-        law: Callable[[Tensor, Place], Distribution],
-        scaled: Callable[[Tensor, Place], Tensor],
+        distribution_of: Callable[[Tensor, Position], Distribution],
+        scaled: Callable[[Tensor, Position], Tensor],
     ) -> None:
         self.features = features
         self.net = net
-        self.law = law
+        self.distribution_of = distribution_of
         self.scaled = scaled
         batch_shape = features.shape[:-FEATURE_DIMS]
         super().__init__(batch_shape, features.shape[-IMAGE_DIMS:], validate_args=False)
@@ -130,14 +130,14 @@ class CausalPixels(Distribution):
         images = self.scaled(value, ()).reshape(-1, *self.event_shape)
         context = self.net.context(images)
         context = context.reshape(*value.shape[:-IMAGE_DIMS], *self.features.shape[-FEATURE_DIMS:])
-        return self.law(self.net.numbers(self.features + context), ()).log_prob(value)
+        return self.distribution_of(self.net.numbers(self.features + context), ()).log_prob(value)
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
         """Draw images, pixel by pixel."""
         walk = self.walk(Size(sample_shape) + self.batch_shape)
-        for place in walk.places():
-            walk.put(place, walk.distribution(place).sample())
+        for position in walk.positions():
+            walk.put(position, walk.distribution(position).sample())
         return walk.images()
 
     def first(self) -> Distribution:
@@ -145,18 +145,18 @@ class CausalPixels(Distribution):
         features = self.features.reshape(-1, *self.features.shape[-FEATURE_DIMS:])[:1]
         context = self.net.context(features.new_zeros(1, *self.event_shape))
         rows = (features[..., 0, 0] + context[..., 0, 0]).mT
-        return self.law(self.net.pixel_numbers(rows).mT, (0, 0))
+        return self.distribution_of(self.net.pixel_numbers(rows).mT, (0, 0))
 
     def walk(self, lead: Size | None = None) -> "RasterWalk":
-        """Return images to be filled place by place; ``lead`` is by default the batch shape."""
+        """Return images of leading shape ``lead``, by default the batch shape, to be filled."""
         return RasterWalk(self, self.batch_shape if lead is None else lead)
 
 
 class RasterWalk:
     """Images that are filled in raster order: a sample, or what an entropy coder reads or writes.
 
-    For each of :meth:`places`, :meth:`distribution` is that of its N pixels (N, channels) given
-    those put before, and :meth:`put` says which values they have.
+    For each of :meth:`positions`, :meth:`distribution` returns that of its N pixels (N, channels)
+    given those before, and :meth:`put` sets their values.
     """
 
     def __init__(self, joint: CausalPixels, lead: Size) -> None:
@@ -171,25 +171,25 @@ class RasterWalk:
         reach = joint.net.reach
         self.padded = F.pad(torch.zeros_like(self.pixels), (reach, reach, reach, 0))
 
-    def places(self) -> Iterator[Place]:
+    def positions(self) -> Iterator[Position]:
         """Return row and column of every pixel in raster order."""
         height, width = self.pixels.shape[-2:]
         return product(range(height), range(width))
 
-    def distribution(self, place: Place) -> Distribution:
-        """Return the distribution of the pixels at a place, given all that were put before."""
-        row, column = place
+    def distribution(self, position: Position) -> Distribution:
+        """Return the distribution of the pixels at a position, given all that were put before."""
+        row, column = position
         net = self.joint.net
         window = self.padded[..., row : row + net.reach + 1, column : column + 2 * net.reach + 1]
         features = self.features[..., row, column] + net.window_context(window, self.masked_weight)
-        return self.joint.law(net.pixel_numbers(features.mT).mT, place)
+        return self.joint.distribution_of(net.pixel_numbers(features.mT).mT, position)
 
-    def put(self, place: Place, values: Float[Tensor, "rows channels"]) -> None:
-        """Set the pixels at a place."""
-        row, column = place
+    def put(self, position: Position, values: Float[Tensor, "rows channels"]) -> None:
+        """Set the pixels at a position."""
+        row, column = position
         reach = self.joint.net.reach
         self.pixels[..., row, column] = values
-        scaled = self.joint.scaled(self.pixels[..., row, column], place)
+        scaled = self.joint.scaled(self.pixels[..., row, column], position)
         self.padded[..., row + reach, column + reach] = scaled
 
     def images(self) -> Float[Tensor, "*lead c h w"]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from density.likelihoods.autoregressive import Causal, CausalPixels, Place
+from density.likelihoods.autoregressive import Causal, CausalPixels, Position
 from density.likelihoods.distributions import Nats
 from density.likelihoods.law import Law, Scaling
 from density.likelihoods.laws import LAWS, MOST_LEVELS, LawName
@@ -120,9 +120,9 @@ class Output(nn.Module):
         self.register_buffer("centre", torch.zeros(pixels.shape))
         self.register_buffer("spread", torch.full(pixels.shape, pixels.law.spread(pixels)))
 
-    def scaled(self, x: Tensor, place: Place = ()) -> Tensor:
-        """Return rows, or their values at a place, scaled for a network: levels to [0, 1]."""
-        here: Index = (..., *place)
+    def scaled(self, x: Tensor, position: Position = ()) -> Tensor:
+        """Return rows, or their values at a position, scaled for a network: levels to [0, 1]."""
+        here: Index = (..., *position)
         return (x.to(self.centre.dtype) - self.centre[here]) / self.spread[here]
 
     def forward(self, raw: Tensor) -> Distribution:
@@ -141,10 +141,10 @@ class Output(nn.Module):
         self.spread.copy_(scaling.spread)
         self.bias.copy_(law.marginal(x, self.pixels, scaling))
 
-    def _distribution(self, raw: Tensor, place: Place = ()) -> Distribution:
-        """Return the distribution of all pixels, or of those at one place."""
-        event_dims = len(self.pixels.shape) - len(place)
-        here: Index = (..., *place)
+    def _distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
+        """Return the distribution of all pixels, or of those at one position."""
+        event_dims = len(self.pixels.shape) - len(position)
+        here: Index = (..., *position)
         parameters = (raw + self.bias[here]).movedim(-event_dims - 1, -1)
         scaling = Scaling(self.centre[here], self.spread[here])
         return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)

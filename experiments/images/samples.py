@@ -47,12 +47,12 @@ def _interleaved(above: Tensor, below: Tensor, columns: int) -> Tensor:
     return pairs.flatten(0, 2)
 
 
-def _picture(law: Distribution) -> tuple[Tensor, str]:
+def _picture(distribution: Distribution) -> tuple[Tensor, str]:
     """Return images of a distribution and what they are: the mean of every pixel, if it is known.
 
     Where pixels depend on each other their mean is not, and the images are samples.
     """
     try:
-        return law.mean, "the mean of each pixel"
+        return distribution.mean, "the mean of each pixel"
     except NotImplementedError:
-        return law.sample(), "a draw of all pixels"
+        return distribution.sample(), "a draw of all pixels"

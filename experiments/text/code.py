@@ -93,8 +93,8 @@ class TextCode:
     def push_plain(self, stack: Stack, rows: Sequence[Ids]) -> None:
         """Push texts with the prior's mode as latent."""
         for start in reversed(range(0, len(rows), self.size)):
-            part = rows[start : start + self.size]
-            stack.push(self.intervals(self.mode, self.tile(part), len(part)))
+            chunk = rows[start : start + self.size]
+            stack.push(self.intervals(self.mode, self.tile(chunk), len(chunk)))
 
     def pop_plain(self, stack: Stack, count: int) -> list[Ids]:
         """Pop the texts that :meth:`push_plain` pushed."""

@@ -355,7 +355,7 @@ class Unbounded(Foreign):
 @pytest.mark.parametrize(
     ("model", "x", "said"),
     [
-        (perceptron, np.zeros((0, *SHAPE), int), "needs at least one datum; got none"),
+        (perceptron, np.zeros((0, *SHAPE), int), "needs at least one row; got none"),
         (
             perceptron,
             np.full((3, *SHAPE), 7),

@@ -76,7 +76,7 @@ def test_the_density_is_the_product_of_the_laws_met_on_the_way(name: str) -> Non
         unseen[..., row, column:] = unseen[..., row + 1 :, :] = pixels.levels - 1
         context = joint.net.context(joint.scaled(unseen, ()))
         numbers = joint.net.numbers(joint.features + context)[..., row, column]
-        total += joint.law(numbers, (row, column)).log_prob(x[..., row, column])
+        total += joint.distribution_of(numbers, (row, column)).log_prob(x[..., row, column])
     torch.testing.assert_close(joint.log_prob(x), total)
 
 
