@@ -22,7 +22,7 @@ from density.coding.latents import Layers
 from density.coding.particles import ParticleCode
 from density.model import LatentModel
 
-__all__ = ["BitsBack", "Coded", "Progress"]
+__all__ = ["BitsBack", "Coded", "Progress", "ignore_progress"]
 
 Progress: TypeAlias = Callable[[int], object]  # takes how many more rows are done
 
@@ -46,7 +46,7 @@ class _Shortage(NamedTuple):
     coded: int  # rows coded so far
 
 
-def _ignore(count: int) -> None:
+def ignore_progress(count: int) -> None:
     """Take the progress of a caller that shows none."""
 
 
@@ -67,7 +67,7 @@ class BitsBack(Generic[Rows]):
         else:
             self.code = ParticleCode(model, emission, layers, coding.particles)
 
-    def push(self, rows: Rows, progress: Progress = _ignore) -> Coded:
+    def push(self, rows: Rows, progress: Progress = ignore_progress) -> Coded:
         """Return the message of rows.
 
         ``progress`` takes how many more are done, a negative number before a new start.
@@ -80,7 +80,9 @@ class BitsBack(Generic[Rows]):
             progress(-attempt.coded)
             plain = min(len(rows), plain + _more_plain(attempt, plain))
 
-    def pop(self, words: np.ndarray, count: int, plain: int, progress: Progress = _ignore) -> Rows:
+    def pop(
+        self, words: np.ndarray, count: int, plain: int, progress: Progress = ignore_progress
+    ) -> Rows:
         """Return the ``count`` rows of a message, ``plain`` of them coded without latents."""
         stack = Stack(words)
         parts = []

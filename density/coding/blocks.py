@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from density.coding.bits_back import BitsBack, Coded, Progress
+from density.coding.bits_back import BitsBack, Coded, Progress, ignore_progress
 from density.coding.container import Block, Header, pack, to_bytes, to_words
 from density.coding.data_code import Rows
 from univae.errors import InputError
@@ -32,16 +32,12 @@ class Account:
         return self.initial_bits + self.net_bits
 
 
-def _ignore(count: int) -> None:
-    """Take the progress of a caller that shows none."""
-
-
 def encode(
     coder: BitsBack[Rows],
     rows: Rows,
     header: Header,
     block: int = BLOCK,
-    progress: Progress = _ignore,
+    progress: Progress = ignore_progress,
 ) -> tuple[bytes, Account]:
     """Return the bytes of a file of rows, and what they are made of.
 
@@ -79,7 +75,7 @@ def decode(
     header: Header,
     payloads: Sequence[bytes],
     block: int | None = None,
-    progress: Progress = _ignore,
+    progress: Progress = ignore_progress,
 ) -> Rows:
     """Return the rows of a file, or of one of its blocks.
 

@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 from torch.types import _size
 
-__all__ = ["Causal", "CausalPixels", "Position", "RasterWalk"]
+__all__ = ["IMAGE_DIMS", "Causal", "CausalPixels", "Position", "RasterWalk"]
 
 Position: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
 

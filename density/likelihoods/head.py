@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from density.likelihoods.autoregressive import Causal, CausalPixels, Position
+from density.likelihoods.autoregressive import IMAGE_DIMS, Causal, CausalPixels, Position
 from density.likelihoods.distributions import Nats
 from density.likelihoods.law import Law, Scaling
 from density.likelihoods.laws import LAWS, MOST_LEVELS, LawName
@@ -25,8 +25,6 @@ from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 __all__ = ["Output", "Pixels"]
 
 Index: TypeAlias = tuple[EllipsisType | int, ...]
-
-IMAGE_DIMS = 3  # (channels, height, width)
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -2,8 +2,9 @@
 
 from dataclasses import asdict
 
+from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.likelihoods.distributions import BINARY
-from density.likelihoods.head import IMAGE_DIMS, Pixels
+from density.likelihoods.head import Pixels
 from density.likelihoods.laws import LAWS
 from experiments.data.arrays import Data
 from experiments.images.models import IMAGE_MODELS, ImageShape

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.likelihoods.head import IMAGE_DIMS
+from density.likelihoods.autoregressive import IMAGE_DIMS
 from experiments.evaluation.latent_model import codes
 from experiments.images.run import ImageRun
 from experiments.reports.image_grid import COLUMNS, write_grid

@@ -139,7 +139,7 @@ def measure_images(
     x = x.to(next(model.parameters()).device)
     metrics = measure(
         model,
-        list(x.split(rows)),
+        list(x.split(rows)),  # type: ignore[no-untyped-call]
         samples,
         lambda chunk: layered_bound(model, chunk),
         chunk=draws_at_once(model, rows),
