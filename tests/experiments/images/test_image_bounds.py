@@ -1,4 +1,4 @@
-"""Every row of the registry of bounds: its loss is its value, and it refuses what it would ignore."""
+"""Every row of the registry of bounds: loss and value agree; ignored options are refused."""
 
 from typing import Any
 
