@@ -87,6 +87,11 @@ EXCEPTIONS = {
         "density/images",
         "univae/latent",
     ): "image models have diagonal Gaussians and hierarchies of latents",
+    (
+        "density/images",
+        "univae/text",
+    ): "PatchVAE's words follow the reserved ones of texts; univae.text.special imports nothing",
+    ("density/images", "univae/vae"): "PatchVAE is the text model on patches of images",
     ("density/images", "univae/attention"): "AttentionVAE attends over patches through the core",
     ("gan", "univae/optim"): "WGAN keeps a moving average of its generator",
     (
