@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
+from typing_extensions import Doc
 
 from experiments.cli.commands import run
 from experiments.cli.options import stored
@@ -42,11 +43,19 @@ from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from univae.checkpoint import existing_folder, load_weights, write_json
 from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import Rule, within
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
 from univae.text.corpus import Corpus
 from univae.text.noise import Noise, WordNoise
-from univae.text.tokenizers import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
+from univae.text.tokenizers import (
+    TOKENIZERS,
+    VOCABULARY,
+    Tokenizer,
+    TokenizerName,
+    require_vocabulary,
+    train_tokenizer,
+)
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -70,7 +79,7 @@ class Config(Settings, Objective, RoFormerSimConfig):
     # a run to start from: its weights and words
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     teacher: Path | None = None  # of --stage distil: a run, or a .npz of texts and vectors
-    tokenizer: Literal["bpe", "words", "chars", "bytes"] = "bpe"  # chars for Chinese
+    tokenizer: Annotated[TokenizerName, Doc(choices_help("what a token is", TOKENIZERS))] = "bpe"
     vocab_size: int = 8192  # at most so many token ids
     lowercase: bool = False  # texts are read, and written, in lower case
     command: Literal["train-similar"] = "train-similar"  # what made the run folder; leave it
@@ -395,7 +404,7 @@ def _count_unknown(
     record: dict[str, dict[str, Any]],
 ) -> None:
     """Add the shares of unknown words to ``record``, with notes where they are above 1%."""
-    if text.tokenizer.kind != "words":  # the others write every text
+    if text.tokenizer.lossless:
         return
     train, held_out = (_members(groups, rows) for rows in _split(config, groups))
     sides = [("pairs", "training", [groups.texts[i] for i in train])]
@@ -432,7 +441,7 @@ def _with_account(result: dict[str, Any], run: Run) -> dict[str, Any]:
 def _tokenizer(config: Config, groups: Groups) -> Tokenizer:
     if config.from_run is not None:
         return open_tokenizer(Run.open(config.from_run))
-    lead = " " if config.tokenizer == "bpe" else ""
+    lead = TOKENIZERS[config.tokenizer].text_prefix
     level = (" ".join(text.split()) for text in groups.texts)
     texts = (lead + (text.lower() if config.lowercase else text) for text in level)
     return train_tokenizer(config.tokenizer, texts, config.vocab_size)

@@ -5,11 +5,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
+from typing_extensions import Doc
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
@@ -38,9 +39,17 @@ from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from univae.checkpoint import write_json, write_text_atomic
 from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import Rule, within
 from univae.text.corpus import Corpus, Removed, fingerprint_texts, split
-from univae.text.tokenizers import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
+from univae.text.tokenizers import (
+    TOKENIZERS,
+    VOCABULARY,
+    Tokenizer,
+    TokenizerName,
+    require_vocabulary,
+    train_tokenizer,
+)
 from univae.vae.model import UniVAE, UniVAEConfig
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
@@ -56,7 +65,7 @@ class Config(Settings, Objective, UniVAEConfig):
     out: Path  # the run folder
     validation: str = ""  # a file of held-out texts; empty: a share of --text
     held_out: float = 0.05  # that share
-    tokenizer: Literal["bpe", "words", "chars", "bytes"] = "bpe"
+    tokenizer: Annotated[TokenizerName, Doc(choices_help("what a token is", TOKENIZERS))] = "bpe"
     vocab_size: int = 4096  # at most so many token ids
     command: Literal["train-text"] = "train-text"  # what made the run folder; leave it
 
@@ -273,7 +282,7 @@ def _count_unknown(
     record: dict[str, dict[str, Any]],
 ) -> None:
     """Add the shares of unknown words to ``record``, with notes where they are above 1%."""
-    if tokenizer.kind != "words":  # the others write every text
+    if tokenizer.lossless:
         return
     totals = corpora["text"].totals
     unknown = {"training": (totals["unknown_words"], totals["words"])}

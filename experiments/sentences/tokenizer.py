@@ -49,7 +49,7 @@ class SimilarText:
     def lead(self, text: str) -> str:
         """The text as the tokenizer sees it."""
         text = self.level(text)
-        return " " + text if text and self.tokenizer.kind == "bpe" else text
+        return self.tokenizer.text_prefix + text if text else text
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens, without end."""
