@@ -84,7 +84,7 @@ class PairTask(PairRows):
         o = self.objective
         rows = len(batch.source)
         unit = F.normalize(vectors, dim=-1)
-        all_rows = Share.of(unit, gather).counts
+        all_rows = Share.of(unit, gather=gather).counts
         if o.stage == "distil":
             name = "distillation"
             loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
@@ -196,7 +196,13 @@ class ChunkedPairTask(PairTask):
             )
             return loss * factor
 
-        cached_backward(encode, (batch.source, target, place), judge, self.objective.chunk_size)
+        cached_backward(
+            encode,
+            (batch.source, target, place),
+            judge,
+            self.objective.chunk_size,
+            modules=(self.module,),
+        )
         return found.pop("loss"), found
 
 

@@ -55,7 +55,7 @@ def distillation_loss(
     ``gather`` the matrix is that of the rows of all processes, and the result this process's share,
     as :func:`univae.contrastive.info_nce` has it.
     """
-    share = Share.of(student, gather)
+    share = Share.of(student, gather=gather)
     wanted = (teacher @ share.gather(teacher).T).to(student)
     return weight * share.mean((student @ share.gather(student).T - wanted).square().mean(1))
 

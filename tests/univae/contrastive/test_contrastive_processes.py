@@ -1,4 +1,4 @@
-"""Several processes have the gradient of one that holds the whole batch, unscaled, and average once a step."""
+"""Several processes have the gradient of one with the whole batch, and average once a step."""
 
 import os
 import socket
@@ -230,6 +230,50 @@ def a_static_graph_is_refused() -> None:
         cached_backward(Counted(Encoder(), static_graph=True).ddp, batch(0, 2), paired_info_nce, 1)
 
 
+def functions_list_their_wrapped_modules() -> None:
+    models = [Encoder(3), Encoder(4)]
+    for keep in (0, 1, 100):
+        alone = Encoder(3)
+        counted = Counted(models[0])
+        x = batch(5, total())
+        paired_info_nce(alone(x), alone.log_scale.exp()).backward()
+
+        def loss(v: Tensor) -> Tensor:
+            return paired_info_nce(v, models[0].log_scale.exp(), gather=True)
+
+        cached_backward(
+            lambda rows, ddp=counted.ddp: ddp(rows),
+            share(x),
+            loss,
+            2,
+            keep=keep,
+            modules=[counted.ddp],
+        )
+        same(grads(models[0]), grads(alone))
+        assert counted.averaged() >= 1
+
+
+def a_wrapped_module_that_is_not_listed_is_refused() -> None:
+    ddp = Counted(Encoder()).ddp
+    for keep in (0, 100):
+        with pytest.raises(InputError, match="DistributedDataParallel that is not in modules="):
+            cached_backward(lambda rows: ddp(rows), batch(0, 4), paired_info_nce, 2, keep=keep)
+    assert all(p.grad is None for p in ddp.parameters())
+
+
+def a_listed_module_that_is_not_called_is_refused() -> None:
+    first = Counted(Encoder()).ddp
+    second = Counted(Encoder()).ddp
+    with pytest.raises(InputError, match="does not call a module under DistributedDataParallel"):
+        cached_backward(
+            [lambda rows: first(rows), lambda rows: second(rows)],
+            (batch(0, 4), batch(1, 4)),
+            info_nce,
+            2,
+            modules=[first, second],
+        )
+
+
 def all_theorems() -> None:
     gathers_rows_and_sums_gradients()
     losses_are_shares_of_the_whole_batchs(rows=3)
@@ -246,6 +290,9 @@ def all_theorems() -> None:
         two_encoders(keep, keep_bytes)
     cosent_of_everybodys_scores()
     a_static_graph_is_refused()
+    functions_list_their_wrapped_modules()
+    a_wrapped_module_that_is_not_listed_is_refused()
+    a_listed_module_that_is_not_called_is_refused()
 
 
 _SCRIPT = """
