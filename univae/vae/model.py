@@ -28,7 +28,7 @@ from univae.attention.masks import padding
 from univae.attention.rotary import phases
 from univae.attention.scaling import Scale
 from univae.attention.transformer import Block, Embedding, Head, Norm, initialise
-from univae.decoding.cached import Decoder
+from univae.decoding.cached import CachedDecoder, DecoderLayers
 from univae.errors import InputError
 from univae.latent.families import GaussianHead, VonMisesFisherHead
 from univae.latent.gaussian import diagonal_gaussian
@@ -201,7 +201,9 @@ class UniVAE(nn.Module):
         """
         return TextLikelihood(z, self._logits, self.decoder, self.config.max_length, self.end)
 
-    def decoder(self, z: Float[Tensor, "batch layers d"], capacity: int | None = None) -> Decoder:
+    def decoder(
+        self, z: Float[Tensor, "batch layers d"], capacity: int | None = None
+    ) -> CachedDecoder:
         """Return the step-by-step decoder of ``z``, with room for ``capacity`` tokens.
 
         It needs no encoder.
@@ -213,7 +215,8 @@ class UniVAE(nn.Module):
         ]
         blocks = cast("list[Block]", list(self.blocks))
         phase = self._phase(0, (capacity or c.max_length) + 1)[0]
-        return Decoder(self.embedding, blocks, self.head, memories, phase, c.scale, c.scale_base)
+        layers = DecoderLayers(self.embedding, blocks, self.head)
+        return CachedDecoder.after_memories(layers, memories, phase, c.scale, c.scale_base)
 
     def elbo(self, ids: Int[Tensor, "batch length"]) -> Elbo:
         """Draw one latent a text and returns both terms of the bound, in nats.
