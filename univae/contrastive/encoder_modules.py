@@ -8,7 +8,7 @@ What the two passes over chunks need the modules for:
 - the storage of weights does not count as memory of a graph.
 
 The first two give wrong gradients, or processes that wait for ever, so they are checked: while the
-encoder runs on its first chunk, every module that it calls is compared with those that are known.
+encoder runs on its first chunk, every module that it calls must be one of these or inside one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -43,15 +43,19 @@ def encoder_modules(
     """
     owner = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
     is_function = not isinstance(owner, nn.Module)
-    known = [owner] if isinstance(owner, nn.Module) else list(modules)
-    parts = [part for module in known for part in module.modules()]
-    wrapped = dict.fromkeys(part for part in parts if isinstance(part, DistributedDataParallel))
-    if any(part.static_graph for part in wrapped):
+    roots = [owner] if isinstance(owner, nn.Module) else list(modules)
+    wrapped = dict.fromkeys(
+        module
+        for root in roots
+        for module in root.modules()
+        if isinstance(module, DistributedDataParallel)
+    )
+    if any(module.static_graph for module in wrapped):
         raise InputError(
             "cached_backward: a static graph has one backward pass a step, and this has one a "
             "chunk; wrap the module without static_graph=True"
         )
-    return EncoderModules(known, list(wrapped), is_function)
+    return EncoderModules(roots, list(wrapped), is_function)
 
 
 def refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
@@ -67,14 +71,14 @@ def refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
 
 @contextmanager
 def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None]:
-    """Check every module that the encoder calls inside against those that are known.
+    """Check every module that the encoder calls inside against the listed ones.
 
     Args:
-        encoder: the known modules.
+        encoder: the listed modules.
         mixes_rows: whether modules may normalise with the statistics of their batch.
 
     Raises:
-        InputError: the encoder calls a module under ``DistributedDataParallel`` that is not known,
+        InputError: the encoder calls a module under ``DistributedDataParallel`` that is not listed,
             or one that normalises with its batch; or it is a function and does not call a module
             under ``DistributedDataParallel`` that the caller listed.
     """
@@ -85,9 +89,9 @@ def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None
         called.add(module)
         if module in checked:
             return
-        parts = list(module.modules())
-        checked.update(parts)
-        _refuse_unknown(parts, encoder.wrapped)
+        submodules = list(module.modules())
+        checked.update(submodules)
+        _refuse_unlisted(submodules, encoder.wrapped)
         if not mixes_rows:
             refuse_batch_statistics([module])
 
@@ -100,9 +104,11 @@ def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None
         _refuse_uncalled(encoder.wrapped, called)
 
 
-def _refuse_unknown(parts: Sequence[nn.Module], wrapped: Sequence[DistributedDataParallel]) -> None:
-    for part in parts:
-        if isinstance(part, DistributedDataParallel) and part not in wrapped:
+def _refuse_unlisted(
+    modules: Sequence[nn.Module], wrapped: Sequence[DistributedDataParallel]
+) -> None:
+    for module in modules:
+        if isinstance(module, DistributedDataParallel) and module not in wrapped:
             raise InputError(
                 "cached_backward: encode calls a module under DistributedDataParallel that is not "
                 "in modules=; without it every chunk would average the gradients; list it in "

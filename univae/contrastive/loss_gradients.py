@@ -93,8 +93,8 @@ def _loss_backward(batch: Batch, value: Tensor, inputs: Sequence[Tensor]) -> dic
     if not batch.reduction.is_distributed:
         torch.autograd.backward(value)
         return {}
-    known = {id(x) for x in inputs}
-    parameters = [p for p in leaves_of(value) if id(p) not in known]
+    input_ids = {id(x) for x in inputs}
+    parameters = [p for p in leaves_of(value) if id(p) not in input_ids]
     gradients = torch.autograd.grad(value, [*inputs, *parameters], allow_unused=True)
     for x, gradient in zip(inputs, gradients, strict=False):
         x.grad = gradient

@@ -40,9 +40,9 @@ def direct(
     value = loss(torch.cat([model(part) for part in x.split(chunk or len(x))]))
     model.zero_grad()
     value.backward()
-    found = [value.detach(), *grads(model)]
+    value_and_gradients = [value.detach(), *grads(model)]
     model.zero_grad()
-    return found
+    return value_and_gradients
 
 
 def assert_same(ours: list[Tensor], theirs: list[Tensor], tolerance: float = 1e-12) -> None:

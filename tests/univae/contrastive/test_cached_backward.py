@@ -155,7 +155,7 @@ def test_every_chunk_is_padded_for_itself_and_rows_return_to_their_order(keep: i
 def test_chunks_by_tokens_hold_every_item_once_and_never_too_many() -> None:
     lengths = [random.Random(n).randint(1, 30) for n in range(200)]
     groups = by_tokens(64, lambda n: n)(lengths)
-    assert sorted(place for group in groups for place in group) == list(range(200))
+    assert sorted(row for group in groups for row in group) == list(range(200))
     assert all(len(group) * max(lengths[i] for i in group) <= 64 for group in groups)
     assert by_tokens(4)(["a" * 9]) == [[0]]
     with pytest.raises(InputError, match="tokens=0"):
@@ -200,9 +200,9 @@ def test_an_encoder_may_give_several_tensors() -> None:
         v = model(part)
         return v, v.square().sum(-1), torch.arange(len(part))
 
-    def loss(given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        v, energy, places = given
-        assert places.tolist() == [0, 1, 2] * 2 + [0, 1]
+    def loss(outputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        v, energy, rows = outputs
+        assert rows.tolist() == [0, 1, 2] * 2 + [0, 1]
         return paired_info_nce(v) + 0.1 * energy.mean()
 
     torch.manual_seed(2)
@@ -316,14 +316,14 @@ X = torch.ones(4, WIDTH)
     ],
 )
 def test_bad_input_is_named(arguments: dict[str, Any], words: str) -> None:
-    given = {
+    call = {
         "encode": encoder(),
         "batch": X.double(),
         "loss": paired_info_nce,
         "chunk_size": 2,
     } | arguments
     with pytest.raises(InputError, match=words):
-        cached_backward(**given)
+        cached_backward(**call)
 
 
 def test_any_integer_is_a_chunk_size() -> None:

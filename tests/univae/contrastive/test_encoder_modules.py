@@ -1,4 +1,4 @@
-"""The modules of an encoder: which are known, and what is refused where one is missing."""
+"""The modules of an encoder: which are checked, and what is refused where one is missing."""
 
 import functools
 from collections.abc import Callable
@@ -23,9 +23,9 @@ def test_a_module_and_the_owner_of_a_method_are_known_and_a_function_lists_its_m
     model = nn.Linear(2, 2)
     other = nn.Linear(2, 2)
     for encode in (model, model.forward):
-        known = encoder_modules(encode, [other])
-        assert known.modules == [model]
-        assert not known.is_function
+        encoder_of = encoder_modules(encode, [other])
+        assert encoder_of.modules == [model]
+        assert not encoder_of.is_function
     functions: list[Callable[..., Tensor]] = [
         lambda x: model(x),
         functools.partial(model),
@@ -33,9 +33,9 @@ def test_a_module_and_the_owner_of_a_method_are_known_and_a_function_lists_its_m
     ]
     for encode in functions:
         assert encoder_modules(encode).modules == []
-        known = encoder_modules(encode, [model, other])
-        assert known.modules == [model, other]
-        assert known.is_function
+        encoder_of = encoder_modules(encode, [model, other])
+        assert encoder_of.modules == [model, other]
+        assert encoder_of.is_function
 
 
 @pytest.mark.parametrize("keep", [0, 1, 9])

@@ -69,7 +69,7 @@ def test_the_graph_of_the_loss_is_gone_in_the_second_pass() -> None:
 
 
 def live_peak(chunks: int, keep: int = 1) -> int:
-    """Return the peak of the bytes saved for backward passes, without the loss, at 8 rows a chunk."""
+    """Return the peak of the bytes saved for backward passes, without those of the loss."""
     torch.manual_seed(0)
     model = encoder()
     x = torch.randn(8 * chunks, WIDTH)
