@@ -13,7 +13,6 @@ from experiments import train_gan
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
-from experiments.gans import validation
 from experiments.gans.features import class_labels
 from experiments.gans.run import GanRun
 from experiments.gans.scaling import seen
@@ -51,7 +50,7 @@ def main(config: Config) -> dict[str, Any]:
     """Return the facts of :func:`gan.audit`, its verdict in plain words among them."""
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
-    data, rows, _ = validation.parts(settings, opened.run)
+    data, rows, _ = settings.rows(opened.run)
     picked = rows[
         torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[
             : config.count
@@ -64,11 +63,11 @@ def main(config: Config) -> dict[str, Any]:
     labels = known[picked].to(opened.device) if opened.classes and known is not None else None
     given: dict[str, Any] = {
         "labels": labels,
-        "eps": settings.gran_eps,
-        "K": settings.gradient_bound,
+        "eps": settings.players.gran_eps,
+        "K": settings.players.gradient_bound,
     }
     facts = to_json(
-        audit(opened.players.critic, x, fake, normalization=settings.normalization, **given)
+        audit(opened.players.critic, x, fake, normalization=settings.players.normalization, **given)
     )
 
     def write_facts() -> None:

@@ -59,9 +59,10 @@ def main(config: Config) -> dict[str, Any]:
     """
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = _settings(config, opened)
-    data, rows, held_out = validation.parts(settings, opened.run)
+    rows = settings.rows(opened.run)
+    data = rows.data
     print_notes(data.notes)
-    found = validation.reference(settings, data, rows, held_out, config.count)
+    found = validation.reference(settings.data, settings.training, config.run, rows, config.count)
     measured: dict[str, dict[str, Any]] = {}
     for name, average in (("moving average", True), ("raw weights", False)):
         if average and not opened.has_average:

@@ -1,4 +1,4 @@
-"""What a sentence model's validation measures: rank correlation with labels, retrieval, and writing."""
+"""Measures of a sentence model: rank correlation with labels, retrieval, and generation."""
 
 import math
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def selection(found: Mapping[str, Any]) -> float:
 
 
 def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return Spearman's rank correlation; None where a side has no two values that differ, NaN where one is no number.
+    """Return Spearman's rank correlation; None where a side is constant, NaN where not finite.
 
     The two are told apart because a model whose cosines are NaN is broken, and one whose cosines
     agree knows no order.
@@ -71,7 +71,7 @@ def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:
-    """The share of pairs whose second text is the nearest, or among the ten nearest, of all second texts."""
+    """Return the share of pairs whose second text is among the 1 and the 10 nearest of all."""
     if not len(pairs):
         return {}
     vectors = _vectors(model, corpus, pairs)
@@ -93,7 +93,7 @@ def found_at(similarities: np.ndarray) -> np.ndarray:
 
 
 def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:
-    """The mean negative log-likelihood of second texts given the first, in nats per token."""
+    """Return the mean negative log-likelihood of second texts given the first, in nats a token."""
     if not len(pairs):
         return {}
     device = next(model.parameters()).device

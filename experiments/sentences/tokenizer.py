@@ -1,17 +1,17 @@
-"""How texts become ids for a RoFormer-Sim: white space and case levelled, tokenised, cut."""
+"""Token ids of texts for a RoFormer-Sim: single spaces, maybe lower case, cut to a length."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from experiments.data.text_notes import Tally
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.text.special import END
-from univae.text.tokenizers import Tokenizer, pad
+from univae.text.tokenizers import TOKENIZERS, Tokenizer, pad
 
-__all__ = ["SimilarText", "truncate"]
+__all__ = ["SimilarText", "normalised", "tokenizer_input", "truncate"]
 
 
 class SimilarText:
@@ -41,19 +41,11 @@ class SimilarText:
         """Return the same tokenizer; ``tally`` counts the texts that it encodes."""
         return SimilarText(self.tokenizer, self.max_length, self.lowercase, tally)
 
-    def level(self, text: str) -> str:
-        """The text without what the model does not see."""
-        text = " ".join(text.split())
-        return text.lower() if self.lowercase else text
-
-    def lead(self, text: str) -> str:
-        """The text as the tokenizer sees it."""
-        text = self.level(text)
-        return self.tokenizer.text_prefix + text if text else text
-
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens, without end."""
-        encoded = self.tokenizer.encode_batch([self.lead(text) for text in texts])
+        """Return the token ids of each text, cut to ``max_length``, without the end token."""
+        kind = self.tokenizer.kind
+        prepared = [tokenizer_input(text, kind, self.lowercase) for text in texts]
+        encoded = self.tokenizer.encode_batch(prepared)
         if self.tally is not None:
             self.tally.texts += len(texts)
             self.tally.cut += sum(len(ids) >= self.max_length for ids in encoded)
@@ -65,25 +57,27 @@ class SimilarText:
         ]
 
     def batch(self, texts: Sequence[str]) -> Int64[Tensor, "batch T"]:
-        """Padded ids, one end token each."""
+        """Return padded ids, one end token each."""
         return pad(self.encode_batch(texts))
 
-    def decode(self, ids: Any) -> str:
-        """The text of ids, up to the end."""
+    def decode(self, ids: Sequence[int] | Tensor) -> str:
+        """Return the text of ids, up to the end token."""
         return " ".join(self.tokenizer.decode(ids).split())
 
     def contains(self, text: Sequence[int], word: str) -> list[int]:
-        """The first places in ``text`` at which the tokens of ``word`` begin and what follows in turn."""
-        wanted = self.encode_batch([word])[0]
-        if not wanted:
+        """Return the positions in ``text`` of the tokens of ``word``, wherever it occurs."""
+        word_ids = self.encode_batch([word])[0]
+        if not word_ids:
             raise InputError(f"a word to keep or to mask must not be empty; got {word!r}")
-        starts = [i for i in range(len(text)) if list(text[i : i + len(wanted)]) == wanted]
-        return [i + j for i in starts for j in range(len(wanted))]
+        starts = [i for i in range(len(text)) if list(text[i : i + len(word_ids)]) == word_ids]
+        return [i + j for i in starts for j in range(len(word_ids))]
 
     def unknown(self, text: str) -> int:
-        return self.tokenizer.unknown(self.level(text))
+        """Return how many words of the text the vocabulary lacks."""
+        return self.tokenizer.unknown(normalised(text, self.lowercase))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
+        """Return the tokenizer and its settings as JSON."""
         return {
             **self.tokenizer.to_json(),
             "max_length": self.max_length,
@@ -91,10 +85,22 @@ class SimilarText:
         }
 
 
-def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
-    """Cut texts to ``limit`` ids in all: again and again the longest loses the id before its last, which stays.
+def normalised(text: str, lowercase: bool) -> str:
+    """Return a text with single spaces, in lower case if asked for."""
+    text = " ".join(text.split())
+    return text.lower() if lowercase else text
 
-    Of texts equally long the first one loses.
+
+def tokenizer_input(text: str, kind: str, lowercase: bool) -> str:
+    """Return a text as a tokenizer of ``kind`` is trained on it and encodes it."""
+    text = normalised(text, lowercase)
+    return TOKENIZERS[kind].text_prefix + text if text else text
+
+
+def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
+    """Cut texts to ``limit`` ids in all.
+
+    The longest text, the first of several, loses the id before its last one until they fit.
     """
     cut = [list(text) for text in texts]
     while sum(map(len, cut)) > limit:

@@ -22,6 +22,7 @@ from experiments import train_similar
 from experiments.benchmarks.harness import report
 from experiments.sentences.run import SimilarRun
 from experiments.sentences.teacher import read_table, write_table
+from experiments.sentences.tokenizer import normalised
 from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
     auroc,
@@ -148,7 +149,9 @@ def written(
     return {
         "sources": len(sources),
         "results": len(pairs),
-        "equal_to_source": sum(run.text.level(source) == text for source, text in pairs)
+        "equal_to_source": sum(
+            normalised(source, run.text.lowercase) == text for source, text in pairs
+        )
         / max(len(pairs), 1),
         "distinct_2": distinct_2([text for _, text in pairs]),
         "teacher_cosine_top_5": float(cosine.mean()),
@@ -193,7 +196,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "threads": given.threads,
         "minutes": given.minutes,
     }
-    train_once(train_similar.Config(pairs=(everything,), teacher=table, out=folder, **options))
+    train_once(train_similar.Config.of(pairs=(everything,), teacher=table, out=folder, **options))
     run = SimilarRun(folder)
     done = read_json(folder / "DONE")
     results = {
