@@ -1,7 +1,7 @@
-"""A small generator and critic of images that attend over patches, through the shared core.
+"""A small generator and critic of images that attend over patches, with the shared attention core.
 
-A critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It is
-smooth, with layer norms: gradient normalisation bounds nothing here
+The critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It
+is smooth, with layer norms: gradient normalisation bounds nothing here
 (:mod:`gan.normalization.gradient`), and the generator's step takes the second-order path.
 """
 
@@ -11,7 +11,7 @@ from functools import partial
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gan.networks.layers import Network, projected
+from gan.networks.layers import EMBEDDING_STD, Network, is_image, projected
 from univae.attention.core import Mix, attend
 from univae.attention.patches import _Patches
 from univae.attention.transformer import initialise
@@ -22,7 +22,7 @@ __all__ = ["AttentionCritic", "AttentionGenerator"]
 
 
 class AttentionGenerator(Network):
-    """Spreads the latent over the patches, attends, and paints each patch; tanh."""
+    """Map the latent to all patches, attend over them, map each to its pixels; tanh."""
 
     def __init__(
         self,
@@ -34,9 +34,16 @@ class AttentionGenerator(Network):
         layers: int = 2,
         classes: int = 0,
     ) -> None:
-        given = {"latent": latent, "patch": patch, "width": width, "heads": heads, "layers": layers}
-        super().__init__(shape, **given, classes=classes)
-        grid = _grid(shape, patch, "AttentionGenerator")
+        super().__init__(
+            shape,
+            latent=latent,
+            patch=patch,
+            width=width,
+            heads=heads,
+            layers=layers,
+            classes=classes,
+        )
+        grid = _patch_grid(shape, patch, "AttentionGenerator")
         self.embed = nn.Embedding(classes, latent) if classes else None
         self.spread = nn.Linear(latent, math.prod(grid) * width)
         self.body = _Patches(grid, width, heads, layers, attend)
@@ -48,14 +55,16 @@ class AttentionGenerator(Network):
     def forward(
         self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None
     ) -> Tensor:
+        """Return images (batch, channels, height, width) in [-1, 1]."""
         if self.embed is not None:
             z = z + self.embed(self.labels(labels))
-        rows = self.body(self.spread(z).unflatten(1, (-1, self.last.in_features)))
-        return self.paste(self.last(rows).mT).tanh()
+        patches = self.body(self.spread(z).unflatten(1, (-1, self.last.in_features)))
+        image: Tensor = self.paste(self.last(patches).mT)
+        return image.tanh()
 
 
 class AttentionCritic(Network):
-    """Embeds the patches, attends, and reads the score off the mean row."""
+    """Embed the patches, attend over them, and score their mean."""
 
     def __init__(
         self,
@@ -69,7 +78,7 @@ class AttentionCritic(Network):
         super().__init__(
             shape, patch=patch, width=width, heads=heads, layers=layers, classes=classes
         )
-        grid = _grid(shape, patch, "AttentionCritic")
+        grid = _patch_grid(shape, patch, "AttentionCritic")
         self.cut = nn.Unfold(patch, stride=patch)
         self.first = nn.Linear(shape[0] * patch**2, width)
         mix: Mix = partial(attend, twice_differentiable=True)
@@ -79,17 +88,20 @@ class AttentionCritic(Network):
         initialise(self.first, 1 / math.sqrt(shape[0] * patch**2))
         initialise(self.head, 1 / math.sqrt(width))
         if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=0.01)
+            nn.init.normal_(self.embed.weight, std=EMBEDDING_STD)
 
     def forward(
         self, x: Float[Tensor, "batch c h w"], labels: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch"]:
-        return projected(self, self.body(self.first(self.cut(x).mT)).mean(1), labels)
+        """Return one score per image."""
+        patches = self.body(self.first(self.cut(x).mT))
+        return projected(self, patches.mean(1), labels)
 
 
-def _grid(shape: Shape, patch: int, who: str) -> tuple[int, int]:
-    if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
+def _patch_grid(shape: Shape, patch: int, who: str) -> tuple[int, int]:
+    if not is_image(shape) or shape[1] % patch or shape[2] % patch:
         raise InputError(
-            f"{who}: patch must divide both sides of (channels, height, width); got patch={patch}, shape={shape}"
+            f"{who}: patch must divide both sides of (channels, height, width); got patch={patch}, "
+            f"shape={shape}"
         )
     return shape[1] // patch, shape[2] // patch
