@@ -16,7 +16,7 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.gans import validation
 from experiments.gans.features import class_labels
 from experiments.gans.run import GanRun
-from experiments.gans.scaling import seen
+from experiments.gans.scaling import gan_rows
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -51,13 +51,13 @@ def main(config: Config) -> dict[str, Any]:
     """Return the facts of :func:`gan.audit`, its verdict in plain words among them."""
     opened = GanRun(config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
-    data, rows, _ = validation.parts(settings, opened.run)
+    data, rows, _ = validation.read_split(settings, opened.run)
     picked = rows[
         torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[
             : config.count
         ]
     ]
-    x = seen(data, picked).float().to(opened.device)
+    x = gan_rows(data, picked).float().to(opened.device)
     reseed(config.seed, "audit")
     fake = opened.sample(torch.randn(len(x), opened.players.generator.latent)).to(opened.device)
     known = class_labels(data)

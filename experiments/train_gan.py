@@ -11,19 +11,21 @@ from experiments.cli.commands import run
 from experiments.data.arrays import absolute_sources, describe
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.sources import names_code
-from experiments.gans.config import GanOptions, GanShape, Players, model_config
-from experiments.gans.features import class_labels, feature_space
+from experiments.gans.config import GanOptions, GanShape, model_config
+from experiments.gans.evaluation import compute_reference
+from experiments.gans.features import class_labels, open_feature_space
 from experiments.gans.presets import PRESETS
 from experiments.gans.run import GanRun
 from experiments.gans.samples import write_samples
 from experiments.gans.task import GanTask, require_settings
-from experiments.gans.validation import _Validation, parts, reference
+from experiments.gans.validation import Validation, read_split, train_features
 from experiments.reports.page import write as write_report
 from experiments.training.distributed import join
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run, begin_run, or_nothing
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
+from gan.players import Players
 from univae.errors import InputError
 from univae.rules import Rule, at_least, within
 
@@ -76,7 +78,7 @@ def main(config: Config) -> dict[str, Any]:
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
         opened = GanRun(config.out, config.device)
-        data, rows, _ = parts(config, opened.run)
+        data, rows, _ = read_split(config, opened.run)
         write_samples(opened, data, rows)
         result["report"] = str(write_report(config.out))
     return {name: value for name, value in result.items() if name != "selection"}
@@ -86,7 +88,7 @@ def train(config: Config) -> dict[str, Any]:
     """What :func:`experiments.training.loop.fit` returns."""
     before = Run.open(config.out) if config.resume else None
     _refuse_stored_code(config, before)
-    data, rows, held_out = parts(config, before)
+    data, rows, held_out = read_split(config, before)
     labels = class_labels(data)
     described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
     if len(data.shape) != 3 and (config.augment or config.flip or config.consistency):
@@ -98,7 +100,7 @@ def train(config: Config) -> dict[str, Any]:
     config.recipe().check(players.critic)
     record = {"data": describe(data, config.data)}
     if config.features != "auto":  # refused, if at all, before there is a folder
-        space = feature_space(data, config.out, config.features)
+        space = open_feature_space(data, config.out, config.features)
         record["features"] = {"source": config.features, "fingerprint": space.name, "count": 1}
     with join(
         config.device
@@ -108,9 +110,10 @@ def train(config: Config) -> dict[str, Any]:
         )
         print_notes(data.notes)
         with or_nothing(folder):
-            found = reference(config, data, rows, held_out)
+            space = train_features(config, data)
+            reference = compute_reference(data, rows, held_out, space, config.validation_data)
             task = GanTask(
-                players, config, config.seed, (data, rows), _Validation(config, found, folder)
+                players, config, config.seed, (data, rows), Validation(config, reference, folder)
             )
             images = config.batch_size * config.generator_ratio * world.size
             decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0

@@ -1,4 +1,4 @@
-"""Data of a GAN run, what its validation compares with, and the validation."""
+"""Data of a GAN run, the feature space that it is measured in, and its validation."""
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -8,20 +8,31 @@ import torch
 from torch import Tensor
 
 from experiments.data.arrays import Data, all_alike, describe, read
-from experiments.gans.config import Players
 from experiments.gans.evaluation import Reference
-from experiments.gans.features import class_labels, feature_space
+from experiments.gans.features import Space, class_labels, train_feature_space
 from experiments.gans.samples import fixed_latents
-from experiments.gans.scaling import in_units_of, seen, shown
+from experiments.gans.scaling import gan_rows, in_units_of, to_grey_levels
 from experiments.reports.image_grid import write_picture
 from experiments.training.run_folder import Run
 from experiments.training.task import Progress
 from gan.audit import audit
-from gan.penalties import Normalization
+from gan.normalization.rules import NormalizationName
+from gan.players import Players
 from univae.errors import InputError
 from univae.text.corpus import split
 
-__all__ = ["ValidationOptions", "parts", "reference"]
+__all__ = ["Validation", "ValidationOptions", "read_split", "train_features"]
+
+FEWEST_TRAINING_ROWS = 20
+FEWEST_HELD_OUT_ROWS = 2
+MOST_HELD_OUT_ROWS = 5000
+# Real rows at which a validation measures the critic's gradients and slopes.
+AUDITED_ROWS = 128
+# Length of the segments of slopes, in units of the median distance between rows.
+SLOPE_LENGTH = 1e-2
+ROWS_PER_BLOCK = 256
+IMAGE_DIMENSIONS = 3
+GREY_LEVELS = 256
 
 
 @runtime_checkable
@@ -56,7 +67,7 @@ class ValidationOptions(Protocol):
     def held_out(self) -> float: ...
 
     @property
-    def normalization(self) -> Normalization: ...
+    def normalization(self) -> NormalizationName: ...
 
     @property
     def out(self) -> Path: ...
@@ -71,8 +82,12 @@ class ValidationOptions(Protocol):
     def validation_data(self) -> int: ...
 
 
-def parts(config: ValidationOptions, run: Run | None = None) -> tuple[Data, np.ndarray, Tensor]:
-    """Return data, indices trained on, and held-out rows, in the units of ``run`` or of a new one.
+def read_split(
+    config: ValidationOptions, run: Run | None = None
+) -> tuple[Data, np.ndarray, Tensor]:
+    """Read the data; return them, the indices of the training rows, and held-out rows.
+
+    Their units are those of ``run``, or those of a new run.
 
     Raises:
         InputError: the data are not those of ``run``, too few, or all alike.
@@ -82,81 +97,85 @@ def parts(config: ValidationOptions, run: Run | None = None) -> tuple[Data, np.n
         record = {**run.data_record(), "data": describe(data, config.data)}
         Run(run.path, {"resume": True}).record_data(record)
     data = in_units_of(data, run)
-    rows, others = split(len(data), config.held_out, config.seed)
-    least = max(20, config.batch_size)
-    if len(rows) < least:
+    training_rows, held_out_rows = split(len(data), config.held_out, config.seed)
+    least = max(FEWEST_TRAINING_ROWS, config.batch_size)
+    if len(training_rows) < least:
         raise InputError(
-            f"needs {least} data to train on, a batch at least; {data.name} leaves {len(rows)}"
+            f"needs {least} data to train on, a batch at least; {data.name} leaves "
+            f"{len(training_rows)}; lower --batch-size or --held-out, or give more data"
         )
-    if len(others) < 2:
+    if len(held_out_rows) < FEWEST_HELD_OUT_ROWS:
         raise InputError(
-            f"2 held-out rows are needed; {len(data)} rows with --held-out {config.held_out:g} give {len(others)}"
+            f"{FEWEST_HELD_OUT_ROWS} held-out rows are needed; {len(data)} rows with --held-out "
+            f"{config.held_out:g} give {len(held_out_rows)}"
         )
     if all_alike(data):
         raise InputError(
             f"--data {config.data}: all {len(data)} rows are alike; give data that differ"
         )
-    return data, rows, seen(data, others[:5000])
+    return data, training_rows, gan_rows(data, held_out_rows[:MOST_HELD_OUT_ROWS])
 
 
-def reference(
-    config: ValidationOptions, data: Data, rows: np.ndarray, held_out: Tensor, count: int = 0
-) -> Reference:
-    """What a validation compares with."""
-    where = config.out / "features"
-    space = feature_space(
-        data, where, config.features, config.feature_steps, config.threads, config.device
+def train_features(config: ValidationOptions, data: Data) -> Space:
+    """Open the run's feature space; train its classifier in ``features/``, unless it is there."""
+    return train_feature_space(
+        data,
+        config.out / "features",
+        config.features,
+        config.feature_steps,
+        config.threads,
+        config.device,
     )
-    return Reference(data, rows, held_out, space, count or config.validation_data)
 
 
-class _Validation:
-    """Metrics of the generator and facts about the critic, and a grid of the same latents each time."""
+class Validation:
+    """Metrics of the generator, facts about the critic, and a grid of the same latents each time."""
 
-    def __init__(self, config: ValidationOptions, found: Reference, folder: Run) -> None:
+    def __init__(self, config: ValidationOptions, reference: Reference, run: Run) -> None:
         self.config = config
-        self.found = found
-        self.folder = folder
-        labels = class_labels(found.data)
-        self.labels = labels if config.conditional else None
-        self.real = found.first[:128]
-        self.real_labels = (
-            self.labels[found.order[: len(self.real)]] if self.labels is not None else None
-        )
+        self.reference = reference
+        self.run = run
+        self.labels = class_labels(reference.data) if config.conditional else None
+        self.real = reference.real[:AUDITED_ROWS]
+        self.real_labels = None
+        if self.labels is not None:
+            self.real_labels = self.labels[reference.order[: len(self.real)]]
 
     def __call__(self, players: Players, progress: Progress) -> dict[str, Any]:
-        device = next(players.parameters()).device
-        z = torch.randn(self.found.count, players.generator.latent)
-        labels = (
-            self.labels[torch.randint(len(self.labels), (len(z),))]
-            if self.labels is not None
-            else None
-        )
-        row = self.found.measure(_generated(players, z, labels, device))
-        if len(self.found.data.shape) == 3:
-            z = fixed_latents(players.generator.latent)
-            labels = (
-                torch.arange(len(z)) % players.generator.classes
-                if players.generator.classes
-                else None
-            )
-            grid = shown(_generated(players, z, labels, device))
-            write_picture(self.folder.path / "samples" / f"step_{progress.step:06d}.png", grid, 256)
+        """Return the metrics; ``selection`` is the Fréchet distance."""
+        z = torch.randn(self.reference.count, players.generator.latent)
+        labels = None
+        if self.labels is not None:
+            labels = self.labels[torch.randint(len(self.labels), (len(z),))]
+        metrics = self.reference.measure(_generate(players, z, labels))
+        if len(self.reference.data.shape) == IMAGE_DIMENSIONS:
+            self._write_grid(players, progress.step)
         return {
-            "selection": row["frechet_distance"],
-            **row,
-            "feature_space": self.found.space.name,
-        } | self._critic(players)
-
-    def _critic(self, players: Players) -> dict[str, Any]:
-        device = next(players.parameters()).device
-        given: dict[str, Any] = {
-            "normalization": self.config.normalization,
-            "eps": self.config.gran_eps,
+            "selection": metrics["frechet_distance"],
+            **metrics,
+            "feature_space": self.reference.space.name,
+            **self._critic_facts(players),
         }
-        given |= {"K": self.config.gradient_bound, "lengths": (1e-2,)}
-        labels = self.real_labels.to(device) if self.real_labels is not None else None
-        facts = audit(players.critic, self.real.to(device), labels=labels, **given)
+
+    def _write_grid(self, players: Players, step: int) -> None:
+        z = fixed_latents(players.generator.latent)
+        classes = players.generator.classes
+        labels = torch.arange(len(z)) % classes if classes else None
+        grid = to_grey_levels(_generate(players, z, labels))
+        path = self.run.path / "samples" / f"step_{step:06d}.png"
+        write_picture(path, grid, GREY_LEVELS)
+
+    def _critic_facts(self, players: Players) -> dict[str, Any]:
+        device = _device(players)
+        facts = audit(
+            players.critic,
+            self.real.to(device),
+            normalization=self.config.normalization,
+            labels=self.real_labels.to(device) if self.real_labels is not None else None,
+            eps=self.config.gran_eps,
+            K=self.config.gradient_bound,
+            lengths=(SLOPE_LENGTH,),
+        )
         (slopes,) = facts.slopes
         return {
             "score_gradient_median": facts.gradient_norms[1],
@@ -167,9 +186,18 @@ class _Validation:
         }
 
 
-def _generated(players: Players, z: Tensor, labels: Tensor | None, device: torch.device) -> Tensor:
-    made = []
-    for start in range(0, len(z), 256):
-        own = () if labels is None else (labels[start : start + 256].to(device),)
-        made.append(players.generator(z[start : start + 256].to(device), *own))
-    return torch.cat(made).float().cpu()
+def _generate(players: Players, z: Tensor, labels: Tensor | None) -> Tensor:
+    """Return generated rows on the CPU, in blocks to save memory."""
+    device = _device(players)
+    blocks = []
+    for start in range(0, len(z), ROWS_PER_BLOCK):
+        end = start + ROWS_PER_BLOCK
+        arguments = [z[start:end].to(device)]
+        if labels is not None:
+            arguments.append(labels[start:end].to(device))
+        blocks.append(players.generator(*arguments))
+    return torch.cat(blocks).float().cpu()
+
+
+def _device(players: Players) -> torch.device:
+    return next(players.parameters()).device

@@ -109,7 +109,8 @@ class _Up(nn.Module):
         h = self._normed(0, x, labels, z).relu()
         h = self.convs[0](F.interpolate(h, scale_factor=2))
         residual: Tensor = self.convs[1](self._normed(1, h, labels, z).relu())
-        return residual + F.interpolate(self.short(x), scale_factor=2)
+        shortcut: Tensor = F.interpolate(self.short(x), scale_factor=2)
+        return residual + shortcut
 
     def _normed(self, index: int, x: Tensor, labels: Tensor | None, z: Tensor | None) -> Tensor:
         normalized: Tensor = self.norms[index](x, labels)

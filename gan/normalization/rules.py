@@ -18,7 +18,7 @@ References:
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,7 @@ __all__ = ["NORMALIZATIONS", "GradientNorm", "Method", "Normalization", "Normali
 SMALLEST_NORM = 1e-12
 
 
+@runtime_checkable
 class Formula(Protocol):
     """The three formulas of a normalisation, with its constants eps and K."""
 

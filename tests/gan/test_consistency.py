@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from gan import WGAN, Penalties, Recipe, build
 from gan.augment import augment
+from gan.combinations import Combination, refuse_combination
 from gan.critic_loss import CriticLoss
 from gan.normalization.gradient import normalize_gradient
-from gan.penalties import consistency_penalty, refuse_combination
+from gan.penalty_terms import consistency_penalty
 from univae.errors import InputError
 
 
@@ -22,7 +23,9 @@ def players() -> tuple[nn.Module, nn.Module]:
 def loss_of(critic: nn.Module, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
     drawn = torch.Generator().manual_seed(3)
     real, fake = (torch.rand(6, 1, 8, 8, generator=drawn) for _ in range(2))
-    return CriticLoss(critic, recipe)(real, fake, None, True, torch.Generator().manual_seed(4))
+    return CriticLoss(critic, recipe)(
+        real, fake, None, regularized=True, noise=torch.Generator().manual_seed(4)
+    )
 
 
 def test_a_linear_critic_pays_the_square_of_what_a_shift_does() -> None:
@@ -86,7 +89,7 @@ def test_a_step_of_training_takes_it_and_logs_it() -> None:
 
 
 def test_consistency_bounds_no_critic_and_goes_with_any_constraint() -> None:
-    refuse_combination("hinge", "gn", Penalties(cr=5.0), False)
-    refuse_combination("wasserstein", "none", Penalties(cr=5.0, clip=0.01), False)
+    refuse_combination(Combination("hinge", "gn", Penalties(cr=5.0)))
+    refuse_combination(Combination("wasserstein", "none", Penalties(cr=5.0, clip=0.01)))
     with pytest.raises(InputError, match="its supremum is infinite"):
-        refuse_combination("wasserstein", "none", Penalties(cr=5.0), False)
+        refuse_combination(Combination("wasserstein", "none", Penalties(cr=5.0)))

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 import gan
 from gan.config import Recipe
 from gan.networks.registry import build
-from gan.normalization.gradient import differentiate, normalize_gradient, norms
-from gan.penalties import Penalties, zero_centred
+from gan.normalization.derivatives import differentiate, norms
+from gan.normalization.gradient import normalize_gradient
+from gan.penalties import Penalties
+from gan.penalty_terms import zero_centred
 from gan.wgan import WGAN, NotFinite
 from univae.errors import InputError
 
