@@ -108,7 +108,7 @@ def _relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
 
 LOSSES: dict[str, Loss] = {
     "wasserstein": Loss(
-        "difference of mean scores; needs a bounded critic",
+        "difference of mean scores, for a bounded critic",
         _difference_of_means,
         _minus_mean,
         value_at_equilibrium=0.0,

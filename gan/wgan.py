@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from gan.augment import augment
 from gan.config import Recipe
 from gan.critic_loss import CriticLoss
+from gan.descent import NotFinite, default_optimizer, descend
 from gan.losses import LOSSES, generator_loss
 from gan.normalization.module_types import rescale
 from gan.normalization.score import Score
@@ -31,24 +32,6 @@ from univae.optim.ema import EMA
 __all__ = ["WGAN", "NotFinite"]
 
 Optimizers: TypeAlias = tuple[Optimizer, Optimizer]  # of the critic, of the generator
-
-# The default optimizer of both players.
-LEARNING_RATE = 2e-4
-BETAS = (0.0, 0.9)
-
-
-class NotFinite(FloatingPointError):
-    """The gradient of a player is not finite; nothing was updated with it.
-
-    ``report`` has the player, its loss and its gradient norm.
-    """
-
-    def __init__(self, player: str, report: Mapping[str, float]) -> None:
-        numbers = ", ".join(f"{name} {value:g}" for name, value in report.items())
-        super().__init__(
-            f"the gradient of the {player} is not finite ({numbers}); nothing was updated with it"
-        )
-        self.report = {"player": player, **report}
 
 
 class WGAN:
@@ -85,7 +68,10 @@ class WGAN:
         self.score = Score(critic, self.recipe.rule)
         self.latent = _latent_width(generator)
         self.device = next(generator.parameters()).device
-        self.optimizers = optimizers or (_adam(critic), _adam(generator))
+        self.optimizers = optimizers or (
+            default_optimizer(critic),
+            default_optimizer(generator),
+        )
         self.noise = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0  # of the critic
         self.ema = EMA(generator, 0.0) if self.recipe.half_life else None
@@ -173,7 +159,7 @@ class WGAN:
 
         regularized = self.steps % self.recipe.lazy == 0
         loss, logged = self._critic_loss(real, fake, labels, regularized=regularized, noise=noise)
-        logged["critic_gradient"] = self._descend(0, "critic", loss)
+        logged["critic_gradient"] = descend(self.optimizers[0], loss, "critic", self.recipe.clip)
         self._constrain_critic()
         return {"critic_loss": loss.detach(), **logged}
 
@@ -202,7 +188,7 @@ class WGAN:
             real_score = self._score_of_real(real, labels, noise)
 
         loss = generator_loss(self.recipe.loss, real_score, fake_score)
-        gradient_norm = self._descend(1, "generator", loss)
+        gradient_norm = descend(self.optimizers[1], loss, "generator", self.recipe.clip)
         if self.ema:
             images = count * self._processes
             self.ema.decay = 0.5 ** (images / self.recipe.half_life)
@@ -215,18 +201,6 @@ class WGAN:
             real = augment(real, self.recipe.augment, noise)
         with self._autocast():
             return self.score.value(real, labels)
-
-    def _descend(self, player: int, name: str, loss: Tensor) -> Tensor:
-        """Step one player's optimizer; return the norm of its gradient."""
-        optimizer = self.optimizers[player]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip or float("inf"))
-        if not norm.isfinite():
-            raise NotFinite(name, {"loss": loss.item(), "gradient norm": norm.item()})
-        optimizer.step()
-        return norm.detach()
 
     def _latents(self, count: int, dtype: torch.dtype) -> Tensor:
         # All processes draw the latents of all and take their own slice, so that together they use
@@ -260,10 +234,3 @@ def _latent_width(generator: nn.Module) -> int:
             "WGAN: the generator must have an attribute `latent`, the width of its input"
         )
     return latent
-
-
-def _adam(module: nn.Module) -> Optimizer:
-    device = next(module.parameters()).device.type
-    return torch.optim.Adam(
-        module.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=device in ("cpu", "cuda")
-    )

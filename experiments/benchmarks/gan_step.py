@@ -157,7 +157,7 @@ def functional_step(
             output: Tensor = torch.func.functional_call(critic, weights, (x,))
             return output.reshape(-1)
 
-        value, pull_back = torch.func.vjp(f, x)
+        value, pull_back = torch.func.vjp(f, x)  # type: ignore[misc]
         (gradient,) = pull_back(torch.ones_like(value))
         return rule(value, norms(gradient))
 
@@ -166,7 +166,7 @@ def functional_step(
     def step() -> None:
         critic.zero_grad(set_to_none=True)
         real_score, fake_score = wrapped(dict(critic.named_parameters()), x).chunk(2)
-        critic_loss("hinge", real_score, fake_score).backward()
+        torch.autograd.backward(critic_loss("hinge", real_score, fake_score))
 
     return step
 
@@ -178,8 +178,7 @@ def generator_step(
 
     def step() -> None:
         generator.zero_grad(set_to_none=True)
-        loss = -score(critic, generator(z)).mean()
-        loss.backward()
+        torch.autograd.backward(-score(critic, generator(z)).mean())
 
     return step
 

@@ -74,7 +74,7 @@ def class_labels(data: Data) -> Tensor | None:
         return None
     labels = torch.as_tensor(np.asarray(data.labels).astype(np.int64))
     classes = int(labels.max()) + 1
-    has_all_classes = labels.min() >= 0 and 2 <= labels.unique().numel() == classes
+    has_all_classes = labels.min() >= 0 and 2 <= torch.unique(labels).numel() == classes
     return labels if has_all_classes else None
 
 

@@ -65,7 +65,7 @@ class Standardisation:
 
 @dataclass(frozen=True)
 class Reference:
-    """Real rows to compare generated ones with, and their features; see :func:`compute_reference`."""
+    """Real rows to compare generated ones with; :func:`compute_reference` computes it."""
 
     data: Data
     space: Space
@@ -110,7 +110,7 @@ class Reference:
         return ROWS_FOR_MODES if has_modes else 0
 
     def modes(self, blocks: Iterable[Tensor]) -> dict[str, Any]:
-        """Return how many combinations of channels occur in rows, given in blocks to save memory."""
+        """Return how many combinations of channels occur in rows, in blocks to save memory."""
         predicted = [self.space.classes(block) for block in blocks]
         labels = self.labels
         assert labels is not None

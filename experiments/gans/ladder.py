@@ -1,4 +1,4 @@
-"""The scale of a GAN's metrics: their values for real rows (the floor), and for rows with a known fault."""
+"""The scale of a GAN's metrics: values of real rows (the floor), and of rows with known faults."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""Images of a GAN: grids of the same latents for every run, beside real images in the same layout."""
+"""Images of a GAN: grids of the same latents for every run, and real images in the same layout."""
 
 import numpy as np
 import torch
@@ -72,4 +72,5 @@ def _slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
     angle = cosine.clamp(-1, 1).arccos()
     weight_a = ((1 - fraction) * angle).sin() / angle.sin()
     weight_b = (fraction * angle).sin() / angle.sin()
-    return weight_a * a + weight_b * b
+    latent: Tensor = weight_a * a + weight_b * b
+    return latent

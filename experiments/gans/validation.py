@@ -129,7 +129,7 @@ def train_features(config: ValidationOptions, data: Data) -> Space:
 
 
 class Validation:
-    """Metrics of the generator, facts about the critic, and a grid of the same latents each time."""
+    """Metrics of the generator, facts about the critic, and a grid of fixed latents."""
 
     def __init__(self, config: ValidationOptions, reference: Reference, run: Run) -> None:
         self.config = config

@@ -73,7 +73,7 @@ def players(network: str, spectral: bool) -> tuple[nn.Module, nn.Module]:
 
 
 def measure(network: str, methods: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """Return a row per method: milliseconds, and times over the plain one's as (25 %, median, 75 %)."""
+    """Return a row per method: milliseconds, and quartiles of the time over the plain one's."""
     shape = NETWORKS[network]["shape"]
     real = 2 * torch.rand(BATCH, *shape) - 1
     fake = 2 * torch.rand(BATCH, *shape) - 1

@@ -272,7 +272,7 @@ def _comparison(
     result["ladder"] = {name: _metrics_of(row) for name, row in first["ladder"].items()}
 
     # The first seed of each method that ended: later entries of the reversed order replace earlier.
-    first_runs = {name.rpartition("-seed")[0]: name for name in reversed(measured)}
+    first_runs = {name.rpartition("-seed")[0]: name for name in reversed(list(measured))}
     drawn = {method: first_runs[method] for method in arguments.methods if method in first_runs}
     result["strip"] = str(draw(arguments, data, drawn))
     return result

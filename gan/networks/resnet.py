@@ -117,7 +117,8 @@ class _Up(nn.Module):
         if self.turn is None:
             return normalized
         gain, shift = self.turn(z)[..., None, None].chunk(2, 1)
-        return normalized * (1 + gain) + shift
+        conditioned: Tensor = normalized * (1 + gain) + shift
+        return conditioned
 
 
 class _Down(nn.Module):

@@ -1,4 +1,4 @@
-"""The audit's facts against closed forms: what is bounded, what jumps, and what a certificate proves."""
+"""The audit's facts against closed forms: bounds, jumps, and what a certificate proves."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Consistency: nothing to pay where nothing changes or the critic does not see it, and a closed form where it does."""
+"""Consistency: 0 for changes that the critic ignores, and a closed form for others."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every row of PENALTIES: closed form, where it is evaluated, gradient, weight in the loss, refusals."""
+"""Every row of PENALTIES: closed form, where it is evaluated, gradient, weight, refusals."""
 
 import copy
 import math

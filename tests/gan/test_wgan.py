@@ -374,7 +374,7 @@ dist.destroy_process_group()
 
 
 def four_steps(rank: int, size: int) -> list[Tensor]:
-    """What a process has trained on its share of the data: both players' weights, and the average."""
+    """Train on a share of the data; return both players' weights, and the average."""
     generator, critic = players()
     parallel = nn.parallel.DistributedDataParallel if size > 1 else None
     recipe = Recipe(n_critic=2, half_life=100.0)

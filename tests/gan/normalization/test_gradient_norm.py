@@ -1,4 +1,4 @@
-"""Gradient normalisation: what holds to the last digit, what only within a linear cell, and what not."""
+"""Gradient normalisation: what holds exactly, what only within a linear region, and what not."""
 
 import copy
 from collections.abc import Callable
@@ -346,7 +346,7 @@ def test_a_smooth_critic_breaks_the_bound() -> None:
     )
 
 
-def test_a_bias_free_critic_leaves_the_generator_a_gradient_of_at_least_one_over_one_plus_norm_squared() -> (
+def test_without_biases_the_generators_gradient_is_at_least_one_over_one_plus_norm_squared() -> (
     None
 ):
     layers = [nn.Linear(5, 32, bias=False), nn.LeakyReLU(0.1), nn.Linear(32, 1, bias=False)]
