@@ -8,12 +8,13 @@ because it jumps between regions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gan.audit_facts import Facts
 from gan.audit_layers import Layer, lipschitz_constant, measure_layers
 from gan.audit_slopes import Slopes, measure_slopes
 from gan.audit_verdict import verdict
@@ -31,25 +32,6 @@ GRADIENT_TOLERANCE = 1e-5
 # Of the test that a score depends on its own row alone: rows, and relative rounding.
 OWN_SAMPLE_ROWS = 8
 OWN_SAMPLE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The measurements of :func:`audit`; ``verdict`` has them in sentences."""
-
-    normalization: NormalizationName
-    piecewise_linear: bool
-    own_sample: bool  # no score depends on another row
-    gradient_norms: tuple[float, ...]  # of the score at its rows: 5 %, median, 95 %, largest
-    raw_norms: tuple[float, ...]  # of the critic before normalisation
-    above_one: float  # fraction of rows whose gradient norm exceeds 1
-    largest_score: float
-    slopes: tuple[Slopes, ...]
-    layers: tuple[Layer, ...]
-    certificate: float | None  # a Lipschitz constant, proven; None: none is known
-    # certified lower bound and exact value, of W_1 between the two sets of rows
-    wasserstein: tuple[float | None, float] | None
-    verdict: str
 
 
 def audit(
@@ -103,37 +85,24 @@ def _measure(
     layers = measure_layers(critic, x, labels) if isinstance(critic, nn.Module) else ()
     is_certified = labels is None and score.rule is None
     certificate = lipschitz_constant(critic, layers) if is_certified else None
-    slopes = tuple(measure_slopes(score, critic, x, labels, length) for length in lengths)
-    piecewise_linear = is_piecewise_linear(critic)
-    own_sample = _depends_on_own_sample(critic, x, labels)
-    above_one = (gradient_norms > 1 + GRADIENT_TOLERANCE).double().mean().item()
     wasserstein = None
     if other is not None and labels is None:
         wasserstein = _distances(score, value, x, other, certificate)
 
-    return Facts(
+    facts = Facts(
         normalization=normalization,
-        piecewise_linear=piecewise_linear,
-        own_sample=own_sample,
+        piecewise_linear=is_piecewise_linear(critic),
+        own_sample=_depends_on_own_sample(critic, x, labels),
         gradient_norms=_quantiles(gradient_norms),
         raw_norms=_quantiles(norms(raw_gradient)),
-        above_one=above_one,
+        above_one=(gradient_norms > 1 + GRADIENT_TOLERANCE).double().mean().item(),
         largest_score=value.abs().max().item(),
-        slopes=slopes,
+        slopes=tuple(measure_slopes(score, critic, x, labels, length) for length in lengths),
         layers=layers,
         certificate=certificate,
         wasserstein=wasserstein,
-        verdict=verdict(
-            normalization,
-            _quantiles(gradient_norms),
-            slopes,
-            piecewise_linear=piecewise_linear,
-            own_sample=own_sample,
-            above_one=above_one,
-            certificate=certificate,
-            wasserstein=wasserstein,
-        ),
     )
+    return replace(facts, verdict=verdict(facts))
 
 
 def _distances(

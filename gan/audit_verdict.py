@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from gan.audit_facts import Facts
 from gan.audit_slopes import Slopes
-from gan.normalization.rules import NORMALIZATIONS, NormalizationName
+from gan.normalization.rules import NORMALIZATIONS
 
 __all__ = ["verdict"]
 
@@ -11,56 +12,36 @@ __all__ = ["verdict"]
 JUMP_FACTOR = 1.05
 
 
-def verdict(
-    normalization: NormalizationName,
-    gradient_norms: Sequence[float],
-    slopes: Sequence[Slopes],
-    *,
-    piecewise_linear: bool,
-    own_sample: bool,
-    above_one: float,
-    certificate: float | None,
-    wasserstein: tuple[float | None, float] | None,
-) -> str:
-    """Return what the facts mean; the arguments are fields of :class:`gan.audit.Facts`."""
+def verdict(facts: Facts) -> str:
+    """Return what the facts mean."""
     sentences = []
-    normalized = NORMALIZATIONS[normalization].uses_gradient
-    if not own_sample:
+    normalized = NORMALIZATIONS[facts.normalization].uses_gradient
+    if not facts.own_sample:
         sentences.append(
             "A score depends on other samples of its batch: no gradient here is one sample's."
         )
-    sentences.append(
-        _gradient_sentence(
-            normalization, gradient_norms, above_one, piecewise_linear=piecewise_linear
-        )
-    )
+    sentences.append(_gradient_sentence(facts))
     if normalized:
-        sentences += _jump_sentence(slopes, gradient_norms[-1])
-    sentences.append(_certificate_sentence(certificate, normalized=normalized))
-    if wasserstein is not None:
-        sentences.append(_distance_sentence(*wasserstein))
+        sentences += _jump_sentence(facts.slopes, facts.gradient_norms[-1])
+    sentences.append(_certificate_sentence(facts.certificate, normalized=normalized))
+    if facts.wasserstein is not None:
+        sentences.append(_distance_sentence(*facts.wasserstein))
     return " ".join(sentences)
 
 
-def _gradient_sentence(
-    normalization: NormalizationName,
-    gradient_norms: Sequence[float],
-    above_one: float,
-    *,
-    piecewise_linear: bool,
-) -> str:
-    largest = gradient_norms[-1]
-    if not NORMALIZATIONS[normalization].uses_gradient:
-        median = gradient_norms[1]
+def _gradient_sentence(facts: Facts) -> str:
+    largest = facts.gradient_norms[-1]
+    if not NORMALIZATIONS[facts.normalization].uses_gradient:
+        median = facts.gradient_norms[1]
         return f"The gradient is {median:.3g} at the median datum, at most {largest:.3g}."
-    if piecewise_linear:
+    if facts.piecewise_linear:
         return (
-            f"The gradient is at most {largest:.4g} at the data, as {normalization} promises "
+            f"The gradient is at most {largest:.4g} at the data, as {facts.normalization} promises "
             "within a linear cell."
         )
     return (
-        f"The critic is smooth, so {normalization} bounds nothing: the gradient reaches "
-        f"{largest:.3g}, and exceeds 1 at {100 * above_one:.1f} % of the data."
+        f"The critic is smooth, so {facts.normalization} bounds nothing: the gradient reaches "
+        f"{largest:.3g}, and exceeds 1 at {100 * facts.above_one:.1f} % of the data."
     )
 
 

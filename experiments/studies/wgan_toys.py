@@ -15,11 +15,10 @@ experiments/results/wgan_toys.json``
 import argparse
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions, GanShape, model_config
 from experiments.gans.task import GanTask
 from experiments.studies.harness import Job, run_all, spread
+from experiments.studies.toy_sets import DEVIATION, TOYS, Toy, centres, points, scale
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
@@ -41,11 +41,8 @@ from gan.players import Players
 SIZE = 50_000  # points to train on
 MEASURED = 1000  # points whose exact transport to as many real ones is computed
 GENERATED = 10_000  # points of a validation
-DEVIATION = 0.05
 NEAR_DEVIATIONS = 4  # a point within as many deviations of a mean belongs to its mode
 SHARE_DIVISOR = 5  # a mode is present with this part of its share of the points
-RING_MODES = 8
-RING_RADIUS = 2
 RATES = (3e-4, 6e-4, 1.2e-3)  # of the critic; RATIO times that is the generator's
 RATIO = 3.0
 PLAIN: dict[str, Any] = {"normalization": "none"}
@@ -58,49 +55,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # Columns of the table, each with its mean and spread over the seeds.
 COLUMNS = ("steps", "wasserstein", "floor", "modes", "near")
-
-
-@dataclass(frozen=True)
-class ToySet:
-    """A row of :data:`TOYS`: a distribution in the plane, of a deviation of about 1."""
-
-    scale: float  # divides the coordinates
-    centres: Callable[[], Tensor] | None  # the means of its Gaussians, (M, 2), before scaling
-
-    def draw(self, count: int, noise: torch.Generator) -> Tensor:
-        """Draw (count, 2) points."""
-        if self.centres is None:
-            return _draw_roll(count, noise) / self.scale
-        means = self.centres()
-        mode = torch.randint(len(means), (count,), generator=noise)
-        return (means[mode] + DEVIATION * torch.randn(count, 2, generator=noise)) / self.scale
-
-
-def _ring_centres() -> Tensor:
-    angles = torch.arange(RING_MODES) * (2 * math.pi / RING_MODES)
-    return RING_RADIUS * torch.stack((angles.cos(), angles.sin()), 1)
-
-
-def _grid_centres() -> Tensor:
-    return torch.cartesian_prod(torch.arange(-2.0, 3.0), torch.arange(-2.0, 3.0))
-
-
-def _draw_roll(count: int, noise: torch.Generator) -> Tensor:
-    turn = 1.5 * math.pi * (1 + 2 * torch.rand(count, generator=noise))
-    roll = torch.stack((turn * turn.cos(), turn * turn.sin()), 1) / 7.0
-    return roll + 0.02 * torch.randn(count, 2, generator=noise)
-
-
-TOYS = {
-    "ring": ToySet(math.sqrt(2), _ring_centres),
-    "grid": ToySet(math.sqrt(2), _grid_centres),
-    "roll": ToySet(1.0, None),
-}
-
-if TYPE_CHECKING:
-    Toy: TypeAlias = str
-else:
-    Toy = Literal[tuple(TOYS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,22 +80,6 @@ class Config(Settings, GanOptions, GanShape):
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         GanOptions.__post_init__(self)
-
-
-def centres(toy: Toy) -> Tensor | None:
-    """Return the means of the Gaussians, (M, 2), 20 deviations apart on the grid; None for roll."""
-    compute = TOYS[toy].centres
-    return compute() if compute is not None else None
-
-
-def scale(toy: Toy) -> float:
-    """Return the divisor of the coordinates, which gives them a deviation of about 1."""
-    return TOYS[toy].scale
-
-
-def points(toy: Toy, count: int, seed: int) -> Tensor:
-    """Draw (count, 2) points."""
-    return TOYS[toy].draw(count, torch.Generator().manual_seed(seed))
 
 
 def measure(toy: Toy, fake: Tensor) -> dict[str, Any]:

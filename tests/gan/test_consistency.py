@@ -36,8 +36,8 @@ def test_a_linear_critic_pays_the_square_of_what_a_shift_does() -> None:
     def f(x: Tensor, labels: Tensor | None = None) -> Tensor:
         return x @ w
 
-    found = consistency_penalty(f, x, lambda x: x + shift)
-    torch.testing.assert_close(found, (w @ shift) ** 2)
+    actual = consistency_penalty(f, x, lambda x: x + shift)
+    torch.testing.assert_close(actual, (w @ shift) ** 2)
     assert consistency_penalty(f, x, lambda x: x) < 1e-24
 
 
@@ -72,12 +72,12 @@ def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_see
         if normalization == "none"
         else lambda x: normalize_gradient(critic, x, normalization)
     )
-    wanted = (score(moved) - score(real)).square().mean()
-    torch.testing.assert_close(logged["consistency"], wanted.detach())
-    torch.testing.assert_close(loss, base + 5 * wanted)
-    got = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
-    by_hand = torch.autograd.grad(base + 5 * wanted, list(critic.parameters()), allow_unused=True)
-    for one, other in zip(got, by_hand, strict=True):  # the norm's own gradient is in it, in both
+    expected = (score(moved) - score(real)).square().mean()
+    torch.testing.assert_close(logged["consistency"], expected.detach())
+    torch.testing.assert_close(loss, base + 5 * expected)
+    gradients = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    by_hand = torch.autograd.grad(base + 5 * expected, list(critic.parameters()), allow_unused=True)
+    for one, other in zip(gradients, by_hand, strict=True):  # the norm's own gradient is in it, in both
         torch.testing.assert_close(one, other)
 
 

@@ -52,11 +52,11 @@ def test_penalties_look_where_they_say() -> None:
     assert divergence_penalty(f, real, fake, p=2.0).item() == (4 + 16) / 2
     noise = torch.Generator().manual_seed(0)
     # x uniform in (2, 4): E (x - 1)^2 = 13 / 3
-    found = gradient_penalty(f, real, fake, generator=noise).item()
+    actual = gradient_penalty(f, real, fake, generator=noise).item()
     # the variance of (x - 1)^2 is 242 / 5 - 169 / 9 < 29.7
-    assert abs(found - 13 / 3) < 5 * math.sqrt(5.42 / 2000)
+    assert abs(actual - 13 / 3) < 5 * math.sqrt(5.42 / 2000)
     again = gradient_penalty(f, real, fake, generator=torch.Generator().manual_seed(0)).item()
-    assert found == again
+    assert actual == again
 
 
 def test_penalties_reach_the_parameters_and_their_gradient_is_finite_at_zero() -> None:
@@ -82,7 +82,7 @@ def test_losses_are_their_formulas() -> None:
     x = torch.randn(9)
     y = torch.randn(9)
     log = F.logsigmoid
-    wanted = {
+    expected = {
         "wasserstein": (y.mean() - x.mean(), -y.mean()),
         "hinge": (
             torch.maximum(1 - x, torch.zeros(9)).mean()
@@ -96,7 +96,7 @@ def test_losses_are_their_formulas() -> None:
         ),
         "relativistic": (-log(x - y).mean(), -log(y - x).mean()),
     }
-    for name, (of_critic, of_generator) in wanted.items():
+    for name, (of_critic, of_generator) in expected.items():
         torch.testing.assert_close(critic_loss(name, x, y), of_critic)
         torch.testing.assert_close(generator_loss(name, x, y), of_generator)
 

@@ -76,8 +76,8 @@ def test_every_term_of_a_linear_critic_has_its_closed_form(norm: float) -> None:
         "r2": norm**2 / 2,
         "div": norm**6,
     }
-    for name, wanted in closed_forms.items():
-        assert PENALTIES[name].term(shifted).item() == pytest.approx(wanted), name
+    for name, expected in closed_forms.items():
+        assert PENALTIES[name].term(shifted).item() == pytest.approx(expected), name
     of_motion = PENALTIES["cr"].term(batch_of(critic)).item()
     moved, still = critic.rows[-1].chunk(2)
     difference = ((moved - still) * critic.weight).flatten(1).sum(1)
@@ -91,7 +91,7 @@ def test_every_term_is_evaluated_where_its_formula_says() -> None:
         batch = batch_of(critic)
         PENALTIES[name].term(batch)
         rows = torch.cat(critic.rows)
-        wanted = {
+        expected = {
             "r1": batch.real,
             "r2": batch.fake,
             "div": torch.cat((batch.real, batch.fake)),
@@ -99,8 +99,8 @@ def test_every_term_is_evaluated_where_its_formula_says() -> None:
         }
         if name == "cr":
             assert torch.equal(rows[len(batch.real) :], batch.real)
-        elif name in wanted:
-            assert torch.equal(rows, wanted[name])
+        elif name in expected:
+            assert torch.equal(rows, expected[name])
         else:  # on the segments between pairs, at one share of each
             share = (rows - batch.fake) / (batch.real - batch.fake)
             torch.testing.assert_close(share, share[:, :1, :1, :1].expand_as(share))

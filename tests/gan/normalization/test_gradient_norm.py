@@ -78,10 +78,10 @@ def test_the_gradient_of_a_normalised_piecewise_linear_critic_is_its_closed_form
     n = norms(g)
     gn = normalize_gradient(critic, x)
     assert gn.abs().max() < 1
-    found = input_gradient(lambda x: normalize_gradient(critic, x), x)
-    torch.testing.assert_close(found, (n / (n + f.abs())).square(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found, (1 - gn.abs()).square(), rtol=1e-9, atol=1e-12)
-    assert found.max() <= 1
+    actual = input_gradient(lambda x: normalize_gradient(critic, x), x)
+    torch.testing.assert_close(actual, (n / (n + f.abs())).square(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, (1 - gn.abs()).square(), rtol=1e-9, atol=1e-12)
+    assert actual.max() <= 1
     gran = input_gradient(lambda x: normalize_gradient(critic, x, "gran", eps=0.3, K=2.0), x)
     torch.testing.assert_close(gran, 2 * n**2 / (n**2 + 0.3), rtol=1e-12, atol=1e-12)
     for rule in (GradientNorm(), GradientNorm("gran", 0.3, 2.0)):
@@ -352,8 +352,8 @@ def test_without_biases_the_generators_gradient_is_at_least_one_over_one_plus_no
     layers = [nn.Linear(5, 32, bias=False), nn.LeakyReLU(0.1), nn.Linear(32, 1, bias=False)]
     critic = nn.Sequential(*layers)
     x = 3 * torch.randn(200, 5)
-    found = input_gradient(lambda x: normalize_for_generator(critic, x), x)
-    assert (found >= (1 + x.norm(dim=1)) ** -2 - 1e-12).all()
+    actual = input_gradient(lambda x: normalize_for_generator(critic, x), x)
+    assert (actual >= (1 + x.norm(dim=1)) ** -2 - 1e-12).all()
 
 
 @pytest.mark.parametrize("weight", [0.0, 1e-30])

@@ -37,14 +37,14 @@ def test_a_score_is_its_formula_and_exact_for_both_players(name: str, network: s
     score = Score(critic, GradientNorm.of(name, 0.3, 2.0))
     x = torch.randn(5, *SHAPE, requires_grad=True)
     f, g = differentiate(critic, x)
-    wanted = by_hand(name, f, norms(g), 0.3, 2.0)
-    torch.testing.assert_close(score.value(x), wanted)
+    expected = by_hand(name, f, norms(g), 0.3, 2.0)
+    torch.testing.assert_close(score.value(x), expected)
     weights = list(critic.parameters())
-    of_weights = torch.autograd.grad(wanted.tanh().sum(), weights, retain_graph=True)
-    of_x = torch.autograd.grad(wanted.tanh().sum(), x)
+    of_weights = torch.autograd.grad(expected.tanh().sum(), weights, retain_graph=True)
+    of_x = torch.autograd.grad(expected.tanh().sum(), x)
 
     for_critic = score.for_critic(x).score
-    torch.testing.assert_close(for_critic, wanted)
+    torch.testing.assert_close(for_critic, expected)
     gradients = torch.autograd.grad(for_critic.tanh().sum(), weights, allow_unused=True)
     for gradient, exact in zip(gradients, of_weights, strict=True):
         exact = exact if gradient is not None else torch.zeros(())
@@ -52,7 +52,7 @@ def test_a_score_is_its_formula_and_exact_for_both_players(name: str, network: s
         torch.testing.assert_close(gradient, exact, rtol=1e-8, atol=1e-10)
 
     for_generator = score.for_generator(x)
-    torch.testing.assert_close(for_generator, wanted)
+    torch.testing.assert_close(for_generator, expected)
     torch.testing.assert_close(torch.autograd.grad(for_generator.tanh().sum(), x), of_x)
 
 
