@@ -43,7 +43,7 @@ def descend(optimizer: Optimizer, loss: Tensor, player: str, largest_norm: float
         NotFinite: the gradient is not finite; its message names ``player``.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = nn.utils.clip_grad_norm_(weights, largest_norm or float("inf"))
     if not norm.isfinite():

@@ -13,6 +13,7 @@ References:
     https://arxiv.org/abs/1804.04368
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -217,8 +218,8 @@ def _convolution_options(conv: nn.Conv2d) -> dict[str, Any]:
 
 def _adjoint(v: Tensor, weight: Tensor, u: Tensor, options: dict[str, Any]) -> Tensor:
     """Return the adjoint of the convolution of inputs of the shape of ``v``, applied to ``u``."""
-    adjoint: Tensor = conv2d_input(v.shape, weight, u, **options)  # type: ignore[no-untyped-call]
-    return adjoint
+    adjoint: Callable[..., Tensor] = conv2d_input  # without annotations in torch
+    return adjoint(v.shape, weight, u, **options)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_see
     torch.testing.assert_close(loss, base + 5 * expected)
     gradients = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
     by_hand = torch.autograd.grad(base + 5 * expected, list(critic.parameters()), allow_unused=True)
-    for one, other in zip(gradients, by_hand, strict=True):  # the norm's own gradient is in it, in both
+    for one, other in zip(gradients, by_hand, strict=True):  # both have the norm's own gradient
         torch.testing.assert_close(one, other)
 
 
