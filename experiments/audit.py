@@ -15,7 +15,7 @@ from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
 from experiments.gans.features import class_labels
 from experiments.gans.run import GanRun
-from experiments.gans.scaling import seen
+from experiments.gans.scaling import gan_rows
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -56,7 +56,7 @@ def main(config: Config) -> dict[str, Any]:
             : config.count
         ]
     ]
-    x = seen(data, picked).float().to(opened.device)
+    x = gan_rows(data, picked).float().to(opened.device)
     reseed(config.seed, "audit")
     fake = opened.sample(torch.randn(len(x), opened.players.generator.latent)).to(opened.device)
     known = class_labels(data)

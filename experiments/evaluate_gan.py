@@ -16,7 +16,8 @@ from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.sources import names_code
 from experiments.gans import validation
-from experiments.gans.evaluation import FLOOR, ladder, table
+from experiments.gans.evaluation import table
+from experiments.gans.ladder import FLOOR, ladder
 from experiments.gans.run import GanRun
 from experiments.reports.page import update
 from experiments.training.settings import SEED
@@ -76,8 +77,8 @@ def main(config: Config) -> dict[str, Any]:
         measured[name] = found.measure(
             own.sample(torch.randn(found.count, own.players.generator.latent))
         )
-        if found.among:
-            measured[name] |= found.modes(_parts(own, found.among))
+        if found.rows_for_modes:
+            measured[name] |= found.modes(_parts(own, found.rows_for_modes))
     rungs = ladder(found)
     columns, cells = table({**measured, **rungs}, found.space.name)
     note = (
@@ -86,8 +87,10 @@ def main(config: Config) -> dict[str, Any]:
     )
     if found.space.accuracy is not None:
         note += f" Its classifier is right on {100 * found.space.accuracy:.1f} % of data it did not see."
-    if found.among:
-        note += f" Modes are counted among {found.among} data by its classes of the channels."
+    if found.rows_for_modes:
+        note += (
+            f" Modes are counted among {found.rows_for_modes} data by its classes of the channels."
+        )
     described = {"kind": "texts", "title": "Metrics, floor and known faults", "note": note}
 
     def write_table() -> None:

@@ -194,7 +194,7 @@ def _text_notes(
     notes = longer_notes(source, longer, len(rows), longest)
     notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=meaning)
     respaced = 0
-    if opened.tokenizer.kind == "words":
+    if not opened.tokenizer.lossless:
         respaced = sum(" ".join(row["text"].split()) != row["text"] for row in rows)
     if respaced:
         notes.append(

@@ -17,7 +17,7 @@ from experiments.data.notes import with_notes
 from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output, output_file
 from experiments.gans.run import GanRun
-from experiments.gans.scaling import restored, shown
+from experiments.gans.scaling import to_data_units, to_grey_levels
 from experiments.reports.image_grid import png
 from experiments.text.latents import sample
 from experiments.text.run import TextRun
@@ -115,7 +115,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
     made = opened.sample(torch.randn(config.count, opened.players.generator.latent), labels)
     images = data.kind == "images"
     arrays = {}
-    arrays["images" if images else "x"] = restored(made, data)
+    arrays["images" if images else "x"] = to_data_units(made, data)
     if labels is not None:
         arrays["labels"] = labels.numpy()
     with out.file() as temporary, temporary.open("wb") as file:
@@ -128,7 +128,7 @@ def _of_gan(config: Config) -> dict[str, Any]:
     }
     result["average"] = opened.has_average and not config.raw
     if images:
-        picture.write_bytes(png(shown(made), 256))
+        picture.write_bytes(png(to_grey_levels(made), 256))
         result["picture"] = str(picture.path)
     return with_notes(result, opened.run.notes)
 

@@ -9,8 +9,8 @@ from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
-from experiments.gans.config import GanOptions, GanShape, Players, model_config
-from experiments.gans.features import class_labels, feature_space
+from experiments.gans.config import GanOptions, GanShape, model_config
+from experiments.gans.features import class_labels, open_feature_space
 from experiments.gans.presets import PRESETS
 from experiments.gans.run import GanRun
 from experiments.gans.samples import write_samples
@@ -25,6 +25,7 @@ from experiments.training.distributed import World
 from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
+from gan.players import Players
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -104,7 +105,7 @@ def _prepare(config: Config, world: World) -> Training:
 
     record = {"data": describe(rows.data, config.data.data)}
     if config.data.features != "auto":  # refused, if at all, before there is a folder
-        space = feature_space(rows.data, config.out, config.data.features)
+        space = open_feature_space(rows.data, config.out, config.data.features)
         source = config.data.features
         record["features"] = {"source": source, "fingerprint": space.name, "count": 1}
     folder = begin_run(config.out, absolute_sources(config.flat()), record, described)

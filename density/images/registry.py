@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from density.images.attention import AttentionVAE
-from density.images.base import DataModel, ImageModel
+from density.images.base import DataModel
 from density.images.conv import ConvVAE
 from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
+from density.images.univae import PatchVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
 from univae.registry import lookup
@@ -56,15 +57,16 @@ def _pixels(config: object) -> Pixels:
     return Pixels(shape, **options)
 
 
-IMAGE_MODELS: dict[str, ImageModelEntry[ImageModel]] = {
+IMAGE_MODELS: dict[str, ImageModelEntry[DataModel]] = {
     "MLPVAE": ImageModelEntry(MLPVAE, "fully connected, one latent layer or several"),
     "ConvVAE": ImageModelEntry(ConvVAE, "residual convolutions, one latent vector"),
     "AttentionVAE": ImageModelEntry(AttentionVAE, "attention over patches, one latent vector"),
     "LadderVAE": ImageModelEntry(LadderVAE, "residual convolutions, a latent image a resolution"),
+    "PatchVAE": ImageModelEntry(PatchVAE, "a UniVAE over the patches of an image"),
 }
 
 
-def build(config: Mapping[str, Any]) -> ImageModel:
+def build(config: Mapping[str, Any]) -> DataModel:
     """Build the model that a ``config`` describes, also one stored as JSON, with new weights.
 
     Raises:

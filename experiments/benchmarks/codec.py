@@ -15,17 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from density.coding.ans import frequencies
 from density.coding.bits_back import BitsBack
 from density.coding.compress import exactly, levels_of, pixel_code, prepared
 from density.coding.data_code import Coding
 from density.coding.pixels import log_table
+from density.images.base import DataModel
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from density.model import LatentModel
@@ -87,10 +87,10 @@ def evaluate_network(model: LatentModel, coder: BitsBack, images: np.ndarray, ca
 
 
 def contest(
-    model: nn.Module, images: np.ndarray, particles: int, tile: int, rounds: int
+    model: DataModel, images: np.ndarray, particles: int, tile: int, rounds: int
 ) -> JsonObject:
     """Return medians over rounds of encoding and decoding all images."""
-    exact_model: Any = prepared(model)  # a module and a LatentModel
+    exact_model = prepared(model)
     case = Coding(particles, tile)
     seconds = {"encode": Seconds(), "decode": Seconds(), "network": Seconds()}
     with exactly():
@@ -98,7 +98,7 @@ def contest(
         for _ in range(rounds):
             encoding = timed(partial(coder.push, images))
             coded = encoding.result
-            decoding = timed(partial(coder.pop, coded.words, coded.data, coded.plain))
+            decoding = timed(partial(coder.pop, coded.words, coded.count, coded.plain))
             network = timed(partial(evaluate_network, exact_model, coder, images, case))
             if not np.array_equal(decoding.result, images):
                 raise SystemExit("codec: the decoded images differ from the encoded ones")
@@ -152,7 +152,7 @@ def main() -> None:
     torch.manual_seed(0)
     images = images_of(arguments.data or None, arguments.images)
     if arguments.run:
-        model: nn.Module = ImageRun(arguments.run, "cpu").model
+        model: DataModel = ImageRun(arguments.run, "cpu").model
     else:
         model = MLPVAE(Pixels(SHAPE))
     results = []

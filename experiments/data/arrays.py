@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.number_types import is_integer
+from univae.dtypes import is_integer_array
 from univae.errors import InputError
 
 __all__ = ["CHUNK", "Data", "Kind", "all_alike", "refuse_beyond_float32", "row_chunks"]
@@ -91,7 +91,7 @@ def all_alike(data: Data) -> bool:
 
 def refuse_beyond_float32(data: Data) -> None:
     """Raise :class:`InputError` for a row that overflows float32 after ``centre`` is subtracted."""
-    if is_integer(data.values):
+    if is_integer_array(data.values):
         return
 
     largest = np.finfo(np.float32).max

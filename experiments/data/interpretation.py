@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from experiments.data.arrays import Data, Kind, row_chunks
-from experiments.data.number_types import is_floating, is_integer, is_numeric
+from univae.dtypes import is_float_array, is_integer_array, is_number_array
 from univae.errors import InputError
 
 __all__ = ["interpret"]
@@ -63,7 +63,7 @@ def interpret(
 
 
 def _require_array(array: np.ndarray, source: str) -> None:
-    if not is_numeric(array):
+    if not is_number_array(array):
         raise InputError(
             f"{source} must hold numbers; got dtype {array.dtype}; save whole or real numbers"
         )
@@ -104,12 +104,12 @@ def _levels(array: np.ndarray, source: str) -> int | None:
         return None
 
     in_range = low >= 0 and high <= TOP_LEVEL
-    if is_integer(array) and not in_range:
+    if is_integer_array(array) and not in_range:
         raise InputError(
             f"whole numbers in {source} must be levels 0..{TOP_LEVEL}; got {low}..{high}; "
             "rescale them or save real numbers"
         )
-    if is_floating(array) and not (in_range and _all_whole(row_chunks(array))):
+    if is_float_array(array) and not (in_range and _all_whole(row_chunks(array))):
         return None
     return BLACK_AND_WHITE if high <= 1 else TOP_LEVEL + 1
 
@@ -125,13 +125,13 @@ def _assumptions(array: np.ndarray, levels: int | None, name: str) -> list[str]:
         notes.append(
             f"{name}: of the shape {array.shape}, axis 1 is taken for the channels, not axis 3"
         )
-    if levels is not None and is_floating(array):
+    if levels is not None and is_float_array(array):
         meaning = "black and white" if levels == BLACK_AND_WHITE else "levels of 0..255"
         extent = f"{array.min():g}..{array.max():g}"
         notes.append(f"{name}: real numbers that are all whole, {extent}, taken for {meaning}")
-    if levels is None and is_integer(array) and _largest_magnitude(array) > EXACT_INTEGERS:
+    if levels is None and is_integer_array(array) and _largest_magnitude(array) > EXACT_INTEGERS:
         notes.append(f"{name}: whole numbers beyond 2**53 are rounded to float64")
-    if is_floating(array) and array.dtype.itemsize > FLOAT64_BYTES:
+    if is_float_array(array) and array.dtype.itemsize > FLOAT64_BYTES:
         bits = 8 * array.dtype.itemsize
         notes.append(f"{name}: numbers of {bits} bits are rounded to float64")
     return notes
@@ -146,7 +146,7 @@ def _checked_labels(labels: ArrayLike | None, count: int, source: str) -> np.nda
     if labels is None:
         return None
     array = np.asarray(labels)
-    if array.shape != (count,) or not is_numeric(array):
+    if array.shape != (count,) or not is_number_array(array):
         raise InputError(
             f"labels of {source} must be {count} numbers; got {array.dtype} of shape "
             f"{array.shape}; drop them"

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from experiments.data.number_types import is_floating
 from experiments.data.pair_files import Row, brief, read_rows
+from univae.dtypes import is_float_array
 from univae.errors import InputError
 from univae.text.corpus import Removed, fingerprint_texts
 
@@ -65,7 +65,7 @@ class Groups:
             if array is None:
                 digest.update(b"none")
                 continue
-            dtype = "<f8" if is_floating(array) else "<i8"
+            dtype = "<f8" if is_float_array(array) else "<i8"
             digest.update(f"{dtype} {len(array)} ".encode() + array.astype(dtype).tobytes())
         return digest.hexdigest()
 

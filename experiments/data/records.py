@@ -9,9 +9,9 @@ import numpy as np
 
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
-from experiments.data.number_types import is_integer
 from experiments.data.sources import names_code, resolved
 from univae.checkpoint import JsonObject
+from univae.dtypes import is_integer_array
 from univae.errors import InputError
 
 __all__ = ["absolute_sources", "describe", "fingerprint", "without_rows"]
@@ -100,7 +100,7 @@ def absolute_sources(config: Mapping[str, Any]) -> JsonObject:
 
 
 def _class_count(labels: np.ndarray | None) -> int | None:
-    if labels is None or not is_integer(labels):
+    if labels is None or not is_integer_array(labels):
         return None
     return len(np.unique(labels))
 

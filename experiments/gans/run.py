@@ -8,10 +8,10 @@ from torch import Tensor
 from experiments.data.arrays import Data
 from experiments.data.readers import read
 from experiments.data.records import without_rows
-from experiments.gans.config import Players
 from experiments.gans.scaling import in_units_of
 from experiments.training.distributed import pick_device
 from experiments.training.run_folder import Run
+from gan.players import Players
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
 from univae.errors import InputError
 from univae.rules import reading

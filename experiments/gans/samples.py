@@ -1,4 +1,4 @@
-"""What a GAN makes, shown: grids of the same latents at every validation, beside real data in the same layout."""
+"""Images of a GAN: grids of the same latents for every run, and real images in the same layout."""
 
 import numpy as np
 import torch
@@ -6,65 +6,71 @@ from torch import Tensor
 
 from experiments.data.arrays import Data
 from experiments.gans.run import GanRun
-from experiments.gans.scaling import seen, shown
+from experiments.gans.scaling import gan_rows, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
 from experiments.training.run_folder import Run
 
-__all__ = ["fixed_latents", "strip", "write_samples"]
+__all__ = ["fixed_latents", "strip", "write_images", "write_samples"]
 
-COUNT = 6 * COLUMNS
+ROWS = 6
+COUNT = ROWS * COLUMNS
+IMAGE_DIMENSIONS = 3
+GREY_LEVELS = 256
 
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
-    """The same latents for every run of this width, so that grids can be compared."""
-    return torch.randn(
-        count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float32
-    )
+    """Return the same latents (count, width) for every run of this width, to compare grids."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, width, generator=generator, dtype=torch.float32)
 
 
 def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
-    """Write ``samples/*.png``: generated images, real ones, and a walk between two latents.
+    """Write ``samples/*.png``: generated images, real ones, and walks between two latents.
 
-    Nothing for tables.
+    Nothing is written for tables. ``rows`` are the indices of the training images.
     """
-    if len(data.shape) != 3:
+    if len(data.shape) != IMAGE_DIMENSIONS:
         return
     latent = opened.players.generator.latent
-    made = opened.sample(fixed_latents(latent))
-    real = seen(data, np.random.default_rng(0).permutation(rows)[:COUNT])
     average = ", the moving average of its weights" if opened.has_average else ""
     classes = "; a column a class, in turn" if opened.classes else ""
-    write_images(opened.run, "generated", f"Generated images{average}{classes}", made)
+    generated = opened.sample(fixed_latents(latent))
+    write_images(opened.run, "generated", f"Generated images{average}{classes}", generated)
+    real = gan_rows(data, np.random.default_rng(0).permutation(rows)[:COUNT])
     write_images(opened.run, "real", "Real images", real)
-    ends = fixed_latents(latent, 12)
-    share = torch.linspace(0, 1, COLUMNS)[None, :, None]
-    walk = _slerp(ends[:6, None], ends[6:, None], share).flatten(0, 1)
-    same = torch.zeros(len(walk), dtype=torch.long) if opened.classes else None
-    write_images(
-        opened.run, "walk", "From one latent to another along the sphere", opened.sample(walk, same)
-    )
+
+    walk = _walks(latent)
+    first_class = torch.zeros(len(walk), dtype=torch.long) if opened.classes else None
+    walked = opened.sample(walk, first_class)
+    write_images(opened.run, "walk", "From one latent to another along the sphere", walked)
 
 
 def strip(opened: GanRun, count: int = COLUMNS) -> bytes | None:
-    """A row of images as PNG, of the latents that every GAN of this width is shown with.
-
-    ``None`` for tables.
-    """
-    if len(opened.players.generator.shape) != 3:
+    """Return a row of images as PNG, of the same latents for every run; None for tables."""
+    generator = opened.players.generator
+    if len(generator.shape) != IMAGE_DIMENSIONS:
         return None
-    return png(
-        shown(opened.sample(fixed_latents(opened.players.generator.latent, count))), 256, count
-    )
+    images = opened.sample(fixed_latents(generator.latent, count))
+    return png(to_grey_levels(images), GREY_LEVELS, count)
 
 
 def write_images(run: Run, name: str, title: str, x: Tensor) -> None:
     """Write a grid of images in [-1, 1]."""
-    write_grid(run, name, title, shown(x), 256)
+    write_grid(run, name, title, to_grey_levels(x), GREY_LEVELS)
 
 
-def _slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    cosine = (a * b).sum(-1, keepdim=True) / (
-        a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
-    )
+def _walks(latent: int) -> Tensor:
+    """Return latents (COUNT, latent): in every row of the grid a walk between two."""
+    ends = fixed_latents(latent, 2 * ROWS)
+    fraction = torch.linspace(0, 1, COLUMNS)[None, :, None]
+    return _slerp(ends[:ROWS, None], ends[ROWS:, None], fraction).flatten(0, 1)
+
+
+def _slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
+    lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+    cosine = (a * b).sum(-1, keepdim=True) / lengths
     angle = cosine.clamp(-1, 1).arccos()
-    return ((1 - share) * angle).sin() / angle.sin() * a + (share * angle).sin() / angle.sin() * b
+    weight_a = ((1 - fraction) * angle).sin() / angle.sin()
+    weight_b = (fraction * angle).sin() / angle.sin()
+    latent: Tensor = weight_a * a + weight_b * b
+    return latent

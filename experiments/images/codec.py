@@ -10,6 +10,7 @@ from density.coding.bits_back import BitsBack
 from density.coding.compress import fingerprint, levels_of, pixel_code, prepared
 from density.coding.container import Header
 from density.coding.data_code import Coding
+from density.coding.pixels import require_codable
 from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
 from experiments.data.readers import read
@@ -35,16 +36,16 @@ class Arrays:
     def read(self, source: str, coding: Coding) -> CodecInput:
         """Whole numbers from whatever ``train-density`` reads, not binarised: what is coded is what is there."""
         data = read(source)
-        if data.one_bit and self.pixels.nats == "mass" and self.pixels.levels > 2:
-            white = self.pixels.levels - 1
+        levels = self.pixels.level_count
+        if data.one_bit and levels is not None and levels > 2:
+            white = levels - 1
             note = f"1 bit a pixel, coded as 0 and {white}, and so they come back"
             data = replace(data, values=np.asarray(data.values) * np.uint8(white)).noted(
                 f"{data.name}: {note}"
             )
         exact = np.asarray(data.values if data.original is None else data.original)
         remarks = data.notes
-        if self.pixels.nats == "density":
-            pixel_code(self.model, tuple(self.pixels.shape), 1)  # says which law is needed
+        require_codable(self.pixels)
         if data.shape != tuple(self.pixels.shape):
             raise InputError(
                 f"compress: {data.name}: a datum is {data.shape}, the model of {self.opened.run.path} takes "

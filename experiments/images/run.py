@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.data.arrays import CHUNK, Data, refuse_beyond_float32
-from experiments.data.binarisation import binarise
+from density.images.registry import build
+from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.records import without_rows
-from experiments.images.config import build
+from experiments.images.binarisation import BINARISATIONS, WHITE, black_and_white, require_levels
 from experiments.images.task import ImageObjective
 from experiments.training.distributed import pick_device
 from experiments.training.run_folder import Run, stored_value
@@ -24,34 +23,7 @@ __all__ = [
     "as_training_set",
     "black_and_white",
     "centred",
-    "fixed",
-    "require_levels",
-    "settled",
 ]
-
-WHITE = 255  # of black and white pictures of 8 bits, as decompress writes them
-
-
-def settled(binarisation: str, data: Data) -> Any:
-    """Return the binarisation that ``auto`` stands for: dynamic, or none for real numbers.
-
-    Raises:
-        InputError: grey levels are to be drawn black or white, and the data are real numbers.
-    """
-    if binarisation == "auto":
-        return "none" if data.levels is None else "dynamic"
-    if binarisation != "none" and data.levels is None:
-        raise InputError(
-            f"binarisation={binarisation} needs grey levels; {data.name} has real numbers; give --binarisation none"
-        )
-    return binarisation
-
-
-def fixed(data: Data, how: str, seed: int) -> Data:
-    """The data one measures on: drawn black or white once, if training draws them at all."""
-    if how == "none":
-        return data
-    return binarise(data, "threshold" if how == "threshold" else "static", seed)
 
 
 def centred(data: Data, run: Run | None) -> Data:
@@ -97,7 +69,10 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if data.one_bit and train.levels > 2:
         white = train.levels - 1
         values = np.asarray(data.values) * np.uint8(white)
-        note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
+        note = (
+            f"{data.name}: 1 bit a pixel, read as 0 and {white} "
+            f"of the {train.levels} levels of the training set"
+        )
         return replace(
             data, values=values, levels=train.levels, original=None, one_bit=False
         ).noted(note)
@@ -105,40 +80,16 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         return data
     highest = int(data.values.max())
     if highest < train.levels:
-        note = f"{data.name}: 0..{highest} are read as {train.levels} levels, as those of the training set are"
+        note = (
+            f"{data.name}: 0..{highest} are read as {train.levels} levels, "
+            "as those of the training set are"
+        )
         return replace(data, levels=train.levels).noted(note)
     if train.levels == 2 and black_and_white(data.values):
         values = (np.asarray(data.values) // WHITE).astype(np.uint8)
         note = f"{data.name}: 0 and 255 are read as black and white, as the training set is"
         return replace(data, values=values, levels=2, original=None).noted(note)
     return data
-
-
-def require_levels(data: Data, levels: int | None, who: str) -> None:
-    """Raise :class:`InputError` for a value above ``levels`` - 1; ``None`` allows all."""
-    if levels is None or data.levels is None or data.levels <= levels:
-        return
-    highest = int(data.values.max())
-    if highest >= levels:
-        raise InputError(
-            f"{who}: must hold the levels 0..{levels - 1}; got {highest}; binarise or rescale it"
-        )
-
-
-def black_and_white(values: np.ndarray) -> bool:
-    """Return whether numbers are all 0 or 255, and 255 among them.
-
-    A zero with a sign is neither.
-    """
-    white = False
-    for start in range(0, len(values), CHUNK):
-        part = np.asarray(values[start : start + CHUNK])
-        if not ((part == 0) | (part == WHITE)).all():
-            return False
-        if part.dtype.kind == "f" and np.signbit(part).any():
-            return False
-        white = white or bool((part == WHITE).any())
-    return white
 
 
 class ImageRun:
@@ -177,13 +128,13 @@ class ImageRun:
             train = without_rows(record["data"])
             data = as_training_set(data, train, data.name, f"the training set of {self.run.path}")
         refuse_beyond_float32(data)
-        how = self._binarisation
-        if how != "none":
-            settled(how, data)
-        elif pixels.nats == "mass" and data.levels is None:
+        binarisation = BINARISATIONS[self._binarisation]
+        binarisation.settled(data)
+        if pixels.level_count is not None and data.levels is None:
             raise InputError(
-                f"{data.name}: must hold the levels 0..{pixels.levels - 1}; it has real numbers; convert it"
+                f"{data.name}: must hold the levels 0..{pixels.levels - 1}; "
+                "it has real numbers; convert it"
             )
-        data = fixed(data, how, self._seed)
-        require_levels(data, pixels.levels if pixels.nats == "mass" else None, data.name)
+        data = binarisation.fixed(data, self._seed)
+        require_levels(data, pixels.level_count, data.name)
         return data

@@ -9,7 +9,7 @@ from experiments.data.text_notes import Tally
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.text.special import END
-from univae.text.tokenizers import Tokenizer, pad
+from univae.text.tokenizers import TOKENIZERS, Tokenizer, pad
 
 __all__ = ["SimilarText", "normalised", "tokenizer_input", "truncate"]
 
@@ -94,7 +94,7 @@ def normalised(text: str, lowercase: bool) -> str:
 def tokenizer_input(text: str, kind: str, lowercase: bool) -> str:
     """Return a text as a tokenizer of ``kind`` is trained on it and encodes it."""
     text = normalised(text, lowercase)
-    return " " + text if text and kind == "bpe" else text
+    return TOKENIZERS[kind].text_prefix + text if text else text
 
 
 def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:

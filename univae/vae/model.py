@@ -17,7 +17,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from univae.attention.transformer import Block
-from univae.decoding.cached import Decoder
+from univae.decoding.cached import CachedDecoder, DecoderLayers
 from univae.errors import InputError
 from univae.latent.hierarchy import Hierarchical, Stacked
 from univae.vae.config import UniVAEConfig
@@ -70,7 +70,9 @@ class UniVAE(TwoStreamTransformer):
         """
         return TextLikelihood(z, self._logits, self.decoder, self.config.max_length, self.end)
 
-    def decoder(self, z: Float[Tensor, "batch layers d"], capacity: int | None = None) -> Decoder:
+    def decoder(
+        self, z: Float[Tensor, "batch layers d"], capacity: int | None = None
+    ) -> CachedDecoder:
         """Return the step-by-step decoder of ``z``, with room for ``capacity`` tokens.
 
         The default capacity is ``max_length``.
@@ -80,8 +82,9 @@ class UniVAE(TwoStreamTransformer):
         memories = [inject(z_l) for inject, z_l in zip(self.inject, latents, strict=True)]
         blocks = cast("list[Block]", list(self.blocks))
         phase = self._phase(0, (capacity or config.max_length) + 1)[0]
-        return Decoder(
-            self.embedding, blocks, self.head, memories, phase, config.scale, config.scale_base
+        layers = DecoderLayers(self.embedding, blocks, self.head)
+        return CachedDecoder.after_memories(
+            layers, memories, phase, config.scale, config.scale_base
         )
 
     def elbo(self, ids: Int[Tensor, "batch length"]) -> Elbo:
