@@ -10,14 +10,15 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
+from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.arrays import Data, absolute_sources, describe, read, refuse_beyond_float32
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.latent_model import of_training
+from experiments.evaluation.open_run import open_run
 from experiments.images.config import ImageShape, build, model_config
 from experiments.images.presets import PRESETS
 from experiments.images.run import (
-    ImageRun,
     as_training_set,
     centred,
     fixed,
@@ -79,7 +80,7 @@ def main(config: Config) -> dict[str, Any]:
     """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
-        write_samples(ImageRun(config.out, config.device), held_out_data(config))
+        write_samples(open_run(TrainedDensity, config.out, config.device), held_out_data(config))
         result["report"] = str(write_report(config.out))
     return of_training(result)
 

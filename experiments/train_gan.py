@@ -11,10 +11,10 @@ from experiments.cli.commands import run
 from experiments.data.arrays import absolute_sources, describe
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.sources import names_code
+from experiments.evaluation.open_run import open_run
 from experiments.gans.config import GanOptions, GanShape, Players, model_config
 from experiments.gans.features import class_labels, feature_space
 from experiments.gans.presets import PRESETS
-from experiments.gans.run import GanRun
 from experiments.gans.samples import write_samples
 from experiments.gans.task import GanTask, require_settings
 from experiments.gans.validation import _Validation, parts, reference
@@ -24,6 +24,7 @@ from experiments.training.loop import fit
 from experiments.training.run_folder import Run, begin_run, or_nothing
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
+from gan.trained import TrainedGan
 from univae.errors import InputError
 from univae.rules import Rule, at_least, within
 
@@ -75,8 +76,8 @@ def main(config: Config) -> dict[str, Any]:
     """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
-        opened = GanRun(config.out, config.device)
-        data, rows, _ = parts(config, opened.run)
+        opened = open_run(TrainedGan, config.out, config.device)
+        data, rows, _ = parts(config, opened.folder)
         write_samples(opened, data, rows)
         result["report"] = str(write_report(config.out))
     return {name: value for name, value in result.items() if name != "selection"}

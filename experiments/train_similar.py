@@ -25,15 +25,14 @@ from experiments.data.text_notes import (
     unknown_shares,
 )
 from experiments.data.texts import require_rereadable
+from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
 from experiments.sentences.batch import Examples, Objective
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_task import pair_task
 from experiments.sentences.presets import PRESETS
-from experiments.sentences.run import SimilarRun, similar_config
 from experiments.sentences.samples import write_samples
 from experiments.sentences.teacher import fingerprint_file, open_vectors, teach, teacher_record
-from experiments.sentences.tokenizer import SimilarText
 from experiments.training.distributed import join
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run, or_nothing
@@ -44,6 +43,8 @@ from univae.checkpoint import existing_folder, load_weights, write_json
 from univae.errors import InputError
 from univae.rules import Rule, within
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+from univae.sentence.tokenizer import SimilarText
+from univae.sentence.trained import TrainedSimilar, similar_config
 from univae.text.corpus import Corpus
 from univae.text.noise import Noise, WordNoise
 from univae.text.tokenizers import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
@@ -126,7 +127,7 @@ def main(config: Config) -> dict[str, Any]:
     """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
-        opened = SimilarRun(config.out, config.device)
+        opened = open_run(TrainedSimilar, config.out, config.device)
         if config.stage != "finetune" and config.generation:
             write_samples(opened, _shown(config))
         result["report"] = str(write_report(config.out))
@@ -256,7 +257,7 @@ def _refuse_changes(
         words = {} if tokenizer is None else {"tokenizer": tokenizer_record(tokenizer)}
         Run(config.out, dataclasses.asdict(config)).record_data({**record, **words})
     elif tokenizer is not None:  # of version 0.1.0: its corpora know their texts
-        text = SimilarText(tokenizer, config.max_length, config.lowercase)
+        text = SimilarText(tokenizer, config.max_length, lowercase=config.lowercase)
         for name, texts in _corpora(groups, judges).items():
             if (config.out / name / "corpus.json").exists():
                 Corpus.build(texts, text, config.out / name, max_length=config.max_length)
@@ -440,7 +441,7 @@ def _tokenizer(config: Config, groups: Groups) -> Tokenizer:
 
 def _text(config: Config) -> SimilarText:
     tokenizer = open_tokenizer(Run.open(config.out))
-    return SimilarText(tokenizer, config.max_length, config.lowercase)
+    return SimilarText(tokenizer, config.max_length, lowercase=config.lowercase)
 
 
 def _examples(config: Config) -> Examples:

@@ -25,9 +25,9 @@ from experiments.data.text_notes import (
 )
 from experiments.data.texts import BUILT_IN, require_rereadable, texts_of
 from experiments.evaluation.latent_model import of_training
+from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
 from experiments.text.presets import PRESETS
-from experiments.text.run import TextRun, model_config
 from experiments.text.samples import write_samples
 from experiments.text.task import Objective, TextTask
 from experiments.training.distributed import join
@@ -42,6 +42,7 @@ from univae.rules import Rule, within
 from univae.text.corpus import Corpus, Removed, fingerprint_texts, split
 from univae.text.tokenizers import VOCABULARY, Tokenizer, require_vocabulary, train_tokenizer
 from univae.vae.model import UniVAE, UniVAEConfig
+from univae.vae.trained import TrainedText, model_config
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
 
@@ -82,7 +83,7 @@ def main(config: Config) -> dict[str, Any]:
     """
     result = train(config)
     if int(os.environ.get("RANK", "0")) == 0:
-        write_samples(TextRun(config.out, config.device), held_out_texts(config))
+        write_samples(open_run(TrainedText, config.out, config.device), held_out_texts(config))
         result["report"] = str(write_report(config.out))
     return of_training(result)
 

@@ -26,9 +26,9 @@ from density.coding.data_code import Coding
 from density.coding.pixels import log_table
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
+from density.trained import TrainedDensity
 from experiments.benchmarks.harness import report
 from experiments.data.arrays import binarise, read
-from experiments.images.run import ImageRun
 
 SHAPE = (1, 28, 28)
 PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds an image of the reference coder
@@ -115,7 +115,7 @@ def main() -> None:
         images = levels_of(np.asarray(data.values[: a.images]).reshape(-1, *SHAPE), 2)
     else:
         images = (np.random.default_rng(0).random((a.images, *SHAPE)) < 0.13).astype(np.int64)
-    model = ImageRun(a.run, "cpu").model if a.run else MLPVAE(Pixels(SHAPE))
+    model = TrainedDensity.open(a.run, "cpu").model if a.run else MLPVAE(Pixels(SHAPE))
     results = [
         contest(model, images, particles, tile, a.rounds)
         for particles, tile in ((1, 1), (1, 4), (16, 4))

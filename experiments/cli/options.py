@@ -19,9 +19,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tyro
 
 from experiments.data.sources import names_code
-from experiments.training.run_folder import Run
 from univae.errors import InputError
 from univae.rules import broken
+from univae.run_folder import RunFolder
 
 __all__ = ["parse", "stored"]
 
@@ -66,7 +66,7 @@ def parse(
         raise InputError(message.removeprefix(f"Error parsing {config_type.__name__}: ")) from None
 
 
-def stored(config_type: type, run: Run, **changes: Any) -> Any:
+def stored(config_type: type, run: RunFolder, **changes: Any) -> Any:
     """Return the ``config_type`` that a run was started with, but for ``changes``.
 
     Raises:
@@ -134,13 +134,13 @@ def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
     out = _take(argv, "--out")[0] or fields["out"].default
     if out is dataclasses.MISSING:
         return {}  # tyro will ask for it
-    saved = _saved(config_type, Run.open(Path(out)))
+    saved = _saved(config_type, RunFolder.open(Path(out)))
     return {
         name: value for name, value in saved.items() if name not in CODE or not names_code(value)
     }
 
 
-def _saved(config_type: type, run: Run) -> dict[str, Any]:
+def _saved(config_type: type, run: RunFolder) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(config_type)}
     hints = get_type_hints(config_type)
     values: dict[str, Any] = {}

@@ -1,8 +1,9 @@
 """What reading, cutting and tokenising leave of texts, in numbers and as one-line notes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from univae.text.tally import Tally
 
 __all__ = [
     "LIKELIHOODS",
@@ -19,16 +20,6 @@ __all__ = [
 
 MUCH = 0.01  # a larger share of unknown words is noted in training
 LIKELIHOODS = "; likelihoods are of words and <unk>"  # what unknown words mean for a text VAE
-
-
-@dataclass
-class Tally:
-    """Count texts, those longer than ``max_length``, words, and words the vocabulary lacks."""
-
-    texts: int = 0
-    cut: int = 0
-    words: int = 0
-    unknown_words: int = 0
 
 
 def notes_of(record: Mapping[str, Mapping[str, Any]]) -> list[str]:

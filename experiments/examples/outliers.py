@@ -22,10 +22,12 @@ from sklearn.metrics import roc_auc_score
 
 import density
 from density.estimation.diagnostics import unreliable
+from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.arrays import read
 from experiments.data.outputs import output_file
-from experiments.images.run import ImageRun
+from experiments.evaluation.open_run import open_run
+from experiments.images.run import fit_to
 from experiments.training.task import reseed
 from univae.errors import InputError
 
@@ -52,7 +54,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Return the AUROC of each score, its standard error, and the share of data whose likelihood is unreliable."""
     out = output_file(config.out, config.overwrite, (config.run, config.inside, config.outside))
-    opened = ImageRun(config.run)
+    opened = open_run(TrainedDensity, config.run)
     reseed(config.seed, "outliers")
     rows: list[dict[str, Any]] = [
         {"file": name, "outside": int(name == config.outside), **row}
@@ -80,8 +82,8 @@ def main(config: Config) -> dict[str, Any]:
     return found | {"khat_above_0.7": unreliable(khat).double().mean().item()}
 
 
-def _scores(opened: ImageRun, name: str, config: Config) -> list[dict[str, float]]:
-    data = opened.fit_to(read(name))
+def _scores(opened: TrainedDensity, name: str, config: Config) -> list[dict[str, float]]:
+    data = fit_to(opened, read(name))
     rows = []
     for start in range(0, min(len(data), config.limit), ROWS):
         x = data.batch(slice(start, min(len(data), config.limit, start + ROWS))).to(opened.device)

@@ -1,70 +1,72 @@
-"""What a GAN makes, shown: grids of the same latents at every validation, beside real data in the same layout."""
+"""Image grids of a GAN's report: generated and real images, and a walk between latents."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from experiments.data.arrays import Data
-from experiments.gans.run import GanRun
 from experiments.gans.scaling import seen, shown
 from experiments.reports.image_grid import COLUMNS, png, write_grid
-from experiments.training.run_folder import Run
+from gan.trained import TrainedGan
+from univae.run_folder import RunFolder
 
-__all__ = ["fixed_latents", "strip", "write_samples"]
+__all__ = ["fixed_latents", "strip", "write_images", "write_samples"]
 
-COUNT = 6 * COLUMNS
+ROWS = 6
+COUNT = ROWS * COLUMNS
+LEVELS = 256  # grey levels of a picture
+IMAGE_AXES = 3  # channels, height, width
 
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
-    """The same latents for every run of this width, so that grids can be compared."""
-    return torch.randn(
-        count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float32
-    )
+    """Return the same latents (count, width) in every run, so that grids can be compared."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, width, generator=generator, dtype=torch.float32)
 
 
-def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
-    """Write ``samples/*.png``: generated images, real ones, and a walk between two latents.
+def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
+    """Write ``samples/*.png``: generated images, real ones of ``rows``, and a walk between latents.
 
-    Nothing for tables.
+    Nothing is written for tables.
     """
-    if len(data.shape) != 3:
+    if len(data.shape) != IMAGE_AXES:
         return
-    latent = opened.players.generator.latent
-    made = opened.sample(fixed_latents(latent))
+    images = run.generate(fixed_latents(run.latent_width))
     real = seen(data, np.random.default_rng(0).permutation(rows)[:COUNT])
-    average = ", the moving average of its weights" if opened.has_average else ""
-    classes = "; a column a class, in turn" if opened.classes else ""
-    write_images(opened.run, "generated", f"Generated images{average}{classes}", made)
-    write_images(opened.run, "real", "Real images", real)
-    ends = fixed_latents(latent, 12)
-    share = torch.linspace(0, 1, COLUMNS)[None, :, None]
-    walk = _slerp(ends[:6, None], ends[6:, None], share).flatten(0, 1)
-    same = torch.zeros(len(walk), dtype=torch.long) if opened.classes else None
-    write_images(
-        opened.run, "walk", "From one latent to another along the sphere", opened.sample(walk, same)
-    )
+    average = ", the moving average of its weights" if run.has_average else ""
+    classes = "; a column a class, in turn" if run.classes else ""
+    write_images(run.folder, "generated", f"Generated images{average}{classes}", images)
+    write_images(run.folder, "real", "Real images", real)
+
+    walk = _walks(run.latent_width)
+    labels = torch.zeros(len(walk), dtype=torch.long) if run.classes else None
+    title = "From one latent to another along the sphere"
+    write_images(run.folder, "walk", title, run.generate(walk, labels))
 
 
-def strip(opened: GanRun, count: int = COLUMNS) -> bytes | None:
-    """A row of images as PNG, of the latents that every GAN of this width is shown with.
-
-    ``None`` for tables.
-    """
-    if len(opened.players.generator.shape) != 3:
+def strip(run: TrainedGan, count: int = COLUMNS) -> bytes | None:
+    """Return a row of images as PNG, of the latents of :func:`fixed_latents`; None for tables."""
+    if len(run.players.generator.shape) != IMAGE_AXES:
         return None
-    return png(
-        shown(opened.sample(fixed_latents(opened.players.generator.latent, count))), 256, count
-    )
+    images = run.generate(fixed_latents(run.latent_width, count))
+    return png(shown(images), LEVELS, count)
 
 
-def write_images(run: Run, name: str, title: str, x: Tensor) -> None:
-    """Write a grid of images in [-1, 1]."""
-    write_grid(run, name, title, shown(x), 256)
+def write_images(folder: RunFolder, name: str, title: str, x: Tensor) -> None:
+    """Write a grid of images in [-1, 1] as ``samples/NAME.png`` of a run."""
+    write_grid(folder, name, title, shown(x), LEVELS)
 
 
-def _slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    cosine = (a * b).sum(-1, keepdim=True) / (
-        a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
-    )
+def _walks(width: int) -> Tensor:
+    """Return latents (COUNT, width): in each row of the grid the way from one to another."""
+    ends = fixed_latents(width, 2 * ROWS)
+    t = torch.linspace(0, 1, COLUMNS)[None, :, None]
+    return _slerp(ends[:ROWS, None], ends[ROWS:, None], t).flatten(0, 1)
+
+
+def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Return points between latents of any lengths, by the angle between them."""
+    lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+    cosine = (a * b).sum(-1, keepdim=True) / lengths
     angle = cosine.clamp(-1, 1).arccos()
-    return ((1 - share) * angle).sin() / angle.sin() * a + (share * angle).sin() / angle.sin() * b
+    return ((1 - t) * angle).sin() / angle.sin() * a + (t * angle).sin() / angle.sin() * b

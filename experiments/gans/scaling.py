@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from experiments.data.arrays import Data, without_rows
-from experiments.training.run_folder import Run
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 __all__ = ["in_units_of", "restored", "scaled", "seen", "shown", "standardised"]
 
@@ -79,7 +79,7 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return mean, np.where(constant, 0.0, table.std(0))
 
 
-def in_units_of(data: Data, run: Run | None) -> Data:
+def in_units_of(data: Data, run: RunFolder | None) -> Data:
     """Return data in the units of a run, or in their own for a run that is yet to start.
 
     A run of version 0.1.0, without a record of its data, has real-valued images as they are.

@@ -19,6 +19,7 @@ from experiments.training.task import Progress
 from gan.audit import audit
 from gan.penalties import Normalization
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 from univae.text.corpus import split
 
 __all__ = ["ValidationOptions", "parts", "reference"]
@@ -71,7 +72,9 @@ class ValidationOptions(Protocol):
     def validation_data(self) -> int: ...
 
 
-def parts(config: ValidationOptions, run: Run | None = None) -> tuple[Data, np.ndarray, Tensor]:
+def parts(
+    config: ValidationOptions, run: RunFolder | None = None
+) -> tuple[Data, np.ndarray, Tensor]:
     """Return data, indices trained on, and held-out rows, in the units of ``run`` or of a new one.
 
     Raises:

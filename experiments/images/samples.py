@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from density.trained import TrainedDensity
 from experiments.evaluation.latent_model import codes
-from experiments.images.run import ImageRun
 from experiments.reports.image_grid import COLUMNS, write_grid
 from experiments.training.task import reseed
 
@@ -15,12 +15,14 @@ __all__ = ["write_samples"]
 
 
 @torch.no_grad()
-def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> dict[str, Any]:
+def write_samples(
+    run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMNS
+) -> dict[str, Any]:
     """Write ``samples/*.png`` with a description each; nothing for tables."""
     pixels = run.model.output.pixels
     if len(pixels.shape) != 3:
         return {}
-    reseed(run.run.config["seed"], "showcase")
+    reseed(run.config["seed"], "showcase")
     columns = min(COLUMNS, len(held_out))
     x = held_out[: min(count, len(held_out)) // columns * columns].to(run.device)
     drawn, what = _picture(run.model.likelihood(run.model.prior().sample(torch.Size((count,)))))
@@ -34,7 +36,7 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
         ),
     }
     for name, (title, images) in shown.items():
-        write_grid(run.run, name, title, images, pixels.levels, columns)
+        write_grid(run.folder, name, title, images, pixels.levels, columns)
     return {name: title for name, (title, _) in shown.items()}
 
 

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from experiments.reports import plots
 from experiments.reports.html import brief, document, embed, escape, flat, paragraph, section, table
-from experiments.training.run_folder import Run
 from univae.checkpoint import read_json, replacing_file, write_text_atomic
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 __all__ = [
     "LARGEST_PICTURE",
@@ -82,7 +82,7 @@ LARGEST_PICTURE = 2**26  # bytes of an image that a report embeds
 class Page:
     """A report in the making: the run, and :meth:`figure`, which saves a plot and embeds it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.validations = run.rows("validation")
         self.training = run.rows("train")
@@ -138,7 +138,7 @@ def write(run: Path) -> Path:
 
     What the run lacks is left out. :class:`InputError` for a folder that is no run.
     """
-    page = Page(Run.open(run))
+    page = Page(RunFolder.open(run))
     sections = [make(page) for make in SECTIONS]
     path = Path(run) / "report.html"
     write_text_atomic(path, document(f"Run {Path(run).resolve().name}", sections))
@@ -303,7 +303,7 @@ SECTIONS: list[Callable[[Page], str]] = [
 SECTIONS += [maps, pictures, tables, configuration]
 
 
-def best_validation(run: Run, within: float = math.inf) -> dict[str, Any]:
+def best_validation(run: RunFolder, within: float = math.inf) -> dict[str, Any]:
     """Return the validation of the smallest NLL (Fréchet distance of a GAN), KL summed, without empty numbers.
 
     ``within``: the best of those in the first so many seconds of training.

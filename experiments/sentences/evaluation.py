@@ -9,8 +9,8 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments.data.pairs import Groups
-from experiments.sentences.run import encode_rows
 from univae.sentence.model import RoFormerSim
+from univae.sentence.trained import encode_rows
 from univae.text.corpus import Corpus
 from univae.text.special import PAD
 

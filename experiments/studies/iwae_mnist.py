@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
+from density.trained import TrainedDensity
 from experiments import likelihood, train_density
 from experiments.benchmarks.harness import report
 from experiments.data.arrays import read
 from experiments.evaluation.latent_model import codes
 from experiments.images.presets import PRESETS
-from experiments.images.run import ImageRun
+from experiments.images.run import fit_to
 from experiments.studies.harness import Job, run_all
 from experiments.training.run_folder import Run
 from univae.checkpoint import read_json, write_json
@@ -94,14 +95,14 @@ def score(config: Scoring) -> None:
             run=config.run, data=config.test, samples=config.samples, out=config.out / "scores.csv"
         )
     )
-    opened = ImageRun(config.run)
-    x = opened.fit_to(read(config.test)).batch(slice(0, USED))
+    opened = TrainedDensity.open(config.run)
+    x = fit_to(opened, read(config.test)).batch(slice(0, USED))
     write_json(config.out / "config.json", {"run": str(config.run)})
     write_json(config.out / "DONE", found | {"units": units(opened, x)})
 
 
 @torch.no_grad()
-def units(opened: ImageRun, x: torch.Tensor) -> list[int]:
+def units(opened: TrainedDensity, x: torch.Tensor) -> list[int]:
     r"""Units of each layer with :math:`\mathrm{Var}_x\, \mathbb{E}[u \mid x] > 0.01`, the source's active ones.
 
     The mean of a higher layer is that of its law given the means below it.

@@ -20,7 +20,6 @@ import torch
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.sentences.run import SimilarRun
 from experiments.sentences.teacher import read_table, write_table
 from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
@@ -40,6 +39,7 @@ from experiments.studies.sentences import (
 from experiments.training.task import reseed
 from univae.checkpoint import read_json
 from univae.decoding.sampling import Sampling
+from univae.sentence.trained import TrainedSimilar
 
 SHAPE = {
     "width": 256,
@@ -104,7 +104,7 @@ def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, floa
     return written, table, time.perf_counter() - begun
 
 
-def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict[str, Any]:
+def vectors(given: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM) -> dict[str, Any]:
     """Each encoder's correlation, recall and AUROC: the student's, its teacher's, and that of averaged word vectors."""
     scored = stsb(given.data, "en", "test")
     groups = captions(given.data, "val")
@@ -116,7 +116,7 @@ def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict
             "qqp_test_auroc": auroc(encode, questions),
         }
         for name, encode in (
-            ("student", run.vectors),
+            ("student", run.encode),
             ("teacher", teacher.encode),
             ("word average", teacher.words),
         )
@@ -124,7 +124,7 @@ def vectors(given: argparse.Namespace, run: SimilarRun, teacher: MiniLM) -> dict
 
 
 def written(
-    given: argparse.Namespace, run: SimilarRun, teacher: MiniLM, top_p: float
+    given: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM, top_p: float
 ) -> dict[str, Any]:
     """What is written for held-out captions, judged by the teacher, and for questions with a negation."""
     sources = [group[0] for group in captions(given.data, "val")[: given.generate]]
@@ -148,7 +148,7 @@ def written(
     return {
         "sources": len(sources),
         "results": len(pairs),
-        "equal_to_source": sum(run.text.level(source) == text for source, text in pairs)
+        "equal_to_source": sum(run.text.normalise(source) == text for source, text in pairs)
         / max(len(pairs), 1),
         "distinct_2": distinct_2([text for _, text in pairs]),
         "teacher_cosine_top_5": float(cosine.mean()),
@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "minutes": given.minutes,
     }
     train_once(train_similar.Config(pairs=(everything,), teacher=table, out=folder, **options))
-    run = SimilarRun(folder)
+    run = TrainedSimilar.open(folder)
     done = read_json(folder / "DONE")
     results = {
         "training_seconds": done["seconds"],

@@ -22,7 +22,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.sentences.run import SimilarRun
 from experiments.studies.sentences import (
     Encode,
     labelled,
@@ -35,6 +34,7 @@ from experiments.studies.sentences import (
 from experiments.training.task import reseed
 from univae.checkpoint import read_json
 from univae.sentence.model import RoFormerSim
+from univae.sentence.trained import TrainedSimilar
 
 # Spearman on test, times 100: https://kexue.fm/archives/8541 and /8847.
 PUBLISHED = {
@@ -109,10 +109,10 @@ def trained(
     return given.out / "finetune"
 
 
-def untrained(run: Path) -> SimilarRun:
+def untrained(run: Path) -> TrainedSimilar:
     """The model of a run with the weights it started from."""
-    opened = SimilarRun(run)
-    reseed(opened.run.config["seed"], "weights")
+    opened = TrainedSimilar.open(run)
+    reseed(opened.config["seed"], "weights")
     opened.model = RoFormerSim(opened.model.config).eval()
     return opened
 
@@ -138,8 +138,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     }
     run = trained(given, sets, judges)
     encoders = {
-        "CoSENT, from random weights": SimilarRun(run).vectors,
-        "random weights": untrained(run).vectors,
+        "CoSENT, from random weights": TrainedSimilar.open(run).encode,
+        "random weights": untrained(run).encode,
         "characters, TF-IDF": characters(
             [text for pairs in sets.values() for a, b, _ in pairs for text in (a, b)]
         ),

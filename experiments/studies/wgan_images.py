@@ -28,11 +28,11 @@ from experiments.data.arrays import BUILT_IN, Data, read
 from experiments.gans.evaluation import METRICS
 from experiments.gans.features import class_labels, feature_space
 from experiments.gans.presets import PRESETS
-from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import scaled, shown
 from experiments.reports.image_grid import COLUMNS, grid
 from experiments.studies.harness import Job, run_all, spread
+from gan.trained import TrainedGan
 from univae.checkpoint import write_json
 
 METHODS: dict[
@@ -184,8 +184,8 @@ def draw(given: argparse.Namespace, data: Data, names: Mapping[str, str]) -> Pat
     rows = np.random.default_rng(0).permutation(len(data))[:COLUMNS]
     strips: dict[str, Tensor] = {"real": scaled(data.batch(rows), data.levels)}
     for method, name in names.items():
-        opened = GanRun(given.out / name, "cpu", "last")
-        strips[method] = opened.sample(fixed_latents(opened.players.generator.latent, COLUMNS))
+        opened = TrainedGan.open(given.out / name, "cpu", "last")
+        strips[method] = opened.generate(fixed_latents(opened.latent_width, COLUMNS))
     figure = Figure(figsize=(10, 0.72 * len(strips)), layout="constrained")
     for axes, (title, x) in zip(
         figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips.items(), strict=True

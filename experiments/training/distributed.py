@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.training.stopping import PeerEnded
-from univae.errors import InputError
+from univae.devices import pick_device
 
 # What gloo and nccl say where the other end of a connection is gone.
 _LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
@@ -142,20 +142,6 @@ def join(device: str) -> Iterator[World]:
         # outlives the group to the interpreter's end is a crash.
         gc.collect()
         dist.destroy_process_group()
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is the GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)  # a device may have a name and not be there
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device must be auto, cpu, or a device this machine has; got device={name}"
-        ) from error
-    return device
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

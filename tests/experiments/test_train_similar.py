@@ -24,14 +24,14 @@ from experiments.sentences.batch import Batch, Examples, Objective
 from experiments.sentences.evaluation import correlation, found_at, selection
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_task import ChunkedPairTask, PairTask
-from experiments.sentences.run import SimilarRun, similar_config
 from experiments.sentences.teacher import fingerprint_file, write_table
-from experiments.sentences.tokenizer import SimilarText
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.task import Progress, reseed
 from univae.contrastive.losses import paired_info_nce
 from univae.errors import InputError
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+from univae.sentence.tokenizer import SimilarText
+from univae.sentence.trained import TrainedSimilar, similar_config
 from univae.text.corpus import Corpus
 from univae.text.noise import Noise, WordNoise
 from univae.text.special import END, PAD
@@ -338,8 +338,8 @@ def test_stages_follow_one_another_and_generation_survives(
     plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
     result = train_similar.main(config(files, tmp_path / "tuned", **plain | tuned))
     assert -1 <= result["spearman"] <= 1
-    opened = SimilarRun(tmp_path / "tuned", checkpoint="last")
-    before = SimilarRun(folder)
+    opened = TrainedSimilar.open(tmp_path / "tuned", checkpoint="last")
+    before = TrainedSimilar.open(folder)
     assert opened.model.config == before.model.config  # the shape of the run it started from
     moved = {
         name: not torch.equal(p, dict(before.model.named_parameters())[name])
@@ -353,7 +353,9 @@ def test_stages_follow_one_another_and_generation_survives(
     assert np.isfinite(result["held_out_loss"])
     table = np.load(tmp_path / "back" / "teacher.npy")
     texts = [text for group in sentences() for text in group]
-    np.testing.assert_allclose(table, SimilarRun(tmp_path / "tuned").vectors(texts), atol=1e-6)
+    np.testing.assert_allclose(
+        table, TrainedSimilar.open(tmp_path / "tuned").encode(texts), atol=1e-6
+    )
 
 
 def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
@@ -362,10 +364,10 @@ def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
     result = train_similar.main(
         config(files, tmp_path / "run", validation=(files["labelled"],), generation=0.0)
     )
-    opened = SimilarRun(tmp_path / "run", checkpoint="last")
+    opened = TrainedSimilar.open(tmp_path / "run", checkpoint="last")
     rows = [json.loads(line) for line in files["labelled"].read_text().splitlines()]
-    a = opened.vectors([row[0] for row in rows])
-    b = opened.vectors([row[1] for row in rows])
+    a = opened.encode([row[0] for row in rows])
+    b = opened.encode([row[1] for row in rows])
     expected = spearmanr((a * b).sum(1), [row[2] for row in rows]).statistic
     assert result["spearman"] == pytest.approx(expected, abs=1e-6)
     assert "generation_nats_per_token" not in result
@@ -390,11 +392,11 @@ def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Pat
             files, tmp_path / "run", pairs=both, validation=both, stage="finetune", generation=0.0
         )
     )
-    opened = SimilarRun(tmp_path / "run", checkpoint="last")
+    opened = TrainedSimilar.open(tmp_path / "run", checkpoint="last")
     each = []
     for path in both:
         one = read_groups(path)
-        a, b = (opened.vectors([one.texts[i] for i in side]) for side in one.pairs.T)
+        a, b = (opened.encode([one.texts[i] for i in side]) for side in one.pairs.T)
         each.append(spearmanr((a * b).sum(1), one.scores).statistic)
     assert result["spearman_of_files"] == pytest.approx(each, abs=1e-6)
     assert result["spearman"] == pytest.approx(np.mean(each), abs=1e-6)
@@ -420,7 +422,7 @@ def test_chunked_training_is_training(
     for name, size in (("whole", 0), ("chunks", 5)):
         train_similar.train(config(files, tmp_path / name, chunk_size=size, steps=3, **options))
     whole, chunks = (
-        SimilarRun(tmp_path / name, checkpoint="last").model.state_dict()
+        TrainedSimilar.open(tmp_path / name, checkpoint="last").model.state_dict()
         for name in ("whole", "chunks")
     )
     for name, value in whole.items():
@@ -442,7 +444,7 @@ def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(
         own = ["--gather", "--chunk-size", chunk, "--out", tmp_path / name, "--device", "cpu"]
         started(2, "experiments.train_similar", *flags, *own)
     whole, chunks = (
-        SimilarRun(tmp_path / name, checkpoint="last").model.state_dict()
+        TrainedSimilar.open(tmp_path / name, checkpoint="last").model.state_dict()
         for name in ("whole", "chunks")
     )
     for name, value in whole.items():
@@ -513,7 +515,7 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
     assert first["results"][0][1] == pytest.approx(1, abs=1e-5)
     matrix = np.load(tmp_path / "corpus.txt.vectors.npy")
     np.testing.assert_allclose(
-        matrix, SimilarRun(folder).vectors(corpus.read_text().splitlines()), atol=1e-6
+        matrix, TrainedSimilar.open(folder).encode(corpus.read_text().splitlines()), atol=1e-6
     )
     half = search.main(search.Config(**options, vectors=tmp_path / "half.npy", precision="float16"))
     assert np.load(tmp_path / "half.npy").dtype == np.float16
@@ -531,7 +533,7 @@ def test_an_encoding_that_breaks_off_leaves_no_vectors(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(SimilarRun, "blocks", stop)
+    monkeypatch.setattr(TrainedSimilar, "encode_blocks", stop)
     with pytest.raises(KeyboardInterrupt):
         search.main(
             search.Config(run=folder, text="a", corpus=files["corpus"], vectors=tmp_path / "v.npy")
@@ -549,7 +551,7 @@ def test_encode_serves_sentence_models(
     assert list(vectors.shape) == result["shape"] == [5, 16]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     lines = files["corpus"].read_text().splitlines()[:5]
-    one = SimilarRun(folder).vectors(lines[3:4])
+    one = TrainedSimilar.open(folder).encode(lines[3:4])
     np.testing.assert_allclose(vectors[3], one[0], atol=1e-6)  # whatever it was padded with
 
 

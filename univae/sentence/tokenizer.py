@@ -1,14 +1,14 @@
-"""How texts become ids for a RoFormer-Sim: white space and case levelled, tokenised, cut."""
+"""Texts as a RoFormer-Sim reads them: white space and case normalised, tokenised, cut."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jaxtyping import Int64
 from torch import Tensor
 
-from experiments.data.text_notes import Tally
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.text.special import END
+from univae.text.tally import Tally
 from univae.text.tokenizers import Tokenizer, pad
 
 __all__ = ["SimilarText", "truncate"]
@@ -18,7 +18,7 @@ class SimilarText:
     """A tokenizer for sentences; a :class:`univae.text.corpus.Encoder`.
 
     Runs of white space count as one space. For BPE every text starts with a space, so that a word
-    has the same tokens wherever it stands. Texts are cut to ``max_length`` tokens, their end token
+    has the same tokens at every position. Texts are cut to ``max_length`` tokens, their end token
     included; ``tally`` counts them.
     """
 
@@ -26,6 +26,7 @@ class SimilarText:
         self,
         tokenizer: Tokenizer,
         max_length: int,
+        *,
         lowercase: bool = False,
         tally: Tally | None = None,
     ) -> None:
@@ -38,68 +39,82 @@ class SimilarText:
         self.end = tokenizer.end
 
     def counting(self, tally: Tally | None) -> "SimilarText":
-        """Return the same tokenizer; ``tally`` counts the texts that it encodes."""
-        return SimilarText(self.tokenizer, self.max_length, self.lowercase, tally)
+        """Return the same tokenizer, which counts the texts it encodes in ``tally``."""
+        return SimilarText(self.tokenizer, self.max_length, lowercase=self.lowercase, tally=tally)
 
-    def level(self, text: str) -> str:
-        """The text without what the model does not see."""
+    def normalise(self, text: str) -> str:
+        """Return the text with single spaces between words, in lower case if the model ignores it."""
         text = " ".join(text.split())
         return text.lower() if self.lowercase else text
 
     def lead(self, text: str) -> str:
-        """The text as the tokenizer sees it."""
-        text = self.level(text)
+        """Return the text that the tokenizer encodes: normalised, for BPE with a space in front."""
+        text = self.normalise(text)
         return " " + text if text and self.tokenizer.kind == "bpe" else text
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens, without end."""
+        """Return the tokens of texts, without the end token."""
         encoded = self.tokenizer.encode_batch([self.lead(text) for text in texts])
         if self.tally is not None:
-            self.tally.texts += len(texts)
-            self.tally.cut += sum(len(ids) >= self.max_length for ids in encoded)
-            self.tally.words += sum(len(text.split()) for text in texts)
-            self.tally.unknown_words += sum(map(self.unknown, texts))
-        return [
-            ids if len(ids) < self.max_length else truncate([[*ids, END]], self.max_length)[0][:-1]
-            for ids in encoded
-        ]
+            self._count(self.tally, texts, encoded)
+        return [self._cut(ids) for ids in encoded]
 
     def batch(self, texts: Sequence[str]) -> Int64[Tensor, "batch T"]:
-        """Padded ids, one end token each."""
+        """Return padded ids, one end token a text."""
         return pad(self.encode_batch(texts))
 
-    def decode(self, ids: Any) -> str:
-        """The text of ids, up to the end."""
+    def decode(self, ids: Sequence[int] | Tensor) -> str:
+        """Return the text of ids, up to the end token."""
         return " ".join(self.tokenizer.decode(ids).split())
 
     def contains(self, text: Sequence[int], word: str) -> list[int]:
-        """The first places in ``text`` at which the tokens of ``word`` begin and what follows in turn."""
+        """Return the positions in ``text`` of all tokens of all occurrences of ``word``.
+
+        Raises:
+            InputError: the word is empty.
+        """
         wanted = self.encode_batch([word])[0]
         if not wanted:
             raise InputError(f"a word to keep or to mask must not be empty; got {word!r}")
         starts = [i for i in range(len(text)) if list(text[i : i + len(wanted)]) == wanted]
-        return [i + j for i in starts for j in range(len(wanted))]
+        return [start + offset for start in starts for offset in range(len(wanted))]
 
     def unknown(self, text: str) -> int:
-        return self.tokenizer.unknown(self.level(text))
+        """Return the number of words that the vocabulary lacks."""
+        return self.tokenizer.unknown(self.normalise(text))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
+        """Return the tokenizer's state with ``max_length`` and ``lowercase``."""
         return {
             **self.tokenizer.to_json(),
             "max_length": self.max_length,
             "lowercase": self.lowercase,
         }
 
+    def _count(self, tally: Tally, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> None:
+        tally.texts += len(texts)
+        tally.cut += sum(len(ids) >= self.max_length for ids in encoded)
+        tally.words += sum(len(text.split()) for text in texts)
+        tally.unknown_words += sum(map(self.unknown, texts))
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        if len(ids) < self.max_length:
+            return ids
+        return truncate([[*ids, END]], self.max_length)[0][:-1]
+
 
 def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
-    """Cut texts to ``limit`` ids in all: again and again the longest loses the id before its last, which stays.
+    """Cut texts to ``limit`` ids in all, from the longest first; their last ids stay.
 
-    Of texts equally long the first one loses.
+    Again and again the longest text, of equally long ones the first, loses the id before its last.
+
+    Raises:
+        InputError: the last ids alone are more than ``limit``.
     """
     cut = [list(text) for text in texts]
     while sum(map(len, cut)) > limit:
         longest = max(cut, key=len)
-        if len(longest) < 2:
+        if len(longest) == 1:
             raise InputError(
                 f"truncate: {len(cut)} texts keep their last id; got limit={limit}; raise it"
             )
