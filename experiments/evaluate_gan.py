@@ -70,7 +70,7 @@ def main(config: Config) -> JsonObject:
     measured = {}
     if run.has_average:
         measured[AVERAGE] = _measure(run, reference, config.seed)
-    measured[RAW] = _measure(run.raw() if run.has_average else run, reference, config.seed)
+    measured[RAW] = _measure(run.raw(), reference, config.seed)
     rungs = ladder(reference)
 
     columns, cells = table({**measured, **rungs}, reference.space.name)

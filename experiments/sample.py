@@ -116,7 +116,7 @@ def _sample_texts(config: Config) -> JsonObject:
 def _sample_gan(config: Config) -> JsonObject:
     out = _gan_output(config)
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
-    if config.raw and run.has_average:
+    if config.raw:
         run = run.raw()
     labels = _labels(config, run.classes)
     data = units_of(run)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from experiments.gans.config import Players  # merge: from gan.players
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
-from univae.errors import InputError
 from univae.rules import reading
 from univae.run_folder import RunFolder
 from univae.trained import Trained
@@ -22,7 +21,7 @@ class TrainedGan(Trained):
     """A generator and its critic, ``players``.
 
     The generator has the moving average of its weights if training kept one
-    (``has_average``); :meth:`raw` returns the last ones. Rows are in the units of the networks:
+    (``has_average``); :meth:`raw` has the last ones. Rows are in the units of the networks:
     images in [-1, 1], columns standardised.
     """
 
@@ -57,11 +56,10 @@ class TrainedGan(Trained):
     def raw(self) -> "TrainedGan":
         """Return the run with the weights of its last step instead of their moving average.
 
-        Raises:
-            InputError: the run has no average, so that its weights are the raw ones already.
+        It is this object itself where training kept no average.
         """
         if not self.has_average:
-            raise InputError(f"{self.path} was trained without an average; use the run as it is")
+            return self
         run = type(self).read(self.folder, self.device, self.checkpoint)
         weights = load_state(run._training_state)[RAW_WEIGHTS]
         fill_weights(run.players, weights, run._training_state)

@@ -250,8 +250,6 @@ def test_an_interpolation_starts_and_ends_at_the_reconstructions(
     b = "no old fish"
     walk = interpolate.main(interpolate.Config(run=folder, start=a, end=b, steps=5))["texts"]
     assert len(walk) == 5
-    from experiments.text.latents import reconstruct as decode
-
     assert [walk[0], walk[-1]] == opened.reconstruct([a, b])
 
 

@@ -145,7 +145,8 @@ def test_what_cannot_be_drawn_is_refused(
 def test_a_run_of_texts_refuses_the_options_of_gans(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "train-text"}))
     with pytest.raises(
-        InputError, match=r"raw is an option for a GAN, and .* is the run of a text model; got raw=True"
+        InputError,
+        match=r"raw is an option for a GAN, and .* is the run of a text model; got raw=True",
     ):
         sample.main(sample.Config(run=tmp_path, raw=True))
 

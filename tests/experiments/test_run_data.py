@@ -19,6 +19,7 @@ from experiments.cli.options import parse
 from experiments.data.arrays import Data, read
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
+from experiments.evaluation.open_run import open_run
 from experiments.gans.evaluation import Reference
 from experiments.gans.features import Space
 from experiments.gans.scaling import restored, seen, standardised
@@ -687,7 +688,7 @@ def test_a_run_without_a_finite_validation_opens_its_last_checkpoint(
     assert result["not_finite"] == [0, 1, 2]
     assert not (tmp_path / "run" / "checkpoints" / "best").exists()
     capsys.readouterr()
-    opened = TrainedDensity.open(tmp_path / "run", "cpu")
+    opened = open_run(TrainedDensity, tmp_path / "run", "cpu")
     note = f"{tmp_path / 'run'} holds no checkpoint 'best', for no finite validation was saved; 'last' is used"
     assert capsys.readouterr().err.strip() == f"note: {note}"
     assert opened.notes == [note]

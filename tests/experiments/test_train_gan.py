@@ -97,7 +97,7 @@ def test_every_kind_of_gan_trains_reopens_is_measured_and_audited(
     assert result["feature_space"].startswith("digits-cnn-" if data == "digits" else "data")
     opened = TrainedGan.open(tmp_path / "run", "cpu")
     assert opened.has_average == (options.get("ema_images") != 0)
-    raw = TrainedGan.open(tmp_path / "run", "cpu", average=False)
+    raw = opened.raw()
     z = fixed_latents(8, 4)
     assert torch.equal(opened.generate(z), raw.generate(z)) != opened.has_average
     found = evaluate_gan.main(evaluate_gan.Config(run=tmp_path / "run", count=60))
@@ -360,7 +360,7 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
     with Image.open(tmp_path / "run" / "samples" / "real.png") as picture:
         assert picture.getextrema() == (0, 255)
         assert picture.size == (16 * 42, 6 * 42)
-    best = best_validation(TrainedGan.open(tmp_path / "run").run)
+    best = best_validation(TrainedGan.open(tmp_path / "run").folder)
     assert best["selection"] == best["frechet_distance"]
 
 

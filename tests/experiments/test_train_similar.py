@@ -20,6 +20,7 @@ from experiments.cli import commands as cli
 from experiments.cli.options import stored
 from experiments.data.pairs import group_up, read_groups
 from experiments.reports import page as reports_page
+from experiments.sentences import vector_file
 from experiments.sentences.batch import Batch, Examples, Objective
 from experiments.sentences.evaluation import correlation, found_at, selection
 from experiments.sentences.label_task import LabelTask
@@ -902,8 +903,49 @@ def test_damaged_vectors_are_made_again(
     again = search.main(search.Config(**options))
     assert again == expected | {"cached": False}
     assert path.read_bytes() == whole
-    assert json.loads(recipe.read_text()) == stored_recipe
+    rewritten = json.loads(recipe.read_text())
+    assert rewritten | {"file": None} == stored_recipe | {"file": None}
     assert search.main(search.Config(**options))["cached"] is True
+
+
+def test_the_matrix_is_hashed_again_only_where_its_file_has_changed(
+    files: dict[str, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "v.npy"
+    hashed: list[Path] = []
+
+    def fingerprint(file: Path) -> str:
+        hashed.append(file)
+        return fingerprint_file(file)
+
+    monkeypatch.setattr(vector_file, "fingerprint_file", fingerprint)
+    query = search.Config(run=folder, text="a man", corpus=files["corpus"], vectors=path)
+    first = search.main(query)
+    assert hashed == [path]  # when it was written
+    assert search.main(query) == first | {"cached": True}
+    assert hashed == [path]
+    os.utime(path, (0, 0))  # the same bytes: hashed once more, and kept
+    assert [search.main(query)["cached"] for _ in range(2)] == [True, True]
+    assert hashed == [path, path]
+    recipe = json.loads(path.with_suffix(".json").read_text())
+    del recipe["file"]  # as an earlier version wrote it
+    path.with_suffix(".json").write_text(json.dumps(recipe))
+    assert [search.main(query)["cached"] for _ in range(2)] == [True, True]
+    assert hashed == [path, path, path]
+
+
+@pytest.mark.parametrize("same", ["size", "size and time"])
+def test_a_foreign_matrix_of_the_same_size_is_not_read(
+    files: dict[str, Path], folder: Path, tmp_path: Path, same: str
+) -> None:
+    path = tmp_path / "v.npy"
+    query = search.Config(run=folder, text="a man", corpus=files["corpus"], vectors=path)
+    first = search.main(query)
+    times = path.stat()
+    np.save(path, np.load(path)[::-1].copy())
+    if same == "size and time":
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert search.main(query) == first | {"cached": False}
 
 
 @pytest.mark.parametrize(
