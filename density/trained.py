@@ -58,7 +58,7 @@ class TrainedDensity(Trained):
     def modes(self, x: Tensor) -> Tensor:
         """Return the codes (N, d): the posterior's mode, each layer given the modes before it."""
         codes = []
-        for chunk in x.split(ROWS):
+        for chunk in torch.split(x, ROWS):
             posterior = self.model.posterior(chunk.to(self.device))
             codes.append(posterior.modes() if hasattr(posterior, "modes") else posterior.mode)
         return torch.cat(codes)
@@ -75,7 +75,7 @@ class TrainedDensity(Trained):
         other and their mean is not known.
         """
         rows = []
-        for codes in self.modes(x).split(ROWS):
+        for codes in torch.split(self.modes(x), ROWS):
             likelihood = self.model.likelihood(codes)
             try:
                 rows.append(likelihood.mean.cpu())

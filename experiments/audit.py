@@ -1,4 +1,4 @@
-"""``univae audit``: gradients, slopes and norms of a trained critic's layers, in numbers and words."""
+"""``univae audit``: gradients, slopes and layer norms of a trained critic, with a verdict."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -125,9 +125,6 @@ def _is_comparison(path: Path) -> bool:
         return f"<title>{TITLE}</title>".encode() in file.read(TITLE_BYTES)
 
 
-# Sections of the page.
-
-
 def _at_best(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
     note = paragraph(
         "Mean ± standard deviation over the seeds of a group, every run at its best validation."
@@ -176,9 +173,6 @@ def _strips(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
                 title = f"group {group}: {folder.path} (seed {folder.config.get('seed')})"
                 strips.append(paragraph(title) + embed(images, title))
     return "".join(strips)
-
-
-# Parts of sections.
 
 
 def _all_runs(members_of: Mapping[str, Sequence[RunFolder]]) -> list[RunFolder]:

@@ -30,7 +30,7 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Compresses images, a table of whole numbers or the lines of a text without loss, by bits-back coding.
+    """Compresses images, a table of whole numbers or lines of text without loss (bits-back coding).
 
     A run of black and white images takes zeros and ones, however it was trained; grey levels are
     refused, because drawing them black or white would lose them.

@@ -1,4 +1,4 @@
-"""``univae evaluate-gan``: metrics of a GAN in a named feature space, with a floor and known faults."""
+"""``univae evaluate-gan``: metrics of a GAN in a feature space, with a floor and known faults."""
 
 import sys
 from collections.abc import Iterator, Mapping

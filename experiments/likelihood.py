@@ -12,8 +12,9 @@ import tyro
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output, output_file
+from experiments.evaluation.score_table import Table
 from experiments.evaluation.scorer import Scorer, ScoringTask
-from experiments.evaluation.scores import ProposalName, Table, page, totals
+from experiments.evaluation.scores import ProposalName, page, totals
 from experiments.kinds import SCORERS, row_of_kind
 from experiments.reports.page import update
 from experiments.training.settings import LIMIT, SEED
@@ -74,7 +75,11 @@ def main(config: Config) -> JsonObject:
     scorer = new_scorer(task)
     rows = _scored_rows(scorer, out)
 
-    result = {"run": str(config.run), "samples": config.samples, "proposal": config.proposal}
+    result: JsonObject = {
+        "run": str(config.run),
+        "samples": config.samples,
+        "proposal": config.proposal,
+    }
     result |= totals(rows, config.samples)
     mean = result["log_likelihood_nats"]
     result |= scorer.rates(rows, math.nan if mean is None else mean)

@@ -34,7 +34,7 @@ class Config:
     text: tyro.conf.Positional[str]  # the text to compare with
     corpus: Path  # a UTF-8 file of one text per line
     count: int = 10  # number of results, at most
-    vectors: Path | None = None  # the .npy file of the corpus' vectors; default: beside the corpus
+    vectors: Path | None = None  # the .npy file of their vectors; default: beside the corpus
     overwrite: bool = False  # replace a --vectors file that is not this command's
     precision: Precision = "float32"  # of the file; float16 is half the size
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
@@ -52,8 +52,8 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Return ``results``: [text, cosine], best first, of ``texts`` texts.
 
-    ``cached``: the vectors were read from their file. ``cut`` texts of the corpus have more than ``max_length``
-    tokens and were compared by their beginning.
+    ``cached``: the vectors were read from their file. ``cut`` texts of the corpus have more than
+    ``max_length`` tokens and were compared by their beginning.
     """
     run = open_run(TrainedSimilar, config.run, config.device)
     vectors = vectors_of(run, config.corpus, config.vectors, config.precision, config.overwrite)

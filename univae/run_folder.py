@@ -56,13 +56,13 @@ class RunFolder:
 
     @property
     def kind(self) -> object:
-        """The ``command`` that trained the run, such as ``train-text``; None where there is none."""
+        """The ``command`` that trained the run, such as ``train-text``; None if it is missing."""
         return self.config.get("command")
 
     def checkpoint(self, name: str = "best") -> Path:
         """Return the folder of a checkpoint: ``best`` or ``last``.
 
-        Without a ``best`` one, because no validation was finite, it is ``last``, and ``notes`` say so.
+        Without a ``best`` one, because no validation was finite, it is ``last``, with a note.
 
         Raises:
             InputError: the run holds no such checkpoint.

@@ -1,4 +1,4 @@
-"""Scorers of runs, as ``likelihood`` uses them: rows of scores, rates and notes of one kind of data."""
+"""Scorers of runs, as ``likelihood`` uses them: scores, rates and notes of one kind of data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

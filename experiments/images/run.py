@@ -88,7 +88,10 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if data.one_bit and train.levels > 2:
         white = train.levels - 1
         values = np.asarray(data.values) * np.uint8(white)
-        note = f"{data.name}: 1 bit a pixel, read as 0 and {white} of the {train.levels} levels of the training set"
+        note = (
+            f"{data.name}: 1 bit a pixel, read as 0 and {white} "
+            f"of the {train.levels} levels of the training set"
+        )
         return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(
             note
         )
@@ -96,7 +99,10 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         return data
     highest = int(data.values.max())
     if highest < train.levels:
-        note = f"{data.name}: 0..{highest} are read as {train.levels} levels, as those of the training set are"
+        note = (
+            f"{data.name}: 0..{highest} are read as {train.levels} levels, "
+            "as those of the training set are"
+        )
         return replace(data, levels=train.levels).noted(note)
     if train.levels == 2 and black_and_white(data.values):
         values = (np.asarray(data.values) // WHITE).astype(np.uint8)

@@ -65,7 +65,7 @@ class TextScorer:
                 yield from (rows[i] for i in range(len(block)))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
-        """Return bits per token and character, perplexity per word, and the sizes they divide by."""
+        """Return bits per token and character, perplexity per word, and what they divide by."""
         count = len(rows)
         sizes = _sizes(rows)
         nats = -log_likelihood * count

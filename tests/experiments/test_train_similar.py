@@ -22,7 +22,7 @@ from experiments.data.pairs import group_up, read_groups
 from experiments.reports import page as reports_page
 from experiments.sentences import vector_file
 from experiments.sentences.batch import Batch, Examples, Objective
-from experiments.sentences.evaluation import correlation, found_at, selection
+from experiments.sentences.evaluation import correlation, rank_of_pair, selection
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_task import ChunkedPairTask, PairTask
 from experiments.sentences.teacher import fingerprint_file, write_table
@@ -1064,8 +1064,8 @@ def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:
     # a model that is broken is never the best one
     assert math.isnan(selection({"spearman": math.nan}))
     assert correlation(np.array([0.1, 0.2, 0.9]), np.array([1, 2, 3])) == pytest.approx(1)
-    assert found_at(np.full((3, 3), math.nan)).tolist() == [2, 2, 2]
-    assert found_at(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [
+    assert rank_of_pair(np.full((3, 3), math.nan)).tolist() == [2, 2, 2]
+    assert rank_of_pair(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [
         1,
         0,
         2,

@@ -43,7 +43,7 @@ class SimilarText:
         return SimilarText(self.tokenizer, self.max_length, lowercase=self.lowercase, tally=tally)
 
     def normalise(self, text: str) -> str:
-        """Return the text with single spaces between words, in lower case if the model ignores it."""
+        """Return the text with single spaces, and in lower case if the model ignores case."""
         text = " ".join(text.split())
         return text.lower() if self.lowercase else text
 

@@ -88,7 +88,7 @@ class TrainedText(Trained):
 
     @torch.inference_mode()
     def modes(self, texts: Sequence[str]) -> Tensor:
-        """Return the codes (N, S, d): the posterior's mode, each layer given the modes before it."""
+        """Return the codes (N, S, d): each layer's posterior mode given the modes before it."""
         codes = []
         for start in range(0, len(texts), ROWS):
             ids = self.token_ids(texts[start : start + ROWS])
@@ -109,7 +109,7 @@ class TrainedText(Trained):
         """
         length = max(self.model.config.max_length, longest)
         texts: list[str] = []
-        for chunk in z.split(max(1, ROWS // beam)):
+        for chunk in torch.split(z, max(1, ROWS // beam)):
             if beam > 1:
                 step = self.model.decoder(chunk.repeat_interleave(beam, 0), length)
                 ids = beam_search(step, len(chunk), beam, length)[0]

@@ -16,7 +16,8 @@ from density.estimation.importance import estimate
 from experiments import train_similar, train_text
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
-from experiments.evaluation.scores import COLUMNS, Table, page, perplexity, rungs, totals, worst
+from experiments.evaluation.score_table import Table
+from experiments.evaluation.scores import COLUMNS, page, perplexity, rungs, totals, worst
 from experiments.reports.page import best_validation
 from experiments.text.task import measure_texts
 from experiments.training.run_folder import Run
