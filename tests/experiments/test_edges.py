@@ -458,7 +458,7 @@ def test_a_run_with_a_damaged_file_of_values_opens_or_is_refused_in_one_line(
     shutil.copytree(path, run)
     for name, values in list(damaged(json.loads((path / file).read_text())))[::EVERY]:
         (run / file).write_text(json.dumps(values))
-        opened_or_refused(lambda: opener(run, "cpu"), f"opening, {name}: {values}")
+        opened_or_refused(lambda: opener.open(run, "cpu"), f"opening, {name}: {values}")
         opened_or_refused(
             lambda: stored(module.Config, Run.open(run), out=run), f"reading, {name}: {values}"
         )
