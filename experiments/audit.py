@@ -14,7 +14,6 @@ from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
-from experiments.gans import validation
 from experiments.gans.features import class_labels
 from experiments.gans.scaling import seen
 from experiments.reports.page import update
@@ -52,7 +51,7 @@ def main(config: Config) -> JsonObject:
     """Return the facts of :func:`gan.audit`, with its verdict in plain words."""
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, run.folder, out=config.run, resume=False)
-    data, rows, _ = validation.parts(settings, run.folder)
+    data, rows, _ = settings.rows(run.folder)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))
     chosen = rows[order[: config.count]]
     real = seen(data, chosen).float().to(run.device)
@@ -64,10 +63,10 @@ def main(config: Config) -> JsonObject:
             run.players.critic,
             real,
             fake,
-            normalization=settings.normalization,
+            normalization=settings.players.normalization,
             labels=None if labels is None else labels[chosen].to(run.device),
-            eps=settings.gran_eps,
-            K=settings.gradient_bound,
+            eps=settings.players.gran_eps,
+            K=settings.players.gradient_bound,
         )
     )
 

@@ -1,12 +1,11 @@
 """``univae demo``: the main job on built-in data, in a few minutes on two cores."""
 
-import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,26 +26,25 @@ from experiments.gans import presets as gan_presets
 from experiments.gans.samples import fixed_latents, write_images
 from experiments.images import presets as image_presets
 from experiments.reports.page import write as write_report
-from experiments.text import presets
+from experiments.text import presets as text_presets
 from experiments.text.samples import write_samples
 from experiments.text.task import measure_texts
+from experiments.training.processes import process_count
 from experiments.training.run_folder import Run
 from experiments.training.settings import MINUTES, SEED, THREADS
 from experiments.training.task import reseed
 from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, above, at_least, check
 from univae.vae.trained import TrainedText
 
-__all__ = ["Config", "gan", "images", "main", "packed"]
+__all__ = ["Config", "generate_digits", "main", "round_trip", "score_digits", "score_texts"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Trains a UniVAE on Python's documentation, a VAE and a WGAN-GN on digits.
-
-    Scores and compresses held-out data.
-    """
+    """Train a UniVAE on Python's documentation, a VAE and a WGAN-GN on digits; score, compress."""
 
     out: Path = Path("runs/demo")  # the run folder
     minutes: float = 3.0  # of training on texts
@@ -70,108 +68,105 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Train, scores, compresses held-out texts and digits, generates.
+def main(config: Config) -> JsonObject:
+    """Train, score and compress held-out texts and digits, generate digits, write the reports.
 
-    Writes the reports; human words go to stderr.
+    A table of the results goes to stderr.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if process_count() > 1:
         raise InputError("the demo trains and scores in one process; start it without torchrun")
-    began = time.perf_counter()
-    trained = train_text.Config(
+    started = time.perf_counter()
+    texts = score_texts(config)
+    images = score_digits(config)
+    generated = generate_digits(config)
+    page = write_report(config.out)
+    print(f"\nreport: {page}", file=sys.stderr)
+
+    seconds = round(time.perf_counter() - started, 1)
+    return {
+        "run": str(config.out),
+        "report": str(page),
+        "seconds": seconds,
+        **texts,
+        "images": images,
+        "gan": generated,
+    }
+
+
+def score_texts(config: Config) -> JsonObject:
+    """Train a UniVAE on Python's documentation; score and compress the texts held out."""
+    training = train_text.Config.of(
         text=BUILT_IN,
         out=config.out,
         minutes=config.minutes,
         seed=config.seed,
         threads=config.threads,
         resume=config.resume,
-        **presets.PRESETS["tiny"],
+        **text_presets.PRESETS["tiny"],
     )
-    train_text.train(trained)
-    opened = open_run(TrainedText, config.out)
+    train_text.train(training)
+    trained = open_run(TrainedText, config.out)
     lines = config.out / "held_out.txt"
-    held_out, read = train_text.write_held_out(trained, lines)
+    held_out, others = train_text.write_held_out(training, lines)
     reseed(config.seed, "demo")
-    found = measure_texts(opened.model, opened.token_ids(held_out), config.samples)
-    _tell(found, write_samples(opened, held_out, config.seed))
-    files = packed(config.out, lines, config.out / "held_out.bits", config.out / "read_back.txt")
-    files["archivers"]["xz that has read the training text"] = xz_primed(
-        lines.read_bytes(), read.encode()
+    scores = measure_texts(trained.model, trained.token_ids(held_out), config.samples)
+    _print_text_scores(scores)
+    _print_samples(write_samples(trained, held_out, config.seed))
+
+    files = round_trip(
+        config.out, lines, config.out / "held_out.bits", config.out / "read_back.txt"
     )
-    _tell_files("held-out texts", files, "bits_per_char")
-    pictures = images(config)
-    generated = gan(config)
-    page = write_report(config.out)
-    print(f"\nreport: {page}", file=sys.stderr)
-
-    seconds = round(time.perf_counter() - began, 1)
-    return {
-        "run": str(config.out),
-        "report": str(page),
-        "seconds": seconds,
-        **found,
-        "files": files,
-        "images": pictures,
-        "gan": generated,
-    }
+    primed = xz_primed(lines.read_bytes(), others.encode())
+    files["archivers"]["xz that has read the training text"] = primed
+    _print_sizes("held-out texts", files, "bits_per_char")
+    return {**scores, "files": files}
 
 
-def images(config: Config) -> dict[str, Any]:
-    """Train a VAE on digits drawn black or white, in a run of its own, and scores those held out."""
-    trained = train_density.Config(
+def score_digits(config: Config) -> JsonObject:
+    """Train a VAE on digits drawn black or white, in a run of its own; score those held out."""
+    training = train_density.Config.of(
         data="digits",
-        **_part(config, "digits", config.image_minutes),
+        **_inner_run(config, "digits", config.image_minutes),
         **image_presets.PRESETS["tiny"],
     )
-    train_density.main(trained)
-    held_out = trained.out / "held_out.npy"
-    np.save(held_out, train_density.held_out_data(trained).numpy().astype(np.uint8))
-    found = likelihood.main(
-        likelihood.Config(
-            run=trained.out,
-            data=str(held_out),
-            samples=config.image_samples,
-            proposal="sobol",
-            out=trained.out / "samples" / "scores.csv",
-            overwrite=True,
-            seed=config.seed,
-        )
+    train_density.main(training)
+    held_out = training.out / "held_out.npy"
+    np.save(held_out, train_density.held_out_data(training).numpy().astype(np.uint8))
+    scoring = likelihood.Config(
+        run=training.out,
+        data=str(held_out),
+        samples=config.image_samples,
+        proposal="sobol",
+        out=training.out / "samples" / "scores.csv",
+        overwrite=True,
+        seed=config.seed,
     )
-    lines = [
-        f"\nheld-out digits ({found['count']}, {found['samples']} importance samples each), nats per image:",
-        f"  negative log-likelihood  {-found['log_likelihood_nats']:8.2f}"
-        f" ± {found['standard_error_over_data_nats']:.2f} over images ({found['bits_per_dim']:.3f} bits per pixel)",
-        f"  {found['effective_samples_median']:.0f} effective samples at the median; k-hat is above"
-        f" {found['khat_threshold']:.2f} for {found['khat_unreliable']:.0%} of the images",
-    ]
-    print("\n".join(lines), file=sys.stderr)
-    files = packed(
-        trained.out, held_out, trained.out / "held_out.bits", trained.out / "read_back.npy"
+    scores = likelihood.main(scoring)
+    _print_image_scores(scores)
+    files = round_trip(
+        training.out, held_out, training.out / "held_out.bits", training.out / "read_back.npy"
     )
-    _tell_files("held-out digits", files, "bits_per_dim")
-    return found | {"files": files}
+    _print_sizes("held-out digits", files, "bits_per_dim")
+    return {**scores, "files": files}
 
 
-def gan(config: Config) -> dict[str, Any]:
+def generate_digits(config: Config) -> JsonObject:
     """Train a WGAN-GN on digits, in a run of its own; its grid goes into the demo's report too."""
-    trained = train_gan.Config(
-        data="digits",
-        **_part(config, "gan", config.gan_minutes),
-        **{name: value for name, value in gan_presets.PRESETS["tiny"].items() if name != "steps"},
+    preset = {name: value for name, value in gan_presets.PRESETS["tiny"].items() if name != "steps"}
+    training = train_gan.Config.of(
+        data="digits", **_inner_run(config, "gan", config.gan_minutes), **preset
     )
-    train_gan.main(trained)
-    found = evaluate_gan.main(evaluate_gan.Config(run=trained.out, seed=config.seed))
-    opened = open_run(TrainedGan, trained.out)
-    made = opened.generate(fixed_latents(opened.latent_width))
-    write_images(Run.open(config.out), "gan", "Digits generated by the WGAN-GN of this demo", made)
-    return found
+    train_gan.main(training)
+    metrics = evaluate_gan.main(evaluate_gan.Config(run=training.out, seed=config.seed))
+    trained = open_run(TrainedGan, training.out)
+    images = trained.generate(fixed_latents(trained.latent_width))
+    title = "Digits generated by the WGAN-GN of this demo"
+    write_images(Run.open(config.out), "gan", title, images)
+    return metrics
 
 
-def _part(config: Config, name: str, minutes: float) -> dict[str, Any]:
-    """What training a run inside the demo's takes over from it.
-
-    It may not have begun where the demo is resumed.
-    """
+def _inner_run(config: Config, name: str, minutes: float) -> JsonObject:
+    """Return the options of a run inside the demo's, which resumes where it had begun."""
     out = config.out / name
     resume = config.resume and (out / "config.json").exists()
     return {
@@ -183,51 +178,77 @@ def _part(config: Config, name: str, minutes: float) -> dict[str, Any]:
     }
 
 
-def packed(run: Path, data: Path, out: Path, again: Path) -> dict[str, Any]:
-    """Compress a file by a run's model, reads it back, and says what both took.
+def round_trip(run: Path, data: Path, compressed: Path, restored: Path) -> JsonObject:
+    """Compress a file by a run's model, and read it back.
+
+    Returns:
+        what ``univae compress`` does, and the seconds of writing and of reading.
 
     Raises:
         RuntimeError: the file that came back is another.
     """
-    began = time.perf_counter()
-    found = compress.main(
-        compress.Config(run=run, data=str(data), out=out, verify=False, overwrite=True)
-    )
+    started = time.perf_counter()
+    packing = compress.Config(run=run, data=str(data), out=compressed, verify=False, overwrite=True)
+    sizes = compress.main(packing)
     written = time.perf_counter()
-    decompress.main(decompress.Config(run=run, data=out, out=again, overwrite=True))
-    if again.read_bytes() != data.read_bytes():
-        raise RuntimeError(f"demo: {again} is not {data}")
-    return found | {"seconds_out": written - began, "seconds_in": time.perf_counter() - written}
+    decompress.main(decompress.Config(run=run, data=compressed, out=restored, overwrite=True))
+    if restored.read_bytes() != data.read_bytes():
+        raise RuntimeError(f"demo: {restored} is not {data}")
+    seconds_in = time.perf_counter() - written
+    return {**sizes, "seconds_out": written - started, "seconds_in": seconds_in}
 
 
-def _tell_files(what: str, files: Mapping[str, Any], unit: str) -> None:
-    per = 1 / (8 * files["bytes_out"]) * files[unit]
+def _print_sizes(name: str, files: JsonObject, unit: str) -> None:
+    per_byte = files[unit] / files["bytes_out"]
+    first_bytes = files["initial_bits"] // 8
     lines = [
-        f"\n{what} as a file, read back to the last byte ({files['seconds_out']:.0f} s to write, bounds included,"
-        f" {files['seconds_in']:.0f} s to read); {unit.replace('_', ' ')}:",
-        f"  {files[unit]:6.3f}  this model: {files['bytes_out']} bytes, of which {files['initial_bits'] // 8} for the"
-        f" first {files['plain']} data, written without it",
-        f"  {files['ideal_bits'] * per:6.3f}  what its bound says (negative ELBO)",
-        *(f"  {8 * size * per:6.3f}  {name}" for name, size in files["archivers"].items()),
+        f"\n{name} as a file, read back to the last byte ({files['seconds_out']:.0f} s to write, "
+        f"bounds included, {files['seconds_in']:.0f} s to read); {unit.replace('_', ' ')}:",
+        f"  {files[unit]:6.3f}  this model: {files['bytes_out']} bytes, of which {first_bytes} "
+        f"for the first {files['plain']} data, written without it",
+        f"  {files['ideal_bits'] / 8 * per_byte:6.3f}  what its bound says (negative ELBO)",
+    ]
+    for archiver, size in files["archivers"].items():
+        lines.append(f"  {size * per_byte:6.3f}  {archiver}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _print_text_scores(scores: JsonObject) -> None:
+    layers = " + ".join(f"{nats:.2f}" for nats in scores["kl_nats"])
+    lines = [
+        f"\nheld-out texts ({scores['data']}, {scores['samples']} importance samples each), "
+        "nats per text:",
+        f"  negative log-likelihood  {scores['nll_nats']:8.2f}"
+        f" ± {scores['nll_standard_error']:.2f} over texts,"
+        f" ± {scores['nll_monte_carlo_error']:.2f} by sampling"
+        f" ({scores['bits_per_token']:.3f} bits per token)",
+        f"  {scores['effective_samples_median']:.1f} effective samples at the median; k-hat is "
+        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the texts: "
+        "for them the estimate is no more than a better bound",
+        f"  negative bound (ELBO)    {-scores['elbo_nats']:8.2f} ="
+        f" {scores['reconstruction_nats']:.2f} reconstruction + KL {layers}",
+        f"  {scores['verdict']}; {scores['active_units']} of {scores['units']} units active",
     ]
     print("\n".join(lines), file=sys.stderr)
 
 
-def _tell(found: Mapping[str, Any], shown: Mapping[str, Mapping[str, Any]]) -> None:
-    layers = " + ".join(f"{nats:.2f}" for nats in found["kl_nats"])
+def _print_image_scores(scores: JsonObject) -> None:
     lines = [
-        f"\nheld-out texts ({found['data']}, {found['samples']} importance samples each), nats per text:",
-        f"  negative log-likelihood  {found['nll_nats']:8.2f} ± {found['nll_standard_error']:.2f} over texts,"
-        f" ± {found['nll_monte_carlo_error']:.2f} by sampling ({found['bits_per_token']:.3f} bits per token)",
-        f"  {found['effective_samples_median']:.1f} effective samples at the median; k-hat is above"
-        f" {found['khat_threshold']:.2f} for {found['khat_unreliable']:.0%} of the texts: for them the estimate is no"
-        " more than a better bound",
-        f"  negative bound (ELBO)    {-found['elbo_nats']:8.2f} = {found['reconstruction_nats']:.2f} reconstruction"
-        f" + KL {layers}",
-        f"  {found['verdict']}; {found['active_units']} of {found['units']} units active",
+        f"\nheld-out digits ({scores['count']}, {scores['samples']} importance samples each), "
+        "nats per image:",
+        f"  negative log-likelihood  {-scores['log_likelihood_nats']:8.2f}"
+        f" ± {scores['standard_error_over_data_nats']:.2f} over images"
+        f" ({scores['bits_per_dim']:.3f} bits per pixel)",
+        f"  {scores['effective_samples_median']:.0f} effective samples at the median; k-hat is "
+        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the images",
     ]
-    for item in shown.values():
-        if item["kind"] == "texts":
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _print_samples(samples: Mapping[str, JsonObject]) -> None:
+    lines = []
+    for item in samples.values():
+        if "rows" in item:  # a table; a map has points
             lines += ["", item["title"], *("  " + " | ".join(row) for row in item["rows"])]
     print("\n".join(lines), file=sys.stderr)
 

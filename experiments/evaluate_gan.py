@@ -64,9 +64,11 @@ def main(config: Config) -> JsonObject:
     """
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
     settings = _settings(config, run)
-    data, rows, held_out = validation.parts(settings, run.folder)
-    print_notes(data.notes)
-    reference = validation.reference(settings, data, rows, held_out, config.count)
+    rows = settings.rows(run.folder)
+    print_notes(rows.data.notes)
+    reference = validation.reference(
+        settings.data, settings.training, config.run, rows, config.count
+    )
     measured = {}
     if run.has_average:
         measured[AVERAGE] = _measure(run, reference, config.seed)
@@ -91,7 +93,7 @@ def main(config: Config) -> JsonObject:
     result = {"run": str(config.run), "step": run.step, "count": reference.count}
     result |= _metrics(reference, measured, rungs)
     result |= {"report": report}
-    return with_notes(result, [*data.notes, *run.notes, *problems])
+    return with_notes(result, [*rows.data.notes, *run.notes, *problems])
 
 
 def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:

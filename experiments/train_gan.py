@@ -1,136 +1,156 @@
-"""``univae train-gan``: a GAN on images or a table, by default a Wasserstein GAN with gradient normalisation."""
+"""``univae train-gan``: a GAN on images or a table, by default gradient-normalised."""
 
-import dataclasses
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from experiments.cli.commands import run
-from experiments.data.arrays import absolute_sources, describe
-from experiments.data.notes import print_notes, with_notes
+from experiments.data.arrays import Data, absolute_sources, describe
+from experiments.data.notes import print_notes
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
 from experiments.gans.config import GanOptions, GanShape, Players, model_config
 from experiments.gans.features import class_labels, feature_space
 from experiments.gans.presets import PRESETS
 from experiments.gans.samples import write_samples
-from experiments.gans.task import GanTask, require_settings
-from experiments.gans.validation import _Validation, parts, reference
+from experiments.gans.task import GanTask, PlayerSteps, require_settings
+from experiments.gans.training_data import GanData, TrainingRows, training_rows
+from experiments.gans.validation import GeneratorValidation, reference
 from experiments.reports.page import write as write_report
-from experiments.training.distributed import join
-from experiments.training.loop import fit
-from experiments.training.run_folder import Run, begin_run, or_nothing
+from experiments.training.command import Training
+from experiments.training.command import train as train_command
+from experiments.training.configuration import Configuration
+from experiments.training.distributed import World
+from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.rules import Rule, at_least, within
+from univae.run_folder import RunFolder
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
 
+def _settings() -> Settings:
+    """Return the defaults for two players: a constant rate, no momentum, decay or clipping."""
+    return Settings(
+        lr=2e-4, lr_floor=1.0, warmup=0.0, beta1=0.0, beta2=0.9, weight_decay=0.0, clip=0.0
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings, GanOptions, GanShape):
-    """Trains a GAN on a folder, .zip, .npz, .npy or IDX(.gz) of images or tables, or on a built-in set."""
+class Config(Configuration):
+    """Train a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
 
-    data: str  # a file, a folder, or a built-in name: digits, glyphs, stacked-glyphs, wine ...
     out: Path  # the run folder
-    held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
-    # auto, the features/ folder of another run, or package.module:name of a network of yours
-    features: str = "auto"
-    feature_steps: int = 400  # of training the classifier that auto means for labelled images
-    validation_data: int = 2000  # generated data that a validation measures, and as many real ones
-    lr: float = 2e-4  # of the critic
-    lr_floor: float = 1.0  # fraction of both rates that is left at the end
-    warmup: float = 0.0  # fraction of training over which both rates rise
-    beta1: float = 0.0  # decay of the mean gradient of both optimizers
-    beta2: float = 0.9
-    weight_decay: float = 0.0
-    clip: float = 0.0  # largest norm of either network's gradient; 0: no limit
-    command: Literal["train-gan"] = "train-gan"  # what made the run folder; leave it
-
-    RULES: ClassVar[Mapping[str, Rule]] = {
-        "held_out": within("(0, 1)", "a share of the data"),
-        "feature_steps": at_least(1),
-        "validation_data": at_least(10, 10**7),
-    }
+    data: GanData
+    model: GanShape = field(default_factory=GanShape)
+    players: GanOptions = field(default_factory=GanOptions)
+    training: Settings = field(default_factory=_settings)
+    command: Literal["train-gan"] = "train-gan"  # what wrote the run folder; leave it
 
     def __post_init__(self) -> None:
-        Settings.__post_init__(self)
-        GanOptions.__post_init__(self)
-        require_settings(self)
-        if self.ema:
+        super().__post_init__()
+        require_settings(self.training)
+        if self.training.ema:
             raise InputError(
-                f"ema must be 0: give the average's half-life with --ema-images; got ema={self.ema}"
+                "ema must be 0: give the average's half-life with --ema-images; "
+                f"got ema={self.training.ema}"
             )
-        if not self.features:
-            raise InputError("features must be auto, a folder or a module:name; got features=''")
+
+    def rows(self, run: RunFolder | None = None) -> TrainingRows:
+        """Read its data, in the units of ``run`` or of a new one."""
+        return training_rows(self.data, self.players.batch_size, self.training.seed, run)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Train, then writes samples and the report.
+def main(config: Config) -> JsonObject:
+    """Train, then write samples and the report.
 
-    The JSON has the metrics of the last validation.
+    Returns:
+        the metrics of the last validation.
     """
-    result = train(config)
-    if int(os.environ.get("RANK", "0")) == 0:
-        opened = open_run(TrainedGan, config.out, config.device)
-        data, rows, _ = parts(config, opened.folder)
-        write_samples(opened, data, rows)
-        result["report"] = str(write_report(config.out))
+
+    def report() -> Path:
+        trained = open_run(TrainedGan, config.out, config.training.device)
+        data, rows, _ = config.rows(trained.folder)
+        write_samples(trained, data, rows)
+        return write_report(config.out)
+
+    result = train_command(config.training, lambda world: _prepare(config, world), report)
     return {name: value for name, value in result.items() if name != "selection"}
 
 
-def train(config: Config) -> dict[str, Any]:
-    """What :func:`experiments.training.loop.fit` returns."""
-    before = Run.open(config.out) if config.resume else None
+def train(config: Config) -> JsonObject:
+    """Train without samples and report.
+
+    Returns:
+        what :func:`experiments.training.loop.fit` does.
+    """
+    return train_command(config.training, lambda world: _prepare(config, world))
+
+
+def _prepare(config: Config, world: World) -> Training:
+    """Read the data, build both networks, and start or continue the run with all recorded in it."""
+    before = Run.open(config.out) if config.training.resume else None
     _refuse_stored_code(config, before)
-    data, rows, held_out = parts(config, before)
-    labels = class_labels(data)
-    described = model_config(config, data, int(labels.max()) + 1 if labels is not None else 0)
-    if len(data.shape) != 3 and (config.augment or config.flip or config.consistency):
-        raise InputError(
-            f"augment, flip and consistency are of images; {data.name} is a table; drop them"
-        )
-    reseed(config.seed, "weights")
+    rows = config.rows(before)
+    labels = class_labels(rows.data)
+    classes = int(labels.max()) + 1 if labels is not None else 0
+    described = model_config(config.model, rows.data, classes)
+    _refuse_augmented_tables(config, rows.data)
+    reseed(config.training.seed, "weights")
     players = Players(described)
-    config.recipe().check(players.critic)
-    record = {"data": describe(data, config.data)}
-    if config.features != "auto":  # refused, if at all, before there is a folder
-        space = feature_space(data, config.out, config.features)
-        record["features"] = {"source": config.features, "fingerprint": space.name, "count": 1}
-    with join(
-        config.device
-    ) as world:  # once, for the classifier of the features is trained here too
-        folder = begin_run(
-            config.out, absolute_sources(dataclasses.asdict(config)), record, described
-        )
-        print_notes(data.notes)
-        with or_nothing(folder):
-            found = reference(config, data, rows, held_out)
-            task = GanTask(
-                players, config, config.seed, (data, rows), _Validation(config, found, folder)
-            )
-            images = config.batch_size * config.generator_ratio * world.size
-            decay = 0.5 ** (images / config.ema_images) if config.ema_images else 0.0
-            result = fit(task, Settings(**_settings(config) | {"ema": decay}), folder)
-    return with_notes(result, [*data.notes, *result.get("notes", [])])
+    config.players.recipe().check(players.critic)
+
+    record = {"data": describe(rows.data, config.data.data)}
+    if config.data.features != "auto":  # refused, if at all, before there is a folder
+        space = feature_space(rows.data, config.out, config.data.features)
+        source = config.data.features
+        record["features"] = {"source": source, "fingerprint": space.name, "count": 1}
+    folder = begin_run(config.out, absolute_sources(config.flat()), record, described)
+    print_notes(rows.data.notes)
+    settings = _with_average(config, world)
+
+    def steps(world: World) -> PlayerSteps:
+        compared = reference(config.data, config.training, config.out, rows)
+        validate = GeneratorValidation(compared, config.players, folder, config.model.conditional)
+        training_set = (rows.data, rows.rows)
+        task = GanTask(players, config.players, config.training.seed, training_set, validate)
+        return PlayerSteps(task, config.training, world)
+
+    return Training(folder, settings, steps, notes=rows.data.notes)
 
 
 def _refuse_stored_code(config: Config, run: Run | None) -> None:
-    """Raise :class:`InputError` where a run's feature space is code that this call does not name."""
+    """Raise InputError where a run's feature space is code that this call does not name."""
     space = run.config.get("features") if run is not None else None
-    if names_code(space) and config.features != space:
+    if names_code(space) and config.data.features != space:
         raise InputError(
             f"{config.out}: its feature space {space} is code, which a run folder must not start; "
             f"repeat --features {space} to run it"
         )
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
+def _refuse_augmented_tables(config: Config, data: Data) -> None:
+    """Raise InputError where options of images are given for a table."""
+    options = config.players
+    if not data.is_images and (options.augment or options.flip or options.consistency):
+        raise InputError(
+            f"augment, flip and consistency are of images; {data.name} is a table; drop them"
+        )
+
+
+def _with_average(config: Config, world: World) -> Settings:
+    """Return the settings with the decay per step of the generator's moving average.
+
+    ``--ema-images`` is its half-life in images that the generator was trained on.
+    """
+    options = config.players
+    if not options.ema_images:
+        return replace(config.training, ema=0.0)
+    images_per_step = options.batch_size * options.generator_ratio * world.size
+    return replace(config.training, ema=0.5 ** (images_per_step / options.ema_images))
 
 
 if __name__ == "__main__":

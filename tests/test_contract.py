@@ -25,6 +25,8 @@ import torch
 import tyro
 from golden import make as golden
 
+from experiments.training.configuration import options_of
+
 SNAPSHOT = Path(__file__).resolve().parent / "contract.json"
 FIRST_PARTY = ("univae", "density", "gan")
 
@@ -163,25 +165,19 @@ def option_type(hint: Any) -> str:
 
 def options(config_type: type) -> dict[str, str]:
     """Return option -> type and default; the options of nested dataclasses have no prefix."""
-    hints = typing.get_type_hints(config_type, include_extras=True)
     positional = tyro.conf.Positional[int].__metadata__[0]
-    found: dict[str, str] = {}
-    for item in dataclasses.fields(config_type):
-        hint = hints[item.name]
+    types_and_defaults: dict[str, str] = {}
+    for field_name, option in options_of(config_type).items():
+        hint = option.hint
         marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
-        plain = typing.get_args(hint)[0] if marks else hint
-        if dataclasses.is_dataclass(plain):
-            found |= options(typing.cast(type, plain))
-            continue
-        renamed = next((m.name for m in marks if isinstance(getattr(m, "name", None), str)), None)
-        name = item.name if positional in marks else "--" + (renamed or item.name.replace("_", "-"))
-        default = "required"
-        if item.default is not dataclasses.MISSING:
-            default = default_text(item.default)
-        elif item.default_factory is not dataclasses.MISSING:
-            default = default_text(item.default_factory())
-        found[name] = f"{option_type(hint)} = {default}"
-    return dict(sorted(found.items()))
+        other_name = next((m.name for m in marks if isinstance(getattr(m, "name", None), str)), "")
+        name = "--" + (other_name or field_name.replace("_", "-"))
+        if positional in marks:
+            name = field_name
+        required = option.default is dataclasses.MISSING
+        default = "required" if required else default_text(option.default)
+        types_and_defaults[name] = f"{option_type(hint)} = {default}"
+    return dict(sorted(types_and_defaults.items()))
 
 
 def commands() -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ object and to list it once; options, their rules and their help are read from th
 """
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from univae.errors import InputError
 
@@ -26,6 +26,7 @@ __all__ = ["Entry", "choices_help", "lookup"]
 Row = TypeVar("Row")
 
 
+@runtime_checkable
 class Entry(Protocol):
     """A row of a registry."""
 

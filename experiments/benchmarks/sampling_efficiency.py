@@ -37,7 +37,7 @@ PROPOSALS: dict[str, Proposal] = {
 def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
     """A VAE with 8 latents on digits drawn black or white at every visit, and 100 held-out digits."""
     with tempfile.TemporaryDirectory() as folder:
-        config = train_density.Config(
+        config = train_density.Config.of(
             data="digits",
             out=Path(folder) / "run",
             latents=(8,),

@@ -1,14 +1,14 @@
 """The ``univae`` command: one subcommand per module, one frozen dataclass per subcommand.
 
-A command module holds a ``Config``, a ``main(config) -> dict`` and, if it likes, ``PRESETS``: a
-name -> the fields it sets. ``univae COMMAND`` and ``python -m experiments.MODULE`` are the same
+A command module holds a ``Config``, a ``main(config) -> dict`` and, where it has presets,
+``PRESETS``: name -> values of options. ``univae COMMAND`` and ``python -m experiments.MODULE`` are the same
 code, :func:`run`.
 
-Progress and human words go to stderr; the last line of stdout is the result, one JSON object. Exit
-codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 nobody reads
-the output. Only a bug shows a traceback.
+Progress and tables go to stderr; the last line of stdout is the result, one JSON object. Exit
+codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 the pipe of the
+output was closed. Only a bug shows a traceback.
 
-Nothing heavy is imported before it is known which command runs.
+Nothing that takes long to import is imported before the command is known.
 """
 
 import errno
@@ -17,16 +17,20 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from experiments.training.processes import is_first_process
 from experiments.training.stopping import PeerEnded, TrainingFailed
 from experiments.version import version
 
+if TYPE_CHECKING:
+    from univae.checkpoint import JsonObject
+
 __all__ = ["COMMANDS", "main", "parse", "run"]
 
-# Command -> module and what it does; a literal, so that help costs nothing.
+# Command -> module and what it does; a literal, so that help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("experiments.demo", "the whole story on built-in data, in a few minutes"),
+    "demo": ("experiments.demo", "the main job on built-in data, in a few minutes"),
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
     "train-density": ("experiments.train_density", "train a VAE on images or a table"),
     "train-gan": ("experiments.train_gan", "train a GAN on images or a table"),
@@ -55,13 +59,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """The ``univae`` command."""
+    """Run the ``univae`` command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "--help"
-    if command in ("-h", "--help"):
-        _end(0, _help())
-    if command in ("-V", "--version"):
-        _end(0, f"univae {version()}")
+    if command in ANSWERS:
+        _end(0, ANSWERS[command]())
     if command not in COMMANDS:
         kind = "option" if command.startswith("-") else "command"
         _end(2, f"univae: there is no {kind} {command}{_nearest(command)}; see univae --help")
@@ -74,25 +76,25 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(
     config_type: type,
-    action: Callable[[Any], dict[str, Any]],
+    action: Callable[[Any], JsonObject],
     argv: Sequence[str] | None = None,
     name: str = "",
 ) -> NoReturn:
-    """Parse the options, acts, prints the result as the last line of stdout, and ends the process."""
+    """Parse the options, run ``action``, print its result as a line of JSON, and exit."""
     from univae.errors import InputError
 
     name = name or os.path.basename(sys.argv[0])
-    first = os.environ.get("RANK", "0") == "0"  # one result, however many processes
+    first = is_first_process()  # one result, however many processes
     try:
         result = action(parse(config_type, argv, name))
         _end(0, _as_json(result) if first else "")
     except (InputError, PeerEnded) as error:
         _end(2, f"{name}: {error}")
     except BrokenPipeError:
-        _nobody_reads()
+        _end_of_closed_pipe()
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
-            raise  # no path a person gave: a bug
+            raise  # no path of an option: a bug
         place = f"{error.filename}: " if error.filename is not None else ""
         _end(2, f"{name}: {place}{error.strerror or error}")
     except KeyboardInterrupt as error:
@@ -102,7 +104,7 @@ def run(
 
 
 def parse(config_type: type, argv: Sequence[str] | None = None, name: str = "") -> Any:
-    """A ``config_type`` filled from command-line options; see :func:`experiments.cli.parse`."""
+    """Return a ``config_type`` filled from options: :func:`experiments.cli.options.parse`."""
     from experiments.cli import options
 
     presets = getattr(sys.modules[config_type.__module__], "PRESETS", {})
@@ -120,14 +122,18 @@ def _help() -> str:
     return "\n".join([*head, *lines, *foot])
 
 
+SIMILARITY = 0.5  # of two spellings, from which on one is proposed for the other
+CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
+
+
 def _nearest(command: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=SIMILARITY)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def _as_json(result: dict[str, Any]) -> str:
+def _as_json(result: JsonObject) -> str:
     from univae.checkpoint import to_json
 
     text = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False)
@@ -138,25 +144,33 @@ def _as_json(result: dict[str, Any]) -> str:
     return text
 
 
+# Options of the command itself, with what they print.
+ANSWERS: dict[str, Callable[[], str]] = {
+    "-h": _help,
+    "--help": _help,
+    "-V": lambda: f"univae {version()}",
+    "--version": lambda: f"univae {version()}",
+}
+
+
 def _end(code: int, text: str = "") -> NoReturn:
-    stream: TextIO = sys.stderr if code else sys.stdout
+    """Print a result on stdout, or an error in one line on stderr, and end the process."""
+    stream: TextIO = sys.stdout
+    if code:
+        stream = sys.stderr
+        text = " ".join(text.split("\n"))
     try:
-        print(
-            " ".join(text.split("\n")) if code else text,
-            end="\n" if text else "",
-            file=stream,
-            flush=True,
-        )
+        print(text, end="\n" if text else "", file=stream, flush=True)
     except BrokenPipeError:
-        _nobody_reads()
+        _end_of_closed_pipe()
     sys.exit(code)
 
 
-def _nobody_reads() -> NoReturn:
-    # Whoever read our output (head, say) has read enough. Python would complain again when it
-    # flushes at exit.
+def _end_of_closed_pipe() -> NoReturn:
+    # The reader (head, say) has closed the pipe. Python would raise again when it flushes at exit,
+    # so stdout now leads to the null device.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(128 + 13)
+    sys.exit(CLOSED_PIPE)
 
 
 if __name__ == "__main__":

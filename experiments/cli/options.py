@@ -1,72 +1,75 @@
-"""A frozen dataclass filled from command-line options, with errors of one line.
+"""A configuration filled from command-line options, with errors of one line.
 
 The parsing is tyro's: fields are options, ``tyro.conf.Positional`` fields are arguments, the
-comments beside the fields are the help. This module adds presets, the configuration of a resumed
-run, and the nearest names to a misspelt option. A configuration is flat: fields it shares with
-others come by inheritance.
+comments beside the fields are the help, and the parts of a configuration are the groups of it. This
+module adds presets, the configuration of a resumed run, and the nearest names to a misspelt option.
 """
 
-import contextlib
+import argparse
 import dataclasses
 import difflib
 import inspect
-import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
+from tyro import _errors as parse_errors
 
 from experiments.data.sources import names_code
+from experiments.training.configuration import compose, options_of, parts_of
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import broken
 from univae.run_folder import RunFolder
 
 __all__ = ["parse", "stored"]
 
+Config = TypeVar("Config")
 
 # Options that may name Python code. A run folder is data: such a value is never taken from it.
 CODE = ("features",)
 
+SIMILARITY = 0.6  # of two spellings, from which on one is proposed for the other
+
 
 def parse(
-    config_type: type, argv: list[str], presets: Mapping[str, Mapping[str, Any]], name: str
-) -> Any:
-    """A ``config_type`` from options.
+    config_type: type[Config],
+    argv: Sequence[str],
+    presets: Mapping[str, JsonObject],
+    name: str,
+) -> Config:
+    """Return a ``config_type`` filled from options.
 
-    Defaults are the dataclass's own; with ``--resume``, those of the run in ``--out``; then those
-    of ``--preset``. An explicit option wins over all, so a resumed run sees a change only where one
-    was asked for.
+    Defaults are those of its fields; with ``--resume``, those of the run in ``--out``; then those
+    of ``--preset``. An explicit option wins over all, so that a resumed run sees a change only
+    where one was asked for.
+
+    Raises:
+        InputError: an option does not exist, is missing, cannot be read or breaks its rule.
     """
-    preset, argv = _take(argv, "--preset") if presets else (None, argv)
-    _refuse_unknown(argv, _option_names(config_type) | ({"--preset"} if presets else set()))
-    defaults = _resumed(config_type, argv)
-    if preset is not None:
-        if preset not in presets:
-            raise InputError(f"--preset must be one of {', '.join(presets)}; got {preset}")
-        unknown = presets[preset].keys() - {field.name for field in dataclasses.fields(config_type)}
-        if unknown:
-            raise InputError(
-                f"preset {preset} has {', '.join(sorted(unknown))}, which is no option"
-            )
-        defaults |= presets[preset]
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            description = _description(config_type, presets)
-            default = _with_defaults(config_type, defaults)
-            return tyro.cli(
-                config_type, args=argv, default=default, description=description, prog=name or None
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):  # help was asked for and given
-            raise
-        message = _condense(said.getvalue())
-        raise InputError(message.removeprefix(f"Error parsing {config_type.__name__}: ")) from None
+    arguments = list(argv)
+    defaults = _resumed(config_type, arguments)
+    if presets:
+        preset, arguments = _extract(arguments, "--preset")
+        if preset is not None:
+            defaults |= _preset(config_type, presets, preset)
+
+    def refuse(event: parse_errors.ParseErrorEvent) -> NoReturn:
+        raise InputError(_message(event, _spellings(config_type, presets)))
+
+    with parse_errors.on_parse_error(refuse):
+        return tyro.cli(
+            config_type,
+            args=arguments,
+            default=_unchecked(config_type, defaults),
+            description=_description(config_type, presets),
+            prog=name or None,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
 
 
-def stored(config_type: type, run: RunFolder, **changes: Any) -> Any:
+def stored(config_type: type[Config], run: RunFolder, **changes: object) -> Config:
     """Return the ``config_type`` that a run was started with, but for ``changes``.
 
     Raises:
@@ -74,140 +77,178 @@ def stored(config_type: type, run: RunFolder, **changes: Any) -> Any:
             one is missing.
     """
     values = _saved(config_type, run) | changes
-    required = [field.name for field in dataclasses.fields(config_type) if _is_required(field)]
+    options = options_of(config_type)
+    required = [name for name, o in options.items() if o.default is dataclasses.MISSING]
     missing = [name for name in required if name not in values]
     if missing:
-        raise InputError(
-            f"{run.path / 'config.json'}: lacks {', '.join(missing)}; the run folder is damaged or of another version"
-        )
-    return config_type(**values)
+        lacks = f"lacks {', '.join(missing)}"
+        file = run.path / "config.json"
+        raise InputError(f"{file}: {lacks}; the run folder is damaged or of another version")
+    return compose(config_type, values)
 
 
-def _take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    # The option's last value, and the arguments without it.
-    value = None
-    rest = []
-    words = iter(argv)
-    for word in words:
-        if word == option:
-            value = next(words, None)
-            if value is None:
-                raise InputError(f"{option} needs a value")
-        elif word.startswith(option + "="):
-            value = word.partition("=")[2]
-        else:
-            rest.append(word)
-    return value, rest
+def _preset(config_type: type, presets: Mapping[str, JsonObject], name: str) -> JsonObject:
+    """Return the values of a preset, all of which must be options."""
+    if name not in presets:
+        raise InputError(f"--preset must be one of {', '.join(presets)}; got {name}")
+    unknown = presets[name].keys() - options_of(config_type).keys()
+    if unknown:
+        raise InputError(f"preset {name} has {', '.join(sorted(unknown))}, which is no option")
+    return presets[name]
 
 
-def _option_names(config_type: type) -> set[str]:
-    hints = get_type_hints(config_type, include_extras=True)
-    positional = get_args(tyro.conf.Positional[int])[1]
-    names = {
-        _spelt(field.name, hints[field.name]): hints[field.name]
-        for field in dataclasses.fields(config_type)
-        if positional not in get_args(hints[field.name])
-    }
-    switches = {f"--no-{name}" for name, hint in names.items() if hint is bool}
-    return {f"--{name}" for name in names} | switches | {"--help"}
+def _extract(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    """Return the last value of ``option`` and the arguments without it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(option, dest="value")
+    try:
+        known, rest = parser.parse_known_args(argv)
+    except argparse.ArgumentError:
+        raise InputError(f"{option} needs a value") from None
+    return known.value, rest
 
 
-def _spelt(name: str, hint: Any) -> str:
-    # A field may carry another name for its option, where its own would be a keyword.
-    given = (getattr(part, "name", None) for part in get_args(hint)[1:])
-    return next((other for other in given if isinstance(other, str)), name.replace("_", "-"))
-
-
-def _refuse_unknown(argv: Sequence[str], names: set[str]) -> None:
-    for word in argv:
-        option = word.partition("=")[0].replace("_", "-")
-        if re.match(r"--[^\W\d]", option) and option not in names:
-            raise InputError(
-                f"there is no option {word.partition('=')[0]}{_nearest(option, names)}; see --help"
-            )
-
-
-def _resumed(config_type: type, argv: Sequence[str]) -> dict[str, Any]:
-    fields = {field.name: field for field in dataclasses.fields(config_type)}
-    if "--resume" not in argv or not {"out", "resume"} <= fields.keys():
+def _resumed(config_type: type, argv: Sequence[str]) -> JsonObject:
+    """Return the options of the run that ``--resume`` continues; none where it is not given."""
+    options = options_of(config_type)
+    if "--resume" not in argv or not {"out", "resume"} <= options.keys():
         return {}
-    out = _take(argv, "--out")[0] or fields["out"].default
+    out = _extract(argv, "--out")[0] or options["out"].default
     if out is dataclasses.MISSING:
-        return {}  # tyro will ask for it
-    saved = _saved(config_type, RunFolder.open(Path(out)))
+        return {}  # the parser says that --out is required
+    saved = _saved(config_type, RunFolder.open(Path(str(out))))
     return {
         name: value for name, value in saved.items() if name not in CODE or not names_code(value)
     }
 
 
-def _saved(config_type: type, run: RunFolder) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(config_type)}
-    hints = get_type_hints(config_type)
-    values: dict[str, Any] = {}
+def _saved(config_type: type, run: RunFolder) -> JsonObject:
+    """Return the values of ``config.json`` that are options of ``config_type``, each checked."""
+    options = options_of(config_type)
+    values: JsonObject = {}
     for name, value in run.config.items():
-        if name not in names or (value is None and type(None) not in get_args(hints[name])):
+        if name not in options:
             continue
-        if words := broken(config_type, name, value):
-            raise InputError(
-                f"{run.path / 'config.json'}: {name} must be {words}; the run folder is damaged or of another version"
-            )
-        values[name] = _typed(value, hints[name])
+        hint = _without_marks(options[name].hint)
+        if value is None and type(None) not in get_args(hint):
+            continue
+        words = broken(options[name].owner, name, value)
+        if words:
+            file = run.path / "config.json"
+            damaged = "the run folder is damaged or of another version"
+            raise InputError(f"{file}: {name} must be {words}; {damaged}")
+        values[name] = _typed(value, hint)
     return values
 
 
-def _is_required(field: Any) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
 def _typed(value: Any, hint: Any) -> Any:
-    # JSON has no paths and no tuples.
+    """Return a value of JSON, which has no paths and no tuples, in the type of its field."""
     if isinstance(value, list):
-        inner = next(iter(get_args(hint)), None)
-        return (
-            tuple(_typed(item, inner) for item in value) if get_origin(hint) is not list else value
-        )
-    return Path(value) if isinstance(value, str) and Path in (hint, *get_args(hint)) else value
+        if get_origin(hint) is list:
+            return value
+        element = next(iter(get_args(hint)), None)
+        return tuple(_typed(item, element) for item in value)
+    if isinstance(value, str) and Path in (hint, *get_args(hint)):
+        return Path(value)
+    return value
 
 
-def _with_defaults(config_type: type, defaults: Mapping[str, Any]) -> Any:
-    # Not by the constructor: it may check its arguments, and the required ones are not known yet.
-    instance: Any = object.__new__(config_type)
-    for field in dataclasses.fields(config_type):
-        value = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        own = tyro.MISSING if value is dataclasses.MISSING else value
-        object.__setattr__(instance, field.name, defaults.get(field.name, own))
+def _unchecked(config_type: type[Config], values: Mapping[str, object]) -> Config:
+    """Return an instance with ``values`` and defaults for the parser to start from.
+
+    It is made without the constructor, which checks combinations: options to come may mend those,
+    and required values are not known yet.
+    """
+    parts = parts_of(config_type)
+    filled: dict[type, dict[str, object]] = {part: {} for part in (config_type, *parts.values())}
+    for name, option in options_of(config_type).items():
+        default = tyro.MISSING if option.default is dataclasses.MISSING else option.default
+        filled[option.owner][name] = values.get(name, default)
+    for name, part in parts.items():
+        filled[config_type][name] = _instance(part, filled[part])
+    return _instance(config_type, filled[config_type])
+
+
+def _instance(kind: type[Config], values: Mapping[str, object]) -> Config:
+    instance = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
     return instance
 
 
-def _description(config_type: type, presets: Mapping[str, Mapping[str, Any]]) -> str:
+def _description(config_type: type, presets: Mapping[str, JsonObject]) -> str:
     text = inspect.cleandoc(config_type.__doc__ or "")
+    if not presets:
+        return text
+    lines = ["", "", "--preset NAME starts from one of these, and explicit options win:"]
+    for name, values in presets.items():
+        lines.append(f"  {name}: {', '.join(f'{key} {value}' for key, value in values.items())}")
+    return text + "\n".join(lines)
+
+
+def _message(event: parse_errors.ParseErrorEvent, spellings: Iterable[str]) -> str:
+    """Return what is wrong with the options in one line, without the name of the command."""
+    if isinstance(event, parse_errors.UnrecognizedArgs):
+        return _unknown(event.tokens, spellings)
+    if isinstance(event, parse_errors.MissingArgs):
+        if event.unrecognized_tokens:
+            return _unknown(event.unrecognized_tokens, spellings)
+        names = [" ".join(_usage(missing.arg)) for missing in event.missing_arguments]
+        return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required; see --help"
+    if isinstance(event, parse_errors.InvalidChoice):
+        choices = ", ".join(event.choices)
+        return f"{_usage(event.argument)[0]} must be one of {choices}; got {event.value}"
+    if isinstance(event, parse_errors.BadValue):
+        return f"{_usage(event.argument)[0]} needs a value; see --help"
+    if isinstance(event, parse_errors.InstantiationFailure):
+        if event.argument is None:
+            return event.message
+        return f"{_usage(event.argument)[0]}: {event.message}"
+    return f"the options cannot be read ({type(event).__name__}); see --help"
+
+
+def _usage(argument: Any) -> tuple[str, ...]:
+    """Return the option and its metavariable; of a positional argument its name in capitals."""
+    if argument.is_positional():
+        return (argument.field.intern_name.upper(),)
+    return (argument.lowered.name_or_flags[-1], str(argument.lowered.metavar))
+
+
+def _unknown(tokens: Sequence[str], spellings: Iterable[str]) -> str:
+    """Return the refusal of the first option that does not exist, with the nearest ones that do."""
+    options = [token for token in tokens if token.startswith("--")]
+    if not options:
+        return f"there is no argument {tokens[0]}; see --help"
+    name = options[0].partition("=")[0]
+    close = difflib.get_close_matches(
+        name.replace("_", "-"), sorted(spellings), n=3, cutoff=SIMILARITY
+    )
+    nearest = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no option {name}{nearest}; see --help"
+
+
+def _spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
+    """Return every option as it is written."""
+    spellings = {"--help"}
     if presets:
-        lines = (
-            f"  {name}: {', '.join(f'{k} {v}' for k, v in values.items())}"
-            for name, values in presets.items()
-        )
-        text += (
-            "\n\n--preset NAME starts from one of these, and explicit options win:\n"
-            + "\n".join(lines)
-        )
-    return text
+        spellings.add("--preset")
+    positional = get_args(tyro.conf.Positional[int])[1]
+    for name, option in options_of(config_type).items():
+        if positional in get_args(option.hint):
+            continue
+        spelling = _other_name(option.hint) or name.replace("_", "-")
+        spellings.add(f"--{spelling}")
+        if option.hint is bool:
+            spellings.add(f"--no-{spelling}")
+    return spellings
 
 
-def _condense(text: str) -> str:
-    # A box of a title, a rule, the message, a rule and a hint: the message alone, on one line.
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip(" │╭╮╰╯├┤─") for line in text.splitlines()]
-    message: list[str] = []
-    for line in lines[1:]:
-        if line.strip("-"):
-            message.append(line)
-        elif message:
-            break
-    return " ".join(" ".join(message).split()) or "these options cannot be read; see --help"
+def _without_marks(hint: Any) -> Any:
+    """Return a type without what it is annotated by."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def _nearest(word: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+def _other_name(hint: Any) -> str | None:
+    """Return the name that a field asks for where its own would be a keyword of Python."""
+    names = (getattr(marker, "name", None) for marker in get_args(hint)[1:])
+    return next((name for name in names if isinstance(name, str)), None)

@@ -93,6 +93,11 @@ class Data:
         """The shape of one datum."""
         return self.values.shape[1:]
 
+    @property
+    def is_images(self) -> bool:
+        """Whether a row is an image, of shape (channels, height, width)."""
+        return len(self.shape) == 3
+
     def batch(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
         """Return these rows as floats of the default dtype: level numbers, or real numbers.
 

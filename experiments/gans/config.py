@@ -48,6 +48,9 @@ class GanShape:
         "patch": at_least(1, 1024),
     }
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GanOptions:

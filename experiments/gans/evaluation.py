@@ -81,6 +81,11 @@ class Reference:
         self._held_out = self.standard(self.held_out)
         self._labels = class_labels(self.data)
 
+    @property
+    def is_images(self) -> bool:
+        """Whether its rows are images."""
+        return self.data.is_images
+
     def standard(self, x: Tensor) -> Tensor:
         """Standardised features."""
         return self._standard(self.space.features(x))

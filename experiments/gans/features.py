@@ -25,7 +25,7 @@ from experiments.data.arrays import Data, read
 from experiments.data.sources import names_code
 from experiments.gans.scaling import seen
 from experiments.training.distributed import join
-from experiments.training.loop import fit
+from experiments.training.loop import fit_task
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.task import Progress, reseed
@@ -194,7 +194,7 @@ def _train(data: Data, where: Path, settings: Settings) -> None:
     model = Classifier(data.shape[0], int(labels.max()) + 1)
     if run.writes:
         write_json(where / "model.json", {**model.config, "data": data.name})
-    fit(_Task(model, data, labels), settings, run)
+    fit_task(_Task(model, data, labels), settings, run)
 
 
 def _opened(where: Path, data: Data) -> Space:

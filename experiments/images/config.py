@@ -12,7 +12,7 @@ from experiments.data.arrays import Data
 from experiments.images.patch_model import WORDS, PatchVAE, word_count
 from univae.errors import InputError
 from univae.image_shapes import image_shape
-from univae.rules import SIZE, Rule, at_least, each
+from univae.rules import SIZE, Rule, at_least, check, each
 
 __all__ = ["ImageShape", "build", "model_config"]
 
@@ -61,6 +61,9 @@ class ImageShape:
         "patch_width": at_least(0, 1024, "0 (as high) or more"),
         "near": at_least(1, 64),
     }
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def model_config(shape: ImageShape, data: Data, binary: bool) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class DensityTask:
         self.module = model
         self.objective = objective
         self.seed = seed
-        (self.data, self.train) = train
+        self.data, self.train = train
         self.held_out = held_out
         self.held_out_rows = held_out_rows
 

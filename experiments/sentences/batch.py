@@ -1,4 +1,4 @@
-"""What the training of a sentence model is made of: its options, its examples, and a batch of rows of pairs.
+"""The options of training a sentence model, its examples, and a batch of rows of pairs.
 
 Rows 2i and 2i + 1 of a batch are partners. Rows are never mixed after batching, so partners stay
 partners.
@@ -6,40 +6,54 @@ partners.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Doc
 
 from experiments.data.pairs import Groups
 from experiments.sentences.evaluation import spearman
+from experiments.sentences.stages import STAGES
+from experiments.sentences.supervision import SUPERVISIONS
+from univae.checkpoint import JsonObject
+from univae.registry import choices_help
 from univae.rules import Rule, above, at_least, check, within
 from univae.sentence.model import RoFormerSim
 from univae.text.corpus import Corpus
+from univae.text.noise import Noise
 
 __all__ = ["Batch", "Examples", "Objective", "PairRows"]
+
+if TYPE_CHECKING:
+    StageName: TypeAlias = str
+    SupervisionName: TypeAlias = str
+else:
+    StageName = Literal[tuple(STAGES)]
+    SupervisionName = Literal[tuple(SUPERVISIONS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What is trained, on how much at once, and what a validation looks at."""
+    """The loss, the batches, the noise of sources, and what a validation looks at."""
 
-    # write and contrast; write and imitate; labels
-    stage: Literal["pretrain", "distil", "finetune"] = "pretrain"
+    stage: Annotated[StageName, Doc(choices_help("what is trained", STAGES))] = "pretrain"
     batch_size: int = 64  # pairs in a batch, so twice as many texts
     # weight of the loss of writing the partner, of pretrain and distil; 0: only vectors
     generation: float = 1.0
     generation_share: float = 1.0  # share of a batch's pairs that are written
     contrast_scale: float = 20.0  # what cosines are multiplied by, of pretrain and of cosent
     distil_weight: float = 100.0  # weight of the mean squared difference of cosines, of distil
-    noise_rows: float = 0.5  # share of sources that are noised
-    noise_mask: float = 0.12  # share of their words that are masked,
-    noise_keep: float = 0.015  # that are chosen and kept,
-    noise_replace: float = 0.015  # and that become random tokens
-    supervised: Literal["cosent", "classify"] = "cosent"  # the loss of finetune
+    noise_rows: float = 0.5  # share of sources that get noise
+    noise_mask: float = 0.12  # share of the words of such a source that are masked
+    noise_keep: float = 0.015  # share of them that are to be predicted and left as they are
+    noise_replace: float = 0.015  # share of them that become random tokens
+    supervised: Annotated[
+        SupervisionName, Doc(choices_help("the loss of finetune", SUPERVISIONS))
+    ] = "cosent"
     similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
     chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
-    # under torchrun, of pretrain and distil: one batch of everybody's pairs, for their cosines
+    # under torchrun, of pretrain and distil: cosines are between the pairs of all processes
     gather: bool = False
     validation_pairs: int = 1000  # held-out pairs a validation looks at
 
@@ -60,6 +74,15 @@ class Objective:
 
     def __post_init__(self) -> None:
         check(self)
+        self.noise()
+
+    def noise(self) -> Noise:
+        """Return the noise of sources.
+
+        Raises:
+            InputError: the shares of words are above 1 together.
+        """
+        return Noise(self.noise_rows, self.noise_mask, self.noise_keep, self.noise_replace)
 
 
 class Batch(NamedTuple):
@@ -77,7 +100,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """The texts of a run and what is known of them."""
+    """The texts of a run, their groups and labels."""
 
     groups: Groups
     corpus: Corpus  # text i as ids, END included
@@ -89,7 +112,7 @@ class Examples:
 
 
 class PairRows:
-    """What the two tasks share: the rows of pairs, and the numbers of a validation."""
+    """The base of both tasks: the rows of pairs, and the validation on labelled pairs."""
 
     def __init__(
         self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
@@ -103,11 +126,11 @@ class PairRows:
         return len(batch.source)
 
     def rows(self, pairs: np.ndarray) -> Tensor:
-        """Ids of the rows: a pair's two texts, one after the other."""
+        """Return the ids of the rows: a pair's two texts, one after the other."""
         return self.examples.corpus.gather(pairs.reshape(-1))
 
-    def labelled(self) -> dict[str, Any]:
-        """Spearman of held-out labelled pairs, or nothing where there are none."""
+    def labelled(self) -> JsonObject:
+        """Return the rank correlation of held-out labelled pairs; empty where there are none."""
         if self.examples.validation is not None:
             groups, corpus = self.examples.validation
             return spearman(self.module, corpus, groups, slice(None))

@@ -1,7 +1,7 @@
-r"""RoFormer-Sim as the training loop sees it: batches of pairs, the loss of each stage, and what a validation measures.
+r"""RoFormer-Sim as the training loop sees it: batches of pairs, losses and validation.
 
-Each row of a batch is the target of its partner. A source may be noised, a target never is, and the
-teacher's vectors are those of clean sources.
+Each row of a batch is the target of its partner. A source may have noise, a target never has, and
+the teacher's vectors are those of clean sources.
 """
 
 import math
@@ -16,6 +16,11 @@ from torch import Tensor
 from experiments.data.pairs import pair_batches, pair_up
 from experiments.sentences.batch import Batch, Examples, Objective, PairRows
 from experiments.sentences.evaluation import generation, retrieval, selection
+from experiments.sentences.stages import STAGES
+from experiments.training.backward import TaskBackward
+from experiments.training.distributed import World
+from experiments.training.gradient_steps import GradientSteps
+from experiments.training.settings import Settings
 from experiments.training.task import Progress
 from univae.contrastive.all_gather import Share
 from univae.contrastive.gradient_cache import cached_backward
@@ -25,7 +30,7 @@ from univae.sentence.model import RoFormerSim
 from univae.text.noise import WordNoise
 from univae.text.special import PAD
 
-__all__ = ["ChunkedPairTask", "PairTask", "pair_task"]
+__all__ = ["ChunkedPairTask", "PairTask", "pair_steps"]
 
 # rows up to which all scores are held at once, and rows of a tile of larger matrices
 DENSE = 4096
@@ -33,7 +38,7 @@ TILE = 1024
 
 
 class PairTask(PairRows):
-    """Writes each pair's other text, and contrasts the pairs of a batch or imitates a teacher's cosines."""
+    """Writes each pair's other text; contrasts the pairs of a batch or imitates a teacher."""
 
     def __init__(
         self,
@@ -65,7 +70,7 @@ class PairTask(PairRows):
         )
 
     def understand(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors of all rows, and log-likelihoods of the targets, which belong to the first rows."""
+        """Return vectors of all rows, and log-likelihoods of the targets of the first rows."""
         written = len(target)
         if not written:
             return self.module.read(source), source.new_zeros(0, dtype=torch.float32)
@@ -77,15 +82,15 @@ class PairTask(PairRows):
     def judge(
         self, vectors: Tensor, log_likelihood: Tensor, batch: Batch, gather: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The stage's loss, and its parts, summed over rows.
+        """Return the stage's loss and its parts, summed over rows.
 
-        With ``gather``, everybody's rows are in one batch.
+        With ``gather``, the rows of all processes are one batch.
         """
         o = self.objective
         rows = len(batch.source)
         unit = F.normalize(vectors, dim=-1)
         all_rows = Share.of(unit, gather).counts
-        if o.stage == "distil":
+        if STAGES[o.stage].has_teacher:
             name = "distillation"
             loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
         else:
@@ -95,7 +100,8 @@ class PairTask(PairRows):
             }
             name = "contrastive"
             loss = paired_info_nce(unit, o.contrast_scale, groups=batch.families, **options)
-        total = loss * (sum(all_rows) / len(all_rows))  # of losses of own rows, for such is a share
+        # The mean of the processes' losses is that of the whole batch.
+        total = loss * (sum(all_rows) / len(all_rows))
         logged = {name: total}
         if len(batch.target):
             logged["generation_nats_per_token"] = rows * generation_loss(
@@ -124,7 +130,7 @@ class PairTask(PairRows):
         }
 
     def _held_out(self, pairs: np.ndarray) -> float:
-        """The stage's loss a row on clean held-out pairs, in batches of the training's size."""
+        """Return the stage's loss per row on clean held-out pairs, in batches as in training."""
         total = 0.0
         rows = 0
         device = next(self.module.parameters()).device
@@ -162,8 +168,10 @@ class PairTask(PairRows):
 
 
 class ChunkedPairTask(PairTask):
-    """The same gradients with the activations of ``chunk_size`` rows in memory: see
-    :mod:`univae.contrastive.gradient_cache`."""
+    """The same gradients with the activations of ``chunk_size`` rows in memory.
+
+    See :mod:`univae.contrastive.gradient_cache`.
+    """
 
     def backward(
         self, batch: Batch, progress: Progress, factor: float
@@ -200,10 +208,18 @@ class ChunkedPairTask(PairTask):
         return found.pop("loss"), found
 
 
-def pair_task(
-    model: RoFormerSim, objective: Objective, seed: int, examples: Examples, noise: WordNoise
-) -> PairTask:
-    """The task that the options ask for."""
-    return (ChunkedPairTask if objective.chunk_size else PairTask)(
-        model, objective, seed, examples, noise
-    )
+def pair_steps(
+    model: RoFormerSim,
+    objective: Objective,
+    settings: Settings,
+    examples: Examples,
+    noise: WordNoise,
+    world: World,
+) -> GradientSteps:
+    """Return the steps on pairs, with gradients in chunks where ``--chunk-size`` asks for them."""
+    if not objective.chunk_size:
+        task = PairTask(model, objective, settings.seed, examples, noise)
+        return GradientSteps(task, settings, world)
+    chunked = ChunkedPairTask(model, objective, settings.seed, examples, noise)
+    backward = TaskBackward(chunked.backward, chunked, world)
+    return GradientSteps(chunked, settings, world, backward=backward)

@@ -1,4 +1,4 @@
-"""A teacher's vectors of the texts of a run: from another run's model, or a table that anything may have made.
+"""A teacher's vectors of the texts of a run: of another run's model, or from a table.
 
 A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they
 are, but for white space at their ends.
@@ -7,14 +7,13 @@ are, but for white space at their ends.
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.notes import sentence_notes
 from experiments.training.run_folder import Run
-from univae.checkpoint import replacing_file
+from univae.checkpoint import JsonObject, replacing_file
 from univae.errors import InputError
 from univae.sentence.trained import TrainedSimilar
 from univae.text.corpus import UNREADABLE_ARRAY
@@ -48,9 +47,9 @@ def teach(
     notes = [] if notes is None else notes
     if not out.exists():
         if teacher.is_dir():
-            vectors = _computed(teacher, texts, device, notes)
+            vectors = _compute(teacher, texts, device, notes)
         else:
-            vectors = _looked_up(teacher, texts, notes)
+            vectors = _look_up(teacher, texts, notes)
         vectors = vectors.astype(np.float32)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         with replacing_file(out) as path, path.open("wb") as file:
@@ -59,7 +58,11 @@ def teach(
 
 
 def open_vectors(path: Path, count: int) -> np.ndarray:
-    """Map the vectors (count, width) that :func:`teach` wrote; InputError where damaged."""
+    """Map the vectors (count, width) that :func:`teach` wrote.
+
+    Raises:
+        InputError: the file is damaged, or of other texts.
+    """
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
@@ -71,7 +74,7 @@ def open_vectors(path: Path, count: int) -> np.ndarray:
     return vectors
 
 
-def teacher_record(teacher: Path) -> dict[str, Any]:
+def teacher_record(teacher: Path) -> JsonObject:
     """Return source and fingerprint, of weights and words or of the table, for ``data.json``."""
     if teacher.is_dir():
         run = Run.open(teacher)
@@ -105,7 +108,11 @@ def write_table(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
 
 
 def read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Read a table; :class:`InputError` for anything else."""
+    """Read the texts and vectors of a table.
+
+    Raises:
+        InputError: the file is no such table, or a vector is not finite.
+    """
     _require_file(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -129,7 +136,7 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
     return [text.strip() for text in texts.tolist()], vectors
 
 
-def _computed(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
+def _compute(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
     """Return the vectors that a run's model gives the texts, which it may cut shorter."""
     run = open_run(TrainedSimilar, teacher, device)
     tally = Tally()
@@ -138,22 +145,24 @@ def _computed(teacher: Path, texts: Sequence[str], device: str, notes: list[str]
     return vectors
 
 
-def _looked_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray:
+def _look_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray:
+    """Return the vectors of the texts in a table."""
     table, vectors = read_table(path)
-    place = {text: i for i, text in enumerate(table)}
-    if len(place) < len(table):
-        repeated = len(table) - len(place)
+    row_of = {text: row for row, text in enumerate(table)}
+    if len(row_of) < len(table):
+        repeated = len(table) - len(row_of)
         rows = f"{repeated} of {len(table)} rows repeat a text"
         notes.append(f"--teacher: {rows}; the last row of a text is used")
-    if unused := len(place.keys() - set(texts)):
-        rows = f"{unused} of {len(place)} texts of the table"
+    if unused := len(row_of.keys() - set(texts)):
+        rows = f"{unused} of {len(row_of)} texts of the table"
         notes.append(f"--teacher: {rows} are not in --pairs and were left out")
-    missing = [text for text in texts if text not in place]
+    missing = [text for text in texts if text not in row_of]
     if missing:
         raise InputError(
-            f"teacher: {path} lacks {len(missing)} of {len(texts)} texts, {missing[0][:60]!r} first; add their vectors"
+            f"teacher: {path} lacks {len(missing)} of {len(texts)} texts, {missing[0][:60]!r} "
+            "first; add their vectors"
         )
-    return vectors[[place[text] for text in texts]]
+    return vectors[[row_of[text] for text in texts]]
 
 
 def _require_file(path: Path) -> None:

@@ -20,7 +20,7 @@ from experiments.text.presets import PRESETS
 
 def trained(given: argparse.Namespace) -> train_text.Config:
     """A run of so many minutes of processor time on one thread; one that is done stays."""
-    config = train_text.Config(
+    config = train_text.Config.of(
         text=BUILT_IN,
         out=given.run,
         minutes=given.minutes,

@@ -1,6 +1,5 @@
 """How studies run here: many training runs, some at a time, each in its own folder and never twice."""
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from experiments.training.configuration import compose, flatten
 from univae.checkpoint import read_json
 
 __all__ = ["Job", "run_all", "spread"]
@@ -57,10 +57,10 @@ def _run(job: Job) -> Mapping[str, Any]:
     done = Path(job.config.out) / "DONE"
     if done.exists():
         return read_json(done)
-    torch.set_num_threads(job.config.threads or torch.get_num_threads())
+    torch.set_num_threads(flatten(job.config)["threads"] or torch.get_num_threads())
     begun = (Path(job.config.out) / "config.json").exists()
     try:
-        job.train(dataclasses.replace(job.config, resume=begun))
+        job.train(compose(type(job.config), {**flatten(job.config), "resume": begun}))
     except Exception as error:
         return {"failed": f"{type(error).__name__}: {error}"}
     return read_json(done)

@@ -62,7 +62,7 @@ def job(given: argparse.Namespace, arm: str) -> Job:
         options |= {"minutes": given.minutes, "clock": "processor", "schedule": "cosine"}
     if arm in PUBLISHED:
         options["warmup"] = 0.0
-    config = train_density.Config(
+    config = train_density.Config.of(
         data=str(given.train),
         out=given.out / arm,
         held_out=0.02,

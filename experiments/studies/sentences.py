@@ -5,7 +5,6 @@ A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb
 """
 
 import csv
-import dataclasses
 import gzip
 import json
 import math
@@ -138,4 +137,4 @@ def train_once(config: train_similar.Config) -> None:
     """Train a run; one that is done stays, one that was interrupted goes on."""
     if not (config.out / "DONE").exists():
         begun = (config.out / "config.json").exists()
-        train_similar.main(dataclasses.replace(config, resume=begun))
+        train_similar.main(config.change(resume=begun))

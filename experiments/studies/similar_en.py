@@ -39,6 +39,7 @@ from experiments.studies.sentences import (
 from experiments.training.task import reseed
 from univae.checkpoint import read_json
 from univae.decoding.sampling import Sampling
+from univae.sentence.tokenizer import normalised
 from univae.sentence.trained import TrainedSimilar
 
 SHAPE = {
@@ -148,7 +149,9 @@ def written(
     return {
         "sources": len(sources),
         "results": len(pairs),
-        "equal_to_source": sum(run.text.normalise(source) == text for source, text in pairs)
+        "equal_to_source": sum(
+            normalised(source, lowercase=run.text.lowercase) == text for source, text in pairs
+        )
         / max(len(pairs), 1),
         "distinct_2": distinct_2([text for _, text in pairs]),
         "teacher_cosine_top_5": float(cosine.mean()),
@@ -193,7 +196,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "threads": given.threads,
         "minutes": given.minutes,
     }
-    train_once(train_similar.Config(pairs=(everything,), teacher=table, out=folder, **options))
+    train_once(train_similar.Config.of(pairs=(everything,), teacher=table, out=folder, **options))
     run = TrainedSimilar.open(folder)
     done = read_json(folder / "DONE")
     results = {

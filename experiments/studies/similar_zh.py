@@ -105,7 +105,7 @@ def trained(
     options["validation"] = tuple(
         write_groups(given.out / f"{name}_judges.jsonl", judges[name]) for name in judges
     )
-    train_once(train_similar.Config(out=given.out / "finetune", **options))
+    train_once(train_similar.Config.of(out=given.out / "finetune", **options))
     return given.out / "finetune"
 
 

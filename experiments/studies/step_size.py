@@ -32,7 +32,7 @@ from experiments.studies.harness import Job, run_all, spread
 from experiments.text.presets import MODELS
 from experiments.text.task import Objective, TextTask
 from experiments.training import optimizers
-from experiments.training.loop import fit
+from experiments.training.loop import fit_task
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.task import Progress, reseed
@@ -81,7 +81,7 @@ def train(config: Config) -> dict[str, Any]:
     folder = Run.create(config.out, dataclasses.asdict(config))
     reseed(config.seed, "weights")
     task = _text(config) if config.task == "text" else _digits(config)
-    return fit(task, config, folder, _prodigy if config.prodigy else optimizers.build)
+    return fit_task(task, config, folder, _prodigy if config.prodigy else optimizers.build)
 
 
 def _prodigy(module: nn.Module, settings: Settings, device: torch.device) -> Optimizer:

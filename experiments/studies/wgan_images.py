@@ -71,7 +71,7 @@ def job(given: argparse.Namespace, method: str, seed: int, features: str) -> Job
         "features": features,
     }
     options |= {"validate_every": EVERY, "checkpoint_every": EVERY}
-    config = train_gan.Config(data=given.data, out=out, seed=seed, **METHODS[method] | options)
+    config = train_gan.Config.of(data=given.data, out=out, seed=seed, **METHODS[method] | options)
     return Job(out.name, train_gan.main, config)
 
 

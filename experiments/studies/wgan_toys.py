@@ -28,8 +28,9 @@ from torch import Tensor
 from experiments.benchmarks.harness import report
 from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions, GanShape, Players, model_config
-from experiments.gans.task import GanTask
+from experiments.gans.task import GanTask, PlayerSteps
 from experiments.studies.harness import Job, run_all, spread
+from experiments.training.distributed import join
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
@@ -150,7 +151,8 @@ def train(config: Config) -> dict[str, Any]:
     settings = Settings(
         **{f.name: getattr(config, f.name) for f in dataclasses.fields(Settings)} | {"ema": decay}
     )
-    return fit(task_of(config), settings, folder)
+    with join(settings.device) as world:
+        return fit(PlayerSteps(task_of(config), settings, world), settings, folder)
 
 
 def jobs(

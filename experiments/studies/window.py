@@ -58,7 +58,9 @@ def job(out: Path, name: str, seed: int, **options: Any) -> Job:
         "checkpoint_every": 0,
     }
     settings |= {"validation_texts": 512, "validation_samples": 16, "lr": 3e-3, **SHAPE, **options}
-    config = train_text.Config(text=BUILT_IN, out=out / f"{name}-seed{seed}", seed=seed, **settings)
+    config = train_text.Config.of(
+        text=BUILT_IN, out=out / f"{name}-seed{seed}", seed=seed, **settings
+    )
     return Job(config.out.name, train_text.train, config)
 
 

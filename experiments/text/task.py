@@ -1,9 +1,9 @@
-"""The text VAE as the training loop sees it: its batches, its objective, and what a validation measures."""
+"""The text VAE as the training loop sees it: batches, objective and validation."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from experiments.evaluation.latent_model import measure
 from experiments.training.task import Progress
-from univae.rules import Rule, at_least, within
+from univae.checkpoint import JsonObject
+from univae.rules import Rule, at_least, check, within
 from univae.text.corpus import Corpus, token_batches
 from univae.text.special import PAD
 from univae.vae.kl_weight import Annealing, FreeBitsPer, annealed_weight, free_bits
@@ -24,7 +25,7 @@ CHUNK = 8  # importance samples decoded at once in a validation
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """How the bound is trained, and what a validation looks at."""
+    """The bound, the size of a batch, and what a validation looks at."""
 
     # the KL's weight rises from 0 to 1: once (linear) or several times (cyclical)
     annealing: Annealing = "none"
@@ -45,6 +46,9 @@ class Objective:
         "validation_samples": at_least(1, 10**6),
     }
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 class TextTask:
     """Minimises the negative bound per target token over the texts with the indices ``train``."""
@@ -60,7 +64,7 @@ class TextTask:
         self.module = model
         self.objective = objective
         self.seed = seed
-        (self.corpus, self.train) = train
+        self.corpus, self.train = train
         self.held_out = held_out
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
@@ -85,13 +89,13 @@ class TextTask:
             "kl_nats_per_token": bound.kl.sum(),
         }
 
-    def validate(self, progress: Progress) -> dict[str, Any]:
-        found = measure_texts(self.module, self.held_out, self.objective.validation_samples)
-        return {"selection": found["nll_nats"], **found}
+    def validate(self, progress: Progress) -> JsonObject:
+        numbers = measure_texts(self.module, self.held_out, self.objective.validation_samples)
+        return {"selection": numbers["nll_nats"], **numbers}
 
 
 @torch.no_grad()
-def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
+def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> JsonObject:
     """Return likelihood, bound and use of the latent on texts (N, T): see
     :func:`experiments.evaluation.latent_model.measure`.
 
@@ -102,7 +106,7 @@ def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
     measured = measure(
         model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
     )
-    left_out: dict[str, Any] = {
+    left_out: JsonObject = {
         name: measured[name] for name in ("not_finite", "notes") if name in measured
     }
     kept = torch.ones(len(texts), dtype=torch.bool)
@@ -118,5 +122,5 @@ def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> dict[str, Any]:
 
 
 def _trimmed(texts: Tensor, rows: int = 32) -> list[Tensor]:
-    """Batches without the columns that are padding for all of them."""
+    """Return batches without the columns that are padding in all of their rows."""
     return [part[:, : int((part != PAD).sum(1).max())] for part in texts.split(rows)]

@@ -1,4 +1,4 @@
-"""One process or many under ``torchrun``; the loop need not know which."""
+"""One process, or several that ``torchrun`` started, behind one interface."""
 
 import gc
 import os
@@ -14,10 +14,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from experiments.training.processes import process_count, process_rank
 from experiments.training.stopping import PeerEnded
 from univae.devices import pick_device
 
-# What gloo and nccl say where the other end of a connection is gone.
+# Messages of gloo and nccl where the other end of a connection is gone.
 _LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
 
 __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
@@ -25,7 +26,7 @@ __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train one model together, and this one's place and device among them."""
+    """The processes that train one model together, with the rank and the device of this one."""
 
     rank: int
     size: int
@@ -37,7 +38,7 @@ class World:
         return self.rank == 0
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Sum each value over the processes, in float64; all must call it at the same place."""
+        """Return each value summed over the processes, in float64; a collective operation."""
         if self.size == 1:
             return [float(value) for value in values]
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -45,20 +46,17 @@ class World:
         return summed.tolist()
 
     def first_decides(self, values: Sequence[bool]) -> list[bool]:
-        """Return the first process's values on every process.
-
-        All must call it at the same place.
-        """
+        """Return the first process's values on every process; a collective operation."""
         summed = self.total([float(value and self.first) for value in values])
         return [value > 0 for value in summed]
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Return when every process has called it (a barrier)."""
         if self.size > 1:
             dist.barrier()
 
     def average_gradients(self, module: nn.Module) -> nn.Module:
-        """A module whose backward pass leaves the mean gradient over the processes."""
+        """Return a module whose backward pass leaves the mean gradient over the processes."""
         if self.size == 1:
             return module
         return DistributedDataParallel(
@@ -66,39 +64,35 @@ class World:
         )
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every process the first one's buffers, which are those that are saved.
-
-        All must call it together.
-        """
+        """Copy the first process's buffers, which are saved, to the others; collective."""
         if self.size == 1:
             return
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Leave each parameter the mean of its gradients over the processes, none counting as 0; one reduction a type.
+        """Leave each parameter the mean of its gradients over the processes; collective.
 
-        For gradients of more than one backward pass; all must call it at the same place.
+        For gradients that more than one backward pass adds up. A missing gradient counts as 0;
+        there is one reduction per dtype.
         """
         if self.size == 1:
             return
         for dtype in dict.fromkeys(p.dtype for p in parameters):
-            alike = [p for p in parameters if p.dtype == dtype]
-            means = torch.cat(
-                [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike]
-            )
+            of_dtype = [p for p in parameters if p.dtype == dtype]
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in of_dtype]
+            means = torch.cat([gradient.reshape(-1) for gradient in gradients])
             dist.all_reduce(means.div_(self.size))
-            for p, mean in zip(alike, means.split([p.numel() for p in alike]), strict=True):
+            sizes = [p.numel() for p in of_dtype]
+            for p, mean in zip(of_dtype, means.split(sizes), strict=True):
                 p.grad = mean.view_as(p)
 
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[Any]:
     """Inside the block, if ``condition``, gradients only add up on this process."""
-    return (
-        module.no_sync()
-        if condition and isinstance(module, DistributedDataParallel)
-        else nullcontext()
-    )
+    if condition and isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return nullcontext()
 
 
 @contextmanager
@@ -106,49 +100,52 @@ def join(device: str) -> Iterator[World]:
     """Join the processes that ``torchrun`` started, if it did; within another ``join``, reuse its group.
 
     A command joins once, around everything that its processes do together: a second rendezvous in
-    one command would read the keys that the first left in the store, and wait for ever.
+    one command would read the keys that the first left in the store, and never end.
 
     Raises:
-        PeerEnded: another process ended within the block; its own message says why.
+        PeerEnded: another process ended within the block; its message says why.
     """
-    rank, size = (
-        int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))
-    )
-    place = pick_device(device)
+    size = process_count()
     if size == 1:
-        yield World(0, 1, place)
+        yield World(0, 1, pick_device(device))
         return
-    if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(place)
+    world = World(process_rank(), size, _local_device(pick_device(device)))
     if dist.is_initialized():
-        yield World(rank, size, place)
+        yield world
         return
-    # A day: the others wait while the first process validates, however long that takes.
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    # A day, for the other processes wait while the first one validates, however long that takes.
+    dist.init_process_group(_BACKENDS[world.device.type], timeout=timedelta(days=1))
     try:
-        yield World(rank, size, place)
+        yield world
         dist.barrier()  # another process may still be in a collective operation
     except RuntimeError as error:
-        if not isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _LOST.search(
-            str(error)
-        ):
+        lost = isinstance(error, dist.DistNetworkError | dist.DistStoreError)
+        if not lost and not _LOST.search(str(error)):
             raise
-        raise PeerEnded(
-            "a process that this one trains with has ended; its own message says why"
-        ) from error
+        message = "a process that this one trains with has ended; its own message says why"
+        raise PeerEnded(message) from error
     finally:
-        # Models that average gradients hold the group's threads, in reference cycles; a thread that
-        # outlives the group to the interpreter's end is a crash.
+        # DistributedDataParallel holds the group's threads, in reference cycles; one that outlives
+        # the group crashes the interpreter at exit.
         gc.collect()
         dist.destroy_process_group()
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Move the tensors in nested tuples, lists and dictionaries.
+# The library of collective operations for tensors of a kind of device.
+_BACKENDS = {"cuda": "nccl", "cpu": "gloo", "mps": "gloo"}
 
-    Leaves everything else as it is.
-    """
+
+def _local_device(device: torch.device) -> torch.device:
+    """Return the GPU of this process among those of the machine; another device as it is."""
+    if device.type != "cuda":
+        return device
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return nested tuples, lists and dictionaries with their tensors on ``device``."""
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(part, device) for part in batch))
     if isinstance(batch, list | tuple):

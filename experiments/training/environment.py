@@ -1,4 +1,4 @@
-"""What besides its configuration a result of training may depend on: versions, machine, commit, command line."""
+"""Versions, machine, commit and command line, on which a result of training may depend."""
 
 import os
 import platform
@@ -8,18 +8,19 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from experiments.training.processes import process_count
 from experiments.version import version
+from univae.checkpoint import JsonObject
 
 __all__ = ["environment"]
 
 
-def environment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What besides the configuration a result may depend on."""
+def environment(config: Mapping[str, object]) -> JsonObject:
+    """Return what besides the configuration a result may depend on, for ``environment.json``."""
     cuda = torch.cuda.is_available() and config.get("device") != "cpu"
     return {
         "univae": version(),
@@ -31,7 +32,7 @@ def environment(config: Mapping[str, Any]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": config.get("threads") or torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": process_count(),
         "git": _commit(),
         "command": shlex.join(sys.argv),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -39,6 +40,7 @@ def environment(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Return the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -46,22 +48,14 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
+    """Return the commit of the checkout this runs from, or None where it is none."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed somewhere inside another project's repository
         return None
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    command += ["--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Progress for the person at the terminal: a bar, or a line now and then when nobody watches."""
+"""Progress on stderr: a bar on a terminal, a line every half minute in a file."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ __all__ = ["Bar"]
 
 
 class Bar:
-    """Shows the fraction done on stderr.
+    """The fraction of training done, on stderr.
 
     Where stderr is a file, a line every ``every`` seconds at most.
     """
@@ -17,7 +17,7 @@ class Bar:
     def __init__(self, shown: bool, every: float = 30.0) -> None:
         self.shown = shown
         self.every = every
-        self._spoke = time.monotonic()
+        self._written_at = time.monotonic()
         self._terminal = shown and sys.stderr.isatty()
         layout = "{percentage:3.0f}%|{bar}| {postfix}"
         self._bar = tqdm(
@@ -25,9 +25,9 @@ class Bar:
         )
 
     def show(self, fraction: float, step: int, loss: float, speed: float, left: float) -> None:
-        """Move the bar, or speaks if it has been silent for long enough; ``left`` is in seconds."""
-        silent = time.monotonic() - self._spoke < self.every
-        if not self.shown or (silent and not self._terminal):
+        """Move the bar, or write a line if the last one is old enough; ``left`` is in seconds."""
+        recent = time.monotonic() - self._written_at < self.every
+        if not self.shown or (recent and not self._terminal):
             return
         minutes, seconds = divmod(round(left), 60)
         text = f"step {step}, loss {loss:.4f}, {speed:,.0f} tokens/s, {minutes}:{seconds:02} left"
@@ -39,7 +39,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Write a line, above the bar if there is one."""
-        self._spoke = time.monotonic()
+        self._written_at = time.monotonic()
         if self._terminal:
             self._bar.write(text, file=sys.stderr)
         elif self.shown:

@@ -26,7 +26,8 @@ from typing import Any
 
 from experiments.data.notes import print_notes
 from experiments.training.environment import environment
-from experiments.training.folder_lock import LOCK, is_litter, take_lock
+from experiments.training.folder_lock import LOCK, is_leftover, take_lock
+from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
 from univae.checkpoint import (
     existing_folder,
@@ -84,7 +85,7 @@ class Run(RunFolder):
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
         super().__init__(path, config)
-        self.writes = int(os.environ.get("RANK", "0")) == 0
+        self.writes = is_first_process()
         self._locked = False  # whether this object holds the lock of the folder
         # whether a training step was started, or a state saved, since the run was opened
         self.begun = False
@@ -271,7 +272,7 @@ class Run(RunFolder):
             raise InputError(
                 f"{self.path} already holds a run; continue it with --resume, or give another --out"
             )
-        if self.path.exists() and any(not is_litter(path) for path in self.path.iterdir()):
+        if self.path.exists() and any(not is_leftover(path) for path in self.path.iterdir()):
             raise InputError(
                 f"{self.path} holds other files; give a new or empty folder with --out"
             )

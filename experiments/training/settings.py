@@ -12,21 +12,23 @@ __all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
 MINUTES = 1e7  # 19 years
 LIMIT = at_least(0, COUNT, "0 (all) or more")  # of --limit
 SEED = at_least(0, 2**63 - 1)  # what NumPy's and PyTorch's generators both take
-# where too many are asked for, OpenMP ends the process
+# OpenMP ends the process where more threads are asked for than it can start.
 THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Options common to every training command; a command's ``Config`` inherits them."""
+    """The length of training, the optimizer, and what is saved: the same for every command."""
 
     steps: int = 1000  # optimizer steps
-    minutes: float = 0.0  # train for so long, the last validation included, and ignore --steps; not reproducible exactly
-    # of --minutes; processor: the time of all threads of this process
+    # wall-clock budget, the last validation included; 0: train for --steps (results then repeat bit
+    # for bit)
+    minutes: float = 0.0
+    # what --minutes counts; processor: the time of all threads of this process
     clock: Literal["wall", "processor"] = "wall"
-    seed: int = 0  # decides the weights one starts from, the order of the data and all noise
+    seed: int = 0  # of the first weights, the order of the data and all noise
     lr: float = 1e-3  # the highest learning rate
-    # of the rate; tripling: that of Burda et al., down to a tenth
+    # how the learning rate changes; tripling: in steps of 3^i, to a tenth (Burda et al.)
     schedule: Literal["cosine", "tripling"] = "cosine"
     # fraction of training over which the learning rate rises to --lr, of cosine
     warmup: float = 0.05
@@ -38,7 +40,9 @@ class Settings:
     eps: float = 1e-8  # of AdamW: added to the root of the mean squared gradient
     # largest norm of the gradient, of every micro-step with --window; 0: no limit
     clip: float = 1.0
-    window: int = 1  # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no gradients are kept
+    # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no
+    # gradient is kept
+    window: int = 1
     # of AdamW with --window; plain: the published rule
     second_moment: Literal["corrected", "plain"] = "corrected"
     # learn a factor per tensor; gain: also per coordinate
@@ -98,7 +102,8 @@ class Settings:
                 "adapt_step_size must be no with optimizer=egdd, which adapts by itself; drop one"
             )
         if self.adapt_halves and (self.adapt_step_size == "no" or self.accumulate % 2):
-            needs = "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have two halves"
             raise InputError(
-                f"{needs}; got adapt_step_size={self.adapt_step_size}, accumulate={self.accumulate}"
+                "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have "
+                f"two halves; got adapt_step_size={self.adapt_step_size}, "
+                f"accumulate={self.accumulate}"
             )

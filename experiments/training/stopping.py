@@ -1,4 +1,4 @@
-"""How training ends early: a person stops it, or the numbers do."""
+"""How training ends early: a signal stops it, or a number that is not finite."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
+
+from experiments.training.processes import is_first_process
 
 __all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
 
@@ -18,7 +20,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class PeerEnded(RuntimeError):
-    """Another process of the same training has ended, having refused its input, say.
+    """Another process of the same training has ended, because it refused its input, say.
 
     A command exits with 2.
     """
@@ -38,25 +40,22 @@ class TrainingFailed(FloatingPointError):
 class StopRequest:
     """While the block runs, Ctrl-C or SIGTERM only sets ``asked``; a second Ctrl-C raises at once.
 
-    A repeated SIGTERM changes nothing, nor does an echo: a launcher passes the terminal's SIGINT on
-    to processes that the terminal has already sent it to, and then sends SIGTERM.
+    A repeated SIGTERM changes nothing, nor does a second SIGINT within ``echo`` seconds: a launcher
+    passes the terminal's SIGINT on to processes that the terminal has already sent it to, and then
+    sends SIGTERM.
     """
 
     def __init__(self, echo: float = 0.5) -> None:
-        # seconds in which another signal is the same request
         self.asked = False
         self.echo = echo
         self._first = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # Python allows handlers nowhere else
-            self._previous = {
-                number: signal.signal(number, self._notice)
-                for number in (signal.SIGINT, signal.SIGTERM)
-            }
+        # Python allows signal handlers in the main thread alone.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._notice)
         return self
 
     def __exit__(
@@ -75,6 +74,6 @@ class StopRequest:
             return
         self.asked = True
         self._first = time.monotonic()
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_process():
             # A handler may run in the middle of a print: only the system call is safe here.
             os.write(2, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n")

@@ -1,7 +1,6 @@
 """The commands on a run of the real thing, small: what they return, and what they say to bad input."""
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -30,6 +29,7 @@ from experiments import (
 from experiments.cli import commands as cli
 from experiments.cli.options import stored
 from experiments.text.task import TextTask, measure_texts
+from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
 from univae.checkpoint import load_weights
 from univae.errors import InputError
@@ -84,7 +84,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(texts: Path, out: Path, **options) -> train_text.Config:
-    return train_text.Config(
+    return train_text.Config.of(
         **{**SHAPE, **TRAINING, "text": str(texts), "out": out, "tokenizer": "words", **options}
     )
 
@@ -136,7 +136,7 @@ def test_training_leaves_a_whole_run_folder(folder: Path) -> None:
         "map",
     }
     saved = json.loads((folder / "config.json").read_text())
-    assert saved.keys() == {field.name for field in dataclasses.fields(train_text.Config)}
+    assert saved.keys() == options_of(train_text.Config).keys()
 
 
 def test_the_result_names_likelihood_bound_and_use_of_the_latent(
@@ -438,7 +438,7 @@ def test_texts_left_out_for_their_length_are_counted_everywhere(
     assert (data["text"]["count"], data["text"]["source"]) == (600, str(source))
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(note in page for note in notes)
-    resumed = train_text.main(dataclasses.replace(settings, resume=True))
+    resumed = train_text.main(settings.change(resume=True))
     assert resumed["notes"] == notes
 
 
@@ -551,7 +551,7 @@ def stopped(
     with pytest.raises(KeyboardInterrupt):
         train_text.train(settings)
     monkeypatch.setattr(TextTask, "loss", plain)
-    return dataclasses.replace(settings, resume=True)
+    return settings.change(resume=True)
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -578,7 +578,7 @@ def test_sources_mean_the_same_files_from_every_folder(
     found = stored(train_text.Config, Run.open(tmp_path / "run"), resume=True)
     assert train_text.train(found)["steps"] == 6
     (tmp_path / "moved.txt").write_bytes((tmp_path / "one" / "texts.txt").read_bytes())
-    moved = dataclasses.replace(found, text=str(tmp_path / "moved.txt"))
+    moved = found.change(text=str(tmp_path / "moved.txt"))
     assert train_text.train(moved)["steps"] == 6
 
 
@@ -608,7 +608,7 @@ def test_a_resumed_run_of_other_texts_is_refused_and_left_as_it_was(
         path.write_bytes(whole)
         assert everything(tmp_path / "run") == before
     with pytest.raises(InputError, match="was started with other data"):
-        train_text.train(dataclasses.replace(settings, validation=""))
+        train_text.train(settings.change(validation=""))
     tokenizer = json.loads((tmp_path / "run" / "tokenizer.json").read_text())
     tokenizer["words"][:2] = tokenizer["words"][1::-1]
     (tmp_path / "run" / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -631,7 +631,7 @@ def test_a_run_without_a_record_of_its_data_is_resumed_by_its_corpora(
     monkeypatch.chdir(tmp_path)
     saved = json.loads((tmp_path / "run" / "config.json").read_text()) | {"text": "texts.txt"}
     (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
-    settings = dataclasses.replace(settings, text="texts.txt")
+    settings = settings.change(text="texts.txt")
     before = everything(tmp_path / "run")
     source.write_text("another text\n" * 300)
     with pytest.raises(InputError, match="was built with other texts"):

@@ -67,7 +67,9 @@ def text_run(out: Path, **options) -> Path:
         "validation_samples": 2,
         "tokenizer": "bytes",
     }
-    train_text.train(train_text.Config(text=str(data), out=out, **{**shape, **training, **options}))
+    train_text.train(
+        train_text.Config.of(text=str(data), out=out, **{**shape, **training, **options})
+    )
     return out
 
 
@@ -79,7 +81,7 @@ def image_run(data: str, out: Path, **options) -> Path:
         "validation_data": 20,
         "validation_samples": 2,
     }
-    train_density.train(train_density.Config(data=data, out=out, **{**settings, **options}))
+    train_density.train(train_density.Config.of(data=data, out=out, **{**settings, **options}))
     return out
 
 

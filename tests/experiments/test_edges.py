@@ -26,6 +26,8 @@ from density.trained import TrainedDensity
 from experiments import demo, train_density, train_gan, train_similar, train_text
 from experiments.cli import commands as cli
 from experiments.cli.options import parse, stored
+from experiments.training import command as training_command
+from experiments.training.configuration import compose, flatten, options_of
 from experiments.training.run_folder import Run
 from experiments.training.stopping import Interrupted, TrainingFailed
 from gan.networks.registry import build as build_network
@@ -46,8 +48,9 @@ REQUIRED = {"layers": "0", "pairs": (Path("pairs.tsv"),), "runs": (Path("run"),)
 
 @cache
 def plain_hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    options = options_of(kind)
+    hints = {option.owner: get_type_hints(option.owner) for option in options.values()}
+    return {name: hints[option.owner][name] for name, option in options.items()}
 
 
 def number_of(hint: Any) -> type | None:
@@ -58,12 +61,11 @@ def number_of(hint: Any) -> type | None:
 
 def built(kind: type, **changes: Any) -> Any:
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            values[field.name] = REQUIRED.get(
-                field.name, "x" if plain_hints(kind)[field.name] is str else Path("x")
-            )
-    return kind(**values | changes)
+    for name, option in options_of(kind).items():
+        if option.default is dataclasses.MISSING:
+            default = "x" if plain_hints(kind)[name] is str else Path("x")
+            values[name] = REQUIRED.get(name, default)
+    return compose(kind, values | changes)
 
 
 def refused(kind: type, name: str, value: Any) -> str | None:
@@ -90,13 +92,14 @@ def test_the_defaults_of_a_command_keep_its_rules(command: str) -> None:
 def test_a_number_is_kept_within_its_rule_or_refused_by_name(
     kind: type, name: str, hint: Any
 ) -> None:
-    assert name in rules_of(kind), f"declare what {name} may be"
+    owner = options_of(kind)[name].owner
+    assert name in rules_of(owner), f"declare what {name} may be"
     for edge in EDGES:
         if number_of(hint) is int and not isinstance(edge, int):
             continue
         number = number_of(hint)(edge)
         value = (number,) if get_origin(hint) is tuple else number
-        refusal = broken(kind, name, value)
+        refusal = broken(owner, name, value)
         assert refusal or math.isfinite(edge), f"{name}={edge} keeps the rule"
         message = refused(kind, name, value)
         assert (message is not None) or not refusal
@@ -119,7 +122,7 @@ def test_a_value_of_another_type_is_refused_by_name(command: str) -> None:
 def test_a_seed_is_the_same_for_all_commands() -> None:
     for kind in CONFIGS.values():
         if "seed" in plain_hints(kind):
-            assert built(kind, seed=2**63 - 1).seed == 2**63 - 1
+            assert flatten(built(kind, seed=2**63 - 1))["seed"] == 2**63 - 1
             for seed in (-1, 2**63):
                 with pytest.raises(InputError, match=rf"^seed must be at .*; got seed={seed}$"):
                     built(kind, seed=seed)
@@ -379,7 +382,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
     few: dict[str, Any] = {"steps": 2, "threads": 1, "device": "cpu"}
     configs = {
-        train_text: train_text.Config(
+        train_text: train_text.Config.of(
             text=str(folder / "texts.txt"),
             out=folder / "text",
             latent_width=4,
@@ -387,10 +390,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             **shape,
             **few,
         ),
-        train_density: train_density.Config(
+        train_density: train_density.Config.of(
             data=str(folder / "table.npy"), out=folder / "density", latents=(4,), hidden=(8,), **few
         ),
-        train_gan: train_gan.Config(
+        train_gan: train_gan.Config.of(
             data=str(folder / "table.npy"),
             out=folder / "gan",
             latent=4,
@@ -398,7 +401,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             batch_size=8,
             **few,
         ),
-        train_similar: train_similar.Config(
+        train_similar: train_similar.Config.of(
             pairs=(folder / "pairs.tsv",), out=folder / "similar", held_out=0.2, **shape, **few
         ),
     }
@@ -524,7 +527,7 @@ def test_a_refusal_before_the_first_step_leaves_no_folder_and_a_failure_in_it_do
             assert (tmp_path / "new" / "config.json").exists()
             raise error
 
-        monkeypatch.setattr(module, "fit", fit)
+        monkeypatch.setattr(training_command, "fit", fit)
         with pytest.raises(type(error)):
             module.train(config)
         return (tmp_path / "new").exists()

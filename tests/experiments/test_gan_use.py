@@ -51,7 +51,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "table": {"data": "wine"},
     }
     for name, options in kinds.items():
-        train_gan.train(train_gan.Config(out=out / name, **{**TINY, "features": "auto", **options}))
+        train_gan.train(
+            train_gan.Config.of(out=out / name, **{**TINY, "features": "auto", **options})
+        )
     return {name: out / name for name in kinds}
 
 

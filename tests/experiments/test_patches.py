@@ -330,7 +330,7 @@ def config(out: Path, **options: Any) -> train_density.Config:
         "layers": 2,
         "data": "digits",
     }
-    return train_density.Config(out=out, **COMMON | small | options)
+    return train_density.Config.of(out=out, **COMMON | small | options)
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_every_preset_trains_on_every_corpus(
 ) -> None:
     text = written(tmp_path / "texts.txt", CORPORA[corpus])
     options = {**PRESETS[preset], **SIZES, "tokenizer": "words", "steps": 6}
-    config = train_text.Config(
+    config = train_text.Config.of(
         text=str(text), validation=str(held_out), out=tmp_path / "run", **options
     )
     result = train_text.train(config)
@@ -153,7 +153,7 @@ def test_micro_batches_of_one_text_train(
 ) -> None:
     text = written(tmp_path / "texts.txt", CORPORA["long texts only, each a batch of its own"])
     options = {**PRESETS["tiny"], **SIZES, **accumulation, "tokenizer": "words", "steps": 4}
-    config = train_text.Config(
+    config = train_text.Config.of(
         text=str(text), validation=str(held_out), out=tmp_path / "run", **options
     )
     assert train_text.train(config)["steps"] == 4
@@ -174,7 +174,7 @@ def test_a_run_of_single_texts_resumes_bit_for_bit(
 
     def config(name: str, **more: Any) -> train_text.Config:
         out = tmp_path / name
-        return train_text.Config(
+        return train_text.Config.of(
             text=str(text), validation=str(held_out), out=out, **{**options, **more}
         )
 

@@ -57,12 +57,14 @@ def _single_precision() -> None:
 
 
 def gan(out: Path, data: Path | str, **options: Any) -> Path:
-    train_gan.train(train_gan.Config(data=str(data), out=out, **{**GAN, **options}))
+    train_gan.train(train_gan.Config.of(data=str(data), out=out, **{**GAN, **options}))
     return out
 
 
 def vae(out: Path, data: Path | str, **options: Any) -> dict[str, Any]:
-    return train_density.train(train_density.Config(data=str(data), out=out, **{**VAE, **options}))
+    return train_density.train(
+        train_density.Config.of(data=str(data), out=out, **{**VAE, **options})
+    )
 
 
 def draws(run: Path, out: Path, count: int = 8) -> np.ndarray:
@@ -223,7 +225,7 @@ def test_the_centre_of_a_density_is_that_of_its_training_set(tmp_path: Path) -> 
     centre = centred(read(tmp_path / "x.npy"), None).centre
     assert np.array_equal(fit_to(opened, read(tmp_path / "other.npy")).centre, centre)
     held_out = train_density.held_out_data(
-        train_density.Config(
+        train_density.Config.of(
             data=str(tmp_path / "x.npy"),
             validation=str(tmp_path / "other.npy"),
             out=opened.path,
@@ -655,7 +657,7 @@ def test_one_row_that_is_not_finite_leaves_a_usable_run(tmp_path: Path, capsys: 
 def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) -> None:
     vae(tmp_path / "run", "wine", steps=20)
     model = TrainedDensity.open(tmp_path / "run", "cpu").model
-    x = train_density.held_out_data(train_density.Config(data="wine", out=tmp_path / "run"))
+    x = train_density.held_out_data(train_density.Config.of(data="wine", out=tmp_path / "run"))
     torch.manual_seed(1)
     whole = measure_images(model, x, 400)
     spoilt = torch.cat([x, torch.full((2, 13), 1e30)])
@@ -709,7 +711,7 @@ def test_what_a_reader_assumed_is_in_the_result_and_in_the_run(tmp_path: Path, c
     )
     note = "x.npz: array 'images' is read; left out: 'other'"
     assert vae(tmp_path / "vae", tmp_path / "x.npz")["notes"] == [note]
-    config = train_gan.Config(data=str(tmp_path / "x.npz"), out=tmp_path / "gan", **GAN)
+    config = train_gan.Config.of(data=str(tmp_path / "x.npz"), out=tmp_path / "gan", **GAN)
     assert train_gan.main(config)["notes"] == [note]
     for name in ("vae", "gan"):
         assert Run.open(tmp_path / name).data_record()["data"]["notes"] == [note]

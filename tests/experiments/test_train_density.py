@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ COMMON: dict[str, Any] = {
 
 def config(out: Path, data: str = "digits", **options: Any) -> train_density.Config:
     small = {"latents": (3,), "hidden": (16,), "hidden_above": (8,), "width": 8}
-    return train_density.Config(data=data, out=out, **COMMON | small | options)
+    return train_density.Config.of(data=data, out=out, **COMMON | small | options)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +113,7 @@ def test_training_lowers_the_bound_and_resumes_to_the_same_bits(
     settings = config(tmp_path / "parts", **options)
     with pytest.raises(Interrupted, match="after step 17"):
         train_density.train(settings)
-    resumed = train_density.train(replace(settings, resume=True))
+    resumed = train_density.train(settings.change(resume=True))
     paths = [
         tmp_path / run / "checkpoints" / "last" / "model.safetensors" for run in ("whole", "parts")
     ]
@@ -363,7 +362,7 @@ def test_the_demo_scores_digits_it_did_not_train_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = demo.Config(out=tmp_path, image_minutes=0.05, image_samples=16, threads=1)
-    found = demo.images(options)
+    found = demo.score_digits(options)
     held_out = np.load(tmp_path / "digits" / "held_out.npy")
     assert found["count"] == len(held_out) == 180
     assert set(np.unique(held_out)) == {0, 1}

@@ -47,7 +47,7 @@ COMMON: dict[str, Any] = {
 
 
 def config(out: Path, data: str = "digits", **options: Any) -> train_gan.Config:
-    return train_gan.Config(data=data, out=out, **COMMON | options)
+    return train_gan.Config.of(data=data, out=out, **COMMON | options)
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
     settings = config(tmp_path / "parts", **options)
     with pytest.raises(Interrupted, match="after step 7"):
         train_gan.train(settings)
-    resumed = train_gan.train(replace(settings, resume=True))
+    resumed = train_gan.train(settings.change(resume=True))
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
     folders = [tmp_path / name / "checkpoints" / "last" for name in ("whole", "parts")]
     assert (
@@ -346,12 +346,12 @@ def test_every_preset_is_a_configuration_that_builds(tmp_path: Path, name: str) 
     side = 48 if name.startswith("stl") else 32 if name.startswith("cifar") else 28
     shape = (64, 3 if side > 28 else 1, side, side)
     np.savez(tmp_path / "data.npz", images=np.zeros(shape, np.uint8), labels=np.arange(64) % 4)
-    settings = train_gan.Config(data=str(tmp_path / "data.npz"), out=tmp_path / "run", **options)
-    described = train_gan.model_config(settings, read(settings.data), 4)
+    settings = train_gan.Config.of(data=str(tmp_path / "data.npz"), out=tmp_path / "run", **options)
+    described = train_gan.model_config(settings.model, read(settings.data.data), 4)
     players = Players(described)
-    settings.recipe().check(players.critic)
+    settings.players.recipe().check(players.critic)
     labels = (torch.tensor([0, 3]),) if players.generator.classes else ()
-    fake = players.generator(torch.randn(2, settings.latent), *labels)
+    fake = players.generator(torch.randn(2, settings.model.latent), *labels)
     assert players.critic(fake, *labels).shape == (2,)
 
 
@@ -418,7 +418,7 @@ def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: A
         PRESETS, "tiny", {name: value for name, value in COMMON.items() if name != "threads"}
     )
     Run.create(tmp_path / "demo", {"command": "train-text"})
-    found = demo.gan(demo.Config(out=tmp_path / "demo", gan_minutes=0.1, threads=1))
+    found = demo.generate_digits(demo.Config(out=tmp_path / "demo", gan_minutes=0.1, threads=1))
     assert found["frechet_distance"] > found["floor"]["frechet_distance"] > 0
     assert (tmp_path / "demo" / "gan" / "report.html").exists()
     described = json.loads((tmp_path / "demo" / "samples" / "gan.json").read_text())

@@ -26,6 +26,7 @@ from experiments.sentences.evaluation import correlation, rank_of_pair, selectio
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_task import ChunkedPairTask, PairTask
 from experiments.sentences.teacher import fingerprint_file, write_table
+from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.task import Progress, reseed
 from univae.contrastive.losses import paired_info_nce
@@ -90,7 +91,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def config(files: dict[str, Path], out: Path, **options) -> train_similar.Config:
-    return train_similar.Config(
+    return train_similar.Config.of(
         **{**SHAPE, **TRAINING, "pairs": (files["pairs"],), "out": out, **options}
     )
 
@@ -278,7 +279,7 @@ def test_training_leaves_a_whole_run_folder(folder: Path) -> None:
     for name in ("config.json", "tokenizer.json", "metrics.jsonl", "report.html", "DONE"):
         assert (folder / name).stat().st_size > 0
     saved = json.loads((folder / "config.json").read_text())
-    assert saved.keys() == {field.name for field in dataclasses.fields(train_similar.Config)}
+    assert saved.keys() == options_of(train_similar.Config).keys()
     rows = Run.open(folder).rows("validation")
     assert [row["step"] for row in rows] == [3, 6]
     assert all(0 <= row["recall_at_1"] <= row["recall_at_10"] <= 1 for row in rows)
@@ -336,7 +337,7 @@ def test_stages_follow_one_another_and_generation_survives(
         "from_run": folder,
         "supervised": supervised,
     }
-    plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
+    plain = {name: options_of(train_similar.Config)[name].default for name in SHAPE}
     result = train_similar.main(config(files, tmp_path / "tuned", **plain | tuned))
     assert -1 <= result["spearman"] <= 1
     opened = TrainedSimilar.open(tmp_path / "tuned", checkpoint="last")
@@ -451,12 +452,16 @@ def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(
     for name, value in whole.items():
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
     alone = config(files, tmp_path / "whole", dropout=0.0, noise_rows=0.0)
-    examples = train_similar._examples(alone)
-    text = train_similar._text(alone)
-    reseed(alone.seed, "weights")
-    model = RoFormerSim(similar_config(dataclasses.asdict(alone), text.vocab_size))
+    examples = alone.corpora.examples()
+    text = alone.corpora.text()
+    reseed(alone.training.seed, "weights")
+    model = RoFormerSim(similar_config(alone.flat(), text.vocab_size))
     task = PairTask(
-        model, alone, alone.seed, examples, WordNoise(text.tokenizer, model.mask, alone.noise())
+        model,
+        alone.objective,
+        alone.training.seed,
+        examples,
+        WordNoise(text.tokenizer, model.mask, alone.objective.noise()),
     )
     first = [task.load(item) for item in task.batches(0)[:2]]
     vectors = torch.nn.functional.normalize(
@@ -629,7 +634,7 @@ def test_cut_texts_are_counted_in_training(files: dict[str, Path], tmp_path: Pat
     assert json.loads((tmp_path / "run" / "DONE").read_text())["notes"] == notes
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(note in page for note in notes)
-    assert train_similar.main(dataclasses.replace(settings, resume=True))["notes"] == notes
+    assert train_similar.main(settings.change(resume=True))["notes"] == notes
 
 
 def test_the_share_of_unknown_words_is_reported(files: dict[str, Path], tmp_path: Path) -> None:
@@ -730,8 +735,8 @@ def stopped(
                 patch.setattr(kind, "plain_loss", kind.loss, raising=False)
                 patch.setattr(kind, "loss", stop)
             with pytest.raises(KeyboardInterrupt):
-                train_similar.train(dataclasses.replace(settings, checkpoint_every=1))
-        return dataclasses.replace(settings, checkpoint_every=1, resume=True)
+                train_similar.train(settings.change(checkpoint_every=1))
+        return settings.change(checkpoint_every=1, resume=True)
 
     return train
 
@@ -795,7 +800,7 @@ def test_sources_mean_the_same_files_from_every_folder(
     monkeypatch.chdir(tmp_path / "one")
     names = {"pairs": (Path("p.tsv"),), "validation": (Path("v.jsonl"),), "from_run": Path("start")}
     names |= {"stage": "distil", "teacher": Path("start")}
-    plain = {name: train_similar.Config.__dataclass_fields__[name].default for name in SHAPE}
+    plain = {name: options_of(train_similar.Config)[name].default for name in SHAPE}
     stopped(config(files, tmp_path / "run", **plain, **names))
     saved = Run.open(tmp_path / "run").config
     here = str(tmp_path / "one")
@@ -821,7 +826,7 @@ def test_a_run_without_a_record_of_its_data_is_resumed_by_its_corpora(
     saved = json.loads((tmp_path / "run" / "config.json").read_text()) | {"pairs": ["pairs.tsv"]}
     (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
     monkeypatch.chdir(tmp_path)
-    settings = dataclasses.replace(settings, pairs=(Path("pairs.tsv"),))
+    settings = settings.change(pairs=(Path("pairs.tsv"),))
     before = everything(tmp_path / "run")
     pairs.write_text(files["pairs"].read_text() + "a new\ttext\n")
     with pytest.raises(InputError, match="was built with other texts"):

@@ -11,7 +11,7 @@ from univae.text.special import END
 from univae.text.tally import Tally
 from univae.text.tokenizers import Tokenizer, pad
 
-__all__ = ["SimilarText", "truncate"]
+__all__ = ["SimilarText", "normalised", "tokenizer_input", "truncate"]
 
 
 class SimilarText:
@@ -42,19 +42,11 @@ class SimilarText:
         """Return the same tokenizer, which counts the texts it encodes in ``tally``."""
         return SimilarText(self.tokenizer, self.max_length, lowercase=self.lowercase, tally=tally)
 
-    def normalise(self, text: str) -> str:
-        """Return the text with single spaces, and in lower case if the model ignores case."""
-        text = " ".join(text.split())
-        return text.lower() if self.lowercase else text
-
-    def lead(self, text: str) -> str:
-        """Return the text that the tokenizer encodes: normalised, for BPE with a space in front."""
-        text = self.normalise(text)
-        return " " + text if text and self.tokenizer.kind == "bpe" else text
-
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of texts, without the end token."""
-        encoded = self.tokenizer.encode_batch([self.lead(text) for text in texts])
+        kind = self.tokenizer.kind
+        inputs = [tokenizer_input(text, kind, lowercase=self.lowercase) for text in texts]
+        encoded = self.tokenizer.encode_batch(inputs)
         if self.tally is not None:
             self._count(self.tally, texts, encoded)
         return [self._cut(ids) for ids in encoded]
@@ -81,7 +73,7 @@ class SimilarText:
 
     def unknown(self, text: str) -> int:
         """Return the number of words that the vocabulary lacks."""
-        return self.tokenizer.unknown(self.normalise(text))
+        return self.tokenizer.unknown(normalised(text, lowercase=self.lowercase))
 
     def to_json(self) -> JsonObject:
         """Return the tokenizer's state with ``max_length`` and ``lowercase``."""
@@ -101,6 +93,18 @@ class SimilarText:
         if len(ids) < self.max_length:
             return ids
         return truncate([[*ids, END]], self.max_length)[0][:-1]
+
+
+def normalised(text: str, *, lowercase: bool) -> str:
+    """Return a text with single spaces, and in lower case if the model ignores case."""
+    text = " ".join(text.split())
+    return text.lower() if lowercase else text
+
+
+def tokenizer_input(text: str, kind: str, *, lowercase: bool) -> str:
+    """Return a text as a tokenizer of ``kind`` is trained on it: of BPE with a space in front."""
+    text = normalised(text, lowercase=lowercase)
+    return " " + text if text and kind == "bpe" else text
 
 
 def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:

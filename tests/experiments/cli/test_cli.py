@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from experiments.cli import commands as cli
-from experiments.cli.options import _condense
 from experiments.version import version
 
 ROOT = Path(__file__).parents[3]
@@ -202,17 +201,17 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
         ),
         (
             ["a", "--out", "b", "--lr", "fast"],
-            "Error parsing --lr: could not convert string to float: 'fast'",
+            "--lr: could not convert string to float: 'fast'",
         ),
         (["a", "--out", "b", "--lr", "-1"], "lr must be above 0; got lr=-1.0"),
         (
             ["a", "--out", "b", "--latent", "x"],
-            "invalid choice 'x' for argument '--latent'. Expected one of (.*).",
+            "--latent must be one of gaussian, vmf; got x",
         ),
-        (["a", "--out"], "Missing value for argument '--out'. Expected 1 values."),
-        (["a", "b", "--out", "c"], "Unrecognized options: b"),
-        (["a"], r"Missing from univae fake: --out PATH the run folder \(required\)"),
-        (["--out", "a"], r"Missing from univae fake: PATH one text per line \(required\)"),
+        (["a", "--out"], "--out needs a value; see --help"),
+        (["a", "b", "--out", "c"], "there is no argument b; see --help"),
+        (["a"], "--out PATH is required; see --help"),
+        (["--out", "a"], "TEXT is required; see --help"),
         (
             ["a", "--out", "b", "--preset", "huge"],
             "--preset must be one of tiny, large; got huge",
@@ -225,18 +224,6 @@ def test_a_mistaken_option_is_explained_in_one_line(
 ) -> None:
     said = refused(call, *argv)
     assert re.fullmatch(message.replace("?", r"\?"), said), said
-
-
-def test_a_box_of_any_style_is_condensed_to_its_message() -> None:
-    box = "╭─ Value error ───╮\n│ Error parsing --lr: │\n│ not a number  │\n├────────┤\n│ See --help │\n╰──╯\n"
-    assert _condense(box) == "Error parsing --lr: not a number"
-    assert (
-        _condense(
-            "\x1b[31m Title \x1b[0m\n ---- \n  words  \n  more \n ---- \n For full helptext\n"
-        )
-        == "words more"
-    )
-    assert _condense("") == "these options cannot be read; see --help"
 
 
 def test_help_of_a_command_shows_comments_defaults_and_presets(call: Call) -> None:

@@ -37,7 +37,7 @@ def test_two_levels_in_pyro_learn_digits() -> None:
 def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_density.train(
-        train_density.Config(
+        train_density.Config.of(
             data="digits",
             out=run,
             latents=(4,),
@@ -75,7 +75,7 @@ def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> 
 def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_density.train(
-        train_density.Config(
+        train_density.Config.of(
             data="digits", out=run, latents=(2,), hidden=(8,), steps=2, threads=1, validate_every=0
         )
     )

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from experiments.training.distributed import World
-from experiments.training.loop import fit
+from experiments.training.gradient_steps import GradientSteps
+from experiments.training.loop import fit_task
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.settings import Settings
-from experiments.training.step import Stepper, Stream
+from experiments.training.step import Stream
 from experiments.training.stopping import Interrupted, TrainingFailed
 from experiments.training.task import Progress, reseed
 from univae.checkpoint import load_state, load_weights, read_json
@@ -114,7 +115,7 @@ def train(
 ) -> tuple[dict[str, Any], Toy, Run]:
     task = task or Toy()
     run = Run.create(path, asdict(settings))
-    return fit(task, settings, run), task, run
+    return fit_task(task, settings, run), task, run
 
 
 def everything(run: Run, name: str = "last") -> dict[str, Any]:
@@ -322,7 +323,7 @@ def test_best_is_where_the_selection_was_smallest_and_last_is_the_end(tmp_path: 
 
 def test_the_rate_may_fall_in_passes_and_eps_reaches_the_optimizer(tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=13, schedule="tripling", log_every=1, lr=0.1, eps=0.5)
-    stepper = Stepper(Toy(), settings, World(0, 1, torch.device("cpu")))
+    stepper = GradientSteps(Toy(), settings, World(0, 1, torch.device("cpu")))
     assert {group["eps"] for group in stepper.optimizer.param_groups} == {0.5}
     _, task, run = train(tmp_path / "run", settings)
     assert [row["lr"] for row in run.rows("train")] == pytest.approx(

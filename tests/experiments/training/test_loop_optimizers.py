@@ -13,8 +13,8 @@ import torch
 from test_loop import SETTINGS, TIMING, Run, Toy, assert_equal, everything, start, train
 
 from experiments.training.distributed import World
+from experiments.training.gradient_steps import GradientSteps
 from experiments.training.settings import Settings
-from experiments.training.step import Stepper
 from experiments.training.stopping import Interrupted
 from univae.checkpoint import load_state
 from univae.errors import InputError
@@ -99,7 +99,7 @@ def test_the_settings_reach_the_optimizer() -> None:
     world = World(0, 1, torch.device("cpu"))
     common = {"beta1": 0.7, "weight_decay": 0.3, "scale_lr": 0.2, "gain_lr": 0.4, "accumulate": 2}
     found = {
-        name: Stepper(Toy(), Settings(**common | options), world)
+        name: GradientSteps(Toy(), Settings(**common | options), world)
         for name, options in VARIANTS.items()
     }
     groups = {name: stepper.optimizer.param_groups for name, stepper in found.items()}

@@ -15,7 +15,7 @@ from torch import nn
 
 from experiments.reports.page import update
 from experiments.reports.page import write as write_report
-from experiments.training.loop import fit
+from experiments.training.loop import fit_task
 from experiments.training.optimizers import build, restore
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
@@ -28,12 +28,12 @@ from univae.optim.step_sizes import AdaptedSteps
 def trained(path: Path, **options: Any) -> Run:
     settings = Settings(steps=3, **options)
     run = Run.create(path, {"steps": 3, "resume": False})
-    fit(Toy(), settings, run)
+    fit_task(Toy(), settings, run)
     return run
 
 
 def resumed(path: Path, **options: Any) -> dict[str, Any]:
-    return fit(
+    return fit_task(
         Toy(),
         Settings(steps=3, resume=True, **options),
         Run.create(path, {"steps": 3, "resume": True}),

@@ -1,0 +1,74 @@
+"""Losses of labelled pairs: the order of their scores, or their class."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.data.pairs import Groups
+from univae.contrastive.losses import cosent
+from univae.sentence.losses import SIMILARITY, classification_loss, pair_features
+from univae.sentence.model import RoFormerSim
+
+__all__ = ["SUPERVISIONS", "Supervision"]
+
+
+class Supervision(Protocol):
+    """A loss of labelled pairs."""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        ...
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether the model's classifier takes part."""
+        ...
+
+    def labels(self, groups: Groups, similar_above: float) -> np.ndarray:
+        """Return the label (N,) of every pair."""
+        ...
+
+    def loss(self, model: RoFormerSim, vectors: Tensor, labels: Tensor, scale: float) -> Tensor:
+        """Return the mean loss of a batch; rows 2i and 2i + 1 of ``vectors`` are a pair."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cosent:
+    """The order of the cosines is that of the scores: :func:`univae.contrastive.losses.cosent`."""
+
+    summary: str = "cosines in the order of the scores"
+    trains_classifier: bool = False
+
+    def labels(self, groups: Groups, similar_above: float) -> np.ndarray:
+        assert groups.scores is not None
+        return groups.scores
+
+    def loss(self, model: RoFormerSim, vectors: Tensor, labels: Tensor, scale: float) -> Tensor:
+        cosines = F.cosine_similarity(vectors[::2], vectors[1::2], dim=-1)
+        return cosent(cosines, labels, scale)
+
+
+@dataclass(frozen=True)
+class Classify:
+    """The class of a pair: of its label, or similar where the score is above a threshold."""
+
+    summary: str = "the class of a pair"
+    trains_classifier: bool = True
+
+    def labels(self, groups: Groups, similar_above: float) -> np.ndarray:
+        assert groups.scores is not None
+        assert groups.classes is not None
+        similar = np.where(groups.scores > similar_above, SIMILARITY[1], SIMILARITY[0])
+        return np.where(groups.classes >= 0, groups.classes, similar)
+
+    def loss(self, model: RoFormerSim, vectors: Tensor, labels: Tensor, scale: float) -> Tensor:
+        logits = model.classifier(pair_features(vectors[::2], vectors[1::2]))
+        return classification_loss(logits, labels)
+
+
+SUPERVISIONS: dict[str, Supervision] = {"cosent": Cosent(), "classify": Classify()}

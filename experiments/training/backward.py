@@ -1,0 +1,108 @@
+"""How the gradient of a task's loss is computed: in one backward pass, or by the task itself."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+from experiments.training.distributed import World, without_averaging
+from experiments.training.task import Progress, Task
+
+__all__ = ["Autocast", "Backward", "LossBackward", "TaskBackward"]
+
+# Makes the context in which losses are computed.
+Autocast: TypeAlias = Callable[[], AbstractContextManager[Any]]
+
+
+class Backward(Protocol):
+    """How the gradient of a task's loss is computed."""
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether gradients are whole after one backward pass, so that they may be folded away."""
+        ...
+
+    def __call__(
+        self, batch: Any, progress: Progress, factor: float, autocast: Autocast
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add ``factor`` times the gradient of the loss to ``.grad``; return what ``loss`` does."""
+        ...
+
+    def local(self, condition: bool) -> AbstractContextManager[Any]:
+        """Inside the block, if ``condition``, gradients only add up on this process."""
+        ...
+
+    def finish(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Average gradients over the processes, where the backward pass has not done so."""
+        ...
+
+
+class LossBackward:
+    """One backward pass of the task's loss, whose gradients DistributedDataParallel averages."""
+
+    in_one_pass = True
+
+    def __init__(self, task: Task, world: World) -> None:
+        self.loss = world.average_gradients(_Loss(task))
+
+    def __call__(
+        self, batch: Any, progress: Progress, factor: float, autocast: Autocast
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast():
+            loss, logged = self.loss(batch, progress)
+        (loss * factor).backward()
+        return loss, logged
+
+    def local(self, condition: bool) -> AbstractContextManager[Any]:
+        return without_averaging(self.loss, condition)
+
+    def finish(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Do nothing: the backward pass has averaged."""
+
+
+class TaskBackward:
+    """A backward pass that the task computes itself, in several passes say.
+
+    Args:
+        backward: adds ``factor`` times the gradient of the loss to ``.grad`` and returns what
+            ``Task.loss`` returns, detached: ``backward(batch, progress, factor)``.
+        task: whose gradient it is.
+        world: the processes over which gradients are averaged afterwards.
+    """
+
+    in_one_pass = False
+
+    def __init__(
+        self,
+        backward: Callable[[Any, Progress, float], tuple[Tensor, dict[str, Tensor]]],
+        task: Task,
+        world: World,
+    ) -> None:
+        self.backward = backward
+        self.loss = _Loss(task)
+        self.world = world
+
+    def __call__(
+        self, batch: Any, progress: Progress, factor: float, autocast: Autocast
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast():
+            return self.backward(batch, progress, factor)
+
+    def local(self, condition: bool) -> AbstractContextManager[Any]:
+        return without_averaging(self.loss, condition)
+
+    def finish(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.world.average(parameters)
+
+
+class _Loss(nn.Module):
+    """The loss as a module, for DistributedDataParallel averages gradients of modules it calls."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.module = task.module
+        self.task = task
+
+    def forward(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.task.loss(batch, progress)

@@ -1,0 +1,69 @@
+"""What every training command does: prepare, fit, and show what was trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from experiments.data.notes import with_notes
+from experiments.training.distributed import World, join
+from experiments.training.loop import fit
+from experiments.training.run_folder import Run, or_nothing
+from experiments.training.settings import Settings
+from experiments.training.step import Steps
+from univae.checkpoint import JsonObject
+
+__all__ = ["Prepare", "Training", "train"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A prepared training: its run folder holds what it reads, and nothing is trained yet."""
+
+    run: Run
+    settings: Settings
+    steps: Callable[[World], Steps]  # builds the model and what trains it
+    counts: Mapping[str, object] = field(default_factory=dict)  # of its data, for the result
+    notes: Sequence[str] = ()  # on its data, for the result
+
+
+# Checks everything, starts or opens the run folder, and writes what training reads. Called on every
+# process; a refusal leaves the folder as it was.
+Prepare: TypeAlias = Callable[[World], Training]
+
+
+def train(
+    settings: Settings, prepare: Prepare, report: Callable[[], Path] | None = None
+) -> JsonObject:
+    """Train, and then let the first process write samples and the report.
+
+    Where training is refused or breaks before its first step, a new run folder goes again.
+
+    Args:
+        settings: on which device, for the processes to meet.
+        prepare: see :data:`Prepare`.
+        report: writes samples and a report of the trained run, and returns the report's path.
+
+    Returns:
+        what :func:`experiments.training.loop.fit` does, with counts and notes on the data.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
+        TrainingFailed: a loss or its gradient is not finite.
+    """
+    with join(settings.device) as world:
+        result = _fitted(prepare(world), world)
+        if report is not None and world.first:
+            result["report"] = str(report())
+        return result
+
+
+def _fitted(training: Training, world: World) -> JsonObject:
+    # A function of its own, for what averages gradients must be gone before the processes part.
+    run = training.run
+    with or_nothing(run):
+        result = fit(training.steps(world), training.settings, run)
+        notes = [*training.notes, *result.get("notes", [])]
+        result = with_notes({**training.counts, **result}, notes)
+        run.finish(result)
+    return result

@@ -1,0 +1,223 @@
+r"""Steps down the gradient of the mean loss per target, over any number of micro-batches.
+
+.. math:: \nabla \frac{\sum_m \ell_m}{\sum_m w_m}
+
+The weights :math:`w_m` are summed over micro-batches and processes *before* the first backward
+pass, so a step of several ragged micro-batches is the step of one large batch. With a window of k
+micro-steps the optimizer is given k times the share of each, of which it takes the mean.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.training.backward import Backward, LossBackward
+from experiments.training.distributed import World, to_device
+from experiments.training.optimizers import Build, build, restore
+from experiments.training.settings import Settings
+from experiments.training.step import Stepped, rate_factor, uses_bf16
+from experiments.training.stopping import TrainingFailed
+from experiments.training.task import Progress, Task, reseed
+from univae.dtypes import at_least_float32
+from univae.optim.egdd import EGDD
+from univae.optim.step_sizes import AdaptedSteps
+from univae.optim.windowed import Windowed, accumulate_in_backward
+
+__all__ = ["GradientSteps"]
+
+
+class GradientSteps:
+    """Steps down the gradient of one loss.
+
+    Args:
+        task: what is trained.
+        settings: the optimizer and what surrounds it.
+        world: the processes that share a step.
+        build: makes the optimizer.
+        backward: computes gradients; by default by one pass of ``task.loss``.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: Settings,
+        world: World,
+        build: Build = build,
+        backward: Backward | None = None,
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.world = world
+        task.module.to(world.device)
+        self.parameters = [p for p in task.module.parameters() if p.requires_grad]
+        self.optimizer = build(task.module, settings, world.device)
+        self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
+        self.backward = backward or LossBackward(task, world)
+        self.folds = self._fold()
+        self._bf16 = uses_bf16(settings.precision, world.device)
+
+    @property
+    def averaged(self) -> nn.Module:
+        return self.task.module
+
+    @property
+    def batches(self) -> int:
+        """Micro-batches in a step, over all processes."""
+        return self.world.size * self.settings.accumulate * self.settings.window
+
+    def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
+        """Take one step on ``items``, of which this process computes every ``world.size``-th.
+
+        Raises:
+            TrainingFailed: the loss or the gradient is not finite; no weight was changed.
+        """
+        if self.folds:
+            # DistributedDataParallel shares buffers in forward passes that average gradients, and
+            # none does where gradients are folded into the optimizer.
+            self.world.share_buffers(self.task.module)
+        indices = range(self.world.rank, len(items), self.world.size)
+        batches = [(index, self._load(index, items[index], progress)) for index in indices]
+        (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
+        if weight <= 0:
+            raise ValueError(
+                f"training: the micro-batches of a step hold {weight:g} targets; each must hold one"
+            )
+        rate = self._set_rate(progress)
+
+        sums: dict[str, float] = {}
+        largest = 0.0
+        for start in range(0, len(batches), self.settings.accumulate):
+            part = batches[start : start + self.settings.accumulate]
+            totals, gradient_norm = self._micro_step(part, weight, progress)
+            sums = {name: sums.get(name, 0.0) + value for name, value in totals.items()}
+            largest = max(largest, gradient_norm)
+
+        return Stepped({"weight": weight} | sums, rate, math.nan if self.folds else largest)
+
+    def step_sizes(self) -> dict[str, float]:
+        """Return quantiles of adapted step sizes, where there are any."""
+        adaptive = self.adapted or self.optimizer
+        return adaptive.step_sizes() if isinstance(adaptive, AdaptedSteps | EGDD) else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimizer and of its step sizes."""
+        adapted = {"step_sizes": self.adapted.state_dict()} if self.adapted else {}
+        return {"optimizer": self.optimizer.state_dict(), **adapted}
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Continue from the state saved after ``step`` steps.
+
+        Raises:
+            InputError: the state does not fit.
+        """
+        restore(self.optimizer, state.get("optimizer"), step)
+        if self.adapted:
+            self.adapted.load_state_dict(state.get("step_sizes", {}))
+
+    def _adapted(self) -> AdaptedSteps:
+        gain_lr = self.settings.gain_lr if self.settings.adapt_step_size == "gain" else 0.0
+        return AdaptedSteps(
+            self.optimizer, self.settings.scale_lr, gain_lr, halves=self.settings.adapt_halves
+        )
+
+    def _fold(self) -> bool:
+        """Let backward passes add to the momentum, where nothing else reads ``.grad``.
+
+        Returns:
+            whether they do.
+        """
+        settings = self.settings
+        gradients_are_read = (
+            settings.clip > 0 or settings.accumulate > 1 or self.adapted is not None
+        )
+        if gradients_are_read or not self.backward.in_one_pass:
+            return False
+        if settings.window == 1 or not isinstance(self.optimizer, Windowed):
+            return False
+        accumulate_in_backward(self.optimizer, self.world.size)
+        return True
+
+    def _set_rate(self, progress: Progress) -> float:
+        rate = self.settings.lr * rate_factor(self.settings, progress.fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _micro_step(
+        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+    ) -> tuple[dict[str, float], float]:
+        self.optimizer.zero_grad(set_to_none=True)
+        names, sums = self._gradient(batches, weight / self.settings.window, progress)
+        norm = sums.new_zeros(())
+        if not self.folds:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
+        gradient_norm, *local_sums = torch.cat((norm.to(sums).reshape(1), sums)).tolist()
+        totals = dict(zip(names, self.world.total(local_sums), strict=True))
+        self._require_finite(totals["loss"] / weight, gradient_norm, progress)
+        self.optimizer.step()
+        return totals, gradient_norm
+
+    def _load(self, index: int, item: Any, progress: Progress) -> Any:
+        # The seed names the micro-batch and not the process: two processes draw what one process
+        # draws in two turns.
+        reseed(self.settings.seed, progress.step, index, "load")
+        return self.task.load(item)
+
+    def _gradient(
+        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+    ) -> tuple[list[str], Tensor]:
+        """Leave the gradient of the mean loss in ``.grad``.
+
+        Returns:
+            names and sums of what is logged.
+        """
+        names: list[str] = []
+        sums = []
+        # Gradients that fold into the optimizer are averaged there, once a window.
+        ends = [] if self.folds else [len(batches)]
+        half = len(batches) // 2 if self.adapted and self.settings.adapt_halves else 0
+        for count, (index, batch) in enumerate(batches, 1):
+            reseed(self.settings.seed, progress.step, index, "loss")
+            whole = count in (half, *ends)
+            with self.backward.local(not whole):
+                # DistributedDataParallel divides the summed gradients by the number of processes.
+                factor = self.world.size / weight
+                on_device = to_device(batch, self.world.device)
+                loss, logged = self.backward(on_device, progress, factor, self._autocast)
+            if whole:
+                self.backward.finish(self.parameters)
+            if self.adapted and count == half:
+                self.adapted.split()
+            names = ["loss", *logged]
+            sums.append(_stacked(loss, logged.values()))
+        return names, torch.stack(sums).sum(dim=0)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16)
+
+    def _require_finite(self, loss: float, gradient_norm: float, progress: Progress) -> None:
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            return
+        number = f"the loss is {loss}"
+        if math.isfinite(loss):
+            number = f"the norm of the gradient is {gradient_norm}"
+        advice = ["a lower --lr", "a longer --warmup", "a smaller --clip", "--precision fp32"]
+        advice.append("a look at this batch")
+        raise TrainingFailed(
+            f"training stopped in step {progress.step + 1}: {number}; nothing was updated with it; "
+            f"try {advice[0]}, {advice[1]} or {advice[2]}, and see ERROR.json in the run folder",
+            loss=str(loss),
+            gradient_norm=str(gradient_norm),
+            **{"try": advice},
+        )
+
+
+def _stacked(loss: Tensor, logged: Iterable[Tensor]) -> Tensor:
+    """Return the loss and what is logged beside it as one detached vector, in float32 at least."""
+    dtype = at_least_float32(loss.detach()).dtype
+    values = [torch.as_tensor(value).detach() for value in (loss, *logged)]
+    return torch.stack([value.to(loss.device, dtype) for value in values])

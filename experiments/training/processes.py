@@ -1,0 +1,20 @@
+"""The processes that ``torchrun`` started, told apart without PyTorch."""
+
+import os
+
+__all__ = ["is_first_process", "process_count", "process_rank"]
+
+
+def process_rank() -> int:
+    """Return the number of this process among those that ``torchrun`` started; 0 if it did not."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def process_count() -> int:
+    """Return how many processes ``torchrun`` started; 1 if it did not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Return whether this process writes and prints for all."""
+    return process_rank() == 0
