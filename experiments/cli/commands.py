@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(
     config_type: type,
-    action: Callable[[Any], JsonObject],
+    action: "Callable[[Any], JsonObject]",
     argv: Sequence[str] | None = None,
     name: str = "",
 ) -> NoReturn:
@@ -133,7 +133,7 @@ def _nearest(command: str) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def _as_json(result: JsonObject) -> str:
+def _as_json(result: "JsonObject") -> str:
     from univae.checkpoint import to_json
 
     text = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False)
