@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
 
-.PHONY: demo test check lint types doctest bench clean
+.PHONY: demo test test-lowest check lint format types doctest coverage bench clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
@@ -12,17 +13,33 @@ demo: $(STAMP)
 test: check doctest
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+# The ground, the core and the estimators with the lowest versions that setup.cfg allows.
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n auto tests/univae/attention tests/univae/latent \
+		tests/univae/test_checkpoint.py tests/density/estimation tests/density/coding \
+		tests/experiments/data
+
 check: lint types
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Rewrites files.
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 types: $(STAMP)
 	$(BIN)/mypy
 
 doctest: $(STAMP)
 	$(BIN)/python -m pytest --doctest-modules univae density gan experiments --ignore=experiments/benchmarks
+
+coverage: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt pytest-cov
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov=univae --cov=density --cov=gan \
+		--cov=experiments --cov-report=term-missing:skip-covered
 
 # Ratios with peers and with plain versions; every script prints JSON and takes minutes. Needs the extra `bench`.
 bench: $(STAMP)
@@ -37,5 +54,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
+$(LOWEST)/.installed: setup.cfg pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install -q -c constraints-lowest.txt -e '.[test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Size, Tensor
 from torch.distributions import Distribution, Transform, biject_to
 
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["PyroModel", "from_pyro"]
@@ -287,11 +288,7 @@ class _Posterior(_Flat):
         for site in self.owner._sites:
             node = trace.nodes[site.name]
             value = node["value"].expand(samples, batch, *site.shape)
-            parts.append(
-                value.reshape(samples, batch, -1).to(
-                    torch.promote_types(value.dtype, torch.float32)
-                )
-            )
+            parts.append(at_least_float32(value.reshape(samples, batch, -1)))
             log_q = log_q + _log_density(trace, site)
         z = torch.cat(parts, -1)
         return z.view(*sample_shape, *z.shape[1:]), log_q.view(*sample_shape, batch)
@@ -325,9 +322,7 @@ class _Prior(_Flat):
         x = self.owner.seen[:1].expand(count, *self.owner.seen.shape[1:])
         trace = self.owner.run(poutine.uncondition(self.owner.model), x, 1, {})
         parts = [trace.nodes[site.name]["value"].reshape(count, -1) for site in self.owner._sites]
-        z = torch.cat(
-            [part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], -1
-        )
+        z = torch.cat([at_least_float32(part) for part in parts], -1)
         return z.view(*sample_shape, -1)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from density.images.base import DataModel
-from experiments.images.config import build  # merge: density.images.registry builds PatchVAE too
+from density.images.registry import build
 from univae.checkpoint import load_weights, read_json
 from univae.rules import reading
 from univae.run_folder import RunFolder

@@ -17,8 +17,9 @@ from experiments.data.outputs import Output
 from experiments.evaluation.open_run import open_run
 from experiments.gans.samples import strip
 from experiments.reports import plots
+from experiments.reports.figures import png
 from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
-from experiments.reports.page import NUMBERS, best_validation
+from experiments.reports.validations import NUMBERS, best_validation
 from experiments.training.run_folder import UNCOMPARED
 from experiments.training.settings import MINUTES
 from gan.trained import TrainedGan
@@ -154,7 +155,7 @@ def _curves(members_of: Mapping[str, Sequence[RunFolder]]) -> list[str]:
         }
         figure = plots.overlay(curves, name, label)
         alt = f"{quantity} by step, one colour a group, one line a run"
-        sections.append(section(title, embed(plots.png(figure), alt) if figure else ""))
+        sections.append(section(title, embed(png(figure), alt) if figure else ""))
     return sections
 
 

@@ -11,9 +11,10 @@ import tyro
 from tqdm import tqdm
 
 from density.coding.bits_back import BitsBack
-from density.coding.compress import BLOCK, Account, decode, encode, exactly
+from density.coding.blocks import BLOCK, Account, decode, encode
 from density.coding.container import unpack
 from density.coding.data_code import Coding
+from density.coding.exact import exactly
 from density.estimation.importance import estimate
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes

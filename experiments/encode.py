@@ -11,12 +11,11 @@ import tyro
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
-from experiments.data.texts import texts_of
+from experiments.data.texts import read_texts
 from experiments.kinds import ENCODERS, row_of_kind
 from experiments.training.settings import LIMIT
 from univae.checkpoint import JsonObject
 from univae.rules import Rule, check
-from univae.text.corpus import Removed
 
 __all__ = ["Config", "main"]
 
@@ -50,11 +49,10 @@ def main(config: Config) -> JsonObject:
     ``cut`` is the number of texts that a sentence model read by their beginning only.
     """
     out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
-    removed = Removed()
-    texts = list(texts_of(config.data, config.limit, removed))
+    texts, reading_notes = read_texts(config.data, config.limit)
     encode = row_of_kind(config.run, ENCODERS)
     codes = encode(config.run, config.device, config.data, texts)
-    notes = [*removed.notes(config.data), *codes.notes]
+    notes = [*reading_notes, *codes.notes]
     print_notes(notes)
     with out.file() as path, path.open("wb") as file:
         np.save(file, codes.values)

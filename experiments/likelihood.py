@@ -12,9 +12,10 @@ import tyro
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output, output_file
+from experiments.evaluation.proposals import ProposalName
 from experiments.evaluation.score_table import Table
 from experiments.evaluation.scorer import Scorer, ScoringTask
-from experiments.evaluation.scores import ProposalName, page, totals
+from experiments.evaluation.scores import report_item, totals
 from experiments.kinds import SCORERS, row_of_kind
 from experiments.reports.page import update
 from experiments.training.settings import LIMIT, SEED
@@ -104,7 +105,7 @@ def _with_report(scorer: Scorer, rows: Sequence[JsonObject], result: JsonObject)
         f"Log-likelihood of {result['data']}, "
         f"{result['samples']} importance samples ({result['proposal']})"
     )
-    content = page(rows, result, title)
+    content = report_item(rows, result, title)
     content["note"] = " ".join((content["note"], *(f"{note}." for note in notes)))
 
     def write_scores() -> None:

@@ -9,13 +9,12 @@ import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.data.texts import texts_of
+from experiments.data.texts import read_texts
 from experiments.evaluation.open_run import open_run
 from experiments.text.notes import text_notes
 from experiments.training.settings import LIMIT
 from univae.checkpoint import JsonObject
 from univae.rules import Rule, at_least, check
-from univae.text.corpus import Removed
 from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "main"]
@@ -43,11 +42,10 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Return ``texts`` as [text, reconstruction], and the share that came back unchanged."""
     run = open_run(TrainedText, config.run, config.device)
-    removed = Removed()
-    texts = list(texts_of(config.data, config.limit, removed))
+    texts, reading_notes = read_texts(config.data, config.limit)
     pairs = list(zip(texts, run.reconstruct(texts, config.beam), strict=True))
 
-    notes = [*removed.notes(config.data), *text_notes(run, config.data, texts)]
+    notes = [*reading_notes, *text_notes(run, config.data, texts)]
     print_notes(notes)
     result = {
         "run": str(config.run),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from experiments.cli.commands import run
 from experiments.data.notes import with_notes
+from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output, output_file
 from experiments.evaluation.open_run import open_run
 from experiments.gans.scaling import restored, shown
@@ -156,7 +157,7 @@ def _write_rows(out: Output, name: str, rows: np.ndarray, labels: Tensor | None)
     if labels is not None:
         arrays["labels"] = labels.numpy()
     with out.file() as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        write_npz(file, arrays)
 
 
 def _labels(config: Config, classes: int) -> Tensor | None:

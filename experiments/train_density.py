@@ -7,15 +7,18 @@ from typing import Literal
 import torch
 
 from density.images.base import DataModel
+from density.images.registry import build
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
-from experiments.data.arrays import Data, absolute_sources
+from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
+from experiments.data.records import absolute_sources
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
-from experiments.images.config import ImageShape, build, model_config
+from experiments.images.binarisation import BINARISATIONS
+from experiments.images.bounds import BOUNDS
+from experiments.images.config import ImageShape, model_config
 from experiments.images.presets import PRESETS
-from experiments.images.run import fixed, settled
 from experiments.images.samples import write_samples
 from experiments.images.task import DensityTask, ImageObjective
 from experiments.images.training_data import ArrayData, TrainingData, training_data
@@ -87,10 +90,9 @@ def _prepare(config: Config, world: World) -> Training:
     """Read the data, build the model, and start or continue the run with both recorded in it."""
     seed = config.training.seed
     rows = _rows(config, Run.open(config.out) if config.training.resume else None)
-    config = config.change(binarisation=settled(config.objective.binarisation, rows.data))
-    data = rows.data
-    if config.objective.binarisation in ("static", "threshold"):
-        data = fixed(data, config.objective.binarisation, seed)
+    settled = BINARISATIONS[config.objective.binarisation].settled(rows.data)
+    config = config.change(binarisation=settled)
+    data = BINARISATIONS[settled].training_set(rows.data, seed)
     model = _model(config, rows, data)
     folder = begin_run(config.out, absolute_sources(config.flat()), rows.record, model.config)
     print_notes(rows.notes)
@@ -107,16 +109,13 @@ def _prepare(config: Config, world: World) -> Training:
 
 def _model(config: Config, rows: TrainingData, data: Data) -> DataModel:
     """Return the model, whose pixel distribution starts at the marginals of the training set."""
-    binarised = config.objective.binarisation != "none"
-    described = model_config(config.model, rows.data, binarised)
+    binarisation = BINARISATIONS[config.objective.binarisation]
+    described = model_config(config.model, rows.data, binarisation.is_binary)
     reseed(config.training.seed, "weights")
     model = build(described)
     start = data.batch(rows.rows[:CALIBRATION_ROWS])
-    if config.objective.binarisation == "dynamic" and data.levels:
-        model.calibrate(start / (data.levels - 1))  # the probability that a pixel is white
-    else:
-        model.calibrate(start)
-    if config.objective.objective in ("dreg", "stl"):
+    model.calibrate(binarisation.marginal_rows(start, data.levels))
+    if BOUNDS[config.objective.objective].detaches_posterior:
         # Refuses a posterior whose parameters cannot be detached before there is a run folder.
         detached(model.posterior(start[:1]))
     return model

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.cli.commands import run
-from experiments.data.arrays import Data, absolute_sources, describe
+from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
+from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
 from experiments.gans.config import GanOptions, GanShape, Players, model_config

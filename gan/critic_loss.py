@@ -22,6 +22,7 @@ from gan.normalization.gradient import (
 )
 from gan.normalization.module_types import is_piecewise_linear
 from gan.penalties import consistency_penalty, divergence_penalty, gradient_penalty, zero_centred
+from univae.dtypes import computation_dtype
 
 __all__ = ["CriticLoss"]
 
@@ -88,7 +89,7 @@ class CriticLoss(nn.Module):
     ) -> Tensor:
         """The penalties of the plain critic between the data, and that of WGAN-div at them."""
         given = self.recipe.penalties
-        total = real.new_zeros((), dtype=torch.promote_types(real.dtype, torch.float32))
+        total = real.new_zeros((), dtype=computation_dtype(real))
         if weight := max(given.gp, given.lp):
             one_sided = given.lp > 0
             found = gradient_penalty(

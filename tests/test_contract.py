@@ -61,7 +61,9 @@ look at the diff of tests/contract.json, and say so in CHANGELOG.md."""
 
 
 def annotation_text(annotation: Any) -> str:
-    """Return an annotation without the modules that its names are from."""
+    """Return an annotation without help texts and the modules that its names are from."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text)
 

@@ -1,4 +1,4 @@
-"""UniVAE: one Transformer as encoder and decoder of a text VAE, and the parts it is made of."""
+"""UniVAE, a text VAE whose encoder and decoder are one Transformer, and the parts of it."""
 
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from univae import decoding as decoding
     from univae import sentence as sentence
     from univae import vae as vae
+    from univae._version import __version__ as __version__
     from univae.kinds import load
     from univae.sentence.model import RoFormerSim, RoFormerSimConfig
     from univae.vae.model import Elbo, UniVAE, UniVAEConfig
@@ -31,6 +32,7 @@ else:
         __name__,
         {
             "kinds": ["load"],
+            "_version": ["__version__"],
             "sentence.model": ["RoFormerSim", "RoFormerSimConfig"],
             "vae.model": ["Elbo", "UniVAE", "UniVAEConfig"],
         },

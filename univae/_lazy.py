@@ -1,4 +1,4 @@
-"""Re-exports of a package, imported when they are first read (PEP 562)."""
+"""Re-exports of a package that are imported when they are first read (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +14,9 @@ def lazy_exports(
 
     Args:
         package: the package's ``__name__``.
-        exports: submodule -> the names it defines; ``"gather as gather_rows"`` exports one under
-            another name.
-        submodules: submodules that can be read as attributes without being imported before.
+        exports: submodule -> the names it defines; ``"gather as gather_rows"`` exports a name under
+            another one.
+        submodules: submodules that can be read as attributes without an import statement.
     """
     sources: dict[str, tuple[str, str]] = {}
     for submodule, names in exports.items():
@@ -33,7 +33,7 @@ def lazy_exports(
             value = import_module(f"{package}.{name}")
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        setattr(sys.modules[package], name, value)  # read from the module's dictionary from now on
+        setattr(sys.modules[package], name, value)  # later reads do not call this function
         return value
 
     def listed() -> list[str]:

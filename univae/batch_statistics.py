@@ -1,4 +1,4 @@
-"""Modules that normalise with the statistics of their batch, so that no row's output is of that row alone."""
+"""Modules that normalise with batch statistics, so that a row's output depends on other rows."""
 
 from collections.abc import Iterable
 
@@ -9,13 +9,15 @@ __all__ = ["batch_normalised"]
 
 
 def batch_normalised(modules: Iterable[object]) -> str | None:
-    """Return the type and the name of the first part that mixes the rows of its batch, or None where none does.
+    """Return the type and the name of the first submodule that mixes the rows of a batch.
 
-    A BatchNorm mixes them while it trains, and always where it keeps no moving statistics. What is
-    no module is passed over: a plain function shows nothing.
+    A BatchNorm mixes them in training mode, and always where it keeps no moving statistics. Objects
+    that are not modules are skipped. Returns ``None`` if no submodule mixes rows.
     """
     for module in modules:
-        for name, part in module.named_modules() if isinstance(module, nn.Module) else ():
-            if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
-                return f"{type(part).__name__} {name or 'itself'}"
+        if not isinstance(module, nn.Module):
+            continue
+        for name, child in module.named_modules():
+            if isinstance(child, _BatchNorm) and (child.training or child.running_mean is None):
+                return f"{type(child).__name__} {name or 'itself'}"
     return None

@@ -1,9 +1,16 @@
-"""The precision in which statistics and losses are computed."""
+"""The precision of computations, and the kinds of numbers in an array."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32"]
+__all__ = [
+    "at_least_float32",
+    "computation_dtype",
+    "is_float_array",
+    "is_integer_array",
+    "is_number_array",
+]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -14,4 +21,24 @@ def at_least_float32(x: Tensor) -> Tensor:
     >>> at_least_float32(torch.zeros(1, dtype=torch.float64)).dtype
     torch.float64
     """
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(computation_dtype(x))
+
+
+def computation_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype that :func:`at_least_float32` converts ``x`` to."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def is_integer_array(values: np.ndarray) -> bool:
+    """Return whether an array has a dtype of whole numbers; truth values are zeros and ones."""
+    return values.dtype.kind in "bui"
+
+
+def is_float_array(values: np.ndarray) -> bool:
+    """Return whether an array has a floating-point dtype."""
+    return values.dtype.kind == "f"
+
+
+def is_number_array(values: np.ndarray) -> bool:
+    """Return whether an array has a dtype of real numbers: whole or floating-point."""
+    return is_integer_array(values) or is_float_array(values)

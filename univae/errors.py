@@ -1,11 +1,12 @@
-"""The one exception for bad input: what a person gave breaks a rule, and the message says how to mend it."""
+"""The exception for invalid input: data, files and options that break a stated rule."""
 
 __all__ = ["InputError"]
 
 
 class InputError(ValueError):
-    """Input or configuration that breaks a rule: the message names who, the rule, the value and the way out.
+    """Invalid input or configuration.
 
-    A command prints the message as one line on stderr and exits with code 2; a caller of the
-    library may catch it as the :class:`ValueError` it is.
+    The message names the option or the file, the rule, the value, and a correction. A command
+    prints the message as one line on stderr and exits with code 2; a caller of the library can
+    catch it as a :class:`ValueError`.
     """

@@ -1,57 +1,51 @@
 """Shapes of images, and the sizes at which a network halves them."""
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 from univae.errors import InputError
 
-__all__ = ["HasShape", "Shape", "halvings", "image_shape", "sizes"]
-
-
-@runtime_checkable
-class HasShape(Protocol):
-    """The shape of one row of the data."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-def image_shape(pixels: HasShape, who: str) -> tuple[int, int, int]:
-    """Channels, height and width of the data, or :class:`InputError`."""
-    if len(pixels.shape) != 3:
-        raise InputError(
-            f"{who}: data must be (channels, height, width); got {pixels.shape}; MLPVAE takes data of any shape"
-        )
-    channels, height, breadth = pixels.shape
-    return channels, height, breadth
-
-
-def halvings(pixels: HasShape, who: str) -> list[tuple[int, int]]:
-    """The sizes of an image halved while both sides are even and one is above 4, the full size first."""
-    _, height, breadth = pixels.shape
-    sizes = [(height, breadth)]
-    while max(sizes[-1]) > 4 and not (sizes[-1][0] % 2 or sizes[-1][1] % 2):
-        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    if len(sizes) == 1:
-        raise InputError(
-            f"{who}: both sides must be even and one above 4, to be halved; got {height}x{breadth}; pad the images"
-        )
-    return sizes
-
+__all__ = ["Shape", "halvings", "image_shape"]
 
 Shape: TypeAlias = tuple[int, ...]
 
+AXES = 3  # channels, height, width
 
-def sizes(shape: Shape, who: str) -> list[tuple[int, int]]:
-    """The sizes of an image halved while both sides are even and one is 8 or more, the full size first."""
-    if len(shape) != 3:
+
+def image_shape(shape: Shape, who: str) -> tuple[int, int, int]:
+    """Return channels, height and width.
+
+    Raises:
+        InputError: ``shape`` is not that of an image; the message names the network ``who``.
+    """
+    if len(shape) != AXES:
         raise InputError(
-            f"{who}: data must be (channels, height, width); got {shape}; the MLP takes data of any shape"
+            f"{who}: data must be (channels, height, width); got {shape}; "
+            "a fully connected network takes data of any shape"
         )
-    found = [(shape[1], shape[2])]
-    while max(found[-1]) >= 8 and not (found[-1][0] % 2 or found[-1][1] % 2):
-        found.append((found[-1][0] // 2, found[-1][1] // 2))
-    if len(found) == 1:
+    channels, height, width = shape
+    return channels, height, width
+
+
+def halvings(shape: Shape, who: str, smallest: int) -> list[tuple[int, int]]:
+    """Return the sizes (height, width) of an image that is halved repeatedly, full size first.
+
+    It is halved while both sides are even and the longer one is at least ``smallest``.
+
+    >>> halvings((1, 28, 28), "example", smallest=8)
+    [(28, 28), (14, 14), (7, 7)]
+
+    Raises:
+        InputError: ``shape`` is not that of an image, or cannot be halved once.
+    """
+    _, height, width = image_shape(shape, who)
+    sizes = [(height, width)]
+    while max(height, width) >= smallest and height % 2 == 0 and width % 2 == 0:
+        height //= 2
+        width //= 2
+        sizes.append((height, width))
+    if len(sizes) == 1:
         raise InputError(
-            f"{who}: both sides must be even and one 8 or more, to be halved; got {shape[1]}x{shape[2]}; pad the images"
+            f"{who}: both sides must be even and one {smallest} or more, to be halved; "
+            f"got {height}x{width}; pad the images"
         )
-    return found
+    return sizes

@@ -1,15 +1,15 @@
-"""Registries: a mapping from a name to the object that knows everything about what it names.
+"""Registries: mappings from names to the objects that hold all that depends on the name.
 
-A registry is a plain dictionary, ``FAMILIES`` say. What differs between its rows is an attribute or
-a method of their objects, so that no other module compares names. To add a row is to write one
-object and to list it once; options, their rules and their help are read from the dictionary:
+A registry is a plain dictionary, for example ``FAMILIES``. What differs between its rows is an
+attribute or a method of their objects, so that no other module compares names. A new row is one
+object and one entry; options, their rules and their help are read from the dictionary:
 
 .. code-block:: python
 
     if TYPE_CHECKING:
         FamilyName: TypeAlias = str
     else:
-        FamilyName = Literal[tuple(FAMILIES)]  # what the command line and the rules read
+        FamilyName = Literal[tuple(FAMILIES)]  # read by the command line and the rules
 
     @dataclass(frozen=True)
     class Config:
@@ -32,7 +32,7 @@ class Entry(Protocol):
 
     @property
     def summary(self) -> str:
-        """What it is, in a few words for the help of an option."""
+        """A few words for the help of an option."""
         ...
 
 
@@ -48,7 +48,8 @@ def lookup(registry: Mapping[str, Row], name: str, who: str) -> Row:
     """Return the row ``name`` of ``registry``.
 
     Raises:
-        InputError: there is no such row; the message names ``who`` asked and the rows there are.
+        InputError: there is no such row; the message starts with ``who``, the option or the
+            function, and lists the rows.
     """
     if name not in registry:
         raise InputError(f"{who} must be one of {', '.join(registry)}; got {name!r}")

@@ -1,1 +1,1 @@
-"""Lossless compression by bits-back coding: entropy coder, codecs, container."""
+"""Lossless compression with latent-variable models: bits-back coding on one entropy coder."""

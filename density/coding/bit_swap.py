@@ -1,8 +1,8 @@
-r"""Bit-Swap: the layers of a chain return their bits one by one.
+r"""Bit-Swap: bits-back coding of a chain of layers, one layer at a time.
 
-In a chain, :math:`q(z_{l+1} \mid z_l)`, :math:`p(z_l \mid z_{l+1})` and :math:`p(x \mid z_1)` look
-at one neighbour. What lies below a layer may then be pushed before the next layer is popped, so the
-initial bits are those of one layer:
+In a chain, :math:`q(z_{l+1} \mid z_l)`, :math:`p(z_l \mid z_{l+1})` and :math:`p(x \mid z_1)`
+depend on one neighbour. What lies below a layer may then be pushed before the next layer is popped,
+so the initial bits are those of one layer:
 
 ========================================================  ================================
 push (read downward)                                       pop (read upward)
@@ -14,85 +14,121 @@ push :math:`z_1` by :math:`p(z_1 \mid z_2)`                pop :math:`z_1`
 push :math:`z_2` by :math:`p(z_2)`                         pop :math:`z_2`
 ========================================================  ================================
 
-What a law does not look at is filled with the middle bucket, in both directions.
+The inputs that a distribution does not depend on are the middle buckets, in both directions.
 
 References:
     Bit-Swap: Recursive Bits-Back Coding for Lossless Compression with Hierarchical Latent Variables
     (Kingma et al., 2019), https://arxiv.org/abs/1905.06845
 """
 
+from typing import Generic
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from density.coding.ans import PRECISION, SPARE, TOTAL, Stack, whole
-from density.coding.data_code import Emission, noise
-from density.coding.latents import Layers, coordinates
+from density.coding.ans import PRECISION, SPARE, TOTAL, Stack, full_sizes
+from density.coding.buckets import Span
+from density.coding.data_code import Emission, Rows, noise
+from density.coding.latents import Layers
 from density.model import LatentModel
 
 __all__ = ["BitSwap"]
 
 
-class BitSwap:
-    """Codes a tile of data by a model whose ``chain`` says that it is one."""
+class BitSwap(Generic[Rows]):
+    """Code tiles of rows by a model whose attribute ``chain`` is true."""
 
-    def __init__(self, model: LatentModel, emission: Emission, layers: Layers) -> None:
+    def __init__(self, model: LatentModel, emission: Emission[Rows], layers: Layers) -> None:
         self.model = model
-        self.emission = emission
+        self.emission: Emission[Rows] = emission
         self.layers = layers
         self.top = len(layers.widths) - 1
 
     def push(self, stack: Stack, x: Tensor, count: int) -> None:
+        """Push the first ``count`` rows of a tile.
+
+        Raises:
+            Exhausted: the message is too short to pop a layer from.
+        """
         layers = self.layers
-        bucket = self.layers.middle()
-
-        def swap(layer: int, law: Distribution) -> None:
-            own = layers.slices[layer]
-            grid = layers.grids[layer]
-            mean, scale = coordinates(law, layers.tile, count)
-            stack.require(PRECISION * mean.size + SPARE)
-            position = stack.pop_uniform(whole(mean.size)).reshape(mean.shape)
-            position = (position + self._noise(layer, x, bucket, count)) % TOTAL
-            bucket[:count, own] = grid.find(position, mean, scale)
-            start, size = grid.interval(bucket[:count, own], mean, scale)
-            stack.push_uniform((position - start).ravel(), size.ravel())
+        q = self.model.posterior(x)
+        bucket = layers.middle()
+        for layer in range(self.top + 1):
+            bucket[:count, layers.slices[layer]] = self._pop_by_posterior(
+                stack, q, layer, x, bucket, count
+            )
             if layer == 0:
-                stack.push(self.emission.intervals(layers.latent(layers.only(bucket, 0)), x, count))
+                z = layers.latent(layers.only(bucket, 0))
+                stack.push(self.emission.intervals(z, x, count))
             else:
-                below = layers.prior_intervals(layers.only(bucket, layer - 1, layer), count)[
-                    layer - 1
-                ]
-                layers.push(stack, layer - 1, bucket[:count], below)
-
-        layers.walk(self.model.posterior(x), bucket, swap)
-        layers.push(stack, self.top, bucket[:count], None)
+                self._push_by_prior(stack, layer - 1, bucket, count)
+        self._push_by_prior(stack, self.top, bucket, count)
 
     def pop(self, stack: Stack, count: int) -> Tensor:
+        """Pop the tile that :meth:`push` pushed."""
         layers = self.layers
-        bucket = self.layers.middle()
+        bucket = layers.middle()
         blank = self.emission.tile(None)
         for layer in range(self.top, -1, -1):
-            law = layers.prior_law(layer, layers.only(bucket, layer + 1))
-            bucket[:count, layers.slices[layer]] = layers.pop(stack, layer, law, count)
+            bucket[:count, layers.slices[layer]] = self._pop_by_prior(stack, layer, bucket, count)
             if layer < self.top:
-                self._return(stack, blank, layer + 1, bucket, count)
+                self._push_by_posterior(
+                    stack, self.model.posterior(blank), layer + 1, blank, bucket, count
+                )
         x = self.emission.pop(stack, layers.latent(layers.only(bucket, 0)), count)
-        self._return(stack, x, 0, bucket, count)
+        self._push_by_posterior(stack, self.model.posterior(x), 0, x, bucket, count)
         return x
 
-    def _return(self, stack: Stack, x: Tensor, layer: int, bucket: np.ndarray, count: int) -> None:
-        """Push the position from which a layer was popped; only the lowest looks at x."""
+    def _pop_by_posterior(
+        self, stack: Stack, q: Distribution, layer: int, x: Tensor, bucket: np.ndarray, count: int
+    ) -> np.ndarray:
+        """Pop the buckets (count, width) of a layer given its lower neighbour, x for layer 0."""
         layers = self.layers
-        own = self.layers.slices[layer]
-        start, size = layers.given(
-            self.model.posterior(x), layers.only(bucket, layer - 1, layer), count
+        width = layers.widths[layer]
+        gaussian = layers.posterior_conditionals(q, layers.only(bucket, layer - 1))[layer].first(
+            count
         )
-        offset = stack.pop_uniform(size[:, own].ravel()).reshape(count, -1)
-        position = (start[:, own] + offset - self._noise(layer, x, bucket, count)) % TOTAL
-        stack.push_uniform(position.ravel(), whole(position.size))
+
+        stack.require(PRECISION * count * width + SPARE)
+        position = stack.pop_uniform(full_sizes(count * width)).reshape(count, width)
+        position = (position + self._noise(layer, x, bucket, count)) % TOTAL
+        popped = layers.grids[layer].find(position, *gaussian)
+        start, size = layers.grids[layer].interval(popped, *gaussian)
+        stack.push_uniform((position - start).ravel(), size.ravel())
+        return popped
+
+    def _push_by_posterior(
+        self, stack: Stack, q: Distribution, layer: int, x: Tensor, bucket: np.ndarray, count: int
+    ) -> None:
+        """Push what :meth:`_pop_by_posterior` popped."""
+        layers = self.layers
+        gaussian = layers.posterior_conditionals(q, layers.only(bucket, layer - 1))[layer]
+        start, size = layers.span(layer, gaussian, bucket, count)
+
+        position = start + stack.pop_uniform(size.ravel()).reshape(size.shape)
+        position = (position - self._noise(layer, x, bucket, count)) % TOTAL
+        stack.push_uniform(position.ravel(), full_sizes(position.size))
+
+    def _push_by_prior(self, stack: Stack, layer: int, bucket: np.ndarray, count: int) -> None:
+        """Push the buckets of a layer given its upper neighbour."""
+        self.layers.push(stack, layer, bucket[:count], self._prior_span(layer, bucket, count))
+
+    def _pop_by_prior(self, stack: Stack, layer: int, bucket: np.ndarray, count: int) -> np.ndarray:
+        """Pop the buckets (count, width) that :meth:`_push_by_prior` pushed."""
+        conditionals = self.layers.prior_conditionals(self.layers.only(bucket, layer + 1))
+        return self.layers.pop(stack, layer, conditionals.get(layer), count)
+
+    def _prior_span(self, layer: int, bucket: np.ndarray, count: int) -> Span | None:
+        if layer in self.layers.even:
+            return None
+        gaussian = self.layers.prior_conditionals(self.layers.only(bucket, layer + 1))[layer]
+        return self.layers.span(layer, gaussian, bucket, count)
 
     def _noise(self, layer: int, x: Tensor, bucket: np.ndarray, count: int) -> np.ndarray:
-        """A function of what the layer's posterior looks at."""
-        below = torch.from_numpy(bucket[:, self.layers.slices[layer - 1]]) if layer else x
+        """Return a hash of the layer's lower neighbour, which the layer's posterior depends on."""
+        below = x
+        if layer:
+            below = torch.from_numpy(bucket[:, self.layers.slices[layer - 1]])
         return noise(below, count, self.layers.widths[layer])

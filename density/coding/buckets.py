@@ -1,24 +1,33 @@
 """Buckets of equal mass: the code of a continuous latent coordinate."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from density.coding.ans import LEAST, TOTAL
 
-__all__ = ["BUCKETS", "RADIX", "Grid"]
+__all__ = ["BUCKETS", "RADIX", "Grid", "Span"]
 
 BUCKETS = 2**12  # of a latent coordinate
 
 RADIX = 16  # of the search for a bucket
 
 
-class Grid:
-    r"""Buckets of equal mass under :math:`N(\mu_d, \sigma_d^2)`, one grid a coordinate, the code of a latent.
+class Span(NamedTuple):
+    """Intervals of latents in their tables: starts and sizes, (count, width)."""
 
-    Under another Gaussian law, bucket i owns the integers from :meth:`start` of i up to that of i +
-    1. The start is the law's distribution function at the edge of the bucket, with two integers a
-    bucket on top: the tails cannot starve, and an error of rounding in the last place of the
-    function cannot make an interval empty.
+    start: np.ndarray
+    size: np.ndarray
+
+
+class Grid:
+    r"""Buckets of equal mass under :math:`N(\mu_d, \sigma_d^2)`, one grid a coordinate.
+
+    Under another Gaussian, bucket i owns the integers from :meth:`start` of i up to that of i + 1.
+    The start is the Gaussian's distribution function at the edge of the bucket, with two integers
+    a bucket on top: no bucket of the tails is empty, and an error of rounding in the last place of
+    the function cannot make one empty.
     """
 
     _edges = ndtri(np.arange(BUCKETS + 1) / BUCKETS)  # the outermost are infinite
@@ -29,29 +38,33 @@ class Grid:
         self.scale = scale
 
     def centres(self, bucket: np.ndarray) -> np.ndarray:
-        """The value that stands for a bucket, (..., d): its median under the grid's own law."""
-        return self.mean + self.scale * self._centres[bucket]
+        """Return the value of a bucket, (..., d): its median under the grid's Gaussian."""
+        values: np.ndarray = self.mean + self.scale * self._centres[bucket]
+        return values
 
     def start(self, bucket: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        r"""Return :math:`\lfloor F(e_i) (\text{TOTAL} - 2\, \text{BUCKETS}) \rfloor + 2 i` of N(``mean``, ``scale``)."""
-        edge = (self._edges[bucket] * self.scale + (self.mean - mean)) / scale
-        return np.floor(ndtr(edge) * (TOTAL - LEAST * BUCKETS)).astype(np.int64) + LEAST * bucket
+        r"""Return :math:`\lfloor F(e_i) (\text{TOTAL} - 2\, \text{BUCKETS}) \rfloor + 2 i`.
 
-    def interval(
-        self, bucket: np.ndarray, mean: np.ndarray, scale: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Start and size of a bucket."""
+        F is the distribution function of N(``mean``, ``scale``), :math:`e_i` the lower edge of
+        bucket i.
+        """
+        edge = (self._edges[bucket] * self.scale + (self.mean - mean)) / scale
+        below = np.floor(ndtr(edge) * (TOTAL - LEAST * BUCKETS)).astype(np.int64)
+        start: np.ndarray = below + LEAST * bucket
+        return start
+
+    def interval(self, bucket: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Span:
+        """Return start and size of a bucket under N(``mean``, ``scale``)."""
         start = self.start(bucket, mean, scale)
-        return start, self.start(bucket + 1, mean, scale) - start
+        return Span(start, self.start(bucket + 1, mean, scale) - start)
 
     def find(self, position: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """The bucket that owns an integer below ``TOTAL``, (..., d)."""
+        """Return the bucket (..., d) that owns an integer under N(``mean``, ``scale``)."""
         bucket = np.zeros(position.shape, np.int64)
+        digits = np.arange(1, RADIX).reshape(-1, *[1] * position.ndim)
         step = BUCKETS
-        rungs = np.arange(1, RADIX).reshape(-1, *[1] * position.ndim)
         while step > 1:
             step //= RADIX
-            bucket = bucket + step * (
-                self.start(bucket + step * rungs, mean, scale) <= position
-            ).sum(0)
+            starts = self.start(bucket + step * digits, mean, scale)
+            bucket = bucket + step * (starts <= position).sum(0)
         return bucket

@@ -1,12 +1,9 @@
-r"""What a bits-back coder asks of data: the law :math:`p(x \mid z)` as a code of tiles.
-
-And how it is told to code.
-"""
+r"""The interface between a bits-back coder and its data: :math:`p(x \mid z)` as a code of tiles."""
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -14,76 +11,83 @@ from torch import Tensor
 from density.coding.ans import PRECISION, Intervals, Stack
 from univae.errors import InputError
 
-__all__ = ["Coding", "Emission", "noise"]
+__all__ = ["Coding", "Emission", "Rows", "noise"]
+
+MOST_PARTICLES = 4096
+MOST_ROWS = 4096  # of a tile
+
+Rows = TypeVar("Rows", np.ndarray, list[list[int]])  # images or table rows; texts as tokens
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How data are coded; a reader must do the same, so a file says it."""
+    """The options of a coder that its reader must share; a file's header holds them."""
 
-    particles: int = 1  # importance samples of a datum
-    tile: int = 1  # data coded together, each needing initial bits of its own
+    particles: int = 1  # importance samples per row
+    tile: int = 1  # rows coded together, each needing initial bits of its own
     swap: bool = True  # Bit-Swap, where the model is a chain of layers and particles are one
 
     def __post_init__(self) -> None:
-        if not (1 <= self.particles <= 4096 and 1 <= self.tile <= 4096):
+        if not (1 <= self.particles <= MOST_PARTICLES and 1 <= self.tile <= MOST_ROWS):
             raise InputError(
-                f"Coding: particles and tile must lie in 1..4096; got particles={self.particles}, tile={self.tile}"
+                f"Coding: particles and tile must lie in 1..{MOST_ROWS}; "
+                f"got particles={self.particles}, tile={self.tile}"
             )
 
 
 @runtime_checkable
-class Emission(Protocol):
-    r"""The law :math:`p(x \mid z)` as a code for tiles of data, and a code for the first data, without latents.
+class Emission(Protocol[Rows]):
+    r"""Code tiles of rows by :math:`p(x \mid z)`, and the first rows of a message without latents.
 
-    ``count`` is the number of real data in a tile; the rest is padding. A tile is what
-    ``model.posterior`` takes.
+    A tile is a tensor that ``model.posterior`` takes; ``count`` is the number of rows in it, the
+    rest is padding.
     """
 
-    def tile(self, data: Any) -> Tensor:
-        """Pad some data, at most a tile of them, to a whole tile; no data make a blank one."""
+    def tile(self, rows: Rows | None) -> Tensor:
+        """Return rows, at most a tile of them, padded to a whole tile; None makes a blank one."""
         ...
 
-    def data(self, x: Tensor, count: int) -> Any:
-        """The inverse of :meth:`tile`."""
+    def rows(self, x: Tensor, count: int) -> Rows:
+        """Return the rows of a tile: the inverse of :meth:`tile`."""
         ...
 
-    def join(self, parts: Sequence[Any]) -> Any:
-        """Data one after the other."""
+    def join(self, parts: Sequence[Rows]) -> Rows:
+        """Return rows one after the other."""
         ...
 
-    def content(self, data: Any) -> bytes:
-        """The data as bytes, for a checksum."""
+    def content(self, rows: Rows) -> bytes:
+        """Return the rows as bytes, for a checksum."""
         ...
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
-        """What the symbols of x own of the tables of p(x | z)."""
+        """Return the intervals of the symbols of x in the tables of p(x | z)."""
         ...
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
-        """Pop a tile whose intervals were pushed."""
+        """Pop a tile whose :meth:`intervals` were pushed."""
         ...
 
-    def push_plain(self, stack: Stack, data: Any) -> None:
-        """Push data without latents."""
+    def push_plain(self, stack: Stack, rows: Rows) -> None:
+        """Push rows without latents."""
         ...
 
-    def pop_plain(self, stack: Stack, count: int) -> Any:
-        """Pop what :meth:`push_plain` pushed."""
+    def pop_plain(self, stack: Stack, count: int) -> Rows:
+        """Pop the rows that :meth:`push_plain` pushed."""
         ...
 
 
 def noise(x: Tensor, count: int, width: int) -> np.ndarray:
-    """Uniform integers of ``PRECISION`` bits, (count, width), each row a function of that row of x alone (SplitMix64).
+    """Return a hash of each row of x: uniform integers of ``PRECISION`` bits, (count, width).
 
-    What is popped from a stack is what was just pushed, the last latent, whose values are not quite
-    as likely as its prior has them. Read as positions in the tables of a posterior q, they would
-    draw from another law than q. With this added, positions are uniform whatever they come from;
-    who reads x may take it off again.
+    The bits that a coder pops are those it just pushed, the last latent, and buckets of the
+    aggregate posterior are not quite as likely as the prior's. Read as positions in the tables of
+    a posterior q, they would give samples of another distribution than q. With this hash added,
+    positions are uniform whatever the bits are; a reader that knows x subtracts it.
     """
     seeds = [zlib.crc32(row.tobytes()) for row in x[:count].contiguous().numpy()]
     state: np.ndarray = np.array(seeds, np.uint64)[:, None] << np.uint64(32)
     state = (state + np.arange(1, width + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((state ^ (state >> np.uint64(31))) >> np.uint64(64 - PRECISION)).astype(np.int64)
+    state = state ^ (state >> np.uint64(31))
+    return (state >> np.uint64(64 - PRECISION)).astype(np.int64)

@@ -1,97 +1,68 @@
-r"""The latents of a model as buckets: a grid for every layer, and the laws of a model read off on it.
+r"""The latents of a model as buckets: a grid for every layer, and the model's distributions on it.
 
-A latent that a codec sends must be one of finitely many, the same whoever computes it. The grid of
-a layer whose prior depends on nothing is that prior's own: its buckets have equal mass. The grid of
-a layer below another is that of a Gaussian with the mean and the deviation of draws from the prior,
-rounded so that no last digit matters.
+A latent that a codec sends must be one of finitely many, the same in every process. The grid of a
+layer whose prior depends on no other layer is that prior's own: its buckets have equal mass. The
+grid of a layer below another is that of a Gaussian with the mean and the deviation of samples from
+the prior, rounded so that last digits do not matter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch import Tensor
+from torch.distributions import Distribution
 
-from density.coding.ans import SPARE, Stack, whole
-from density.coding.buckets import BUCKETS, Grid
+from density.coding.ans import SPARE, Stack, full_sizes
+from density.coding.buckets import BUCKETS, Grid, Span
+from density.coding.gaussians import Gaussians, Walked, as_gaussians, climb
 from density.model import LatentModel
 from univae.errors import InputError
 
-__all__ = ["Layers", "Owned", "Walked", "coordinates"]
+__all__ = ["Layers"]
 
 DRAWS = 1024  # from the prior, for the grids of layers below another
 
+SMALLEST_SCALE = 1e-30  # of a grid: a layer that never varies has a deviation of 0
 
-@runtime_checkable
-class Walked(Protocol):
-    """A law of several layers that can be climbed: it asks for each layer's latent, given its law, in turn."""
-
-    def walk(
-        self, lead: Size, choose: Callable[[int, Distribution], Tensor]
-    ) -> tuple[Tensor, Sequence[Distribution]]: ...
-
-
-Owned: TypeAlias = tuple[np.ndarray, np.ndarray]  # starts and sizes of intervals, (count, width)
-# (layer, its law); may fill in the layer's buckets
-Visit: TypeAlias = Callable[[int, Distribution], Any]
-
-
-def coordinates(
-    law: Distribution, rows: int, count: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations (count, d) of a Gaussian law with independent coordinates; of ``rows`` data, or of none.
-
-    :class:`InputError` for other laws: a codec needs one-dimensional distribution functions.
-    """
-    base = law
-    while isinstance(base, Independent):
-        base = base.base_dist
-    if not isinstance(base, Normal):
-        raise InputError(
-            f"bits-back: needs latents with one-dimensional distribution functions, diagonal Gaussians; "
-            f"got {type(base).__name__}; use a model with Gaussian latents"
-        )
-    pair = []
-    for part in (base.loc, base.scale):
-        array = part.detach().to("cpu", torch.float64).numpy()
-        pair.append(
-            np.broadcast_to(
-                array.reshape(-1, int(np.prod(law.event_shape))), (rows, law.event_shape.numel())
-            )
-        )
-    mean, scale = (part[:count] for part in pair)
-    if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
-        raise InputError(
-            "bits-back: a law of the latents has no finite mean and deviation; the model is damaged"
-        )
-    return mean, scale
+# (layer, Gaussians of the rows given the buckets of the layers before) -> buckets (count, width)
+ChooseBuckets: TypeAlias = Callable[[int, Gaussians], np.ndarray]
 
 
 class Layers:
-    """The latent layers of a model, numbered as its own, side by side in arrays of buckets (tile, width)."""
+    """The latent layers of a model, side by side in arrays of buckets (tile, width)."""
 
     def __init__(self, model: LatentModel, blank: Tensor, tile: int) -> None:
-        self.model = model
         self.tile = tile
         self.prior = model.prior()
-        q = model.posterior(blank)
-        self.event = self.prior.event_shape
-        self.widths = self._measure(q)
+        self.event_shape = self.prior.event_shape
+
+        self.widths = _widths(model.posterior(blank), tile)
+        if sum(self.widths) != self.event_shape.numel():
+            raise InputError(
+                "bits-back: prior and posterior must have as many coordinates; got "
+                f"{self.event_shape.numel()} and {sum(self.widths)}; "
+                "the model is no model of one latent"
+            )
         ends = np.cumsum([0, *self.widths])
         self.width = int(ends[-1])
-        self.slices = [slice(a, b) for a, b in pairwise(ends)]
-        self.order, self.own, self.grids = self._make_grids()
-        self.own_width = sum(self.widths[layer] for layer in self.own)
+        self.slices = [slice(start, end) for start, end in pairwise(ends)]
+
+        layout = _prior_layout(self.prior, self.slices)
+        self.order = layout.order
+        self.even = layout.even
+        self.grids = layout.grids
+        self.even_width = sum(self.widths[layer] for layer in self.even)
 
     def middle(self) -> np.ndarray:
-        """Buckets of a tile before anything is known of it; those of padding stay."""
+        """Return the buckets of a blank tile; those of padding stay so."""
         return np.full((self.tile, self.width), BUCKETS // 2)
 
     def only(self, bucket: np.ndarray, *layers: int) -> np.ndarray:
-        """The buckets of some layers, the middle for the others."""
+        """Return the buckets of some layers, and the middle for the others."""
         kept = self.middle()
         for layer in layers:
             if 0 <= layer < len(self.slices):
@@ -99,162 +70,179 @@ class Layers:
         return kept
 
     def latent(self, bucket: np.ndarray) -> Tensor:
-        """The latents (tile, *event) of buckets."""
-        parts = [
-            grid.centres(bucket[:, own]) for grid, own in zip(self.grids, self.slices, strict=True)
+        """Return the latents (tile, *event) of buckets."""
+        values = [self._centres(layer, bucket) for layer in range(len(self.grids))]
+        return torch.from_numpy(np.concatenate(values, 1)).view(self.tile, *self.event_shape)
+
+    def posterior_at(
+        self, q: Distribution, position: np.ndarray
+    ) -> tuple[np.ndarray, dict[int, Gaussians]]:
+        """Return the buckets (tile, width) at positions (count, width) of the posterior's tables.
+
+        Beside them, the posterior of every layer given the buckets of those before it.
+        """
+        return self._climb(q, len(position), partial(self._find, position))
+
+    def posterior_conditionals(self, q: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
+        """Return the posterior of every layer given the buckets of those before it."""
+        return self._conditionals(q, bucket)
+
+    def prior_conditionals(self, bucket: np.ndarray) -> dict[int, Gaussians]:
+        """Return the prior of every layer given the buckets before it; empty where all are even."""
+        if len(self.even) == len(self.widths):
+            return {}
+        return self._conditionals(self.prior, bucket)
+
+    def span(self, layer: int, gaussian: Gaussians, bucket: np.ndarray, count: int) -> Span:
+        """Return the intervals (count, the layer's width) of a layer's buckets in its tables."""
+        return self.grids[layer].interval(
+            bucket[:count, self.slices[layer]], *gaussian.first(count)
+        )
+
+    def spans(self, conditionals: dict[int, Gaussians], bucket: np.ndarray, count: int) -> Span:
+        """Return the intervals (count, width) of all layers' buckets in their tables."""
+        spans = [
+            self.span(layer, conditionals[layer], bucket, count)
+            for layer in range(len(self.widths))
         ]
-        return torch.from_numpy(np.concatenate(parts, 1)).view(self.tile, *self.event)
+        starts = np.concatenate([span.start for span in spans], 1)
+        return Span(starts, np.concatenate([span.size for span in spans], 1))
 
-    def walk(self, law: Distribution, bucket: np.ndarray, visit: Visit) -> None:
-        """Climb a law over a tile: ``visit`` sees each layer's law, and its buckets are read after it."""
+    def prior_spans(self, bucket: np.ndarray, count: int) -> dict[int, Span]:
+        """Return the intervals, in the prior's tables, of every layer that depends on others."""
+        spans = {}
+        for layer, gaussian in self.prior_conditionals(bucket).items():
+            if layer not in self.even:
+                spans[layer] = self.span(layer, gaussian, bucket, count)
+        return spans
 
-        def choose(layer: int, conditional: Distribution) -> Tensor:
-            visit(layer, conditional)
-            z = self.grids[layer].centres(bucket[:, self.slices[layer]])
-            return torch.from_numpy(z).view(self.tile, *conditional.event_shape)
+    def push_all(
+        self, stack: Stack, bucket: np.ndarray, spans: dict[int, Span], count: int
+    ) -> None:
+        """Push all layers by the prior, last first; ``spans`` are those of :meth:`prior_spans`."""
+        for layer in reversed(self.order):
+            self.push(stack, layer, bucket[:count], spans.get(layer))
 
-        if isinstance(law, Walked):
-            law.walk(Size((self.tile,)), choose)
-        else:
-            choose(0, law)
-
-    def walk_prior(self, bucket: np.ndarray, visit: Visit) -> None:
-        """Climb the prior.
-
-        Where it knows no layers, each has a part of it, the same for all data.
-        """
+    def pop_all(self, stack: Stack, count: int) -> np.ndarray:
+        """Pop the buckets (tile, width) that :meth:`push_all` pushed."""
         if isinstance(self.prior, Walked):
-            self.walk(self.prior, bucket, visit)
-            return
-        for layer in self.order:
-            visit(layer, self.prior)
-
-    def at(
-        self, q: Distribution, position: np.ndarray, count: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the buckets at positions (count, width) of the posterior's tables, with their intervals."""
+            return self._climb(self.prior, count, partial(self._pop_layer, stack, count))[0]
         bucket = self.middle()
-        start = np.empty_like(position)
-        size = np.empty_like(position)
+        for layer in self.order:
+            bucket[:count, self.slices[layer]] = self._pop_even(stack, layer, count)
+        return bucket
 
-        def find(layer: int, law: Distribution) -> None:
-            own = self.slices[layer]
-            grid = self.grids[layer]
-            mean, scale = coordinates(law, self.tile, count)
-            bucket[:count, own] = grid.find(position[:, own], mean, scale)
-            start[:, own], size[:, own] = grid.interval(bucket[:count, own], mean, scale)
-
-        self.walk(q, bucket, find)
-        return bucket, start, size
-
-    def given(self, q: Distribution, bucket: np.ndarray, count: int) -> Owned:
-        """Start and size of given buckets in the posterior's tables, (count, width)."""
-        start, size = np.zeros((2, count, self.width), np.int64)
-
-        def read(layer: int, law: Distribution) -> None:
-            own = self.slices[layer]
-            (mean, scale) = coordinates(law, self.tile, count)
-            start[:, own], size[:, own] = self.grids[layer].interval(
-                bucket[:count, own], mean, scale
-            )
-
-        self.walk(q, bucket, read)
-        return start, size
-
-    def prior_intervals(self, bucket: np.ndarray, count: int) -> dict[int, Owned]:
-        """Start and size of the buckets of every layer that depends on others, in the prior's tables."""
-        found = {}
-
-        def read(layer: int, law: Distribution) -> None:
-            if layer not in self.own:
-                mean, scale = coordinates(law, self.tile, count)
-                found[layer] = self.grids[layer].interval(
-                    bucket[:count, self.slices[layer]], mean, scale
-                )
-
-        if len(self.own) < len(self.widths):
-            self.walk_prior(bucket, read)
-        return found
-
-    def prior_law(self, layer: int, bucket: np.ndarray) -> Distribution:
-        """The law of a layer given the buckets of those before it."""
-        laws: dict[int, Distribution] = {}
-        self.walk_prior(bucket, lambda index, law: laws.setdefault(index, law))
-        return laws[layer]
-
-    def push(self, stack: Stack, layer: int, bucket: np.ndarray, owned: Owned | None) -> None:
-        """Push a layer of buckets (count, width) by what they own of the prior's tables.
-
-        By none, if it is even.
-        """
-        if owned is None:
-            mine = bucket[:, self.slices[layer]].ravel()
-            stack.push_uniform(mine, np.full(mine.size, BUCKETS))
+    def push(self, stack: Stack, layer: int, bucket: np.ndarray, span: Span | None) -> None:
+        """Push a layer of buckets (count, width) by their intervals under the prior; None: even."""
+        if span is None:
+            symbols = bucket[:, self.slices[layer]].ravel()
+            stack.push_uniform(symbols, np.full(symbols.size, BUCKETS))
             return
-        start, size = (part.ravel() for part in owned)
+        size = span.size.ravel()
         stack.require(int(np.log2(size).sum()) + SPARE)
-        stack.push_uniform(start + stack.pop_uniform(size), whole(size.size))
+        position = span.start.ravel() + stack.pop_uniform(size)
+        stack.push_uniform(position, full_sizes(size.size))
 
-    def pop(self, stack: Stack, layer: int, law: Distribution, count: int) -> np.ndarray:
-        """Pop what :meth:`push` pushes, (count, the layer's width)."""
+    def pop(self, stack: Stack, layer: int, gaussian: Gaussians | None, count: int) -> np.ndarray:
+        """Pop the buckets (count, width) that :meth:`push` pushed, by the prior ``gaussian``."""
+        if layer in self.even or gaussian is None:
+            return self._pop_even(stack, layer, count)
         width = self.widths[layer]
-        grid = self.grids[layer]
-        if layer in self.own:
-            return stack.pop_uniform(np.full(count * width, BUCKETS)).reshape(count, width)
-        mean, scale = coordinates(law, self.tile, count)
-        position = stack.pop_uniform(whole(count * width)).reshape(count, width)
-        bucket = grid.find(position, mean, scale)
-        start, size = grid.interval(bucket, mean, scale)
+        position = stack.pop_uniform(full_sizes(count * width)).reshape(count, width)
+        bucket = self.grids[layer].find(position, *gaussian.first(count))
+        start, size = self.grids[layer].interval(bucket, *gaussian.first(count))
         stack.push_uniform((position - start).ravel(), size.ravel())
         return bucket
 
-    def _measure(self, q: Distribution) -> list[int]:
-        widths: dict[int, int] = {}
+    def _pop_layer(self, stack: Stack, count: int, layer: int, gaussian: Gaussians) -> np.ndarray:
+        return self.pop(stack, layer, gaussian, count)
 
-        def choose(layer: int, law: Distribution) -> Tensor:
-            mean, _ = coordinates(law, self.tile)
-            widths[layer] = mean.shape[1]
-            return torch.from_numpy(mean.copy()).view(self.tile, *law.event_shape)
+    def _pop_even(self, stack: Stack, layer: int, count: int) -> np.ndarray:
+        width = self.widths[layer]
+        return stack.pop_uniform(np.full(count * width, BUCKETS)).reshape(count, width)
 
-        if isinstance(q, Walked):
-            q.walk(Size((self.tile,)), choose)
-        else:
-            choose(0, q)
-        if sum(widths.values()) != self.event.numel():
-            raise InputError(
-                f"bits-back: prior and posterior must have as many coordinates; got {self.event.numel()} and "
-                f"{sum(widths.values())}; the model is no model of one latent"
-            )
-        return [widths[layer] for layer in range(len(widths))]
+    def _find(self, position: np.ndarray, layer: int, gaussian: Gaussians) -> np.ndarray:
+        columns = position[:, self.slices[layer]]
+        return self.grids[layer].find(columns, *gaussian.first(len(position)))
 
-    def _make_grids(self) -> tuple[list[int], frozenset[int], list[Grid]]:
-        """The order in which the prior is climbed, the layers whose grid is their prior's own, and the grids."""
-        layers = range(len(self.widths))
-        if not isinstance(self.prior, Walked):
-            mean, scale = coordinates(self.prior, 1)
-            return (
-                list(layers),
-                frozenset(layers),
-                [Grid(mean[0, own], scale[0, own]) for own in self.slices],
-            )
-        order: list[int] = []
-        grids: dict[int, Grid] = {}
-        noise = np.random.default_rng(0)
+    def _conditionals(self, distribution: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
+        return climb(distribution, self.tile, partial(self._centres_of, bucket)).conditionals
 
-        def choose(layer: int, law: Distribution) -> Tensor:
-            mean, scale = coordinates(law, DRAWS)
-            z = mean + scale * noise.standard_normal(mean.shape)
-            grids[layer] = (
-                Grid(*_rounded(z.mean(0), z.std(0))) if order else Grid(mean[0], scale[0])
-            )
-            order.append(layer)
-            return torch.from_numpy(z).view(DRAWS, *law.event_shape)
+    def _centres_of(self, bucket: np.ndarray, layer: int, gaussian: Gaussians) -> np.ndarray:
+        return self._centres(layer, bucket)
 
-        self.prior.walk(Size((DRAWS,)), choose)
-        return order, frozenset(order[:1]), [grids[layer] for layer in layers]
+    def _centres(self, layer: int, bucket: np.ndarray) -> np.ndarray:
+        return self.grids[layer].centres(bucket[:, self.slices[layer]])
+
+    def _climb(
+        self, distribution: Distribution, count: int, choose: ChooseBuckets
+    ) -> tuple[np.ndarray, dict[int, Gaussians]]:
+        """Return the buckets (tile, width) that ``choose`` names, and the Gaussians."""
+        tile = _Tile(self, count, choose)
+        conditionals = climb(distribution, self.tile, tile.values).conditionals
+        return tile.bucket, conditionals
+
+
+class _Tile:
+    """The buckets of a tile, filled in one layer after the other."""
+
+    def __init__(self, layers: Layers, count: int, choose: ChooseBuckets) -> None:
+        self.layers = layers
+        self.count = count
+        self.choose = choose
+        self.bucket = layers.middle()
+
+    def values(self, layer: int, gaussian: Gaussians) -> np.ndarray:
+        """Set the buckets of a layer, and return the values that stand for them."""
+        columns = self.bucket[:, self.layers.slices[layer]]
+        columns[: self.count] = self.choose(layer, gaussian)
+        return self.layers.grids[layer].centres(columns)
+
+
+class _Layout(NamedTuple):
+    """How a prior's layers are coded."""
+
+    order: list[int]  # in which the prior is climbed
+    even: frozenset[int]  # layers whose grid is their prior's own
+    grids: list[Grid]
+
+
+def _widths(q: Distribution, tile: int) -> list[int]:
+    """Return the number of coordinates of every layer of a posterior."""
+    conditionals = climb(q, tile, _means).conditionals
+    return [conditionals[layer].mean.shape[1] for layer in range(len(conditionals))]
+
+
+def _means(layer: int, gaussian: Gaussians) -> np.ndarray:
+    return gaussian.mean.copy()
+
+
+def _prior_layout(prior: Distribution, slices: list[slice]) -> _Layout:
+    layers = range(len(slices))
+    if not isinstance(prior, Walked):
+        mean, scale = as_gaussians(prior, 1)
+        grids = [Grid(mean[0, columns], scale[0, columns]) for columns in slices]
+        return _Layout(list(layers), frozenset(layers), grids)
+
+    climbed = climb(prior, DRAWS, partial(_draw, np.random.default_rng(0)))
+    order = list(climbed.conditionals)
+    first = order[0]
+    top = climbed.conditionals[first]
+    by_layer = {first: Grid(top.mean[0], top.scale[0])}
+    for layer in order[1:]:
+        z = climbed.values[layer]
+        by_layer[layer] = Grid(*_rounded(z.mean(0), z.std(0)))
+    return _Layout(order, frozenset([first]), [by_layer[layer] for layer in layers])
+
+
+def _draw(generator: np.random.Generator, layer: int, gaussian: Gaussians) -> np.ndarray:
+    samples: np.ndarray = gaussian.mean + gaussian.scale * generator.standard_normal(
+        gaussian.mean.shape
+    )
+    return samples
 
 
 def _rounded(mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """To quarters of an octave, and eighths of a deviation."""
-    scale = np.exp2(np.ceil(4 * np.log2(np.maximum(scale, 1e-30))) / 4)
+    """Return the scale rounded up to quarters of an octave, the mean to eighths of that scale."""
+    scale = np.exp2(np.ceil(4 * np.log2(np.maximum(scale, SMALLEST_SCALE))) / 4)
     return np.round(8 * mean / scale) * scale / 8, scale

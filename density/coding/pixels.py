@@ -1,32 +1,43 @@
-r"""Whole-number data as a code: tables of :math:`p(x \mid z) = \prod_d p(x_d \mid z)`, counts for the first data."""
+r"""Whole numbers as a code: tables of :math:`p(x_d \mid z)`, counts for the first rows."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
-from density.coding.ans import Intervals, Stack, frequencies, intervals
-from density.likelihoods.autoregressive import CausalPixels, Place
-from density.likelihoods.laws import LevelPixels
+from density.coding.ans import Intervals, Stack, concatenate, frequencies, intervals
+from density.likelihoods.autoregressive import CausalPixels
+from density.likelihoods.distributions import BINARY, LevelPixels
+from density.likelihoods.head import Pixels
+from density.likelihoods.laws import LAWS
 from density.model import LatentModel
+from univae.dtypes import is_float_array, is_number_array
 from univae.errors import InputError
 
-__all__ = ["PixelCode", "log_table", "shape_and_levels"]
+__all__ = [
+    "PixelCode",
+    "levels_of",
+    "log_table",
+    "pixel_code",
+    "require_codable",
+    "shape_and_levels",
+]
 
 STRIDE = 16  # values after which the counts of a plain code are brought up to date
 
 
-def log_table(law: Distribution) -> Tensor:
-    r"""Return :math:`\log P(x_d = k)` of a law of whole numbers, (\*batch, \*event, levels).
+def log_table(distribution: Distribution) -> Tensor:
+    r"""Return :math:`\log P(x_d = k)` of whole numbers, (\*batch, \*event, levels).
 
-    :class:`InputError` for other laws; densities have no tables.
+    Raises:
+        InputError: the distribution has no table of each pixel, as a density.
     """
-    if isinstance(law, LevelPixels):
-        return law.log_table()
-    base = law
+    if isinstance(distribution, LevelPixels):
+        return distribution.log_table()
+    base = distribution
     while isinstance(base, Independent):
         base = base.base_dist
     if isinstance(base, Bernoulli):
@@ -34,25 +45,40 @@ def log_table(law: Distribution) -> Tensor:
     if isinstance(base, Categorical):
         return base.logits.log_softmax(-1)
     raise InputError(
-        f"compress: the law of the data must be one of whole numbers; got {type(base).__name__}, a density or a law "
-        "without a table of each pixel; train with likelihood bernoulli, categorical or logistic, and not as patches"
+        "compress: the distribution of the data must be one of whole numbers; got "
+        f"{type(base).__name__}, a density or a distribution without a table of each pixel; "
+        f"train with likelihood {_codable()}, and not as patches"
     )
 
 
-def shape_and_levels(law: Distribution) -> tuple[tuple[int, ...], int]:
-    """The shape of one datum, and how many levels its values have."""
-    if not isinstance(law, CausalPixels):
-        table = log_table(law)
-        return tuple(table.shape[1:-1]), table.shape[-1]
-    return tuple(law.event_shape), log_table(law.first()).shape[-1]
+def require_codable(pixels: Pixels) -> None:
+    """Raise :class:`InputError` unless the law of the pixels has frequencies to code with."""
+    reason = pixels.law.uncodable
+    if reason:
+        raise InputError(
+            f"compress: likelihood={pixels.likelihood} {reason}; train with likelihood {_codable()}"
+        )
+
+
+def _codable() -> str:
+    *names, last = [name for name, law in LAWS.items() if not law.uncodable]
+    return f"{', '.join(names)} or {last}"
+
+
+def shape_and_levels(distribution: Distribution) -> tuple[tuple[int, ...], int]:
+    """Return the shape of one row, and how many levels its values have."""
+    if isinstance(distribution, CausalPixels):
+        return tuple(distribution.event_shape), log_table(distribution.first()).shape[-1]
+    table = log_table(distribution)
+    return tuple(table.shape[1:-1]), table.shape[-1]
 
 
 class PixelCode:
-    r"""Codes arrays (N, \*shape) of whole numbers by the law of a model; an :class:`density.coding.data_code.Emission`.
+    r"""Code arrays (N, \*shape) of whole numbers: an :class:`density.coding.data_code.Emission`.
 
-    Pixels that look at those before them are coded in their order, each by its law given what is
-    known by then. The first data are coded value by value by the share of each level among the
-    values before, one of each assumed.
+    Autoregressive pixels are coded in raster order, each by its distribution given those before.
+    The first rows are coded value by value, by the share of each level among the values before,
+    one of each added.
     """
 
     def __init__(self, model: LatentModel, shape: Sequence[int], levels: int, tile: int) -> None:
@@ -62,102 +88,159 @@ class PixelCode:
         self.size = tile
         self.dims = math.prod(self.shape)
 
-    def tile(self, data: np.ndarray | None) -> Tensor:
+    def tile(self, rows: np.ndarray | None) -> Tensor:
+        """Return rows padded with zeros to a whole tile, in float64."""
         x = np.zeros((self.size, *self.shape))
-        if data is not None:
-            x[: len(data)] = data
+        if rows is not None:
+            x[: len(rows)] = rows
         return torch.from_numpy(x)
 
-    def data(self, x: Tensor, count: int) -> np.ndarray:
+    def rows(self, x: Tensor, count: int) -> np.ndarray:
+        """Return the rows of a tile as int64."""
         return x[:count].numpy().astype(np.int64)
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return rows one after the other."""
         return np.concatenate([np.empty((0, *self.shape), np.int64), *parts])
 
-    def content(self, data: np.ndarray) -> bytes:
-        return data.astype("<i8").tobytes()
+    def content(self, rows: np.ndarray) -> bytes:
+        """Return the levels as little-endian int64, for a checksum."""
+        return rows.astype("<i8").tobytes()
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
-        law = self.model.likelihood(z)
-        owned = list[Intervals]()
-
-        def own(values: Tensor, table: np.ndarray) -> None:
-            symbols = values.reshape(-1).numpy().astype(np.int64)
-            owned.append(
-                intervals(table, symbols, np.repeat(np.arange(count), len(symbols) // count))
+        """Return the intervals of the pixels of x in the tables of p(x | z)."""
+        distribution = self.model.likelihood(z)
+        if not isinstance(distribution, CausalPixels):
+            return self._intervals(distribution, x[:count], self.shape)
+        walk = distribution.walk()
+        parts = []
+        for position in walk.positions():
+            row, column = position
+            values = x[:, :, row, column]
+            parts.append(
+                self._intervals(walk.distribution(position), values[:count], self.shape[:1])
             )
-
-        if isinstance(law, CausalPixels):
-
-            def choose(place: Place, here: Distribution) -> Tensor:
-                row, column = place
-                own(x[:count, :, row, column], self._frequencies(here, count, self.shape[:1]))
-                return x[:, :, row, column]
-
-            law.walk(choose)
-        else:
-            own(x[:count], self._frequencies(law, count, self.shape))
-        return Intervals(*(np.concatenate(parts) for parts in zip(*owned, strict=True)))
+            walk.put(position, values)
+        return concatenate(parts)
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
-        law = self.model.likelihood(z)
-        if not isinstance(law, CausalPixels):
-            return self.tile(
-                stack.pop(self._frequencies(law, count, self.shape)).reshape(count, *self.shape)
-            )
-
-        def choose(place: Place, here: Distribution) -> Tensor:
+        """Pop a tile whose :meth:`intervals` were pushed."""
+        distribution = self.model.likelihood(z)
+        if not isinstance(distribution, CausalPixels):
+            symbols = stack.pop(self._frequencies(distribution, count, self.shape))
+            return self.tile(symbols.reshape(count, *self.shape))
+        walk = distribution.walk()
+        for position in walk.positions():
+            table = self._frequencies(walk.distribution(position), count, self.shape[:1])
             values = torch.zeros(self.size, self.shape[0])
-            popped = stack.pop(self._frequencies(here, count, self.shape[:1]))
-            values[:count] = torch.from_numpy(popped).reshape(count, -1)
-            return values
+            values[:count] = torch.from_numpy(stack.pop(table)).reshape(count, -1)
+            walk.put(position, values)
+        return walk.images()
 
-        return law.walk(choose)
-
-    def push_plain(self, stack: Stack, data: np.ndarray) -> None:
-        values = data.reshape(-1).astype(np.int64)
-        counted = _Counts(self.levels)
-        owned = []
-        for part in _strides(len(values)):
-            owned.append(
-                intervals(
-                    counted.table(part), values[part], np.zeros(part.stop - part.start, np.int64)
-                )
-            )
-            counted.add(values[part])
-        for each in reversed(owned):
-            stack.push(each)
+    def push_plain(self, stack: Stack, rows: np.ndarray) -> None:
+        """Push rows without latents."""
+        values = rows.reshape(-1).astype(np.int64)
+        counts = _Counts(self.levels)
+        parts = []
+        for stride in _strides(len(values)):
+            symbols = values[stride]
+            row = np.zeros(len(symbols), np.int64)
+            parts.append(intervals(counts.table(len(symbols)), symbols, row))
+            counts.add(symbols)
+        for part in reversed(parts):
+            stack.push(part)
 
     def pop_plain(self, stack: Stack, count: int) -> np.ndarray:
+        """Pop the rows that :meth:`push_plain` pushed."""
         values = np.empty(count * self.dims, np.int64)
-        counted = _Counts(self.levels)
-        for part in _strides(len(values)):
-            values[part] = stack.pop(counted.table(part))
-            counted.add(values[part])
+        counts = _Counts(self.levels)
+        for stride in _strides(len(values)):
+            values[stride] = stack.pop(counts.table(stride.stop - stride.start))
+            counts.add(values[stride])
         return values.reshape(count, *self.shape)
 
-    def _frequencies(self, law: Distribution, count: int, shape: tuple[int, ...]) -> np.ndarray:
-        """The frequencies of the real data of a tile, (values, levels): the one source of both directions."""
-        table = log_table(law)
+    def _intervals(
+        self, distribution: Distribution, x: Tensor, shape: tuple[int, ...]
+    ) -> Intervals:
+        """Return the intervals of the values x (count, *shape) of one distribution."""
+        count = len(x)
+        symbols = x.reshape(-1).numpy().astype(np.int64)
+        row = np.repeat(np.arange(count), len(symbols) // count)
+        return intervals(self._frequencies(distribution, count, shape), symbols, row)
+
+    def _frequencies(
+        self, distribution: Distribution, count: int, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """Return the frequencies of a tile's rows, (values, levels): used in both directions."""
+        table = log_table(distribution)
         if table.shape != (self.size, *shape, self.levels):
             raise InputError(
-                f"compress: the model's law is of {tuple(table.shape[1:-1])} values and {table.shape[-1]} levels, the "
-                f"data are {shape} of {self.levels}; give data of the model"
+                f"compress: the model's distribution is of {tuple(table.shape[1:-1])} values and "
+                f"{table.shape[-1]} levels, the data are {shape} of {self.levels}; "
+                "give data of the model"
             )
         return frequencies(table[:count].exp().reshape(-1, self.levels).contiguous().numpy())
 
 
+def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCode:
+    """Return the code of a model of whole numbers.
+
+    Raises:
+        InputError: the rows of the model have another shape than ``shape``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        distribution = model.likelihood(model.prior().sample(Size((1,))))
+        model_shape, levels = shape_and_levels(distribution)
+    if model_shape != tuple(shape):
+        raise InputError(
+            f"compress: the model's data are {model_shape} each; got {tuple(shape)}; reshape them"
+        )
+    return PixelCode(model, shape, levels, tile)
+
+
+def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
+    """Return the values as int64.
+
+    Raises:
+        InputError: a value is none of the whole numbers 0..levels-1, or is -0.0, whose sign would
+            be lost.
+    """
+    if not is_number_array(values):
+        raise InputError(
+            f"compress: data must be whole numbers; got dtype {values.dtype}; convert them"
+        )
+    if is_float_array(values):
+        negative_zeros = int(((values == 0) & np.signbit(values)).sum())
+        if negative_zeros:
+            raise InputError(
+                f"compress: the sign of -0.0 would be lost; got {negative_zeros} of them; "
+                "add 0.0 to the data"
+            )
+    is_level = (values >= 0) & (values < levels) & (values == np.floor(values))
+    if not is_level.all():
+        remedy = "use a model of these data"
+        if levels == BINARY:
+            remedy = "binarise the data first, or train on them as they are"
+        first = values[~is_level][0]
+        raise InputError(
+            f"compress: the model codes whole numbers 0..{levels - 1}; got {first!s}; {remedy}"
+        )
+    return values.astype(np.int64)
+
+
 class _Counts:
-    """How often each level was seen, one more each."""
+    """How often each level occurred, one more each: the adaptive table of the plain code."""
 
     def __init__(self, levels: int) -> None:
         self.counts = np.ones(levels)
 
-    def table(self, part: slice) -> np.ndarray:
+    def table(self, count: int) -> np.ndarray:
+        """Return the frequencies (count, levels) of the next ``count`` values."""
         row = frequencies(self.counts[None] / self.counts.sum())
-        return np.broadcast_to(row, (part.stop - part.start, len(self.counts)))
+        return np.broadcast_to(row, (count, len(self.counts)))
 
     def add(self, values: np.ndarray) -> None:
+        """Count the values."""
         self.counts += np.bincount(values, minlength=len(self.counts))
 
 

@@ -1,7 +1,7 @@
-"""What the image and table models share: plain values in, a standard normal prior, a decoder into an output."""
+"""The base classes of image and table models: standard normal prior, plain-value configuration."""
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from density.likelihoods.head import Output, Pixels
+from univae.checkpoint import JsonObject
 from univae.latent.gaussian import diagonal_gaussian
 from univae.rules import SIZE, Rule, at_least, check_values, each
 
 __all__ = ["DataModel", "HasPixels", "ImageModel"]
 
 
-# Of the numbers that any model may be built from.
+# Rules for the arguments of all models.
 RULES: dict[str, Rule] = {
     "latent": at_least(1, SIZE),
-    "latents": each(at_least(1, SIZE), least=0),  # a model says how many it needs
+    "latents": each(at_least(1, SIZE), least=0),  # each model checks the count
     "hidden": each(each(at_least(1, SIZE))),
     "width": at_least(1, SIZE),
     "depth": at_least(1, 1024),
@@ -29,18 +30,18 @@ RULES: dict[str, Rule] = {
 
 
 class HasPixels(Protocol):
-    """Whatever stands between data and networks, and knows what the data are."""
+    """A module between data and networks that describes the data."""
 
     pixels: Pixels
 
 
 class DataModel(nn.Module):
-    """What training and scoring ask of a model of images or tables: a :class:`density.LatentModel` that is a module.
+    """A :class:`density.LatentModel` of images or tables that is a module, for training.
 
     ``config`` holds plain values, from which the same model is built again.
     """
 
-    config: dict[str, Any]
+    config: JsonObject
     output: HasPixels
 
     def prior(self) -> Distribution:
@@ -48,41 +49,47 @@ class DataModel(nn.Module):
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> Distribution:
-        r"""Return :math:`q(z \mid x)` of data (B, \*shape)."""
+        r"""Return :math:`q(z \mid x)` of images or rows (B, \*shape)."""
         raise NotImplementedError
 
     def likelihood(self, z: Tensor) -> Distribution:
-        r"""Return :math:`p(x \mid z)`, whose ``log_prob(x)`` broadcasts x over the sample axes of z."""
+        r"""Return :math:`p(x \mid z)`; its ``log_prob`` broadcasts x over the sample axes of z."""
         raise NotImplementedError
 
     def calibrate(self, x: Tensor) -> None:
-        """Start where a decoder that says nothing gives the training data x their marginals."""
+        """Set biases so that a decoder of zeros has the marginals of the training set x."""
         raise NotImplementedError
 
 
 class ImageModel(DataModel):
-    """A prior of ``latent`` independent standard normals unless a model has another, and a decoder into an output."""
+    """A model with a standard normal prior and a decoder into an :class:`Output`.
+
+    Subclasses set ``latent``, the width of the prior, or override :meth:`prior`.
+    """
 
     latent: int
     output: Output
 
-    def __init__(self, pixels: Pixels, **rest: Any) -> None:
+    def __init__(self, pixels: Pixels, **options: object) -> None:
         super().__init__()
-        check_values(type(self).__name__, RULES, rest)
-        self.config = {"model": type(self).__name__, "pixels": asdict(pixels), **rest}
+        check_values(type(self).__name__, RULES, options)
+        self.config = {"model": type(self).__name__, "pixels": asdict(pixels), **options}
         self.output = Output(pixels)
 
     def prior(self) -> Distribution:
+        """Return ``latent`` independent standard normals."""
         origin = self.output.bias.new_zeros(self.latent)
         return diagonal_gaussian(origin, torch.ones_like(origin))
 
     def likelihood(self, z: Float[Tensor, "*lead d"]) -> Distribution:
-        return self.output(self.decode(z))
+        r"""Return :math:`p(x \mid z)`; its ``log_prob`` broadcasts x over the sample axes of z."""
+        distribution: Distribution = self.output(self.decode(z))
+        return distribution
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
-        r"""Return the numbers of every pixel, (\*lead, numbers, \*shape)."""
+        r"""Return the parameters of every pixel, (\*lead, numbers, \*shape)."""
         raise NotImplementedError
 
     def calibrate(self, x: Tensor) -> None:
-        """Start the output at the marginals of the training data: see :meth:`density.likelihoods.Output.calibrate`."""
+        """Set the output's bias; see :meth:`density.likelihoods.Output.calibrate`."""
         self.output.calibrate(x)

@@ -1,23 +1,23 @@
-"""Networks of the image models: multilayer perceptrons, residual convolutions, attention over patches.
+"""Layers of the image models: multilayer perceptrons, residual convolutions, initial weights.
 
-All of them take data and latents of any leading shape, flattened for the layers and unflattened
-after them.
+All take inputs of any leading shape, flattened for the layers and unflattened after them.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
-from density.likelihoods.laws import wide
-from univae.errors import InputError
-from univae.latent.gaussian import diagonal_gaussian
+from univae.dtypes import at_least_float32
+from univae.latent.gaussian import DiagonalGaussian, diagonal_gaussian
+from univae.registry import lookup
 
 __all__ = [
+    "ACTIVATIONS",
     "Activation",
     "GaussianMLP",
     "ResNet",
@@ -25,44 +25,50 @@ __all__ = [
     "glorot",
     "mlp",
     "over_images",
-    "silent",
+    "zero_conv",
 ]
 
+LARGEST_LOG_SCALE = 10  # of a latent: one outlier would overflow the exponential
 
-Activation = Literal["tanh", "relu", "gelu"]
-
-ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
-    "relu": lambda: nn.ReLU(inplace=True),  # a linear layer forgets what it gave
+    "relu": lambda: nn.ReLU(inplace=True),  # the gradient of a linear layer needs no output
     "gelu": nn.GELU,
 }
 
+if TYPE_CHECKING:
+    Activation: TypeAlias = str
+else:
+    Activation = Literal[tuple(ACTIVATIONS)]
 
-def gaussian(mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]) -> Independent:
-    r"""Return :math:`N(\mu, \sigma^2)` in float32 at least; beyond 10, :math:`|\log \sigma|` saturates.
 
-    Unbounded, one datum far from the others overflows the exponential, and with it every weight.
+def gaussian(
+    mean: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]
+) -> DiagonalGaussian:
+    r"""Return :math:`N(\mu, \sigma^2)` in at least float32.
+
+    :math:`|\log \sigma|` is clipped at 10: beyond, one outlier in the training set overflows the
+    exponential, and with it every weight.
     """
-    return diagonal_gaussian(wide(mean), wide(log_scale).clamp(-10, 10).exp())
+    log_scale = at_least_float32(log_scale).clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+    return diagonal_gaussian(at_least_float32(mean), log_scale.exp())
 
 
 def mlp(widths: Sequence[int], activation: Activation) -> nn.Sequential:
-    """Linear layers from ``widths[0]`` through the others, an activation after each."""
-    if activation not in ACTIVATIONS:
-        raise InputError(
-            f"mlp: activation must be one of {', '.join(get_args(Activation))}; got {activation!r}"
-        )
-    return nn.Sequential(
-        *[
-            part
-            for a, b in pairwise(widths)
-            for part in (nn.Linear(a, b), ACTIVATIONS[activation]())
-        ]
-    )
+    """Return linear layers from ``widths[0]`` through the others, an activation after each.
+
+    Raises:
+        InputError: the activation is unknown.
+    """
+    build_activation = lookup(ACTIVATIONS, activation, "mlp: activation")
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), build_activation()]
+    return nn.Sequential(*layers)
 
 
 class GaussianMLP(nn.Module):
-    r"""Hidden layers, then :math:`N(\mu, \sigma^2)` with linear :math:`\mu` and :math:`\log \sigma`."""
+    r"""Hidden layers, then :math:`N(\mu, \sigma^2)` with linear :math:`\mu, \log \sigma`."""
 
     def __init__(self, widths: Sequence[int], latent: int, activation: Activation) -> None:
         super().__init__()
@@ -71,47 +77,48 @@ class GaussianMLP(nn.Module):
         self.log_scale = nn.Linear(widths[-1], latent)
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Distribution:
+        """Return the diagonal Gaussian of each row."""
         h = self.hidden(x)
         return gaussian(self.mean(h), self.log_scale(h))
 
 
 @torch.no_grad()
 def glorot(module: nn.Module) -> None:
-    """Draw weights uniformly within sqrt(6 / (in + out)) and zeroes biases; what starts silent stays so.
+    """Draw weights uniformly within sqrt(6 / (in + out)) and zero biases.
 
-    The doublings keep the size of their input too: with a stride of 2, a pixel meets a quarter of
-    the taps.
+    Layers of zero weights keep them. Transposed convolutions have twice the bound: with a stride of
+    2, a pixel is the sum of a quarter of the taps.
     """
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and part.weight.any():
-            nn.init.xavier_uniform_(
-                part.weight, gain=2 if isinstance(part, nn.ConvTranspose2d) else 1
-            )
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and child.weight.any():
+            gain = 2 if isinstance(child, nn.ConvTranspose2d) else 1
+            nn.init.xavier_uniform_(child.weight, gain=gain)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
 
 
 class ResNet(nn.Module):
-    """Residual pairs of 3x3 convolutions at one resolution, the identity at the start."""
+    """Residual pairs of 3x3 convolutions at one resolution, initially the identity."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.pairs = nn.ModuleList(
             nn.Sequential(
-                nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU(), silent(width, width)
+                nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU(), zero_conv(width, width)
             )
             for _ in range(depth)
         )
 
     def forward(self, x: Float[Tensor, "*batch width h w"]) -> Float[Tensor, "*batch width h w"]:
+        """Return the images after all pairs."""
         flat = x.reshape(-1, *x.shape[-3:])
         for pair in self.pairs:
             flat = flat + pair(flat)
         return flat.reshape(x.shape)
 
 
-def silent(channels: int, width: int) -> nn.Conv2d:
-    """A 3x3 convolution that says nothing yet."""
+def zero_conv(channels: int, width: int) -> nn.Conv2d:
+    """Return a 3x3 convolution with zero weights."""
     conv = nn.Conv2d(channels, width, 3, padding=1)
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)
@@ -120,5 +127,5 @@ def silent(channels: int, width: int) -> nn.Conv2d:
 
 def over_images(module: nn.Module, x: Float[Tensor, "*batch c h w"]) -> Tensor:
     """Apply a module for (N, c, h, w) to images of any leading shape."""
-    y = module(x.reshape(-1, *x.shape[-3:]))
+    y: Tensor = module(x.reshape(-1, *x.shape[-3:]))
     return y.reshape(*x.shape[:-3], *y.shape[1:])

@@ -17,19 +17,20 @@ from density.images.layers import Activation, GaussianMLP, glorot, mlp
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
-from univae.latent.hierarchy import Choose, Hierarchy
+from univae.latent.hierarchy import Choose, Flat, Hierarchical, ModuleClimb
 
 __all__ = ["MLPVAE"]
 
 
 class MLPVAE(ImageModel):
-    r"""Fully connected, with one or more stochastic layers; the defaults are the one-layer model of the IWAE paper.
+    r"""A fully connected VAE; the defaults are the one-layer model of the IWAE paper.
 
-    .. math:: q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots, \qquad p(z_L) \cdots p(z_1 \mid z_2)\, p(x \mid z_1)
+    .. math:: q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots,
+              \qquad p(z_L) \cdots p(z_1 \mid z_2)\, p(x \mid z_1)
 
     ``hidden[l]`` are the widths between :math:`z_l` (x for the first) and :math:`z_{l+1}`; the
-    generative network mirrors them. The two-layer model of the paper is ``latents=(100, 50),
-    hidden=((200, 200), (100, 100))``.
+    generative network has the same in reverse. The two-layer model of the paper has
+    ``latents=(100, 50), hidden=((200, 200), (100, 100))``.
     """
 
     def __init__(
@@ -43,68 +44,82 @@ class MLPVAE(ImageModel):
         hidden = tuple(tuple(widths) for widths in hidden)
         if not latents or len(latents) != len(hidden) or not all(hidden):
             raise InputError(
-                f"MLPVAE: needs hidden widths for each latent; got hidden={hidden} for latents={latents}"
+                f"MLPVAE: needs hidden widths for each latent; "
+                f"got hidden={hidden} for latents={latents}"
             )
         super().__init__(pixels, latents=latents, hidden=hidden, activation=activation)
         self.latents = latents
         self.latent = latents[-1]
-        self.chain = len(latents) > 1  # every law looks at one neighbour, which Bit-Swap needs
+        # Every conditional depends on one neighbouring layer, which Bit-Swap requires.
+        self.chain = len(latents) > 1
+
         below = (pixels.dims, *latents)
-        self.first = GaussianMLP((below[0], *hidden[0]), latents[0], activation)
         layers = range(1, len(latents))
+        self.first = GaussianMLP((below[0], *hidden[0]), latents[0], activation)
         self.up = _BottomUp(
             [GaussianMLP((below[i], *hidden[i]), latents[i], activation) for i in layers]
         )
         down = [GaussianMLP((latents[i], *hidden[i][::-1]), below[i], activation) for i in layers]
         self.down = _TopDown(down, latents[-1])
         self.decoder = mlp((latents[0], *hidden[0][::-1]), activation)
-        # the output has one
+        # without a bias: the output has one
         self.last = nn.Linear(hidden[0][0], self.output.numbers * pixels.dims, bias=False)
         glorot(self)
 
     def prior(self) -> Distribution:
-        return super().prior() if len(self.latents) == 1 else Hierarchy(self.down, self.latents)
+        r"""Return :math:`p(z_L) \cdots p(z_1 \mid z_2)`."""
+        if not self.chain:
+            return super().prior()
+        return Hierarchical(ModuleClimb(self.down), Flat(self.latents))
 
     def posterior(self, x: Float[Tensor, "batch *shape"]) -> Distribution:
-        law = self.first(self.output.scaled(x).flatten(1))
-        if len(self.latents) == 1:
-            return law
-        return Hierarchy(
-            self.up, self.latents, law.batch_shape, (law.base_dist.loc, law.base_dist.scale)
-        )
+        r"""Return :math:`q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots`."""
+        q = self.first(self.output.scaled(x).flatten(1))
+        if not self.chain:
+            single: Distribution = q
+            return single
+        climb = ModuleClimb(self.up, (q.base_dist.loc, q.base_dist.scale))
+        return Hierarchical(climb, Flat(self.latents), q.batch_shape)
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
-        raw = self.last(self.decoder(z[..., : self.latents[0]]))
-        return raw.unflatten(-1, (self.output.numbers, *self.output.pixels.shape))
+        r"""Return the parameters of every pixel, (\*lead, numbers, \*shape)."""
+        flat = self.last(self.decoder(z[..., : self.latents[0]]))
+        parameters: Tensor = flat.unflatten(-1, (self.output.numbers, *self.output.pixels.shape))
+        return parameters
 
 
 class _BottomUp(nn.Module):
-    r"""Climbs :math:`q(z_1 \mid x)`, given by mean and scale, then :math:`q(z_{l+1} \mid z_l)`."""
+    r"""The climb of :math:`q(z_1 \mid x)`, of a mean and a scale, then :math:`q(z_{l+1} \mid z_l)`.
+
+    ``laws`` maps each layer to the next.
+    """
 
     def __init__(self, laws: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.laws = nn.ModuleList(laws)
+        self.laws = nn.ModuleList(laws)  # a name in weights files
 
     def forward(self, choose: Choose, mean: Tensor, scale: Tensor) -> None:
+        """Call ``choose`` for every layer, from the first upward."""
         z = choose(0, diagonal_gaussian(mean, scale))
-        for layer, law in enumerate(self.laws, start=1):
-            z = choose(layer, law(z))
+        for layer, conditional in enumerate(self.laws, start=1):
+            z = choose(layer, conditional(z))
 
 
 class _TopDown(nn.Module):
-    r"""Climbs :math:`p(z_L) = N(0, I)`, then :math:`p(z_l \mid z_{l+1})`.
+    r"""The climb of :math:`p(z_L) = N(0, I)`, then :math:`p(z_l \mid z_{l+1})`.
 
-    ``laws[l]`` is of layer l.
+    ``laws[l]`` maps layer l + 1 to layer l.
     """
 
     origin: Tensor
 
     def __init__(self, laws: Sequence[nn.Module], top: int) -> None:
         super().__init__()
-        self.laws = nn.ModuleList(laws)
+        self.laws = nn.ModuleList(laws)  # a name in weights files
         self.register_buffer("origin", torch.zeros(top), persistent=False)
 
     def forward(self, choose: Choose) -> None:
+        """Call ``choose`` for every layer, from the last downward."""
         z = choose(len(self.laws), diagonal_gaussian(self.origin, torch.ones_like(self.origin)))
         for layer in reversed(range(len(self.laws))):
             z = choose(layer, self.laws[layer](z))

@@ -1,43 +1,75 @@
-r"""Build any image or table model from plain values.
+r"""The image and table models, ``IMAGE_MODELS``, by the class name in a stored configuration.
 
-Every model is built from plain values, kept in ``config``: :func:`build` makes the same model
-again, for weights to be loaded into. Data x are (B, \*shape) as :mod:`density.likelihoods.head`
-says; latents z are flat, (\*sample, B, d); the encoder runs once per ``posterior``.
+Every model is built from plain values, kept in ``config``: :func:`build` builds the same model
+again, for weights to be loaded into. Images and rows x are (B, \*shape), see
+:mod:`density.likelihoods.head`; latents z are (\*sample, B, d); the encoder is evaluated once per
+``posterior``.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from density.images.attention import AttentionVAE
-from density.images.base import ImageModel
+from density.images.base import DataModel
 from density.images.conv import ConvVAE
 from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
+from density.images.univae import PatchVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
+from univae.registry import lookup
 
-__all__ = ["build"]
+__all__ = ["IMAGE_MODELS", "ImageModelEntry", "build"]
+
+NOT_OPTIONS = ("model", "pixels")  # keys of a configuration
+
+Model = TypeVar("Model", bound=DataModel, covariant=True)
 
 
-MODELS: dict[str, Callable[..., ImageModel]] = {
-    kind.__name__: kind for kind in (MLPVAE, ConvVAE, AttentionVAE, LadderVAE)
+@dataclass(frozen=True)
+class ImageModelEntry(Generic[Model]):
+    """A class of models, called as ``kind(pixels, **options)``."""
+
+    kind: Callable[..., Model]
+    summary: str
+
+    def build(self, config: Mapping[str, Any]) -> Model:
+        """Build the model of a ``config``, also one stored as JSON, with new weights.
+
+        Raises:
+            InputError: the configuration has options that the class does not have, or lacks some.
+        """
+        options = {name: value for name, value in config.items() if name not in NOT_OPTIONS}
+        try:
+            return self.kind(_pixels(config.get("pixels", {})), **options)
+        except TypeError as error:
+            raise InputError(
+                f"build: a configuration of another version ({error}); train again"
+            ) from error
+
+
+def _pixels(config: object) -> Pixels:
+    if not isinstance(config, Mapping):
+        raise TypeError(f"pixels is {config!r}")
+    options = dict(config)
+    shape = tuple(options.pop("shape", ()))  # a list in JSON
+    return Pixels(shape, **options)
+
+
+IMAGE_MODELS: dict[str, ImageModelEntry[DataModel]] = {
+    "MLPVAE": ImageModelEntry(MLPVAE, "fully connected, one latent layer or several"),
+    "ConvVAE": ImageModelEntry(ConvVAE, "residual convolutions, one latent vector"),
+    "AttentionVAE": ImageModelEntry(AttentionVAE, "attention over patches, one latent vector"),
+    "LadderVAE": ImageModelEntry(LadderVAE, "residual convolutions, a latent image a resolution"),
+    "PatchVAE": ImageModelEntry(PatchVAE, "a UniVAE over the patches of an image"),
 }
 
 
-def build(config: Mapping[str, Any]) -> ImageModel:
-    """Make the model that a ``config`` describes, also one that was stored as JSON.
+def build(config: Mapping[str, Any]) -> DataModel:
+    """Build the model that a ``config`` describes, also one stored as JSON, with new weights.
 
-    Its weights start anew.
+    Raises:
+        InputError: ``config["model"]`` is not in ``IMAGE_MODELS``, or has other options.
     """
-    rest = dict(config)
-    kind = rest.pop("model", None)
-    pixels = dict(rest.pop("pixels", {}))
-    if kind not in MODELS:
-        raise InputError(f"build: model must be one of {', '.join(MODELS)}; got {kind!r}")
-    try:
-        shape = tuple(pixels.pop("shape", ()))  # JSON has lists
-        return MODELS[kind](Pixels(shape, **pixels), **rest)
-    except TypeError as error:
-        raise InputError(
-            f"build: a configuration of another version ({error}); train anew"
-        ) from error
+    return lookup(IMAGE_MODELS, str(config.get("model")), "build: model").build(config)

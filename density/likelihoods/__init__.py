@@ -1,15 +1,17 @@
-"""Distributions of pixels and table columns, and the bits their nats are worth."""
+"""Distributions of images and table rows, their registry, and bits per dimension."""
 
 from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
 
 __all__ = [
+    "LAWS",
     "BernoulliPixels",
     "BitsPerDim",
     "CategoricalPixels",
     "CausalPixels",
     "GaussianPixels",
+    "Law",
     "LevelPixels",
     "LogisticPixels",
     "Output",
@@ -21,27 +23,31 @@ __all__ = [
 if TYPE_CHECKING:
     from density.likelihoods.autoregressive import CausalPixels
     from density.likelihoods.bits import BitsPerDim, bits_per_dim, dequantise
-    from density.likelihoods.head import Output, Pixels
-    from density.likelihoods.laws import (
+    from density.likelihoods.distributions import (
         BernoulliPixels,
         CategoricalPixels,
         GaussianPixels,
         LevelPixels,
         LogisticPixels,
     )
+    from density.likelihoods.head import Output, Pixels
+    from density.likelihoods.law import Law
+    from density.likelihoods.laws import LAWS
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "autoregressive": ["CausalPixels"],
             "bits": ["BitsPerDim", "bits_per_dim", "dequantise"],
-            "head": ["Output", "Pixels"],
-            "laws": [
+            "distributions": [
                 "BernoulliPixels",
                 "CategoricalPixels",
                 "GaussianPixels",
                 "LevelPixels",
                 "LogisticPixels",
             ],
+            "head": ["Output", "Pixels"],
+            "law": ["Law"],
+            "laws": ["LAWS"],
         },
     )

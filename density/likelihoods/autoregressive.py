@@ -1,37 +1,46 @@
-r"""Pixels that also look at their neighbours: :math:`p(x \mid z) = \prod_d p(x_d \mid z, x_{<d})` in raster order.
+r"""Autoregressive pixels: :math:`p(x \mid z) = \prod_d p(x_d \mid z, x_{<d})` in raster order.
 
-A pixel sees those before it that are near, through one masked convolution and layers of its own,
-and what the decoder says of z at its place; the channels of one pixel are independent of each other
-given both. What the pixels say of each other is computed once per datum, however many samples of z
+A pixel depends on those before it within ``reach``, through one masked convolution, and on the
+decoder's features of z at its position; the channels of one pixel are independent of each other
+given both. The features of the neighbours are computed once per image, however many samples of z
 are scored.
 
 References:
     PixelVAE: A Latent Variable Model for Natural Images (Gulrajani et al., 2017),
-        https://arxiv.org/abs/1611.05013 Variational Lossy Autoencoder (Chen et al., 2017),
-        https://arxiv.org/abs/1611.02731 Conditional Image Generation with PixelCNN Decoders (van
-        den Oord et al., 2016), https://arxiv.org/abs/1606.05328
+        https://arxiv.org/abs/1611.05013
+    Variational Lossy Autoencoder (Chen et al., 2017), https://arxiv.org/abs/1611.02731
+    Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016),
+        https://arxiv.org/abs/1606.05328
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 from torch.types import _size
 
-__all__ = ["Causal", "CausalPixels", "Choose", "Place"]
+__all__ = ["IMAGE_DIMS", "Causal", "CausalPixels", "Position", "RasterWalk"]
 
-Place: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
-Choose: TypeAlias = Callable[[Place, Distribution], Tensor]
+Position: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
+
+IMAGE_DIMS = 3  # (channels, height, width)
+FEATURE_DIMS = IMAGE_DIMS + 1  # (width, channels, height, width of the image)
 
 
 class Causal(nn.Module):
-    """The networks of :class:`CausalPixels`: ``width`` features of z and of the pixels before, added, to ``numbers``.
+    """The networks of :class:`CausalPixels`: features of the pixels before, and parameters.
 
-    ``reach`` is how many rows above, and columns to either side, a pixel sees.
+    Args:
+        channels: the channels of an image.
+        reach: how many rows above, and columns to either side, a pixel depends on.
+        width: the features of a pixel.
+        numbers: the parameters of a pixel's distribution.
     """
 
     mask: Tensor
@@ -45,107 +54,144 @@ class Causal(nn.Module):
         self.further = nn.Conv2d(width * channels, width * channels, 1)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         self.last = nn.Sequential(nn.GELU(), nn.Linear(width, numbers))
+
         mask = torch.ones(reach + 1, 2 * reach + 1)
         mask[-1, reach:] = 0  # the pixel itself and those after it
         self.register_buffer("mask", mask, persistent=False)
 
     def context(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch width c h w"]:
-        """What every pixel is told of those before it."""
+        """Return the features of every pixel that the pixels before it give."""
         padded = F.pad(x, (self.reach, self.reach, self.reach, 0))
-        near = F.conv2d(padded, self.near.weight * self.mask, self.near.bias)
-        return (near + self.further(F.gelu(near))).unflatten(1, (self.width, self.channels))
+        near = F.conv2d(padded, self.masked_weight(), self.near.bias)
+        return self._by_channel(near + self.further(F.gelu(near)))
 
-    def one_context(
-        self,
-    ) -> Callable[[Float[Tensor, "batch c rows columns"]], Float[Tensor, "batch width c"]]:
-        """Return :meth:`context` of one pixel, as a function of its window: rows above to its own, and both sides."""
-        first = (self.near.weight * self.mask).flatten(1)
-        second = self.further.weight.flatten(1)
+    def window_context(
+        self, window: Float[Tensor, "batch c rows columns"], masked_weight: Tensor
+    ) -> Float[Tensor, "batch width c"]:
+        """Return :meth:`context` of one pixel from the rows above to its own, and both sides.
 
-        def context(window: Tensor) -> Tensor:
-            near = F.linear(window.flatten(1), first, self.near.bias)
-            rows = near + F.linear(F.gelu(near), second, self.further.bias)
-            return rows.unflatten(1, (self.width, self.channels))
+        ``masked_weight`` is that of :meth:`masked_weight`, computed once for many pixels.
+        """
+        near = F.linear(window.flatten(1), masked_weight.flatten(1), self.near.bias)
+        weight = self.further.weight.flatten(1)
+        return self._by_channel(near + F.linear(F.gelu(near), weight, self.further.bias))
 
-        return context
+    def masked_weight(self) -> Tensor:
+        """Return the first convolution's weight, zero for the pixel itself and those after it."""
+        return self.near.weight * self.mask
 
     def numbers(
         self, features: Float[Tensor, "*lead width c h w"]
     ) -> Float[Tensor, "*lead numbers c h w"]:
-        """What a law takes, of the sum of both sides."""
-        return self.one_number(features.movedim(-4, -1)).movedim(-1, -4)
+        """Return the parameters of all pixels from the sum of both features."""
+        return self.pixel_numbers(features.movedim(-FEATURE_DIMS, -1)).movedim(-1, -FEATURE_DIMS)
 
-    def one_number(self, rows: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead numbers"]:
-        """The same of one pixel and channel, or of many."""
-        return self.last(rows + self.mix(rows))
+    def pixel_numbers(self, rows: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead numbers"]:
+        """Return the parameters of one pixel and channel, or of many."""
+        parameters: Tensor = self.last(rows + self.mix(rows))
+        return parameters
+
+    def _by_channel(self, features: Tensor) -> Tensor:
+        shape = (self.width, self.channels)
+        by_channel: Tensor = features.unflatten(1, shape)
+        return by_channel
 
 
 class CausalPixels(Distribution):
-    r"""The law of images given features (\*batch, width, channels, height, width of the image) of z.
+    r"""The distribution of images given features (\*batch, width, channels, height, width) of z.
 
-    ``law(numbers, place)`` makes the law of all pixels, or of those at one place, from the
-    ``numbers`` of ``net``; ``scaled(x, place)`` is x as a network likes it. A density costs one
-    pass; a draw goes from pixel to pixel.
+    A log-probability costs one pass; a sample goes from pixel to pixel.
+
+    Args:
+        features: the decoder's output.
+        net: the networks shared by all pixels.
+        distribution_of: from parameters and a position, () for all, to a distribution of pixels.
+        scaled: from pixels at a position to the numbers that a network takes.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
+    arg_constraints: ClassVar[dict[str, Constraint]] = {}
 
     def __init__(
         self,
         features: Tensor,
         net: Causal,
-        law: Callable[[Tensor, Place], Distribution],
-        scaled: Callable[[Tensor, Place], Tensor],
+        distribution_of: Callable[[Tensor, Position], Distribution],
+        scaled: Callable[[Tensor, Position], Tensor],
     ) -> None:
         self.features = features
         self.net = net
-        self.law = law
+        self.distribution_of = distribution_of
         self.scaled = scaled
-        super().__init__(features.shape[:-4], features.shape[-3:], validate_args=False)
+        batch_shape = features.shape[:-FEATURE_DIMS]
+        super().__init__(batch_shape, features.shape[-IMAGE_DIMS:], validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*data c h w"]) -> Float[Tensor, "*lead"]:
-        flat = self.scaled(value, ()).reshape(-1, *value.shape[-3:])
-        context = self.net.context(flat).reshape(*value.shape[:-3], *self.features.shape[-4:])
-        return self.law(self.net.numbers(self.features + context), ()).log_prob(value)
+        """Return the log-probability of images in nats."""
+        images = self.scaled(value, ()).reshape(-1, *self.event_shape)
+        context = self.net.context(images)
+        context = context.reshape(*value.shape[:-IMAGE_DIMS], *self.features.shape[-FEATURE_DIMS:])
+        return self.distribution_of(self.net.numbers(self.features + context), ()).log_prob(value)
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        lead = Size(sample_shape) + self.batch_shape
-        return self.walk(lambda place, law: law.sample(), lead)
+        """Draw images, pixel by pixel."""
+        walk = self.walk(Size(sample_shape) + self.batch_shape)
+        for position in walk.positions():
+            walk.put(position, walk.distribution(position).sample())
+        return walk.images()
 
     def first(self) -> Distribution:
-        """The law of the pixel that no other comes before, given the features of one datum."""
-        features = self.features.reshape(-1, *self.features.shape[-4:])[:1]
-        rows = (
-            features[..., 0, 0]
-            + self.net.context(features.new_zeros(1, *self.event_shape))[..., 0, 0]
-        ).mT
-        return self.law(self.net.one_number(rows).mT, (0, 0))
+        """Return the distribution of the pixel at row 0, column 0 of one image."""
+        features = self.features.reshape(-1, *self.features.shape[-FEATURE_DIMS:])[:1]
+        context = self.net.context(features.new_zeros(1, *self.event_shape))
+        rows = (features[..., 0, 0] + context[..., 0, 0]).mT
+        return self.distribution_of(self.net.pixel_numbers(rows).mT, (0, 0))
 
-    def walk(self, choose: Choose, lead: Size | None = None) -> Float[Tensor, "*lead c h w"]:
-        """Visit the places in raster order; ``choose(place, law)`` says what stands there, (N, channels).
+    def walk(self, lead: Size | None = None) -> "RasterWalk":
+        """Return images of leading shape ``lead``, by default the batch shape, to be filled."""
+        return RasterWalk(self, self.batch_shape if lead is None else lead)
 
-        The law is that of N data given what was chosen before; ``lead``, the batch shape if not
-        given, has N places. Whoever chooses decides what the walk is: a draw, a density, or a
-        codec.
-        """
-        lead = self.batch_shape if lead is None else lead
-        features = self.features.expand(*lead, *self.features.shape[-4:]).reshape(
-            -1, *self.features.shape[-4:]
-        )
-        (_, _, height, breadth) = features.shape[1:]
-        reach = self.net.reach
-        x = features.new_zeros(len(features), *self.event_shape)
-        # scaled; beyond the image as in training
-        seen = F.pad(torch.zeros_like(x), (reach, reach, reach, 0))
-        context = self.net.one_context()
-        for row in range(height):
-            for column in range(breadth):
-                window = seen[..., row : row + reach + 1, column : column + 2 * reach + 1]
-                rows = (features[..., row, column] + context(window)).mT  # (N, channels, width)
-                law = self.law(self.net.one_number(rows).mT, (row, column))
-                x[..., row, column] = choose((row, column), law)
-                seen[..., row + reach, column + reach] = self.scaled(
-                    x[..., row, column], (row, column)
-                )
-        return x.reshape(lead + self.event_shape)
+
+class RasterWalk:
+    """Images that are filled in raster order: a sample, or what an entropy coder reads or writes.
+
+    For each of :meth:`positions`, :meth:`distribution` returns that of its N pixels (N, channels)
+    given those before, and :meth:`put` sets their values.
+    """
+
+    def __init__(self, joint: CausalPixels, lead: Size) -> None:
+        self.joint = joint
+        self.lead = lead
+        self.masked_weight = joint.net.masked_weight()
+        features = joint.features.expand(*lead, *joint.features.shape[-FEATURE_DIMS:])
+        self.features = features.reshape(-1, *features.shape[-FEATURE_DIMS:])
+        self.pixels = features.new_zeros(len(self.features), *joint.event_shape)
+
+        # the pixels scaled, with the zeros that training has beyond the image
+        reach = joint.net.reach
+        self.padded = F.pad(torch.zeros_like(self.pixels), (reach, reach, reach, 0))
+
+    def positions(self) -> Iterator[Position]:
+        """Return row and column of every pixel in raster order."""
+        height, width = self.pixels.shape[-2:]
+        return product(range(height), range(width))
+
+    def distribution(self, position: Position) -> Distribution:
+        """Return the distribution of the pixels at a position, given all that were put before."""
+        row, column = position
+        net = self.joint.net
+        window = self.padded[..., row : row + net.reach + 1, column : column + 2 * net.reach + 1]
+        features = self.features[..., row, column] + net.window_context(window, self.masked_weight)
+        return self.joint.distribution_of(net.pixel_numbers(features.mT).mT, position)
+
+    def put(self, position: Position, values: Float[Tensor, "rows channels"]) -> None:
+        """Set the pixels at a position."""
+        row, column = position
+        reach = self.joint.net.reach
+        self.pixels[..., row, column] = values
+        scaled = self.joint.scaled(self.pixels[..., row, column], position)
+        self.padded[..., row + reach, column + reach] = scaled
+
+    def images(self) -> Float[Tensor, "*lead c h w"]:
+        """Return the images."""
+        return self.pixels.reshape(self.lead + self.joint.event_shape)

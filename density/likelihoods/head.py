@@ -1,113 +1,104 @@
-r"""Between the data of a model and its networks: levels to inputs, and a network's numbers to a law of pixels.
+r"""The output of a decoder: parameters of every pixel to a distribution of images or rows.
 
-Data reach a model as floats that hold level numbers 0..levels-1 (0 and 1 for a Bernoulli law), or
-real numbers for a Gaussian; whatever scaling a network likes happens here, so every log-probability
-is one of the data as they came.
+Data reach a model as floats that hold levels 0..levels-1 (0 and 1 for a Bernoulli law), or real
+numbers for a Gaussian. Whatever scaling a network needs happens here, so every log-probability is
+one of the data in their own unit.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from types import EllipsisType
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from density.likelihoods.autoregressive import Causal, CausalPixels, Place
-from density.likelihoods.laws import (
-    BernoulliPixels,
-    CategoricalPixels,
-    GaussianPixels,
-    LogisticPixels,
-    Nats,
-)
+from density.likelihoods.autoregressive import IMAGE_DIMS, Causal, CausalPixels, Position
+from density.likelihoods.distributions import Nats
+from density.likelihoods.law import Law, Scaling
+from density.likelihoods.laws import LAWS, MOST_LEVELS, LawName
 from univae.errors import InputError
-from univae.rules import DATUM, SIZE
+from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 
-__all__ = ["Likelihood", "Output", "Pixels"]
+__all__ = ["Output", "Pixels"]
 
-Likelihood = Literal["bernoulli", "categorical", "logistic", "gaussian"]
+Index: TypeAlias = tuple[EllipsisType | int, ...]
 
-# of a Gaussian, in deviations of the data: a constant column has no finite density
-SMALLEST_SCALE = 1e-3
+
+def _sides(shape: tuple[int, ...]) -> str:
+    if not shape or min(shape) < 1:
+        return "at least one side, all positive"
+    return "" if math.prod(shape) <= DATUM else f"at most {DATUM} numbers together"
+
+
+def _law_name(name: str) -> str:
+    return "" if name in LAWS else f"one of {', '.join(LAWS)}"
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What one datum is and which law it gets.
+    """The shape of one image or row, and the law of its pixels.
 
-    Plain values, so a stored copy rebuilds the model.
+    Plain values, so that a stored copy builds the model again.
     """
 
     shape: tuple[int, ...]  # (channels, height, width) or (columns,)
-    likelihood: Likelihood = "bernoulli"
-    levels: int = 2  # of whole-number data; a Gaussian has no use for it
+    likelihood: LawName = "bernoulli"
+    levels: int = 2  # of whole numbers; a Gaussian ignores it
     components: int = 1  # of a mixture of logistics
-    reach: int = 0  # rows above and columns to either side that a pixel sees, see density.likelihoods.autoregressive; 0: none
-    context: int = 32  # features a pixel has for what it sees
+    # rows above and columns to either side that a pixel depends on; 0: none; see
+    # density.likelihoods.autoregressive
+    reach: int = 0
+    context: int = 32  # features of the pixels within reach
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "shape": _sides,
+        "likelihood": _law_name,
+        "levels": at_least(2, MOST_LEVELS),
+        "components": at_least(1, 1000),
+        "reach": at_least(0, 1000, "0, or more for images (c, h, w)"),
+        "context": at_least(1, SIZE),
+    }
 
     def __post_init__(self) -> None:
-        binary = self.likelihood == "bernoulli"
-        rules = {
-            "shape": (
-                all(side >= 1 for side in self.shape) and self.shape != (),
-                "at least one side, all positive",
-            ),
-            "likelihood": (
-                self.likelihood in get_args(Likelihood),
-                f"one of {', '.join(get_args(Likelihood))}",
-            ),
-            "levels": (
-                self.levels == 2 or (self.levels > 2 and not binary),
-                "2 for bernoulli, 2 or more for others",
-            ),
-            "components": (self.components >= 1, "at least 1"),
-            "reach": (
-                self.reach == 0 or (self.reach > 0 and len(self.shape) == 3),
-                "0, or more for images (c, h, w)",
-            ),
-            "context": (self.context >= 1, "at least 1"),
-        }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise InputError(
-                    f"Pixels: {name} must be {rule}; got {name}={getattr(self, name)!r}"
-                )
-        for name, most in (
-            ("levels", 2**24),
-            ("components", 1000),
-            ("reach", 1000),
-            ("context", SIZE),
-        ):
-            if getattr(self, name) > most:
-                raise InputError(
-                    f"Pixels: {name} must be at most {most}; got {name}={getattr(self, name)}"
-                )
-        if math.prod(self.shape) > DATUM:
+        check_values("Pixels", self.RULES, vars(self))
+        rule = self.law.levels_rule(self.levels)
+        if rule:
+            raise InputError(f"Pixels: levels must be {rule}; got levels={self.levels}")
+        if self.reach and len(self.shape) != IMAGE_DIMS:
             raise InputError(
-                f"Pixels: shape must be at most {DATUM} numbers together; got shape={self.shape}"
+                f"Pixels: reach must be 0, or more for images (c, h, w); got reach={self.reach}"
             )
 
     @property
+    def law(self) -> Law:
+        """The row of ``LAWS`` that ``likelihood`` names."""
+        return LAWS[self.likelihood]
+
+    @property
     def dims(self) -> int:
-        """The number of pixels, channels counted."""
+        """The number of pixels, channels counted, or of columns."""
         return math.prod(self.shape)
 
     @property
     def nats(self) -> Nats:
-        """What the law's nats are of."""
-        return "density" if self.likelihood == "gaussian" else "mass"
+        """Whether log-probabilities are of a mass or of a density."""
+        return self.law.nats
+
+    @property
+    def level_count(self) -> int | None:
+        """The number of levels that have a probability; None: real numbers have a density."""
+        return self.law.level_count(self)
 
 
 class Output(nn.Module):
-    """The last step of a decoder: ``numbers`` per pixel, plus a bias per pixel, to a law.
+    r"""The last step of a decoder: ``numbers`` per pixel, plus a bias per pixel, to a distribution.
 
-    With a ``reach`` the numbers are features, which meet those of the pixels before on their way to
-    the law.
-
-    :meth:`calibrate` sets the bias so that a decoder that says nothing gives the data their
-    marginals.
+    With a ``reach`` the numbers are features, which are added to those of the pixels before on
+    their way to parameters. :meth:`calibrate` sets the bias so that a decoder whose output is zero
+    gives the marginals of the data.
     """
 
     centre: Tensor
@@ -116,101 +107,42 @@ class Output(nn.Module):
     def __init__(self, pixels: Pixels) -> None:
         super().__init__()
         self.pixels = pixels
-        mixture = pixels.components * (3 if pixels.components > 1 else 2)
-        taken = {"bernoulli": 1, "categorical": pixels.levels, "logistic": mixture, "gaussian": 2}[
-            pixels.likelihood
-        ]
-        self.causal = (
-            Causal(pixels.shape[0], pixels.reach, pixels.context, taken) if pixels.reach else None
-        )
-        self.numbers = taken if self.causal is None else pixels.context
-        self.bias = nn.Parameter(torch.zeros(taken, *pixels.shape))
-        top = pixels.levels - 1
-        self.register_buffer("centre", torch.zeros(pixels.shape))
-        self.register_buffer(
-            "spread", torch.full(pixels.shape, 1.0 if pixels.nats == "density" else float(top))
-        )
+        parameters = pixels.law.parameter_count(pixels)
+        self.causal: Causal | None = None
+        self.numbers = parameters
+        if pixels.reach:
+            self.causal = Causal(pixels.shape[0], pixels.reach, pixels.context, parameters)
+            self.numbers = pixels.context
 
-    def scaled(self, x: Tensor, place: Place = ()) -> Tensor:
-        """Data, or what is at one place, as a network takes them: levels on [0, 1], others standardised."""
-        here: Any = (..., *place)
+        self.bias = nn.Parameter(torch.zeros(parameters, *pixels.shape))
+        self.register_buffer("centre", torch.zeros(pixels.shape))
+        self.register_buffer("spread", torch.full(pixels.shape, pixels.law.spread(pixels)))
+
+    def scaled(self, x: Tensor, position: Position = ()) -> Tensor:
+        """Return rows, or their values at a position, scaled for a network: levels to [0, 1]."""
+        here: Index = (..., *position)
         return (x.to(self.centre.dtype) - self.centre[here]) / self.spread[here]
 
     def forward(self, raw: Tensor) -> Distribution:
-        r"""Make the law p(x | z) of ``raw``, of shape (\*lead, numbers, \*event)."""
-        return (
-            self._law(raw)
-            if self.causal is None
-            else CausalPixels(raw, self.causal, self._law, self.scaled)
-        )
-
-    def _law(self, raw: Tensor, place: Place = ()) -> Distribution:
-        """The law of all pixels, or of those at one place."""
-        dims = len(self.pixels.shape) - len(place)
-        here: Any = (..., *place)
-        raw = (raw + self.bias[here]).movedim(-dims - 1, -1)
-        spread = self.spread[here]
-        centre = self.centre[here]
-        law: dict[Likelihood, Callable[[], Distribution]] = {
-            "bernoulli": lambda: BernoulliPixels(raw.squeeze(-1), dims),
-            "categorical": lambda: CategoricalPixels(raw, dims),
-            "logistic": lambda: self._logistic(raw, dims, spread),
-            "gaussian": lambda: _gaussian(raw, dims, centre, spread),
-        }
-        return law[self.pixels.likelihood]()
-
-    def _logistic(self, raw: Tensor, dims: int, spread: Tensor) -> Distribution:
-        parts = raw.unflatten(-1, (-1, self.pixels.components)).unbind(-2)
-        means = spread[..., None] * parts[0]
-        log_scale = spread.log()[..., None] + parts[1]
-        weights = parts[2] if len(parts) == 3 else torch.zeros_like(means)
-        return LogisticPixels(means, log_scale, weights, dims, self.pixels.levels)
+        r"""Return p(x | z) of ``raw``, the decoder's output (\*lead, numbers, \*event)."""
+        if self.causal is None:
+            return self._distribution(raw)
+        return CausalPixels(raw, self.causal, self._distribution, self.scaled)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        r"""Start at the marginals of the data x (N, \*event), pixel by pixel.
-
-        Bernoulli: the logit of the mean clipped to [.001, .999]; categorical: logarithms of the
-            counts, one more each;
-        logistic: mean and deviation, the components side by side; Gaussian: unit and origin are
-            mean and deviation.
-        """
+        r"""Set bias and scaling to the marginals of the rows x (N, \*event)."""
         x = x.to(self.bias.dtype)
-        mean = x.mean(0)
-        deviation = x.std(0, correction=0)
-        if self.pixels.likelihood == "bernoulli":
-            self.bias.copy_(mean.clamp(0.001, 0.999).logit())
-        elif self.pixels.likelihood == "categorical":
-            self.bias.copy_((_counts(x, self.pixels.levels) + 1).log())
-        elif self.pixels.likelihood == "logistic":
-            self.bias.copy_(self._logistic_start(mean, deviation))
-        else:
-            # float64: the squares of numbers above 1e19 are beyond float32.
-            deviation = x.double().std(0, correction=0)
-            self.centre.copy_(x.double().mean(0))
-            self.spread.copy_(torch.where(deviation > 0, deviation, 1.0))
+        law = self.pixels.law
+        scaling = law.scaling(x, Scaling(self.centre, self.spread))
+        self.centre.copy_(scaling.centre)
+        self.spread.copy_(scaling.spread)
+        self.bias.copy_(law.marginal(x, self.pixels, scaling))
 
-    def _logistic_start(self, mean: Tensor, deviation: Tensor) -> Tensor:
-        count = self.pixels.components
-        apart = torch.linspace(-1, 1, count + 2, dtype=mean.dtype, device=mean.device)[1:-1]
-        means = (mean + apart.view(-1, *[1] * mean.dim()) * deviation) / self.spread
-        # A logistic law of scale s has the deviation pi s / sqrt 3; half a level keeps constant
-        # pixels from zero.
-        scale = (
-            (deviation.clamp_min(0.5) * math.sqrt(3) / math.pi / self.spread).log().expand_as(means)
-        )
-        return torch.cat([means, scale, torch.zeros_like(means)])[: len(self.bias)]
-
-
-def _gaussian(raw: Tensor, dims: int, centre: Tensor, spread: Tensor) -> Distribution:
-    mean, log_scale = raw.unbind(-1)
-    scale = SMALLEST_SCALE + log_scale.exp()
-    return GaussianPixels(centre + spread * mean, spread * scale, dims)
-
-
-def _counts(x: Tensor, levels: int) -> Tensor:
-    """How often each pixel holds each level, (levels, *event)."""
-    flat = x.flatten(1).long()
-    places = flat + levels * torch.arange(flat.shape[1], device=x.device)
-    counts = torch.bincount(places.flatten(), minlength=levels * flat.shape[1])
-    return counts.view(*x.shape[1:], levels).movedim(-1, 0)
+    def _distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
+        """Return the distribution of all pixels, or of those at one position."""
+        event_dims = len(self.pixels.shape) - len(position)
+        here: Index = (..., *position)
+        parameters = (raw + self.bias[here]).movedim(-event_dims - 1, -1)
+        scaling = Scaling(self.centre[here], self.spread[here])
+        return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)

@@ -1,221 +1,207 @@
-r"""Laws of pixels and columns, :math:`p(x \mid z) = \prod_d p(x_d \mid z)`.
+r"""Pixel laws: families of distributions :math:`p(x_d \mid z)` of one pixel or column, by name.
 
-A law of ``levels`` gives whole numbers 0..levels-1 a probability: its nats are of a *mass*. A
-Gaussian gives real numbers a *density*: its nats move with the unit of the data.
-
-References:
-    PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
+A row of :data:`LAWS` knows how many parameters a pixel needs, how they make a distribution, where
+they start, which data it fits, and whether an entropy coder can use it. To add a law is to write
+one class and to list it once.
 """
 
-from typing import Any, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from typing import (
+    TYPE_CHECKING,
+    Literal,
+    TypeAlias,
+)
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Size, Tensor
-from torch.distributions import Categorical, Distribution, Independent, Normal
-from torch.types import _size
+from torch import Tensor
+from torch.distributions import Distribution
 
-from univae.errors import InputError
+from density.likelihoods.distributions import (
+    BINARY,
+    BernoulliPixels,
+    CategoricalPixels,
+    GaussianPixels,
+    LogisticPixels,
+)
+from density.likelihoods.law import HasLevels, Law, Scaling
 
-__all__ = [
-    "BernoulliPixels",
-    "CategoricalPixels",
-    "GaussianPixels",
-    "LevelPixels",
-    "LogisticPixels",
-    "Nats",
-    "check_levels",
-    "wide",
-]
+__all__ = ["LAWS", "MOST_LEVELS", "LawName"]
+
+MOST_LEVELS = 2**24  # whole numbers that float32 holds exactly
+
+# Means at the extremes have infinite logits: calibrated probabilities keep this distance from both.
+CLIPPED_PROBABILITY = 0.001
+
+# In deviations of the data: a constant column would have no finite density.
+SMALLEST_SCALE = 1e-3
+
+# In levels: the least deviation that a logistic starts with, so that constant pixels have one.
+SMALLEST_DEVIATION = 0.5
 
 
-Nats = Literal["mass", "density"]
+class Bernoulli(Law):
+    """Zeros and ones."""
+
+    summary = "zeros and ones"
+    saturated = True
+
+    def parameter_count(self, pixels: HasLevels) -> int:
+        """Return 1: the logit."""
+        return 1
+
+    def distribution(
+        self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
+    ) -> Distribution:
+        """Return a Bernoulli distribution per pixel."""
+        return BernoulliPixels(parameters.squeeze(-1), event_dims)
+
+    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
+        """Return the logits of the means, which are clipped to [.001, .999]."""
+        mean = x.mean(0).clamp(CLIPPED_PROBABILITY, 1 - CLIPPED_PROBABILITY)
+        return mean.logit().unsqueeze(0)
+
+    def refusal(self, levels: int | None, name: str) -> str:
+        """Return why data of other values than zeros and ones do not fit."""
+        if levels == BINARY:
+            return ""
+        return f"needs zeros and ones; {name} has others; choose a --binarisation"
+
+    def levels_rule(self, levels: int) -> str:
+        """Return the rule that there are two levels."""
+        return "" if levels == BINARY else "2 for bernoulli"
 
 
-FACTORS = 112  # 2^112 is a float32
+class WholeNumbers(Law):
+    """A law of two or more levels."""
+
+    def refusal(self, levels: int | None, name: str) -> str:
+        """Return why real numbers do not fit."""
+        if levels is not None:
+            return ""
+        return f"needs whole numbers; {name} has real ones; choose gaussian"
 
 
-class LevelPixels(Distribution):
-    """Independent whole numbers 0..levels-1 in an array of the event shape; a subclass says ``log_pixel``.
+class Categorical(WholeNumbers):
+    """Levels with a probability each, unrelated to their neighbours'."""
 
-    ``log_prob`` sums over the event and broadcasts over what comes before it; :class:`InputError`
-    for values that are no levels, as grey values under a Bernoulli law.
-    """
+    summary = "levels, a free probability each"
+    saturated = True
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-    nats: ClassVar[Nats] = "mass"
+    def parameter_count(self, pixels: HasLevels) -> int:
+        """Return a logit for each level."""
+        return pixels.levels
 
-    def __init__(self, shape: Size, event_dims: int, levels: int, device: torch.device) -> None:
-        cut = len(shape) - event_dims
-        self.levels = levels
-        self.device = device
-        super().__init__(shape[:cut], shape[cut:], validate_args=False)
+    def distribution(
+        self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
+    ) -> Distribution:
+        """Return a categorical distribution per pixel."""
+        return CategoricalPixels(parameters, event_dims)
 
-    def log_pixel(self, x: Tensor) -> Tensor:
-        r"""Return :math:`\log P(x_d)` of every pixel, x broadcast."""
-        raise NotImplementedError
+    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
+        """Return the logarithms of how often each level occurs, one more each."""
+        return (_counts(x, pixels.levels) + 1).log()
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        check_levels(type(self).__name__, value, self.event_shape, self.levels)
-        return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
 
-    def log_table(self) -> Float[Tensor, "*shape levels"]:
-        r"""Return :math:`\log P(x_d = k)` for every pixel and level k, the last axis."""
-        return self.log_pixel(self._ladder()).movedim(0, -1)
+class Logistic(WholeNumbers):
+    """Levels under a mixture of logistics: means, log-scales and, of several, weights."""
 
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        with torch.no_grad():
-            table = self.log_table()
-            return (
-                Categorical(logits=table, validate_args=False)
-                .sample(Size(sample_shape))
-                .to(table.dtype)
-            )
+    summary = "ordered levels under a mixture of --components logistics"
 
-    @property
-    def mean(self) -> Tensor:
-        r"""The mean :math:`\sum_k k\, P(x_d = k)`, in levels."""
-        return (self._ladder() * self.log_pixel(self._ladder()).exp()).sum(0)
+    def parameter_count(self, pixels: HasLevels) -> int:
+        """Return mean and log-scale of each component, and its weight where there are several."""
+        per_component = 3 if pixels.components > 1 else 2
+        return pixels.components * per_component
 
-    def _ladder(self) -> Tensor:
-        return torch.arange(self.levels, device=self.device).view(
-            -1, *[1] * len(self._extended_shape())
+    def distribution(
+        self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
+    ) -> Distribution:
+        """Return a discretised mixture of logistics per pixel."""
+        by_kind = parameters.unflatten(-1, (-1, pixels.components))
+        mean, log_scale, *weight = by_kind.unbind(-2)
+        means = scaling.spread[..., None] * mean
+        log_scales = scaling.spread.log()[..., None] + log_scale
+        weights = weight[0] if weight else torch.zeros_like(means)
+        return LogisticPixels(means, log_scales, weights, event_dims, pixels.levels)
+
+    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
+        """Return mean and deviation of the rows, the components side by side."""
+        mean = x.mean(0)
+        deviation = x.std(0, correction=0)
+        components = pixels.components
+
+        grid = torch.linspace(-1, 1, components + 2, dtype=mean.dtype, device=mean.device)
+        offset = grid[1:-1].view(-1, *[1] * mean.dim())
+        means = (mean + offset * deviation) / scaling.spread
+
+        # a logistic of scale s has the deviation pi s / sqrt 3
+        least = deviation.clamp_min(SMALLEST_DEVIATION)
+        log_scale = (least * math.sqrt(3) / math.pi / scaling.spread).log().expand_as(means)
+        parameters = torch.cat([means, log_scale, torch.zeros_like(means)])
+        return parameters[: self.parameter_count(pixels)]
+
+
+class Gaussian(Law):
+    """Real numbers: parameters are mean and log-scale, in deviations of the data."""
+
+    summary = "real numbers"
+    nats = "density"
+    uncodable = "gives a density, which has no frequencies to code with"
+
+    def parameter_count(self, pixels: HasLevels) -> int:
+        """Return 2: mean and log-scale."""
+        return 2
+
+    def distribution(
+        self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
+    ) -> Distribution:
+        """Return a normal distribution per pixel, in the unit of the data."""
+        mean, log_scale = parameters.unbind(-1)
+        scale = SMALLEST_SCALE + log_scale.exp()
+        return GaussianPixels(
+            scaling.centre + scaling.spread * mean, scaling.spread * scale, event_dims
         )
 
+    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
+        """Return zeros: mean and deviation of the rows are in the scaling."""
+        return x.new_zeros(self.parameter_count(pixels), *x.shape[1:])
 
-class BernoulliPixels(LevelPixels):
-    r"""Zeros and ones with :math:`\log P(x) = \log \sigma((2x - 1)\, l)`, finite for every finite logit."""
+    def refusal(self, levels: int | None, name: str) -> str:
+        """Return nothing: whole numbers are real ones."""
+        return ""
 
-    def __init__(self, logits: Tensor, event_dims: int) -> None:
-        self.logits = wide(logits)
-        super().__init__(logits.shape, event_dims, 2, logits.device)
+    def level_count(self, pixels: HasLevels) -> int | None:
+        """Return None: real numbers have a density."""
+        return None
 
-    def log_pixel(self, x: Tensor) -> Tensor:
-        return F.logsigmoid((2 * x - 1) * self.logits)
+    def spread(self, pixels: HasLevels) -> float:
+        """Return 1, the unit of the data."""
+        return 1.0
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob(value) if torch.is_grad_enabled() else self._summed(value)
-
-    def _summed(self, x: Tensor) -> Tensor:
-        r"""The same with a logarithm for many pixels instead of one for each, and one temporary of the logits' size.
-
-        .. math:: \sum_d \log \sigma(s_d l_d) = \tfrac12 \Bigl(\sum_d s_d l_d - \sum_d |l_d|\Bigr) -
-                  \log \prod_d (1 + e^{-|l_d|}), \qquad s = 2x - 1
-
-        A factor is at most 2, so a product of :data:`FACTORS` cannot overflow.
-        """
-        check_levels(type(self).__name__, x, self.event_shape, self.levels)
-        dims = len(self.event_shape)
-        logits = self.logits.flatten(-dims)
-        sign = (2 * x.to(logits.dtype) - 1).flatten(-dims)
-        scratch = sign * logits
-        linear = scratch.sum(-1)
-        linear -= scratch.abs_().sum(-1)
-        factors = scratch.neg_().exp_().add_(1)
-        products = torch.stack([part.prod(-1) for part in factors.split(FACTORS, -1)])
-        return linear / 2 - products.log().sum(0)
+    def scaling(self, x: Tensor, initial: Scaling) -> Scaling:
+        """Return mean and deviation of every pixel; a constant one has the deviation 1."""
+        # float64: the squares of numbers above 1e19 are beyond float32
+        mean = x.double().mean(0)
+        deviation = x.double().std(0, correction=0)
+        return Scaling(mean, torch.where(deviation > 0, deviation, 1.0))
 
 
-class CategoricalPixels(LevelPixels):
-    r"""Levels with a logit each, the last axis: :math:`\log P(x) = l_x - \log \sum_k e^{l_k}`."""
+LAWS: Mapping[str, Law] = {
+    "bernoulli": Bernoulli(),
+    "categorical": Categorical(),
+    "logistic": Logistic(),
+    "gaussian": Gaussian(),
+}
 
-    def __init__(self, logits: Tensor, event_dims: int) -> None:
-        self.logits = wide(logits)
-        super().__init__(logits.shape[:-1], event_dims, logits.shape[-1], logits.device)
-
-    def log_pixel(self, x: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(x.shape, self.logits.shape[:-1])
-        picked = (
-            self.logits.expand(*shape, -1)
-            .gather(-1, x.long().expand(shape).unsqueeze(-1))
-            .squeeze(-1)
-        )
-        return picked - self.logits.logsumexp(-1)
+if TYPE_CHECKING:
+    LawName: TypeAlias = str
+else:
+    LawName = Literal[tuple(LAWS)]
 
 
-class LogisticPixels(LevelPixels):
-    r"""A mixture of logistics cut into levels; the lowest and the highest level take the tails.
-
-    .. math:: P(x) = \sum_m \pi_m \left[\sigma\Bigl(\frac{x + \frac12 - \mu_m}{s_m}\Bigr) -
-              \sigma\Bigl(\frac{x - \frac12 - \mu_m}{s_m}\Bigr)\right], \qquad
-              \sigma(b) - \sigma(a) = \sigma(b)\, \sigma(-a)\, (1 - e^{a - b})
-
-    All in the unit of a level. The factors are exact in either tail, where a difference would
-    cancel. ``mean``, ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch, \*event,
-    components). The channels of a colour are independent given z.
-    """
-
-    def __init__(
-        self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int
-    ) -> None:
-        self.means = wide(means)
-        self.log_scale = wide(log_scale)
-        self.weights = wide(weights)
-        super().__init__(means.shape[:-1], event_dims, levels, means.device)
-
-    def log_pixel(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(-1)
-        rate = (-self.log_scale).exp()  # b - a
-        above = (x + 0.5 - self.means) * rate
-        below = (x - 0.5 - self.means) * rate
-        lowest = x <= 0
-        highest = x >= self.levels - 1
-        log_mass = (
-            torch.where(highest, 0.0, F.logsigmoid(above))
-            + torch.where(lowest, 0.0, F.logsigmoid(-below))
-            + torch.where(lowest | highest, 0.0, (-torch.expm1(-rate)).log())
-        )
-        return (log_mass + self.weights.log_softmax(-1)).logsumexp(-1)
-
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Round and clips a draw of the continuous mixture: the same law, without a table of all levels."""
-        with torch.no_grad():
-            component = (
-                Categorical(logits=self.weights, validate_args=False)
-                .sample(Size(sample_shape))
-                .unsqueeze(-1)
-            )
-            shape = component.shape[:-1]
-            mean, scale = (
-                part.expand(*shape, -1).gather(-1, component).squeeze(-1)
-                for part in (self.means, self.log_scale.exp())
-            )
-            # a logit of 0 would be infinite
-            noise = torch.rand_like(mean).clamp_min(torch.finfo(mean.dtype).tiny)
-            return (mean + scale * noise.logit()).round().clamp(0, self.levels - 1)
-
-    @property
-    def mean(self) -> Tensor:
-        r"""The mean :math:`\sum_{k \ge 1} P(x_d \ge k)`, one level at a time."""
-        rate = (-self.log_scale).exp()
-        reached = torch.zeros_like(self.means)
-        for level in range(1, self.levels):
-            reached = reached + torch.sigmoid((self.means - level + 0.5) * rate)
-        return (reached * self.weights.softmax(-1)).sum(-1)
-
-
-class GaussianPixels(Independent):
-    r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
-
-    nats: ClassVar[Nats] = "density"
-
-    def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
-        super().__init__(Normal(wide(mean), wide(scale)), event_dims)
-
-
-def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
-    """Refuse data of another shape, and values that are no whole levels 0..levels-1, on behalf of ``who``."""
-    if x.shape[-len(shape) :] != shape:
-        raise InputError(f"{who}: x must end in {tuple(shape)}; got {tuple(x.shape)}; reshape it")
-    wrong = ~((x == x.round()) & (x >= 0) & (x < levels))
-    if wrong.any():
-        raise InputError(
-            f"{who}: x must hold whole levels 0..{levels - 1}; got {x[wrong][0].item():g}; "
-            "binarise the data, name their levels, or choose a density"
-        )
-
-
-def wide(x: Tensor) -> Tensor:
-    """Parameters of a law are float32 at least, also under autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _counts(x: Tensor, levels: int) -> Tensor:
+    """Return how often each pixel holds each level, (levels, *event)."""
+    flat = x.flatten(1).long()
+    cell = flat + levels * torch.arange(flat.shape[1], device=x.device)
+    counts = torch.bincount(cell.flatten(), minlength=levels * flat.shape[1])
+    return counts.view(*x.shape[1:], levels).movedim(-1, 0)

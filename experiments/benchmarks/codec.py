@@ -24,11 +24,13 @@ from density.coding.bits_back import BitsBack
 from density.coding.compress import exactly, levels_of, pixel_code, prepared
 from density.coding.data_code import Coding
 from density.coding.pixels import log_table
+from density.images.base import DataModel
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from density.trained import TrainedDensity
 from experiments.benchmarks.harness import report
-from experiments.data.arrays import binarise, read
+from experiments.data.binarisation import binarise
+from experiments.data.readers import read
 
 SHAPE = (1, 28, 28)
 PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds an image of the reference coder
@@ -43,7 +45,7 @@ def timed(action: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def contest(
-    model: torch.nn.Module, images: np.ndarray, particles: int, tile: int, rounds: int
+    model: DataModel, images: np.ndarray, particles: int, tile: int, rounds: int
 ) -> dict[str, Any]:
     """Medians over rounds of encoding and decoding all images."""
     owned = prepared(model)
@@ -67,7 +69,7 @@ def contest(
 
         for _ in range(rounds):
             coded, *encode = timed(partial(coder.push, images))
-            back, *decode = timed(partial(coder.pop, coded.words, coded.data, coded.plain))
+            back, *decode = timed(partial(coder.pop, coded.words, coded.count, coded.plain))
             _, *alone = timed(network)
             if not np.array_equal(back, images):
                 raise SystemExit("codec: the images did not come back")

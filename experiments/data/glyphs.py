@@ -1,12 +1,12 @@
-"""Digits drawn in the typefaces that matplotlib ships, each a little shifted, turned, sheared and scaled.
+"""Digits in the typefaces that matplotlib ships, each randomly shifted, rotated, sheared, scaled.
 
 A data set that needs no download and has known classes. Three of its images as the channels of one
-are a data set of 1,000 known modes: which of them a generator makes can be counted, by a classifier
-of single digits.
+are a data set of 1,000 known modes: a classifier of single digits counts which of them a generator
+produces.
 
 The typefaces are DejaVu (a licence of its own, after Bitstream Vera's), STIX (its own, too) and
-Computer Modern (as BaKoMa distributes it); all let their glyphs be drawn and shown. Only pictures
-of them are made here.
+Computer Modern (as BaKoMa distributes it); all permit drawing and showing their glyphs. This module
+draws images of them and copies no font.
 
 References:
     VEEGAN (Srivastava et al., 2017), https://arxiv.org/abs/1705.07761, whose count of modes stacks
@@ -15,12 +15,17 @@ References:
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
 
 __all__ = ["FONTS", "MODES", "glyphs", "stacked"]
 
@@ -34,107 +39,124 @@ FONTS = (
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
     *("cmr10", "cmb10", "cmss10", "cmti10", "cmtt10", "cmmi10"),
 )
-MODES = 1000
-# pixels of an image, and of the longer side of an unchanged digit
-SIDE = 28
-TALL = 20
-# times as large a digit is drawn before it is changed, and twice as large changed before it is
-# shrunk
+DIGITS = 10
+MODES = DIGITS**3
+SIDE = 28  # pixels of an image
+TALL = 20  # pixels of the longer side of a digit before the random map
+# Digits are drawn at 4 times their size, mapped at twice their size and then averaged over 2x2
+# pixels, which anti-aliases the edges.
 DRAWN = 4
-# most of a change: radians, a slope, pixels, of the logarithm of size
+MAPPED = 2
+# Bounds of the uniform random map: radians, a slope, pixels, and the logarithm of the size.
 TURN = 0.2
 SHEAR = 0.2
 SHIFT = 2.0
 SCALE = 0.15
-CHUNK = 200  # images made at once
+CHUNK = 200  # images mapped at once
+WHITE = 255
 
 
 def glyphs(count: int = 22_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (count, 1, 28, 28) of levels 0..255 and labels (count,), every font and digit equally often.
+    """Return images (count, 1, 28, 28) of levels 0..255 and labels (count,), classes balanced.
 
-    The same arrays at every call with the same ``seed``, read-only. Datum i has font i modulo 22,
-    and the digits of 22 data in a row are one: shuffle before taking a part.
+    The same read-only arrays at every call with the same ``seed``. Image i has font i modulo 22,
+    and 22 consecutive images show one digit: shuffle before taking a subset.
     """
     return _glyphs(count, seed)
 
 
 def stacked(count: int = 30_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (count, 3, 28, 28) whose channels are glyphs drawn at random, and labels 100 a + 10 b + c.
+    """Return images (count, 3, 28, 28) of random glyphs a, b, c and labels 100 a + 10 b + c.
 
-    The same arrays at every call with the same ``seed``, read-only.
+    The same read-only arrays at every call with the same ``seed``.
     """
     return _stacked(count, seed)
 
 
 @functools.cache
 def _glyphs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    drawn = _drawn()
-    each = np.arange(count)
-    fonts = each % len(FONTS)
-    labels = each // len(FONTS) % 10
-    theta = _changes(count, torch.Generator().manual_seed(seed))
+    masters = _masters()
+    index = np.arange(count)
+    fonts = index % len(FONTS)
+    labels = index // len(FONTS) % DIGITS
+    theta = _affine_maps(count, torch.Generator().manual_seed(seed))
+
     images = np.empty((count, 1, SIDE, SIDE), np.uint8)
     for start in range(0, count, CHUNK):
-        part = slice(start, start + CHUNK)
-        whole = torch.from_numpy(drawn[fonts[part], labels[part]])[:, None]
-        grid = F.affine_grid(theta[part], [len(whole), 1, 2 * SIDE, 2 * SIDE], align_corners=False)
-        small = F.avg_pool2d(F.grid_sample(whole, grid, align_corners=False), 2)
-        images[part] = small.mul(255).round().clamp(0, 255).byte().numpy()
-    return _fixed(images), _fixed(labels)
+        rows = slice(start, start + CHUNK)
+        large = torch.from_numpy(masters[fonts[rows], labels[rows]])[:, None]
+        size = [len(large), 1, MAPPED * SIDE, MAPPED * SIDE]
+        grid = F.affine_grid(theta[rows], size, align_corners=False)
+        mapped = F.grid_sample(large, grid, align_corners=False)
+        small = F.avg_pool2d(mapped, MAPPED)
+        images[rows] = small.mul(WHITE).round().clamp(0, WHITE).byte().numpy()
+
+    return _read_only(images), _read_only(labels)
 
 
 @functools.cache
 def _stacked(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     images, labels = glyphs(seed=seed)
     chosen = np.random.default_rng([seed, 1]).integers(len(images), size=(count, 3))
-    return _fixed(images[chosen, 0]), _fixed(labels[chosen] @ np.array([100, 10, 1]))
+    place_values = np.array([100, 10, 1])
+    return _read_only(images[chosen, 0]), _read_only(labels[chosen] @ place_values)
 
 
-def _drawn() -> np.ndarray:
-    """Every digit in every font, as large and in the middle.
+def _masters() -> np.ndarray:
+    """Return every digit in every font, equally large and centred.
 
     (fonts, 10, height, width) in [0, 1].
     """
     import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import ImageFont
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     side = DRAWN * SIDE
-    pages = np.zeros((len(FONTS), 10, side, side), np.float32)
-    for i, name in enumerate(FONTS):
+    masters = np.zeros((len(FONTS), DIGITS, side, side), np.float32)
+    for row, name in enumerate(FONTS):
         font = ImageFont.truetype(
             str(folder / f"{name}.ttf"), side, layout_engine=ImageFont.Layout.BASIC
         )
-        for digit in range(10):
-            left, top, right, bottom = font.getbbox(str(digit))
-            large = Image.new("L", (round(right - left), round(bottom - top)))
-            ImageDraw.Draw(large).text((-left, -top), str(digit), fill=255, font=font)
-            zoom = DRAWN * TALL / max(large.size)
-            width, height = (round(zoom * length) for length in large.size)
+        for digit in range(DIGITS):
+            image = _digit(digit, font)
+            width, height = image.size
             y = (side - height) // 2
             x = (side - width) // 2
-            shrunk = large.resize((width, height), Image.Resampling.LANCZOS)
-            pages[i, digit, y : y + height, x : x + width] = np.asarray(shrunk, np.float32) / 255
-    return pages
+            pixels = np.asarray(image, np.float32) / WHITE
+            masters[row, digit, y : y + height, x : x + width] = pixels
+    return masters
 
 
-def _changes(count: int, generator: torch.Generator) -> Float[Tensor, "count 2 3"]:
-    """Affine maps from places in the changed image to those in the drawn one, both in [-1, 1]."""
+def _digit(digit: int, font: "FreeTypeFont") -> "Image":
+    """Return a digit cut to its bounding box, whose longer side has DRAWN * TALL pixels."""
+    from PIL import Image, ImageDraw
 
-    def uniform(most: float) -> Tensor:
-        return most * (2 * torch.rand(count, generator=generator, dtype=torch.float32) - 1)
+    left, top, right, bottom = font.getbbox(str(digit))
+    drawn = Image.new("L", (round(right - left), round(bottom - top)))
+    ImageDraw.Draw(drawn).text((-left, -top), str(digit), fill=WHITE, font=font)
+
+    zoom = DRAWN * TALL / max(drawn.size)
+    width, height = (round(zoom * length) for length in drawn.size)
+    return drawn.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _affine_maps(count: int, generator: torch.Generator) -> Float[Tensor, "count 2 3"]:
+    """Draw affine maps from positions in the result to those in the master, both in [-1, 1]."""
+
+    def uniform(bound: float) -> Tensor:
+        return bound * (2 * torch.rand(count, generator=generator, dtype=torch.float32) - 1)
 
     turn = uniform(TURN)
     shear = uniform(SHEAR)
-    wide = uniform(SCALE).exp()
-    high = uniform(SCALE).exp()
+    width = uniform(SCALE).exp()
+    height = uniform(SCALE).exp()
     cos = turn.cos()
     sin = turn.sin()
-    rows = (wide * cos, wide * (shear * cos - sin), uniform(2 * SHIFT / SIDE))
-    below = (high * sin, high * (shear * sin + cos), uniform(2 * SHIFT / SIDE))
-    return torch.stack((torch.stack(rows, 1), torch.stack(below, 1)), 1)
+    upper = (width * cos, width * (shear * cos - sin), uniform(2 * SHIFT / SIDE))
+    lower = (height * sin, height * (shear * sin + cos), uniform(2 * SHIFT / SIDE))
+    return torch.stack((torch.stack(upper, 1), torch.stack(lower, 1)), 1)
 
 
-def _fixed(array: np.ndarray) -> np.ndarray:
+def _read_only(array: np.ndarray) -> np.ndarray:
     array.setflags(write=False)
     return array

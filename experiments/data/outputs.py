@@ -1,14 +1,14 @@
-"""Results written to paths that a person names: nothing is replaced unasked, and nothing is half written.
+"""Results written to paths of options: no file is replaced unasked, and none is left incomplete.
 
-Every command that takes such a path makes an :class:`Output` of it before its work and writes
-through it afterwards:
+A command that takes such a path creates an :class:`Output` before its work, which refuses a bad
+path at once, and writes through it afterwards:
 
 - an existing file is replaced only with ``--overwrite``, or if the same command wrote it
   (``replaces``);
 - an output that is an input, or a file of an input's folder, is refused, also with ``--overwrite``;
-- a link is followed: the link stays, its target is written;
+- a symbolic link is followed: the link stays, its target is written;
 - a device or a pipe is written to, never replaced;
-- a folder of results must be new or empty, and not the one a shell is in.
+- a folder of results must be new or empty, and not the current folder or one above it.
 """
 
 import os
@@ -25,7 +25,7 @@ from univae.errors import InputError
 
 __all__ = ["Output", "output_file"]
 
-# Files and folders of a run; an output never takes the place of one of them.
+# Files and folders of a run, which no output replaces.
 RUN_FILES = frozenset(
     [
         "config.json",
@@ -49,14 +49,14 @@ RUN_FILES = frozenset(
 
 @dataclass(frozen=True)
 class Output:
-    """A path for a command's result, checked when it is made.
+    """A path for a command's result, checked when it is created.
 
     Args:
-        path: where the result goes, as the user typed it.
+        path: the path of the result, as typed.
         overwrite: whether an existing file may be replaced.
-        inputs: what the command reads: files and folders; names of built-in data are passed over.
-        option: how messages name the path.
-        replaces: says of an existing file that the same command wrote it, so that it may be
+        inputs: the files and folders that the command reads; names of built-in sets are ignored.
+        option: the option of the path, for messages.
+        replaces: returns whether the same command wrote an existing file, which may then be
             replaced.
 
     Raises:
@@ -78,7 +78,7 @@ class Output:
 
     @property
     def target(self) -> Path:
-        """The path itself, with all links followed."""
+        """The path after all symbolic links."""
         return Path(os.path.realpath(self.path))
 
     def check_file(self) -> "Output":
@@ -109,59 +109,60 @@ class Output:
 
     @contextmanager
     def file(self) -> Iterator[Path]:
-        """Yield a temporary file.
+        """Yield a temporary file that becomes the output when the block ends.
 
-        When the block ends it becomes the output, and if it raises it vanishes.
+        It is deleted if the block raises.
         """
         self.check_file()
         if self._is_special():
-            with _spooled() as temporary:
+            with _temporary_file() as temporary:
                 yield temporary
                 with temporary.open("rb") as source, self.path.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
             return
+
         mode = self.target.stat().st_mode if self.target.exists() else None
         with replacing_file(self.target) as temporary:
             yield temporary
-            self.check_file()  # another program may have written it in the meantime
+            self.check_file()  # another process may have created the file during the block
         if mode is not None:
-            self.target.chmod(stat.S_IMODE(mode))
+            self.target.chmod(stat.S_IMODE(mode))  # replacing a file drops its permissions
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """Yield an empty folder.
+        """Yield an empty folder that becomes the output when the block ends.
 
-        When the block ends it becomes the output, and if it raises it vanishes.
+        It is deleted if the block raises.
         """
         self.check_folder()
         target = self.target
-        # an empty folder, perhaps on a disk of its own: filled from within
-        inside = target.exists()
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.", dir=target if inside else target.parent)
-        )
+        exists = target.exists()
+        # An existing folder may be a mount point, which cannot be renamed over: the temporary
+        # folder lies inside it, on the same file system, and its entries are moved up.
+        parent = target if exists else target.parent
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
         try:
             yield temporary
             sync_tree(temporary)
-            if inside:
+            if exists:
                 for path in sorted(temporary.iterdir()):
                     path.rename(target / path.name)
             else:
                 self.check_folder()
-                # mkdtemp makes folders that only their owner reads
+                # mkdtemp creates folders with mode 0o700
                 temporary.chmod(0o777 & ~_umask())
                 temporary.rename(target)
-            sync(target if inside else target.parent)
+            sync(parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def write_bytes(self, content: bytes) -> None:
-        """Write one file."""
+        """Write the output as one file of these bytes."""
         with self.file() as temporary:
             temporary.write_bytes(content)
 
     def write_text(self, text: str) -> None:
-        """Write one file of UTF-8 text, its line ends as they are."""
+        """Write the output as one file of UTF-8 text, without changing its line ends."""
         self.write_bytes(text.encode("utf-8"))
 
     def beside(self, suffix: str) -> "Output":
@@ -174,7 +175,7 @@ class Output:
         return self.overwrite or (self.replaces is not None and self.replaces(self.target))
 
     def _is_special(self) -> bool:
-        # Of the path itself: what /dev/stdout leads to may have no name that could be resolved.
+        # The path is tested, not its target: /dev/stdout may link to a pipe without a path.
         return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
 
     def _require_writable(self, folder: Path) -> None:
@@ -189,15 +190,12 @@ class Output:
             self._refuse(f"it is the input {source}; give another name")
         if not source.is_dir() or not target.is_relative_to(source.resolve()):
             return
-        first = target.relative_to(source.resolve()).parts[0]
-        of_run = (source / "config.json").exists() and first in RUN_FILES
-        if of_run or (target.exists() and not self._is_result(source)):
+        # Any file of a folder of images is an input. In a run folder only the run's own files
+        # are; all other files there are results of commands, which may be replaced.
+        is_run = (source / "config.json").exists()
+        entry = target.relative_to(source.resolve()).parts[0]
+        if entry in RUN_FILES if is_run else target.exists():
             self._refuse(f"it is a part of the input {source}; give another name")
-
-    def _is_result(self, folder: Path) -> bool:
-        # Files a command left in a run folder are results; every file of a folder of images is an
-        # input.
-        return (folder / "config.json").exists()
 
     def _refuse(self, rule: str) -> None:
         raise InputError(f"{self.option} {self.path}: {rule}")
@@ -206,22 +204,25 @@ class Output:
 def output_file(
     path: Path | None, overwrite: bool, inputs: Sequence[str | Path], option: str = "--out"
 ) -> Output | None:
-    """Return a checked :class:`Output` for one file; ``None`` where the user named no path."""
+    """Return a checked :class:`Output` for one file; ``None`` without a path."""
     if path is None:
         return None
     return Output(path, overwrite, inputs, option).check_file()
 
 
 def _umask() -> int:
-    """Return the bits of permission that new files do not get."""
-    mask = os.umask(0)
+    """Return the permission bits that are cleared for new files."""
+    mask = os.umask(0)  # the mask can only be read by setting another
     os.umask(mask)
     return mask
 
 
 @contextmanager
-def _spooled() -> Iterator[Path]:
-    """Yield a temporary file elsewhere, for a target that must not get a neighbour of its own."""
+def _temporary_file() -> Iterator[Path]:
+    """Yield a file in the system's temporary folder.
+
+    Beside a device, say in /dev, no file should be created.
+    """
     descriptor, name = tempfile.mkstemp()
     os.close(descriptor)
     try:

@@ -1,4 +1,4 @@
-"""The built-in corpus ``python-docs``: English sentences from the documentation every Python installation carries.
+"""The built-in corpus ``python-docs``: English sentences from Python's own documentation.
 
 Docstrings of the standard library and the topics of ``help()``, parsed with :mod:`ast`; nothing is
 imported or run. The sentences differ a little from one Python version to the next.
@@ -15,6 +15,7 @@ from univae.errors import InputError
 
 __all__ = ["documents", "prose", "sentences"]
 
+# Folders of other packages, tests, and sources with little prose.
 SKIPPED = {
     "site-packages",
     "dist-packages",
@@ -25,22 +26,24 @@ SKIPPED = {
     "turtledemo",
     "ensurepip",
 }
-# words
-SHORTEST = 3
+SHORTEST = 3  # words of a sentence
 LONGEST = 30
+PLAIN_SHARE = 0.75  # least share of words that are letters or digits with plain punctuation
+# At least one of the frequent words of English must occur.
 COMMON = """
-    a about all also an and any are as at be been before but by can cannot could do does each for from has have how if
-    in into is it its may more most must no not of on one only or other should so some such than that the their then
-    there these they this to used using was we were what when where whether which who will with without you your
+    a about all also an and any are as at be been before but by can cannot could do does each for
+    from has have how if in into is it its may more most must no not of on one only or other should
+    so some such than that the their then there these they this to used using was we were what when
+    where whether which who will with without you your
 """
 ENGLISH = frozenset(COMMON.split())
 QUOTES = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "…": "..."})
 CODE = re.compile(
     r">>>|::=|^\s*\.\.\. |^\s*[-=+|~*^#]{3,}|\S {3,}\S|^\s*(?:\.\. |@\w)|[{}\\$]", re.MULTILINE
 )
-# indentation, or that of a list item's text
+# indentation, and the marker of a list item
 MARKER = re.compile(r"\s*(?:(?:[-*+o•]|--|\d+[.)]|\(?[\da-z]\))\s+)?")
-# :func:`name`, ``name``, `name`
+# markup of names: :func:`name`, ``name``, `name`
 ROLE = re.compile(r"(?::[a-z:]+:)?``?([^`\n]*?)(?:\s<[^`>]*>)?``?(?:__?\b)?")
 EMPHASIS = re.compile(r"(?<![\w*])(\*\*?)([\w. -]+)\1(?![\w*])")
 BOUNDARY = re.compile(r"(?<=[.?!])[\"')]* +(?=[\"'(]?[A-Z])")
@@ -56,18 +59,20 @@ WORD = re.compile(
 def sentences() -> list[str]:
     """Return distinct English sentences of 3 to 30 words, in the order of the library's files.
 
-    :class:`InputError` when this Python carries no sources to read.
+    Raises:
+        InputError: this Python carries no sources to read.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    found: dict[str, None] = {}
+    distinct: dict[str, None] = {}  # in the order of insertion
     for path in sorted(library.rglob("*.py")):
-        if not SKIPPED.intersection(path.relative_to(library).parts):
-            found.update(
-                (sentence, None) for document in documents(path) for sentence in prose(document)
-            )
-    if not found:
-        raise InputError(f"python_docs: no Python sources in {library}; give a text file instead")
-    return list(found)
+        if SKIPPED.intersection(path.relative_to(library).parts):
+            continue
+        for document in documents(path):
+            distinct.update(dict.fromkeys(prose(document)))
+
+    if not distinct:
+        raise InputError(f"python-docs: no Python sources in {library}; give a text file instead")
+    return list(distinct)
 
 
 def documents(path: Path) -> Iterator[str]:
@@ -78,36 +83,34 @@ def documents(path: Path) -> Iterator[str]:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
             return
+
     yield from _docstrings(tree)
     if path.parts[-2:] == ("pydoc_data", "topics.py"):
-        values = (
-            value for node in ast.walk(tree) if isinstance(node, ast.Dict) for value in node.values
-        )
-        yield from (
-            value.value
-            for value in values
-            if isinstance(value, ast.Constant) and isinstance(value.value, str)
-        )
+        yield from _dictionary_texts(tree)
 
 
 def prose(document: str) -> Iterator[str]:
-    """Yield the English sentences of a docstring, white space collapsed and markup taken off."""
-    ascii_quotes = document.translate(QUOTES).expandtabs()
-    for paragraph in re.split(r"\n\s*\n", ascii_quotes):
-        if not CODE.search(paragraph):
-            for block in _blocks(paragraph):
-                plain = EMPHASIS.sub(r"\2", ROLE.sub(r"\1", block))
-                yield from filter(is_sentence, _sentences(" ".join(plain.split())))
+    """Yield the English sentences of a docstring, white space collapsed and markup removed."""
+    plain_quotes = document.translate(QUOTES).expandtabs()
+    for paragraph in re.split(r"\n\s*\n", plain_quotes):
+        if CODE.search(paragraph):
+            continue
+        for block in _blocks(paragraph):
+            plain = EMPHASIS.sub(r"\2", ROLE.sub(r"\1", block))
+            yield from filter(is_sentence, _sentences(" ".join(plain.split())))
 
 
 def is_sentence(text: str) -> bool:
-    """Tell English from fragments: plain punctuation, nearly only words, and the small words of the language."""
+    """Return whether a text is an English sentence and no fragment.
+
+    It has plain punctuation, nearly only words, and one of the most frequent words of English.
+    """
     words = text.split()
     plain = sum(WORD.fullmatch(word) is not None for word in words)
     return (
         SHORTEST <= len(words) <= LONGEST
         and SENTENCE.fullmatch(text) is not None
-        and plain >= 0.75 * len(words)
+        and plain >= PLAIN_SHARE * len(words)
         and not ENGLISH.isdisjoint(word.strip("\"'(),").lower() for word in words)
         and text.count("(") == text.count(")")
         and text.count('"') % 2 == 0
@@ -117,17 +120,27 @@ def is_sentence(text: str) -> bool:
 def _docstrings(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         yield ast.get_docstring(node) or ""
-    for field in (
-        "body",
-        "orelse",
-        "finalbody",
-    ):  # statements alone: expressions are most of a tree and hold none
+    # Only statements are visited: expressions are most of a tree and hold no docstrings.
+    for field in ("body", "orelse", "finalbody"):
         for child in getattr(node, field, ()):
             yield from _docstrings(child)
 
 
+def _dictionary_texts(tree: ast.AST) -> Iterator[str]:
+    """Yield the values of all dictionaries that are texts."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Dict):
+            continue
+        for value in node.values:
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value.value
+
+
 def _blocks(paragraph: str) -> Iterator[str]:
-    """Yield runs of lines of one indentation: a sentence never joins a heading, a label or a list item."""
+    """Yield runs of lines of one indentation.
+
+    A sentence therefore never continues a heading, a label or a list item.
+    """
     lines: list[str] = []
     indentation = 0
     for line in paragraph.splitlines():
@@ -144,8 +157,8 @@ def _blocks(paragraph: str) -> Iterator[str]:
 def _sentences(text: str) -> Iterator[str]:
     start = 0
     for boundary in BOUNDARY.finditer(text):
-        piece = text[start : boundary.end()].strip()
-        if not ABBREVIATION.search(piece):
-            yield piece
+        candidate = text[start : boundary.end()].strip()
+        if not ABBREVIATION.search(candidate):
+            yield candidate
             start = boundary.end()
     yield text[start:].strip()

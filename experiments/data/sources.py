@@ -1,4 +1,7 @@
-"""Names of data, and of code that an option imports: as users give them, and as run folders keep them."""
+"""Sources of data and code as options name them, and as run folders keep them: absolute paths.
+
+The command line imports this module before it sets up torch, so it imports no numerical library.
+"""
 
 import os
 from collections.abc import Collection
@@ -7,7 +10,7 @@ __all__ = ["names_code", "resolved"]
 
 
 def resolved(source: str, built_in: Collection[str] = ()) -> str:
-    """Return a data source as an absolute path, so that it means the same file from every folder.
+    """Return a data source as an absolute path, which names the same file from every folder.
 
     Built-in names and the empty string stay as they are.
     """

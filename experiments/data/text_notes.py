@@ -1,8 +1,9 @@
-"""What reading, cutting and tokenising leave of texts, in numbers and as one-line notes."""
+"""Counts of the texts and words that reading, cutting and tokenising change, as one-line notes."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from univae.checkpoint import JsonObject
 from univae.text.tally import Tally
 
 __all__ = [
@@ -18,56 +19,54 @@ __all__ = [
     "unknown_shares",
 ]
 
-MUCH = 0.01  # a larger share of unknown words is noted in training
+MUCH = 0.01  # training notes a larger share of unknown words
 LIKELIHOODS = "; likelihoods are of words and <unk>"  # what unknown words mean for a text VAE
+UNKNOWN_SHARE = "unknown_words_"  # how the keys of such shares begin in data.json
+TWO_DIGITS = 10  # a smaller percentage is written with two significant digits
 
 
 def notes_of(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the notes that ``data.json`` holds, of all its roles."""
+    """Return the notes of all entries of ``data.json``."""
     return [note for entry in record.values() for note in entry.get("notes", [])]
 
 
-def unknown_shares(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the shares of unknown words that an entry of ``data.json`` holds."""
-    return {name: share for name, share in entry.items() if name.startswith("unknown_words_")}
+def unknown_shares(entry: Mapping[str, Any]) -> JsonObject:
+    """Return the shares of unknown words in an entry of ``data.json``, by their keys."""
+    return {name: share for name, share in entry.items() if name.startswith(UNKNOWN_SHARE)}
 
 
 def share_of(part: int, whole: int) -> float:
-    """Return ``part / whole``; 0 of nothing."""
+    """Return ``part / whole``; 0 where the whole is 0."""
     return part / whole if whole else 0.0
 
 
 def percent(part: int, whole: int) -> str:
-    """Return a share as text, a small one to two digits, so that it is not 0%.
+    """Return a share as text, with two digits below 10%, so that a small one is not 0%.
 
     >>> percent(540, 600), percent(25, 13139), percent(0, 9)
     ('90%', '0.19%', '0%')
     """
     share = 100 * share_of(part, whole)
-    return f"{share:.2g}%" if share < 10 else f"{share:.0f}%"
+    return f"{share:.2g}%" if share < TWO_DIGITS else f"{share:.0f}%"
 
 
 def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> list[str]:
-    """Say how many of ``count`` texts were left out for their length; nothing where none was."""
+    """Return a note of how many of ``count`` texts were too long; none where all were kept."""
     if not dropped:
         return []
-    of_all = f"{dropped} of {count} texts ({percent(dropped, count)})"
-    verb = "has" if dropped == 1 else "have"
-    was = "was" if dropped == 1 else "were"
-    return [
-        f"{option}: {of_all} {verb} more than max_length={max_length} tokens and {was} left out; raise --max-length"
-    ]
+    subject = f"{_texts(dropped, count)} {_have(dropped)} more than max_length={max_length} tokens"
+    return [f"{option}: {subject} and {_were(dropped)} left out; raise --max-length"]
 
 
 def cut_notes(source: str, tally: Tally, max_length: int) -> list[str]:
-    """Say how many texts a sentence model read cut to ``max_length`` tokens, if any."""
+    """Return a note of how many texts a sentence model cut to ``max_length`` tokens, if any."""
     if not tally.cut:
         return []
-    of_all = f"{tally.cut} of {tally.texts} texts ({percent(tally.cut, tally.texts)})"
-    verb = "has" if tally.cut == 1 else "have"
-    was = "was" if tally.cut == 1 else "were"
-    length = f"more than max_length={max_length} tokens"
-    return [f"{source}: {of_all} {verb} {length} and {was} cut to it"]
+    subject = f"{_texts(tally.cut, tally.texts)} {_have(tally.cut)}"
+    return [
+        f"{source}: {subject} more than max_length={max_length} tokens and {_were(tally.cut)} "
+        "cut to it"
+    ]
 
 
 def unknown_notes(
@@ -77,13 +76,16 @@ def unknown_notes(
     above: float = 0.0,
     meaning: str = "",
 ) -> list[str]:
-    """Say how many words are unknown to the vocabulary, if their share is above ``above``."""
+    """Return a note of how many words are unknown, if their share exceeds ``above``.
+
+    ``meaning`` is appended: what unknown words mean for the numbers of the command.
+    """
     share = share_of(unknown, words)
     if share <= above:
         return []
-    of_all = f"{unknown} of {words} words ({share:.1%})"
+    subject = f"{unknown} of {words} words ({share:.1%})"
     verb = "is" if unknown == 1 else "are"
-    return [f"{source}: {of_all} {verb} unknown to the vocabulary and read as <unk>{meaning}"]
+    return [f"{source}: {subject} {verb} unknown to the vocabulary and read as <unk>{meaning}"]
 
 
 def longer_notes(
@@ -91,18 +93,31 @@ def longer_notes(
     longer: int,
     count: int,
     max_length: int,
+    *,
     written: bool = False,
 ) -> list[str]:
-    """Say how many texts are longer than those a text VAE was trained on; it reads them whole.
+    """Return a note of how many texts are longer than any of a text VAE's training set.
 
-    ``written``: the texts that it writes end at ``max_length`` tokens.
+    The model reads them whole; with ``written``, the texts that it writes end at ``max_length``
+    tokens.
     """
     if not longer:
         return []
-    of_all = f"{longer} of {count} texts ({percent(longer, count)})"
-    verb = "has" if longer == 1 else "have"
-    kept = f"what is written ends at {max_length} tokens" if written else "nothing was cut"
+    subject = f"{_texts(longer, count)} {_have(longer)} more than max_length={max_length} tokens"
+    limit = f"what is written ends at {max_length} tokens" if written else "nothing was cut"
     return [
-        f"{source}: {of_all} {verb} more than max_length={max_length} tokens, more than the model "
-        f"was trained on; {kept}, and what the model says of them is an extrapolation"
+        f"{source}: {subject}, more than the model was trained on; {limit}, and what the model "
+        "says of them is an extrapolation"
     ]
+
+
+def _texts(part: int, whole: int) -> str:
+    return f"{part} of {whole} texts ({percent(part, whole)})"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

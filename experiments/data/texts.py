@@ -1,35 +1,85 @@
-"""Texts of a file, one a line, or of a built-in corpus."""
+"""Texts of a file or of a built-in corpus: one a line, or the whole file as it is.
+
+Every command reads texts through this module. Lines are those of
+:func:`univae.text.corpus.numbered_lines`: UTF-8, without a byte order mark, blank lines and
+carriage returns, each of which is counted and noted.
+"""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from univae.errors import InputError
 from univae.text.corpus import Removed, read_lines
 
-__all__ = ["BUILT_IN", "require_rereadable", "texts_of"]
+__all__ = ["BUILT_IN", "Texts", "exact_text", "read_texts", "require_rereadable", "texts_of"]
 
 
-BUILT_IN = "python-docs"
+BUILT_IN = "python-docs"  # the corpus that needs no file
+
+
+class Texts(NamedTuple):
+    """Texts, and a note for what was left out of their file."""
+
+    texts: list[str]
+    notes: list[str]
 
 
 def require_rereadable(option: str, path: Path) -> None:
-    """Raise InputError for a pipe or a device, which a second reading would find empty."""
+    """Raise :class:`InputError` for a pipe or a device, which is empty at a second reading."""
     if path.exists() and not path.is_dir() and not path.is_file():
-        rule = "is not a file that can be read twice"
-        raise InputError(f"{option} {path} {rule}; write the texts to a file first")
+        raise InputError(
+            f"{option} {path} is not a file that can be read twice; write the texts to a file first"
+        )
 
 
 def texts_of(data: str, limit: int = 0, removed: Removed | None = None) -> Iterator[str]:
-    """The texts of a file, one a line, or of the built-in corpus; at most ``limit`` of them, if it is not 0.
+    """Yield the texts of a file, one a line, or of the built-in corpus.
 
-    ``removed`` counts blank lines and what else is left out of the lines read.
+    Args:
+        data: the name of the file, or :data:`BUILT_IN`.
+        limit: the most texts to yield; 0: all.
+        removed: counts blank lines and whatever else is left out of the lines read.
+
+    Raises:
+        InputError: while reading, for a file that is missing, empty, or not UTF-8.
     """
-    texts: Iterable[str]
-    if data == BUILT_IN:
-        from experiments.data.python_docs import sentences
+    lines: Iterable[str] = _corpus() if data == BUILT_IN else read_lines(Path(data), removed)
+    return islice(lines, limit or None)
 
-        texts = sentences()
-    else:
-        texts = read_lines(Path(data), removed)
-    return islice(texts, limit or None)
+
+def read_texts(data: str, limit: int = 0) -> Texts:
+    """Return the texts that :func:`texts_of` yields, with the notes of what was left out."""
+    removed = Removed()
+    texts = list(texts_of(data, limit, removed))
+    return Texts(texts, removed.notes(data))
+
+
+def exact_text(data: str) -> str:
+    r"""Return a file's whole text, every character of it, or the built-in corpus with ``\n`` ends.
+
+    Raises:
+        InputError: there is no such file, or it is empty or not UTF-8.
+    """
+    if data == BUILT_IN:
+        return "\n".join(_corpus()) + "\n"
+
+    path = Path(data)
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is no UTF-8 text; convert the file"
+        ) from error
+    if not text:
+        raise InputError(f"{path} is empty; give a file with texts")
+    return text
+
+
+def _corpus() -> list[str]:
+    from experiments.data.python_docs import sentences
+
+    return sentences()

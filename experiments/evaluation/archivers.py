@@ -1,4 +1,4 @@
-"""What ordinary archivers make of the same data: gzip, bz2, xz, and PNG for images, at their strongest settings."""
+"""Sizes of data in general-purpose formats: gzip, bz2, xz, and PNG for images, at best settings."""
 
 import bz2
 import gzip
@@ -9,29 +9,40 @@ import numpy as np
 
 __all__ = ["array_sizes", "image_sizes", "text_sizes", "xz_primed"]
 
+STRONGEST = 9  # the level of all three
+XZ_PRESET = STRONGEST | lzma.PRESET_EXTREME
+SMALLEST_WINDOW = 4096  # bytes; the format's bounds of a dictionary
+LARGEST_WINDOW = 1536 * 2**20
+
 
 def text_sizes(content: bytes) -> dict[str, int]:
-    """Bytes of the content by gzip, bz2 and xz."""
+    """Return the bytes of the content in gzip, bz2 and xz."""
     return {
-        "gzip": len(gzip.compress(content, 9, mtime=0)),
-        "bz2": len(bz2.compress(content, 9)),
-        "xz": len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)),
+        "gzip": len(gzip.compress(content, STRONGEST, mtime=0)),
+        "bz2": len(bz2.compress(content, STRONGEST)),
+        "xz": len(lzma.compress(content, preset=XZ_PRESET)),
     }
 
 
 def array_sizes(values: np.ndarray) -> dict[str, int]:
-    """Bytes of an array as it is or, if it holds zeros and ones, packed eight to a byte: the smaller of the two."""
+    """Return the bytes of an array in gzip, bz2 and xz.
+
+    Zeros and ones are also packed, eight to a byte; the smaller size counts.
+    """
     sizes = text_sizes(np.ascontiguousarray(values).tobytes())
-    if values.max() <= 1 and values.min() >= 0:
-        packed = text_sizes(
-            np.packbits(values.reshape(len(values), -1).astype(bool), axis=1).tobytes()
-        )
-        sizes = {name: min(size, packed[name]) for name, size in sizes.items()}
-    return sizes
+    if values.min() < 0 or values.max() > 1:
+        return sizes
+
+    bits = np.packbits(values.reshape(len(values), -1).astype(bool), axis=1)
+    packed = text_sizes(bits.tobytes())
+    return {name: min(size, packed[name]) for name, size in sizes.items()}
 
 
 def image_sizes(values: np.ndarray, levels: int) -> dict[str, int]:
-    """The same with ``png``, the sum of a file each, of images (N, 1 or 3, height, width) of up to 256 levels."""
+    """Return the sizes of :func:`array_sizes`, and the sum of one PNG per image as ``png``.
+
+    Images are (N, 1 or 3, height, width) of up to 256 levels; two levels have 1 bit a pixel.
+    """
     from PIL import Image
 
     total = 0
@@ -47,8 +58,11 @@ def image_sizes(values: np.ndarray, levels: int) -> dict[str, int]:
 
 
 def xz_primed(content: bytes, training: bytes) -> int:
-    """Bytes that the content adds to ``training`` in one xz file whose window holds both: xz that has read before."""
-    window = min(max(4096, len(content) + len(training)), 1536 * 2**20)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": window}]
+    """Return the bytes that the content adds to ``training`` in one xz file.
+
+    The window holds both, so xz may refer to the training set as a trained model does.
+    """
+    window = min(max(SMALLEST_WINDOW, len(content) + len(training)), LARGEST_WINDOW)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": XZ_PRESET, "dict_size": window}]
     both = len(lzma.compress(training + content, filters=filters))
     return both - len(lzma.compress(training, filters=filters))

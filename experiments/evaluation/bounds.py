@@ -1,4 +1,4 @@
-"""The two sides of the ELBO per latent layer."""
+"""The two sides of the ELBO, the divergence per latent layer."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 import density
 from experiments.evaluation.latent_model import Bound
-from univae.latent.hierarchy import Hierarchy
+from univae.latent.hierarchy import Hierarchical
 from univae.latent.sampling import draw
 
 __all__ = ["Bounded", "Sides", "layered_bound"]
@@ -15,9 +15,11 @@ __all__ = ["Bounded", "Sides", "layered_bound"]
 
 @runtime_checkable
 class Bounded(Protocol):
-    """A model with a bound of its own from one draw a datum, less noisy than the log-weight: the KL is exact, say."""
+    """A model whose bound from one sample has less variance than its log-weight, by an exact KL."""
 
-    def elbo(self, x: Tensor) -> Bound: ...
+    def elbo(self, x: Tensor) -> Bound:
+        """Return the two sides of the ELBO of a batch, in nats."""
+        ...
 
 
 class Sides(NamedTuple):
@@ -28,23 +30,27 @@ class Sides(NamedTuple):
 
 
 def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Sides:
-    r"""Return :math:`\log p(x \mid z)` per datum and :math:`\log q(z_l) - \log p(z_l)` per datum and layer, in nats.
+    r"""Return the two sides of the ELBO of every row, the second per latent layer.
 
-    Means over ``samples`` draws of the posterior; their difference is the ELBO. A :class:`Bounded`
-    model gives its own.
+    They are :math:`\log p(x \mid z)` and :math:`\log q(z_l) - \log p(z_l)` in nats, means over
+    ``samples`` samples of the posterior; their difference is the ELBO. A :class:`Bounded` model
+    computes its own.
     """
     if isinstance(model, Bounded):
-        own = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
-        return Sides(
-            *(side.unflatten(0, (samples, -1)).mean(0) for side in (own.log_likelihood, own.kl))
-        )
+        bound = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
+        sides = (bound.log_likelihood, bound.kl)
+        return Sides(*(side.unflatten(0, (samples, -1)).mean(0) for side in sides))
+
     q = model.posterior(x)
     p = model.prior()
     z, log_q = draw(q, samples)
-    if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):
-        parts = z.split(q.widths, -1)
-        pairs = zip(q.conditionals(z), p.conditionals(z), parts, strict=True)
-        kl = torch.stack([a.log_prob(part) - b.log_prob(part) for a, b, part in pairs], -1)
+    if isinstance(q, Hierarchical) and isinstance(p, Hierarchical):
+        kl = _layer_divergences(q, p, z)
     else:
         kl = (log_q - p.log_prob(z)).unsqueeze(-1)
     return Sides(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
+
+
+def _layer_divergences(q: Hierarchical, p: Hierarchical, z: Tensor) -> Tensor:
+    layers = zip(q.conditionals(z), p.conditionals(z), q.layout.split(z), strict=True)
+    return torch.stack([a.log_prob(z_l) - b.log_prob(z_l) for a, b, z_l in layers], -1)

@@ -1,37 +1,39 @@
-"""How many rows and samples fit into memory at once."""
+"""Batch sizes that bound the memory of decoders which evaluate every position of a row."""
 
 from typing import Protocol, runtime_checkable
 
 import density
 
-__all__ = ["POSITIONS", "Written", "data_at_once", "draws_at_once"]
+__all__ = ["POSITIONS", "PositionDecoder", "rows_at_once", "samples_at_once"]
 
-POSITIONS = 16_384  # decoded at once where an image is written word by word: bounds the memory
+POSITIONS = 16_384  # decoded at once: bounds the memory of activations
 
 
 @runtime_checkable
-class Written(Protocol):
-    """A model whose decoder writes a datum position by position."""
+class PositionDecoder(Protocol):
+    """A model whose decoder evaluates a row position by position, as a transformer over words."""
 
     @property
-    def positions(self) -> int: ...
+    def positions(self) -> int:
+        """The number of positions of a row."""
+        ...
 
 
-def data_at_once(model: density.LatentModel, most: int, draws: int = 16) -> int:
-    """How many data fit into memory with so many draws each, at most ``most``.
+def rows_at_once(model: density.LatentModel, most: int, samples: int = 16) -> int:
+    """Return how many rows fit into memory with ``samples`` samples each, at most ``most``.
 
-    A refined posterior takes 16.
+    The default is that of a refined posterior.
     """
-    return (
-        min(most, max(1, POSITIONS // (draws * model.positions)))
-        if isinstance(model, Written)
-        else most
-    )
+    if not isinstance(model, PositionDecoder):
+        return most
+    return min(most, max(1, POSITIONS // (samples * model.positions)))
 
 
-def draws_at_once(model: density.LatentModel, count: int) -> int | None:
-    """How many draws of ``count`` data each fit into memory.
+def samples_at_once(model: density.LatentModel, count: int) -> int | None:
+    """Return how many samples of each of ``count`` rows fit into memory.
 
-    None where the estimator may choose.
+    None lets the estimator choose.
     """
-    return max(1, POSITIONS // (count * model.positions)) if isinstance(model, Written) else None
+    if not isinstance(model, PositionDecoder):
+        return None
+    return max(1, POSITIONS // (count * model.positions))

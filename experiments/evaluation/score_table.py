@@ -1,48 +1,51 @@
-"""The .csv file of scores."""
+"""A .csv of scores, one row at a time, so that scores already computed are not held in memory."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from experiments.data.outputs import Output
-from experiments.evaluation.scores import COLUMNS, IN_NATS
-from univae.checkpoint import JsonObject
+from experiments.evaluation.scores import COLUMNS, NATS
 
 __all__ = ["Table"]
 
 
-class _Writer(Protocol):
-    def writerow(self, row: Sequence[object], /) -> object: ...
+class Writer(Protocol):
+    """What :func:`csv.writer` returns."""
+
+    def writerow(self, row: Sequence[Any], /) -> object:
+        """Write one line."""
+        ...
 
 
 class Table:
-    """A .csv of scores: ``index``, :data:`COLUMNS` with their unit, and further columns."""
+    """A .csv with the columns ``index``, :data:`COLUMNS` with their unit, and ``extra_columns``."""
 
-    def __init__(self, writer: _Writer | None, others: Sequence[str]) -> None:
+    def __init__(self, writer: Writer | None, extra_columns: Sequence[str]) -> None:
         self._writer = writer
-        self._others = others
+        self._extra_columns = extra_columns
         self._count = 0
+        columns = [f"{name}_nats" if name in NATS else name for name in COLUMNS]
         if writer is not None:
-            names = [f"{name}_nats" if name in IN_NATS else name for name in COLUMNS]
-            writer.writerow(("index", *names, *others))
+            writer.writerow(("index", *columns, *extra_columns))
 
-    def add(self, row: JsonObject) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
         """Write a row, if there is a file to write to."""
         if self._writer is not None:
-            values = (row[name] for name in (*COLUMNS, *self._others))
-            self._writer.writerow((self._count, *values))
+            cells = [row[name] for name in (*COLUMNS, *self._extra_columns)]
+            self._writer.writerow((self._count, *cells))
         self._count += 1
 
     @classmethod
     @contextmanager
-    def open(cls, out: Output | None, others: Sequence[str]) -> "Iterator[Table]":
-        """Yield a table whose file gets its name once the block ends without an error.
+    def open(cls, out: Output | None, extra_columns: Sequence[str]) -> "Iterator[Table]":
+        """Yield a table that becomes the file ``out`` when the block ends without an exception.
 
         Without ``out`` the table writes nothing.
         """
         if out is None:
-            yield cls(None, others)
+            yield cls(None, extra_columns)
             return
         with out.file() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            yield cls(csv.writer(file), others)
+            yield cls(csv.writer(file), extra_columns)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.evaluation.scores import ProposalName
+from experiments.evaluation.proposals import ProposalName
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 

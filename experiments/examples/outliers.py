@@ -24,8 +24,8 @@ import density
 from density.estimation.diagnostics import unreliable
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
-from experiments.data.arrays import read
 from experiments.data.outputs import output_file
+from experiments.data.readers import read
 from experiments.evaluation.open_run import open_run
 from experiments.images.run import fit_to
 from experiments.training.task import reseed

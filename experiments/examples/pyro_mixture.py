@@ -23,7 +23,7 @@ import density
 from density.estimation.diagnostics import unreliable
 from density.images.layers import GaussianMLP
 from experiments.cli.commands import run
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from univae.text.corpus import split
 
 __all__ = ["Clusters", "Config", "main"]

@@ -19,7 +19,8 @@ import density
 from density.estimation.diagnostics import unreliable
 from density.images.layers import GaussianMLP, mlp
 from experiments.cli.commands import run
-from experiments.data.arrays import binarise, read
+from experiments.data.binarisation import binarise
+from experiments.data.readers import read
 from univae.text.corpus import split
 
 __all__ = ["Config", "TwoLevels", "main"]

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
 from experiments.data.sources import names_code
 from experiments.gans.scaling import seen
 from experiments.training.distributed import join

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from experiments.data.arrays import Data, without_rows
+from experiments.data.arrays import Data
+from experiments.data.records import without_rows
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -52,7 +53,7 @@ def standardised(data: Data) -> Data:
         raise InputError(
             f"{data.name}: the numbers are too large, up to {np.abs(data.values).max():.3g}; rescale them"
         )
-    return replace(data, centre=centre, spread=np.where(spread > 0, spread, 1.0), given=None)
+    return replace(data, centre=centre, spread=np.where(spread > 0, spread, 1.0), original=None)
 
 
 def restored(x: Tensor, data: Data) -> np.ndarray:
@@ -90,4 +91,4 @@ def in_units_of(data: Data, run: RunFolder | None) -> Data:
     if not record:
         return data if data.kind == "images" else standardised(data)
     units = without_rows(record["data"])
-    return replace(data, centre=units.centre, spread=units.spread, given=None)
+    return replace(data, centre=units.centre, spread=units.spread, original=None)

@@ -7,7 +7,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from experiments.data.arrays import Data, all_alike, describe, read
+from experiments.data.arrays import Data, all_alike
+from experiments.data.readers import read
+from experiments.data.records import describe
 from experiments.gans.scaling import in_units_of, seen
 from experiments.training.run_folder import Run
 from univae.errors import InputError

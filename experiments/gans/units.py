@@ -1,6 +1,8 @@
 """The units of the data that a GAN was trained on."""
 
-from experiments.data.arrays import Data, read, without_rows
+from experiments.data.arrays import Data
+from experiments.data.readers import read
+from experiments.data.records import without_rows
 from experiments.gans.scaling import in_units_of
 from gan.trained import TrainedGan
 

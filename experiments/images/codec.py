@@ -10,24 +10,21 @@ import torch
 from torch import Tensor
 
 from density.coding.bits_back import BitsBack
-from density.coding.compress import (
-    Account,
-    fingerprint,
-    levels_of,
-    pixel_code,
-    prepared,
-    same_bits,
-)
+from density.coding.blocks import Account
 from density.coding.container import Header
 from density.coding.data_code import Coding
+from density.coding.exact import fingerprint, prepared, same_bits
+from density.coding.pixels import levels_of, pixel_code, require_codable
 from density.images.base import DataModel
 from density.trained import TrainedDensity
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
+from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
+from experiments.data.readers import read
 from experiments.evaluation.archivers import array_sizes, image_sizes
 from experiments.evaluation.file_codec import Content
 from experiments.evaluation.open_run import open_run
-from experiments.images.run import WHITE, black_and_white
+from experiments.images.binarisation import WHITE, black_and_white
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -88,12 +85,9 @@ class ArrayCodec:
             InputError: the model cannot code them: another shape, real numbers, or other levels.
         """
         data = self._with_levels(read(source))
-        exact = np.asarray(data.values if data.given is None else data.given)
+        exact = np.asarray(data.values if data.original is None else data.original)
         remarks = data.notes
-        if self.pixels.nats == "density":
-            pixel_code(
-                self.model, self.shape, 1
-            )  # raises: it names the distributions that it codes
+        require_codable(self.pixels)
         if data.shape != self.shape:
             raise InputError(
                 f"compress: {data.name}: a datum is {data.shape}, "
@@ -153,7 +147,7 @@ class ArrayCodec:
                 np.save(file, exact, allow_pickle=False)
             else:
                 name = "images" if self.is_image else "x"
-                np.savez_compressed(file, allow_pickle=False, **{name: exact})
+                write_npz(file, {name: exact})
 
     def count_units(self, content: Content) -> int:
         """Return the number of numbers."""
@@ -183,9 +177,10 @@ class ArrayCodec:
 
     def _with_levels(self, data: Data) -> Data:
         """Return images of 1 bit a pixel in the levels of the model."""
-        if not data.one_bit or self.pixels.nats != "mass" or self.pixels.levels <= 2:
+        levels = self.pixels.level_count
+        if not data.one_bit or levels is None or levels <= 2:
             return data
-        white = self.pixels.levels - 1
+        white = levels - 1
         values = np.asarray(data.values) * np.uint8(white)
         note = f"1 bit a pixel, coded as 0 and {white}, and so they come back"
         return replace(data, values=values).noted(f"{data.name}: {note}")

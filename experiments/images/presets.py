@@ -1,14 +1,11 @@
-"""Named shapes of image and table models and how each is trained.
+"""Presets of ``train-density``: named models and how each is trained."""
 
-``train-density --preset`` starts from one.
-"""
-
-from typing import Any
+from univae.checkpoint import JsonObject
 
 __all__ = ["PRESETS"]
 
 # Burda et al. (2015): 3280 epochs of 60,000 images in batches of 20.
-_IWAE: dict[str, Any] = {
+_IWAE: JsonObject = {
     "binarisation": "auto",
     "batch_size": 20,
     "steps": 9_840_000,
@@ -20,7 +17,7 @@ _IWAE: dict[str, Any] = {
     "clip": 0.0,
 }
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, JsonObject] = {
     "tiny": {
         "latents": (16,),
         "hidden": (128, 128),
@@ -32,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "iwae-2": {"latents": (100, 50), "hidden": (200, 200), "hidden_above": (100, 100), **_IWAE},
     "conv": {"model": "conv", "latents": (32,), "width": 32, "lr": 1e-3},
     "ladder": {"model": "ladder", "latents": (1, 4), "width": 32, "lr": 1e-3},
-    # Pixels that see their neighbours: the highest likelihood for its time of all models here.
+    # Autoregressive pixels: of all models here, the highest likelihood for the time of training.
     "neighbours": {
         "latents": (32,),
         "hidden": (200,),
@@ -46,8 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "anneal_warmup": 0.1,
     },
     # The text model on 28x28 black and white images, for an hour on two cores. Words of 2x4 pixels
-    # make half as many positions as 2x2, so twice the images a second; validations are costly, so
-    # there are few.
+    # make half as many positions as 2x2, so twice the images a second. A validation takes as long
+    # as hundreds of steps, so there are few.
     "univae": {
         "model": "univae",
         "patch": 2,

@@ -1,12 +1,14 @@
-"""Images and tables in the units of a run: its levels, its centre, black and white or not."""
+"""Images and tables in the units of a run: its levels and centre, black and white or not."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from density.trained import TrainedDensity
-from experiments.data.arrays import CHUNK, Data, binarise, refuse_beyond_float32, without_rows
+from experiments.data.arrays import Data, refuse_beyond_float32
+from experiments.data.records import without_rows
+from experiments.images.binarisation import BINARISATIONS, WHITE, black_and_white, require_levels
 from experiments.images.task import ImageObjective
 from experiments.training.settings import Settings
 from univae.errors import InputError
@@ -19,34 +21,7 @@ __all__ = [
     "black_and_white",
     "centred",
     "fit_to",
-    "fixed",
-    "require_levels",
-    "settled",
 ]
-
-WHITE = 255  # of black and white pictures of 8 bits, as decompress writes them
-
-
-def settled(binarisation: str, data: Data) -> Any:
-    """Return the binarisation that ``auto`` stands for: dynamic, or none for real numbers.
-
-    Raises:
-        InputError: grey levels are to be drawn black or white, and the data are real numbers.
-    """
-    if binarisation == "auto":
-        return "none" if data.levels is None else "dynamic"
-    if binarisation != "none" and data.levels is None:
-        raise InputError(
-            f"binarisation={binarisation} needs grey levels; {data.name} has real numbers; give --binarisation none"
-        )
-    return binarisation
-
-
-def fixed(data: Data, how: str, seed: int) -> Data:
-    """The data one measures on: drawn black or white once, if training draws them at all."""
-    if how == "none":
-        return data
-    return binarise(data, "threshold" if how == "threshold" else "static", seed)
 
 
 def centred(data: Data, run: RunFolder | None) -> Data:
@@ -58,9 +33,13 @@ def centred(data: Data, run: RunFolder | None) -> Data:
     if data.kind != "table" or data.levels is not None:
         return data
     if run is None:
-        return replace(data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), given=None)
+        return replace(
+            data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), original=None
+        )
     record = run.data_record()
-    return replace(data, centre=without_rows(record["data"]).centre, given=None) if record else data
+    return (
+        replace(data, centre=without_rows(record["data"]).centre, original=None) if record else data
+    )
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
@@ -92,9 +71,9 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
             f"{data.name}: 1 bit a pixel, read as 0 and {white} "
             f"of the {train.levels} levels of the training set"
         )
-        return replace(data, values=values, levels=train.levels, given=None, one_bit=False).noted(
-            note
-        )
+        return replace(
+            data, values=values, levels=train.levels, original=None, one_bit=False
+        ).noted(note)
     if data.levels <= train.levels:
         return data
     highest = int(data.values.max())
@@ -107,35 +86,8 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if train.levels == 2 and black_and_white(data.values):
         values = (np.asarray(data.values) // WHITE).astype(np.uint8)
         note = f"{data.name}: 0 and 255 are read as black and white, as the training set is"
-        return replace(data, values=values, levels=2, given=None).noted(note)
+        return replace(data, values=values, levels=2, original=None).noted(note)
     return data
-
-
-def require_levels(data: Data, levels: int | None, who: str) -> None:
-    """Raise :class:`InputError` for a value above ``levels`` - 1; ``None`` allows all."""
-    if levels is None or data.levels is None or data.levels <= levels:
-        return
-    highest = int(data.values.max())
-    if highest >= levels:
-        raise InputError(
-            f"{who}: must hold the levels 0..{levels - 1}; got {highest}; binarise or rescale it"
-        )
-
-
-def black_and_white(values: np.ndarray) -> bool:
-    """Return whether numbers are all 0 or 255, and 255 among them.
-
-    A zero with a sign is neither.
-    """
-    white = False
-    for start in range(0, len(values), CHUNK):
-        part = np.asarray(values[start : start + CHUNK])
-        if not ((part == 0) | (part == WHITE)).all():
-            return False
-        if part.dtype.kind == "f" and np.signbit(part).any():
-            return False
-        white = white or bool((part == WHITE).any())
-    return white
 
 
 def fit_to(run: TrainedDensity, data: Data) -> Data:
@@ -156,15 +108,15 @@ def fit_to(run: TrainedDensity, data: Data) -> Data:
         data = as_training_set(data, train, data.name, f"the training set of {run.path}")
     refuse_beyond_float32(data)
     with reading(run.path / "config.json"):
-        how = cast("str", stored_value(run.folder, ImageObjective, "binarisation"))
+        name = cast("str", stored_value(run.folder, ImageObjective, "binarisation"))
         seed = cast("int", stored_value(run.folder, Settings, "seed"))
-    if how != "none":
-        settled(how, data)
-    elif pixels.nats == "mass" and data.levels is None:
+    binarisation = BINARISATIONS[name]
+    binarisation.settled(data)
+    if pixels.level_count is not None and data.levels is None:
         raise InputError(
             f"{data.name}: must hold the levels 0..{pixels.levels - 1}; "
             "it has real numbers; convert it"
         )
-    data = fixed(data, how, seed)
-    require_levels(data, pixels.levels if pixels.nats == "mass" else None, data.name)
+    data = binarisation.fixed(data, seed)
+    require_levels(data, pixels.level_count, data.name)
     return data

@@ -1,51 +1,58 @@
-"""Sample grids of an image VAE for the report: prior draws and reconstructions."""
-
-from typing import Any
+"""Image grids for the report of an image VAE: samples of the prior, and reconstructions."""
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.trained import TrainedDensity
 from experiments.evaluation.latent_model import codes
 from experiments.reports.image_grid import COLUMNS, write_grid
 from experiments.training.task import reseed
+from univae.checkpoint import JsonObject
 
 __all__ = ["write_samples"]
 
 
 @torch.no_grad()
-def write_samples(
-    run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMNS
-) -> dict[str, Any]:
-    """Write ``samples/*.png`` with a description each; nothing for tables."""
+def write_samples(run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMNS) -> JsonObject:
+    """Write ``samples/*.png`` with a description each, and return the titles; none for tables."""
     pixels = run.model.output.pixels
-    if len(pixels.shape) != 3:
+    if len(pixels.shape) != IMAGE_DIMS:
         return {}
     reseed(run.config["seed"], "showcase")
     columns = min(COLUMNS, len(held_out))
-    x = held_out[: min(count, len(held_out)) // columns * columns].to(run.device)
-    drawn, what = _picture(run.model.likelihood(run.model.prior().sample(torch.Size((count,)))))
-    again, _ = _picture(run.model.likelihood(codes(run.model, x)))
-    pairs = torch.stack([rows.unflatten(0, (-1, columns)) for rows in (x, again)], 1).flatten(0, 2)
-    shown = {
-        "prior": (f"Draws from the prior: {what}", drawn),
+    whole_rows = min(count, len(held_out)) // columns * columns
+    x = held_out[:whole_rows].to(run.device)
+    z = run.model.prior().sample(torch.Size((count,)))
+    samples, kind = _picture(run.model.likelihood(z))
+    reconstructions, _ = _picture(run.model.likelihood(codes(run.model, x)))
+
+    grids = {
+        "prior": (f"Draws from the prior: {kind}", samples),
         "reconstructions": (
-            f"Held-out data, and below each row its reconstructions: {what}",
-            pairs,
+            f"Held-out data, and below each row its reconstructions: {kind}",
+            _interleaved(x, reconstructions, columns),
         ),
     }
-    for name, (title, images) in shown.items():
+    for name, (title, images) in grids.items():
         write_grid(run.folder, name, title, images, pixels.levels, columns)
-    return {name: title for name, (title, _) in shown.items()}
+    return {name: title for name, (title, _) in grids.items()}
 
 
-def _picture(law: Distribution) -> tuple[Tensor, str]:
-    """The mean of every pixel.
+def _interleaved(above: Tensor, below: Tensor, columns: int) -> Tensor:
+    """Return images such that in a grid each row of ``above`` stands on that of ``below``."""
+    shape = (-1, columns, *above.shape[1:])
+    pairs = torch.stack([above.reshape(shape), below.reshape(shape)], 1)
+    return pairs.flatten(0, 2)
 
-    Of a law whose pixels depend on each other, which has no cheap one, a draw.
+
+def _picture(distribution: Distribution) -> tuple[Tensor, str]:
+    """Return images of a distribution and what they are: the mean of every pixel, if it is known.
+
+    Where pixels depend on each other their mean is not, and the images are samples.
     """
     try:
-        return law.mean, "the mean of each pixel"
+        return distribution.mean, "the mean of each pixel"
     except NotImplementedError:
-        return law.sample(), "a draw of all pixels"
+        return distribution.sample(), "a draw of all pixels"

@@ -7,8 +7,8 @@ from tqdm import tqdm
 
 from density.likelihoods.bits import bits_per_dim
 from density.trained import TrainedDensity
-from experiments.data.arrays import read
-from experiments.evaluation.memory import data_at_once, draws_at_once
+from experiments.data.readers import read
+from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
 from experiments.evaluation.scores import finite, rows_of, worst
@@ -42,12 +42,12 @@ class ArrayScorer:
         """Yield the scores of the first ``limit`` rows."""
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
-        batch_size = data_at_once(model, ROWS)
+        batch_size = rows_at_once(model, ROWS)
         with tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
             for start in range(0, count, batch_size):
                 x = self.data.batch(slice(start, min(count, start + batch_size)))
                 x = x.to(self.run.device)
-                chunk = draws_at_once(model, len(x))
+                chunk = samples_at_once(model, len(x))
                 yield from rows_of(model, x, self.task.samples, self.task.proposal, chunk)
                 bar.update(len(x))
 

@@ -1,50 +1,55 @@
-"""An image or table VAE as the training loop sees it: its batches, its objective, and what a validation measures."""
+"""The training of an image or table VAE: options, batches, loss and validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
-import density
 from density.images.base import DataModel
 from density.likelihoods.bits import bits_per_dim
-from experiments.data.arrays import Data, redraw
+from experiments.data.arrays import Data
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
-from experiments.evaluation.memory import draws_at_once
+from experiments.evaluation.memory import samples_at_once
+from experiments.images.binarisation import BINARISATIONS, BinarisationName
+from experiments.images.bounds import BOUNDS, BoundName, check_options
 from experiments.training.task import Progress
-from univae.errors import InputError
+from univae.checkpoint import JsonObject
+from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
-from univae.vae.kl_weight import Annealing, annealed_weight
+from univae.vae.kl_weight import Annealing
 
 __all__ = ["DensityTask", "ImageObjective", "measure_images"]
 
 
-Named = Literal["elbo", "iwae", "dreg", "stl", "miwae", "ciwae"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageObjective:
-    """What is maximised, and what a validation looks at."""
+    """The bound that is maximised, and what a validation measures."""
 
-    objective: Named = "elbo"
-    k: int = 1  # samples of the latent per datum
-    groups: int = 1  # of k samples each, with --objective miwae
-    beta: float = 0.5  # share of the ELBO, with --objective ciwae
-    # the KL's weight rises from 0 to 1, of --objective elbo: linear or cyclical
+    objective: Annotated[BoundName, Doc(choices_help("the bound to maximise", BOUNDS))] = "elbo"
+    k: int = 1  # samples of the latent per row: more tighten the bound and take time
+    groups: int = 1  # with --objective miwae: groups of --k samples each
+    beta: float = 0.5  # with --objective ciwae: share of the ELBO in the bound
+    # with --objective elbo: how the KL's weight rises from 0 to 1; against latents that carry
+    # nothing
     annealing: Annealing = "none"
-    anneal_warmup: float = 0.3  # share of training (cyclical: of a cycle) over which it rises
-    anneal_cycles: int = 4
-    # nats of KL per layer that cost nothing, on average over a batch; of --objective elbo
+    # with --annealing: share of training (cyclical: of a cycle) over which the weight rises
+    anneal_warmup: float = 0.3
+    anneal_cycles: int = 4  # with --annealing cyclical
+    # with --objective elbo: nats of KL per layer that cost nothing, on average over a batch
     free_bits: float = 0.0
-    # dynamic: drawn anew at every visit; auto: dynamic, of real numbers none
-    binarisation: Literal["none", "auto", "dynamic", "static", "threshold"] = "none"
-    batch_size: int = 100
-    validation_data: int = 500  # held-out data a validation looks at
-    validation_samples: int = 64  # importance samples per datum in a validation
+    binarisation: Annotated[
+        BinarisationName,
+        Doc(choices_help("when grey levels become black or white", BINARISATIONS)),
+    ] = "none"
+    batch_size: int = 100  # rows of a step
+    validation_data: int = 500  # held-out rows of a validation
+    # importance samples per row in a validation; more tighten its likelihood and take time
+    validation_samples: int = 64
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "k": at_least(1, 10**6),
@@ -60,18 +65,20 @@ class ImageObjective:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.groups > 1 and self.objective != "miwae":
-            raise InputError(f"groups must be 1 unless miwae; got groups={self.groups}")
-        if self.annealing != "none" and self.objective != "elbo":
-            raise InputError(
-                f"annealing must be none unless the objective is elbo; got annealing={self.annealing}"
-            )
-        if self.free_bits and self.objective != "elbo":
-            raise InputError(f"free_bits must be 0 unless elbo; got free_bits={self.free_bits}")
+        check_options(self.objective, self)
 
 
 class DensityTask:
-    """Maximises a bound on the log-likelihood of the data with the indices ``train``."""
+    """Maximise a bound on the log-likelihood of the training set.
+
+    Args:
+        model: the model to train.
+        objective: the bound, batch size and validations.
+        seed: of the order of the rows.
+        train: a data set, and the indices of its rows to train on.
+        held_out: the rows of validations, as the model takes them.
+        held_out_rows: which rows of their file these are, to name them in reports.
+    """
 
     def __init__(
         self,
@@ -82,7 +89,6 @@ class DensityTask:
         held_out: Tensor,
         held_out_rows: np.ndarray | None = None,
     ) -> None:
-        """Take ``held_out_rows``, which rows of their file the held-out ones are, to name them."""
         self.module = model
         self.objective = objective
         self.seed = seed
@@ -91,65 +97,55 @@ class DensityTask:
         self.held_out_rows = held_out_rows
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """Return the indices of the rows of every batch, in an order drawn for the epoch."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.train)
-        return [
-            order[i : i + self.objective.batch_size]
-            for i in range(0, len(order), self.objective.batch_size)
-        ]
+        size = self.objective.batch_size
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def load(self, item: np.ndarray) -> Tensor:
+        """Return the rows of a batch, drawn black or white if they are at every visit."""
         x = self.data.batch(item)
-        return redraw(x, self.data.levels) if self.objective.binarisation == "dynamic" else x
+        return BINARISATIONS[self.objective.binarisation].visit(x, self.data.levels)
 
     def weight(self, batch: Tensor) -> int:
+        """Return the number of rows of a batch."""
         return len(batch)
 
     def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.objective.objective == "elbo":
-            return self._annealed(batch, progress)
-        bound = _BOUNDS[self.objective.objective](self.module, batch, self.objective).sum()
-        return -bound, {}
+        """Return the sum to minimise over a batch, in nats, and its parts by name."""
+        bound = BOUNDS[self.objective.objective]
+        return bound.loss(self.module, batch, self.objective, progress.fraction)
 
-    def _annealed(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        o = self.objective
-        log_p, kl = layered_bound(self.module, batch, o.k)
-        weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
-        cost = kl.mean(0).clamp_min(o.free_bits).sum() * len(batch) if o.free_bits else kl.sum()
-        return weight * cost - log_p.sum(), {
-            "reconstruction_nats": -log_p.sum(),
-            "kl_nats": kl.sum(),
-        }
-
-    def validate(self, progress: Progress) -> dict[str, Any]:
+    def validate(self, progress: Progress) -> JsonObject:
+        """Return the metrics of the held-out rows; the lowest ``selection`` is kept as best."""
         samples = self.objective.validation_samples
-        names = self.held_out_rows
-        found = measure_images(self.module, self.held_out, samples, names=names)
-        return {"selection": found["nll_nats"], **found}
-
-
-_BOUNDS: dict[str, Callable[[DataModel, Tensor, ImageObjective], Tensor]] = {
-    "iwae": lambda model, x, o: density.iwae(model, x, o.k),
-    "dreg": lambda model, x, o: density.dreg(model, x, o.k),
-    "stl": lambda model, x, o: density.stl(model, x, o.k),
-    "miwae": lambda model, x, o: density.miwae(model, x, o.groups, o.k),
-    "ciwae": lambda model, x, o: density.ciwae(model, x, o.k, o.beta),
-}
+        metrics = measure_images(self.module, self.held_out, samples, names=self.held_out_rows)
+        return {"selection": metrics["nll_nats"], **metrics}
 
 
 @torch.no_grad()
 def measure_images(
     model: DataModel, x: Tensor, samples: int, rows: int = 100, names: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Likelihood, bound and use of the latent on data (N, ...): :func:`experiments.evaluation.latent_model.measure`,
-    and bits/dim."""
+) -> JsonObject:
+    """Return likelihood, bound and use of the latents, and bits per dimension.
+
+    Args:
+        model: an image or table model.
+        x: rows (N, *shape).
+        samples: importance samples per row.
+        rows: rows evaluated at once.
+        names: which rows of their file these are.
+    """
     x = x.to(next(model.parameters()).device)
-    chunk = draws_at_once(model, rows)
-    parts = list(x.split(rows))
-    found = measure(
-        model, parts, samples, lambda part: layered_bound(model, part), chunk=chunk, names=names
-    )
+    metrics = measure(
+        model,
+        list(x.split(rows)),
+        samples,
+        lambda chunk: layered_bound(model, chunk),
+        chunk=samples_at_once(model, rows),
+        names=names,
+    ).to_json()
     pixels = model.output.pixels
-    bits = bits_per_dim(
-        -torch.tensor(found["nll_nats"], dtype=torch.float64), pixels.dims, pixels.nats
-    )
-    return found | {"bits_per_dim": bits.value.item(), "convention": bits.convention}
+    log_likelihood = -torch.tensor(metrics["nll_nats"], dtype=torch.float64)
+    bits = bits_per_dim(log_likelihood, pixels.dims, pixels.nats)
+    return metrics | {"bits_per_dim": bits.value.item(), "convention": bits.convention}

@@ -7,8 +7,11 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from experiments.data.arrays import Data, describe, read, refuse_beyond_float32
-from experiments.images.run import as_training_set, centred, fixed, require_levels, settled
+from experiments.data.arrays import Data, refuse_beyond_float32
+from experiments.data.readers import read
+from experiments.data.records import describe
+from experiments.images.binarisation import BINARISATIONS, require_levels
+from experiments.images.run import as_training_set, centred
 from experiments.images.task import ImageObjective
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject
@@ -81,9 +84,9 @@ def training_data(
         held_out_rows = np.arange(len(other))
     _require_enough(source, len(data), len(held_out_rows))
 
-    binarisation = settled(objective.binarisation, data)
-    other = fixed(other, binarisation, seed)
-    levels = 2 if binarisation != "none" else data.levels
+    binarisation = BINARISATIONS[BINARISATIONS[objective.binarisation].settled(data)]
+    other = binarisation.fixed(other, seed)
+    levels = binarisation.level_count(data.levels)
     require_levels(other, levels, f"--validation {source.validation}")
     order = np.random.default_rng(seed).permutation(held_out_rows)
     chosen = order[: objective.validation_data]

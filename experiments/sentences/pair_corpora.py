@@ -8,10 +8,11 @@ resumed run refuses data that have changed.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
+from typing_extensions import Doc
 
 from experiments.data.notes import print_notes
 from experiments.data.pairs import Groups, read_groups
@@ -33,10 +34,11 @@ from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, existing_folder, write_json
 from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import Rule, check, within
 from univae.sentence.tokenizer import SimilarText, tokenizer_input
 from univae.text.corpus import Corpus
-from univae.text.tokenizers import Tokenizer, train_tokenizer
+from univae.text.tokenizers import TOKENIZERS, Tokenizer, TokenizerName, train_tokenizer
 
 __all__ = ["PairCorpora", "PairData"]
 
@@ -55,8 +57,7 @@ class PairData:
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     # of --stage distil: the folder of a run, or a .npz of texts and vectors
     teacher: Path | None = None
-    # bpe learns pieces of words, words splits at spaces; chars for Chinese
-    tokenizer: Literal["bpe", "words", "chars", "bytes"] = "bpe"
+    tokenizer: Annotated[TokenizerName, Doc(choices_help("what a token is", TOKENIZERS))] = "bpe"
     lowercase: bool = False  # texts are read, and written, in lower case
 
     RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the groups")}
@@ -275,7 +276,7 @@ class PairCorpora:
             held_out = f"--held-out {self.data.held_out:g} of {len(groups)} groups holds out 1"
             note = f"{held_out}: recall and contrast of a single one say nothing; raise it"
             record["pairs"]["notes"].append(note)
-        if text.tokenizer.kind == "words":  # the others write every text
+        if not text.tokenizer.lossless:
             self._count_unknown(text, groups, validation, record)
         if self.data.teacher is not None:
             notes: list[str] = []

@@ -89,7 +89,7 @@ class PairTask(PairRows):
         o = self.objective
         rows = len(batch.source)
         unit = F.normalize(vectors, dim=-1)
-        all_rows = Share.of(unit, gather).counts
+        all_rows = Share.of(unit, gather=gather).counts
         if STAGES[o.stage].has_teacher:
             name = "distillation"
             loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
@@ -204,7 +204,13 @@ class ChunkedPairTask(PairTask):
             )
             return loss * factor
 
-        cached_backward(encode, (batch.source, target, place), judge, self.objective.chunk_size)
+        cached_backward(
+            encode,
+            (batch.source, target, place),
+            judge,
+            self.objective.chunk_size,
+            modules=(self.module,),
+        )
         return found.pop("loss"), found
 
 

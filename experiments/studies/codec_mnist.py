@@ -28,7 +28,7 @@ from density.coding.compress import decode, encode, exactly, fingerprint, pixel_
 from density.coding.container import Header, unpack
 from density.coding.data_code import Coding
 from density.estimation.importance import estimate
-from density.likelihoods.laws import BernoulliPixels
+from density.likelihoods.distributions import BernoulliPixels
 from experiments import compress, decompress
 from experiments.benchmarks.harness import report
 from experiments.evaluation.archivers import image_sizes

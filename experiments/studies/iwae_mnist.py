@@ -22,7 +22,7 @@ import torch
 from density.trained import TrainedDensity
 from experiments import likelihood, train_density
 from experiments.benchmarks.harness import report
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.evaluation.latent_model import codes
 from experiments.images.presets import PRESETS
 from experiments.images.run import fit_to

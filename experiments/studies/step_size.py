@@ -25,7 +25,8 @@ from torch.optim import Optimizer
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import report
-from experiments.data.arrays import binarise, read
+from experiments.data.binarisation import binarise
+from experiments.data.readers import read
 from experiments.data.texts import BUILT_IN, texts_of
 from experiments.images.task import DensityTask, ImageObjective
 from experiments.studies.harness import Job, run_all, spread

@@ -24,7 +24,9 @@ from torch import Tensor
 
 from experiments import evaluate_gan, train_gan
 from experiments.benchmarks.harness import report
-from experiments.data.arrays import BUILT_IN, Data, read
+from experiments.data.arrays import Data
+from experiments.data.built_in import BUILT_IN
+from experiments.data.readers import read
 from experiments.gans.evaluation import METRICS
 from experiments.gans.features import class_labels, feature_space
 from experiments.gans.presets import PRESETS

@@ -1,16 +1,18 @@
-r"""Texts as a code: :math:`p(x \mid z) = \prod_t p(x_t \mid z, x_{<t})`, token by token, by the decoder's cached step.
+r"""Texts as a code: :math:`p(x_t \mid z, x_{<t})`, token by token, by the decoder's cached step.
 
-Reader and writer run the same steps on the same rows: a text that has ended, and a row of padding,
-is fed padding until the tile ends. A text that is longer than the model's is coded in pieces.
+Writer and reader run the same steps on the same rows: a text that has ended, and a row of padding,
+takes padding as input until the tile ends. A text that is longer than the model's is coded in
+pieces.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from density.coding.ans import Intervals, Stack, frequencies, intervals
+from density.coding.ans import Intervals, Stack, concatenate, frequencies, intervals
 from univae.errors import InputError
 from univae.text.special import END, PAD, START
 from univae.text.tokenizers import pad
@@ -18,20 +20,21 @@ from univae.vae.model import UniVAE
 
 __all__ = ["TextCode", "join_pieces", "pieces"]
 
-Ids = list[int]  # a text's tokens, without its end
+Ids: TypeAlias = list[int]  # a text's tokens, without its end
 
 
 class TextCode:
-    """Codes lists of tokens by a UniVAE; an :class:`density.coding.data_code.Emission`.
+    """Code lists of tokens by a UniVAE: an :class:`density.coding.data_code.Emission`.
 
     The first texts are coded as if their latent were the prior's mode.
     """
 
     def __init__(self, model: UniVAE, tile: int) -> None:
-        if model.config.latent != "gaussian":
+        if not model.config.family.independent_coordinates:
             raise InputError(
-                "compress: needs a model whose latents are Gaussian, for they are coded one coordinate at a time; got "
-                f"latent={model.config.latent}; train with --latent gaussian"
+                "compress: needs a model whose latents are Gaussian, for they are coded one "
+                f"coordinate at a time; got latent={model.config.latent}; "
+                "train with --latent gaussian"
             )
         self.model = model
         self.size = tile
@@ -40,32 +43,39 @@ class TextCode:
         mode = prior.modes() if hasattr(prior, "modes") else prior.mode
         self.mode = mode.expand(tile, *mode.shape[-2:]).contiguous()
 
-    def tile(self, data: Sequence[Ids] | None) -> Tensor:
-        given = list(data or [])
-        return pad([*given, *[[]] * (self.size - len(given))])
+    def tile(self, rows: Sequence[Ids] | None) -> Tensor:
+        """Return texts padded to a whole tile; a row of padding is an empty text."""
+        texts = list(rows or [])
+        empty: list[Ids] = [[]] * (self.size - len(texts))
+        return pad([*texts, *empty])
 
-    def data(self, x: Tensor, count: int) -> list[Ids]:
+    def rows(self, x: Tensor, count: int) -> list[Ids]:
+        """Return the texts of a tile."""
         return [row[: row.index(END)] for row in x[:count].tolist()]
 
     def join(self, parts: Sequence[Sequence[Ids]]) -> list[Ids]:
+        """Return texts one after the other."""
         return [ids for part in parts for ids in part]
 
-    def content(self, data: Sequence[Ids]) -> bytes:
-        return b"".join(np.array([*ids, END], "<i4").tobytes() for ids in data)
+    def content(self, rows: Sequence[Ids]) -> bytes:
+        """Return the tokens, ends included, as little-endian int32, for a checksum."""
+        return b"".join(np.array([*ids, END], "<i4").tobytes() for ids in rows)
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
+        """Return the intervals of the tokens of x in the tables of p(x | z)."""
         step = self.model.decoder(z, self.longest)
         ids = x.numpy()
         tokens = torch.full((self.size,), START)
-        found = []
+        parts = []
         for t in range(x.shape[1]):
             rows = np.flatnonzero(ids[:count, t] != PAD)
-            owned = intervals(_table(step(tokens), rows), ids[rows, t], rows) if len(rows) else None
-            found += [owned] if owned else []
+            if len(rows):
+                parts.append(intervals(_table(step(tokens), rows), ids[rows, t], rows))
             tokens = x[:, t]
-        return Intervals(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return concatenate(parts)
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
+        """Pop a tile whose :meth:`intervals` were pushed."""
         step = self.model.decoder(z, self.longest)
         x = torch.full((self.size, self.longest), PAD)
         x[count:, 0] = END
@@ -80,44 +90,50 @@ class TextCode:
                 return x[:, : t + 1].contiguous()
         raise ValueError("a text does not end")
 
-    def push_plain(self, stack: Stack, data: Sequence[Ids]) -> None:
-        for start in reversed(range(0, len(data), self.size)):
-            part = data[start : start + self.size]
-            stack.push(self.intervals(self.mode, self.tile(part), len(part)))
+    def push_plain(self, stack: Stack, rows: Sequence[Ids]) -> None:
+        """Push texts with the prior's mode as latent."""
+        for start in reversed(range(0, len(rows), self.size)):
+            chunk = rows[start : start + self.size]
+            stack.push(self.intervals(self.mode, self.tile(chunk), len(chunk)))
 
     def pop_plain(self, stack: Stack, count: int) -> list[Ids]:
-        sizes = [min(self.size, count - start) for start in range(0, count, self.size)]
-        return self.join([self.data(self.pop(stack, self.mode, size), size) for size in sizes])
+        """Pop the texts that :meth:`push_plain` pushed."""
+        parts = []
+        for start in range(0, count, self.size):
+            size = min(self.size, count - start)
+            parts.append(self.rows(self.pop(stack, self.mode, size), size))
+        return self.join(parts)
 
 
 def _table(logits: Tensor, rows: np.ndarray) -> np.ndarray:
-    """The frequencies of the next token of some rows: the one source of both directions."""
+    """Return the frequencies of the next token of some rows: used in both directions."""
     return frequencies(logits.softmax(-1).numpy()[rows])
 
 
 def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[tuple[int, int]]]:
-    """Cut texts of ``longest`` tokens or more, ends counted.
+    """Return texts cut into pieces of fewer than ``longest`` tokens, which leaves room for an end.
 
-    Returns the pieces, and (text, pieces) of those cut.
+    Beside the pieces, (text, number of pieces) of those texts that were cut.
     """
     room = longest - 1
-    found = list[Ids]()
-    cut = list[tuple[int, int]]()
+    all_pieces: list[Ids] = []
+    cut: list[tuple[int, int]] = []
     for i, ids in enumerate(texts):
         parts = [ids[start : start + room] for start in range(0, max(1, len(ids)), room)]
-        found += parts
+        all_pieces += parts
         if len(parts) > 1:
             cut.append((i, len(parts)))
-    return found, cut
+    return all_pieces, cut
 
 
-def join_pieces(found: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> list[Ids]:
-    """The inverse of :func:`pieces`."""
-    texts = list[Ids]()
-    at = 0
+def join_pieces(all_pieces: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> list[Ids]:
+    """Return the texts that :func:`pieces` cut."""
+    texts: list[Ids] = []
     counts = dict(cut)
-    while at < len(found):
+    start = 0
+    while start < len(all_pieces):
         count = counts.get(len(texts), 1)
-        texts.append([token for part in found[at : at + count] for token in part])
-        at += count
+        parts = all_pieces[start : start + count]
+        texts.append([token for part in parts for token in part])
+        start += count
     return texts

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from density.coding.bits_back import BitsBack
-from density.coding.compress import Account, fingerprint, prepared
+from density.coding.blocks import Account
 from density.coding.container import Header
 from density.coding.data_code import Coding
+from density.coding.exact import fingerprint, prepared
 from experiments.data.outputs import Output
-from experiments.data.texts import BUILT_IN
+from experiments.data.texts import exact_text
 from experiments.evaluation.archivers import text_sizes
 from experiments.evaluation.file_codec import Content
 from experiments.evaluation.open_run import open_run
@@ -68,7 +69,7 @@ class TextCodec:
             InputError: there is no such file, it is empty or no UTF-8, or the tokenizer cannot
                 write a line back exactly.
         """
-        text = _read_text(source)
+        text = exact_text(source)
         lines = text.split("\n")
         ends_with_newline = lines[-1] == ""
         if ends_with_newline:
@@ -139,22 +140,3 @@ class TextCodec:
                     "cannot write it back exactly; "
                     "use a run trained with --tokenizer bytes, chars or bpe"
                 )
-
-
-def _read_text(source: str) -> str:
-    if source == BUILT_IN:
-        from experiments.data.python_docs import sentences
-
-        return "\n".join(sentences()) + "\n"
-    path = Path(source)
-    if not path.is_file():
-        raise InputError(f"compress: {path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"compress: {path}: byte {error.start} is no UTF-8 text; convert the file"
-        ) from error
-    if not text:
-        raise InputError(f"compress: {path} is empty; there is nothing to write")
-    return text

@@ -7,11 +7,12 @@ their fingerprints, so that a resumed run refuses texts that have changed.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
+from typing_extensions import Doc
 
 from experiments.data.notes import print_notes
 from experiments.data.sources import resolved
@@ -29,9 +30,10 @@ from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import Rule, check, within
 from univae.text.corpus import Corpus, Removed, fingerprint_texts, split
-from univae.text.tokenizers import Tokenizer, train_tokenizer
+from univae.text.tokenizers import TOKENIZERS, Tokenizer, TokenizerName, train_tokenizer
 
 __all__ = ["Corpora", "TextData"]
 
@@ -45,8 +47,7 @@ class TextData:
     text: str  # a file, or python-docs: the sentences of Python's own documentation
     validation: str = ""  # a file of held-out texts; empty: a share of --text
     held_out: float = 0.05  # share of --text that is held out, without --validation
-    # bpe learns pieces of words, words splits at spaces, chars and bytes need no training
-    tokenizer: Literal["bpe", "words", "chars", "bytes"] = "bpe"
+    tokenizer: Annotated[TokenizerName, Doc(choices_help("what a token is", TOKENIZERS))] = "bpe"
 
     RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the texts")}
 
@@ -189,7 +190,7 @@ class Corpora:
         if before:  # a resumed run: notes on its texts were made when they were read
             print_notes(notes_of(before))
             return
-        if tokenizer.kind == "words":  # the others write every text
+        if not tokenizer.lossless:
             self._count_unknown(tokenizer, corpora, record)
         run.record_data(record)
         print_notes(notes_of(record))

@@ -23,5 +23,5 @@ def text_notes(
     longer = sum(len(ids) >= max_length for ids in run.tokenizer.encode_batch(texts))  # and END
     unknown = sum(map(run.tokenizer.unknown, texts))
     words = sum(len(text.split()) for text in texts)
-    notes = longer_notes(source, longer, len(texts), max_length, written)
+    notes = longer_notes(source, longer, len(texts), max_length, written=written)
     return [*notes, *unknown_notes(source, unknown, words)]

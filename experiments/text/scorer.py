@@ -134,7 +134,7 @@ class TextScorer:
         notes = longer_notes(source, longer, len(rows), max_length)
         notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=UNKNOWN)
         respaced = 0
-        if self.run.tokenizer.kind == "words":
+        if not self.run.tokenizer.lossless:
             respaced = sum(" ".join(row["text"].split()) != row["text"] for row in rows)
         if respaced:
             notes.append(

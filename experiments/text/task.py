@@ -105,7 +105,7 @@ def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> JsonObject:
     texts = texts.to(next(model.parameters()).device)
     measured = measure(
         model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
-    )
+    ).to_json()
     left_out: JsonObject = {
         name: measured[name] for name in ("not_finite", "notes") if name in measured
     }
@@ -115,7 +115,7 @@ def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> JsonObject:
         texts = texts[kept.to(texts.device)]
         measured = measure(
             model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
-        )
+        ).to_json()
     tokens = int((texts != PAD).sum())
     bits_per_token = measured["nll_nats"] * len(texts) / tokens / math.log(2)
     return {**measured, "bits_per_token": bits_per_token, **left_out}

@@ -22,7 +22,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, Task, reseed
-from univae.dtypes import at_least_float32
+from univae.dtypes import computation_dtype
 from univae.optim.egdd import EGDD
 from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.windowed import Windowed, accumulate_in_backward
@@ -218,6 +218,6 @@ class GradientSteps:
 
 def _stacked(loss: Tensor, logged: Iterable[Tensor]) -> Tensor:
     """Return the loss and what is logged beside it as one detached vector, in float32 at least."""
-    dtype = at_least_float32(loss.detach()).dtype
+    dtype = computation_dtype(loss)
     values = [torch.as_tensor(value).detach() for value in (loss, *logged)]
     return torch.stack([value.to(loss.device, dtype) for value in values])

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from gan.networks.layers import Network, projected
 from univae.attention.core import Mix, attend
-from univae.attention.patches import _Patches
+from univae.attention.patches import Patches, patch_grid
 from univae.attention.transformer import initialise
-from univae.errors import InputError
 from univae.image_shapes import Shape
 
 __all__ = ["AttentionCritic", "AttentionGenerator"]
@@ -36,10 +35,10 @@ class AttentionGenerator(Network):
     ) -> None:
         given = {"latent": latent, "patch": patch, "width": width, "heads": heads, "layers": layers}
         super().__init__(shape, **given, classes=classes)
-        grid = _grid(shape, patch, "AttentionGenerator")
+        grid = patch_grid(shape, patch, "AttentionGenerator")
         self.embed = nn.Embedding(classes, latent) if classes else None
         self.spread = nn.Linear(latent, math.prod(grid) * width)
-        self.body = _Patches(grid, width, heads, layers, attend)
+        self.body = Patches(grid, width, heads, layers, attend, 1 / math.sqrt(width))
         self.last = nn.Linear(width, shape[0] * patch**2)
         self.paste = nn.Fold(shape[1:], patch, stride=patch)
         initialise(self.last, 1 / math.sqrt(width))
@@ -69,11 +68,11 @@ class AttentionCritic(Network):
         super().__init__(
             shape, patch=patch, width=width, heads=heads, layers=layers, classes=classes
         )
-        grid = _grid(shape, patch, "AttentionCritic")
+        grid = patch_grid(shape, patch, "AttentionCritic")
         self.cut = nn.Unfold(patch, stride=patch)
         self.first = nn.Linear(shape[0] * patch**2, width)
         mix: Mix = partial(attend, twice_differentiable=True)
-        self.body = _Patches(grid, width, heads, layers, mix)
+        self.body = Patches(grid, width, heads, layers, mix, 1 / math.sqrt(width))
         self.head = nn.Linear(width, 1)
         self.embed = nn.Embedding(classes, width) if classes else None
         initialise(self.first, 1 / math.sqrt(shape[0] * patch**2))
@@ -85,11 +84,3 @@ class AttentionCritic(Network):
         self, x: Float[Tensor, "batch c h w"], labels: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch"]:
         return projected(self, self.body(self.first(self.cut(x).mT)).mean(1), labels)
-
-
-def _grid(shape: Shape, patch: int, who: str) -> tuple[int, int]:
-    if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
-        raise InputError(
-            f"{who}: patch must divide both sides of (channels, height, width); got patch={patch}, shape={shape}"
-        )
-    return shape[1] // patch, shape[2] // patch

@@ -12,8 +12,8 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gan.networks.layers import ConditionalNorm, Network, gan_init, projected
-from univae.image_shapes import Shape, sizes
+from gan.networks.layers import SMALLEST_HALVED, ConditionalNorm, Network, gan_init, projected
+from univae.image_shapes import Shape, halvings
 
 __all__ = ["ConvCritic", "ConvGenerator"]
 
@@ -26,7 +26,7 @@ class ConvGenerator(Network):
 
     def __init__(self, shape: Shape, latent: int = 64, width: int = 32, classes: int = 0) -> None:
         super().__init__(shape, latent=latent, width=width, classes=classes)
-        found = sizes(shape, "ConvGenerator")
+        found = halvings(shape, "ConvGenerator", SMALLEST_HALVED)
         widths = [width * min(2**i, 8) for i in reversed(range(len(found)))]
         self.first = nn.Linear(latent, widths[0] * math.prod(found[-1]))
         self.smallest = (widths[0], *found[-1])
@@ -56,7 +56,7 @@ class ConvCritic(Network):
     def __init__(self, shape: Shape, width: int = 32, leak: float = 0.1, classes: int = 0) -> None:
         super().__init__(shape, width=width, leak=leak, classes=classes)
         self.sequential = not classes
-        found = sizes(shape, "ConvCritic")
+        found = halvings(shape, "ConvCritic", SMALLEST_HALVED)
         widths = [width * min(2**i, 8) for i in range(len(found))]
         body: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, 1, 1), nn.LeakyReLU(leak)]
         for a, b in pairwise(widths):

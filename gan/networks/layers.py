@@ -11,7 +11,9 @@ from univae.errors import InputError
 from univae.image_shapes import Shape
 from univae.rules import DATUM, SIZE, Rule, at_least, check_values, each, within
 
-__all__ = ["ConditionalNorm", "Network", "gan_init", "projected"]
+__all__ = ["SMALLEST_HALVED", "ConditionalNorm", "Network", "gan_init", "projected"]
+
+SMALLEST_HALVED = 8  # pixels: an image whose sides are both shorter is not halved
 
 
 # Of the numbers that any network may be built from.

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gan.networks.layers import ConditionalNorm, Network, gan_init, projected
-from univae.image_shapes import Shape, sizes
+from gan.networks.layers import SMALLEST_HALVED, ConditionalNorm, Network, gan_init, projected
+from univae.image_shapes import Shape, halvings
 
 __all__ = ["ResNetCritic", "ResNetGenerator"]
 
@@ -30,7 +30,7 @@ class ResNetGenerator(Network):
         self, shape: Shape, latent: int = 128, width: int = 64, classes: int = 0, skip: bool = False
     ) -> None:
         super().__init__(shape, latent=latent, width=width, classes=classes, skip=skip)
-        found = sizes(shape, "ResNetGenerator")
+        found = halvings(shape, "ResNetGenerator", SMALLEST_HALVED)
         count = len(found)  # the first layer, and a block per doubling
         self.shares = [latent // count] * (count - 1) if skip else []
         self.shares.insert(0, latent - sum(self.shares))
@@ -64,9 +64,9 @@ class ResNetCritic(Network):
 
     def __init__(self, shape: Shape, width: int = 64, classes: int = 0) -> None:
         super().__init__(shape, width=width, classes=classes)
-        halvings = len(sizes(shape, "ResNetCritic")) - 1
-        widths = [shape[0], *[width] * (halvings + 2)]
-        halved = [i < halvings for i in range(halvings + 2)]
+        count = len(halvings(shape, "ResNetCritic", SMALLEST_HALVED)) - 1
+        widths = [shape[0], *[width] * (count + 2)]
+        halved = [i < count for i in range(count + 2)]
         self.blocks = nn.Sequential(
             *[
                 _Down(a, b, half, i == 0)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from gan.normalization.linear_regions import Held, has_cells
 from gan.normalization.module_types import is_piecewise_linear, refuse_batch_statistics
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = [
@@ -225,7 +226,7 @@ def differentiate(
             )
         else:  # a constant
             g = torch.zeros_like(x)
-    g = g.to(torch.promote_types(g.dtype, torch.float32))
+    g = at_least_float32(g)
     return (f, g) if create_graph else (f.detach(), g.detach())
 
 
@@ -244,7 +245,7 @@ def scores(
             f"critic: must give one number a sample, ({len(x)},) or ({len(x)}, 1); got {tuple(f.shape)}; end it with a "
             "linear layer of one output"
         )
-    return f.reshape(-1).to(torch.promote_types(f.dtype, torch.float32))
+    return at_least_float32(f.reshape(-1))
 
 
 def _alive(total: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn.grad import conv2d_input
 from torch.nn.utils import parametrizations, parametrize
 
 from gan.normalization.module_types import plain_type
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["input_shapes", "is_spectral", "operator_norm", "spectral_normalize"]
@@ -70,8 +71,7 @@ def operator_norm(
         raise InputError(
             f"operator_norm: knows linear layers and 2-d convolutions; got {type(layer).__name__}"
         )
-    weight = layer.weight.detach()
-    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    weight = at_least_float32(layer.weight.detach())
     if isinstance(layer, nn.Linear):
         return torch.linalg.matrix_norm(weight, 2).item()
     v = _unit(

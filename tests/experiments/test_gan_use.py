@@ -16,10 +16,10 @@ from test_commands import refused
 
 from experiments import sample, train_gan
 from experiments.compare import compare, equal_time, groups
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.gans.samples import fixed_latents, strip
 from experiments.gans.scaling import restored, seen, shown, standardised
-from experiments.reports.page import best_validation
+from experiments.reports.validations import best_validation
 from experiments.studies import wgan_cost, wgan_images
 from experiments.studies.harness import _run as run_here
 from experiments.studies.wgan_images import METHODS

@@ -14,14 +14,15 @@ from test_commands import refused
 from torch import Tensor, nn
 
 import density
+from density.images.patch_words import PatchWords
+from density.images.registry import build
+from density.images.univae import PatchVAE
 from density.likelihoods.head import Pixels
 from density.trained import TrainedDensity
 from experiments import likelihood, train_density
 from experiments.evaluation.bounds import layered_bound
-from experiments.evaluation.memory import data_at_once, draws_at_once
-from experiments.evaluation.scores import proposal
-from experiments.images.config import build
-from experiments.images.patch_model import Patches, PatchVAE
+from experiments.evaluation.memory import rows_at_once, samples_at_once
+from experiments.evaluation.proposals import proposal
 from experiments.images.task import measure_images
 from experiments.training.task import reseed
 from univae.errors import InputError
@@ -62,13 +63,15 @@ def every_image(pixels: Pixels) -> Tensor:
 def test_patches_are_cut_as_a_loop_cuts_them_and_pasted_back(
     shape: tuple[int, ...], levels: int, patch: tuple[int, int]
 ) -> None:
-    patches = Patches(Pixels(shape, "bernoulli" if levels == 2 else "categorical", levels), patch)
+    patches = PatchWords(
+        Pixels(shape, "bernoulli" if levels == 2 else "categorical", levels), patch
+    )
     x = torch.randint(levels, (2, 5, *shape)).double()
-    ids = patches.cut(x)
+    ids = patches.to_ids(x)
     assert ids.shape == (2, 5, patches.cells) == (2, 5, math.prod(patches.grid))
     assert int(ids.min()) >= RESERVED
-    assert int(ids.max()) < RESERVED + patches.words
-    assert torch.equal(patches.paste(ids), x)
+    assert int(ids.max()) < RESERVED + patches.word_count
+    assert torch.equal(patches.to_images(ids), x)
     expected = []
     tall, broad = patch
     for row, column in itertools.product(range(0, shape[1], tall), range(0, shape[2], broad)):
@@ -78,8 +81,8 @@ def test_patches_are_cut_as_a_loop_cuts_them_and_pasted_back(
             RESERVED + sum(int(v) * levels**i for i, v in enumerate(group)) for group in groups
         ]
     assert ids[1, 3].tolist() == expected
-    words = torch.randint(patches.words, (4, patches.cells)) + RESERVED
-    assert torch.equal(patches.cut(patches.paste(words)), words)
+    words = torch.randint(patches.word_count, (4, patches.cells)) + RESERVED
+    assert torch.equal(patches.to_ids(patches.to_images(words)), words)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_the_log_probability_is_a_sum_over_words_written_one_by_one() -> None:
     model = make(pixels)
     x = torch.randint(2, (5, 1, 6, 4)).double()
     z = model.posterior(x).sample()
-    ids = model.output.cut(x)
+    ids = model.output.to_ids(x)
     step = model.text.decoder(z)
     previous = torch.full((5,), START)
     total = torch.zeros(5)
@@ -143,7 +146,7 @@ def test_what_one_cell_says_reaches_only_the_cells_after_it() -> None:
     pixels = Pixels((1, 8, 8))
     model = make(pixels, near=2)
     x = torch.randint(2, (1, 1, 8, 8)).double()
-    ids = model.output.cut(x)
+    ids = model.output.to_ids(x)
     z = model.prior().sample((1,))
     changed = ids.clone()
     changed[:, 6] = RESERVED + (changed[:, 6] - RESERVED + 1) % 16
@@ -157,7 +160,7 @@ def test_a_cell_starts_from_the_cells_around_it_and_from_nothing_outside() -> No
     embedding = GridEmbedding(19, 8, Grid(3, 4, near=1))
     nn.init.normal_(embedding.neighbours.weight)
     ids = torch.randint(RESERVED, 19, (2, 12))
-    written = embedding.write(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
+    written = embedding.decoder_rows(torch.cat((torch.full((2, 1), START), ids[:, :-1]), 1))
     table = embedding.neighbours.weight.view(4, 19, 8)
     for b, r, c in itertools.product(range(2), range(3), range(4)):
         places = [(r - 1, c - 1), (r - 1, c), (r - 1, c + 1), (r, c - 1)]
@@ -234,9 +237,9 @@ def test_calibrated_and_mute_the_model_gives_words_their_shares() -> None:
         parameter.zero_()
     x = (torch.rand(2000, 1, 2, 4) < 0.2).double()
     model.calibrate(x)
-    share = torch.bincount(model.output.cut(x).flatten() - RESERVED, minlength=16) + 1
+    share = torch.bincount(model.output.to_ids(x).flatten() - RESERVED, minlength=16) + 1
     z = model.prior().sample((2000,))
-    expected = (share / share.sum()).log()[model.output.cut(x) - RESERVED].sum(-1)
+    expected = (share / share.sum()).log()[model.output.to_ids(x) - RESERVED].sum(-1)
     torch.testing.assert_close(model.likelihood(z).log_prob(x), expected)
     model.calibrate(torch.full((2000, 1, 2, 4), 0.2))  # shares of white, drawn
     again = model.likelihood(z).log_prob(x).mean()
@@ -245,9 +248,9 @@ def test_calibrated_and_mute_the_model_gives_words_their_shares() -> None:
 
 def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     model = make()
-    assert draws_at_once(model, 100) == 16_384 // 200
-    assert draws_at_once(model, 10**6) == 1
-    assert (data_at_once(model, 1000), data_at_once(model, 100), data_at_once(model, 9, 10**6)) == (
+    assert samples_at_once(model, 100) == 16_384 // 200
+    assert samples_at_once(model, 10**6) == 1
+    assert (rows_at_once(model, 1000), rows_at_once(model, 100), rows_at_once(model, 9, 10**6)) == (
         512,
         100,
         1,
@@ -255,7 +258,7 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
     plain = build(
         {"model": "MLPVAE", "pixels": {"shape": (4,)}, "latents": (2,), "hidden": ((3,),)}
     )
-    assert (draws_at_once(plain, 100), data_at_once(plain, 100)) == (None, 100)
+    assert (samples_at_once(plain, 100), rows_at_once(plain, 100)) == (None, 100)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,7 @@ def test_images_that_are_no_words_are_refused(
 
 def test_a_grid_is_filled_and_data_hold_levels() -> None:
     with pytest.raises(
-        InputError, match="a picture fills its grid, so max_length must be 6; got max_length=5"
+        InputError, match="an image fills its grid, so max_length must be 6; got max_length=5"
     ):
         UniVAE(UniVAEConfig(vocab_size=9, max_length=5), Grid(2, 3))
     model = make()

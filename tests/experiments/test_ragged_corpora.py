@@ -14,8 +14,8 @@ from experiments.text.presets import PRESETS
 from experiments.text.task import TextTask
 from experiments.training.run_folder import Run
 from univae.checkpoint import load_weights
-from univae.latent.families import GaussianHead
-from univae.latent.hierarchy import StreamNorm
+from univae.latent.heads import GaussianHead
+from univae.latent.stream_norm import StreamNorm
 
 WORDS = (
     "the",

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from density.trained import TrainedDensity
 from experiments import audit, evaluate_gan, likelihood, sample, train_density, train_gan
 from experiments.cli.options import parse
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.open_run import open_run
@@ -668,7 +669,9 @@ def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) 
         whole["nll_nats"], abs=5 * whole["nll_monte_carlo_error"] + 0.05
     )
     assert judged["data"] == whole["data"] == len(x)
-    none = measure(model, [spoilt[-2:]], 4, lambda part: layered_bound(model, part), names=[7, 5])
+    none = measure(
+        model, [spoilt[-2:]], 4, lambda part: layered_bound(model, part), names=[7, 5]
+    ).to_json()
     assert none["not_finite"] == [5, 7]
     assert math.isnan(none["nll_nats"])
     assert none["verdict"] == "the use of the latent cannot be judged: no row is finite"

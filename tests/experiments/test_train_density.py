@@ -23,7 +23,7 @@ from density.images.registry import build
 from density.likelihoods.head import Pixels
 from density.trained import TrainedDensity
 from experiments import demo, likelihood, train_density
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.images.config import ImageShape, model_config
 from experiments.images.run import fit_to
@@ -32,7 +32,7 @@ from experiments.reports.image_grid import grid
 from experiments.training.stopping import Interrupted
 from experiments.training.task import Progress, reseed
 from univae.errors import InputError
-from univae.latent.hierarchy import Hierarchy
+from univae.latent.hierarchy import Hierarchical
 
 COMMON: dict[str, Any] = {
     "steps": 6,
@@ -126,7 +126,7 @@ def test_the_layered_bound_sums_to_the_elbo_of_the_joint() -> None:
     shape = ImageShape(latents=(4, 2), hidden=(16,), hidden_above=(8,))
     model = build(model_config(shape, read("digits"), binary=True)).eval()
     x = torch.bernoulli(torch.full((5, 1, 8, 8), 0.3))
-    assert isinstance(model.posterior(x), Hierarchy)
+    assert isinstance(model.posterior(x), Hierarchical)
     torch.manual_seed(1)
     log_p, kl = layered_bound(model, x, 7)
     torch.manual_seed(1)
@@ -151,7 +151,7 @@ def test_the_analytic_divergence_is_the_mean_of_the_sampled_one_summed_over_laye
     p = model.prior()
     z = q.sample((draws,))
     sampled = q.log_prob(z) - p.log_prob(z)
-    if isinstance(q, Hierarchy) and isinstance(p, Hierarchy):  # both from the top down
+    if isinstance(q, Hierarchical) and isinstance(p, Hierarchical):  # both from the top down
         pairs = zip(q.conditionals(z), p.conditionals(z), strict=True)
         analytic = torch.stack([kl_divergence(a, b) for a, b in pairs]).sum(0)
     else:
@@ -251,7 +251,7 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("nowhere.npy", (), "read: nowhere.npy is no file, folder or built-in set"),
+        ("nowhere.npy", (), "nowhere.npy is no file, folder or built-in set"),
         (
             "digits",
             ("--likelihood", "bernoulli"),
@@ -282,7 +282,7 @@ def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], mess
         (
             "digits",
             ("--model", "univae", "--objective", "stl", "--k", "2"),
-            "got Layered; use the objective iwae or",
+            "use the objective iwae or",
         ),
     ],
 )

@@ -18,7 +18,8 @@ from test_commands import refused
 from torch import Tensor, nn
 
 from experiments import audit, demo, evaluate_gan, train_gan
-from experiments.data.arrays import Data, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
 from experiments.gans.config import Players
 from experiments.gans.evaluation import Reference, ladder, table
 from experiments.gans.features import Space, class_labels, feature_space
@@ -26,7 +27,7 @@ from experiments.gans.presets import PRESETS
 from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import scaled
 from experiments.gans.task import GanTask
-from experiments.reports.page import best_validation
+from experiments.reports.validations import best_validation
 from experiments.training.run_folder import Run
 from experiments.training.stopping import Interrupted, TrainingFailed
 from gan.metrics import frechet_distance

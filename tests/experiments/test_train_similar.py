@@ -19,7 +19,6 @@ from experiments import encode, search, similar, train_similar
 from experiments.cli import commands as cli
 from experiments.cli.options import stored
 from experiments.data.pairs import group_up, read_groups
-from experiments.reports import page as reports_page
 from experiments.sentences import vector_file
 from experiments.sentences.batch import Batch, Examples, Objective
 from experiments.sentences.evaluation import correlation, rank_of_pair, selection
@@ -1055,7 +1054,7 @@ def test_options_take_the_name_from(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 1
     saved = Run.open(tmp_path / "run").config
     assert (saved["from_run"], saved["width"]) == (str(folder), 16)
-    assert reports_page.best_validation(Run.open(tmp_path / "run"))["recall_at_10"] <= 1
+    assert best_validation(Run.open(tmp_path / "run"))["recall_at_10"] <= 1
 
 
 def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:

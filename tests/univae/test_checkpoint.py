@@ -1,4 +1,4 @@
-"""Weights and states come back exactly, files that do not fit are refused by name, and nothing is ever half there."""
+"""Weights and states come back exactly, others are refused, and no file is half written."""
 
 import json
 import math

@@ -92,8 +92,8 @@ def test_another_distribution_adds_a_kind(tmp_path: Path, monkeypatch: pytest.Mo
         kinds.kinds.cache_clear()
 
 
-# strict: remove the marks once gan.players and density.images.registry build these models.
-IMPORTS_EXPERIMENTS = pytest.mark.xfail(reason="models are built by a module of experiments")
+# strict: remove the mark once gan.trained imports gan.players.
+IMPORTS_EXPERIMENTS = pytest.mark.xfail(reason="GANs are built by a module of experiments")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ IMPORTS_EXPERIMENTS = pytest.mark.xfail(reason="models are built by a module of 
     [
         "text",
         "similar",
-        pytest.param("images", marks=IMPORTS_EXPERIMENTS),
+        "images",
         pytest.param("gan_images", marks=IMPORTS_EXPERIMENTS),
     ],
 )

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from univae.attention.scaling import Scale, entropy_scale
+from univae.attention.scaling import SCALES, Scale, entropy_scale
+from univae.registry import lookup
 
 __all__ = ["KeyValueCache"]
 
@@ -21,13 +22,15 @@ class KeyValueCache:
         base: int = 512,
         real: Bool[Tensor, "batch capacity"] | None = None,
     ) -> None:
-        """Room for ``shape`` = (batch, heads, capacity, D), with the dtype and the device of ``like``.
+        """Allocate buffers of ``shape`` (batch, heads, capacity, D).
 
-        ``real`` marks the places that later rows may see; without it they see all.
+        They have the dtype and the device of ``like``. ``real`` is false for padding, which no row
+        sees; without it every row sees every row before it.
         """
         self.keys = like.new_zeros(shape)
         self.values = like.new_zeros(shape)
         self.scale: Scale = scale
+        self.scaled = lookup(SCALES, scale, "KeyValueCache: scale").factor is not None
         self.base = base
         self.length = 0
         self.real = real
@@ -35,9 +38,9 @@ class KeyValueCache:
     def fill(
         self, k: Float[Tensor, "batch heads rows D"], v: Float[Tensor, "batch heads rows D"]
     ) -> None:
-        """Store many rows a sequence at once: a text that was read before writing begins."""
+        """Append several rows a sequence at once."""
         start = self.length
-        self.length = self.length + k.shape[2]
+        self.length = start + k.shape[2]
         self.keys[:, :, start : self.length] = k
         self.values[:, :, start : self.length] = v
 
@@ -47,27 +50,26 @@ class KeyValueCache:
         k: Float[Tensor, "batch heads D"],
         v: Float[Tensor, "batch heads D"],
     ) -> Float[Tensor, "batch heads 1 D"]:
-        """Store one row a sequence and attends from it to all that is stored, as :func:`attend` does."""
+        """Append one row a sequence and return its attention to all rows, as :func:`attend`."""
         self.keys.select(2, self.length).copy_(k)
         self.values.select(2, self.length).copy_(v)
         self.length += 1
+
         mask = None if self.real is None else self.real[:, None, None, : self.length]
-        if self.scale != "sqrt":
+        if self.scaled:
             q = (q * self._factor(mask)).to(q.dtype)
         keys = self.keys.narrow(2, 0, self.length)
         values = self.values.narrow(2, 0, self.length)
         return F.scaled_dot_product_attention(q.unsqueeze(2), keys, values, attn_mask=mask)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i becomes what row ``rows[i]`` was, the survivors of a beam.
-
-        Where these are fewer, the others go.
-        """
-        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
+        """Replace row i by row ``rows[i]`` of before; ``rows`` may be fewer than the batch."""
+        self.keys = self._reordered(self.keys, rows)
+        self.values = self._reordered(self.values, rows)
         if self.real is not None:
             self.real = self.real[rows]
 
-    def _kept(self, buffer: Tensor, rows: Tensor) -> Tensor:
+    def _reordered(self, buffer: Tensor, rows: Tensor) -> Tensor:
         buffer[: len(rows), :, : self.length] = buffer[rows, :, : self.length]
         return buffer[: len(rows)]
 

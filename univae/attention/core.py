@@ -1,4 +1,4 @@
-r"""The attention core: one function that attends and one module that projects, rotates, scales and attends.
+r"""The attention core: one function that attends and one module around it.
 
 References:
     Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
@@ -17,18 +16,19 @@ from univae.attention.cache import KeyValueCache
 from univae.attention.masks import causal as causal_mask
 from univae.attention.masks import visible_keys
 from univae.attention.rotary import rotate
-from univae.attention.scaling import _SCALES, Scale, entropy_scale
+from univae.attention.scaling import SCALES, Scale, entropy_scale
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
+from univae.registry import lookup
 
 __all__ = ["Attention", "Mix", "Step", "attend", "require_head_width"]
 
 
-# Who attends to whom: maps the heads' (q, k, v), each (batch, heads, rows, D), to outputs for the
-# last rows of them.
+# Maps the (q, k, v) of all heads, each (batch, heads, rows, D), to the outputs of the last rows.
 Mix: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-# One new row a sequence (batch, width) at the position of a phase (half,), to its output.
+# Maps one new row a sequence (batch, width), and the phase (half,) of its position, to its output.
 Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -37,31 +37,31 @@ def attend(
     k: Float[Tensor, "*batch keys D"],
     v: Float[Tensor, "*batch keys E"],
     mask: Bool[Tensor, "..."] | None = None,
+    *,
     causal: bool = False,
     scale: Scale = "sqrt",
     twice_differentiable: bool = False,
-    *,
     base: int = 512,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*batch rows E"]:
-    r"""Return :math:`\mathrm{softmax}_j(\lambda_i \, q_i \cdot k_j / \sqrt{D}) \, v_j`, softmax in at least float32.
+    r"""Return :math:`\mathrm{softmax}_j(\lambda_i \, q_i \cdot k_j / \sqrt{D}) \, v_j`.
 
-    ``mask`` is ``True`` where row i may see key j. ``causal``: the rows are the last rows of the
-    keys and see nothing later, so one row against a cache is the same call as a whole text.
-    :math:`\lambda_i` is 1 for ``"sqrt"``, otherwise :func:`entropy_scale` of the keys that row i
-    sees. It multiplies q last of all, so normalised queries keep it. ``twice_differentiable``
-    writes the softmax out, because the fused kernels have no second derivative.
+    The softmax is computed in at least float32. ``mask`` is ``True`` where row i may see key j.
+    ``causal``: the rows are the last rows of the keys and see nothing later, so that one row
+    against a cache is the same call as a whole text. :math:`\lambda_i` is the
+    :func:`entropy_scale` of the keys that row i sees; it multiplies q last of all, so that
+    normalised queries keep it. ``twice_differentiable`` computes the softmax explicitly, because
+    the fused kernels have no second derivative.
 
     Raises:
-        InputError: for a scale that is not one of ``sqrt``, ``log_n``, ``log_n_clip``.
+        InputError: ``scale`` is not one of ``sqrt``, ``log_n``, ``log_n_clip``.
     """
-    if scale not in _SCALES:
-        raise InputError(f"attend: scale must be one of {', '.join(_SCALES)}; got {scale!r}")
     rows = q.shape[-2]
     keys = k.shape[-2]
-    if scale != "sqrt":
-        seen = visible_keys(rows, keys, mask, causal).to(q.device)
+    if lookup(SCALES, scale, "attend: scale").factor is not None:
+        seen = visible_keys(rows, keys, mask, is_causal=causal).to(q.device)
         q = (q * entropy_scale(seen, scale, base)[..., None]).to(q.dtype)
+
     causal = causal and rows > 1  # the last row sees every key
     if causal and (mask is not None or rows != keys or twice_differentiable):
         triangle = causal_mask(rows, keys, q.device)
@@ -78,29 +78,36 @@ def attend(
 def _attend_explicitly(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float
 ) -> Tensor:
-    scores = (q @ k.mT / math.sqrt(q.shape[-1])).to(torch.promote_types(q.dtype, torch.float32))
-    if mask is not None:
-        # A row that sees nothing gets zeros, as from the fused kernels, and no NaN in either
-        # derivative.
-        blind = ~mask.any(-1, keepdim=True)
-        scores = scores.masked_fill(~(mask | blind), -math.inf)
-    weights = F.dropout(scores.softmax(-1), dropout)
-    if mask is not None:
-        weights = weights.masked_fill(blind, 0)
+    scores = at_least_float32(q @ k.mT / math.sqrt(q.shape[-1]))
+    if mask is None:
+        return F.dropout(scores.softmax(-1), dropout).to(v.dtype) @ v
+
+    # A row that sees no key returns zeros, as from the fused kernels, without NaN in either
+    # derivative.
+    empty = ~mask.any(-1, keepdim=True)
+    scores = scores.masked_fill(~(mask | empty), -math.inf)
+    weights = F.dropout(scores.softmax(-1), dropout).masked_fill(empty, 0)
     return weights.to(v.dtype) @ v
 
 
 def require_head_width(width: int, heads: int) -> None:
-    """Raise :class:`InputError` unless every head has an even number of features, which turn in pairs."""
+    """Check that every head has an even number of features, which rotate in pairs.
+
+    Raises:
+        InputError: it has not.
+    """
     if heads < 1 or width < 1 or width % heads or (width // heads) % 2:
         raise InputError(
-            f"Attention: width must be an even multiple of heads, so that head features turn in pairs; "
-            f"got width={width}, heads={heads}"
+            "Attention: width must be an even multiple of heads, so that head features rotate in "
+            f"pairs; got width={width}, heads={heads}"
         )
 
 
 class Attention(nn.Module):
-    """Projects rows to heads, rotates queries and keys, lets ``mix`` say who attends to whom, and projects back."""
+    """Multi-head attention with rotary positions.
+
+    Projects rows to heads, rotates queries and keys, attends by ``mix``, and projects back.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -115,25 +122,28 @@ class Attention(nn.Module):
         phase: Complex[Tensor, "#batch rows half"],
         mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
-        """Return the attended rows: as many as ``mix`` gives back, the last rows of ``x``."""
-        # Splits and not slices: the gradient of a split is one concatenation, that of a slice a sum
-        # with zeros.
+        """Return the attended rows: the last rows of ``x``, as many as ``mix`` returns."""
+        # Splits instead of slices: the gradient of a split is one concatenation, that of a slice a
+        # sum with zeros.
         qk, v = self.project(x).unflatten(-1, (3, self.heads, -1)).split((2, 1), 2)
         q, k = rotate(qk, phase[..., None, None, :]).transpose(1, 3).unbind(2)
         v = v.squeeze(2).transpose(1, 2)
-        return self.merge(mix(q, k, v).transpose(1, 2).flatten(2))
+        output: Tensor = self.merge(mix(q, k, v).transpose(1, 2).flatten(2))
+        return output
 
     def stepper(self, cache: KeyValueCache) -> Step:
         """Return ``forward`` of one new row a sequence: (x, phase) -> x.
 
-        It joins the cache and sees all of it.
+        The row is appended to the cache and sees all of it.
         """
-        project, merge = ((part.weight, part.bias) for part in (self.project, self.merge))
+        project = (self.project.weight, self.project.bias)
+        merge = (self.merge.weight, self.merge.bias)
         shape = (-1, 3, self.heads, self.project.in_features // self.heads)
 
         def step(x: Tensor, phase: Tensor) -> Tensor:
             qkv = F.linear(x, *project).view(shape)
             q, k = rotate(qkv[:, :2], phase).unbind(1)
-            return F.linear(cache.extend(q, k, qkv.select(1, 2)).view(x.shape), *merge)
+            attended = cache.extend(q, k, qkv.select(1, 2))
+            return F.linear(attended.view(x.shape), *merge)
 
         return step

@@ -1,18 +1,18 @@
-"""Transformer parts: the block, embeddings with a tied head. Models own the loop over layers.
+"""Transformer parts: the block, embeddings, and an output layer that shares the token table.
 
-``norm="post"`` is the published RoFormer and BERT layout: the norm follows the residual sum, the
-embedding is normed, and the head transforms before it decodes. ``norm="pre"`` norms the input of
-each branch and the rows before the head; it trains from scratch without care for the step size.
+The models loop over the layers. ``norm="post"`` is the layout of RoFormer and BERT: the norm
+follows the residual sum, the embedding is normalised, and the head transforms rows before the token
+table. ``norm="pre"`` normalises the input of each branch and the rows before the head; it trains
+from random weights at a wider range of step sizes. See :mod:`univae.attention.norms`.
 
 References:
-    RoFormer (Su et al., 2021), https://arxiv.org/abs/2104.09864 On Layer Normalization in the
-    Transformer Architecture (Xiong et al., 2020), https://arxiv.org/abs/2002.04745
+    RoFormer (Su et al., 2021), https://arxiv.org/abs/2104.09864
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,26 +21,21 @@ from torch import Tensor, nn
 
 from univae.attention.cache import KeyValueCache
 from univae.attention.core import Attention, Mix, Step
+from univae.attention.norms import NORMS, Norm
 from univae.text.special import START
 
 __all__ = ["Block", "Embedding", "Feed", "Head", "Norm", "initialise"]
 
-Norm = Literal["pre", "post"]
-
 
 class Block(nn.Module):
-    """Attention and a two-layer GELU network, each a residual branch.
-
-    ``mix`` says who attends to whom.
-    """
+    """Attention and a two-layer GELU network, each a residual branch."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, norm: Norm = "pre") -> None:
         super().__init__()
-        self.pre = norm == "pre"
+        self.pre = NORMS[norm].pre
         self.attention = Attention(width, heads)
-        # of the attention and of the network
-        self.first = nn.LayerNorm(width)
-        self.second = nn.LayerNorm(width)
+        self.first = nn.LayerNorm(width)  # of the attention
+        self.second = nn.LayerNorm(width)  # of the network
         self.wide = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
@@ -51,68 +46,85 @@ class Block(nn.Module):
         phase: Complex[Tensor, "#batch rows half"],
         mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
-        """Return the last rows of ``x``, as many as ``mix`` attends for.
+        """Return the last rows of ``x``, as many as ``mix`` returns.
 
-        The rows before only serve as keys.
+        ``mix`` computes the attention; the rows before the returned ones only serve as keys.
         """
         attended = self.attention(self.first(x) if self.pre else x, phase, mix)
         if attended.shape[1] < x.shape[1]:
             x = x[:, x.shape[1] - attended.shape[1] :]
         x = x + self.dropout(attended)
-        if self.pre:
-            return x + self.dropout(self.network(self.second(x)))
-        x = self.first(x)
 
-        return self.second(x + self.dropout(self.network(x)))
+        output: Tensor
+        if self.pre:
+            output = x + self.dropout(self.network(self.second(x)))
+        else:
+            x = self.first(x)
+            output = self.second(x + self.dropout(self.network(x)))
+        return output
 
     def network(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        return self.narrow(F.gelu(self.wide(x)))
+        """Return the two-layer network of ``x``."""
+        output: Tensor = self.narrow(F.gelu(self.wide(x)))
+        return output
 
     def stepper(self, cache: KeyValueCache) -> Step:
-        """Return ``forward`` of one new row a sequence behind those in ``cache``: (x, phase) -> x, without dropout.
+        """Return ``forward`` of one new row a sequence, without dropout: (x, phase) -> x.
 
-        The same numbers at half the cost of a small model's step, which is overhead: the weights
-        are looked up once, here, and no module is called.
+        The row attends to all rows in ``cache``. The numbers are those of ``forward`` at half the
+        time of a small model's step, most of which is overhead: the weights are looked up once,
+        here, and no module is called.
         """
         attend = self.attention.stepper(cache)
-        pre = self.pre
-        first, second = (
-            partial(_norm, n.normalized_shape, n.weight, n.bias, n.eps)
-            for n in (self.first, self.second)
-        )
-        wide, narrow = ((part.weight, part.bias) for part in (self.wide, self.narrow))
+        first = _norm_function(self.first)
+        second = _norm_function(self.second)
+        wide = (self.wide.weight, self.wide.bias)
+        narrow = (self.narrow.weight, self.narrow.bias)
 
-        def step(x: Tensor, phase: Tensor) -> Tensor:
-            if pre:
-                x = x + attend(first(x), phase)
-                return x + F.linear(F.gelu(F.linear(second(x), *wide)), *narrow)
+        def pre_step(x: Tensor, phase: Tensor) -> Tensor:
+            x = x + attend(first(x), phase)
+            return x + F.linear(F.gelu(F.linear(second(x), *wide)), *narrow)
+
+        def post_step(x: Tensor, phase: Tensor) -> Tensor:
             x = first(x + attend(x, phase))
             return second(x + F.linear(F.gelu(F.linear(x, *wide)), *narrow))
 
-        return step
+        return pre_step if self.pre else post_step
 
     def remember(
         self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache
     ) -> None:
-        """Store a row's key and value."""
+        """Append the key and the value of a row to ``cache``."""
         self.attention.stepper(cache)(self.first(x) if self.pre else x, phase)
 
 
-def _norm(shape: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float, x: Tensor) -> Tensor:
-    return torch.layer_norm(x, shape, weight, bias, eps)
+def _norm_function(norm: nn.LayerNorm) -> partial[Tensor]:
+    return partial(
+        torch.layer_norm,
+        normalized_shape=norm.normalized_shape,
+        weight=norm.weight,
+        bias=norm.bias,
+        eps=norm.eps,
+    )
 
 
 @runtime_checkable
 class Feed(Protocol):
-    """Embeds a stream that is being written: takes the newest token of every sequence and returns its row."""
+    """Embeds texts that are being generated: maps the newest token of every text to its row."""
 
-    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]: ...
+    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
+        """Return the rows of the newest tokens."""
+        ...
 
-    def reorder(self, rows: Int[Tensor, "rows"]) -> None: ...
+    def reorder(self, rows: Int[Tensor, "rows"]) -> None:
+        """Replace text i by text ``rows[i]`` of before."""
 
 
 class Embedding(nn.Module):
-    """Token plus segment embedding: one table of tokens for both halves, one vector that says which half it is."""
+    """Token plus segment embedding.
+
+    Encoder (segment 0) and decoder (segment 1) share the table of tokens; each adds a vector.
+    """
 
     def __init__(
         self, vocab_size: int, width: int, dropout: float = 0.0, norm: Norm = "pre"
@@ -120,28 +132,34 @@ class Embedding(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(vocab_size, width)
         self.segments = nn.Embedding(2, width)
-        self.norm = nn.LayerNorm(width) if norm == "post" else nn.Identity()
+        self.norm = NORMS[norm].embedding_norm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: Int[Tensor, "*batch"], segment: int) -> Float[Tensor, "*batch width"]:
-        return self.dropout(self.norm(self.tokens(ids) + self.segments.weight[segment]))
+        """Return the rows of tokens in a segment."""
+        rows: Tensor = self.dropout(self.norm(self.tokens(ids) + self.segments.weight[segment]))
+        return rows
 
-    def read(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch rows width"]:
-        """The encoder's rows: those of the text, then row 0."""
+    def encoder_rows(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch rows width"]:
+        """Return the encoder's rows: those of the text, then row 0, which has the start token."""
         start = ids.new_full((ids.shape[0], 1), START)
-        return self(torch.cat((ids, start), 1), 0)
+        rows: Tensor = self(torch.cat((ids, start), 1), 0)
+        return rows
 
-    def write(self, inputs: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
-        """The decoder's rows, from the start token and the text without its last token."""
-        return self(inputs, 1)
+    def decoder_rows(
+        self, inputs: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length width"]:
+        """Return the decoder's rows; ``inputs`` are the start token and all tokens but the last."""
+        rows: Tensor = self(inputs, 1)
+        return rows
 
     def feed(self, rows: int) -> Feed:
-        """Return :meth:`write` of one token a sequence after the other, without dropout."""
+        """Return :meth:`decoder_rows` of one token a text at a time, without dropout."""
         return _LineFeed(self)
 
 
 class _LineFeed:
-    """A row is its token's; the table is looked up once, here, and no module is called."""
+    """Embeds one token a text. The table is looked up once, here, and no module is called."""
 
     def __init__(self, embedding: Embedding) -> None:
         self.norm = embedding.norm
@@ -149,48 +167,48 @@ class _LineFeed:
         self.segment = embedding.segments.weight[1]
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        return self.norm(F.embedding(tokens, self.table) + self.segment)
+        rows: Tensor = self.norm(F.embedding(tokens, self.table) + self.segment)
+        return rows
 
     def reorder(self, rows: Tensor) -> None:
-        """Nothing is kept."""
+        """Do nothing: a row depends on its own token alone."""
 
 
 class Head(nn.Module):
-    """Rows to logits with the tied token table, which the caller passes in: no tensor is stored twice.
+    """Logits of rows, by the table of the token embedding, which is an argument of ``forward``.
 
-    ``silent`` ids have logit -inf: they are never a next token, so texts without them share all the
-    probability.
+    Passed in, the table is not stored twice. ``excluded`` ids have logit -inf: they are never a
+    next token, and texts without them share all the probability.
     """
 
-    silent: Tensor
+    excluded: Tensor
 
     def __init__(
-        self, vocab_size: int, width: int, norm: Norm = "pre", silent: Sequence[int] = ()
+        self, vocab_size: int, width: int, norm: Norm = "pre", excluded: Sequence[int] = ()
     ) -> None:
         super().__init__()
-        transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
-        self.transform = transform if norm == "post" else nn.LayerNorm(width)
+        self.transform = NORMS[norm].output_transform(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        unheard = torch.zeros(vocab_size, dtype=torch.bool).index_fill(
-            0, torch.tensor(silent, dtype=torch.long), True
-        )
-        self.register_buffer("silent", unheard, persistent=False)
+        mask = torch.zeros(vocab_size, dtype=torch.bool)
+        mask[list(excluded)] = True
+        self.register_buffer("excluded", mask, persistent=False)
 
     def forward(
         self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
     ) -> Float[Tensor, "*batch vocab"]:
-        return F.linear(self.transform(x), table, self.heard())
+        """Return the logits of the next token after each row."""
+        return F.linear(self.transform(x), table, self.masked_bias())
 
-    def heard(self) -> Float[Tensor, "vocab"]:
-        """The bias of every logit, -inf for the silent ones."""
-        return self.bias.masked_fill(self.silent, -math.inf)
+    def masked_bias(self) -> Float[Tensor, "vocab"]:
+        """Return the bias of every logit, -inf for excluded ids."""
+        return self.bias.masked_fill(self.excluded, -math.inf)
 
 
 @torch.no_grad()
 def initialise(module: nn.Module, std: float = 0.02) -> None:
-    """Draw every linear and embedding weight from N(0, std^2) cut at two deviations and zeroes every bias."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+    """Draw linear and embedding weights from N(0, std^2) cut at two deviations; zero biases."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
+        if isinstance(child, nn.Linear) and child.bias is not None:
+            nn.init.zeros_(child.bias)

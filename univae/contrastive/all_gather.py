@@ -1,25 +1,27 @@
-r"""Rows of all processes on each of them, with the gradient that flows back to where the rows came from.
+r"""Rows of all processes on each of them, with the gradient that flows back to the rows' process.
 
-Let each process r of W compute a loss :math:`L_r` that may read everybody's rows. The backward pass
-of :func:`gather` *sums* what the W losses ask of a row, and distributed training divides parameter
-gradients by W, so what is left in ``.grad`` is
+Let each process r of W compute a loss :math:`L_r` that may read the rows of all processes. The
+backward pass of :func:`gather` *sums* the gradients of a row from the W losses, and distributed
+training divides parameter gradients by W, so ``.grad`` becomes
 
 .. math:: \nabla \frac1W \sum_r L_r
 
-and nobody multiplies by W anywhere. A gather without that sum loses the gradient that reaches a key
-through the queries of the others.
+and no factor W is needed anywhere. A gather without that sum loses the gradient that reaches a key
+through the queries of other processes.
 
 References:
     Scaling Deep Contrastive Learning Batch Size (Gao et al., 2021),
     https://arxiv.org/abs/2101.06983
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Int64, Shaped
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from univae.errors import InputError
 
@@ -27,7 +29,7 @@ __all__ = ["Share", "gather", "rows_of_all", "world"]
 
 
 def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
-    """This process's rank and the number of processes: (0, 1) where none have joined."""
+    """Return this process's rank and the number of processes: (0, 1) without distribution."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(group), dist.get_world_size(group)
@@ -36,22 +38,23 @@ def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
 def rows_of_all(
     count: int, device: torch.device, group: dist.ProcessGroup | None = None
 ) -> list[int]:
-    """How many rows every process holds, in the order of their ranks.
+    """Return the number of rows of every process, by rank.
 
     Raises:
-        InputError: on every process alike, where one of them holds none.
+        InputError: on every process alike, where one of them has no row.
     """
     _, size = world(group)
     if size == 1:
         return [count]
-    counts = torch.empty(size, 1, dtype=torch.long, device=device)
-    dist.all_gather(list(counts), torch.tensor([count], device=device), group=group)
-    held = counts.flatten().tolist()
-    if 0 in held:
+    gathered = torch.empty(size, 1, dtype=torch.long, device=device)
+    dist.all_gather(list(gathered), torch.tensor([count], device=device), group=group)
+    counts: list[int] = gathered.flatten().tolist()
+    if 0 in counts:
         raise InputError(
-            f"gather: every process must hold rows; by rank they hold {held}; give each a part of the batch"
+            f"gather: every process must hold rows; by rank they hold {counts}; "
+            "give each a part of the batch"
         )
-    return held
+    return counts
 
 
 def gather(
@@ -59,57 +62,76 @@ def gather(
     counts: list[int] | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Shaped[Tensor, "all *features"]:
-    """Concatenate the rows of all processes, in the order of their ranks; they may hold different numbers of rows.
+    """Concatenate the rows of all processes, by rank; their numbers may differ.
 
-    Every process must call it at the same place. ``counts`` are those of :func:`rows_of_all`, if
-    they are known. The gradient of a row is the sum of what all processes ask of it. One process
-    alone gets ``x``.
+    Every process must call it in the same order with other collectives. The gradient of a row is
+    the sum over all processes. A single process gets ``x`` itself.
+
+    Args:
+        x: the rows of this process.
+        counts: the result of :func:`rows_of_all`, where it is known.
+        group: the processes; by default all.
     """
     _, size = world(group)
     if size == 1:
         return x
-    return _Gather.apply(x, counts or rows_of_all(len(x), x.device, group), group)
+    counts = counts or rows_of_all(len(x), x.device, group)
+    apply = cast("Callable[..., Tensor]", _Gather.apply)
+    return apply(x, counts, group)
 
 
 class Share(NamedTuple):
-    """This process's rows among those of all."""
+    """This process's rows among those of all processes."""
 
     counts: list[int]  # rows of every process, by rank
     rank: int
 
     @classmethod
-    def of(cls, x: Shaped[Tensor, "rows *features"], gather: bool) -> "Share":
-        """Where the rows of ``x`` stand among everybody's; without ``gather``, among themselves."""
-        return cls(rows_of_all(len(x), x.device), world()[0]) if gather else cls([len(x)], 0)
+    def of(cls, x: Shaped[Tensor, "rows *features"], *, gather: bool) -> "Share":
+        """Return the share of ``x`` among the rows of all; without ``gather``, among its own."""
+        if not gather:
+            return cls([len(x)], 0)
+        return cls(rows_of_all(len(x), x.device), world()[0])
 
     def gather(self, x: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, "all *features"]:
-        """Everybody's rows, as :func:`gather` gives them."""
+        """Return :func:`gather` of ``x``."""
         return gather(x, self.counts) if len(self.counts) > 1 else x
 
-    def places(self, x: Shaped[Tensor, "rows *features"]) -> Int64[Tensor, "rows"]:
-        """Where in that the own rows are."""
+    def indices(self, x: Shaped[Tensor, "rows *features"]) -> Int64[Tensor, "rows"]:
+        """Return the indices of this process's rows in the gathered ones."""
         return sum(self.counts[: self.rank]) + torch.arange(len(x), device=x.device)
 
     def mean(self, x: Shaped[Tensor, "rows"]) -> Shaped[Tensor, ""]:
-        """A share whose mean over processes is the mean over all rows, however many each process holds."""
+        """Return a value whose mean over processes is the mean over the rows of all."""
         return x.sum() * (len(self.counts) / sum(self.counts))
+
+
+class _GatherContext(FunctionCtx):
+    counts: list[int]
+    group: dist.ProcessGroup | None
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, counts: list[int], group: dist.ProcessGroup | None) -> Tensor:
-        ctx.counts = counts
-        ctx.group = group
+    def forward(
+        ctx: FunctionCtx, x: Tensor, counts: list[int], group: dist.ProcessGroup | None
+    ) -> Tensor:
+        stored = cast(_GatherContext, ctx)
+        stored.counts = counts
+        stored.group = group
         padded = x.new_zeros(max(counts), *x.shape[1:])
         padded[: len(x)] = x
-        every = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(every, padded, group=group)
-        return torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded, group=group)
+        return torch.cat([rows[:count] for rows, count in zip(gathered, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        own = ctx.counts[dist.get_rank(ctx.group)]
-        size = len(ctx.counts)
-        asked = grad.new_empty(size * own, *grad.shape[1:])
-        dist.all_to_all_single(asked, grad.contiguous(), [own] * size, ctx.counts, group=ctx.group)
-        return asked.unflatten(0, (size, own)).sum(0), None, None
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        stored = cast(_GatherContext, ctx)
+        count = stored.counts[dist.get_rank(stored.group)]
+        size = len(stored.counts)
+        received = grad.new_empty(size * count, *grad.shape[1:])
+        dist.all_to_all_single(
+            received, grad.contiguous(), [count] * size, stored.counts, group=stored.group
+        )
+        return received.view(size, count, *grad.shape[1:]).sum(0), None, None

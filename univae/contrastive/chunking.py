@@ -1,28 +1,38 @@
-"""Cuts a batch into chunks: of so many rows, of so many tokens, each padded for itself, or as the caller cut it."""
+"""Chunks of a batch: of so many rows, of so many tokens with padding, or as the caller cut them."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["Chunker", "Collate", "by_tokens", "cut"]
+__all__ = ["Chunker", "Collate", "Inputs", "by_tokens", "cut"]
 
-# Maps a column of items to groups of their places; every item is in one group.
+# Groups the indices of a column's rows; every row is in one group.
 Chunker: TypeAlias = Callable[[Any], Sequence[Sequence[int]]]
 
-# Makes what an encoder takes of a list of items.
+# Maps a list of items to the inputs of an encoder.
 Collate: TypeAlias = Callable[[list[Any]], Any]
 
 
-def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
-    """Group items of like length, such that no group passes ``tokens`` once it is padded to its longest.
+class Inputs(NamedTuple):
+    """The inputs of an encoder for some rows of a column."""
 
-    An item longer than ``tokens`` makes a group of its own. Within a group and among groups lengths
-    ascend.
+    values: object
+    rows: Sequence[int] | None  # None where the caller cut the chunks
+
+
+def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
+    """Return a chunker of groups that have at most ``tokens`` ids each, padding included.
+
+    An item longer than ``tokens`` is a group of its own. Lengths ascend within a group and from
+    group to group.
+
+    Raises:
+        InputError: ``tokens`` is less than 1.
 
     >>> by_tokens(6)(["aaa", "b", "cc", "d"])
     [[1, 3, 2], [0]]
@@ -33,82 +43,94 @@ def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
     def chunker(items: Sequence[Any]) -> list[list[int]]:
         lengths = [length(item) for item in items]
         groups: list[list[int]] = []
-        for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if not groups or (len(groups[-1]) + 1) * lengths[place] > tokens:
+        for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+            if not groups or (len(groups[-1]) + 1) * lengths[row] > tokens:
                 groups.append([])
-            groups[-1].append(place)
+            groups[-1].append(row)
         return groups
 
     return chunker
 
 
 def cut(
-    column: Any, chunk_size: SupportsIndex | Chunker | None, collate: Collate | None
-) -> list[tuple[Any, Sequence[int] | None]]:
-    """Return the chunks, and the rows of the column that each holds; None where the caller cut the chunks.
+    column: object, chunk_size: SupportsIndex | Chunker | None, collate: Collate | None
+) -> list[Inputs]:
+    """Return the inputs of every chunk of a column.
 
-    With ``collate`` the column is a sequence of items; without, nested tuples, lists and mappings
-    of tensors whose rows are the items, and whatever else they hold is in every chunk.
+    With ``collate`` the column is a sequence of items. Without, it is nested tuples, lists and
+    mappings of tensors that share their first dimension; other values are in every chunk.
+
+    Raises:
+        InputError: an empty column, tensors of different lengths, or groups that are no partition.
     """
     if chunk_size is None:
-        chunks = list(column)
-        _require(len(chunks) > 0, "the batch holds no chunk; leave it out")
-        return [(chunk if collate is None else collate(chunk), None) for chunk in chunks]
-    count = len(column) if collate is not None else _rows(column)
-    _require(count > 0, "the batch holds no row; leave it out")
-    groups: list[Sequence[int]]
+        chunks = list(cast("Sequence[Any]", column))
+        _require("the batch holds no chunk; leave it out", holds=len(chunks) > 0)
+        return [Inputs(chunk if collate is None else collate(chunk), None) for chunk in chunks]
+
+    if collate is None:
+        groups = _groups(column, _row_count(column), chunk_size)
+        return [Inputs(_take(column, _index(group)), group) for group in groups]
+    items = cast("Sequence[Any]", column)
+    groups = _groups(items, len(items), chunk_size)
+    return [Inputs(collate([items[row] for row in group]), group) for group in groups]
+
+
+def _groups(column: object, count: int, chunk_size: SupportsIndex | Chunker) -> list[Sequence[int]]:
+    _require("the batch holds no row; leave it out", holds=count > 0)
     if isinstance(chunk_size, SupportsIndex):
         size = operator.index(chunk_size)
-        _require(size > 0, f"a chunk must hold at least one row; got chunk_size={chunk_size}")
-        groups = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    else:
-        groups = [list(group) for group in chunk_size(column)]
-        whole = sorted(place for group in groups for place in group) == list(range(count))
-        _require(
-            whole and all(groups),
-            f"the groups must hold each of the {count} rows once, and none be empty",
-        )
-    if collate is not None:
-        return [(collate([column[place] for place in group]), group) for group in groups]
-    return [(_take(column, _index(group)), group) for group in groups]
+        rule = f"a chunk must hold at least one row; got chunk_size={chunk_size}"
+        _require(rule, holds=size > 0)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+    groups: list[Sequence[int]] = [list(group) for group in chunk_size(column)]
+    rows = sorted(row for group in groups for row in group)
+    rule = f"the groups must hold each of the {count} rows once, and none be empty"
+    _require(rule, holds=rows == list(range(count)) and all(groups))
+    return groups
 
 
 def _index(group: Sequence[int]) -> slice | Tensor:
     return slice(group.start, group.stop) if isinstance(group, range) else torch.tensor(group)
 
 
-def _take(thing: Any, index: slice | Tensor) -> Any:
-    if isinstance(thing, Tensor) and thing.ndim:
-        return thing[index if isinstance(index, slice) else index.to(thing.device)]
-    if isinstance(thing, Mapping):
-        return {name: _take(part, index) for name, part in thing.items()}
-    if isinstance(thing, tuple) and hasattr(thing, "_fields"):
-        return type(thing)(*(_take(part, index) for part in thing))
-    return (
-        type(thing)(_take(part, index) for part in thing)
-        if isinstance(thing, list | tuple)
-        else thing
-    )
+def _take(value: object, index: slice | Tensor) -> object:
+    """Return the rows ``index`` of all tensors in a nested value."""
+    if isinstance(value, Tensor):
+        if not value.ndim:
+            return value
+        return value[index if isinstance(index, slice) else index.to(value.device)]
+    if isinstance(value, Mapping):
+        return {name: _take(element, index) for name, element in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        named_tuple = cast("Callable[..., object]", type(value))
+        return named_tuple(*(_take(element, index) for element in value))
+    if isinstance(value, list | tuple):
+        return type(value)(_take(element, index) for element in value)
+    return value
 
 
-def _rows(column: Any) -> int:
-    counts = set(_lengths(column))
-    _require(len(counts) > 0, "the batch holds no tensor; give collate= for a sequence of items")
-    _require(
-        len(counts) == 1,
-        f"all tensors of a batch must have as many rows; they have {sorted(counts)}",
-    )
+def _row_count(column: object) -> int:
+    counts = set(_row_counts(column))
+    rule = "the batch holds no tensor; give collate= for a sequence of items"
+    _require(rule, holds=len(counts) > 0)
+    rule = f"all tensors of a batch must have as many rows; they have {sorted(counts)}"
+    _require(rule, holds=len(counts) == 1)
     return counts.pop()
 
 
-def _lengths(thing: Any) -> Iterator[int]:
-    if isinstance(thing, Tensor) and thing.ndim:
-        yield len(thing)
-    elif isinstance(thing, Mapping | list | tuple):
-        for part in thing.values() if isinstance(thing, Mapping) else thing:
-            yield from _lengths(part)
+def _row_counts(value: object) -> Iterator[int]:
+    if isinstance(value, Tensor):
+        if value.ndim:
+            yield len(value)
+    elif isinstance(value, Mapping):
+        for element in value.values():
+            yield from _row_counts(element)
+    elif isinstance(value, list | tuple):
+        for element in value:
+            yield from _row_counts(element)
 
 
-def _require(condition: bool, rule: str) -> None:
-    if not condition:
+def _require(rule: str, *, holds: bool) -> None:
+    if not holds:
         raise InputError(f"cached_backward: {rule}")

@@ -1,90 +1,95 @@
-"""One average over processes a step for each module under ``DistributedDataParallel``, however many backward passes.
+"""One all-reduce a step for each module under ``DistributedDataParallel``, in spite of many chunks.
 
-A wrapped module averages in the backward pass that follows a forward pass outside of its
-``no_sync``. Every parameter must take part in that one pass, also those that only the loss reads.
+A wrapped module averages its gradients over processes in the backward pass that follows a forward
+pass outside of its ``no_sync``. Every parameter must take part in that one backward pass, also
+those that only the loss reads.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn.parallel import DistributedDataParallel
 
-from univae.contrastive.random_state import modules_of
-from univae.errors import InputError
-
-__all__ = ["Averaging", "leaves_of", "wrapped_in"]
+__all__ = ["Reduction", "leaves_of"]
 
 
-def wrapped_in(encode: Callable[..., Any]) -> list[DistributedDataParallel]:
-    """The wrapped modules that a callable reaches."""
-    parts = (part for module in modules_of(encode) for part in module.modules())
-    found = list(dict.fromkeys(part for part in parts if isinstance(part, DistributedDataParallel)))
-    if any(part.static_graph for part in found):
-        raise InputError(
-            "cached_backward: a static graph has one backward pass a step, and this has one a chunk; "
-            "wrap the module without static_graph=True"
-        )
-    return found
+class Reduction:
+    """The first and the last chunk through each wrapped module, by their indices.
 
-
-class Averaging:
-    """Which place in the order of chunks opens, and which closes, the step of each wrapped module."""
+    ``wrapped`` holds the wrapped modules of every chunk.
+    """
 
     def __init__(self, wrapped: Sequence[Sequence[DistributedDataParallel]]) -> None:
-        self.wrapped = wrapped  # of every chunk
-        self.opening: dict[DistributedDataParallel, int] = {}
-        self.ending: dict[DistributedDataParallel, int] = {}
-        for place, modules in enumerate(wrapped):
+        self.wrapped = wrapped
+        self.first_chunk: dict[DistributedDataParallel, int] = {}
+        self.last_chunk: dict[DistributedDataParallel, int] = {}
+        for chunk_index, modules in enumerate(wrapped):
             for module in modules:
-                self.opening.setdefault(module, place)
-                self.ending[module] = place
+                self.first_chunk.setdefault(module, chunk_index)
+                self.last_chunk[module] = chunk_index
 
     @property
-    def in_one(self) -> bool:
-        """Whether one backward pass of all will do: to look for unused parameters misses those of the loss."""
-        return not any(module.find_unused_parameters for module in self.opening)
+    def is_distributed(self) -> bool:
+        """Whether there is a wrapped module."""
+        return bool(self.first_chunk)
+
+    @property
+    def allows_single_pass(self) -> bool:
+        """Whether one backward pass through the graphs of all chunks averages every parameter.
+
+        The search for unused parameters does not see those that only the loss reads.
+        """
+        return not any(module.find_unused_parameters for module in self.first_chunk)
 
     @contextmanager
-    def only(
-        self, place: int, now: dict[DistributedDataParallel, int] | None = None
+    def reduce_in(
+        self, chunk_index: int, reducing_chunks: Mapping[DistributedDataParallel, int]
     ) -> Iterator[None]:
-        """Inside, a pass over the chunk averages no module but those for which ``now`` names this place."""
+        """Let a forward pass over a chunk prepare the all-reduce of the modules it reduces.
+
+        ``reducing_chunks`` maps a module to the index of the chunk whose backward pass averages its
+        gradients.
+        """
         with ExitStack() as stack:
-            for module in self.wrapped[place]:
-                if now is None or now[module] != place:
+            for module in self.wrapped[chunk_index]:
+                if reducing_chunks.get(module) != chunk_index:
                     stack.enter_context(module.no_sync())
             yield
 
-    def opens(self, place: int) -> bool:
-        """Whether the chunk is the first through some wrapped module."""
-        return any(self.opening[module] == place for module in self.wrapped[place])
+    def is_first(self, chunk_index: int) -> bool:
+        """Return whether the chunk is the first one through some wrapped module."""
+        modules = self.wrapped[chunk_index]
+        return any(self.first_chunk[module] == chunk_index for module in modules)
 
-    def place_of(self, parameter: Tensor) -> int | None:
-        """The place of the chunk whose second pass averages a parameter, if that pass must see it there.
+    def reducing_chunk(self, parameter: Tensor) -> int | None:
+        """Return the index of the chunk whose second pass averages this parameter's gradient.
 
-        A module that looks for unused parameters remembers by itself which were used before.
+        None where no wrapped module holds it, and where the module searches for unused parameters:
+        that search remembers which of them earlier backward passes used.
         """
-        for module, place in self.opening.items():
-            if not module.find_unused_parameters and any(
-                p is parameter for p in module.parameters()
-            ):
-                return place
+        for module, chunk_index in self.first_chunk.items():
+            if module.find_unused_parameters:
+                continue
+            if any(p is parameter for p in module.parameters()):
+                return chunk_index
         return None
 
 
 def leaves_of(result: Tensor) -> list[Tensor]:
-    """The leaf tensors that a result was computed from and has a gradient for."""
-    found: dict[Tensor, None] = {}
-    stack: list[Any] = [result.grad_fn]
-    seen = {None}
+    """Return the leaf tensors that a result was computed from and has a gradient for."""
+    leaves: dict[Tensor, None] = {}
+    stack = [result.grad_fn]
+    seen: set[Node | None] = {None}
     while stack:
         node = stack.pop()
         if node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            found[node.variable] = None
-        stack.extend(following for following, _ in node.next_functions)
-    return list(found)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            leaves[leaf] = None
+        if node is not None:
+            stack.extend(following for following, _ in node.next_functions)
+    return list(leaves)

@@ -1,13 +1,14 @@
-r"""The exact gradient of a loss that couples all rows of a batch, with the activations of one chunk in memory.
+r"""The exact gradient of a loss that couples all rows, with the activations of one chunk in memory.
 
 Let :math:`r = f_\theta(x)` be the representations and :math:`L(r)` any loss of all of them. By the
 chain rule
 
-.. math:: \nabla_\theta L = \nabla_\theta \sum_c \langle G_c, f_\theta(x_c) \rangle, \qquad G = \partial L / \partial r
+.. math:: \nabla_\theta L = \nabla_\theta \sum_c \langle G_c, f_\theta(x_c) \rangle
 
-with G held constant: a sum over chunks. A first pass finds r without a graph, the loss gives G, and
-a second pass over the chunks, drawing the same random numbers, gives each its share. That costs one
-forward pass more; a chunk whose graph is kept from the first pass needs no second.
+with :math:`G = \partial L / \partial r` held constant: a sum over chunks. A first pass computes r
+without a graph, the loss gives G, and a second pass over the chunks, with the same random numbers,
+adds each chunk's term. That costs one forward pass more; a chunk whose graph is kept from the first
+pass needs no second.
 
 References:
     Contrastive learning with gradient accumulation (Su, 2021), https://kexue.fm/archives/8471
@@ -16,16 +17,16 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from univae.batch_statistics import batch_normalised
 from univae.contrastive.chunking import Chunker, Collate, cut
-from univae.contrastive.data_parallel import Averaging, wrapped_in
-from univae.contrastive.passes import Chunk, Encode, Loss, TwoPasses
-from univae.contrastive.random_state import modules_of
+from univae.contrastive.encoder_modules import encoder_modules, refuse_batch_statistics
+from univae.contrastive.encoding import Batch, Chunk, Encode
+from univae.contrastive.loss_gradients import Loss, loss_gradients
+from univae.contrastive.passes import first_pass, second_pass, single_pass
 from univae.errors import InputError
 
 __all__ = ["cached_backward"]
@@ -33,7 +34,7 @@ __all__ = ["cached_backward"]
 
 def cached_backward(
     encode: Encode | Sequence[Encode],
-    batch: Any,
+    batch: object,
     loss: Loss,
     chunk_size: SupportsIndex | Chunker | None,
     *,
@@ -41,13 +42,14 @@ def cached_backward(
     keep: int = 1,
     keep_bytes: int = 0,
     scaler: GradScaler | None = None,
+    modules: Sequence[nn.Module] = (),
 ) -> Tensor:
-    r"""Add :math:`\nabla L` to the ``.grad`` of all parameters, as ``backward`` does, and returns the value of L.
+    r"""Add :math:`\nabla L` to the ``.grad`` of all parameters, and return the value of L.
 
-    Each pass runs under the autocast that is on when this is called. Representations reach the
-    loss, and their gradients the encoder, in at least float32. Afterwards the generators are where
-    encoding the chunks in order, once, and then computing the loss leaves them. An encoder that
-    needs no gradient sees no chunk twice but the first.
+    Each pass runs under the autocast that is on at the call. Representations reach the loss, and
+    their gradients the encoder, in at least float32. Afterwards the generators are in the state
+    that encoding the chunks in order, once, and then computing the loss leaves. An encoder that
+    needs no gradient is run twice for one chunk at most.
 
     Under ``DistributedDataParallel`` the gradients are averaged once a step for each wrapped
     module, in the last backward pass through it. Processes may have different numbers of chunks,
@@ -57,61 +59,55 @@ def cached_backward(
         encode: a callable; or a list of them, one for each column of the batch, of which the same
             may stand twice.
         batch: the rows of the column, or a list or tuple of as many columns as there are callables.
-            A column is nested
-            tensors that share their first dimension, or with ``collate`` a sequence of items.
+            A column is nested tensors that share their first dimension, or with ``collate`` a
+            sequence of items.
         loss: takes the representations of each column, in the order of its rows, and returns a
             scalar.
         chunk_size: rows in a chunk; or a function of the column that groups its rows, as
             :func:`univae.contrastive.by_tokens` gives; or None for columns that are sequences of
             chunks already.
         collate: makes the inputs of a chunk from a list of its items: pads them, for instance.
-        keep: how many of the last chunks keep their graphs. The last one's is free, for the second
-            pass holds one
-            anyway. All of them is an ordinary backward pass. Under ``DistributedDataParallel`` the
-            first chunk through a wrapped module is always computed again, unless all are kept and
-            it does not look for unused parameters.
+        keep: how many of the last chunks keep their graphs. The last one's costs nothing, for the
+            second pass holds one graph anyway. All of them is an ordinary backward pass. Under
+            ``DistributedDataParallel`` the first chunk through a wrapped module is always computed
+            again, unless all are kept and it does not look for unused parameters.
         keep_bytes: also keeps the graphs of the first chunks, as long as what they save takes no
             more than this.
         scaler: scales the loss before the backward pass; not the value returned.
+        modules: the modules that ``encode`` calls, where it is a function (one of several: those
+            that each of the functions calls). An encoder that is a module, or a method of one,
+            needs none. They are needed for ``DistributedDataParallel``; for dropout on an
+            accelerator that the inputs are not on; and so that ``keep_bytes`` does not count their
+            weights.
 
     Raises:
         InputError: for a batch that cannot be cut so; an encoder that normalises with the
-            statistics of its batch,
-            which are others in every chunk, unless each column is one chunk that is kept; an
-            encoder that returns neither a tensor nor a tuple of them; a loss that is no scalar or
-            has no gradient; an encoder on a device that neither its inputs nor its modules show; a
-            static graph of ``DistributedDataParallel``; and, with wrong gradients already added, an
-            encoder whose second pass differs from the first.
+            statistics of its batch, which are others in every chunk, unless each column is one
+            chunk that is kept; an encoder that returns neither a tensor nor a tuple of them; a loss
+            that is no scalar or has no gradient; an encoder on a device that neither its inputs nor
+            its modules show; a function that calls a module under ``DistributedDataParallel`` which
+            ``modules`` does not list, or does not call one that it lists; a static graph of
+            ``DistributedDataParallel``; and, with wrong gradients already added, an encoder whose
+            second pass differs from the first.
     """
-    encoders = [encode] if callable(encode) else list(encode)
-    columns = [batch] if callable(encode) else batch
+    encoders: list[Encode] = [encode] if callable(encode) else list(encode)
+    columns = [batch] if callable(encode) else cast("Sequence[Any]", batch)
     if len(columns) != len(encoders):
         raise InputError(
             f"cached_backward: {len(encoders)} encoders take as many columns; got {len(columns)}"
         )
-    wrapped = [wrapped_in(encoder) for encoder in encoders]
     chunks = [
-        Chunk(place, encoders[place], inputs, rows)
-        for place, column in enumerate(columns)
-        for inputs, rows in cut(column, chunk_size, collate)
+        Chunk(column_index, encoders[column_index], inputs.values, inputs.rows)
+        for column_index, column in enumerate(columns)
+        for inputs in cut(column, chunk_size, collate)
     ]
-    modules = modules_of(*encoders)
-    passes = TwoPasses(chunks, modules, Averaging([wrapped[chunk.column] for chunk in chunks]))
-    whole = keep >= len(chunks) and passes.averaging.in_one
-    if not (whole and len(chunks) == len(columns)):
-        _refuse_batch_statistics(modules)
-    if whole:
-        return passes.ordinary(loss, scaler)
-    passes.encode(keep, keep_bytes)
-    value = passes.differentiate(loss, scaler)
-    passes.encode_again()
-    return value
+    work = Batch(chunks, [encoder_modules(encoder, modules) for encoder in encoders])
+    single = keep >= len(chunks) and work.reduction.allows_single_pass
+    if not (single and work.is_whole):
+        refuse_batch_statistics(work.modules)
+    if single:
+        return single_pass(work, loss, scaler)
 
-
-def _refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
-    mixing = batch_normalised(modules)
-    if mixing is not None:
-        raise InputError(
-            f"cached_backward: encode must give each row from that row alone; got {mixing}, which mixes the rows of a "
-            "chunk, so that the gradient is not that of the whole batch; use LayerNorm or GroupNorm, or call .eval()"
-        )
+    gradients = loss_gradients(work, first_pass(work, keep, keep_bytes), loss, scaler)
+    second_pass(work, gradients.pending, gradients.deferred)
+    return gradients.value

@@ -1,4 +1,4 @@
-"""How many bytes a graph keeps for its backward pass, and a budget of them."""
+"""The bytes that an autograd graph saves for its backward pass, and a limit on their sum."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,47 +6,49 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["Budget"]
+__all__ = ["GraphMemory"]
 
 
-class Budget:
-    """Graphs that may be kept within a number of bytes; what the weights take counts for nothing.
+class GraphMemory:
+    """Decide which graphs are kept so that the tensors they save take at most ``limit`` bytes.
 
-    A graph's size is known once it is built. The largest so far stands for the next.
+    Storage of ``weights`` does not count. The size of a graph is known only once it is built, so
+    the largest one so far is the estimate of the next.
     """
 
     def __init__(self, limit: int, weights: Iterable[Tensor]) -> None:
         self.limit = limit
         self.used = 0
         self.largest = 0
-        self.saved = 0
-        self._weights = (
-            {weight.untyped_storage().data_ptr() for weight in weights} if limit > 0 else set()
-        )
+        self.measured = 0
+        self._weights: set[int] = set()
+        if limit > 0:
+            self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
 
     @property
-    def room(self) -> bool:
-        """Whether the next graph may fit."""
+    def has_room(self) -> bool:
+        """Whether the next graph is expected to be within the limit."""
         return self.limit > 0 and self.used + self.largest <= self.limit
 
     @contextmanager
     def measure(self) -> Iterator[None]:
-        """Find what the graphs built inside save, shared storage once."""
-        found: dict[int, int] = {}
+        """Measure the graphs that are built inside; storage that tensors share counts once."""
+        bytes_of_storage: dict[int, int] = {}
 
         def pack(x: Tensor) -> Tensor:
             storage = x.untyped_storage()
             if storage.data_ptr() not in self._weights:
-                found[storage.data_ptr()] = storage.nbytes()
+                bytes_of_storage[storage.data_ptr()] = storage.nbytes()
             return x
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             yield
-        self.saved = sum(found.values())
+        self.measured = sum(bytes_of_storage.values())
 
-    def take(self) -> bool:
-        """Enter the graph just measured, if it fits."""
-        self.largest = max(self.largest, self.saved)
-        fits = self.used + self.saved <= self.limit
-        self.used += self.saved if fits else 0
+    def reserve(self) -> bool:
+        """Add the graph that was just measured if the limit allows, and return whether it does."""
+        self.largest = max(self.largest, self.measured)
+        fits = self.used + self.measured <= self.limit
+        if fits:
+            self.used += self.measured
         return fits

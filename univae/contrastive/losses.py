@@ -1,17 +1,19 @@
-r"""Losses that tell a query's own key from the keys of all others, and the exact way to accumulate their gradients.
+r"""Losses that separate a query's own key from all others, or pairs by the order of their labels.
 
-.. math:: L = \frac1B \sum_i \Bigl( \log \sum_j e^{\beta \, q_i \cdot k_j} - \beta \, q_i \cdot k_i \Bigr)
+.. math:: L = \frac1B \sum_i \Bigl( \log \sum_j e^{s_{ij}} - s_{ii} \Bigr), \qquad
+    s_{ij} = \beta \, q_i \cdot k_j
 
 Every row of the batch is a negative of every other, so a mean over parts of the batch is a
-different loss, and the gradient cannot be accumulated part by part: :func:`cached_backward` can.
-The vectors are taken as they are; give unit vectors for cosines. All is computed in at least
-float32, also under autocast.
+different loss, and the gradient cannot be accumulated part by part;
+:func:`univae.contrastive.cached_backward` accumulates it exactly. The vectors are used as they are:
+unit vectors give cosines. All is computed in at least float32, also under autocast.
 
 References:
     Representation Learning with Contrastive Predictive Coding (van den Oord et al., 2018),
-    arXiv:1807.03748 SimBERT v2, RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454; CoSENT
-    (Su, 2022), https://kexue.fm/archives/8847 Contrastive learning with gradient accumulation (Su,
-    2021), https://kexue.fm/archives/8471
+    https://arxiv.org/abs/1807.03748
+    SimBERT v2, RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454
+    CoSENT (Su, 2022), https://kexue.fm/archives/8847
+    Contrastive learning with gradient accumulation (Su, 2021), https://kexue.fm/archives/8471
 """
 
 import torch
@@ -38,57 +40,56 @@ def info_nce(
     rows: int | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
-    r"""Mean cross-entropy in nats of picking key i for query i among all keys and all ``negatives``.
+    r"""Return the mean cross-entropy in nats of picking key i for query i among all keys.
 
     Args:
+        queries: one vector a row.
+        keys: key i belongs to query i.
         scale: the inverse temperature :math:`\beta`, a number or a tensor to learn.
-        symmetric: the mean of that and of picking query i for key i among all queries, as CLIP
-            does.
-        negatives: further keys that are nobody's own; every query sees all of them.
+        symmetric: return the mean of that and of picking query i for key i among all queries, as
+            CLIP does.
+        negatives: further keys, which belong to no query; every query is compared with all.
         groups: what query i and key i are about. Other keys of a query's group are false negatives,
             and left out.
-        negative_groups: the same for ``negatives``; without it they are in nobody's group.
-        rows: computes the scores in tiles of so many rows and columns, forward and backward: no
-            matrix of B x B is
-            held, and there is no second derivative.
-        gather: the keys of all processes are the negatives of each. The result is this process's
-            share, such that the
-            *mean over processes* is the loss of the whole batch; distributed training takes that
-            mean.
+        negative_groups: the same for ``negatives``; without it they are in no query's group.
+        rows: compute the scores in tiles of so many rows and columns, forward and backward: no
+            matrix of B x B is allocated, and there is no second derivative.
+        gather: use the keys of all processes as negatives of each. The result is this process's
+            share: its *mean over processes*, which distributed training takes, is the loss of the
+            whole batch.
 
     Raises:
-        InputError: for an empty batch, vectors that do not match in shape, or fewer than one row a
-            tile.
+        InputError: an empty batch, vectors of different shapes, or fewer than one row a tile.
 
     References:
         Learning Transferable Visual Models (CLIP; Radford et al., 2021),
         https://arxiv.org/abs/2103.00020
     """
-    _require("info_nce", queries, rows)
-    if queries.shape != keys.shape:
-        shapes = f"{tuple(queries.shape)} and {tuple(keys.shape)}"
-        raise InputError(
-            f"info_nce: queries and keys must have one shape; got {shapes}; further keys are negatives="
-        )
+    _require_rows("info_nce", queries, rows)
+    _require_match(queries, keys)
     if negative_groups is not None and (negatives is None or groups is None):
         raise InputError(
             "info_nce: negative_groups needs negatives and groups; give all three or leave it out"
         )
     with torch.autocast(queries.device.type, enabled=False):
-        queries, keys, beta = *_widen(queries, keys), _factor(scale, queries)
-        share = Share.of(queries, gather)
-        targets = share.places(queries)
-        ids = None if groups is None else share.gather(groups)
-        seen = share.gather(keys)
-        known = ids
+        queries, keys = _widen(queries, keys)
+        beta = _as_tensor(scale, queries)
+        share = Share.of(queries, gather=gather)
+        targets = share.indices(queries)
+        all_keys = share.gather(keys)
+        key_groups = None if groups is None else share.gather(groups)
+        back = Candidates(targets, None, _paired(groups, key_groups))
         if negatives is not None:
-            others = negatives.flatten(0, -2).to(keys.dtype)
-            seen = torch.cat((seen, gather_rows(others) if gather else others))
-            known = _with_negatives(ids, negative_groups, len(seen), gather)
-        loss = _nce(queries, seen, beta, Candidates(targets, None, _both(groups, known)), rows)
+            more = negatives.flatten(0, -2).to(keys.dtype)
+            all_keys = torch.cat((all_keys, gather_rows(more) if gather else more))
+            if negative_groups is not None and gather:
+                negative_groups = gather_rows(negative_groups.flatten())
+            key_groups = _with_negatives(key_groups, negative_groups, len(all_keys))
+        candidates = Candidates(targets, None, _paired(groups, key_groups))
+        loss = _cross_entropy(queries, all_keys, beta, candidates, rows)
         if symmetric:
-            back = Candidates(targets, None, _both(groups, ids))
-            loss = (loss + _nce(keys, share.gather(queries), beta, back, rows)) / 2
+            back_loss = _cross_entropy(keys, share.gather(queries), beta, back, rows)
+            loss = (loss + back_loss) / 2
         return share.mean(loss)
 
 
@@ -100,33 +101,40 @@ def paired_info_nce(
     rows: int | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
-    r"""Mean cross-entropy in nats of picking row i's partner, i XOR 1, among all other rows: the loss of RoFormer-Sim.
+    r"""Return the mean cross-entropy in nats of picking row i's partner among all other rows.
 
-    Rows 2i and 2i + 1 are partners, and no row sees itself, so a row has B - 2 negatives. The other
-    arguments are those of :func:`info_nce`. All rows equal give :math:`\ln(B - 1)`.
+    The loss of RoFormer-Sim. Rows 2i and 2i + 1 are partners; a row has B - 2 negatives. All rows
+    equal give :math:`\ln(B - 1)`.
+
+    Args:
+        vectors: one vector a row.
+        scale: the inverse temperature.
+        groups: what every row is about; see :func:`info_nce`.
+        rows: rows and columns of a tile; see :func:`info_nce`.
+        gather: use the rows of all processes; see :func:`info_nce`.
 
     Raises:
-        InputError: for an odd number of rows, none, or fewer than one row a tile.
+        InputError: an odd number of rows, none, or fewer than one row a tile.
     """
-    _require("paired_info_nce", vectors, rows)
+    _require_rows("paired_info_nce", vectors, rows)
     if len(vectors) % 2:
         raise InputError(
-            f"paired_info_nce: rows 2i and 2i + 1 are partners, so there must be an even number; got {len(vectors)}"
+            "paired_info_nce: rows 2i and 2i + 1 are partners, so there must be an even number; "
+            f"got {len(vectors)}"
         )
     with torch.autocast(vectors.device.type, enabled=False):
         (vectors,) = _widen(vectors)
-        share = Share.of(vectors, gather)
-        selves = share.places(vectors)
-        # Every process before this one holds an even number of rows, so partners stay i XOR 1.
-        known = None if groups is None else share.gather(groups)
-        candidates = Candidates(selves ^ 1, selves, _both(groups, known))
-        return share.mean(
-            _nce(vectors, share.gather(vectors), _factor(scale, vectors), candidates, rows)
-        )
+        share = Share.of(vectors, gather=gather)
+        # Every process before this one has an even number of rows, so partners stay i XOR 1.
+        indices = share.indices(vectors)
+        key_groups = None if groups is None else share.gather(groups)
+        candidates = Candidates(indices ^ 1, indices, _paired(groups, key_groups))
+        beta = _as_tensor(scale, vectors)
+        return share.mean(_cross_entropy(vectors, share.gather(vectors), beta, candidates, rows))
 
 
 def partners(count: int) -> Int[Tensor, "count"]:
-    """Whose partner each row is: i XOR 1.
+    """Return the index of every row's partner: i XOR 1.
 
     >>> partners(4)
     tensor([1, 0, 3, 2])
@@ -139,13 +147,18 @@ def cosent(
     labels: Real[Tensor, "pairs"],
     scale: float | Float[Tensor, ""] = 20.0,
 ) -> Float[Tensor, ""]:
-    r"""Return :math:`\log (1 + \sum_{y_p > y_q} e^{\beta (c_q - c_p)})` in nats: a higher label, a higher score.
+    r"""Return :math:`\log (1 + \sum_{y_p > y_q} e^{\beta (c_q - c_p)})` in nats.
 
-    ``scores`` holds one similarity per pair of texts, such as a cosine, and not a matrix. Sorted by
-    label, the inner sum over q is a cumulative one: O(B log B) time and O(B) memory.
+    A higher label asks for a higher score. With pairs sorted by label, the inner sum over q is a
+    cumulative one: O(B log B) time and O(B) memory.
+
+    Args:
+        scores: one similarity per pair of texts, such as a cosine.
+        labels: one number per pair; only their order counts.
+        scale: the inverse temperature :math:`\beta`.
 
     Raises:
-        InputError: for labels that are not finite.
+        InputError: labels that are not finite.
 
     References:
         CoSENT (Su, 2022), https://kexue.fm/archives/8847
@@ -157,47 +170,60 @@ def cosent(
     with torch.autocast(scores.device.type, enabled=False):
         (scores,) = _widen(scores)
         ordered, order = labels.sort()
-        s = _factor(scale, scores) * scores[order]
-        below = torch.searchsorted(ordered, ordered)  # how many pairs are labelled lower
-        first = int((below == 0).sum())  # those of the lowest label have none
-        lower = s.logcumsumexp(0)[below[first:] - 1]
+        s = _as_tensor(scale, scores) * scores[order]
+        lower_count = torch.searchsorted(ordered, ordered)  # pairs with a lower label
+        first = int((lower_count == 0).sum())  # pairs of the lowest label have none
+        lower = s.logcumsumexp(0)[lower_count[first:] - 1]
         return torch.cat((s.new_zeros(1), lower - s[first:])).logsumexp(0)
 
 
-def _nce(
+def _cross_entropy(
     queries: Tensor, keys: Tensor, beta: Tensor, candidates: Candidates, rows: int | None
-) -> Tensor:
-    own = beta * (queries * keys[candidates.targets]).sum(-1)
-    return log_partition(queries, keys, beta, candidates, rows) - own
+) -> Float[Tensor, "queries"]:
+    target_scores = beta * (queries * keys[candidates.targets]).sum(-1)
+    return log_partition(queries, keys, beta, candidates, rows) - target_scores
 
 
 def _with_negatives(
-    ids: Tensor | None, given: Tensor | None, count: int, gather: bool
+    key_groups: Tensor | None, negative_groups: Tensor | None, count: int
 ) -> Tensor | None:
-    if ids is None:
+    """Return the groups of all ``count`` keys; negatives without one get a new group."""
+    if key_groups is None:
         return None
-    if given is None:
-        return torch.cat((ids, (ids.min() - 1).expand(count - len(ids))))
-    given = given.flatten()
-    return torch.cat((ids, gather_rows(given) if gather else given))
+    if negative_groups is not None:
+        return torch.cat((key_groups, negative_groups.flatten()))
+    unused_group = key_groups.min() - 1
+    return torch.cat((key_groups, unused_group.expand(count - len(key_groups))))
 
 
-def _both(groups: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor] | None:
-    return None if groups is None or known is None else (groups, known)
+def _paired(query_groups: Tensor | None, key_groups: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    if query_groups is None or key_groups is None:
+        return None
+    return query_groups, key_groups
 
 
 def _widen(*vectors: Tensor) -> tuple[Tensor, ...]:
+    """Return the vectors in one dtype, at least float32."""
     dtype = torch.float32
     for x in vectors:
         dtype = torch.promote_types(dtype, x.dtype)
     return tuple(x.to(dtype) for x in vectors)
 
 
-def _factor(scale: float | Tensor, like: Tensor) -> Tensor:
+def _as_tensor(scale: float | Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(scale, dtype=like.dtype, device=like.device)
 
 
-def _require(who: str, vectors: Tensor, rows: int | None) -> None:
+def _require_match(queries: Tensor, keys: Tensor) -> None:
+    if queries.shape != keys.shape:
+        shapes = f"{tuple(queries.shape)} and {tuple(keys.shape)}"
+        raise InputError(
+            f"info_nce: queries and keys must have one shape; got {shapes}; "
+            "further keys are negatives="
+        )
+
+
+def _require_rows(who: str, vectors: Tensor, rows: int | None) -> None:
     if len(vectors) == 0:
         raise InputError(f"{who}: a batch must hold at least one row; got none")
     if rows is not None and rows < 1:

@@ -1,122 +1,72 @@
-"""What a second pass needs to draw what the first drew: the generators of every device that takes part.
+"""States of random generators, so that a second pass over a chunk draws what the first one drew.
 
-A generator belongs to a device, so the devices must be known before anything is drawn: those of the
-tensors anywhere in the inputs, and those of the weights of every module that the callable reaches.
+A generator belongs to a device, so the devices must be known before anything is drawn: those of all
+tensors in the inputs, and those of the weights of the encoder's modules.
 """
 
-import functools
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from itertools import islice
-from types import CellType, CodeType, ModuleType
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Generators", "devices_of", "modules_of"]
+__all__ = ["Generators", "devices_of"]
 
 
 class Generators:
-    """The states of the CPU's generator and of those of ``devices``, as they are when this is made."""
+    """The states of the CPU's default generator and of those of ``devices`` at construction."""
 
     def __init__(self, devices: Iterable[torch.device] = ()) -> None:
-        self._states = [(device, _get(device)) for device in (torch.device("cpu"), *devices)]
+        self._states = [(device, _get_state(device)) for device in (torch.device("cpu"), *devices)]
 
     def restore(self) -> None:
-        """Set the generators back."""
+        """Set the generators back to these states."""
         for device, state in self._states:
             if device.type == "cpu":
                 torch.set_rng_state(state)
             else:
-                torch.get_device_module(device).set_rng_state(state, *_place(device))
+                torch.get_device_module(device).set_rng_state(state, *_device_argument(device))
 
 
-def devices_of(*things: Any) -> list[torch.device]:
-    """The devices but the CPU of all tensors in nested structures, and of the weights and buffers of modules."""
-    found = {tensor.device: None for tensor in _tensors(things, set())}
-    return [device for device in found if device.type not in ("cpu", "meta")]
+def devices_of(*values: object) -> list[torch.device]:
+    """Return the devices, without the CPU, of tensors, weights and buffers in nested values."""
+    devices = dict.fromkeys(tensor.device for tensor in _tensors(values, set()))
+    return [device for device in devices if device.type not in ("cpu", "meta")]
 
 
-def modules_of(*things: Any) -> list[nn.Module]:
-    """The modules that callables reach: themselves, what they are bound to, close over, or find among their globals.
-
-    Looks five steps far, and at no more than 64 parts of a container.
-    """
-    found: dict[nn.Module, None] = {}
-    seen: set[int] = set()
-    frontier: list[Any] = list(things)
-    for _ in range(5):
-        following: list[Any] = []
-        for thing in frontier:
-            if id(thing) in seen or isinstance(thing, Tensor | type | ModuleType):
-                continue
-            seen.add(id(thing))
-            if isinstance(thing, nn.Module):
-                found[thing] = None
-            else:
-                following += islice(_mentioned(thing), 64)
-        frontier = following
-    return list(found)
-
-
-def _get(device: torch.device) -> Tensor:
+def _get_state(device: torch.device) -> Tensor:
     if device.type == "cpu":
         return torch.get_rng_state()
-    return torch.get_device_module(device).get_rng_state(*_place(device))
+    state: Tensor = torch.get_device_module(device).get_rng_state(*_device_argument(device))
+    return state
 
 
-def _place(device: torch.device) -> tuple[torch.device, ...]:
-    # of which there is one, and its functions take none
+def _device_argument(device: torch.device) -> tuple[torch.device, ...]:
+    # torch.mps has one device, and its functions take no argument.
     return () if device.type == "mps" else (device,)
 
 
-def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
-    if id(thing) in seen or isinstance(thing, type | ModuleType):
+def _tensors(value: object, seen: set[int]) -> Iterator[Tensor]:
+    """Yield the tensors in a value; ``seen`` holds the ids of values that were visited."""
+    if id(value) in seen or isinstance(value, type | ModuleType):
         return
-    seen.add(id(thing))
-    if isinstance(thing, Tensor):
-        yield thing
-    elif isinstance(thing, nn.Module):
-        yield from thing.parameters()
-        yield from thing.buffers()
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from value.parameters()
+        yield from value.buffers()
     else:
-        for part in _parts(thing):
-            yield from _tensors(part, seen)
+        for element in _elements(value):
+            yield from _tensors(element, seen)
 
 
-def _parts(thing: Any) -> Iterable[Any]:
-    if isinstance(thing, Mapping):
-        return list(thing.values())
-    if isinstance(thing, list | tuple | set):
-        return thing
-    if is_dataclass(thing) and not isinstance(thing, type):
-        return [getattr(thing, field.name) for field in fields(thing)]
-    return list(getattr(thing, "__dict__", {}).values())
-
-
-def _mentioned(thing: Any) -> Iterable[Any]:
-    if isinstance(thing, functools.partial):
-        return (thing.func, *thing.args, *thing.keywords.values())
-    if inspect.ismethod(thing):
-        return thing.__self__, thing.__func__
-    if inspect.isfunction(thing):
-        names = [name for name in _names(thing.__code__) if name in thing.__globals__]
-        held = [_content(cell) for cell in thing.__closure__ or ()]
-        return (*held, *(thing.__globals__[name] for name in names), *(thing.__defaults__ or ()))
-    return _parts(thing)
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for inner in code.co_consts:  # of comprehensions and functions inside
-        if isinstance(inner, CodeType):
-            yield from _names(inner)
-
-
-def _content(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # nothing was put there yet
-        return None
+def _elements(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name) for field in fields(value)]
+    return list(getattr(value, "__dict__", {}).values())

@@ -1,11 +1,11 @@
-r"""The logarithm of a softmax's denominator, in tiles: no matrix of all scores is ever held.
+r"""The logarithm of a softmax's denominator, computed in tiles without the matrix of all scores.
 
 .. math:: \mathrm{lse}_i = \log \sum_{j \text{ visible}} e^{\beta \, q_i \cdot k_j}
 
 Forward, each tile of ``rows`` queries by ``rows`` keys updates a running maximum and a running sum.
-Backward, it is computed again, since :math:`\partial\, \mathrm{lse}_i / \partial s_{ij} = e^{s_{ij}
-- \mathrm{lse}_i}` needs the result alone. Memory beyond the vectors and their gradients is one
-tile, whatever their number.
+Backward, the scores are computed again, since :math:`\partial\, \mathrm{lse}_i / \partial s_{ij} =
+e^{s_{ij} - \mathrm{lse}_i}` needs only the result. Memory beyond the vectors and their gradients is
+one tile, whatever their number.
 
 References:
     Online normalizer calculation for softmax (Milakov and Gimelshein, 2018),
@@ -13,40 +13,44 @@ References:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 __all__ = ["Candidates", "log_partition"]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Each query's own key, and which of the others it does not see: itself, and the false negatives."""
+    """The key of each query, and the keys that it is not compared with.
 
-    targets: Int[Tensor, "queries"]  # always seen
-    selves: Int[Tensor, "queries"] | None = None  # never seen
-    # the target alone is seen of one's own
+    ``groups`` are those of the queries and of the keys: of the keys in its own group a query is
+    compared with its target only.
+    """
+
+    targets: Int[Tensor, "queries"]  # the index of each query's key, always visible
+    selves: Int[Tensor, "queries"] | None = None  # the index of each query among the keys, hidden
     groups: tuple[Int[Tensor, "queries"], Int[Tensor, "keys"]] | None = None
 
     def hidden(self, rows: slice, columns: slice) -> Bool[Tensor, "rows columns"] | None:
-        """True where a query of those rows does not see a key of those columns.
+        """Return True where a query of ``rows`` is not compared with a key of ``columns``.
 
-        None where all is seen.
+        None where no key is hidden.
         """
         j = torch.arange(columns.start, columns.stop, device=self.targets.device)
         hidden = None
         if self.groups is not None:
-            of_queries, of_keys = self.groups
-            same = of_queries[rows, None] == of_keys[columns]
-            hidden = same & (self.targets[rows, None] != j)
+            query_groups, key_groups = self.groups
+            same_group = query_groups[rows, None] == key_groups[columns]
+            hidden = same_group & (self.targets[rows, None] != j)
         if self.selves is not None:
-            own = self.selves[rows, None] == j
-            hidden = own if hidden is None else hidden | own
+            is_self = self.selves[rows, None] == j
+            hidden = is_self if hidden is None else hidden | is_self
         return hidden
 
 
@@ -57,55 +61,79 @@ def log_partition(
     candidates: Candidates,
     rows: int | None = None,
 ) -> Float[Tensor, "queries"]:
-    """Return lse of every query: in tiles of ``rows`` by ``rows``, or in one matrix, then twice differentiable."""
+    """Return lse of every query.
+
+    Args:
+        queries: one vector a row.
+        keys: one vector a row.
+        scale: the inverse temperature.
+        candidates: which keys a query is compared with.
+        rows: the size of a tile; None computes one matrix, which is twice differentiable.
+    """
     if rows is not None:
-        return _Tiled.apply(queries, keys, scale, candidates, rows)
+        apply = cast("Callable[..., Tensor]", _Tiled.apply)
+        return apply(queries, keys, scale, candidates, rows)
     scores = scale * (queries @ keys.mT)
     hidden = candidates.hidden(slice(0, len(queries)), slice(0, len(keys)))
-    return (scores if hidden is None else scores.masked_fill(hidden, -math.inf)).logsumexp(-1)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -math.inf)
+    return scores.logsumexp(-1)
+
+
+class _TiledContext(FunctionCtx):
+    saved_tensors: tuple[Tensor, ...]
+    candidates: Candidates
+    rows: int
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, scale: Tensor, candidates: Candidates, rows: int
+        ctx: FunctionCtx,
+        queries: Tensor,
+        keys: Tensor,
+        scale: Tensor,
+        candidates: Candidates,
+        rows: int,
     ) -> Float[Tensor, "queries"]:
         lse = queries.new_empty(len(queries))
-        for i in _slices(len(queries), rows):
+        for i in _tiles(len(queries), rows):
             q = scale * queries[i]
-            # the own key is always seen: a finite start
+            # The target is always visible, so that the running maximum starts finite.
             top = (q * keys[candidates.targets[i]]).sum(-1)
             total = torch.zeros_like(top)
-            for j in _slices(len(keys), rows):
+            for j in _tiles(len(keys), rows):
                 scores = _scores(q, keys[j], candidates.hidden(i, j))
                 higher = torch.maximum(top, scores.amax(-1))
                 total.mul_((top - higher).exp_()).add_(scores.sub_(higher[:, None]).exp_().sum(-1))
                 top = higher
             lse[i] = top + total.log_()
         ctx.save_for_backward(queries, keys, scale, lse)
-        ctx.candidates = candidates
-        ctx.rows = rows
+        stored = cast(_TiledContext, ctx)
+        stored.candidates = candidates
+        stored.rows = rows
         return lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        queries, keys, scale, lse = ctx.saved_tensors
-        to_queries = torch.zeros_like(queries)
-        to_keys = torch.zeros_like(keys)
-        to_scale = torch.zeros_like(scale)
-        for i in _slices(len(queries), ctx.rows):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        stored = cast(_TiledContext, ctx)
+        queries, keys, scale, lse = stored.saved_tensors
+        query_gradient = torch.zeros_like(queries)
+        key_gradient = torch.zeros_like(keys)
+        scale_gradient = torch.zeros_like(scale)
+        for i in _tiles(len(queries), stored.rows):
             q = scale * queries[i]
-            # of the keys, under the softmax, times the gradient of the row
-            mean = torch.zeros_like(q)
-            for j in _slices(len(keys), ctx.rows):
-                scores = _scores(q, keys[j], ctx.candidates.hidden(i, j))
-                share = scores.sub_(lse[i, None]).exp_().mul_(grad[i, None])
-                mean.addmm_(share, keys[j])
-                to_keys[j].addmm_(share.mT, q)
-            to_queries[i] = scale * mean
-            to_scale += (queries[i] * mean).sum()
-        return to_queries, to_keys, to_scale, None, None
+            # the mean of the keys under the softmax, times the gradient of the row
+            mean_key = torch.zeros_like(q)
+            for j in _tiles(len(keys), stored.rows):
+                scores = _scores(q, keys[j], stored.candidates.hidden(i, j))
+                weights = scores.sub_(lse[i, None]).exp_().mul_(grad[i, None])
+                mean_key.addmm_(weights, keys[j])
+                key_gradient[j].addmm_(weights.mT, q)
+            query_gradient[i] = scale * mean_key
+            scale_gradient += (queries[i] * mean_key).sum()
+        return query_gradient, key_gradient, scale_gradient, None, None
 
 
 def _scores(q: Tensor, k: Tensor, hidden: Tensor | None) -> Tensor:
@@ -113,5 +141,5 @@ def _scores(q: Tensor, k: Tensor, hidden: Tensor | None) -> Tensor:
     return scores if hidden is None else scores.masked_fill_(hidden, -math.inf)
 
 
-def _slices(count: int, rows: int) -> Iterator[slice]:
+def _tiles(count: int, rows: int) -> Iterator[slice]:
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))

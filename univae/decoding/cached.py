@@ -1,124 +1,122 @@
-"""Decoders that keep keys and values: of a UniVAE given its latents, and of a Transformer that continues a text.
+"""Incremental decoding: one token a step, with the keys and values of earlier rows in caches.
 
-:class:`Continuation`: the UniLM mask lets the source see itself and nothing else, so its keys and
-values do not depend on what follows. One pass over the source serves every sample of every
-continuation, and the vector read from it stays what it is.
+The caches may hold rows before the first token: a latent's row in each of the last layers (UniVAE),
+or a source text (RoFormer-Sim). Under the UniLM mask a source sees nothing but itself, so its keys
+and values do not depend on what follows, and one pass over it serves all texts generated behind it.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from univae.attention.cache import KeyValueCache
+from univae.attention.core import Mix
 from univae.attention.scaling import Scale
 from univae.attention.transformer import Block, Embedding, Head
+from univae.decoding.positions import Positions, SharedPositions
 
-__all__ = ["Continuation", "Decoder"]
+__all__ = ["CachedDecoder", "DecoderLayers", "filling"]
 
 
-class Continuation:
-    """A :class:`univae.decoding.Stepper` behind sources whose keys and values fill the caches.
+class DecoderLayers(NamedTuple):
+    """The layers of a decoder, in the order in which a row passes them."""
 
-    The first call returns the logits of the first token, which the end of the source predicts; what
-    it is given is ignored. Row b of later calls stands at position ``lengths[b]``, ``lengths[b] +
-    1``, ...
+    embedding: Embedding
+    blocks: Sequence[Block]
+    head: Head
+
+
+class CachedDecoder:
+    """A :class:`univae.decoding.Stepper` with a cache for every block.
+
+    Args:
+        layers: the layers of the model.
+        caches: one for each block, with the rows before the first token.
+        positions: the positions of the tokens.
+        prompt_end: the last block's output for the row before the first token, where that row is
+            in the caches already. The first call then returns its logits and ignores the tokens.
     """
 
     def __init__(
         self,
-        parts: tuple[Embedding, Sequence[Block], Head],
+        layers: DecoderLayers,
         caches: Sequence[KeyValueCache],
-        last: Float[Tensor, "batch width"],
-        lengths: Int[Tensor, "batch"],
-        phase: Complex[Tensor, "positions half"],
+        positions: Positions,
+        prompt_end: Float[Tensor, "batch width"] | None = None,
     ) -> None:
-        """``last`` are the rows at the sources' ends.
-
-        ``phase`` is that of every position one may come to.
-        """
-        embedding, blocks, head = parts
-        self.transform = head.transform
-        self.table = embedding.tokens.weight
-        self.bias = head.heard()
+        self.transform = layers.head.transform
+        self.table = layers.embedding.tokens.weight
+        self.bias = layers.head.masked_bias()
         self.device = self.table.device
-        self.feed = embedding.feed(len(last))
+        self.feed = layers.embedding.feed(len(caches[0].keys))
         self.caches = caches
-        self.steps = [block.stepper(cache) for block, cache in zip(blocks, caches, strict=True)]
-        self.phase = phase
-        self.positions = lengths
-        self.last: Tensor | None = last
+        self.steps = [
+            block.stepper(cache) for block, cache in zip(layers.blocks, caches, strict=True)
+        ]
+        self.positions = positions
+        self.prompt_end = prompt_end
 
-    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
-        if self.last is not None:
-            x = self.last
-            self.last = None
-            return self._logits(x)
-        x = self.feed(tokens)
-        phase = self.phase[self.positions][:, None, None]
-        for step in self.steps:
-            x = step(x, phase)
-        self.positions = self.positions + 1
-        return self._logits(x)
-
-    def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i goes on from the text of row ``rows[i]``."""
-        self.feed.reorder(rows)
-        self.positions = self.positions[rows]
-        for cache in self.caches:
-            cache.reorder(rows)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(self.transform(x), self.table, self.bias)
-
-
-class Decoder:
-    """Feeds one token a row and returns the logits of the next; keys and values stay in buffers of a fixed size.
-
-    ``memories`` holds, for each of the last blocks, the row that its latent puts before the text:
-    position 0, and the first key of that block's cache. ``phase`` is that of position 0 and of
-    every token after it.
-    """
-
-    def __init__(
-        self,
-        embedding: Embedding,
-        blocks: Sequence[Block],
-        head: Head,
+    @classmethod
+    def after_memories(
+        cls,
+        layers: DecoderLayers,
         memories: Sequence[Float[Tensor, "batch width"]],
         phase: Complex[Tensor, "positions half"],
         scale: Scale = "sqrt",
         base: int = 512,
-    ) -> None:
-        self.transform = head.transform
-        self.table = embedding.tokens.weight
-        self.bias = head.heard()
-        self.device = self.table.device
+    ) -> "CachedDecoder":
+        """Return a decoder whose last blocks have one row each before the first token.
+
+        Args:
+            layers: the layers of the model.
+            memories: the rows, one for each of the last blocks, at position 0.
+            phase: the phase of position 0 and of every token after it.
+            scale: of the attention scores.
+            base: the number of keys at which the scale ``log_n`` equals ``sqrt``.
+        """
+        blocks = layers.blocks
         rows, width = memories[0].shape
         heads = blocks[0].attention.heads
-        self.feed = embedding.feed(rows)
-        self.phases = phase.unbind(0)
-        shape = (rows, heads, len(self.phases), width // heads)
-        self.caches = [KeyValueCache(shape, memories[0], scale, base) for _ in blocks]
-        self.position = 1
+        shape = (rows, heads, len(phase), width // heads)
+        caches = [KeyValueCache(shape, memories[0], scale, base) for _ in blocks]
         first = len(blocks) - len(memories)
-        for block, cache, memory in zip(blocks[first:], self.caches[first:], memories, strict=True):
-            block.remember(memory, self.phases[0], cache)
-        self.steps = [
-            block.stepper(cache) for block, cache in zip(blocks, self.caches, strict=True)
-        ]
+        for block, cache, memory in zip(blocks[first:], caches[first:], memories, strict=True):
+            block.remember(memory, phase[0], cache)
+        return cls(layers, caches, SharedPositions(phase, start=1))
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
+        """Append one token to each row, and return the logits of the next."""
+        if self.prompt_end is not None:
+            logits = self._logits(self.prompt_end)
+            self.prompt_end = None
+            return logits
         x = self.feed(tokens)
-        phase = self.phases[self.position]
+        phase = self.positions.next_phase()
         for step in self.steps:
             x = step(x, phase)
-        self.position += 1
-        return F.linear(self.transform(x), self.table, self.bias)
+        return self._logits(x)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i goes on from the text of row ``rows[i]``."""
+        """Continue, as row i, the text of row ``rows[i]``."""
         self.feed.reorder(rows)
+        self.positions.reorder(rows)
         for cache in self.caches:
             cache.reorder(rows)
+        if self.prompt_end is not None:
+            self.prompt_end = self.prompt_end[rows]
+
+    def _logits(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch vocab"]:
+        return F.linear(self.transform(x), self.table, self.bias)
+
+
+def filling(cache: KeyValueCache, copies: int, mix: Mix) -> Mix:
+    """Return ``mix``, which also stores ``copies`` of all keys and values in ``cache``."""
+
+    def fill_and_mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        cache.fill(k.repeat_interleave(copies, 0), v.repeat_interleave(copies, 0))
+        return mix(q, k, v)
+
+    return fill_and_mix

@@ -1,4 +1,4 @@
-"""Batched generation from any next-token logits: ancestral, tempered, truncated and greedy sampling.
+"""Batched generation from any next-token logits: ancestral, tempered, truncated or greedy sampling.
 
 References:
     Top-k: Hierarchical Neural Story Generation (Fan et al., 2018), https://arxiv.org/abs/1805.04833
@@ -19,38 +19,40 @@ from univae.text.special import END, PAD, START
 
 __all__ = ["Sampling", "Stepper", "generate"]
 
+# Rows that have ended are dropped once the share of the others is at most this: dropping copies the
+# caches.
+RUNNING_SHARE = 0.75
 
-# the share of rows still running at which the others are dropped; copying a few times costs little
-CROWDED = 0.75
+# The number of most probable tokens that are searched for a nucleus, and its factor in each further
+# search. Sorting the whole vocabulary costs more, and most nuclei are smaller.
+NUCLEUS_SEARCH = 128
+NUCLEUS_GROWTH = 8
 
 
 @runtime_checkable
 class Stepper(Protocol):
-    """A model mid-text: takes each row's newest token and returns the logits of the next.
+    """Next-token logits of texts that are being generated, with the state of earlier tokens."""
 
-    Keeps its own cache.
-    """
-
-    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]: ...
+    def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
+        """Append one token to each row, and return the logits of the next."""
+        ...
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Row i goes on from the text of row ``rows[i]``.
-
-        Fewer rows than before drop the others.
-        """
+        """Continue, as row i, the text of row ``rows[i]``; there may be fewer rows than before."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from logits. The defaults draw from the model itself.
+    """How a token is drawn from logits. The defaults draw from the model's distribution.
 
     Raises:
-        InputError: if temperature or top_k is negative or not finite, or top_p outside (0, 1].
+        InputError: temperature or top_k is negative or not finite, or top_p is outside (0, 1].
     """
 
-    temperature: float = 1.0  # 0 takes the most probable token
-    top_k: int = 0  # only the k most probable tokens; 0 is all
-    top_p: float = 1.0  # only the smallest set of tokens that holds this much probability
+    temperature: float = 1.0  # divides the logits; 0: always the most probable token
+    top_k: int = 0  # draw among the k most probable tokens; 0: all
+    # draw among the fewest tokens whose probabilities sum to this; 1: all
+    top_p: float = 1.0
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "temperature": at_least(0, 1e6, "0 (the most probable token) or more"),
@@ -62,42 +64,20 @@ class Sampling:
         check(self)
 
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+        """Draw one token a row."""
         if self.temperature == 0:
             return logits.argmax(-1)
         if self.temperature != 1:
             logits = logits / self.temperature
         if 0 < self.top_k < logits.shape[-1]:
-            # The choice is made among k values, which is faster than over a vocabulary of -inf.
-            best, ids = logits.topk(self.top_k)
-            return ids.gather(-1, self._draw(best)).squeeze(-1)
+            # a softmax of k values is faster than one of a vocabulary of -inf
+            top_logits, ids = logits.topk(self.top_k)
+            return ids.gather(-1, self._draw(top_logits)).squeeze(-1)
         return self._draw(logits).squeeze(-1)
 
     def _draw(self, logits: Tensor) -> Tensor:
         p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        return _from_nucleus(p, self.top_p) if self.top_p < 1 else _inverse(p)
-
-
-def _inverse(p: Tensor) -> Tensor:
-    """One uniform a row through the inverse of its distribution function, which costs less than one a token."""
-    mass = p.cumsum(-1, dtype=torch.float64)
-    u = torch.rand(*mass.shape[:-1], 1, dtype=torch.float64, device=mass.device) * mass[..., -1:]
-    return torch.searchsorted(mass, u, right=True).clamp_max(p.shape[-1] - 1)
-
-
-def _from_nucleus(p: Tensor, mass: float, likely: int = 128) -> Tensor:
-    """Draw among the smallest set of the most probable tokens whose probability reaches ``mass``.
-
-    Most rows have that set within the few most probable tokens, and sorting the vocabulary is what
-    top-p costs: only rows that need more look further.
-    """
-    likely = min(likely, p.shape[-1])
-    falling, ids = p.topk(likely)
-    before = falling.cumsum(-1) - falling
-    chosen = ids.gather(-1, _inverse(falling.masked_fill(before >= mass, 0)))
-    short = falling.sum(-1) < mass
-    if likely < p.shape[-1] and bool(short.any()):
-        chosen[short] = _from_nucleus(p[short], mass, 8 * likely)
-    return chosen
+        return _draw_from_nucleus(p, self.top_p) if self.top_p < 1 else _draw_index(p)
 
 
 @torch.no_grad()
@@ -109,34 +89,68 @@ def generate(
     *,
     end: int | None = END,
 ) -> Int[Tensor, "{rows} length"]:
-    """Draw ``rows`` texts at once: ids with the end token, padded; cut at ``max_length`` where no end came before.
+    """Draw ``rows`` texts at once, as padded ids with the end token.
 
-    Once a quarter of the stepper's rows have ended it goes on without them. ``end=None`` never
-    stops early, which makes the number of tokens known beforehand.
+    Once a quarter of the stepper's rows have ended it continues without them.
+
+    Args:
+        step: the model.
+        rows: the number of texts.
+        max_length: tokens after which a text is cut, with or without an end.
+        sampling: how tokens are drawn; by default from the model's distribution.
+        end: the token that ends a text; None: all texts have ``max_length`` tokens.
     """
     draw = sampling or Sampling()
     device = getattr(step, "device", None)
     tokens = torch.full((rows,), START, device=device)
     texts = torch.full((rows, max_length), PAD, device=device)
     running = torch.ones(rows, dtype=torch.bool, device=device)
-    place = torch.arange(rows, device=device)  # of the stepper's rows among the texts
+    text_index = torch.arange(rows, device=device)  # of each of the stepper's rows
     for t in range(max_length):
         logits = step(tokens)
         if end is None:
-            texts[:, t] = tokens = draw(logits)
+            tokens = draw(logits)
+            texts[:, t] = tokens
             continue
-        # what has ended draws no more
+        # only running rows draw, so that the random numbers do not depend on ended ones
         tokens = tokens.masked_scatter(running, draw(logits[running]))
-        texts[place, t] = tokens * running  # PAD is 0
+        texts[text_index, t] = tokens * running  # PAD is 0
         running &= tokens != end
         unfinished = int(running.sum())
         if not unfinished:
             return texts[:, : t + 1]
-        if unfinished <= CROWDED * len(running):
-            kept = running.nonzero()[:, 0]
-            step.reorder(kept)
-            place = place[kept]
-            tokens = tokens[kept]
-            running = running[kept]
+        if unfinished <= RUNNING_SHARE * len(running):
+            running_rows = running.nonzero()[:, 0]
+            step.reorder(running_rows)
+            text_index = text_index[running_rows]
+            tokens = tokens[running_rows]
+            running = running[running_rows]
 
     return texts
+
+
+def _draw_index(weights: Tensor) -> Tensor:
+    """Draw an index in proportion to the weights of each row, by inverting their cumulative sum.
+
+    One uniform number a row costs less than one a token.
+    """
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    total = cumulative[..., -1:]
+    u = torch.rand(*total.shape, dtype=torch.float64, device=total.device) * total
+    return torch.searchsorted(cumulative, u, right=True).clamp_max(weights.shape[-1] - 1)
+
+
+def _draw_from_nucleus(p: Tensor, mass: float, searched: int = NUCLEUS_SEARCH) -> Tensor:
+    """Draw among the fewest most probable tokens whose probabilities sum to ``mass``.
+
+    They are looked for among the ``searched`` most probable ones; rows that need more are drawn
+    again.
+    """
+    searched = min(searched, p.shape[-1])
+    descending, ids = p.topk(searched)
+    mass_before = descending.cumsum(-1) - descending
+    drawn = ids.gather(-1, _draw_index(descending.masked_fill(mass_before >= mass, 0)))
+    incomplete = descending.sum(-1) < mass
+    if searched < p.shape[-1] and bool(incomplete.any()):
+        drawn[incomplete] = _draw_from_nucleus(p[incomplete], mass, NUCLEUS_GROWTH * searched)
+    return drawn

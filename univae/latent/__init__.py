@@ -1,4 +1,4 @@
-"""Distributions of latents: Gaussian, von Mises-Fisher, layered; sampling and interpolation."""
+"""Distributions of latents: Gaussian, von Mises-Fisher, hierarchical; samples and paths."""
 
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,15 @@ __all__ = [
 if TYPE_CHECKING:
     from univae.latent.bessel import log_normaliser, mean_length
     from univae.latent.gaussian import diagonal_gaussian
-    from univae.latent.spherical import HypersphericalUniform, VonMisesFisher
+    from univae.latent.sphere import HypersphericalUniform
+    from univae.latent.spherical import VonMisesFisher
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "bessel": ["log_normaliser", "mean_length"],
             "gaussian": ["diagonal_gaussian"],
-            "spherical": ["HypersphericalUniform", "VonMisesFisher"],
+            "sphere": ["HypersphericalUniform"],
+            "spherical": ["VonMisesFisher"],
         },
     )

@@ -1,68 +1,190 @@
-"""Heads that turn row 0 of a layer into the distribution of its latent, one per latent family.
+"""The families of latent distributions, ``FAMILIES``: all that depends on the choice of one.
 
-References:
-    BN-VAE: A Batch Normalized Inference Network Keeps the KL Vanishing Away (Zhu et al., 2020),
-    https://arxiv.org/abs/2004.12585
+A new family is a subclass of :class:`Family` and a row of ``FAMILIES``.
 """
 
-import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, kl_divergence
 
+from univae.dtypes import computation_dtype
+from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
-from univae.latent.hierarchy import StreamNorm
-from univae.latent.spherical import VonMisesFisher
+from univae.latent.heads import GaussianHead, VonMisesFisherHead
+from univae.latent.interpolation import lerp, slerp
+from univae.latent.sphere import HypersphericalUniform
 
-__all__ = ["GaussianHead", "VonMisesFisherHead"]
-
-
-class GaussianHead(nn.Module):
-    r"""Row 0 to :math:`\mathcal{N}(\mu, \mathrm{diag}\, \sigma^2)`, at the start close to the standard normal.
-
-    With ``gamma`` > 0 the means are batch-normalised with a fixed scale :math:`\gamma` and a
-    learned shift :math:`\beta`, so that over the data :math:`\mathbb{E}\, \mathrm{KL} \ge
-    \frac{d}{2} (\gamma^2 + \beta^2)`; batches of one text train too, see :class:`StreamNorm`.
-    """
-
-    def __init__(self, width: int, latent_width: int, gamma: float = 0.0) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, 2 * latent_width)
-        self.gamma = gamma
-        self.shift = nn.Parameter(torch.zeros(latent_width)) if gamma else None
-        # The usual eps would be a way out: an encoder that shrinks its means below it shrinks their
-        # KL as well.
-        self.norm = StreamNorm(latent_width, eps=1e-12, affine=False) if gamma else None
-
-    def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
-        mean, raw = _wide(self.linear(row)).chunk(2, -1)
-        if self.norm is not None:
-            mean = self.gamma * self.norm(mean.flatten(0, -2)).view_as(mean) + self.shift
-        scale = F.softplus(raw + math.log(math.e - 1)).clamp_min(1e-6)  # softplus underflows to 0
-        return diagonal_gaussian(mean, scale)
+__all__ = ["FAMILIES", "Family", "FamilyName", "Gaussian", "LatentOptions", "Spherical"]
 
 
-class VonMisesFisherHead(nn.Module):
-    r"""Row 0 to :math:`\mathrm{vMF}(W c / \lVert W c \rVert, \kappa)`, one :math:`\kappa` a layer, fixed or learned."""
+@runtime_checkable
+class LatentOptions(Protocol):
+    """The options of a model that a family reads."""
 
-    def __init__(self, width: int, latent_width: int, kappa: float, learned: bool) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, latent_width)
-        self.log_kappa = nn.Parameter(torch.tensor(math.log(kappa))) if learned else None
-        self.kappa = kappa
+    @property
+    def width(self) -> int:
+        """Width of the rows that a head reads."""
+        ...
 
-    def forward(self, row: Float[Tensor, "*batch width"]) -> Distribution:
-        direction = F.normalize(_wide(self.linear(row)), dim=-1)
-        # A fixed kappa stays a number on the host, where its sampling grid is kept from call to
-        # call.
-        return VonMisesFisher(
-            direction, self.kappa if self.log_kappa is None else self.log_kappa.exp()
+    @property
+    def latent_width(self) -> int:
+        """Width of a latent."""
+        ...
+
+    @property
+    def kappa(self) -> float:
+        """Concentration of a von Mises-Fisher posterior."""
+        ...
+
+    @property
+    def learn_kappa(self) -> bool:
+        """Whether the concentration is a weight."""
+        ...
+
+    @property
+    def bn_gamma(self) -> float:
+        """Scale of batch-normalised Gaussian means; 0 is off."""
+        ...
+
+
+class Family(ABC):
+    """What a model and its commands ask about the distribution of a latent."""
+
+    summary: ClassVar[str]
+
+    # Whether the coordinates are independent under every distribution of the family, with
+    # one-dimensional distribution functions: bits-back coding and free bits per dimension need it.
+    independent_coordinates: ClassVar[bool]
+
+    @abstractmethod
+    def check(self, options: LatentOptions, who: str) -> None:
+        """Raise :class:`InputError` for options that the family does not have."""
+
+    @abstractmethod
+    def posterior_head(self, options: LatentOptions) -> nn.Module:
+        """Return a network from rows (*batch, width) to the posterior of a latent layer."""
+
+    @abstractmethod
+    def prior_head(self, options: LatentOptions) -> nn.Module:
+        """Return a network from rows to the learned prior of a latent layer."""
+
+    @abstractmethod
+    def initialise_prior(self, head: nn.Module) -> None:
+        """Set the weights of a :meth:`prior_head` after the model's have been drawn."""
+
+    @abstractmethod
+    def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
+        """Return the standard prior of a latent layer, on the device of ``like``."""
+
+    @abstractmethod
+    def kl_dimensions(self, q: Distribution, p: Distribution) -> Float[Tensor, "*batch d"] | None:
+        """Return KL(q || p) of each coordinate in nats, or ``None`` if they are dependent."""
+
+    @abstractmethod
+    def interpolate(
+        self, a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"], t: Float[Tensor, "steps"]
+    ) -> Float[Tensor, "steps *batch d"]:
+        """Return the latents at fractions t of a path of typical latents from a to b."""
+
+
+class Gaussian(Family):
+    """Diagonal Gaussians, with the standard normal prior."""
+
+    summary = "independent normal coordinates"
+    independent_coordinates = True
+
+    def check(self, options: LatentOptions, who: str) -> None:
+        """Refuse a learned concentration."""
+        if options.learn_kappa:
+            raise InputError(f"{who}: learn_kappa belongs to latent='vmf'; got latent='gaussian'")
+
+    def posterior_head(self, options: LatentOptions) -> nn.Module:
+        """Return a :class:`GaussianHead`, batch-normalised with ``bn_gamma``."""
+        return GaussianHead(options.width, options.latent_width, options.bn_gamma)
+
+    def prior_head(self, options: LatentOptions) -> nn.Module:
+        """Return a :class:`GaussianHead`."""
+        return GaussianHead(options.width, options.latent_width)
+
+    def initialise_prior(self, head: nn.Module) -> None:
+        """Start a learned prior as the standard one."""
+        assert isinstance(head, GaussianHead)
+        nn.init.zeros_(head.linear.weight)
+
+    def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
+        """Return the standard normal distribution, in at least float32."""
+        zeros = torch.zeros(latent_width, dtype=computation_dtype(like), device=like.device)
+        return diagonal_gaussian(zeros, torch.ones_like(zeros))
+
+    def kl_dimensions(self, q: Distribution, p: Distribution) -> Float[Tensor, "*batch d"]:
+        """Return the KL of each coordinate, whose sum is that of the latent."""
+        assert isinstance(q, Independent)
+        assert isinstance(p, Independent)
+        return kl_divergence(q.base_dist, p.base_dist)
+
+    def interpolate(
+        self, a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"], t: Float[Tensor, "steps"]
+    ) -> Float[Tensor, "steps *batch d"]:
+        """Return points of the straight line from a to b."""
+        return lerp(a, b, t)
+
+
+class Spherical(Family):
+    """Von Mises-Fisher posteriors on the unit sphere, with the uniform prior."""
+
+    summary = "von Mises-Fisher on the unit sphere, whose KL cannot vanish"
+    independent_coordinates = False
+
+    INITIAL_PRIOR_KAPPA = 1.0  # of a learned prior, which starts nearly uniform
+    SMALLEST_WIDTH = 2
+
+    def check(self, options: LatentOptions, who: str) -> None:
+        """Refuse batch-normalised means and a latent of one coordinate."""
+        if options.bn_gamma or options.latent_width < self.SMALLEST_WIDTH:
+            raise InputError(
+                f"{who}: a vmf latent lies on a sphere (latent_width >= 2) and has no mean to "
+                f"batch-normalise; got latent_width={options.latent_width}, "
+                f"bn_gamma={options.bn_gamma}"
+            )
+
+    def posterior_head(self, options: LatentOptions) -> nn.Module:
+        """Return a :class:`VonMisesFisherHead` with the concentration of the options."""
+        return VonMisesFisherHead(
+            options.width, options.latent_width, options.kappa, learned=options.learn_kappa
         )
 
+    def prior_head(self, options: LatentOptions) -> nn.Module:
+        """Return a :class:`VonMisesFisherHead` with a learned concentration."""
+        return VonMisesFisherHead(
+            options.width, options.latent_width, self.INITIAL_PRIOR_KAPPA, learned=True
+        )
 
-def _wide(x: Tensor) -> Tensor:
-    """Parameters of a distribution are float32 at least, also under autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    def initialise_prior(self, head: nn.Module) -> None:
+        """Keep the drawn weights: no mean direction stands for the uniform distribution."""
+
+    def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
+        """Return the uniform distribution on the sphere, in at least float32."""
+        return HypersphericalUniform(
+            latent_width, dtype=computation_dtype(like), device=like.device
+        )
+
+    def kl_dimensions(self, q: Distribution, p: Distribution) -> None:
+        """Return ``None``: coordinates of unit vectors depend on each other."""
+
+    def interpolate(
+        self, a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"], t: Float[Tensor, "steps"]
+    ) -> Float[Tensor, "steps *batch d"]:
+        """Return points of the great circle from a to b."""
+        return slerp(a, b, t)
+
+
+FAMILIES: dict[str, Family] = {"gaussian": Gaussian(), "vmf": Spherical()}
+
+if TYPE_CHECKING:
+    FamilyName: TypeAlias = str
+else:
+    FamilyName = Literal[tuple(FAMILIES)]

@@ -1,10 +1,12 @@
-"""Ways from one latent to another: straight for Gaussian latents, along great circles for those on a sphere."""
+"""Paths between latents: straight lines for Gaussian latents, great circles on a sphere."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 __all__ = ["lerp", "slerp"]
+
+PARALLEL = 1e-6  # sine below which two unit vectors have no plane in common that rounding preserves
 
 
 def lerp(
@@ -18,13 +20,13 @@ def lerp(
 def slerp(
     a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"], t: Float[Tensor, "steps"]
 ) -> Float[Tensor, "steps *batch d"]:
-    r"""Walk the great circle from unit vector a to unit vector b at constant speed.
+    r"""Return the points at fractions t of the great circle from unit vector a to unit vector b.
 
     .. math:: \frac{\sin((1 - t) \omega)}{\sin \omega} a + \frac{\sin(t \omega)}{\sin \omega} b,
               \qquad \cos \omega = \langle a, b \rangle
 
-    Computed from the part of b orthogonal to a, so that close ends lose no digits; between opposite
-    points every great circle is shortest, and the one taken is arbitrary but fixed.
+    They are computed from the component of b orthogonal to a, so that close ends lose no digits.
+    Between opposite points every great circle is shortest, and the choice is arbitrary but fixed.
 
     References:
         Animating Rotation with Quaternion Curves (Shoemake, 1985),
@@ -34,14 +36,14 @@ def slerp(
     tensor([[0.7071, 0.7071]])
     """
     cosine = (a * b).sum(-1, keepdim=True)
-    across = b - cosine * a
-    sine = across.norm(dim=-1, keepdim=True)
-    axis = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)[a.abs().argmin(-1)]
-    other = axis - (axis * a).sum(-1, keepdim=True) * a
-    lost = sine < 1e-6
-    direction = torch.where(
-        lost, other / other.norm(dim=-1, keepdim=True), across / sine.clamp_min(1e-30)
-    )
-    angle = torch.atan2(sine, cosine) * t.view(-1, *[1] * a.dim())
+    orthogonal = b - cosine * a
+    sine = orthogonal.norm(dim=-1, keepdim=True)
 
+    # For parallel ends: the direction of the axis that is the most orthogonal to a.
+    axis = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)[a.abs().argmin(-1)]
+    fallback = axis - (axis * a).sum(-1, keepdim=True) * a
+    fallback = fallback / fallback.norm(dim=-1, keepdim=True)
+
+    direction = torch.where(sine < PARALLEL, fallback, orthogonal / sine.clamp_min(1e-30))
+    angle = torch.atan2(sine, cosine) * t.view(-1, *[1] * a.dim())
     return angle.cos() * a + angle.sin() * direction

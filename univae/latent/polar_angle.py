@@ -1,15 +1,15 @@
-r"""The polar angle of a von Mises-Fisher draw, by inverting its distribution function on a grid.
+r"""The polar angle of a von Mises-Fisher sample, by inverting its CDF on a grid.
 
-The grid has ``NODES`` nodes a concentration around the mode; nothing of it is stored in a
-checkpoint.
+The grid has ``NODES`` nodes a concentration around the mode. It is not stored in checkpoints.
 
 References:
     Implicit Reparameterization Gradients (Figurnov et al., 2018), https://arxiv.org/abs/1805.08498
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -21,44 +21,49 @@ __all__ = ["polar_angle"]
 
 NODES = 1024  # a piecewise linear density on 20 standard deviations: total variation about 1e-5
 REACH = 10.0  # standard deviations on each side of the mode; the tails beyond hold less than 1e-10
-# fixed concentrations of up to so many values keep their grid: 32 kB a value, at most 32 grids
-CACHED = 16
+CACHED = 16  # most fixed concentrations whose grid is cached: 32 kB each
+CACHE_SIZE = 32  # grids
+
+Context: TypeAlias = Any  # of an autograd.Function; torch declares no type for it
 
 
 def polar_angle(
     concentration: Float[Tensor, "*#shape"], uniforms: Float[Tensor, "*shape"], dim: int
 ) -> Float[Tensor, "*shape"]:
-    r"""Invert :math:`F(\theta) = u` for :math:`f(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta`, in float64.
+    r"""Return :math:`\theta = F^{-1}(u)` in float64, F the CDF of the angle to the mean direction.
 
-    The gradient in the concentration is :math:`d\theta / d\kappa = -(\partial F / \partial \kappa)
-    / f`.
+    The angle has the density :math:`f(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta`. The
+    gradient in the concentration is :math:`d\theta / d\kappa = -\partial_\kappa F / f`.
     """
-    return _PolarAngle.apply(concentration, uniforms.to(torch.float64), dim)
+    return _polar_angle(concentration, uniforms.to(torch.float64), dim)
 
 
 class _PolarAngle(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kappa: Tensor, uniforms: Tensor, dim: int) -> Tensor:
+    def forward(ctx: Context, kappa: Tensor, uniforms: Tensor, dim: int) -> Tensor:
         padded = (1,) * (uniforms.ndim - kappa.ndim) + tuple(kappa.shape)
-        # what kappa varies along, first
+        # The axes along which kappa varies come first.
         order = sorted(range(uniforms.ndim), key=lambda axis: padded[axis] == 1)
+        inverse_order = np.argsort(order).tolist()
         permuted = uniforms.permute(order)
-        rows = permuted.reshape(
-            kappa.numel(), uniforms.numel() // max(kappa.numel(), 1)
-        ).contiguous()
+        count = uniforms.numel() // max(kappa.numel(), 1)
+        rows = permuted.reshape(kappa.numel(), count).contiguous()
+
         learned = ctx.needs_input_grad[0]
-        theta, slope = _invert(_grid_of(kappa, dim, learned, rows.device), rows, learned)
-        theta, slope = (
-            t.reshape(permuted.shape).permute(np.argsort(order).tolist()) for t in (theta, slope)
-        )
+        grid = _grid_of(kappa, dim, rows.device, learned=learned)
+        theta, slope = _invert(grid, rows, learned=learned)
+        slope = slope.reshape(permuted.shape).permute(inverse_order)
         ctx.save_for_backward(slope, kappa)
-        return theta
+        return theta.reshape(permuted.shape).permute(inverse_order)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None, None]:
         slope, kappa = ctx.saved_tensors
         return (grad * slope).sum_to_size(kappa.shape).to(kappa), None, None
+
+
+_polar_angle: Callable[[Tensor, Tensor, int], Tensor] = _PolarAngle.apply
 
 
 class _Grid(NamedTuple):
@@ -70,21 +75,23 @@ class _Grid(NamedTuple):
     cdf: Tensor
 
 
-def _grid_of(kappa: Tensor, dim: int, learned: bool, device: torch.device) -> _Grid:
+def _grid_of(kappa: Tensor, dim: int, device: torch.device, *, learned: bool) -> _Grid:
     if learned or not kappa.is_cpu or kappa.numel() > CACHED:
         return _grid(kappa.reshape(-1).to(device, torch.float64), dim)
-    return _Grid(*(t.to(device) for t in _fixed_grid(tuple(kappa.reshape(-1).tolist()), dim)))
+    grid = _fixed_grid(tuple(kappa.reshape(-1).tolist()), dim)
+    return _Grid(*(tensor.to(device) for tensor in grid))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=CACHE_SIZE)
 def _fixed_grid(kappas: tuple[float, ...], dim: int) -> _Grid:
     return _grid(torch.tensor(kappas, dtype=torch.float64, device="cpu"), dim)
 
 
 def _grid(kappa: Float[Tensor, "R"], dim: int) -> _Grid:
-    r"""Tabulate the density and CDF of :math:`\theta` around the mode, where :math:`-(\log f)'' = h`.
+    r"""Tabulate density and CDF of :math:`\theta` around its mode :math:`\theta^*`.
 
-    .. math:: h = \sqrt{(d-2)^2 + 4 \kappa^2}, \qquad \tan\theta^* = \sqrt{2 (d-2) (d-2+h)} / (2 \kappa)
+    .. math:: h = -(\log f)''(\theta^*) = \sqrt{(d-2)^2 + 4 \kappa^2},
+              \qquad \tan\theta^* = \sqrt{2 (d-2) (d-2+h)} / (2 \kappa)
     """
     k = kappa.unsqueeze(-1)
     t = dim - 2
@@ -107,30 +114,32 @@ def _integral(f: Float[Tensor, "R nodes"], step: Float[Tensor, "R 1"]) -> Float[
 
 
 def _invert(
-    grid: _Grid, u: Float[Tensor, "R M"], learned: bool
+    grid: _Grid, u: Float[Tensor, "R M"], *, learned: bool
 ) -> tuple[Float[Tensor, "R M"], Float[Tensor, "R M"]]:
-    r"""Solve :math:`f_i s + \tfrac12 f_i' s^2 = u - F_i` in the cell of each :math:`u`; and, if asked, the slope.
+    r"""Return :math:`\theta` and its derivative in :math:`\kappa`, computed only if ``learned``.
+
+    In the cell of each :math:`u`, :math:`f_i s + \tfrac12 f_i' s^2 = u - F_i` is solved for s.
 
     .. math:: \frac{d\theta}{d\kappa} = -\frac{1}{f(\theta)} \int_0^\theta (\cos t - A) f(t)\, dt
     """
     left = (torch.searchsorted(grid.cdf, u) - 1).clamp(0, NODES - 2)
     tiny = torch.finfo(u.dtype).tiny
-    f, bend = _line(grid.density, grid.step, left)
+    f, f_slope = _line(grid.density, grid.step, left)
     rest = (u - grid.cdf.gather(-1, left)).clamp(min=0)
-    s = 2 * rest / (f + (f.square() + 2 * bend * rest).clamp(min=0).sqrt()).clamp(min=tiny)
+    s = 2 * rest / (f + (f.square() + 2 * f_slope * rest).clamp(min=0).sqrt()).clamp(min=tiny)
     theta = grid.theta.gather(-1, left) + s
     if not learned:
         return theta, theta
     cos = grid.theta.cos()
     tilted = (cos - _integral(cos * grid.density, grid.step)[:, -1:]) * grid.density
-    g, g_bend = _line(tilted, grid.step, left)
-    moved = _integral(tilted, grid.step).gather(-1, left) + g * s + g_bend * s.square() / 2
-    return theta, -moved / (f + bend * s).clamp(min=tiny)
+    g, g_slope = _line(tilted, grid.step, left)
+    integral = _integral(tilted, grid.step).gather(-1, left) + g * s + g_slope * s.square() / 2
+    return theta, -integral / (f + f_slope * s).clamp(min=tiny)
 
 
 def _line(
     values: Float[Tensor, "R nodes"], step: Float[Tensor, "R 1"], left: Int64[Tensor, "R M"]
 ) -> tuple[Float[Tensor, "R M"], Float[Tensor, "R M"]]:
-    """Return the value and the slope, in each cell, of the piecewise linear function through ``values``."""
+    """Return value and slope, in cell ``left``, of the line segments through ``values``."""
     start = values.gather(-1, left)
     return start, (values.gather(-1, left + 1) - start) / step

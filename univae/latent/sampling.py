@@ -1,4 +1,4 @@
-r"""Samples of a posterior: drawn with their log-density, mapped from normal noise, or with constant parameters."""
+r"""Samples of a posterior: with log-densities, from normal noise, or of constant parameters."""
 
 from typing import Protocol, runtime_checkable
 
@@ -13,15 +13,20 @@ __all__ = ["Detachable", "JointlySampled", "Reparametrised", "detached", "draw",
 
 @runtime_checkable
 class JointlySampled(Protocol):
-    """A posterior that scores a draw while it draws: one climb of a stack of layers instead of two."""
+    """A posterior that computes log-densities while it samples.
 
-    def rsample_with_log_prob(self, sample_shape: torch.Size) -> tuple[Tensor, Tensor]: ...
+    A stack of latent layers is then climbed once instead of twice.
+    """
+
+    def rsample_with_log_prob(self, sample_shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Return samples and their log-densities."""
+        ...
 
 
 def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
-    r"""Draw :math:`z_k \sim q` with :math:`\log q(z_k)`.
+    r"""Draw :math:`z_k \sim q` and return it with :math:`\log q(z_k)`.
 
-    Differentiable in the parameters of q where q allows it.
+    Both are differentiable in the parameters of q where q is reparametrised.
     """
     shape = torch.Size((samples,))
     if isinstance(q, JointlySampled):
@@ -32,29 +37,35 @@ def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
 
 @runtime_checkable
 class Reparametrised(JointlySampled, Protocol):
-    r"""A posterior that maps standard normal noise to its draws: :math:`z = T_x(\epsilon)`.
+    r"""A posterior that maps standard normal noise to its samples: :math:`z = T_x(\epsilon)`.
 
-    ``eps`` is ``(*S, B, *E)``, as z is; the answer is z with :math:`\log q(z \mid x)` of shape
-    ``(*S, B)``, both differentiable in ``eps``. ``from_noise(randn)`` draws what ``rsample`` draws;
-    the map is one-to-one.
+    ``from_noise(randn)`` has the distribution of ``rsample``; the map is one-to-one.
     """
 
-    def from_noise(self, eps: Tensor) -> tuple[Tensor, Tensor]: ...
+    def from_noise(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return z and its log-density for noise (\*S, B, \*E), differentiable in ``eps``."""
+        ...
 
 
 @runtime_checkable
 class Detachable(Protocol):
-    r"""A posterior with a twin whose ``log_prob(z)`` is differentiable in z and in nothing else."""
+    r"""A posterior that can be held constant in its parameters."""
 
-    def detached(self) -> Distribution: ...
+    def detached(self) -> Distribution:
+        """Return q with a ``log_prob(z)`` that is differentiable in z alone."""
+        ...
 
 
 def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
     r"""Map standard normal noise to :math:`z = T(\epsilon)` with :math:`\log q(z)`.
 
-    Any law r of the noise is a proposal, of density :math:`\log q(z) + \log r(\epsilon) - \log
-    \mathcal{N}(\epsilon; 0, I)`, because T has the same Jacobian under both.
+    Noise of any density r gives a proposal of log-density :math:`\log q(z) + \log r(\epsilon) -
+    \log \mathcal{N}(\epsilon; 0, I)`, because T has the same Jacobian under both.
+
+    Raises:
+        InputError: q is not a map of normal noise.
     """
+    posterior: Distribution = q  # its type stays, where that of q is narrowed
     if isinstance(q, Reparametrised):
         return q.from_noise(eps)
     if isinstance(q, Independent):
@@ -66,15 +77,19 @@ def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
         z = q.loc + (q.scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
     else:
         raise InputError(
-            f"from_noise: needs a posterior that maps normal noise to its draws: Normal, MultivariateNormal, "
-            f"Independent of these, or one with from_noise(eps); got {type(q).__name__}; use the posterior itself "
-            f"(proposal=None) or Defensive()"
+            "from_noise: needs a posterior that maps normal noise to its samples: Normal, "
+            "MultivariateNormal, Independent of these, or one with from_noise(eps); "
+            f"got {type(q).__name__}; use the posterior itself (proposal=None) or Defensive()"
         )
-    return z, q.log_prob(z)
+    return z, posterior.log_prob(z)
 
 
 def detached(q: Distribution) -> Distribution:
-    r"""Return q with its parameters out of the graph: ``log_prob(z)`` is differentiable in z alone."""
+    r"""Return q with constant parameters: ``log_prob(z)`` is differentiable in z alone.
+
+    Raises:
+        InputError: the parameters of q are unknown.
+    """
     if isinstance(q, Detachable):
         return q.detached()
     if isinstance(q, Independent):
@@ -86,6 +101,7 @@ def detached(q: Distribution) -> Distribution:
             q.loc.detach(), scale_tril=q.scale_tril.detach(), validate_args=False
         )
     raise InputError(
-        f"detached: needs a posterior whose parameters can leave the graph: Normal, MultivariateNormal, Independent of "
-        f"these, or one with detached(); got {type(q).__name__}; use the objective iwae or elbo"
+        "detached: needs a posterior whose parameters can be held constant: Normal, "
+        "MultivariateNormal, Independent of these, or one with detached(); "
+        f"got {type(q).__name__}; use the objective iwae or elbo"
     )

@@ -1,14 +1,14 @@
-r"""Latent families as torch ``Distribution``\ s: diagonal Gaussian, von Mises-Fisher, uniform on the sphere.
+r"""The von Mises-Fisher distribution on the unit sphere.
 
-With a fixed concentration, the divergence of a von Mises-Fisher posterior from the uniform prior is
-a constant, so it cannot vanish.
+With a fixed concentration, the KL divergence of a von Mises-Fisher posterior from the uniform prior
+is a constant, so it cannot vanish.
 
 References:
     Hyperspherical Variational Auto-Encoders (Davidson et al., 2018),
     https://arxiv.org/abs/1804.00891
 """
 
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,83 +18,27 @@ from torch.distributions.kl import register_kl
 from torch.nn.functional import normalize
 from torch.types import _size
 
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.latent.bessel import growth, log_uniform, mean_length, on_host
 from univae.latent.polar_angle import polar_angle
+from univae.latent.sphere import SMALLEST_DIM, HypersphericalUniform, UnitVector
 
 __all__ = ["HypersphericalUniform", "VonMisesFisher"]
 
 
-class _UnitVector(constraints.Constraint):
-    """Vectors of length one, up to the rounding of their dtype."""
-
-    event_dim = 1
-
-    def check(self, value: Tensor) -> Tensor:
-        tolerance = max(1e-5, 16 * torch.finfo(value.dtype).eps)
-        return (torch.linalg.vector_norm(_upcast(value), dim=-1) - 1).abs() <= tolerance
-
-
-class HypersphericalUniform(Distribution):
-    r"""The uniform law on the unit sphere of :math:`R^d`, of density :math:`C_d(0) = \Gamma(d/2) / (2 \pi^{d/2})`."""
-
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - the base class asks for this attribute
-    support = _UnitVector()
-    has_rsample = True
-
-    def __init__(
-        self,
-        dim: int,
-        batch_shape: _size = (),
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        if dim < 2:
-            raise InputError(
-                f"HypersphericalUniform: dim must be at least 2 to hold a sphere; got dim={dim}"
-            )
-        self.dtype = dtype or torch.get_default_dtype()
-        self.device = device
-        super().__init__(torch.Size(batch_shape), torch.Size((dim,)), validate_args=validate_args)
-
-    def rsample(self, sample_shape: _size = ()) -> Float[Tensor, "*shape d"]:
-        return normalize(
-            torch.randn(self._extended_shape(sample_shape), dtype=self.dtype, device=self.device),
-            dim=-1,
-        )
-
-    def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
-        if self._validate_args:
-            self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        return _upcast(value).new_full(shape, log_uniform(self.event_shape[0]))
-
-    def entropy(self) -> Float[Tensor, "*batch"]:
-        area = -log_uniform(self.event_shape[0])
-        return torch.full(self.batch_shape, area, dtype=self.dtype, device=self.device)
-
-    def expand(self, batch_shape: _size, _instance: Any = None) -> "HypersphericalUniform":
-        return HypersphericalUniform(
-            self.event_shape[0],
-            batch_shape,
-            dtype=self.dtype,
-            device=self.device,
-            validate_args=self._validate_args,
-        )
-
-
 class VonMisesFisher(Distribution):
-    r"""Unit vectors gathered around a mean direction, :math:`C_d(\kappa) \exp(\kappa\, m \cdot z)`.
+    r"""The von Mises-Fisher distribution of unit vectors around a mean direction m.
 
-    .. math:: z = \cos\theta\, m + \sin\theta\, \nu, \qquad p(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta,
+    Its density is :math:`C_d(\kappa) \exp(\kappa\, m \cdot z)`.
+
+    .. math:: z = \cos\theta\, m + \sin\theta\, \nu,
+              \qquad p(\theta) \propto e^{\kappa \cos\theta} \sin^{d-2}\theta,
               \qquad \nu \perp m \text{ uniform}
 
-    A draw is a differentiable function of :math:`m`, and of :math:`\kappa` by implicit
-    reparametrisation. The concentration keeps the shape it is given (a number, one per layer, one
-    per datum) and broadcasts against the batch; each of its values costs one grid. Half-precision
-    directions are computed with, and drawn, in float32.
+    A sample is a differentiable function of :math:`m`, and of :math:`\kappa` by implicit
+    reparametrisation. The concentration, a number or a tensor, broadcasts against the batch; each
+    of its values costs one grid. Directions in half precision are converted to float32.
 
     >>> from torch.distributions import kl_divergence
     >>> north = torch.eye(16)[0]
@@ -102,25 +46,30 @@ class VonMisesFisher(Distribution):
     tensor(7.5821)
     """
 
-    arg_constraints = {"mean_direction": _UnitVector(), "concentration": constraints.nonnegative}  # noqa: RUF012
-    support = _UnitVector()
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "mean_direction": UnitVector(),
+        "concentration": constraints.nonnegative,
+    }
+    support = UnitVector()
     has_rsample = True
 
     def __init__(
         self,
         mean_direction: Float[Tensor, "*any d"],
         concentration: Tensor | float,
+        *,
         validate_args: bool | None = None,
     ) -> None:
-        kappa = torch.as_tensor(
-            concentration, dtype=None if torch.is_tensor(concentration) else torch.float64
-        )
+        if isinstance(concentration, Tensor):
+            kappa = concentration
+        else:
+            kappa = torch.as_tensor(concentration, dtype=torch.float64)
         validate = Distribution._validate_args if validate_args is None else validate_args
         if validate:
             _check(mean_direction, kappa)
-        m = _upcast(mean_direction)
-        # mends the rounding of half precision
-        m = m if m.dtype == mean_direction.dtype else normalize(m, dim=-1)
+        m = at_least_float32(mean_direction)
+        if m.dtype != mean_direction.dtype:  # half precision rounds the length
+            m = normalize(m, dim=-1)
         batch = torch.broadcast_shapes(m.shape[:-1], kappa.shape)
         self.mean_direction = m.expand(*batch, -1)
         self.concentration = kappa
@@ -128,6 +77,7 @@ class VonMisesFisher(Distribution):
         self._validate_args = validate
 
     def rsample(self, sample_shape: _size = ()) -> Float[Tensor, "*shape d"]:
+        """Draw unit vectors, differentiable in the mean direction and the concentration."""
         shape = self._extended_shape(sample_shape)
         m = self.mean_direction
         uniforms = torch.rand(shape[:-1], dtype=torch.float64, device=m.device)
@@ -136,22 +86,27 @@ class VonMisesFisher(Distribution):
     def from_noise(
         self, uniforms: Float[Tensor, "*shape"], normals: Float[Tensor, "*shape d"]
     ) -> Float[Tensor, "*shape d"]:
-        r"""Map noise to a draw: :math:`\theta = F^{-1}(u)`, :math:`\nu` the part of :math:`\epsilon` across :math:`m`.
+        r"""Map noise to a sample, with :math:`\theta = F^{-1}(u)`.
 
-        The shape of ``uniforms`` ends in the batch shape. Turning :math:`m` and :math:`\epsilon`
-        turns the draw.
+        :math:`\nu` is the direction of :math:`\epsilon` orthogonal to :math:`m`. The shape of
+        ``uniforms`` ends in the batch shape. A rotation of :math:`m` and :math:`\epsilon` rotates
+        the sample.
         """
         m = self.mean_direction
         theta = polar_angle(self.concentration, uniforms, self.event_shape[0])
         nu = normals.to(m.dtype)
-        for _ in range(2):  # once leaves a slant where eps and m nearly align; twice is enough
+        for _ in range(2):  # where eps and m are nearly parallel, one projection leaves an error
             nu = normalize(nu - (nu * m).sum(-1, keepdim=True) * m, dim=-1)
-        return (
-            theta.cos().to(m.dtype).unsqueeze(-1) * m + theta.sin().to(m.dtype).unsqueeze(-1) * nu
-        )
+        cos = theta.cos().to(m.dtype).unsqueeze(-1)
+        sin = theta.sin().to(m.dtype).unsqueeze(-1)
+        return cos * m + sin * nu
 
     def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
-        r"""Return :math:`\log C_d(\kappa) + \kappa - \kappa \|z - m\|^2 / 2`: float32 rounds it least near :math:`m`."""
+        r"""Return the log-density in nats.
+
+        It is computed as :math:`\log C_d(\kappa) + \kappa - \kappa \|z - m\|^2 / 2`, which float32
+        rounds least near :math:`m`.
+        """
         if self._validate_args:
             self._validate_sample(value)
         kappa = on_host(self.concentration)
@@ -161,21 +116,22 @@ class VonMisesFisher(Distribution):
         return peak.to(m) - kappa.to(m) * (value - m).square().sum(-1) / 2
 
     def entropy(self) -> Float[Tensor, "*batch"]:
+        """Return the entropy in nats."""
         return -log_uniform(self.event_shape[0]) - _divergence_from_uniform(self)
 
     @property
     def mean(self) -> Float[Tensor, "*batch d"]:
         r"""The mean :math:`A_d(\kappa)\, m`."""
-        return mean_length(on_host(self.concentration), self.event_shape[0]).to(
-            self.mean_direction
-        ).unsqueeze(-1) * (self.mean_direction)
+        length = mean_length(on_host(self.concentration), self.event_shape[0])
+        return length.to(self.mean_direction).unsqueeze(-1) * self.mean_direction
 
     @property
     def mode(self) -> Float[Tensor, "*batch d"]:
         """The mean direction."""
         return self.mean_direction
 
-    def expand(self, batch_shape: _size, _instance: Any = None) -> "VonMisesFisher":
+    def expand(self, batch_shape: _size, _instance: object = None) -> "VonMisesFisher":
+        """Return the distribution with another batch shape; the concentration is not copied."""
         new = VonMisesFisher(
             self.mean_direction.expand(*batch_shape, -1), self.concentration, validate_args=False
         )
@@ -183,48 +139,46 @@ class VonMisesFisher(Distribution):
         return new
 
 
-@register_kl(VonMisesFisher, HypersphericalUniform)
 def _kl_from_uniform(p: VonMisesFisher, q: HypersphericalUniform) -> Float[Tensor, "*batch"]:
     _check_same_space(p, q)
     return _divergence_from_uniform(p).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
-@register_kl(VonMisesFisher, VonMisesFisher)
 def _kl_between(p: VonMisesFisher, q: VonMisesFisher) -> Float[Tensor, "*batch"]:
-    r"""Return :math:`L(\kappa') - L(\kappa) + A(\kappa) (\kappa - \kappa' + \kappa' \|m - m'\|^2 / 2)`."""
+    r"""Return the divergence in nats.
+
+    .. math:: L(\kappa') - L(\kappa) + A(\kappa) (\kappa - \kappa' + \kappa' \|m - m'\|^2 / 2)
+    """
     _check_same_space(p, q)
     kappa = on_host(p.concentration)
-    other = on_host(q.concentration)
+    other_kappa = on_host(q.concentration)
     dim = p.event_shape[0]
     m = p.mean_direction
     length = mean_length(kappa, dim)
-    radial = growth(other, dim) - growth(kappa, dim) + length * (kappa - other)
-    return radial.to(m) + (length * other).to(m) * (m - q.mean_direction).square().sum(-1) / 2
+    radial = growth(other_kappa, dim) - growth(kappa, dim) + length * (kappa - other_kappa)
+    return radial.to(m) + (length * other_kappa).to(m) * (m - q.mean_direction).square().sum(-1) / 2
+
+
+register_kl(VonMisesFisher, HypersphericalUniform)(_kl_from_uniform)
+register_kl(VonMisesFisher, VonMisesFisher)(_kl_between)
 
 
 def _divergence_from_uniform(p: VonMisesFisher) -> Float[Tensor, "*batch"]:
-    r"""Return :math:`KL(p \,\|\, U) = \kappa A_d(\kappa) - L_d(\kappa)` in nats, whatever the mean direction."""
+    r"""Return :math:`KL(p \,\|\, U) = \kappa A_d(\kappa) - L_d(\kappa)` in nats."""
     kappa = on_host(p.concentration)
     dim = p.event_shape[0]
-    return (
-        (kappa * mean_length(kappa, dim) - growth(kappa, dim))
-        .to(p.mean_direction)
-        .expand(p.batch_shape)
-    )
-
-
-def _upcast(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))
+    divergence = kappa * mean_length(kappa, dim) - growth(kappa, dim)
+    return divergence.to(p.mean_direction).expand(p.batch_shape)
 
 
 def _check(mean_direction: Tensor, kappa: Tensor) -> None:
-    if not _UnitVector().check(mean_direction).all():
-        norms = torch.linalg.vector_norm(_upcast(mean_direction), dim=-1)
+    if not UnitVector().check(mean_direction).all():
+        norms = torch.linalg.vector_norm(at_least_float32(mean_direction), dim=-1)
         raise InputError(
             f"VonMisesFisher: mean_direction must hold unit vectors; got norms in "
             f"[{norms.min():.4g}, {norms.max():.4g}]; divide by the norm first"
         )
-    if mean_direction.shape[-1] < 2:
+    if mean_direction.shape[-1] < SMALLEST_DIM:
         raise InputError(
             f"VonMisesFisher: needs at least 2 dimensions; got {mean_direction.shape[-1]}"
         )
@@ -238,6 +192,7 @@ def _check(mean_direction: Tensor, kappa: Tensor) -> None:
 def _check_same_space(p: Distribution, q: Distribution) -> None:
     if p.event_shape != q.event_shape:
         raise InputError(
-            f"kl_divergence: both laws must live in one space; got event shapes {tuple(p.event_shape)} and "
-            f"{tuple(q.event_shape)}; give the prior dim={p.event_shape[0]}"
+            f"kl_divergence: both distributions must have one event shape; got event shapes "
+            f"{tuple(p.event_shape)} and {tuple(q.event_shape)}; give the prior "
+            f"dim={p.event_shape[0]}"
         )

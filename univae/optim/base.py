@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from univae.dtypes import computation_dtype
 from univae.errors import InputError
 
 __all__ = ["Base", "Scratch", "cached", "gradient", "require", "whole_number", "with_grad", "zeros"]
@@ -47,7 +48,9 @@ class Base(Optimizer):
         for index, p in pairs:
             for name, value in state["state"].get(index, {}).items():
                 if isinstance(value, Tensor):
-                    self.state[p][name] = value.to(device=p.device, dtype=_wide(p), copy=True)
+                    self.state[p][name] = value.to(
+                        device=p.device, dtype=computation_dtype(p), copy=True
+                    )
 
     def slots(self, group: Mapping[str, Any]) -> set[str]:
         """Return the names of the tensors of a parameter's shape that its state has."""
@@ -150,13 +153,13 @@ def gradient(p: Tensor, maximize: bool) -> Tensor:
     The parameter's own where that is the same.
     """
     assert p.grad is not None
-    g = (p.grad.to_dense() if p.grad.is_sparse else p.grad).to(_wide(p))
+    g = (p.grad.to_dense() if p.grad.is_sparse else p.grad).to(computation_dtype(p))
     return -g if maximize else g
 
 
 def zeros(p: Tensor) -> Tensor:
     """A state tensor for a parameter."""
-    return torch.zeros_like(p, dtype=_wide(p))
+    return torch.zeros_like(p, dtype=computation_dtype(p))
 
 
 def with_grad(closure: Callable[[], Any] | None) -> Any:
@@ -165,7 +168,3 @@ def with_grad(closure: Callable[[], Any] | None) -> Any:
         return None
     with torch.enable_grad():
         return closure()
-
-
-def _wide(p: Tensor) -> torch.dtype:
-    return torch.promote_types(p.dtype, torch.float32)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from univae.dtypes import computation_dtype
 from univae.errors import InputError
 
 __all__ = ["EMA"]
@@ -36,8 +37,7 @@ class EMA:
         self.updates = 0
         self.sources: dict[str, Tensor] = _floating(model)
         self.averages: dict[str, Tensor] = {
-            name: x.detach().to(torch.promote_types(x.dtype, torch.float32), copy=True)
-            for name, x in self.sources.items()
+            name: x.detach().to(computation_dtype(x), copy=True) for name, x in self.sources.items()
         }
 
     @torch.no_grad()

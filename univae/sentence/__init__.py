@@ -7,8 +7,10 @@ from univae._lazy import lazy_exports
 __all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
 
 if TYPE_CHECKING:
-    from univae.sentence.model import Ranked, RoFormerSim, RoFormerSimConfig
+    from univae.sentence.config import RoFormerSimConfig
+    from univae.sentence.model import RoFormerSim
+    from univae.sentence.ranking import Ranked
 else:
     __getattr__, __dir__ = lazy_exports(
-        __name__, {"model": ["Ranked", "RoFormerSim", "RoFormerSimConfig"]}
+        __name__, {"config": ["RoFormerSimConfig"], "model": ["RoFormerSim"], "ranking": ["Ranked"]}
     )

@@ -1,9 +1,11 @@
-r"""The losses of RoFormer-Sim's stages, each a function of vectors or log-likelihoods alone.
+r"""The losses of RoFormer-Sim's stages, functions of vectors or log-likelihoods.
 
-1. pre-training: :math:`L_{gen} + L_{con}`, with :func:`univae.contrastive.info_nce` as the second;
+1. pre-training: :math:`L_{gen} + L_{con}`, with :func:`univae.contrastive.paired_info_nce` as the
+   second;
 2. distillation: :math:`L_{gen} + 100 \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`;
-3. fine-tuning: cross entropy of :math:`[u; v; |u - v|]` within the classes of an example's task, or CoSENT;
-4. distillation again, of the fine-tuned model, so that generation survives.
+3. fine-tuning: cross entropy of :math:`[u; v; |u - v|]` within the classes of an example's task, or
+   CoSENT;
+4. distillation again, from the fine-tuned model, which preserves generation.
 
 References:
     SimBERTv2: RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454 and (supervised) /8541
@@ -35,9 +37,9 @@ CLASSES = len(SIMILARITY) + len(NLI)
 def generation_loss(
     log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]
 ) -> Float[Tensor, ""]:
-    r"""Return :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`: nats per target token, end tokens included.
+    r"""Return :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`, nats per target token.
 
-    0 where there is no token.
+    End tokens count as tokens. The loss is 0 where there is no token.
     """
     return -log_likelihood.sum() / (target != PAD).sum().clamp_min(1)
 
@@ -49,15 +51,21 @@ def distillation_loss(
     *,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
-    r"""Return :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`, for vectors of length 1.
+    r"""Return :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`.
 
-    Rotations of either space leave it alone; the diagonal counts in the mean and adds nothing. With
-    ``gather`` the matrix is that of the rows of all processes, and the result this process's share,
-    as :func:`univae.contrastive.info_nce` has it.
+    Rotations of either space do not change it. The diagonal counts in the mean and adds nothing.
+
+    Args:
+        student: vectors :math:`u_i` of length 1.
+        teacher: vectors :math:`t_i` of length 1.
+        weight: the factor w.
+        gather: use the rows of all processes; the result is this process's share, as that of
+            :func:`univae.contrastive.info_nce`.
     """
-    share = Share.of(student, gather)
-    wanted = (teacher @ share.gather(teacher).T).to(student)
-    return weight * share.mean((student @ share.gather(student).T - wanted).square().mean(1))
+    share = Share.of(student, gather=gather)
+    teacher_cosines = (teacher @ share.gather(teacher).T).to(student)
+    errors = student @ share.gather(student).T - teacher_cosines
+    return weight * share.mean(errors.square().mean(1))
 
 
 def pair_features(
@@ -70,13 +78,14 @@ def pair_features(
 def classification_loss(
     logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]
 ) -> Float[Tensor, ""]:
-    """Return the mean cross entropy, every pair's softmax taken over the classes of its own task.
+    """Return the mean cross entropy, each pair's softmax over the classes of its own task.
 
     The gradient of the logits of the other task's classes is zero.
     """
-    return F.cross_entropy(logits.masked_fill(~_of_task(labels), -torch.inf), labels)
+    return F.cross_entropy(logits.masked_fill(~_same_task(labels), -torch.inf), labels)
 
 
-def _of_task(labels: Tensor) -> Bool[Tensor, "pairs classes"]:
-    task = torch.tensor([False] * len(SIMILARITY) + [True] * len(NLI), device=labels.device)
-    return task[labels][:, None] == task
+def _same_task(labels: Int[Tensor, "pairs"]) -> Bool[Tensor, "pairs classes"]:
+    """Return whether each class is one of the task of each pair's label."""
+    is_nli = torch.tensor([False] * len(SIMILARITY) + [True] * len(NLI), device=labels.device)
+    return is_nli[labels][:, None] == is_nli

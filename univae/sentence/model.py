@@ -1,97 +1,58 @@
-r"""RoFormer-Sim: one Transformer that reads a sentence as a vector, writes similar ones, and ranks them by its vectors.
+r"""RoFormer-Sim: one Transformer that encodes a sentence as a vector and generates similar ones.
 
-Rows lie as [start, source, end | target], segment 0 and 1, under the UniLM mask: the source sees itself, the target the
-source and its own past. So the vector of a source is the same whether or not a target follows, one pass trains both
-tasks, and generation reads the source once for all samples. Positions go on across the border.
-
-The published vector is a linear map of the first row (no tanh), of a model that was pre-trained;
-from random weights the mean of the source's rows, which is the default here, learns sooner. Where
-sources of a batch differ in length, padding stands between source and target, hidden from all, and
-the target's positions follow its own source's.
+Rows are [start, source, end | target], in segments 0 and 1, under the UniLM mask: the source sees
+itself, the target the source and its own past. So the vector of a source does not depend on a
+target, one pass trains both tasks, and generation reads the source once for all samples.
 
 References:
     SimBERTv2: RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454
     Unified Language Model Pre-training (Dong et al., 2019), https://arxiv.org/abs/1905.03197
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor, nn
 
 from univae.attention.cache import KeyValueCache
-from univae.attention.core import Mix, attend, require_head_width
-from univae.attention.masks import padding, prefix
+from univae.attention.core import Mix, attend
+from univae.attention.masks import padding
+from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
-from univae.attention.scaling import Scale
-from univae.attention.transformer import Block, Embedding, Head, Norm, initialise
-from univae.decoding.cached import Continuation
+from univae.attention.transformer import Block, Embedding, Head, initialise
+from univae.decoding.cached import CachedDecoder, DecoderLayers, filling
+from univae.decoding.positions import RowPositions
 from univae.decoding.sampling import Sampling
 from univae.decoding.sampling import generate as draw_texts
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
-from univae.rules import SIZE, Rule, at_least, check, within
+from univae.sentence.config import RoFormerSimConfig
+from univae.sentence.layout import ends, is_real, positions, tokens, unilm_mask
 from univae.sentence.losses import CLASSES
-from univae.sentence.ranking import Key, distinct, rank
-from univae.text.special import END, PAD, RESERVED, START
-from univae.text.tokenizers import pad
+from univae.sentence.pooling import POOLINGS
+from univae.sentence.ranking import Key, Ranked, distinct, rank
+from univae.text.padding import pad
+from univae.text.special import END, PAD, START
 
 __all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
 
-NUCLEUS = Sampling(top_p=0.95)  # of the second version; the first drew among the 5 most probable
-
-
-@dataclass(frozen=True)
-class RoFormerSimConfig:
-    """The shape of a RoFormer-Sim; complete, so that a stored copy rebuilds the model."""
-
-    vocab_size: int  # ids of the tokenizer; the model has one more, the mask
-    width: int = 256
-    heads: int = 4
-    layers: int = 4
-    max_length: int = 64  # tokens of a side, its end token included
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    scale: Scale = "sqrt"
-    scale_base: int = 512  # the number of keys at which log_n equals sqrt
-    norm: Norm = "pre"
-    # of the rows a vector is read from; first: as published
-    pooling: Literal["first", "mean"] = "mean"
-
-    RULES: ClassVar[Mapping[str, Rule]] = {
-        "vocab_size": at_least(RESERVED + 1, 10**7),
-        "width": at_least(1, SIZE),
-        "heads": at_least(1, 1024),
-        "layers": at_least(1, 1024),
-        "scale_base": at_least(2, 10**9),
-        "max_length": at_least(2, 65_536, "at least 2, a token and the end of its side"),
-        "dropout": within("[0, 1)"),
-        "attention_dropout": within("[0, 1)"),
-    }
-
-    def __post_init__(self) -> None:
-        check(self)
-        require_head_width(self.width, self.heads)
-
-
-class Ranked(NamedTuple):
-    """Generated texts, padded ids with their end token, the most similar first, and their cosine to the source."""
-
-    ids: Int[Tensor, "k length"]
-    scores: Float[Tensor, "k"]
+# as in the second published version; the first drew among the 5 most probable tokens
+NUCLEUS = Sampling(top_p=0.95)
 
 
 class RoFormerSim(nn.Module):
-    """See the module. Texts are ids (B, T): tokens, one end token, padding; the model adds the start by itself.
+    """Sentence vectors, and similar sentences generated and ranked by them.
 
-    >>> model = RoFormerSim(RoFormerSimConfig(vocab_size=9, width=8, heads=2, layers=1, max_length=6)).eval()
+    Texts are ids (B, T): tokens, one end token, padding; the model adds the start token.
+
+    >>> config = RoFormerSimConfig(vocab_size=9, width=8, heads=2, layers=1, max_length=6)
+    >>> model = RoFormerSim(config).eval()
     >>> texts = torch.tensor([[5, 6, 2], [7, 2, 0]])
     >>> model.encode(texts).shape
     torch.Size([2, 8])
-    >>> [len(found.scores) <= 3 for found in model.generate(texts, count=3, samples=8)]
+    >>> [len(ranked.scores) <= 3 for ranked in model.generate(texts, count=3, samples=8)]
     [True, True]
     """
 
@@ -99,32 +60,31 @@ class RoFormerSim(nn.Module):
         super().__init__()
         self.config = c = config
         self.mask = c.vocab_size  # the id that hides a token
-        # Normed in either layout, with segments that start as one: else all rows begin nearly
-        # parallel to what they share, all vectors too, and telling them apart takes hundreds of
-        # steps.
+        # The embedding is normalised under either placement of norms, and the segments start
+        # equal. Otherwise all rows start nearly parallel, and so do all vectors: separating them
+        # takes hundreds of steps.
         self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, norm="post")
         self.blocks = nn.ModuleList(
             Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers)
         )
-        # post-norm rows are normed already
-        self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
+        # post-norm rows are normalised already
+        self.norm = NORMS[c.norm].output_norm(c.width)
         self.pooler = nn.Linear(c.width, c.width)
         self.classifier = nn.Linear(3 * c.width, CLASSES, bias=False)  # of the supervised stage
-        self.head = Head(c.vocab_size + 1, c.width, c.norm, silent=(PAD, START, self.mask))
+        self.head = Head(c.vocab_size + 1, c.width, c.norm, excluded=(PAD, START, self.mask))
         initialise(self)
         nn.init.zeros_(self.embedding.segments.weight)
 
-    # Vectors.
-
     def encode(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
-        """Return the texts' vectors, of length 1: their products are cosines."""
+        """Return the texts' vectors, of length 1: their inner products are cosines."""
         return F.normalize(self.read(ids), dim=-1)
 
     def read(self, source: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
-        """Return the texts' vectors as the pooler makes them."""
-        real = _real(source)
+        """Return the texts' vectors with the length that the pooler gives them."""
+        real = is_real(source)
         x = self._source_rows(source)
         phase = self._phase[: real.shape[1]][None]
+        # without a mask the fused kernels skip work
         mix = self._mix(None if bool(real.all()) else padding(real))
         for block in self.blocks:
             x = block(x, phase, mix)
@@ -133,60 +93,62 @@ class RoFormerSim(nn.Module):
     def read_and_write(
         self, source: Int[Tensor, "batch n"], target: Int[Tensor, "batch m"]
     ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch"]]:
-        r"""Return :meth:`read` of the sources and :math:`\log p(t \mid s)` of each target, in nats, in one pass.
+        r"""Return :meth:`read` of the sources and :math:`\log p(t \mid s)` of each target, in nats.
 
-        A target's tokens and its end token count; a target that is all padding has log-likelihood
-        0.
+        Both come from one pass. A target's tokens and its end token count; a target that is all
+        padding has log-likelihood 0.
         """
-        real = _real(source)
+        real = is_real(source)
         inputs = target[:, :-1]
-        n = real.shape[1]
-        m = inputs.shape[1]
+        source_rows = real.shape[1]
+        target_rows = inputs.shape[1]
         x = torch.cat((self._source_rows(source), self.embedding(inputs, 1)), 1)
-        after = real.sum(1, keepdim=True) + torch.arange(m, device=source.device)
-        ahead = torch.arange(n, device=source.device).expand(len(source), n)
-        phase = self._phase[torch.cat((ahead, after), 1)]
-        segments = (torch.arange(n + m, device=source.device) >= n).long()[None]
-        mask = prefix(segments)
-        if not bool(real.all()):
-            mask = mask & padding(F.pad(real, (0, m), value=True))
-        mix = self._mix(mask)
+        phase = self._phase[positions(real, target_rows)]
+        mix = self._mix(unilm_mask(real, target_rows))
         for block in self.blocks:
             x = block(x, phase, mix)
-        ends = x[torch.arange(len(x), device=x.device), real.sum(1) - 1]
-        writing = torch.cat((ends[:, None], x[:, n:]), 1)
-        return self._pool(x[:, :n], real), self._log_likelihood(writing, target)
-
-    # Generation.
+        # the rows that predict the target: the end of the source, then the target's own rows
+        predicting = torch.cat((ends(x, real)[:, None], x[:, source_rows:]), 1)
+        return self._pool(x[:, :source_rows], real), self._log_likelihood(predicting, target)
 
     def continuation(
         self, source: Int[Tensor, "batch length"], copies: int = 1, capacity: int = 0
-    ) -> Continuation:
-        """Return what writes ``copies`` texts behind each source, side by side, of at most ``capacity`` tokens."""
+    ) -> CachedDecoder:
+        """Return a decoder of ``copies`` texts behind each source, next to each other.
+
+        Args:
+            source: the texts to continue.
+            copies: texts generated behind each source.
+            capacity: the most tokens of a text; 0: ``max_length``.
+        """
         c = self.config
-        real = _real(source)
-        n = real.shape[1]
+        real = is_real(source)
+        source_rows = real.shape[1]
         capacity = capacity or c.max_length
         x = self._source_rows(source)
-        phase = self._phase[:n][None]
-        seen = padding(real)
-        places = None  # without a mask the fused kernels skip work
+        phase = self._phase[:source_rows][None]
+        visible = None  # without a mask the fused kernels skip work
         if not bool(real.all()):
-            places = F.pad(real, (0, capacity), value=True).repeat_interleave(copies, 0)
-        shape = (len(source) * copies, c.heads, n + capacity, c.width // c.heads)
-        caches = [KeyValueCache(shape, x, c.scale, c.scale_base, places) for _ in self.blocks]
+            visible = F.pad(real, (0, capacity), value=True).repeat_interleave(copies, 0)
+        shape = (len(source) * copies, c.heads, source_rows + capacity, c.width // c.heads)
+        caches = [KeyValueCache(shape, x, c.scale, c.scale_base, visible) for _ in self.blocks]
+        mix = self._mix(padding(real))
         for block, cache in zip(self.blocks, caches, strict=True):
-            x = block(x, phase, _remembering(cache, copies, self._mix(seen)))
-        lengths = real.sum(1)
-        ends = x[torch.arange(len(x), device=x.device), lengths - 1].repeat_interleave(copies, 0)
-        parts = (self.embedding, cast("list[Block]", list(self.blocks)), self.head)
-        return Continuation(parts, caches, ends, lengths.repeat_interleave(copies), self._phase)
+            x = block(x, phase, filling(cache, copies, mix))
+
+        layers = DecoderLayers(self.embedding, cast("list[Block]", list(self.blocks)), self.head)
+        starts = real.sum(1).repeat_interleave(copies)
+        prompt_ends = ends(x, real).repeat_interleave(copies, 0)
+        return CachedDecoder(layers, caches, RowPositions(self._phase, starts), prompt_ends)
 
     @torch.no_grad()
     def draw(
         self, source: Int[Tensor, "batch length"], samples: int, sampling: Sampling = NUCLEUS
     ) -> Int[Tensor, "batch {samples} m"]:
-        """Draw ``samples`` texts behind each source: ids with the end token, padded, cut at the model's length."""
+        """Draw ``samples`` texts behind each source: padded ids with the end token.
+
+        A text without an end is cut at ``max_length``.
+        """
         step = self.continuation(source, samples)
         texts = draw_texts(step, len(source) * samples, self.config.max_length, sampling)
         return texts.view(len(source), samples, -1)
@@ -203,97 +165,76 @@ class RoFormerSim(nn.Module):
         key: Key = tuple,
         diversity: float = 0.0,
     ) -> list[Ranked]:
-        """Write texts similar to each source and returns the best ``count``, ranked by the model's own cosine.
+        """Generate texts similar to each source, and return the best ``count`` by cosine.
 
-        Of ``samples`` draws the empty, those without an end, duplicates and the source itself are
-        dropped: texts are the same if ``key`` says so, and one for which it returns None is
-        refused. ``hidden`` masks tokens of the source before it is continued, which asks for change
-        there; ranking sees the whole source. ``diversity``: see :mod:`univae.sentence.ranking`.
-        Generates as it is, so call :meth:`eval` first.
+        Empty texts, those without an end, duplicates and the source itself are dropped. The model
+        generates in its current mode, so call :meth:`eval` first.
+
+        Args:
+            ids: the sources.
+            count: the most texts to return for each source.
+            samples: texts drawn for each source.
+            sampling: how tokens are drawn.
+            hidden: tokens of the source that are masked where it is continued, so that they may
+                change; the ranking sees the whole source.
+            key: texts of one key are duplicates; a text of key None is dropped.
+            diversity: see :mod:`univae.sentence.ranking`.
         """
-        source = (
-            ids
-            if hidden is None
-            else ids.masked_fill(hidden & (ids != PAD) & (ids != END), self.mask)
-        )
-        drawn = self.draw(source, samples, sampling)
+        source = ids
+        if hidden is not None:
+            source = ids.masked_fill(hidden & (ids != PAD) & (ids != END), self.mask)
+        samples_of_sources = self.draw(source, samples, sampling)
         vectors = self.encode(ids)
-        found = []
-        for text, vector, texts in zip(ids, vectors, drawn, strict=True):
-            ended = [_tokens(row) for row in texts if row[0] != END and bool((row == END).any())]
-            chosen = [ended[place] for place in distinct(ended, _tokens(text), key)]
-            found.append(self._ranked(vector, chosen, count, diversity))
-        return found
+        results = []
+        for text, vector, drawn in zip(ids, vectors, samples_of_sources, strict=True):
+            ended = [tokens(row) for row in drawn if row[0] != END and bool((row == END).any())]
+            candidates = [ended[i] for i in distinct(ended, tokens(text), key)]
+            results.append(self._ranked(vector, candidates, count, diversity))
+        return results
 
     def _ranked(
         self, vector: Tensor, texts: list[list[int]], count: int, diversity: float
     ) -> Ranked:
         if not texts:
-            return Ranked(
-                torch.empty(0, 0, dtype=torch.long, device=vector.device), vector.new_empty(0)
-            )
+            no_ids = torch.empty(0, 0, dtype=torch.long, device=vector.device)
+            return Ranked(no_ids, vector.new_empty(0))
         padded = pad(texts).to(vector.device)
         order, scores = rank(vector, self.encode(padded), count, diversity)
         return Ranked(padded[order], scores)
 
-    # The rows.
-
-    def _source_rows(self, source: Tensor) -> Tensor:
-        if source.shape[1] > self.config.max_length:
+    def _source_rows(self, source: Tensor) -> Float[Tensor, "batch rows width"]:
+        """Return the embedded rows of [start, source]."""
+        longest = self.config.max_length
+        if source.shape[1] > longest:
             raise InputError(
-                f"RoFormerSim: a side has at most max_length={self.config.max_length} tokens, its end included; "
+                f"RoFormerSim: a side has at most max_length={longest} tokens, its end included; "
                 f"got {source.shape[1]}; cut it"
             )
-        return self.embedding(F.pad(source, (1, 0), value=START), 0)
+        rows: Tensor = self.embedding(F.pad(source, (1, 0), value=START), 0)
+        return rows
 
     def _mix(self, mask: Tensor | None) -> Mix:
         c = self.config
-        dropout = self.config.attention_dropout if self.training else 0.0
+        dropout = c.attention_dropout if self.training else 0.0
         return lambda q, k, v: attend(
             q, k, v, mask, scale=c.scale, base=c.scale_base, dropout=dropout
         )
 
-    def _pool(self, rows: Tensor, real: Tensor) -> Tensor:
-        if self.config.pooling == "first":
-            return self.pooler(self.norm(rows[:, 0]))
-        weights = (real / real.sum(1, keepdim=True)).to(rows)
-        return self.pooler((weights[:, None] @ self.norm(rows)).squeeze(1))
+    def _pool(self, rows: Tensor, real: Tensor) -> Float[Tensor, "batch width"]:
+        vectors: Tensor = self.pooler(POOLINGS[self.config.pooling].pool(rows, real, self.norm))
+        return vectors
 
-    def _log_likelihood(self, rows: Tensor, target: Tensor) -> Tensor:
-        # Only the rows of real tokens meet the vocabulary: its table is what writing costs.
+    def _log_likelihood(self, rows: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
+        # The product with the token table is the cost of generation: rows of padding skip it.
         real = target != PAD
         logits = self.head(rows[real], self.embedding.tokens.weight)
         nll = F.cross_entropy(logits, target[real], reduction="none")
-        # a sum over a text is not one for bfloat16
-        nll = nll.to(torch.promote_types(nll.dtype, torch.float32))
-        texts = real.nonzero()[:, 0]
-        return -nll.new_zeros(len(target)).index_add(0, texts, nll)
+        nll = at_least_float32(nll)  # bfloat16 is too coarse for a sum over a text
+        text_indices = real.nonzero()[:, 0]
+        return -nll.new_zeros(len(target)).index_add(0, text_indices, nll)
 
     @property
-    def _phase(self) -> Tensor:
+    def _phase(self) -> Complex[Tensor, "positions half"]:
         table = self.embedding.tokens.weight
-        positions = torch.arange(2 * self.config.max_length + 1, device=table.device)
-        return phases(positions, self.config.width // self.config.heads, dtype=table.dtype)
-
-
-def _remembering(cache: KeyValueCache, copies: int, mix: Mix) -> Mix:
-    def remember(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        cache.fill(k.repeat_interleave(copies, 0), v.repeat_interleave(copies, 0))
-        return mix(q, k, v)
-
-    return remember
-
-
-def _real(source: Tensor) -> Bool[Tensor, "batch rows"]:
-    """Which rows of a source, its start included, are no padding."""
-    return F.pad(source != PAD, (1, 0), value=True)
-
-
-def _tokens(row: Tensor) -> list[int]:
-    """A text's tokens, without its end and padding."""
-    listed = row.tolist()
-    return (
-        listed[: listed.index(END)]
-        if END in listed
-        else [token for token in listed if token != PAD]
-    )
+        all_positions = torch.arange(2 * self.config.max_length + 1, device=table.device)
+        return phases(all_positions, self.config.width // self.config.heads, dtype=table.dtype)

@@ -1,8 +1,8 @@
-"""Exact nearest texts: the largest inner products of queries with a matrix of vectors that need not fit into memory.
+"""Exact nearest neighbours by inner product, in a matrix that may be larger than memory.
 
-The matrix is read in blocks of rows, once for all queries; what is kept is the best so far of every
-query. With vectors of length 1 inner products are cosines. Rows stored as float16 are compared in
-float32.
+The matrix is read in blocks of rows, once for all queries, and only the best rows so far of every
+query are stored. With vectors of length 1 inner products are cosines. Rows stored as float16 are
+compared in float32.
 """
 
 import numpy as np
@@ -10,37 +10,48 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["top_k"]
 
-BLOCK_BYTES = 2**24  # of float32 rows compared at once
+BLOCK_BYTES = 2**24  # of float32 rows that are compared at once
+FLOAT32_BYTES = 4
+MATRIX_DIMENSIONS = 2
 
 
 def top_k(
     queries: Float[Tensor, "q width"], matrix: np.ndarray, k: int, block: int = 0
 ) -> tuple[Float[Tensor, "q best"], Int[Tensor, "q best"]]:
-    """Return the ``k`` largest products of every query and their rows, falling; all rows where there are fewer.
+    """Return the ``k`` largest inner products of every query, descending, and their rows.
 
-    ``matrix`` is (rows, width), maybe mapped from a file; ``block`` rows are compared at once, by
-    default 16 MiB of them. Equal products are given in no particular order.
+    The order of equal products is not defined.
+
+    Args:
+        queries: one vector a row.
+        matrix: (rows, width), in memory or mapped from a file.
+        k: how many products to return; all where there are fewer rows.
+        block: rows that are compared at once; 0: 16 MiB of them.
 
     Raises:
-        InputError: if ``k`` < 1 or the widths differ.
+        InputError: ``k`` < 1, or the widths differ.
     """
-    if k < 1 or matrix.ndim != 2 or matrix.shape[1] != queries.shape[1]:
-        wanted = f"k >= 1 and rows of width {queries.shape[1]}"
-        raise InputError(f"top_k: needs {wanted}; got k={k} and a matrix of {tuple(matrix.shape)}")
-    block = block or max(1, BLOCK_BYTES // (4 * max(matrix.shape[1], 1)))
-    dtype = torch.promote_types(queries.dtype, torch.float32)
-    queries = queries.to(dtype)
+    width = queries.shape[1]
+    if k < 1 or matrix.ndim != MATRIX_DIMENSIONS or matrix.shape[1] != width:
+        raise InputError(
+            f"top_k: needs k >= 1 and rows of width {width}; "
+            f"got k={k} and a matrix of {tuple(matrix.shape)}"
+        )
+    block = block or max(1, BLOCK_BYTES // (FLOAT32_BYTES * max(width, 1)))
+    queries = at_least_float32(queries)
     best = queries.new_empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
     for start in range(0, len(matrix), block):
-        products = queries @ torch.from_numpy(np.array(matrix[start : start + block])).to(queries).T
-        found, place = products.topk(min(k, products.shape[1]), 1)
-        best = torch.cat((best, found), 1)
-        rows = torch.cat((rows, place + start), 1)
+        vectors = torch.from_numpy(np.array(matrix[start : start + block])).to(queries)
+        products = queries @ vectors.T
+        block_best, block_rows = products.topk(min(k, products.shape[1]), 1)
+        best = torch.cat((best, block_best), 1)
+        rows = torch.cat((rows, block_rows + start), 1)
         best, order = best.topk(min(k, best.shape[1]), 1)
         rows = rows.gather(1, order)
     return best, rows

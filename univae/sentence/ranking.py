@@ -1,7 +1,7 @@
-r"""From drawn texts to an answer: distinct ones, in the order of their cosine to the source.
+r"""Ranking of generated texts: distinct ones, in the order of their cosine to the source.
 
 With a diversity :math:`\delta` the next text is the one that maximises :math:`(1 - \delta) \cos(x,
-c) - \delta \max_{s} \cos(c, s)` over those not chosen, s running over the chosen ones.
+c) - \delta \max_{s} \cos(c, s)` over those not chosen, where s runs over the chosen ones.
 
 References:
     The Use of MMR, Diversity-Based Reranking (Carbonell & Goldstein, 1998),
@@ -9,6 +9,7 @@ References:
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,25 +17,32 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["Key", "distinct", "rank"]
+__all__ = ["Key", "Ranked", "distinct", "rank"]
 
-# What two texts that count as one have in common, from their tokens; None refuses a text.
+# Maps the tokens of a text to a value that equal texts share; None excludes the text.
 Key = Callable[[Sequence[int]], Hashable | None]
 
 
-def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = tuple) -> list[int]:
-    """Return the first place of every distinct text that ``key`` does not refuse.
+class Ranked(NamedTuple):
+    """Generated texts, padded ids with their end token, and their cosines to the source.
 
-    The source is not among them.
+    The texts are in the order of their rank.
     """
+
+    ids: Int[Tensor, "k length"]
+    scores: Float[Tensor, "k"]
+
+
+def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = tuple) -> list[int]:
+    """Return the index of the first text of every key, without those of the source and of None."""
     seen = {key(source), None}
-    places = list[int]()
-    for place, text in enumerate(texts):
-        found = key(text)
-        if found not in seen:
-            seen.add(found)
-            places.append(place)
-    return places
+    indices = list[int]()
+    for i, text in enumerate(texts):
+        text_key = key(text)
+        if text_key not in seen:
+            seen.add(text_key)
+            indices.append(i)
+    return indices
 
 
 def rank(
@@ -43,12 +51,18 @@ def rank(
     count: int,
     diversity: float = 0.0,
 ) -> tuple[Int[Tensor, "k"], Float[Tensor, "k"]]:
-    """Return at most ``count`` rows, the best first, and the cosine of each to the source; vectors are of length 1.
+    """Return the indices of at most ``count`` texts, the best first, and their cosines.
 
-    Without diversity the cosines fall; ties keep their order.
+    Without diversity the cosines descend; ties keep their order.
+
+    Args:
+        source: the source's vector, of length 1.
+        vectors: the texts' vectors, of length 1.
+        count: the most texts to return.
+        diversity: the weight of the similarity to texts that are ranked higher.
 
     Raises:
-        InputError: if ``count`` < 1 or ``diversity`` outside [0, 1).
+        InputError: ``count`` < 1, or ``diversity`` outside [0, 1).
     """
     if count < 1 or not 0 <= diversity < 1:
         raise InputError(
@@ -57,16 +71,22 @@ def rank(
     cosine = vectors @ source
     if diversity == 0:
         order = cosine.argsort(descending=True, stable=True)[:count]
-        return order, cosine[order]
-    chosen = list[int]()
-    closest = torch.zeros_like(cosine)
-    left = torch.ones_like(cosine, dtype=torch.bool)
-    for _ in range(min(count, len(cosine))):
-        gain = (1 - diversity) * cosine - diversity * closest
-        best = int(gain.masked_fill(~left, -torch.inf).argmax())
-        near = vectors @ vectors[best]
-        closest = torch.maximum(closest, near) if chosen else near
-        left[best] = False
-        chosen.append(best)
-    order = torch.tensor(chosen, dtype=torch.long, device=cosine.device)
+    else:
+        order = _marginal_relevance_order(cosine, vectors, count, diversity)
     return order, cosine[order]
+
+
+def _marginal_relevance_order(
+    cosine: Float[Tensor, "n"], vectors: Float[Tensor, "n width"], count: int, diversity: float
+) -> Int[Tensor, "k"]:
+    chosen = list[int]()
+    redundancy = torch.zeros_like(cosine)  # the largest cosine to a chosen text
+    remaining = torch.ones_like(cosine, dtype=torch.bool)
+    for _ in range(min(count, len(cosine))):
+        gain = (1 - diversity) * cosine - diversity * redundancy
+        best = int(gain.masked_fill(~remaining, -torch.inf).argmax())
+        similarity = vectors @ vectors[best]
+        redundancy = torch.maximum(redundancy, similarity) if chosen else similarity
+        remaining[best] = False
+        chosen.append(best)
+    return torch.tensor(chosen, dtype=torch.long, device=cosine.device)

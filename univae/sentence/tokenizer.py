@@ -9,7 +9,7 @@ from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.text.special import END
 from univae.text.tally import Tally
-from univae.text.tokenizers import Tokenizer, pad
+from univae.text.tokenizers import TOKENIZERS, Tokenizer, pad
 
 __all__ = ["SimilarText", "normalised", "tokenizer_input", "truncate"]
 
@@ -102,9 +102,9 @@ def normalised(text: str, *, lowercase: bool) -> str:
 
 
 def tokenizer_input(text: str, kind: str, *, lowercase: bool) -> str:
-    """Return a text as a tokenizer of ``kind`` is trained on it: of BPE with a space in front."""
+    """Return a text as a tokenizer of ``kind`` is trained on it, with its prefix."""
     text = normalised(text, lowercase=lowercase)
-    return " " + text if text and kind == "bpe" else text
+    return TOKENIZERS[kind].text_prefix + text if text else text
 
 
 def truncate(texts: Sequence[Sequence[int]], limit: int) -> list[list[int]]:

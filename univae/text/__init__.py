@@ -9,6 +9,7 @@ __all__ = [
     "KINDS",
     "PAD",
     "START",
+    "TOKENIZERS",
     "VOCABULARY",
     "Tokenizer",
     "pad",
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from univae.text.special import END, PAD, START
     from univae.text.tokenizers import (
         KINDS,
+        TOKENIZERS,
         VOCABULARY,
         Tokenizer,
         pad,
@@ -35,6 +37,7 @@ else:
             "special": ["END", "PAD", "START"],
             "tokenizers": [
                 "KINDS",
+                "TOKENIZERS",
                 "VOCABULARY",
                 "Tokenizer",
                 "pad",

@@ -1,8 +1,8 @@
-"""BART-like noise on the words of a text: masked, kept or replaced, a word as a whole.
+"""BART-like noise on the words of a text: masked, kept or replaced, all tokens of a word together.
 
-A word is a run of tokens: for BPE and Latin letters what white space or punctuation parts, for the
-tokenizer of words one token. Chinese has no such marks; without a word segmenter every character
-counts as a word of its own.
+A word is a run of tokens: of letters and digits between white space or punctuation, or one token of
+a tokenizer whose tokens are words. Scripts without spaces, such as Chinese, have no word segmenter
+here: every character counts as a word.
 
 References:
     BART (Lewis et al., 2019), https://arxiv.org/abs/1910.13461
@@ -22,19 +22,28 @@ from univae.text.tokenizers import Tokenizer
 
 __all__ = ["KEEP", "MASK", "RANDOM", "Noise", "WordNoise"]
 
-MASK, KEEP, RANDOM = 1, 2, 3  # what happens to a chosen word; 0: it was not chosen
-# a token's first character: opens a word, goes on after a letter, goes on always
-_OPENS = 0
-_LETTER = 1
-_INSIDE = 2
+# Kinds of noise on the tokens of a word; 0: the word was not chosen.
+MASK = 1
+KEEP = 2
+RANDOM = 3
+
+# How the first character of a token joins it to the token before.
+_STARTS_WORD = 0
+_JOINS_LETTER = 1
+_CONTINUES = 2
+
+# the first code point of CJK radicals: from here on scripts are written without spaces
+_WITHOUT_SPACES = 0x2E80
+
+_REPLACEMENT = "\ufffd"  # decoded from bytes that are part of a character
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The share of texts that are noised, and of the words in them that are masked, chosen and kept, and replaced.
+    """Probabilities of noise: of a text to be noised, and of each word of such a text.
 
     Raises:
-        InputError: if a share is no probability, or those of the words exceed 1 together.
+        InputError: a value is no probability, or ``mask + keep + replace`` exceeds 1.
     """
 
     rows: float = 0.5
@@ -43,74 +52,81 @@ class Noise:
     replace: float = 0.015
 
     def __post_init__(self) -> None:
-        shares = (self.rows, self.mask, self.keep, self.replace)
-        if not all(0 <= share <= 1 for share in shares) or sum(shares[1:]) > 1:
+        of_words = (self.mask, self.keep, self.replace)
+        in_range = all(0 <= p <= 1 for p in (self.rows, *of_words))
+        if not in_range or sum(of_words) > 1:
             raise InputError(
-                f"Noise: rows lies in [0, 1], and so do mask, keep and replace and their sum; got {self}; lower them"
+                "Noise: rows lies in [0, 1], and so do mask, keep and replace and their sum; "
+                f"got {self}; lower them"
             )
 
 
 class WordNoise:
-    """Noises padded ids (B, T); ``mask`` is the id that hides a token, and a replaced word gets own tokens at random.
+    """Noise padded ids (B, T).
 
-    Random ids are uniform over the tokenizer's own tokens: never padding, start, end or mask. All
-    draws come from PyTorch's global generator.
+    A masked word has the id ``mask`` in place of each token, a replaced word random ids. These are
+    uniform over the tokenizer's own tokens: never padding, start, end or mask. All draws come from
+    PyTorch's global generator.
     """
 
     def __init__(self, tokenizer: Tokenizer, mask: int, noise: Noise | None = None) -> None:
         self.noise = noise or Noise()
         self.mask = mask
         self.vocab_size = tokenizer.vocab_size
-        self.first, self.letter_last = _edges(tokenizer)
+        self.first, self.ends_with_letter = _token_borders(tokenizer)
 
     def __call__(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
         """Return the noised texts; lengths, ends and padding stay."""
         kinds = self.kinds(ids)
-        noisy = torch.rand(len(ids), 1, device=ids.device) < self.noise.rows
+        noised_rows = torch.rand(len(ids), 1, device=ids.device) < self.noise.rows
         random = torch.randint(RESERVED, self.vocab_size, ids.shape, device=ids.device)
-        changed = ids.masked_fill(kinds == MASK, self.mask)
-        return torch.where(noisy, torch.where(kinds == RANDOM, random, changed), ids)
+        noised = ids.masked_fill(kinds == MASK, self.mask)
+        noised = torch.where(kinds == RANDOM, random, noised)
+        return torch.where(noised_rows, noised, ids)
 
     def kinds(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-        """Draw what happens to each word of each text, were the text noised: one draw a word, on all its tokens."""
-        n = self.noise
+        """Draw the kind of noise of every token, as in a noised text: one draw a word."""
         words = self.words(ids)
-        r = torch.rand(ids.shape, device=ids.device).gather(1, words.clamp_min(0))
-        edges = torch.tensor(
-            [n.mask, n.mask + n.keep, n.mask + n.keep + n.replace], device=r.device, dtype=r.dtype
-        )
-        kinds = (torch.bucketize(r, edges, right=True) + 1) % (RANDOM + 1)
+        u = torch.rand(ids.shape, device=ids.device).gather(1, words.clamp_min(0))
+        n = self.noise
+        thresholds = [n.mask, n.mask + n.keep, n.mask + n.keep + n.replace]
+        edges = torch.tensor(thresholds, device=u.device, dtype=u.dtype)
+        kinds = (torch.bucketize(u, edges, right=True) + 1) % (RANDOM + 1)
         return kinds.masked_fill(words < 0, 0)
 
     def words(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-        """Numbers the word of every token, from 0 in each text; -1 for start, end and padding."""
+        """Return the index of every token's word in its text; -1 for start, end and padding."""
         inner = (ids != PAD) & (ids != START) & (ids != END)
-        number = self._opens(ids).masked_fill(~inner, False).cumsum(1) - 1
-        return number.clamp_min(0).masked_fill(~inner, -1)
+        index = (self._starts_word(ids) & inner).cumsum(1) - 1
+        return index.clamp_min(0).masked_fill(~inner, -1)
 
-    def _opens(self, ids: Tensor) -> Bool[Tensor, "batch length"]:
+    def _starts_word(self, ids: Tensor) -> Bool[Tensor, "batch length"]:
         first = self.first.to(ids.device)[ids]
-        letter_last = self.letter_last.to(ids.device)[ids]
-        after_letter = torch.zeros_like(letter_last)
-        after_letter[:, 1:] = letter_last[:, :-1]
-        return (first == _OPENS) | ((first == _LETTER) & ~after_letter)
+        ends_with_letter = self.ends_with_letter.to(ids.device)[ids]
+        after_letter = torch.zeros_like(ends_with_letter)
+        after_letter[:, 1:] = ends_with_letter[:, :-1]
+        return (first == _STARTS_WORD) | ((first == _JOINS_LETTER) & ~after_letter)
 
 
-def _edges(tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
-    """How each id's text begins, and whether it ends with a letter that a following letter joins."""
-    first = np.full(tokenizer.vocab_size + 1, _OPENS)  # one more: the mask is a word
-    letter_last = np.zeros(tokenizer.vocab_size + 1, dtype=bool)
-    if tokenizer.kind != "words":
-        for token in range(RESERVED, tokenizer.vocab_size):
-            text = tokenizer.decode([token])
-            if not text or text[0] == "\ufffd":  # bytes from inside a character
-                first[token] = _INSIDE
-            elif _joins(text[0]):
-                first[token] = _LETTER
-            letter_last[token] = bool(text) and (_joins(text[-1]) or text[-1] == "\ufffd")
-    return torch.from_numpy(first), torch.from_numpy(letter_last)
+def _token_borders(tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
+    """Return how each id joins the token before, and whether a following letter joins it."""
+    ids = tokenizer.vocab_size + 1  # the last one is the mask, which is a word
+    first = np.full(ids, _STARTS_WORD)
+    ends_with_letter = np.zeros(ids, dtype=bool)
+    if not tokenizer.splits_words:
+        return torch.from_numpy(first), torch.from_numpy(ends_with_letter)
+
+    for token in range(RESERVED, tokenizer.vocab_size):
+        text = tokenizer.decode([token])
+        if not text or text[0] == _REPLACEMENT:
+            first[token] = _CONTINUES
+        elif _is_spaced_letter(text[0]):
+            first[token] = _JOINS_LETTER
+        if text:
+            ends_with_letter[token] = _is_spaced_letter(text[-1]) or text[-1] == _REPLACEMENT
+    return torch.from_numpy(first), torch.from_numpy(ends_with_letter)
 
 
-def _joins(character: str) -> bool:
-    """Letters and digits below the scripts that write without spaces."""
-    return character.isalnum() and ord(character) < 0x2E80
+def _is_spaced_letter(character: str) -> bool:
+    """Return whether it is a letter or digit of a script that separates words by spaces."""
+    return character.isalnum() and ord(character) < _WITHOUT_SPACES

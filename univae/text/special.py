@@ -1,4 +1,4 @@
-"""Ids that all tokenizers share. Nothing is imported here, so that every package can name them."""
+"""Token ids that all tokenizers share. This module imports nothing, so any package may use it."""
 
 __all__ = ["END", "PAD", "RESERVED", "START"]
 
@@ -7,4 +7,4 @@ PAD = 0
 START = 1
 END = 2
 
-RESERVED = 3  # a tokenizer's own tokens start here
+RESERVED = 3  # the first id of a tokenizer's own tokens

@@ -7,7 +7,10 @@ __all__ = ["Tally"]
 
 @dataclass
 class Tally:
-    """Numbers of encoded texts, of texts cut to ``max_length``, of words and of unknown words."""
+    """Counts of texts, texts longer than ``max_length``, words, and unknown words.
+
+    The names of the fields are keys of the file that describes a matrix of vectors.
+    """
 
     texts: int = 0
     cut: int = 0

@@ -1,4 +1,4 @@
-"""The text VAE: model, likelihood, training objective, and a slow twin that checks it."""
+"""The text VAE: model, likelihood, training objective, and a reference implementation."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""The plain twin of a UniVAE: one pass over encoder and decoder rows under the dense (2n)^2 mask, as published.
+"""The reference implementation of a UniVAE: one pass under the dense (2n)^2 mask, as published.
 
-It shares the model's weights and nothing of its two streams: rows lie as [row 0, encoder tokens,
-decoder rows], every layer computes every row, and every score is computed and masked.
+It has the model's weights and none of its streams: rows lie as [row 0, encoder tokens, decoder
+rows], every layer computes every row, and every score is computed and masked.
 """
 
 from collections.abc import Callable
@@ -15,36 +15,34 @@ from univae.attention import masks
 from univae.attention.core import attend
 from univae.attention.rotary import phases
 from univae.text.special import PAD, START
-from univae.vae.model import UniVAE
+from univae.vae.network import TwoStreamTransformer
+
+__all__ = ["dense"]
 
 
 def dense(
-    model: UniVAE,
+    model: TwoStreamTransformer,
     ids: Tensor,
     target: Tensor,
     choose: Callable[[int, Distribution], Tensor],
     *,
     add: bool = False,
 ) -> tuple[list[Distribution], Tensor, Tensor, list[Tensor]]:
-    """Return posterior conditionals, latents, decoder logits and the decoder's rows after every layer.
+    """Return posterior conditionals, latents, logits, and the decoder's rows after every layer.
 
-    ``add=True`` adds the latent's row to row 0 instead of replacing it: the leak that the model
-    must not have.
+    ``add=True`` adds the latent's row to row 0 instead of replacing it, which lets the decoder see
+    the encoder's text; the model must not have this leak.
     """
     config = model.config
-    rows = ids.shape[0]
     n = ids.shape[1] + 1
     m = target.shape[1]
-    start = ids.new_full((rows, 1), START)
-    encoder = model.embedding(torch.cat((start, ids), 1), 0)
-    decoder = model.embedding(torch.cat((start, target[:, :-1]), 1), 1)
-    x = torch.cat((encoder, decoder), 1)
+    x = _rows(model, ids, target)
     positions = torch.cat((torch.arange(n), torch.arange(1, m + 1)))
     phase = phases(positions, config.width // config.heads, dtype=x.dtype)[None]
-    segments = torch.cat(
-        (torch.zeros(rows, n, dtype=torch.long), torch.ones(rows, m, dtype=torch.long)), 1
-    )
-    real = torch.cat((torch.ones(rows, 1).bool(), ids != PAD, torch.ones(rows, m).bool()), 1)
+    segments = torch.cat((torch.zeros(n), torch.ones(m))).long().expand(len(ids), -1)
+    decoder_real = torch.ones(len(ids), m, dtype=torch.bool)
+    real = torch.cat((decoder_real.new_ones(len(ids), 1), ids != PAD, decoder_real), 1)
+
     first = config.layers - config.latent_layers
     posterior = []
     latents = []
@@ -56,13 +54,17 @@ def dense(
             latents.append(choose(layer, posterior[-1]))
             row = model.inject[layer](latents[-1])[:, None]
             x = torch.cat((row + x[:, :1] if add else row, x[:, 1:]), 1)
-        seen = masks.uniae(segments, bridge=index >= first) & masks.padding(real)
-        x = block(x, phase, partial(attend, mask=seen, scale=config.scale, base=config.scale_base))
+        mask = masks.uniae(segments, bridge=index >= first) & masks.padding(real)
+        x = block(x, phase, partial(attend, mask=mask, scale=config.scale, base=config.scale_base))
         states.append(x[:, n:])
 
-    return (
-        posterior,
-        torch.stack(latents, -2),
-        model.head(x[:, n:], model.embedding.tokens.weight),
-        states,
-    )
+    logits = model.head(x[:, n:], model.embedding.tokens.weight)
+    return posterior, torch.stack(latents, -2), logits, states
+
+
+def _rows(model: TwoStreamTransformer, ids: Tensor, target: Tensor) -> Tensor:
+    """Return the embedded rows: row 0, encoder tokens, decoder rows."""
+    start = ids.new_full((len(ids), 1), START)
+    encoder = model.embedding(torch.cat((start, ids), 1), 0)
+    decoder = model.embedding(torch.cat((start, target[:, :-1]), 1), 1)
+    return torch.cat((encoder, decoder), 1)

@@ -1,16 +1,16 @@
-r"""Tokens that are the cells of a picture, in raster order: where a cell stands, and what was written around it.
+r"""Embeddings of images as texts, whose tokens are the cells of a grid in raster order.
 
-A text is a line and its embedding looks at one token. In a picture the cells above matter as much
-as the cell before, so a decoder's row starts from all cells written within ``near`` of its own,
+The embedding of a text depends on one token. In an image the cells above matter as much as the cell
+before, so a decoder's row is the sum over all earlier cells within ``near`` rows and columns,
 each through a table for its offset,
 
 .. math:: x_{rc} = a_{rc} + \sum_{(i, j) \prec (0, 0)} E_{ij}[\text{cell}_{r + i,\, c + j}],
           \qquad \lvert i \rvert, \lvert j \rvert \le \text{near},
 
-with a learned row :math:`a` for each place. Rotary phases stay those of the line: held-out nats of
-binary 28x28 digits in patches of 2x2, after 6,000 images and with one seed, are 98.9 for the line,
-99.5 with phases that turn half with the row and half with the column, 96.8 with places, 94.0 with
-neighbours and 94.8 with both.
+with a learned row :math:`a` for each cell. Rotary phases stay those of a line of tokens: held-out
+nats of binary 28x28 digits in patches of 2x2, after 6,000 images and with one seed, are 98.9 for
+the line, 99.5 with phases that rotate half with the row and half with the column, 96.8 with a row
+for each cell, 94.0 with neighbours and 94.8 with both.
 
 References:
     Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
@@ -29,14 +29,14 @@ from univae.text.special import PAD
 
 __all__ = ["Grid", "GridEmbedding"]
 
-BLANK = -1  # a neighbour outside the picture: the last of the cells, where padding stands
+BLANK = -1  # index of a neighbour outside the image: the last cell, which is padding there
 
 
 @dataclass(frozen=True)
 class Grid:
-    """So many rows and columns of cells.
+    """The rows and columns of an image's cells.
 
-    A decoder's row starts from those within ``near`` of its own.
+    A decoder's row depends on earlier cells within ``near`` rows and columns.
     """
 
     rows: int
@@ -46,17 +46,17 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.rows, self.columns, self.near) < 1:
             raise InputError(
-                f"Grid: rows and columns must be at least 1, and near at least 1, the cell before; "
+                "Grid: rows and columns must be at least 1, and near at least 1, the cell before; "
                 f"got rows={self.rows}, columns={self.columns}, near={self.near}"
             )
 
     @property
     def cells(self) -> int:
-        """Tokens of a picture."""
+        """The number of tokens of an image."""
         return self.rows * self.columns
 
     def earlier(self) -> Int[Tensor, "cells offsets"]:
-        """For every cell the index of each cell before it and near it, ``BLANK`` where the picture ends."""
+        """Return, for every cell, the indices of the earlier cells near it, ``BLANK`` outside."""
         reach = range(-self.near, self.near + 1)
         offsets = torch.tensor([(i, j) for i in reach for j in reach if (i, j) < (0, 0)])
         cells = torch.cartesian_prod(torch.arange(self.rows), torch.arange(self.columns))
@@ -66,7 +66,7 @@ class Grid:
 
 
 class GridEmbedding(Embedding):
-    """An :class:`univae.attention.transformer.Embedding` of the cells of a grid; see the module."""
+    """The :class:`univae.attention.transformer.Embedding` of the cells of a grid."""
 
     around: Tensor
 
@@ -75,59 +75,65 @@ class GridEmbedding(Embedding):
     ) -> None:
         super().__init__(vocab_size, width, dropout, norm)
         self.vocab_size = vocab_size
-        # of the encoder's cells, then of the decoder's
+        # a row for each cell of the encoder, then of the decoder
         self.places = nn.Embedding(2 * grid.cells, width)
         around = grid.earlier()
         self.neighbours = nn.Embedding(around.shape[1] * vocab_size, width)
         self.register_buffer("around", around, persistent=False)
 
-    def read(self, ids: Int[Tensor, "batch cells"]) -> Float[Tensor, "batch rows width"]:
-        rows = super().read(ids)
-        if ids.shape[1] == 0:  # no picture: row 0 alone
+    def encoder_rows(self, ids: Int[Tensor, "batch cells"]) -> Float[Tensor, "batch rows width"]:
+        """Return the encoder's rows: those of the cells, then row 0."""
+        rows = super().encoder_rows(ids)
+        if ids.shape[1] == 0:  # no image: row 0 alone
             return rows
-        return rows + F.pad(self.standing(0), (0, 0, 0, 1))  # row 0 is a place of its own
+        return rows + F.pad(self.cell_rows(0), (0, 0, 0, 1))  # row 0 has no cell
 
-    def write(self, inputs: Int[Tensor, "batch cells"]) -> Float[Tensor, "batch cells width"]:
+    def decoder_rows(
+        self, inputs: Int[Tensor, "batch cells"]
+    ) -> Float[Tensor, "batch cells width"]:
+        """Return the decoder's rows; ``inputs`` are the start token and all cells but the last."""
         count = inputs.shape[1]
         cells = F.pad(inputs[:, 1:], (0, 1), value=PAD)
-        return self.dropout(
-            self.norm(self.near(cells, self.around[:count]) + self.standing(1)[:count])
-        )
+        neighbours = self.neighbour_rows(cells, self.around[:count])
+        rows: Tensor = self.dropout(self.norm(neighbours + self.cell_rows(1)[:count]))
+        return rows
 
     def feed(self, rows: int) -> Feed:
+        """Return :meth:`decoder_rows` of one cell an image at a time, without dropout."""
         return _GridFeed(self, rows)
 
-    def near(
-        self, cells: Int[Tensor, "batch cells"], some: Int[Tensor, "places offsets"]
-    ) -> Float[Tensor, "batch places width"]:
-        """The sum over the cells that ``some`` of :attr:`around` name."""
-        tables = self.vocab_size * torch.arange(some.shape[1], device=cells.device)
-        summed = F.embedding_bag(
-            (cells[:, some] + tables).flatten(0, 1), self.neighbours.weight, mode="sum"
-        )
-        return summed.view(len(cells), -1, summed.shape[-1])
+    def neighbour_rows(
+        self, cells: Int[Tensor, "batch cells"], around: Int[Tensor, "positions offsets"]
+    ) -> Float[Tensor, "batch positions width"]:
+        """Return the sum of the neighbours' rows at positions with the neighbours ``around``."""
+        tables = self.vocab_size * torch.arange(around.shape[1], device=cells.device)
+        indices = (cells[:, around] + tables).flatten(0, 1)
+        rows = F.embedding_bag(indices, self.neighbours.weight, mode="sum")
+        return rows.view(len(cells), -1, rows.shape[-1])
 
-    def standing(self, segment: int) -> Float[Tensor, "cells width"]:
-        """What every place adds in the encoder (0) or the decoder (1)."""
+    def cell_rows(self, segment: int) -> Float[Tensor, "cells width"]:
+        """Return the learned rows of all cells in the encoder (0) or the decoder (1)."""
         return self.places.weight.chunk(2)[segment]
 
 
 class _GridFeed:
-    """Keeps the cells written so far, padding in place of the others."""
+    """Embeds one cell an image, from the cells so far, with padding for the later ones."""
 
     def __init__(self, embedding: GridEmbedding, rows: int) -> None:
         self.embedding = embedding
-        self.places = embedding.standing(1)
+        self.cell_rows = embedding.cell_rows(1)
         self.count = 0
-        self.cells = torch.full((rows, len(self.places)), PAD, device=self.places.device)
+        self.cells = torch.full((rows, len(self.cell_rows)), PAD, device=self.cell_rows.device)
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
-        if self.count:  # the first token is the start and no cell
+        if self.count:  # the first token is the start token, no cell
             self.cells[:, self.count - 1] = tokens
         cell = slice(self.count, self.count + 1)
         self.count += 1
-        near = self.embedding.near(self.cells, self.embedding.around[cell])
-        return self.embedding.norm(near + self.places[cell]).squeeze(1)
+        neighbours = self.embedding.neighbour_rows(self.cells, self.embedding.around[cell])
+        row: Tensor = self.embedding.norm(neighbours + self.cell_rows[cell])
+        return row.squeeze(1)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
+        """Replace image i by image ``rows[i]`` of before."""
         self.cells = self.cells[rows]

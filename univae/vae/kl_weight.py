@@ -1,27 +1,76 @@
-r"""What a text VAE is trained on: the bound, with the remedies that keep the KL from vanishing.
+r"""The training objective of a text VAE: the bound, with remedies against a vanishing KL.
 
 Annealing and free bits change the objective of training only; a reported bound has weight 1 and no
 floor.
 
 References:
     Generating Sentences from a Continuous Space (Bowman et al., 2016),
-    https://arxiv.org/abs/1511.06349 (linear) Cyclical Annealing Schedule (Fu et al., 2019),
-    https://arxiv.org/abs/1903.10145 Improved Variational Inference with Inverse Autoregressive Flow
-    (Kingma et al., 2016), https://arxiv.org/abs/1606.04934 (free bits)
+    https://arxiv.org/abs/1511.06349 (linear)
+    Cyclical Annealing Schedule (Fu et al., 2019), https://arxiv.org/abs/1903.10145
+    Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016),
+    https://arxiv.org/abs/1606.04934 (free bits)
 """
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
 from univae.errors import InputError
-from univae.vae.model import Elbo
+from univae.registry import lookup
 
-__all__ = ["Annealing", "FreeBitsPer", "annealed_weight", "free_bits"]
+__all__ = [
+    "ANNEALINGS",
+    "FREE_BITS",
+    "Annealing",
+    "Elbo",
+    "FreeBitsPer",
+    "annealed_weight",
+    "free_bits",
+]
 
-Annealing = Literal["none", "linear", "cyclical"]
-FreeBitsPer = Literal["layer", "dimension"]
+
+class Elbo(NamedTuple):
+    r"""The terms of a bound from one sample a text, in nats.
+
+    .. math:: \log p(x) \ge \mathbb{E}_q \log p(x \mid z) - \sum_l \mathrm{KL}_l
+    """
+
+    # log p(x | z) of the text, summed over its tokens and one end token
+    log_likelihood: Float[Tensor, "batch"]
+    kl: Float[Tensor, "batch layers"]  # KL(q(z_l | z_<l, x) || p(z_l | z_<l)), exact given z_<l
+    # the same per coordinate, for families of independent coordinates
+    kl_dimensions: Float[Tensor, "batch layers d"] | None = None
+
+
+@dataclass(frozen=True)
+class AnnealingSchedule:
+    """A weight of the KL: ``weight(fraction of training, warmup, cycles)``."""
+
+    summary: str
+    weight: Callable[[float, float, int], float]
+
+
+def _linear(fraction: float, warmup: float, cycles: int) -> float:
+    return min(1.0, fraction / warmup)
+
+
+def _cyclical(fraction: float, warmup: float, cycles: int) -> float:
+    return 1.0 if fraction >= 1 else _linear(fraction * cycles % 1, warmup, cycles)
+
+
+ANNEALINGS = {
+    "none": AnnealingSchedule("weight 1", lambda fraction, warmup, cycles: 1.0),
+    "linear": AnnealingSchedule("from 0 to 1 over the warmup", _linear),
+    "cyclical": AnnealingSchedule("from 0 to 1 in each of several cycles", _cyclical),
+}
+
+if TYPE_CHECKING:
+    Annealing: TypeAlias = str
+else:
+    Annealing = Literal[tuple(ANNEALINGS)]
 
 
 def annealed_weight(
@@ -29,46 +78,64 @@ def annealed_weight(
 ) -> float:
     r"""Return the weight of the KL after ``fraction`` in [0, 1] of training.
 
-    ``linear`` rises from 0 to 1 over the first ``warmup`` of training and stays. ``cyclical`` does
-    so in each of ``cycles`` equal parts of training, ``warmup`` then being a share of a part.
+    ``linear`` rises from 0 to 1 over the first ``warmup`` of training and then stays at 1.
+    ``cyclical`` does so in each of ``cycles`` equal intervals of training; ``warmup`` is then a
+    fraction of a cycle.
 
     Raises:
-        InputError: for an unknown annealing, ``warmup`` outside (0, 1] or ``cycles`` < 1.
+        InputError: the annealing is unknown, ``warmup`` is outside (0, 1], or ``cycles`` < 1.
 
     >>> [annealed_weight(fraction, "linear", warmup=0.5) for fraction in (0.0, 0.25, 0.5, 1.0)]
     [0.0, 0.5, 1.0, 1.0]
     """
-    if annealing not in get_args(Annealing) or not 0 < warmup <= 1 or cycles < 1:
+    schedule = lookup(ANNEALINGS, annealing, "annealed_weight: annealing")
+    if not 0 < warmup <= 1 or cycles < 1:
         raise InputError(
-            f"annealed_weight: annealing is one of {', '.join(get_args(Annealing))}, 0 < warmup <= 1, cycles >= 1; "
-            f"got annealing={annealing!r}, warmup={warmup}, cycles={cycles}"
+            "annealed_weight: warmup must lie in (0, 1] and cycles be at least 1; "
+            f"got warmup={warmup}, cycles={cycles}"
         )
-    if annealing == "none":
-        return 1.0
-    if annealing == "cyclical":
-        fraction = 1.0 if fraction >= 1 else fraction * cycles % 1
-    return min(1.0, fraction / warmup)
+    return schedule.weight(fraction, warmup, cycles)
+
+
+@dataclass(frozen=True)
+class FreeBits:
+    """What has a floor under its KL: ``terms(elbo)`` is (batch, ...)."""
+
+    summary: str
+    terms: Callable[[Elbo], Tensor]
+
+
+def _kl_dimensions(elbo: Elbo) -> Tensor:
+    if elbo.kl_dimensions is None:
+        raise InputError(
+            "free_bits: a latent of dependent coordinates, such as vmf, has no KL per dimension; "
+            "got per='dimension'; choose per='layer'"
+        )
+    return elbo.kl_dimensions
+
+
+FREE_BITS = {
+    "layer": FreeBits("each latent layer", lambda elbo: elbo.kl),
+    "dimension": FreeBits("each coordinate of each latent layer", _kl_dimensions),
+}
+
+if TYPE_CHECKING:
+    FreeBitsPer: TypeAlias = str
+else:
+    FreeBitsPer = Literal[tuple(FREE_BITS)]
 
 
 def free_bits(elbo: Elbo, nats: float, per: FreeBitsPer = "layer") -> Float[Tensor, ""]:
-    r"""Return the batch's KL, summed, with a floor: :math:`B \sum_j \max(\lambda, \frac1B \sum_i \mathrm{KL}_{ij})`.
+    r"""Return the KL of a batch, summed, with a floor.
 
-    j runs over latent layers, or over every coordinate of them; below the floor the KL is free, so
-    nothing pulls it to zero. ``nats`` = 0 is the plain sum.
+    .. math:: B \sum_j \max(\lambda, \frac1B \sum_i \mathrm{KL}_{ij})
+
+    j runs over latent layers, or over every coordinate of them. Below the floor the KL has no
+    gradient. ``nats`` = 0 is the plain sum.
 
     Raises:
-        InputError: per dimension without coordinates of their own: a von Mises-Fisher latent has
-            one KL a layer.
+        InputError: ``per`` is unknown, or "dimension" for a latent with one KL a layer.
     """
-    if per not in get_args(FreeBitsPer):
-        raise InputError(
-            f"free_bits: per is one of {', '.join(get_args(FreeBitsPer))}; got per={per!r}"
-        )
-    kl = elbo.kl
-    if per == "dimension" and nats:
-        if elbo.kl_dimensions is None:
-            raise InputError(
-                "free_bits: a vmf latent has no KL per dimension; got per='dimension'; choose per='layer'"
-            )
-        kl = elbo.kl_dimensions
+    rule = lookup(FREE_BITS, per, "free_bits: per")
+    kl = rule.terms(elbo) if nats else elbo.kl
     return kl.mean(0).clamp_min(nats).sum() * kl.shape[0]

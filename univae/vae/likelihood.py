@@ -1,4 +1,4 @@
-r"""The decoder's side of a text model: :math:`p(x \mid z)` as a distribution over texts, and its step-by-step twin."""
+r"""The likelihood of a text model, :math:`p(x \mid z)`, as a distribution over texts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ __all__ = ["TextLikelihood", "text_log_prob"]
 def text_log_prob(
     logits: Float[Tensor, "*batch length vocab"], ids: Int[Tensor, "*#batch length"]
 ) -> Float[Tensor, "*batch"]:
-    """Return the log-probability of each text in nats: its tokens and its end token, and no padding."""
+    """Return the log-probability of each text in nats: all tokens and the end, no padding."""
     ids = ids.expand(logits.shape[:-1])
     nll = F.cross_entropy(
         logits.flatten(0, -2), ids.reshape(-1), ignore_index=PAD, reduction="none"
@@ -27,11 +27,11 @@ def text_log_prob(
 
 
 class TextLikelihood(Distribution):
-    r""":math:`p(x \mid z) = \prod_t p(x_t \mid z, x_{<t})` over texts of every length, the last token the end token.
+    r"""The distribution :math:`p(x \mid z) = \prod_t p(x_t \mid z, x_{<t})` of texts of any length.
 
-    ``logits(z, ids)`` teacher-forces texts; ``step(z)`` returns a fresh :class:`Stepper`. Both
-    broadcast: ids (B, T) against latents (..., B, S, d). With ``end=None`` the texts have
-    ``max_length`` tokens and no end token.
+    The last token is the end token. ``logits(z, ids)`` teacher-forces texts; ``step(z)`` returns a
+    new :class:`Stepper`. Both broadcast: ids (B, T) against latents (..., B, S, d). With
+    ``end=None`` the texts have ``max_length`` tokens and no end token.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -52,17 +52,17 @@ class TextLikelihood(Distribution):
         super().__init__(z.shape[:-2], Size(), validate_args=False)
 
     def logits(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "*sample length vocab"]:
-        r"""Return unnormalised :math:`\log p(x_t = \cdot \mid z, x_{<t})` for every position of the padded texts."""
+        r"""Return unnormalised :math:`\log p(x_t \mid z, x_{<t})` at every position of texts."""
         return self._logits(self.z, ids)
 
     def log_prob(self, value: Int[Tensor, "batch length"]) -> Float[Tensor, "*sample"]:
+        """Return the log-probability of padded texts, in nats."""
         return text_log_prob(self.logits(value), value)
 
     def sample(self, sample_shape: Sequence[int] = Size()) -> Int[Tensor, "*sample length"]:
-        """Draw texts token by token, padded, cut at the model's maximal length if no end token came before."""
+        """Draw padded texts token by token; one without an end token stops at ``max_length``."""
         z = self.z.expand(*sample_shape, *self.z.shape)
+        rows = z.shape[:-2].numel()
         with torch.no_grad():
-            ids = generate(
-                self.step(z.flatten(0, -3)), z.shape[:-2].numel(), self.max_length, end=self.end
-            )
+            ids = generate(self.step(z.flatten(0, -3)), rows, self.max_length, end=self.end)
         return ids.view(*z.shape[:-2], -1)

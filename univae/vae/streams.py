@@ -1,8 +1,8 @@
-"""Who attends to whom in a UniVAE's two streams, as the :data:`univae.attention.Mix` of each kind of layer.
+"""The attention of a UniVAE's two streams, as the :data:`univae.attention.Mix` of each layer.
 
-Rows lie as [encoder tokens | row 0 | decoder rows]: the encoder's rows are a front slice, the decoder's keys with the
-latent as their first a back slice, and row 0 belongs to both without a copy. The scores of the dense (2n)^2 mask that
-it hides are never computed.
+Rows lie as [encoder tokens | row 0 | decoder rows]: the encoder's rows are a front slice, the
+decoder's keys with the latent as their first a back slice, and row 0 is in both without a copy.
+Scores that the dense (2n)^2 mask hides are never computed.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["Streams"]
 
 @dataclass(frozen=True)
 class Streams:
-    """``encoder_rows`` counts the encoder's tokens and row 0; ``mask`` hides its padding."""
+    """Attention for ``encoder_rows``, tokens and row 0, whose padding ``mask`` hides."""
 
     encoder_rows: int = 0
     mask: Bool[Tensor, "batch 1 1 keys"] | None = None
@@ -28,27 +28,29 @@ class Streams:
     dropout: float = 0.0
 
     def encoder(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Every row sees every real row."""
+        """Attend from every row to every real row."""
         return attend(q, k, v, self.mask, scale=self.scale, base=self.base, dropout=self.dropout)
 
     def decoder(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Each row sees itself and the rows before."""
+        """Attend from each row to itself and the rows before it."""
         return attend(q, k, v, causal=True, scale=self.scale, base=self.base, dropout=self.dropout)
 
     def bridged(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The decoder behind a latent: row 0 is the first key of every row and gives no output."""
+        """Attend causally behind a latent: row 0 is the first key of all rows, without output."""
         return self.decoder(q, k, v)[..., 1:, :]
 
     def both(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """A layer below the latents: the streams do not see each other."""
+        """Attend within each stream, in a layer below the latents."""
+        # Splits: their gradient is one concatenation, that of slices a sum with zeros.
         sizes = (self.encoder_rows, q.shape[-2] - self.encoder_rows)
-        encoder, decoder = zip(*(part.split(sizes, -2) for part in (q, k, v)), strict=True)
-        return torch.cat((self.encoder(*encoder), self.decoder(*decoder)), -2)
+        pairs = [rows.split(sizes, -2) for rows in (q, k, v)]
+        encoder = self.encoder(*(pair[0] for pair in pairs))
+        decoder = self.decoder(*(pair[1] for pair in pairs))
+        return torch.cat((encoder, decoder), -2)
 
     def both_bridged(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """A latent layer that the encoder still needs."""
+        """Attend within each stream, in a latent layer whose encoder rows a later layer reads."""
         n = self.encoder_rows
-        encoded = self.encoder(*(part[..., :n, :] for part in (q, k, v)))
-        return torch.cat(
-            (encoded, self.bridged(*(part[..., n - 1 :, :] for part in (q, k, v)))), -2
-        )
+        encoder = self.encoder(q[..., :n, :], k[..., :n, :], v[..., :n, :])
+        decoder = self.bridged(q[..., n - 1 :, :], k[..., n - 1 :, :], v[..., n - 1 :, :])
+        return torch.cat((encoder, decoder), -2)

@@ -1,7 +1,7 @@
 """A trained text VAE: texts to latents and back, samples, interpolations and edits of layers."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from univae.checkpoint import load_weights
 from univae.decoding.beam import beam_search
 from univae.decoding.sampling import Sampling, generate
 from univae.errors import InputError
-from univae.latent.interpolation import lerp, slerp
 from univae.run_folder import RunFolder, model_shape
 from univae.text.run_tokenizer import open_tokenizer
 from univae.text.tokenizers import Tokenizer, pad
@@ -25,9 +24,6 @@ ROWS = 256  # texts encoded, or hypotheses decoded, at once: bounds the memory
 GREEDY = Sampling(temperature=0.0)
 ANCESTRAL = Sampling()
 ENDS = 2  # texts of the shortest interpolation
-
-# How to walk between two latents; a straight line where a family is not named.
-PATHS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"vmf": slerp}
 
 
 @dataclass(frozen=True)
@@ -147,11 +143,10 @@ class TrainedText(Trained):
             raise InputError(
                 f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
             )
-        path = PATHS.get(self.model.config.latent, lerp)
         start, end = self.modes([a, b]).unbind(0)
         with torch.inference_mode():
             t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
-            z = path(start, end, t)
+            z = self.model.config.family.interpolate(start, end, t)
         return self.decode(z)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Bits-back coding of arrays: what goes in comes out, at the cost of the bound, whoever reads it."""
+"""Bits-back coding of arrays: exact, at the cost of the bound, in any process."""
 
 import functools
 import math
@@ -17,9 +17,10 @@ from torch.distributions import Bernoulli, Distribution, Independent, Multivaria
 import density
 from density.coding.ans import PRECISION
 from density.coding.bits_back import BitsBack
-from density.coding.compress import exactly, pixel_code, prepared, same_bits
 from density.coding.container import unpack
 from density.coding.data_code import Coding, noise
+from density.coding.exact import exactly, prepared, same_bits
+from density.coding.pixels import pixel_code
 from density.images.conv import ConvVAE
 from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
@@ -35,7 +36,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 def perceptron(
     levels: int = 2, latents: tuple[int, ...] = (3,), shape: tuple[int, ...] = SHAPE
 ) -> MLPVAE:
-    """Random weights, far enough from none that latents say something of the data."""
+    """Return a model of random weights, large enough that latents depend on the data."""
     law = "bernoulli" if levels == 2 else "logistic"
     torch.manual_seed(0)
     model = MLPVAE(Pixels(shape, law, levels), latents, ((12,), *[(8,)] * (len(latents) - 1)))
@@ -48,7 +49,7 @@ def perceptron(
 _perceptron = functools.cache(perceptron)
 
 
-def drawn(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+def binary_rows(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """Zeros and ones with three factors."""
     generator = np.random.default_rng(2)
     score = generator.normal(size=(count, 3)) @ generator.normal(size=(3, math.prod(shape))) * 1.5
@@ -61,8 +62,8 @@ def drawn(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 @functools.cache
 def trained(latents: tuple[int, ...]) -> MLPVAE:
-    """A model whose bound is worth something: an untrained one has weights with tails that no rate settles in."""
-    x = torch.from_numpy(drawn(2000, LARGER)).double()
+    """Return a trained model: the log-weights of an untrained one have heavy tails."""
+    x = torch.from_numpy(binary_rows(2000, LARGER)).double()
     model = perceptron(latents=latents, shape=LARGER)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(300):
@@ -73,19 +74,19 @@ def trained(latents: tuple[int, ...]) -> MLPVAE:
 
 
 def coded(model: nn.Module, x: np.ndarray, **options) -> tuple:
-    """What a message of x is made of, after x came back from it."""
+    """Return the message of x and its coder, after x came back from it."""
     coding = Coding(**options)
     with exactly():
-        owned = prepared(model)
-        coder = BitsBack(owned, pixel_code(owned, x.shape[1:], coding.tile), coding)
-        found = coder.push(x)
-        assert np.array_equal(coder.pop(found.words, found.data, found.plain), x)
-    assert found.data == len(x)
-    assert 0 <= found.plain <= len(x)
-    return found, coder
+        exact_model = prepared(model)
+        coder = BitsBack(exact_model, pixel_code(exact_model, x.shape[1:], coding.tile), coding)
+        message = coder.push(x)
+        assert np.array_equal(coder.pop(message.words, message.count, message.plain), x)
+    assert message.count == len(x)
+    assert 0 <= message.plain <= len(x)
+    return message, coder
 
 
-# Whatever goes in comes out.
+# Exactness.
 
 
 @given(
@@ -111,7 +112,7 @@ def test_arrays_come_back(
 
 @pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("count", [1, 300])
-def test_data_that_are_all_alike_come_back(value: int, count: int) -> None:
+def test_constant_data_come_back(value: int, count: int) -> None:
     coded(perceptron(), np.full((count, *SHAPE), value), tile=8)
 
 
@@ -122,12 +123,12 @@ def test_data_that_are_all_alike_come_back(value: int, count: int) -> None:
 @pytest.mark.parametrize("particles", [1, 3])
 def test_models_of_every_kind_code_their_data(make, particles: int) -> None:
     x = np.random.default_rng(0).integers(2, size=(30, 1, 16, 16))
-    found, _ = coded(make(), x, tile=3, particles=particles)
-    assert found.plain < 30
+    message, _ = coded(make(), x, tile=3, particles=particles)
+    assert message.plain < 30
 
 
 class Foreign(nn.Module):
-    """A model of others: laws of PyTorch, a latent that is an array, a prior that is not standard."""
+    """A model of PyTorch distributions, with a latent array and a prior that is not standard."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class Foreign(nn.Module):
 @pytest.mark.parametrize(
     ("pixels", "particles"), [(Pixels((1, 4, 4), reach=2, context=4), 3), (COLOURED, 1)]
 )
-def test_pixels_that_look_at_those_before_them_come_back(pixels: Pixels, particles: int) -> None:
+def test_autoregressive_pixels_come_back(pixels: Pixels, particles: int) -> None:
     torch.manual_seed(0)
     model = MLPVAE(pixels, (2,), ((8,),))
     with torch.no_grad():
@@ -161,7 +162,7 @@ def test_pixels_that_look_at_those_before_them_come_back(pixels: Pixels, particl
         assert (density.decompress(model, content) == x).all()
 
 
-def test_pixels_that_look_at_those_before_them_cost_the_bound() -> None:
+def test_autoregressive_pixels_cost_the_bound() -> None:
     """Rows of stripes: without its neighbours every pixel costs a bit."""
     phase = np.random.default_rng(1).integers(2, size=(160, 1, 8, 1))
     x = (np.arange(8) + phase) % 2
@@ -178,21 +179,21 @@ def test_pixels_that_look_at_those_before_them_cost_the_bound() -> None:
         coded = coder.push(x)
     with torch.no_grad():
         bound = -density.estimate(model, data, 64).elbo.mean().item() / math.log(2)
-    assert coded.net_bits / (coded.data - coded.plain) == pytest.approx(bound, rel=0.02)
+    assert coded.net_bits / (coded.count - coded.plain) == pytest.approx(bound, rel=0.02)
     assert bound < 14  # eight phases, and 64 pixels
 
 
 def test_a_model_of_plain_distributions_is_coded() -> None:
     x = np.random.default_rng(0).integers(2, size=(200, 6))
-    found, _ = coded(Foreign(), x, tile=2)
-    assert found.plain < 40
+    message, _ = coded(Foreign(), x, tile=2)
+    assert message.plain < 40
 
 
-# It costs the bound.
+# Cost.
 
 
 def bound(model: nn.Module, x: np.ndarray, samples: int, draws: int) -> tuple[float, float]:
-    r"""The mean of :math:`-\log_2` of the importance-weighted bound per datum, and its standard error."""
+    r"""Return the mean importance-weighted bound in bits per row, and its standard error."""
     torch.manual_seed(3)
     with torch.no_grad():
         log_w = density.log_weights(model, torch.from_numpy(x).double(), samples * draws)
@@ -203,19 +204,19 @@ def bound(model: nn.Module, x: np.ndarray, samples: int, draws: int) -> tuple[fl
 @pytest.mark.parametrize("latents", [(3,), (3, 2)])
 def test_the_net_rate_is_the_negative_elbo_within_one_per_cent(latents: tuple[int, ...]) -> None:
     model = trained(latents)
-    x = drawn(1600, LARGER)
-    found, _ = coded(model, x, tile=40)
-    ideal, error = bound(model, x[found.plain :], 1, 32)
+    x = binary_rows(1600, LARGER)
+    message, _ = coded(model, x, tile=40)
+    ideal, error = bound(model, x[message.plain :], 1, 32)
     # the codec draws once a datum: 1 % is 4 of its standard errors
     assert 4 * math.sqrt(32) * error < 0.01 * ideal
-    assert found.net_bits / (len(x) - found.plain) == pytest.approx(ideal, rel=0.01)
+    assert message.net_bits / (len(x) - message.plain) == pytest.approx(ideal, rel=0.01)
 
 
 def test_particles_reach_the_importance_weighted_bound() -> None:
     model = trained((3,))
-    x = drawn(640, LARGER)
+    x = binary_rows(640, LARGER)
     one, many = (coded(model, x, tile=40, particles=k)[0] for k in (1, 16))
-    net = [found.net_bits / (len(x) - found.plain) for found in (one, many)]
+    net = [message.net_bits / (len(x) - message.plain) for message in (one, many)]
     ideal, _ = bound(model, x[many.plain :], 16, 4)
     assert net[1] == pytest.approx(ideal, rel=0.01)
     assert net[1] < 0.99 * net[0]
@@ -224,41 +225,45 @@ def test_particles_reach_the_importance_weighted_bound() -> None:
 
 def test_all_bits_are_counted() -> None:
     model = perceptron()
-    found, coder = coded(model, drawn(200), tile=4)
-    assert found.plain > 0
-    assert 32 * len(found.words) - 32 < found.initial_bits + found.net_bits <= 32 * len(found.words)
+    message, coder = coded(model, binary_rows(200), tile=4)
+    assert message.plain > 0
+    assert (
+        32 * len(message.words) - 32
+        < message.initial_bits + message.net_bits
+        <= 32 * len(message.words)
+    )
     # what the first tile pops is there
-    assert found.initial_bits > PRECISION * 4 * coder.code.layers.width
+    assert message.initial_bits > PRECISION * 4 * coder.code.layers.width
 
 
 def test_bit_swap_needs_fewer_bits_to_start_and_as_many_a_datum() -> None:
     model = trained((3, 2))
-    x = drawn(400, LARGER)
+    x = binary_rows(400, LARGER)
     swap = coded(model, x, tile=8)[0]
     joint = coded(model, x, tile=8, swap=False)[0]
     assert swap.initial_bits < 0.75 * joint.initial_bits
-    rates = [found.net_bits / (len(x) - found.plain) for found in (swap, joint)]
+    rates = [message.net_bits / (len(x) - message.plain) for message in (swap, joint)]
     assert rates[0] == pytest.approx(rates[1], rel=0.02)
 
 
 def test_positions_are_uniform_and_a_function_of_the_datum_alone() -> None:
     x = torch.randn(500, 7)
-    found = noise(x, 500, 40)
-    assert np.array_equal(noise(x[100:101], 1, 40)[0], found[100])
-    assert abs(found.mean() / 2**PRECISION - 0.5) < 5 * math.sqrt(1 / 12 / found.size)
-    assert abs(np.corrcoef(found.T)[np.triu_indices(40, 1)]).max() < 5 / math.sqrt(500)
+    positions = noise(x, 500, 40)
+    assert np.array_equal(noise(x[100:101], 1, 40)[0], positions[100])
+    assert abs(positions.mean() / 2**PRECISION - 0.5) < 5 * math.sqrt(1 / 12 / positions.size)
+    assert abs(np.corrcoef(positions.T)[np.triu_indices(40, 1)]).max() < 5 / math.sqrt(500)
 
 
 def test_latents_of_one_cluster_cost_no_more_than_the_bound() -> None:
-    """Where all data have one latent far from the prior's middle, the bits that a datum returns are far from even."""
+    """Where all rows have one latent far from the prior's mean, returned bits are not uniform."""
     model = trained((3,))
-    x = np.repeat(drawn(1, LARGER), 3200, 0)
-    found, _ = coded(model, x, tile=32)
+    x = np.repeat(binary_rows(1, LARGER), 3200, 0)
+    message, _ = coded(model, x, tile=32)
     ideal, _ = bound(model, x[:1], 1, 4000)
-    assert found.net_bits / (len(x) - found.plain) == pytest.approx(ideal, rel=0.015)
+    assert message.net_bits / (len(x) - message.plain) == pytest.approx(ideal, rel=0.015)
 
 
-# Whoever reads it.
+# Other processes, types and blocks.
 
 
 READER = """
@@ -275,7 +280,7 @@ def test_another_process_with_other_threads_reads_the_same(tmp_path: Path) -> No
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(1)
     model = perceptron(2, (3, 2))
-    x = drawn(300)
+    x = binary_rows(300)
     (tmp_path / "file").write_bytes(density.compress(model, x, tile=3, verify=False))
     root = Path(__file__).parents[3]
     command = [
@@ -293,7 +298,7 @@ def test_another_process_with_other_threads_reads_the_same(tmp_path: Path) -> No
 def test_threads_are_as_they_were_and_the_model_too() -> None:
     model = perceptron().float().train()
     torch.set_num_threads(2)
-    density.compress(model, drawn(20))
+    density.compress(model, binary_rows(20))
     assert torch.get_num_threads() == 2
     assert model.training
     assert next(model.parameters()).dtype == torch.float32
@@ -327,7 +332,7 @@ def test_equal_bits_are_more_than_equal_numbers() -> None:
 
 def test_a_block_is_read_without_the_others() -> None:
     model = perceptron()
-    x = drawn(70)
+    x = binary_rows(70)
     content = density.compress(model, x, block=30)
     header, _ = unpack(content)
     assert [block.count for block in header.blocks] == [30, 30, 10]
@@ -337,7 +342,7 @@ def test_a_block_is_read_without_the_others() -> None:
         density.decompress(model, content, block=3)
 
 
-# What cannot be coded is refused.
+# Refusals.
 
 
 class Correlated(Foreign):
@@ -352,9 +357,9 @@ class Unbounded(Foreign):
 
 
 @pytest.mark.parametrize(
-    ("model", "x", "said"),
+    ("model", "x", "reason"),
     [
-        (perceptron, np.zeros((0, *SHAPE), int), "needs at least one datum; got none"),
+        (perceptron, np.zeros((0, *SHAPE), int), "needs at least one row; got none"),
         (
             perceptron,
             np.full((3, *SHAPE), 7),
@@ -397,8 +402,10 @@ class Unbounded(Foreign):
         ),
     ],
 )
-def test_what_cannot_be_coded_is_refused(model, x: np.ndarray, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_data_and_models_that_cannot_be_coded_are_refused(
+    model, x: np.ndarray, reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
         density.compress(model(), x)
 
 
@@ -414,6 +421,6 @@ def test_a_model_without_weights_is_refused() -> None:
 
 
 @pytest.mark.parametrize("options", [{"particles": 0}, {"tile": 0}, {"block": 0}])
-def test_options_that_mean_nothing_are_refused(options: dict[str, int]) -> None:
+def test_options_that_break_a_rule_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(options))}.* must|must lie in 1"):
         density.compress(perceptron(), np.zeros((3, *SHAPE), int), **options)

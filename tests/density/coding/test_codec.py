@@ -1,4 +1,4 @@
-"""The laws of the codec: pop undoes push, every integer has one symbol, buckets are masses of a Gaussian."""
+"""The entropy coder: pop undoes push, every integer has one symbol, buckets are Gaussian masses."""
 
 import math
 
@@ -95,30 +95,32 @@ def test_a_frequency_costs_its_share() -> None:
     stack = message(generator)
     bits = stack.bits
     symbols = (generator.random((n, 1)) > p.cumsum(1)).sum(1)
-    owned = intervals(f, symbols, np.zeros(n, np.int64))
-    stack.push(owned)
+    symbol_intervals = intervals(f, symbols, np.zeros(n, np.int64))
+    stack.push(symbol_intervals)
     assert stack.bits - bits == pytest.approx(
         -np.log2(p[np.arange(n), symbols]).sum(), rel=1e-4, abs=33
     )
-    assert owned.log_mass(1)[0] == pytest.approx(np.log(p[np.arange(n), symbols]).sum(), rel=1e-4)
+    assert symbol_intervals.log_mass(1)[0] == pytest.approx(
+        np.log(p[np.arange(n), symbols]).sum(), rel=1e-4
+    )
 
 
 def test_the_mass_of_a_datum_sums_its_own_symbols() -> None:
-    owned = Intervals(
+    symbol_intervals = Intervals(
         np.zeros(4, np.int64),
         np.array([TOTAL // 2, TOTAL // 4, TOTAL, TOTAL // 8]),
         np.array([0, 1, 1, 0]),
     )
-    np.testing.assert_allclose(owned.log_mass(3), [-math.log(16), -math.log(4), 0.0])
+    np.testing.assert_allclose(symbol_intervals.log_mass(3), [-math.log(16), -math.log(4), 0.0])
 
 
 @pytest.mark.parametrize("p", [[[0.6, 0.6]], [[math.nan, 0.5]], [[-0.5, 1.4]]])
-def test_what_is_no_probability_is_refused(p: list[list[float]]) -> None:
+def test_a_row_that_is_no_distribution_is_refused(p: list[list[float]]) -> None:
     with pytest.raises(InputError, match=r"^frequencies: probabilities must"):
         frequencies(np.array(p))
 
 
-def test_a_stack_says_how_many_bits_are_missing() -> None:
+def test_a_stack_that_is_too_short_names_the_missing_bits() -> None:
     stack = Stack(np.array([0, 2**8], np.uint32))
     assert stack.bits == 40
     stack.require(40)
@@ -146,12 +148,12 @@ def test_every_integer_belongs_to_exactly_one_bucket(seed: int) -> None:
     position = generator.integers(TOTAL, size=(64, 5))
     position[0] = 0
     position[1] = TOTAL - 1
-    found = grid.find(position, mean, scale)
-    start, size = grid.interval(found, mean, scale)
+    bucket = grid.find(position, mean, scale)
+    start, size = grid.interval(bucket, mean, scale)
     assert ((start <= position) & (position < start + size)).all()
 
 
-def test_buckets_hold_the_mass_of_the_law_between_quantiles_of_the_grid() -> None:
+def test_buckets_hold_the_mass_between_quantiles_of_the_grid() -> None:
     grid = Grid(np.array([1.0]), np.array([2.0]))
     mean = np.array([1.7])
     scale = np.array([0.3])

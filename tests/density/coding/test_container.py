@@ -1,13 +1,13 @@
-"""The file of compressed data: whatever is not exactly one is refused, with a reason."""
+"""The file of compressed rows: any other content is refused, with a reason."""
 
 import numpy as np
 import pytest
 import torch
 
 import density
-from density.coding.compress import fingerprint
 from density.coding.container import Block, Header, pack, unpack
 from density.coding.data_code import Coding
+from density.coding.exact import fingerprint
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
@@ -87,13 +87,13 @@ def test_another_version_is_named(content: bytes) -> None:
 
 
 def test_another_model_is_refused_with_both_fingerprints(content: bytes) -> None:
-    own, other = (fingerprint(model(seed)).hex()[:16] for seed in (0, 1))
-    assert own != other
-    with pytest.raises(InputError, match=f"written by the model {own}; this one is {other}"):
+    first, second = (fingerprint(model(seed)).hex()[:16] for seed in (0, 1))
+    assert first != second
+    with pytest.raises(InputError, match=f"written by the model {first}; this one is {second}"):
         density.decompress(model(1), content)
 
 
-def test_a_fingerprint_is_of_weights_configuration_and_what_else_is_named() -> None:
+def test_a_fingerprint_is_of_weights_configuration_and_extra_fields() -> None:
     prints = {fingerprint(model()), fingerprint(model(), {"tokens": 1}), fingerprint(model(1))}
     flat = MLPVAE(Pixels((6,)), (2,), ((4,),), "relu")
     flat.load_state_dict(model().state_dict())
@@ -102,7 +102,7 @@ def test_a_fingerprint_is_of_weights_configuration_and_what_else_is_named() -> N
     assert fingerprint(model()) == fingerprint(model().eval())
 
 
-def test_another_arithmetic_is_noticed(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_arithmetic_is_refused(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = MLPVAE.decode
     monkeypatch.setattr(MLPVAE, "decode", lambda self, z: plain(self, z) * 1.01)
     with pytest.raises(
@@ -111,7 +111,9 @@ def test_another_arithmetic_is_noticed(content: bytes, monkeypatch: pytest.Monke
         density.decompress(model(), content)
 
 
-def test_data_that_do_not_come_back_are_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_differ_from_those_written_are_not_returned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plain = MLPVAE.decode
     calls = []
 

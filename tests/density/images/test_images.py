@@ -1,4 +1,4 @@
-"""Image and table models: the three laws fit together, start as published, and come back from their configuration."""
+"""Image and table models: consistent distributions, published initial weights, stored copies."""
 
 import json
 import math
@@ -19,12 +19,12 @@ from density.images.conv import ConvVAE
 from density.images.ladder import LadderVAE
 from density.images.layers import ResNet, glorot
 from density.images.mlp import MLPVAE
-from density.images.registry import build
+from density.images.registry import IMAGE_MODELS, build
 from density.likelihoods.head import Pixels
 from univae.attention.patches import Patches
 from univae.checkpoint import load_weights, read_json, save_weights, write_json
 from univae.errors import InputError
-from univae.latent.hierarchy import Hierarchy
+from univae.latent.hierarchy import Hierarchical
 
 SMALL = Pixels((1, 8, 8))
 MODELS: dict[str, Callable[[Pixels], ImageModel]] = {
@@ -56,7 +56,7 @@ def data(model: ImageModel, count: int = 5) -> Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_three_laws_have_the_shapes_of_the_protocol(name: str) -> None:
+def test_the_three_distributions_have_the_shapes_of_the_protocol(name: str) -> None:
     model = perturb(MODELS[name](SMALL))
     assert isinstance(model, density.LatentModel)
     x = data(model)
@@ -65,9 +65,11 @@ def test_the_three_laws_have_the_shapes_of_the_protocol(name: str) -> None:
     assert (prior.batch_shape, q.batch_shape) == ((), (5,))
     assert prior.event_shape == q.event_shape
     z = q.rsample(torch.Size((2, 3)))
-    law = model.likelihood(z)
-    assert law.event_shape == model.output.pixels.shape
-    assert prior.log_prob(z).shape == q.log_prob(z).shape == law.log_prob(x).shape == (2, 3, 5)
+    likelihood = model.likelihood(z)
+    assert likelihood.event_shape == model.output.pixels.shape
+    assert (
+        prior.log_prob(z).shape == q.log_prob(z).shape == likelihood.log_prob(x).shape == (2, 3, 5)
+    )
     assert model.likelihood(prior.sample()).sample().shape == x.shape[1:]  # no batch at all
     assert prior.sample((4,)).shape == (4, *q.event_shape)
 
@@ -75,7 +77,7 @@ def test_the_three_laws_have_the_shapes_of_the_protocol(name: str) -> None:
 @pytest.mark.parametrize("name", ["one layer", "two layers", "convolutions", "attention"])
 def test_the_top_of_the_prior_is_standard_normal(name: str) -> None:
     prior = perturb(MODELS[name](SMALL)).prior()
-    top = prior.conditionals(torch.zeros(6))[-1] if isinstance(prior, Hierarchy) else prior
+    top = prior.conditionals(torch.zeros(6))[-1] if isinstance(prior, Hierarchical) else prior
     assert not top.mean.any()
     assert (top.stddev == 1).all()
 
@@ -96,8 +98,8 @@ def test_samples_are_decoded_and_scored_alike_together_and_one_by_one(name: str)
                 model.posterior(x[b : b + 1]).log_prob(alone),
                 model.likelihood(alone).log_prob(x[b : b + 1]),
             ]
-            for whole, part in zip(together, apart, strict=True):
-                torch.testing.assert_close(part[0], whole[k, b])
+            for whole, single in zip(together, apart, strict=True):
+                torch.testing.assert_close(single[0], whole[k, b])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -138,7 +140,7 @@ LIKELIHOODS = {
 
 @pytest.mark.parametrize("kind", ["one layer", "convolutions", "attention", "ladder"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_every_model_speaks_every_law(kind: str, likelihood: str) -> None:
+def test_every_model_has_every_likelihood(kind: str, likelihood: str) -> None:
     model = perturb(MODELS[kind](LIKELIHOODS[likelihood]), 0.05)
     x = data(model)
     model.calibrate(x)
@@ -148,7 +150,7 @@ def test_every_model_speaks_every_law(kind: str, likelihood: str) -> None:
 
 
 def test_a_pixel_of_an_image_comes_from_its_own_numbers() -> None:
-    # A bias on one pixel, channel and level moves the law there and nowhere else.
+    # A bias on one pixel, channel and level moves the distribution there and nowhere else.
     for kind in ("one layer", "convolutions", "attention", "ladder"):
         model = perturb(MODELS[kind](Pixels((3, 8, 8), "categorical", 5)))
         z = model.prior().sample((2,))
@@ -170,7 +172,7 @@ def test_tables_get_a_density_in_their_own_unit() -> None:
     x = torch.randn(400, 3) * torch.tensor([1e-3, 1.0, 1e4]) + torch.tensor([0.0, 5.0, -2e4])
     model = MLPVAE(Pixels((3,), "gaussian"), (2,), ((8,),))
     model.calibrate(x)
-    # a decoder that says nothing: the likelihood is that of three Gaussians
+    # a decoder of zeros: the likelihood is that of three Gaussians
     nn.init.zeros_(model.last.weight)
     log_p = model.likelihood(torch.randn(400, 2)).log_prob(x).mean()
     entropy = (x.var(0, correction=0).log() / 2 + 0.5 * math.log(2 * math.pi * math.e)).sum()
@@ -202,8 +204,8 @@ def test_the_networks_of_the_iwae_paper_have_its_sizes(layers: int, latent: int)
 def test_the_generative_network_mirrors_the_inference_network() -> None:
     model = MLPVAE(SMALL, (4, 2), ((9, 7), (6, 5)))
 
-    def widths(part: nn.Module) -> list[int]:
-        return [layer.out_features for layer in part.modules() if isinstance(layer, nn.Linear)]
+    def widths(module: nn.Module) -> list[int]:
+        return [layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear)]
 
     assert widths(model.first) == [9, 7, 4, 4]  # mean and log-scale last
     assert widths(model.up) == [6, 5, 2, 2]
@@ -216,18 +218,18 @@ def test_the_generative_network_mirrors_the_inference_network() -> None:
 def test_every_weight_starts_within_the_glorot_bound_and_fills_it(
     kind: Callable[[Pixels], ImageModel],
 ) -> None:
-    for part in kind(Pixels((3, 16, 16))).modules():
-        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            assert part.bias is None or not part.bias.any()
-            bound = math.sqrt(6 / sum(nn.init._calculate_fan_in_and_fan_out(part.weight)))
+    for layer in kind(Pixels((3, 16, 16))).modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            assert layer.bias is None or not layer.bias.any()
+            bound = math.sqrt(6 / sum(nn.init._calculate_fan_in_and_fan_out(layer.weight)))
             # stride 2: a pixel meets a quarter of the taps
-            bound *= 2 if isinstance(part, nn.ConvTranspose2d) else 1
-            assert part.weight.abs().max() <= bound
+            bound *= 2 if isinstance(layer, nn.ConvTranspose2d) else 1
+            assert layer.weight.abs().max() <= bound
             if (
-                part.weight.numel() > 500 and part.weight.any()
+                layer.weight.numel() > 500 and layer.weight.any()
             ):  # not the last convolution of a residual pair
-                assert part.weight.abs().max() > 0.97 * bound
-                assert part.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+                assert layer.weight.abs().max() > 0.97 * bound
+                assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
 def test_residual_pairs_start_as_the_identity() -> None:
@@ -264,8 +266,8 @@ def test_two_layers_infer_upward_and_generate_downward() -> None:
     x = torch.randint(2, (3, 1, 28, 28)).double()
     q = model.posterior(x)
     p = model.prior()
-    assert isinstance(q, Hierarchy)
-    assert isinstance(p, Hierarchy)
+    assert isinstance(q, Hierarchical)
+    assert isinstance(p, Hierarchical)
     z = q.sample()
 
     above = z.clone()
@@ -273,8 +275,8 @@ def test_two_layers_infer_upward_and_generate_downward() -> None:
     above[:, 100:] += 1  # z_2 moves: only p(z_1 | z_2) and not q(z_1 | x) may follow
     below[:, :100] += 1
 
-    def means(law: Hierarchy, at: Tensor) -> list[Tensor]:
-        return [conditional.mean for conditional in law.conditionals(at)]
+    def means(distribution: Hierarchical, z: Tensor) -> list[Tensor]:
+        return [conditional.mean for conditional in distribution.conditionals(z)]
 
     assert torch.equal(means(q, above)[0], means(q, z)[0])
     assert not torch.equal(means(q, below)[1], means(q, z)[1])
@@ -296,7 +298,7 @@ def test_no_datum_overflows_a_deviation(name: str) -> None:
 # The ladder
 
 
-def layer_by_layer(q: Hierarchy, p: Hierarchy, z: Tensor) -> Tensor:
+def layer_by_layer(q: Hierarchical, p: Hierarchical, z: Tensor) -> Tensor:
     pairs = zip(q.conditionals(z), p.conditionals(z), strict=True)
     return torch.stack([kl_divergence(a, b) for a, b in pairs])
 
@@ -321,25 +323,25 @@ def test_the_posterior_of_a_ladder_starts_at_its_prior() -> None:
 
 def test_a_ladder_descends_from_the_coarsest_layer() -> None:
     model = perturb(LadderVAE(Pixels((1, 16, 16)), (1, 2), width=4))
-    assert model.widths == [1 * 8 * 8, 2 * 4 * 4]
+    assert model.widths == (1 * 8 * 8, 2 * 4 * 4)
     x = data(model)
     order = []
     q = model.posterior(x)
 
-    def choose(layer: int, law: Distribution) -> Tensor:
+    def choose(layer: int, p: Distribution) -> Tensor:
         order.append(layer)
-        return law.mean
+        return p.mean
 
     q.walk(torch.Size((5,)), choose)
     assert order == [1, 0]
     z = q.sample()
-    for law in (q, model.prior()):
+    for p in (q, model.prior()):
         coarse = z.clone()
         fine = z.clone()
         coarse[:, 64:] += 1
         fine[:, :64] += 1
-        assert not torch.equal(law.conditionals(coarse)[0].mean, law.conditionals(z)[0].mean)
-        assert torch.equal(law.conditionals(fine)[1].mean, law.conditionals(z)[1].mean)
+        assert not torch.equal(p.conditionals(coarse)[0].mean, p.conditionals(z)[0].mean)
+        assert torch.equal(p.conditionals(fine)[1].mean, p.conditionals(z)[1].mean)
     coarse = torch.cat([z[:, :64], z[:, 64:] + 1], 1)
     fine = torch.cat([z[:, :64] + 1, z[:, 64:]], 1)
     for at in (coarse, fine):  # the state carries every layer to the image
@@ -347,7 +349,9 @@ def test_a_ladder_descends_from_the_coarsest_layer() -> None:
     changes = [
         q.conditionals(at)[0].mean - model.prior().conditionals(at)[0].mean for at in (z, coarse)
     ]
-    assert not torch.allclose(*changes)  # what x says of the fine layer depends on the coarse one
+    assert not torch.allclose(
+        *changes
+    )  # the change of the fine layer by x depends on the coarse layer
 
 
 @pytest.mark.parametrize("name", ["two layers", "ladder", "two rungs"])
@@ -371,19 +375,19 @@ def test_the_detached_posterior_of_a_model_gives_its_encoder_no_gradient(name: s
 # Attention
 
 
-def test_patches_turn_with_their_place_in_the_plane() -> None:
+def test_scores_depend_on_the_offsets_of_patches_in_the_plane() -> None:
     layer = perturb(Patches((2, 3), width=16, heads=2, layers=1))
     assert layer.grid.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
     rows = torch.randn(2, 6, 16)
     whole = layer(rows)
     torch.testing.assert_close(
         moved(layer, rows, 5, 7), whole, atol=1e-12, rtol=0
-    )  # scores see differences of places only
+    )  # scores depend on differences of positions
     for order in ([1, 0, 2, 3, 4, 5], [3, 1, 2, 0, 4, 5]):  # swaps across a row, and down a column
         assert not torch.allclose(layer(rows[:, order])[:, order], whole)
         with torch.no_grad():
             layer.grid.zero_()
-        # no places: a set of rows
+        # without positions: a set of rows
         torch.testing.assert_close(layer(rows[:, order])[:, order], layer(rows))
         with torch.no_grad():
             layer.grid.copy_(torch.cartesian_prod(torch.arange(2), torch.arange(3)))
@@ -415,11 +419,11 @@ def test_a_model_comes_back_from_its_configuration_and_weights(name: str, tmp_pa
         "output.spread",
     }
     z = model.posterior(x).sample((3,))
-    for a, b in zip(laws(model, x, z), laws(again, x, z), strict=True):
+    for a, b in zip(log_densities(model, x, z), log_densities(again, x, z), strict=True):
         assert torch.equal(a, b)
 
 
-def laws(model: ImageModel, x: Tensor, z: Tensor) -> list[Tensor]:
+def log_densities(model: ImageModel, x: Tensor, z: Tensor) -> list[Tensor]:
     return [
         model.prior().log_prob(z),
         model.posterior(x).log_prob(z),
@@ -428,22 +432,38 @@ def laws(model: ImageModel, x: Tensor, z: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_laws_stay_in_float32_under_autocast_and_models_move_to_float64(name: str) -> None:
+def test_distributions_stay_in_float32_under_autocast_and_models_move_to_float64(name: str) -> None:
     torch.set_default_dtype(torch.float32)
     model = MODELS[name](SMALL)
     x = data(model).float()
     with torch.autocast("cpu", torch.bfloat16):
         q = model.posterior(x)
         z = q.rsample((2,))
-        parts = q.conditionals(z) if isinstance(q, Hierarchy) else [q]
-        assert {number.dtype for part in parts for number in (part.mean, part.stddev)} == {
+        conditionals = q.conditionals(z) if isinstance(q, Hierarchical) else [q]
+        assert {number.dtype for p in conditionals for number in (p.mean, p.stddev)} == {
             torch.float32
         }
-        assert {law.dtype for law in laws(model, x, z)} == {torch.float32}
-    plain = laws(model, x, z)
-    for a, b in zip(plain, laws(model.to(torch.float64), x.double(), z.double()), strict=True):
+        assert {log_p.dtype for log_p in log_densities(model, x, z)} == {torch.float32}
+    plain = log_densities(model, x, z)
+    for a, b in zip(
+        plain, log_densities(model.to(torch.float64), x.double(), z.double()), strict=True
+    ):
         assert b.dtype == torch.float64
         torch.testing.assert_close(a.double(), b, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_every_registered_class_is_built_from_its_own_configuration(
+    name: str, unchecked: None
+) -> None:
+    entry = IMAGE_MODELS[name]
+    model = entry.kind(SMALL, **({"latents": (2,)} if name == "LadderVAE" else {}))
+    assert entry.summary
+    assert model.config["model"] == name == type(model).__name__
+    shapes = [parameter.shape for parameter in model.parameters()]
+    assert [parameter.shape for parameter in build(model.config).parameters()] == shapes
+    with pytest.raises(InputError, match="a configuration of another version"):
+        entry.build({**model.config, "colour": 3})
 
 
 @pytest.mark.parametrize("side", [8, 28, 32, 64])
@@ -467,7 +487,7 @@ def test_convolutions_take_images_from_8_to_64_pixels(side: int) -> None:
         ),
         (
             lambda: ConvVAE(Pixels((7,))),
-            r"ConvVAE: data must be \(channels, height, width\); got \(7,\); MLPVAE",
+            r"ConvVAE: data must be \(channels, height, width\); got \(7,\); a fully",
         ),
         (lambda: ConvVAE(Pixels((1, 9, 9))), r"ConvVAE: both sides must be even.*; got 9x9; pad"),
         (lambda: ConvVAE(Pixels((1, 9, 8))), r"ConvVAE: both sides must be even.*; got 9x8; pad"),
@@ -492,7 +512,7 @@ def test_convolutions_take_images_from_8_to_64_pixels(side: int) -> None:
         ),
     ],
 )
-def test_models_that_cannot_be_are_refused(
+def test_impossible_models_are_refused(
     make: Callable[[], object], message: str, unchecked: None
 ) -> None:
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Pixels that look at their neighbours: normalised, causal, near-sighted, and drawn from the law that scores them."""
+"""Autoregressive pixels: normalised, causal, within reach, and sampled from what scores them."""
 
 import itertools
 import math
@@ -25,16 +25,16 @@ KINDS = {
 
 def output(pixels: Pixels) -> Output:
     """Weights large enough that neighbours matter."""
-    made = Output(pixels)
+    head = Output(pixels)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in head.parameters():
             parameter.add_(0.5 * torch.randn_like(parameter))
-    return made
+    return head
 
 
-def law(pixels: Pixels, *lead: int) -> Distribution:
-    made = output(pixels)
-    return made(torch.randn(*lead, made.numbers, *pixels.shape))
+def distribution(pixels: Pixels, *lead: int) -> Distribution:
+    head = output(pixels)
+    return head(torch.randn(*lead, head.numbers, *pixels.shape))
 
 
 def every_image(pixels: Pixels) -> Tensor:
@@ -44,12 +44,12 @@ def every_image(pixels: Pixels) -> Tensor:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
-    found = law(KINDS[name]).log_prob(every_image(KINDS[name]))
-    assert found.logsumexp(0).item() == pytest.approx(0, abs=1e-10)
+    log_p = distribution(KINDS[name]).log_prob(every_image(KINDS[name]))
+    assert log_p.logsumexp(0).item() == pytest.approx(0, abs=1e-10)
 
 
 @pytest.mark.parametrize("reach", [1, 2, 3])
-def test_a_pixel_sees_those_before_it_within_its_reach_and_no_other(reach: int) -> None:
+def test_a_pixel_depends_on_those_before_it_within_its_reach_and_on_no_other(reach: int) -> None:
     side = 5
     net = Causal(channels=1, reach=reach, width=6, numbers=1)
     seen = torch.autograd.functional.jacobian(
@@ -65,9 +65,9 @@ def test_a_pixel_sees_those_before_it_within_its_reach_and_no_other(reach: int) 
 
 
 @pytest.mark.parametrize("name", ["binary", "two channels", "logistic"])
-def test_the_density_is_the_product_of_the_laws_met_on_the_way(name: str) -> None:
+def test_the_log_probability_is_the_sum_over_pixels_in_raster_order(name: str) -> None:
     pixels = KINDS[name]
-    joint = law(pixels, 2)
+    joint = distribution(pixels, 2)
     assert isinstance(joint, CausalPixels)
     x = joint.sample()
     total = torch.zeros(2)
@@ -76,53 +76,53 @@ def test_the_density_is_the_product_of_the_laws_met_on_the_way(name: str) -> Non
         unseen[..., row, column:] = unseen[..., row + 1 :, :] = pixels.levels - 1
         context = joint.net.context(joint.scaled(unseen, ()))
         numbers = joint.net.numbers(joint.features + context)[..., row, column]
-        total += joint.law(numbers, (row, column)).log_prob(x[..., row, column])
+        total += joint.distribution_of(numbers, (row, column)).log_prob(x[..., row, column])
     torch.testing.assert_close(joint.log_prob(x), total)
 
 
 def test_draws_have_the_probabilities_they_are_scored_with() -> None:
     pixels = replace(KINDS["binary"], shape=(1, 2, 2))
-    joint = law(pixels)
+    joint = distribution(pixels)
     images = every_image(pixels)
     count = 20_000
     expected = joint.log_prob(images).exp()
     drawn = joint.sample((count,))
     codes = (drawn.flatten(1) * 2 ** torch.arange(3, -1, -1)).sum(1).long()
-    found = torch.bincount(codes, minlength=16) / count
+    share = torch.bincount(codes, minlength=16) / count
     error = (expected * (1 - expected) / count).sqrt()
     # 16 comparisons: fails once in 10^5 seeds
-    assert ((found - expected).abs() < 5 * error + 1e-9).all()
+    assert ((share - expected).abs() < 5 * error + 1e-9).all()
 
 
 def test_samples_of_z_share_the_context_of_a_datum() -> None:
-    made = output(KINDS["binary"])
-    features = torch.randn(4, 2, made.numbers, 1, 3, 3)
+    head = output(KINDS["binary"])
+    features = torch.randn(4, 2, head.numbers, 1, 3, 3)
     x = torch.randint(2, (2, 1, 3, 3)).double()
-    together = made(features).log_prob(x)
+    together = head(features).log_prob(x)
     assert together.shape == (4, 2)
     for k, b in itertools.product(range(4), range(2)):
-        torch.testing.assert_close(made(features[k, b]).log_prob(x[b]), together[k, b])
+        torch.testing.assert_close(head(features[k, b]).log_prob(x[b]), together[k, b])
     seen: list[int] = []
-    assert made.causal is not None
-    made.causal.further.register_forward_hook(lambda module, args, out: seen.append(len(out)))
-    made(features).log_prob(x)
+    assert head.causal is not None
+    head.causal.further.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    head(features).log_prob(x)
     assert seen == [2]  # rows: data, not samples of them
 
 
-def test_a_silent_network_gives_the_marginals() -> None:
-    made = Output(KINDS["binary"])
+def test_a_network_whose_output_is_zero_gives_the_marginals() -> None:
+    head = Output(KINDS["binary"])
     x = (torch.rand(400, 1, 3, 3) < 0.3).double()
-    made.calibrate(x)
-    assert made.causal is not None
-    for parameter in made.causal.last.parameters():
+    head.calibrate(x)
+    assert head.causal is not None
+    for parameter in head.causal.last.parameters():
         torch.nn.init.zeros_(parameter)
     p = x.mean(0).clamp(0.001, 0.999)
     expected = (x * p.log() + (1 - x) * (-p).log1p()).sum((1, 2, 3))
-    torch.testing.assert_close(made(torch.randn(400, made.numbers, 1, 3, 3)).log_prob(x), expected)
+    torch.testing.assert_close(head(torch.randn(400, head.numbers, 1, 3, 3)).log_prob(x), expected)
 
 
-def test_a_model_that_sees_neighbours_learns_what_its_latent_cannot_say() -> None:
-    """Chequerboards of random phase in every row: one bit a row, given the neighbour to the left."""
+def test_a_model_with_neighbours_learns_what_its_latent_cannot_hold() -> None:
+    """Chequerboards of random phase in every row: one bit a row, given the left neighbour."""
     torch.manual_seed(1)
     phase = torch.randint(2, (500, 1, 6, 1))
     x = ((torch.arange(6) + phase) % 2).double()
@@ -145,7 +145,7 @@ def test_a_model_that_sees_neighbours_learns_what_its_latent_cannot_say() -> Non
         ({"shape": (1, 4, 4), "reach": 1, "context": 0}, "context must be at least 1"),
     ],
 )
-def test_a_context_that_cannot_be_is_refused(
+def test_a_context_that_breaks_a_rule_is_refused(
     options: dict[str, object], rule: str, unchecked: None
 ) -> None:
     with pytest.raises(InputError, match=rf"^Pixels: {rule}"):

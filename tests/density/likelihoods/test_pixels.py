@@ -1,7 +1,4 @@
-"""Laws of pixels against tables, naive formulas and quadrature.
-
-Bits per dimension against their definition.
-"""
+"""Distributions of pixels against tables and naive formulas; bits per dimension."""
 
 import itertools
 import math
@@ -13,14 +10,14 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from density.likelihoods.bits import bits_per_dim, dequantise
-from density.likelihoods.head import Output, Pixels
-from density.likelihoods.laws import (
+from density.likelihoods.distributions import (
     BernoulliPixels,
     CategoricalPixels,
     GaussianPixels,
     LevelPixels,
     LogisticPixels,
 )
+from density.likelihoods.head import Output, Pixels
 from univae.errors import InputError
 
 LEVELS = 7
@@ -33,7 +30,7 @@ def logistic(*shape: int, components: int = 3) -> LogisticPixels:
     )
 
 
-LAWS: dict[str, Callable[..., LevelPixels]] = {
+DISTRIBUTIONS: dict[str, Callable[..., LevelPixels]] = {
     "bernoulli": lambda *shape: BernoulliPixels(3 * torch.randn(shape), event_dims=1),
     "categorical": lambda *shape: CategoricalPixels(torch.randn(*shape, LEVELS), event_dims=1),
     "one logistic": lambda *shape: logistic(*shape, components=1),
@@ -41,15 +38,15 @@ LAWS: dict[str, Callable[..., LevelPixels]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_probabilities_of_a_pixels_levels_sum_to_one(name: str) -> None:
-    total = LAWS[name](50, 4).log_table().exp().sum(-1)
+    total = DISTRIBUTIONS[name](50, 4).log_table().exp().sum(-1)
     torch.testing.assert_close(total, torch.ones(50, 4), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
-    law = LAWS[name](3)
+    law = DISTRIBUTIONS[name](3)
     images = torch.tensor(list(itertools.product(range(law.levels), repeat=3)), dtype=torch.float64)
     assert law.log_prob(images).exp().sum().item() == pytest.approx(1, abs=1e-12)
 
@@ -83,7 +80,7 @@ def test_one_level_of_a_logistic_far_in_either_tail_keeps_its_digits() -> None:
 
 
 def naive(law: LevelPixels, x: Tensor) -> Tensor:
-    """The same laws as textbooks write them."""
+    """Return the same log-probability by the textbook formula."""
     if isinstance(law, BernoulliPixels):
         return Independent(Bernoulli(logits=law.logits), 1).log_prob(x)
     if isinstance(law, CategoricalPixels):
@@ -98,9 +95,9 @@ def naive(law: LevelPixels, x: Tensor) -> Tensor:
     return (law.weights.softmax(-1) * (upper - lower)).sum(-1).log().sum(-1)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_log_prob_and_its_gradient_agree_with_the_naive_formula(name: str) -> None:
-    law = LAWS[name](20, 4)
+    law = DISTRIBUTIONS[name](20, 4)
     x = torch.randint(law.levels, (5, 20, 4)).double()
     parts = [value.requires_grad_() for value in vars(law).values() if isinstance(value, Tensor)]
     ours = law.log_prob(x)
@@ -118,9 +115,9 @@ def test_log_prob_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda *p: LogisticPixels(*p, 1, LEVELS).log_prob(x), parts)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_data_broadcast_over_sample_axes_and_pixels_are_summed(name: str) -> None:
-    law = LAWS[name](6, 5, 4)  # (samples, batch, pixels)
+    law = DISTRIBUTIONS[name](6, 5, 4)  # (samples, batch, pixels)
     x = torch.randint(law.levels, (5, 4)).double()
     assert law.batch_shape == (6, 5)
     assert law.event_shape == (4,)
@@ -130,9 +127,9 @@ def test_data_broadcast_over_sample_axes_and_pixels_are_summed(name: str) -> Non
     torch.testing.assert_close(whole, pixels.sum(-1))
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_draws_have_the_law_and_the_mean_they_say(name: str) -> None:
-    law = LAWS[name](3)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_samples_have_the_probabilities_of_the_table_and_its_mean(name: str) -> None:
+    law = DISTRIBUTIONS[name](3)
     count = 40_000
     draws = law.sample((count,))
     assert draws.shape == (count, 3)
@@ -168,7 +165,7 @@ def test_half_precision_parameters_are_computed_with_in_float32() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, math.nan])
-def test_what_is_no_level_is_refused(value: float) -> None:
+def test_a_value_that_is_no_level_is_refused(value: float) -> None:
     with pytest.raises(
         InputError, match=r"BernoulliPixels: x must hold whole levels 0..1; got .*; binarise"
     ):
@@ -180,7 +177,7 @@ def test_data_of_another_shape_are_refused_and_not_broadcast() -> None:
         BernoulliPixels(torch.zeros(5, 3), 1).log_prob(torch.zeros(5, 1))
 
 
-def test_the_gaussian_is_the_product_of_normals_and_says_density() -> None:
+def test_the_gaussian_is_the_product_of_normals_and_a_density() -> None:
     mean = torch.randn(5, 2, 3)
     scale = torch.rand(5, 2, 3) + 0.1
     x = torch.randn(5, 2, 3)
@@ -222,7 +219,7 @@ def test_dequantised_bits_bound_those_of_the_mass_from_above() -> None:
     assert -math.log2(mass) < bits < -math.log2(mass) + 0.1
 
 
-# Between networks and laws
+# Between networks and distributions
 
 
 def output(likelihood: str, **options: int) -> Output:
@@ -237,13 +234,13 @@ def marginals(kind: str, levels: int) -> tuple[Output, Tensor, Distribution]:
     return out, x, out(torch.zeros(4, out.numbers, 2, 3))
 
 
-def test_a_calibrated_bernoulli_says_the_clipped_mean() -> None:
+def test_a_calibrated_bernoulli_has_the_clipped_mean() -> None:
     _, x, law = marginals("bernoulli", 2)
     torch.testing.assert_close(law.mean, x.mean(0).clamp(0.001, 0.999).expand(4, 2, 3))
     assert law.mean[0, 0, 0].item() == pytest.approx(0.999)
 
 
-def test_a_calibrated_categorical_says_the_frequencies_of_every_pixel() -> None:
+def test_a_calibrated_categorical_has_the_frequencies_of_every_pixel() -> None:
     _, x, law = marginals("categorical", 5)
     assert isinstance(law, CategoricalPixels)
     counts = torch.stack([(x == k).sum(0) for k in range(5)], -1)
@@ -265,7 +262,7 @@ def test_a_calibrated_logistic_has_the_mean_and_the_spread_of_the_data(component
     assert components == 1 or (law.means.diff(dim=-1) > 1).all()
 
 
-def test_a_calibrated_gaussian_speaks_in_the_unit_of_the_data() -> None:
+def test_a_calibrated_gaussian_is_in_the_unit_of_the_data() -> None:
     out = output("gaussian")
     x = torch.randn(500, 2, 3) * 40 + 7
     x[:, 0, 0] = 5
@@ -293,7 +290,7 @@ def test_the_numbers_of_a_logistic_are_means_log_scales_and_weights_in_turn(
     assert not weights or torch.equal(law.weights, weights[0])
 
 
-def test_a_pixel_that_never_changes_gets_a_narrow_law_and_not_a_point() -> None:
+def test_a_constant_pixel_gets_a_narrow_distribution_and_not_a_point() -> None:
     out = output("logistic", levels=256)
     x = torch.full((9, 2, 3), 40.0)
     out.calibrate(x)
@@ -330,7 +327,7 @@ def test_levels_reach_a_network_on_the_unit_interval() -> None:
             "likelihood must be one of bernoulli, categorical, logistic, gaussian",
         ),
         ({"levels": 256}, "levels must be 2 for bernoulli"),
-        ({"levels": 1, "likelihood": "logistic"}, "levels must be 2 for bernoulli, 2 or more"),
+        ({"levels": 1, "likelihood": "logistic"}, "levels must be at least 2"),
         ({"components": 0}, "components must be at least 1"),
     ],
 )
@@ -342,7 +339,7 @@ def test_pixels_that_break_a_rule_are_refused(
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (5,), (3, 9, 9)])
-def test_without_gradients_a_bernoulli_law_takes_few_logarithms_to_the_same_sum(
+def test_without_gradients_a_bernoulli_has_the_same_sum_by_few_logarithms(
     shape: tuple[int, ...],
 ) -> None:
     logits = 20 * torch.randn(3, 2, *shape)

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.data import glyphs as made
-from experiments.data.arrays import Data, read
+from experiments.data import glyphs as glyph_module
+from experiments.data.arrays import Data
 from experiments.data.glyphs import FONTS, MODES, glyphs, stacked
+from experiments.data.readers import read
 from experiments.gans import features
 from experiments.gans.evaluation import FLOOR, Reference, ladder, table
 from experiments.gans.features import Space, class_labels, feature_space
@@ -45,7 +46,7 @@ def few() -> tuple[Data, Data]:
 
 def test_a_seed_decides_every_pixel() -> None:
     first, labels = glyphs(SMALL)
-    made._glyphs.cache_clear()
+    glyph_module._glyphs.cache_clear()
     again, _ = glyphs(SMALL)
     other, same_labels = glyphs(SMALL, seed=1)
     assert first is not again
@@ -64,7 +65,7 @@ def test_a_seed_decides_every_pixel() -> None:
 
 
 def test_every_font_draws_ten_digits_of_its_own() -> None:
-    drawn = torch.from_numpy(made._drawn()).flatten(0, 1).flatten(1)
+    drawn = torch.from_numpy(glyph_module._masters()).flatten(0, 1).flatten(1)
     assert drawn.shape == (10 * len(FONTS), 112 * 112)
     assert len(FONTS) == len(set(FONTS)) == 22
     distance = torch.cdist(drawn, drawn).fill_diagonal_(math.inf)
@@ -88,9 +89,11 @@ def test_labels_are_balanced_and_a_change_keeps_the_digit_inside_the_image() -> 
 
 
 def test_an_image_without_a_change_is_the_drawn_digit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made, "_changes", lambda count, _: torch.eye(2, 3).expand(count, 2, 3))
-    images, labels = made._glyphs.__wrapped__(22, 0)
-    small = torch.nn.functional.avg_pool2d(torch.from_numpy(made._drawn()[:, 0]), 4)
+    monkeypatch.setattr(
+        glyph_module, "_affine_maps", lambda count, _: torch.eye(2, 3).expand(count, 2, 3)
+    )
+    images, labels = glyph_module._glyphs.__wrapped__(22, 0)
+    small = torch.nn.functional.avg_pool2d(torch.from_numpy(glyph_module._masters()[:, 0]), 4)
     assert labels.max() == 0
     assert np.abs(images[:, 0] / 255 - small.numpy()).max() < 0.5 / 255 + 1e-4
 
@@ -99,8 +102,8 @@ def test_the_label_of_a_stack_is_that_of_its_channels() -> None:
     images, labels = stacked(50)
     singles, digits = glyphs()
     known = {image.tobytes(): digit for image, digit in zip(singles[:, 0], digits, strict=True)}
-    found = [[known[channel.tobytes()] for channel in image] for image in images]
-    assert [100 * a + 10 * b + c for a, b, c in found] == labels.tolist()
+    result = [[known[channel.tobytes()] for channel in image] for image in images]
+    assert [100 * a + 10 * b + c for a, b, c in result] == labels.tolist()
     assert np.array_equal(images, stacked(50)[0])
     assert stacked(50, seed=1)[1].tolist() != labels.tolist()
 
@@ -125,10 +128,10 @@ def test_modes_are_those_that_occur_and_their_divergence_is_from_equal_shares() 
     assert mode_coverage(torch.full((50,), 7), MODES) == (1, pytest.approx(math.log(1000)))
     assert mode_coverage(torch.tensor([0, 1] * 8), 4) == (2, pytest.approx(math.log(2)))
     drawn = torch.randint(MODES, (25_600,))
-    found = mode_coverage(drawn, MODES)
-    assert found.found == 1000  # 25.6 each: one is missed by chance once in 1e8 times
+    result = mode_coverage(drawn, MODES)
+    assert result.found == 1000  # 25.6 each: one is missed by chance once in 1e8 times
     chance = 999 / 51_200  # chi-square of 999 degrees of freedom over 2 N, to first order
-    assert abs(found.kl_nats - chance) < 6 * math.sqrt(2 * 999) / 51_200
+    assert abs(result.kl_nats - chance) < 6 * math.sqrt(2 * 999) / 51_200
     with pytest.raises(InputError, match=r"predicted must lie in 0\.\.9; got 10"):
         mode_coverage(torch.tensor([10]), 10)
 

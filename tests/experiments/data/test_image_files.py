@@ -1,4 +1,4 @@
-"""Readers of images: what would be cut is refused, what is left out or assumed is a note."""
+"""Image files: a conversion that loses information is refused, every assumption is a note."""
 
 import struct
 import zipfile
@@ -13,7 +13,9 @@ from PIL import Image
 
 from density.trained import TrainedDensity
 from experiments import compress, decompress, train_density
-from experiments.data.arrays import Data, fingerprint, read
+from experiments.data.arrays import Data
+from experiments.data.readers import read
+from experiments.data.records import fingerprint
 from experiments.images.run import fit_to
 from univae.errors import InputError
 
@@ -70,7 +72,7 @@ def test_an_animation_is_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(grey(4, 4)), Image.fromarray(255 - grey(4, 4))]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     with pytest.raises(
-        InputError, match=r"a.png is an animation of 2 frames; save the one you mean"
+        InputError, match=r"a.png is an animation of 2 frames; save one frame as an image"
     ):
         read(tmp_path)
 
@@ -154,9 +156,8 @@ def test_hidden_files_of_a_zip_are_counted(tmp_path: Path) -> None:
         for i in range(5):
             archive.writestr(f"__MACOSX/._{i}.png", b"junk")
     (note,) = read(tmp_path / "set.zip").notes
-    assert (
-        note
-        == "set: hidden files left out: 5 (__MACOSX/._0.png, __MACOSX/._1.png, __MACOSX/._2.png, ...)"
+    assert note == (
+        "set: hidden files left out: 5 (__MACOSX/._0.png, __MACOSX/._1.png, __MACOSX/._2.png, ...)"
     )
 
 
@@ -227,9 +228,7 @@ def test_an_array_file_says_what_was_assumed(
 def test_a_damaged_header_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ("a.npy" if len(content) > 3 else "a")
     path.write_bytes(content)
-    with pytest.raises(
-        InputError, match=r"^read: .*(cannot be read|is neither an image set nor IDX)"
-    ):
+    with pytest.raises(InputError, match=r"^/.*(cannot be read|is neither an image set nor IDX)"):
         read(path)
 
 
@@ -257,12 +256,12 @@ def test_a_fingerprint_is_of_values_labels_shape_and_dtype_and_of_no_name(tmp_pa
     assert fingerprint(read(tmp_path / "a.npy")) == digest(array[:, None], None)  # a mapped file
 
 
-def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_computed_in(
+def test_a_fingerprint_does_not_depend_on_the_size_of_the_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = Data(grey(50, 4, 4), 256, np.arange(50), "a", "images")
     whole = fingerprint(data)
-    monkeypatch.setattr("experiments.data.arrays.HASHED", 100)
+    monkeypatch.setattr("experiments.data.records.HASH_BLOCK", 100)
     assert fingerprint(data) == whole
 
 

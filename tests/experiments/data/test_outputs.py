@@ -1,4 +1,4 @@
-"""Paths that people name: nothing is replaced unasked, links are followed, devices stay, nothing is half there."""
+"""Output paths: no file is replaced unasked or left incomplete; links are followed."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ from univae.errors import InputError
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A file of somebody's, with a neighbour."""
+    """An existing file, beside files named like temporary ones."""
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / ".mine.txt.new").write_text("a neighbour with a name of ours")
     (tmp_path / ".mine.txt.old").write_text("another")
@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_an_existing_file_is_replaced_only_if_asked(target: Path) -> None:
+def test_an_existing_file_is_replaced_only_with_overwrite(target: Path) -> None:
     before = names(target.parent)
     with pytest.raises(
         InputError, match=r"--out .*mine\.txt: it exists; give another name, or --overwrite"
@@ -42,14 +42,16 @@ def test_an_existing_file_is_replaced_only_if_asked(target: Path) -> None:
     assert names(target.parent) == before  # neighbours stay, no temporary file does
 
 
-def test_a_file_that_the_command_wrote_itself_is_replaced(target: Path) -> None:
+def test_a_file_that_the_same_command_wrote_is_replaced(target: Path) -> None:
     Output(target, replaces=lambda path: path.read_text() == "mine").write_text("new")
     assert target.read_text() == "new"
     with pytest.raises(InputError, match="it exists"):
         Output(target, replaces=lambda path: path.read_text() == "mine").write_text("newer")
 
 
-def test_an_output_that_is_an_input_is_refused_also_if_asked(target: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_an_input_is_refused_also_with_overwrite(
+    target: Path, tmp_path: Path
+) -> None:
     hard = tmp_path / "hard"
     soft = tmp_path / "soft"
     os.link(target, hard)
@@ -128,7 +130,7 @@ def test_a_pipe_gets_the_content(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_nothing_is_left_where_writing_fails(tmp_path: Path) -> None:
+def test_a_write_that_raises_leaves_no_file(tmp_path: Path) -> None:
     def half(path: Path) -> None:
         path.write_text("half")
         raise OSError("no")
@@ -140,15 +142,15 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_file_that_appears_during_the_work_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_that_another_process_creates_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     def write() -> None:
         with Output(tmp_path / "file").file() as temporary:
             temporary.write_text("mine")
-            (tmp_path / "file").write_text("somebody else's")
+            (tmp_path / "file").write_text("of another process")
 
     with pytest.raises(InputError, match="it exists"):
         write()
-    assert (tmp_path / "file").read_text() == "somebody else's"
+    assert (tmp_path / "file").read_text() == "of another process"
     assert names(tmp_path) == ["file"]
 
 
@@ -159,7 +161,7 @@ def test_a_folder_of_results_must_be_new_or_empty(
     empty = tmp_path / "empty"
     linked = tmp_path / "linked"
     (full / "inside").mkdir(parents=True)
-    (full / "inside" / "diary.txt").write_text("dear diary")
+    (full / "inside" / "notes.txt").write_text("content")
     empty.mkdir()
     linked.symlink_to(empty)
     for overwrite in (False, True):
@@ -170,12 +172,12 @@ def test_a_folder_of_results_must_be_new_or_empty(
         with pytest.raises(InputError, match="the folder you are in, or one above it"):
             Output(path).check_folder()
     with pytest.raises(InputError, match="no folder"):
-        Output(full / "inside" / "diary.txt").check_folder()
+        Output(full / "inside" / "notes.txt").check_folder()
     with Output(linked).folder() as folder:
         (folder / "0.png").write_text("")
     assert linked.is_symlink()
     assert names(empty) == ["0.png"]
-    assert (full / "inside" / "diary.txt").read_text() == "dear diary"
+    assert (full / "inside" / "notes.txt").read_text() == "content"
 
 
 def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
         tmp_path.chmod(0o755)
 
 
-def test_every_command_that_writes_to_a_named_path_can_be_told_to_overwrite() -> None:
+def test_every_command_with_an_output_path_has_the_option_overwrite() -> None:
     import importlib
     from dataclasses import fields
 

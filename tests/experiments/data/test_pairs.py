@@ -1,4 +1,4 @@
-"""Pairs and groups from files: what a line means, who is held out, and how an epoch is paired and cut."""
+"""Pairs and groups: labels of lines, held-out families, and the pairs and batches of an epoch."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def write(tmp_path: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_tabs_and_lists_say_the_same(tmp_path: Path) -> None:
+def test_tabs_and_lists_give_equal_groups(tmp_path: Path) -> None:
     groups = [["a b", "c"], ["d", "e", "f 1"], ["g"], ["c", "h"]]
     tsv = read_groups(write(tmp_path, "a.tsv", "".join("\t".join(g) + "\n" for g in groups)))
     jsonl = read_groups(write(tmp_path, "a.jsonl", "".join(json.dumps(g) + "\n" for g in groups)))
@@ -35,20 +35,20 @@ def test_tabs_and_lists_say_the_same(tmp_path: Path) -> None:
 
 
 def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -> None:
-    found = read_groups(
+    result = read_groups(
         write(
             tmp_path, "a.tsv", "a\tb\t4.5\nc\td\tneutral\ne\tf\tcontradiction\ng\th\tentailment\n"
         )
     )
-    assert found.scores.tolist() == [4.5, 0.5, 0.0, 1.0]
-    assert found.classes.tolist() == [-1, 4, 2, 3]
-    assert len(found.texts) == 8
+    assert result.scores.tolist() == [4.5, 0.5, 0.0, 1.0]
+    assert result.classes.tolist() == [-1, 4, 2, 3]
+    assert len(result.texts) == 8
     jsonl = read_groups(write(tmp_path, "a.jsonl", '["a", "b", 1]\n["c", "d", 0.25]\n'))
     assert jsonl.scores.tolist() == [1.0, 0.25]
     both = read_groups(tmp_path / "a.jsonl", tmp_path / "a.tsv")
     assert both.scores.tolist() == [1.0, 0.25, 4.5, 0.5, 0.0, 1.0]
     assert both.files.tolist() == [0, 0, 1, 1, 1, 1]
-    assert len(both.texts) == 8  # a text of two files is one
+    assert len(both.texts) == 8  # a text of two files is stored once
     with pytest.raises(InputError, match=r"b\.tsv, line 1: no label where other lines have one"):
         read_groups(tmp_path / "a.tsv", write(tmp_path, "b.tsv", "a\tb\n"))
 
@@ -135,7 +135,7 @@ def test_a_json_file_may_be_one_list_of_lists(tmp_path: Path) -> None:
     assert single.texts == ["a", "b"]
 
 
-def test_a_reader_says_what_it_left_out(tmp_path: Path) -> None:
+def test_a_reader_notes_what_it_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", "a\tb\n\n \nc\td\n")
     assert read_groups(path).notes == (f"{path}: left out 2 blank lines",)
     assert read_groups(write(tmp_path, "b.tsv", "a\tb\n")).notes == ()
@@ -143,8 +143,9 @@ def test_a_reader_says_what_it_left_out(tmp_path: Path) -> None:
 
 def test_a_fingerprint_changes_with_texts_grouping_and_labels(tmp_path: Path) -> None:
     contents = [
-        "a\tb\nc\td\n", "a\tb\tc\td\n", "a\tc\nb\td\n", "c\td\na\tb\n", "a\tb\t1\nc\td\t2\n", "a\tb\t1\nc\td\t3\n",
-        "a\tb\tneutral\nc\td\t3\n", "a\tb\t0.5\nc\td\t3\n",
+        "a\tb\nc\td\n", "a\tb\tc\td\n", "a\tc\nb\td\n", "c\td\na\tb\n",
+        "a\tb\t1\nc\td\t2\n", "a\tb\t1\nc\td\t3\n", "a\tb\tneutral\nc\td\t3\n",
+        "a\tb\t0.5\nc\td\t3\n",
     ]  # fmt: skip
     paths = [write(tmp_path, f"{i}.tsv", content) for i, content in enumerate(contents)]
     assert len({read_groups(path).fingerprint() for path in paths}) == len(contents)
@@ -193,7 +194,7 @@ def test_single_texts_share_a_pair_with_one_of_like_length_and_are_no_partners()
     seen = set[tuple[int, int]]()
     for epoch in range(20):
         pairs = pair_up(groups, np.arange(42), lengths, np.random.default_rng(epoch))
-        assert sorted(pairs.ravel().tolist()) == list(range(44))  # nobody comes twice
+        assert sorted(pairs.ravel().tolist()) == list(range(44))  # no text comes twice
         assert groups.partners(pairs).sum() == 2
         assert sorted(map(sorted, pairs[groups.partners(pairs)].tolist())) == [[0, 1], [42, 43]]
         assert (np.diff(lengths[pairs[~groups.partners(pairs)]], axis=1) <= 1).all()
@@ -234,9 +235,9 @@ def test_texts_are_levelled_cut_and_written_back(kind: str) -> None:
 def test_a_table_is_looked_up_text_by_text_and_made_of_length_one(tmp_path: Path) -> None:
     vectors = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]], np.float16)
     write_table(tmp_path / "t.npz", ["a b", "c", "d"], vectors)
-    found = teach(tmp_path / "t.npz", ["d", "a b"], tmp_path / "t.npy")
-    np.testing.assert_allclose(found, [[0, 1], [0.6, 0.8]], rtol=1e-6)
-    assert isinstance(found, np.memmap)
+    result = teach(tmp_path / "t.npz", ["d", "a b"], tmp_path / "t.npy")
+    np.testing.assert_allclose(result, [[0, 1], [0.6, 0.8]], rtol=1e-6)
+    assert isinstance(result, np.memmap)
     with pytest.raises(InputError, match="lacks 2 of 3 texts, 'x' first"):
         teach(tmp_path / "t.npz", ["x", "c", "y"], tmp_path / "u.npy")
     assert not (tmp_path / "u.npy").exists()
@@ -271,19 +272,19 @@ def test_a_damaged_table_is_refused_whatever_byte_is_wrong(tmp_path: Path) -> No
             whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
         )
         try:
-            found = read_table(tmp_path / "t.npz")[1]
+            result = read_table(tmp_path / "t.npz")[1]
         except InputError:  # any other exception is a failure
             refusals += 1
         else:  # a date in the archive, say
-            np.testing.assert_array_equal(found, vectors)
+            np.testing.assert_array_equal(result, vectors)
     assert refusals > 100
 
 
 def test_what_a_table_leaves_out_is_noted(tmp_path: Path) -> None:
     write_table(tmp_path / "t.npz", ["a", "b", "c", "a"], np.arange(1.0, 9).reshape(4, 2))
     notes: list[str] = []
-    found = teach(tmp_path / "t.npz", ["a", "b"], tmp_path / "t.npy", notes=notes)
-    np.testing.assert_allclose(found[0], np.array([7, 8]) / np.hypot(7, 8), rtol=1e-6)
+    result = teach(tmp_path / "t.npz", ["a", "b"], tmp_path / "t.npy", notes=notes)
+    np.testing.assert_allclose(result[0], np.array([7, 8]) / np.hypot(7, 8), rtol=1e-6)
     assert notes == [
         "--teacher: 1 of 4 rows repeat a text; the last row of a text is used",
         "--teacher: 1 of 3 texts of the table are not in --pairs and were left out",
@@ -311,6 +312,6 @@ def test_the_longest_text_loses_the_token_before_its_end() -> None:
     assert truncate([a, b], 7) == [[1, 5, 2], b]  # of equals the first
     assert truncate([a, b], 6) == [[1, 5, 2], [1, 8, 2]]
     assert truncate([a], 3) == [[1, 5, 2]]
-    assert (a, b) == ([1, 5, 6, 7, 2], [1, 8, 9, 2])  # R17; what was given stays
+    assert (a, b) == ([1, 5, 6, 7, 2], [1, 8, 9, 2])  # R17; the arguments are unchanged
     with pytest.raises(InputError, match="2 texts keep their last id; got limit=1"):
         truncate([a, b], 1)

@@ -1,4 +1,4 @@
-"""The built-in corpus is English: sentences are found in docstrings, and code, tables and fragments are left out."""
+"""The built-in corpus is English: sentences of docstrings, without code, tables and fragments."""
 
 import sys
 import warnings
@@ -81,13 +81,15 @@ def test_a_sentence_has_words_of_english_and_ends_as_one(text: str, verdict: boo
     assert is_sentence(text) is verdict
 
 
-def test_docstrings_are_read_wherever_statements_stand_and_warnings_are_silent(
+def test_docstrings_of_nested_statements_are_read_without_warnings(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "module.py"
     path.write_text(
-        '"""One."""\nif True:\n    class A:\n        """Two \\d."""\n        async def f(self):\n            "Three."\n'
-        'else:\n    def g():\n        """Four."""\ntry:\n    pass\nfinally:\n    def h():\n        "Five."\n'
+        '"""One."""\nif True:\n    class A:\n        """Two \\d."""\n'
+        '        async def f(self):\n            "Three."\n'
+        'else:\n    def g():\n        """Four."""\n'
+        'try:\n    pass\nfinally:\n    def h():\n        "Five."\n'
         '"""None of them."""\nraise SystemExit("this is parsed and never run")\n'
     )
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Totals of scores hide no row: what is not finite is counted and named, and its mean is null."""
+"""Totals of scores count every row: those not finite are listed, and their means are null."""
 
 import csv
 import json
@@ -17,8 +17,8 @@ from experiments import train_similar, train_text
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.score_table import Table
-from experiments.evaluation.scores import COLUMNS, page, perplexity, rungs, totals, worst
-from experiments.reports.page import best_validation
+from experiments.evaluation.scores import COLUMNS, perplexity, report_item, rungs, totals, worst
+from experiments.reports.validations import best_validation
 from experiments.text.task import measure_texts
 from experiments.training.run_folder import Run
 from univae.checkpoint import to_json
@@ -44,48 +44,49 @@ def test_rows_that_are_not_finite_are_counted_and_the_first_ten_named() -> None:
     rows = [row(-1.0) for _ in range(20)]
     for i in range(3, 15):
         rows[i] = row(-math.inf, math.inf, standard_error=math.inf, effective_samples=0.0)
-    found = totals(rows, 100)
-    assert found["not_finite"] == {"count": 12, "rows": list(range(3, 13))}
-    assert found["log_likelihood_nats"] is None
-    assert found["standard_error_over_data_nats"] is None
-    assert found["elbo_nats"] is None
-    assert found["effective_samples_median"] == 0.0
-    assert found["khat_above_0.7"] == 12 / 20
-    assert found["notes"][0].startswith(
-        "log_likelihood is not finite for 12 of 20 rows (from 0: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ...), "
-        "so its mean is null: all their weights are zero"
+    result = totals(rows, 100)
+    assert result["not_finite"] == {"count": 12, "rows": list(range(3, 13))}
+    assert result["log_likelihood_nats"] is None
+    assert result["standard_error_over_data_nats"] is None
+    assert result["elbo_nats"] is None
+    assert result["effective_samples_median"] == 0.0
+    assert result["khat_above_0.7"] == 12 / 20
+    assert result["notes"][0].startswith(
+        "log_likelihood is not finite for 12 of 20 rows "
+        "(from 0: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ...), so its mean is null: "
+        "all their weights are zero"
     )
 
 
 def test_finite_rows_have_their_means_and_no_note() -> None:
-    found = totals([row(-1.0), row(-3.0)], 100)
-    assert found["log_likelihood_nats"] == -2.0
-    assert found["standard_error_over_data_nats"] == pytest.approx(1.0)
-    assert "not_finite" not in found
-    assert "notes" not in found
+    result = totals([row(-1.0), row(-3.0)], 100)
+    assert result["log_likelihood_nats"] == -2.0
+    assert result["standard_error_over_data_nats"] == pytest.approx(1.0)
+    assert "not_finite" not in result
+    assert "notes" not in result
     assert totals([row(-1.0)], 100)["standard_error_over_data_nats"] is None
 
 
 def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number() -> None:
     rows = [row(-1.0, khat) for khat in (0.1, 0.6, 0.8, math.inf, math.nan)]
-    found = totals(rows, 100)
-    assert found["khat_above_0.7"] == 3 / 5
-    assert found["khat_unreliable"] == 4 / 5
-    assert found["khat_threshold"] == pytest.approx(0.5)
-    shown = page(rows, found | {"samples": 100}, "title")
+    result = totals(rows, 100)
+    assert result["khat_above_0.7"] == 3 / 5
+    assert result["khat_unreliable"] == 4 / 5
+    assert result["khat_threshold"] == pytest.approx(0.5)
+    shown = report_item(rows, result | {"samples": 100}, "title")
     assert shown["note"].startswith(
         "4 of 5 data have a k-hat above 0.50, the most that 100 samples bear, or none"
     )
 
 
 def test_one_sample_has_no_standard_error_and_says_so() -> None:
-    found = totals([row(-1.0, math.inf, standard_error=math.inf)], 1)
-    assert found["standard_error_nats"] is None
-    assert found["notes"] == [
+    result = totals([row(-1.0, math.inf, standard_error=math.inf)], 1)
+    assert result["standard_error_nats"] is None
+    assert result["notes"] == [
         "standard_error is not finite for 1 of 1 rows (from 0: 0), so its mean is null: "
         "one sample has no error, nor have weights that are all zero"
     ]
-    assert to_json(found)["khat_threshold"] is None
+    assert to_json(result)["khat_threshold"] is None
 
 
 def test_the_worst_rows_are_those_without_a_likelihood() -> None:
@@ -128,15 +129,15 @@ class Bound:
 
 
 def test_one_held_out_datum_has_no_error_over_data_and_no_verdict() -> None:
-    found = measure(Linear(), [torch.ones(1, 1)], 100, Bound)
-    assert found["nll_standard_error"] is None
-    assert found["mutual_information_nats"] is None
-    assert found["active_units"] is None
-    assert found["units"] == 1
-    assert "cannot be judged by one held-out datum" in found["verdict"]
-    assert found["khat_unreliable"] == 0.0
-    both = measure(Linear(), [torch.ones(2, 1)], 100, Bound)
-    assert both.keys() == found.keys()
+    result = measure(Linear(), [torch.ones(1, 1)], 100, Bound).to_json()
+    assert result["nll_standard_error"] is None
+    assert result["mutual_information_nats"] is None
+    assert result["active_units"] is None
+    assert result["units"] == 1
+    assert "cannot be judged by one held-out datum" in result["verdict"]
+    assert result["khat_unreliable"] == 0.0
+    both = measure(Linear(), [torch.ones(2, 1)], 100, Bound).to_json()
+    assert both.keys() == result.keys()
     assert both["mutual_information_nats"] is not None
 
 
@@ -152,11 +153,11 @@ class Broken(Linear):
 
 
 def test_a_model_of_nan_is_unreliable_and_its_units_are_not_counted() -> None:
-    found = measure(Broken(), [torch.randn(4, 1)], 100, Bound)
-    assert found["khat_above_0.7"] == found["khat_unreliable"] == 1.0
-    assert found["active_units"] is None
-    assert "cannot be judged" in found["verdict"]
-    assert to_json(found)["nll_nats"] is None
+    result = measure(Broken(), [torch.randn(4, 1)], 100, Bound).to_json()
+    assert result["khat_above_0.7"] == result["khat_unreliable"] == 1.0
+    assert result["active_units"] is None
+    assert "cannot be judged" in result["verdict"]
+    assert to_json(result)["nll_nats"] is None
 
 
 def test_a_likelihood_that_is_not_finite_is_no_use_of_the_latent() -> None:
@@ -191,17 +192,17 @@ def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(
     expected = measure_texts(model, texts[:2], 4)
 
     def spoilt(*arguments: Any, **options: Any) -> Any:
-        found = estimate(*arguments, **options)
+        result = estimate(*arguments, **options)
         longest = (arguments[1] != 0).sum(1) == 5
-        return found._replace(log_likelihood=torch.where(longest, math.nan, found.log_likelihood))
+        return result._replace(log_likelihood=torch.where(longest, math.nan, result.log_likelihood))
 
     monkeypatch.setattr("experiments.evaluation.latent_model.estimate", spoilt)
-    found = measure_texts(model, texts, 4)
-    assert found["not_finite"] == [2]
-    assert found["data"] == 2
-    assert math.isfinite(found["shuffled_gap_nats"])
-    assert found["bits_per_token"] == pytest.approx(found["nll_nats"] * 2 / 5 / math.log(2))
-    assert abs(found["nll_nats"] - expected["nll_nats"]) < 3
+    result = measure_texts(model, texts, 4)
+    assert result["not_finite"] == [2]
+    assert result["data"] == 2
+    assert math.isfinite(result["shuffled_gap_nats"])
+    assert result["bits_per_token"] == pytest.approx(result["nll_nats"] * 2 / 5 / math.log(2))
+    assert abs(result["nll_nats"] - expected["nll_nats"]) < 3
 
 
 @pytest.mark.parametrize("module", [train_text, train_similar])
@@ -214,3 +215,18 @@ def test_notes_of_a_validation_stand_beside_those_of_the_data(module: Any, tmp_p
         "1 blank line",
         "1 row not finite",
     ]
+
+
+def test_what_is_measured_has_its_keys_in_order() -> None:
+    keys = list(measure(Linear(), [torch.ones(2, 1)], 100, Bound).to_json())
+    assert keys == [
+        "nll_nats", "nll_standard_error", "nll_monte_carlo_error", "effective_samples_median",
+        "khat_above_0.7", "khat_unreliable", "khat_threshold", "elbo_nats", "reconstruction_nats",
+        "kl_nats", "active_units", "units", "mutual_information_nats",
+        "mutual_information_ceiling_nats", "shuffled_gap_nats", "shuffled_gap_standard_error",
+        "verdict", "samples", "data",
+    ]  # fmt: skip
+    none = measure(Broken(), [torch.ones(2, 1)], 100, Bound)
+    assert list(none.not_finite) == [0, 1]
+    assert keys == [key for key in keys if key in none.to_json() or key in ("kl_nats", "units")]
+    assert list(none.to_json())[-2:] == ["not_finite", "notes"]

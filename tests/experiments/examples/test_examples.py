@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from experiments import train_density
-from experiments.data.arrays import read
+from experiments.data.readers import read
 from experiments.examples import outliers, pyro_mixture, pyro_two_levels
 from univae.errors import InputError
 

@@ -1,4 +1,4 @@
-"""A report shows whatever a run folder holds, escapes all of it, and needs no other file."""
+"""A report shows the content of a run folder, escapes all of it, and needs no other file."""
 
 import base64
 import json
@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from experiments.compare import compare
-from experiments.reports import plots
+from experiments.reports import item_plots, plots
 from experiments.reports.html import brief, escape, flat
+from experiments.reports.image_grid import write_picture
+from experiments.reports.items import ITEM_KINDS
 from experiments.reports.page import SECTIONS, write
 from univae.errors import InputError
 
@@ -24,9 +27,10 @@ HOSTILE = "<script>alert('1 & 2')</script> \"$x^{$\" 世界 \0 \ud800"
 
 def validation_row(step: int, nll: float, **more: Any) -> dict[str, Any]:
     row = {
-        "kind": "validation", "step": step, "nll_nats": nll, "nll_standard_error": 0.5, "elbo_nats": -nll - 3,
-        "reconstruction_nats": nll - 2, "kl_nats": [3.0, 1.5, 0.5], "active_units": 7, "mutual_information_nats": 4.5,
-        "mutual_information_ceiling_nats": 6.9, "shuffled_gap_nats": 9.0, "verdict": HOSTILE,
+        "kind": "validation", "step": step, "nll_nats": nll, "nll_standard_error": 0.5,
+        "elbo_nats": -nll - 3, "reconstruction_nats": nll - 2, "kl_nats": [3.0, 1.5, 0.5],
+        "active_units": 7, "mutual_information_nats": 4.5, "mutual_information_ceiling_nats": 6.9,
+        "shuffled_gap_nats": 9.0, "verdict": HOSTILE,
     }  # fmt: skip
     return row | more
 
@@ -103,8 +107,8 @@ def test_a_report_is_one_well_formed_page_with_every_section(run: Path) -> None:
     assert path == run / "report.html"
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == [
-        "Best validation", "Curves", "Use of the latent variables", "Map", "Texts &amp; more", "Configuration",
-        "Environment",
+        "Best validation", "Curves", "Use of the latent variables", "Map", "Texts &amp; more",
+        "Configuration", "Environment",
     ]  # fmt: skip
     assert not tags.of("script")
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
@@ -160,7 +164,7 @@ def test_missing_pieces_are_left_out(tmp_path: Path, rows: list[dict[str, Any]])
     assert "This run is not complete." not in page
 
 
-def test_a_failure_is_told_first(tmp_path: Path) -> None:
+def test_a_failure_is_the_first_line(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [{"kind": "train", "step": 1, "loss": math.nan}])
     (run / "ERROR.json").write_text(json.dumps({"step": 7, "reason": "loss is NaN"}))
     page = write(run).read_text(encoding="utf-8")
@@ -301,9 +305,9 @@ def test_rows_without_a_finite_number_are_no_points() -> None:
 
 def test_labelled_points_are_far_from_each_other() -> None:
     x = [0.0, 0.1, 0.2, 10.0, 10.1, 5.0]
-    assert sorted(plots.spread_out(x, [0.0] * 6, count=3)) == [0, 4, 5]
-    assert plots.spread_out([], []) == []
-    assert plots.spread_out([1.0], [1.0]) == [0]
+    assert sorted(item_plots.spread_out(x, [0.0] * 6, count=3)) == [0, 4, 5]
+    assert item_plots.spread_out([], []) == []
+    assert item_plots.spread_out([1.0], [1.0]) == [0]
 
 
 def test_numbers_are_brief_and_text_is_escaped() -> None:
@@ -312,3 +316,67 @@ def test_numbers_are_brief_and_text_is_escaped() -> None:
     ]  # fmt: skip
     assert escape("<&\"'\0\ud800\n👩‍👧") == "&lt;&amp;&quot;&#x27;\ufffd\ufffd\n👩‍👧"
     assert flat({"a": {"b": 1, "c": {}}, "d": 2}) == {"a.b": 1, "d": 2}
+
+
+# Every kind of item
+
+ITEMS: dict[str, dict[str, Any]] = {
+    "likelihood": {
+        "note": "a note",
+        "totals": {"elbo_nats": -3.0},
+        "log_likelihood": [-1.0, None],
+        "khat": [0.5, None],
+        "ladder": {"samples": [1, 2], "nats": [-3.0, -2.0]},
+    },
+    "points": {"x": [0.0, 1.0], "y": [1.0, 0.0], "labels": ["first", "second"]},
+    "images": {"file": "grid.png"},
+    "texts": {"columns": ["text"], "rows": [["a row"]]},
+}
+
+
+def run_with_items(path: Path, kind: str, **changes: Any) -> Path:
+    """A run of one item of a kind, and an image."""
+    run = make_run(path, [validation_row(0, 50.0)])
+    write_picture(run / "samples" / "grid.png", torch.zeros(3, 1, 4, 4), 256)
+    item = {"kind": kind, "title": f"An item of {kind}"} | ITEMS[kind] | changes
+    (run / "samples" / "item.json").write_text(json.dumps(item))
+    return run
+
+
+def test_every_kind_of_item_has_an_example_here() -> None:
+    assert ITEMS.keys() == ITEM_KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", ITEM_KINDS)
+def test_every_kind_of_item_is_a_section(kind: str, tmp_path: Path) -> None:
+    page = write(run_with_items(tmp_path / "run", kind)).read_text(encoding="utf-8")
+    Tags(page)
+    assert f"<h2>An item of {kind}</h2>" in page
+    assert "cannot be shown" not in page
+
+
+@pytest.mark.parametrize("kind", ITEM_KINDS)
+def test_a_damaged_item_of_every_kind_is_named(kind: str, tmp_path: Path) -> None:
+    broken = dict.fromkeys(ITEMS[kind], 3)
+    page = write(run_with_items(tmp_path / "run", kind, **broken)).read_text(encoding="utf-8")
+    Tags(page)
+    body = page[page.index(f"<h2>An item of {kind}</h2>") :]
+    assert body[: body.index("</section>")].count("cannot be shown, its file in samples/") == 1
+
+
+def test_items_of_other_kinds_are_ignored(tmp_path: Path) -> None:
+    run = run_with_items(tmp_path / "run", "texts")
+    item = json.loads((run / "samples" / "item.json").read_text())
+    (run / "samples" / "item.json").write_text(json.dumps(item | {"kind": "other"}))
+    assert "An item of" not in write(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["../config.json", "", "..", "link.png", "text.png", "none.png"])
+def test_a_picture_outside_samples_or_of_another_format_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    run = run_with_items(tmp_path / "run", "images", file=name)
+    (run / "samples" / "link.png").symlink_to(run / "samples" / "grid.png")
+    (run / "samples" / "text.png").write_text("no image")
+    page = write(run).read_text(encoding="utf-8")
+    assert "cannot be shown, its file in samples/ is damaged (InputError" in page

@@ -1,3 +1,5 @@
+"""The attention core against its definition, published numbers, and its own limits."""
+
 import math
 
 import pytest
@@ -13,7 +15,7 @@ from univae.errors import InputError
 
 
 def explicit(q, k, v, mask, factor=1.0):
-    """Attention by its definition, every score written out."""
+    """Return attention by its definition, from every score."""
     scores = factor * (q @ k.mT) / math.sqrt(q.shape[-1])
     return scores.masked_fill(~mask, -math.inf).softmax(-1) @ v
 
@@ -54,7 +56,7 @@ def test_attend_equals_the_explicit_softmax(
     factor = 1.0 if scale == "sqrt" else seen.sum(-1, keepdim=True).log() / math.log(5)
     if scale == "log_n_clip":
         factor = factor.clamp_min(1)
-    out = attend(q, k, v, mask, causal, scale, twice, base=5)
+    out = attend(q, k, v, mask, causal=causal, scale=scale, twice_differentiable=twice, base=5)
     torch.testing.assert_close(out, explicit(q, k, v, seen, factor), atol=1e-12, rtol=1e-12)
 
 
@@ -96,10 +98,10 @@ def test_under_autocast_the_module_agrees_with_float32() -> None:
 @pytest.mark.parametrize("scale", ["sqrt", "log_n"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_left_padding_right_padding_and_none_agree(scale: str, causal: bool) -> None:
-    q, k, v = (part[:1] for part in heads(5, 5))
+    q, k, v = (tensor[:1] for tensor in heads(5, 5))
     plain = attend(q, k, v, causal=causal, scale=scale)
     for left, right in ((4, 0), (0, 4)):
-        padded = [F.pad(part, (0, 0, left, right), value=7.0) for part in (q, k, v)]
+        padded = [F.pad(tensor, (0, 0, left, right), value=7.0) for tensor in (q, k, v)]
         real = F.pad(torch.ones(1, 5, dtype=torch.bool), (left, right))
         out = attend(*padded, mask=masks.padding(real), causal=causal, scale=scale)
         torch.testing.assert_close(out[:, :, left : left + 5], plain, atol=1e-12, rtol=0)
@@ -128,12 +130,13 @@ def test_decoding_against_a_cache_equals_prefill(scale: str) -> None:
 def test_packed_documents_equal_separate_ones(causal: bool) -> None:
     q, k, v = heads(9, 9)
     documents = torch.tensor([[0] * 4 + [1] * 5] * 2)
-    packed = attend(q, k, v, masks.same_document(documents), causal, "log_n")
-    parts = [
+    same = (documents[:, :, None] == documents[:, None, :])[:, None]
+    packed = attend(q, k, v, same, causal=causal, scale="log_n")
+    separate = [
         attend(q[:, :, s], k[:, :, s], v[:, :, s], causal=causal, scale="log_n")
         for s in (slice(0, 4), slice(4, 9))
     ]
-    torch.testing.assert_close(packed, torch.cat(parts, 2), atol=1e-12, rtol=0)
+    torch.testing.assert_close(packed, torch.cat(separate, 2), atol=1e-12, rtol=0)
 
 
 # Oracle 6
@@ -151,7 +154,10 @@ def test_the_clip_changes_no_bit_up_to_the_training_length() -> None:
 
 
 def entropy(sigma: float, n: int, factor: float) -> tuple[float, float]:
-    """Mean row entropy of independent normal scores, and its standard error: rows differ much where few keys win."""
+    """Return the mean row entropy of independent normal scores, and its standard error.
+
+    The entropies of rows differ much where few keys dominate.
+    """
     rows = max(1000, 2**20 // n)
     log_p = (factor * sigma * torch.randn(rows, n, dtype=torch.float32)).log_softmax(-1)
     row = -(log_p.exp() * log_p).sum(-1)
@@ -162,7 +168,7 @@ def assert_entropies(sigma: float, scale: str, published: tuple[float, ...]) -> 
     for n, expected in zip(SIZES, published, strict=True):
         factor = 1.0 if scale == "sqrt" else entropy_scale(torch.tensor(n), scale).item()
         mean, error = entropy(sigma, n, factor)
-        # a false alarm in some 400 values beyond the rounding
+        # besides the rounding, about one of 400 values fails
         assert abs(mean - expected) < 0.02 + 3 * error
 
 
@@ -186,7 +192,7 @@ def test_mean_entropies_are_the_published_ones(
 
 def test_at_spread_three_the_scale_holds_entropy_flat_where_plain_attention_drifts() -> None:
     scaled = [entropy(3, n, entropy_scale(torch.tensor(n)).item())[0] for n in SIZES]
-    assert max(scaled) - min(scaled) < 0.5  # published 0.36; two ends, each within 0.03
+    assert max(scaled) - min(scaled) < 0.5  # published 0.36; the error of each end is below 0.03
     assert entropy(3, SIZES[-1], 1.0)[0] - entropy(3, SIZES[0], 1.0)[0] == pytest.approx(
         3.81, abs=0.15
     )
@@ -205,16 +211,16 @@ def test_at_spread_three_the_scale_holds_entropy_flat_where_plain_attention_drif
     ],
 )
 def test_one_key_ahead_by_a_gap_keeps_its_weight(strength, sizes, published) -> None:
-    """With the scale, p_max = 1 / (1 + (n - 1) n^(-s g)); without, a gap of 5 drowns."""
-    found = []
+    """With the scale, p_max = 1 / (1 + (n - 1) n^(-s g)); without, it falls with n."""
+    weights = []
     for n in sizes:
         gap = 5.0 if strength is None else strength * math.log(512)  # the scale is ln n / ln 512
         k = torch.zeros(1, n, 1)
         k[0, 0] = gap
         v = (torch.arange(n) == 0).double().view(1, n, 1)
         scale = "sqrt" if strength is None else "log_n"
-        found.append(attend(torch.ones(1, 1, 1), k, v, scale=scale).item())
-    assert found == pytest.approx(published, abs=6e-4)
+        weights.append(attend(torch.ones(1, 1, 1), k, v, scale=scale).item())
+    assert weights == pytest.approx(published, abs=6e-4)
 
 
 # Oracle 9
@@ -222,7 +228,7 @@ def test_one_key_ahead_by_a_gap_keeps_its_weight(strength, sizes, published) -> 
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_row_with_one_key_has_weight_one_and_finite_gradients(twice: bool) -> None:
-    q, k, v = (part.requires_grad_() for part in heads(1, 1))
+    q, k, v = (tensor.requires_grad_() for tensor in heads(1, 1))
     out = attend(q, k, v, scale="log_n", twice_differentiable=twice)
     torch.testing.assert_close(out, v)
     grads = torch.autograd.grad(out.sum(), (q, k, v))
@@ -231,7 +237,7 @@ def test_a_row_with_one_key_has_weight_one_and_finite_gradients(twice: bool) -> 
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_row_that_sees_nothing_gives_zeros_and_finite_gradients(twice: bool) -> None:
-    q, k, v = (part.requires_grad_() for part in heads(3, 3))
+    q, k, v = (tensor.requires_grad_() for tensor in heads(3, 3))
     mask = torch.ones(3, 3, dtype=torch.bool)
     mask[1] = False
     out = attend(q, k, v, mask, scale="log_n", twice_differentiable=twice)
@@ -271,8 +277,8 @@ def test_the_second_derivative_exists_and_is_right() -> None:
     q, k, v = (torch.randn(1, 4, 2, requires_grad=True) for _ in range(3))
     mask = torch.tensor([[True, True, False, True]])
 
-    def f(*parts: torch.Tensor) -> torch.Tensor:
-        return attend(*parts, mask=mask, causal=True, scale="log_n", twice_differentiable=True)
+    def f(*tensors: torch.Tensor) -> torch.Tensor:
+        return attend(*tensors, mask=mask, causal=True, scale="log_n", twice_differentiable=True)
 
     assert torch.autograd.gradgradcheck(f, (q, k, v))
 
@@ -287,11 +293,15 @@ def test_dropout_thins_the_weights_and_keeps_their_mean() -> None:
 
 
 def test_keys_are_counted_as_each_row_sees_them() -> None:
-    assert visible_keys(3, 5, None, True).tolist() == [3, 4, 5]
-    assert visible_keys(3, 5, None, False).tolist() == [5]
+    assert visible_keys(3, 5, is_causal=True).tolist() == [3, 4, 5]
+    assert visible_keys(3, 5).tolist() == [5]
     real = torch.tensor([[True, True, False], [False, False, False]])
     assert visible_keys(3, 3, masks.padding(real)).squeeze().tolist() == [2, 1]
-    assert visible_keys(3, 3, masks.padding(real[:1]), True).squeeze().tolist() == [1, 2, 2]
+    assert visible_keys(3, 3, masks.padding(real[:1]), is_causal=True).squeeze().tolist() == [
+        1,
+        2,
+        2,
+    ]
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -1,3 +1,5 @@
+"""Masks of UniAE, UniLM and causal attention, against the published matrices."""
+
 import torch
 
 from univae.attention import masks
@@ -23,8 +25,3 @@ def test_the_prefix_mask_lets_targets_see_the_source_and_sources_only_themselves
 
 def test_causal_rows_are_the_last_ones() -> None:
     assert masks.causal(2, 4).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-
-
-def test_packed_documents_see_only_themselves() -> None:
-    seen = masks.same_document(torch.tensor([[0, 0, 1]]))[0, 0].int().tolist()
-    assert seen == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]

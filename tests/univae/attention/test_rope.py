@@ -1,3 +1,5 @@
+"""Rotary positions against the published formula."""
+
 import math
 
 import pytest
@@ -8,7 +10,7 @@ from univae.errors import InputError
 
 
 def published(x: torch.Tensor, position: int) -> torch.Tensor:
-    """The rotation as the paper writes it, one pair and one number at a time."""
+    """Rotate one pair at a time, as the paper writes it."""
     out = x.clone()
     width = x.shape[-1]
     for i in range(width // 2):
@@ -26,8 +28,8 @@ def test_rotation_equals_the_published_formula_on_interleaved_pairs(
     width: int, position: int
 ) -> None:
     x = torch.randn(width)
-    turned = rotate(x, phases(torch.tensor(position), width, dtype=x.dtype))
-    torch.testing.assert_close(turned, published(x, position), atol=1e-12, rtol=1e-10)
+    rotated = rotate(x, phases(torch.tensor(position), width, dtype=x.dtype))
+    torch.testing.assert_close(rotated, published(x, position), atol=1e-12, rtol=1e-10)
 
 
 def test_rotation_is_not_the_half_split_layout() -> None:

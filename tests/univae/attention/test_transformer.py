@@ -1,3 +1,5 @@
+"""The Transformer parts: against PyTorch's layer, steps against one pass, initial weights."""
+
 import math
 
 import pytest
@@ -38,10 +40,10 @@ def test_without_rotation_a_block_is_pytorchs_own_layer(norm: str) -> None:
         for target, source in pairs.items():
             target.copy_(source)
     x = torch.randn(2, 7, 16)
-    still = phases(torch.zeros(7, dtype=torch.long), 4, dtype=x.dtype)[None]
+    no_rotation = phases(torch.zeros(7, dtype=torch.long), 4, dtype=x.dtype)[None]
     mask = torch.ones(7, 7, dtype=torch.bool).triu(1)
     expected = theirs(x, src_mask=mask)
-    torch.testing.assert_close(block(x, still, causal), expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(block(x, no_rotation, causal), expected, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -70,7 +72,7 @@ def test_a_remembered_row_is_a_key_and_no_more() -> None:
     )
 
 
-def test_a_mix_that_answers_fewer_rows_gives_the_last_ones() -> None:
+def test_a_mix_that_returns_fewer_rows_gives_the_last_ones() -> None:
     block = Block(16, 2)
     x = torch.randn(2, 5, 16)
     phase = phases(torch.arange(5), 8, dtype=torch.float64)[None]
@@ -78,7 +80,7 @@ def test_a_mix_that_answers_fewer_rows_gives_the_last_ones() -> None:
     torch.testing.assert_close(fewer, block(x, phase, causal)[:, 2:], atol=1e-12, rtol=1e-12)
 
 
-def test_reordering_a_cache_moves_whole_pasts() -> None:
+def test_reordering_a_cache_moves_all_rows_of_a_text() -> None:
     block = Block(16, 2)
     x = torch.randn(3, 4, 16)
     phase = phases(torch.arange(4), 8, dtype=torch.float64)
@@ -94,9 +96,9 @@ def test_reordering_a_cache_moves_whole_pasts() -> None:
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_head_and_embedding_share_one_table_and_silent_ids_have_no_probability(norm: str) -> None:
+def test_head_and_embedding_share_one_table_and_excluded_ids_have_no_probability(norm: str) -> None:
     embedding = Embedding(11, 8, norm=norm)
-    head = Head(11, 8, norm, silent=(0, 4))
+    head = Head(11, 8, norm, excluded=(0, 4))
     table = embedding.tokens.weight
     logits = head(embedding(torch.tensor([[1, 2]]), 0), table)
     assert (logits[..., [0, 4]] == -math.inf).all()

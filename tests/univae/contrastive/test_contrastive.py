@@ -117,8 +117,15 @@ def test_all_options_equal_the_twin_that_goes_pair_by_pair(
     g = torch.tensor([0, 1, 1, 2, 3, 3, 3])
     extra_g = torch.tensor([[0, 9, 9], [3, 1, 8]])
     ours = info_nce(
-        q, k, scale, symmetric=symmetric, negatives=extra, groups=g, negative_groups=extra_g, rows=rows
-    )  # fmt: skip
+        q,
+        k,
+        scale,
+        symmetric=symmetric,
+        negatives=extra,
+        groups=g,
+        negative_groups=extra_g,
+        rows=rows,
+    )
     theirs = plain_nce(q, k, scale, extra.flatten(0, 1), g, extra_g.flatten())
     if symmetric:
         theirs = (theirs + plain_nce(k, q, scale, q[:0], g, g[:0])) / 2

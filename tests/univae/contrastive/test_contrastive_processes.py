@@ -1,4 +1,4 @@
-"""Several processes have the gradient of one that holds the whole batch, unscaled, and average once a step."""
+"""Several processes have the gradient of one with the whole batch, and average once a step."""
 
 import os
 import socket
@@ -62,9 +62,9 @@ class Counted:
 
 
 def grads(model: nn.Module) -> list[Tensor]:
-    found = [p.grad for p in model.parameters()]
+    gradients = [p.grad for p in model.parameters()]
     model.zero_grad()
-    return found
+    return gradients
 
 
 def batch(seed: int, rows: int) -> Tensor:
@@ -97,11 +97,13 @@ def gathers_rows_and_sums_gradients() -> None:
     rank = dist.get_rank()
     size = dist.get_world_size()
     x = batch(0, total())
-    own = share(x).clone().requires_grad_()
-    every = gather_rows(own)
+    rows_here = share(x).clone().requires_grad_()
+    every = gather_rows(rows_here)
     assert torch.equal(every, x)
     (every * (rank + 1)).square().sum().backward()
-    torch.testing.assert_close(own.grad, 2 * own.detach() * sum((r + 1) ** 2 for r in range(size)))
+    torch.testing.assert_close(
+        rows_here.grad, 2 * rows_here.detach() * sum((r + 1) ** 2 for r in range(size))
+    )
     assert torch.equal(gather_rows(share(torch.arange(total()))), torch.arange(total()))
 
 
@@ -139,11 +141,11 @@ def losses_are_shares_of_the_whole_batchs(rows: int | None) -> None:
         whole = [x.clone().requires_grad_() for x in (q, k, extra)]
         value = loss(*whole, groups, extra_groups)
         expected = torch.autograd.grad(value, whole, materialize_grads=True)
-        own = [share(x).clone().requires_grad_() for x in (q, k, extra)]
-        mine = loss(*own, share(groups), share(extra_groups), gather=True)
-        found = torch.autograd.grad(mine, own, materialize_grads=True)
+        rows_here = [share(x).clone().requires_grad_() for x in (q, k, extra)]
+        mine = loss(*rows_here, share(groups), share(extra_groups), gather=True)
+        gradients = torch.autograd.grad(mine, rows_here, materialize_grads=True)
         same([mean_over_processes(mine)], [value.detach()])
-        same([g / dist.get_world_size() for g in found], [share(g) for g in expected])
+        same([g / dist.get_world_size() for g in gradients], [share(g) for g in expected])
 
 
 def a_gather_without_gradient_loses_some() -> None:
@@ -160,8 +162,8 @@ def a_gather_without_gradient_loses_some() -> None:
     duplicate = before + len(k) + torch.arange(len(k))
     scores = (20 * q @ keys.T).index_fill(1, duplicate, -torch.inf)
     (F.cross_entropy(scores, targets, reduction="sum") * dist.get_world_size() / total()).backward()
-    found = torch.cat([mean_over_processes(g).flatten() for g in grads(model) if g is not None])
-    assert (found - expected).norm() > 0.05 * expected.norm()
+    gradients = torch.cat([mean_over_processes(g).flatten() for g in grads(model) if g is not None])
+    assert (gradients - expected).norm() > 0.05 * expected.norm()
 
 
 def cached_steps(keep: int, rows: int | None, **options: Any) -> None:
@@ -230,6 +232,50 @@ def a_static_graph_is_refused() -> None:
         cached_backward(Counted(Encoder(), static_graph=True).ddp, batch(0, 2), paired_info_nce, 1)
 
 
+def functions_list_their_wrapped_modules() -> None:
+    models = [Encoder(3), Encoder(4)]
+    for keep in (0, 1, 100):
+        alone = Encoder(3)
+        counted = Counted(models[0])
+        x = batch(5, total())
+        paired_info_nce(alone(x), alone.log_scale.exp()).backward()
+
+        def loss(v: Tensor) -> Tensor:
+            return paired_info_nce(v, models[0].log_scale.exp(), gather=True)
+
+        cached_backward(
+            lambda rows, ddp=counted.ddp: ddp(rows),
+            share(x),
+            loss,
+            2,
+            keep=keep,
+            modules=[counted.ddp],
+        )
+        same(grads(models[0]), grads(alone))
+        assert counted.averaged() >= 1
+
+
+def a_wrapped_module_that_is_not_listed_is_refused() -> None:
+    ddp = Counted(Encoder()).ddp
+    for keep in (0, 100):
+        with pytest.raises(InputError, match="DistributedDataParallel that is not in modules="):
+            cached_backward(lambda rows: ddp(rows), batch(0, 4), paired_info_nce, 2, keep=keep)
+    assert all(p.grad is None for p in ddp.parameters())
+
+
+def a_listed_module_that_is_not_called_is_refused() -> None:
+    first = Counted(Encoder()).ddp
+    second = Counted(Encoder()).ddp
+    with pytest.raises(InputError, match="does not call a module under DistributedDataParallel"):
+        cached_backward(
+            [lambda rows: first(rows), lambda rows: second(rows)],
+            (batch(0, 4), batch(1, 4)),
+            info_nce,
+            2,
+            modules=[first, second],
+        )
+
+
 def all_theorems() -> None:
     gathers_rows_and_sums_gradients()
     losses_are_shares_of_the_whole_batchs(rows=3)
@@ -246,6 +292,9 @@ def all_theorems() -> None:
         two_encoders(keep, keep_bytes)
     cosent_of_everybodys_scores()
     a_static_graph_is_refused()
+    functions_list_their_wrapped_modules()
+    a_wrapped_module_that_is_not_listed_is_refused()
+    a_listed_module_that_is_not_called_is_refused()
 
 
 _SCRIPT = """

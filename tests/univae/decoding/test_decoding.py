@@ -1,3 +1,5 @@
+"""Sampling, generation and beam search on logits of known distributions."""
+
 import math
 
 import pytest
@@ -12,25 +14,27 @@ DRAWS = 200_000
 LOGITS = torch.tensor([0.5, 2.0, -1.0, 1.0, 0.0]).double()
 
 
-def shares(sampling: Sampling) -> torch.Tensor:
+def drawn_shares(sampling: Sampling) -> torch.Tensor:
     drawn = sampling(LOGITS.expand(DRAWS, -1))
     return torch.bincount(drawn, minlength=5) / DRAWS
 
 
-def assert_law(found: torch.Tensor, p: torch.Tensor) -> None:
-    assert ((found - p).abs() <= 5 * (p * (1 - p) / DRAWS).sqrt()).all()  # zero where p is zero
+def assert_distribution(shares: torch.Tensor, p: torch.Tensor) -> None:
+    assert ((shares - p).abs() <= 5 * (p * (1 - p) / DRAWS).sqrt()).all()  # zero where p is zero
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_draws_follow_the_tempered_softmax(temperature: float) -> None:
-    assert_law(shares(Sampling(temperature=temperature)), (LOGITS / temperature).softmax(-1))
+    assert_distribution(
+        drawn_shares(Sampling(temperature=temperature)), (LOGITS / temperature).softmax(-1)
+    )
 
 
 def test_top_k_renormalises_the_k_most_probable() -> None:
     p = LOGITS.softmax(-1)
     p[[2, 4]] = 0
-    assert_law(shares(Sampling(top_k=3)), p / p.sum())
-    assert_law(shares(Sampling(top_k=9)), LOGITS.softmax(-1))
+    assert_distribution(drawn_shares(Sampling(top_k=3)), p / p.sum())
+    assert_distribution(drawn_shares(Sampling(top_k=9)), LOGITS.softmax(-1))
 
 
 def test_top_p_keeps_the_smallest_set_that_reaches_the_mass() -> None:
@@ -38,9 +42,9 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_mass() -> None:
     kept = p.clone()
     kept[[0, 2, 4]] = 0
     mass = (p[1] + p[3]).item()
-    assert_law(shares(Sampling(top_p=mass - 1e-6)), kept / kept.sum())
+    assert_distribution(drawn_shares(Sampling(top_p=mass - 1e-6)), kept / kept.sum())
     kept[0] = p[0]
-    assert_law(shares(Sampling(top_p=mass + 1e-6)), kept / kept.sum())
+    assert_distribution(drawn_shares(Sampling(top_p=mass + 1e-6)), kept / kept.sum())
 
 
 def test_temperature_zero_is_the_most_probable_token() -> None:
@@ -63,7 +67,7 @@ def test_senseless_sampling_is_refused(options: dict) -> None:
 
 
 class Script:
-    """A stepper whose rows say given texts, whatever they are fed."""
+    """A stepper whose rows always continue with the tokens of ``texts``."""
 
     def __init__(self, *texts: list[int]) -> None:
         self.texts = torch.tensor(texts)
@@ -115,7 +119,7 @@ def test_rows_that_have_ended_are_dropped() -> None:
 
 def test_a_length_penalty_prefers_longer_texts() -> None:
     class Fork:
-        """Either stops at once with p = .5, or says two certain tokens first, which costs log .45."""
+        """Stops at once with p = .5, or after two tokens that cost log .45 together."""
 
         def __init__(self) -> None:
             self.t = 0
@@ -144,6 +148,8 @@ def test_a_length_penalty_prefers_longer_texts() -> None:
 def test_a_beam_of_no_hypothesis_is_refused() -> None:
     with pytest.raises(InputError, match="got width=0"):
         beam_search(Script([END]), 1, 0, 3)
+    with pytest.raises(InputError, match="got max_length=0"):
+        beam_search(Script([END]), 1, 1, 0)
 
 
 def test_a_nucleus_wider_than_the_first_look_is_the_sorted_one() -> None:

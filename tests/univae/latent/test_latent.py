@@ -1,4 +1,4 @@
-"""Latent families: the von Mises-Fisher law against closed forms, quadrature, and its own draws."""
+"""The von Mises-Fisher distribution against closed forms, quadrature, and its samples."""
 
 import math
 import pickle
@@ -13,7 +13,8 @@ from univae.errors import InputError
 from univae.latent.bessel import log_normaliser, mean_length
 from univae.latent.gaussian import diagonal_gaussian
 from univae.latent.polar_angle import polar_angle
-from univae.latent.spherical import HypersphericalUniform, VonMisesFisher
+from univae.latent.sphere import HypersphericalUniform
+from univae.latent.spherical import VonMisesFisher
 
 # KL from uniform in nats, at the digits printed, for kappa = 4, 8, ..., 128
 TABLE = {
@@ -102,13 +103,13 @@ def test_bessel_and_series_meet_and_extreme_concentrations_stay_finite(dim: int)
 
 
 def test_at_zero_concentration_the_law_is_uniform() -> None:
-    still = VonMisesFisher(unit(5, 7), 0.0)
+    constant = VonMisesFisher(unit(5, 7), 0.0)
     flat = HypersphericalUniform(7)
     z = unit(5, 7)
-    assert (kl_divergence(still, flat) == 0).all()
-    torch.testing.assert_close(still.log_prob(z), flat.log_prob(z))
+    assert (kl_divergence(constant, flat) == 0).all()
+    torch.testing.assert_close(constant.log_prob(z), flat.log_prob(z))
     torch.testing.assert_close(flat.entropy(), -flat.log_prob(z)[0])
-    torch.testing.assert_close(still.entropy(), flat.entropy().expand(5))
+    torch.testing.assert_close(constant.entropy(), flat.entropy().expand(5))
     k = kappas(0.0, grad=True)  # KL = k^2 / (2 d) + ..., A = k / d + ...
     (first,) = torch.autograd.grad(
         kl_divergence(VonMisesFisher(unit(7), k), flat).sum(), k, create_graph=True
@@ -154,7 +155,7 @@ def test_the_entropy_is_minus_the_mean_log_density() -> None:
 @pytest.mark.parametrize(
     ("dim", "k", "other"), [(2, 5.0, 1.0), (3, 10.0, 25.0), (16, 32.0, 8.0), (40, 20.0, 60.0)]
 )
-def test_the_divergence_between_two_laws_is_its_monte_carlo_mean(
+def test_the_divergence_between_two_distributions_is_its_monte_carlo_mean(
     dim: int, k: float, other: float
 ) -> None:
     p = VonMisesFisher(unit(dim), k)
@@ -167,7 +168,7 @@ def test_the_divergence_between_two_laws_is_its_monte_carlo_mean(
     torch.testing.assert_close(kl_divergence(p, p), torch.zeros(()), atol=1e-12, rtol=0)
 
 
-def test_a_million_draws_have_the_moments_of_the_law() -> None:  # oracle U8
+def test_a_million_samples_have_the_moments_of_the_distribution() -> None:  # oracle U8
     m = unit(16)
     flat = HypersphericalUniform(16)
     q = VonMisesFisher(m, 32.0)
@@ -188,7 +189,9 @@ def test_a_million_draws_have_the_moments_of_the_law() -> None:  # oracle U8
 
 @pytest.mark.parametrize("dim", [2, 3, 16, 4096])
 @pytest.mark.parametrize("kappa", [0.0, 1e-6, 0.5, 32.0, 1e5])
-def test_the_polar_angle_has_the_first_two_moments_of_the_law(dim: int, kappa: float) -> None:
+def test_the_polar_angle_has_the_first_two_moments_of_the_distribution(
+    dim: int, kappa: float
+) -> None:
     k = kappas(kappa)
     grid = midpoints(20_000)
     cos = polar_angle(k, grid, dim).cos()
@@ -200,13 +203,13 @@ def test_the_polar_angle_has_the_first_two_moments_of_the_law(dim: int, kappa: f
 
 
 def test_a_rotation_of_mean_and_noise_rotates_the_draw() -> None:  # oracle U11
-    turn = torch.linalg.qr(torch.randn(9, 9)).Q
+    rotation = torch.linalg.qr(torch.randn(9, 9)).Q
     m = unit(4, 9)
     u = torch.rand(3, 4)
     eps = torch.randn(3, 4, 9)
-    turned = VonMisesFisher(m @ turn.T, 20.0).from_noise(u, eps @ turn.T)
+    rotated = VonMisesFisher(m @ rotation.T, 20.0).from_noise(u, eps @ rotation.T)
     torch.testing.assert_close(
-        turned, VonMisesFisher(m, 20.0).from_noise(u, eps) @ turn.T, atol=1e-12, rtol=0
+        rotated, VonMisesFisher(m, 20.0).from_noise(u, eps) @ rotation.T, atol=1e-12, rtol=0
     )
 
 

@@ -1,4 +1,4 @@
-"""The losses of RoFormer-Sim's stages: closed forms, invariances, and gradients that stay within a task."""
+"""The losses of RoFormer-Sim's stages: closed forms, invariances, gradients within a task."""
 
 import math
 

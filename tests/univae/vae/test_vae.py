@@ -1,4 +1,4 @@
-"""Oracles U2-U7, U9, U12-U15 and what else a UniVAE promises.
+"""Oracles U2-U7, U9, U12-U15 and further properties of a UniVAE.
 
 U1 is in test_mask, U8, U10 and U11 in test_latent.
 """
@@ -14,7 +14,8 @@ from density.estimation.importance import log_likelihood, log_weights
 from univae.decoding.beam import beam_search
 from univae.decoding.sampling import Sampling, generate
 from univae.errors import InputError
-from univae.latent.families import GaussianHead
+from univae.latent.heads import GaussianHead
+from univae.latent.hierarchy import Choose
 from univae.text.special import END, PAD, START
 from univae.vae.dense import dense
 from univae.vae.likelihood import text_log_prob
@@ -41,9 +42,9 @@ def make(**options) -> UniVAE:
         "latent_width": 4,
     }
     model = UniVAE(UniVAEConfig(**{**config, **options})).eval()
-    for p in (
-        model.parameters()
-    ):  # far from the small initial weights, so that every path carries signal
+    for (
+        p
+    ) in model.parameters():  # far from the small initial weights, so that no path is negligible
         p.data += 0.1 * torch.randn_like(p)
     return model
 
@@ -56,7 +57,7 @@ def texts(*lengths: int) -> torch.Tensor:
     return ids
 
 
-def given(z: torch.Tensor):
+def teacher(z: torch.Tensor) -> Choose:
     return lambda layer, q: z[..., layer, :]
 
 
@@ -69,8 +70,8 @@ def test_two_streams_equal_the_dense_mask(model: UniVAE) -> None:
     ids = texts(5, 8, 2)
     target = texts(3, 4, 7)
     z = model.prior().sample((3,))
-    posterior, _, logits = model.two_streams(ids, target, given(z))
-    plain, _, expected, _ = dense(model, ids, target, given(z))
+    posterior, _, logits = model.two_streams(ids, target, teacher(z))
+    plain, _, expected, _ = dense(model, ids, target, teacher(z))
     torch.testing.assert_close(logits, expected, atol=1e-12, rtol=1e-12)
     for q, p in zip(posterior, plain, strict=True):
         torch.testing.assert_close(q.log_prob(z[:, 0]), p.log_prob(z[:, 0]), atol=1e-10, rtol=1e-10)
@@ -81,7 +82,7 @@ def test_posterior_and_likelihood_equal_the_dense_mask_for_many_latents(model: U
     z, log_q = model.posterior(ids).rsample_with_log_prob((4,))
     log_p = model.likelihood(z).log_prob(ids)
     for k in range(4):
-        posterior, _, logits, _ = dense(model, ids, ids, given(z[k]))
+        posterior, _, logits, _ = dense(model, ids, ids, teacher(z[k]))
         expected = sum(q.log_prob(z[k, :, layer]) for layer, q in enumerate(posterior))
         torch.testing.assert_close(log_q[k], expected, atol=1e-10, rtol=1e-10)
         torch.testing.assert_close(log_p[k], text_log_prob(logits, ids), atol=1e-10, rtol=1e-10)
@@ -93,7 +94,7 @@ def test_training_gradients_equal_the_dense_mask(model: UniVAE) -> None:
     z = model.prior().sample((3,))
 
     def gradients(run) -> list[torch.Tensor]:
-        posterior, _, logits, *_ = run(ids, ids, given(z))
+        posterior, _, logits, *_ = run(ids, ids, teacher(z))
         loss = text_log_prob(logits, ids).sum() + sum(
             q.log_prob(z[:, i]).sum() for i, q in enumerate(posterior)
         )
@@ -122,8 +123,8 @@ def test_a_token_changes_no_logit_before_it(model: UniVAE) -> None:  # U2
 def test_given_z_the_encoders_text_changes_no_logit(model: UniVAE) -> None:  # U3
     target = texts(6)
     z = model.prior().sample((1,))
-    one = model.two_streams(texts(9), target, given(z))[2]
-    other = model.two_streams(texts(4), target, given(z))[2]
+    one = model.two_streams(texts(9), target, teacher(z))[2]
+    other = model.two_streams(texts(4), target, teacher(z))[2]
     torch.testing.assert_close(one, other, atol=1e-14, rtol=0)
 
 
@@ -132,7 +133,8 @@ def test_adding_row_0_instead_of_replacing_it_would_leak_the_text() -> None:  # 
     target = texts(6)
     z = model.prior().sample((1,))
     one, other = (
-        dense(model, ids, target, given(z), add=True)[2][..., END:] for ids in (texts(9), texts(9))
+        dense(model, ids, target, teacher(z), add=True)[2][..., END:]
+        for ids in (texts(9), texts(9))
     )
     assert (one - other).abs().max() > 1e-2
 
@@ -141,8 +143,8 @@ def test_below_the_latents_decoder_rows_know_neither_text_nor_latent(model: UniV
     target = texts(6)
     below = model.config.layers - model.config.latent_layers
     z, other = model.prior().sample((2, 1))
-    one = dense(model, texts(9), target, given(z))[3]
-    two = dense(model, texts(9), target, given(other))[3]
+    one = dense(model, texts(9), target, teacher(z))[3]
+    two = dense(model, texts(9), target, teacher(other))[3]
     for a, b in zip(one[:below], two[:below], strict=True):
         assert torch.equal(a, b)
     assert (one[below] - two[below]).abs().max() > 1e-6
@@ -164,7 +166,7 @@ def test_a_latent_changes_the_posterior_of_later_layers_only(changed: int) -> No
 def test_the_decoders_text_changes_no_posterior(model: UniVAE) -> None:  # U7
     ids = texts(6)
     z = model.prior().sample((1,))
-    one, other = (model.two_streams(ids, texts(5), given(z))[0] for _ in range(2))
+    one, other = (model.two_streams(ids, texts(5), teacher(z))[0] for _ in range(2))
     for p, q in zip(one, other, strict=True):
         assert torch.equal(p.mean, q.mean)
 
@@ -204,7 +206,7 @@ def test_cached_generation_has_the_logits_of_a_full_pass(model: UniVAE) -> None:
     torch.testing.assert_close(stepped, model.likelihood(z).logits(ids), atol=1e-12, rtol=1e-12)
 
 
-def test_cached_generation_agrees_in_float32() -> None:  # U12, at its own tolerance
+def test_cached_generation_agrees_in_float32() -> None:  # U12, at float32's tolerance
     model = make().float()
     ids = texts(9, 9)
     z = model.prior().sample((2,))
@@ -215,8 +217,8 @@ def test_cached_generation_agrees_in_float32() -> None:  # U12, at its own toler
     torch.testing.assert_close(stepped, model.likelihood(z).logits(ids), atol=1e-5, rtol=1e-5)
 
 
-def test_without_a_way_in_the_model_is_an_exact_language_model() -> None:  # U13
-    """W_out = 0 makes log p(x) known, and the bounds climb to it as published for S=1, d=16, kappa=4."""
+def test_without_a_latent_the_model_is_an_exact_language_model() -> None:  # U13
+    """W_out = 0 makes log p(x) known, and the bounds rise to it as published (S=1, d=16, k=4)."""
     model = make(latent="vmf", kappa=4.0, latent_width=16, latent_layers=1)
     torch.nn.init.zeros_(model.inject[0].weight)
     ids = texts(5, 7)
@@ -296,7 +298,7 @@ def test_a_learned_gaussian_prior_starts_as_the_standard_one_and_is_trained() ->
 
 
 def test_batch_normalised_means_hold_the_kl_above_their_bound() -> None:
-    """BN-VAE: the mean KL over a batch is at least d/2 gamma^2, whatever the encoder says."""
+    """BN-VAE: the mean KL over a batch is at least d/2 gamma^2, whatever the encoder computes."""
     head = GaussianHead(8, 4, gamma=0.6).train()
     for scale in (1e-4, 1e3):
         q = head(torch.randn(4096, 8) * scale)
@@ -354,14 +356,14 @@ def test_modes_are_deterministic_and_fed_forward(model: UniVAE) -> None:
 def test_drawn_texts_have_the_models_own_probabilities() -> None:
     model = make(vocab_size=5)
     z = model.prior().sample((1,)).expand(20_000, -1, -1)
-    drawn = generate(model.decoder(z, 4), 20_000, 4)
+    generated = generate(model.decoder(z, 4), 20_000, 4)
     for text in ([END], [3, END], [4, END], [3, 4, END]):
         p = model.likelihood(z[:1]).log_prob(torch.tensor([text])).exp().item()
-        row = torch.tensor(text + [PAD] * (drawn.shape[1] - len(text)))
-        share = (drawn == row).all(-1).double().mean().item()
+        row = torch.tensor(text + [PAD] * (generated.shape[1] - len(text)))
+        share = (generated == row).all(-1).double().mean().item()
         assert abs(share - p) < 5 * math.sqrt(p / 20_000)
-    assert not (drawn == START).any()
-    assert not (drawn[:, 0] == PAD).any()
+    assert not (generated == START).any()
+    assert not (generated[:, 0] == PAD).any()
 
 
 def test_a_wide_beam_finds_the_most_probable_text_and_width_one_is_greedy() -> None:
@@ -410,6 +412,6 @@ def test_the_published_configuration_has_its_constant_rate() -> None:
         ({"width": 15}, r"got width=15, heads=2"),
     ],
 )
-def test_a_shape_that_cannot_be_is_refused(options: dict, message: str) -> None:
+def test_an_impossible_configuration_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make(**options)

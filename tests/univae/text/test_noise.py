@@ -34,9 +34,11 @@ def test_a_word_is_what_space_or_punctuation_parts_and_a_chinese_character() -> 
     noise = {kind: WordNoise(tokenizer, tokenizer.vocab_size) for kind, tokenizer in words.items()}
     english = " the old man's dog, unbelievably, sleeps (on 42 mats)."
     parts = [" the", " old", " man", "'s", " dog", " unbelievably", " sleeps", "on", " 42", " mats"]
-    found = groups(noise["bpe"], words["bpe"], english)
-    assert "".join(found) == english
-    assert [w for w in found if any(c.isalnum() for c in w)] == parts  # the rest is punctuation
+    words_of_text = groups(noise["bpe"], words["bpe"], english)
+    assert "".join(words_of_text) == english
+    assert [
+        w for w in words_of_text if any(c.isalnum() for c in w)
+    ] == parts  # the rest is punctuation
     assert groups(noise["bpe"], words["bpe"], " a naïve résumé") == [" a", " naïve", " résumé"]
     assert groups(noise["words"], words["words"], "it's a naïve") == ["it's", "a", "naïve"]
     chinese = groups(noise["chars"], words["chars"], "我喜欢北京abc的天气，")

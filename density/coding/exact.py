@@ -1,0 +1,83 @@
+"""Exact evaluation: numbers that depend on no batch, thread or process; fingerprints of models.
+
+Models are copied to float64 on the CPU and evaluated by one thread on tiles of one shape, so that
+the integers of a frequency table are the same for writer and reader. The processor may differ: a
+file holds the version of torch and a checksum of its rows, so that another arithmetic is refused
+and never returns other rows.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from univae.checkpoint import JsonObject, to_json
+from univae.errors import InputError
+
+__all__ = ["exactly", "fingerprint", "prepared", "same_bits"]
+
+Model = TypeVar("Model")
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Use one thread, so that sums are split in one way only, and compute no gradients."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def prepared(model: Model) -> Model:
+    """Return a copy of the model in float64 on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: the model is no torch module.
+    """
+    _require_module(model)
+    owned = copy.deepcopy(model)
+    _require_module(owned).to("cpu", torch.float64).eval()
+    return owned
+
+
+def fingerprint(model: object, more: JsonObject | None = None) -> bytes:
+    """Return the SHA-256 of a model's class, configuration and weights, and of ``more``.
+
+    Raises:
+        InputError: the model is no torch module.
+    """
+    module = _require_module(model)
+    described = {
+        "model": type(model).__name__,
+        "config": to_json(getattr(model, "config", None)),
+        "more": to_json(more),
+    }
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, weight in sorted(module.state_dict().items()):
+        array = weight.detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether two arrays have one dtype, shape and the same bytes: 0.0 and -0.0 differ."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _require_module(model: object) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            "compress: needs a torch module, whose weights name it; "
+            f"got {type(model).__name__}; wrap it"
+        )
+    return model

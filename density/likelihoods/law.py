@@ -1,0 +1,81 @@
+r"""The interface of a pixel law: distributions :math:`p(x_d \mid z)` by their parameters."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from density.likelihoods.distributions import Nats
+
+__all__ = ["HasLevels", "Law", "Scaling"]
+
+
+@runtime_checkable
+class HasLevels(Protocol):
+    """What a law must know of the data: the fields of :class:`density.likelihoods.head.Pixels`."""
+
+    @property
+    def levels(self) -> int:
+        """The number of levels of whole numbers."""
+        ...
+
+    @property
+    def components(self) -> int:
+        """The number of components of a mixture."""
+        ...
+
+
+class Scaling(NamedTuple):
+    """The affine map (x - centre) / spread between data and networks, each (\\*event)."""
+
+    centre: Tensor
+    spread: Tensor
+
+
+class Law(ABC):
+    r"""A family of distributions of a pixel; by default of whole numbers 0..levels-1.
+
+    Parameters are (\*batch, \*event, parameters), in the unit of ``scaling``.
+    """
+
+    summary: ClassVar[str]
+    nats: ClassVar[Nats] = "mass"
+    # Whether every distribution over the levels has parameters, as a word of a vocabulary has.
+    saturated: ClassVar[bool] = False
+    # Why an entropy coder has no frequencies of its values; empty where it has.
+    uncodable: ClassVar[str] = ""
+
+    @abstractmethod
+    def parameter_count(self, pixels: HasLevels) -> int:
+        """Return the number of parameters of one pixel."""
+
+    @abstractmethod
+    def distribution(
+        self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
+    ) -> Distribution:
+        """Return the distribution of ``event_dims`` axes of pixels that have ``parameters``."""
+
+    @abstractmethod
+    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
+        r"""Return parameters (parameters, \*event) at the marginals of the rows x (N, \*event)."""
+
+    @abstractmethod
+    def refusal(self, levels: int | None, name: str) -> str:
+        """Return why data of so many levels (None: real numbers) do not fit, or nothing."""
+
+    def levels_rule(self, levels: int) -> str:
+        """Return what the number of levels must be, or nothing where ``levels`` is that."""
+        return ""
+
+    def level_count(self, pixels: HasLevels) -> int | None:
+        """Return the number of levels, each with a probability; None: real numbers."""
+        return pixels.levels
+
+    def spread(self, pixels: HasLevels) -> float:
+        """Return the spread of data before any was seen: levels are scaled to [0, 1]."""
+        return float(pixels.levels - 1)
+
+    def scaling(self, x: Tensor, initial: Scaling) -> Scaling:
+        r"""Return the scaling for rows x (N, \*event); that of levels does not depend on them."""
+        return initial

@@ -1,0 +1,106 @@
+"""The registry of file formats of images and tables, ``READERS``, and the one function that reads.
+
+A row recognises its files and reads them. To add a format is to write one class and to list it
+before the last row, which takes every file that no other row recognises.
+"""
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from experiments.data.arrays import Data
+from experiments.data.built_in import BUILT_IN
+from experiments.data.idx_files import IdxFile
+from experiments.data.image_files import ImageFiles
+from experiments.data.numpy_files import NpyFile, NpzFile
+from univae.errors import InputError
+
+__all__ = ["FORMATS", "READERS", "Reader", "read"]
+
+# What NumPy, zlib and Python's parsers raise for damaged files, besides the readers' InputError.
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+class Reader(Protocol):
+    """A file format of images or tables."""
+
+    @property
+    def summary(self) -> str:
+        """The format in a few words, for messages."""
+        ...
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether an existing file or folder is of this format, without opening it."""
+        ...
+
+    def read(self, path: Path) -> Data:
+        """Return the data set.
+
+        Raises:
+            InputError: the file breaks a rule; the message names it. For damaged files, also the
+                exceptions that :data:`DAMAGE` lists.
+        """
+        ...
+
+
+# In the order in which they are asked.
+READERS: Mapping[str, Reader] = {
+    "images": ImageFiles(),
+    "npz": NpzFile(),
+    "npy": NpyFile(),
+    "idx": IdxFile(),
+}
+
+
+def _alternatives() -> str:
+    *summaries, last = [reader.summary for reader in READERS.values()]
+    return f"{', '.join(summaries)} or {last}"
+
+
+FORMATS = _alternatives()
+
+
+def read(source: str | Path) -> Data:
+    """Read a data set; a built-in name takes precedence over a file of that name.
+
+    Folders and .zip hold PNG and JPEG images, whose subfolders are classes; .npz holds ``images``
+    or ``x`` (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX
+    takes its labels from the file beside it.
+
+    Raises:
+        InputError: there is no such file, or it is damaged, or of another format.
+    """
+    if str(source) in BUILT_IN:
+        return BUILT_IN[str(source)].load()
+
+    path = Path(source)
+    if not path.exists():
+        raise InputError(
+            f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
+        )
+
+    reader = next(reader for reader in READERS.values() if reader.recognises(path))
+    try:
+        return reader.read(path)
+    except InputError:
+        raise
+    except DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read ({reason}); give {FORMATS}") from error

@@ -1,0 +1,109 @@
+"""What a run folder keeps of a data set: its record in ``data.json`` and its absolute sources."""
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.arrays import Data
+from experiments.data.built_in import BUILT_IN
+from experiments.data.sources import names_code, resolved
+from univae.checkpoint import JsonObject
+from univae.dtypes import is_integer_array
+from univae.errors import InputError
+
+__all__ = ["absolute_sources", "describe", "fingerprint", "without_rows"]
+
+HASH_BLOCK = 2**24  # bytes hashed at once, so that a mapped file need not fit into memory
+DIGEST_BYTES = 16
+
+
+def fingerprint(data: Data) -> str:
+    """Return 128 bits of BLAKE2b, in hexadecimal, of the values and labels, dtypes and shapes."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for array in (data.values, data.labels):
+        if array is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        rows = max(1, HASH_BLOCK * len(array) // max(1, array.nbytes))
+        for start in range(0, len(array), rows):
+            block = np.ascontiguousarray(array[start : start + rows])
+            digest.update(block.reshape(-1).view(np.uint8).data)
+
+    return digest.hexdigest()
+
+
+def describe(data: Data, source: str) -> JsonObject:
+    """Return the record of a data set: source, fingerprint, count, shape, units, notes.
+
+    ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none;
+    ``classes`` counts the distinct whole-number labels.
+    """
+    return {
+        "source": resolved(source, BUILT_IN),
+        "fingerprint": fingerprint(data),
+        "count": len(data),
+        "name": data.name,
+        "kind": data.kind,
+        "shape": data.shape,
+        "levels": data.levels,
+        "dtype": data.values.dtype.name,
+        "classes": _class_count(data.labels),
+        "centre": data.centre,
+        "spread": data.spread,
+        "notes": data.notes,
+    }
+
+
+def without_rows(record: Mapping[str, Any]) -> Data:
+    """Return a data set of no rows, of the kind, shape and units that :func:`describe` recorded.
+
+    Raises:
+        InputError: the record lacks one of them, or holds a value of another type.
+    """
+    try:
+        return Data(
+            np.empty((0, *record["shape"]), np.dtype(record["dtype"])),
+            record["levels"],
+            None,
+            record["name"],
+            record["kind"],
+            centre=_unit(record["centre"]),
+            spread=_unit(record["spread"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"data.json: not a record of images or a table ({error}); the run folder is damaged"
+        ) from error
+
+
+def absolute_sources(config: Mapping[str, Any]) -> JsonObject:
+    """Return a configuration whose ``data``, ``validation`` and ``features`` are absolute paths.
+
+    A resumed run that version 0.1.0 started keeps them unchanged: its configuration is compared
+    with the options as they were typed.
+    """
+    out = Path(config["out"])
+    if config["resume"] and (out / "config.json").exists() and not (out / "data.json").exists():
+        return dict(config)
+
+    changed = dict(config)
+    for name in ("data", "validation"):
+        if name in config:
+            changed[name] = resolved(config[name], BUILT_IN)
+    if "features" in config and not names_code(config["features"]):
+        changed["features"] = resolved(config["features"], ("auto",))
+    return changed
+
+
+def _class_count(labels: np.ndarray | None) -> int | None:
+    if labels is None or not is_integer_array(labels):
+        return None
+    return len(np.unique(labels))
+
+
+def _unit(stored: Any) -> np.ndarray | None:
+    return None if stored is None else np.asarray(stored, np.float64)

@@ -1,0 +1,91 @@
+"""The numbers of a validation, and their keys in metrics and results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from univae.checkpoint import JsonObject
+
+__all__ = ["BoundMeans", "LatentUse", "LikelihoodMeans", "Measured"]
+
+
+@dataclass(frozen=True)
+class LikelihoodMeans:
+    """Means of importance-sampled estimates over rows, in nats, and their diagnostics."""
+
+    nll: float
+    standard_error: float | None  # over rows; None for a single row
+    monte_carlo_error: float  # over samples
+    effective_samples_median: float
+    khat_above_07: float  # share of rows
+    khat_unreliable: float  # share of rows above ``khat_threshold``, or without a number
+    khat_threshold: float
+
+
+@dataclass(frozen=True)
+class BoundMeans:
+    """Means over rows of the two sides of the ELBO, from one sample of the posterior, in nats."""
+
+    elbo: float
+    reconstruction: float
+    kl: list[float] | None  # per latent layer
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """How much the latent tells of a row, in nats; numbers are None for fewer than two rows."""
+
+    active_units: int | None
+    units: int | None
+    mutual_information: float | None
+    mutual_information_ceiling: float | None
+    shuffled_gap: float | None
+    shuffled_gap_standard_error: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of a validation.
+
+    Rows whose estimate or bound is not finite are left out of all means and listed in
+    ``not_finite``. Without a finite row every mean is NaN.
+    """
+
+    likelihood: LikelihoodMeans
+    bound: BoundMeans
+    use: LatentUse
+    samples: int  # importance samples per row
+    count: int  # rows in the means
+    not_finite: Sequence[int] = ()  # ascending
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> JsonObject:
+        """Return the numbers by their keys in metrics and results, without those unknown."""
+        numbers: JsonObject = {
+            "nll_nats": self.likelihood.nll,
+            "nll_standard_error": self.likelihood.standard_error,
+            "nll_monte_carlo_error": self.likelihood.monte_carlo_error,
+            "effective_samples_median": self.likelihood.effective_samples_median,
+            "khat_above_0.7": self.likelihood.khat_above_07,
+            "khat_unreliable": self.likelihood.khat_unreliable,
+            "khat_threshold": self.likelihood.khat_threshold,
+            "elbo_nats": self.bound.elbo,
+            "reconstruction_nats": self.bound.reconstruction,
+            "kl_nats": self.bound.kl,
+            "active_units": self.use.active_units,
+            "units": self.use.units,
+            "mutual_information_nats": self.use.mutual_information,
+            "mutual_information_ceiling_nats": self.use.mutual_information_ceiling,
+            "shuffled_gap_nats": self.use.shuffled_gap,
+            "shuffled_gap_standard_error": self.use.shuffled_gap_standard_error,
+            "verdict": self.use.verdict,
+            "samples": self.samples,
+            "data": self.count,
+        }
+        # absent where no row is finite: their lengths are unknown then
+        for name in ("kl_nats", "units"):
+            if numbers[name] is None:
+                del numbers[name]
+        if self.not_finite:
+            numbers |= {"not_finite": list(self.not_finite), "notes": list(self.notes)}
+        return numbers

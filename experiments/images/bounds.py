@@ -1,0 +1,153 @@
+"""Training objectives of image and table models: bounds on the log-likelihood, by name.
+
+A row of :data:`BOUNDS` knows its loss, and which options of
+:class:`experiments.images.task.ImageObjective` it takes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+
+from torch import Tensor
+
+import density
+from density.images.base import DataModel
+from experiments.evaluation.bounds import layered_bound
+from univae.errors import InputError
+from univae.vae.kl_weight import Annealing, annealed_weight
+
+__all__ = ["BOUNDS", "Bound", "BoundName", "BoundOptions", "check_options"]
+
+
+class BoundOptions(Protocol):
+    """The options of the bounds."""
+
+    @property
+    def k(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def beta(self) -> float: ...
+    @property
+    def annealing(self) -> Annealing: ...
+    @property
+    def anneal_warmup(self) -> float: ...
+    @property
+    def anneal_cycles(self) -> int: ...
+    @property
+    def free_bits(self) -> float: ...
+
+
+class Bound(ABC):
+    """A lower bound on the log-likelihood, estimated from samples of the posterior."""
+
+    summary: ClassVar[str]
+    options: ClassVar[frozenset[str]] = frozenset({"k"})
+    # Whether its gradient needs the posterior with constant parameters, which not every one has.
+    detaches_posterior: ClassVar[bool] = False
+
+    @abstractmethod
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        """Return the bound of every row x (B, *shape), (B,), in nats."""
+
+    def loss(
+        self, model: DataModel, x: Tensor, options: BoundOptions, fraction: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum to minimise over the rows x, in nats, and its parts by name.
+
+        ``fraction`` is the share of the training that is done.
+        """
+        return -self.value(model, x, options).sum(), {}
+
+
+class _ELBO(Bound):
+    summary = "the evidence lower bound"
+    options = frozenset({"k", "annealing", "free_bits"})
+
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        return density.elbo(model, x, options.k)
+
+    def loss(
+        self, model: DataModel, x: Tensor, options: BoundOptions, fraction: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        log_p, kl = layered_bound(model, x, options.k)
+        weight = annealed_weight(
+            fraction, options.annealing, options.anneal_warmup, options.anneal_cycles
+        )
+        cost = kl.sum()
+        if options.free_bits:
+            cost = kl.mean(0).clamp_min(options.free_bits).sum() * len(x)
+        parts = {"reconstruction_nats": -log_p.sum(), "kl_nats": kl.sum()}
+        return weight * cost - log_p.sum(), parts
+
+
+class _IWAE(Bound):
+    summary = "the importance-weighted bound of --k samples"
+
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        return density.iwae(model, x, options.k)
+
+
+class _DReG(Bound):
+    summary = "iwae with doubly reparameterised gradients"
+    detaches_posterior = True
+
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        return density.dreg(model, x, options.k)
+
+
+class _STL(Bound):
+    summary = "iwae without the score of the posterior"
+    detaches_posterior = True
+
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        return density.stl(model, x, options.k)
+
+
+class _MIWAE(Bound):
+    summary = "the mean of iwae over --groups"
+    options = frozenset({"k", "groups"})
+
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        return density.miwae(model, x, options.groups, options.k)
+
+
+class _CIWAE(Bound):
+    summary = "--beta times the ELBO, the rest iwae"
+    options = frozenset({"k", "beta"})
+
+    def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
+        return density.ciwae(model, x, options.k, options.beta)
+
+
+BOUNDS: Mapping[str, Bound] = {
+    "elbo": _ELBO(),
+    "iwae": _IWAE(),
+    "dreg": _DReG(),
+    "stl": _STL(),
+    "miwae": _MIWAE(),
+    "ciwae": _CIWAE(),
+}
+
+if TYPE_CHECKING:
+    BoundName: TypeAlias = str
+else:
+    BoundName = Literal[tuple(BOUNDS)]
+
+# Option -> its value without effect, and how a refusal introduces the bounds that take it.
+_WITHOUT_EFFECT: Mapping[str, tuple[object, str]] = {
+    "groups": (1, "unless"),
+    "annealing": ("none", "unless the objective is"),
+    "free_bits": (0.0, "unless"),
+}
+
+
+def check_options(name: str, options: BoundOptions) -> None:
+    """Raise :class:`InputError` for an option that the bound ``name`` would ignore."""
+    for option, (neutral, words) in _WITHOUT_EFFECT.items():
+        value = getattr(options, option)
+        if value == neutral or option in BOUNDS[name].options:
+            continue
+        takers = " or ".join(name for name, bound in BOUNDS.items() if option in bound.options)
+        shown = f"{neutral:g}" if isinstance(neutral, float) else neutral
+        raise InputError(f"{option} must be {shown} {words} {takers}; got {option}={value}")

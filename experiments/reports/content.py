@@ -1,0 +1,66 @@
+"""The content of a run folder that its report shows, and the figures drawn from it."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.reports.figures import png
+from experiments.reports.html import embed
+from univae.checkpoint import JsonObject, read_json, replacing_file
+from univae.errors import InputError
+from univae.run_folder import RunFolder
+
+__all__ = ["LARGEST_PICTURE", "PNG", "Content"]
+
+PNG = b"\x89PNG\r\n\x1a\n"  # the signature of the format
+LARGEST_PICTURE = 2**26  # bytes of an image that a report embeds
+
+
+class Content:
+    """A run's rows of metrics, the items of its ``samples/``, and its images.
+
+    An item is a JSON object with at least a ``kind`` and a ``title``; other files are ignored.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.validations = run.rows("validation")
+        self.training = run.rows("train")
+        self.items: list[JsonObject] = []
+        for path in sorted((run.path / "samples").glob("*.json")):
+            item = read_json(path)
+            if isinstance(item, dict) and {"kind", "title"} <= item.keys():
+                self.items.append(item)
+
+    def picture(self, name: Any) -> bytes:
+        """Return a PNG of ``samples/``.
+
+        Raises:
+            InputError: the name leads out of the folder, or to a link, or to a file that is too
+                large or no PNG. A run folder may come from elsewhere, so its names are not trusted.
+        """
+        folder = self.run.path / "samples"
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+            raise InputError(f"file must be a plain name of a file in {folder}; got {name!r}")
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise InputError(f"{path} is no file of this folder")
+        if path.stat().st_size > LARGEST_PICTURE:
+            raise InputError(f"{path} is larger than {LARGEST_PICTURE} bytes")
+        content = path.read_bytes()
+        if not content.startswith(PNG):
+            raise InputError(f"{path} is no PNG image")
+        return content
+
+    def figure(self, name: str, figure: Figure | None, alt: str) -> str:
+        """Write ``plots/NAME.png`` and return it as HTML; nothing without a figure.
+
+        ``alt`` describes the figure in words.
+        """
+        if figure is None:
+            return ""
+        data = png(figure)
+        with replacing_file(self.run.subfolder("plots") / f"{name}.png") as temporary:
+            temporary.write_bytes(data)
+        return embed(data, alt)

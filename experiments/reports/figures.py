@@ -1,0 +1,60 @@
+"""Figures without pyplot, which keeps no global state and needs no display; colours; PNG."""
+
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "empty_figure", "png", "shades", "stacked_axes"]
+
+BLUE = "#1f6fb4"
+ORANGE = "#d9690f"
+GREEN = "#2a8c4a"
+GREY = "#888888"
+WIDTH = 8.0  # inches
+LIGHTEST = 0.9  # of the colour map; its yellow end is hard to see on white
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """Return a figure of a size in inches, with the backend that draws PNG."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def stacked_axes(
+    count: int, heights: Sequence[float] = (1,), height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of axes below each other, with one horizontal axis and a grid.
+
+    ``heights`` are relative to each other, ``height`` is that of the figure in inches.
+    """
+    figure = empty_figure(WIDTH, height)
+    ratios = {"height_ratios": list(heights)}
+    grid = figure.subplots(count, 1, sharex=True, squeeze=False, gridspec_kw=ratios)
+    axes = grid[:, 0].tolist()
+    for each in axes:
+        each.grid(alpha=0.25)
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def shades(count: int) -> list[tuple[float, float, float, float]]:
+    """Return colours that differ in brightness, so also in grey and for the colour-blind."""
+    positions = LIGHTEST * np.arange(count) / max(count - 1, 1)
+    return [colormaps["viridis"](position) for position in positions.tolist()]
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG on white."""
+    buffer = BytesIO()
+    with warnings.catch_warnings():
+        # boxes are drawn for characters that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(buffer, format="png", dpi=110, facecolor="white")
+    return buffer.getvalue()

@@ -1,0 +1,126 @@
+"""The sections of a report that every kind of run may have; each is empty without its data."""
+
+from statistics import median
+from typing import Any
+
+from experiments.reports import plots
+from experiments.reports.content import Content
+from experiments.reports.html import brief, escape, flat, items, paragraph, section, table
+from experiments.reports.validations import NUMBERS, best_validation
+from univae.checkpoint import read_json
+
+__all__ = [
+    "configuration",
+    "curves",
+    "headline",
+    "inner_runs",
+    "latents",
+    "notes",
+    "similarity",
+]
+
+WORDS = ("verdict", "feature_space", "step")  # shown below the numbers, by their keys
+
+
+def headline(content: Content) -> str:
+    """Return the state of the run, its best validation and its speed."""
+    best = best_validation(content.run)
+    rows = [[label, brief(best[name])] for name, label in NUMBERS.items() if name in best]
+    rows += [[name, brief(best[name])] for name in WORDS if name in best]
+    if content.training:
+        rows.append(["steps trained", brief(content.training[-1]["step"])])
+    speeds = [row["tokens_per_second"] for row in content.training if row.get("tokens_per_second")]
+    if speeds:
+        rows.append(["tokens per second (median)", brief(median(speeds))])
+
+    numbers = section("Best validation", table([], rows) if rows else "")
+    return paragraph(_state(content), "warning") + numbers
+
+
+def _state(content: Content) -> str:
+    """Return a warning for a run that failed or is not complete."""
+    error = content.run.path / "ERROR.json"
+    if error.exists():
+        return f"Training failed: {brief(read_json(error))}"
+    if not (content.run.path / "DONE").exists():
+        return "This run is not complete."
+    return ""
+
+
+def notes(content: Content) -> str:
+    """Return what was left out, cut or assumed: the notes of ``data.json`` and ``DONE``."""
+    entries: list[Any] = list(content.run.data_record().values())
+    done = content.run.path / "DONE"
+    if done.exists():
+        entries.append(read_json(done))
+
+    lines: list[Any] = []
+    for entry in entries:
+        stored = entry.get("notes") if isinstance(entry, dict) else None
+        if isinstance(stored, list):
+            lines += stored
+    distinct = dict.fromkeys(map(str, lines))
+    return section("Notes", items(distinct))
+
+
+def inner_runs(content: Content) -> str:
+    """Return links to the reports of runs inside this run's folder."""
+    names = sorted(path.parent.name for path in content.run.path.glob("*/report.html"))
+    links = []
+    for name in map(escape, names):
+        links.append(f'<li><a href="{name}/report.html">{name}</a></li>')
+    return section("Other parts of this run", f"<ul>{''.join(links)}</ul>" if links else "")
+
+
+def curves(content: Content) -> str:
+    """Return the training loss and the validation's likelihood by step."""
+    loss = content.figure(
+        "train_loss",
+        plots.train_loss(content.training),
+        "Training loss and learning rate by step",
+    )
+    likelihood = content.figure(
+        "validation",
+        plots.validation(content.validations),
+        "Validation negative log-likelihood with its standard error, and the negative ELBO, "
+        "by step",
+    )
+    return section("Curves", loss + likelihood)
+
+
+def latents(content: Content) -> str:
+    """Return how much the latent variables are used, by step."""
+    kl = content.figure(
+        "kl_layers",
+        plots.kl_layers(content.validations),
+        "KL of every latent layer by step, stacked",
+    )
+    use = content.figure(
+        "use",
+        plots.latent_use(content.validations),
+        "Active units, and mutual information with its ceiling, by step",
+    )
+    return section("Use of the latent variables", kl + use)
+
+
+def similarity(content: Content) -> str:
+    """Return how well a sentence model ranks, retrieves and writes, by step."""
+    figure = content.figure(
+        "similarity",
+        plots.similarity(content.validations),
+        "Rank correlation and recall on held-out texts, and nats per written token, by step",
+    )
+    return section("Similarity", figure)
+
+
+def configuration(content: Content) -> str:
+    """Return every option, and the versions, device and command line of the run."""
+    path = content.run.path / "environment.json"
+    environment = flat(read_json(path)) if path.exists() else {}
+    options = _settings("Configuration", flat(content.run.config))
+    return options + _settings("Environment", environment)
+
+
+def _settings(title: str, values: dict[str, Any]) -> str:
+    rows = [[name, brief(value)] for name, value in values.items()]
+    return section(title, table([], rows) if rows else "")

@@ -1,0 +1,129 @@
+"""Files and folders that are never half written, also after a power cut.
+
+A file is written under a temporary name in the same folder, forced to the disk (fsync) and renamed.
+A folder cannot be replaced in one rename: :func:`replacing_folder` moves the old folder aside,
+renames the new one, and then deletes the old one. If the machine stops between the two renames,
+:func:`existing_folder` returns the old folder.
+
+These functions are for files that the program owns. Paths that a user names for a result go through
+:mod:`experiments.data.outputs`, which overwrites nothing without an option.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = [
+    "existing_folder",
+    "is_temporary",
+    "replacing_file",
+    "replacing_folder",
+    "sync",
+    "sync_tree",
+    "temporary_beside",
+    "write_text_atomic",
+]
+
+TEMPORARY_NAME = re.compile(r"\..+\.\d+\.new")
+WITHOUT_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # of file systems that have no fsync
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Write UTF-8 text without changing its line ends.
+
+    A reader of ``path`` gets the whole old text or the whole new one.
+    """
+    with replacing_file(Path(path)) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that replaces ``path`` when the block ends.
+
+    If the block raises, the temporary file is deleted and ``path`` stays as it was.
+    """
+    temporary = temporary_beside(path)
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # some writers create files that only their owner can read
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces ``path``, with all its contents, when the block ends.
+
+    If the block raises, the new folder is deleted and ``path`` stays as it was.
+    """
+    path = Path(path)
+    new = path.with_name(f".{path.name}.new")
+    old = _old_name(path)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    sync_tree(new)
+    # Without ``path``, ``old`` may be the only whole folder: it is kept until ``new`` is renamed.
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    new.rename(path)
+    sync(path.parent)  # the new name is on the disk before the old folder is deleted
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def existing_folder(path: str | Path) -> Path | None:
+    """Return the folder that :func:`replacing_folder` last completed for ``path``, or ``None``."""
+    path = Path(path)
+    return next((folder for folder in (path, _old_name(path)) if folder.is_dir()), None)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return the hidden name in the folder of ``path`` under which this process writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.new")
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether the name of a file is one that :func:`replacing_file` writes under."""
+    return TEMPORARY_NAME.fullmatch(path.name) is not None
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the list of names of a folder, from the operating system to the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # a system whose folders cannot be opened, or a file without read permission
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in WITHOUT_FSYNC:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Force a folder and everything in it to the disk."""
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+    sync(folder)
+
+
+def _old_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")

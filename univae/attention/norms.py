@@ -1,0 +1,51 @@
+"""Placements of layer norms in a Transformer.
+
+References:
+    On Layer Normalization in the Transformer Architecture (Xiong et al., 2020),
+    https://arxiv.org/abs/2002.04745
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from torch import nn
+
+__all__ = ["NORMS", "Norm", "NormPlacement"]
+
+
+@dataclass(frozen=True)
+class NormPlacement:
+    """Where the layer norms of a Transformer stand.
+
+    With ``pre`` they normalise the input of each residual branch, and the rows before an output;
+    without it, the embedding and each residual sum, so that rows are normalised already where an
+    output reads them.
+    """
+
+    summary: str
+    pre: bool
+
+    def embedding_norm(self, width: int) -> nn.Module:
+        """Return the norm of embedded tokens."""
+        return nn.Identity() if self.pre else nn.LayerNorm(width)
+
+    def output_norm(self, width: int) -> nn.Module:
+        """Return the norm between the last block and what reads its rows."""
+        return nn.LayerNorm(width) if self.pre else nn.Identity()
+
+    def output_transform(self, width: int) -> nn.Module:
+        """Return the layers between the last block and the table of tokens."""
+        # Built for both placements, so that both draw as many random numbers.
+        published = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        return nn.LayerNorm(width) if self.pre else published
+
+
+NORMS = {
+    "pre": NormPlacement("before each branch, stable at larger step sizes", pre=True),
+    "post": NormPlacement("after each residual sum, as in RoFormer and BERT", pre=False),
+}
+
+if TYPE_CHECKING:
+    Norm: TypeAlias = str
+else:
+    Norm = Literal[tuple(NORMS)]

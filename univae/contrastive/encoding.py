@@ -1,0 +1,162 @@
+"""A chunk's pass through its encoder: the representations of its rows, checked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from univae.contrastive.data_parallel import Reduction
+from univae.contrastive.encoder_modules import EncoderModules, checked_calls
+from univae.contrastive.random_state import Generators, devices_of
+from univae.dtypes import at_least_float32
+from univae.errors import InputError
+
+__all__ = ["Batch", "Chunk", "Encode", "Encoded", "Representations"]
+
+# Maps the inputs of a chunk to its representations: a tensor with one row each, or a tuple of such
+# tensors.
+Encode: TypeAlias = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some rows of a column, and the encoder of the column."""
+
+    column: int
+    encode: Encode
+    inputs: object
+    rows: Sequence[int] | None  # None where the caller cut the column
+
+
+class Representations(NamedTuple):
+    """What an encoder returns for a chunk, in at least float32."""
+
+    tensors: tuple[Tensor, ...]
+    is_tensor: bool  # whether the encoder returns a tensor, not a tuple of them
+
+    def detach(self) -> "Representations":
+        """Return the same values without their graph."""
+        return self._replace(tensors=tuple(x.detach() for x in self.tensors))
+
+
+class Encoded(NamedTuple):
+    """The result of the first pass over a chunk."""
+
+    representations: Representations
+    has_graph: bool
+    generators: Generators  # before the pass
+
+
+class Batch:
+    """The chunks of all columns, in order, and their passes through the encoders.
+
+    Args:
+        chunks: every chunk; those of a column follow each other.
+        modules: the modules of each column's encoder.
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], modules: Sequence[EncoderModules]) -> None:
+        self.chunks = chunks
+        self.encoders = modules
+        self.modules: list[nn.Module] = list(
+            dict.fromkeys(module for encoder in modules for module in encoder.modules)
+        )
+        self.columns = [
+            [i for i, chunk in enumerate(chunks) if chunk.column == column]
+            for column in range(len(modules))
+        ]
+        self.reduction = Reduction([modules[chunk.column].wrapped for chunk in chunks])
+        self.devices = devices_of([chunk.inputs for chunk in chunks], self.modules)
+        self._graph_enabled = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every column is one chunk."""
+        return len(self.chunks) == len(self.columns)
+
+    def encode_checked(
+        self, chunk_index: int, *, graph: bool, mixes_rows: bool = False
+    ) -> Representations:
+        """Return :meth:`encode` of a chunk; check the modules that a column's first chunk calls."""
+        column = self.chunks[chunk_index].column
+        if chunk_index != self.columns[column][0]:
+            return self.encode(chunk_index, graph=graph)
+        with checked_calls(self.encoders[column], mixes_rows=mixes_rows):
+            return self.encode(chunk_index, graph=graph)
+
+    def encode(self, chunk_index: int, *, graph: bool) -> Representations:
+        """Return the representations of a chunk, with or without their graph.
+
+        Raises:
+            InputError: they are neither a tensor nor a tuple of tensors, they do not have one row
+                for each of the chunk, or they are on a device whose generator was not stored.
+        """
+        chunk = self.chunks[chunk_index]
+        with self.graph(enabled=graph):
+            result = chunk.encode(chunk.inputs)
+            tensors = _representations(result, chunk.rows)
+        for tensor in tensors:
+            if tensor.device.type != "cpu" and tensor.device not in self.devices:
+                raise InputError(
+                    f"cached_backward: encode computes on {tensor.device}, which neither its "
+                    "inputs nor its modules show; list the modules that it calls in modules="
+                )
+        return Representations(tensors, isinstance(result, Tensor))
+
+    def joined(self, chunks: Sequence[Representations]) -> list[Representations]:
+        """Return the representations of every column, chunk after chunk."""
+        columns = []
+        for chunk_indices in self.columns:
+            of_column = [chunks[i] for i in chunk_indices]
+            tensors = zip(*(chunk.tensors for chunk in of_column), strict=True)
+            columns.append(of_column[0]._replace(tensors=tuple(map(torch.cat, tensors))))
+        return columns
+
+    def in_order(self, column: int, joined: Representations) -> Tensor | tuple[Tensor, ...]:
+        """Return a column's representations in the order of its rows, as its encoder returns."""
+        rows = [row for i in self.columns[column] for row in self.chunks[i].rows or ()]
+        tensors = joined.tensors
+        if rows != sorted(rows):
+            order = torch.tensor(rows).argsort().to(tensors[0].device)
+            tensors = tuple(x[order] for x in tensors)
+        return tensors[0] if joined.is_tensor else tensors
+
+    def graph(self, *, enabled: bool) -> torch.set_grad_enabled:
+        """Return a context with or without graphs."""
+        if enabled and not self._graph_enabled:
+            # In some versions of PyTorch autocast caches weights that were cast without a graph,
+            # and these get no gradient.
+            torch.clear_autocast_cache()
+        self._graph_enabled = enabled
+        return torch.set_grad_enabled(enabled)
+
+
+def _representations(result: object, rows: Sequence[int] | None) -> tuple[Tensor, ...]:
+    elements = (result,) if isinstance(result, Tensor) else result
+    if not isinstance(elements, tuple | list) or not elements or not all(map(_has_rows, elements)):
+        raise InputError(
+            f"cached_backward: encode returned {_described(result)}; return a tensor or a tuple"
+        )
+    counts = [len(x) for x in elements]
+    if rows:
+        counts.append(len(rows))
+    if len(set(counts)) != 1:
+        raise InputError(
+            f"cached_backward: encode must give one row for each of a chunk; got {counts} rows"
+        )
+    return tuple(at_least_float32(x) if x.is_floating_point() else x for x in elements)
+
+
+def _has_rows(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _described(value: object) -> str:
+    if isinstance(value, tuple | list):
+        elements = sorted({_described(element) for element in value})
+        return f"a {type(value).__name__} of {', '.join(elements) or 'nothing'}"
+    if isinstance(value, Tensor):
+        return "a tensor" if value.ndim else "a tensor without rows"
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,72 @@
+"""Indices of texts: those held out, and the batches of an epoch, each of texts of similar lengths.
+
+All functions are pure, so a resumed run computes the batches of its epoch again.
+"""
+
+import numpy as np
+
+from univae.errors import InputError
+
+__all__ = ["split", "token_batches"]
+
+WINDOW = 50  # batches' worth of texts that are sorted by length together
+
+FEWEST = 2  # texts that can be split: one in each part
+
+SEEDS = 2**64  # NumPy's generators take no negative seed
+
+
+def split(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices ``(train, held_out)``, each ascending.
+
+    ``round(count * fraction)`` indices are held out, at least one and not all.
+
+    Raises:
+        InputError: ``fraction`` outside (0, 1), or fewer than two texts.
+    """
+    if not 0 < fraction < 1 or count < FEWEST:
+        raise InputError(
+            f"split: needs 0 < fraction < 1 and two texts; got fraction={fraction} of {count}"
+        )
+    order = np.random.default_rng(seed % SEEDS).permutation(count)
+    held_out = min(max(round(count * fraction), 1), count - 1)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def token_batches(lengths: np.ndarray, max_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Return the batches of an epoch: every text once, at most ``max_tokens`` ids with padding.
+
+    Texts are shuffled, sorted within windows of about 50 batches, and cut into batches, which are
+    shuffled. Ten million texts cost about 4 s and 0.3 GB.
+
+    Raises:
+        InputError: a text is longer than ``max_tokens``.
+    """
+    longest = int(lengths.max(initial=0))
+    if longest > max_tokens:
+        raise InputError(
+            f"batch_tokens: a text has {longest} tokens; got max_tokens={max_tokens}; raise it"
+        )
+    generator = np.random.default_rng([seed % SEEDS, epoch])
+    order = generator.permutation(len(lengths))
+    texts_per_window = WINDOW * max_tokens * len(lengths) // max(int(lengths.sum()), 1)
+    window = np.arange(len(order)) // max(texts_per_window, 1)
+    key = window * (longest + 1) + lengths[order]
+    order = order[np.argsort(key, kind="stable")]
+
+    batches = _cut(order, lengths[order], max_tokens)
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _cut(order: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Cut ``order`` into consecutive batches, each with as many texts as fit ``max_tokens``."""
+    batches = []
+    start = 0
+    while start < len(order):
+        most_texts = max_tokens // max(int(lengths[start]), 1)
+        ahead = lengths[start : start + most_texts]
+        padded = np.maximum.accumulate(ahead) * np.arange(1, len(ahead) + 1)
+        stop = start + int(np.searchsorted(padded, max_tokens, side="right"))
+        batches.append(order[start:stop])
+        start = stop
+    return batches

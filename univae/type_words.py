@@ -1,0 +1,81 @@
+"""Check values against annotations, with the expected type in words."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Literal, Union, get_args, get_origin
+
+__all__ = ["type_words", "value_text"]
+
+LONGEST_VALUE = 80  # characters of a value in a message
+
+# Annotation -> the type of its values, and the words for it.
+PLAIN_TYPES: dict[object, tuple[type, str]] = {
+    NoneType: (NoneType, "nothing"),
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+}
+
+
+def type_words(hint: object, value: object) -> str:
+    """Return what ``value`` must be if it has another type than ``hint``, or nothing.
+
+    Types without a case here are not checked.
+    """
+    origin = get_origin(hint)
+    arguments = get_args(hint)
+    if origin is Literal:
+        return "" if value in arguments else _alternatives(arguments)
+    if origin in (Union, UnionType):
+        wrong = [type_words(alternative, value) for alternative in arguments]
+        return "" if "" in wrong else next(words for words in wrong if words != "nothing")
+    if origin is dict:
+        return _object_words(arguments[1], value)
+    if origin is tuple:
+        return _list_words(arguments, value)
+    return _plain_words(hint, value)
+
+
+def _object_words(hint: object, value: object) -> str:
+    if not isinstance(value, dict):
+        return "an object"
+    for entry in value.values():
+        words = type_words(hint, entry)
+        if words:
+            return f"an object of {words} each"
+    return ""
+
+
+def _list_words(hints: tuple[object, ...], value: object) -> str:
+    if not isinstance(value, list | tuple):
+        return "a list"
+    if len(hints) != len(value) or Ellipsis in hints:
+        hints = hints[:1] * len(value)
+    for hint, entry in zip(hints, value, strict=True):
+        words = type_words(hint, entry)
+        if words:
+            return f"a list of {words} each"
+    return ""
+
+
+def _plain_words(hint: object, value: object) -> str:
+    if isinstance(hint, type) and issubclass(hint, os.PathLike):
+        return "" if isinstance(value, str | os.PathLike) else "a path"
+    kind, words = PLAIN_TYPES.get(hint, (object, ""))
+    if hint in (int, float) and isinstance(value, bool):
+        return words
+    return "" if isinstance(value, kind) else words
+
+
+def _alternatives(names: Sequence[object]) -> str:
+    *first, last = map(str, names)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def value_text(value: object) -> str:
+    """Return a value as a message prints it: text in quotes unless a name, shortened if long."""
+    text = str(value) if not isinstance(value, str) or value.isidentifier() else repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
