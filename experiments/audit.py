@@ -15,7 +15,7 @@ from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
 from experiments.gans.features import class_labels
-from experiments.gans.scaling import seen
+from experiments.gans.scaling import gan_rows
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -54,7 +54,7 @@ def main(config: Config) -> JsonObject:
     data, rows, _ = settings.rows(run.folder)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))
     chosen = rows[order[: config.count]]
-    real = seen(data, chosen).float().to(run.device)
+    real = gan_rows(data, chosen).float().to(run.device)
     reseed(config.seed, "audit")
     fake = run.sample(len(real)).to(run.device)
     labels = class_labels(data) if run.classes else None

@@ -17,7 +17,8 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
 from experiments.gans import validation
-from experiments.gans.evaluation import FLOOR, Reference, ladder, table
+from experiments.gans.evaluation import Reference, table
+from experiments.gans.ladder import FLOOR, ladder
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -100,8 +101,8 @@ def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:
     """Return the metrics of data that a GAN generates from a seed."""
     reseed(seed, "evaluate")
     metrics = reference.measure(run.sample(reference.count))
-    if reference.among:
-        metrics |= reference.modes(_batches(run, reference.among))
+    if reference.rows_for_modes:
+        metrics |= reference.modes(_batches(run, reference.rows_for_modes))
     return metrics
 
 
@@ -142,8 +143,8 @@ def _note(reference: Reference) -> str:
     if space.accuracy is not None:
         share = 100 * space.accuracy
         note += f" Its classifier is right on {share:.1f} % of data it did not see."
-    if reference.among:
-        note += f" Modes are counted among {reference.among} data by its classes of the channels."
+    if reference.rows_for_modes:
+        note += f" Modes are counted among {reference.rows_for_modes} data by its classes of the channels."
     return note
 
 

@@ -15,7 +15,7 @@ from experiments.data.notes import with_notes
 from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output, output_file
 from experiments.evaluation.open_run import open_run
-from experiments.gans.scaling import restored, shown
+from experiments.gans.scaling import to_data_units, to_grey_levels
 from experiments.gans.units import units_of
 from experiments.kinds import row_of_kind
 from experiments.reports.image_grid import png
@@ -128,7 +128,7 @@ def _sample_gan(config: Config) -> JsonObject:
 
     reseed(config.seed, "sample")
     rows = run.sample(config.count, labels)
-    _write_rows(out, "images" if is_image else "x", restored(rows, data), labels)
+    _write_rows(out, "images" if is_image else "x", to_data_units(rows, data), labels)
     result: JsonObject = {
         "run": str(config.run),
         "step": run.step,
@@ -137,7 +137,7 @@ def _sample_gan(config: Config) -> JsonObject:
         "average": run.has_average and not config.raw,
     }
     if is_image:
-        picture.write_bytes(png(shown(rows), LEVELS))
+        picture.write_bytes(png(to_grey_levels(rows), LEVELS))
         result["picture"] = str(picture.path)
     return with_notes(result, run.notes)
 

@@ -10,8 +10,8 @@ from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
-from experiments.gans.config import GanOptions, GanShape, Players, model_config
-from experiments.gans.features import class_labels, feature_space
+from experiments.gans.config import GanOptions, GanShape, model_config
+from experiments.gans.features import class_labels, open_feature_space
 from experiments.gans.presets import PRESETS
 from experiments.gans.samples import write_samples
 from experiments.gans.task import GanTask, PlayerSteps, require_settings
@@ -25,6 +25,7 @@ from experiments.training.distributed import World
 from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
+from gan.players import Players
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -106,7 +107,7 @@ def _prepare(config: Config, world: World) -> Training:
 
     record = {"data": describe(rows.data, config.data.data)}
     if config.data.features != "auto":  # refused, if at all, before there is a folder
-        space = feature_space(rows.data, config.out, config.data.features)
+        space = open_feature_space(rows.data, config.out, config.data.features)
         source = config.data.features
         record["features"] = {"source": source, "fingerprint": space.name, "count": 1}
     folder = begin_run(config.out, absolute_sources(config.flat()), record, described)

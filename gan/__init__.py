@@ -1,4 +1,4 @@
-"""Wasserstein GANs whose critic is gradient-normalised, their rivals, and what is measured of both."""
+"""Wasserstein GANs with gradient-normalised critics, other constraints of a critic, and metrics."""
 
 from typing import TYPE_CHECKING
 

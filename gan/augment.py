@@ -1,7 +1,7 @@
-r"""DiffAugment: the same kinds of random changes to real and generated images, differentiable in the images.
+r"""DiffAugment: random changes of real and of generated images, differentiable in the images.
 
-The critic sees T(x) and T(y) only, in its step and in the generator's, so that few real images last
-longer; the generator learns the data and not their changes.
+The critic sees T(x) and T(y) only, in its own step and in the generator's, so that it overfits few
+real images later; the generator learns the data and not the changes.
 
 References:
     Differentiable Augmentation for Data-Efficient GAN Training (Zhao et al., 2020),
@@ -9,7 +9,8 @@ References:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,37 +19,21 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["Change", "augment"]
+__all__ = ["CHANGES", "Change", "ChangeName", "augment"]
 
-Change = Literal["color", "translation", "cutout"]
-
-
-def augment(
-    x: Float[Tensor, "batch c h w"],
-    changes: Sequence[Change],
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch c h w"]:
-    """Change each image (of values in [-1, 1]) in its own random way, one kind of ``changes`` after the other.
-
-    ``color``: brightness by up to 0.5, saturation by a factor up to 2, contrast by one of 0.5 to
-    1.5. ``translation``: by up to an eighth of each side, zeros behind. ``cutout``: a square of
-    half the side becomes 0.
-    """
-    for name in changes:
-        if name not in _CHANGES:
-            raise InputError(
-                f"augment: changes must be of {', '.join(get_args(Change))}; got {name!r}"
-            )
-        if x.ndim != 4:
-            raise InputError(
-                f"augment: {name} is of images (N, channels, height, width); got {tuple(x.shape)}; drop it"
-            )
-        x = _CHANGES[name](x, generator)
-    return x
+# Batch, channels, height and width.
+BATCH_DIMENSIONS = 4
+# Translation moves by up to a side over this, cutout removes a square of a side over that.
+TRANSLATION_DIVISOR = 8
+CUTOUT_DIVISOR = 2
 
 
-def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device, dtype=x.dtype)
+@dataclass(frozen=True)
+class Change:
+    """A row of :data:`CHANGES`: a random change of each image of a batch."""
+
+    summary: str
+    apply: Callable[[Tensor, torch.Generator | None], Tensor]
 
 
 def _color(x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -61,33 +46,79 @@ def _color(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _translation(x: Tensor, generator: torch.Generator | None) -> Tensor:
     height, width = x.shape[2:]
-    shifts = [_whole(x, -(side // 8), side // 8, generator) for side in (height, width)]
-    rows = torch.arange(height, device=x.device) + shifts[0][:, None]
-    columns = torch.arange(width, device=x.device) + shifts[1][:, None]
-    padded = F.pad(x, (1, 1, 1, 1))  # everything outside is the frame
+    row_limit = height // TRANSLATION_DIVISOR
+    column_limit = width // TRANSLATION_DIVISOR
+    row_shift = _integers(x, -row_limit, row_limit, generator)
+    column_shift = _integers(x, -column_limit, column_limit, generator)
+
+    # Indices outside the image read the frame of zeros.
+    padded = F.pad(x, (1, 1, 1, 1))
+    rows = torch.arange(height, device=x.device) + row_shift[:, None]
+    columns = torch.arange(width, device=x.device) + column_shift[:, None]
     rows = (rows + 1).clamp(0, height + 1)
     columns = (columns + 1).clamp(0, width + 1)
-    each = torch.arange(len(x), device=x.device)[:, None, None]
-    return padded.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    images = torch.arange(len(x), device=x.device)[:, None, None]
+    channels_last = padded.movedim(1, -1)
+    return channels_last[images, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def _cutout(x: Tensor, generator: torch.Generator | None) -> Tensor:
     height, width = x.shape[2:]
-    inside = []
-    for side in (height, width):
-        start = _whole(x, -(side // 4), side - side // 4, generator)[:, None]
-        places = torch.arange(side, device=x.device)
-        inside.append((places >= start) & (places < start + side // 2))
-    hole = inside[0][:, :, None] & inside[1][:, None, :]
+    in_rows = _random_interval(x, height, generator)
+    in_columns = _random_interval(x, width, generator)
+    hole = in_rows[:, :, None] & in_columns[:, None, :]
     return x.masked_fill(hole[:, None], 0)
 
 
-def _whole(x: Tensor, low: int, high: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randint(low, high + 1, (len(x),), generator=generator, device=x.device)
-
-
-_CHANGES: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
-    "color": _color,
-    "translation": _translation,
-    "cutout": _cutout,
+CHANGES: dict[str, Change] = {
+    "color": Change("random brightness, saturation and contrast", _color),
+    "translation": Change("shifts by up to an eighth of each side", _translation),
+    "cutout": Change("a square of half the side becomes 0", _cutout),
 }
+
+if TYPE_CHECKING:
+    ChangeName: TypeAlias = str
+else:
+    ChangeName = Literal[tuple(CHANGES)]
+
+
+def augment(
+    x: Float[Tensor, "batch c h w"],
+    changes: Sequence[ChangeName],
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch c h w"]:
+    """Change each image (of values in [-1, 1]) at random, by the rows of ``changes`` in order.
+
+    ``color``: brightness by up to 0.5, saturation by a factor of up to 2, contrast by one of 0.5 to
+    1.5. ``translation``: by up to an eighth of each side, zeros behind. ``cutout``: a square of
+    half the side becomes 0.
+
+    Raises:
+        InputError: an unknown change, or ``x`` are no images.
+    """
+    for name in changes:
+        if name not in CHANGES:
+            raise InputError(f"augment: changes must be of {', '.join(CHANGES)}; got {name!r}")
+        if x.ndim != BATCH_DIMENSIONS:
+            raise InputError(
+                f"augment: {name} is of images (N, channels, height, width); got "
+                f"{tuple(x.shape)}; drop it"
+            )
+        x = CHANGES[name].apply(x, generator)
+    return x
+
+
+def _random_interval(x: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
+    """Return which of ``side`` pixels lie in a random interval of half the side, (B, side)."""
+    overlap = side // (2 * CUTOUT_DIVISOR)
+    start = _integers(x, -overlap, side - overlap, generator)[:, None]
+    positions = torch.arange(side, device=x.device)
+    return (positions >= start) & (positions < start + side // CUTOUT_DIVISOR)
+
+
+def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def _integers(x: Tensor, low: int, high: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randint(low, high + 1, (len(x),), generator=generator, device=x.device)

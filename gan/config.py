@@ -1,4 +1,4 @@
-"""What a GAN's training step is made of: loss, normalisation, penalties, and the ratio of the two players' steps."""
+"""The training step of a GAN as plain values: loss, normalisation, penalties, ratio of steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from torch import nn
 
-from gan.augment import Change
+from gan.augment import ChangeName
+from gan.combinations import Combination, refuse_combination
 from gan.losses import LossName
-from gan.normalization.gradient import GradientNorm
 from gan.normalization.module_types import refuse_batch_statistics
+from gan.normalization.rules import NORMALIZATIONS, GradientNorm, NormalizationName
 from gan.normalization.spectral import is_spectral
-from gan.penalties import Normalization, Penalties, refuse_combination
+from gan.penalties import PENALTIES, Penalties
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 
@@ -20,18 +21,18 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Plain values; :meth:`check` refuses what does not go together, or not with this critic."""
+    """Plain values; :meth:`check` refuses those that do not go together, or not with a critic."""
 
     loss: LossName = "hinge"
-    normalization: Normalization = "gn"
+    normalization: NormalizationName = "gn"
     eps: float = 0.1  # of gran
-    K: float = 1.0  # of gn and gran
+    K: float = 1.0  # of gn and gran: the bound on the gradient
     penalties: Penalties = field(default_factory=Penalties)
-    lazy: int = 1  # r1 and r2 are computed every so many critic steps, and weighted so many times
+    lazy: int = 1  # r1 and r2 are computed every this many critic steps, with as large a weight
     n_critic: int = 1  # critic steps per generator step
     generator_ratio: int = 1  # size of a generator's batch over a critic's
-    augment: tuple[Change, ...] = ()
-    rescale: bool = True  # of gn: the critic's weights keep their size, which the loss is blind to
+    augment: tuple[ChangeName, ...] = ()
+    rescale: bool = True  # of gn: hold the size of the critic's weights, which the loss ignores
     # of the generator's moving average, in images it trained on; 0: no average
     half_life: float = 0.0
     bf16: bool = False  # autocast of both networks; norms and losses stay in float32
@@ -49,27 +50,34 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.lazy > 1 and not (self.penalties.r1 or self.penalties.r2):
+        has_lazy_term = any(PENALTIES[name].lazy for name in self.penalties.used())
+        if self.lazy > 1 and not has_lazy_term:
+            names = " or ".join(name for name, penalty in PENALTIES.items() if penalty.lazy)
             raise InputError(
-                f"Recipe: lazy needs r1 or r2, which it makes rarer; got lazy={self.lazy}"
+                f"Recipe: lazy needs {names}, which it computes less often; got lazy={self.lazy}"
             )
 
     @property
     def rule(self) -> GradientNorm | None:
-        """The normalisation, if there is one."""
-        if self.normalization == "none":
-            return None
-        return GradientNorm(self.normalization, self.eps, self.K)
+        """The normalisation with its constants, or None without one."""
+        return GradientNorm.of(self.normalization, self.eps, self.K)
 
     def check(self, critic: nn.Module) -> None:
-        """Refuse what does not go together, with the reason."""
-        spectral = is_spectral(critic)
+        """Raise :class:`InputError` for parts that do not go together, or not with ``critic``."""
         refuse_combination(
-            self.loss, self.normalization, self.penalties, spectral, self.generator_ratio
+            Combination(
+                self.loss,
+                self.normalization,
+                self.penalties,
+                is_spectral(critic),
+                self.generator_ratio,
+            )
         )
-        if self.normalization != "none" or any(name != "clip" for name in self.penalties.used()):
+        has_term = any(PENALTIES[name].term is not None for name in self.penalties.used())
+        if has_term or NORMALIZATIONS[self.normalization].uses_gradient:
             refuse_batch_statistics(critic, "WGAN")
 
     def rescales(self, critic: nn.Module) -> bool:
-        """Whether the critic's weights are brought back to size after each of its steps."""
-        return self.rescale and self.normalization == "gn" and not is_spectral(critic)
+        """Return whether the critic's weights are brought back to size after each of its steps."""
+        ignores_scale = NORMALIZATIONS[self.normalization].ignores_scale
+        return self.rescale and ignores_scale and not is_spectral(critic)

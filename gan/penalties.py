@@ -1,190 +1,231 @@
-r"""What holds a critic: gradient penalties, weight clipping, and which of them makes sense with what.
+r"""The registry of penalties and constraints of a critic.
 
 .. math::
-    \text{GP}: \; \lambda E (\|\nabla f(\tilde x)\| - 1)^2, \quad
-    \text{LP}: \; \lambda E (\|\nabla f(\tilde x)\| - 1)_+^2, \quad
-    \text{R1, R2}: \; \tfrac{\gamma}{2} E \|\nabla f\|^2, \quad
+    \text{gp}: \; \lambda E (\|\nabla f(\tilde x)\| - 1)^2, \quad
+    \text{lp}: \; \lambda E (\|\nabla f(\tilde x)\| - 1)_+^2, \quad
+    \text{r1, r2}: \; \tfrac{\gamma}{2} E \|\nabla \hat f\|^2, \quad
     \text{div}: \; \tfrac{k}{2} E (\|\nabla f(x)\|^p + \|\nabla f(y)\|^p)
 
-:math:`\tilde x = u x + (1 - u) y` with one u per pair; R1 looks at real x, R2 at generated y. Norms
-are per sample, over all coordinates, in at least float32.
+:math:`\tilde x = u x + (1 - u) y` with one u per pair; r1 is at real x, r2 at generated y.
 
-.. math:: \text{consistency}: \; \lambda E (\hat f(T(x)) - \hat f(x))^2
+.. math:: \text{cr}: \; \lambda E (\hat f(T(x)) - \hat f(x))^2
 
-of the score :math:`\hat f` that the loss sees, at real x: the critic's score should not tell a real
-image from the same image moved by up to an eighth of each side (:mod:`gan.augment`). Unlike in
-DiffAugment, the loss itself still sees the images as they are.
+at real x: the score should not change where an image moves by up to an eighth of each side
+(:mod:`gan.augment`). Unlike in DiffAugment, the loss itself is of the images as they are.
+:math:`\hat f` is the score that the loss sees, f the critic before normalisation.
 
 References:
     Improved Training of Wasserstein GANs (Gulrajani et al., 2017), https://arxiv.org/abs/1704.00028
+
     On the regularization of Wasserstein GANs (Petzka et al., 2017),
-    https://arxiv.org/abs/1709.08894 Which Training Methods for GANs do actually Converge?
-    (Mescheder et al., 2018), https://arxiv.org/abs/1801.04406 Wasserstein Divergence for GANs (Wu
-    et al., 2017), https://arxiv.org/abs/1712.01026 Consistency Regularization for Generative
-    Adversarial Networks (Zhang et al., 2020), https://arxiv.org/abs/1910.12027 Gradient
-    Normalization for Generative Adversarial Networks (Wu et al., 2021), whose best numbers have it:
-    https://arxiv.org/abs/2109.02235
+    https://arxiv.org/abs/1709.08894
+
+    Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018),
+    https://arxiv.org/abs/1801.04406
+
+    Wasserstein Divergence for GANs (Wu et al., 2017), https://arxiv.org/abs/1712.01026
+
+    Consistency Regularization for Generative Adversarial Networks (Zhang et al., 2020),
+    https://arxiv.org/abs/1910.12027
+
+    Gradient Normalization for Generative Adversarial Networks (Wu et al., 2021), whose best results
+    use consistency: https://arxiv.org/abs/2109.02235
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan.losses import LossName
-from gan.normalization.gradient import Critic, differentiate, norms
-from univae.errors import InputError
+from gan.augment import augment
+from gan.normalization.score import Score
+from gan.penalty_terms import (
+    clip_weights,
+    consistency_penalty,
+    divergence_penalty,
+    gradient_penalty,
+    zero_centred,
+)
 from univae.rules import Rule, at_least, check
 
-__all__ = [
-    "PENALTY",
-    "Normalization",
-    "Penalties",
-    "clip_weights",
-    "consistency_penalty",
-    "divergence_penalty",
-    "gradient_penalty",
-    "refuse_combination",
-    "zero_centred",
-]
+__all__ = ["PENALTIES", "CriticBatch", "Penalties", "Penalty"]
+
+WEIGHT_RULE = at_least(0, 1e9, "0 (not used) or more")
 
 
-Normalization = Literal["none", "gn", "gran"]
+@dataclass(frozen=True)
+class CriticBatch:
+    """What a term is computed from: the score, and the rows of one critic step."""
 
-PENALTY = at_least(0, 1e9, "0 (not used) or more")  # the rule of a penalty's weight
+    score: Score
+    real: Tensor
+    fake: Tensor
+    labels: Tensor | None = None  # of the real rows; the generated ones have the same
+    noise: torch.Generator | None = None
+
+
+Term: TypeAlias = Callable[[CriticBatch], Tensor]
+
+
+def _gp(batch: CriticBatch) -> Tensor:
+    return gradient_penalty(
+        batch.score.critic, batch.real, batch.fake, batch.labels, generator=batch.noise
+    )
+
+
+def _lp(batch: CriticBatch) -> Tensor:
+    return gradient_penalty(
+        batch.score.critic,
+        batch.real,
+        batch.fake,
+        batch.labels,
+        one_sided=True,
+        generator=batch.noise,
+    )
+
+
+def _r1(batch: CriticBatch) -> Tensor:
+    return zero_centred(batch.score, batch.real, batch.labels)
+
+
+def _r2(batch: CriticBatch) -> Tensor:
+    return zero_centred(batch.score, batch.fake, batch.labels)
+
+
+def _r1_from_norms(real_norms: Tensor, fake_norms: Tensor) -> Tensor:
+    return real_norms.square().mean() / 2
+
+
+def _r2_from_norms(real_norms: Tensor, fake_norms: Tensor) -> Tensor:
+    return fake_norms.square().mean() / 2
+
+
+def _div(batch: CriticBatch) -> Tensor:
+    labels = (batch.labels, batch.labels) if batch.labels is not None else None
+    return divergence_penalty(batch.score.critic, batch.real, batch.fake, labels)
+
+
+def _cr(batch: CriticBatch) -> Tensor:
+    def score(x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return batch.score.for_critic(x, labels).score
+
+    def move(x: Tensor) -> Tensor:
+        return augment(x, ("translation",), batch.noise)
+
+    return consistency_penalty(score, batch.real, move, batch.labels)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A row of :data:`PENALTIES`: a term of the critic's loss, or a projection of its weights."""
+
+    summary: str
+    usual: float  # the usual weight, of the paper where it has one
+    # Of one critic step, before its weight; None for a projection.
+    term: Term | None = None
+    # Applied to the critic after each of its steps, with the weight as the bound.
+    project: Callable[[nn.Module, float], None] | None = None
+    # Whether the term is of the score that the loss sees, not of the critic before normalisation:
+    # only then it goes with gradient normalisation.
+    of_score: bool = False
+    # The term from the norms of the score's gradient at real and at generated rows, where one pass
+    # computes them all. Such a term is lazy: it may be computed every few steps and weighted up.
+    from_norms: Callable[[Tensor, Tensor], Tensor] | None = None
+    # Whether it bounds the slope of the critic, which some losses need.
+    bounds_critic: bool = True
+    # The losses it goes with, and the reason; empty: all.
+    losses: tuple[str, ...] = ()
+    reason: str = ""
+    # Penalties it does not go with, and whether it goes with no other bound of the critic at all.
+    excludes: tuple[str, ...] = ()
+    exclusive: bool = False
+    images_only: bool = False
+    # The name under which the unweighted term is logged; without one the term is a part of the
+    # weighted sum `penalty`.
+    log_name: str = ""
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the term may be computed every few steps, with a weight as many times larger."""
+        return self.from_norms is not None
+
+    @property
+    def help(self) -> str:
+        """Help of the option that sets the weight."""
+        meaning = "bound" if self.project is not None else "weight"
+        return f"{meaning} of {self.summary}; 0: not used; {self.usual:g} is usual"
+
+
+PENALTIES: dict[str, Penalty] = {
+    "gp": Penalty(
+        "the penalty of gradient norms other than 1 (WGAN-GP)", 10.0, term=_gp, excludes=("lp",)
+    ),
+    "lp": Penalty(
+        "the penalty of gradient norms above 1 (WGAN-LP)", 10.0, term=_lp, excludes=("gp",)
+    ),
+    "r1": Penalty(
+        "the squared gradient at real rows",
+        1.0,
+        term=_r1,
+        of_score=True,
+        from_norms=_r1_from_norms,
+    ),
+    "r2": Penalty(
+        "the squared gradient at generated rows",
+        1.0,
+        term=_r2,
+        of_score=True,
+        from_norms=_r2_from_norms,
+    ),
+    "div": Penalty(
+        "the gradient norm to the power 6 (WGAN-div), with --loss wasserstein",
+        2.0,
+        term=_div,
+        losses=("wasserstein",),
+        reason="its divergence is a difference of means; take loss=wasserstein, or r1",
+    ),
+    "clip": Penalty(
+        "every weight of the critic, clipped after each step",
+        0.01,
+        project=clip_weights,
+        exclusive=True,
+    ),
+    "cr": Penalty(
+        "the score's squared change where a real image moves by up to an eighth",
+        5.0,
+        term=_cr,
+        of_score=True,
+        bounds_critic=False,
+        images_only=True,
+        log_name="consistency",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Penalties:
-    """Weights of the penalties, 0 for those not used."""
+    """Weights of the rows of :data:`PENALTIES`, 0 for those not used."""
 
-    gp: float = 0.0  # 10 in the paper
-    lp: float = 0.0  # 10 in the paper
-    r1: float = 0.0  # gamma
+    gp: float = 0.0
+    lp: float = 0.0
+    r1: float = 0.0
     r2: float = 0.0
-    div: float = 0.0  # k, 2 in the paper
-    clip: float = 0.0  # largest absolute weight, 0.01 in the paper
-    cr: float = 0.0  # of consistency (gan.penalties), 5 in the paper of gn
+    div: float = 0.0
+    clip: float = 0.0  # the largest absolute weight of the critic
+    cr: float = 0.0
 
-    RULES: ClassVar[Mapping[str, Rule]] = dict.fromkeys(
-        ("gp", "lp", "r1", "r2", "div", "clip", "cr"), PENALTY
-    )
+    RULES: ClassVar[Mapping[str, Rule]] = dict.fromkeys(PENALTIES, WEIGHT_RULE)
 
     def __post_init__(self) -> None:
         check(self)
 
     def used(self) -> list[str]:
-        """The names of those with a weight."""
-        return [field.name for field in fields(self) if getattr(self, field.name) > 0]
+        """Return the names of the rows with a weight."""
+        return list(self.weights())
 
-
-def refuse_combination(
-    loss: LossName,
-    normalization: Normalization,
-    penalties: Penalties,
-    spectral: bool,
-    generator_ratio: int = 1,
-) -> None:
-    """Refuse what cannot work, with the reason; ``spectral``: the critic has spectral norm."""
-    used = [name for name in penalties.used() if name != "cr"]  # consistency bounds no gradient
-    normalized = normalization != "none"
-    toward_one = [name for name in used if name in ("gp", "lp", "div", "clip")]
-    rules: Sequence[tuple[bool, str]] = (
-        (
-            normalized and bool(toward_one),
-            f"{', '.join(toward_one)} with {normalization}: the normalised score has a gradient of its own, "
-            "(n / (n + |f|))^2 <= 1 for gn, and is blind to the scale of the weights; take r1 or r2, or none",
-        ),
-        (
-            loss == "wasserstein" and not normalized and not used and not spectral,
-            "wasserstein with nothing that bounds the critic: its supremum is infinite; take gn, spectral, gp or lp",
-        ),
-        (
-            penalties.div > 0 and loss != "wasserstein",
-            f"div with {loss}: the divergence it belongs to is a difference of means; take loss=wasserstein, or r1",
-        ),
-        (
-            penalties.clip > 0 and (len(used) > 1 or spectral),
-            "clip with another constraint: clipping is all of the constraint there is; take one of them",
-        ),
-        (
-            penalties.gp > 0 and penalties.lp > 0,
-            "gp with lp: two rules for the same gradient; take one of them",
-        ),
-        (
-            loss == "relativistic" and generator_ratio > 1,
-            "relativistic with generator_ratio > 1: every generated datum is paired with a real one; take 1",
-        ),
-    )
-    for broken, reason in rules:
-        if broken:
-            raise InputError(f"this combination makes no sense: {reason}")
-
-
-def gradient_penalty(
-    critic: Critic,
-    real: Float[Tensor, "batch *shape"],
-    fake: Float[Tensor, "batch *shape"],
-    labels: Tensor | None = None,
-    *,
-    one_sided: bool = False,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, ""]:
-    r"""Return :math:`E (\|\nabla f(\tilde x)\| - 1)^2` between pairs.
-
-    ``one_sided`` counts only norms above 1 (LP).
-    """
-    if len(real) != len(fake):
-        raise InputError(
-            f"gradient_penalty: needs as many generated data as real; got {len(fake)} for {len(real)}"
-        )
-    u = torch.rand(
-        len(real), *[1] * (real.ndim - 1), generator=generator, device=real.device, dtype=real.dtype
-    )
-    between = (u * real + (1 - u) * fake).detach()
-    excess = norms(differentiate(critic, between, labels)[1]) - 1
-    return (excess.clamp_min(0) if one_sided else excess).square().mean()
-
-
-def zero_centred(
-    critic: Critic, x: Float[Tensor, "batch *shape"], labels: Tensor | None = None
-) -> Float[Tensor, ""]:
-    r"""Return :math:`\frac{1}{2} E \|\nabla f(x)\|^2`, of real x for R1 and of generated x for R2."""
-    return differentiate(critic, x.detach(), labels)[1].flatten(1).square().sum(1).mean() / 2
-
-
-def divergence_penalty(
-    critic: Critic,
-    real: Float[Tensor, "n *shape"],
-    fake: Float[Tensor, "m *shape"],
-    labels: tuple[Tensor, Tensor] | None = None,
-    *,
-    p: float = 6.0,
-) -> Float[Tensor, ""]:
-    r"""Return :math:`\frac{1}{2} E (\|\nabla f(x)\|^p + \|\nabla f(y)\|^p)` of WGAN-div, at the data themselves."""
-    own, other = labels if labels is not None else (None, None)
-    sides = ((real, own), (fake, other))
-    found = [norms(differentiate(critic, x.detach(), of)[1]).pow(p).mean() for x, of in sides]
-    return (found[0] + found[1]) / 2
-
-
-@torch.no_grad()
-def clip_weights(critic: nn.Module, bound: float) -> None:
-    """Cut every parameter to [-bound, bound]: the first WGAN's constraint, here as the baseline it is."""
-    for parameter in critic.parameters():
-        parameter.clamp_(-bound, bound)
-
-
-def consistency_penalty(
-    score: Critic,
-    real: Float[Tensor, "batch *shape"],
-    change: Callable[[Tensor], Tensor],
-    labels: Tensor | None = None,
-) -> Float[Tensor, ""]:
-    r"""Return :math:`E (\hat f(T(x)) - \hat f(x))^2` for :math:`T` = ``change``, in one pass of the score."""
-    both = torch.cat((labels, labels)) if labels is not None else None
-    changed, still = score(torch.cat((change(real), real)), both).chunk(2)
-    return (changed - still).square().mean()
+    def weights(self) -> dict[str, float]:
+        """Return the weights that are not 0, by name."""
+        weights = {name: float(getattr(self, name)) for name in PENALTIES}
+        return {name: weight for name, weight in weights.items() if weight > 0}

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.gans.config import Players  # merge: from gan.players
+from gan.players import Players
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
 from univae.rules import reading
 from univae.run_folder import RunFolder

@@ -1,12 +1,12 @@
-r"""The training step of a GAN: critic steps with their normalisation and penalties, generator steps, the average.
+r"""The training step of a GAN: critic steps, generator steps, the average of the generator.
 
-A critic step scores real and generated data in one pass and normalises inside the forward that a
+A critic step scores real and generated rows in one pass and normalises inside the forward that a
 distributed wrapper calls, so that the second-order backward pass reaches its reducer. A generator
 step with a piecewise linear critic costs one plain pass
-(:func:`gan.normalization.normalize_for_generator`).
+(:meth:`gan.normalization.Score.for_generator`).
 
-Everything a step draws comes from :attr:`WGAN.noise`, whose state is saved: a loaded copy goes on
-to the same bits.
+All that a step draws is drawn from :attr:`WGAN.noise`, whose state is saved: a loaded copy
+continues to the same bits.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,11 @@ from torch.optim import Optimizer
 from gan.augment import augment
 from gan.config import Recipe
 from gan.critic_loss import CriticLoss
-from gan.losses import generator_loss
-from gan.normalization.gradient import normalize_for_generator, normalize_gradient, scores
+from gan.descent import NotFinite, default_optimizer, descend
+from gan.losses import LOSSES, generator_loss
 from gan.normalization.module_types import rescale
-from gan.penalties import clip_weights
+from gan.normalization.score import Score
+from gan.penalties import PENALTIES
 from univae.errors import InputError
 from univae.optim.ema import EMA
 
@@ -33,30 +34,21 @@ __all__ = ["WGAN", "NotFinite"]
 Optimizers: TypeAlias = tuple[Optimizer, Optimizer]  # of the critic, of the generator
 
 
-class NotFinite(FloatingPointError):
-    """A player's gradient is not finite.
-
-    Nothing was updated with it. ``report`` has the numbers.
-    """
-
-    def __init__(self, player: str, report: Mapping[str, float]) -> None:
-        shown = ", ".join(f"{name} {value:g}" for name, value in report.items())
-        super().__init__(
-            f"the gradient of the {player} is not finite ({shown}); nothing was updated with it"
-        )
-        self.report = {"player": player, **report}
-
-
 class WGAN:
-    """Trains a generator against a critic: :meth:`step` for each batch of real data.
+    """Trains a generator against a critic: :meth:`step` for each batch of real rows.
 
-    ``generator`` takes latents (B, generator.latent), and labels (B,) where the critic has them;
-    images are in [-1, 1]. ``optimizers`` are (critic's, generator's), by default Adam(2e-4, betas
-    (0, 0.9)) for both.
+    Under ``torch.distributed`` every process passes its own real rows, and all together step as one
+    process would on all of them.
 
-    Under ``torch.distributed``, ``parallel`` (``DistributedDataParallel``, say) wraps what each
-    player's loss is computed with; every process gives its own real data, and all together step as
-    one process would on all of them.
+    Args:
+        generator: takes latents (B, generator.latent), and labels (B,) where the critic has them;
+            images are in [-1, 1].
+        critic: takes rows, and labels, to one score per row.
+        recipe: the training step; by default gradient normalisation with the hinge loss.
+        optimizers: of the critic and of the generator; by default Adam for both.
+        seed: of all random draws of the steps.
+        parallel: wraps what each player's loss is computed with, such as
+            ``DistributedDataParallel``.
     """
 
     def __init__(
@@ -73,27 +65,33 @@ class WGAN:
         self.critic = critic
         self.recipe = recipe or Recipe()
         self.recipe.check(critic)
-        latent = getattr(generator, "latent", None)
-        if not isinstance(latent, int):
-            raise InputError(
-                "WGAN: the generator must have an attribute `latent`, the width of its input"
-            )
-        self.latent = latent
+        self.score = Score(critic, self.recipe.rule)
+        self.latent = _latent_width(generator)
         self.device = next(generator.parameters()).device
-        self.optimizers = optimizers or (_adam(critic), _adam(generator))
+        self.optimizers = optimizers or (
+            default_optimizer(critic),
+            default_optimizer(generator),
+        )
         self.noise = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0  # of the critic
         self.ema = EMA(generator, 0.0) if self.recipe.half_life else None
-        wrap = parallel or (lambda module: module)
-        self._critic_loss = wrap(CriticLoss(critic, self.recipe))
-        self._generator = wrap(generator)
-        together = parallel is not None and dist.is_initialized()
-        self._rank, self._size = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+        self._critic_loss: nn.Module = CriticLoss(critic, self.recipe)
+        self._generator = generator
+        self._rank = 0
+        self._processes = 1
+        if parallel is not None:
+            self._critic_loss = parallel(self._critic_loss)
+            self._generator = parallel(generator)
+            if dist.is_initialized():
+                self._rank = dist.get_rank()
+                self._processes = dist.get_world_size()
 
     def step(
         self, real: Float[Tensor, "batch *shape"], labels: Int[Tensor, "batch"] | None = None
     ) -> dict[str, Tensor]:
-        """One critic step, and after every ``n_critic``-th a generator step; returns numbers to log.
+        """Take a critic step, and a generator step after every ``n_critic`` of them.
+
+        Return numbers to log: losses, scores, penalties and gradient norms.
 
         Raises:
             NotFinite: a gradient is not finite; that player was not updated.
@@ -111,9 +109,13 @@ class WGAN:
         self,
         z: Float[Tensor, "batch latent"],
         labels: Int[Tensor, "batch"] | None = None,
+        *,
         average: bool = True,
     ) -> Tensor:
-        """Generated data of the moving average, if there is one, or else of the weights as they are."""
+        """Return generated rows of latents ``z``, in evaluation mode.
+
+        ``average``: of the moving average of the weights, if there is one.
+        """
         if average and self.ema is not None:
             with self.ema.swapped():
                 return self.sample(z, labels, average=False)
@@ -124,7 +126,7 @@ class WGAN:
             self.generator.train(training)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, in tensors and plain containers."""
+        """Return all that the next step depends on, in tensors and plain containers."""
         return {
             "generator": self.generator.state_dict(),
             "critic": self.critic.state_dict(),
@@ -135,7 +137,7 @@ class WGAN:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a saved state, to the same bits."""
+        """Load a saved state; the steps that follow have the same bits."""
         self.generator.load_state_dict(state["generator"])
         self.critic.load_state_dict(state["critic"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -146,81 +148,74 @@ class WGAN:
         self.steps = state["steps"]
 
     def _critic_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        self.critic.requires_grad_(True)
+        self.critic.requires_grad_(requires_grad=True)
         z = self._latents(len(real), real.dtype)
         with torch.no_grad(), self._autocast():
             fake = _generate(self.generator, z, labels).to(real.dtype)
-        noise = self._local()
+        noise = self._process_noise()
         if self.recipe.augment:
-            real, fake = augment(torch.cat((real, fake)), self.recipe.augment, noise).split(
-                len(real)
-            )
+            both = augment(torch.cat((real, fake)), self.recipe.augment, noise)
+            real, fake = torch.split(both, len(real))
+
         regularized = self.steps % self.recipe.lazy == 0
-        loss, logged = self._critic_loss(real, fake, labels, regularized, noise)
-        logged["critic_gradient"] = self._descend(0, "critic", loss)
-        if self.recipe.penalties.clip:
-            clip_weights(self.critic, self.recipe.penalties.clip)
-        if self.recipe.rescales(self.critic):
-            rescale(self.critic)
+        loss, logged = self._critic_loss(real, fake, labels, regularized=regularized, noise=noise)
+        logged["critic_gradient"] = descend(self.optimizers[0], loss, "critic", self.recipe.clip)
+        self._constrain_critic()
         return {"critic_loss": loss.detach(), **logged}
 
+    def _constrain_critic(self) -> None:
+        for name, bound in self.recipe.penalties.weights().items():
+            project = PENALTIES[name].project
+            if project is not None:
+                project(self.critic, bound)
+        if self.recipe.rescales(self.critic):
+            rescale(self.critic)
+
     def _generator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        self.critic.requires_grad_(False)
+        self.critic.requires_grad_(requires_grad=False)
         count = len(real) * self.recipe.generator_ratio
-        labels_of_fake = labels.repeat(self.recipe.generator_ratio) if labels is not None else None
+        fake_labels = labels.repeat(self.recipe.generator_ratio) if labels is not None else None
         z = self._latents(count, real.dtype)
-        noise = self._local()
+        noise = self._process_noise()
         with self._autocast():
-            fake = _generate(self._generator, z, labels_of_fake).to(real.dtype)
+            fake = _generate(self._generator, z, fake_labels).to(real.dtype)
         if self.recipe.augment:
             fake = augment(fake, self.recipe.augment, noise)
-        score = self._score(fake, labels_of_fake)
-        score_of_real = score.new_zeros(0)
-        if self.recipe.loss == "relativistic":
-            real = augment(real, self.recipe.augment, noise) if self.recipe.augment else real
-            with torch.no_grad():
-                score_of_real = self._score(real, labels)
-        loss = generator_loss(self.recipe.loss, score_of_real, score)
-        gradient = self._descend(1, "generator", loss)
-        if self.ema:
-            self.ema.decay = 0.5 ** (count * self._size / self.recipe.half_life)
-            self.ema.update()
-        return {"generator_loss": loss.detach(), "generator_gradient": gradient}
-
-    def _score(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        rule = self.recipe.rule
         with self._autocast():
-            if rule is None:
-                return scores(self.critic, x, labels)
-            if not x.requires_grad:
-                return normalize_gradient(
-                    self.critic, x, rule.method, False, labels=labels, eps=rule.eps, K=rule.K
-                )
-            return normalize_for_generator(
-                self.critic, x, rule.method, labels=labels, eps=rule.eps, K=rule.K
-            )
+            fake_score = self.score.for_generator(fake, fake_labels)
+        real_score = fake_score.new_zeros(0)
+        if LOSSES[self.recipe.loss].pairs:
+            real_score = self._score_of_real(real, labels, noise)
 
-    def _descend(self, player: int, name: str, loss: Tensor) -> Tensor:
-        optimizer = self.optimizers[player]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip or float("inf"))
-        if not norm.isfinite():
-            raise NotFinite(name, {"loss": loss.item(), "gradient norm": norm.item()})
-        optimizer.step()
-        return norm.detach()
+        loss = generator_loss(self.recipe.loss, real_score, fake_score)
+        gradient_norm = descend(self.optimizers[1], loss, "generator", self.recipe.clip)
+        if self.ema:
+            images = count * self._processes
+            self.ema.decay = 0.5 ** (images / self.recipe.half_life)
+            self.ema.update()
+        return {"generator_loss": loss.detach(), "generator_gradient": gradient_norm}
+
+    @torch.no_grad()
+    def _score_of_real(self, real: Tensor, labels: Tensor | None, noise: torch.Generator) -> Tensor:
+        if self.recipe.augment:
+            real = augment(real, self.recipe.augment, noise)
+        with self._autocast():
+            return self.score.value(real, labels)
 
     def _latents(self, count: int, dtype: torch.dtype) -> Tensor:
-        # Drawn for all processes, of which each takes its own: together they see what one process
-        # would.
-        drawn = torch.randn(
-            self._size * count, self.latent, generator=self.noise, device=self.device, dtype=dtype
+        # All processes draw the latents of all and take their own slice, so that together they use
+        # the latents that one process would.
+        z = torch.randn(
+            self._processes * count,
+            self.latent,
+            generator=self.noise,
+            device=self.device,
+            dtype=dtype,
         )
-        return drawn[self._rank * count : (self._rank + 1) * count]
+        return z[self._rank * count : (self._rank + 1) * count]
 
-    def _local(self) -> torch.Generator:
-        # For what need not be the same on another number of processes: each has its own.
+    def _process_noise(self) -> torch.Generator:
+        # For draws that may differ with the number of processes: one generator per process.
         key = torch.randint(2**62, (1,), generator=self.noise, device=self.device).item()
         return torch.Generator(self.device).manual_seed(int(key) + self._rank)
 
@@ -232,8 +227,10 @@ def _generate(generator: Callable[..., Tensor], z: Tensor, labels: Tensor | None
     return generator(z) if labels is None else generator(z, labels)
 
 
-def _adam(module: nn.Module) -> Optimizer:
-    device = next(module.parameters()).device.type
-    return torch.optim.Adam(
-        module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=device in ("cpu", "cuda")
-    )
+def _latent_width(generator: nn.Module) -> int:
+    latent = getattr(generator, "latent", None)
+    if not isinstance(latent, int):
+        raise InputError(
+            "WGAN: the generator must have an attribute `latent`, the width of its input"
+        )
+    return latent

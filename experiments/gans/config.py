@@ -1,52 +1,73 @@
-"""Options of a GAN: its two networks, its training recipe, and both networks as one module."""
+"""Options of a GAN: its two networks and its training recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-import torch
-from torch import nn
+from typing_extensions import Doc
 
 from experiments.data.arrays import Data
-from gan.augment import Change
+from gan.augment import CHANGES, ChangeName
 from gan.config import Recipe
-from gan.losses import LossName
-from gan.networks.registry import build
-from gan.normalization.spectral import spectral_normalize
-from gan.penalties import PENALTY, Normalization, Penalties
+from gan.losses import LOSSES, LossName
+from gan.networks.layers import OPTION_RULES
+from gan.networks.registry import AUTO, NETWORKS, NetworkName, families_with, network_config
+from gan.normalization.rules import NORMALIZATIONS, NormalizationName
+from gan.normalization.spectral import SPECTRAL_NORMS, SpectralName
+from gan.penalties import PENALTIES, Penalties
+from gan.players import Players
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.rules import SIZE, Rule, at_least, check, each, within
+from univae.registry import choices_help
+from univae.rules import SIZE, Rule, at_least, check, each
 
 __all__ = ["GanOptions", "GanShape", "Players", "model_config"]
+
+# Options whose names are not those of the penalties' rows.
+_OPTION_OF_PENALTY = {"clip": "weight_clip", "cr": "consistency"}
+PENALTY_OPTIONS = {name: _OPTION_OF_PENALTY.get(name, name) for name in PENALTIES}
+
+
+def _network_option(meaning: str, option: str) -> Doc:
+    return Doc(f"{meaning}; of {families_with(option)}")
+
+
+def _penalty_option(name: str) -> Doc:
+    return Doc(PENALTIES[name].help)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanShape:
     """The two networks."""
 
-    # auto: conv for images, mlp for tables
-    network: Literal["auto", "mlp", "conv", "resnet", "attention"] = "auto"
-    latent: int = 64
-    width: int = 32  # channels of conv and resnet, features of attention
-    hidden: tuple[int, ...] = (128, 128, 128)  # of mlp
-    leak: float = 0.1  # slope of the critic's activations left of 0, of mlp and conv
-    heads: int = 4  # of attention, as the next two
-    layers: int = 2
-    patch: int = 4
-    skip: bool = False  # each block of resnet gets a share of the latent, as in BigGAN
-    conditional: bool = False  # both networks see the labels
-    # of the critic: of reshaped weights, or of convolutions
-    spectral: Literal["no", "reshaped", "exact"] = "no"
+    network: Annotated[
+        NetworkName,
+        Doc(choices_help("generator and critic; auto: conv for images, mlp for tables", NETWORKS)),
+    ] = AUTO
+    latent: int = 64  # numbers in a latent, the generator's input
+    width: Annotated[int, _network_option("channels, or features of a patch", "width")] = 32
+    hidden: Annotated[tuple[int, ...], _network_option("widths of the hidden layers", "hidden")] = (
+        128,
+        128,
+        128,
+    )
+    leak: Annotated[
+        float, _network_option("slope of the critic's activations left of 0", "leak")
+    ] = 0.1
+    heads: Annotated[int, _network_option("attention heads per layer", "heads")] = 4
+    layers: Annotated[int, _network_option("layers", "layers")] = 2
+    patch: Annotated[int, _network_option("side of a patch in pixels", "patch")] = 4
+    skip: Annotated[
+        bool, _network_option("feed a share of the latent to each block of the generator", "skip")
+    ] = False
+    conditional: bool = False  # give the labels of the data to both networks
+    spectral: Annotated[
+        SpectralName, Doc(choices_help("divide the critic's weights by a norm", SPECTRAL_NORMS))
+    ] = "no"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
-        "latent": at_least(1, SIZE),
-        "width": at_least(1, SIZE),
-        "hidden": each(at_least(1, SIZE)),
-        "leak": within("[0, 1]"),
-        "heads": at_least(1, 1024),
-        "layers": at_least(1, 1024),
-        "patch": at_least(1, 1024),
-    }
+        name: OPTION_RULES[name] for name in ("latent", "width", "leak", "heads", "layers", "patch")
+    } | {"hidden": each(at_least(1, SIZE))}
 
     def __post_init__(self) -> None:
         check(self)
@@ -54,38 +75,43 @@ class GanShape:
 
 @dataclass(frozen=True, kw_only=True)
 class GanOptions:
-    """How the two play."""
+    """The training recipe of both networks."""
 
-    loss: LossName = "hinge"
-    normalization: Normalization = "gn"
-    gran_eps: float = 0.1
-    gradient_bound: float = 1.0  # K of gn and gran
-    gp: float = 0.0  # weight of a penalty, 0 for none; 10 is usual
-    lp: float = 0.0
-    r1: float = 0.0
-    r2: float = 0.0
-    div: float = 0.0
-    weight_clip: float = 0.0
-    # weight of the score's change where a real image moves by up to an eighth; 5 is usual
-    consistency: float = 0.0
-    lazy: int = 1  # r1 and r2 only every so many critic steps
+    loss: Annotated[LossName, Doc(choices_help("loss of both networks", LOSSES))] = "hinge"
+    normalization: Annotated[
+        NormalizationName,
+        Doc(choices_help("score of the critic, f, that the loss sees", NORMALIZATIONS)),
+    ] = "gn"
+    gran_eps: float = 0.1  # eps of gran; smaller: scores of a flat critic are amplified more
+    gradient_bound: float = 1.0  # K of gn and gran: bound of the score's gradient
+    gp: Annotated[float, _penalty_option("gp")] = 0.0
+    lp: Annotated[float, _penalty_option("lp")] = 0.0
+    r1: Annotated[float, _penalty_option("r1")] = 0.0
+    r2: Annotated[float, _penalty_option("r2")] = 0.0
+    div: Annotated[float, _penalty_option("div")] = 0.0
+    weight_clip: Annotated[float, _penalty_option("clip")] = 0.0
+    consistency: Annotated[float, _penalty_option("cr")] = 0.0
+    lazy: int = 1  # compute r1 and r2 every this many critic steps, with as large a weight
     n_critic: int = 1  # critic steps per generator step; --steps counts the generator's
-    generator_ratio: int = 1  # a generator's batch over a critic's
-    generator_lr: float = 0.0  # 0: --lr, which is the critic's
-    rescale: bool = True  # of gn: hold the size of the critic's weights
-    augment: tuple[Change, ...] = ()  # DiffAugment: color, translation, cutout
-    flip: bool = False  # real images are mirrored half of the time
-    # half-life of the generator's average, in images it trained on; 0: no average
+    generator_ratio: int = 1  # size of a generator's batch over --batch-size
+    generator_lr: float = 0.0  # learning rate of the generator; 0: --lr, which is the critic's
+    rescale: bool = True  # hold the size of the critic's weights, which the loss ignores; of gn
+    augment: Annotated[
+        tuple[ChangeName, ...],
+        Doc(choices_help("random changes of all images that the critic sees", CHANGES)),
+    ] = ()
+    flip: bool = False  # mirror each real image with probability 1/2
+    # half-life of the generator's moving average, in images it trained on; 0: no average
     ema_images: float = 10_000.0
-    batch_size: int = 64
+    batch_size: int = 64  # real rows per critic step, and as many generated ones
 
     RULES: ClassVar[Mapping[str, Rule]] = {
-        "gran_eps": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
-        "gradient_bound": at_least(1e-30, 1e6, "at least 1e-30, or float32 loses it"),
-        **dict.fromkeys(("gp", "lp", "r1", "r2", "div", "weight_clip", "consistency"), PENALTY),
-        "lazy": at_least(1, 10**6),
-        "n_critic": at_least(1, 10**4),
-        "generator_ratio": at_least(1, 10**4),
+        "gran_eps": Recipe.RULES["eps"],
+        "gradient_bound": Recipe.RULES["K"],
+        **{PENALTY_OPTIONS[name]: rule for name, rule in Penalties.RULES.items()},
+        "lazy": Recipe.RULES["lazy"],
+        "n_critic": Recipe.RULES["n_critic"],
+        "generator_ratio": Recipe.RULES["generator_ratio"],
         "generator_lr": at_least(0, 1e6, "0 (that of the critic) or more"),
         "ema_images": at_least(0, 1e15, "0 (no average) or more"),
         "batch_size": at_least(2, 10**7),
@@ -96,61 +122,34 @@ class GanOptions:
         self.recipe()
 
     def recipe(self, bf16: bool = False, clip: float = 0.0) -> Recipe:
-        """What the training step is made of; the loop keeps the average, so the recipe has none."""
-        weights = {name: float(getattr(self, name)) for name in ("gp", "lp", "r1", "r2", "div")}
+        """Return the recipe of a training step, without the average, which the loop keeps."""
+        weights = {name: float(getattr(self, option)) for name, option in PENALTY_OPTIONS.items()}
         return Recipe(
             loss=self.loss,
             normalization=self.normalization,
             eps=self.gran_eps,
             K=self.gradient_bound,
-            penalties=Penalties(**weights, clip=self.weight_clip, cr=self.consistency),
-            **{
-                name: getattr(self, name)
-                for name in ("lazy", "n_critic", "generator_ratio", "rescale", "augment")
-            },
+            penalties=Penalties(**weights),
+            lazy=self.lazy,
+            n_critic=self.n_critic,
+            generator_ratio=self.generator_ratio,
+            augment=self.augment,
+            rescale=self.rescale,
             bf16=bf16,
             clip=clip,
         )
 
 
-class Players(nn.Module):
-    """A generator and its critic, as one module."""
+def model_config(shape: GanShape, data: Data, classes: int) -> JsonObject:
+    """Return the description of both networks that :class:`gan.players.Players` takes.
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.config = dict(config)
-        self.generator = build(config["generator"])
-        self.critic = build(config["critic"])
-        if config["spectral"] != "no":
-            sample = torch.zeros(2, *self.critic.shape)
-            labels = torch.zeros(2, dtype=torch.long) if self.critic.classes else None
-            spectral_normalize(
-                self.critic, sample if config["spectral"] == "exact" else None, labels
-            )
-
-
-def model_config(shape: GanShape, data: Data, classes: int) -> dict[str, Any]:
-    """What :class:`Players` takes; plain values."""
-    images = len(data.shape) == 3
+    Raises:
+        InputError: the networks are conditional, and the data have no labels.
+    """
     if shape.conditional and not classes:
         raise InputError(
             f"conditional needs labels 0, 1, ...; {data.name} has none; drop it, or give labels"
         )
-    kind = shape.network if shape.network != "auto" else "conv" if images else "mlp"
-    family = {"mlp": "MLP", "conv": "Conv", "resnet": "ResNet", "attention": "Attention"}[kind]
-    common: dict[str, Any] = {"shape": data.shape, "classes": classes if shape.conditional else 0}
-    own: dict[str, dict[str, Any]] = {
-        "mlp": {"hidden": shape.hidden},
-        "conv": {"width": shape.width},
-        "resnet": {"width": shape.width},
-        "attention": {name: getattr(shape, name) for name in ("patch", "width", "heads", "layers")},
-    }
-    generator = {"network": f"{family}Generator", "latent": shape.latent, **common, **own[kind]}
-    critic = {"network": f"{family}Critic", **common, **own[kind]}
-    if kind in ("mlp", "conv"):
-        critic["leak"] = shape.leak
-    if kind == "mlp":
-        generator["bounded"] = images
-    if kind == "resnet":
-        generator["skip"] = shape.skip
-    return {"generator": generator, "critic": critic, "spectral": shape.spectral}
+    network_classes = classes if shape.conditional else 0
+    networks = network_config(shape.network, data.shape, network_classes, vars(shape))
+    return {**networks, "spectral": shape.spectral}

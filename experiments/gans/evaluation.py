@@ -1,21 +1,21 @@
-"""Metrics of generated data in a named feature space, with what makes them mean something: floor and ladder.
+"""Metrics of generated rows against real ones, in a named feature space.
 
-Features are standardised by the reference's mean and deviation. The reference is real data,
-shuffled; every compared set has its size, since the Fréchet distance is biased by it.
+Features are standardised by the mean and the deviation of the real rows. These are shuffled, and
+every set compared with them has their number: the Fréchet distance is biased by it.
+:mod:`experiments.gans.ladder` gives the numbers a scale.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.data.arrays import Data
 from experiments.gans.features import Space, class_labels
-from experiments.gans.scaling import seen
+from experiments.gans.scaling import gan_rows
 from gan.metrics import (
     class_coverage,
     frechet_distance,
@@ -27,7 +27,7 @@ from gan.metrics import (
 )
 from univae.errors import InputError
 
-__all__ = ["FLOOR", "METRICS", "Reference", "ladder", "table"]
+__all__ = ["METRICS", "Reference", "compute_reference", "table"]
 
 METRICS = (
     "frechet_distance",
@@ -43,150 +43,152 @@ METRICS = (
     "memorisation_ratio",
     "copies",
 )
-FLOOR = "floor: other real data"
-# data among which the modes of stacked images are counted, about as many as is usual
-MODES_AMONG = 25_600
+# Rows among which the modes of stacked images are counted, about as many as is usual.
+ROWS_FOR_MODES = 25_600
+FEWEST_ROWS = 10
+# Features whose deviation is below this fraction of the largest are constant on real rows.
+SMALLEST_DEVIATION = 1e-3
 
 
-@dataclass
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and deviation of the features of real rows, and the features that are not constant."""
+
+    mean: Tensor
+    deviation: Tensor
+    columns: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return the standardised features that are not constant."""
+        return ((features - self.mean) / self.deviation)[:, self.columns]
+
+
+@dataclass(frozen=True)
 class Reference:
-    """Real data to compare with: ``rows`` of ``data`` that were trained on, and ``held_out`` ones that were not."""
+    """Real rows to compare generated ones with; :func:`compute_reference` computes it."""
 
     data: Data
-    rows: np.ndarray
-    held_out: Tensor
     space: Space
-    count: int = 5000
+    count: int  # rows of every set
+    order: np.ndarray  # shuffled indices of the training rows
+    real: Tensor  # training rows (count, ...)
+    other_real: Tensor  # as many training rows besides
+    standardisation: Standardisation
+    real_features: Tensor
+    held_out_features: Tensor
+    labels: Tensor | None
 
-    def __post_init__(self) -> None:
-        self.count = min(self.count, len(self.rows) // 2)
-        if self.count < 10:
-            raise InputError(f"evaluating a GAN needs 20 real data at least; got {len(self.rows)}")
-        self.order = np.random.default_rng(0).permutation(self.rows)
-        self.first, self.second = (
-            self.real(self.order[i * self.count : (i + 1) * self.count]) for i in (0, 1)
-        )
-        features = self.space.features(self.first)
-        self._mean = features.mean(0)
-        self._deviation = features.std(0)
-        # a feature that is silent on real data tells nothing
-        kept = self._deviation > 1e-3 * self._deviation.max()
-        self._kept = kept.nonzero().squeeze(1)
-        if not len(self._kept):
-            raise InputError(
-                f"evaluating a GAN needs data that differ; {self.count} of {self.data.name} are alike in the feature "
-                f"space {self.space.name}; give other data, or another --features"
-            )
-        self._own = self._standard(features)
-        self._held_out = self.standard(self.held_out)
-        self._labels = class_labels(self.data)
-
-    @property
-    def is_images(self) -> bool:
-        """Whether its rows are images."""
-        return self.data.is_images
-
-    def standard(self, x: Tensor) -> Tensor:
-        """Standardised features."""
-        return self._standard(self.space.features(x))
+    def features(self, x: Tensor) -> Tensor:
+        """Return the standardised features of rows."""
+        return self.standardisation(self.space.features(x))
 
     def measure(self, fake: Tensor) -> dict[str, Any]:
-        """The metrics of generated data, of which there should be ``count``."""
-        found = self.standard(fake)
+        """Return the metrics of generated rows, which should be ``count``."""
+        fake_features = self.features(fake)
         noise = torch.Generator().manual_seed(0)
-        known = memorisation(self._own, found, self._held_out)
+        memory = memorisation(self.real_features, fake_features, self.held_out_features)
         row: dict[str, Any] = {
-            "frechet_distance": frechet_distance(self._own, found),
-            "kernel_distance": kernel_distance(self._own, found),
-            **prdc(self._own, found)._asdict(),
-            "sliced_wasserstein": sliced_wasserstein(self._own, found, generator=noise),
-            "memorisation_ratio": known.ratio,
-            "copies": known.copies,
+            "frechet_distance": frechet_distance(self.real_features, fake_features),
+            "kernel_distance": kernel_distance(self.real_features, fake_features),
+            **prdc(self.real_features, fake_features)._asdict(),
+            "sliced_wasserstein": sliced_wasserstein(
+                self.real_features, fake_features, generator=noise
+            ),
+            "memorisation_ratio": memory.ratio,
+            "copies": memory.copies,
         }
         predicted = self.space.classes(fake)
-        if predicted is not None and self._labels is not None:
-            classes = class_coverage(predicted, self._labels)
+        if predicted is not None and self.labels is not None:
+            classes = class_coverage(predicted, self.labels)
             row |= {"classes_found": classes.found, "class_kl_nats": classes.kl_nats}
         return row
 
     @property
-    def among(self) -> int:
-        """Generated data that :meth:`modes` should have.
+    def rows_for_modes(self) -> int:
+        """The number of rows for :meth:`modes`; 0 where the modes of the data are not known."""
+        has_modes = self.data.channels_of and self.space.classify
+        return ROWS_FOR_MODES if has_modes else 0
 
-        0 where the data have no modes that are known.
-        """
-        return MODES_AMONG if self.data.channels_of and self.space.classify else 0
-
-    def modes(self, parts: Iterable[Tensor]) -> dict[str, Any]:
-        """Which of the combinations of channels occur in data that come in parts, for all of them are many."""
-        predicted = torch.cat([p for p in map(self.space.classes, parts) if p is not None])
-        labels = self._labels
+    def modes(self, blocks: Iterable[Tensor]) -> dict[str, Any]:
+        """Return how many combinations of channels occur in rows, in blocks to save memory."""
+        predicted = [self.space.classes(block) for block in blocks]
+        labels = self.labels
         assert labels is not None
-        found = mode_coverage(predicted, int(labels.max()) + 1)
-        return {"modes_found": found.found, "modes_kl_nats": found.kl_nats}
+        classes = torch.cat([block for block in predicted if block is not None])
+        modes = mode_coverage(classes, int(labels.max()) + 1)
+        return {"modes_found": modes.found, "modes_kl_nats": modes.kl_nats}
 
-    def real(self, rows: np.ndarray) -> Tensor:
-        """The data of these rows as a GAN sees them."""
-        return seen(self.data, rows).float()
-
-    def _standard(self, features: Tensor) -> Tensor:
-        return ((features - self._mean) / self._deviation)[:, self._kept]
+    def rows(self, indices: np.ndarray) -> Tensor:
+        """Return rows of the data as a GAN sees them."""
+        return gan_rows(self.data, indices).float()
 
 
-def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
-    """What the metrics say of real data (the floor), and of real data with a known fault."""
-    real = reference.second
-    noise = torch.Generator().manual_seed(0)
-    faults: dict[str, Callable[[], Tensor | None]] = {
-        FLOOR: lambda: real,
-        "noise of a tenth of the range": lambda: (
-            real + 0.2 * torch.randn(real.shape, generator=noise)
-        ),
-        "blurred": lambda: _blurred(real),
-        "one class dropped": lambda: _dropped(reference, real),
-        "50 memorised, repeated": lambda: reference.first[:50].repeat(
-            -(-len(real) // 50), *[1] * (real.ndim - 1)
-        )[: len(real)],
-        "noise alone": lambda: torch.randn(real.shape, generator=noise).clamp(-1, 1),
-    }
-    made = {name: make() for name, make in faults.items()}
-    rungs = {name: reference.measure(x) for name, x in made.items() if x is not None}
-    if reference.among:
-        parts = np.array_split(reference.order[: reference.among], 100)
-        rungs[FLOOR] |= reference.modes(map(reference.real, parts))
-    return rungs
+def compute_reference(
+    data: Data, rows: np.ndarray, held_out: Tensor, space: Space, count: int = 5000
+) -> Reference:
+    """Compute what generated rows are compared with.
+
+    Args:
+        data: all rows.
+        rows: indices of the training rows.
+        held_out: rows that were not trained on, as a GAN sees them.
+        space: where distances are measured.
+        count: rows of every set, at most half of the training rows.
+
+    Raises:
+        InputError: there are fewer than 20 training rows, or all are alike in the feature space.
+    """
+    count = min(count, len(rows) // 2)
+    if count < FEWEST_ROWS:
+        raise InputError(
+            f"evaluating a GAN needs {2 * FEWEST_ROWS} real data at least; got {len(rows)}"
+        )
+    order = np.random.default_rng(0).permutation(rows)
+    real = gan_rows(data, order[:count]).float()
+    features = space.features(real)
+    standardisation = _standardise(features, f"{count} of {data.name}", space.name)
+    return Reference(
+        data=data,
+        space=space,
+        count=count,
+        order=order,
+        real=real,
+        other_real=gan_rows(data, order[count : 2 * count]).float(),
+        standardisation=standardisation,
+        real_features=standardisation(features),
+        held_out_features=standardisation(space.features(held_out)),
+        labels=class_labels(data),
+    )
 
 
-def table(rows: dict[str, dict[str, Any]], space: str) -> tuple[list[str], list[list[str]]]:
-    """Columns, the distances named with their space, and rows of short numbers."""
+def table(rows: Mapping[str, Mapping[str, Any]], space: str) -> tuple[list[str], list[list[str]]]:
+    """Return columns, the distances named with their space, and rows of short numbers."""
     present = [name for name in METRICS if any(name in row for row in rows.values())]
-    named = [
-        f"{name.removesuffix('_distance')}[{space}]"
-        if name.endswith("_distance")
-        else name.replace("_", " ")
-        for name in present
-    ]
-    shown = [
-        [name, *(_short(row[c]) if c in row else "" for c in present)] for name, row in rows.items()
-    ]
-    return ["data", *named], shown
+    columns = ["data", *(_column(name, space) for name in present)]
+    return columns, [_cells(name, row, present) for name, row in rows.items()]
+
+
+def _standardise(features: Tensor, rows: str, space: str) -> Standardisation:
+    deviation = features.std(0)
+    is_varying = deviation > SMALLEST_DEVIATION * deviation.max()
+    columns = is_varying.nonzero().squeeze(1)
+    if not len(columns):
+        raise InputError(
+            f"evaluating a GAN needs data that differ; {rows} are alike in the feature space "
+            f"{space}; give other data, or another --features"
+        )
+    return Standardisation(features.mean(0), deviation, columns)
+
+
+def _column(name: str, space: str) -> str:
+    if name.endswith("_distance"):
+        return f"{name.removesuffix('_distance')}[{space}]"
+    return name.replace("_", " ")
+
+
+def _cells(name: str, row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    return [name, *(_short(row[metric]) if metric in row else "" for metric in metrics)]
 
 
 def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
-
-
-def _blurred(real: Tensor) -> Tensor | None:
-    if real.ndim != 4:
-        return None
-    channels = real.shape[1]
-    kernel = torch.full((channels, 1, 3, 3), 1 / 9)
-    return F.conv2d(F.pad(real, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
-
-
-def _dropped(reference: Reference, real: Tensor) -> Tensor | None:
-    predicted = reference.space.classes(real)
-    if predicted is None:
-        return None
-    kept = real[predicted != predicted.max()]
-    return kept.repeat(2, 1, 1, 1)[: len(real)] if 2 * len(kept) >= len(real) else None

@@ -1,53 +1,52 @@
-"""Feature spaces for distances between sets of images, each with a name that goes beside every number.
+"""Feature spaces for distances between sets of images; a number is given with its space's name.
 
-``auto``: a small classifier trained here on the data's own labels, in a run folder of its own, and
-named after its weights, ``digits-cnn-1f2e3d4c``; for data without labels, fixed random
-convolutions; for tables, the data as they are; for images whose channels are images of a built-in
-set, the classifier of that set, channel by channel. A folder: the classifier another run trained.
-``package.module:name``: any module of yours from images (N, C, H, W) in [-1, 1] to features (N, D),
-Inception say.
+``auto``: for labelled images a small classifier trained on the data's own labels, in a run folder
+of its own and named after its weights, ``digits-cnn-1f2e3d4c``; for images without labels fixed
+random convolutions; for tables the data as they are; for images whose channels are images of a
+built-in set the classifier of that set, channel by channel. A folder: the classifier that another
+run trained. ``package.module:name``: any module of the user from images (N, C, H, W) in [-1, 1] to
+features (N, D), Inception for instance.
 """
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data.arrays import Data
 from experiments.data.readers import read
 from experiments.data.sources import names_code
-from experiments.gans.scaling import seen
+from experiments.gans.classifier import (
+    FEATURES,
+    TRAINING,
+    Classifier,
+    class_labels,
+    train_classifier,
+)
 from experiments.training.distributed import join
-from experiments.training.loop import fit_task
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
-from experiments.training.task import Progress, reseed
-from univae.checkpoint import load_weights, read_json, write_json
+from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
-from univae.rules import SIZE, at_least, check_values, reading
+from univae.rules import reading
 
-__all__ = ["Classifier", "Space", "class_labels", "feature_space"]
+__all__ = ["Classifier", "Space", "class_labels", "open_feature_space", "train_feature_space"]
 
-WIDTH = 16
-FEATURES = 64
-HELD_OUT = 0.1  # of the data, to tell the accuracy
-_SETTINGS: dict[str, Any] = {"lr": 2e-3, "seed": 0, "validate_every": 0, "checkpoint_every": 0}
+AUTO = "auto"
+# Channels, height and width.
+IMAGE_DIMENSIONS = 3
+# Rows mapped to features at once.
+ROWS_PER_BLOCK = 200
 
 
 @dataclass(frozen=True)
 class Space:
-    """A named map from data, scaled as a GAN sees them, to features.
-
-    And to class scores where it is a classifier.
-    """
+    """A named map from rows, as a GAN sees them, to features, and to classes by a classifier."""
 
     name: str
     map: Callable[[Tensor], Tensor]
@@ -55,217 +54,157 @@ class Space:
     accuracy: float | None = None  # of the classifier on data it was not trained on
 
     @torch.no_grad()
-    def features(self, x: Tensor, rows: int = 200) -> Tensor:
-        """Features (N, D) of data (N, ...)."""
-        return torch.cat([self.map(part).flatten(1).float() for part in x.split(rows)])
+    def features(self, x: Tensor, rows: int = ROWS_PER_BLOCK) -> Tensor:
+        """Return features (N, D) of rows (N, ...)."""
+        blocks = torch.split(x, rows)
+        return torch.cat([self.map(block).flatten(1).float() for block in blocks])
 
     @torch.no_grad()
-    def classes(self, x: Tensor, rows: int = 200) -> Tensor | None:
-        """The likeliest class of each datum, from a classifier."""
+    def classes(self, x: Tensor, rows: int = ROWS_PER_BLOCK) -> Tensor | None:
+        """Return the likeliest class of each row, or None without a classifier."""
         if self.classify is None:
             return None
-        return torch.cat([self.classify(part).argmax(1) for part in x.split(rows)])
+        return torch.cat([self.classify(block).argmax(1) for block in torch.split(x, rows)])
 
 
-class Classifier(nn.Module):
-    """Convolutions of stride 2, ReLU, global pooling of a last layer of 64 features, and classes.
+def open_feature_space(data: Data, folder: Path, choice: str = AUTO) -> Space:
+    """Return the feature space that ``choice`` names; ``auto`` reads the classifier in ``folder``.
 
-    No norms.
+    Raises:
+        InputError: there is no trained classifier, it is of other channels, or the code that
+            ``choice`` names is no map of images.
     """
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.config = {"channels": channels, "classes": classes}
-        check_values(
-            "Classifier", dict.fromkeys(("channels", "classes"), at_least(1, SIZE)), self.config
-        )
-        widths = (channels, WIDTH, 2 * WIDTH, FEATURES)
-        pairs = zip(widths, widths[1:], (1, 2, 2), strict=False)
-        self.body = nn.Sequential(
-            *[p for a, b, s in pairs for p in (nn.Conv2d(a, b, 3, s, 1), nn.ReLU())]
-        )
-        self.pool = nn.AdaptiveAvgPool2d(2)
-        self.last = nn.Linear(4 * FEATURES, FEATURES)
-        self.head = nn.Linear(FEATURES, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.last(self.pool(self.body(x)).flatten(1)).relu()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+    if names_code(choice):
+        return _import_space(choice)
+    if data.channels_of:
+        return _by_channel(open_feature_space(read(data.channels_of), folder, choice))
+    if choice != AUTO:
+        return _open_classifier(Path(choice), data)
+    if len(data.shape) != IMAGE_DIMENSIONS:
+        return Space("data", lambda x: x)
+    if class_labels(data) is None:
+        return _random_space(data.shape[0])
+    return _open_classifier(folder, data)
 
 
-def feature_space(
+def train_feature_space(
     data: Data,
-    where: Path,
-    choice: str = "auto",
+    folder: Path,
+    choice: str = AUTO,
     steps: int = 400,
     threads: int = 0,
     device: str = "auto",
 ) -> Space:
-    """Return the space that ``choice`` names; a classifier of ``data`` is trained once and stays in ``where``.
+    """Train the classifier of ``auto`` in ``folder``, unless it is there, and open the space.
 
-    Under ``torchrun`` all processes must call it at the same place, within one
-    :func:`experiments.training.distributed.join`.
+    Every other ``choice`` is only opened. Under ``torchrun`` all processes must call it at the same
+    point, within one :func:`experiments.training.distributed.join`.
     """
-    if names_code(choice):
-        return _imported(choice)
-    if data.channels_of:
+    if data.channels_of and not names_code(choice):
+        single_channel = read(data.channels_of)
         return _by_channel(
-            feature_space(read(data.channels_of), where, choice, steps, threads, device)
+            train_feature_space(single_channel, folder, choice, steps, threads, device)
         )
-    if choice != "auto":
-        return _opened(Path(choice), data)
-    if len(data.shape) != 3:
-        return Space("data", lambda x: x)
-    if class_labels(data) is None:
-        return _random(data.shape[0])
+    is_image = len(data.shape) == IMAGE_DIMENSIONS
+    if choice == AUTO and is_image and class_labels(data) is not None:
+        _train_in_one_process(data, folder, steps, threads, device)
+    return open_feature_space(data, folder, choice)
+
+
+def _train_in_one_process(data: Data, folder: Path, steps: int, threads: int, device: str) -> None:
     with join(device) as world:
-        # Decided by one process: another may look only after the first has begun to write.
+        # The first process decides for all: another could read the folder after training began.
         begun, done = world.first_decides(
-            [(where / name).exists() for name in ("config.json", "DONE")]
+            [(folder / name).exists() for name in ("config.json", "DONE")]
         )
         if not done:
-            _train(
-                data,
-                where,
-                Settings(steps=steps, threads=threads, device=device, resume=begun, **_SETTINGS),
+            settings = Settings(
+                steps=steps, threads=threads, device=device, resume=begun, **TRAINING
             )
-        world.wait()  # only the first process writes the weights that all read now
-    return _opened(where, data)
+            train_classifier(data, folder, settings)
+        world.wait()  # only the first process writes the weights that all read next
 
 
-def class_labels(data: Data) -> Tensor | None:
-    """Labels 0, 1, ...
-
-    of data that have two or more; ``None`` for none, or for those of a regression.
-    """
-    if data.labels is None or data.labels.dtype.kind not in "bui":
-        return None
-    labels = torch.as_tensor(np.asarray(data.labels).astype(np.int64))
-    return (
-        labels
-        if labels.min() >= 0 and 2 <= labels.unique().numel() == int(labels.max()) + 1
-        else None
-    )
-
-
-class _Task:
-    def __init__(self, module: Classifier, data: Data, labels: Tensor) -> None:
-        self.module = module
-        self.data = data
-        self.labels = labels
-        order = np.random.default_rng(0).permutation(len(data))
-        held_out = max(1, int(HELD_OUT * len(data)))
-        self.held_out = order[: min(held_out, 5000)]
-        self.train = order[held_out:]
-
-    def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        order = np.random.default_rng([1, epoch]).permutation(self.train)
-        return [order[i : i + 128] for i in range(0, len(order), 128)]
-
-    def load(self, item: np.ndarray) -> tuple[Tensor, Tensor]:
-        return seen(self.data, item), self.labels[item]
-
-    def weight(self, batch: tuple[Tensor, Tensor]) -> int:
-        return len(batch[0])
-
-    def loss(
-        self, batch: tuple[Tensor, Tensor], progress: Progress
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        x, y = batch
-        return F.cross_entropy(self.module(x + 0.05 * torch.randn_like(x)), y, reduction="sum"), {}
-
-    def validate(self, progress: Progress) -> dict[str, Any]:
-        x, y = self.load(self.held_out)
-        scores = torch.cat(
-            [self.module(part.to(next(self.module.parameters()).device)) for part in x.split(500)]
-        ).cpu()
-        accuracy = (scores.argmax(1) == y).double().mean().item()
-        return {"selection": F.cross_entropy(scores, y).item(), "accuracy": accuracy}
-
-
-def _train(data: Data, where: Path, settings: Settings) -> None:
-    labels = class_labels(data)
-    assert labels is not None
-    run = Run.create(
-        where, dataclasses.asdict(settings) | {"command": "features", "data": data.name}
-    )
-    reseed(0, "features")
-    model = Classifier(data.shape[0], int(labels.max()) + 1)
-    if run.writes:
-        write_json(where / "model.json", {**model.config, "data": data.name})
-    fit_task(_Task(model, data, labels), settings, run)
-
-
-def _opened(where: Path, data: Data) -> Space:
-    described = read_json(where / "model.json")
-    run = Run.open(where)
+def _open_classifier(folder: Path, data: Data) -> Space:
+    description = read_json(folder / "model.json")
+    run = Run.open(folder)
     if run.config.get("command") != "features":
         raise InputError(
-            f"features: {where} holds no classifier; give the features/ folder of a run of train-gan"
+            f"features: {folder} holds no classifier; give the features/ folder of a run of "
+            "train-gan"
         )
-    with reading(where / "model.json"):
-        name = described.pop("data")
-        model = Classifier(**described)
+    with reading(folder / "model.json"):
+        data_name = description.pop("data")
+        model = Classifier(**description)
     weights = run.checkpoint("best") / "model.safetensors"
     load_weights(model, weights)
-    if described["channels"] != data.shape[0]:
+    if description["channels"] != data.shape[0]:
         raise InputError(
-            f"features: {where} takes {described['channels']} channels, {data.name} has {data.shape[0]}"
+            f"features: {folder} takes {description['channels']} channels, {data.name} has "
+            f"{data.shape[0]}; give the classifier of such images"
         )
+
     digest = blake2b(weights.read_bytes(), digest_size=4).hexdigest()
     accuracy = run.rows("validation")[-1].get("accuracy")
-    return Space(f"{name}-cnn-{digest}", model.eval().features, model, accuracy)
+    return Space(f"{data_name}-cnn-{digest}", model.eval().features, model, accuracy)
 
 
-def _by_channel(one: Space) -> Space:
-    """Features of the channels, side by side.
+def _by_channel(single: Space) -> Space:
+    """Return the space of images whose channels are images of ``single``: features side by side.
 
-    A class for every combination of theirs, the first channel's leading.
+    There is a class for every combination of the channels' classes, the first channel's leading.
     """
 
-    def each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return function(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
+    def map_channels(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        outputs = function(x.flatten(0, 1)[:, None])
+        return outputs.reshape(*x.shape[:2], *outputs.shape[1:])
+
+    def features(x: Tensor) -> Tensor:
+        return map_channels(single.map, x).flatten(1)
 
     def classify(x: Tensor) -> Tensor:
-        assert one.classify is not None
-        first, *others = each(one.classify, x).log_softmax(2).unbind(1)
-        for other in others:
-            first = (first[:, :, None] + other[:, None, :]).flatten(1)
-        return first
+        assert single.classify is not None
+        log_probabilities = map_channels(single.classify, x).log_softmax(2)
+        combined, *remaining = log_probabilities.unbind(1)
+        for channel in remaining:
+            combined = (combined[:, :, None] + channel[:, None, :]).flatten(1)
+        return combined
 
-    features = Space(f"{one.name}-by-channel", lambda x: each(one.map, x).flatten(1))
     return dataclasses.replace(
-        features, classify=classify if one.classify else None, accuracy=one.accuracy
+        single,
+        name=f"{single.name}-by-channel",
+        map=features,
+        classify=classify if single.classify else None,
     )
 
 
-def _random(channels: int) -> Space:
+def _random_space(channels: int) -> Space:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Classifier(channels, 2).eval()
     return Space(f"random-cnn-{FEATURES}", model.features)
 
 
-def _imported(choice: str) -> Space:
-    module, _, name = choice.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
+def _import_space(choice: str) -> Space:
+    module_name, _, attribute = choice.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise InputError(
-            f"features: {choice} is no package.module:name; give the name of a module and of what it holds"
+            f"features: {choice} is no package.module:name; give the name of a module and of what "
+            "it holds"
         )
     try:
-        found = getattr(importlib.import_module(module), name)
+        model = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(
             f"features: {choice} cannot be imported ({error}); give package.module:name"
         ) from error
-    try:
-        model = found() if isinstance(found, type) else found
-    except TypeError as error:
-        raise InputError(
-            f"features: {choice} cannot be built without arguments ({error}); give a module"
-        ) from error
+    if isinstance(model, type):
+        try:
+            model = model()
+        except TypeError as error:
+            raise InputError(
+                f"features: {choice} cannot be built without arguments ({error}); give a module"
+            ) from error
     if not callable(model):
         raise InputError(
             f"features: {choice} is a {type(model).__name__}; give a map from images to features"

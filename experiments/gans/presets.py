@@ -1,11 +1,11 @@
-"""Named GANs and how each is trained; ``train-gan --preset`` starts from one."""
+"""Named configurations of ``train-gan``, whose options ``--preset`` sets."""
 
 from typing import Any
 
 __all__ = ["PRESETS"]
 
-# Wu et al. (2021), as in their configurations: Adam, betas (0, 0.9), no warm-up; EMA 0.9999 a step,
-# in images here.
+# The configurations of Wu et al. (2021): Adam, betas (0, 0.9), no warm-up. Their average of decay
+# 0.9999 per step is a half-life in images here.
 _PUBLISHED: dict[str, Any] = {
     "latent": 128,
     "steps": 200_000,
@@ -32,7 +32,7 @@ _RESNET: dict[str, Any] = {
     "lr_floor": 0.0,
 }
 
-# For minutes on a processor: small batches, and a generator that moves faster than its critic.
+# For minutes on a CPU: small batches, and a generator with a higher learning rate than its critic.
 _FAST: dict[str, Any] = {"network": "conv", "width": 16, "batch_size": 32, "generator_lr": 2e-3}
 _MNIST: dict[str, Any] = {
     **_FAST,

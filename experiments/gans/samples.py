@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.arrays import Data
-from experiments.gans.scaling import seen, shown
+from experiments.gans.scaling import gan_rows, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
 from gan.trained import TrainedGan
 from univae.run_folder import RunFolder
@@ -32,7 +32,7 @@ def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
     if len(data.shape) != IMAGE_AXES:
         return
     images = run.generate(fixed_latents(run.latent_width))
-    real = seen(data, np.random.default_rng(0).permutation(rows)[:COUNT])
+    real = gan_rows(data, np.random.default_rng(0).permutation(rows)[:COUNT])
     average = ", the moving average of its weights" if run.has_average else ""
     classes = "; a column a class, in turn" if run.classes else ""
     write_images(run.folder, "generated", f"Generated images{average}{classes}", images)
@@ -49,12 +49,12 @@ def strip(run: TrainedGan, count: int = COLUMNS) -> bytes | None:
     if len(run.players.generator.shape) != IMAGE_AXES:
         return None
     images = run.generate(fixed_latents(run.latent_width, count))
-    return png(shown(images), LEVELS, count)
+    return png(to_grey_levels(images), LEVELS, count)
 
 
 def write_images(folder: RunFolder, name: str, title: str, x: Tensor) -> None:
     """Write a grid of images in [-1, 1] as ``samples/NAME.png`` of a run."""
-    write_grid(folder, name, title, shown(x), LEVELS)
+    write_grid(folder, name, title, to_grey_levels(x), LEVELS)
 
 
 def _walks(width: int) -> Tensor:

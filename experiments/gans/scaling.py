@@ -1,4 +1,4 @@
-"""Images in [-1, 1] and standardised table columns, and the way back to the units of the data."""
+"""Units of a GAN's rows, images in [-1, 1] and standardised table columns, and the way back."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,31 +11,42 @@ from experiments.data.records import without_rows
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["in_units_of", "restored", "scaled", "seen", "shown", "standardised"]
+__all__ = [
+    "gan_rows",
+    "in_units_of",
+    "standardise",
+    "to_data_units",
+    "to_grey_levels",
+    "to_unit_range",
+]
+
+# Half of the largest grey level of 8 bits.
+HALF_RANGE = 127.5
+LARGEST_GREY_LEVEL = 255
 
 
-def scaled(x: Tensor, levels: int | None) -> Tensor:
-    """Levels 0..levels-1 to [-1, 1]; real numbers stay."""
+def to_unit_range(x: Tensor, levels: int | None) -> Tensor:
+    """Map levels 0..levels-1 to [-1, 1]; real numbers (``levels`` None) stay."""
     return x if levels is None else 2 * x / (levels - 1) - 1
 
 
-def seen(data: Data, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
-    """Return rows as a GAN sees them: less ``centre``, over ``spread``; or levels on [-1, 1]."""
+def gan_rows(data: Data, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
+    """Return rows in the units of a GAN: less ``centre``, over ``spread``; or levels on [-1, 1]."""
     x = data.batch(rows)
-    return x if data.centre is not None else scaled(x, data.levels)
+    return x if data.centre is not None else to_unit_range(x, data.levels)
 
 
-def shown(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as levels 0..255, for :func:`experiments.reports.image_grid.write_grid`."""
-    return (127.5 * (x + 1)).clamp(0, 255)
+def to_grey_levels(x: Tensor) -> Tensor:
+    """Map images in [-1, 1] to levels 0..255, for :mod:`experiments.reports.image_grid`."""
+    return (HALF_RANGE * (x + 1)).clamp(0, LARGEST_GREY_LEVEL)
 
 
-def standardised(data: Data) -> Data:
-    """Return tables in columns of mean 0 and deviation 1, and real-valued images in [-1, 1].
+def standardise(data: Data) -> Data:
+    """Return tables with columns of mean 0 and deviation 1, and real-valued images in [-1, 1].
 
     The moments of the columns, or the smallest and largest number of all images, are computed in
     float64 and become ``centre`` and ``spread``. Images of levels stay as they are, see
-    :func:`scaled`.
+    :func:`to_unit_range`.
 
     Raises:
         InputError: the numbers are too large for their squares to be finite.
@@ -50,14 +61,15 @@ def standardised(data: Data) -> Data:
     else:
         centre, spread = _moments(data.values)
     if not np.isfinite(spread).all():
+        largest = np.abs(data.values).max()
         raise InputError(
-            f"{data.name}: the numbers are too large, up to {np.abs(data.values).max():.3g}; rescale them"
+            f"{data.name}: the numbers are too large, up to {largest:.3g}; rescale them"
         )
     return replace(data, centre=centre, spread=np.where(spread > 0, spread, 1.0), original=None)
 
 
-def restored(x: Tensor, data: Data) -> np.ndarray:
-    """Return what a GAN makes in the numbers of its data, the inverse of :func:`seen`.
+def to_data_units(x: Tensor, data: Data) -> np.ndarray:
+    """Return generated rows in the units of their data, the inverse of :func:`gan_rows`.
 
     Levels are whole numbers 0..levels-1 as uint8, others have the units and the dtype of the data.
     """
@@ -71,24 +83,25 @@ def restored(x: Tensor, data: Data) -> np.ndarray:
     return numbers.astype(data.values.dtype)
 
 
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return float64 means and deviations of the columns; of a constant one its number and 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        table = np.asarray(values, np.float64)
-        constant = table.min(0) == table.max(0)
-        mean = np.where(constant, table[0], table.mean(0))
-        return mean, np.where(constant, 0.0, table.std(0))
-
-
 def in_units_of(data: Data, run: RunFolder | None) -> Data:
     """Return data in the units of a run, or in their own for a run that is yet to start.
 
     A run of version 0.1.0, without a record of its data, has real-valued images as they are.
     """
     if run is None:
-        return standardised(data)
+        return standardise(data)
     record = run.data_record()
     if not record:
-        return data if data.kind == "images" else standardised(data)
+        return data if data.kind == "images" else standardise(data)
     units = without_rows(record["data"])
     return replace(data, centre=units.centre, spread=units.spread, original=None)
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return float64 means and deviations of columns; of a constant one its number and 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        table = np.asarray(values, np.float64)
+        is_constant = table.min(0) == table.max(0)
+        mean = np.where(is_constant, table[0], table.mean(0))
+        deviation = np.where(is_constant, 0.0, table.std(0))
+    return mean, deviation

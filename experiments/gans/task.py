@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from experiments.data.arrays import Data
-from experiments.gans.config import GanOptions, Players
-from experiments.gans.scaling import seen
+from experiments.gans.config import GanOptions
+from experiments.gans.scaling import gan_rows
 from experiments.training.distributed import World
 from experiments.training.optimizers import build, restore
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, reseed, seed_of
+from gan.players import Players
 from gan.wgan import WGAN, NotFinite
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -60,7 +61,7 @@ class GanTask:
         return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
 
     def load(self, item: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        x = seen(self.data, item)
+        x = gan_rows(self.data, item)
         if self.options.flip:
             mirrored = torch.rand(len(x)) < 0.5
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)

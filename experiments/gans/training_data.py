@@ -10,7 +10,7 @@ from torch import Tensor
 from experiments.data.arrays import Data, all_alike
 from experiments.data.readers import read
 from experiments.data.records import describe
-from experiments.gans.scaling import in_units_of, seen
+from experiments.gans.scaling import gan_rows, in_units_of
 from experiments.training.run_folder import Run
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
@@ -83,4 +83,4 @@ def training_rows(
         raise InputError(
             f"--data {source.data}: all {len(data)} rows are alike; give data that differ"
         )
-    return TrainingRows(data, rows, seen(data, held_out_rows[:MOST_HELD_OUT]))
+    return TrainingRows(data, rows, gan_rows(data, held_out_rows[:MOST_HELD_OUT]))

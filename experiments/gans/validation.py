@@ -5,17 +5,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.gans.config import GanOptions, Players
-from experiments.gans.evaluation import Reference
-from experiments.gans.features import class_labels, feature_space
+from experiments.gans.config import GanOptions
+from experiments.gans.evaluation import Reference, compute_reference
+from experiments.gans.features import class_labels, train_feature_space
 from experiments.gans.samples import fixed_latents
-from experiments.gans.scaling import shown
+from experiments.gans.scaling import to_grey_levels
 from experiments.gans.training_data import GanData, TrainingRows
 from experiments.reports.image_grid import write_picture
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.task import Progress
 from gan.audit import audit
+from gan.players import Players
 from univae.checkpoint import JsonObject
 
 __all__ = ["GeneratorValidation", "reference"]
@@ -33,7 +34,7 @@ def reference(
 
     The classifier that ``--features auto`` means is trained where the run folder ``out`` has none.
     """
-    space = feature_space(
+    space = train_feature_space(
         rows.data,
         out / "features",
         source.features,
@@ -42,7 +43,7 @@ def reference(
         settings.device,
     )
     count = count or source.validation_data
-    return Reference(rows.data, rows.rows, rows.held_out, space, count)
+    return compute_reference(rows.data, rows.rows, rows.held_out, space, count)
 
 
 class GeneratorValidation:
@@ -62,7 +63,7 @@ class GeneratorValidation:
         self.options = options
         self.run = run
         self.labels = class_labels(compared.data) if conditional else None
-        self.real = compared.first[:AUDITED]
+        self.real = compared.real[:AUDITED]
         self.real_labels: Tensor | None = None
         if self.labels is not None:
             self.real_labels = self.labels[compared.order[: len(self.real)]]
@@ -73,7 +74,7 @@ class GeneratorValidation:
         if self.labels is not None:
             labels = self.labels[torch.randint(len(self.labels), (len(z),))]
         metrics = self.compared.measure(_generate(players, z, labels))
-        if self.compared.is_images:
+        if self.compared.data.is_images:
             self._write_grid(players, progress.step)
         return {
             "selection": metrics["frechet_distance"],
@@ -87,7 +88,7 @@ class GeneratorValidation:
         labels = None
         if players.generator.classes:
             labels = torch.arange(len(z)) % players.generator.classes
-        grid = shown(_generate(players, z, labels))
+        grid = to_grey_levels(_generate(players, z, labels))
         write_picture(self.run.path / "samples" / f"step_{step:06d}.png", grid, LEVELS)
 
     def _critic_facts(self, players: Players) -> JsonObject:

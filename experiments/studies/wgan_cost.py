@@ -1,14 +1,14 @@
-"""What a step of each method costs on each network, over a plain one.
+"""Time of a step of each method on each network, over a plain one.
 
 Methods: gradient normalisation (``gn``, ``gran``), gradient penalties (``gp``, ``lp``), spectral
 norm (``sn``), R1 by itself or with R2 on relativistic pairs (``r1``, ``r1r2``), weight clipping
-(``clip``), WGAN-div (``div``), and gn with consistency (``gn-cr``). ``plain`` has nothing that
-holds the critic: the reference. Networks: those of :mod:`gan.networks`, fully connected and
-convolutional ones of 28x28 grey pixels, residual and attention ones of 32x32 in colour.
+(``clip``), WGAN-div (``div``), and gn with consistency (``gn-cr``). ``plain``, the reference, has
+no bound of the critic. Networks: those of :mod:`gan.networks`, fully connected and convolutional
+ones of 28x28 grey pixels, residual and attention ones of 32x32 in colour.
 
-``critic``      loss and backward pass of a critic step, of 64 real and 64 generated data
+``critic``      loss and backward pass of a critic step, of 64 real and 64 generated rows
 ``generator``   forward and backward pass of a generator step
-``iteration``   a critic step and a generator step, with optimizers and what follows them: clipping, say
+``iteration``   a critic step and a generator step, with optimizers, clipping and rescaling
 
 Times are processor time of one thread, contestants in turn; a ratio is given with its quartiles
 over the rounds. ``python -m experiments.studies.wgan_cost --results
@@ -28,20 +28,26 @@ from torch import Tensor, nn
 
 from experiments.benchmarks.gan_step import critic_step, generator_step
 from experiments.benchmarks.harness import compare, report
-from gan import WGAN, Penalties, Recipe, build, normalize_for_generator, spectral_normalize
+from gan import WGAN, Penalties, Recipe, spectral_normalize
 from gan.critic_loss import CriticLoss
+from gan.losses import LOSSES
+from gan.networks.registry import NETWORKS as FAMILIES
+from gan.normalization.score import Score
 
 BATCH = 64
 LATENT = 64
+REFERENCE = "plain"
+# The method with spectral norm.
+SPECTRAL = "sn"
 PLAIN = Recipe(normalization="none")
 WASSERSTEIN = replace(PLAIN, loss="wasserstein")
 METHODS: dict[str, Recipe] = {
-    "plain": PLAIN,
+    REFERENCE: PLAIN,
     "gn": Recipe(),
     "gran": Recipe(normalization="gran"),
     "gp": replace(WASSERSTEIN, penalties=Penalties(gp=10.0)),
     "lp": replace(WASSERSTEIN, penalties=Penalties(lp=10.0)),
-    "sn": PLAIN,
+    SPECTRAL: PLAIN,
     "r1": replace(PLAIN, loss="non-saturating", penalties=Penalties(r1=1.0)),
     "r1r2": replace(PLAIN, loss="relativistic", penalties=Penalties(r1=1.0, r2=1.0)),
     "clip": replace(WASSERSTEIN, penalties=Penalties(clip=0.01)),
@@ -49,88 +55,93 @@ METHODS: dict[str, Recipe] = {
     "gn-cr": Recipe(penalties=Penalties(cr=5.0)),
 }
 NETWORKS: dict[str, dict[str, Any]] = {
-    "mlp": {"family": "MLP", "shape": (1, 28, 28)},
-    "conv": {"family": "Conv", "shape": (1, 28, 28), "width": 16},
-    "resnet": {"family": "ResNet", "shape": (3, 32, 32), "width": 16},
-    "attention": {"family": "Attention", "shape": (3, 32, 32), "width": 32},
+    "mlp": {"shape": (1, 28, 28)},
+    "conv": {"shape": (1, 28, 28), "width": 16},
+    "resnet": {"shape": (3, 32, 32), "width": 16},
+    "attention": {"shape": (3, 32, 32), "width": 32},
 }
+STEPS = ("critic", "generator", "iteration")
 
 
 def players(network: str, spectral: bool) -> tuple[nn.Module, nn.Module]:
-    """A generator and its critic, the same at every call."""
+    """Return a generator and its critic, the same at every call."""
     torch.manual_seed(0)
-    options = dict(NETWORKS[network])
-    family = options.pop("family")
-    generator = build({"network": f"{family}Generator", "latent": LATENT, **options})
-    critic = build({"network": f"{family}Critic", **options})
+    family = FAMILIES[network]
+    generator = family.generator(latent=LATENT, **NETWORKS[network])
+    critic = family.critic(**NETWORKS[network])
     return generator, spectral_normalize(critic) if spectral else critic
 
 
 def measure(network: str, methods: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """One row a method: milliseconds, and the time of each part over the plain one's as (25 %, median, 75 %)."""
-    steps: dict[str, dict[str, Callable[[], Any]]] = {
-        "critic": {},
-        "generator": {},
-        "iteration": {},
-    }
+    """Return a row per method: milliseconds, and quartiles of the time over the plain one's."""
     shape = NETWORKS[network]["shape"]
-    real, fake = (2 * torch.rand(BATCH, *shape) - 1 for _ in range(2))
+    real = 2 * torch.rand(BATCH, *shape) - 1
+    fake = 2 * torch.rand(BATCH, *shape) - 1
     z = torch.randn(BATCH, LATENT)
-    for method in dict.fromkeys(("plain", *methods)):
+    contestants: dict[str, dict[str, Callable[[], object]]] = {step: {} for step in STEPS}
+    for method in dict.fromkeys((REFERENCE, *methods)):
         recipe = METHODS[method]
-        steps["critic"][method] = critic_step(
-            CriticLoss(players(network, method == "sn")[1], recipe), real, fake
-        )
-        generator, critic = players(network, method == "sn")
+        spectral = method == SPECTRAL
+        _, critic = players(network, spectral)
+        contestants["critic"][method] = critic_step(CriticLoss(critic, recipe), real, fake)
+        generator, critic = players(network, spectral)
         critic.requires_grad_(False)
-        steps["generator"][method] = generator_step(generator, critic, score(recipe, real), z)
-        trainer = WGAN(*players(network, method == "sn"), recipe)
-        steps["iteration"][method] = partial(trainer.step, real)
-    timed = {part: compare(contestants, rounds, clock="cpu") for part, contestants in steps.items()}
-    return [
-        {"network": network, "method": method} | _row(timed, method) for method in steps["critic"]
-    ]
+        score = generator_score(recipe, real)
+        contestants["generator"][method] = generator_step(generator, critic, score, z)
+        trainer = WGAN(*players(network, spectral), recipe)
+        contestants["iteration"][method] = partial(trainer.step, real)
+
+    times = {step: compare(rivals, rounds, clock="cpu") for step, rivals in contestants.items()}
+    rows = []
+    for method in contestants["critic"]:
+        rows.append({"network": network, "method": method} | _row(times, method))
+    return rows
 
 
-def score(recipe: Recipe, real: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
-    """What a generator ascends, as far as it costs time: relativistic pairs score the real data too."""
-    if recipe.rule is not None:
-        return partial(normalize_for_generator, method=recipe.rule.method)
-    if recipe.loss != "relativistic":
-        return lambda critic, x: critic(x)
+def generator_score(recipe: Recipe, real: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
+    """Return the score that a generator raises; losses of pairs score the real rows too."""
+    pairs = LOSSES[recipe.loss].pairs
 
-    def paired(critic: nn.Module, x: Tensor) -> Tensor:
+    def score(critic: nn.Module, x: Tensor) -> Tensor:
+        scores = Score(critic, recipe.rule)
+        if not pairs:
+            return scores.for_generator(x)
         with torch.no_grad():
-            other = critic(real)
-        return critic(x) - other
+            real_score = scores.value(real)
+        return scores.for_generator(x) - real_score
 
-    return paired
+    return score
 
 
-def _row(timed: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, Any]:
+def _row(times: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for part, table in timed.items():
-        row[f"{part}_milliseconds"] = table[method]["milliseconds"]
+    for step, table in times.items():
+        row[f"{step}_milliseconds"] = table[method]["milliseconds"]
         if "ratio" in table[method]:
-            low, middle, high = table[method]["ratio"]  # the reference's time over this one's
-            row[f"{part}_over_plain"] = (1 / high, 1 / middle, 1 / low)
+            low, median, high = table[method]["ratio"]  # the reference's time over this one's
+            row[f"{step}_over_plain"] = (1 / high, 1 / median, 1 / low)
     return row
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table as text: the median ratio and its quartiles."""
-    parts = ("critic", "generator", "iteration")
-    out = [f"{'network':<10} {'method':<7}" + "".join(f"{part:>20}" for part in parts)]
+    """Return the table as text: the median ratio and its quartiles."""
+    text = [f"{'network':<10} {'method':<7}" + "".join(f"{step:>20}" for step in STEPS)]
     for row in rows:
-        cells = [row.get(f"{part}_over_plain") for part in parts]
-        said = [f"{c[1]:.2f} ({c[0]:.2f}-{c[2]:.2f})" if c else "1" for c in cells]
-        out.append(
-            f"{row['network']:<10} {row['method']:<7}" + "".join(f"{cell:>20}" for cell in said)
-        )
-    return out
+        cells = [_ratio_text(row.get(f"{step}_over_plain")) for step in STEPS]
+        name = f"{row['network']:<10} {row['method']:<7}"
+        text.append(name + "".join(f"{cell:>20}" for cell in cells))
+    return text
+
+
+def _ratio_text(ratio: tuple[float, float, float] | None) -> str:
+    if ratio is None:
+        return "1"
+    low, median, high = ratio
+    return f"{median:.2f} ({low:.2f}-{high:.2f})"
 
 
 def main() -> None:
+    """Time all methods on all networks, print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -138,13 +149,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [
-        row for network in given.networks for row in measure(network, given.methods, given.rounds)
-    ]
+    rows: list[dict[str, Any]] = []
+    for network in arguments.networks:
+        rows += measure(network, arguments.methods, arguments.rounds)
     print("\n".join(lines(rows)), file=sys.stderr)
-    report("wgan_cost", {"batch": BATCH, "table": rows}, given.results, kind="study")
+    report("wgan_cost", {"batch": BATCH, "table": rows}, arguments.results, kind="study")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A small generator and critic of images that attend over patches, through the shared core.
+"""A small generator and critic of images that attend over patches, with the shared attention core.
 
-A critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It is
-smooth, with layer norms: gradient normalisation bounds nothing here
+The critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It
+is smooth, with layer norms: gradient normalisation bounds nothing here
 (:mod:`gan.normalization.gradient`), and the generator's step takes the second-order path.
 """
 
@@ -11,7 +11,7 @@ from functools import partial
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gan.networks.layers import Network, projected
+from gan.networks.layers import EMBEDDING_STD, Network, projected
 from univae.attention.core import Mix, attend
 from univae.attention.patches import Patches, patch_grid
 from univae.attention.transformer import initialise
@@ -21,7 +21,7 @@ __all__ = ["AttentionCritic", "AttentionGenerator"]
 
 
 class AttentionGenerator(Network):
-    """Spreads the latent over the patches, attends, and paints each patch; tanh."""
+    """Map the latent to all patches, attend over them, map each to its pixels; tanh."""
 
     def __init__(
         self,
@@ -33,8 +33,15 @@ class AttentionGenerator(Network):
         layers: int = 2,
         classes: int = 0,
     ) -> None:
-        given = {"latent": latent, "patch": patch, "width": width, "heads": heads, "layers": layers}
-        super().__init__(shape, **given, classes=classes)
+        super().__init__(
+            shape,
+            latent=latent,
+            patch=patch,
+            width=width,
+            heads=heads,
+            layers=layers,
+            classes=classes,
+        )
         grid = patch_grid(shape, patch, "AttentionGenerator")
         self.embed = nn.Embedding(classes, latent) if classes else None
         self.spread = nn.Linear(latent, math.prod(grid) * width)
@@ -47,14 +54,16 @@ class AttentionGenerator(Network):
     def forward(
         self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None
     ) -> Tensor:
+        """Return images (batch, channels, height, width) in [-1, 1]."""
         if self.embed is not None:
             z = z + self.embed(self.labels(labels))
-        rows = self.body(self.spread(z).unflatten(1, (-1, self.last.in_features)))
-        return self.paste(self.last(rows).mT).tanh()
+        patches = self.body(self.spread(z).unflatten(1, (-1, self.last.in_features)))
+        image: Tensor = self.paste(self.last(patches).mT)
+        return image.tanh()
 
 
 class AttentionCritic(Network):
-    """Embeds the patches, attends, and reads the score off the mean row."""
+    """Embed the patches, attend over them, and score their mean."""
 
     def __init__(
         self,
@@ -78,9 +87,11 @@ class AttentionCritic(Network):
         initialise(self.first, 1 / math.sqrt(shape[0] * patch**2))
         initialise(self.head, 1 / math.sqrt(width))
         if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=0.01)
+            nn.init.normal_(self.embed.weight, std=EMBEDDING_STD)
 
     def forward(
         self, x: Float[Tensor, "batch c h w"], labels: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch"]:
-        return projected(self, self.body(self.first(self.cut(x).mT)).mean(1), labels)
+        """Return one score per image."""
+        patches = self.body(self.first(self.cut(x).mT))
+        return projected(self, patches.mean(1), labels)

@@ -1,23 +1,31 @@
-"""Parts that generators and critics share: their base class, conditional norms, projection, sizes, first weights."""
+"""Shared parts of generators and critics: base class, conditional norm, projection, weights."""
 
 import math
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.image_shapes import Shape
 from univae.rules import DATUM, SIZE, Rule, at_least, check_values, each, within
 
-__all__ = ["SMALLEST_HALVED", "ConditionalNorm", "Network", "gan_init", "projected"]
+__all__ = [
+    "OPTION_RULES",
+    "SMALLEST_HALVED",
+    "ConditionalNorm",
+    "Network",
+    "gan_init",
+    "is_image",
+    "projected",
+]
 
 SMALLEST_HALVED = 8  # pixels: an image whose sides are both shorter is not halved
 
-
-# Of the numbers that any network may be built from.
-RULES: dict[str, Rule] = {
+# Rules of the numbers that networks are built from, by the names of their arguments.
+OPTION_RULES: dict[str, Rule] = {
     "latent": at_least(1, SIZE),
     "width": at_least(1, SIZE),
     "hidden": each(at_least(1, SIZE), least=0),
@@ -28,78 +36,141 @@ RULES: dict[str, Rule] = {
     "classes": at_least(0, 10**6, "0 (no labels) or more"),
 }
 
+# Class embeddings start near 0: spectral norm divides by their size, which must not be 0.
+EMBEDDING_STD = 0.01
+
+# Channels, height and width.
+IMAGE_DIMENSIONS = 3
+
+
+def is_image(shape: Shape) -> bool:
+    """Return whether rows of ``shape`` are images (channels, height, width)."""
+    return len(shape) == IMAGE_DIMENSIONS
+
 
 class Network(nn.Module):
-    """A network that :func:`gan.networks.build` can make again from its ``config``."""
+    """A network that :func:`gan.networks.build` can build again from its ``config``.
 
-    def __init__(self, shape: Shape, **rest: Any) -> None:
+    Attributes:
+        config: the class's name and all arguments, of JSON types.
+        shape: the shape of one row of data.
+        classes: number of labels, 0 without labels.
+        latent: width of a generator's latent, 0 of a critic.
+    """
+
+    def __init__(self, shape: Shape, **arguments: object) -> None:
         super().__init__()
         if not shape or not all(side >= 1 for side in shape) or math.prod(shape) > DATUM:
             raise InputError(
-                f"{type(self).__name__}: shape must be positive sides of a datum of at most {DATUM} numbers; "
-                f"got shape={shape}"
+                f"{type(self).__name__}: shape must be positive sides of a row of at most {DATUM} "
+                f"numbers; got shape={shape}"
             )
-        check_values(type(self).__name__, RULES, rest)
-        self.config = {"network": type(self).__name__, "shape": shape, **rest}
+        check_values(type(self).__name__, OPTION_RULES, arguments)
+        classes = arguments.get("classes", 0)
+        latent = arguments.get("latent", 0)
+        assert isinstance(classes, int)
+        assert isinstance(latent, int)
+        self.config: JsonObject = {"network": type(self).__name__, "shape": shape, **arguments}
         self.shape = shape
-        self.classes = int(rest.get("classes", 0))
-        self.latent = int(rest.get("latent", 0))  # width of a generator's latent
+        self.classes = classes
+        self.latent = latent
 
     def labels(self, labels: Tensor | None) -> Tensor:
-        """The labels that a network of ``classes`` needs."""
+        """Return the labels that a network of ``classes`` needs, or raise :class:`InputError`."""
         if labels is None:
             raise InputError(
-                f"{type(self).__name__}: has {self.classes} classes, and needs labels with its input"
+                f"{type(self).__name__}: has {self.classes} classes, and needs labels with its "
+                "input"
             )
         return labels
 
 
 class ConditionalNorm(nn.Module):
-    """Batch normalisation whose gain and shift are the class's, or everyone's where there are no classes."""
+    """Batch normalisation whose gain and shift depend on the class, if there are classes."""
 
     def __init__(self, width: int, classes: int = 0) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width, affine=not classes)
         self.gain = nn.Embedding(classes, width) if classes else None
         self.shift = nn.Embedding(classes, width) if classes else None
-        for table, value in ((self.gain, 1.0), (self.shift, 0.0)):
-            if table is not None:
-                nn.init.constant_(table.weight, value)
+        if self.gain is not None and self.shift is not None:
+            nn.init.ones_(self.gain.weight)
+            nn.init.zeros_(self.shift.weight)
 
     def forward(
         self, x: Float[Tensor, "batch width h w"], labels: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch width h w"]:
-        x = self.norm(x)
+        """Return the normalised features with the gain and shift of each row's label."""
+        normalized: Tensor = self.norm(x)
         if self.gain is None or self.shift is None:
-            return x
-        return x * self.gain(labels)[..., None, None] + self.shift(labels)[..., None, None]
+            return normalized
+        gain: Tensor = self.gain(labels)[..., None, None]
+        shift: Tensor = self.shift(labels)[..., None, None]
+        return normalized * gain + shift
+
+
+@runtime_checkable
+class ProjectionCritic(Protocol):
+    """A critic whose score is linear in its last features."""
+
+    classes: int
+
+    @property
+    def head(self) -> nn.Module:
+        """Last features (B, width) to scores (B, 1)."""
+        ...
+
+    @property
+    def embed(self) -> nn.Embedding | None:
+        """Labels to vectors of the width of the last features, if there are classes."""
+        ...
+
+    def labels(self, labels: Tensor | None) -> Tensor:
+        """Return labels, or raise."""
+        ...
 
 
 def projected(
-    critic: Any, h: Float[Tensor, "batch width"], labels: Int[Tensor, "batch"] | None
+    critic: ProjectionCritic, h: Float[Tensor, "batch width"], labels: Int[Tensor, "batch"] | None
 ) -> Float[Tensor, "batch"]:
-    r"""Return :math:`w \cdot h + b`, plus :math:`v_y \cdot h` for a critic with classes."""
-    score = critic.head(h).squeeze(-1)
-    if critic.classes:
+    r"""Return :math:`w \cdot h + b`, plus :math:`v_y \cdot h` for a critic with classes.
+
+    Affine in h.
+    """
+    score: Tensor = critic.head(h).squeeze(-1)
+    if critic.embed is not None:
         score = score + (critic.embed(critic.labels(labels)) * h).sum(1)
     return score
 
 
 @torch.no_grad()
 def gan_init(module: nn.Module, leak: float, bias: float = 0.0) -> None:
-    r"""Draw weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`, which keeps the size of what passes.
+    r"""Draw weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`, which preserves
+    variance.
 
-    A transposed convolution of stride 2 meets a quarter of its taps. Biases are drawn from
-    [-``bias``, ``bias``], projections of labels near 0.
+    An output of a transposed convolution meets only ``1 / stride^2`` of the taps of the kernel.
+
+    Args:
+        module: all its linear layers and convolutions are initialised.
+        leak: the slope a of the activations left of 0.
+        bias: biases are uniform in [-bias, bias]; 0: they are 0.
     """
     gain = math.sqrt(2 / (1 + leak**2))
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            fan = part.weight[0].numel()
-            if isinstance(part, nn.ConvTranspose2d):
-                fan = part.in_channels * math.prod(part.kernel_size) // math.prod(part.stride)
-            nn.init.normal_(part.weight, std=gain / math.sqrt(fan))
-            if part.bias is not None:
-                nn.init.uniform_(part.bias, -bias, bias) if bias else nn.init.zeros_(part.bias)
-    if isinstance(embed := getattr(module, "embed", None), nn.Embedding):
-        nn.init.normal_(embed.weight, std=0.01)  # a spectral norm divides by its size
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=gain / math.sqrt(_fan_in(layer)))
+            if layer.bias is not None and bias:
+                nn.init.uniform_(layer.bias, -bias, bias)
+            elif layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    embedding = getattr(module, "embed", None)
+    if isinstance(embedding, nn.Embedding):
+        nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
+
+
+def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
+    if isinstance(layer, nn.ConvTranspose2d):
+        taps = layer.in_channels * math.prod(layer.kernel_size)
+        return taps // math.prod(layer.stride)
+    return layer.weight[0].numel()

@@ -1,59 +1,169 @@
-r"""Generators and critics of vectors and images, built from plain values kept in ``config``; :func:`build` makes them.
+r"""Families of networks: a generator and a critic each, built from plain values kept in ``config``.
 
-A generator takes latents (B, d), a critic data (B, \*shape) with images in [-1, 1]; with
-``classes`` both take labels (B,) besides: a generator turns them into gains of its norms or a part
-of its latent, a critic adds the projection :math:`\langle v_y, h(x) \rangle` to its score. Critics
-have no norm of any kind but in :class:`AttentionCritic`: a score must depend on its own sample
-alone, and on it piecewise linearly for the bounds of gradient normalisation.
+A generator takes latents (B, d), a critic rows (B, \*shape) with images in [-1, 1]. With
+``classes`` both take labels (B,) too: a generator turns them into gains of its norms or a part of
+its latent, a critic adds the projection :math:`\langle v_y, h(x) \rangle` to its score. Critics
+have no norm but in :class:`AttentionCritic`: a score must depend on its own row alone, and on it
+piecewise linearly for the bounds of gradient normalisation.
 
 References:
     Unsupervised Representation Learning with DCGANs (Radford et al., 2015),
-    https://arxiv.org/abs/1511.06434 Spectral Normalization for Generative Adversarial Networks
-    (Miyato et al., 2018), https://arxiv.org/abs/1802.05957 cGANs with Projection Discriminator
-    (Miyato & Koyama, 2018), https://arxiv.org/abs/1802.05637 Large Scale GAN Training for High
-    Fidelity Natural Image Synthesis (Brock et al., 2018), https://arxiv.org/abs/1809.11096
+    https://arxiv.org/abs/1511.06434
+
+    Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018),
+    https://arxiv.org/abs/1802.05957
+
+    cGANs with Projection Discriminator (Miyato & Koyama, 2018), https://arxiv.org/abs/1802.05637
+
+    Large Scale GAN Training for High Fidelity Natural Image Synthesis (Brock et al., 2018),
+    https://arxiv.org/abs/1809.11096
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from gan.networks.attention import AttentionCritic, AttentionGenerator
 from gan.networks.conv import ConvCritic, ConvGenerator
-from gan.networks.layers import Network
+from gan.networks.layers import Network, is_image
 from gan.networks.mlp import MLPCritic, MLPGenerator
 from gan.networks.resnet import ResNetCritic, ResNetGenerator
 from univae.errors import InputError
+from univae.image_shapes import Shape
+from univae.registry import lookup
 
-__all__ = ["build"]
+__all__ = [
+    "AUTO",
+    "NETWORKS",
+    "NetworkFamily",
+    "NetworkName",
+    "build",
+    "families_with",
+    "network_config",
+]
+
+# The choice of a family by the shape of the data.
+AUTO = "auto"
 
 
-NETWORKS: dict[str, Callable[..., Network]] = {
-    kind.__name__: kind
-    for kind in (
+@dataclass(frozen=True)
+class NetworkFamily:
+    """A row of :data:`NETWORKS`: two classes, and which options each is built from.
+
+    All generators take ``latent``, all networks ``shape`` and ``classes`` besides.
+    """
+
+    summary: str
+    generator: type[Network]
+    critic: type[Network]
+    options: tuple[str, ...] = ()  # of both networks
+    generator_options: tuple[str, ...] = ()
+    critic_options: tuple[str, ...] = ()
+
+    def uses(self, option: str) -> bool:
+        """Return whether either network is built from ``option``."""
+        return option in (*self.options, *self.generator_options, *self.critic_options)
+
+    def config(
+        self, shape: Shape, classes: int, values: Mapping[str, object]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the configurations of ``generator`` and ``critic`` for :func:`build`.
+
+        ``values`` has the options by name; those that the family does not use are left out.
+        """
+        shared = {"shape": shape, "classes": classes}
+        shared |= {name: values[name] for name in self.options}
+        generator = {
+            "network": self.generator.__name__,
+            "latent": values["latent"],
+            **shared,
+            **{name: values[name] for name in self.generator_options},
+        }
+        critic = {
+            "network": self.critic.__name__,
+            **shared,
+            **{name: values[name] for name in self.critic_options},
+        }
+        return {"generator": generator, "critic": critic}
+
+
+NETWORKS: dict[str, NetworkFamily] = {
+    "mlp": NetworkFamily(
+        "fully connected, for rows of any shape",
         MLPGenerator,
         MLPCritic,
+        options=("hidden",),
+        generator_options=("bounded",),
+        critic_options=("leak",),
+    ),
+    "conv": NetworkFamily(
+        "convolutions as in DCGAN",
         ConvGenerator,
         ConvCritic,
+        options=("width",),
+        critic_options=("leak",),
+    ),
+    "resnet": NetworkFamily(
+        "residual convolutions as in SN-GAN and BigGAN",
         ResNetGenerator,
         ResNetCritic,
+        options=("width",),
+        generator_options=("skip",),
+    ),
+    "attention": NetworkFamily(
+        "attention over patches",
         AttentionGenerator,
         AttentionCritic,
-    )
+        options=("patch", "width", "heads", "layers"),
+    ),
 }
+
+if TYPE_CHECKING:
+    NetworkName: TypeAlias = str
+else:
+    NetworkName = Literal[(AUTO, *NETWORKS)]
+
+
+def families_with(option: str) -> str:
+    """Return the names of the families that use ``option``, for its help."""
+    return ", ".join(name for name, family in NETWORKS.items() if family.uses(option))
+
+
+def network_config(
+    name: NetworkName, shape: Shape, classes: int, values: Mapping[str, object]
+) -> dict[str, dict[str, Any]]:
+    """Return the configurations of ``generator`` and ``critic`` for rows of ``shape``.
+
+    Args:
+        name: a row of :data:`NETWORKS`, or ``auto``: ``conv`` for images, ``mlp`` for others.
+        shape: the shape of one row; images are (channels, height, width).
+        classes: number of labels, 0 without labels.
+        values: options of networks by name; those of other families are ignored.
+    """
+    if name == AUTO:
+        name = "conv" if is_image(shape) else "mlp"
+    family = lookup(NETWORKS, name, "network")
+    # A generator of images ends in a tanh, one of table columns has no bounds.
+    return family.config(shape, classes, {"bounded": is_image(shape), **values})
 
 
 def build(config: Mapping[str, Any]) -> Network:
-    """Make the network that a ``config`` describes, also one that was stored as JSON.
+    """Build the network of a ``config``, also of one stored as JSON; its weights are fresh.
 
-    Its weights start anew.
+    Raises:
+        InputError: there is no such network, or it has other arguments.
     """
-    rest = dict(config)
-    kind = rest.pop("network", None)
-    shape = tuple(rest.pop("shape", ()))
-    if kind not in NETWORKS:
-        raise InputError(f"build: network must be one of {', '.join(NETWORKS)}; got {kind!r}")
+    arguments = dict(config)
+    class_name = arguments.pop("network", None)
+    shape = tuple(arguments.pop("shape", ()))
+    classes: dict[str, type[Network]] = {}
+    for family in NETWORKS.values():
+        classes[family.generator.__name__] = family.generator
+        classes[family.critic.__name__] = family.critic
+    if class_name not in classes:
+        raise InputError(f"build: network must be one of {', '.join(classes)}; got {class_name!r}")
     try:
-        return NETWORKS[kind](shape, **rest)
+        return classes[class_name](shape, **arguments)
     except TypeError as error:
         raise InputError(
             f"build: a configuration of another version ({error}); train anew"

@@ -1,8 +1,11 @@
-r"""The linear cells of a piecewise linear critic: told from its activations, and held while another input passes.
+r"""Linear regions of a piecewise linear critic: slopes of its activations, recorded, replayed.
 
-In the cell of x the critic is the affine map :math:`F(x') = f + \langle \nabla f, x' - x \rangle`.
-:class:`Held` notes on which side of its kink every unit is at x, and lets later inputs pass with
-those slopes: the same affine map, for any :math:`x'`, as a function of the weights.
+In the region of x the critic is the affine map :math:`F(x') = f + \langle \nabla f, x' - x
+\rangle`. :class:`RecordedSlopes` records on which side of its kink every unit is at x, and applies
+those slopes to later inputs: the same affine map for any :math:`x'`, differentiable in the weights.
+
+This holds only if every kink is a module whose slope can be recorded. :func:`has_regions` decides
+it from module types and declarations, never from values: one network gets one answer.
 """
 
 from collections.abc import Iterator
@@ -16,14 +19,15 @@ from torch.nn.utils import parametrize
 from gan.normalization.module_types import (
     CONTAINERS,
     WEIGHTED,
+    declares,
     is_piecewise_linear,
-    parts,
     plain_type,
+    submodules_of_input,
 )
 
-__all__ = ["Held", "has_cells", "kinked"]
+__all__ = ["RecordedSlopes", "activations", "has_regions"]
 
-KINKED = (nn.ReLU, nn.LeakyReLU)
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 AFFINE = (
     *WEIGHTED,
     *CONTAINERS,
@@ -43,46 +47,36 @@ AFFINE = (
 )
 
 
-def kinked(critic: nn.Module) -> list[nn.Module]:
-    """The activations of a critic whose signs tell the cell."""
-    return [part for part in critic.modules() if type(part) in KINKED]
+def activations(critic: nn.Module) -> list[nn.Module]:
+    """Return the activations of a critic whose signs identify the linear region."""
+    return [module for module in critic.modules() if type(module) in ACTIVATIONS]
 
 
-def has_cells(critic: object) -> bool:
-    """Whether the signs before (leaky) ReLU modules tell a critic's cells, and no weight changes between passes."""
+def has_regions(critic: object) -> bool:
+    """Return whether recorded signs of (leaky) ReLU modules determine the critic's affine map.
+
+    All its modules must be affine layers or (leaky) ReLUs of torch, or declare ``affine_forward =
+    True`` in the class that defines their forward; no hook may change what passes, and no weight
+    may change between two passes.
+    """
     if not isinstance(critic, nn.Module) or not is_piecewise_linear(critic):
         return False
-    for part in parts(critic):
-        if (
-            parametrize.is_parametrized(part) and part.training
-        ):  # spectral norm moves with every pass
-            return False
-        known = plain_type(part) in (*KINKED, *AFFINE) or any(True for _ in part.children())
-        inplace = getattr(part, "inplace", False)
-        leak = getattr(part, "negative_slope", 0.0)
-        if not known or inplace or leak < 0:
-            return False
-    return True
+    return all(_has_recorded_kinks(module) for module in submodules_of_input(critic))
 
 
-class Held:
-    """The slopes that a critic's units had in one pass, for those that follow."""
+class RecordedSlopes:
+    """The slopes of a critic's activations in one pass, for use in the passes after it."""
 
     def __init__(self, critic: nn.Module) -> None:
-        self._parts = kinked(critic)
-        # in the order of the calls; their signs are those of the inputs
+        self._activations = activations(critic)
+        # In the order of the calls. An output has the sign of its input.
         self._outputs: list[Tensor] = []
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """The pass inside the block is the one whose slopes are held."""
+    def recording(self) -> Iterator[None]:
+        """Record the slopes of the one pass inside the block."""
         self._outputs.clear()
-        hooks = [
-            part.register_forward_hook(
-                lambda part, inputs, output: self._outputs.append(output.detach())
-            )
-            for part in self._parts
-        ]
+        hooks = [module.register_forward_hook(self._record) for module in self._activations]
         try:
             yield
         finally:
@@ -90,19 +84,35 @@ class Held:
                 hook.remove()
 
     @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """In the pass inside the block every unit multiplies by the slope that is held."""
+    def replaying(self) -> Iterator[None]:
+        """Apply the recorded slopes instead of the activations in the pass inside the block."""
         outputs = iter(self._outputs)
-        for part in self._parts:
-            part.forward = partial(_multiply, outputs, getattr(part, "negative_slope", 0.0))
+        for module in self._activations:
+            leak = getattr(module, "negative_slope", 0.0)
+            module.forward = partial(_multiply_by_slope, outputs, leak)
         try:
             yield
         finally:
-            for part in self._parts:
-                del part.forward
+            for module in self._activations:
+                del module.forward
+
+    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._outputs.append(output.detach())
 
 
-def _multiply(outputs: Iterator[Tensor], leak: float, x: Tensor) -> Tensor:
-    # The backward function of a leaky ReLU: x where its output was positive, else leak x, in one
-    # pass over memory.
-    return torch.ops.aten.leaky_relu_backward(x, next(outputs), leak, True)
+def _has_recorded_kinks(module: nn.Module) -> bool:
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    if parametrize.is_parametrized(module) and module.training:
+        return False  # spectral norm takes a step of its power iteration in every training pass
+    if plain_type(module) in ACTIVATIONS:
+        return not getattr(module, "inplace", False) and getattr(module, "negative_slope", 0.0) >= 0
+    return plain_type(module) in AFFINE or declares(module, "affine_forward")
+
+
+def _multiply_by_slope(outputs: Iterator[Tensor], leak: float, x: Tensor) -> Tensor:
+    # The backward function of a leaky ReLU, x where its output was positive and leak x elsewhere,
+    # reads each tensor once; torch.where would write a mask first.
+    output = next(outputs)
+    product: Tensor = torch.ops.aten.leaky_relu_backward(x, output, leak, self_is_result=True)
+    return product

@@ -1,15 +1,17 @@
-r"""What the types of a critic's modules tell: whether it is piecewise linear, mixes its samples, can be rescaled.
+r"""Properties of a critic read off its module types: piecewise linearity, chains, rescaling.
 
-A module that torch does not know is judged by its own word, a class attribute ``piecewise_linear =
-True`` ("my forward adds nothing smooth to what my parts do"); without it the answer is no, and the
-slow exact path is taken.
+A module class that torch does not define declares what its own forward adds to what its submodules
+do, by class attributes. Without a declaration nothing is assumed and the exact, slower path is
+taken.
+
+``piecewise_linear = True``: nothing smooth.
+``affine_forward = True``: nothing but affine operations; every kink is a submodule.
 """
 
 from collections.abc import Iterator
-from itertools import chain as joined
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
@@ -18,11 +20,12 @@ from univae.errors import InputError
 
 __all__ = [
     "chain",
+    "declares",
     "is_piecewise_linear",
-    "parts",
     "plain_type",
     "refuse_batch_statistics",
     "rescale",
+    "submodules_of_input",
 ]
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -54,7 +57,7 @@ HOMOGENEOUS = (
     nn.ReplicationPad2d,
 )
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-OTHERS = (
+INHOMOGENEOUS = (
     nn.ConvTranspose1d,
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
@@ -62,89 +65,89 @@ OTHERS = (
     nn.Hardtanh,
     nn.Embedding,
 )
-PIECEWISE_LINEAR = frozenset((*WEIGHTED, *HOMOGENEOUS, *CONTAINERS, *OTHERS))
+PIECEWISE_LINEAR = frozenset((*WEIGHTED, *HOMOGENEOUS, *CONTAINERS, *INHOMOGENEOUS))
+
+# Kaiming's variance of weights before a ReLU is this over the fan-in.
+KAIMING_VARIANCE = 2
 
 
 def is_piecewise_linear(critic: object) -> bool:
-    r"""Whether :math:`\nabla_x f` is constant around almost every x, so that :math:`\nabla_x \|\nabla_x f\| = 0` there.
+    r"""Return whether :math:`\nabla_x f` is constant around almost every x, by module types alone.
 
-    Known from module types alone: linear maps, (leaky) ReLU, pooling, BatchNorm that evaluates, and
-    modules that say ``piecewise_linear = True``. A plain function is not known to be.
+    Then :math:`\nabla_x \|\nabla_x f\| = 0` there. Linear maps, (leaky) ReLU, pooling, BatchNorm in
+    evaluation mode and modules that declare ``piecewise_linear = True`` are; a plain function is
+    not known to be.
     """
-    return isinstance(critic, nn.Module) and all(map(_piecewise_linear, parts(critic)))
+    if not isinstance(critic, nn.Module):
+        return False
+    return all(_module_is_piecewise_linear(module) for module in submodules_of_input(critic))
 
 
 def refuse_batch_statistics(critic: object, who: str) -> None:
-    r"""Refuse a critic that normalises with the statistics of its batch.
+    r"""Raise :class:`InputError` for a critic that normalises with the statistics of its batch.
 
-    :math:`\nabla_{x_i} \sum_j f_j` is the gradient of :math:`f_i` only if no other :math:`f_j` sees
-    :math:`x_i`.
+    :math:`\nabla_{x_i} \sum_j f_j` is the gradient of :math:`f_i` only if no other :math:`f_j`
+    depends on :math:`x_i`.
     """
-    mixing = batch_normalised([critic])
-    if mixing is not None:
+    layer = batch_normalised([critic])
+    if layer is not None:
         raise InputError(
-            f"{who}: a critic's score must depend on its own sample alone; got {mixing}, which mixes the batch, so "
-            "that no gradient is one sample's; leave it out, or use LayerNorm or GroupNorm"
+            f"{who}: a critic's score must depend on its own sample alone; got {layer}, which "
+            "mixes the batch, so that no gradient is one sample's; leave it out, or use LayerNorm "
+            "or GroupNorm"
         )
 
 
 def chain(critic: nn.Module) -> list[nn.Module] | None:
-    """The layers with weights of a critic that is one chain of them and activations between; ``None`` for another.
+    """Return the layers with weights of a critic that is one chain of them and homogeneous modules.
 
-    A ``Sequential`` is looked through, and so is a module whose ``layers`` is one and that says
-    ``sequential = True``: without labels its forward is no more than that chain.
+    ``None`` for any other critic. The modules of a ``Sequential`` count as the chain's own, and so
+    do those of ``layers`` in a module that declares ``sequential = True``: its forward without
+    labels is that chain.
     """
     if getattr(critic, "sequential", False):
-        critic = critic.layers  # type: ignore[assignment]
+        critic = critic.get_submodule("layers")
     if not isinstance(critic, nn.Sequential):
         return None
+
     layers: list[nn.Module] = []
-    for part in critic:
-        if plain_type(part) in WEIGHTED:
-            layers.append(part)
-        elif isinstance(part, nn.Sequential):
-            inner = chain(part)
-            if inner is None:
+    for module in critic:
+        if plain_type(module) in WEIGHTED:
+            layers.append(module)
+        elif isinstance(module, nn.Sequential):
+            inner_layers = chain(module)
+            if inner_layers is None:
                 return None
-            layers += inner
-        elif plain_type(part) not in HOMOGENEOUS:
+            layers += inner_layers
+        elif plain_type(module) not in HOMOGENEOUS:
             return None
     return layers
 
 
 @torch.no_grad()
 def rescale(critic: nn.Module) -> None:
-    r"""Return the weights the size of a fresh network's, and leaves every normalised score as it was.
+    r"""Bring the weights to the size of a fresh network's; no normalised score changes.
 
-    .. math:: w_l \gets c_l w_l, \quad b_l \gets b_l \prod_{j \le l} c_j \qquad \Rightarrow \qquad f \gets f \prod_l c_l
+    .. math:: w_l \gets c_l w_l, \quad b_l \gets b_l \prod_{j \le l} c_j
+        \qquad \Rightarrow \qquad f \gets f \prod_l c_l
 
     :math:`c_l > 0` brings the root mean square of :math:`w_l` to :math:`\sqrt{2 / \text{fan in}}`.
-    A normalised score is blind to the scale of f, so nothing in the loss holds the weights where
-    they are and they drift. A critic that is no :func:`chain` has only its ``head`` rescaled.
+    A normalised score ignores the scale of f, so nothing in the loss holds the size of the weights,
+    and they drift. A critic that is no :func:`chain` has only its ``head`` rescaled.
 
     Raises:
         InputError: for a critic that is no chain and has no linear ``head``, or whose weights are
             reparametrised.
     """
-    layers = chain(critic)
-    if layers is None:
-        head = getattr(critic, "head", None)
-        if not isinstance(head, nn.Linear):
-            raise InputError(
-                "rescale: a critic must be a Sequential of linear layers and ReLUs, or have a linear `head`; "
-                f"got {type(critic).__name__}; give rescale=False"
-            )
-        layers = [head]
-    if any(parametrize.is_parametrized(layer) for layer in layers):
-        raise InputError(
-            "rescale: the critic's weights are computed from others (spectral norm), and cannot be set"
-        )
+    layers = _rescalable_layers(critic)
     weights = [_tensor(layer.weight) for layer in layers]
-    targets = torch.tensor(
-        [(2 * w.numel() / w[0].numel()) ** 0.5 for w in weights], dtype=torch.float64
+    target_norms = torch.tensor(
+        [(KAIMING_VARIANCE * w.numel() / w[0].numel()) ** 0.5 for w in weights],
+        dtype=torch.float64,
     )
-    found = torch.stack(torch._foreach_norm(weights)).to(targets)
-    factors = torch.where(found > 0, targets / found, 1.0)
+    weight_norms = torch.stack(torch._foreach_norm(weights)).to(target_norms)
+    factors = torch.where(weight_norms > 0, target_norms / weight_norms, 1.0)
+
     torch._foreach_mul_(weights, factors.tolist())
     for layer, factor in zip(layers, factors.cumprod(0).tolist(), strict=True):
         if layer.bias is not None:
@@ -152,26 +155,58 @@ def rescale(critic: nn.Module) -> None:
 
 
 def plain_type(module: nn.Module) -> type:
-    """The class of a module, also of one whose weights are reparametrised, which torch gives a class of its own."""
+    """Return the class of a module before torch replaced it to reparametrise its weights."""
     return type(module).__bases__[0] if parametrize.is_parametrized(module) else type(module)
 
 
-def _tensor(value: object) -> torch.Tensor:
-    assert isinstance(value, torch.Tensor)
-    return value
+def declares(module: nn.Module, attribute: str) -> bool:
+    """Return whether ``attribute = True`` is declared of the ``forward`` that the module runs.
+
+    A subclass that overrides ``forward`` does not inherit the declaration, and a forward set on the
+    instance has none.
+    """
+    if "forward" in vars(module):
+        return False
+    for base in type(module).__mro__:
+        if attribute in vars(base):
+            return vars(base)[attribute] is True
+        if "forward" in vars(base):
+            return False
+    return False
 
 
-def parts(module: nn.Module) -> Iterator[nn.Module]:
-    """All modules that see x: without those that compute weights from weights."""
+def submodules_of_input(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the module and all its submodules, but those that compute weights from weights."""
     yield module
-    children = (part for name, part in module.named_children() if name != "parametrizations")
-    yield from joined.from_iterable(map(parts, children))
+    for name, child in module.named_children():
+        if name != "parametrizations":
+            yield from submodules_of_input(child)
 
 
-def _piecewise_linear(part: nn.Module) -> bool:
-    if isinstance(part, _BatchNorm):
-        return not part.training and part.running_mean is not None
-    return (
-        plain_type(part) in PIECEWISE_LINEAR
-        or getattr(type(part), "piecewise_linear", False) is True
-    )
+def _module_is_piecewise_linear(module: nn.Module) -> bool:
+    if isinstance(module, _BatchNorm):
+        return not module.training and module.running_mean is not None
+    return plain_type(module) in PIECEWISE_LINEAR or declares(module, "piecewise_linear")
+
+
+def _rescalable_layers(critic: nn.Module) -> list[nn.Module]:
+    layers = chain(critic)
+    if layers is None:
+        head = getattr(critic, "head", None)
+        if not isinstance(head, nn.Linear):
+            raise InputError(
+                "rescale: a critic must be a Sequential of linear layers and ReLUs, or have a "
+                f"linear `head`; got {type(critic).__name__}; give rescale=False"
+            )
+        layers = [head]
+    if any(parametrize.is_parametrized(layer) for layer in layers):
+        raise InputError(
+            "rescale: the critic's weights are computed from others (spectral norm), and cannot "
+            "be set; give rescale=False"
+        )
+    return layers
+
+
+def _tensor(value: object) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value

@@ -18,7 +18,7 @@ from experiments import sample, train_gan
 from experiments.compare import compare, equal_time, groups
 from experiments.data.readers import read
 from experiments.gans.samples import fixed_latents, strip
-from experiments.gans.scaling import restored, seen, shown, standardised
+from experiments.gans.scaling import gan_rows, standardise, to_data_units, to_grey_levels
 from experiments.reports.validations import best_validation
 from experiments.studies import wgan_cost, wgan_images
 from experiments.studies.harness import _run as run_here
@@ -104,12 +104,12 @@ def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path:
     rows = np.load(told["file"])["x"]
     wine = read("wine")
     assert rows.shape == (20, 13)
-    units = standardised(wine)
+    units = standardise(wine)
     np.testing.assert_allclose(
-        restored(seen(units, slice(None)), units), wine.values, rtol=1e-4, atol=1e-3
+        to_data_units(gan_rows(units, slice(None)), units), wine.values, rtol=1e-4, atol=1e-3
     )
     # Levels are those of the data: 17 of the digits, not 256.
-    assert restored(torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]]), read("digits")).tolist() == [
+    assert to_data_units(torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]]), read("digits")).tolist() == [
         [[[0, 8, 16, 16]]]
     ]
 
@@ -231,7 +231,7 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(
     with Image.open(BytesIO(strip(opened))) as picture:
         # the second image, five times as large, inside its frame
         cell = np.asarray(picture)[1:41, 43:83]
-    wanted = shown(opened.generate(fixed_latents(8, 16)))[1, 0].round()
+    wanted = to_grey_levels(opened.generate(fixed_latents(8, 16)))[1, 0].round()
     assert np.abs(cell[2::5, 2::5].astype(float) - wanted.numpy()).max() <= 1
     assert strip(TrainedGan.open(runs["table"], "cpu")) is None
 
@@ -242,7 +242,7 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(
 def test_the_study_of_costs_times_every_method_over_a_plain_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    small = {"family": "Conv", "shape": (1, 8, 8), "width": 4}
+    small = {"shape": (1, 8, 8), "width": 4}
     monkeypatch.setattr(wgan_cost, "NETWORKS", {"conv": small})
     monkeypatch.setattr(wgan_cost, "BATCH", 4)
     rows = wgan_cost.measure("conv", tuple(wgan_cost.METHODS), rounds=3)
@@ -257,9 +257,9 @@ def test_the_study_of_costs_times_every_method_over_a_plain_one(
     second_order = next(row for row in rows if row["method"] == "div")
     assert second_order["critic_over_plain"][1] > 1.3  # two double backward passes
     real = torch.randn(4, 2)
-    paired = wgan_cost.score(Recipe(normalization="none", loss="relativistic"), real)
+    paired = wgan_cost.generator_score(Recipe(normalization="none", loss="relativistic"), real)
     linear = torch.nn.Linear(2, 1)
-    torch.testing.assert_close(paired(linear, real), torch.zeros(4, 1))
+    torch.testing.assert_close(paired(linear, real), torch.zeros(4))
 
 
 def test_the_study_of_images_trains_measures_and_names_the_winner(

@@ -21,9 +21,9 @@ from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.open_run import open_run
-from experiments.gans.evaluation import Reference
+from experiments.gans.evaluation import compute_reference
 from experiments.gans.features import Space
-from experiments.gans.scaling import restored, seen, standardised
+from experiments.gans.scaling import gan_rows, standardise, to_data_units
 from experiments.gans.units import units_of
 from experiments.images.presets import PRESETS
 from experiments.images.run import centred, fit_to
@@ -143,11 +143,11 @@ def images(kind: str) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["levels", "bytes", "bits", "unit", "standardised"])
 def test_a_perfect_generator_draws_the_numbers_of_its_images(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "x.npz", images=images(kind))
-    units = standardised(read(tmp_path / "x.npz"))
-    x = seen(units, slice(None))
+    units = standardise(read(tmp_path / "x.npz"))
+    x = gan_rows(units, slice(None))
     if kind in ("unit", "standardised", "bits"):
         assert (x.min().item(), x.max().item()) == (-1, 1)  # what a tanh reaches
-    again = restored(x, units)[:, 0]
+    again = to_data_units(x, units)[:, 0]
     assert again.dtype == (np.uint8 if units.levels else images(kind).dtype)
     if units.levels:
         assert np.array_equal(again, images(kind))
@@ -170,7 +170,7 @@ def test_a_gan_of_real_images_draws_within_the_range_of_its_data(tmp_path: Path)
     assert 3 - 1e-6 <= drawn.min() < drawn.max() <= 4 + 1e-6
     without_record(run)  # version 0.1.0 had real images as they are
     assert torch.equal(
-        seen(units_of(TrainedGan.open(run, "cpu")), [0]), read(tmp_path / "x.npz").batch([0])
+        gan_rows(units_of(TrainedGan.open(run, "cpu")), [0]), read(tmp_path / "x.npz").batch([0])
     )
 
 
@@ -183,8 +183,8 @@ def test_levels_of_a_built_in_set_are_drawn_as_its_levels(tmp_path: Path) -> Non
 def test_a_table_of_levels_is_drawn_in_whole_numbers(tmp_path: Path) -> None:
     table = np.random.default_rng(0).integers(0, 200, (300, 3), dtype=np.uint8)
     np.save(tmp_path / "x.npy", table)
-    units = standardised(read(tmp_path / "x.npy"))
-    assert np.array_equal(restored(seen(units, slice(None)), units), table)
+    units = standardise(read(tmp_path / "x.npy"))
+    assert np.array_equal(to_data_units(gan_rows(units, slice(None)), units), table)
     assert draws(gan(tmp_path / "run", tmp_path / "x.npy"), tmp_path / "a.npz").dtype == np.uint8
 
 
@@ -195,13 +195,13 @@ def far() -> np.ndarray:
 
 
 def test_columns_far_from_zero_keep_their_digits_in_a_gan() -> None:
-    units = standardised(Data(far(), None, None, "far", "table"))
-    x = seen(units, slice(None)).double()
+    units = standardise(Data(far(), None, None, "far", "table"))
+    x = gan_rows(units, slice(None)).double()
     torch.testing.assert_close(x.mean(0), torch.zeros(3).double(), atol=1e-5, rtol=0)
     torch.testing.assert_close(
         x.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]).double(), atol=1e-5, rtol=0
     )
-    again = restored(x, units)
+    again = to_data_units(x, units)
     np.testing.assert_allclose(again[:, 0] - 1e9, far()[:, 0] - 1e9, atol=1e-5)
     assert np.array_equal(again[:, 2], far()[:, 2])
 
@@ -555,7 +555,7 @@ def test_a_reference_of_one_number_is_refused() -> None:
     with pytest.raises(
         InputError, match="20 of ones are alike in the feature space data; give other data"
     ):
-        Reference(data, np.arange(40), torch.ones(5, 2), Space("data", lambda x: x))
+        compute_reference(data, np.arange(40), torch.ones(5, 2), Space("data", lambda x: x))
 
 
 # Levels that a reader cannot tell

@@ -20,17 +20,23 @@ from torch import Tensor, nn
 from experiments import audit, demo, evaluate_gan, train_gan
 from experiments.data.arrays import Data
 from experiments.data.readers import read
-from experiments.gans.config import Players
-from experiments.gans.evaluation import Reference, ladder, table
-from experiments.gans.features import Space, class_labels, feature_space
+from experiments.gans.evaluation import Reference, compute_reference, table
+from experiments.gans.features import (
+    Space,
+    class_labels,
+    open_feature_space,
+    train_feature_space,
+)
+from experiments.gans.ladder import ladder
 from experiments.gans.presets import PRESETS
 from experiments.gans.samples import fixed_latents
-from experiments.gans.scaling import scaled
+from experiments.gans.scaling import to_unit_range
 from experiments.gans.task import GanTask
 from experiments.reports.validations import best_validation
 from experiments.training.run_folder import Run
 from experiments.training.stopping import Interrupted, TrainingFailed
 from gan.metrics import frechet_distance
+from gan.players import Players
 from gan.trained import TrainedGan
 from univae.errors import InputError
 
@@ -250,23 +256,26 @@ def test_a_gradient_that_is_not_finite_ends_training_with_a_report(
 
 def test_the_feature_net_is_trained_once_and_named_after_its_weights(tmp_path: Path) -> None:
     data = read("digits")
-    space = feature_space(data, tmp_path / "features", steps=150, threads=1)
+    space = train_feature_space(data, tmp_path / "features", steps=150, threads=1)
     assert space.accuracy > 0.9
-    x = scaled(data.batch(slice(0, 100)), data.levels)
+    x = to_unit_range(data.batch(slice(0, 100)), data.levels)
     assert space.features(x).shape == (100, 64)
     assert (space.classes(x) == torch.as_tensor(data.labels[:100])).double().mean() > 0.9
     time = (tmp_path / "features" / "DONE").stat().st_mtime_ns
-    again = feature_space(data, tmp_path / "features", steps=150)
+    again = train_feature_space(data, tmp_path / "features", steps=150)
+    assert open_feature_space(data, tmp_path / "features").name == space.name
+    with pytest.raises(InputError, match="nowhere"):
+        open_feature_space(data, Path("nowhere"))
     assert (tmp_path / "features" / "DONE").stat().st_mtime_ns == time
     assert (
         again.name
         == space.name
-        == feature_space(data, Path("nowhere"), str(tmp_path / "features")).name
+        == open_feature_space(data, Path("nowhere"), str(tmp_path / "features")).name
     )
-    other = feature_space(data, tmp_path / "other", steps=2, threads=1)
+    other = train_feature_space(data, tmp_path / "other", steps=2, threads=1)
     assert other.name != space.name
     with pytest.raises(InputError, match="takes 1 channels, grey has 3"):
-        feature_space(
+        open_feature_space(
             replace(data, values=data.values.repeat(3, 1), name="grey"),
             tmp_path,
             str(tmp_path / "other"),
@@ -279,17 +288,17 @@ class Twice(nn.Module):
 
 
 def test_a_module_of_the_users_is_a_feature_space_too(tmp_path: Path) -> None:
-    space = feature_space(read("digits"), tmp_path, "test_train_gan:Twice")
+    space = open_feature_space(read("digits"), tmp_path, "test_train_gan:Twice")
     assert space.name == "test_train_gan:Twice"
     assert torch.equal(space.features(torch.ones(2, 1, 2, 2)), torch.full((2, 4), 2.0))
     unlabelled = replace(read("digits"), labels=None)
-    random = feature_space(unlabelled, tmp_path)
+    random = open_feature_space(unlabelled, tmp_path)
     assert random.name == "random-cnn-64"
     assert random.classes(torch.zeros(2, 1, 8, 8)) is None
     x = torch.randn(3, 1, 8, 8)
-    assert torch.equal(random.features(x), feature_space(unlabelled, tmp_path).features(x))
+    assert torch.equal(random.features(x), open_feature_space(unlabelled, tmp_path).features(x))
     with pytest.raises(InputError, match="cannot be imported"):
-        feature_space(unlabelled, tmp_path, "nowhere:Net")
+        open_feature_space(unlabelled, tmp_path, "nowhere:Net")
 
 
 def test_labels_of_classes_are_told_from_those_of_a_regression() -> None:
@@ -302,7 +311,7 @@ def blobs() -> Reference:
     values = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * (1, 50)
     data = Data(values, None, None, "blobs", "table")
     held_out = torch.randn(100, 2) * torch.tensor([1.0, 50.0])
-    return Reference(data, np.arange(400), held_out, Space("data", lambda x: x), count=150)
+    return compute_reference(data, np.arange(400), held_out, Space("data", lambda x: x), count=150)
 
 
 def test_the_ladder_ranks_the_floor_first_and_knows_each_fault() -> None:
@@ -321,22 +330,21 @@ def test_the_ladder_ranks_the_floor_first_and_knows_each_fault() -> None:
     assert len(cells) == len(rungs)
     digits = read("digits")
     space = Space("pixels", lambda x: x, lambda x: x.flatten(1)[:, :10])
-    images = Reference(
-        digits, np.arange(400), scaled(digits.batch(slice(400, 500)), 17), space, count=150
+    images = compute_reference(
+        digits, np.arange(400), to_unit_range(digits.batch(slice(400, 500)), 17), space, count=150
     )
     assert {"blurred", "one class dropped"} <= ladder(images).keys()
 
 
 def test_features_are_standardised_by_the_reference_and_silent_ones_dropped() -> None:
     found = blobs()
-    fake = found.second * 1.1
-    scale = found.first.std(0)
-    wanted = frechet_distance(found.first / scale, fake / scale)
+    fake = found.other_real * 1.1
+    scale = found.real.std(0)
+    wanted = frechet_distance(found.real / scale, fake / scale)
     assert found.measure(fake)["frechet_distance"] == pytest.approx(wanted, rel=1e-4)
-    silent = replace(
-        found, space=Space("padded", lambda x: torch.cat((x, torch.zeros(len(x), 3)), 1))
-    )
-    assert silent.standard(fake).shape[1] == 2
+    padded = Space("padded", lambda x: torch.cat((x, torch.zeros(len(x), 3)), 1))
+    silent = compute_reference(found.data, found.order, found.other_real, padded, found.count)
+    assert silent.features(fake).shape[1] == 2
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -433,7 +441,9 @@ def test_real_data_that_are_all_alike_are_refused_before_anything_is_compared() 
         "150 of alike are alike in the feature space data; give other data, or another --features"
     )
     with pytest.raises(InputError, match=message):
-        Reference(data, np.arange(400), torch.ones(100, 2), Space("data", lambda x: x), count=150)
+        compute_reference(
+            data, np.arange(400), torch.ones(100, 2), Space("data", lambda x: x), count=150
+        )
 
 
 def test_a_generator_that_gives_one_image_has_a_row_of_metrics() -> None:

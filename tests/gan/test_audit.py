@@ -1,4 +1,4 @@
-"""The audit's facts against closed forms: what is bounded, what jumps, and what a certificate proves."""
+"""The audit's facts against closed forms: bounds, jumps, and what a certificate proves."""
 
 import math
 from typing import Any
@@ -54,6 +54,7 @@ def test_gn_is_bounded_pointwise_and_within_cells_and_jumps_across_them() -> Non
 def test_the_counter_example_jumps_by_a_half() -> None:
     class Kink(nn.Module):
         piecewise_linear = True
+        affine_forward = True
 
         def __init__(self) -> None:
             super().__init__()

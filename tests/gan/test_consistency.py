@@ -1,4 +1,4 @@
-"""Consistency: nothing to pay where nothing changes or the critic does not see it, and a closed form where it does."""
+"""Consistency: 0 for changes that the critic ignores, and a closed form for others."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from gan import WGAN, Penalties, Recipe, build
 from gan.augment import augment
+from gan.combinations import Combination, refuse_combination
 from gan.critic_loss import CriticLoss
 from gan.normalization.gradient import normalize_gradient
-from gan.penalties import consistency_penalty, refuse_combination
+from gan.penalty_terms import consistency_penalty
 from univae.errors import InputError
 
 
@@ -22,7 +23,9 @@ def players() -> tuple[nn.Module, nn.Module]:
 def loss_of(critic: nn.Module, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
     drawn = torch.Generator().manual_seed(3)
     real, fake = (torch.rand(6, 1, 8, 8, generator=drawn) for _ in range(2))
-    return CriticLoss(critic, recipe)(real, fake, None, True, torch.Generator().manual_seed(4))
+    return CriticLoss(critic, recipe)(
+        real, fake, None, regularized=True, noise=torch.Generator().manual_seed(4)
+    )
 
 
 def test_a_linear_critic_pays_the_square_of_what_a_shift_does() -> None:
@@ -33,8 +36,8 @@ def test_a_linear_critic_pays_the_square_of_what_a_shift_does() -> None:
     def f(x: Tensor, labels: Tensor | None = None) -> Tensor:
         return x @ w
 
-    found = consistency_penalty(f, x, lambda x: x + shift)
-    torch.testing.assert_close(found, (w @ shift) ** 2)
+    actual = consistency_penalty(f, x, lambda x: x + shift)
+    torch.testing.assert_close(actual, (w @ shift) ** 2)
     assert consistency_penalty(f, x, lambda x: x) < 1e-24
 
 
@@ -69,12 +72,12 @@ def test_the_loss_is_the_plain_one_plus_the_weighted_penalty_of_the_score_it_see
         if normalization == "none"
         else lambda x: normalize_gradient(critic, x, normalization)
     )
-    wanted = (score(moved) - score(real)).square().mean()
-    torch.testing.assert_close(logged["consistency"], wanted.detach())
-    torch.testing.assert_close(loss, base + 5 * wanted)
-    got = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
-    by_hand = torch.autograd.grad(base + 5 * wanted, list(critic.parameters()), allow_unused=True)
-    for one, other in zip(got, by_hand, strict=True):  # the norm's own gradient is in it, in both
+    expected = (score(moved) - score(real)).square().mean()
+    torch.testing.assert_close(logged["consistency"], expected.detach())
+    torch.testing.assert_close(loss, base + 5 * expected)
+    gradients = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    by_hand = torch.autograd.grad(base + 5 * expected, list(critic.parameters()), allow_unused=True)
+    for one, other in zip(gradients, by_hand, strict=True):  # both have the norm's own gradient
         torch.testing.assert_close(one, other)
 
 
@@ -86,7 +89,7 @@ def test_a_step_of_training_takes_it_and_logs_it() -> None:
 
 
 def test_consistency_bounds_no_critic_and_goes_with_any_constraint() -> None:
-    refuse_combination("hinge", "gn", Penalties(cr=5.0), False)
-    refuse_combination("wasserstein", "none", Penalties(cr=5.0, clip=0.01), False)
+    refuse_combination(Combination("hinge", "gn", Penalties(cr=5.0)))
+    refuse_combination(Combination("wasserstein", "none", Penalties(cr=5.0, clip=0.01)))
     with pytest.raises(InputError, match="its supremum is infinite"):
-        refuse_combination("wasserstein", "none", Penalties(cr=5.0), False)
+        refuse_combination(Combination("wasserstein", "none", Penalties(cr=5.0)))

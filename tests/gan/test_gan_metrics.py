@@ -34,8 +34,8 @@ def test_the_frechet_distance_is_that_of_scipys_matrix_root(sizes: tuple[int, in
     A = np.cov(a.numpy().T)
     B = np.cov(b.numpy().T)
     root = scipy.linalg.sqrtm(A @ B + 1e-12 * np.eye(12)).real
-    wanted = ((a.mean(0) - b.mean(0)) ** 2).sum().item() + np.trace(A + B - 2 * root)
-    assert frechet_distance(a, b) == pytest.approx(wanted, rel=1e-4)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum().item() + np.trace(A + B - 2 * root)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-4)
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-6)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
 
@@ -67,11 +67,11 @@ def test_the_kernel_distance_is_the_naive_double_loop() -> None:
 
 
 def test_the_kernel_distance_of_one_law_is_around_zero() -> None:
-    found = torch.tensor(
+    actual = torch.tensor(
         [kernel_distance(torch.randn(60, 4), torch.randn(60, 4)) for _ in range(200)]
     )
-    assert found.mean().abs() < 5 * found.std() / math.sqrt(200)
-    assert found.min() < 0
+    assert actual.mean().abs() < 5 * actual.std() / math.sqrt(200)
+    assert actual.min() < 0
 
 
 def test_precision_recall_density_and_coverage_are_the_naive_loops() -> None:
@@ -121,15 +121,15 @@ def test_the_sliced_distance_is_the_mean_of_exact_one_dimensional_ones(
     theta = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
     theta /= theta.norm(dim=0)
     each = [ot.wasserstein_1d((a @ t).numpy(), (b @ t).numpy(), p=p) for t in theta.T]
-    found = sliced_wasserstein(a, b, 40, p, torch.Generator().manual_seed(1))
-    assert found == pytest.approx(np.mean(each) ** (1 / p))
+    actual = sliced_wasserstein(a, b, 40, p, torch.Generator().manual_seed(1))
+    assert actual == pytest.approx(np.mean(each) ** (1 / p))
 
 
 def test_the_sliced_distance_of_a_shift_is_its_mean_projection() -> None:
     a = torch.randn(100, 2)
-    found = sliced_wasserstein(a, a + torch.tensor([3.0, 0.0]), 20_000)
+    actual = sliced_wasserstein(a, a + torch.tensor([3.0, 0.0]), 20_000)
     # E |cos| = 2 / pi
-    assert found == pytest.approx(3 * 2 / math.pi, abs=5 * 3 * 0.31 / math.sqrt(20_000))
+    assert actual == pytest.approx(3 * 2 / math.pi, abs=5 * 3 * 0.31 / math.sqrt(20_000))
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
@@ -172,11 +172,11 @@ def test_copies_are_told_from_fresh_data() -> None:
 
 def test_classes_are_counted_and_weighed() -> None:
     real = torch.arange(4).repeat(25)
-    found = class_coverage(torch.tensor([0] * 50 + [1] * 45 + [2] * 5), real)
-    assert found.found == 3
-    assert found.shares == (0.5, 0.45, 0.05, 0.0)
-    wanted = 0.5 * math.log(2) + 0.45 * math.log(1.8) + 0.05 * math.log(0.2)
-    assert found.kl_nats == pytest.approx(wanted)
+    actual = class_coverage(torch.tensor([0] * 50 + [1] * 45 + [2] * 5), real)
+    assert actual.found == 3
+    assert actual.shares == (0.5, 0.45, 0.05, 0.0)
+    expected = 0.5 * math.log(2) + 0.45 * math.log(1.8) + 0.05 * math.log(0.2)
+    assert actual.kl_nats == pytest.approx(expected)
     # 4 % is less than a fifth of 25 %
     assert class_coverage(torch.tensor([0] * 96 + [1] * 4), real).found == 1
     assert class_coverage(torch.tensor([4]), real).kl_nats == math.inf

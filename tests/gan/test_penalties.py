@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan.combinations import Combination, refuse_combination
 from gan.losses import critic_loss, generator_loss
 from gan.normalization.gradient import normalize_gradient
 from gan.normalization.spectral import is_spectral, operator_norm, spectral_normalize
-from gan.penalties import (
-    Penalties,
+from gan.penalties import Penalties
+from gan.penalty_terms import (
     clip_weights,
     divergence_penalty,
     gradient_penalty,
-    refuse_combination,
     zero_centred,
 )
 from univae.errors import InputError
@@ -52,11 +52,11 @@ def test_penalties_look_where_they_say() -> None:
     assert divergence_penalty(f, real, fake, p=2.0).item() == (4 + 16) / 2
     noise = torch.Generator().manual_seed(0)
     # x uniform in (2, 4): E (x - 1)^2 = 13 / 3
-    found = gradient_penalty(f, real, fake, generator=noise).item()
+    actual = gradient_penalty(f, real, fake, generator=noise).item()
     # the variance of (x - 1)^2 is 242 / 5 - 169 / 9 < 29.7
-    assert abs(found - 13 / 3) < 5 * math.sqrt(5.42 / 2000)
+    assert abs(actual - 13 / 3) < 5 * math.sqrt(5.42 / 2000)
     again = gradient_penalty(f, real, fake, generator=torch.Generator().manual_seed(0)).item()
-    assert found == again
+    assert actual == again
 
 
 def test_penalties_reach_the_parameters_and_their_gradient_is_finite_at_zero() -> None:
@@ -82,7 +82,7 @@ def test_losses_are_their_formulas() -> None:
     x = torch.randn(9)
     y = torch.randn(9)
     log = F.logsigmoid
-    wanted = {
+    expected = {
         "wasserstein": (y.mean() - x.mean(), -y.mean()),
         "hinge": (
             torch.maximum(1 - x, torch.zeros(9)).mean()
@@ -96,7 +96,7 @@ def test_losses_are_their_formulas() -> None:
         ),
         "relativistic": (-log(x - y).mean(), -log(y - x).mean()),
     }
-    for name, (of_critic, of_generator) in wanted.items():
+    for name, (of_critic, of_generator) in expected.items():
         torch.testing.assert_close(critic_loss(name, x, y), of_critic)
         torch.testing.assert_close(generator_loss(name, x, y), of_generator)
 
@@ -206,7 +206,7 @@ def test_clipping_bounds_every_weight() -> None:
 )
 def test_a_combination_without_sense_is_refused_with_the_reason(given: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        refuse_combination(*given)
+        refuse_combination(Combination(*given))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_combination_without_sense_is_refused_with_the_reason(given: tuple, me
     ],
 )
 def test_combinations_with_sense_pass(given: tuple[Any, ...]) -> None:
-    refuse_combination(*given)
+    refuse_combination(Combination(*given))
 
 
 def test_penalties_and_losses_out_of_range_are_refused(unchecked: None) -> None:
@@ -228,9 +228,9 @@ def test_penalties_and_losses_out_of_range_are_refused(unchecked: None) -> None:
         Penalties(gp=-1.0)
     with pytest.raises(InputError, match="loss must be one of wasserstein, hinge"):
         critic_loss("mse", torch.zeros(2), torch.zeros(2))
-    with pytest.raises(InputError, match="pairs each real datum"):
+    with pytest.raises(InputError, match="pairs each real row"):
         critic_loss("relativistic", torch.zeros(2), torch.zeros(3))
-    with pytest.raises(InputError, match="as many generated data as real"):
+    with pytest.raises(InputError, match="as many generated rows as real"):
         gradient_penalty(lambda x: x.sum(1), torch.zeros(2, 1), torch.zeros(3, 1))
     with pytest.raises(InputError, match="knows linear layers and 2-d"):
         operator_norm(nn.ReLU(), (3,))

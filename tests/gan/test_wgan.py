@@ -17,8 +17,10 @@ from torch import Tensor, nn
 import gan
 from gan.config import Recipe
 from gan.networks.registry import build
-from gan.normalization.gradient import differentiate, normalize_gradient, norms
-from gan.penalties import Penalties, zero_centred
+from gan.normalization.derivatives import differentiate, norms
+from gan.normalization.gradient import normalize_gradient
+from gan.penalties import Penalties
+from gan.penalty_terms import zero_centred
 from gan.wgan import WGAN, NotFinite
 from univae.errors import InputError
 
@@ -65,10 +67,10 @@ def test_a_critic_step_descends_the_written_out_loss(penalty: Penalties) -> None
     for weight, x in ((penalty.r1, real), (penalty.r2, fake)):
         loss = loss + weight * zero_centred(lambda x: normalize_gradient(twins[1], x), x)
     gradients = torch.autograd.grad(loss, list(twins[1].parameters()))
-    wanted = torch.cat(
+    expected = torch.cat(
         [(p - 1e-2 * g).flatten() for p, g in zip(twins[1].parameters(), gradients, strict=True)]
     )
-    torch.testing.assert_close(flat(critic), wanted, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(flat(critic), expected, rtol=1e-10, atol=1e-13)
     assert torch.equal(flat(generator), flat(twins[0]))  # every second step only
 
 
@@ -84,10 +86,10 @@ def test_a_generator_step_descends_the_second_order_gradient(family: str) -> Non
     torch.randn(8, 3, generator=noise), torch.randint(2**62, (1,), generator=noise)
     loss = -normalize_gradient(critic, twin(torch.randn(8, 3, generator=noise))).mean()
     gradients = torch.autograd.grad(loss, list(twin.parameters()))
-    wanted = torch.cat(
+    expected = torch.cat(
         [(p - 1e-2 * g).flatten() for p, g in zip(twin.parameters(), gradients, strict=True)]
     )
-    torch.testing.assert_close(flat(generator), wanted, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(flat(generator), expected, rtol=1e-10, atol=1e-13)
 
 
 def test_one_shared_pass_for_both_zero_centred_penalties_is_two_passes() -> None:
@@ -109,11 +111,11 @@ def test_penalties_of_a_normalised_smooth_critic_are_of_its_normalised_score() -
     generator = players()[0]
     real = torch.randn(6, 2)
     recipe = Recipe(penalties=Penalties(r1=2.0), rescale=False)
-    found = WGAN(generator, critic, recipe, optimizers=optimizers(generator, critic, 0.0)).step(
+    actual = WGAN(generator, critic, recipe, optimizers=optimizers(generator, critic, 0.0)).step(
         real
     )["penalty"]
     torch.testing.assert_close(
-        found, 2 * zero_centred(lambda x: normalize_gradient(critic, x), real)
+        actual, 2 * zero_centred(lambda x: normalize_gradient(critic, x), real)
     )
 
 
@@ -372,7 +374,7 @@ dist.destroy_process_group()
 
 
 def four_steps(rank: int, size: int) -> list[Tensor]:
-    """What a process has trained on its share of the data: both players' weights, and the average."""
+    """Train on a share of the data; return both players' weights, and the average."""
     generator, critic = players()
     parallel = nn.parallel.DistributedDataParallel if size > 1 else None
     recipe = Recipe(n_critic=2, half_life=100.0)

@@ -92,19 +92,7 @@ def test_another_distribution_adds_a_kind(tmp_path: Path, monkeypatch: pytest.Mo
         kinds.kinds.cache_clear()
 
 
-# strict: remove the mark once gan.trained imports gan.players.
-IMPORTS_EXPERIMENTS = pytest.mark.xfail(reason="GANs are built by a module of experiments")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "text",
-        "similar",
-        "images",
-        pytest.param("gan_images", marks=IMPORTS_EXPERIMENTS),
-    ],
-)
+@pytest.mark.parametrize("name", ["text", "similar", "images", "gan_images"])
 def test_a_folder_called_experiments_does_not_matter(name: str, tmp_path: Path) -> None:
     folder = make.copy_run(name, tmp_path)
     foreign = tmp_path / "experiments"

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from univae.dtypes import computation_dtype
 from univae.rules import COUNT, Rule, at_least, check, within
 from univae.text.special import END, PAD, START
 
@@ -76,7 +77,7 @@ class Sampling:
         return self._draw(logits).squeeze(-1)
 
     def _draw(self, logits: Tensor) -> Tensor:
-        p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        p = logits.softmax(-1, dtype=computation_dtype(logits))
         return _draw_from_nucleus(p, self.top_p) if self.top_p < 1 else _draw_index(p)
 
 

@@ -17,8 +17,14 @@ from experiments.data.arrays import Data
 from experiments.data.glyphs import FONTS, MODES, glyphs, stacked
 from experiments.data.readers import read
 from experiments.gans import features
-from experiments.gans.evaluation import FLOOR, Reference, ladder, table
-from experiments.gans.features import Space, class_labels, feature_space
+from experiments.gans.evaluation import compute_reference, table
+from experiments.gans.features import (
+    Space,
+    class_labels,
+    open_feature_space,
+    train_feature_space,
+)
+from experiments.gans.ladder import FLOOR, ladder
 from gan.metrics import mode_coverage
 from univae.errors import InputError
 
@@ -155,8 +161,8 @@ def test_a_classifier_of_single_digits_counts_the_modes_of_stacks() -> None:
     assert torch.equal(
         space.features(x), torch.cat([single.features(x[:, i : i + 1]) for i in range(3)], 1)
     )
-    reference = Reference(three, np.arange(len(three)), x, space, count=40)
-    assert reference.among == 25_600
+    reference = compute_reference(three, np.arange(len(three)), x, space, count=40)
+    assert reference.rows_for_modes == 25_600
     whole = torch.from_numpy(three.values / np.float32(127.5) - 1)
     assert reference.modes(whole.split(300)) == {
         "modes_found": 1000,
@@ -168,17 +174,19 @@ def test_a_classifier_of_single_digits_counts_the_modes_of_stacks() -> None:
     assert rungs[FLOOR]["modes_found"] == 1000
     columns, cells = table(rungs, "space")
     assert cells[0][columns.index("modes found")] == "1000"
-    assert Reference(one, np.arange(SMALL), x[:50, :1], single, count=40).among == 0
+    assert (
+        compute_reference(one, np.arange(SMALL), x[:50, :1], single, count=40).rows_for_modes == 0
+    )
 
 
 def test_the_space_of_stacks_is_made_of_the_classifier_of_glyphs(tmp_path: Path) -> None:
     three = read("stacked-glyphs")
-    space = feature_space(three, tmp_path / "features", steps=3, threads=1)
-    single = feature_space(read("glyphs"), tmp_path / "features", threads=1)
+    space = train_feature_space(three, tmp_path / "features", steps=3, threads=1)
+    single = train_feature_space(read("glyphs"), tmp_path / "features", threads=1)
     assert (
         space.name
         == f"{single.name}-by-channel"
-        == feature_space(three, tmp_path, str(tmp_path / "features")).name
+        == open_feature_space(three, tmp_path, str(tmp_path / "features")).name
     )
     assert space.accuracy == single.accuracy
     x = torch.rand(4, 3, 28, 28)

@@ -1,4 +1,4 @@
-"""Generators and critics: every shape, label by label, twice differentiable, rebuilt from their configuration."""
+"""Generators and critics: every shape, labels, second derivatives, rebuilt from their config."""
 
 import json
 from typing import Any

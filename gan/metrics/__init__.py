@@ -1,0 +1,42 @@
+r"""Distances between two sets of rows or features, and measures of collapse and of copies.
+
+All take points (N, D), features of images for instance, and compute in float64. A number is only
+meaningful with the name of its feature space, its floor (real against real rows) and its response
+to known faults. Shuffle before taking a part of a file: files are often sorted by class.
+"""
+
+from typing import TYPE_CHECKING
+
+from univae._lazy import lazy_exports
+
+__all__ = [
+    "Classes",
+    "Manifold",
+    "Memory",
+    "Modes",
+    "class_coverage",
+    "exact_wasserstein",
+    "frechet_distance",
+    "kernel_distance",
+    "memorisation",
+    "mode_coverage",
+    "nearest",
+    "prdc",
+    "sliced_wasserstein",
+]
+
+if TYPE_CHECKING:
+    from gan.metrics.classes import Classes, Modes, class_coverage, mode_coverage
+    from gan.metrics.distances import frechet_distance, kernel_distance
+    from gan.metrics.neighbours import Manifold, Memory, memorisation, nearest, prdc
+    from gan.metrics.transport import exact_wasserstein, sliced_wasserstein
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "classes": ["Classes", "Modes", "class_coverage", "mode_coverage"],
+            "distances": ["frechet_distance", "kernel_distance"],
+            "neighbours": ["Manifold", "Memory", "memorisation", "nearest", "prdc"],
+            "transport": ["exact_wasserstein", "sliced_wasserstein"],
+        },
+    )

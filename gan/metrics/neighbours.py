@@ -1,0 +1,123 @@
+"""Measures by nearest neighbours: precision, recall, density, coverage, copies of training rows.
+
+References:
+    Improved Precision and Recall Metric (Kynkäänniemi et al., 2019),
+    https://arxiv.org/abs/1904.06991
+
+    Reliable Fidelity and Diversity Metrics (Naeem et al., 2020), https://arxiv.org/abs/2002.09797
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gan.metrics.points import ROWS_PER_BLOCK, checked_points
+from univae.errors import InputError
+
+__all__ = ["Manifold", "Memory", "memorisation", "nearest", "prdc"]
+
+# A generated row closer to the training set than this quantile of held-out rows counts as a copy.
+COPY_QUANTILE = 0.01
+
+
+class Manifold(NamedTuple):
+    """Comparison of points with the balls that reach to the k-th neighbour within a set."""
+
+    precision: float  # fraction of generated points inside some real ball
+    recall: float  # fraction of real points inside some generated ball
+    density: float  # real balls around a generated point, over k; above 1 where real points crowd
+    coverage: float  # fraction of real points with a generated one inside their ball
+
+
+class Memory(NamedTuple):
+    """Distances of generated rows to the training set, against those of held-out rows."""
+
+    # of the median distances to the nearest training row; about 1 when nothing is memorised
+    ratio: float
+    copies: float  # fraction of generated rows closer than all but 1 % of the held-out rows
+
+
+def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: int = 5) -> Manifold:
+    """Return precision, recall, density and coverage with balls to the k-th nearest neighbour.
+
+    Raises:
+        InputError: k is out of range, or all real points are equal, so that their balls have no
+            radius. Generated points may be equal: no real point is in their balls then.
+    """
+    real, fake = checked_points(real, fake, "prdc")
+    _require_balls(real, fake, k)
+    real_radii = _radii(real, k)
+    fake_radii = _radii(fake, k)
+
+    recalled = []
+    covered = []
+    balls_around_fake = torch.zeros(len(fake), dtype=torch.float64, device=real.device)
+    blocks = zip(
+        torch.split(real, ROWS_PER_BLOCK), torch.split(real_radii, ROWS_PER_BLOCK), strict=True
+    )
+    for block, radii in blocks:
+        distances = torch.cdist(block, fake)
+        inside_real_balls = distances < radii[:, None]
+        balls_around_fake += inside_real_balls.sum(0)
+        covered.append(inside_real_balls.any(1))
+        recalled.append((distances < fake_radii).any(1))
+
+    return Manifold(
+        precision=(balls_around_fake > 0).double().mean().item(),
+        recall=torch.cat(recalled).double().mean().item(),
+        density=balls_around_fake.mean().item() / k,
+        coverage=torch.cat(covered).double().mean().item(),
+    )
+
+
+def memorisation(
+    train: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], held_out: Float[Tensor, "k d"]
+) -> Memory:
+    """Compare distances to the nearest training row: of generated rows, and of held-out rows.
+
+    Both numbers are NaN where at least half of the held-out rows are training rows.
+    """
+    train, held_out = checked_points(train, held_out, "memorisation")
+    train, fake = checked_points(train, fake, "memorisation")
+    fake_distances, _ = nearest(fake, train)
+    held_out_distances, _ = nearest(held_out, train)
+    if held_out_distances.median() == 0:
+        return Memory(math.nan, math.nan)
+    ratio = (fake_distances.median() / held_out_distances.median()).item()
+    is_copy = fake_distances < held_out_distances.quantile(COPY_QUANTILE)
+    return Memory(ratio, is_copy.double().mean().item())
+
+
+def nearest(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
+    """Return the distance from each point of ``a`` to its nearest of ``b``, and its index."""
+    distances = []
+    indices = []
+    for block in torch.split(a, ROWS_PER_BLOCK):
+        minimum = torch.cdist(block, b).min(1)
+        distances.append(minimum.values)
+        indices.append(minimum.indices)
+    return torch.cat(distances), torch.cat(indices)
+
+
+def _require_balls(real: Tensor, fake: Tensor, k: int) -> None:
+    most = min(len(real), len(fake)) - 1
+    if not 1 <= k <= most:
+        raise InputError(f"prdc: k must lie in 1..{most}, the points but one; got k={k}")
+    if bool((real == real[0]).all()):
+        raise InputError(
+            f"prdc: the {len(real)} real points are all alike, so their balls have no radius; give "
+            "others"
+        )
+
+
+def _radii(x: Tensor, k: int) -> Tensor:
+    radii = []
+    for block in torch.split(x, ROWS_PER_BLOCK):
+        # k + 1: the nearest of all is the point itself.
+        radii.append(torch.cdist(block, x).kthvalue(k + 1, 1).values)
+    return torch.cat(radii)
