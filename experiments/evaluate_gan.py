@@ -144,7 +144,8 @@ def _note(reference: Reference) -> str:
         share = 100 * space.accuracy
         note += f" Its classifier is right on {share:.1f} % of data it did not see."
     if reference.rows_for_modes:
-        note += f" Modes are counted among {reference.rows_for_modes} data by its classes of the channels."
+        count = reference.rows_for_modes
+        note += f" Modes are counted among {count} data by its classes of the channels."
     return note
 
 

@@ -19,6 +19,7 @@ from experiments import encode, search, similar, train_similar
 from experiments.cli import commands as cli
 from experiments.cli.options import stored
 from experiments.data.pairs import group_up, read_groups
+from experiments.reports.validations import best_validation
 from experiments.sentences import vector_file
 from experiments.sentences.batch import Batch, Examples, Objective
 from experiments.sentences.evaluation import correlation, rank_of_pair, selection
