@@ -1,4 +1,4 @@
-"""Likelihoods of latent-variable models, estimated by sampling, reported with their evidence, and trained on."""
+"""Likelihoods of latent-variable models: estimated by sampling, coded, and trained on."""
 
 from typing import TYPE_CHECKING
 

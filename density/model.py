@@ -1,7 +1,7 @@
-r"""What an estimator asks of a latent-variable model :math:`p(z)\, p(x \mid z)` with proposal :math:`q(z \mid x)`.
+r"""What an estimator needs of a latent-variable model :math:`p(z)\, p(x \mid z)`.
 
-Three laws, each a ``torch.distributions.Distribution``, and nothing else: any model that can name
-them can be scored.
+With the proposal :math:`q(z \mid x)` these are three distributions, each a
+``torch.distributions.Distribution``: any model that returns them can be scored.
 """
 
 from typing import Protocol, runtime_checkable
@@ -41,10 +41,10 @@ class LatentModel(Protocol):
 
 
 def as_data(x: Tensor, who: str) -> Tensor:
-    """Return the data as models take them: truth values become zeros and ones of the default dtype.
+    """Return the data as models expect them: truth values as zeros and ones of the default dtype.
 
     Raises:
-        InputError: for no data at all.
+        InputError: ``x`` is empty; the message names ``who``.
     """
     if len(x) == 0:
         raise InputError(
@@ -54,8 +54,9 @@ def as_data(x: Tensor, who: str) -> Tensor:
 
 
 def check_gradients(who: str) -> None:
-    """Refuse inference mode, under which a gradient in z cannot be had even after ``enable_grad``."""
+    """Raise :class:`InputError` in inference mode, which ``torch.enable_grad`` does not undo."""
     if torch.is_inference_mode_enabled():
         raise InputError(
-            f"{who}: takes gradients in z; got inference mode; call it under torch.no_grad() instead"
+            f"{who}: takes gradients in z; got inference mode; "
+            "call it under torch.no_grad() instead"
         )

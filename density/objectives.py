@@ -1,39 +1,44 @@
-r"""Training objectives from K weights a datum: bounds on :math:`\log p(x)` whose gradients are the estimators.
+r"""Training objectives from K weights a datum: bounds on :math:`\log p(x)` and their gradients.
 
 Each function returns, per datum and in nats, a lower bound in expectation to be maximised: minimise
 the negative mean. Its *value* is the bound at the draws; its *gradient* is the estimator named,
 which is not always the derivative of the value. With :math:`w_k = p(x, z_k) / q(z_k)` and
 :math:`\tilde w_k = w_k / \sum_j w_j`:
 
-=========  ==================================================  =========================================================
-function   value                                               gradient
-=========  ==================================================  =========================================================
-elbo       :math:`\frac1K \sum \log w_k`                       of the value
-stl        the same                                            of the value, the parameters of :math:`\log q` held fixed
-iwae       :math:`\log \frac1K \sum w_k`                       of the value
-dreg       the same                                            decoder :math:`\sum \tilde w_k \partial \log p(x, z_k)`,
-                                                               encoder :math:`\sum \tilde w_k^2
-                                                               \partial_z \log w_k\, \partial z_k`
-miwae      the mean of iwae over M groups                      of the value
-ciwae      :math:`\beta` elbo + :math:`(1 - \beta)` iwae       of the value
-=========  ==================================================  =========================================================
+========  ===================================  =====================================================
+function  value                                gradient
+========  ===================================  =====================================================
+elbo      :math:`\frac1K \sum \log w_k`        of the value
+stl       the same                             of the value, the parameters of :math:`\log q`
+                                               constant
+iwae      :math:`\log \frac1K \sum w_k`        of the value
+dreg      the same                             decoder
+                                               :math:`\sum \tilde w_k \partial \log p(x, z_k)`,
+                                               encoder :math:`\sum \tilde w_k^2
+                                               \partial_z \log w_k\, \partial z_k`
+miwae     the mean of iwae over M groups       of the value
+ciwae     :math:`\beta` elbo +                 of the value
+          :math:`(1 - \beta)` iwae
+========  ===================================  =====================================================
 
 All are unbiased for the gradient of the expected value. The signal of iwae's encoder gradient fades
 as :math:`1 / \sqrt K`, that of dreg grows as :math:`\sqrt K`, and stl and dreg have no variance at
 the exact posterior.
 
 References:
-    Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519 Sticking
-    the Landing (Roeder et al., 2017), https://arxiv.org/abs/1703.09194 Tighter Variational Bounds
-    are Not Necessarily Better (Rainforth et al., 2018), https://arxiv.org/abs/1802.04537 Doubly
-    Reparameterized Gradient Estimators (Tucker et al., 2018), https://arxiv.org/abs/1810.04152
+    Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
+    Sticking the Landing (Roeder et al., 2017), https://arxiv.org/abs/1703.09194
+    Tighter Variational Bounds are Not Necessarily Better (Rainforth et al., 2018),
+    https://arxiv.org/abs/1802.04537
+    Doubly Reparameterized Gradient Estimators (Tucker et al., 2018),
+    https://arxiv.org/abs/1810.04152
 """
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from density.estimation.importance import log_likelihood, weigh, weights_of
+from density.estimation.importance import draw_log_weights, log_likelihood, log_weights_of
 from density.model import LatentModel, as_data
 from univae.errors import InputError
 from univae.latent.sampling import detached
@@ -52,14 +57,18 @@ def iwae(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
 
 
 def miwae(model: LatentModel, x: Tensor, groups: int, samples: int) -> Float64[Tensor, "B"]:
-    r"""Average the bound of ``samples`` weights over ``groups`` M of them: more signal for the encoder."""
-    _check_counts("miwae", groups=groups, samples=samples)
+    r"""Average the bound of ``samples`` weights over M ``groups``: more signal for the encoder."""
+    _require_counts("miwae", groups=groups, samples=samples)
     log_w = _log_weights(model, x, groups * samples).unflatten(0, (groups, samples))
     return log_likelihood(log_w.movedim(1, 0)).mean(0)
 
 
 def ciwae(model: LatentModel, x: Tensor, samples: int, beta: float) -> Float64[Tensor, "B"]:
-    r"""Mix :math:`\beta` of the ELBO with :math:`1 - \beta` of the K-sample bound, on the same draws."""
+    r"""Return :math:`\beta` of the ELBO plus :math:`1 - \beta` of the K-sample bound, same draws.
+
+    Raises:
+        InputError: ``beta`` is not in [0, 1].
+    """
     if not 0 <= beta <= 1:
         raise InputError(
             f"ciwae: beta must lie in [0, 1]; got beta={beta}; 0 is iwae and 1 the elbo"
@@ -69,49 +78,52 @@ def ciwae(model: LatentModel, x: Tensor, samples: int, beta: float) -> Float64[T
 
 
 def stl(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"]:
-    r"""The ELBO without the score of q: the encoder learns through the draws alone, and lands without noise.
+    r"""Return the ELBO, differentiable through the draws alone: without the score of q.
 
-    What it drops, :math:`\partial_\phi \log q_\phi(z)` at fixed z, has mean zero.
+    The score :math:`\partial_\phi \log q_\phi(z)` at fixed z has mean zero; without it the gradient
+    has no variance at the exact posterior.
     """
     _, log_w = _path_weights(model, x, samples)
     return log_w.mean(0)
 
 
 def dreg(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
-    r"""The K-sample bound with the doubly reparametrised gradient; at K = 1 that of :func:`stl`.
+    r"""Return the K-sample bound with the doubly reparametrised gradient; at K = 1, of :func:`stl`.
 
-    The surrogate :math:`\sum_k \tilde w_k \log w_k`, the weights held fixed, gives the decoder its
-    gradient. On its way through :math:`z_k` to the encoder it is multiplied by :math:`\tilde w_k`
+    The surrogate :math:`\sum_k \tilde w_k \log w_k`, the weights constant, gives the decoder its
+    gradient. The gradient through :math:`z_k` to the encoder is multiplied by :math:`\tilde w_k`
     once more.
     """
     z, log_w = _path_weights(model, x, samples)
     share = log_w.detach().softmax(0)
     if z.requires_grad:
-        again = share.view(*share.shape, *[1] * (z.dim() - share.dim())).to(z.dtype)
-        z.register_hook(lambda gradient: gradient * again)
+        event_dims = [1] * (z.dim() - share.dim())
+        factor = share.view(*share.shape, *event_dims).to(z.dtype)
+        z.register_hook(lambda gradient: gradient * factor)
     surrogate = (share * log_w).sum(0)
     return surrogate + (log_likelihood(log_w) - surrogate).detach()
 
 
 def _log_weights(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
-    _check_counts("objectives", samples=samples)
+    _require_counts("objectives", samples=samples)
     x = as_data(x, "objectives")
-    return weigh(model, model.prior(), model.posterior(x), x, samples)
+    q = model.posterior(x)  # first: the prior of a Pyro model is known beside data only
+    return draw_log_weights(model, model.prior(), q, x, samples)
 
 
 def _path_weights(
     model: LatentModel, x: Tensor, samples: int
 ) -> tuple[Tensor, Float64[Tensor, "K B"]]:
-    r"""Draw z, and weighs it by :math:`\log q` whose parameters are held fixed."""
-    _check_counts("objectives", samples=samples)
+    r"""Return draws z with their log-weights, the parameters of :math:`\log q` constant."""
+    _require_counts("objectives", samples=samples)
     x = as_data(x, "objectives")
     q = model.posterior(x)
-    fixed = detached(q)
+    constant_q = detached(q)
     z = q.rsample(torch.Size((samples,)))
-    return z, weights_of(model, model.prior(), q, x, z, fixed.log_prob(z))
+    return z, log_weights_of(model, model.prior(), q, x, z, constant_q.log_prob(z))
 
 
-def _check_counts(who: str, **counts: int) -> None:
+def _require_counts(who: str, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"{who}: {name} must be at least 1; got {name}={count}")

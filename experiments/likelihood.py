@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import tyro
+from typing_extensions import Doc
 
+from density.estimation.registry import PROPOSALS
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output, output_file
@@ -21,6 +23,7 @@ from experiments.reports.page import update
 from experiments.training.settings import LIMIT, SEED
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, write_json
+from univae.registry import choices_help
 from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
@@ -34,8 +37,9 @@ class Config:
     # a file of one text per line, or python-docs; of images or tables: what train-density takes
     data: str
     samples: int = 128  # importance samples per datum; more lower the standard error
-    # distribution that latents are drawn from; widened, sobol and refined need Gaussian latents
-    proposal: ProposalName = "posterior"
+    proposal: Annotated[
+        ProposalName, Doc(choices_help("distribution of the samples", PROPOSALS))
+    ] = "posterior"
     out: Path | None = None  # a .csv file to write, with a row per datum
     overwrite: bool = False  # replace an existing output file
     limit: int = 0  # score only the first so many data; 0: all

@@ -1,1 +1,1 @@
-"""Estimators of the log-likelihood, with proposals, diagnostics and measures of collapse."""
+"""Estimates from samples: likelihoods and their diagnostics, use of the latent, regret."""

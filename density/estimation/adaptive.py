@@ -1,4 +1,4 @@
-"""As many samples as a datum needs: K doubles for the data whose standard error is still above the one asked for."""
+"""Importance sampling that doubles K for the data whose standard error is still too large."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from density.estimation.importance import Estimate, log_weights, summarise
-from density.estimation.proposals import Proposal
+from density.estimation.proposals import Posterior, Proposal
 from density.model import LatentModel
 from univae.errors import InputError
 
@@ -15,7 +15,7 @@ __all__ = ["Adaptive", "estimate_until"]
 
 
 class Adaptive(NamedTuple):
-    """An estimate of every datum, with what it took and whether that was enough."""
+    """An estimate of every datum, with the samples it took and whether they sufficed."""
 
     estimate: Estimate
     samples: Int[Tensor, "B"]  # K of each datum
@@ -34,37 +34,45 @@ def estimate_until(
     proposal: Proposal | None = None,
     chunk: int | None = None,
 ) -> Adaptive:
-    r"""Draw ``start`` samples a datum, and doubles K up to ``limit`` until ``standard_error`` nats are reached.
+    r"""Draw ``start`` samples a datum, then double K up to ``limit`` where the error is larger.
 
-    All draws are kept, but each round encodes its data anew. A small error seen by luck ends the
-    search early, so estimates stay below the truth a little more often than those of a fixed K:
-    start with no fewer than some dozens.
+    ``standard_error`` is in nats. All draws are kept, but each round encodes its data anew. A
+    standard error that is small by chance ends the search early, so estimates lie below the truth a
+    little more often than those of a fixed K: start with no fewer than some dozens.
+
+    Raises:
+        InputError: ``start`` is not within 1 and ``limit``, or ``standard_error`` not positive.
     """
     if not 1 <= start <= limit or not standard_error > 0:
         raise InputError(
-            f"estimate_until: needs 1 <= start <= limit and a positive standard_error; got start={start}, "
-            f"limit={limit}, standard_error={standard_error}"
+            "estimate_until: needs 1 <= start <= limit and a positive standard_error; "
+            f"got start={start}, limit={limit}, standard_error={standard_error}"
         )
-    groups = proposal.replicates if proposal else 1
+    proposal = proposal or Posterior()
+    groups = proposal.replicates
     log_w = log_weights(model, x, start, proposal=proposal, chunk=chunk)
-    found = summarise(log_w, groups)
-    used = torch.full_like(found.elbo, start, dtype=torch.long)
-    open_ = torch.arange(len(used), device=used.device)
+    estimate = summarise(log_w, groups)
+    samples = torch.full_like(estimate.elbo, start, dtype=torch.long)
+    unfinished = torch.arange(len(samples), device=samples.device)
+
     while True:
-        keep = found.standard_error[open_] > standard_error
+        is_inexact = estimate.standard_error[unfinished] > standard_error
         count = min(log_w.shape[0], limit - log_w.shape[0])
-        if count == 0 or not keep.any():
-            return Adaptive(found, used, found.standard_error <= standard_error)
-        open_ = open_[keep]
-        more = log_weights(model, x[open_.to(x.device)], count, proposal=proposal, chunk=chunk)
-        log_w = _join(log_w[:, keep], more, groups)
-        used[open_] = log_w.shape[0]
-        for whole, part in zip(found, summarise(log_w, groups), strict=True):
-            whole[open_] = part
+        if count == 0 or not is_inexact.any():
+            return Adaptive(estimate, samples, estimate.standard_error <= standard_error)
+
+        unfinished = unfinished[is_inexact]
+        rows = x[unfinished.to(x.device)]
+        new_log_w = log_weights(model, rows, count, proposal=proposal, chunk=chunk)
+        log_w = _append(log_w[:, is_inexact], new_log_w, groups)
+        samples[unfinished] = log_w.shape[0]
+        for values, new_values in zip(estimate, summarise(log_w, groups), strict=True):
+            values[unfinished] = new_values
 
 
-def _join(
-    a: Float64[Tensor, "K B"], b: Float64[Tensor, "J B"], groups: int
+def _append(
+    first: Float64[Tensor, "K B"], second: Float64[Tensor, "J B"], groups: int
 ) -> Float64[Tensor, "N B"]:
-    """Append draws to draws, each group of replicates to its own."""
-    return torch.cat([a.unflatten(0, (groups, -1)), b.unflatten(0, (groups, -1))], 1).flatten(0, 1)
+    """Append log-weights to log-weights, within each group of replicates."""
+    grouped = [first.unflatten(0, (groups, -1)), second.unflatten(0, (groups, -1))]
+    return torch.cat(grouped, 1).flatten(0, 1)

@@ -1,13 +1,15 @@
-r"""Does a model use its latent? Active units, mutual information, and what the decoder loses with a wrong latent.
+r"""Use of the latent: active units, mutual information, and the loss with a wrong latent.
 
 A constant divergence from the prior, as of a von Mises-Fisher posterior, proves nothing: all data
-may share one posterior, or the decoder may not look. Each function catches one of the two.
+may share one posterior, or the decoder may ignore it. Each measure detects one of the two.
 
 References:
     Importance Weighted Autoencoders (Burda et al., 2015), section 5.1,
-    https://arxiv.org/abs/1509.00519 ELBO surgery (Hoffman & Johnson, 2016),
-    http://approximateinference.org/accepted/HoffmanJohnson2016.pdf On Variational Bounds of Mutual
-    Information (Poole et al., 2019), https://arxiv.org/abs/1905.06922
+    https://arxiv.org/abs/1509.00519
+    ELBO surgery (Hoffman & Johnson, 2016),
+    http://approximateinference.org/accepted/HoffmanJohnson2016.pdf
+    On Variational Bounds of Mutual Information (Poole et al., 2019),
+    https://arxiv.org/abs/1905.06922
 """
 
 import math
@@ -33,7 +35,8 @@ __all__ = [
     "verdict",
 ]
 
-LITTLE = 0.1  # nats: less than this is no use of a latent
+NEGLIGIBLE = 0.1  # nats: less than this is no use of a latent
+FEWEST = 2  # data, for a variance or a comparison
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class ActiveUnits:
 
 
 class MutualInformation(NamedTuple):
-    """Nats that the latent carries about which datum it came from.
+    """Nats by which the latent tells the data apart.
 
-    The estimate cannot pass ``ceiling`` = log N.
+    The estimate cannot exceed ``ceiling`` = log N.
     """
 
     nats: float
@@ -56,17 +59,22 @@ class MutualInformation(NamedTuple):
 
 
 class ShuffledGap(NamedTuple):
-    """Nats per datum that the decoder loses when it is handed the latent of another datum."""
+    """Nats per datum by which the likelihood falls with the latent of another datum."""
 
     nats: float
     standard_error: float
 
 
 def active_units(means: Float[Tensor, "N *units"], threshold: float = 0.01) -> ActiveUnits:
-    r"""Count the coordinates with :math:`\mathrm{Var}_x(E_q[z_u \mid x])` above ``threshold``."""
-    if means.shape[0] < 2:
+    r"""Count the coordinates with :math:`\mathrm{Var}_x(E_q[z_u \mid x])` above ``threshold``.
+
+    Raises:
+        InputError: N is less than 2.
+    """
+    count = means.shape[0]
+    if count < FEWEST:
         raise InputError(
-            f"active_units: a variance needs at least 2 data; got N={means.shape[0]}; pass more means"
+            f"active_units: a variance needs at least 2 data; got N={count}; pass more means"
         )
     variances = means.double().var(dim=0)
     return ActiveUnits(int((variances > threshold).sum()), variances)
@@ -83,77 +91,97 @@ def mutual_information(
 
     A lower bound in expectation, both on the information over all data and on :math:`\log N`: near
     the ceiling, the truth may be any larger number.
+
+    Raises:
+        InputError: N is less than 2.
     """
     x = as_data(x, "mutual_information")
-    count = _count(x, "mutual_information")
-    blocks = [model.posterior(block) for block in x.split(rows)]
-    z = torch.cat([q.sample(torch.Size((draws,))) for q in blocks], dim=1).flatten(0, 1)
-    own = torch.arange(count, device=z.device).repeat(draws)  # whose latent each draw is
+    count = _require_two(x, "mutual_information")
+    posteriors = [model.posterior(block) for block in x.split(rows)]
+    blocks = [q.sample(torch.Size((draws,))) for q in posteriors]
+    z = torch.cat(blocks, dim=1).flatten(0, 1)
+    sources = torch.arange(count, device=z.device).repeat(draws)  # the datum of each draw
+
     terms = []
-    for pick, log_q in _pairs(blocks, z, max(1, rows // count)):
-        relative = log_q - log_q.gather(-1, own[pick].unsqueeze(-1))
-        terms.append(math.log(count) - relative.logsumexp(-1))
+    for chunk, log_q in _log_densities(posteriors, z, max(1, rows // count)):
+        log_ratio = log_q - log_q.gather(-1, sources[chunk].unsqueeze(-1))
+        terms.append(math.log(count) - log_ratio.logsumexp(-1))
     per_datum = torch.cat(terms).unflatten(0, (draws, count)).mean(0)
-    return MutualInformation(per_datum.mean().item(), math.log(count), _error_of_mean(per_datum))
+    return MutualInformation(
+        per_datum.mean().item(), math.log(count), _standard_error_of_mean(per_datum)
+    )
 
 
 @torch.no_grad()
 def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap:
-    r"""Estimate :math:`E[\log p(x \mid z(x)) - \log p(x \mid z(x'))]`, where :math:`x'` is the datum before x.
+    r"""Estimate :math:`E[\log p(x \mid z(x)) - \log p(x \mid z(x'))]`, with x' the datum before x.
 
     Shuffle data whose neighbours resemble each other first.
+
+    Raises:
+        InputError: there are fewer than 2 data.
     """
     x = as_data(x, "shuffled_gap")
-    _count(x, "shuffled_gap")
+    _require_two(x, "shuffled_gap")
     z = torch.cat([model.posterior(block).sample() for block in x.split(rows)])
-    gaps = [
-        (model.likelihood(own).log_prob(block) - model.likelihood(other).log_prob(block)).double()
-        for block, own, other in zip(
-            x.split(rows), z.split(rows), z.roll(1, dims=0).split(rows), strict=True
-        )
-    ]
+    shuffled = z.roll(1, dims=0)
+
+    gaps = []
+    for start in range(0, len(x), rows):
+        chunk = slice(start, start + rows)
+        log_likelihood = model.likelihood(z[chunk]).log_prob(x[chunk])
+        shuffled_log_likelihood = model.likelihood(shuffled[chunk]).log_prob(x[chunk])
+        gaps.append((log_likelihood - shuffled_log_likelihood).double())
     gap = torch.cat(gaps)
-    return ShuffledGap(gap.mean().item(), _error_of_mean(gap))
+    return ShuffledGap(gap.mean().item(), _standard_error_of_mean(gap))
 
 
 def verdict(information: MutualInformation, gap: ShuffledGap) -> str:
-    """Say in words whether the latent is used; numbers that are not finite cannot tell."""
-    numbers = f"information {information.nats:.2f} nats of at most {information.ceiling:.2f}, gap {gap.nats:.2f} nats"
+    """Return in a sentence whether the latent is used, with the numbers."""
+    numbers = (
+        f"information {information.nats:.2f} nats of at most {information.ceiling:.2f}, "
+        f"gap {gap.nats:.2f} nats"
+    )
     if not (math.isfinite(information.nats) and math.isfinite(gap.nats)):
         return f"the use of the latent cannot be judged: a likelihood is not finite ({numbers})"
-    if information.nats < LITTLE:
-        return f"collapsed: the posterior ignores the data ({numbers}): this is an unconditional model now"
-    if gap.nats < LITTLE:
-        return f"collapsed: the decoder ignores the latent ({numbers}): this is an unconditional model now"
-    if information.nats > information.ceiling - LITTLE:
-        return f"the latent is used ({numbers}); the information sits on its ceiling log N: more data may show more"
+    if information.nats < NEGLIGIBLE:
+        reason = "the posterior ignores the data"
+        return f"collapsed: {reason} ({numbers}): this is an unconditional model now"
+    if gap.nats < NEGLIGIBLE:
+        reason = "the decoder ignores the latent"
+        return f"collapsed: {reason} ({numbers}): this is an unconditional model now"
+    if information.nats > information.ceiling - NEGLIGIBLE:
+        return (
+            f"the latent is used ({numbers}); the information sits on its ceiling log N: "
+            "more data may show more"
+        )
     return f"the latent is used ({numbers})"
 
 
-def _pairs(
-    blocks: Sequence[Distribution], z: Float[Tensor, "draws *event"], size: int
+def _log_densities(
+    posteriors: Sequence[Distribution], z: Float[Tensor, "draws *event"], size: int
 ) -> Iterator[tuple[slice, Float[Tensor, "size N"]]]:
-    r"""Return :math:`\log q(z_i \mid x_j)` for all j, ``size`` draws at a time, with the draws it belongs to."""
+    r"""Yield chunks of ``size`` draws with their :math:`\log q(z_i \mid x_j)` for all j."""
     for start in range(0, z.shape[0], size):
-        pick = slice(start, start + size)
+        chunk = slice(start, start + size)
         rows = []
-        for q in blocks:
-            shape = (
-                z[pick].shape[0],
-                *q.batch_shape,
-                *q.event_shape,
-            )  # spelt out: a layered posterior may not broadcast
-            rows.append(q.log_prob(z[pick].unsqueeze(1).expand(shape)).double())
-        yield pick, torch.cat(rows, dim=1)
+        for q in posteriors:
+            # expanded here, because a layered posterior may not broadcast
+            shape = (z[chunk].shape[0], *q.batch_shape, *q.event_shape)
+            rows.append(q.log_prob(z[chunk].unsqueeze(1).expand(shape)).double())
+        yield chunk, torch.cat(rows, dim=1)
 
 
-def _count(x: Tensor, who: str) -> int:
-    if x.shape[0] < 2:
+def _require_two(x: Tensor, who: str) -> int:
+    """Return the number of data, two or more."""
+    count = x.shape[0]
+    if count < FEWEST:
         raise InputError(
-            f"{who}: compares data with each other, so needs at least 2; got N={x.shape[0]}; pass more data"
+            f"{who}: compares data with each other, so needs at least 2; "
+            f"got N={count}; pass more data"
         )
-    return x.shape[0]
+    return count
 
 
-def _error_of_mean(values: Float[Tensor, "N"]) -> float:
+def _standard_error_of_mean(values: Float[Tensor, "N"]) -> float:
     return (values.std() / math.sqrt(values.shape[0])).item()

@@ -1,8 +1,9 @@
 r"""Hamiltonian Monte Carlo, vectorised over chains and data, with a step size for each datum.
 
 References:
-    MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901 The Optimal Tuning
-    of the Hybrid Monte-Carlo Algorithm (Beskos et al., 2010), https://arxiv.org/abs/1001.4460
+    MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901
+    The Optimal Tuning of the Hybrid Monte-Carlo Algorithm (Beskos et al., 2010),
+    https://arxiv.org/abs/1001.4460
 """
 
 from collections.abc import Callable
@@ -11,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["LEAPFROGS", "transition", "tuned"]
+__all__ = ["LEAPFROGS", "transition", "tune_step_size"]
 
 LEAPFROGS = 10
 ACCEPTANCE = 0.65  # the optimum in many dimensions
 GAIN = 0.2  # of the logarithm of the step size per unit of acceptance
+SCALAR_DIMS = 2  # of a batch (chains, B) of latents that are single numbers
 
 
 def transition(
@@ -23,33 +25,42 @@ def transition(
     z: Float[Tensor, "chains B *event"],
     step_size: Float[Tensor, "B"],
 ) -> tuple[Float[Tensor, "chains B *event"], Float[Tensor, "chains B"]]:
-    r"""Move every chain once, leaving ``log_density`` invariant; returns it with the probability that it moved.
+    r"""Move every chain once; return the chains and the probabilities with which they moved.
 
-    .. math:: p \sim \mathcal{N}(0, I), \qquad (z', p') = \text{10 leapfrogs of size } \epsilon, \qquad
+    The move leaves ``log_density`` invariant.
+
+    .. math:: p \sim \mathcal{N}(0, I), \qquad
+              (z', p') = \text{10 leapfrogs of size } \epsilon, \qquad
               a = \min(1, e^{H(z, p) - H(z', p')}), \qquad H = \|p\|^2 / 2 - \log f(z)
 
-    A proposal whose energy is no number is not accepted.
+    A proposal whose energy is NaN is not accepted.
     """
-    size = step_size.view(-1, *[1] * (z.dim() - 2)).to(z.dtype)
+    event_dims = [1] * (z.dim() - SCALAR_DIMS)
+    size = step_size.view(-1, *event_dims).to(z.dtype)
     momentum = torch.randn_like(z)
     value, slope = _value_and_slope(log_density, z)
-    before = value - _kinetic(momentum)
-    moved = z
+    energy = value - _kinetic(momentum)
+
+    proposal = z
     for _ in range(LEAPFROGS):
         momentum = momentum + size / 2 * slope
-        moved = moved + size * momentum
-        value, slope = _value_and_slope(log_density, moved)
+        proposal = proposal + size * momentum
+        value, slope = _value_and_slope(log_density, proposal)
         momentum = momentum + size / 2 * slope
-    probability = (value - _kinetic(momentum) - before).clamp_max(0).exp().nan_to_num(0.0)
-    accepted = torch.rand_like(probability) < probability
-    return torch.where(accepted.view(*accepted.shape, *[1] * (z.dim() - 2)), moved, z), probability
+
+    log_ratio = value - _kinetic(momentum) - energy
+    probability = log_ratio.clamp_max(0).exp().nan_to_num(0.0)
+    is_accepted = torch.rand_like(probability) < probability
+    mask = is_accepted.view(*is_accepted.shape, *event_dims)
+    return torch.where(mask, proposal, z), probability
 
 
-def tuned(
+def tune_step_size(
     step_size: Float[Tensor, "B"], probability: Float[Tensor, "chains B"]
 ) -> Float[Tensor, "B"]:
-    """Lengthen the step of the data whose chains move more often than 0.65, and shortens that of the others."""
-    return step_size * (GAIN * (probability.mean(0).to(step_size) - ACCEPTANCE)).exp()
+    """Return a longer step for data whose chains move more often than 0.65, otherwise a shorter."""
+    acceptance = probability.mean(0).to(step_size)
+    return step_size * (GAIN * (acceptance - ACCEPTANCE)).exp()
 
 
 def _value_and_slope(log_density: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,4 +72,6 @@ def _value_and_slope(log_density: Callable[[Tensor], Tensor], z: Tensor) -> tupl
 
 
 def _kinetic(momentum: Float[Tensor, "chains B *event"]) -> Float[Tensor, "chains B"]:
-    return momentum.flatten(2).square().sum(-1) / 2 if momentum.dim() > 2 else momentum.square() / 2
+    if momentum.dim() == SCALAR_DIMS:
+        return momentum.square() / 2
+    return momentum.flatten(SCALAR_DIMS).square().sum(-1) / 2

@@ -1,6 +1,7 @@
-r"""Likelihood by importance sampling: from K log-weights per datum, an estimate and the signs that it can be trusted.
+r"""Likelihood by importance sampling: K log-weights per datum, an estimate and its diagnostics.
 
-.. math:: \log p(x) \approx \log \frac1K \sum_k w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q
+.. math:: \log p(x) \approx \log \frac1K \sum_k w_k, \qquad
+          w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q
 
 References:
     Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
@@ -29,27 +30,27 @@ from univae.latent.sampling import draw
 
 __all__ = [
     "Estimate",
+    "draw_log_weights",
     "estimate",
     "log_likelihood",
     "log_weights",
+    "log_weights_of",
     "summarise",
-    "weigh",
-    "weights_of",
 ]
 
-# draws decoded at once unless told otherwise: the flat optimum of small decoders on a CPU
-ROWS = 4096
+# draws decoded at once by default: measured on a CPU, small decoders are fastest around it
+DECODED_ROWS = 4096
 
 
 class Estimate(NamedTuple):
-    """What K importance samples say about each datum, in nats."""
+    """An estimate from K importance samples of each datum, in nats."""
 
     log_likelihood: Tensor  # estimate of log p(x): a lower bound in expectation
     elbo: Tensor  # mean log-weight: the bound at K = 1
     standard_error: Tensor  # of log_likelihood, to first order
     effective_samples: Tensor  # between 1 and K
-    # Pareto tail index of the weights: where it is ``diagnostics.unreliable``, the error means
-    # little
+    # Pareto tail index of the weights: where it is ``diagnostics.unreliable``, the standard error
+    # is too
     khat: Tensor
 
 
@@ -62,27 +63,31 @@ def estimate(
     proposal: Proposal | None = None,
     chunk: int | None = None,
 ) -> Estimate:
-    """Estimate the log-likelihood of each datum. Call ``model.eval()`` first: dropout would blur the proposal.
+    """Estimate the log-likelihood of each datum.
 
-    ``elbo`` is the bound of the proposal: that of the model where the proposal is its posterior.
+    Call ``model.eval()`` first: with dropout the proposal changes from draw to draw. ``elbo`` is
+    the bound of the proposal: that of the model where the proposal is its posterior, the default.
+
+    Raises:
+        InputError: see :func:`log_weights`.
     """
+    proposal = proposal or Posterior()
     log_w = log_weights(model, x, samples, proposal=proposal, chunk=chunk)
-    return summarise(log_w, proposal.replicates if proposal else 1)
+    return summarise(log_w, proposal.replicates)
 
 
 def summarise(log_w: Float[Tensor, "K *batch"], replicates: int = 1) -> Estimate:
-    """Read the estimate and its diagnostics off the log-weights, whatever proposal they came from.
+    """Return the estimate and its diagnostics from log-weights of any proposal.
 
     Where the K weights are ``replicates`` groups, dependent within and independent of each other,
     the standard error is that between the groups.
     """
     log_w = log_w.double()
+    independent = log_w if replicates == 1 else replicate_means(log_w, replicates)
     return Estimate(
         log_likelihood=log_likelihood(log_w),
         elbo=log_w.mean(dim=0),
-        standard_error=standard_error(
-            log_w if replicates == 1 else replicate_means(log_w, replicates)
-        ),
+        standard_error=standard_error(independent),
         effective_samples=effective_samples(log_w),
         khat=pareto_khat(log_w),
     )
@@ -108,56 +113,78 @@ def log_weights(
     r"""Draw :math:`\log w_k` for exactly ``samples`` draws a datum, ``chunk`` draws at a time.
 
     The data are encoded once. Without gradients the memory depends on ``chunk`` alone, apart from
-    the result. The draws come from ``proposal``, unless it is given from the posterior as it is.
+    the result. The draws come from ``proposal``, by default the posterior as it is.
+
+    Raises:
+        InputError: ``samples`` or ``chunk`` is less than 1, ``x`` is empty, or a distribution of
+            the model does not give one log-density per draw and datum.
     """
     if samples < 1 or (chunk is not None and chunk < 1):
         raise InputError(
-            f"log_weights: samples and chunk must be at least 1; got samples={samples}, chunk={chunk}"
+            "log_weights: samples and chunk must be at least 1; "
+            f"got samples={samples}, chunk={chunk}"
         )
     x = as_data(x, "log_weights")
+    proposal = proposal or Posterior()
+    q = model.posterior(x)  # first: the prior of a Pyro model is known beside data only
     prior = model.prior()
-    q = model.posterior(x)
-    chunk = chunk or max(1, ROWS // max(1, q.batch_shape.numel()))
-    draws = (proposal or Posterior()).draws(model, x, q, samples, chunk)
-    pieces = (weights_of(model, prior, q, x, z, log_q) for z, log_q in draws)
-    return torch.cat(list(pieces)) if torch.is_grad_enabled() else _filled(pieces, samples)
+    chunk = chunk or max(1, DECODED_ROWS // max(1, q.batch_shape.numel()))
+    draws = proposal.draws(model, x, q, samples, chunk)
+    chunks = (log_weights_of(model, prior, q, x, z, log_q) for z, log_q in draws)
+    if torch.is_grad_enabled():
+        return torch.cat(list(chunks))
+    return _concatenate(chunks, samples)
 
 
-def _filled(pieces: Iterator[Tensor], rows: int) -> Tensor:
-    """Concatenate ``rows`` rows without keeping the pieces: small ones between large ones would hole the memory."""
-    first = next(pieces)
-    whole = first.new_empty(rows, *first.shape[1:])
-    whole[: len(first)] = first
+def _concatenate(chunks: Iterator[Tensor], rows: int) -> Tensor:
+    """Concatenate chunks of ``rows`` rows in all, each freed before the next is computed.
+
+    Small results kept between large buffers would fragment the memory.
+    """
+    first = next(chunks)
+    result = first.new_empty(rows, *first.shape[1:])
+    result[: len(first)] = first
     start = len(first)
     del first
-    for piece in pieces:
-        whole[start : start + len(piece)] = piece
-        start += len(piece)
-    return whole
+    for chunk in chunks:
+        result[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    return result
 
 
-def weigh(
+def draw_log_weights(
     model: LatentModel, prior: Distribution, q: Distribution, x: Tensor, samples: int
 ) -> Float64[Tensor, "K B"]:
-    r"""Return :math:`\log p(z_k) + \log p(x \mid z_k) - \log q(z_k)`, :math:`z_k \sim q`, for any proposal q."""
+    r"""Return :math:`\log p(z_k) + \log p(x \mid z_k) - \log q(z_k)` for draws :math:`z_k \sim q`.
+
+    Any distribution over latents of ``x`` may be q.
+    """
     z, log_q = draw(q, samples)
-    return weights_of(model, prior, q, x, z, log_q)
+    return log_weights_of(model, prior, q, x, z, log_q)
 
 
-def weights_of(
+def log_weights_of(
     model: LatentModel, prior: Distribution, q: Distribution, x: Tensor, z: Tensor, log_q: Tensor
 ) -> Float64[Tensor, "K B"]:
-    """Weigh draws ``z`` of shape ``(K, B, *E)`` made for q's data, of log-density ``log_q`` where they came from."""
+    """Return the log-weights of draws ``z``, (K, B, *E), whose log-density is ``log_q``, (K, B).
+
+    Only the batch shape of ``q`` is used.
+
+    Raises:
+        InputError: a log-density is not of shape (K, B).
+    """
     shape = (z.shape[0], *q.batch_shape)
-    terms = {
-        "prior": prior.log_prob(z),
-        "likelihood": model.likelihood(z).log_prob(x),
-        "posterior": log_q,
-    }
-    for name, term in terms.items():
-        if term.shape != shape:
-            raise InputError(
-                f"log_weights: the {name} must give one log-density per draw and datum, of shape "
-                f"{shape}; got {tuple(term.shape)}; sum the others with Independent"
-            )
-    return terms["prior"].double() + terms["likelihood"].double() - terms["posterior"].double()
+    log_p_z = prior.log_prob(z)
+    log_p_x = model.likelihood(z).log_prob(x)
+    _require_shape("prior", log_p_z, shape)
+    _require_shape("likelihood", log_p_x, shape)
+    _require_shape("posterior", log_q, shape)
+    return log_p_z.double() + log_p_x.double() - log_q.double()
+
+
+def _require_shape(name: str, log_density: Tensor, shape: tuple[int, ...]) -> None:
+    if log_density.shape != shape:
+        raise InputError(
+            f"log_weights: the {name} must give one log-density per draw and datum, of shape "
+            f"{shape}; got {tuple(log_density.shape)}; sum the others with Independent"
+        )

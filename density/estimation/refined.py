@@ -1,10 +1,9 @@
-r"""A posterior refined for each datum: a few gradient steps on the bound, taken on the noise instead of the encoder.
+r"""A posterior refined for each datum: gradient steps on the bound, taken on the noise.
 
 .. math:: \epsilon = m_x + e^{s_x} n, \qquad z = T_x(\epsilon), \qquad n \sim \mathcal{N}(0, I)
 
 Of a diagonal Gaussian this moves mean and log-scale, in units of its own spread; of any other
-posterior that maps normal noise to draws, a stack of layers say, it moves what stands in their
-place.
+posterior that maps normal noise to draws, a stack of layers say, it moves their counterparts.
 
 References:
     Semi-Amortized Variational Autoencoders (Kim et al., 2018), https://arxiv.org/abs/1802.02550
@@ -29,7 +28,10 @@ __all__ = ["Moved", "Refined", "bound"]
 
 
 class Moved(Distribution):
-    r"""The law of :math:`T(m + e^s n)` for a posterior :math:`T(\epsilon)`, with :math:`n \sim \mathcal{N}(0, I)`."""
+    r"""The distribution of :math:`T(m + e^s n)` for a posterior :math:`T(\epsilon)`.
+
+    Here :math:`n \sim \mathcal{N}(0, I)`, m is ``shift`` and s ``log_scale``.
+    """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
@@ -41,33 +43,40 @@ class Moved(Distribution):
         super().__init__(q.batch_shape, q.event_shape, validate_args=False)
 
     def from_noise(self, eps: Float[Tensor, "*sample"]) -> tuple[Tensor, Tensor]:
+        """Map standard normal noise to z and its log-density."""
         inner = self.shift + self.log_scale.exp() * eps
         z, log_q = from_noise(self.q, inner)
-        # of the noise laws, per coordinate
-        ratio = (inner.square() - eps.square()) / 2 - self.log_scale
-        return z, log_q + ratio.reshape(*log_q.shape, -1).sum(-1)
+        # log-density of eps over that of inner, per coordinate
+        log_ratio = (inner.square() - eps.square()) / 2 - self.log_scale
+        return z, log_q + log_ratio.reshape(*log_q.shape, -1).sum(-1)
 
     def rsample_with_log_prob(self, sample_shape: Sequence[int] = Size()) -> tuple[Tensor, Tensor]:
+        """Draw z with its log-density."""
         shape = (*sample_shape, *self.shift.shape)
         return self.from_noise(torch.randn(shape, dtype=self.shift.dtype, device=self.shift.device))
 
     def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
+        """Draw z."""
         return self.rsample_with_log_prob(sample_shape)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Raise :class:`InputError`: the map from noise is not inverted."""
         raise InputError(
-            "Refined: a refined posterior knows the density of its own draws alone, so Defensive() cannot mix it; "
-            "refine for Widened, StudentT, Sobol or Posterior"
+            "Refined: a refined posterior has the density of its own draws alone, so Defensive() "
+            "cannot mix it; refine for Widened, StudentT, Sobol or Posterior"
         )
 
 
 @dataclass(frozen=True)
 class Refined:
-    r"""Refines the posterior of each datum on its bound, then draws from it as ``proposal`` says.
+    r"""Refines the posterior of each datum on its bound, then draws from it by ``proposal``.
 
-    ``steps`` of Adam with fresh draws. A datum whose bound is not above that of the encoder's own
+    ``steps`` of Adam with fresh draws. A datum whose bound is not above that of the encoder's
     parameters, on one fresh set of draws, keeps those. The refinement does not see the draws that
     are weighed, so these stay unbiased.
+
+    Raises:
+        InputError: ``steps`` or ``particles`` is less than 1.
     """
 
     steps: int = 10
@@ -78,21 +87,28 @@ class Refined:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.particles < 1:
             raise InputError(
-                f"Refined: steps and particles must be at least 1; got steps={self.steps}, particles={self.particles}; "
-                f"without steps, use the inner proposal alone"
+                "Refined: steps and particles must be at least 1; "
+                f"got steps={self.steps}, particles={self.particles}; "
+                "without steps, use the inner proposal alone"
             )
 
     @property
     def replicates(self) -> int:
+        """The number of groups of draws that are independent."""
         return self.proposal.replicates
 
     def draws(
         self, model: LatentModel, x: Tensor, q: Distribution, samples: int, chunk: int
     ) -> Draws:
+        """Yield ``samples`` draws a datum of the refined posterior, by the inner proposal."""
         yield from self.proposal.draws(model, x, self.refine(model, x, q), samples, chunk)
 
     def refine(self, model: LatentModel, x: Tensor, q: Distribution) -> Moved:
-        """Return the refined posterior of each datum; its parameters carry no gradient."""
+        """Return the refined posterior of each datum; its parameters carry no gradient.
+
+        Raises:
+            InputError: inference mode is on.
+        """
         check_gradients("Refined")
         like = q.sample()
         shift = torch.zeros_like(like, requires_grad=True)
@@ -100,8 +116,8 @@ class Refined:
         optimizer = torch.optim.Adam([shift, log_scale], lr=self.lr)
         for _ in range(self.steps):
             with torch.enable_grad():
-                n = torch.randn(self.particles, *like.shape)
-                loss = -bound(model, x, Moved(q, shift, log_scale), n).sum()
+                noise = torch.randn(self.particles, *like.shape)
+                loss = -bound(model, x, Moved(q, shift, log_scale), noise).sum()
             shift.grad, log_scale.grad = torch.autograd.grad(loss, (shift, log_scale))
             optimizer.step()
         return self._better(model, x, q, shift.detach(), log_scale.detach())
@@ -110,17 +126,18 @@ class Refined:
     def _better(
         self, model: LatentModel, x: Tensor, q: Distribution, shift: Tensor, log_scale: Tensor
     ) -> Moved:
-        """Take back the steps of the data whose bound did not rise."""
-        n = torch.randn(self.particles, *shift.shape)
-        before = bound(model, x, Moved(q, torch.zeros_like(shift), torch.zeros_like(shift)), n)
-        after = bound(model, x, Moved(q, shift, log_scale), n)
-        rose = (after > before).view(*before.shape, *[1] * len(q.event_shape))
-        return Moved(q, torch.where(rose, shift, 0.0), torch.where(rose, log_scale, 0.0))
+        """Return the refined posterior, that of the encoder for data whose bound did not rise."""
+        noise = torch.randn(self.particles, *shift.shape)
+        zeros = torch.zeros_like(shift)
+        before = bound(model, x, Moved(q, zeros, zeros), noise)
+        after = bound(model, x, Moved(q, shift, log_scale), noise)
+        is_better = (after > before).view(*before.shape, *[1] * len(q.event_shape))
+        return Moved(q, torch.where(is_better, shift, 0.0), torch.where(is_better, log_scale, 0.0))
 
 
 def bound(
-    model: LatentModel, x: Tensor, q: Moved, n: Float[Tensor, "K *sample"]
+    model: LatentModel, x: Tensor, q: Moved, noise: Float[Tensor, "K *sample"]
 ) -> Float[Tensor, "B"]:
-    """The ELBO of each datum under a moved posterior, a mean over the noise given."""
-    z, log_q = q.from_noise(n.to(q.shift))
+    """Return the ELBO of each datum under a moved posterior, a mean over K draws of ``noise``."""
+    z, log_q = q.from_noise(noise.to(q.shift))
     return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)

@@ -1,14 +1,15 @@
-r"""How much a datum of its own regrets the shared encoder: a score of data unlike those a model was trained on.
+r"""Likelihood regret: a score of data unlike those that a model was trained on.
 
 .. math:: R(x) = \max_{m, s} \mathcal{L}(x; m, s) - \mathcal{L}(x; \text{encoder})
 
-Raw likelihoods of simple images beat those of the training data; the gain from refining the
+Raw likelihoods of simple images are above those of the training set; the gain from refining the
 posterior of one datum on its bound does not follow simplicity.
 
 References:
     Likelihood Regret: An Out-of-Distribution Detection Score For Variational Auto-encoder (Xiao et
-    al., 2020), https://arxiv.org/abs/2003.02977 Do Deep Generative Models Know What They Don't
-    Know? (Nalisnick et al., 2019), https://arxiv.org/abs/1810.09136
+    al., 2020), https://arxiv.org/abs/2003.02977
+    Do Deep Generative Models Know What They Don't Know? (Nalisnick et al., 2019),
+    https://arxiv.org/abs/1810.09136
 """
 
 import torch
@@ -31,21 +32,26 @@ def likelihood_regret(
     particles: int = 16,
     draws: int = 256,
 ) -> Float[Tensor, "B"]:
-    """Return the nats that ``steps`` of refinement add to the bound of each datum, on ``draws`` fresh common draws.
+    """Return the nats that ``steps`` of refinement add to the bound of each datum.
 
-    0 where refinement found nothing better; on few draws a small gain may come out negative.
+    Both bounds are means over the same ``draws``, which refinement has not seen. The regret is 0
+    where refinement does not raise the bound; on few draws a small gain may come out negative.
+
+    Raises:
+        InputError: ``draws`` is less than 1, or inference mode is on.
     """
     if draws < 1:
         raise InputError(f"likelihood_regret: draws must be at least 1; got draws={draws}")
     x = as_data(x, "likelihood_regret")
     q = model.posterior(x)
     refined = Refined(steps, lr, particles=particles).refine(model, x, q)
-    still = torch.zeros_like(refined.shift)
+    zeros = torch.zeros_like(refined.shift)
+    unrefined = Moved(q, zeros, zeros)
+
     total = x.new_zeros(len(x), dtype=torch.float64)
     for start in range(0, draws, particles):
         count = min(particles, draws - start)
-        n = torch.randn(count, *still.shape)
-        gain = bound(model, x, refined, n) - bound(model, x, Moved(q, still, still), n)
+        noise = torch.randn(count, *zeros.shape)
+        gain = bound(model, x, refined, noise) - bound(model, x, unrefined, noise)
         total += count * gain.double()
-
     return total / draws

@@ -52,8 +52,10 @@ class ImageModelEntry(Generic[Model]):
 def _pixels(config: object) -> Pixels:
     if not isinstance(config, Mapping):
         raise TypeError(f"pixels is {config!r}")
+    if "shape" not in config:
+        raise TypeError("pixels has no shape")
     options = dict(config)
-    shape = tuple(options.pop("shape", ()))  # a list in JSON
+    shape = tuple(options.pop("shape"))  # a list in JSON
     return Pixels(shape, **options)
 
 

@@ -1,10 +1,10 @@
-"""Bits-back coding of binarised images by a 784-200-200-50 perceptron: milliseconds an image, and what takes them.
+"""Bits-back coding of binarised images by a 784-200-200-50 perceptron: milliseconds an image.
 
 One thread, with random weights on random images unless ``--run`` (of train-density) and ``--data``
-say otherwise; the weights do not change the work. ``network`` is what evaluating the posterior of
-an image and the table of its pixels takes, as both encoding and decoding do, in the same float64
-tiles; ``coder`` is the rest. ``processor`` times leave out what other programs on the machine took.
-Published, the same machine class: 130 ms to encode and 197 ms to decode.
+say otherwise; the weights do not change the work. ``network`` is the time to evaluate the posterior
+of an image and the table of its pixels, as both encoding and decoding do, in the same float64
+tiles; ``coder`` is the rest. ``processor`` times leave out those of other programs on the machine.
+Published, on the same class of machine: 130 ms to encode and 197 ms to decode.
 
 ``python -m experiments.benchmarks.codec --data FILE --run RUN``
 """
@@ -12,9 +12,10 @@ Published, the same machine class: 130 ms to encode and 197 ms to decode.
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,77 +28,115 @@ from density.coding.pixels import log_table
 from density.images.base import DataModel
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
+from density.model import LatentModel
 from density.trained import TrainedDensity
 from experiments.benchmarks.harness import report
 from experiments.data.binarisation import binarise
 from experiments.data.readers import read
+from univae.checkpoint import JsonObject
 
 SHAPE = (1, 28, 28)
+BLACK = 0.13  # share of black pixels in random images, about that of MNIST
 PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds an image of the reference coder
+PUBLISHED_PARTICLES = 1
+CASES = ((1, 1), (1, 4), (16, 4))  # particles and images in a tile
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
-def timed(action: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What an action returns, with its seconds on the clock and on the processor."""
-    clock = time.perf_counter()
+@dataclass(frozen=True)
+class Timed(Generic[Result_co]):
+    """The result of an action, with its seconds on the wall clock and on the processor."""
+
+    result: Result_co
+    wall: float
+    processor: float
+
+
+def timed(action: Callable[[], Result]) -> Timed[Result]:
+    """Run and time an action."""
+    wall = time.perf_counter()
     processor = time.process_time()
     result = action()
-    return result, time.perf_counter() - clock, time.process_time() - processor
+    return Timed(result, time.perf_counter() - wall, time.process_time() - processor)
+
+
+@dataclass
+class Seconds:
+    """The seconds of an action in every round."""
+
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+    def add(self, measured: Timed[object]) -> None:
+        """Append a round."""
+        self.wall.append(measured.wall)
+        self.processor.append(measured.processor)
+
+
+def evaluate_network(model: LatentModel, coder: BitsBack, images: np.ndarray, case: Coding) -> None:
+    """Evaluate the network as often as coding does: posteriors, and a table for each particle."""
+    passes = case.particles + (case.particles > 1)
+    for start in range(0, len(images), case.tile):
+        x = coder.emission.tile(images[start : start + case.tile])
+        q = model.posterior(x)
+        for _ in range(passes):
+            probabilities = log_table(model.likelihood(q.mean)).exp()
+            frequencies(probabilities.reshape(-1, 2).contiguous().numpy())
 
 
 def contest(
     model: DataModel, images: np.ndarray, particles: int, tile: int, rounds: int
-) -> dict[str, Any]:
-    """Medians over rounds of encoding and decoding all images."""
-    owned = prepared(model)
-    count = len(images)
-    seconds: dict[str, list[tuple[float, float]]] = {"encode": [], "decode": [], "network": []}
+) -> JsonObject:
+    """Return medians over rounds of encoding and decoding all images."""
+    exact_model = prepared(model)
+    case = Coding(particles, tile)
+    seconds = {"encode": Seconds(), "decode": Seconds(), "network": Seconds()}
     with exactly():
-        coder = BitsBack(owned, pixel_code(owned, SHAPE, tile), Coding(particles, tile))
-
-        def network() -> None:
-            for start in range(0, count, tile):
-                x = coder.emission.tile(images[start : start + tile])
-                q = owned.posterior(x)
-                for _ in range(particles + (particles > 1)):
-                    frequencies(
-                        log_table(owned.likelihood(q.mean))
-                        .exp()
-                        .reshape(-1, 2)
-                        .contiguous()
-                        .numpy()
-                    )
-
+        coder = BitsBack(exact_model, pixel_code(exact_model, SHAPE, tile), case)
         for _ in range(rounds):
-            coded, *encode = timed(partial(coder.push, images))
-            back, *decode = timed(partial(coder.pop, coded.words, coded.count, coded.plain))
-            _, *alone = timed(network)
-            if not np.array_equal(back, images):
-                raise SystemExit("codec: the images did not come back")
-            for name, pair in zip(seconds, (encode, decode, alone), strict=True):
-                seconds[name].append((pair[0], pair[1]))
-    clock = {
-        name: 1e3 * float(np.median([a for a, _ in pairs])) / count
-        for name, pairs in seconds.items()
-    }
-    processor = {
-        name: 1e3 * float(np.median([b for _, b in pairs])) / count
-        for name, pairs in seconds.items()
-    }
+            encoding = timed(partial(coder.push, images))
+            coded = encoding.result
+            decoding = timed(partial(coder.pop, coded.words, coded.count, coded.plain))
+            network = timed(partial(evaluate_network, exact_model, coder, images, case))
+            if not np.array_equal(decoding.result, images):
+                raise SystemExit("codec: the decoded images differ from the encoded ones")
+            seconds["encode"].add(encoding)
+            seconds["decode"].add(decoding)
+            seconds["network"].add(network)
+
+    count = len(images)
+    wall = {}
+    processor = {}
+    for name, each in seconds.items():
+        wall[name] = 1e3 * float(np.median(each.wall)) / count
+        processor[name] = 1e3 * float(np.median(each.processor)) / count
+    times_published = {name: PUBLISHED[name] / processor[name] for name in PUBLISHED}
     return {
         "particles": particles,
         "tile": tile,
         "images": count,
-        "milliseconds": clock,
+        "milliseconds": wall,
         "processor_milliseconds": processor,
         "network_share": {name: processor["network"] / processor[name] for name in PUBLISHED},
-        "times_published": {name: PUBLISHED[name] / processor[name] for name in PUBLISHED}
-        if particles == 1
-        else None,
+        "times_published": times_published if particles == PUBLISHED_PARTICLES else None,
         "net_bits_per_dim": coded.net_bits / (count - coded.plain) / images[0].size,
     }
 
 
+def images_of(data: str | None, count: int) -> np.ndarray:
+    """Return ``count`` binary images, random ones without ``data``."""
+    if data is None:
+        pixels = np.random.default_rng(0).random((count, *SHAPE))
+        return (pixels < BLACK).astype(np.int64)
+    images = read(data)
+    binary = images if images.levels == 2 else binarise(images, "static")
+    return levels_of(np.asarray(binary.values[:count]).reshape(-1, *SHAPE), 2)
+
+
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,21 +147,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
-    a = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if a.data:
-        data = read(a.data)
-        data = data if data.levels == 2 else binarise(data, "static")
-        images = levels_of(np.asarray(data.values[: a.images]).reshape(-1, *SHAPE), 2)
+    images = images_of(arguments.data or None, arguments.images)
+    if arguments.run:
+        model: DataModel = TrainedDensity.open(arguments.run, "cpu").model
     else:
-        images = (np.random.default_rng(0).random((a.images, *SHAPE)) < 0.13).astype(np.int64)
-    model = TrainedDensity.open(a.run, "cpu").model if a.run else MLPVAE(Pixels(SHAPE))
-    results = [
-        contest(model, images, particles, tile, a.rounds)
-        for particles, tile in ((1, 1), (1, 4), (16, 4))
-    ]
-    report("codec", results, a.out)
+        model = MLPVAE(Pixels(SHAPE))
+    results = []
+    for particles, tile in CASES:
+        results.append(contest(model, images, particles, tile, arguments.rounds))
+    report("codec", results, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""What exact accumulation of a contrastive gradient costs over the whole batch at once, and beside a peer's.
+"""Cost of exact accumulation of a contrastive gradient over the whole batch, and beside a peer.
 
-``fixed``   texts of one length; time over the direct pass: bar 1.40 with no graph kept, 1.15 with half of them
-``mixed``   texts of 4 to 64 tokens: chunks of 16 texts as they come, and of as many tokens as that on average
-``tiles``   InfoNCE and its gradient without the B x B matrix, over the dense one; and alone at ``--largest`` rows
+``fixed``   texts of one length; time over the direct pass: bar 1.40 with no graph kept, 1.15 with
+            half of them
+``mixed``   texts of 4 to 64 tokens: chunks of 16 texts as they come, and of as many tokens as that
+            on average
+``tiles``   InfoNCE and its gradient without the B x B matrix, over the dense one; and alone at
+            ``--largest`` rows
 
 128 texts, that is 64 pairs, in chunks of 16; one tied encoder of three blocks, dropout on. The peer
 is the CachedMultipleNegativesRankingLoss of sentence-transformers, as installed, on the same
@@ -16,9 +19,10 @@ import importlib.util
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +31,7 @@ from torch import Tensor, nn
 from experiments.benchmarks.harness import compare, peak_bytes, report
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, initialise
+from univae.checkpoint import JsonObject
 from univae.contrastive.chunking import by_tokens
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import info_nce
@@ -40,13 +45,19 @@ HEADS = 4
 LAYERS = 3
 VOCABULARY = 2000
 CHUNKS = 2 * PAIRS // CHUNK  # of both columns
-BARS = {"no graph kept": 1.40, "half kept": 1.15}
+TILE = 1024
+DENSE_ROWS = 4096
 PEER = "sentence-transformers"
-Texts = list[Tensor]
+BAR_OVER_PEER = 0.9
+BAR_DISTANCE = 1e-6
+
+Texts: TypeAlias = list[Tensor]
+Columns: TypeAlias = tuple[Texts, Texts]
+Step: TypeAlias = Callable[[], None]  # one forward and backward pass
 
 
 class Encoder(nn.Module):
-    """Padded ids (B, T), 0 for padding, to unit vectors: the mean of the last rows of the real tokens."""
+    """Maps padded ids (B, T), 0 for padding, to unit vectors: means over the real tokens."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
@@ -57,27 +68,34 @@ class Encoder(nn.Module):
         initialise(self)
 
     def forward(self, ids: Tensor) -> Tensor:
-        real = ids != 0
-        mix = Streams(
-            mask=real[:, None, None], dropout=self.dropout if self.training else 0.0
-        ).encoder
+        """Return the vectors, (B, 256)."""
+        is_real = ids != 0
+        dropout = self.dropout if self.training else 0.0
+        mix = Streams(mask=is_real[:, None, None], dropout=dropout).encoder
         phase = phases(torch.arange(ids.shape[1]), WIDTH // HEADS)
         x = self.embedding(ids, 0)
         for block in self.blocks:
             x = block(x, phase, mix)
-        return F.normalize((self.norm(x) * real[..., None]).sum(1), dim=-1)
+        return F.normalize((self.norm(x) * is_real[..., None]).sum(1), dim=-1)
 
 
 def texts(lengths: Tensor) -> Texts:
+    """Return random texts of these lengths."""
     return [torch.randint(1, VOCABULARY, (int(n),)) for n in lengths]
 
 
-def pad(parts: Texts) -> Tensor:
-    return nn.utils.rnn.pad_sequence(parts, batch_first=True)
+def pad(sequences: Texts) -> Tensor:
+    """Return texts as one padded tensor."""
+    return nn.utils.rnn.pad_sequence(sequences, batch_first=True)
 
 
-def direct(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
-    """The whole batch in one pass, both columns together."""
+def chunks_of(column: Texts) -> list[Tensor]:
+    """Return the padded chunks of a column."""
+    return [pad(column[start : start + CHUNK]) for start in range(0, PAIRS, CHUNK)]
+
+
+def direct(model: Encoder, columns: Columns) -> Step:
+    """Return the step of the whole batch in one pass, both columns together."""
 
     def step() -> None:
         model.zero_grad()
@@ -87,44 +105,42 @@ def direct(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
     return step
 
 
-def chunked(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
-    """One graph of all chunks: what the others must equal."""
+def chunked(model: Encoder, columns: Columns) -> Step:
+    """Return the step with one graph of all chunks, whose gradient the cached ones must equal."""
 
     def step() -> None:
         model.zero_grad()
-        queries, keys = (
-            torch.cat([model(pad(column[i : i + CHUNK])) for i in range(0, PAIRS, CHUNK)])
-            for column in columns
-        )
+        queries = torch.cat([model(chunk) for chunk in chunks_of(columns[0])])
+        keys = torch.cat([model(chunk) for chunk in chunks_of(columns[1])])
         info_nce(queries, keys).backward()
 
     return step
 
 
-def encoded(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
-    """What a second forward pass costs: with one graph of all chunks, the least that two passes can take."""
+def encoded(model: Encoder, columns: Columns) -> Step:
+    """Return the second forward pass alone: with ``chunked``, the least that two passes take."""
 
     @torch.no_grad()
     def step() -> None:
         for column in columns:
-            for i in range(0, PAIRS, CHUNK):
-                model(pad(column[i : i + CHUNK]))
+            for chunk in chunks_of(column):
+                model(chunk)
 
     return step
 
 
-def ours(
-    model: Encoder, columns: tuple[Texts, Texts], chunk: Any = CHUNK, **options: Any
-) -> Callable[[], None]:
+def cached(model: Encoder, columns: Columns, keep: int = 1, chunk: Any = CHUNK) -> Step:
+    """Return the step of this library, with the graphs of ``keep`` chunks kept."""
+
     def step() -> None:
         model.zero_grad()
-        cached_backward([model, model], columns, info_nce, chunk, collate=pad, **options)
+        cached_backward([model, model], columns, info_nce, chunk, collate=pad, keep=keep)
 
     return step
 
 
-def peer(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
-    """Its loss over the same module, which cuts padded ids into chunks and trims each by its mask."""
+def peer(model: Encoder, columns: Columns) -> Step:
+    """Return the step of the peer, which cuts padded ids into chunks and trims each by its mask."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its modules move between versions
         from sentence_transformers import SentenceTransformer
@@ -138,93 +154,123 @@ def peer(model: Encoder, columns: tuple[Texts, Texts]) -> Callable[[], None]:
         def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
             return features | {"sentence_embedding": self.encoder(features["input_ids"])}
 
-    loss = CachedMultipleNegativesRankingLoss(
-        SentenceTransformer(modules=[Features()]), mini_batch_size=CHUNK
-    )
+    transformer = SentenceTransformer(modules=[Features()])
+    loss = CachedMultipleNegativesRankingLoss(transformer, mini_batch_size=CHUNK)
     model.train()
 
     def step() -> None:
         model.zero_grad()
-        padded = [pad(column) for column in columns]
-        loss(
-            [{"input_ids": ids, "attention_mask": (ids != 0).long()} for ids in padded], None
-        ).backward()
+        features = []
+        for column in columns:
+            ids = pad(column)
+            features.append({"input_ids": ids, "attention_mask": (ids != 0).long()})
+        loss(features, None).backward()
 
     return step
 
 
-def gradient(model: Encoder, step: Callable[[], None]) -> Tensor:
+@dataclass(frozen=True)
+class Contestant:
+    """A step to time, with what else is known of it."""
+
+    step: Step
+    bar_over_direct: float | None = None
+    # comparable noise: its gradient must equal that of ``chunked``; others draw in another order
+    has_distance: bool = False
+
+
+def contestants_of(model: Encoder, columns: Columns, lengths: Tensor) -> Mapping[str, Contestant]:
+    """Return the steps to compare, the peer first."""
+    half = CHUNKS // 2
+    contestants = {
+        PEER: Contestant(peer(model, columns), has_distance=True),
+        "direct": Contestant(direct(model, columns)),
+        "no graph kept": Contestant(cached(model, columns, keep=0), 1.40, has_distance=True),
+        "half kept": Contestant(cached(model, columns, keep=half), 1.15, has_distance=True),
+    }
+    if lengths.unique().numel() == 1:
+        contestants |= {
+            "last kept": Contestant(cached(model, columns), has_distance=True),
+            "chunks in one graph": Contestant(chunked(model, columns)),
+            "forward without a graph": Contestant(encoded(model, columns)),
+        }
+    else:
+        chunk = by_tokens(CHUNK * int(lengths.sum()) // len(lengths))
+        contestants |= {
+            "no graph kept, by tokens": Contestant(cached(model, columns, 0, chunk)),
+            "half kept, by tokens": Contestant(cached(model, columns, half, chunk)),
+        }
+    return contestants
+
+
+def gradient(model: Encoder, step: Step) -> Tensor:
+    """Return the flat gradient of a step, with the noise of seed 1."""
     torch.manual_seed(1)
     step()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def contest(lengths: Tensor, rounds: int) -> dict[str, Any]:
-    """Time over the direct pass and over the peer, and how far the gradients lie apart."""
+def contest(lengths: Tensor, rounds: int) -> JsonObject:
+    """Return times over the direct pass and over the peer, and distances between gradients."""
     torch.manual_seed(0)
     model = Encoder()
     columns = (texts(lengths[:PAIRS]), texts(lengths[PAIRS:]))
-    contestants = {
-        PEER: peer(model, columns),
-        "direct": direct(model, columns),
-        "no graph kept": ours(model, columns, keep=0),
-        "half kept": ours(model, columns, keep=CHUNKS // 2),
-    }
-    if lengths.unique().numel() == 1:
-        contestants["last kept"] = ours(model, columns)
-        contestants["chunks in one graph"] = chunked(model, columns)
-        contestants["forward without a graph"] = encoded(model, columns)
-    else:
-        by = by_tokens(CHUNK * int(lengths.sum()) // len(lengths))
-        contestants["no graph kept, by tokens"] = ours(model, columns, by, keep=0)
-        contestants["half kept, by tokens"] = ours(model, columns, by, keep=CHUNKS // 2)
+    contestants = contestants_of(model, columns, lengths)
     expected = gradient(model, chunked(model, columns))
-    distances = {
-        name: ((gradient(model, step) - expected).norm() / expected.norm()).item()
-        for name, step in contestants.items()
-        if name == PEER or name.endswith("kept")  # the others draw their noise in another order
-    }
-    table = compare(contestants, rounds, 1, "cpu")
-    over_direct = table["direct"]["milliseconds"]
+    distances = {}
+    for name, contestant in contestants.items():
+        if contestant.has_distance:
+            difference = gradient(model, contestant.step) - expected
+            distances[name] = (difference.norm() / expected.norm()).item()
+
+    steps = {name: contestant.step for name, contestant in contestants.items()}
+    table = compare(steps, rounds, 1, "cpu")
+    direct_milliseconds = table["direct"]["milliseconds"]
     for name, row in table.items():
-        row["over_direct"] = row["milliseconds"] / over_direct
+        row["over_direct"] = row["milliseconds"] / direct_milliseconds
         if "ratio" in row:
-            row["over_peer"] = [1 / ratio for ratio in reversed(row.pop("ratio"))]
-        row |= {"distance": distances[name]} if name in distances else {}
-        row |= {"bar_over_direct": BARS[name]} if name in BARS else {}
+            row["over_peer"] = _inverted(row.pop("ratio"))
+        if name in distances:
+            row["distance"] = distances[name]
+        bar = contestants[name].bar_over_direct
+        if bar is not None:
+            row["bar_over_direct"] = bar
     return table
 
 
-def tiles(largest: int, rounds: int) -> dict[str, Any]:
-    """The loss alone, forward and backward, 16 features: 4,096 rows dense and in tiles of 1,024.
+def _inverted(quartiles: Sequence[float]) -> list[float]:
+    return [1 / ratio for ratio in reversed(quartiles)]
 
-    Then many.
+
+def tiles(largest: int, rounds: int) -> JsonObject:
+    """Time the loss alone, forward and backward, of 16 features.
+
+    4,096 rows dense and in tiles of 1,024, and ``largest`` rows in tiles.
     """
-    queries, keys = (
-        F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_() for _ in range(2)
-    )
+    queries = F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_()
+    keys = F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_()
 
     def run(count: int, rows: int | None) -> None:
-        queries.grad = keys.grad = None
+        queries.grad = None
+        keys.grad = None
         info_nce(queries[:count], keys[:count], rows=rows).backward()
 
-    run(min(largest, 1024), 1024)
-    before = peak_bytes()
+    run(min(largest, TILE), TILE)
+    bytes_before = peak_bytes()
     start = time.process_time()
-    run(largest, 1024)
-    seconds = time.process_time() - start
-    bytes_more = peak_bytes() - before
+    run(largest, TILE)
     many = {
         "rows": largest,
-        "seconds": seconds,
-        "peak_bytes_more": bytes_more,
+        "seconds": time.process_time() - start,
+        "peak_bytes_more": peak_bytes() - bytes_before,
         "matrix_bytes": 4 * largest**2,
     }
-    dense = {"dense": lambda: run(4096, None), "tiles": lambda: run(4096, 1024)}
-    return {"many": many, "4096": compare(dense, rounds, 1, "cpu")}
+    contestants = {"dense": lambda: run(DENSE_ROWS, None), "tiles": lambda: run(DENSE_ROWS, TILE)}
+    return {"many": many, str(DENSE_ROWS): compare(contestants, rounds, 1, "cpu")}
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -233,20 +279,23 @@ def main() -> None:
         "--largest", type=int, default=65536, help="rows of the largest loss in tiles, 4096 or more"
     )
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if importlib.util.find_spec("sentence_transformers") is None:
         print(f"contrastive: the peer is not installed; pip install {PEER}", file=sys.stderr)
         raise SystemExit(2)
     torch.set_num_threads(1)
-    # first, while the peak of memory is its own
-    found = {"tiles": tiles(given.largest, given.rounds)}
+    # first, before anything else raises the peak of memory
+    results: JsonObject = {"tiles": tiles(arguments.largest, arguments.rounds)}
     torch.manual_seed(0)
-    lengths = torch.randint(4, 65, (2 * PAIRS,))
-    found |= {
-        "fixed": contest(torch.full((2 * PAIRS,), LENGTH), given.rounds),
-        "mixed": contest(lengths, given.rounds),
+    mixed_lengths = torch.randint(4, 65, (2 * PAIRS,))
+    fixed_lengths = torch.full((2 * PAIRS,), LENGTH)
+    results |= {
+        "fixed": contest(fixed_lengths, arguments.rounds),
+        "mixed": contest(mixed_lengths, arguments.rounds),
+        "bar_over_peer": BAR_OVER_PEER,
+        "bar_distance": BAR_DISTANCE,
     }
-    report("contrastive", found | {"bar_over_peer": 0.9, "bar_distance": 1e-6}, given.out)
+    report("contrastive", results, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""How benchmarks measure here: contestants in turn, the ratio round by round, and the median with its quartiles.
+"""Timing for benchmarks: contestants in turn, and their ratios round by round.
 
-Machines drift; contestants timed in the same round drift together, so ratios are what to quote.
+The speed of a machine drifts; contestants timed in the same round drift together, so ratios are
+what to quote.
 """
 
 import json
@@ -10,79 +11,81 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from experiments.training.environment import environment
-from univae.checkpoint import to_json
+from univae.checkpoint import JsonObject, to_json
 
 __all__ = ["compare", "machine", "peak_bytes", "report"]
 
+CLOCKS: Mapping[str, Callable[[], float]] = {
+    "wall": time.perf_counter,
+    "cpu": time.process_time,  # of this process: other programs disturb it less
+}
+FOLDERS = {"benchmark": "benchmarks", "study": "studies"}
+MACHINE = ("cpu", "cores", "threads", "device", "torch", "python")
+PEAK_FIELD = "VmHWM"  # of /proc/self/status: peak resident memory, in KiB
+
 
 def compare(
-    contestants: Mapping[str, Callable[[], Any]],
+    contestants: Mapping[str, Callable[[], object]],
     rounds: int = 15,
     warmup: int = 3,
     clock: Literal["wall", "cpu"] = "wall",
-) -> dict[str, Any]:
-    """Time every contestant once a round. The first is the reference: ratios are its time over theirs.
+) -> dict[str, JsonObject]:
+    """Time every contestant once a round, after ``warmup`` rounds that do not count.
 
-    By the clock on the wall, or by the processor time of this process, which other programs disturb
-    less.
-
-    Returns, by name, ``milliseconds`` (median) and ``ratio`` as (lower quartile, median, upper
-    quartile).
+    The first is the reference. Returns, by name, ``milliseconds`` (median) and ``ratio``, the
+    reference's time over the contestant's, as (lower quartile, median, upper quartile).
     """
     for _ in range(warmup):
         for run in contestants.values():
             run()
-    now = time.process_time if clock == "cpu" else time.perf_counter
+
+    now = CLOCKS[clock]
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
             start = now()
             run()
             seconds[name].append(now() - start)
-    reference, *others = contestants
-    table: dict[str, Any] = {
-        name: {"milliseconds": 1e3 * statistics.median(s)} for name, s in seconds.items()
-    }
-    for name in others:
-        ratios = [a / b for a, b in zip(seconds[reference], seconds[name], strict=True)]
-        table[name]["ratio"] = statistics.quantiles(ratios, n=4)
 
+    table: dict[str, JsonObject] = {}
+    for name in contestants:
+        table[name] = {"milliseconds": 1e3 * statistics.median(seconds[name])}
+    reference, *others = contestants
+    for name in others:
+        pairs = zip(seconds[reference], seconds[name], strict=True)
+        ratios = [reference_seconds / other_seconds for reference_seconds, other_seconds in pairs]
+        table[name]["ratio"] = statistics.quantiles(ratios, n=4)
     return table
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process so far (Linux.
+    """Return the peak resident memory of this process so far, on Linux.
 
-    ``getrusage`` would tell the parent's after a fork).
+    ``getrusage`` would include the parent's before a fork.
     """
-    (line,) = (
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    )
-    return int(line.split()[1]) * 1024
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(PEAK_FIELD):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status: no {PEAK_FIELD}")
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    found = environment({})
-    return {name: found[name] for name in ("cpu", "cores", "threads", "device", "torch", "python")}
+def machine() -> JsonObject:
+    """Return the facts about this machine that the numbers depend on."""
+    facts = environment({})
+    return {name: facts[name] for name in MACHINE}
 
 
-def report(name: str, results: Any, out: Path | None, kind: str = "benchmark") -> None:
-    """Print the results of a benchmark, or of a study, as one JSON object.
+def report(name: str, results: object, out: Path | None, kind: str = "benchmark") -> None:
+    """Print the results of a benchmark or study as one JSON object; also write it to ``out``.
 
-    If asked, writes it with the command.
+    It names the command and the machine.
     """
-    folder = {"benchmark": "benchmarks", "study": "studies"}[kind]
-    command = shlex.join(["python", "-m", f"experiments.{folder}.{name}", *sys.argv[1:]])
-    text = json.dumps(
-        {kind: name, "command": command, "machine": machine(), "results": to_json(results)},
-        indent=2,
-    )
+    command = shlex.join(["python", "-m", f"experiments.{FOLDERS[kind]}.{name}", *sys.argv[1:]])
+    content = {kind: name, "command": command, "machine": machine(), "results": to_json(results)}
+    text = json.dumps(content, indent=2)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n")

@@ -1,10 +1,10 @@
-"""Step time of every optimizer here over ``torch.optim.AdamW(foreach=True)``, and the memory that folding saves.
+"""Step time of every optimizer over ``torch.optim.AdamW(foreach=True)``, and memory of folding.
 
-Time: 10 million parameters in 200 tensors, gradients given; a window's update is compared with a
+Time: 10 million parameters in 200 tensors, with gradients; a window's update is compared with a
 buffered one, that is the sum of as many gradients and a step of AdamW. Memory: peak resident bytes
 of fresh processes that train a perceptron of 32 matrices, four micro-batches to an update, with
-gradients summed in ``.grad`` or folded in the backward pass; with an allocator that gives freed
-tensors back at once, so that the peak is of what was needed, and as it comes. ``python -m
+gradients summed in ``.grad`` or folded in the backward pass; with an allocator that returns freed
+tensors at once, so that the peak is of what was needed, and with the default one. ``python -m
 experiments.benchmarks.optimizers``
 """
 
@@ -13,20 +13,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from experiments.benchmarks.harness import compare, peak_bytes, report
+from univae.checkpoint import JsonObject
 from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
+from univae.optim.second_moments import SECOND_MOMENTS
 from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.tiger import Tiger
-from univae.optim.windowed import accumulate_in_backward
 
 TENSORS = 200
 SIZE = (250, 200)
@@ -34,8 +35,10 @@ WINDOW = 4
 # of the perceptron whose memory is measured
 WIDTH = 1024
 DEPTH = 32
+UPDATES = 3
 BARS = {"AccumulatedAdamW": 1.1, "EGDD": 1.6}  # time over AdamW's
 COPY = (0.95, 1.05)  # full gradient copies that folding must save
+EAGER_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc returns larger blocks at once
 
 
 def _adapted(params: list[Tensor]) -> Optimizer:
@@ -44,7 +47,7 @@ def _adapted(params: list[Tensor]) -> Optimizer:
     return optimizer
 
 
-STEPS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
+STEPS: Mapping[str, Callable[[list[Tensor]], Optimizer]] = {
     "AdamW(foreach=True)": lambda p: AdamW(p, foreach=True),
     "AdamW(fused=True)": lambda p: AdamW(p, fused=True),
     "AccumulatedAdamW": AccumulatedAdamW,
@@ -57,27 +60,28 @@ STEPS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
 
 
 def parameters() -> list[Tensor]:
+    """Return the parameters whose updates are timed."""
     return [torch.randn(SIZE).requires_grad_() for _ in range(TENSORS)]
 
 
-def steps(rounds: int) -> dict[str, Any]:
-    """One step of each, on gradients that are there."""
+def steps(rounds: int) -> JsonObject:
+    """Time one step of each optimizer on gradients that are there."""
     contestants = {}
-    for name, make in STEPS.items():
+    for name, create in STEPS.items():
         params = parameters()
         for p in params:
             p.grad = torch.randn_like(p)
-        contestants[name] = make(params).step
-    return _against_bars(compare(contestants, rounds))
+        contestants[name] = create(params).step
+    return _with_bars(compare(contestants, rounds))
 
 
-def windows(rounds: int) -> dict[str, Any]:
-    """An update of four micro-gradients: summed, then stepped on; or folded into the moments."""
+def windows(rounds: int) -> JsonObject:
+    """Time an update of four micro-gradients: summed, then stepped on; or folded into moments."""
     grads = [[torch.randn(SIZE) for _ in range(TENSORS)] for _ in range(WINDOW)]
     contestants = {"AdamW(foreach=True), buffered update": _buffered(grads)}
-    for rule in ("corrected", "plain"):
+    for rule in SECOND_MOMENTS:
         contestants[f"AccumulatedAdamW, update of a window, {rule}"] = _folded(grads, rule)
-    return _against_bars(compare(contestants, rounds))
+    return _with_bars(compare(contestants, rounds))
 
 
 def _buffered(grads: list[list[Tensor]]) -> Callable[[], None]:
@@ -89,78 +93,104 @@ def _buffered(grads: list[list[Tensor]]) -> Callable[[], None]:
 
     def update() -> None:
         torch._foreach_zero_(buffer)
-        for micro in grads:
-            torch._foreach_add_(buffer, micro, alpha=1 / WINDOW)
+        for micro_grads in grads:
+            torch._foreach_add_(buffer, micro_grads, alpha=1 / WINDOW)
         optimizer.step()
 
     return update
 
 
-def _folded(grads: list[list[Tensor]], rule: Any) -> Callable[[], None]:
+def _folded(grads: list[list[Tensor]], rule: str) -> Callable[[], None]:
     params = parameters()
     optimizer = AccumulatedAdamW(params, window=WINDOW, second_moment=rule)
 
     def update() -> None:
-        for micro in grads:
-            for p, g in zip(params, micro, strict=True):
+        for micro_grads in grads:
+            for p, g in zip(params, micro_grads, strict=True):
                 p.grad = g
             optimizer.step()
 
     return update
 
 
-def _against_bars(table: dict[str, Any]) -> dict[str, Any]:
+def _with_bars(table: dict[str, JsonObject]) -> JsonObject:
     for name, row in table.items():
         if "ratio" in row:
             row["time_over_reference"] = 1 / row["ratio"][1]
-            row |= {"bar": BARS[name]} if name in BARS else {}
+            if name in BARS:
+                row["bar"] = BARS[name]
     return table
 
 
-def memory(**allocator: str) -> dict[str, Any]:
-    """Peak bytes of training with buffered and with folded gradients, in copies of all gradients."""
+def memory(variables: Mapping[str, str]) -> JsonObject:
+    """Return the peak bytes of every way to train, also in copies of all gradients.
+
+    ``variables`` are added to the environment of the processes.
+    """
     command = [sys.executable, "-m", "experiments.benchmarks.optimizers", "--peak"]
-    ways = ("weights", "torch", "buffered", "folded")
-    variables = os.environ | allocator
-    found = {
-        way: json.loads(subprocess.check_output([*command, way], env=variables)) for way in ways
-    }
+    peaks: dict[str, int] = {}
+    for way in TRAINING:
+        output = subprocess.check_output([*command, way], env=os.environ | variables)
+        peaks[way] = json.loads(output)
+
     copy = DEPTH * WIDTH**2 * 4
-    over = {way: (found[way] - found["weights"]) / copy for way in ways[1:]}
-    saved = over["buffered"] - over["folded"]
+    weights = peaks["weights"]
+    copies = {way: (peak - weights) / copy for way, peak in peaks.items() if way != "weights"}
     return {
         "copy_bytes": copy,
-        "peak_bytes": found,
-        "copies_over_weights": over,
-        "copies_saved": saved,
+        "peak_bytes": peaks,
+        "copies_over_weights": copies,
+        "copies_saved": copies["buffered"] - copies["folded"],
     }
+
+
+def _only_weights(model: nn.Module, x: Tensor) -> None:
+    model(x)
+
+
+def _with_torch(model: nn.Module, x: Tensor) -> None:
+    _accumulate(model, x, AdamW(model.parameters(), foreach=True))
+
+
+def _with_buffer(model: nn.Module, x: Tensor) -> None:
+    _accumulate(model, x, AccumulatedAdamW(model.parameters(), window=1))
+
+
+def _accumulate(model: nn.Module, x: Tensor, optimizer: Optimizer) -> None:
+    """Train on gradients summed in ``.grad``."""
+    for _ in range(UPDATES):
+        for _ in range(WINDOW):
+            (model(x).square().mean() / WINDOW).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _with_folding(model: nn.Module, x: Tensor) -> None:
+    optimizer = AccumulatedAdamW(model.parameters(), window=WINDOW)
+    accumulate_in_backward(optimizer)
+    for _ in range(UPDATES * WINDOW):
+        model(x).square().mean().backward()
+        optimizer.step()
+
+
+TRAINING: Mapping[str, Callable[[nn.Module, Tensor], None]] = {
+    "weights": _only_weights,
+    "torch": _with_torch,
+    "buffered": _with_buffer,
+    "folded": _with_folding,
+}
 
 
 def train(way: str) -> int:
-    """Peak resident bytes of this process after a few updates; ``weights``: of the model alone."""
+    """Return the peak resident bytes of this process after a few updates of one way to train."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)))
-    x = torch.randn(4, WIDTH)
-    if way == "weights":
-        model(x)
-        return peak_bytes()
-    if way == "torch":
-        optimizer: Optimizer = AdamW(model.parameters(), foreach=True)
-    else:
-        optimizer = AccumulatedAdamW(model.parameters(), window=WINDOW if way == "folded" else 1)
-    if way == "folded" and isinstance(optimizer, AccumulatedAdamW):
-        accumulate_in_backward(optimizer)
-    for micro_step in range(3 * WINDOW):
-        (model(x).square().mean() / (1 if way == "folded" else WINDOW)).backward()
-        if way == "folded":
-            optimizer.step()
-        elif micro_step % WINDOW == WINDOW - 1:
-            optimizer.step()
-            optimizer.zero_grad()
+    TRAINING[way](model, torch.randn(4, WIDTH))
     return peak_bytes()
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
@@ -171,14 +201,14 @@ def main() -> None:
     if arguments.peak:
         print(train(arguments.peak))
         return
-    results: dict[str, Any] = {
+    results = {
         "steps": steps(arguments.rounds),
         "windows": windows(arguments.rounds),
-    }
-    results["memory"] = {
-        "bar": COPY,
-        **memory(MALLOC_MMAP_THRESHOLD_="65536"),
-        "default_allocator": memory(),
+        "memory": {
+            "bar": COPY,
+            **memory(EAGER_ALLOCATOR),
+            "default_allocator": memory({}),
+        },
     }
     report("optimizers", results, arguments.out)
 

@@ -1,4 +1,4 @@
-"""How the code reads, in numbers: folders, arrows, strings that decide, types, density of lines, sizes.
+"""Readability of the code in numbers: folders, arrows, strings that decide, types, density, sizes.
 
 Reads the syntax tree of ``univae``, ``density``, ``gan`` and ``experiments`` and imports none of
 it, so that any checkout can be measured: ``python -m experiments.benchmarks.readability [FOLDER]``.
@@ -20,63 +20,65 @@ __all__ = ["main", "measure"]
 
 PACKAGES = ("univae", "density", "gan", "experiments")
 LONG = 100  # characters of a line
-LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT}
-LAYOUT |= {tokenize.ENCODING, tokenize.ENDMARKER}
+LAYOUT = {
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.COMMENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
+DOCSTRING = re.compile(r'[rRuU]?"""')
 
 Trees: TypeAlias = dict[Path, ast.Module]
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def measure(root: Path) -> dict[str, object]:
-    """Return the numbers of a checkout."""
+    """Return the numbers of the checkout in ``root``."""
     files = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     texts = {path: path.read_text(encoding="utf-8") for path in files}
     trees = {path: ast.parse(text) for path, text in texts.items()}
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     lines = [line for text in texts.values() for line in text.splitlines()]
-    functions = [
-        len_of(node)
-        for tree in trees.values()
-        for node in ast.walk(tree)
-        if isinstance(node, Function)
-    ]
-    lengths = {path: text.count("\n") for path, text in texts.items()}
-    longest = max(files, key=lambda path: lengths[path])
+    long_lines = sum(len(line) > LONG for line in lines)
+    function_lines = [length_of(node) for node in nodes if isinstance(node, Function)]
+    module_lines = {path: text.count("\n") for path, text in texts.items()}
+    longest = max(files, key=lambda path: module_lines[path])
+    commands = list((root / "experiments").glob("*.py"))
 
     return {
         "modules": len(files),
-        "modules_flat_in_experiments": len(list((root / "experiments").glob("*.py")))
-        - 1,  # without __init__
+        "modules_flat_in_experiments": len(commands) - 1,  # without __init__
         "folders": len({path.parent for path in files}),
         "arrows_between_folders": len(arrows(root, trees)),
-        "string_comparisons": sum(1 for tree in trees.values() for _ in string_comparisons(tree)),
-        "any": sum(1 for tree in trees.values() for node in ast.walk(tree) if is_any(node)),
+        "string_comparisons": sum(is_string_comparison(node) for node in nodes),
+        "main_guards": sum(is_main_guard(node) for node in nodes),
+        "any": sum(is_any(node) for node in nodes),
         "tokens_per_code_line": round(tokens_per_line(texts.values()), 2),
-        "lines_over_100_percent": round(
-            100 * sum(len(line) > LONG for line in lines) / len(lines), 2
-        ),
-        "parallel_assignments": sum(
-            1 for tree in trees.values() for node in ast.walk(tree) if is_parallel(node)
-        ),
-        "function_lines_median": statistics.median(functions),
-        "function_lines_longest": max(functions),
-        "module_lines_median": statistics.median(lengths.values()),
-        "module_lines_longest": lengths[longest],
+        "lines_over_100_percent": round(100 * long_lines / len(lines), 2),
+        "parallel_assignments": sum(is_parallel(node) for node in nodes),
+        "function_lines_median": statistics.median(function_lines),
+        "function_lines_longest": max(function_lines),
+        "module_lines_median": statistics.median(module_lines.values()),
+        "module_lines_longest": module_lines[longest],
         "longest_module": longest.relative_to(root).as_posix(),
     }
 
 
-def len_of(node: Function) -> int:
+def length_of(node: Function) -> int:
     """Return the lines of a function, docstring included."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def arrows(root: Path, trees: Trees) -> set[tuple[str, str]]:
-    """Return the pairs of folders of which one imports the other."""
+    """Return the pairs of folders of which the first imports the second."""
     modules = {name_of(root, path): path for path in trees}
     pairs = set()
     for path, tree in trees.items():
-        for name in imported(tree, modules):
-            source = path.parent.relative_to(root).as_posix()
+        source = path.parent.relative_to(root).as_posix()
+        for name in imported_modules(tree, modules):
             target = modules[name].parent.relative_to(root).as_posix()
             if source != target:
                 pairs.add((source, target))
@@ -88,8 +90,8 @@ def name_of(root: Path, path: Path) -> str:
     return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(tree: ast.Module, modules: dict[str, Path]) -> Iterator[str]:
-    """Return the project's modules that a module imports."""
+def imported_modules(tree: ast.Module, modules: dict[str, Path]) -> Iterator[str]:
+    """Yield the project's modules that a module imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
@@ -101,17 +103,22 @@ def imported(tree: ast.Module, modules: dict[str, Path]) -> Iterator[str]:
                     yield module
 
 
-def string_comparisons(tree: ast.Module) -> Iterator[ast.Compare]:
-    """Return the comparisons of a value with a string that is written there."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Compare):
-            continue
-        if any(is_string(side) for side in (node.left, *node.comparators)):
-            yield node
+def is_string_comparison(node: ast.AST) -> bool:
+    """Return whether a node compares a value with a string in the code, main guards apart."""
+    if not isinstance(node, ast.Compare) or is_main_guard(node):
+        return False
+    return any(is_string(side) for side in (node.left, *node.comparators))
+
+
+def is_main_guard(node: ast.AST) -> bool:
+    """Return whether a node is ``__name__ == "__main__"``: no knowledge of the program."""
+    if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name):
+        return False
+    return node.left.id == "__name__" and any(is_string(side) for side in node.comparators)
 
 
 def is_string(node: ast.AST) -> bool:
-    """Return whether a node is a string, or a tuple, list or set of strings, written in the code."""
+    """Return whether a node is a string, or a tuple, list or set of strings, in the code."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
@@ -126,43 +133,38 @@ def is_any(node: ast.AST) -> bool:
 
 def is_parallel(node: ast.AST) -> bool:
     """Return whether a node assigns several values to several names at once."""
-    if not isinstance(node, ast.Assign):
+    if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
         return False
-    return isinstance(node.value, ast.Tuple) and any(
-        isinstance(target, ast.Tuple) for target in node.targets
-    )
+    return any(isinstance(target, ast.Tuple) for target in node.targets)
 
 
 def tokens_per_line(texts: Iterable[str]) -> float:
-    """Return the mean number of tokens on lines that hold code.
-
-    Docstrings and comments do not count.
-    """
+    """Return the mean number of tokens on lines of code, without docstrings and comments."""
     tokens = 0
     lines = 0
     for text in texts:
-        coded: set[int] = set()
-        start_of_line = True
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type in LAYOUT:
-                start_of_line = token.type != tokenize.COMMENT or start_of_line
-                continue
-            docstring = (
-                start_of_line
-                and token.type == tokenize.STRING
-                and re.match(r'[rRuU]?"""', token.string)
-            )
-            start_of_line = False
-            if docstring:
-                continue
-            tokens += 1
-            coded.add(token.start[0])
-        lines += len(coded)
+        code_lines = [token.start[0] for token in code_tokens(text)]
+        tokens += len(code_lines)
+        lines += len(set(code_lines))
     return tokens / lines
 
 
+def code_tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    """Yield the tokens of a module without layout, comments and docstrings."""
+    starts_line = True
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in LAYOUT:
+            starts_line = token.type != tokenize.COMMENT or starts_line
+            continue
+        is_string_token = token.type == tokenize.STRING
+        is_docstring = starts_line and is_string_token and DOCSTRING.match(token.string)
+        starts_line = False
+        if not is_docstring:
+            yield token
+
+
 def main(argv: list[str]) -> dict[str, object]:
-    """Measure the checkout in the folder that is named, by default the one this file is in."""
+    """Measure the checkout in the folder that is named, by default the one of this file."""
     return measure(Path(argv[0]) if argv else Path(__file__).parents[2])
 
 

@@ -1,4 +1,4 @@
-"""How many samples each proposal needs for the accuracy of 256 plain ones, on a VAE trained here on digits.
+"""How many samples each proposal needs for the accuracy of 256 plain ones, on a VAE of digits.
 
 The error of an estimate is against 200,000 samples; its root mean square is over held-out images
 and repetitions. K where a proposal is as accurate is read off its curve (a line in both logarithms
@@ -8,8 +8,8 @@ experiments.benchmarks.sampling_efficiency``
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,14 @@ from density.estimation.proposals import Posterior, Proposal, Sobol, StudentT, W
 from density.trained import TrainedDensity
 from experiments import train_density
 from experiments.benchmarks.harness import report
+from univae.checkpoint import JsonObject
 
 BAR = 80  # samples of widened Sobol for the error of PLAIN plain ones
+BAR_PROPOSAL = "sobol, widened 1.2"
 PLAIN = 256
+PLAIN_PROPOSAL = "posterior"
 SIZES = (16, 32, 48, 64, 80, 96, 128, 192, 256)
-PROPOSALS: dict[str, Proposal] = {
+PROPOSALS: Mapping[str, Proposal] = {
     "posterior": Posterior(),
     "widened": Widened(1.2),
     "student": StudentT(8.0),
@@ -35,7 +38,10 @@ PROPOSALS: dict[str, Proposal] = {
 
 
 def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
-    """A VAE with 8 latents on digits drawn black or white at every visit, and 100 held-out digits."""
+    """Train a VAE with 8 latents on digits, and return it with 100 held-out digits.
+
+    Pixels are drawn black or white at every visit.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = train_density.Config.of(
             data="digits",
@@ -58,49 +64,60 @@ def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
         )
 
 
-def errors(
+def squared_errors(
     model: density.LatentModel, x: Tensor, truth: Tensor, proposal: Proposal, repeats: int
 ) -> Tensor:
-    """Squared errors (sizes, images), means over repetitions."""
+    """Return squared errors, (sizes, images), means over repetitions."""
     rows = []
     for size in SIZES:
         log_w = [density.log_weights(model, x, size, proposal=proposal) for _ in range(repeats)]
-        found = torch.stack([density.log_likelihood(part) for part in log_w])
-        rows.append((found - truth).square().mean(0))
+        estimates = torch.stack([density.log_likelihood(one) for one in log_w])
+        rows.append((estimates - truth).square().mean(0))
     return torch.stack(rows)
 
 
-def needed(rmse: np.ndarray, target: float) -> float:
-    """K at which a curve crosses the target; the ends of the measured range where it does not."""
-    falling = np.log(rmse[::-1])
-    return float(np.exp(np.interp(np.log(target), falling, np.log(SIZES)[::-1])))
+def samples_needed(rmse: np.ndarray, target: float) -> float:
+    """Return K where a curve crosses the target, or the end of the measured range."""
+    ascending_rmse = np.log(rmse[::-1])
+    log_sizes = np.log(SIZES)[::-1]
+    return float(np.exp(np.interp(np.log(target), ascending_rmse, log_sizes)))
 
 
-def table(squares: dict[str, Tensor], draws: int = 1000) -> list[dict[str, Any]]:
-    """Samples needed, with the quantiles 0.05 and 0.95 over resampled images, and the curves."""
+def table(squares: Mapping[str, Tensor], resamples: int = 1000) -> list[JsonObject]:
+    """Return a row for each proposal: samples needed, their 90% interval, and the curve.
+
+    The interval is that of the quantiles 0.05 and 0.95 over resampled images.
+    """
     generator = np.random.default_rng(0)
-    images = squares["posterior"].shape[1]
-    picked = [np.arange(images), *generator.integers(images, size=(draws, images))]
-    found: dict[str, list[float]] = {name: [] for name in squares}
-    for rows in picked:
-        curves = {name: part.numpy()[:, rows].mean(1) ** 0.5 for name, part in squares.items()}
-        target = curves["posterior"][SIZES.index(PLAIN)]
+    images = squares[PLAIN_PROPOSAL].shape[1]
+    selections = [np.arange(images), *generator.integers(images, size=(resamples, images))]
+    needed: dict[str, list[float]] = {name: [] for name in squares}
+    for selection in selections:
+        curves = {}
+        for name, errors in squares.items():
+            curves[name] = errors.numpy()[:, selection].mean(1) ** 0.5
+        target = curves[PLAIN_PROPOSAL][SIZES.index(PLAIN)]
         for name, curve in curves.items():
-            found[name].append(needed(curve, target))
-    return [
-        {
+            needed[name].append(samples_needed(curve, target))
+
+    rows = []
+    for name, errors in squares.items():
+        of_all_images, *of_resamples = needed[name]
+        rmse = errors.mean(1).sqrt().tolist()
+        row = {
             "proposal": name,
-            "samples_needed": found[name][0],
-            "interval_90": np.quantile(found[name][1:], [0.05, 0.95]).tolist(),
-            "ratio": PLAIN / found[name][0],
-            "rmse_nats": dict(zip(SIZES, part.mean(1).sqrt().tolist(), strict=True)),
+            "samples_needed": of_all_images,
+            "interval_90": np.quantile(of_resamples, [0.05, 0.95]).tolist(),
+            "ratio": PLAIN / of_all_images,
+            "rmse_nats": dict(zip(SIZES, rmse, strict=True)),
         }
-        for name, part in squares.items()
-    ]
+        rows.append(row)
+    return rows
 
 
 @torch.no_grad()
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -110,30 +127,30 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=32)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     with torch.enable_grad():
-        model, x = trained(given.steps)
-    reference = density.estimate(model, x, given.reference, proposal=Widened(1.1))
-    squares = {
-        name: errors(model, x, reference.log_likelihood, proposal, given.repeats)
-        for name, proposal in PROPOSALS.items()
-    }
+        model, x = trained(arguments.steps)
+
+    reference = density.estimate(model, x, arguments.reference, proposal=Widened(1.1))
+    squares = {}
+    for name, proposal in PROPOSALS.items():
+        truth = reference.log_likelihood
+        squares[name] = squared_errors(model, x, truth, proposal, arguments.repeats)
     rows = table(squares)
+    elbo = density.estimate(model, x, 2000).elbo
     results = {
-        "bar": {"proposal": "sobol, widened 1.2", "samples_needed": BAR, "for_the_error_of": PLAIN},
+        "bar": {"proposal": BAR_PROPOSAL, "samples_needed": BAR, "for_the_error_of": PLAIN},
         "reference": {
-            "samples": given.reference,
+            "samples": arguments.reference,
             "log_likelihood_nats": reference.log_likelihood.mean().item(),
-            "gap_to_elbo_nats": (reference.log_likelihood - density.estimate(model, x, 2000).elbo)
-            .mean()
-            .item(),
+            "gap_to_elbo_nats": (reference.log_likelihood - elbo).mean().item(),
             "largest_standard_error": reference.standard_error.max().item(),
             "largest_khat": reference.khat.max().item(),
         },
         "proposals": rows,
     }
-    report("sampling_efficiency", results, given.out)
+    report("sampling_efficiency", results, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""K-sample likelihood of texts: the trunk below the latents shared by all samples, against the same model without that.
+"""K-sample likelihood of texts: the trunk below the latents shared by all samples, or repeated.
 
 The plain version repeats every text once a sample and runs all layers on the copies. Peak memory is
 measured in fresh processes, for K = 64 and K = 1024 in chunks of the same size. ``python -m
@@ -10,29 +10,31 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from density.estimation.importance import log_weights
 from experiments.benchmarks.harness import compare, peak_bytes, report
+from univae.checkpoint import JsonObject
 from univae.text.special import END
 from univae.vae.model import UniVAE, UniVAEConfig
 
 BARS = {"speed": 2.0, "memory": 1.10}
 CHUNK = 16
+FEW_SAMPLES = 64
+MANY_SAMPLES = 1024
 
 
 def setting() -> tuple[UniVAE, Tensor]:
-    """12 layers, of which the lower 8 know nothing of the latents; 8 texts of 32 tokens."""
+    """Return a model of 12 layers, the lower 8 without latents, and 8 texts of 32 tokens."""
     torch.manual_seed(0)
     model = UniVAE(UniVAEConfig(2048, 128, 4, 12, 4, 16, max_length=32)).eval()
     return model, torch.randint(END + 1, 2048, (8, 32))
 
 
 def plain(model: UniVAE, ids: Tensor, samples: int) -> Tensor:
-    """The same estimator, nothing shared: every sample has its own copy of the text."""
+    """Return the log-weights of the same estimator, with a copy of the text for every sample."""
     chunks = []
     for _ in range(0, samples, CHUNK):
         copies = ids.repeat(CHUNK, 1)
@@ -43,37 +45,45 @@ def plain(model: UniVAE, ids: Tensor, samples: int) -> Tensor:
 
 
 @torch.inference_mode()
-def speed(samples: int, rounds: int) -> dict[str, Any]:
+def speed(samples: int, rounds: int) -> JsonObject:
+    """Time both on the same texts; their mean log-weights must agree."""
     model, ids = setting()
-    both = {
+    contestants = {
         "repeated": lambda: plain(model, ids, samples),
         "shared": lambda: log_weights(model, ids, samples, chunk=CHUNK),
     }
     torch.manual_seed(1)
-    means = {name: run().double().mean(0) for name, run in both.items()}
+    means = {}
+    for name, run in contestants.items():
+        means[name] = run().double().mean(0).mean().item()
     return {
         "samples": samples,
         "bar": BARS["speed"],
-        "mean_log_weight": {name: mean.mean().item() for name, mean in means.items()},
-        **compare(both, rounds, warmup=1),
+        "mean_log_weight": means,
+        **compare(contestants, rounds, warmup=1),
     }
 
 
 @torch.inference_mode()
 def peak(samples: int) -> int:
-    """Peak resident memory of this process in bytes, after scoring."""
+    """Return the peak resident bytes of this process after scoring."""
     model, ids = setting()
     log_weights(model, ids, samples, chunk=CHUNK)
     return peak_bytes()
 
 
-def memory() -> dict[str, Any]:
+def memory() -> JsonObject:
+    """Return the peaks with few and many samples, of processes of their own, and their ratio."""
     command = [sys.executable, "-m", "experiments.benchmarks.text_likelihood", "--peak"]
-    found = {k: json.loads(subprocess.check_output([*command, str(k)])) for k in (64, 1024)}
-    return {"bar": BARS["memory"], "peak_bytes": found, "ratio": found[1024] / found[64]}
+    peaks: dict[int, int] = {}
+    for samples in (FEW_SAMPLES, MANY_SAMPLES):
+        peaks[samples] = json.loads(subprocess.check_output([*command, str(samples)]))
+    ratio = peaks[MANY_SAMPLES] / peaks[FEW_SAMPLES]
+    return {"bar": BARS["memory"], "peak_bytes": peaks, "ratio": ratio}
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)

@@ -64,7 +64,7 @@ def rows_of(
     """
     distribution = proposal(name)
     log_w = log_weights(model, x, samples, proposal=distribution, chunk=chunk)
-    scores = summarise(log_w, distribution.replicates if distribution else 1)
+    scores = summarise(log_w, distribution.replicates)
     values = {column: getattr(scores, column).tolist() for column in COLUMNS}
     by_samples = ladder(log_w, rungs(samples)).T.tolist()
 

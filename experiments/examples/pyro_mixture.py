@@ -1,14 +1,13 @@
-"""A Pyro program with a discrete latent: clusters with a plane each, trained by Pyro, scored here, checked exactly.
+"""A Pyro program with a discrete latent: clusters with a plane each, scored beside the truth.
 
     c ~ Categorical(pi),  z ~ N(0, I),  x ~ N(A_c z + b_c, diag(s_c^2))
 
-The cluster c is enumerated. The evidence is a mixture of Gaussians of covariance A_c A_c' +
-diag(s_c^2), so that the estimate stands beside the truth. ``python -m
+It is trained by Pyro; the cluster c is enumerated. The evidence is a mixture of Gaussians of
+covariance A_c A_c' + diag(s_c^2), so that it is known exactly. ``python -m
 experiments.examples.pyro_mixture``
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyro
@@ -24,25 +23,30 @@ from density.estimation.diagnostics import unreliable
 from density.images.layers import GaussianMLP
 from experiments.cli.commands import run
 from experiments.data.readers import read
+from univae.checkpoint import JsonObject
 from univae.text.corpus import split
 
 __all__ = ["Clusters", "Config", "main"]
+
+HELD_OUT = 0.1  # share of the rows
+HIDDEN = 64  # of the encoder
+LEARNING_RATE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A mixture of factor analysers on a table."""
 
-    data: str = "wine"  # a table, standardised here
-    clusters: int = 3
-    latent: int = 2
-    steps: int = 1500
-    samples: int = 1000  # importance samples per held-out row
-    seed: int = 0
+    data: str = "wine"  # a table, whose columns are standardised
+    clusters: int = 3  # components of the mixture
+    latent: int = 2  # dimensions of a plane
+    steps: int = 1500  # optimizer steps, each on all rows
+    samples: int = 1000  # importance samples per held-out row; more lower its standard error
+    seed: int = 0  # of the split, the first weights and the random draws
 
 
 class Clusters(PyroModule):
-    """Model and guide; the guide knows no cluster."""
+    """Model and guide; the guide draws no cluster."""
 
     def __init__(self, columns: int, clusters: int, latent: int) -> None:
         super().__init__()
@@ -51,10 +55,11 @@ class Clusters(PyroModule):
         self.centres = nn.Parameter(torch.randn(clusters, columns))
         self.planes = nn.Parameter(0.1 * torch.randn(clusters, columns, latent))
         self.log_scale = nn.Parameter(torch.zeros(clusters, columns))
-        self.encoder = GaussianMLP((columns, 64), latent, "tanh")
+        self.encoder = GaussianMLP((columns, HIDDEN), latent, "tanh")
 
     @config_enumerate
     def model(self, x: Tensor) -> None:
+        """Draw cluster, latent and row."""
         pyro.module("clusters", self)
         with pyro.plate("data", len(x)):
             c = pyro.sample("c", dist.Categorical(logits=self.logits))
@@ -63,48 +68,56 @@ class Clusters(PyroModule):
             pyro.sample("x", dist.Normal(mean, self.log_scale[c].exp()).to_event(1), obs=x)
 
     def guide(self, x: Tensor) -> None:
-        law = self.encoder(x).base_dist
+        """Draw the latent from the encoder's Gaussian."""
+        gaussian = self.encoder(x).base_dist
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(law.loc, law.scale).to_event(1))
+            pyro.sample("z", dist.Normal(gaussian.loc, gaussian.scale).to_event(1))
 
     @torch.no_grad()
     def evidence(self, x: Tensor) -> Tensor:
-        """Exact log p(x) of every row."""
-        parts = LowRankMultivariateNormal(self.centres, self.planes, (2 * self.log_scale).exp())
-        return MixtureSameFamily(Categorical(logits=self.logits), parts).log_prob(x)
+        """Return the exact log p(x) of every row."""
+        variances = (2 * self.log_scale).exp()
+        components = LowRankMultivariateNormal(self.centres, self.planes, variances)
+        mixture = MixtureSameFamily(Categorical(logits=self.logits), components)
+        log_evidence: Tensor = mixture.log_prob(x)
+        return log_evidence
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Train on nine tenths of the rows and scores the rest.
-
-    Nats per row of the standardised table.
-    """
+def main(config: Config) -> JsonObject:
+    """Train on nine tenths of the rows and score the rest, in nats per standardised row."""
     torch.manual_seed(config.seed)
     values = read(config.data).batch(slice(None))
-    rows, held_out = split(len(values), 0.1, config.seed)
-    mean = values[rows].mean(0)
-    deviation = values[rows].std(0)
-    x = (values[rows] - mean) / deviation
-    other = (values[held_out] - mean) / deviation
+    training_rows, held_out_rows = split(len(values), HELD_OUT, config.seed)
+    mean = values[training_rows].mean(0)
+    deviation = values[training_rows].std(0)
+    x = (values[training_rows] - mean) / deviation
+    held_out = (values[held_out_rows] - mean) / deviation
+
     program = Clusters(x.shape[1], config.clusters, config.latent)
+    train(program, x, config.steps)
+    model = density.from_pyro(program.model, program.guide)
+    estimate = density.estimate(model, held_out, config.samples)
+    exact = program.evidence(held_out)
+    return {
+        "count": len(held_out),
+        "log_likelihood_nats": estimate.log_likelihood.mean().item(),
+        "exact_nats": exact.mean().item(),
+        "elbo_nats": estimate.elbo.mean().item(),
+        "largest_error_nats": (estimate.log_likelihood - exact).abs().max().item(),
+        "largest_standard_error_nats": estimate.standard_error.max().item(),
+        "khat_above_0.7": unreliable(estimate.khat).double().mean().item(),
+        "clusters": np.round(program.logits.softmax(0).tolist(), 3).tolist(),
+    }
+
+
+def train(program: Clusters, x: Tensor, steps: int) -> None:
+    """Minimise Pyro's loss, with the cluster enumerated."""
     loss = TraceEnum_ELBO(max_plate_nesting=1)
-    optimizer = torch.optim.Adam(program.parameters(), 0.01)
-    for _ in range(config.steps):
+    optimizer = torch.optim.Adam(program.parameters(), LEARNING_RATE)
+    for _ in range(steps):
         optimizer.zero_grad()
         loss.differentiable_loss(program.model, program.guide, x).backward()
         optimizer.step()
-    found = density.estimate(density.from_pyro(program.model, program.guide), other, config.samples)
-    exact = program.evidence(other)
-    return {
-        "count": len(other),
-        "log_likelihood_nats": found.log_likelihood.mean().item(),
-        "exact_nats": exact.mean().item(),
-        "elbo_nats": found.elbo.mean().item(),
-        "largest_error_nats": (found.log_likelihood - exact).abs().max().item(),
-        "largest_standard_error_nats": found.standard_error.max().item(),
-        "khat_above_0.7": unreliable(found.khat).double().mean().item(),
-        "clusters": np.round(program.logits.softmax(0).tolist(), 3).tolist(),
-    }
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions
 from experiments.gans.scaling import gan_rows
 from experiments.training.distributed import World
-from experiments.training.optimizers import build, restore
+from experiments.training.optimizer_state import restore
+from experiments.training.optimizers import OPTIMIZERS, build
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
+from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, reseed, seed_of
 from gan.players import Players
@@ -187,8 +189,8 @@ def require_settings(settings: Settings) -> None:
     refused = {
         "accumulate": settings.accumulate != 1,
         "window": settings.window != 1,
-        "adapt_step_size": settings.adapt_step_size != "no",
-        "optimizer": settings.optimizer == "egdd",
+        "adapt_step_size": STEP_SIZES[settings.adapt_step_size].adapts,
+        "optimizer": OPTIMIZERS[settings.optimizer].is_adaptive,
     }
     for name, is_refused in refused.items():
         if is_refused:

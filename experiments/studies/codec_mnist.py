@@ -1,9 +1,11 @@
-r"""Bits-back coding of MNIST, measured as files: the published coder's own VAE, and runs of this library.
+r"""Bits-back coding of MNIST, measured as files: the published coder's own VAE, and runs.
 
-``published``  a 784-100-40-100-784 ReLU network (``--published``, arrays of the names of its PyTorch layers) codes the
-               fixed binarised test set (``--binarised``, an .npz with packed bits under ``test``),
-               with one particle and with several; the published net rate is 0.19 bits a pixel.
-``runs``       each run of ``train-density`` codes ``--data`` as it is: net rate against the ELBO, total, and archivers.
+``published``  a 784-100-40-100-784 ReLU network (``--published``, arrays of the names of its
+               PyTorch layers) codes the fixed binarised test set (``--binarised``, an .npz with
+               packed bits under ``test``), with one particle and with several; the published net
+               rate is 0.19 bits a pixel.
+``runs``       each run of ``train-density`` codes ``--data`` as it is: net rate against the ELBO,
+               total, and archivers.
 
 ``python -m experiments.studies.codec_mnist --published vae_params.npz --binarised
 binarized_mnist.npz`` ``python -m experiments.studies.codec_mnist --runs RUN --data
@@ -13,9 +15,8 @@ t10k-images-idx3-ubyte.gz``
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,51 +33,64 @@ from density.likelihoods.distributions import BernoulliPixels
 from experiments import compress, decompress
 from experiments.benchmarks.harness import report
 from experiments.evaluation.archivers import image_sizes
+from univae.checkpoint import JsonObject
 from univae.latent.gaussian import diagonal_gaussian
 
 SIDE = 28
+PIXELS = SIDE**2
+HIDDEN = 100
+LATENT = 40
+BATCHES = 100  # of the test set, for the bounds
+FEWEST_BOUND_SAMPLES = 16
 
 
 class Published(nn.Module):
-    """The VAE that came with the first bits-back coder: one hidden layer each way, scale :math:`e^{W h + b}`."""
+    """The VAE of the first bits-back coder: one hidden layer each way, scale :math:`e^{W h + b}`.
+
+    The names of its layers are those of the published arrays.
+    """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(SIDE**2, 100)
-        self.fc21 = nn.Linear(100, 40)
-        self.fc22 = nn.Linear(100, 40)
-        self.fc3 = nn.Linear(40, 100)
-        self.fc4 = nn.Linear(100, SIDE**2)
+        self.fc1 = nn.Linear(PIXELS, HIDDEN)
+        self.fc21 = nn.Linear(HIDDEN, LATENT)
+        self.fc22 = nn.Linear(HIDDEN, LATENT)
+        self.fc3 = nn.Linear(LATENT, HIDDEN)
+        self.fc4 = nn.Linear(HIDDEN, PIXELS)
         self.load_state_dict({name: torch.from_numpy(arrays[name]) for name in self.state_dict()})
 
     def prior(self) -> Distribution:
-        origin = self.fc4.weight.new_zeros(40)
+        """Return the standard normal."""
+        origin = self.fc4.weight.new_zeros(LATENT)
         return diagonal_gaussian(origin, torch.ones_like(origin))
 
     def posterior(self, x: Tensor) -> Distribution:
+        """Return the encoder's Gaussian."""
         h = self.fc1(x.to(self.fc4.weight.dtype).flatten(1)).relu()
         return diagonal_gaussian(self.fc21(h), self.fc22(h).exp())
 
     def likelihood(self, z: Tensor) -> Distribution:
-        return BernoulliPixels(self.fc4(self.fc3(z).relu()).unflatten(-1, (1, SIDE, SIDE)), 3)
+        """Return the decoder's Bernoulli pixels."""
+        logits = self.fc4(self.fc3(z).relu())
+        return BernoulliPixels(logits.unflatten(-1, (1, SIDE, SIDE)), 3)
 
 
-def code(model: Published, images: np.ndarray, particles: int, tile: int) -> dict[str, Any]:
-    """Codes and decodes images (N, 1, 28, 28) of zeros and ones; rates in bits a pixel."""
-    owned = prepared(model)
+def code(model: Published, images: np.ndarray, particles: int, tile: int) -> JsonObject:
+    """Encode and decode images (N, 1, 28, 28) of zeros and ones; rates in bits a pixel."""
+    exact_model = prepared(model)
     coding = Coding(particles, tile)
     header = Header(fingerprint(model), coding, torch.__version__, images.dtype.str, images.shape)
     with exactly(), tqdm(total=2 * len(images), desc=f"K={particles}", disable=None) as bar:
-        coder = BitsBack(owned, pixel_code(owned, images.shape[1:], tile), coding)
+        coder = BitsBack(exact_model, pixel_code(exact_model, images.shape[1:], tile), coding)
         start = time.perf_counter()
         content, account = encode(coder, images, header, len(images), bar.update)
         middle = time.perf_counter()
-        again = decode(coder, *unpack(content), progress=bar.update)
+        decoded = decode(coder, *unpack(content), progress=bar.update)
         end = time.perf_counter()
     pixels = images[0].size
     return {
         "images": len(images),
-        "exact": bool(np.array_equal(again, images)),
+        "exact": bool(np.array_equal(decoded, images)),
         "net_bits_per_dim": account.net_bits / (account.count - account.plain) / pixels,
         "total_bits_per_dim": 8 * len(content) / images.size,
         "initial_bits": account.initial_bits,
@@ -87,42 +101,51 @@ def code(model: Published, images: np.ndarray, particles: int, tile: int) -> dic
 
 @torch.no_grad()
 def ideal(model: Published, images: np.ndarray, samples: int) -> dict[str, float]:
-    """The ELBO and the importance-weighted bound of ``samples`` draws, in bits a pixel."""
-    found = [
-        estimate(model, torch.from_numpy(part).float(), samples)
-        for part in np.array_split(images, 100)
-    ]
-    each = {"elbo": [e.elbo for e in found], f"iw{samples}": [e.log_likelihood for e in found]}
+    """Return the ELBO and the importance-weighted bound of ``samples`` draws, in bits a pixel."""
+    elbo = []
+    log_likelihood = []
+    for batch in np.array_split(images, BATCHES):
+        estimated = estimate(model, torch.from_numpy(batch).float(), samples)
+        elbo.append(estimated.elbo)
+        log_likelihood.append(estimated.log_likelihood)
     scale = -1 / images[0].size / math.log(2)
-    return {name: torch.cat(parts).mean().item() * scale for name, parts in each.items()}
+    return {
+        "elbo": torch.cat(elbo).mean().item() * scale,
+        f"iw{samples}": torch.cat(log_likelihood).mean().item() * scale,
+    }
 
 
 def published(
-    arrays: Path, data: Path, particles: list[int], tile: int, limit: int
-) -> dict[str, Any]:
-    """Both rates of the published VAE."""
+    arrays: Path, data: Path, particles: Sequence[int], tile: int, limit: int
+) -> JsonObject:
+    """Return the ideal and the coded rates of the published VAE, and those of archivers."""
     torch.manual_seed(0)
     model = Published(np.load(arrays)).eval()
     packed = np.load(data)["test"][: limit or None]
-    images = np.unpackbits(packed, axis=1)[:, : SIDE**2].reshape(-1, 1, SIDE, SIDE)
-    found: dict[str, Any] = {"ideal": ideal(model, images, max(16, *particles))}
+    bits = np.unpackbits(packed, axis=1)[:, :PIXELS]
+    images = bits.reshape(-1, 1, SIDE, SIDE)
+
+    rates: JsonObject = {"ideal": ideal(model, images, max(FEWEST_BOUND_SAMPLES, *particles))}
     for k in particles:
-        found[f"K={k}"] = code(model, images, k, tile)
+        rates[f"K={k}"] = code(model, images, k, tile)
     sizes = image_sizes(images, 2)
-    return found | {"archivers": {name: 8 * size / images.size for name, size in sizes.items()}}
+    rates["archivers"] = {name: 8 * size / images.size for name, size in sizes.items()}
+    return rates
 
 
-def trained(run: Path, data: str, out: Path, particles: int, tile: int) -> dict[str, Any]:
-    """A run's file of the data, as the command writes it, and what comes back."""
-    target = out / f"{run.name}-K{particles}.uvae"
-    out.mkdir(parents=True, exist_ok=True)
-    config = compress.Config(run=run, data=data, out=target, particles=particles, tile=tile)
-    found = compress.main(config)
-    back = decompress.main(decompress.Config(run=run, data=target, out=target.with_suffix(".npy")))
-    return found | {"decompressed": back}
+def coded(run: Path, data: str, folder: Path, particles: int, tile: int) -> JsonObject:
+    """Return the result of ``univae compress`` on a run's data, and of ``univae decompress``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    compressed = folder / f"{run.name}-K{particles}.uvae"
+    decompressed = compressed.with_suffix(".npy")
+    config = compress.Config(run=run, data=data, out=compressed, particles=particles, tile=tile)
+    result: JsonObject = compress.main(config)
+    back = decompress.main(decompress.Config(run=run, data=compressed, out=decompressed))
+    return result | {"decompressed": back}
 
 
 def main() -> None:
+    """Run the study with the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -131,23 +154,26 @@ def main() -> None:
         "--binarised", type=Path, help="the fixed binarised set, .npz with packed bits"
     )
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of train-density")
-    parser.add_argument("--data", help="what the runs code")
+    parser.add_argument("--data", help="the images that the runs code")
     parser.add_argument("--particles", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--tile", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="images of --binarised; 0: all")
     parser.add_argument(
-        "--files", type=Path, default=Path("runs/codec"), help="where the runs' files go"
+        "--files", type=Path, default=Path("runs/codec"), help="folder of the runs' files"
     )
     parser.add_argument("--out", type=Path)
-    a = parser.parse_args()
-    results: dict[str, Any] = {}
-    if a.published and a.binarised:
-        results["published"] = published(a.published, a.binarised, a.particles, a.tile, a.limit)
-    for run in a.runs:
-        results[run.name] = {
-            f"K={k}": trained(run, a.data, a.files, k, a.tile) for k in a.particles
-        }
-    report("codec_mnist", results, a.out, "study")
+    options = parser.parse_args()
+    results: JsonObject = {}
+    if options.published and options.binarised:
+        results["published"] = published(
+            options.published, options.binarised, options.particles, options.tile, options.limit
+        )
+    for run in options.runs:
+        results[run.name] = {}
+        for k in options.particles:
+            rates = coded(run, options.data, options.files, k, options.tile)
+            results[run.name][f"K={k}"] = rates
+    report("codec_mnist", results, options.out, "study")
 
 
 if __name__ == "__main__":

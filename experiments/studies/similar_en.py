@@ -1,4 +1,4 @@
-"""English sentences from scratch within an hour: vectors distilled from a teacher, and similar captions written.
+"""English sentences from scratch within an hour: distilled vectors, and similar captions written.
 
 Groups: the five captions of a picture, questions marked as duplicates, English sentences with one
 Chinese translation; single texts: the other questions and sentences, and the whole words of the
@@ -12,6 +12,7 @@ results/similar_en.json``
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from experiments.benchmarks.harness import report
 from experiments.sentences.teacher import read_table, write_table
 from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
+    Pair,
     auroc,
     captions,
     cosines,
@@ -37,12 +39,12 @@ from experiments.studies.sentences import (
     write_groups,
 )
 from experiments.training.task import reseed
-from univae.checkpoint import read_json
+from univae.checkpoint import JsonObject, read_json
 from univae.decoding.sampling import Sampling
 from univae.sentence.tokenizer import normalised
 from univae.sentence.trained import TrainedSimilar
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "width": 256,
     "heads": 4,
     "layers": 3,
@@ -56,113 +58,142 @@ TRAINING: dict[str, Any] = {
     "batch_size": 32,
     "generation_share": 0.5,
     "noise_rows": 0.2,
+    "ema": 0.999,
+    "held_out": 0.01,
+    "validate_every": 2000,
+    "validation_pairs": 300,
 }
-TRAINING |= {"ema": 0.999, "held_out": 0.01, "validate_every": 2000, "validation_pairs": 300}
-NUCLEI = (0.95, 0.8)  # the library's, as published, and one that a small model's texts gain from
+# top_p: the library's, as published, and one with which the texts of a small model are better
+NUCLEI = (0.95, 0.8)
+RESULTS = 5  # texts written for a source
+EXAMPLES = 5  # sources shown with their texts
+LONGEST_NEGATED = 15  # words of a question with a negation
+LIMITED_WORDS = 20000  # of the vocabulary, thinned out by --limit
+
+Group = list[str]
 
 
-def texts(data: Path, limit: int) -> tuple[list[list[str]], list[list[str]]]:
-    """Group of two texts and more, and single texts, at most ``limit`` of each source if it is not 0."""
-    cut = slice(limit or None)
-    groups = captions(data, "train")[cut]
-    singles = list[list[str]]()
-    for a, b, same in labelled(rows_of(data / "qqp_20k" / "dev.tsv.gz", "\t"), 1, 0)[cut]:
-        if same:
+def texts(data: Path, limit: int) -> tuple[list[Group], list[Group]]:
+    """Return groups of two texts and more, and single texts.
+
+    At most ``limit`` of each source; 0: all.
+    """
+    first = slice(limit or None)
+    groups = captions(data, "train")[first]
+    singles: list[Group] = []
+    for a, b, is_duplicate in questions(data, "dev")[first]:
+        if is_duplicate:
             groups.append([a, b])
         else:
             singles += [[a], [b]]
-    translated: dict[str, list[str]] = {}
-    for english, chinese, *_ in rows_of(data / "tatoeba_cmn_eng" / "cmn.txt.gz", "\t")[cut]:
-        translated.setdefault(chinese, []).append(english)
-    sentences = [list(dict.fromkeys(english)) for english in translated.values()]
-    groups += [several for several in sentences if len(several) > 1]
-    singles += [one for one in sentences if len(one) == 1]
+
+    by_translation: dict[str, list[str]] = {}
+    for english, chinese, *_ in rows_of(data / "tatoeba_cmn_eng" / "cmn.txt.gz", "\t")[first]:
+        by_translation.setdefault(chinese, []).append(english)
+    sentences = [list(dict.fromkeys(english)) for english in by_translation.values()]
+    groups += [group for group in sentences if len(group) > 1]
+    singles += [group for group in sentences if len(group) == 1]
     return groups, singles
 
 
-def taught(given: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, float]:
-    """Files of the texts and of the teacher's vectors, and the seconds these took."""
-    given.out.mkdir(parents=True, exist_ok=True)
-    groups, singles = texts(given.data, given.limit)
-    words = [
-        [word]
-        for word in teacher.vocabulary()[:: max(1, 20000 // given.limit) if given.limit else 1]
-    ]
-    everything = [*groups, *singles, *words]
-    written = write_groups(given.out / "texts.jsonl", everything)
-    table = given.out / "teacher.npz"
-    begun = time.perf_counter()
-    known, vectors = (
-        read_table(table) if table.exists() else ([], np.empty((0, teacher.width), np.float16))
-    )
-    missing = sorted({text.strip() for group in everything for text in group} - set(known))
+def questions(data: Path, part: str) -> list[Pair]:
+    """Return the pairs of questions, labelled 1 where they are duplicates."""
+    return labelled(rows_of(data / "qqp_20k" / f"{part}.tsv.gz", "\t"), 1, 0)
+
+
+def taught(arguments: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, float]:
+    """Write the texts and the teacher's vectors; return both files and the seconds it took.
+
+    Vectors that are in the file already are not computed again.
+    """
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    groups, singles = texts(arguments.data, arguments.limit)
+    stride = max(1, LIMITED_WORDS // arguments.limit) if arguments.limit else 1
+    words = [[word] for word in teacher.vocabulary()[::stride]]
+    all_groups = [*groups, *singles, *words]
+    texts_file = write_groups(arguments.out / "texts.jsonl", all_groups)
+
+    start = time.perf_counter()
+    table = arguments.out / "teacher.npz"
+    known: Sequence[str] = []
+    known_vectors = np.empty((0, teacher.width), np.float16)
+    if table.exists():
+        known, known_vectors = read_table(table)
+    missing = sorted({text.strip() for group in all_groups for text in group} - set(known))
     if missing:
-        write_table(
-            table,
-            [*known, *missing],
-            np.concatenate((vectors, teacher.encode(missing).astype(np.float16))),
-        )
-    return written, table, time.perf_counter() - begun
+        new_vectors = teacher.encode(missing).astype(np.float16)
+        write_table(table, [*known, *missing], np.concatenate((known_vectors, new_vectors)))
+    return texts_file, table, time.perf_counter() - start
 
 
-def vectors(given: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM) -> dict[str, Any]:
-    """Each encoder's correlation, recall and AUROC: the student's, its teacher's, and that of averaged word vectors."""
-    scored = stsb(given.data, "en", "test")
-    groups = captions(given.data, "val")
-    questions = labelled(rows_of(given.data / "qqp_20k" / "test.tsv.gz", "\t"), 1, 0)
-    return {
-        name: {
+def vectors(data: Path, run: TrainedSimilar, teacher: MiniLM) -> JsonObject:
+    """Return correlation, recall and AUROC of student, teacher and averaged word vectors."""
+    scored = stsb(data, "en", "test")
+    groups = captions(data, "val")
+    duplicates = questions(data, "test")
+    encoders = {"student": run.encode, "teacher": teacher.encode, "word average": teacher.words}
+    measures = {}
+    for name, encode in encoders.items():
+        measures[name] = {
             "stsb_test_spearman": spearman_of(encode, scored),
             "captions": recall(encode, groups),
-            "qqp_test_auroc": auroc(encode, questions),
+            "qqp_test_auroc": auroc(encode, duplicates),
         }
-        for name, encode in (
-            ("student", run.encode),
-            ("teacher", teacher.encode),
-            ("word average", teacher.words),
-        )
-    }
+    return measures
 
 
 def written(
-    given: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM, top_p: float
-) -> dict[str, Any]:
-    """What is written for held-out captions, judged by the teacher, and for questions with a negation."""
-    sources = [group[0] for group in captions(given.data, "val")[: given.generate]]
+    arguments: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM, top_p: float
+) -> JsonObject:
+    """Write texts for held-out captions, which the teacher judges, and for negated questions."""
     sampling = Sampling(top_p=top_p)
+    sources = [group[0] for group in captions(arguments.data, "val")[: arguments.generate]]
     reseed(0, "study")
-    found = [[text for text, _ in best] for best in run.similar(sources, 5, sampling=sampling)]
-    pairs = [(source, text) for source, best in zip(sources, found, strict=True) for text in best]
+    results = []
+    for ranked in run.similar(sources, RESULTS, sampling=sampling):
+        results.append([text for text, _ in ranked])
+    pairs = []
+    for source, similar_texts in zip(sources, results, strict=True):
+        pairs += [(source, text) for text in similar_texts]
     cosine = cosines(teacher.encode, pairs)
-    others = [*sources[1:], *sources[:1]]  # the next one's, so that no caption meets itself
-    shuffled = cosines(teacher.encode, list(zip(sources, others, strict=True)))
-    questions = [
-        a for a, _, _ in labelled(rows_of(given.data / "qqp_20k" / "test.tsv.gz", "\t"), 1, 0)
-    ]
-    negated = [text for text in questions if flips("", text) and len(text.split()) < 15][
-        : given.generate // 2
-    ]
-    answers = run.similar(negated, 5, sampling=sampling)
-    turned = [
-        (text, other) for text, best in zip(negated, answers, strict=True) for other, _ in best
-    ]
+    next_sources = [*sources[1:], *sources[:1]]  # rotated: no caption is paired with itself
+    shuffled = cosines(teacher.encode, list(zip(sources, next_sources, strict=True)))
+
+    negated = negated_questions(arguments.data, arguments.generate // 2)
+    answers = []
+    for source, ranked in zip(
+        negated, run.similar(negated, RESULTS, sampling=sampling), strict=True
+    ):
+        answers += [(source, text) for text, _ in ranked]
+
+    equal = 0
+    for source, text in pairs:
+        equal += normalised(source, lowercase=run.text.lowercase) == text
+    examples = zip(sources[:EXAMPLES], results[:EXAMPLES], strict=True)
     return {
         "sources": len(sources),
         "results": len(pairs),
-        "equal_to_source": sum(
-            normalised(source, lowercase=run.text.lowercase) == text for source, text in pairs
-        )
-        / max(len(pairs), 1),
+        "equal_to_source": equal / max(len(pairs), 1),
         "distinct_2": distinct_2([text for _, text in pairs]),
         "teacher_cosine_top_5": float(cosine.mean()),
         "teacher_cosine_random_captions": float(shuffled.mean()),
         "negation_flips_captions": float(np.mean([flips(*pair) for pair in pairs])),
-        "negation_flips_negated_questions": float(np.mean([flips(*pair) for pair in turned])),
-        "examples": [[source, *best] for source, best in zip(sources[:5], found[:5], strict=True)],
+        "negation_flips_negated_questions": float(np.mean([flips(*pair) for pair in answers])),
+        "examples": [[source, *similar_texts] for source, similar_texts in examples],
     }
 
 
-def main(argv: list[str] | None = None) -> dict[str, Any]:
+def negated_questions(data: Path, limit: int) -> list[str]:
+    """Return at most ``limit`` short test questions with a negation."""
+    negated = []
+    for question, _, _ in questions(data, "test"):
+        if flips("", question) and len(question.split()) < LONGEST_NEGATED:
+            negated.append(question)
+    return negated[:limit]
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,31 +213,43 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=0, help="groups read of each source; 0: all")
     parser.add_argument(
-        "--generate", type=int, default=200, help="held-out captions something is written for"
+        "--generate", type=int, default=200, help="held-out captions to write similar texts for"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> JsonObject:
+    """Run the study with the options of the command line; return its results."""
+    options = parse(argv)
+    torch.set_num_threads(options.threads)
     teacher = MiniLM()
-    everything, table, seconds = taught(given, teacher)
-    folder = given.out / "distil"
-    options: dict[str, Any] = {
+    texts_file, table, seconds = taught(options, teacher)
+    folder = options.out / "distil"
+    config = train_similar.Config.of(
+        pairs=(texts_file,),
+        teacher=table,
+        out=folder,
+        threads=options.threads,
+        minutes=options.minutes,
         **SHAPE,
         **TRAINING,
-        "threads": given.threads,
-        "minutes": given.minutes,
-    }
-    train_once(train_similar.Config.of(pairs=(everything,), teacher=table, out=folder, **options))
+    )
+    train_once(config)
     run = TrainedSimilar.open(folder)
     done = read_json(folder / "DONE")
+    measures = vectors(options.data, run, teacher)
+    generation = {}
+    for top_p in NUCLEI:
+        generation[f"top_p {top_p}"] = written(options, run, teacher, top_p)
     results = {
         "training_seconds": done["seconds"],
-        "teacher_seconds": seconds,  # of vectors computed once, and near 0 where they were kept
+        "teacher_seconds": seconds,  # of vectors computed now: near 0 where all were in the file
         "steps": done["steps"],
-        **vectors(given, run, teacher),
-        "generation": {f"top_p {top_p}": written(given, run, teacher, top_p) for top_p in NUCLEI},
+        **measures,
+        "generation": generation,
     }
-    report("similar_en", results, given.results, kind="study")
+    report("similar_en", results, options.results, kind="study")
     return results
 
 

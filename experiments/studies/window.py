@@ -1,63 +1,93 @@
-"""What hiding gradient accumulation in the momentum costs, and whether fewer updates help small batches.
+"""The cost of gradient accumulation hidden in the momentum, and fewer updates with small batches.
 
-A UniVAE on ``python-docs``, equal tokens, several seeds. Two questions, as tables of held-out nats
-per text:
+A UniVAE on ``python-docs``, equal tokens, several seeds. Two tables of held-out nats per text:
 
-``accumulation``  the same micro-batches, k to an update: AdamW on their summed gradient (``buffered``), and folded into
-                  the moments with the second moment ``plain`` (published) or ``corrected``; gaps
-                  are paired by seed.
-``small_batch``   micro-batches of a few texts: an update for each (``every``), an update for each with both decays
-                  slowed to 1 - (1 - beta) / k (``slower``), or an update for k of them
-                  (``window``); by learning rate.
+``accumulation``  the same micro-batches, k to an update: AdamW on their summed gradient
+                  (``buffered``), and folded into the moments with the second moment ``plain``
+                  (published) or ``corrected``; gaps are paired by seed.
+``small_batch``   micro-batches of a few texts: an update for each (``every``), an update for each
+                  with both decays slowed to 1 - (1 - beta) / k (``slower``), or an update for k of
+                  them (``window``); by learning rate.
 
 ``python -m experiments.studies.window --out runs/window --results experiments/results/window.json``
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from experiments import train_text
 from experiments.benchmarks.harness import report
 from experiments.data.texts import BUILT_IN
-from experiments.studies.harness import Job, run_all, spread
+from experiments.studies.harness import Job, Results, finished, run_all, spread
 from experiments.text.presets import PRESETS
+from univae.checkpoint import JsonObject
 
-# No batch normalisation of the means: its statistics would be those of a micro-batch, of one text
-# at times.
-SHAPE = {
-    name: value for name, value in PRESETS["tiny"].items() if name not in ("batch_tokens", "lr")
-} | {"bn_gamma": 0}
-MEASURED = ("nll_nats", "elbo_nats")
+NOT_SHAPE = ("batch_tokens", "lr")  # options of the preset that the study sets itself
+SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in NOT_SHAPE}
+# without batch normalisation of the means: its statistics would be those of a micro-batch, of one
+# text at times
+SHAPE["bn_gamma"] = 0
 BATCH = 2048  # padded tokens in an update of the first table
-# padded tokens in a micro-batch of the second: one text of the longest, four of the usual
-MICRO = 64
-WINDOW = 16  # of the second
+# padded tokens in a micro-batch of the second table: one text of the longest, four of the usual
+MICRO_BATCH = 64
+WINDOW = 16  # of the second table
 BETAS = {"beta1": 0.9, "beta2": 0.98}
 
-Setting: TypeAlias = tuple[int, float]
+Setting: TypeAlias = tuple[int, float]  # window and learning rate
 SETTINGS: list[Setting] = [(4, 1e-3), (4, 3e-3), (16, 1e-3), (16, 3e-3)]
 
 
+@dataclass(frozen=True)
+class Measure:
+    """A number of a result, and how the first table names it; less is better."""
+
+    name: str
+    label: str
+    sign: int
+
+
+MEASURES = (
+    Measure("nll_nats", "nll_nats", 1),
+    Measure("elbo_nats", "minus_elbo_nats", -1),
+)
+REFERENCE = "buffered"  # the arm from which gaps are measured
+SMALL_ARMS = ("every", "slower", "window")
+
+
+def accumulation_arms(window: int) -> Mapping[str, Mapping[str, Any]]:
+    """Return the options of every arm of the first table."""
+    return {
+        REFERENCE: {"accumulate": window},
+        "plain": {"window": window, "second_moment": "plain"},
+        "corrected": {"window": window, "second_moment": "corrected"},
+    }
+
+
 def setting(text: str) -> Setting:
-    """A window and a learning rate from ``k:lr``."""
-    k, lr = text.split(":")
-    return int(k), float(lr)
+    """Return the window and learning rate of ``k:lr``."""
+    window, lr = text.split(":")
+    return int(window), float(lr)
 
 
 def job(out: Path, name: str, seed: int, **options: Any) -> Job:
-    """A run of one thread that validates once, on 512 texts.
+    """Return a run of one thread that validates once, on 512 texts.
 
-    No clipping, for it would differ between the arms.
+    Without clipping, which would differ between the arms.
     """
     settings: dict[str, Any] = {
         "clip": 0.0,
         "threads": 1,
         "validate_every": 0,
         "checkpoint_every": 0,
+        "validation_texts": 512,
+        "validation_samples": 16,
+        "lr": 3e-3,
+        **SHAPE,
+        **options,
     }
-    settings |= {"validation_texts": 512, "validation_samples": 16, "lr": 3e-3, **SHAPE, **options}
     config = train_text.Config.of(
         text=BUILT_IN, out=out / f"{name}-seed{seed}", seed=seed, **settings
     )
@@ -67,101 +97,89 @@ def job(out: Path, name: str, seed: int, **options: Any) -> Job:
 def accumulation(
     out: Path, tokens: int, seeds: Sequence[int], settings: Sequence[Setting]
 ) -> list[Job]:
-    """Buffered, plain and corrected for every window and learning rate, and every seed."""
+    """Return the runs of the first table: every setting, arm and seed."""
     jobs = []
-    for k, lr in settings:
-        arms: dict[str, dict[str, Any]] = {
-            "buffered": {"accumulate": k},
-            "plain": {"window": k, "second_moment": "plain"},
-            "corrected": {"window": k, "second_moment": "corrected"},
-        }
-        common = {"batch_tokens": BATCH // k, "steps": tokens // BATCH, "lr": lr}
-        jobs += [
-            job(out, f"{arm}-k{k}-lr{lr:g}", seed, **common, **o)
-            for arm, o in arms.items()
-            for seed in seeds
-        ]
+    for window, lr in settings:
+        common = {"batch_tokens": BATCH // window, "steps": tokens // BATCH, "lr": lr}
+        for arm, options in accumulation_arms(window).items():
+            for seed in seeds:
+                jobs.append(job(out, f"{arm}-k{window}-lr{lr:g}", seed, **common, **options))
     return jobs
 
 
 def small_batch(
-    out: Path, tokens: int, seeds: Sequence[int], rates: Sequence[float], k: int
+    out: Path, tokens: int, seeds: Sequence[int], rates: Sequence[float], window: int
 ) -> list[Job]:
-    """An update for every micro-batch, with slower decays, or for k of them."""
-    micro_steps = tokens // MICRO
-    slower = {name: 1 - (1 - beta) / k for name, beta in BETAS.items()}
-    arms: dict[str, dict[str, Any]] = {
-        "every": {"steps": micro_steps},
-        "slower": {"steps": micro_steps, **slower},
-        "window": {"steps": micro_steps // k, "window": k},
-    }
-    return [
-        job(out, f"small-{arm}-lr{lr:g}", seed, batch_tokens=MICRO, lr=lr, **o)
-        for lr in rates
-        for arm, o in arms.items()
-        for seed in seeds
-    ]
+    """Return the runs of the second table: every learning rate, arm and seed."""
+    micro_steps = tokens // MICRO_BATCH
+    slower_betas = {name: 1 - (1 - beta) / window for name, beta in BETAS.items()}
+    every: dict[str, Any] = {"steps": micro_steps}
+    slower: dict[str, Any] = {"steps": micro_steps, **slower_betas}
+    windowed: dict[str, Any] = {"steps": micro_steps // window, "window": window}
+
+    jobs = []
+    for lr in rates:
+        for arm, options in zip(SMALL_ARMS, (every, slower, windowed), strict=True):
+            for seed in seeds:
+                name = f"small-{arm}-lr{lr:g}"
+                jobs.append(job(out, name, seed, batch_tokens=MICRO_BATCH, lr=lr, **options))
+    return jobs
 
 
-def gaps(
-    found: Mapping[str, Mapping[str, Any]], settings: Sequence[Setting], seeds: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Rows of the first table.
+def gaps(results: Results, settings: Sequence[Setting], seeds: Sequence[int]) -> list[JsonObject]:
+    """Return the rows of the first table.
 
-    A gap is a folded arm's figure minus the buffered one of the same seed.
+    A gap is a folded arm's number minus the buffered one of the same seed.
     """
     rows = []
-    for k, lr in settings:
-        for arm in ("buffered", "plain", "corrected"):
-            row: dict[str, Any] = {"window": k, "lr": lr, "second_moment": arm}
-            for name in MEASURED:
-                sign = -1 if name == "elbo_nats" else 1
-                own = [sign * found[f"{arm}-k{k}-lr{lr:g}-seed{s}"][name] for s in seeds]
-                reference = [sign * found[f"buffered-k{k}-lr{lr:g}-seed{s}"][name] for s in seeds]
-                label = "minus_elbo_nats" if sign < 0 else name
-                row[label] = spread(own)
-                row[f"{label}_gap"] = spread(a - b for a, b in zip(own, reference, strict=True))
+    for window, lr in settings:
+        for arm in accumulation_arms(window):
+            row: JsonObject = {"window": window, "lr": lr, "second_moment": arm}
+            for measure in MEASURES:
+                values = []
+                differences = []
+                for seed in seeds:
+                    suffix = f"k{window}-lr{lr:g}-seed{seed}"
+                    value = measure.sign * results[f"{arm}-{suffix}"][measure.name]
+                    reference = measure.sign * results[f"{REFERENCE}-{suffix}"][measure.name]
+                    values.append(value)
+                    differences.append(value - reference)
+                row[measure.label] = spread(values)
+                row[f"{measure.label}_gap"] = spread(differences)
             rows.append(row)
     return rows
 
 
-def means(
-    found: Mapping[str, Mapping[str, Any]], rates: Sequence[float], seeds: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Rows of the second table."""
-    rows: list[dict[str, Any]] = []
+def means(results: Results, rates: Sequence[float], seeds: Sequence[int]) -> list[JsonObject]:
+    """Return the rows of the second table."""
+    rows = []
     for lr in rates:
-        for arm in ("every", "slower", "window"):
-            results = [found[f"small-{arm}-lr{lr:g}-seed{seed}"] for seed in seeds]
-            failed = sum("failed" in result for result in results)
-            scores = (
-                {} if failed else {"nll_nats": spread(result["nll_nats"] for result in results)}
-            )
-            rows.append({"updates": arm, "lr": lr, "failed": failed, **scores})
+        for arm in SMALL_ARMS:
+            runs = {}
+            for seed in seeds:
+                name = f"small-{arm}-lr{lr:g}-seed{seed}"
+                runs[name] = results[name]
+            done = finished(runs)
+            row: JsonObject = {"updates": arm, "lr": lr, "failed": len(runs) - len(done)}
+            if len(done) == len(runs):
+                row["nll_nats"] = spread(result["nll_nats"] for result in done.values())
+            rows.append(row)
     return rows
 
 
 def draw(tables: Mapping[str, Any], path: Path) -> None:
-    """Paired gaps by window and rule, a dot a seed; and the small batches by learning rate."""
+    """Plot paired gaps by window and rule, a dot a seed, and small batches by learning rate."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows = [row for row in tables["accumulation"] if row["second_moment"] != "buffered"]
-    for place, row in enumerate(rows):
-        each = row["nll_nats_gap"]["each"]
-        left.plot([place] * len(each), each, "o")
-    left.set_xticks(
-        range(len(rows)),
-        [f"{row['second_moment']}\nk={row['window']}\n{row['lr']:g}" for row in rows],
-    )
-    left.axhline(0, color="grey")
-    left.set_ylabel("NLL minus buffered AdamW's, nats per text")
-    for arm in ("every", "slower", "window"):
-        own = [row for row in tables["small_batch"] if row["updates"] == arm and "nll_nats" in row]
-        y = [row["nll_nats"]["mean"] for row in own]
-        bars = [row["nll_nats"]["sd"] or 0.0 for row in own]
-        right.errorbar([row["lr"] for row in own], y, yerr=bars, marker="o", capsize=3, label=arm)
+    _draw_gaps(left, [row for row in tables["accumulation"] if row["second_moment"] != REFERENCE])
+    for arm in SMALL_ARMS:
+        rows = [row for row in tables["small_batch"] if row["updates"] == arm and not row["failed"]]
+        means_ = [row["nll_nats"]["mean"] for row in rows]
+        deviations = [row["nll_nats"]["sd"] or 0.0 for row in rows]
+        rates = [row["lr"] for row in rows]
+        right.errorbar(rates, means_, yerr=deviations, marker="o", capsize=3, label=arm)
     right.set_xscale("log")
     right.set_xlabel("learning rate")
     right.set_ylabel("NLL, nats per text")
@@ -169,7 +187,19 @@ def draw(tables: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
+def _draw_gaps(axes: Any, rows: Sequence[JsonObject]) -> None:
+    labels = []
+    for position, row in enumerate(rows):
+        differences = row["nll_nats_gap"]["each"]
+        axes.plot([position] * len(differences), differences, "o")
+        labels.append(f"{row['second_moment']}\nk={row['window']}\n{row['lr']:g}")
+    axes.set_xticks(range(len(rows)), labels)
+    axes.axhline(0, color="grey")
+    axes.set_ylabel("NLL minus buffered AdamW's, nats per text")
+
+
+def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -193,18 +223,23 @@ def main() -> None:
         "--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates, second table"
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
-    given = parser.parse_args()
-    seeds = range(given.seeds)
-    jobs = accumulation(given.out, given.tokens, seeds, given.settings)
-    jobs += small_batch(given.out, given.small_tokens, seeds, given.rates, WINDOW)
-    found = run_all(jobs, given.jobs)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the study with the options of the command line."""
+    options = parse()
+    seeds = range(options.seeds)
+    jobs = accumulation(options.out, options.tokens, seeds, options.settings)
+    jobs += small_batch(options.out, options.small_tokens, seeds, options.rates, WINDOW)
+    results = run_all(jobs, options.jobs)
     tables = {
-        "tokens": {"accumulation": given.tokens, "small_batch": given.small_tokens},
-        "accumulation": gaps(found, given.settings, seeds),
-        "small_batch": means(found, given.rates, seeds),
+        "tokens": {"accumulation": options.tokens, "small_batch": options.small_tokens},
+        "accumulation": gaps(results, options.settings, seeds),
+        "small_batch": means(results, options.rates, seeds),
     }
-    draw(tables, given.out / "window.png")
-    report("window", tables, given.results, kind="study")
+    draw(tables, options.out / "window.png")
+    report("window", tables, options.results, kind="study")
 
 
 if __name__ == "__main__":

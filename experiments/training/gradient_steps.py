@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 from experiments.training.backward import Backward, LossBackward
 from experiments.training.distributed import World, to_device
-from experiments.training.optimizers import Build, build, restore
+from experiments.training.optimizer_state import restore
+from experiments.training.optimizers import Build, build
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
+from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, Task, reseed
 from univae.dtypes import computation_dtype
+from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.step_sizes import AdaptedSteps
-from univae.optim.windowed import Windowed, accumulate_in_backward
+from univae.optim.windowed import Windowed
 
 __all__ = ["GradientSteps"]
 
@@ -55,7 +58,7 @@ class GradientSteps:
         task.module.to(world.device)
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
-        self.adapted = self._adapted() if settings.adapt_step_size != "no" else None
+        self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
         self.backward = backward or LossBackward(task, world)
         self.folds = self._fold()
         self._bf16 = uses_bf16(settings.precision, world.device)
@@ -117,12 +120,6 @@ class GradientSteps:
         restore(self.optimizer, state.get("optimizer"), step)
         if self.adapted:
             self.adapted.load_state_dict(state.get("step_sizes", {}))
-
-    def _adapted(self) -> AdaptedSteps:
-        gain_lr = self.settings.gain_lr if self.settings.adapt_step_size == "gain" else 0.0
-        return AdaptedSteps(
-            self.optimizer, self.settings.scale_lr, gain_lr, halves=self.settings.adapt_halves
-        )
 
     def _fold(self) -> bool:
         """Let backward passes add to the momentum, where nothing else reads ``.grad``.

@@ -1,130 +1,177 @@
-"""The optimizer that the settings ask for, with what wraps it."""
+"""The registry of optimizers: how each is built, what state it keeps, which options it refuses.
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+A new optimizer is one function that creates it and one row of :data:`OPTIMIZERS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from experiments.training.settings import Settings
+from experiments.training.step_sizes import STEP_SIZES
 from univae.errors import InputError
-from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD, SecondMoment
+from univae.optim.base import Base
 from univae.optim.egdd import EGDD
 from univae.optim.parameter_groups import parameter_groups
 from univae.optim.tiger import Tiger
-from univae.optim.windowed import Windowed
 
-__all__ = ["Build", "build", "check_state", "restore"]
-
-_SCALARS = ("step", "scale", "count")  # state of one number a parameter
-_PROGRESS = ("position", "opened", "lr")  # options of a group that change while it trains
-_ANOTHER = "the file is damaged or of another run: copy it again"
-
-Build: TypeAlias = Callable[[nn.Module, Settings, torch.device], Optimizer]
-
-
-def restore(optimizer: Optimizer, state: Any, step: int) -> None:
-    """Fill an optimizer with the state saved after ``step`` steps, once all of it is known to fit.
-
-    Fused kernels read and write as many numbers as the parameter has and do not look at the shape
-    of the state: a state of another shape would corrupt memory. Options, decays say, stay the
-    optimizer's own.
-
-    Raises:
-        InputError: the state is of another optimizer, or a tensor has another shape, type or
-            layout.
-    """
-    groups = optimizer.param_groups
-    parameters = [p for group in groups for p in group["params"]]
-    saved_groups, entries = _taken_apart(state)
-    sizes = [len(group["params"]) for group in groups]
-    if [len(group["params"]) for group in saved_groups] != sizes:
-        raise InputError(f"optimizer.pt: is not of the model's {sizes} parameters; {_ANOTHER}")
-    if parameters and step > 0 and not entries:
-        raise InputError(f"optimizer.pt: holds no averages after {step} steps; {_ANOTHER}")
-    names = _state_names(optimizer)
-    for index, entry in entries.items():
-        if type(index) is not int or not 0 <= index < len(parameters):
-            raise InputError(f"optimizer.pt: has a state of parameter {index!r}; {_ANOTHER}")
-        check_state(entry, parameters[index], names, f"parameter {index}")
-    options = []
-    for group, saved in zip(groups, saved_groups, strict=True):
-        own = {name: value for name, value in group.items() if name != "params"}
-        progress = {
-            name: saved[name]
-            for name in _PROGRESS
-            if name in own and type(saved.get(name)) is type(own[name])
-        }
-        options.append(own | progress | {"params": saved["params"]})
-    optimizer.load_state_dict({"state": entries, "param_groups": options})
+__all__ = [
+    "OPTIMIZERS",
+    "Build",
+    "OptimizerKind",
+    "OptimizerName",
+    "OptimizerOptions",
+    "build",
+    "state_names",
+]
 
 
-def check_state(entry: Any, parameter: Tensor, names: Collection[str], owner: str) -> None:
-    """Raise :class:`InputError` unless ``entry`` holds all ``names`` and only numbers and fitting tensors."""
-    if not isinstance(entry, Mapping) or not set(names) <= entry.keys():
-        raise InputError(f"optimizer.pt: the state of {owner} lacks {', '.join(names)}; {_ANOTHER}")
-    for name, value in entry.items():
-        if isinstance(value, bool | int | float):
-            continue
-        shape = () if name in _SCALARS else tuple(parameter.shape)
-        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+class OptimizerOptions(Protocol):
+    """The options of training that optimizers read; ``Settings`` has them."""
+
+    @property
+    def optimizer(self) -> "OptimizerName": ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def second_moment(self) -> SecondMoment: ...
+    @property
+    def adapt_step_size(self) -> str: ...
+    @property
+    def scale_lr(self) -> float: ...
+    @property
+    def gain_lr(self) -> float: ...
+
+
+Groups: TypeAlias = list[dict[str, Any]]  # of parameters, with their weight decay
+Build: TypeAlias = Callable[[nn.Module, OptimizerOptions, torch.device], Optimizer]
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """A row of :data:`OPTIMIZERS`."""
+
+    summary: str
+    classes: tuple[type[Optimizer], ...]  # of what ``create`` returns
+    create: Callable[[Groups, OptimizerOptions, torch.device], Optimizer]
+    torch_slots: tuple[str, ...] = ()  # state tensors where the class is torch's own
+    has_windows: bool = True  # accumulates --window micro-steps
+    is_adaptive: bool = False  # adapts its step sizes itself
+
+    def state_names(self, optimizer: Optimizer) -> set[str]:
+        """Return the names of the state that ``optimizer`` keeps of every parameter."""
+        if isinstance(optimizer, Base):
+            group = optimizer.param_groups[0]
+            return optimizer.slots(group) | optimizer.numbers(group)
+        return {"step", *self.torch_slots}
+
+    def check(self, options: OptimizerOptions) -> None:
+        """Raise :class:`InputError` for options that this optimizer cannot follow."""
+        name = options.optimizer
+        if options.window > 1 and not self.has_windows:
             raise InputError(
-                f"optimizer.pt: {name} of {owner} must have the shape {shape}; got {got}; {_ANOTHER}"
+                f"window must be 1 with optimizer={name}, which keeps none; "
+                f"got window={options.window}"
             )
-        dense = value.layout == torch.strided and (
-            value.is_contiguous() or value.stride() == parameter.stride()
-        )
-        if not (dense and value.dtype.is_floating_point):
+        if STEP_SIZES[options.adapt_step_size].adapts and self.is_adaptive:
             raise InputError(
-                f"optimizer.pt: {name} of {owner} must be dense real numbers; got {value.dtype}; {_ANOTHER}"
+                f"adapt_step_size must be no with optimizer={name}, which adapts by itself; "
+                "drop one"
             )
 
 
-def _taken_apart(state: Any) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
-    try:
-        groups = [
-            dict(group) | {"params": list(group["params"])} for group in state["param_groups"]
-        ]
-        return groups, dict(state["state"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"optimizer.pt: not the state of an optimizer; {_ANOTHER}") from error
-
-
-def _state_names(optimizer: Optimizer) -> set[str]:
-    """What the optimizer keeps for every parameter."""
-    if isinstance(optimizer, Windowed):
-        return {"step", "open", "skipped", *optimizer.decays(optimizer.param_groups[0])}
-    if isinstance(optimizer, torch.optim.Adam):  # AdamW too
-        return {"step", "exp_avg", "exp_avg_sq"}
-    return {"step"}
-
-
-def build(module: nn.Module, settings: Settings, device: torch.device) -> Optimizer:
-    """The optimizer of ``module``'s trainable parameters.
-
-    Its learning rate is set before every step.
-    """
-    groups = parameter_groups(module, settings.weight_decay)
-    options: dict[str, Any] = {"lr": settings.lr}
-    if settings.optimizer == "egdd":
-        options |= {
-            "beta": settings.beta1,
-            "gain_lr": settings.gain_lr,
-            "scale_lr": settings.scale_lr,
-        }
-        return EGDD(groups, momentum=settings.beta1, **options)
-    options["window"] = settings.window
-    if settings.optimizer == "sgd":
-        return AccumulatedSGD(groups, momentum=settings.beta1, **options)
-    if settings.optimizer == "tiger":
-        return Tiger(groups, beta=settings.beta1, **options)
-    betas = (settings.beta1, settings.beta2)
-    if settings.window > 1:
+def _adamw(groups: Groups, options: OptimizerOptions, device: torch.device) -> Optimizer:
+    betas = (options.beta1, options.beta2)
+    if options.window > 1:
         return AccumulatedAdamW(
-            groups, betas=betas, eps=settings.eps, second_moment=settings.second_moment, **options
+            groups,
+            lr=options.lr,
+            betas=betas,
+            eps=options.eps,
+            window=options.window,
+            second_moment=options.second_moment,
         )
+    has_fused_kernel = device.type in ("cpu", "cuda")
     return torch.optim.AdamW(
-        groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=device.type in ("cpu", "cuda")
+        groups, lr=options.lr, betas=betas, eps=options.eps, fused=has_fused_kernel
     )
+
+
+def _sgd(groups: Groups, options: OptimizerOptions, device: torch.device) -> Optimizer:
+    return AccumulatedSGD(groups, lr=options.lr, momentum=options.beta1, window=options.window)
+
+
+def _tiger(groups: Groups, options: OptimizerOptions, device: torch.device) -> Optimizer:
+    return Tiger(groups, lr=options.lr, beta=options.beta1, window=options.window)
+
+
+def _egdd(groups: Groups, options: OptimizerOptions, device: torch.device) -> Optimizer:
+    return EGDD(
+        groups,
+        lr=options.lr,
+        momentum=options.beta1,
+        beta=options.beta1,
+        gain_lr=options.gain_lr,
+        scale_lr=options.scale_lr,
+    )
+
+
+OPTIMIZERS: Mapping[str, OptimizerKind] = {
+    "adamw": OptimizerKind(
+        "steps normalised by the mean squared gradient, the usual choice",
+        (torch.optim.Adam, AccumulatedAdamW),
+        _adamw,
+        torch_slots=("exp_avg", "exp_avg_sq"),
+    ),
+    "sgd": OptimizerKind("gradient descent with momentum", (AccumulatedSGD,), _sgd),
+    "tiger": OptimizerKind(
+        "the sign of the momentum, one state tensor per parameter", (Tiger,), _tiger
+    ),
+    "egdd": OptimizerKind(
+        "sgd that learns its step sizes",
+        (EGDD,),
+        _egdd,
+        has_windows=False,
+        is_adaptive=True,
+    ),
+}
+
+if TYPE_CHECKING:
+    OptimizerName: TypeAlias = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
+
+
+def build(module: nn.Module, options: OptimizerOptions, device: torch.device) -> Optimizer:
+    """Return the optimizer of ``module``'s trainable parameters.
+
+    Biases, norms and embeddings have no weight decay. The learning rate is set anew before every
+    step.
+    """
+    groups = parameter_groups(module, options.weight_decay)
+    return OPTIMIZERS[options.optimizer].create(groups, options, device)
+
+
+def state_names(optimizer: Optimizer) -> set[str]:
+    """Return the names of the state that an optimizer must hold of every parameter.
+
+    Of one that is in no row of :data:`OPTIMIZERS` only the step count is known.
+    """
+    for kind in OPTIMIZERS.values():
+        if isinstance(optimizer, kind.classes):
+            return kind.state_names(optimizer)
+    return {"step"}

@@ -2,9 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from typing_extensions import Doc
+
+from experiments.training.optimizers import OPTIMIZERS, OptimizerName
+from experiments.training.schedules import SCHEDULES, ScheduleName
+from experiments.training.step_sizes import STEP_SIZES, StepSizeName
 from univae.errors import InputError
+from univae.optim.second_moments import SECOND_MOMENTS, SecondMoment
+from univae.registry import choices_help
 from univae.rules import COUNT, Rule, above, at_least, check, within
 
 __all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
@@ -21,32 +28,38 @@ class Settings:
     """The length of training, the optimizer, and what is saved: the same for every command."""
 
     steps: int = 1000  # optimizer steps
-    # wall-clock budget, the last validation included; 0: train for --steps (results then repeat bit
-    # for bit)
+    # wall-clock budget in minutes, the last validation included; 0: train for --steps (results then
+    # repeat bit for bit)
     minutes: float = 0.0
     # what --minutes counts; processor: the time of all threads of this process
     clock: Literal["wall", "processor"] = "wall"
     seed: int = 0  # of the first weights, the order of the data and all noise
     lr: float = 1e-3  # the highest learning rate
-    # how the learning rate changes; tripling: in steps of 3^i, to a tenth (Burda et al.)
-    schedule: Literal["cosine", "tripling"] = "cosine"
+    schedule: Annotated[
+        ScheduleName, Doc(choices_help("course of the learning rate", SCHEDULES))
+    ] = "cosine"
     # fraction of training over which the learning rate rises to --lr, of cosine
     warmup: float = 0.05
     lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, of cosine
     weight_decay: float = 0.01  # of matrices only: not of biases, norms and embeddings
-    optimizer: Literal["adamw", "sgd", "tiger", "egdd"] = "adamw"
+    optimizer: Annotated[OptimizerName, Doc(choices_help("rule of the updates", OPTIMIZERS))] = (
+        "adamw"
+    )
     beta1: float = 0.9  # decay of the mean gradient: the momentum of every optimizer
     beta2: float = 0.98  # decay of AdamW's mean squared gradient
     eps: float = 1e-8  # of AdamW: added to the root of the mean squared gradient
     # largest norm of the gradient, of every micro-step with --window; 0: no limit
     clip: float = 1.0
-    # micro-steps per update, accumulated in the momentum; with --clip 0 and --accumulate 1 no
-    # gradient is kept
+    # micro-steps per update, accumulated in the momentum; with --clip 0 --accumulate 1 gradients
+    # are not stored
     window: int = 1
-    # of AdamW with --window; plain: the published rule
-    second_moment: Literal["corrected", "plain"] = "corrected"
-    # learn a factor per tensor; gain: also per coordinate
-    adapt_step_size: Literal["no", "scale", "gain"] = "no"
+    second_moment: Annotated[
+        SecondMoment,
+        Doc(choices_help("mean squared gradient of adamw with --window", SECOND_MOMENTS)),
+    ] = "corrected"
+    adapt_step_size: Annotated[
+        StepSizeName, Doc(choices_help("learn step sizes around the optimizer", STEP_SIZES))
+    ] = "no"
     # measure step sizes on half-batches that did not make the step; --accumulate even
     adapt_halves: bool = False
     scale_lr: float = 1e-3  # rate at which scales adapt, of egdd and --adapt-step-size
@@ -93,17 +106,12 @@ class Settings:
         self._require_combination()
 
     def _require_combination(self) -> None:
-        if self.optimizer == "egdd" and self.window > 1:
+        OPTIMIZERS[self.optimizer].check(self)
+        adapts = STEP_SIZES[self.adapt_step_size].adapts
+        if self.adapt_halves and (not adapts or self.accumulate % 2):
+            names = " or ".join(name for name, row in STEP_SIZES.items() if row.adapts)
             raise InputError(
-                f"window must be 1 with optimizer=egdd, which keeps none; got window={self.window}"
-            )
-        if self.optimizer == "egdd" and self.adapt_step_size != "no":
-            raise InputError(
-                "adapt_step_size must be no with optimizer=egdd, which adapts by itself; drop one"
-            )
-        if self.adapt_halves and (self.adapt_step_size == "no" or self.accumulate % 2):
-            raise InputError(
-                "adapt_halves needs adapt_step_size=scale or gain and an even accumulate, to have "
-                f"two halves; got adapt_step_size={self.adapt_step_size}, "
+                f"adapt_halves needs adapt_step_size={names} and an even accumulate, to have two "
+                f"halves; got adapt_step_size={self.adapt_step_size}, "
                 f"accumulate={self.accumulate}"
             )

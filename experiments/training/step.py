@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from experiments.training.distributed import World
+from experiments.training.schedules import SCHEDULES
 from experiments.training.settings import Settings
 from experiments.training.task import Progress, Trained
 from univae.errors import InputError
-from univae.optim.schedules import cosine, tripling
 
 __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
 
@@ -104,9 +104,7 @@ class Steps(Protocol):
 
 def rate_factor(settings: Settings, fraction: float) -> float:
     """Return what the learning rate is multiplied by after a fraction of training."""
-    if settings.schedule == "tripling":
-        return tripling(fraction)
-    return cosine(fraction, settings.warmup, settings.lr_floor)
+    return SCHEDULES[settings.schedule].factor(fraction, settings)
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

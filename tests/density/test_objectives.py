@@ -1,4 +1,4 @@
-"""Training objectives: what they are worth, and that their gradients are the estimators they are named for."""
+"""Training objectives: their values, and that their gradients are the estimators of that name."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ S = 0.5  # the deviation of x given z
 
 
 class PerDatum:
-    r"""x = w z + s eps with parameters of each datum its own: one backward pass gives B independent gradients."""
+    r"""x = w z + s eps with parameters per datum: one backward pass, B independent gradients."""
 
     def __init__(
         self, data: int, mean: float = 0.8, spread: float = 0.7, shape: tuple[int, ...] = (1,)

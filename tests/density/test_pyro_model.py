@@ -1,4 +1,4 @@
-"""Pyro programs as latent models: closed forms, an oracle for the models written by hand, and clear refusals."""
+"""Pyro programs as latent models: closed forms, models written by hand, and refusals."""
 
 import math
 from collections.abc import Callable
@@ -59,9 +59,9 @@ def test_the_exact_posterior_gives_the_exact_evidence_of_every_datum() -> None:
 def test_weights_are_unbiased_within_five_standard_errors(proposal: Any) -> None:
     x = torch.randn(5, 8)
     model = from_pyro(linear, linear_guide(1.5))
-    found = density.estimate(model, x, 4000, proposal=proposal)
-    assert ((found.log_likelihood - evidence(x)).abs() < 5 * found.standard_error).all()
-    assert (found.standard_error < 0.05).all()
+    estimate = density.estimate(model, x, 4000, proposal=proposal)
+    assert ((estimate.log_likelihood - evidence(x)).abs() < 5 * estimate.standard_error).all()
+    assert (estimate.standard_error < 0.05).all()
 
 
 MEANS = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
@@ -84,8 +84,10 @@ def test_a_discrete_latent_is_summed_over() -> None:
     x = 2 * torch.randn(6)
     model = from_pyro(mixture, guide)
     parts = SHARES.log()[:, None] + Normal(MEANS[:, None], math.sqrt(1.25)).log_prob(x)
-    found = density.estimate(model, x, 4000)
-    assert ((found.log_likelihood - parts.logsumexp(0)).abs() < 5 * found.standard_error).all()
+    estimate = density.estimate(model, x, 4000)
+    assert (
+        (estimate.log_likelihood - parts.logsumexp(0)).abs() < 5 * estimate.standard_error
+    ).all()
     z = model.posterior(x).sample((3,))
     prior = SHARES.log()[:, None, None] + Normal(MEANS[:, None, None], 1.0).log_prob(z.squeeze(-1))
     torch.testing.assert_close(model.prior().log_prob(z), prior.logsumexp(0))
@@ -110,10 +112,10 @@ def test_two_levels_of_latents_lie_side_by_side() -> None:
     model = from_pyro(two_levels, guide)
     assert model.posterior(x).event_shape == (3,)
     covariance = torch.ones(2, 2) + (0.25 + 0.09) * torch.eye(2)
-    found = density.estimate(model, x, 4000)
+    estimate = density.estimate(model, x, 4000)
     truth = MultivariateNormal(torch.zeros(2), covariance).log_prob(x)
-    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error).all()
-    assert (found.standard_error < 0.05).all()
+    assert ((estimate.log_likelihood - truth).abs() < 5 * estimate.standard_error).all()
+    assert (estimate.standard_error < 0.05).all()
 
 
 def test_a_prior_draw_follows_the_model() -> None:
@@ -249,7 +251,7 @@ def renamed(x: Tensor) -> None:
         (
             linear,
             subsampled,
-            "site 'z' of the guide lies in a plate that is not the 5 data at hand; do not subsample",
+            "site 'z' of the guide lies in a plate that is not the 5 data at hand; do not sub",
         ),
         (linear, twice_plated, "site 'z' of the guide lies in a second plate; use .to_event"),
         (linear, silent, "the guide draws nothing; give it a sample site"),
@@ -281,11 +283,11 @@ def test_an_automatic_normal_guide_gives_the_truth(called: bool) -> None:
     guide = autoguide.AutoNormal(conjugate, init_scale=0.7)
     if called:
         guide(x)
-    found = density.estimate(from_pyro(conjugate, guide), x, 4000)
+    estimate = density.estimate(from_pyro(conjugate, guide), x, 4000)
     truth = Normal(0.0, math.sqrt(2.0)).log_prob(x[:, 0])
-    torch.testing.assert_close(found.log_likelihood, truth, atol=0.1, rtol=0)
-    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error).all()
-    assert (found.standard_error > 0).all()
+    torch.testing.assert_close(estimate.log_likelihood, truth, atol=0.1, rtol=0)
+    assert ((estimate.log_likelihood - truth).abs() < 5 * estimate.standard_error).all()
+    assert (estimate.standard_error > 0).all()
 
 
 def gamma_poisson(x: Tensor) -> None:
@@ -304,10 +306,10 @@ def test_the_jacobian_of_a_constrained_latent_counts(proposal: Any) -> None:
     x = torch.tensor([0.0, 1.0, 4.0])
     guide = autoguide.AutoNormal(gamma_poisson, init_scale=0.7)
     model = from_pyro(gamma_poisson, guide)
-    found = density.estimate(model, x, 20_000, proposal=proposal)
+    estimate = density.estimate(model, x, 20_000, proposal=proposal)
     truth = (x + 1).log() - (x + 2) * math.log(2.0)  # Gamma(x + 2) / (x! Gamma(2)) 2^-(x + 2)
-    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error).all()
-    assert (found.standard_error < 0.05).all()
+    assert ((estimate.log_likelihood - truth).abs() < 5 * estimate.standard_error).all()
+    assert (estimate.standard_error < 0.05).all()
     q = model.posterior(x)
     z, log_q = q.rsample_with_log_prob((7,))
     assert (z > 0).all()
@@ -324,10 +326,10 @@ def test_an_automatic_guide_of_vectors_and_two_sites_gives_the_truth() -> None:
         optimizer.zero_grad()
         loss(x).backward()
         optimizer.step()
-    found = density.estimate(from_pyro(two_levels, guide), x, 8000)
+    estimate = density.estimate(from_pyro(two_levels, guide), x, 8000)
     covariance = torch.ones(2, 2) + (0.25 + 0.09) * torch.eye(2)
     truth = MultivariateNormal(torch.zeros(2), covariance).log_prob(x)
-    assert ((found.log_likelihood - truth).abs() < 5 * found.standard_error + 0.02).all()
+    assert ((estimate.log_likelihood - truth).abs() < 5 * estimate.standard_error + 0.02).all()
 
 
 JOINT = [
@@ -378,3 +380,22 @@ def test_a_guide_without_a_density_per_datum_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         density.estimate(from_pyro(linear, guide), torch.randn(5, 8), 10)
+
+
+def test_a_prior_stays_beside_the_data_that_it_was_asked_for() -> None:
+    def shifted(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x[:, 0], 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0], 1.0))
+
+    first, second = torch.zeros(3, 1), torch.ones(3, 1)
+    model = from_pyro(shifted, guide)
+    z = model.posterior(first).sample((2,))
+    prior = model.prior()
+    model.posterior(second)
+    torch.testing.assert_close(prior.log_prob(z), Normal(0.0, 1.0).log_prob(z.squeeze(-1)))
+    torch.testing.assert_close(model.prior().log_prob(z), Normal(1.0, 1.0).log_prob(z.squeeze(-1)))

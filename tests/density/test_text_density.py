@@ -1,4 +1,4 @@
-"""The estimators of ``density`` on the text model: whatever proposal its latents allow, the same likelihood."""
+"""The estimators of ``density`` on the text model: the same likelihood by every proposal."""
 
 import pytest
 import torch

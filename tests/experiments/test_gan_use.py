@@ -358,6 +358,8 @@ def replace_distance(row: dict[str, Any], mean: float) -> dict[str, Any]:
 def test_every_method_of_the_study_is_a_configuration(tmp_path: Path, method: str) -> None:
     given = argparse.Namespace(data="digits", out=tmp_path, minutes=1.0)
     config = wgan_images.job(given, method, 3, "auto").config
-    assert (config.seed, config.clock, config.threads, config.minutes) == (3, "processor", 1, 1.0)
-    described = train_gan.model_config(config, read("digits"), 0)
-    config.recipe().check(train_gan.Players(described).critic)
+    settings = config.training
+    assert (settings.seed, settings.clock) == (3, "processor")
+    assert (settings.threads, settings.minutes) == (1, 1.0)
+    described = train_gan.model_config(config.model, read("digits"), 0)
+    config.players.recipe().check(train_gan.Players(described).critic)

@@ -59,12 +59,12 @@ def commands(folder: Path) -> dict[str, Command]:
     pairs.write_text("".join(f"{line}\t{line} .\n" for line in lines))
     np.save(images, (np.random.default_rng(0).random((40, 8, 8)) < 0.3).astype(np.uint8))
     shape = {**SHAPE, **TRAINING, "layers": 2}
-    text = train_text.Config(
+    text = train_text.Config.of(
         text=str(texts), out=folder / "text", latent_layers=1, latent_width=4, batch_tokens=96,
         validation_texts=2, validation_samples=2, held_out=0.2, tokenizer="bytes", **shape,
     )  # fmt: skip
     train_text.train(text)
-    similar = train_similar.Config(
+    similar = train_similar.Config.of(
         pairs=(pairs,),
         out=folder / "similar",
         batch_size=4,
@@ -74,7 +74,7 @@ def commands(folder: Path) -> dict[str, Command]:
         **shape,
     )
     train_similar.train(similar)
-    density = train_density.Config(
+    density = train_density.Config.of(
         data=str(images),
         out=folder / "density",
         hidden=(8,),
@@ -83,7 +83,7 @@ def commands(folder: Path) -> dict[str, Command]:
         **TRAINING,
     )
     train_density.train(density)
-    gan = train_gan.Config(
+    gan = train_gan.Config.of(
         data=str(images), out=folder / "gan", width=4, latent=4, batch_size=8, validation_data=10,
         **{name: value for name, value in TRAINING.items() if name != "checkpoint_every"},
     )  # fmt: skip

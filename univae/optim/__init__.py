@@ -1,4 +1,4 @@
-"""Optimizer utilities, one a file."""
+"""Optimizers and what belongs to them: accumulation, step sizes, schedules, moving averages."""
 
 from typing import TYPE_CHECKING
 
@@ -24,22 +24,24 @@ __all__ = [
 
 if TYPE_CHECKING:
     from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+    from univae.optim.backward_folding import accumulate_in_backward
     from univae.optim.egdd import EGDD
     from univae.optim.ema import EMA
     from univae.optim.schedules import cosine, ramp, tripling
     from univae.optim.step_sizes import AdaptedSteps
     from univae.optim.tiger import Tiger
-    from univae.optim.windowed import Windowed, accumulate_in_backward
+    from univae.optim.windowed import Windowed
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "accumulated": ["AccumulatedAdamW", "AccumulatedSGD"],
+            "backward_folding": ["accumulate_in_backward"],
             "egdd": ["EGDD"],
             "ema": ["EMA"],
             "schedules": ["cosine", "ramp", "tripling"],
             "step_sizes": ["AdaptedSteps"],
             "tiger": ["Tiger"],
-            "windowed": ["Windowed", "accumulate_in_backward"],
+            "windowed": ["Windowed"],
         },
     )

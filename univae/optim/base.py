@@ -1,8 +1,8 @@
-"""What every optimizer here shares: state in float32 at least, and updates that stay within a CPU's cache."""
+"""The base class of the optimizers: state in at least float32, restored in that precision."""
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,159 +11,140 @@ from torch.optim import Optimizer
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
 
-__all__ = ["Base", "Scratch", "cached", "gradient", "require", "whole_number", "with_grad", "zeros"]
+__all__ = [
+    "Base",
+    "Group",
+    "Loss",
+    "Parameters",
+    "evaluate",
+    "gradient",
+    "positive_integer",
+    "require",
+    "zero_state",
+]
 
-CACHED = 2**19  # elements updated together on a CPU: what belongs to them should fit into its cache
+Group: TypeAlias = dict[str, Any]  # a parameter group: "params" and the options
+Parameters: TypeAlias = Iterable[Tensor] | Iterable[Group]
+Loss = TypeVar("Loss")
 
 
 class Base(Optimizer):
-    """An optimizer whose state keeps its precision when it is loaded: torch would cast it to the parameter's."""
+    """An optimizer whose state is restored in its own precision.
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        require(self, "lr", defaults["lr"], 0 <= defaults["lr"] < float("inf"), "0 or more")
-        require(
-            self,
-            "weight_decay",
-            defaults["weight_decay"],
-            defaults["weight_decay"] >= 0,
-            "0 or more",
-        )
+    ``torch.optim.Optimizer`` casts restored state to the dtype of the parameter, bfloat16 say.
+
+    Raises:
+        InputError: a learning rate or weight decay outside its range.
+    """
+
+    def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
+        lr = defaults["lr"]
+        weight_decay = defaults["weight_decay"]
+        require(self, "lr", lr, "0 or more", holds=0 <= lr < float("inf"))
+        require(self, "weight_decay", weight_decay, "0 or more", holds=weight_decay >= 0)
         super().__init__(params, defaults)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a copy of a saved state, in the precision that it has.
+        """Load a copy of a saved state, in at least float32.
 
         Raises:
-            InputError: for the state of another optimizer, or of parameters of other shapes;
-                nothing is changed then.
+            InputError: the state is of another optimizer, or of parameters of other shapes; nothing
+                is changed then.
         """
-        state = dict(state_dict)
-        self._require_groups(state["param_groups"])
-        pairs = []
-        for saved, own in zip(state["param_groups"], self.param_groups, strict=True):
-            for index, p in zip(saved["params"], own["params"], strict=True):
-                pairs.append((index, p))
-                self._require_state(saved, index, state["state"].get(index, {}), p)
-        super().load_state_dict(state)
-        for index, p in pairs:
-            for name, value in state["state"].get(index, {}).items():
+        saved_groups = state_dict["param_groups"]
+        saved_states = state_dict["state"]
+        self._require_groups(saved_groups)
+        indexed: list[tuple[Hashable, Tensor]] = []
+        for saved, group in zip(saved_groups, self.param_groups, strict=True):
+            for index, p in zip(saved["params"], group["params"], strict=True):
+                self._require_state(saved, index, saved_states.get(index, {}), p)
+                indexed.append((index, p))
+
+        super().load_state_dict(dict(state_dict))
+        for index, p in indexed:
+            for name, value in saved_states.get(index, {}).items():
                 if isinstance(value, Tensor):
-                    self.state[p][name] = value.to(
-                        device=p.device, dtype=computation_dtype(p), copy=True
-                    )
+                    self.state[p][name] = value.to(p.device, computation_dtype(p), copy=True)
 
     def slots(self, group: Mapping[str, Any]) -> set[str]:
-        """Return the names of the tensors of a parameter's shape that its state has."""
+        """Return the names of the state tensors that have their parameter's shape."""
         raise NotImplementedError
 
     def numbers(self, group: Mapping[str, Any]) -> set[str]:
-        """Return the names of what else a parameter's state has."""
+        """Return the names of the state entries that are single numbers."""
         raise NotImplementedError
 
     def _require_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        saved = [len(group["params"]) for group in groups]
-        own = [len(group["params"]) for group in self.param_groups]
-        self._require_saved(saved == own, f"groups of {own} parameters; got groups of {saved}")
+        saved_sizes = [len(group["params"]) for group in groups]
+        sizes = [len(group["params"]) for group in self.param_groups]
+        rule = f"groups of {sizes} parameters; got groups of {saved_sizes}"
+        self._require_saved(rule, holds=saved_sizes == sizes)
         for group in groups:
             missing = sorted(self.defaults.keys() - group.keys())
-            self._require_saved(
-                not missing, f"its options; got a group without {', '.join(missing)}"
-            )
+            rule = f"its options; got a group without {', '.join(missing)}"
+            self._require_saved(rule, holds=not missing)
 
     def _require_state(
-        self, group: Mapping[str, Any], index: Any, state: Mapping[str, Any], p: Tensor
+        self, group: Mapping[str, Any], index: Hashable, state: Mapping[str, Any], p: Tensor
     ) -> None:
         if not state:
             return
         names = self.slots(group) | self.numbers(group)
         rule = f"{', '.join(sorted(names))} of parameter {index}; got {', '.join(sorted(state))}"
-        self._require_saved(state.keys() == names, rule)
+        self._require_saved(rule, holds=state.keys() == names)
         for name in sorted(self.slots(group)):
-            shape = tuple(getattr(state[name], "shape", ()))
+            value = state[name]
+            shape = tuple(getattr(value, "shape", ()))
             rule = f"{name} of shape {tuple(p.shape)} for parameter {index}; got {shape}"
-            self._require_saved(isinstance(state[name], Tensor) and shape == tuple(p.shape), rule)
+            is_fitting = isinstance(value, Tensor) and shape == tuple(p.shape)
+            self._require_saved(rule, holds=is_fitting)
 
-    def _require_saved(self, holds: bool, rule: str) -> None:
+    def _require_saved(self, rule: str, *, holds: bool) -> None:
         if not holds:
-            who = type(self).__name__
-            raise InputError(
-                f"{who}: the saved state must have {rule}; load a state of {who} for these parameters"
-            )
+            name = type(self).__name__
+            advice = f"load a state of {name} for these parameters"
+            raise InputError(f"{name}: the saved state must have {rule}; {advice}")
 
 
-class Scratch:
-    """Memory for intermediate results, used again for every run of parameters: a CPU pays dearly for fresh pages."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
-
-    def copy(self, tensors: Sequence[Tensor], place: int = 0) -> list[Tensor]:
-        """Copy of tensors of one kind, valid until the next call with the same ``place``."""
-        size = sum(x.numel() for x in tensors)
-        first = tensors[0]
-        key = (place, first.device, first.dtype)
-        if key not in self._held or self._held[key].numel() < size:
-            self._held[key] = first.new_empty(size)
-        parts = self._held[key][:size].split([x.numel() for x in tensors])
-        copies = [part.view(x.shape) for part, x in zip(parts, tensors, strict=True)]
-        torch._foreach_copy_(copies, list(tensors))
-        return copies
-
-
-def cached(params: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Cut parameters into runs to update together: small ones on a CPU, where memory is slow, all on a GPU."""
-    run: list[Tensor] = []
-    size = 0
-    for p in params:
-        if run and p.device.type == "cpu" and size + p.numel() > CACHED:
-            yield run
-            run = []
-            size = 0
-        run.append(p)
-        size += p.numel()
-    if run:
-        yield run
-
-
-def require(owner: object, name: str, value: Any, holds: bool, rule: str) -> None:
-    """Refuse a value that breaks its rule."""
+def require(owner: object, name: str, value: object, rule: str, *, holds: bool) -> None:
+    """Raise :class:`InputError` unless the option ``name`` of ``owner`` keeps its rule."""
     if not holds:
         raise InputError(f"{type(owner).__name__}: {name} must be {rule}; got {name}={value}")
 
 
-def whole_number(owner: object, name: str, value: Any) -> int:
-    """Return a whole number of 1 or more as an int; any integer will do, NumPy's too."""
+def positive_integer(owner: object, name: str, value: object) -> int:
+    """Return ``value`` as an int of 1 or more; NumPy's integers are accepted, truth values are not.
+
+    Raises:
+        InputError: ``value`` is no integer, or less than 1.
+    """
     try:
-        whole = operator.index(value)
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        whole = 0
-    require(
-        owner,
-        name,
-        value,
-        whole >= 1 and not isinstance(value, bool),
-        "a whole number of 1 or more",
-    )
-    return whole
+        number = 0
+    is_positive = number >= 1 and not isinstance(value, bool)
+    require(owner, name, value, "a whole number of 1 or more", holds=is_positive)
+    return number
 
 
-def gradient(p: Tensor, maximize: bool) -> Tensor:
-    """The gradient to descend, dense and in the precision of the state.
+def gradient(p: Tensor, *, maximize: bool) -> Tensor:
+    """Return the gradient to descend: dense, in the dtype of the state.
 
-    The parameter's own where that is the same.
+    It is ``p.grad`` itself where dtype, layout and sign agree; do not write to it.
     """
     assert p.grad is not None
-    g = (p.grad.to_dense() if p.grad.is_sparse else p.grad).to(computation_dtype(p))
+    dense = p.grad.to_dense() if p.grad.is_sparse else p.grad
+    g = dense.to(computation_dtype(p))
     return -g if maximize else g
 
 
-def zeros(p: Tensor) -> Tensor:
-    """A state tensor for a parameter."""
+def zero_state(p: Tensor) -> Tensor:
+    """Return zeros of the parameter's shape, in the dtype of the state."""
     return torch.zeros_like(p, dtype=computation_dtype(p))
 
 
-def with_grad(closure: Callable[[], Any] | None) -> Any:
-    """The closure's loss, computed with gradients; nothing without a closure."""
+def evaluate(closure: Callable[[], Loss] | None) -> Loss | None:
+    """Return the loss of a closure, computed with gradients; None without a closure."""
     if closure is None:
         return None
     with torch.enable_grad():

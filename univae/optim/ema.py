@@ -12,6 +12,8 @@ from univae.errors import InputError
 
 __all__ = ["EMA"]
 
+NAMED_DIFFERENCES = 3  # names in the message about the average of another model
+
 
 class EMA:
     r"""Keeps the moving average of a model's weights, in at least float32.
@@ -22,8 +24,8 @@ class EMA:
 
     :math:`n` counts the updates before this one, so an early average forgets the random start
     quickly. Call :meth:`update` after every optimizer step. Floating-point buffers (the statistics
-    of a BatchNorm) are averaged with the weights they belong to; integer buffers are counts, and
-    stay the model's own.
+    of a BatchNorm) are averaged with the weights; integer buffers are counts, and keep the model's
+    values.
 
     References:
         Acceleration of stochastic approximation by averaging (Polyak & Juditsky, 1992),
@@ -35,60 +37,65 @@ class EMA:
             raise InputError(f"EMA: decay must lie in [0, 1), 0.999 say; got decay={decay}")
         self.decay = decay
         self.updates = 0
-        self.sources: dict[str, Tensor] = _floating(model)
-        self.averages: dict[str, Tensor] = {
-            name: x.detach().to(computation_dtype(x), copy=True) for name, x in self.sources.items()
-        }
+        self.sources: dict[str, Tensor] = _floating_tensors(model)
+        self.averages: dict[str, Tensor] = {}
+        for name, x in self.sources.items():
+            self.averages[name] = x.detach().to(computation_dtype(x), copy=True)
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average toward the model's present weights."""
         weight = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages = list(self.averages.values())
-        current = [x.to(a.dtype) for x, a in zip(self.sources.values(), averages, strict=True)]
+        weights = [x.to(a.dtype) for x, a in zip(self.sources.values(), averages, strict=True)]
         if averages:
-            torch._foreach_lerp_(averages, current, weight)
+            torch._foreach_lerp_(averages, weights, weight)
         self.updates += 1
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Inside the block the model has the averaged weights.
+        """Put the averaged weights into the model inside the block; restore its own after it.
 
-        After it, its own again, bit for bit.
+        They are restored bit for bit.
         """
-        own = {name: x.detach().clone() for name, x in self.sources.items()}
-        self._fill(self.sources, self.averages)
+        weights = {name: x.detach().clone() for name, x in self.sources.items()}
+        self._copy(self.averages, self.sources)
         try:
             yield
         finally:
-            self._fill(self.sources, own)
+            self._copy(weights, self.sources)
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of updates and the averages (the tensors themselves, as ``nn.Module.state_dict`` gives its own)."""
+        """Return the count of updates and the averages, as tensors that later updates change."""
         return {"updates": self.updates, "averages": dict(self.averages)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a saved average.
+        """Load a copy of a saved average; the decay stays that of the constructor.
 
-        Its names must be this model's. The decay is the constructor's.
+        Raises:
+            InputError: the average has other names than this model's tensors.
         """
-        if state["averages"].keys() != self.averages.keys():
-            names = sorted(state["averages"].keys() ^ self.averages.keys())
+        differences = sorted(state["averages"].keys() ^ self.averages.keys())
+        if differences:
+            names = ", ".join(differences[:NAMED_DIFFERENCES])
             raise InputError(
-                f"EMA: the saved average is of another model, which differs in {', '.join(names[:3])}"
+                f"EMA: the saved average is of another model, which differs in {names}"
             )
-        self._fill(self.averages, state["averages"])
+        self._copy(state["averages"], self.averages)
         self.updates = state["updates"]
 
     @staticmethod
     @torch.no_grad()
-    def _fill(to: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-        for name, x in to.items():
-            x.copy_(values[name])
+    def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+        for name, x in target.items():
+            x.copy_(source[name])
 
 
-def _floating(model: nn.Module) -> dict[str, Tensor]:
-    # Persistent tensors only: a table that is rebuilt from the configuration needs no average.
-    kept = model.state_dict(keep_vars=True)
-    named = [*model.named_parameters(), *model.named_buffers()]  # tied tensors appear once
-    return {name: x for name, x in named if name in kept and x.is_floating_point()}
+def _floating_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's floating-point parameters and persistent buffers, tied ones once.
+
+    Buffers outside the state dict are tables computed from the configuration: they need no average.
+    """
+    persistent = model.state_dict(keep_vars=True)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {name: x for name, x in tensors if name in persistent and x.is_floating_point()}

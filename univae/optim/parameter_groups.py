@@ -1,36 +1,43 @@
-"""Which parameters weight decay may shrink."""
+"""Parameter groups: which parameters weight decay shrinks."""
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["parameter_groups"]
 
+MATRIX_DIMS = 2
+
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters into those that decay and those that do not, for any optimizer.
+    """Return the trainable parameters that decay and those that do not, as optimizer groups.
 
-    Decay shrinks the matrices that mix features. Biases, gains of norms and scalars (fewer than two
-    dimensions) set an operating point, and the row of an embedding shrinks at every step but is
-    mended only when its token occurs: neither decays. A parameter tied to an embedding is an
-    embedding.
+    Weight decay is for the matrices that mix features. Biases, gains of norms and scalars (fewer
+    than two dimensions) set an operating point, and the row of an embedding shrinks at every step
+    but gets a gradient only when its token occurs: neither decays. A parameter tied to an embedding
+    is an embedding. An empty group is left out.
     """
-    embeddings = {
-        id(p)
-        for m in module.modules()
-        if isinstance(m, nn.Embedding | nn.EmbeddingBag)
-        for p in m.parameters()
-    }
-    parameters = [p for p in module.parameters() if p.requires_grad]  # each once, ties included
-    decays = [p.ndim >= 2 and id(p) not in embeddings for p in parameters]
-    groups = [
-        {
-            "params": [p for p, d in zip(parameters, decays, strict=True) if d],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [p for p, d in zip(parameters, decays, strict=True) if not d],
-            "weight_decay": 0.0,
-        },
-    ]
-    return [group for group in groups if group["params"]]
+    embeddings = _embedding_ids(module)
+    decayed: list[Tensor] = []
+    constant: list[Tensor] = []
+    for p in module.parameters():  # yields tied parameters once
+        if not p.requires_grad:
+            continue
+        is_matrix = p.ndim >= MATRIX_DIMS and id(p) not in embeddings
+        group = decayed if is_matrix else constant
+        group.append(p)
+
+    groups: list[dict[str, Any]] = []
+    if decayed:
+        groups.append({"params": decayed, "weight_decay": weight_decay})
+    if constant:
+        groups.append({"params": constant, "weight_decay": 0.0})
+    return groups
+
+
+def _embedding_ids(module: nn.Module) -> set[int]:
+    ids = set()
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Embedding | nn.EmbeddingBag):
+            ids |= {id(p) for p in submodule.parameters()}
+    return ids

@@ -1,4 +1,4 @@
-"""Schedules: pure functions from the fraction of training done, in [0, 1], to a multiplier.
+"""Schedules: functions from the fraction of training done, in [0, 1], to a multiplier.
 
 A fraction, and not a step, so that one schedule serves a run bounded by steps and a run bounded by
 minutes.
@@ -8,18 +8,20 @@ import math
 
 __all__ = ["cosine", "ramp", "tripling"]
 
+SHORTEST_DECAY = 1e-12  # fraction of training after a warm-up of 1: no division by zero
+
 
 def ramp(progress: float, length: float) -> float:
-    r"""Rises linearly from 0 to 1 over the first ``length`` of training: :math:`\min(1, t / \ell)`.
+    r"""Rise linearly from 0 to 1 over the first ``length`` of training: :math:`\min(1, t / \ell)`.
 
-    The warm-up of a learning rate, or of the weight of a KL term. A ``length`` of 0 is no ramp at
-    all.
+    The warm-up of a learning rate, or of the weight of a KL term. With a ``length`` of 0 the result
+    is 1 throughout.
     """
     return 1.0 if progress >= length else progress / length
 
 
 def cosine(progress: float, warmup: float = 0.0, floor: float = 0.0) -> float:
-    r"""Rises linearly over ``warmup``, then falls along half a cosine from 1 to ``floor``.
+    r"""Rise linearly over ``warmup``, then fall along half a cosine from 1 to ``floor``.
 
     .. math:: f + (1 - f) \frac{1 + \cos \pi s}{2}, \qquad s = \frac{t - w}{1 - w}
 
@@ -29,12 +31,12 @@ def cosine(progress: float, warmup: float = 0.0, floor: float = 0.0) -> float:
     """
     if progress < warmup:
         return ramp(progress, warmup)
-    s = min(1.0, (progress - warmup) / max(1.0 - warmup, 1e-12))
+    s = min(1.0, (progress - warmup) / max(1.0 - warmup, SHORTEST_DECAY))
     return floor + (1.0 - floor) * (1.0 + math.cos(math.pi * s)) / 2.0
 
 
 def tripling(progress: float, passes: int = 8) -> float:
-    r"""Falls from 1 to 1/10 in ``passes`` equal factors, each pass three times as long as the one before.
+    r"""Fall from 1 to 1/10 in ``passes`` passes of equal factors, each three times as long.
 
     .. math:: 10^{-i / (P - 1)}, \qquad i = \lfloor \log_3 (1 + t\, (3^P - 1)) \rfloor
 
@@ -44,6 +46,7 @@ def tripling(progress: float, passes: int = 8) -> float:
         Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
     """
     position = 1.0 + progress * (3**passes - 1)
-    done = sum(position >= 3**i for i in range(1, passes))  # no logarithm to round the wrong way
+    # compared with powers, because a rounded logarithm may miss the start of a pass
+    finished = sum(position >= 3**i for i in range(1, passes))
 
-    return 10.0 ** (-done / (passes - 1))
+    return math.pow(10.0, -finished / (passes - 1))

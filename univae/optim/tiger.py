@@ -1,16 +1,18 @@
-r"""Tiger: the sign of the momentum, and nothing else to remember.
+"""Tiger: sign descent on the mean gradient, with one state tensor per parameter.
 
 References:
-    Tiger: a tight-fisted optimizer (Su, 2023), https://kexue.fm/archives/9512 Symbolic Discovery of
-        Optimization Algorithms (Chen et al., 2023), https://arxiv.org/abs/2302.06675
+    Tiger: a tight-fisted optimizer (Su, 2023), https://kexue.fm/archives/9512
+    Symbolic Discovery of Optimization Algorithms (Chen et al., 2023),
+    https://arxiv.org/abs/2302.06675
 """
 
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
-from univae.optim.base import Scratch, require
+from univae.optim.base import Group, Parameters, require
+from univae.optim.cache_chunks import Scratch
 from univae.optim.windowed import Windowed
 
 __all__ = ["Tiger"]
@@ -23,10 +25,9 @@ class Tiger(Windowed):
         m \gets \beta m + \tfrac{1 - \beta}{k} \textstyle\sum_i g_i, \qquad
         \theta \gets \theta - \eta \left(\operatorname{sign} m + \lambda \theta\right)
 
-    With no second moment and no bias to correct, accumulation over a window is exact, and one
-    tensor per parameter is the whole state. The published settings are :math:`\beta` = 0.945 for
-    images and 0.965 for text, and learning rates of 1e-3 to 2e-3 times the root mean square of a
-    matrix's weights.
+    With no second moment and no bias to correct, accumulation over a window is exact. The published
+    settings are :math:`\beta` = 0.945 for images and 0.965 for text, and learning rates of 1e-3 to
+    2e-3 times the root mean square of a matrix's weights.
 
     Raises:
         InputError: a learning rate, beta, weight decay or window outside its range.
@@ -34,14 +35,15 @@ class Tiger(Windowed):
 
     def __init__(
         self,
-        params: Any,
+        params: Parameters,
         lr: float = 1e-3,
         beta: float = 0.965,
         weight_decay: float = 0.01,
         window: SupportsIndex = 1,
+        *,
         maximize: bool = False,
     ) -> None:
-        require(self, "beta", beta, 0 <= beta < 1, "in [0, 1)")
+        require(self, "beta", beta, "in [0, 1)", holds=0 <= beta < 1)
         defaults = {
             "lr": lr,
             "beta": beta,
@@ -51,19 +53,20 @@ class Tiger(Windowed):
         }
         super().__init__(params, defaults)
 
-    def decays(self, group: dict[str, Any]) -> dict[str, float]:
+    def decays(self, group: Group) -> dict[str, float]:
+        """Return the decay of the mean gradient."""
         return {"exp_avg": group["beta"]}
 
     def _fold(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool
+        self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
     ) -> None:
         m = self._slots(params, "exp_avg")
-        if first:
+        if is_first:
             torch._foreach_mul_(m, group["beta"])
         torch._foreach_add_(m, grads, alpha=(1 - group["beta"]) / group["window"])
 
     def _move(
-        self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch
+        self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
     ) -> None:
         signs = scratch.copy(self._slots(params, "exp_avg"))
         torch._foreach_sign_(signs)

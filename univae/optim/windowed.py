@@ -1,4 +1,4 @@
-r"""Gradient accumulation hidden in the averages an optimizer keeps anyway: no buffer for the sum of a window.
+r"""Gradient accumulation in the averages that an optimizer keeps: no buffer for a window's sum.
 
 With :math:`t` counting micro-steps, a window of :math:`k` of them, and :math:`\chi_a = 1` where
 :math:`k` divides :math:`a`, an average with decay :math:`\beta` and the parameters move as
@@ -15,71 +15,87 @@ References:
     Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, overload
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from univae.errors import InputError
-from univae.optim.base import Base, Scratch, cached, gradient, whole_number, with_grad, zeros
+from univae.optim.base import (
+    Base,
+    Group,
+    Loss,
+    Parameters,
+    evaluate,
+    gradient,
+    positive_integer,
+    zero_state,
+)
+from univae.optim.cache_chunks import Scratch, cache_chunks
 
-__all__ = ["Folding", "Windowed", "accumulate_in_backward"]
+__all__ = ["Windowed"]
 
 
 class Windowed(Base):
-    """What the optimizers with a window share; a subclass says how gradients fold in and how parameters move.
+    """The base class of optimizers with a window; a subclass folds gradients in and moves.
 
     :meth:`step` is a micro-step: it folds the gradients in, and moves the parameters when it is a
-    window's last. Step schedules where :attr:`moved` is true. Gradients are read, never written;
-    averages are float32 at least.
+    window's last. Call ``scheduler.step()`` where :attr:`moved` is true. Gradients are read, never
+    written; averages are in at least float32.
 
-    A gradient whose norm is not finite - the norm is read back from the device - is left out,
-    parameter by parameter, and the mean is over the others: the averages stay what they were. A
-    parameter that got no gradient in a whole window is left alone, as in torch. Sparse gradients
-    are made dense, one parameter at a time.
+    A gradient whose norm is not finite is skipped, parameter by parameter, and the mean is over the
+    others, so the averages stay finite; for this the norms are read back from the device. A
+    parameter without a gradient in a whole window is not moved, as in torch. Sparse gradients are
+    made dense, one parameter at a time.
     """
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        window = self._whole(defaults["window"])
+    def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
+        window = positive_integer(self, "window", defaults["window"])
         self.processes = 1  # whose averages are averaged before a move, see accumulate_in_backward
         super().__init__(params, defaults | {"window": window, "position": 0, "opened": window})
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, whose ``window`` may be its own."""
-        own = {"window": self._whole(param_group["window"])} if "window" in param_group else {}
-        super().add_param_group(param_group | own)
-
-    def _whole(self, window: Any) -> int:
-        return whole_number(self, "window", window)
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters, which may have its own ``window``."""
+        options = {}
+        if "window" in param_group:
+            options["window"] = positive_integer(self, "window", param_group["window"])
+        super().add_param_group(param_group | options)
 
     @property
     def moved(self) -> bool:
         """Whether no window is open: true after a step that moved the parameters."""
         return all(group["position"] == 0 for group in self.param_groups)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Fold in the gradients that are there, and moves the parameters at the end of a window."""
-        loss = with_grad(closure)
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
+        """Fold the gradients in, and move the parameters at the end of a window.
+
+        Returns the loss of ``closure``.
+        """
+        loss = evaluate(closure)
         scratch = Scratch()
         for group in self.param_groups:
-            last = group["position"] + 1 == group["window"]
-            for run in cached(group["params"]):
-                self.fold(group, [p for p in run if p.grad is not None])
-                if (
-                    last and self.processes == 1
-                ):  # while what belongs to the run is still in the cache
-                    self._update(group, run, group["window"], scratch)
-            group["position"] = 0 if last else group["position"] + 1
-            if last and self.processes > 1:
+            is_last = group["position"] + 1 == group["window"]
+            for chunk in cache_chunks(group["params"]):
+                self.fold(group, [p for p in chunk if p.grad is not None])
+                if is_last and self.processes == 1:  # while the state of the chunk is in the cache
+                    self._update(group, chunk, group["window"], scratch)
+            group["position"] = 0 if is_last else group["position"] + 1
+            if is_last and self.processes > 1:
                 self._close(group, group["window"])
         return loss
 
     @torch.no_grad()
     def finish(self) -> None:
-        r"""Move on the micro-steps of a window that has come to an early end; does nothing where none is open.
+        r"""Move on the micro-steps of an open window; do nothing where none is open.
 
         Over :math:`n < k` gradients the average is rescaled to the total weight it would have after
         :math:`k`,
@@ -93,184 +109,146 @@ class Windowed(Base):
             if group["position"] > 0:
                 self._close(group, group["position"])
 
-    def fold(self, group: dict[str, Any], params: Sequence[Tensor]) -> None:
-        """Add the share of each parameter's gradient to its averages, which decay first where a window opens."""
-        if group["position"] == 0:
-            group["opened"] = group["window"]
-        elif group["opened"] != group["window"]:
-            who = type(self).__name__
-            rule = "the window can change only between two windows"
-            was = group["opened"]
-            now = group["window"]
-            raise InputError(
-                f"{who}: {rule}; got window={now} inside one of {was}; call finish() first"
-            )
+    def fold(self, group: Group, params: Sequence[Tensor]) -> None:
+        """Add each gradient's share to its averages, which decay first where a window opens.
+
+        Raises:
+            InputError: ``window`` was changed inside a window.
+        """
+        self._require_same_window(group)
         if not params:
             return
-        grads = [gradient(p, group["maximize"]) for p in params]
+        grads = [gradient(p, maximize=group["maximize"]) for p in params]
         finite = torch.stack(torch._foreach_norm(grads)).isfinite().tolist()
-        opening, opened = ([], []), ([], [])  # type: tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]
-        for p, g, ok in zip(params, grads, finite, strict=True):
+        opening: list[tuple[Tensor, Tensor]] = []  # parameter and gradient, first of a window
+        following: list[tuple[Tensor, Tensor]] = []
+        for p, g, is_finite in zip(params, grads, finite, strict=True):
             state = self.begin(group, p)
-            if ok:
-                chosen = opened if state["open"] else opening
-                chosen[0].append(p)
-                chosen[1].append(g)
-                state["open"] = True
-            else:
+            if not is_finite:
                 state["skipped"] += 1
-        for (some, theirs), first in ((opening, True), (opened, False)):
-            if some:
-                self._fold(group, some, theirs, first)
+                continue
+            pairs = following if state["open"] else opening
+            pairs.append((p, g))
+            state["open"] = True
+        self._fold_pairs(group, opening, is_first=True)
+        self._fold_pairs(group, following, is_first=False)
 
-    def decays(self, group: dict[str, Any]) -> dict[str, float]:
-        """The averages kept for every parameter, by name, with the decay of each."""
+    def decays(self, group: Group) -> dict[str, float]:
+        """Return the decay of every average that is kept of a parameter, by name."""
         raise NotImplementedError
 
     def slots(self, group: Mapping[str, Any]) -> set[str]:
+        """Return the names of the averages."""
         return set(self.decays(dict(group)))
 
     def numbers(self, group: Mapping[str, Any]) -> set[str]:
+        """Return the names of the counts and flags kept of a parameter."""
         return {"step", "open", "skipped"}
 
+    def begin(self, group: Group, p: Tensor) -> dict[str, Any]:
+        """Return the state of a parameter, with averages of zero if it had none."""
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            averages = {name: zero_state(p) for name in self.decays(group)}
+            state.update(step=0, open=False, skipped=0, **averages)
+        return state
+
     def _fold(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], first: bool
+        self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
     ) -> None:
-        """Add gradients to the averages; ``first``: of a window, so that they decay."""
+        """Add gradients to the averages, which decay before the first of a window."""
         raise NotImplementedError
 
     def _move(
-        self, group: dict[str, Any], params: list[Tensor], step: int, count: int, scratch: Scratch
+        self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
     ) -> None:
         """Move parameters for the ``step``-th time, on the mean of ``count`` gradients."""
         raise NotImplementedError
 
+    def _fold_pairs(
+        self, group: Group, pairs: Sequence[tuple[Tensor, Tensor]], *, is_first: bool
+    ) -> None:
+        if pairs:
+            self._fold(group, [p for p, _ in pairs], [g for _, g in pairs], is_first=is_first)
+
+    def _require_same_window(self, group: Group) -> None:
+        window = group["window"]
+        opened = group["opened"]
+        if group["position"] == 0:
+            group["opened"] = window
+        elif opened != window:
+            raise InputError(
+                f"{type(self).__name__}: the window can change only between two windows; "
+                f"got window={window} inside one of {opened}; call finish() first"
+            )
+
     def _with_windows(
-        self, state: Mapping[str, Any], states: Mapping[Any, Mapping[str, Any]]
+        self, state: Mapping[str, Any], states: Mapping[Hashable, Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """Return the saved state of an optimizer without windows as one between two windows of this optimizer."""
+        """Return the state of an optimizer without windows as one of this class between windows."""
         groups = []
-        for saved, own in zip(state["param_groups"], self.param_groups, strict=False):
-            taken = {name: saved[name] for name in (*own, "initial_lr") if name in saved}
-            taken["lr"] = float(taken["lr"])  # torch takes a tensor as well
-            groups.append({**own, **taken, "position": 0, "opened": own["window"]})
+        for saved, group in zip(state["param_groups"], self.param_groups, strict=False):
+            options = {name: saved[name] for name in (*group, "initial_lr") if name in saved}
+            options["lr"] = float(options["lr"])  # torch allows a tensor
+            groups.append({**group, **options, "position": 0, "opened": group["window"]})
         groups += state["param_groups"][len(groups) :]
         closed = {"open": False, "skipped": 0}
-        return {
-            "param_groups": groups,
-            "state": {index: {**one, **closed} for index, one in states.items()},
-        }
+        entries = {index: {**entry, **closed} for index, entry in states.items()}
+        return {"param_groups": groups, "state": entries}
 
     def _slots(self, params: Sequence[Tensor], name: str) -> list[Tensor]:
         return [self.state[p][name] for p in params]
 
-    def begin(self, group: dict[str, Any], p: Tensor) -> dict[str, Any]:
-        """The state of a parameter, which starts here if it has none."""
-        state = self.state[p]
-        if not state:
-            state.update(
-                step=0, open=False, skipped=0, **{name: zeros(p) for name in self.decays(group)}
-            )
-        return state
-
-    def _close(self, group: dict[str, Any], length: int) -> None:
-        # Ends a window after ``length`` micro-steps.
+    def _close(self, group: Group, length: int) -> None:
+        """End a window after ``length`` micro-steps."""
         if self.processes > 1:
             self._average(group)
         scratch = Scratch()
-        for run in cached(group["params"]):
-            self._update(group, run, length, scratch)
+        for chunk in cache_chunks(group["params"]):
+            self._update(group, chunk, length, scratch)
         group["position"] = 0
 
-    def _update(
-        self, group: dict[str, Any], run: list[Tensor], length: int, scratch: Scratch
-    ) -> None:
-        alike: dict[tuple[int, int], list[Tensor]] = {}
-        for p in run:
+    def _update(self, group: Group, chunk: list[Tensor], length: int, scratch: Scratch) -> None:
+        """Move the parameters of a chunk; those of equal step and gradient count together."""
+        batches: dict[tuple[int, int], list[Tensor]] = {}
+        for p in chunk:
             state = self.state.get(p)
             if not state:  # it never had a gradient
                 continue
             if state["open"]:
                 state["step"] += 1
-                alike.setdefault(
-                    (state["step"], self.processes * length - state["skipped"]), []
-                ).append(p)
+                count = self.processes * length - state["skipped"]
+                batches.setdefault((state["step"], count), []).append(p)
             state.update(open=False, skipped=0)
-        full = self.processes * group["window"]
-        for (step, count), params in alike.items():
-            if count != full:
-                self._rescale(group, params, step, count / full)
+        full_count = self.processes * group["window"]
+        for (step, count), params in batches.items():
+            if count != full_count:
+                self._rescale(group, params, step, count / full_count)
             self._move(group, params, step, count, scratch)
 
-    def _rescale(
-        self, group: dict[str, Any], params: list[Tensor], step: int, share: float
-    ) -> None:
+    def _rescale(self, group: Group, params: list[Tensor], step: int, share: float) -> None:
         for name, beta in self.decays(group).items():
             weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
             torch._foreach_mul_(self._slots(params, name), (1 - beta**step) / weight)
 
-    def _average(self, group: dict[str, Any]) -> None:
-        # Every process speaks of every parameter, in the same order, whether it had a gradient for
-        # it or not.
+    def _average(self, group: Group) -> None:
+        """Average the averages over processes.
+
+        Every process reduces every parameter in the same order, with a gradient or without one:
+        collective operations must match.
+        """
         params = group["params"]
         states = [self.begin(group, p) for p in params]
-        own = [[float(state["open"]), float(state["skipped"])] for state in states]
-        flags = torch.tensor(own, device=params[0].device)
+        local_flags = [[float(state["open"]), float(state["skipped"])] for state in states]
+        flags = torch.tensor(local_flags, device=params[0].device)
         dist.all_reduce(flags)
-        for state, (opened, skipped) in zip(states, flags.tolist(), strict=True):
-            for name, beta in self.decays(group).items() if opened else ():
+        for state, (open_count, skipped) in zip(states, flags.tolist(), strict=True):
+            state["skipped"] = int(skipped)
+            if open_count == 0:
+                continue
+            for name, beta in self.decays(group).items():
                 if not state["open"]:
                     state[name].mul_(beta)
                 dist.all_reduce(state[name])
                 state[name].div_(self.processes)
-            state.update(open=opened > 0, skipped=int(skipped))
-
-
-class Folding:
-    """Gradients fold into the optimizer during the backward pass until :meth:`remove` is called."""
-
-    def __init__(self, optimizer: Windowed) -> None:
-        self._optimizer = optimizer
-        for group in optimizer.param_groups:
-            for p in group[
-                "params"
-            ]:  # now, for a heap is left full of holes when it comes between gradients
-                optimizer.begin(group, p)
-        self._handles = [
-            p.register_post_accumulate_grad_hook(self._hook(group))
-            for group in optimizer.param_groups
-            for p in group["params"]
-            if p.requires_grad
-        ]
-
-    def remove(self) -> None:
-        """From now on gradients stay in ``.grad`` until :meth:`Windowed.step`."""
-        self._optimizer.processes = 1
-        for handle in self._handles:
-            handle.remove()
-
-    def _hook(self, group: dict[str, Any]) -> Callable[[Tensor], None]:
-        @torch.no_grad()
-        def fold(p: Tensor) -> None:
-            self._optimizer.fold(group, [p])
-            p.grad = None
-
-        return fold
-
-
-def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) -> Folding:
-    r"""Fold every gradient into the optimizer as soon as it is whole, and frees it: there is no copy of them all.
-
-    Run one backward pass a micro-step, then :meth:`Windowed.step`. Clip gradients before, per
-    parameter, or not at all: their global norm is known only when most are gone. With ``processes``
-    > 1, each folds its own gradients and the averages are averaged over torch's default process
-    group once a window; if the model is wrapped for distributed training, stay inside its
-    ``no_sync()``. First moments are then exactly those of one process with the window :math:`k W`,
-    and second moments are means of :math:`k W` squares.
-
-    References:
-        AdamA: Adam Accumulation to Reduce Memory Footprints (Zhang et al., 2023),
-            https://arxiv.org/abs/2305.19982
-    """
-    optimizer.processes = whole_number(optimizer, "processes", processes)
-    return Folding(optimizer)
+            state["open"] = True

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from density import annealed, sandwich
 from density.estimation.annealed import sigmoid_path
-from density.estimation.hmc import transition, tuned
+from density.estimation.hmc import transition, tune_step_size
 from univae.errors import InputError
 from univae.latent.spherical import HypersphericalUniform
 
@@ -56,7 +56,7 @@ def test_the_step_size_of_each_datum_finds_its_acceptance() -> None:
 
 
 def test_tuning_answers_to_each_datum_alone() -> None:
-    size = tuned(torch.ones(3), torch.tensor([[1.0, 0.65, 0.0], [1.0, 0.65, 0.2]]))
+    size = tune_step_size(torch.ones(3), torch.tensor([[1.0, 0.65, 0.0], [1.0, 0.65, 0.2]]))
     torch.testing.assert_close(size.log(), 0.2 * torch.tensor([0.35, 0.0, -0.55]))
 
 
@@ -228,7 +228,12 @@ def test_bad_arguments_are_named() -> None:
 def test_the_averaged_chains_do_not_touch_the_step_size(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["density.estimation.annealed"]
     seen = []
-    monkeypatch.setattr(module, "tuned", lambda size, p: (seen.append(p.shape), tuned(size, p))[1])
+
+    def recorded(size: Tensor, probability: Tensor) -> Tensor:
+        seen.append(probability.shape)
+        return tune_step_size(size, probability)
+
+    monkeypatch.setattr(module, "tune_step_size", recorded)
     model, x = wide()
     result = annealed(model, x, 4, 6)
     assert seen == [(4, 5)] * 3  # four pilots a datum

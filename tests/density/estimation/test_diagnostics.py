@@ -9,10 +9,8 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from density.estimation.diagnostics import (
-    bootstrap_standard_error,
     effective_samples,
     fit_pareto,
-    jackknife,
     khat_threshold,
     ladder,
     pareto_khat,
@@ -129,16 +127,6 @@ def test_the_threshold_is_the_one_that_the_number_of_draws_can_bear() -> None:
         khat_threshold(0)
 
 
-def test_the_jackknife_of_a_single_weight_is_undefined_and_of_none_is_nothing() -> None:
-    log_w = torch.full((10, 3), -math.inf)
-    log_w[3, 1] = 0.0
-    log_w[:2, 2] = 0.0
-    corrected = jackknife(log_w)
-    assert corrected[0] == -math.inf
-    assert corrected[1].isnan()
-    assert corrected[2].isfinite()
-
-
 def test_the_fit_survives_a_profile_point_at_the_exponential_law() -> None:
     a = ((36 / (torch.arange(20, 37) - 0.5)).sqrt() - 1) / 3  # of the 36 points for a tail of 40
     steps = torch.linspace(0, 1, 40) * -a.log()[:, None]
@@ -168,41 +156,6 @@ def test_the_standard_error_is_the_spread_of_the_estimate() -> None:
     assert (standard_error(torch.full((5, 2), -1e4)) == 0).all()
 
 
-def test_the_bootstrap_is_the_spread_of_the_estimate() -> None:
-    log_w = gaussian_weights(2.0, 500, 400).view(500, 20, 20)
-    error = bootstrap_standard_error(log_w)
-    assert error.shape == (20, 20)
-    spread = (log_w.logsumexp(0) - math.log(500)).std()
-    assert error.mean().item() == pytest.approx(spread.item(), rel=0.2)  # 4 % each sd
-    # 5 % each sd, 400 of them
-    torch.testing.assert_close(error, standard_error(log_w), rtol=0.35, atol=0)
-    torch.testing.assert_close(
-        bootstrap_standard_error(log_w, 4000), standard_error(log_w), rtol=0.1, atol=0
-    )
-
-
-def test_the_bootstrap_sees_the_curvature_of_the_logarithm() -> None:
-    # means (1, 1), (1, e^4) twice, (e^4, e^4): the law of log is exact
-    log_w = torch.tensor([0.0, 4.0])[:, None]
-    outcomes = torch.tensor(
-        [0.0, math.log((1 + math.e**4) / 2), math.log((1 + math.e**4) / 2), 4.0]
-    )
-    assert bootstrap_standard_error(log_w, 20_000).item() == pytest.approx(
-        outcomes.std(correction=0).item(), rel=0.03
-    )
-
-
-def test_the_bootstrap_repeats_with_its_generator() -> None:
-    log_w = torch.randn(30, 2)
-    seeded = [torch.Generator().manual_seed(s) for s in (3, 3, 4)]
-    a, b, c = (bootstrap_standard_error(log_w, generator=g) for g in seeded)
-    assert (a == b).all()
-    assert (a != c).all()
-    assert bootstrap_standard_error(log_w[:1]).isinf().all()
-    assert bootstrap_standard_error(torch.full((5, 2), -math.inf)).isinf().all()
-    assert (bootstrap_standard_error(torch.full((5, 2), -1e4)) == 0).all()
-
-
 def test_the_mean_weight_of_a_replicate_is_a_weight() -> None:
     log_w = torch.randn(12, 4) * 3
     means = replicate_means(log_w, 3)
@@ -227,24 +180,6 @@ def test_nested_rungs_never_descend() -> None:
     torch.testing.assert_close(ladder(log_w, [25])[0], halves)
 
 
-@pytest.mark.parametrize("scale", [0.5, 300.0])
-def test_the_jackknife_is_its_plain_formula(scale: float) -> None:
-    log_w = torch.randn(9, 4) * scale
-    left_out = [torch.cat([log_w[:i], log_w[i + 1 :]]).logsumexp(0) - math.log(8) for i in range(9)]
-    expected = 9 * (log_w.logsumexp(0) - math.log(9)) - 8 * torch.stack(left_out).mean(0)
-    torch.testing.assert_close(jackknife(log_w), expected)
-
-
-def test_the_jackknife_removes_the_first_order_bias() -> None:
-    log_w = gaussian_weights(2.0, 10, 200_000)  # the evidence is 1; mu_2 / mu^2 = 2 / sqrt(3) - 1
-    plain = (log_w.logsumexp(0) - math.log(10)).mean()
-    corrected = jackknife(log_w).mean()
-    assert plain.item() == pytest.approx(-(2 / math.sqrt(3) - 1) / 20, rel=0.15)
-    assert corrected.abs() < 0.15 * plain.abs()
-
-
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(InputError, match=r"between 1 and K=4; got \[2, 5\]; draw more"):
         ladder(torch.zeros(4, 1), [2, 5])
-    with pytest.raises(InputError, match=r"at least 2; got K=1"):
-        jackknife(torch.zeros(1, 1))

@@ -23,7 +23,7 @@ from density import (
 )
 from density.estimation.collapse import mutual_information, shuffled_gap
 from density.estimation.diagnostics import ladder
-from density.estimation.importance import summarise, weigh
+from density.estimation.importance import draw_log_weights, summarise
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
@@ -255,7 +255,9 @@ def test_a_posterior_that_scores_while_it_draws_climbs_once() -> None:
     model, x = wide()
     q = model.posterior(x)
     climber = Climber(q.mean, q.covariance_matrix)
-    assert (weigh(model, model.prior(), climber, x, 7) - model.evidence(x)).abs().max() < 1e-10
+    assert (
+        draw_log_weights(model, model.prior(), climber, x, 7) - model.evidence(x)
+    ).abs().max() < 1e-10
     assert Climber.scored == 0
 
 
@@ -311,25 +313,25 @@ def uneven() -> tuple[LinearGaussian, Tensor]:
 
 def test_each_datum_gets_the_samples_that_it_needs() -> None:
     model, x = uneven()
-    found = estimate_until(model, x, 0.05, start=32, limit=8192)
-    assert found.samples[0] == 32
-    assert (found.samples.diff() > 0)[:3].all()
-    assert all(k in [32 * 2**i for i in range(9)] for k in found.samples.tolist())
-    assert found.reached.tolist() == (found.estimate.standard_error <= 0.05).tolist()
-    assert found.reached[:3].all()
-    wide_enough = found.samples < 8192
-    assert found.reached[wide_enough].all()
-    error = (found.estimate.log_likelihood - model.evidence(x)).abs()
-    assert (error < 5 * found.estimate.standard_error + 1e-9).all()
+    result = estimate_until(model, x, 0.05, start=32, limit=8192)
+    assert result.samples[0] == 32
+    assert (result.samples.diff() > 0)[:3].all()
+    assert all(k in [32 * 2**i for i in range(9)] for k in result.samples.tolist())
+    assert result.reached.tolist() == (result.estimate.standard_error <= 0.05).tolist()
+    assert result.reached[:3].all()
+    wide_enough = result.samples < 8192
+    assert result.reached[wide_enough].all()
+    error = (result.estimate.log_likelihood - model.evidence(x)).abs()
+    assert (error < 5 * result.estimate.standard_error + 1e-9).all()
 
 
 def test_a_datum_that_meets_the_limit_is_flagged_and_keeps_its_evidence() -> None:
     model, x = uneven()
-    found = estimate_until(model, x, 0.01, start=30, limit=100)
-    assert found.samples.tolist() == [30, 100, 100, 100, 100]  # 30, 60, and the 40 that are left
-    assert found.reached.tolist() == [True, False, False, False, False]
-    assert (found.estimate.standard_error[1:] > 0.01).all()
-    assert found.estimate.khat[1:].isfinite().all()
+    result = estimate_until(model, x, 0.01, start=30, limit=100)
+    assert result.samples.tolist() == [30, 100, 100, 100, 100]  # 30, 60, and the 40 that are left
+    assert result.reached.tolist() == [True, False, False, False, False]
+    assert (result.estimate.standard_error[1:] > 0.01).all()
+    assert result.estimate.khat[1:].isfinite().all()
 
 
 def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
@@ -350,14 +352,14 @@ def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
 
     model, x = wide()
     x = x[:1]
-    found = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=16)
-    assert found.estimate.log_likelihood.exp().item() == pytest.approx(8.5)  # the mean of 1 to 16
-    found = estimate_until(
+    result = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=16)
+    assert result.estimate.log_likelihood.exp().item() == pytest.approx(8.5)  # the mean of 1 to 16
+    result = estimate_until(
         Numbered(model.w, model.mu), x, 1e-9, start=4, limit=8, proposal=Sobol(replicates=2)
     )
     means = torch.tensor([1.0 + 2 + 5 + 6, 3.0 + 4 + 7 + 8]) / 4  # each set joins its own
     error = means.std() / math.sqrt(2) / means.mean()
-    assert found.estimate.standard_error.item() == pytest.approx(error.item())
+    assert result.estimate.standard_error.item() == pytest.approx(error.item())
 
 
 def test_the_adaptive_search_names_bad_arguments() -> None:

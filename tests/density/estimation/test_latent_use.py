@@ -21,7 +21,7 @@ from univae.errors import InputError
 
 @dataclass
 class Channel:
-    r"""q(z | x) = N(g x, t^2) and p(x | z) = N(h z, s^2), coordinate by coordinate, for x ~ N(0, I)."""
+    r"""q(z | x) = N(g x, t^2) and p(x | z) = N(h z, s^2), per coordinate, for x ~ N(0, I)."""
 
     g: float = 1.0
     t: float = 1.0
@@ -61,16 +61,16 @@ def test_information_is_that_of_a_gaussian_channel_within_five_standard_errors(
     g: float, draws: int
 ) -> None:
     model = Channel(g=g)
-    found = mutual_information(model, torch.randn(1500, 2), draws=draws, rows=100_000)
-    assert abs(found.nats - model.information()) < 5 * found.standard_error
-    assert found.standard_error < 0.05
-    assert found.nats < found.ceiling == math.log(1500)
+    measured = mutual_information(model, torch.randn(1500, 2), draws=draws, rows=100_000)
+    assert abs(measured.nats - model.information()) < 5 * measured.standard_error
+    assert measured.standard_error < 0.05
+    assert measured.nats < measured.ceiling == math.log(1500)
 
 
 def test_the_standard_error_of_the_information_is_its_spread() -> None:
-    found = [mutual_information(Channel(), torch.randn(200, 2)) for _ in range(200)]
-    spread = torch.tensor([f.nats for f in found]).std().item()
-    assert torch.tensor([f.standard_error for f in found]).mean().item() == pytest.approx(
+    measured = [mutual_information(Channel(), torch.randn(200, 2)) for _ in range(200)]
+    spread = torch.tensor([f.nats for f in measured]).std().item()
+    assert torch.tensor([f.standard_error for f in measured]).mean().item() == pytest.approx(
         spread, rel=0.25
     )
 
@@ -106,30 +106,30 @@ def test_blocks_of_pairs_agree_with_the_whole_matrix() -> None:
     log_q = Independent(Normal(x, 1.0), 1).log_prob((x + x.flip(-1)).unsqueeze(1))
     terms = log_q.diagonal() - (log_q.logsumexp(1) - math.log(40))
     for rows in (7, 40, 100, 4096):
-        found = mutual_information(Still(), x, draws=2, rows=rows)
-        assert found.nats == pytest.approx(terms.mean().item())
-        assert found.standard_error == pytest.approx((terms.std() / math.sqrt(40)).item())
+        measured = mutual_information(Still(), x, draws=2, rows=rows)
+        assert measured.nats == pytest.approx(terms.mean().item())
+        assert measured.standard_error == pytest.approx((terms.std() / math.sqrt(40)).item())
 
 
 def test_a_posterior_without_data_carries_exactly_nothing() -> None:
-    found = mutual_information(Channel(g=0.0), torch.randn(300, 2))
-    assert found.nats == pytest.approx(0, abs=1e-12)
-    assert found.standard_error < 1e-12
+    measured = mutual_information(Channel(g=0.0), torch.randn(300, 2))
+    assert measured.nats == pytest.approx(0, abs=1e-12)
+    assert measured.standard_error < 1e-12
 
 
 @pytest.mark.parametrize("rows", [300, 4096])
 def test_the_gap_is_what_a_wrong_latent_costs(rows: int) -> None:
     model = Channel(g=0.8, h=0.7, s=0.5)
-    found = shuffled_gap(model, torch.randn(4000, 2), rows=rows)
-    assert abs(found.nats - model.gap()) < 5 * found.standard_error
-    assert found.standard_error < 0.15
+    measured = shuffled_gap(model, torch.randn(4000, 2), rows=rows)
+    assert abs(measured.nats - model.gap()) < 5 * measured.standard_error
+    assert measured.standard_error < 0.15
     assert model.most <= rows
 
 
 def test_the_standard_error_of_the_gap_is_its_spread() -> None:
-    found = [shuffled_gap(Channel(g=0.8, h=0.7), torch.randn(300, 2)) for _ in range(300)]
-    spread = torch.tensor([f.nats for f in found]).std().item()
-    assert torch.tensor([f.standard_error for f in found]).mean().item() == pytest.approx(
+    measured = [shuffled_gap(Channel(g=0.8, h=0.7), torch.randn(300, 2)) for _ in range(300)]
+    spread = torch.tensor([f.nats for f in measured]).std().item()
+    assert torch.tensor([f.standard_error for f in measured]).mean().item() == pytest.approx(
         spread, rel=0.25
     )
 

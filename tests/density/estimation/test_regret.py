@@ -40,9 +40,9 @@ def test_the_regret_is_the_divergence_of_the_encoder_from_the_posterior(
     torch.manual_seed(2)
     model = Line(shift, factor)
     x = torch.randn(6, 1)
-    found = density.likelihood_regret(model, x, steps=200, particles=128, draws=4000)
+    regret = density.likelihood_regret(model, x, steps=200, particles=128, draws=4000)
     expected = kl_divergence(model.posterior(x), Line(0.0).posterior(x))
-    torch.testing.assert_close(found, expected, atol=0.03, rtol=0.1)
+    torch.testing.assert_close(regret, expected, atol=0.03, rtol=0.1)
 
 
 def test_an_exact_encoder_regrets_nothing() -> None:
@@ -58,11 +58,11 @@ def test_one_datum_regrets_what_another_does_not() -> None:
             off = torch.where(x.abs() > 3, 1.0, 0.0)
             return Independent(Normal(0.8 * x + off, torch.full_like(x, math.sqrt(0.2))), 1)
 
-    found = density.likelihood_regret(
+    regret = density.likelihood_regret(
         Mixed(0.0), torch.tensor([[0.1], [5.0], [-1.0]]), steps=120, draws=512
     )
-    assert found[1] > 2
-    assert found[[0, 2]].abs().max() < 0.05
+    assert regret[1] > 2
+    assert regret[[0, 2]].abs().max() < 0.05
 
 
 def test_refinement_needs_draws() -> None:

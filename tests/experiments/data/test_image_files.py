@@ -275,7 +275,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "x.npy", (grey(60, 6, 6) > 128).astype(np.uint8))
     options = {"steps": 2, "latents": (2,), "hidden": (8,), "validation_samples": 2, "threads": 1}
     train_density.train(
-        train_density.Config(data=str(folder / "x.npy"), out=folder / "run", **options)
+        train_density.Config.of(data=str(folder / "x.npy"), out=folder / "run", **options)
     )
     return folder / "run"
 
@@ -331,7 +331,7 @@ def test_pictures_of_one_bit_are_black_and_white_to_a_run_of_more_levels(tmp_pat
     np.save(tmp_path / "x.npy", grey(60, 6, 6))
     likelihood = {"likelihood": "logistic", "binarisation": "none"}
     train_density.train(
-        train_density.Config(
+        train_density.Config.of(
             data=str(tmp_path / "x.npy"), out=tmp_path / "run", **options, **likelihood
         )
     )

@@ -13,15 +13,16 @@ from torch.distributions import Distribution, Independent, Normal
 
 from density.estimation.collapse import MutualInformation, ShuffledGap, verdict
 from density.estimation.importance import estimate
-from experiments import train_similar, train_text
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.score_table import Table
 from experiments.evaluation.scores import COLUMNS, perplexity, report_item, rungs, totals, worst
 from experiments.reports.validations import best_validation
 from experiments.text.task import measure_texts
+from experiments.training import command
 from experiments.training.run_folder import Run
-from univae.checkpoint import to_json
+from experiments.training.settings import Settings
+from univae.checkpoint import read_json, to_json
 from univae.vae.model import UniVAE, UniVAEConfig
 
 
@@ -205,16 +206,19 @@ def test_texts_that_are_not_finite_count_neither_nats_nor_tokens(
     assert abs(result["nll_nats"] - expected["nll_nats"]) < 3
 
 
-@pytest.mark.parametrize("module", [train_text, train_similar])
-def test_notes_of_a_validation_stand_beside_those_of_the_data(module: Any, tmp_path: Path) -> None:
+def test_notes_of_a_validation_stand_beside_those_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run.create(tmp_path / "run", {"command": "train"})
-    run.record_data(
-        {"text": {"source": "a", "fingerprint": "0", "count": 3, "notes": ["1 blank line"]}}
+    training = command.Training(
+        run, Settings(steps=1), lambda world: None, {"texts_left_out": 2}, ["1 blank line"]
     )
-    assert module._with_account({"notes": ["1 row not finite"]}, run)["notes"] == [
-        "1 blank line",
-        "1 row not finite",
-    ]
+    fitted = {"steps": 1, "notes": ["1 row not finite"]}
+    monkeypatch.setattr(command, "fit", lambda steps, settings, run: fitted)
+    result = command.train(Settings(device="cpu"), lambda world: training)
+    assert result["notes"] == ["1 blank line", "1 row not finite"]
+    assert result["texts_left_out"] == 2
+    assert read_json(run.path / "DONE") == result
 
 
 def test_what_is_measured_has_its_keys_in_order() -> None:

@@ -20,16 +20,16 @@ def _single_precision() -> None:
 
 
 def test_a_mixture_with_an_enumerated_cluster_is_scored_beside_its_exact_evidence() -> None:
-    found = pyro_mixture.main(pyro_mixture.Config(steps=300, samples=2000))
-    assert found["elbo_nats"] < found["log_likelihood_nats"]
-    assert found["log_likelihood_nats"] == pytest.approx(found["exact_nats"], abs=0.1)
+    result = pyro_mixture.main(pyro_mixture.Config(steps=300, samples=2000))
+    assert result["elbo_nats"] < result["log_likelihood_nats"]
+    assert result["log_likelihood_nats"] == pytest.approx(result["exact_nats"], abs=0.1)
     # thirteen independent standard normals cost 13/2 log(2 pi e)
-    assert found["exact_nats"] > -18.45
+    assert result["exact_nats"] > -18.45
 
 
 def test_two_levels_in_pyro_learn_digits() -> None:
-    found = pyro_two_levels.main(pyro_two_levels.Config(steps=150, samples=50, hidden=64))
-    for scores in found["proposals"].values():
+    result = pyro_two_levels.main(pyro_two_levels.Config(steps=150, samples=50, hidden=64))
+    for scores in result["proposals"].values():
         assert -40 < scores["log_likelihood_nats"] < -20  # 64 fair coins: -44.4
         assert scores["elbo_nats"] < scores["log_likelihood_nats"]
 
@@ -60,16 +60,16 @@ def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> 
         steps=10,
         out=tmp_path / "scores.csv",
     )
-    found = outliers.main(config)
+    result = outliers.main(config)
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert (found["count"], found["outside"], len(rows)) == (160, 80, 160)
+    assert (result["count"], result["outside"], len(rows)) == (160, 80, 160)
     outside = [int(row["outside"]) for row in rows]
     for name in ("nll_nats", "regret_nats"):
         again = roc_auc_score(outside, [float(row[name]) for row in rows])
-        assert found[name]["auroc"] == pytest.approx(again)
-        assert 0.01 < found[name]["standard_error"] < 0.06
-    assert found["nll_nats"]["auroc"] > 0.7
+        assert result[name]["auroc"] == pytest.approx(again)
+        assert 0.01 < result[name]["standard_error"] < 0.06
+    assert result["nll_nats"]["auroc"] > 0.7
 
 
 def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:

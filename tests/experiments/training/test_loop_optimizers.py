@@ -1,4 +1,4 @@
-"""Every optimizer in the training loop: windows, adapted step sizes, resuming, several processes."""
+"""Every optimizer in the training loop: windows, step sizes, resuming, several processes."""
 
 import math
 import os
@@ -98,15 +98,15 @@ def test_every_optimizer_resumes_to_the_same_bits_and_learns(tmp_path: Path, nam
 def test_the_settings_reach_the_optimizer() -> None:
     world = World(0, 1, torch.device("cpu"))
     common = {"beta1": 0.7, "weight_decay": 0.3, "scale_lr": 0.2, "gain_lr": 0.4, "accumulate": 2}
-    found = {
+    steppers = {
         name: GradientSteps(Toy(), Settings(**common | options), world)
         for name, options in VARIANTS.items()
     }
-    groups = {name: stepper.optimizer.param_groups for name, stepper in found.items()}
+    groups = {name: stepper.optimizer.param_groups for name, stepper in steppers.items()}
     kinds = {"sgd": "AccumulatedSGD", "tiger": "Tiger", "egdd": "EGDD", "tiger gain": "Tiger"}
     kinds |= {"adamw corrected": "AccumulatedAdamW", "adamw plain": "AccumulatedAdamW"}
     kinds |= {"adamw scale": "AdamW", "adamw halves": "AdamW"}
-    assert {name: type(s.optimizer).__name__ for name, s in found.items()} == kinds
+    assert {name: type(s.optimizer).__name__ for name, s in steppers.items()} == kinds
     assert (
         groups["sgd"][0]["momentum"]
         == groups["egdd"][0]["momentum"]
@@ -125,13 +125,13 @@ def test_the_settings_reach_the_optimizer() -> None:
         "corrected",
         "plain",
     ]
-    adapted = {name: s.adapted for name, s in found.items() if s.adapted}
+    adapted = {name: s.adapted for name, s in steppers.items() if s.adapted}
     assert {name: (a.scale_lr, a.gain_lr, a.halves) for name, a in adapted.items()} == {
         "adamw scale": (0.2, 0.0, False),
         "tiger gain": (0.2, 0.4, False),
         "adamw halves": (0.2, 0.4, True),
     }
-    assert [name for name, s in found.items() if s.folds] == ["adamw corrected"]
+    assert [name for name, s in steppers.items() if s.folds] == ["adamw corrected"]
 
 
 @pytest.mark.parametrize(

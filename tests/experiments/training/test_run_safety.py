@@ -1,4 +1,4 @@
-"""A run folder is data: nothing in it leads out of it, runs code or corrupts memory, and one process trains in it."""
+"""A run folder is data: nothing in it leads out, runs code or corrupts memory; one process trains."""
 
 import errno
 import json
@@ -16,7 +16,8 @@ from torch import nn
 from experiments.reports.page import update
 from experiments.reports.page import write as write_report
 from experiments.training.loop import fit_task
-from experiments.training.optimizers import build, restore
+from experiments.training.optimizer_state import restore
+from experiments.training.optimizers import build
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
 from tests.experiments.training.test_loop import Toy

@@ -1,4 +1,4 @@
-"""Accumulation in the momentum against accumulation in a buffer, in closed form and against readable twins."""
+"""Accumulation in the momentum against a buffer, closed forms and readable twins."""
 
 import copy
 import math
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from univae.checkpoint import load_state, save_state
 from univae.errors import InputError
 from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD
+from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.tiger import Tiger
-from univae.optim.windowed import Windowed, accumulate_in_backward
+from univae.optim.windowed import Windowed
 
 SHAPES = ((7, 5), (3,), ())
 

@@ -1,4 +1,4 @@
-"""Exponentiated-gradient step sizes against the published unit test, closed forms and finite differences."""
+"""Exponentiated-gradient step sizes against published numbers, closed forms and differences."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from torch import Tensor
 from univae.checkpoint import load_state, save_state
 from univae.errors import InputError
 from univae.optim.accumulated import AccumulatedSGD
-from univae.optim.egdd import EGDD, spread
+from univae.optim.egdd import EGDD
+from univae.optim.exponentiated import quantiles
 from univae.optim.step_sizes import AdaptedSteps
 
 
@@ -39,12 +40,12 @@ def test_the_published_unit_test(
     torch.testing.assert_close(p.detach(), torch.tensor([0.49, 1.05]))
     torch.testing.assert_close(optimizer.state[p]["momentum"], torch.tensor([0.01, -0.05]))
     descend(optimizer, p, [-1.0, -1.5])
-    for found, expected in (
+    for actual, expected in (
         (p.detach(), var),
         (optimizer.state[p]["momentum"], mom),
         (optimizer.state[p]["gain"], gain),
     ):
-        assert (found - torch.tensor(expected)).abs().max() < 5.1e-5
+        assert (actual - torch.tensor(expected)).abs().max() < 5.1e-5
     assert optimizer.state[p]["scale"].item() == pytest.approx(1.0007, abs=5.1e-5)
 
 
@@ -122,15 +123,15 @@ def test_gains_and_scales_stay_within_their_limits() -> None:
 
 def test_signs_and_cosines_ignore_the_gradients_magnitude() -> None:
     grads = torch.randn(30, 4)
-    found = []
+    step_sizes = []
     for c in (1.0, 1e-6, 1e6):
         p = torch.zeros(4).requires_grad_()
         optimizer = EGDD([p], gain_lr=0.1, scale_lr=0.1)
         descend(optimizer, p, *(c * grads))
-        found.append((optimizer.state[p]["gain"], optimizer.state[p]["scale"]))
-    for gain, scale in found[1:]:
-        torch.testing.assert_close(gain, found[0][0])
-        torch.testing.assert_close(scale, found[0][1])
+        step_sizes.append((optimizer.state[p]["gain"], optimizer.state[p]["scale"]))
+    for gain, scale in step_sizes[1:]:
+        torch.testing.assert_close(gain, step_sizes[0][0])
+        torch.testing.assert_close(scale, step_sizes[0][1])
 
 
 @pytest.mark.parametrize("start", [0.02, 0.3, 1.9])
@@ -207,8 +208,8 @@ def test_raw_updates_are_the_derivatives_of_the_next_loss(name: str, what: str) 
     adapted.scale_lr, adapted.gain_lr = (rate, 0.0) if what == "scale" else (0.0, rate)
     p.grad = gradient_of(loss, p)
     adapted.optimizer.step()
-    found = -(adapted.state[p][what] / before).log() / rate
-    torch.testing.assert_close(found.reshape(-1), torch.stack(numeric), rtol=1e-5, atol=1e-7)
+    derivative = -(adapted.state[p][what] / before).log() / rate
+    torch.testing.assert_close(derivative.reshape(-1), torch.stack(numeric), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -333,10 +334,10 @@ def test_saved_step_sizes_continue_bit_for_bit(halves: bool, tmp_path: Path) -> 
                 p.grad += grads[-t]
             optimizer.step()
         results.append((p, adapted.state[p]["gain"], adapted.step_sizes()))
-    (p, gain, said), (q, other, heard) = results
+    (p, gain, logged), (q, other_gain, other_logged) = results
     assert torch.equal(p, q)
-    assert torch.equal(gain, other)
-    assert said == heard
+    assert torch.equal(gain, other_gain)
+    assert logged == other_logged
 
 
 def test_a_closure_is_refused_and_rates_below_zero() -> None:
@@ -373,7 +374,7 @@ def test_a_summary_gives_quantiles_over_tensors_and_coordinates() -> None:
         {"scale": torch.tensor(s), "gain": torch.full((3000,), g)}
         for s, g in ((0.5, 1.0), (2.0, 2.0), (1.0, 3.0))
     ]
-    found = spread(states)
+    logged = quantiles(states)
     scales = {"scale_min": 0.5, "scale_median": 1.0, "scale_max": 2.0}
-    assert found == scales | {"gain_p05": 1.0, "gain_median": 2.0, "gain_p95": 3.0}
-    assert spread([{}]) == {}
+    assert logged == scales | {"gain_p05": 1.0, "gain_median": 2.0, "gain_p95": 3.0}
+    assert quantiles([{}]) == {}

@@ -106,7 +106,7 @@ def test_parameters_keep_their_dtype_and_state_is_float32_at_least(
 @every
 @pytest.mark.parametrize("stop", [3, 4])
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, stop: int, tmp_path: Path) -> None:
-    found = []
+    weights = []
     for interrupted in (False, True):
         x = torch.full((3,), 0.3).requires_grad_()
         optimizer = make(name, [x])
@@ -119,13 +119,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name: str, stop: int, tmp_pat
             optimizer.zero_grad()
             (parabola(x) + x[0].sin() * t).backward()
             optimizer.step()
-        found.append(x)
-    assert torch.equal(*found)
+        weights.append(x)
+    assert torch.equal(*weights)
 
 
 @every
 def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned(name: str) -> None:
-    found = []
+    weights = []
     for by_closure in (False, True):
         x = torch.zeros(3).requires_grad_()
         optimizer = make(name, [x])
@@ -143,8 +143,8 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned(name: str) 
             else:
                 closure()
                 assert optimizer.step() is None
-        found.append(x)
-    assert torch.equal(*found)
+        weights.append(x)
+    assert torch.equal(*weights)
 
 
 @every

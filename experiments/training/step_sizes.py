@@ -1,0 +1,50 @@
+"""The registry of ways to adapt step sizes around an optimizer, for ``--adapt-step-size``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from torch.optim import Optimizer
+
+from univae.optim.step_sizes import AdaptedSteps
+
+__all__ = ["STEP_SIZES", "StepSizeName", "StepSizes"]
+
+
+class StepSizeOptions(Protocol):
+    """The options of training that adapted step sizes read; ``Settings`` has them."""
+
+    @property
+    def adapt_halves(self) -> bool: ...
+    @property
+    def scale_lr(self) -> float: ...
+    @property
+    def gain_lr(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """A row of :data:`STEP_SIZES`."""
+
+    summary: str
+    adapts: bool = True  # a scale per tensor
+    has_gains: bool = False  # and a gain per coordinate
+
+    def around(self, optimizer: Optimizer, options: StepSizeOptions) -> AdaptedSteps | None:
+        """Return what adapts the step sizes of ``optimizer`` from now on, or None."""
+        if not self.adapts:
+            return None
+        gain_lr = options.gain_lr if self.has_gains else 0.0
+        return AdaptedSteps(optimizer, options.scale_lr, gain_lr, halves=options.adapt_halves)
+
+
+STEP_SIZES: Mapping[str, StepSizes] = {
+    "no": StepSizes("", adapts=False),
+    "scale": StepSizes("a factor per tensor"),
+    "gain": StepSizes("a factor per tensor and one per coordinate", has_gains=True),
+}
+
+if TYPE_CHECKING:
+    StepSizeName: TypeAlias = str
+else:
+    StepSizeName = Literal[tuple(STEP_SIZES)]

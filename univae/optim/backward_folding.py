@@ -1,0 +1,66 @@
+"""Gradients that fold into the optimizer during the backward pass, so that no copy of them is kept.
+
+References:
+    AdamA: Adam Accumulation to Reduce Memory Footprints (Zhang et al., 2023),
+    https://arxiv.org/abs/2305.19982
+"""
+
+from collections.abc import Callable
+from typing import SupportsIndex
+
+import torch
+from torch import Tensor
+
+from univae.optim.base import Group, positive_integer
+from univae.optim.windowed import Windowed
+
+__all__ = ["Folding", "accumulate_in_backward"]
+
+
+class Folding:
+    """The hooks that fold gradients into an optimizer, until :meth:`remove` is called."""
+
+    def __init__(self, optimizer: Windowed) -> None:
+        self._optimizer = optimizer
+        self._handles = []
+        # All state first: allocated between the gradients of a backward pass, it would fragment the
+        # memory that they free.
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                optimizer.begin(group, p)
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.requires_grad:
+                    handle = p.register_post_accumulate_grad_hook(self._hook(group))
+                    self._handles.append(handle)
+
+    def remove(self) -> None:
+        """Keep gradients in ``.grad`` from now on, until :meth:`Windowed.step`."""
+        self._optimizer.processes = 1
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, group: Group) -> Callable[[Tensor], None]:
+        @torch.no_grad()
+        def fold(p: Tensor) -> None:
+            self._optimizer.fold(group, [p])
+            p.grad = None
+
+        return fold
+
+
+def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) -> Folding:
+    r"""Fold every gradient into the optimizer as soon as it is complete, and free it.
+
+    Run one backward pass a micro-step, then :meth:`Windowed.step`. Clip gradients before, per
+    parameter, or not at all: their global norm is known only when most are freed. With
+    ``processes`` > 1, each folds its own gradients and the averages are averaged over torch's
+    default process group once a window; if the model is wrapped for distributed training, stay
+    inside its ``no_sync()``. First moments are then exactly those of one process with the window
+    :math:`k W`, and second moments are means of :math:`k W` squares.
+
+    Raises:
+        InputError: ``processes`` is no integer of 1 or more.
+    """
+    optimizer.processes = positive_integer(optimizer, "processes", processes)
+    return Folding(optimizer)

@@ -1,0 +1,80 @@
+r"""The second moment of AdamW over a window of :math:`k` gradients.
+
+Per coordinate, let micro-gradients be :math:`\mu + \sigma \epsilon`. The published rule keeps the
+mean of squares :math:`\mu^2 + \sigma^2` where an accumulated gradient has the square of the mean,
+:math:`\mu^2 + \sigma^2 / k`: steps come out too small by up to :math:`\sqrt k` where noise
+dominates. Since :math:`\hat m^2 \approx \mu^2` and :math:`\hat v` are at hand, the variance can be
+divided by :math:`k` without any memory:
+
+.. math:: v_{\text{eff}} = \hat m^2 + \max(\hat v - \hat m^2, 0) / k
+
+References:
+    Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from univae.optim.cache_chunks import Scratch
+
+__all__ = ["SECOND_MOMENTS", "Moments", "SecondMoment", "SecondMomentRule"]
+
+
+class Moments(NamedTuple):
+    r"""Averages of the gradients and of their squares, with :math:`1 - \beta^s` of each."""
+
+    mean: list[Tensor]
+    square: list[Tensor]
+    mean_weight: float
+    square_weight: float
+
+
+@dataclass(frozen=True)
+class SecondMomentRule:
+    r"""A row of :data:`SECOND_MOMENTS`: computes :math:`\sqrt{v_{\text{eff}}}` in scratch memory.
+
+    ``root(moments, count, scratch)`` is for a mean of ``count`` gradients.
+    """
+
+    summary: str
+    root: Callable[[Moments, int, Scratch], list[Tensor]]
+
+
+def plain_root(moments: Moments, count: int, scratch: Scratch) -> list[Tensor]:
+    r"""Return :math:`\sqrt{\hat v}`, rounded as ``torch.optim.AdamW`` rounds it."""
+    root = scratch.copy(moments.square)
+    torch._foreach_sqrt_(root)
+    torch._foreach_div_(root, moments.square_weight**0.5)
+    return root
+
+
+def corrected_root(moments: Moments, count: int, scratch: Scratch) -> list[Tensor]:
+    r"""Return :math:`\sqrt{\hat m^2 + \max(\hat v - \hat m^2, 0) / n}` for ``count`` n."""
+    if count == 1:
+        return plain_root(moments, count, scratch)
+    root = scratch.copy(moments.square)
+    squared_mean = scratch.copy(moments.mean, buffer=1)
+    torch._foreach_div_(root, moments.square_weight)
+    torch._foreach_div_(squared_mean, moments.mean_weight)
+    torch._foreach_mul_(squared_mean, squared_mean)
+    torch._foreach_maximum_(root, squared_mean)
+    torch._foreach_lerp_(root, squared_mean, 1 - 1 / count)
+    torch._foreach_sqrt_(root)
+    return root
+
+
+SECOND_MOMENTS: Mapping[str, SecondMomentRule] = {
+    "corrected": SecondMomentRule(
+        "divides the variance of the gradients by --window", corrected_root
+    ),
+    "plain": SecondMomentRule("the published rule", plain_root),
+}
+
+if TYPE_CHECKING:
+    SecondMoment: TypeAlias = str
+else:
+    SecondMoment = Literal[tuple(SECOND_MOMENTS)]
