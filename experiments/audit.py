@@ -1,10 +1,10 @@
-"""``univae audit``: what holds of a trained critic - gradients, slopes, norms of its layers - in numbers and words."""
+"""``univae audit``: gradients, slopes and layer norms of a trained critic, with a verdict."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import tyro
@@ -13,14 +13,15 @@ from experiments import train_gan
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
+from experiments.evaluation.open_run import open_run
 from experiments.gans.features import class_labels
-from experiments.gans.run import GanRun
 from experiments.gans.scaling import gan_rows
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
 from gan.audit import audit
-from univae.checkpoint import to_json, write_json
+from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject, to_json, write_json
 from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
@@ -33,9 +34,9 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder
     # real data, and as many generated ones; exact transport between them costs the cube
     count: int = 500
-    checkpoint: str = "last"  # or best
-    seed: int = 0
-    device: str = "auto"
+    checkpoint: str = "last"  # the weights of the last step, or best
+    seed: int = 0  # of the choice of real data and of the generated ones
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "count": at_least(2, 10**6),
@@ -46,62 +47,68 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Return the facts of :func:`gan.audit`, its verdict in plain words among them."""
-    opened = GanRun(config.run, config.device, config.checkpoint)
-    settings = stored(train_gan.Config, opened.run, out=config.run, resume=False)
-    data, rows, _ = settings.rows(opened.run)
-    picked = rows[
-        torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))[
-            : config.count
-        ]
-    ]
-    x = gan_rows(data, picked).float().to(opened.device)
+def main(config: Config) -> JsonObject:
+    """Return the facts of :func:`gan.audit`, with its verdict in plain words."""
+    run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
+    settings = stored(train_gan.Config, run.folder, out=config.run, resume=False)
+    data, rows, _ = settings.rows(run.folder)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))
+    chosen = rows[order[: config.count]]
+    real = gan_rows(data, chosen).float().to(run.device)
     reseed(config.seed, "audit")
-    fake = opened.sample(torch.randn(len(x), opened.players.generator.latent)).to(opened.device)
-    known = class_labels(data)
-    labels = known[picked].to(opened.device) if opened.classes and known is not None else None
-    given: dict[str, Any] = {
-        "labels": labels,
-        "eps": settings.players.gran_eps,
-        "K": settings.players.gradient_bound,
-    }
+    fake = run.sample(len(real)).to(run.device)
+    labels = class_labels(data) if run.classes else None
     facts = to_json(
-        audit(opened.players.critic, x, fake, normalization=settings.players.normalization, **given)
+        audit(
+            run.players.critic,
+            real,
+            fake,
+            normalization=settings.players.normalization,
+            labels=None if labels is None else labels[chosen].to(run.device),
+            eps=settings.players.gran_eps,
+            K=settings.players.gradient_bound,
+        )
     )
 
     def write_facts() -> None:
-        write_json(opened.run.subfolder("samples") / "audit.json", _page(facts))
+        write_json(run.folder.subfolder("samples") / "audit.json", _table(facts))
 
     report, problems = update(config.run, write_facts)
     print_notes([*data.notes, *problems])
     print(facts["verdict"], file=sys.stderr)
-    place = {"run": str(config.run), "step": opened.step, "count": len(x)}
-    return with_notes(
-        {**place, **facts, "report": report}, [*opened.run.notes, *data.notes, *problems]
-    )
+    result = {"run": str(config.run), "step": run.step, "count": len(real)}
+    result |= {**facts, "report": report}
+    return with_notes(result, [*run.notes, *data.notes, *problems])
 
 
-def _page(facts: dict[str, Any]) -> dict[str, Any]:
+def _table(facts: JsonObject) -> JsonObject:
+    """Return the table of the facts in the report."""
     rows = [
-        ["gradient of the score: 5 %, median, 95 %, largest", _numbers(facts["gradient_norms"])]
+        ["gradient of the score: 5 %, median, 95 %, largest", _numbers(facts["gradient_norms"])],
+        ["gradient of the critic before normalisation", _numbers(facts["raw_norms"])],
     ]
-    rows.append(["gradient of the critic before normalisation", _numbers(facts["raw_norms"])])
-    for s in facts["slopes"]:
-        told = [f"within a cell {_number(s['within'])}", f"across cells {_number(s['across'])}"]
-        told.append(f"{_number(s['crossing'])} of them leave their cell")
-        rows.append([f"largest slopes over {s['length']:g} of a typical distance", ", ".join(told)])
-    for layer in facts["layers"]:
-        both = (
-            f"{_number(layer['operator'])} (of its reshaped weight: {_number(layer['reshaped'])})"
+    for slope in facts["slopes"]:
+        title = f"largest slopes over {slope['length']:g} of a typical distance"
+        values = (
+            f"within a cell {_number(slope['within'])}, "
+            f"across cells {_number(slope['across'])}, "
+            f"{_number(slope['crossing'])} of them leave their cell"
         )
-        rows.append([f"norm of {layer['name']}", both])
+        rows.append([title, values])
+    for layer in facts["layers"]:
+        reshaped = f"(of its reshaped weight: {_number(layer['reshaped'])})"
+        rows.append([f"norm of {layer['name']}", f"{_number(layer['operator'])} {reshaped}"])
     rows.append(["proven Lipschitz constant", _number(facts["certificate"])])
-    said = {"kind": "texts", "title": "Audit of the critic", "note": facts["verdict"]}
-    return said | {"columns": ["fact", "value"], "rows": rows}
+    return {
+        "kind": "texts",
+        "title": "Audit of the critic",
+        "note": facts["verdict"],
+        "columns": ["fact", "value"],
+        "rows": rows,
+    }
 
 
-def _numbers(values: list[float]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return ", ".join(map(_number, values))
 
 

@@ -1,35 +1,42 @@
-"""``univae compare``: several runs side by side, grouped by configuration minus seed, at best and at equal time."""
+"""``univae compare``: several runs side by side, grouped by configuration minus seed.
+
+Every run is shown at its best validation, and at the best one of a time that all runs had.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tyro
 
 from experiments.cli.commands import run
 from experiments.data.outputs import Output
-from experiments.gans.run import GanRun
+from experiments.evaluation.open_run import open_run
 from experiments.gans.samples import strip
 from experiments.reports import plots
 from experiments.reports.figures import png
 from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
 from experiments.reports.validations import NUMBERS, best_validation
-from experiments.training.run_folder import UNCOMPARED, Run
+from experiments.training.run_folder import UNCOMPARED
 from experiments.training.settings import MINUTES
+from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
+from univae.run_folder import RunFolder
 
 __all__ = ["Config", "compare", "equal_time", "groups", "main"]
 
-# What curves are drawn of, and how it is said.
+# Numbers of a validation that curves are drawn of: title, name in a sentence, label of the axis.
 CURVES = {
     "nll_nats": ("Validation", "Validation NLL", "validation NLL (nats per datum)"),
     "frechet_distance": ("Fréchet distance", "Fréchet distance", "Fréchet distance"),
 }
 TITLE = "Runs side by side"
+TITLE_BYTES = 500  # of a page, in which its title lies
 SLACK = 1.05  # a run that took at most so many times as long as the fastest had the same time
 
 
@@ -38,7 +45,7 @@ class Config:
     """Writes one page that compares runs."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
-    out: Path = Path("compare.html")
+    out: Path = Path("compare.html")  # the page to write
     overwrite: bool = False  # replace an existing output file
     # of training that every run has in the table at equal time; 0: as many as the shortest run
     minutes: float = 0.0
@@ -51,7 +58,7 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> JsonObject:
     """Return the ``path`` of the page."""
     return {"path": str(compare(config.runs, config.out, config.minutes, config.overwrite))}
 
@@ -59,147 +66,181 @@ def main(config: Config) -> dict[str, Any]:
 def compare(
     runs: Sequence[Path], path: Path, minutes: float = 0.0, overwrite: bool = False
 ) -> Path:
-    """Write a page on runs grouped by configuration minus seed: means, spread over seeds, curves, and what GANs make.
+    """Write a page on runs grouped by configuration minus seed, and return its path.
 
-    A run counts with its validation of the smallest negative log-likelihood (a GAN: Fréchet
-    distance), once of all its validations and once of those within equal time. A page that this
-    command wrote is replaced, another file only with ``overwrite``. :class:`InputError` for no run,
-    a folder that is no run, or a path that must not be replaced.
+    It has means and their spread over seeds, curves, and images of GANs. A run counts with its
+    validation of the smallest negative log-likelihood (a GAN: Fréchet distance), once of all its
+    validations and once of those within equal time. A page that this command wrote is replaced,
+    another file only with ``overwrite``.
+
+    Raises:
+        InputError: no run is given, a folder is no run, or the path must not be replaced.
     """
     if not runs:
         raise InputError(
-            "compare: needs at least one run folder; got none; name the folders training commands wrote"
+            "compare: needs at least one run folder; got none; "
+            "name the folders training commands wrote"
         )
-    found = groups(map(Run.open, runs))
+    members_of = groups(map(RunFolder.open, runs))
     out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
-    members = [run for group in found.values() for run in group]
-    note = paragraph(
-        "Mean ± standard deviation over the seeds of a group, every run at its best validation."
-    )
-    sections = [note + _spaces(members) + _side_by_side(found)]
-    seconds = 60 * minutes or equal_time(members)
-    if seconds is not None and len(members) > 1:
-        said = paragraph(
-            f"The best validation in the first {brief(seconds / 60)} minutes, {_clock(members)}."
-        )
-        sections.append(section("At equal time", said + _side_by_side(found, seconds)))
-    for name, (title, what, label) in CURVES.items():
-        curves = {
-            f"group {group}": [run.rows("validation") for run in runs]
-            for group, runs in found.items()
-        }
-        figure = plots.overlay(curves, name, label)
-        alt = f"{what} by step, one colour a group, one line a run"
-        sections.append(section(title, embed(png(figure), alt) if figure else ""))
-    sections.append(section("What GANs make of the same latents", _strips(found)))
+    sections = [_at_best(members_of), *_at_equal_time(members_of, minutes), *_curves(members_of)]
+    sections.append(section("What GANs make of the same latents", _strips(members_of)))
     out.write_text(document(TITLE, sections))
     return path
+
+
+def groups(runs: Iterable[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Return the runs by group: those of one configuration but for the seed.
+
+    The names of the groups are 1, 2, ... in the order of their first runs.
+    """
+    alike: dict[str, list[RunFolder]] = {}
+    for folder in runs:
+        alike.setdefault(json.dumps(settings(folder), sort_keys=True), []).append(folder)
+    return {str(number): members for number, members in enumerate(alike.values(), start=1)}
+
+
+def settings(folder: RunFolder) -> JsonObject:
+    """Return the configuration of a run but for the seed and the folder."""
+    uncompared = ("seed", *UNCOMPARED)
+    return {name: value for name, value in flat(folder.config).items() if name not in uncompared}
+
+
+def equal_time(runs: Sequence[RunFolder]) -> float | None:
+    """Return the seconds of training that all runs had, and a twentieth.
+
+    None where the validations of a run have no time.
+    """
+    shortest = float("inf")
+    for folder in runs:
+        seconds = [row["seconds"] for row in folder.rows("validation") if "seconds" in row]
+        if not seconds:
+            return None
+        shortest = min(shortest, max(seconds))
+    return SLACK * shortest
 
 
 def _is_comparison(path: Path) -> bool:
     """Return whether a file is a page that this command wrote."""
     with path.open("rb") as file:
-        return f"<title>{TITLE}</title>".encode() in file.read(500)
+        return f"<title>{TITLE}</title>".encode() in file.read(TITLE_BYTES)
 
 
-def groups(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Run of one configuration but for the seed, under the numbers 1, 2, ...
+def _at_best(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
+    note = paragraph(
+        "Mean ± standard deviation over the seeds of a group, every run at its best validation."
+    )
+    return note + _feature_spaces(_all_runs(members_of)) + _side_by_side(members_of)
 
-    in the order of their first.
+
+def _at_equal_time(members_of: Mapping[str, Sequence[RunFolder]], minutes: float) -> list[str]:
+    """Return the section of the validations within ``minutes``, or within equal time if that is 0.
+
+    Nothing for a single run, or where the time is not known.
     """
-    alike: dict[str, list[Run]] = {}
-    for opened in runs:
-        alike.setdefault(json.dumps(settings(opened), sort_keys=True), []).append(opened)
-    return {str(i): members for i, members in enumerate(alike.values(), start=1)}
+    runs = _all_runs(members_of)
+    seconds = 60 * minutes or equal_time(runs)
+    if seconds is None or len(runs) == 1:
+        return []
+    note = f"The best validation in the first {brief(seconds / 60)} minutes, {_clock(runs)}."
+    return [section("At equal time", paragraph(note) + _side_by_side(members_of, seconds))]
 
 
-def equal_time(runs: Sequence[Run]) -> float | None:
-    """Seconds of training that all runs had, up to a twentieth; ``None`` if one tells no time."""
-    last = [
-        max((row["seconds"] for row in run.rows("validation") if "seconds" in row), default=None)
-        for run in runs
-    ]
-    known = [seconds for seconds in last if seconds is not None]
-    return SLACK * min(known) if len(known) == len(last) else None
+def _curves(members_of: Mapping[str, Sequence[RunFolder]]) -> list[str]:
+    sections = []
+    for name, (title, quantity, label) in CURVES.items():
+        curves = {
+            f"group {group}": [folder.rows("validation") for folder in members]
+            for group, members in members_of.items()
+        }
+        figure = plots.overlay(curves, name, label)
+        alt = f"{quantity} by step, one colour a group, one line a run"
+        sections.append(section(title, embed(png(figure), alt) if figure else ""))
+    return sections
 
 
-def _clock(runs: Sequence[Run]) -> str:
-    clocks = {run.config.get("clock", "wall") for run in runs}
+def _strips(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
+    """Return a row of images of each GAN's best checkpoint.
+
+    GANs with latents of one width show the same latents.
+    """
+    strips = []
+    for group, members in members_of.items():
+        for folder in members:
+            if not TrainedGan.opens(folder) or not (folder.path / "checkpoints/best").exists():
+                continue
+            images = strip(open_run(TrainedGan, folder.path, "cpu"))
+            if images:
+                title = f"group {group}: {folder.path} (seed {folder.config.get('seed')})"
+                strips.append(paragraph(title) + embed(images, title))
+    return "".join(strips)
+
+
+def _all_runs(members_of: Mapping[str, Sequence[RunFolder]]) -> list[RunFolder]:
+    return [folder for members in members_of.values() for folder in members]
+
+
+def _clock(runs: Sequence[RunFolder]) -> str:
+    """Return the clock that the seconds of runs are of, in words."""
+    clocks = {folder.config.get("clock", "wall") for folder in runs}
     if len(clocks) > 1:
         return "some by the clock on the wall and some by the processor's: not quite the same time"
     return "of processor time" if clocks == {"processor"} else "by the clock on the wall"
 
 
-def _spaces(runs: Sequence[Run]) -> str:
-    names = {
-        str(row["feature_space"])
-        for run in runs
-        for row in run.rows("validation")
-        if row.get("feature_space")
-    }
+def _feature_spaces(runs: Sequence[RunFolder]) -> str:
+    """Return a warning where distances are of several feature spaces, or nothing."""
+    names = set()
+    for folder in runs:
+        for row in folder.rows("validation"):
+            if row.get("feature_space"):
+                names.add(str(row["feature_space"]))
     if len(names) < 2:
         return ""
-    told = "Distances are of several feature spaces, and cannot be compared between them"
-    return paragraph(
-        f"{told}: {', '.join(sorted(names))}. Train with --features FOLDER to share one.", "warning"
+    text = (
+        "Distances are of several feature spaces, and cannot be compared between them: "
+        f"{', '.join(sorted(names))}. Train with --features FOLDER to share one."
     )
+    return paragraph(text, "warning")
 
 
-def _side_by_side(groups: Mapping[str, Sequence[Run]], within: float | None = None) -> str:
-    options = {name: settings(members[0]) for name, members in groups.items()}
-    names = dict.fromkeys(option for each in options.values() for option in each)
-    differing = [
-        option
-        for option in names
-        if len({brief(each.get(option)) for each in options.values()}) > 1
-    ]
+def _side_by_side(
+    members_of: Mapping[str, Sequence[RunFolder]], within: float | None = None
+) -> str:
+    """Return the table of the groups: options that differ, numbers, and the runs.
+
+    ``within``: seconds of training whose validations count; None: all.
+    """
+    options = {group: settings(members[0]) for group, members in members_of.items()}
+    differing = _differing(list(options.values()))
     limit = (within,) if within is not None else ()
     best = {
-        name: [best_validation(run, *limit) for run in members] for name, members in groups.items()
+        group: [best_validation(folder, *limit) for folder in members]
+        for group, members in members_of.items()
     }
-    numbers = {
-        key: label
-        for key, label in NUMBERS.items()
-        if any(key in row for rows in best.values() for row in rows)
-    }
-    rows = []
-    for name, members in groups.items():
-        chosen = [brief(options[name].get(option)) for option in differing]
-        runs = "\n".join(f"{run.path} (seed {run.config.get('seed')})" for run in members)
-        rows.append([name, *chosen, *(_spread(best[name], key) for key in numbers), runs])
-    return table(["group", *differing, *numbers.values(), "runs"], rows)
+    present = {key for rows in best.values() for row in rows for key in row}
+    numbers = {key: label for key, label in NUMBERS.items() if key in present}
+
+    cells = []
+    for group, members in members_of.items():
+        values = [brief(options[group].get(option)) for option in differing]
+        spreads = [_spread(best[group], key) for key in numbers]
+        runs = [f"{folder.path} (seed {folder.config.get('seed')})" for folder in members]
+        cells.append([group, *values, *spreads, "\n".join(runs)])
+    return table(["group", *differing, *numbers.values(), "runs"], cells)
 
 
-def _spread(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+def _differing(options: Sequence[JsonObject]) -> list[str]:
+    """Return the names of the options that have several values."""
+    names = dict.fromkeys(name for values in options for name in values)
+    return [name for name in names if len({brief(values.get(name)) for values in options}) > 1]
+
+
+def _spread(rows: Sequence[JsonObject], name: str) -> str:
+    """Return mean and standard deviation of a number."""
     values = [float(row[name]) for row in rows if name in row]
     spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
     return brief(mean(values)) + spread if values else ""
-
-
-def _strips(groups: Mapping[str, Sequence[Run]]) -> str:
-    """A row of images of each GAN's best checkpoint.
-
-    Of GANs with one width of latents, from the same latents.
-    """
-    drawn = []
-    for name, members in groups.items():
-        gans = [
-            r
-            for r in members
-            if r.config.get("command") == "train-gan" and (r.path / "checkpoints/best").exists()
-        ]
-        for opened in gans:
-            if made := strip(GanRun(opened.path, "cpu")):
-                title = f"group {name}: {opened.path} (seed {opened.config.get('seed')})"
-                drawn.append(paragraph(title) + embed(made, title))
-    return "".join(drawn)
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """Return what tells one experiment from another: the configuration but for the seed and the folder."""
-    return {
-        name: value for name, value in flat(run.config).items() if name not in ("seed", *UNCOMPARED)
-    }
 
 
 if __name__ == "__main__":

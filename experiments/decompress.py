@@ -11,8 +11,9 @@ from density.coding.compress import decode, exactly
 from density.coding.container import unpack
 from experiments.cli.commands import run
 from experiments.data.outputs import Output
-from experiments.evaluation.file_codec import described
-from experiments.kinds import open_coder
+from experiments.evaluation.file_codec import header_facts
+from experiments.kinds import open_codec
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import check
 
@@ -21,7 +22,7 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Writes back what a file was made of, with the run that made it."""
+    """Writes back the data of a compressed file, with the run that compressed it."""
 
     run: tyro.conf.Positional[Path]  # the run folder that compressed it
     data: tyro.conf.Positional[Path]  # the compressed file
@@ -32,33 +33,31 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Return what the file says of itself, and how many bytes and data it held."""
+def main(config: Config) -> JsonObject:
+    """Return the facts in the file's header, and how many bytes and data it held."""
     if not config.data.is_file():
         raise InputError(
             f"decompress: {config.data} is no file; give one that univae compress wrote"
         )
-    content = config.data.read_bytes()
-    header, payloads = unpack(content)
-    opened = open_coder(config.run)
-    header.check(opened.fingerprint)
-    opened.check_name(config.out)
+    packed = config.data.read_bytes()
+    header, payloads = unpack(packed)
+    codec = open_codec(config.run)
+    header.check(codec.fingerprint)
+    codec.check_name(config.out)
     out = Output(config.out, config.overwrite, (config.run, config.data), "OUT")
     out = out.check_file() if config.out.suffix else out.check_folder()
-    with (
-        exactly(),
-        tqdm(total=header.count, desc="decompressing", disable=None, leave=False) as bar,
-    ):
-        values = decode(opened.coder(header), header, payloads, progress=bar.update)
-    exact: Any = opened.restore(values, header)
-    opened.write(exact, out)
-    said = {
+
+    bar = tqdm(total=header.count, desc="decompressing", disable=None, leave=False)
+    with exactly(), bar:
+        values: Any = decode(codec.coder(header), header, payloads, progress=bar.update)
+    codec.write(codec.restore(values, header), out)
+    result = {
         "run": str(config.run),
         "out": str(config.out),
-        "bytes_in": len(content),
+        "bytes_in": len(packed),
         "count": len(values),
     }
-    return said | described(header)
+    return result | header_facts(header)
 
 
 if __name__ == "__main__":

@@ -3,32 +3,34 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.text.latents import edit
-from experiments.text.run import TextRun
+from experiments.evaluation.open_run import open_run
+from experiments.text.notes import text_notes
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
+from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Re-samples the chosen scales of a text and shows what stayed."""
+    """Draws the chosen latent layers of a text anew and shows which words stay."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    text: tyro.conf.Positional[str]
+    text: tyro.conf.Positional[str]  # the text to edit
     layers: str  # latent layers to draw anew, counted from 0 at the bottom: 0 or 0,1
-    count: int = 5
-    seed: int = 0
-    device: str = "auto"
+    count: int = 5  # number of edits
+    seed: int = 0  # of the random draws
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "count": at_least(1, 10**6),
@@ -40,29 +42,30 @@ class Config:
         _layers(self.layers)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Return ``texts``, each with the words and the share of words it kept of the ``reconstruction``."""
-    opened = TextRun(config.run, config.device)
+def main(config: Config) -> JsonObject:
+    """Return the ``reconstruction``, and the ``texts`` with the words of it that each kept."""
+    run = open_run(TrainedText, config.run, config.device)
     reseed(config.seed, "edit")
     layers = _layers(config.layers)
-    reconstruction, edits = edit(opened, config.text, layers, config.count)
-    notes = opened.notes("the text", [config.text], written=True)
+    reconstruction, edits = run.edit(config.text, layers, config.count)
+    notes = text_notes(run, "the text", [config.text], written=True)
     print_notes(notes)
     result = {
         "run": str(config.run),
         "text": config.text,
         "reconstruction": reconstruction,
         "layers": layers,
-        "texts": [e["text"] for e in edits],
-        "kept": [e["kept"] for e in edits],
-        "kept_share": [e["share"] for e in edits],
+        "texts": [edit.text for edit in edits],
+        "kept": [edit.kept for edit in edits],
+        "kept_share": [edit.share for edit in edits],
     }
-    return with_notes(result, [*opened.run.notes, *notes])
+    return with_notes(result, [*run.notes, *notes])
 
 
 def _layers(text: str) -> list[int]:
+    """Return the numbers in a list such as 0,1."""
     try:
-        layers = [int(part) for part in text.split(",")]
+        layers = [int(number) for number in text.split(",")]
     except ValueError:
         raise InputError(f"edit: --layers is a list like 0,1; got {text!r}") from None
     if min(layers) < 0:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tyro
@@ -11,13 +11,10 @@ import tyro
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
-from experiments.data.text_notes import Tally
 from experiments.data.texts import read_texts
-from experiments.sentences.run import COMMAND, SimilarRun
-from experiments.text.latents import modes
-from experiments.text.run import TextRun
-from experiments.training.run_folder import Run
+from experiments.kinds import ENCODERS, row_of_kind
 from experiments.training.settings import LIMIT
+from univae.checkpoint import JsonObject
 from univae.rules import Rule, check
 
 __all__ = ["Config", "main"]
@@ -25,15 +22,18 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Writes the codes of texts: of a text VAE the mode of each latent layer, given the modes before it; of a sentence
-    model its vectors, of length 1."""
+    """Writes the codes of texts.
+
+    Of a text VAE they are the modes of the latent layers, each given the modes before it; of a
+    sentence model they are its vectors, of length 1.
+    """
 
     run: tyro.conf.Positional[Path]  # the run folder
     data: str  # a file of one text per line, or python-docs
     out: Path  # a .npy file of shape (texts, latent layers, latent width), or (texts, width)
     overwrite: bool = False  # replace an existing output file
-    limit: int = 0  # only the first so many texts; 0: all
-    device: str = "auto"
+    limit: int = 0  # encode only the first so many texts; 0: all
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "limit": LIMIT,
@@ -43,29 +43,27 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Return where the codes are and their ``shape``; ``cut``: texts a sentence model read cut."""
+def main(config: Config) -> JsonObject:
+    """Return the file of the codes and their ``shape``.
+
+    ``cut`` is the number of texts that a sentence model read by their beginning only.
+    """
     out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
-    texts, notes = read_texts(config.data, config.limit)
-    counts = dict[str, int]()
-    if Run.open(config.run).config.get("command") == COMMAND:
-        sentences = SimilarRun(config.run, config.device)
-        tally = Tally()
-        codes = sentences.vectors(texts, tally)
-        notes += sentences.notes(config.data, tally)
-        remarks = sentences.run.notes
-        counts["cut"] = tally.cut
-    else:
-        opened = TextRun(config.run, config.device)
-        codes = modes(opened, texts).float().cpu().numpy()
-        notes += opened.notes(config.data, texts)
-        remarks = opened.run.notes
+    texts, reading_notes = read_texts(config.data, config.limit)
+    encode = row_of_kind(config.run, ENCODERS)
+    codes = encode(config.run, config.device, config.data, texts)
+    notes = [*reading_notes, *codes.notes]
     print_notes(notes)
     with out.file() as path, path.open("wb") as file:
-        np.save(file, codes)
+        np.save(file, codes.values)
 
-    result = {"run": str(config.run), "out": str(config.out), "shape": list(codes.shape), **counts}
-    return with_notes(result, [*remarks, *notes])
+    result = {
+        "run": str(config.run),
+        "out": str(config.out),
+        "shape": list(codes.values.shape),
+        **codes.counts,
+    }
+    return with_notes(result, [*codes.run_notes, *notes])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""``univae evaluate-gan``: metrics of a GAN in a named feature space, beside the floor and known faults."""
+"""``univae evaluate-gan``: metrics of a GAN in a feature space, with a floor and known faults."""
 
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import tyro
@@ -15,18 +15,23 @@ from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.sources import names_code
+from experiments.evaluation.open_run import open_run
 from experiments.gans import validation
-from experiments.gans.evaluation import table
+from experiments.gans.evaluation import Reference, table
 from experiments.gans.ladder import FLOOR, ladder
-from experiments.gans.run import GanRun
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
-from univae.checkpoint import write_json
+from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
+
+AVERAGE = "moving average"
+RAW = "raw weights"
+ROWS = 256  # generated at once where modes are counted among many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +42,9 @@ class Config:
     # generated data; no more than half of the real ones, for the reference has as many
     count: int = 5000
     features: str = ""  # another feature space than the run's, see train-gan --features
-    checkpoint: str = "best"  # or last
-    seed: int = 0
-    device: str = "auto"
+    checkpoint: str = "best"  # the weights of the best validation, or last
+    seed: int = 0  # of the generated data
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "count": at_least(10, 10**8),
@@ -51,92 +56,112 @@ class Config:
 
 
 @torch.no_grad()
-def main(config: Config) -> dict[str, Any]:
-    """Return the metrics of the average, or of the weights without one; the table with the faults is in the report.
+def main(config: Config) -> JsonObject:
+    """Return the metrics of the average, or of the raw weights where there is no average.
 
-    A number is compared with the floor, real data against other real data, and with what the faults
-    of the ladder do to it: blur, noise, a dropped class, 50 data repeated. The feature space stands
-    in the name of a distance.
+    A number is compared with the floor, real data against other real data, and with the same metric
+    of real data with the faults of the ladder: blur, noise, a dropped class, 50 data repeated. The
+    name of a distance has that of the feature space in it; the table of all is in the report.
     """
-    opened = GanRun(config.run, config.device, config.checkpoint)
-    settings = _settings(config, opened)
-    rows = settings.rows(opened.run)
-    data = rows.data
-    print_notes(data.notes)
-    found = validation.reference(settings.data, settings.training, config.run, rows, config.count)
-    measured: dict[str, dict[str, Any]] = {}
-    for name, average in (("moving average", True), ("raw weights", False)):
-        if average and not opened.has_average:
-            continue
-        own = (
-            opened
-            if average
-            else GanRun(config.run, config.device, config.checkpoint, average=False)
-        )
-        reseed(config.seed, "evaluate")
-        measured[name] = found.measure(
-            own.sample(torch.randn(found.count, own.players.generator.latent))
-        )
-        if found.rows_for_modes:
-            measured[name] |= found.modes(_parts(own, found.rows_for_modes))
-    rungs = ladder(found)
-    columns, cells = table({**measured, **rungs}, found.space.name)
-    note = (
-        f"{found.count} generated data against {found.count} real ones; distances in the feature space "
-        f"{found.space.name}, standardised. The floor is what real data score against other real data."
+    run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
+    settings = _settings(config, run)
+    rows = settings.rows(run.folder)
+    print_notes(rows.data.notes)
+    reference = validation.reference(
+        settings.data, settings.training, config.run, rows, config.count
     )
-    if found.space.accuracy is not None:
-        note += f" Its classifier is right on {100 * found.space.accuracy:.1f} % of data it did not see."
-    if found.rows_for_modes:
-        note += (
-            f" Modes are counted among {found.rows_for_modes} data by its classes of the channels."
-        )
-    described = {"kind": "texts", "title": "Metrics, floor and known faults", "note": note}
+    measured = {}
+    if run.has_average:
+        measured[AVERAGE] = _measure(run, reference, config.seed)
+    measured[RAW] = _measure(run.raw(), reference, config.seed)
+    rungs = ladder(reference)
+
+    columns, cells = table({**measured, **rungs}, reference.space.name)
+    content = {
+        "kind": "texts",
+        "title": "Metrics, floor and known faults",
+        "note": _note(reference),
+        "columns": columns,
+        "rows": cells,
+    }
 
     def write_table() -> None:
-        path = opened.run.subfolder("samples") / "metrics.json"
-        write_json(path, described | {"columns": columns, "rows": cells})
+        write_json(run.folder.subfolder("samples") / "metrics.json", content)
 
     report, problems = update(config.run, write_table)
     print_notes(problems)
     print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
+    result = {"run": str(config.run), "step": run.step, "count": reference.count}
+    result |= _metrics(reference, measured, rungs)
+    result |= {"report": report}
+    return with_notes(result, [*rows.data.notes, *run.notes, *problems])
+
+
+def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:
+    """Return the metrics of data that a GAN generates from a seed."""
+    reseed(seed, "evaluate")
+    metrics = reference.measure(run.sample(reference.count))
+    if reference.rows_for_modes:
+        metrics |= reference.modes(_batches(run, reference.rows_for_modes))
+    return metrics
+
+
+def _batches(run: TrainedGan, count: int) -> Iterator[Tensor]:
+    """Generate ``count`` rows of every class in turn, a batch at a time."""
+    for rows in torch.arange(count).split(ROWS):
+        labels = rows % run.classes if run.classes else None
+        yield run.sample(len(rows), labels)
+
+
+def _metrics(
+    reference: Reference,
+    measured: Mapping[str, JsonObject],
+    rungs: Mapping[str, JsonObject],
+) -> JsonObject:
+    """Return the metrics for the result: those of the average first, if there is one."""
+    space = reference.space.name
     first = next(iter(measured.values()))
-    floor = rungs[FLOOR]
-    result = {
-        "run": str(config.run),
-        "step": opened.step,
-        "count": found.count,
-        "feature_space": found.space.name,
+    return {
+        "feature_space": space,
         **first,
-        f"frechet[{found.space.name}]": first["frechet_distance"],
-        f"kernel[{found.space.name}]": first["kernel_distance"],
-        "floor": floor,
-        "raw": measured["raw weights"],
+        f"frechet[{space}]": first["frechet_distance"],
+        f"kernel[{space}]": first["kernel_distance"],
+        "floor": rungs[FLOOR],
+        "raw": measured[RAW],
         "ladder": rungs,
-        "report": report,
     }
-    return with_notes(result, [*data.notes, *opened.run.notes, *problems])
 
 
-def _settings(config: Config, opened: GanRun) -> train_gan.Config:
+def _note(reference: Reference) -> str:
+    """Return what the table in the report compares."""
+    space = reference.space
+    note = (
+        f"{reference.count} generated data against {reference.count} real ones; distances in the "
+        f"feature space {space.name}, standardised. "
+        "The floor is what real data score against other real data."
+    )
+    if space.accuracy is not None:
+        share = 100 * space.accuracy
+        note += f" Its classifier is right on {share:.1f} % of data it did not see."
+    if reference.rows_for_modes:
+        count = reference.rows_for_modes
+        note += f" Modes are counted among {count} data by its classes of the channels."
+    return note
+
+
+def _settings(config: Config, run: TrainedGan) -> train_gan.Config:
     """Return the run's configuration with the feature space to measure in.
 
     Raises:
         InputError: the run names a feature space that is code, and this call does not.
     """
-    space = config.features or opened.run.config.get("features", "auto")
+    space = config.features or run.config.get("features", "auto")
     if not config.features and names_code(space):
         raise InputError(
             f"{config.run}: its feature space {space} is code, which a run folder must not start; "
             f"give --features {space} to run it"
         )
-    return stored(train_gan.Config, opened.run, out=config.run, resume=False, features=space)
-
-
-def _parts(opened: GanRun, count: int) -> Iterator[Tensor]:
-    for rows in torch.arange(count).split(256):
-        labels = rows % opened.classes if opened.classes else None
-        yield opened.sample(torch.randn(len(rows), opened.players.generator.latent), labels)
+    return stored(train_gan.Config, run.folder, out=config.run, resume=False, features=space)
 
 
 if __name__ == "__main__":

@@ -3,28 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.text.latents import interpolate
-from experiments.text.run import TextRun
+from experiments.evaluation.open_run import open_run
+from experiments.text.notes import text_notes
+from univae.checkpoint import JsonObject
 from univae.rules import Rule, at_least, check
+from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Walks from one text's latents to another's and decodes on the way."""
+    """Decodes latents on the way from one text's latents to another's."""
 
     run: tyro.conf.Positional[Path]  # the run folder
     start: tyro.conf.Positional[str]  # a text
-    end: tyro.conf.Positional[str]  # another
+    end: tyro.conf.Positional[str]  # another text
     steps: int = 8  # texts on the way, both ends included
-    device: str = "auto"
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "steps": at_least(2, 10**6, "at least 2, both ends"),
@@ -34,13 +36,13 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> JsonObject:
     """Return ``texts``: the first and the last are the reconstructions of the ends."""
-    opened = TextRun(config.run, config.device)
-    texts = interpolate(opened, config.start, config.end, config.steps)
-    notes = opened.notes("start and end", [config.start, config.end], written=True)
+    run = open_run(TrainedText, config.run, config.device)
+    texts = run.interpolate(config.start, config.end, config.steps)
+    notes = text_notes(run, "start and end", [config.start, config.end], written=True)
     print_notes(notes)
-    return with_notes({"run": str(config.run), "texts": texts}, [*opened.run.notes, *notes])
+    return with_notes({"run": str(config.run), "texts": texts}, [*run.notes, *notes])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,70 @@
-"""Open what belongs to a run by the kind of the run."""
+"""What the commands do with each kind of run: tables from the class of a run to its functions.
 
+A command that works for several kinds looks its run up in one of these tables with
+:func:`row_of_kind`. A new kind is a row in each table of what it can do. Text models come last:
+where a run is in no row, the message asks for one of the last row's.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from experiments.images.codec import Arrays
-from experiments.text.codec import Texts
-from experiments.training.run_folder import Run
+from density.trained import TrainedDensity
+from experiments.evaluation.codes import Encoder
+from experiments.evaluation.file_codec import FileCodec
+from experiments.evaluation.scorer import Scorer, ScoringTask
+from experiments.images.codec import ArrayCodec
+from experiments.images.scorer import ArrayScorer
+from experiments.sentences.codes import encode_sentences
+from experiments.text.codec import TextCodec
+from experiments.text.codes import encode_texts
+from experiments.text.scorer import TextScorer
+from univae.run_folder import RunFolder
+from univae.sentence.trained import TrainedSimilar
+from univae.trained import Trained
+from univae.vae.trained import TrainedText
 
-__all__ = ["open_coder"]
+__all__ = ["CODECS", "ENCODERS", "SCORERS", "open_codec", "row_of_kind"]
+
+Row = TypeVar("Row")
+
+# The lossless codec of a run folder.
+CODECS: Mapping[type[Trained], Callable[[Path], FileCodec]] = {
+    TrainedDensity: ArrayCodec,
+    TrainedText: TextCodec,
+}
+
+# The scorer of data by their log-likelihood.
+SCORERS: Mapping[type[Trained], Callable[[ScoringTask], Scorer]] = {
+    TrainedDensity: ArrayScorer,
+    TrainedText: TextScorer,
+}
+
+# The encoder of texts to codes or vectors.
+ENCODERS: Mapping[type[Trained], Encoder] = {
+    TrainedSimilar: encode_sentences,
+    TrainedText: encode_texts,
+}
 
 
-def open_coder(path: Path) -> "Arrays | Texts":
-    """The codec of a run, by what trained it."""
-    return Arrays(path) if Run.open(path).config.get("command") == "train-density" else Texts(path)
+def row_of_kind(path: Path, table: Mapping[type[Trained], Row]) -> Row:
+    """Return the row of a table for the kind of a run folder.
+
+    Raises:
+        InputError: the folder is no run folder, or the table has no row for its kind.
+    """
+    folder = RunFolder.open(path)
+    for trained, row in table.items():
+        if trained.opens(folder):
+            return row
+    *_, last = table
+    raise last.wrong_kind(path)
+
+
+def open_codec(path: Path) -> FileCodec:
+    """Open the codec of a run.
+
+    Raises:
+        InputError: the folder is no run folder, or its kind of run has no codec.
+    """
+    return row_of_kind(path, CODECS)(path)

@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.texts import read_texts
-from experiments.text.latents import reconstruct
-from experiments.text.run import TextRun
+from experiments.evaluation.open_run import open_run
+from experiments.text.notes import text_notes
 from experiments.training.settings import LIMIT
+from univae.checkpoint import JsonObject
 from univae.rules import Rule, at_least, check
+from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "main"]
 
@@ -25,8 +27,8 @@ class Config:
     run: tyro.conf.Positional[Path]  # the run folder
     data: str  # a file of one text per line, or python-docs
     limit: int = 20  # only the first so many texts; 0: all
-    beam: int = 1  # hypotheses of the beam search; 1 is greedy
-    device: str = "auto"
+    beam: int = 1  # hypotheses of the beam search; 1 is greedy, more find likelier texts
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "limit": LIMIT,
@@ -37,21 +39,21 @@ class Config:
         check(self)
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> JsonObject:
     """Return ``texts`` as [text, reconstruction], and the share that came back unchanged."""
-    opened = TextRun(config.run, config.device)
-    texts, text_notes = read_texts(config.data, config.limit)
-    pairs = list(zip(texts, reconstruct(opened, texts, config.beam), strict=True))
+    run = open_run(TrainedText, config.run, config.device)
+    texts, reading_notes = read_texts(config.data, config.limit)
+    pairs = list(zip(texts, run.reconstruct(texts, config.beam), strict=True))
 
-    notes = [*text_notes, *opened.notes(config.data, texts)]
+    notes = [*reading_notes, *text_notes(run, config.data, texts)]
     print_notes(notes)
     result = {
         "run": str(config.run),
         "count": len(pairs),
-        "exact_share": sum(a == b for a, b in pairs) / len(pairs),
+        "exact_share": sum(text == again for text, again in pairs) / len(pairs),
         "texts": [list(pair) for pair in pairs],
     }
-    return with_notes(result, [*opened.run.notes, *notes])
+    return with_notes(result, [*run.notes, *notes])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from experiments.cli.commands import run
 from experiments.reports.page import write
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import check
 
@@ -26,10 +26,13 @@ class Config:
             raise InputError("report: needs at least one run folder; got none")
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> JsonObject:
     """Return the ``path`` of the report, and the ``paths`` of all if there are several."""
     paths = [str(write(path)) for path in config.runs]
-    return {"path": paths[0], **({"paths": paths} if len(paths) > 1 else {})}
+    result: JsonObject = {"path": paths[0]}
+    if len(paths) > 1:
+        result["paths"] = paths
+    return result
 
 
 if __name__ == "__main__":

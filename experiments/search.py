@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.data.text_notes import Tally
-from experiments.sentences.run import SimilarRun
+from experiments.evaluation.open_run import open_run
+from experiments.sentences.notes import sentence_notes
 from experiments.sentences.vectors import Precision, require_cosines, texts_at, vectors_of
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 from univae.sentence.nearest import top_k
+from univae.sentence.trained import TrainedSimilar
+from univae.text.tally import Tally
 
 __all__ = ["Config", "main"]
 
@@ -24,17 +27,17 @@ __all__ = ["Config", "main"]
 class Config:
     """Finds the texts of a corpus most similar to a text.
 
-    The corpus' vectors are made once and kept in a file.
+    The corpus' vectors are computed once and kept in a file.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder of train-similar
-    text: tyro.conf.Positional[str]
+    text: tyro.conf.Positional[str]  # the text to compare with
     corpus: Path  # a UTF-8 file of one text per line
-    count: int = 10
+    count: int = 10  # number of results, at most
     vectors: Path | None = None  # the .npy file of their vectors; default: beside the corpus
     overwrite: bool = False  # replace a --vectors file that is not this command's
     precision: Precision = "float32"  # of the file; float16 is half the size
-    device: str = "auto"
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "count": at_least(1, 10**6),
@@ -46,22 +49,22 @@ class Config:
             raise InputError("the text is empty; give a sentence")
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> JsonObject:
     """Return ``results``: [text, cosine], best first, of ``texts`` texts.
 
-    ``cached``: the vectors were there. ``cut`` texts of the corpus have more than ``max_length``
-    tokens and were compared by their beginning.
+    ``cached``: the vectors were read from their file. ``cut`` texts of the corpus have more than
+    ``max_length`` tokens and were compared by their beginning.
     """
-    opened = SimilarRun(config.run, config.device)
-    vectors = vectors_of(opened, config.corpus, config.vectors, config.precision, config.overwrite)
+    run = open_run(TrainedSimilar, config.run, config.device)
+    vectors = vectors_of(run, config.corpus, config.vectors, config.precision, config.overwrite)
     tally = Tally()
-    query = torch.from_numpy(opened.vectors([config.text], tally))
-    scores, rows = (found[0].tolist() for found in top_k(query, vectors.matrix, config.count))
+    query = torch.from_numpy(run.encode([config.text], tally))
+    top_scores, top_rows = top_k(query, vectors.matrix, config.count)
+    scores = top_scores[0].tolist()
     require_cosines(scores, vectors.path, config.precision)
-    results = [
-        [text, score] for text, score in zip(texts_at(config.corpus, rows), scores, strict=True)
-    ]
-    notes = [*vectors.notes, *opened.notes("the text", tally)]
+    texts = texts_at(config.corpus, top_rows[0].tolist())
+
+    notes = [*vectors.notes, *sentence_notes(run, "the text", tally)]
     print_notes(notes)
     result = {
         "run": str(config.run),
@@ -69,9 +72,9 @@ def main(config: Config) -> dict[str, Any]:
         "texts": len(vectors.matrix),
         "cached": vectors.cached,
         "cut": vectors.tally.cut,
-        "results": results,
+        "results": [list(pair) for pair in zip(texts, scores, strict=True)],
     }
-    return with_notes(result, [*opened.run.notes, *notes])
+    return with_notes(result, [*run.notes, *notes])
 
 
 if __name__ == "__main__":

@@ -8,16 +8,17 @@ import torch
 
 from density.images.base import DataModel
 from density.images.registry import build
+from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources
 from experiments.evaluation.latent_model import of_training
+from experiments.evaluation.open_run import open_run
 from experiments.images.binarisation import BINARISATIONS
 from experiments.images.bounds import BOUNDS
 from experiments.images.config import ImageShape, model_config
 from experiments.images.presets import PRESETS
-from experiments.images.run import ImageRun
 from experiments.images.samples import write_samples
 from experiments.images.task import DensityTask, ImageObjective
 from experiments.images.training_data import ArrayData, TrainingData, training_data
@@ -58,7 +59,9 @@ def main(config: Config) -> JsonObject:
     """
 
     def report() -> Path:
-        write_samples(ImageRun(config.out, config.training.device), held_out_data(config))
+        write_samples(
+            open_run(TrainedDensity, config.out, config.training.device), held_out_data(config)
+        )
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)

@@ -9,10 +9,10 @@ from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
+from experiments.evaluation.open_run import open_run
 from experiments.gans.config import GanOptions, GanShape, model_config
 from experiments.gans.features import class_labels, open_feature_space
 from experiments.gans.presets import PRESETS
-from experiments.gans.run import GanRun
 from experiments.gans.samples import write_samples
 from experiments.gans.task import GanTask, PlayerSteps, require_settings
 from experiments.gans.training_data import GanData, TrainingRows, training_rows
@@ -26,8 +26,10 @@ from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from gan.players import Players
+from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
@@ -59,7 +61,7 @@ class Config(Configuration):
                 f"got ema={self.training.ema}"
             )
 
-    def rows(self, run: Run | None = None) -> TrainingRows:
+    def rows(self, run: RunFolder | None = None) -> TrainingRows:
         """Read its data, in the units of ``run`` or of a new one."""
         return training_rows(self.data, self.players.batch_size, self.training.seed, run)
 
@@ -72,8 +74,8 @@ def main(config: Config) -> JsonObject:
     """
 
     def report() -> Path:
-        trained = GanRun(config.out, config.training.device)
-        data, rows, _ = config.rows(trained.run)
+        trained = open_run(TrainedGan, config.out, config.training.device)
+        data, rows, _ = config.rows(trained.folder)
         write_samples(trained, data, rows)
         return write_report(config.out)
 

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.text_notes import notes_of
+from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
 from experiments.sentences.batch import Objective
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_corpora import PairCorpora, PairData
 from experiments.sentences.pair_task import pair_steps
 from experiments.sentences.presets import PRESETS
-from experiments.sentences.run import SimilarRun
 from experiments.sentences.samples import write_samples
 from experiments.sentences.stages import STAGES, Stage
 from experiments.training.command import Training
@@ -29,6 +29,7 @@ from univae.checkpoint import JsonObject, load_weights
 from univae.errors import InputError
 from univae.rules import Rule
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+from univae.sentence.trained import TrainedSimilar
 from univae.text.noise import WordNoise
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
 
@@ -100,7 +101,7 @@ def main(config: Config) -> JsonObject:
     config = _complete(config)
 
     def report() -> Path:
-        opened = SimilarRun(config.out, config.training.device)
+        opened = open_run(TrainedSimilar, config.out, config.training.device)
         if config.objective.generation and not config.stage.reads_labels:
             write_samples(opened, config.corpora.shown_texts())
         return write_report(config.out)

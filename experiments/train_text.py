@@ -9,10 +9,10 @@ from experiments.cli.commands import run
 from experiments.data.text_notes import notes_of
 from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
+from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
 from experiments.text.corpora import Corpora, TextData
 from experiments.text.presets import PRESETS
-from experiments.text.run import TextRun
 from experiments.text.samples import write_samples
 from experiments.text.task import Objective, TextTask
 from experiments.training.command import Training
@@ -29,6 +29,7 @@ from univae.errors import InputError
 from univae.rules import Rule
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
 from univae.vae.model import UniVAE, UniVAEConfig
+from univae.vae.trained import TrainedText
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
 
@@ -78,7 +79,7 @@ def main(config: Config) -> JsonObject:
     """
 
     def report() -> Path:
-        opened = TextRun(config.out, config.training.device)
+        opened = open_run(TrainedText, config.out, config.training.device)
         write_samples(opened, held_out_texts(config))
         return write_report(config.out)
 

@@ -19,6 +19,7 @@ GROUND = {"univae"}  # the modules that lie directly in univae/
 CORE = GROUND | {"univae/attention"}
 PARTS = CORE | {"univae/latent", "univae/text", "univae/decoding"}
 UNIVAE = PARTS | {"univae/optim", "univae/contrastive", "univae/vae", "univae/sentence"}
+TRAINED = {"density/trained", "gan/trained"}  # above their packages: they open run folders
 DENSITY = {
     "density",
     "density/model",
@@ -28,7 +29,7 @@ DENSITY = {
     "density/coding",
 }
 GAN = {"gan", "gan/metrics", "gan/networks", "gan/normalization"}
-MODELS = UNIVAE | DENSITY | GAN
+MODELS = UNIVAE | DENSITY | GAN | TRAINED
 SHARED = {"experiments/version", "experiments/training", "experiments/data", "experiments/reports"}
 SHARED |= {"experiments/evaluation", "experiments/training/processes"}
 FAMILIES = {"experiments/text", "experiments/images", "experiments/gans", "experiments/sentences"}
@@ -53,7 +54,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/metrics": GROUND,
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
+    "density/trained": GROUND | {"density/images"},
     "gan": GROUND | {"gan/metrics", "gan/networks", "gan/normalization"},
+    "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
     "experiments/training/processes": set(),
     "experiments/data": GROUND | {"univae/text", "experiments/training/processes"},

@@ -13,6 +13,7 @@ __all__ = [
     "attention",
     "contrastive",
     "latent",
+    "load",
     "optim",
     "text",
 ]
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from univae import sentence as sentence
     from univae import vae as vae
     from univae._version import __version__ as __version__
+    from univae.kinds import load
     from univae.sentence.model import RoFormerSim, RoFormerSimConfig
     from univae.vae.model import Elbo, UniVAE, UniVAEConfig
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "kinds": ["load"],
             "_version": ["__version__"],
             "sentence.model": ["RoFormerSim", "RoFormerSimConfig"],
             "vae.model": ["Elbo", "UniVAE", "UniVAEConfig"],

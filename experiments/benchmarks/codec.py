@@ -29,10 +29,10 @@ from density.images.base import DataModel
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from density.model import LatentModel
+from density.trained import TrainedDensity
 from experiments.benchmarks.harness import report
 from experiments.data.binarisation import binarise
 from experiments.data.readers import read
-from experiments.images.run import ImageRun
 from univae.checkpoint import JsonObject
 
 SHAPE = (1, 28, 28)
@@ -152,7 +152,7 @@ def main() -> None:
     torch.manual_seed(0)
     images = images_of(arguments.data or None, arguments.images)
     if arguments.run:
-        model: DataModel = ImageRun(arguments.run, "cpu").model
+        model: DataModel = TrainedDensity.open(arguments.run, "cpu").model
     else:
         model = MLPVAE(Pixels(SHAPE))
     results = []

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import density
 from density.estimation.proposals import Posterior, Proposal, Sobol, StudentT, Widened
+from density.trained import TrainedDensity
 from experiments import train_density
 from experiments.benchmarks.harness import report
-from experiments.images.run import ImageRun
 from univae.checkpoint import JsonObject
 
 BAR = 80  # samples of widened Sobol for the error of PLAIN plain ones
@@ -59,7 +59,9 @@ def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
             validate_every=0,
         )
         train_density.train(config)
-        return ImageRun(config.out, "cpu", "last").model, train_density.held_out_data(config)
+        return TrainedDensity.open(config.out, "cpu", "last").model, train_density.held_out_data(
+            config
+        )
 
 
 def squared_errors(

@@ -18,10 +18,10 @@ from tyro import _errors as parse_errors
 
 from experiments.data.sources import names_code
 from experiments.training.configuration import compose, options_of, parts_of
-from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import broken
+from univae.run_folder import RunFolder
 
 __all__ = ["parse", "stored"]
 
@@ -69,7 +69,7 @@ def parse(
         )
 
 
-def stored(config_type: type[Config], run: Run, **changes: object) -> Config:
+def stored(config_type: type[Config], run: RunFolder, **changes: object) -> Config:
     """Return the ``config_type`` that a run was started with, but for ``changes``.
 
     Raises:
@@ -116,13 +116,13 @@ def _resumed(config_type: type, argv: Sequence[str]) -> JsonObject:
     out = _extract(argv, "--out")[0] or options["out"].default
     if out is dataclasses.MISSING:
         return {}  # the parser says that --out is required
-    saved = _saved(config_type, Run.open(Path(str(out))))
+    saved = _saved(config_type, RunFolder.open(Path(str(out))))
     return {
         name: value for name, value in saved.items() if name not in CODE or not names_code(value)
     }
 
 
-def _saved(config_type: type, run: Run) -> JsonObject:
+def _saved(config_type: type, run: RunFolder) -> JsonObject:
     """Return the values of ``config.json`` that are options of ``config_type``, each checked."""
     options = options_of(config_type)
     values: JsonObject = {}

@@ -1,10 +1,10 @@
 """Counts of the texts and words that reading, cutting and tokenising change, as one-line notes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from univae.checkpoint import JsonObject
+from univae.text.tally import Tally
 
 __all__ = [
     "LIKELIHOODS",
@@ -23,19 +23,6 @@ MUCH = 0.01  # training notes a larger share of unknown words
 LIKELIHOODS = "; likelihoods are of words and <unk>"  # what unknown words mean for a text VAE
 UNKNOWN_SHARE = "unknown_words_"  # how the keys of such shares begin in data.json
 TWO_DIGITS = 10  # a smaller percentage is written with two significant digits
-
-
-@dataclass
-class Tally:
-    """Counts of texts, texts longer than ``max_length``, words, and unknown words.
-
-    The names of the fields are keys of the file that describes a matrix of vectors.
-    """
-
-    texts: int = 0
-    cut: int = 0
-    words: int = 0
-    unknown_words: int = 0
 
 
 def notes_of(record: Mapping[str, Mapping[str, Any]]) -> list[str]:

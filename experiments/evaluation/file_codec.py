@@ -1,68 +1,102 @@
-"""The codec of a run, as the commands see it: data as stored, as coded, and the file's header.
+"""Lossless codecs of runs, as ``compress`` and ``decompress`` use them.
 
-Decompression restores the stored array with its dtype and shape, or the text with its line ends and
-without a final newline where there was none. Labels, names of files and other arrays of the source
-are not coded.
+What comes back is what the file held: an array with its dtype and shape, a text with its line ends,
+also without a newline at its end. Labels, names of files and other arrays beside the data are not
+coded.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
 
 from density.coding.bits_back import BitsBack
+from density.coding.compress import Account
 from density.coding.container import Header
 from density.coding.data_code import Coding
+from density.model import LatentModel
 from experiments.data.outputs import Output
 from univae.checkpoint import JsonObject
 
-__all__ = ["CodecInput", "Coder", "described"]
+__all__ = ["Content", "FileCodec", "header_facts"]
 
 
 @dataclass(frozen=True)
-class CodecInput:
-    """Data as stored, and as the codec takes them."""
+class Content:
+    """The data of a file, in their own form and in that of the coder."""
 
-    exact: Any  # an array, or the text of a file, to be restored bit for bit
+    exact: Any  # an array, or the text of a file
     values: Any  # level numbers (N, *shape), or lists of tokens
     header: Header
-    size: int  # bytes of ``exact``
+    size: int  # bytes
     notes: tuple[str, ...] = ()  # what the reader left out or assumed
 
+    def with_tile(self, tile: int) -> "Content":
+        """Return the same content, coded ``tile`` data at a time."""
+        coding = replace(self.header.coding, tile=tile)
+        return replace(self, header=replace(self.header, coding=coding))
 
-class Coder(Protocol):
-    """A run's codec."""
 
-    opened: Any  # the run
-    fingerprint: bytes  # of the weights
+class FileCodec(Protocol):
+    """The codec of one kind of run."""
+
+    rate: ClassVar[str]  # the name of the file's bits per unit in a result
+    batch_size: ClassVar[int]  # data scored together for the ideal size
+
+    @property
+    def scored_model(self) -> LatentModel:
+        """The model as it was trained, for the bounds that a file is compared with."""
+
+    @property
+    def run_notes(self) -> Sequence[str]:
+        """What was assumed when the run was opened."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the weights and the tokenizer; a file names that of the run that wrote it."""
 
     def coder(self, header: Header) -> BitsBack:
-        """Return the bits-back coder with the settings of a file's header."""
-        ...
+        """Return the coder of a file's values."""
 
-    def read(self, source: str, coding: Coding) -> CodecInput:
-        """Return the data of a file or built-in set, and a header for them.
+    def default_tile(self, count: int) -> int:
+        """Return how many of ``count`` data are coded together where no option says it."""
 
-        Raises:
-            InputError: the model of the run does not code such data.
-        """
-        ...
+    def read(self, source: str, coding: Coding) -> Content:
+        """Read a file for the coder."""
 
     def restore(self, values: Any, header: Header) -> Any:
-        """Return the data as stored, from what the coder decodes: the inverse of :meth:`read`."""
-        ...
+        """Return the content of the file that ``values`` were read from."""
 
-    def write(self, exact: Any, out: Output) -> None:
-        """Write the data as stored."""
-        ...
+    def equal(self, a: Any, b: Any) -> bool:
+        """Return whether two contents are the same to the last bit."""
 
     def check_name(self, out: Path) -> None:
-        """Raise :class:`InputError` for an output whose suffix is of another kind of data."""
-        ...
+        """Raise InputError where ``out`` has the suffix of another kind of data."""
+
+    def write(self, exact: Any, out: Output) -> None:
+        """Write a content to a file or a folder."""
+
+    def count_units(self, content: Content) -> int:
+        """Return the number of units that rates are per: numbers, or characters."""
+
+    def net_rate(self, account: Account) -> JsonObject:
+        """Return the net bits per unit of the data that were coded by latents."""
+
+    def archiver_sizes(self, content: Content) -> dict[str, int]:
+        """Return the bytes that general archivers take for the same data."""
+
+    def ideal_rate(self, bits: float, content: Content) -> JsonObject:
+        """Return the ideal bits per unit, if a result has them."""
+
+    def batch(self, values: Any) -> tuple[Tensor, int | None]:
+        """Return values as the model takes them, and how many latents fit into memory at once."""
 
 
-def described(header: Header) -> JsonObject:
-    """Return the fields of a header for the result of a command."""
+def header_facts(header: Header) -> JsonObject:
+    """Return what a file's header says, for a result."""
     return {
         "fingerprint": header.fingerprint.hex(),
         "blocks": len(header.blocks),

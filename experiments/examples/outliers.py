@@ -22,10 +22,12 @@ from sklearn.metrics import roc_auc_score
 
 import density
 from density.estimation.diagnostics import unreliable
+from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.outputs import Output, output_file
 from experiments.data.readers import read
-from experiments.images.run import ImageRun
+from experiments.evaluation.open_run import open_run
+from experiments.images.run import fit_to
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -59,7 +61,7 @@ def main(config: Config) -> JsonObject:
         InputError: ``inside`` and ``outside`` are the same file.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.inside, config.outside))
-    image_run = ImageRun(config.run)
+    image_run = open_run(TrainedDensity, config.run)
     reseed(config.seed, "outliers")
     rows: list[JsonObject] = []
     for name in (config.inside, config.outside):
@@ -93,9 +95,9 @@ def _write(out: Output, rows: Sequence[JsonObject]) -> None:
         table.writerows(rows)
 
 
-def _scores(image_run: ImageRun, name: str, config: Config) -> list[JsonObject]:
+def _scores(image_run: TrainedDensity, name: str, config: Config) -> list[JsonObject]:
     """Return the scores of the first data of a file."""
-    data = image_run.fit_to(read(name))
+    data = fit_to(image_run, read(name))
     count = min(len(data), config.limit)
     rows: list[JsonObject] = []
     for start in range(0, count, BATCH):

@@ -1,76 +1,72 @@
-"""Images of a GAN: grids of the same latents for every run, and real images in the same layout."""
+"""Image grids of a GAN's report: generated and real images, and a walk between latents."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from experiments.data.arrays import Data
-from experiments.gans.run import GanRun
 from experiments.gans.scaling import gan_rows, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
-from experiments.training.run_folder import Run
+from gan.trained import TrainedGan
+from univae.run_folder import RunFolder
 
 __all__ = ["fixed_latents", "strip", "write_images", "write_samples"]
 
 ROWS = 6
 COUNT = ROWS * COLUMNS
-IMAGE_DIMENSIONS = 3
-GREY_LEVELS = 256
+LEVELS = 256  # grey levels of a picture
+IMAGE_AXES = 3  # channels, height, width
 
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
-    """Return the same latents (count, width) for every run of this width, to compare grids."""
+    """Return the same latents (count, width) in every run, so that grids can be compared."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, width, generator=generator, dtype=torch.float32)
 
 
-def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
-    """Write ``samples/*.png``: generated images, real ones, and walks between two latents.
+def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
+    """Write ``samples/*.png``: generated images, real ones of ``rows``, and a walk between latents.
 
-    Nothing is written for tables. ``rows`` are the indices of the training images.
+    Nothing is written for tables.
     """
-    if len(data.shape) != IMAGE_DIMENSIONS:
+    if len(data.shape) != IMAGE_AXES:
         return
-    latent = opened.players.generator.latent
-    average = ", the moving average of its weights" if opened.has_average else ""
-    classes = "; a column a class, in turn" if opened.classes else ""
-    generated = opened.sample(fixed_latents(latent))
-    write_images(opened.run, "generated", f"Generated images{average}{classes}", generated)
+    images = run.generate(fixed_latents(run.latent_width))
     real = gan_rows(data, np.random.default_rng(0).permutation(rows)[:COUNT])
-    write_images(opened.run, "real", "Real images", real)
+    average = ", the moving average of its weights" if run.has_average else ""
+    classes = "; a column a class, in turn" if run.classes else ""
+    write_images(run.folder, "generated", f"Generated images{average}{classes}", images)
+    write_images(run.folder, "real", "Real images", real)
 
-    walk = _walks(latent)
-    first_class = torch.zeros(len(walk), dtype=torch.long) if opened.classes else None
-    walked = opened.sample(walk, first_class)
-    write_images(opened.run, "walk", "From one latent to another along the sphere", walked)
+    walk = _walks(run.latent_width)
+    labels = torch.zeros(len(walk), dtype=torch.long) if run.classes else None
+    title = "From one latent to another along the sphere"
+    write_images(run.folder, "walk", title, run.generate(walk, labels))
 
 
-def strip(opened: GanRun, count: int = COLUMNS) -> bytes | None:
-    """Return a row of images as PNG, of the same latents for every run; None for tables."""
-    generator = opened.players.generator
-    if len(generator.shape) != IMAGE_DIMENSIONS:
+def strip(run: TrainedGan, count: int = COLUMNS) -> bytes | None:
+    """Return a row of images as PNG, of the latents of :func:`fixed_latents`; None for tables."""
+    if len(run.players.generator.shape) != IMAGE_AXES:
         return None
-    images = opened.sample(fixed_latents(generator.latent, count))
-    return png(to_grey_levels(images), GREY_LEVELS, count)
+    images = run.generate(fixed_latents(run.latent_width, count))
+    return png(to_grey_levels(images), LEVELS, count)
 
 
-def write_images(run: Run, name: str, title: str, x: Tensor) -> None:
-    """Write a grid of images in [-1, 1]."""
-    write_grid(run, name, title, to_grey_levels(x), GREY_LEVELS)
+def write_images(folder: RunFolder, name: str, title: str, x: Tensor) -> None:
+    """Write a grid of images in [-1, 1] as ``samples/NAME.png`` of a run."""
+    write_grid(folder, name, title, to_grey_levels(x), LEVELS)
 
 
-def _walks(latent: int) -> Tensor:
-    """Return latents (COUNT, latent): in every row of the grid a walk between two."""
-    ends = fixed_latents(latent, 2 * ROWS)
-    fraction = torch.linspace(0, 1, COLUMNS)[None, :, None]
-    return _slerp(ends[:ROWS, None], ends[ROWS:, None], fraction).flatten(0, 1)
+def _walks(width: int) -> Tensor:
+    """Return latents (COUNT, width): in each row of the grid the way from one to another."""
+    ends = fixed_latents(width, 2 * ROWS)
+    t = torch.linspace(0, 1, COLUMNS)[None, :, None]
+    return _slerp(ends[:ROWS, None], ends[ROWS:, None], t).flatten(0, 1)
 
 
-def _slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
+def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Return points between latents of any lengths, by the angle between them."""
     lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
     cosine = (a * b).sum(-1, keepdim=True) / lengths
     angle = cosine.clamp(-1, 1).arccos()
-    weight_a = ((1 - fraction) * angle).sin() / angle.sin()
-    weight_b = (fraction * angle).sin() / angle.sin()
-    latent: Tensor = weight_a * a + weight_b * b
-    return latent
+    return ((1 - t) * angle).sin() / angle.sin() * a + (t * angle).sin() / angle.sin() * b

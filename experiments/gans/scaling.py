@@ -8,8 +8,8 @@ from torch import Tensor
 
 from experiments.data.arrays import Data
 from experiments.data.records import without_rows
-from experiments.training.run_folder import Run
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 __all__ = [
     "gan_rows",
@@ -83,7 +83,7 @@ def to_data_units(x: Tensor, data: Data) -> np.ndarray:
     return numbers.astype(data.values.dtype)
 
 
-def in_units_of(data: Data, run: Run | None) -> Data:
+def in_units_of(data: Data, run: RunFolder | None) -> Data:
     """Return data in the units of a run, or in their own for a run that is yet to start.
 
     A run of version 0.1.0, without a record of its data, has real-valued images as they are.

@@ -14,6 +14,7 @@ from experiments.gans.scaling import gan_rows, in_units_of
 from experiments.training.run_folder import Run
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
+from univae.run_folder import RunFolder
 from univae.text.corpus import split
 
 __all__ = ["GanData", "TrainingRows", "training_rows"]
@@ -55,7 +56,7 @@ class TrainingRows(NamedTuple):
 
 
 def training_rows(
-    source: GanData, batch_size: int, seed: int, run: Run | None = None
+    source: GanData, batch_size: int, seed: int, run: RunFolder | None = None
 ) -> TrainingRows:
     """Read the data, in the units of ``run`` or of a new one, and hold some rows out.
 

@@ -1,32 +1,30 @@
-"""A trained image or table VAE, opened from a run folder."""
+"""Images and tables in the units of a run: its levels and centre, black and white or not."""
 
 from dataclasses import replace
-from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from density.images.registry import build
+from density.trained import TrainedDensity
 from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.records import without_rows
 from experiments.images.binarisation import BINARISATIONS, WHITE, black_and_white, require_levels
 from experiments.images.task import ImageObjective
-from experiments.training.distributed import pick_device
-from experiments.training.run_folder import Run, stored_value
 from experiments.training.settings import Settings
-from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
 from univae.rules import reading
+from univae.run_folder import RunFolder, stored_value
 
 __all__ = [
     "WHITE",
-    "ImageRun",
     "as_training_set",
     "black_and_white",
     "centred",
+    "fit_to",
 ]
 
 
-def centred(data: Data, run: Run | None) -> Data:
+def centred(data: Data, run: RunFolder | None) -> Data:
     """Return data as a run's model takes them: columns of real numbers less their mean, in float64.
 
     A density does not change with its origin. The means are those of the run's training set, or the
@@ -92,49 +90,33 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     return data
 
 
-class ImageRun:
-    """What the commands that use an image or table model share."""
+def fit_to(run: TrainedDensity, data: Data) -> Data:
+    """Return data as a run's model takes them: of its shape, levels and centre, and binarised.
 
-    def __init__(self, path: Path, device: str = "auto", checkpoint: str = "best") -> None:
-        self.run = Run.open(path)
-        if self.run.config.get("command") != "train-density":
-            raise InputError(
-                f"{path} is not the run of an image or table model; give the --out of train-density"
-            )
-        self.device = pick_device(device)
-        described = read_json(path / "model.json")
-        with reading(path / "model.json"):
-            self.model = build(described)
-        with reading(path / "config.json"):
-            self._binarisation = stored_value(self.run, ImageObjective, "binarisation")
-            self._seed = stored_value(self.run, Settings, "seed")
-        load_weights(self.model, self.run.checkpoint(checkpoint) / "model.safetensors")
-        self.model.to(self.device).eval()
-
-    def fit_to(self, data: Data) -> Data:
-        """Return data as this model takes them: of its shape, levels and centre, and binarised.
-
-        Raises:
-            InputError: the shape is another, or a value is none that the model's law has.
-        """
-        pixels = self.model.output.pixels
-        wanted = tuple(pixels.shape)
-        if data.shape != wanted:
-            raise InputError(
-                f"{data.name}: a datum is {data.shape}, the model of {self.run.path} takes {wanted}"
-            )
-        record = self.run.data_record()
-        if record:
-            train = without_rows(record["data"])
-            data = as_training_set(data, train, data.name, f"the training set of {self.run.path}")
-        refuse_beyond_float32(data)
-        binarisation = BINARISATIONS[self._binarisation]
-        binarisation.settled(data)
-        if pixels.level_count is not None and data.levels is None:
-            raise InputError(
-                f"{data.name}: must hold the levels 0..{pixels.levels - 1}; "
-                "it has real numbers; convert it"
-            )
-        data = binarisation.fixed(data, self._seed)
-        require_levels(data, pixels.level_count, data.name)
-        return data
+    Raises:
+        InputError: the shape is another, or a value is none of the model's pixel distribution.
+    """
+    pixels = run.model.output.pixels
+    shape = tuple(pixels.shape)
+    if data.shape != shape:
+        raise InputError(
+            f"{data.name}: a datum is {data.shape}, the model of {run.path} takes {shape}"
+        )
+    record = run.folder.data_record()
+    if record:
+        train = without_rows(record["data"])
+        data = as_training_set(data, train, data.name, f"the training set of {run.path}")
+    refuse_beyond_float32(data)
+    with reading(run.path / "config.json"):
+        name = cast("str", stored_value(run.folder, ImageObjective, "binarisation"))
+        seed = cast("int", stored_value(run.folder, Settings, "seed"))
+    binarisation = BINARISATIONS[name]
+    binarisation.settled(data)
+    if pixels.level_count is not None and data.levels is None:
+        raise InputError(
+            f"{data.name}: must hold the levels 0..{pixels.levels - 1}; "
+            "it has real numbers; convert it"
+        )
+    data = binarisation.fixed(data, seed)
+    require_levels(data, pixels.level_count, data.name)
+    return data

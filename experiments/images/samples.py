@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from density.likelihoods.autoregressive import IMAGE_DIMS
+from density.trained import TrainedDensity
 from experiments.evaluation.latent_model import codes
-from experiments.images.run import ImageRun
 from experiments.reports.image_grid import COLUMNS, write_grid
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
@@ -15,12 +15,12 @@ __all__ = ["write_samples"]
 
 
 @torch.no_grad()
-def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> JsonObject:
+def write_samples(run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMNS) -> JsonObject:
     """Write ``samples/*.png`` with a description each, and return the titles; none for tables."""
     pixels = run.model.output.pixels
     if len(pixels.shape) != IMAGE_DIMS:
         return {}
-    reseed(run.run.config["seed"], "showcase")
+    reseed(run.config["seed"], "showcase")
     columns = min(COLUMNS, len(held_out))
     whole_rows = min(count, len(held_out)) // columns * columns
     x = held_out[:whole_rows].to(run.device)
@@ -36,7 +36,7 @@ def write_samples(run: ImageRun, held_out: Tensor, count: int = 2 * COLUMNS) -> 
         ),
     }
     for name, (title, images) in grids.items():
-        write_grid(run.run, name, title, images, pixels.levels, columns)
+        write_grid(run.folder, name, title, images, pixels.levels, columns)
     return {name: title for name, (title, _) in grids.items()}
 
 

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from experiments.reports.figures import png
 from experiments.reports.html import embed
-from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, read_json, replacing_file
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 __all__ = ["LARGEST_PICTURE", "PNG", "Content"]
 
@@ -23,7 +23,7 @@ class Content:
     An item is a JSON object with at least a ``kind`` and a ``title``; other files are ignored.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.validations = run.rows("validation")
         self.training = run.rows("train")

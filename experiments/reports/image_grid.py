@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.training.run_folder import Run
 from univae.checkpoint import replacing_file, write_json
+from univae.run_folder import RunFolder
 
 __all__ = ["COLUMNS", "SIDE", "grid", "png", "write_grid", "write_picture"]
 
@@ -40,7 +40,7 @@ def grid(images: Tensor, levels: int, columns: int = COLUMNS) -> np.ndarray:
 
 
 def write_grid(
-    run: Run, name: str, title: str, images: Tensor, levels: int, columns: int = COLUMNS
+    run: RunFolder, name: str, title: str, images: Tensor, levels: int, columns: int = COLUMNS
 ) -> None:
     """Write a grid of images to ``samples/NAME.png``, and the item that the report shows."""
     folder = run.subfolder("samples")

@@ -13,9 +13,9 @@ from experiments.reports import sections
 from experiments.reports.content import Content
 from experiments.reports.html import document
 from experiments.reports.items import ITEM_KINDS, item_sections
-from experiments.training.run_folder import Run
 from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 __all__ = ["SECTIONS", "update", "write"]
 
@@ -41,7 +41,7 @@ def write(run: Path) -> Path:
     Raises:
         InputError: the folder is no run.
     """
-    content = Content(Run.open(run))
+    content = Content(RunFolder.open(run))
     parts = [render(content) for render in SECTIONS]
     path = Path(run) / "report.html"
     write_text_atomic(path, document(f"Run {Path(run).resolve().name}", parts))

@@ -6,7 +6,7 @@ A number whose name is not in ``NUMBERS`` is stored and not shown.
 import math
 from typing import Any
 
-from experiments.training.run_folder import Run
+from univae.run_folder import RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
 
@@ -42,7 +42,7 @@ NUMBERS = {
 }
 
 
-def best_validation(run: Run, within: float = math.inf) -> dict[str, Any]:
+def best_validation(run: RunFolder, within: float = math.inf) -> dict[str, Any]:
     """Return the validation of the smallest NLL (Fréchet distance of a GAN), without empty numbers.
 
     The KL is the sum over the layers. Only validations in the first ``within`` seconds of training

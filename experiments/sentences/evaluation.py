@@ -1,4 +1,4 @@
-"""Measures of a sentence model: rank correlation with labels, retrieval, and generation."""
+"""Metrics of a sentence model: rank correlation with labels, retrieval, and generation."""
 
 import math
 from collections.abc import Mapping
@@ -9,22 +9,24 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments.data.pairs import Groups
-from experiments.sentences.run import encode_rows
+from univae.checkpoint import JsonObject
 from univae.sentence.model import RoFormerSim
+from univae.sentence.trained import encode_rows
 from univae.text.corpus import Corpus
 from univae.text.special import PAD
 
-__all__ = ["correlation", "found_at", "generation", "retrieval", "selection", "spearman"]
+__all__ = ["correlation", "generation", "rank_of_pair", "retrieval", "selection", "spearman"]
 
-ROWS = 64  # pairs written at once
+ROWS = 64  # pairs whose likelihood is computed at once
+RECALL_RANKS = (1, 10)
 
 
 def spearman(
     model: RoFormerSim, corpus: Corpus, groups: Groups, chosen: np.ndarray | slice
-) -> dict[str, Any]:
-    """Spearman's rank correlation of cosines with labels, over the chosen pairs.
+) -> JsonObject:
+    """Return Spearman's rank correlation of cosines with labels, over the chosen pairs.
 
-    Of several files, their mean.
+    Of pairs from several files it is the mean of theirs, which ``spearman_of_files`` lists.
     """
     assert groups.scores is not None
     assert groups.files is not None
@@ -33,35 +35,41 @@ def spearman(
     files = groups.files[chosen]
     vectors = _vectors(model, corpus, pairs)
     cosines = (vectors[:, 0] * vectors[:, 1]).sum(-1)
-    each = [correlation(cosines[files == file], scores[files == file]) for file in np.unique(files)]
-    defined = [value for value in each if value is not None]
-    found: dict[str, Any] = {
+    correlations = []
+    for file in np.unique(files):
+        rows = files == file
+        correlations.append(correlation(cosines[rows], scores[rows]))
+
+    defined = [value for value in correlations if value is not None]
+    result: JsonObject = {
         "spearman": float(np.mean(defined)) if defined else None,
         "labelled_pairs": len(pairs),
     }
-    undefined = sum(value is None or math.isnan(value) for value in each)
+    undefined = sum(value is None or math.isnan(value) for value in correlations)
     if undefined:
-        why = "their labels or their cosines are all alike, or a cosine is no number"
-        found["spearman_undefined"] = (
-            f"{undefined} of {len(each)} files of pairs have no rank correlation: {why}"
+        result["spearman_undefined"] = (
+            f"{undefined} of {len(correlations)} files of pairs have no rank correlation: "
+            "their labels or their cosines are all alike, or a cosine is no number"
         )
-    return found | ({"spearman_of_files": each} if len(each) > 1 else {})
+    if len(correlations) > 1:
+        result["spearman_of_files"] = correlations
+    return result
 
 
-def selection(found: Mapping[str, Any]) -> float:
-    """Return what a validation by rank correlation is judged by: its negative.
+def selection(metrics: Mapping[str, Any]) -> float:
+    """Return the number that the best checkpoint has the smallest of: minus the correlation.
 
-    0 where all of a side are alike.
+    0 where there is no correlation, because all labels or all cosines are alike.
     """
-    spearman = found["spearman"]
-    return 0.0 if spearman is None else -spearman
+    value = metrics["spearman"]
+    return 0.0 if value is None else -value
 
 
 def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return Spearman's rank correlation; None where a side is constant, NaN where not finite.
+    """Return Spearman's rank correlation.
 
-    The two are told apart because a model whose cosines are NaN is broken, and one whose cosines
-    agree knows no order.
+    None where all cosines or all scores are equal, NaN where one is no number: a model whose
+    cosines are equal orders nothing, one whose cosines are NaN is broken.
     """
     if not (np.isfinite(cosines).all() and np.isfinite(scores).all()):
         return math.nan
@@ -70,29 +78,29 @@ def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
     return float(spearmanr(cosines, scores).statistic)
 
 
-def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:
-    """Return the share of pairs whose second text is among the 1 and the 10 nearest of all."""
+def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> JsonObject:
+    """Return the share of pairs whose second text is the nearest, or among the ten nearest.
+
+    The neighbours of a first text are sought among all second texts.
+    """
     if not len(pairs):
         return {}
     vectors = _vectors(model, corpus, pairs)
-    rank = found_at(vectors[:, 0] @ vectors[:, 1].T)
-    return {
-        "recall_at_1": float((rank < 1).mean()),
-        "recall_at_10": float((rank < 10).mean()),
-        "pairs": len(pairs),
-    }
+    rank = rank_of_pair(vectors[:, 0] @ vectors[:, 1].T)
+    recall = {f"recall_at_{most}": float((rank < most).mean()) for most in RECALL_RANKS}
+    return {**recall, "pairs": len(pairs)}
 
 
-def found_at(similarities: np.ndarray) -> np.ndarray:
-    """Return the rank, from 0, at which each row of a square matrix finds its own column.
+def rank_of_pair(similarities: np.ndarray) -> np.ndarray:
+    """Return the rank, from 0, of the diagonal's value in each row of a square matrix.
 
-    Ties count against it, and so does what is no number.
+    Equal values and NaN count as larger.
     """
-    own = np.diagonal(similarities)[:, None]
-    return (~(similarities < own)).sum(1) - 1
+    diagonal = np.diagonal(similarities)[:, None]
+    return (~(similarities < diagonal)).sum(1) - 1
 
 
-def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[str, Any]:
+def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> JsonObject:
     """Return the mean negative log-likelihood of second texts given the first, in nats a token."""
     if not len(pairs):
         return {}
@@ -101,9 +109,9 @@ def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[st
     tokens = 0
     order = np.argsort(corpus.lengths[pairs].max(1), kind="stable")
     for start in range(0, len(pairs), ROWS):
-        source, target = (
-            corpus.gather(pairs[order[start : start + ROWS], side]).to(device) for side in (0, 1)
-        )
+        rows = pairs[order[start : start + ROWS]]
+        source = corpus.gather(rows[:, 0]).to(device)
+        target = corpus.gather(rows[:, 1]).to(device)
         nats -= float(model.read_and_write(source, target)[1].sum())
         tokens += int((target != PAD).sum())
     return {"generation_nats_per_token": nats / tokens}
@@ -111,7 +119,7 @@ def generation(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> dict[st
 
 @torch.no_grad()
 def _vectors(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
-    """Vectors (P, 2, width) of pairs; every distinct text is read once."""
-    texts, place = np.unique(pairs, return_inverse=True)
+    """Return the vectors (P, 2, width) of pairs; every distinct text is encoded once."""
+    texts, index = np.unique(pairs, return_inverse=True)
     vectors = encode_rows(model, [corpus[i][:-1].tolist() for i in texts.tolist()])
-    return vectors[place.reshape(pairs.shape)]
+    return vectors[index.reshape(pairs.shape)]

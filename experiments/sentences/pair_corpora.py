@@ -30,13 +30,13 @@ from experiments.data.texts import require_rereadable
 from experiments.sentences.batch import Examples
 from experiments.sentences.stages import Stage
 from experiments.sentences.teacher import fingerprint_file, open_vectors, teach, teacher_record
-from experiments.sentences.tokenizer import SimilarText, tokenizer_input
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, existing_folder, write_json
 from univae.errors import InputError
 from univae.registry import choices_help
 from univae.rules import Rule, check, within
+from univae.sentence.tokenizer import SimilarText, tokenizer_input
 from univae.text.corpus import Corpus
 from univae.text.tokenizers import TOKENIZERS, Tokenizer, TokenizerName, train_tokenizer
 
@@ -128,7 +128,7 @@ class PairCorpora:
     def text(self) -> SimilarText:
         """Return the run's tokenizer, with its treatment of case and length."""
         tokenizer = open_tokenizer(Run.open(self.out))
-        return SimilarText(tokenizer, self.max_length, self.data.lowercase)
+        return SimilarText(tokenizer, self.max_length, lowercase=self.data.lowercase)
 
     def examples(self) -> Examples:
         """Return what a prepared run is trained on and validated by."""
@@ -248,7 +248,7 @@ class PairCorpora:
             words = {} if tokenizer is None else {"tokenizer": tokenizer_record(tokenizer)}
             Run(self.out, options).record_data({**record, **words})
         elif tokenizer is not None:  # of version 0.1.0: its corpora hold the fingerprints
-            text = SimilarText(tokenizer, self.max_length, self.data.lowercase)
+            text = SimilarText(tokenizer, self.max_length, lowercase=self.data.lowercase)
             for name, texts in _corpora(groups, validation).items():
                 if (self.out / name / "corpus.json").exists():
                     Corpus.build(texts, text, self.out / name, max_length=self.max_length)
@@ -306,7 +306,7 @@ class PairCorpora:
             return open_tokenizer(Run.open(self.data.from_run))
         kind = self.data.tokenizer
         lowercase = self.data.lowercase
-        texts = (tokenizer_input(text, kind, lowercase) for text in groups.texts)
+        texts = (tokenizer_input(text, kind, lowercase=lowercase) for text in groups.texts)
         return train_tokenizer(kind, texts, self.vocab_size)
 
     def _count_unknown(

@@ -1,31 +1,32 @@
-"""What a sentence model writes, shown: the tables that its report holds."""
+"""The table of a sentence model's report: texts that it generates."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from experiments.sentences.run import SimilarRun
 from experiments.training.task import reseed
-from univae.checkpoint import write_json
+from univae.checkpoint import JsonObject, write_json
+from univae.sentence.trained import TrainedSimilar
 
 __all__ = ["write_samples"]
 
-EACH = 5  # texts shown for a source
+COUNT = 5  # generated texts of each source
 
 
-def write_samples(run: SimilarRun, texts: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """Write ``samples/similar.json``: generated texts for each of ``texts``, with their cosine, and returns it."""
+def write_samples(run: TrainedSimilar, texts: Sequence[str], seed: int = 0) -> JsonObject:
+    """Write ``samples/similar.json``, generated texts for each of ``texts``, and return it."""
     reseed(seed, "showcase")
-    rows = [
-        [source if place == 0 else "", text, f"{score:.3f}"]
-        for source, found in zip(texts, run.similar(texts, EACH), strict=True)
-        for place, (text, score) in enumerate(found)
-    ]
-    shown = {
+    rows: list[list[str]] = []
+    for source, ranked in zip(texts, run.similar(texts, COUNT), strict=True):
+        cell = source
+        for text, cosine in ranked:
+            rows.append([cell, text, f"{cosine:.3f}"])
+            cell = ""  # the source stands in its first row alone
+    content = {
         "title": "Similar texts, generated and ranked by the model itself",
         "kind": "texts",
         "columns": ["held-out text", "generated", "cosine"],
         "rows": rows,
-        "note": "For each text the best of 100 draws (top-p 0.95), without duplicates and the text itself.",
+        "note": "For each text the best of 100 draws (top-p 0.95), "
+        "without duplicates and the text itself.",
     }
-    write_json(run.run.subfolder("samples") / "similar.json", shown)
-    return shown
+    write_json(run.folder.subfolder("samples") / "similar.json", content)
+    return content

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.text_notes import Tally
-from experiments.sentences.run import SimilarRun
+from experiments.evaluation.open_run import open_run
+from experiments.sentences.notes import sentence_notes
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, replacing_file
 from univae.errors import InputError
+from univae.sentence.trained import TrainedSimilar
 from univae.text.corpus import UNREADABLE_ARRAY
+from univae.text.tally import Tally
 
 __all__ = [
     "fingerprint_file",
@@ -136,10 +138,10 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
 
 def _compute(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
     """Return the vectors that a run's model gives the texts, which it may cut shorter."""
-    opened = SimilarRun(teacher, device)
+    run = open_run(TrainedSimilar, teacher, device)
     tally = Tally()
-    vectors = opened.vectors(texts, tally)
-    notes += opened.notes("--teacher", tally)
+    vectors = run.encode(texts, tally)
+    notes += sentence_notes(run, "--teacher", tally)
     return vectors
 
 

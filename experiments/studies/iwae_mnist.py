@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from density.trained import TrainedDensity
 from experiments import likelihood, train_density
 from experiments.benchmarks.harness import report
 from experiments.data.readers import read
 from experiments.evaluation.latent_model import codes
 from experiments.images.presets import PRESETS
-from experiments.images.run import ImageRun
+from experiments.images.run import fit_to
 from experiments.studies.harness import Job, Results, run_all
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, read_json, write_json
@@ -121,14 +122,14 @@ def score(config: Scoring) -> None:
     totals = likelihood.main(
         likelihood.Config(run=config.run, data=config.test, samples=config.samples, out=scores)
     )
-    run = ImageRun(config.run)
-    x = run.fit_to(read(config.test)).batch(slice(0, UNIT_IMAGES))
+    run = TrainedDensity.open(config.run)
+    x = fit_to(run, read(config.test)).batch(slice(0, UNIT_IMAGES))
     write_json(config.out / "config.json", {"run": str(config.run)})
     write_json(config.out / "DONE", totals | {"units": active_units(run, x)})
 
 
 @torch.no_grad()
-def active_units(run: ImageRun, x: Tensor) -> list[int]:
+def active_units(run: TrainedDensity, x: Tensor) -> list[int]:
     r"""Return the units of each layer with :math:`\mathrm{Var}_x\, \mathbb{E}[u \mid x] > 0.01`.
 
     The mean of a higher layer is that of its distribution given the means below it.

@@ -21,9 +21,7 @@ import torch
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.sentences.run import SimilarRun
 from experiments.sentences.teacher import read_table, write_table
-from experiments.sentences.tokenizer import normalised
 from experiments.studies.minilm import MiniLM
 from experiments.studies.sentences import (
     Pair,
@@ -43,6 +41,8 @@ from experiments.studies.sentences import (
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, read_json
 from univae.decoding.sampling import Sampling
+from univae.sentence.tokenizer import normalised
+from univae.sentence.trained import TrainedSimilar
 
 SHAPE: dict[str, Any] = {
     "width": 256,
@@ -126,12 +126,12 @@ def taught(arguments: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, 
     return texts_file, table, time.perf_counter() - start
 
 
-def vectors(data: Path, run: SimilarRun, teacher: MiniLM) -> JsonObject:
+def vectors(data: Path, run: TrainedSimilar, teacher: MiniLM) -> JsonObject:
     """Return correlation, recall and AUROC of student, teacher and averaged word vectors."""
     scored = stsb(data, "en", "test")
     groups = captions(data, "val")
     duplicates = questions(data, "test")
-    encoders = {"student": run.vectors, "teacher": teacher.encode, "word average": teacher.words}
+    encoders = {"student": run.encode, "teacher": teacher.encode, "word average": teacher.words}
     measures = {}
     for name, encode in encoders.items():
         measures[name] = {
@@ -143,7 +143,7 @@ def vectors(data: Path, run: SimilarRun, teacher: MiniLM) -> JsonObject:
 
 
 def written(
-    arguments: argparse.Namespace, run: SimilarRun, teacher: MiniLM, top_p: float
+    arguments: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM, top_p: float
 ) -> JsonObject:
     """Write texts for held-out captions, which the teacher judges, and for negated questions."""
     sampling = Sampling(top_p=top_p)
@@ -168,7 +168,7 @@ def written(
 
     equal = 0
     for source, text in pairs:
-        equal += normalised(source, run.text.lowercase) == text
+        equal += normalised(source, lowercase=run.text.lowercase) == text
     examples = zip(sources[:EXAMPLES], results[:EXAMPLES], strict=True)
     return {
         "sources": len(sources),
@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> JsonObject:
         **TRAINING,
     )
     train_once(config)
-    run = SimilarRun(folder)
+    run = TrainedSimilar.open(folder)
     done = read_json(folder / "DONE")
     measures = vectors(options.data, run, teacher)
     generation = {}

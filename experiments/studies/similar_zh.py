@@ -22,7 +22,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.sentences.run import SimilarRun
 from experiments.studies.sentences import (
     Encode,
     Pair,
@@ -36,6 +35,7 @@ from experiments.studies.sentences import (
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, read_json
 from univae.sentence.model import RoFormerSim
+from univae.sentence.trained import TrainedSimilar
 
 # Spearman on test, times 100: https://kexue.fm/archives/8541 and /8847
 PUBLISHED = {
@@ -122,10 +122,10 @@ def trained(out: Path, threads: int, minutes: float, sets: PairSets, validation:
     return config.out
 
 
-def untrained(run: Path) -> SimilarRun:
+def untrained(run: Path) -> TrainedSimilar:
     """Return the model of a run with the weights it started from."""
-    similar = SimilarRun(run)
-    reseed(similar.run.config["seed"], "weights")
+    similar = TrainedSimilar.open(run)
+    reseed(similar.config["seed"], "weights")
     similar.model = RoFormerSim(similar.model.config).eval()
     return similar
 
@@ -161,8 +161,8 @@ def main(argv: list[str] | None = None) -> JsonObject:
     run = trained(options.out, options.threads, options.minutes, sets, validation)
 
     encoders: dict[str, Encode] = {
-        "CoSENT, from random weights": SimilarRun(run).vectors,
-        "random weights": untrained(run).vectors,
+        "CoSENT, from random weights": TrainedSimilar.open(run).encode,
+        "random weights": untrained(run).encode,
         "characters, TF-IDF": characters(training_texts),
     }
     tests = held_out_sets(options.data)

@@ -30,12 +30,12 @@ from experiments.data.readers import read
 from experiments.gans.evaluation import METRICS
 from experiments.gans.features import class_labels, train_feature_space
 from experiments.gans.presets import PRESETS
-from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import to_grey_levels, to_unit_range
 from experiments.reports.image_grid import COLUMNS, grid
 from experiments.studies.harness import Job, run_all, spread
 from experiments.studies.wgan_ranking import mnist_bars, table, verdict
+from gan.trained import TrainedGan
 from univae.checkpoint import write_json
 
 # Learning rates by a few runs of three minutes on MNIST, from another seed.
@@ -106,8 +106,8 @@ def draw(arguments: argparse.Namespace, data: Data, runs: Mapping[str, str]) -> 
     order = np.random.default_rng(0).permutation(len(data))[:COLUMNS]
     strips: dict[str, Tensor] = {"real": to_unit_range(data.batch(order), data.levels)}
     for method, name in runs.items():
-        opened = GanRun(arguments.out / name, "cpu", "last")
-        strips[method] = opened.sample(fixed_latents(opened.players.generator.latent, COLUMNS))
+        opened = TrainedGan.open(arguments.out / name, "cpu", "last")
+        strips[method] = opened.generate(fixed_latents(opened.latent_width, COLUMNS))
 
     figure = Figure(figsize=(10, 0.72 * len(strips)), layout="constrained")
     all_axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]

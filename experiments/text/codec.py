@@ -1,70 +1,142 @@
 """The codec of text runs: lines in files, lists of tokens in the coder."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from density.coding.bits_back import BitsBack
-from density.coding.compress import fingerprint, prepared
+from density.coding.blocks import Account
 from density.coding.container import Header
 from density.coding.data_code import Coding
+from density.coding.exact import fingerprint, prepared
 from experiments.data.outputs import Output
 from experiments.data.texts import exact_text
-from experiments.evaluation.file_codec import CodecInput
+from experiments.evaluation.archivers import text_sizes
+from experiments.evaluation.file_codec import Content
+from experiments.evaluation.open_run import open_run
 from experiments.text.code import TextCode, join_pieces, pieces
-from experiments.text.run import TextRun
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.text.tokenizers import pad
+from univae.vae.model import UniVAE
+from univae.vae.trained import TrainedText
 
-__all__ = ["Texts"]
+__all__ = ["TextCodec"]
+
+TILE = 16  # texts coded together where no option says it
+TOKENS = 16_384  # positions decoded at once: bounds the memory
+ARRAY_SUFFIXES = (".npy", ".npz", ".png")
 
 
-class Texts:
-    """The codec of a text run; it takes UTF-8 files, whose lines are its data."""
+class TextCodec:
+    """The codec of a text run for UTF-8 files, whose lines are its data."""
+
+    rate: ClassVar[str] = "bits_per_char"
+    batch_size: ClassVar[int] = 16
 
     def __init__(self, path: Path) -> None:
-        self.opened = TextRun(path, "cpu")
-        tokenizer = self.opened.tokenizer.to_json()
-        self.model, self.fingerprint = (
-            prepared(self.opened.model),
-            fingerprint(self.opened.model, tokenizer),
-        )
+        self.run = open_run(TrainedText, path, "cpu")
+        self.model = prepared(self.run.model)
+        self.fingerprint = fingerprint(self.run.model, self.run.tokenizer.to_json())
+
+    @property
+    def scored_model(self) -> UniVAE:
+        """The model as it was trained."""
+        return self.run.model
+
+    @property
+    def run_notes(self) -> Sequence[str]:
+        """What was assumed when the run was opened."""
+        return self.run.notes
 
     def coder(self, header: Header) -> BitsBack:
+        """Return the coder of a file's tokens."""
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
-    def read(self, source: str, coding: Coding) -> CodecInput:
-        r"""Lines end at ``\n`` alone.
+    def default_tile(self, count: int) -> int:
+        """Return how many texts are coded together."""
+        return TILE
 
-        Every other character, also of an empty line, belongs to a text.
+    def read(self, source: str, coding: Coding) -> Content:
+        r"""Read a UTF-8 file, or the built-in corpus.
+
+        Lines end at ``\n`` alone. Every other character, also of an empty line, belongs to a text.
+
+        Raises:
+            InputError: there is no such file, it is empty or no UTF-8, or the tokenizer cannot
+                write a line back exactly.
         """
         text = exact_text(source)
         lines = text.split("\n")
-        closed = lines[-1] == ""
-        lines = lines[:-1] if closed else lines
-        tokens = self.opened.tokenizer.encode_batch(lines)
-        for number, (line, ids) in enumerate(zip(lines, tokens, strict=True), start=1):
-            if self.opened.tokenizer.decode(ids) != line:
-                raise InputError(
-                    f"compress: {source}, line {number}: the run's tokenizer ({self.opened.tokenizer.kind}) cannot "
-                    "write it back exactly; use a run trained with --tokenizer bytes, chars or bpe"
-                )
+        ends_with_newline = lines[-1] == ""
+        if ends_with_newline:
+            lines.pop()
+        tokens = self.run.tokenizer.encode_batch(lines)
+        self._require_exact(source, lines, tokens)
         values, cut = pieces(tokens, self.model.config.max_length)
-        notes: dict[str, Any] = ({} if closed else {"open": 1}) | ({"cut": cut} if cut else {})
+
+        notes: JsonObject = {}  # what restoring the file takes, beside the tokens
+        if not ends_with_newline:
+            notes["open"] = 1
+        if cut:
+            notes["cut"] = cut
         header = Header(self.fingerprint, coding, torch.__version__, "text", (len(lines),), notes)
-        return CodecInput(text, values, header, len(text.encode()))
+        return Content(text, values, header, len(text.encode()))
 
     def restore(self, values: list[list[int]], header: Header) -> str:
+        """Return the text of a file from its tokens."""
         tokens = join_pieces(values, header.notes.get("cut", []))
-        lines = [self.opened.tokenizer.decode(ids) for ids in tokens]
+        lines = [self.run.tokenizer.decode(ids) for ids in tokens]
         return "\n".join(lines) + ("" if header.notes.get("open") else "\n")
 
+    def equal(self, a: str, b: str) -> bool:
+        """Return whether two texts are the same."""
+        return a == b
+
     def check_name(self, out: Path) -> None:
-        if out.suffix.lower() in (".npy", ".npz", ".png") or not out.suffix:
+        """Raise InputError for a name of an array or a folder."""
+        if out.suffix.lower() in ARRAY_SUFFIXES or not out.suffix:
             raise InputError(
                 f"decompress: {out}: the file holds text; give a name that ends in .txt"
             )
 
     def write(self, exact: str, out: Output) -> None:
-        """One UTF-8 file."""
+        """Write one UTF-8 file."""
         out.write_text(exact)
+
+    def count_units(self, content: Content) -> int:
+        """Return the number of characters without line ends."""
+        return sum(map(len, content.exact.split("\n")))
+
+    def net_rate(self, account: Account) -> JsonObject:
+        """Return the net bits per text."""
+        texts = account.count - account.plain
+        return {"net_bits_per_text": account.net_bits / texts if texts else None}
+
+    def archiver_sizes(self, content: Content) -> dict[str, int]:
+        """Return the bytes that general archivers take."""
+        return text_sizes(content.exact.encode())
+
+    def ideal_rate(self, bits: float, content: Content) -> JsonObject:
+        """Return nothing: a result has the ideal bits of all texts alone."""
+        return {}
+
+    def batch(self, values: Sequence[Sequence[int]]) -> tuple[Tensor, int | None]:
+        """Return padded ids, and how many latents of them are decoded at once."""
+        ids = pad(values)
+        return ids, max(1, TOKENS // ids.numel())
+
+    def _require_exact(
+        self, source: str, lines: Sequence[str], tokens: Sequence[Sequence[int]]
+    ) -> None:
+        tokenizer = self.run.tokenizer
+        for number, (line, ids) in enumerate(zip(lines, tokens, strict=True), start=1):
+            if tokenizer.decode(ids) != line:
+                raise InputError(
+                    f"compress: {source}, line {number}: the run's tokenizer ({tokenizer.kind}) "
+                    "cannot write it back exactly; "
+                    "use a run trained with --tokenizer bytes, chars or bpe"
+                )

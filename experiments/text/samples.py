@@ -1,67 +1,75 @@
-"""What a text model can do, shown: the tables and the map that its report holds."""
+"""Tables and the map of a text model's report: samples, reconstructions, edits, latents."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from experiments.text.latents import edit, interpolate, latent_map, reconstruct, sample
-from experiments.text.run import TextRun
+from experiments.text.latents import latent_map
 from experiments.training.task import reseed
-from univae.checkpoint import write_json
-from univae.decoding.sampling import Sampling
+from univae.checkpoint import JsonObject, write_json
+from univae.vae.trained import TrainedText
 
 __all__ = ["showcase", "write_samples"]
 
-WORDS = range(6, 15)  # texts of middling length are easiest to read in a table
+WORDS = range(6, 15)  # words of the texts shown: a table cell holds them on a line or two
+ROWS = 10  # of a table
+STEPS = 7  # of the interpolation, both ends included
+EDITS = 3  # of each latent layer
 
 
-def showcase(run: TextRun, held_out: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Draw, reconstructions, an interpolation, an edit of each latent layer, and a map of the latents."""
+def showcase(run: TrainedText, held_out: Sequence[str], seed: int = 0) -> dict[str, JsonObject]:
+    """Return what the report shows, by name.
+
+    These are samples from the prior, reconstructions of held-out texts, an interpolation, edits of
+    each latent layer, and a map of the held-out texts' latents.
+    """
     reseed(seed, "showcase")
     readable = [text for text in held_out if len(text.split()) in WORDS] or list(held_out)
-    shown = readable[:10]
+    texts = readable[:ROWS]
     return {
-        "prior": _table(
-            "Samples from the prior", ["text"], [[t] for t in sample(run, 10, Sampling())]
-        ),
+        "prior": _table("Samples from the prior", ["text"], [[text] for text in run.sample(ROWS)]),
         "reconstructions": _table(
             "Reconstructions of held-out texts, greedy, from the modes of the posterior",
             ["text", "reconstruction"],
-            [list(pair) for pair in zip(shown, reconstruct(run, shown), strict=True)],
+            [list(pair) for pair in zip(texts, run.reconstruct(texts), strict=True)],
         ),
         "interpolation": _table(
             "Between two held-out texts",
             ["step", "text"],
-            [[str(i), t] for i, t in enumerate(interpolate(run, shown[0], shown[-1], 7))],
+            _numbered(run.interpolate(texts[0], texts[-1], STEPS)),
         ),
-        "edits": _edits(run, shown[0]),
+        "edits": _edits(run, texts[0]),
         "map": _map(run, held_out),
     }
 
 
 def write_samples(
-    run: TextRun, held_out: Sequence[str], seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """Write the showcase to ``samples/`` of the run and returns it."""
-    shown = showcase(run, held_out, seed)
-    for name, item in shown.items():
-        write_json(run.run.subfolder("samples") / f"{name}.json", item)
-    return shown
+    run: TrainedText, held_out: Sequence[str], seed: int = 0
+) -> dict[str, JsonObject]:
+    """Write the showcase to ``samples/`` of the run and return it."""
+    items = showcase(run, held_out, seed)
+    for name, item in items.items():
+        write_json(run.folder.subfolder("samples") / f"{name}.json", item)
+    return items
 
 
-def _edits(run: TextRun, text: str) -> dict[str, Any]:
+def _numbered(texts: Sequence[str]) -> list[list[str]]:
+    return [[str(number), text] for number, text in enumerate(texts)]
+
+
+def _edits(run: TrainedText, text: str) -> JsonObject:
     rows: list[list[str]] = []
     for layer in range(run.model.config.latent_layers):
-        reconstruction, edits = edit(run, text, [layer], 3)
-        rows += [[str(layer), edited["text"], f"{edited['share']:.0%}"] for edited in edits]
+        reconstruction, edits = run.edit(text, [layer], EDITS)
+        rows += [[str(layer), edit.text, f"{edit.share:.0%}"] for edit in edits]
     rows = [["", reconstruction, ""], *rows]
-    note = "The first row is the reconstruction; kept is the share of words (Dice) that it and the edit have in common."
-    return {
-        **_table("Edits: one latent layer drawn anew", ["layer", "text", "kept"], rows),
-        "note": note,
-    }
+    note = (
+        "The first row is the reconstruction; kept is the share of words (Dice) that it and the "
+        "edit have in common."
+    )
+    table = _table("Edits: one latent layer drawn anew", ["layer", "text", "kept"], rows)
+    return {**table, "note": note}
 
 
-def _map(run: TextRun, texts: Sequence[str]) -> dict[str, Any]:
+def _map(run: TrainedText, texts: Sequence[str]) -> JsonObject:
     points, explained = latent_map(run, texts)
     first, second = (f"{share:.0%}" for share in explained.tolist())
     return {
@@ -72,9 +80,10 @@ def _map(run: TextRun, texts: Sequence[str]) -> dict[str, Any]:
         "labels": list(texts),
         "color": [len(text.split()) for text in texts],
         "color_label": "words",
-        "note": f"Two principal components of the codes of all layers; they explain {first} and {second}.",
+        "note": "Two principal components of the codes of all layers; "
+        f"they explain {first} and {second}.",
     }
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> dict[str, Any]:
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> JsonObject:
     return {"title": title, "kind": "texts", "columns": columns, "rows": rows}

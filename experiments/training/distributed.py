@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from experiments.training.processes import process_count, process_rank
 from experiments.training.stopping import PeerEnded
-from univae.errors import InputError
+from univae.devices import pick_device
 
 # Messages of gloo and nccl where the other end of a connection is gone.
 _LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
@@ -141,24 +141,6 @@ def _local_device(device: torch.device) -> torch.device:
         return device
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
-    return device
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is the GPU if there is one.
-
-    Raises:
-        InputError: this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)  # PyTorch names devices that the machine lacks
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device must be auto, cpu, or a device this machine has; got device={name}"
-        ) from error
     return device
 
 

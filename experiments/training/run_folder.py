@@ -19,11 +19,10 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from experiments.data.notes import print_notes
 from experiments.training.environment import environment
@@ -41,11 +40,9 @@ from univae.checkpoint import (
     write_text_atomic,
 )
 from univae.errors import InputError
-from univae.rules import broken, reading
+from univae.run_folder import RunFolder
 
-__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "or_nothing", "shape_of", "stored_value"]
-
-Shape = TypeVar("Shape")
+__all__ = ["TIMING", "UNCOMPARED", "Run", "begin_run", "or_nothing"]
 
 # Fields of metrics that differ between two runs of one configuration on one machine.
 TIMING = ("seconds", "tokens_per_second")
@@ -83,42 +80,12 @@ def begin_run(
     return run
 
 
-def shape_of(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
-    """A model's shape, a dataclass, out of a run's configuration.
-
-    The tokenizer says how many ids there are.
-    """
-    names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
-    missing = sorted(names - config.keys())
-    if missing:
-        raise InputError(
-            f"config.json: lacks {', '.join(missing)}; the run folder is damaged or of another version"
-        )
-    with reading("config.json"):
-        return kind(vocab_size, **{name: config[name] for name in names})
-
-
-def stored_value(run: "Run", kind: type, name: str) -> Any:
-    """Return the value that a run's configuration has for a field of the dataclass ``kind``.
-
-    Raises:
-        InputError: there is none, or it is of another type than the field or breaks its rule.
-    """
-    if name not in run.config:
-        raise InputError(f"lacks {name}")
-    if words := broken(kind, name, run.config[name]):
-        raise InputError(f"{name} must be {words}")
-    return run.config[name]
-
-
-class Run:
+class Run(RunFolder):
     """A run folder; make one with :meth:`create`, read one with :meth:`open`."""
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self.config = dict(config)
+        super().__init__(path, config)
         self.writes = is_first_process()
-        self.notes: list[str] = []  # what was assumed when the folder was opened
         self._locked = False  # whether this object holds the lock of the folder
         # whether a training step was started, or a state saved, since the run was opened
         self.begun = False
@@ -139,24 +106,6 @@ class Run:
         else:
             run._start()
         return run
-
-    @classmethod
-    def open(cls, path: str | Path) -> "Run":
-        """Open an existing run."""
-        path = Path(path)
-        if not (path / "config.json").is_file():
-            what = (
-                "does not exist"
-                if not path.exists()
-                else "is not a run folder: it holds no config.json"
-            )
-            raise InputError(f"{path} {what}; give the folder a training command wrote with --out")
-        config = read_json(path / "config.json")
-        if not isinstance(config, dict):
-            raise InputError(
-                f"{path / 'config.json'}: not a JSON object; {path} is not a run folder"
-            )
-        return cls(path, config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -194,19 +143,6 @@ class Run:
         (self.path / "ERROR.json").unlink(missing_ok=True)
         self._sweep()
 
-    def subfolder(self, name: str) -> Path:
-        """Return a folder inside the run, made if needed.
-
-        A link in its place, which leads elsewhere, is refused.
-        """
-        folder = self.path / name
-        if folder.is_symlink():
-            raise InputError(
-                f"{folder} is a link; results are written into the run folder itself; remove the link"
-            )
-        folder.mkdir(exist_ok=True)
-        return folder
-
     def check_options(self) -> None:
         """Raise :class:`InputError` where this run was started with other options.
 
@@ -231,20 +167,16 @@ class Run:
             with self._metrics.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(row + "\n")
 
-    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The rows logged so far, or those of one kind."""
-        return [
-            row for row in map(json.loads, self._lines()) if kind is None or row["kind"] == kind
-        ]
-
     def count_rows(self) -> int:
         """How many rows there are; a checkpoint remembers it."""
-        return len(self._lines())
+        return len(self.metric_lines())
 
     def keep_rows(self, count: int) -> None:
         """Drop all rows but the first ``count``: what was logged after the checkpoint one resumes from."""
         if self.writes and self._metrics.exists():
-            write_text_atomic(self._metrics, "".join(line + "\n" for line in self._lines()[:count]))
+            write_text_atomic(
+                self._metrics, "".join(line + "\n" for line in self.metric_lines()[:count])
+            )
 
     @contextmanager
     def saving(self, name: str) -> Iterator[Path]:
@@ -258,21 +190,10 @@ class Run:
             yield folder
 
     def checkpoint(self, name: str = "best") -> Path:
-        """Return a checkpoint's folder.
-
-        ``last``, with a note, where no validation chose a ``best``.
-        """
-        folder = existing_folder(self.path / "checkpoints" / name)
-        if folder is None and name == "best":
-            folder = existing_folder(self.path / "checkpoints" / "last")
-            note = f"{self.path} holds no checkpoint 'best', for no finite validation was saved; 'last' is used"
-            if folder is not None and note not in self.notes:
-                self.notes.append(note)
-                print_notes([note])
-        if folder is None:
-            raise InputError(
-                f"{self.path} holds no checkpoint {name!r}: its training stopped before the first was saved"
-            )
+        """Return the folder of a checkpoint, and print a note where ``last`` replaces ``best``."""
+        earlier = len(self.notes)
+        folder = super().checkpoint(name)
+        print_notes(self.notes[earlier:])
         return folder
 
     def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
@@ -334,17 +255,6 @@ class Run:
                 "started with, or start a new run with another --out"
             )
 
-    def data_record(self) -> dict[str, Any]:
-        """Return ``data.json``; empty for a run of version 0.1.0, which has none."""
-        path = self.path / "data.json"
-        if not path.exists():
-            return {}
-        record = read_json(path)
-        whole = isinstance(record, dict) and all(isinstance(e, dict) for e in record.values())
-        if not whole:
-            raise InputError(f"{path}: not a JSON object of objects; the run folder is damaged")
-        return record
-
     def finish(self, result: Mapping[str, Any]) -> None:
         """Mark the run complete."""
         if self.writes:
@@ -391,15 +301,6 @@ class Run:
         for path in self.path.rglob(".*.new"):
             if is_temporary(path) and path.is_file():
                 path.unlink(missing_ok=True)
-
-    def _lines(self) -> list[str]:
-        # A machine that stopped while a row was written leaves its beginning: such a row is no row.
-        if not self._metrics.exists():
-            return []
-        *lines, _unfinished = self._metrics.read_text(encoding="utf-8", errors="replace").split(
-            "\n"
-        )
-        return lines
 
 
 @contextmanager

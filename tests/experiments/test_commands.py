@@ -28,7 +28,6 @@ from experiments import (
 )
 from experiments.cli import commands as cli
 from experiments.cli.options import stored
-from experiments.text.run import TextRun
 from experiments.text.task import TextTask, measure_texts
 from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
@@ -36,6 +35,7 @@ from univae.checkpoint import load_weights
 from univae.errors import InputError
 from univae.text.corpus import split
 from univae.text.special import PAD
+from univae.vae.trained import TrainedText
 
 WORDS = (
     "the",
@@ -97,9 +97,9 @@ def folder(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(folder: Path) -> TextRun:
+def opened(folder: Path) -> TrainedText:
     torch.set_default_dtype(torch.float32)
-    return TextRun(folder)
+    return TrainedText.open(folder)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
@@ -210,7 +210,8 @@ def test_two_processes_train_what_one_trains_in_two_turns(
         assert result["steps"] == 12
     torch.set_default_dtype(torch.float32)
     one, two = (
-        TextRun(tmp_path / name, checkpoint="last").model.state_dict() for name in ("one", "two")
+        TrainedText.open(tmp_path / name, checkpoint="last").model.state_dict()
+        for name in ("one", "two")
     )
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=2e-5, rtol=1e-3)
@@ -243,15 +244,13 @@ def test_reconstructions_come_in_order_with_their_texts(folder: Path, texts: Pat
 
 
 def test_an_interpolation_starts_and_ends_at_the_reconstructions(
-    folder: Path, opened: TextRun
+    folder: Path, opened: TrainedText
 ) -> None:
     a = "the small cat sees a dog"
     b = "no old fish"
     walk = interpolate.main(interpolate.Config(run=folder, start=a, end=b, steps=5))["texts"]
     assert len(walk) == 5
-    from experiments.text.latents import reconstruct as decode
-
-    assert [walk[0], walk[-1]] == decode(opened, [a, b])
+    assert [walk[0], walk[-1]] == opened.reconstruct([a, b])
 
 
 def test_an_edit_says_what_stayed(folder: Path) -> None:
@@ -264,7 +263,7 @@ def test_an_edit_says_what_stayed(folder: Path) -> None:
 
 
 def test_codes_are_the_modes_of_the_posterior(
-    folder: Path, texts: Path, tmp_path: Path, opened: TextRun
+    folder: Path, texts: Path, tmp_path: Path, opened: TrainedText
 ) -> None:
     result = encode.main(
         encode.Config(run=folder, data=str(texts), out=tmp_path / "codes.npy", limit=7)
@@ -272,7 +271,9 @@ def test_codes_are_the_modes_of_the_posterior(
     codes = np.load(tmp_path / "codes.npy")
     assert list(codes.shape) == result["shape"] == [7, 2, 4]
     with torch.no_grad():
-        expected = opened.model.posterior(opened.encode(texts.read_text().splitlines()[:7])).modes()
+        expected = opened.model.posterior(
+            opened.token_ids(texts.read_text().splitlines()[:7])
+        ).modes()
     np.testing.assert_allclose(codes, expected, atol=1e-5)
 
 
@@ -306,11 +307,11 @@ def test_likelihood_totals_are_those_of_its_rows(folder: Path, texts: Path, tmp_
     assert [row["index"] for row in rows] == [str(i) for i in range(40)]
 
 
-def test_a_score_does_not_depend_on_the_other_texts_of_its_batch(opened: TextRun) -> None:
+def test_a_score_does_not_depend_on_the_other_texts_of_its_batch(opened: TrainedText) -> None:
     text = "the small cat sees a dog"
     others = lines(5, seed=3)
-    alone = estimate(opened.model, opened.encode([text]), 3000)
-    batch = estimate(opened.model, opened.encode([text, *others]), 3000)
+    alone = estimate(opened.model, opened.token_ids([text]), 3000)
+    batch = estimate(opened.model, opened.token_ids([text, *others]), 3000)
     error = math.hypot(alone.standard_error[0], batch.standard_error[0])
     assert abs(alone.log_likelihood[0] - batch.log_likelihood[0]) < 5 * error
 
@@ -328,8 +329,8 @@ def test_a_shuffled_latent_costs_a_trained_model_more_than_five_nats(  # oracle 
         "lr": 4e-3,
     }
     train_text.train(config(texts, tmp_path / "run", **options, word_dropout=0.5, batch_tokens=512))
-    run = TextRun(tmp_path / "run")
-    found = measure_texts(run.model, run.encode(lines(64)), samples=4)
+    run = TrainedText.open(tmp_path / "run")
+    found = measure_texts(run.model, run.token_ids(lines(64)), samples=4)
     assert found["shuffled_gap_nats"] > 5
     assert found["mutual_information_nats"] > 1
     assert found["kl_nats"] == pytest.approx([8.24213] * 2, abs=1e-4)
@@ -354,8 +355,8 @@ def test_training_sees_a_separate_validation_file(texts: Path, tmp_path: Path) -
 def test_every_tokenizer_trains(texts: Path, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "run"
     train_text.train(config(texts, out, steps=2, tokenizer=kind, batch_tokens=512, max_length=100))
-    opened = TextRun(out)
-    assert opened.decode(opened.encode(["the small cat"])) == ["the small cat"]
+    opened = TrainedText.open(out)
+    assert opened.texts_of(opened.token_ids(["the small cat"])) == ["the small cat"]
 
 
 @pytest.mark.parametrize(
@@ -373,12 +374,12 @@ def test_bfloat16_training_follows_float32(texts: Path, tmp_path: Path, options:
 
 
 def test_annealing_and_free_bits_reach_the_loss(
-    texts: Path, tmp_path: Path, opened: TextRun
+    texts: Path, tmp_path: Path, opened: TrainedText
 ) -> None:
     from experiments.text.task import Objective
     from experiments.training.task import Progress
 
-    batch = opened.encode(lines(8))
+    batch = opened.token_ids(lines(8))
 
     def loss(fraction: float, **options) -> float:
         torch.manual_seed(0)
@@ -397,7 +398,7 @@ def test_annealing_and_free_bits_reach_the_loss(
     assert int((batch != PAD).sum()) == task_weight(opened, batch)
 
 
-def task_weight(run: TextRun, batch: torch.Tensor) -> int:
+def task_weight(run: TrainedText, batch: torch.Tensor) -> int:
     from experiments.text.task import Objective
 
     return TextTask(run.model, Objective(), 0, (None, None), batch).weight(batch)
@@ -648,14 +649,14 @@ def test_an_exchanged_tokenizer_is_refused_where_the_run_has_its_fingerprint(
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     # the same in another layout
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer, indent=7))
-    assert TextRun(copy)
+    assert TrainedText.open(copy)
     tokenizer["words"].reverse()
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert "is not the tokenizer that the run was trained with" in refused(capsys, "sample", copy)
     data = json.loads((copy / "data.json").read_text())
     del data["tokenizer"]
     (copy / "data.json").write_text(json.dumps(data))
-    assert TextRun(copy)
+    assert TrainedText.open(copy)
 
 
 # Bad input: exit code 2, one clear line, nothing left behind.

@@ -18,7 +18,7 @@ from experiments.cli import commands as cli
 from experiments.data.readers import read
 from experiments.evaluation.archivers import array_sizes, image_sizes, text_sizes, xz_primed
 from experiments.text.code import join_pieces, pieces
-from experiments.text.codec import Texts
+from experiments.text.codec import TextCodec
 
 WORDS = (
     "the",
@@ -371,7 +371,7 @@ def test_a_tokenizer_is_part_of_the_fingerprint(runs: dict[str, Path], tmp_path:
 
     copy = tmp_path / "copy"
     shutil.copytree(runs["standard"], copy)
-    assert Texts(copy).fingerprint == Texts(runs["standard"]).fingerprint
+    assert TextCodec(copy).fingerprint == TextCodec(runs["standard"]).fingerprint
     (copy / "data.json").unlink()  # which would tell that the tokenizer is another
     (copy / "tokenizer.json").write_text(json.dumps({"kind": "chars", "characters": ""}))
-    assert Texts(copy).fingerprint != Texts(runs["standard"]).fingerprint
+    assert TextCodec(copy).fingerprint != TextCodec(runs["standard"]).fingerprint

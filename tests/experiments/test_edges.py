@@ -22,22 +22,22 @@ import numpy as np
 import pytest
 import torch
 
+from density.trained import TrainedDensity
 from experiments import demo, train_density, train_gan, train_similar, train_text
 from experiments.cli import commands as cli
 from experiments.cli.options import parse, stored
-from experiments.gans.run import GanRun
-from experiments.images.run import ImageRun
-from experiments.sentences.run import SimilarRun
-from experiments.text.run import TextRun
 from experiments.training import command as training_command
 from experiments.training.configuration import compose, flatten, options_of
 from experiments.training.run_folder import Run
 from experiments.training.stopping import Interrupted, TrainingFailed
 from gan.networks.registry import build as build_network
+from gan.trained import TrainedGan
 from univae.errors import InputError
 from univae.rules import broken, rules_of
 from univae.sentence.model import RoFormerSimConfig
+from univae.sentence.trained import TrainedSimilar
 from univae.vae.model import UniVAEConfig
+from univae.vae.trained import TrainedText
 
 EDGES = (-1, 0, math.nan, math.inf, -math.inf, 1e300, 10**12)
 CONFIGS = {
@@ -406,10 +406,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ),
     }
     opened = {
-        train_text: TextRun,
-        train_density: ImageRun,
-        train_gan: GanRun,
-        train_similar: SimilarRun,
+        train_text: TrainedText,
+        train_density: TrainedDensity,
+        train_gan: TrainedGan,
+        train_similar: TrainedSimilar,
     }
     for module, config in configs.items():
         module.train(config)
@@ -461,7 +461,7 @@ def test_a_run_with_a_damaged_file_of_values_opens_or_is_refused_in_one_line(
     shutil.copytree(path, run)
     for name, values in list(damaged(json.loads((path / file).read_text())))[::EVERY]:
         (run / file).write_text(json.dumps(values))
-        opened_or_refused(lambda: opener(run, "cpu"), f"opening, {name}: {values}")
+        opened_or_refused(lambda: opener.open(run, "cpu"), f"opening, {name}: {values}")
         opened_or_refused(
             lambda: stored(module.Config, Run.open(run), out=run), f"reading, {name}: {values}"
         )

@@ -17,7 +17,6 @@ from test_commands import refused
 from experiments import sample, train_gan
 from experiments.compare import compare, equal_time, groups
 from experiments.data.readers import read
-from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents, strip
 from experiments.gans.scaling import gan_rows, standardise, to_data_units, to_grey_levels
 from experiments.reports.validations import best_validation
@@ -26,6 +25,7 @@ from experiments.studies.harness import _run as run_here
 from experiments.studies.wgan_images import METHODS
 from experiments.training.run_folder import Run
 from gan import Recipe
+from gan.trained import TrainedGan
 from univae.errors import InputError
 
 TINY: dict[str, Any] = {
@@ -120,7 +120,7 @@ def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path:
         (
             "first",
             ("--temperature", "0.5"),
-            "temperature is of texts, and .* is a GAN; got temperature=0.5; drop it",
+            "temperature is an option for a text model, and .* is the run of a GAN; got temperature=0.5",
         ),
         (
             "first",
@@ -147,7 +147,8 @@ def test_what_cannot_be_drawn_is_refused(
 def test_a_run_of_texts_refuses_the_options_of_gans(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "train-text"}))
     with pytest.raises(
-        InputError, match=r"raw is of GANs, and .* is no GAN; got raw=True; drop it"
+        InputError,
+        match=r"raw is an option for a GAN, and .* is the run of a text model; got raw=True",
     ):
         sample.main(sample.Config(run=tmp_path, raw=True))
 
@@ -226,13 +227,13 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(
     rows = page.split("What GANs make of the same latents")[1]
     assert rows.count("<img") == 3  # none of the table
     assert "Distances are of several feature spaces" in page
-    opened = GanRun(runs["second"], "cpu")
+    opened = TrainedGan.open(runs["second"], "cpu")
     with Image.open(BytesIO(strip(opened))) as picture:
         # the second image, five times as large, inside its frame
         cell = np.asarray(picture)[1:41, 43:83]
-    wanted = to_grey_levels(opened.sample(fixed_latents(8, 16)))[1, 0].round()
+    wanted = to_grey_levels(opened.generate(fixed_latents(8, 16)))[1, 0].round()
     assert np.abs(cell[2::5, 2::5].astype(float) - wanted.numpy()).max() <= 1
-    assert strip(GanRun(runs["table"], "cpu")) is None
+    assert strip(TrainedGan.open(runs["table"], "cpu")) is None
 
 
 # studies

@@ -18,11 +18,11 @@ from density.images.patch_words import PatchWords
 from density.images.registry import build
 from density.images.univae import PatchVAE
 from density.likelihoods.head import Pixels
+from density.trained import TrainedDensity
 from experiments import likelihood, train_density
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.proposals import proposal
-from experiments.images.run import ImageRun
 from experiments.images.task import measure_images
 from experiments.training.task import reseed
 from univae.errors import InputError
@@ -353,7 +353,7 @@ def test_the_command_trains_reopens_and_shows_a_text_model_of_images(
     tmp_path: Path, options: dict[str, Any], patch: int, single: None
 ) -> None:
     result = train_density.main(config(tmp_path / "run", **options))
-    opened = ImageRun(tmp_path / "run", "cpu")
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
     assert isinstance(opened.model, PatchVAE)
     assert opened.model.config["patch"] == (patch, patch)
     assert len(result["kl_nats"]) == 2
@@ -372,7 +372,9 @@ def test_training_lowers_the_bound_and_the_command_scores_and_resumes(
 ) -> None:
     options: dict[str, Any] = {"binarisation": "dynamic", "lr": 1e-2, "validate_every": 10}
     result = train_density.train(config(tmp_path / "run", steps=20, **options))
-    first, last = (row["nll_nats"] for row in ImageRun(tmp_path / "run").run.rows("validation"))
+    first, last = (
+        row["nll_nats"] for row in TrainedDensity.open(tmp_path / "run").folder.rows("validation")
+    )
     assert last < first < 64 * math.log(2)
     scored = {"run": tmp_path / "run", "data": "digits", "limit": 20, "samples": 64}
     plain = likelihood.main(likelihood.Config(**scored, out=tmp_path / "scores.csv"))

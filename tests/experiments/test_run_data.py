@@ -13,20 +13,23 @@ import torch
 from test_commands import refused as command_refused
 from torch import Tensor, nn
 
+from density.trained import TrainedDensity
 from experiments import audit, evaluate_gan, likelihood, sample, train_density, train_gan
 from experiments.cli.options import parse
 from experiments.data.arrays import Data
 from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.evaluation.latent_model import measure
+from experiments.evaluation.open_run import open_run
 from experiments.gans.evaluation import compute_reference
 from experiments.gans.features import Space
-from experiments.gans.run import GanRun
 from experiments.gans.scaling import gan_rows, standardise, to_data_units
+from experiments.gans.units import units_of
 from experiments.images.presets import PRESETS
-from experiments.images.run import ImageRun, centred
+from experiments.images.run import centred, fit_to
 from experiments.images.task import measure_images
 from experiments.training.run_folder import Run
+from gan.trained import TrainedGan
 from univae.checkpoint import read_json
 from univae.errors import InputError
 
@@ -167,7 +170,7 @@ def test_a_gan_of_real_images_draws_within_the_range_of_its_data(tmp_path: Path)
     assert 3 - 1e-6 <= drawn.min() < drawn.max() <= 4 + 1e-6
     without_record(run)  # version 0.1.0 had real images as they are
     assert torch.equal(
-        gan_rows(GanRun(run, "cpu").units(), [0]), read(tmp_path / "x.npz").batch([0])
+        gan_rows(units_of(TrainedGan.open(run, "cpu")), [0]), read(tmp_path / "x.npz").batch([0])
     )
 
 
@@ -209,8 +212,8 @@ def test_a_density_does_not_change_with_the_origin_of_a_column(tmp_path: Path) -
     for name, origin in (("near", 0.0), ("far", 1e9)):
         np.save(tmp_path / f"{name}.npy", table + origin)
         scores[name] = vae(tmp_path / name, tmp_path / f"{name}.npy", steps=40, lr=1e-2)["nll_nats"]
-        run = ImageRun(tmp_path / name, "cpu")
-        assert run.fit_to(read(tmp_path / f"{name}.npy")).batch(slice(None)).abs().max() < 6
+        run = TrainedDensity.open(tmp_path / name, "cpu")
+        assert fit_to(run, read(tmp_path / f"{name}.npy")).batch(slice(None)).abs().max() < 6
     assert scores["far"] == pytest.approx(scores["near"], abs=1e-2)
     assert scores["near"] < 3.2  # two standard normals: 2.84
 
@@ -219,19 +222,19 @@ def test_the_centre_of_a_density_is_that_of_its_training_set(tmp_path: Path) -> 
     np.save(tmp_path / "x.npy", rows())
     np.save(tmp_path / "other.npy", rows() + 50)
     vae(tmp_path / "run", tmp_path / "x.npy", validation=str(tmp_path / "other.npy"))
-    opened = ImageRun(tmp_path / "run", "cpu")
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
     centre = centred(read(tmp_path / "x.npy"), None).centre
-    assert np.array_equal(opened.fit_to(read(tmp_path / "other.npy")).centre, centre)
+    assert np.array_equal(fit_to(opened, read(tmp_path / "other.npy")).centre, centre)
     held_out = train_density.held_out_data(
         train_density.Config.of(
             data=str(tmp_path / "x.npy"),
             validation=str(tmp_path / "other.npy"),
-            out=opened.run.path,
+            out=opened.path,
         )
     )
     assert held_out.mean(0).tolist() == pytest.approx([50, 50], abs=0.1)
-    without_record(opened.run.path)
-    assert opened.fit_to(read(tmp_path / "x.npy")).centre is None
+    without_record(opened.path)
+    assert fit_to(opened, read(tmp_path / "x.npy")).centre is None
 
 
 def test_numbers_beyond_float32_are_refused_before_training(
@@ -561,15 +564,15 @@ def test_a_reference_of_one_number_is_refused() -> None:
 def test_levels_are_those_of_the_training_set(tmp_path: Path) -> None:
     run = tmp_path / "run"
     vae(run, "digits", binarisation="threshold")
-    opened = ImageRun(run, "cpu")
+    opened = TrainedDensity.open(run, "cpu")
     # read as 256 levels: above half of 255 is none of them
     np.save(tmp_path / "levels.npy", images("levels"))
-    same = opened.fit_to(read(tmp_path / "levels.npy"))
+    same = fit_to(opened, read(tmp_path / "levels.npy"))
     assert same.notes == ("levels: 0..16 are read as 17 levels, as those of the training set are",)
-    assert np.array_equal(same.values, opened.fit_to(read("digits")).values[:300])
+    assert np.array_equal(same.values, fit_to(opened, read("digits")).values[:300])
     np.save(tmp_path / "bytes.npy", images("bytes"))  # more than 17 levels: grey of 0..255
     assert np.array_equal(
-        opened.fit_to(read(tmp_path / "bytes.npy")).values, images("bytes")[:, None] > 127
+        fit_to(opened, read(tmp_path / "bytes.npy")).values, images("bytes")[:, None] > 127
     )
 
 
@@ -578,24 +581,24 @@ def test_black_and_white_pictures_are_the_two_levels_of_a_binary_run(tmp_path: P
     np.save(tmp_path / "wide.npy", 255 * images("bits"))
     np.save(tmp_path / "grey.npy", images("bytes"))
     vae(tmp_path / "run", tmp_path / "bits.npy")
-    opened = ImageRun(tmp_path / "run", "cpu")
-    wide = opened.fit_to(read(tmp_path / "wide.npy"))
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
+    wide = fit_to(opened, read(tmp_path / "wide.npy"))
     assert wide.notes == ("wide: 0 and 255 are read as black and white, as the training set is",)
-    assert np.array_equal(wide.values, opened.fit_to(read(tmp_path / "bits.npy")).values)
+    assert np.array_equal(wide.values, fit_to(opened, read(tmp_path / "bits.npy")).values)
     with pytest.raises(
         InputError, match=r"grey: must hold the levels 0..1; got 240; binarise or rescale it"
     ):
-        opened.fit_to(read(tmp_path / "grey.npy"))
+        fit_to(opened, read(tmp_path / "grey.npy"))
     np.save(tmp_path / "unit.npy", images("unit"))
     with pytest.raises(
         InputError, match=r"unit: real numbers, but the training set of .* has the levels 0..1"
     ):
-        opened.fit_to(read(tmp_path / "unit.npy"))
+        fit_to(opened, read(tmp_path / "unit.npy"))
     without_record(tmp_path / "run")
     with pytest.raises(
         InputError, match=r"unit: must hold the levels 0..1; it has real numbers; convert it"
     ):
-        opened.fit_to(read(tmp_path / "unit.npy"))
+        fit_to(opened, read(tmp_path / "unit.npy"))
 
 
 @pytest.mark.parametrize(
@@ -654,7 +657,7 @@ def test_one_row_that_is_not_finite_leaves_a_usable_run(tmp_path: Path, capsys: 
 
 def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) -> None:
     vae(tmp_path / "run", "wine", steps=20)
-    model = ImageRun(tmp_path / "run", "cpu").model
+    model = TrainedDensity.open(tmp_path / "run", "cpu").model
     x = train_density.held_out_data(train_density.Config.of(data="wine", out=tmp_path / "run"))
     torch.manual_seed(1)
     whole = measure_images(model, x, 400)
@@ -690,13 +693,13 @@ def test_a_run_without_a_finite_validation_opens_its_last_checkpoint(
     assert result["not_finite"] == [0, 1, 2]
     assert not (tmp_path / "run" / "checkpoints" / "best").exists()
     capsys.readouterr()
-    opened = ImageRun(tmp_path / "run", "cpu")
+    opened = open_run(TrainedDensity, tmp_path / "run", "cpu")
     note = f"{tmp_path / 'run'} holds no checkpoint 'best', for no finite validation was saved; 'last' is used"
     assert capsys.readouterr().err.strip() == f"note: {note}"
-    assert opened.run.notes == [note]
+    assert opened.notes == [note]
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "last")
     with pytest.raises(InputError, match="holds no checkpoint 'best'"):
-        ImageRun(tmp_path / "run", "cpu")
+        TrainedDensity.open(tmp_path / "run", "cpu")
 
 
 # Notes

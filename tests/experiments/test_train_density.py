@@ -21,11 +21,12 @@ from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
 from density.images.registry import build
 from density.likelihoods.head import Pixels
+from density.trained import TrainedDensity
 from experiments import demo, likelihood, train_density
 from experiments.data.readers import read
 from experiments.evaluation.bounds import layered_bound
 from experiments.images.config import ImageShape, model_config
-from experiments.images.run import ImageRun
+from experiments.images.run import fit_to
 from experiments.images.task import DensityTask, ImageObjective, measure_images
 from experiments.reports.image_grid import grid
 from experiments.training.stopping import Interrupted
@@ -81,7 +82,7 @@ def test_every_model_trains_reopens_and_tells_its_likelihood(
     assert result["elbo_nats"] == pytest.approx(
         -result["reconstruction_nats"] - sum(result["kl_nats"]), rel=1e-4
     )
-    opened = ImageRun(tmp_path / "run", "cpu")
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
     held_out = train_density.held_out_data(config(tmp_path / "run", data, **options))
     reseed(0, "validation")
     again = measure_images(opened.model, held_out, COMMON["validation_samples"])
@@ -96,7 +97,7 @@ def test_training_lowers_the_bound_and_resumes_to_the_same_bits(
     options = {"binarisation": "dynamic", "steps": 60, "lr": 1e-2, "validate_every": 30}
     whole = train_density.train(config(tmp_path / "whole", **options))
     first, *_, last = (
-        row["nll_nats"] for row in ImageRun(tmp_path / "whole").run.rows("validation")
+        row["nll_nats"] for row in TrainedDensity.open(tmp_path / "whole").folder.rows("validation")
     )
     assert last < first < 64 * math.log(2)
     load = DensityTask.load
@@ -300,15 +301,15 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
 
 def test_a_run_of_another_kind_or_shape_is_refused(tmp_path: Path) -> None:
     train_density.train(config(tmp_path / "run", binarisation="static"))
-    opened = ImageRun(tmp_path / "run")
-    assert opened.fit_to(read("digits")).levels == 2
+    opened = TrainedDensity.open(tmp_path / "run")
+    assert fit_to(opened, read("digits")).levels == 2
     with pytest.raises(
         InputError, match=r"wine: a datum is \(13,\), the model of .* takes \(1, 8, 8\)"
     ):
-        opened.fit_to(read("wine"))
+        fit_to(opened, read("wine"))
     (tmp_path / "run" / "config.json").write_text(json.dumps({"command": "train-text"}))
     with pytest.raises(InputError, match="is not the run of an image or table model"):
-        ImageRun(tmp_path / "run")
+        TrainedDensity.open(tmp_path / "run")
 
 
 def test_likelihood_scores_every_image_and_says_what_its_bits_mean(

@@ -29,7 +29,6 @@ from experiments.gans.features import (
 )
 from experiments.gans.ladder import ladder
 from experiments.gans.presets import PRESETS
-from experiments.gans.run import GanRun
 from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import to_unit_range
 from experiments.gans.task import GanTask
@@ -38,6 +37,7 @@ from experiments.training.run_folder import Run
 from experiments.training.stopping import Interrupted, TrainingFailed
 from gan.metrics import frechet_distance
 from gan.players import Players
+from gan.trained import TrainedGan
 from univae.errors import InputError
 
 COMMON: dict[str, Any] = {
@@ -102,11 +102,11 @@ def test_every_kind_of_gan_trains_reopens_is_measured_and_audited(
     result = train_gan.main(config(tmp_path / "run", data, **options))
     assert math.isfinite(result["frechet_distance"])
     assert result["feature_space"].startswith("digits-cnn-" if data == "digits" else "data")
-    opened = GanRun(tmp_path / "run", "cpu")
+    opened = TrainedGan.open(tmp_path / "run", "cpu")
     assert opened.has_average == (options.get("ema_images") != 0)
-    raw = GanRun(tmp_path / "run", "cpu", average=False)
+    raw = opened.raw()
     z = fixed_latents(8, 4)
-    assert torch.equal(opened.sample(z), raw.sample(z)) != opened.has_average
+    assert torch.equal(opened.generate(z), raw.generate(z)) != opened.has_average
     found = evaluate_gan.main(evaluate_gan.Config(run=tmp_path / "run", count=60))
     assert found[f"frechet[{found['feature_space']}]"] == found["frechet_distance"]
     assert {"floor", "raw", "ladder", "precision", "coverage", "memorisation_ratio"} <= found.keys()
@@ -158,7 +158,7 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
     )
     raw = [torch.load(folder / "optimizer.pt", weights_only=True)["weights"] for folder in folders]
     assert all(torch.equal(raw[0][name], raw[1][name]) for name in raw[0])
-    rows = GanRun(tmp_path / "whole").run.rows("train")
+    rows = TrainedGan.open(tmp_path / "whole").folder.rows("train")
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
     assert all(
         {"loss", "generator_loss", "norm_median", "gradient_norm", "penalty"} <= row.keys()
@@ -190,7 +190,9 @@ def test_two_processes_train_one_gan(
     ]
     flags += ["--validation-data", 40, "--out", tmp_path / "run"]
     assert started(2, "experiments.train_gan", *flags)["steps"] == 4
-    assert all(row["loss"] is not None for row in GanRun(tmp_path / "run").run.rows("train"))
+    assert all(
+        row["loss"] is not None for row in TrainedGan.open(tmp_path / "run").folder.rows("train")
+    )
 
 
 def test_two_processes_train_the_classifier_of_labelled_images_and_the_gan_in_one_group(
@@ -367,7 +369,7 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
     with Image.open(tmp_path / "run" / "samples" / "real.png") as picture:
         assert picture.getextrema() == (0, 255)
         assert picture.size == (16 * 42, 6 * 42)
-    best = best_validation(GanRun(tmp_path / "run").run)
+    best = best_validation(TrainedGan.open(tmp_path / "run").folder)
     assert best["selection"] == best["frechet_distance"]
 
 
@@ -415,7 +417,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line_and_leaves_nothing(
 def test_the_run_of_another_command_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "train-text"}))
     with pytest.raises(InputError, match="is not the run of a GAN"):
-        GanRun(tmp_path)
+        TrainedGan.open(tmp_path)
     with pytest.raises(InputError, match="count must be at least 2"):
         audit.main(audit.Config(run=tmp_path, count=1))
 

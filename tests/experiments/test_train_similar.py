@@ -20,19 +20,20 @@ from experiments.cli import commands as cli
 from experiments.cli.options import stored
 from experiments.data.pairs import group_up, read_groups
 from experiments.reports.validations import best_validation
+from experiments.sentences import vector_file
 from experiments.sentences.batch import Batch, Examples, Objective
-from experiments.sentences.evaluation import correlation, found_at, selection
+from experiments.sentences.evaluation import correlation, rank_of_pair, selection
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_task import ChunkedPairTask, PairTask
-from experiments.sentences.run import SimilarRun, similar_config
 from experiments.sentences.teacher import fingerprint_file, write_table
-from experiments.sentences.tokenizer import SimilarText
 from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.task import Progress, reseed
 from univae.contrastive.losses import paired_info_nce
 from univae.errors import InputError
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+from univae.sentence.tokenizer import SimilarText
+from univae.sentence.trained import TrainedSimilar, similar_config
 from univae.text.corpus import Corpus
 from univae.text.noise import Noise, WordNoise
 from univae.text.special import END, PAD
@@ -339,8 +340,8 @@ def test_stages_follow_one_another_and_generation_survives(
     plain = {name: options_of(train_similar.Config)[name].default for name in SHAPE}
     result = train_similar.main(config(files, tmp_path / "tuned", **plain | tuned))
     assert -1 <= result["spearman"] <= 1
-    opened = SimilarRun(tmp_path / "tuned", checkpoint="last")
-    before = SimilarRun(folder)
+    opened = TrainedSimilar.open(tmp_path / "tuned", checkpoint="last")
+    before = TrainedSimilar.open(folder)
     assert opened.model.config == before.model.config  # the shape of the run it started from
     moved = {
         name: not torch.equal(p, dict(before.model.named_parameters())[name])
@@ -354,7 +355,9 @@ def test_stages_follow_one_another_and_generation_survives(
     assert np.isfinite(result["held_out_loss"])
     table = np.load(tmp_path / "back" / "teacher.npy")
     texts = [text for group in sentences() for text in group]
-    np.testing.assert_allclose(table, SimilarRun(tmp_path / "tuned").vectors(texts), atol=1e-6)
+    np.testing.assert_allclose(
+        table, TrainedSimilar.open(tmp_path / "tuned").encode(texts), atol=1e-6
+    )
 
 
 def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
@@ -363,10 +366,10 @@ def test_spearman_of_labelled_pairs_from_elsewhere_chooses_the_checkpoint(
     result = train_similar.main(
         config(files, tmp_path / "run", validation=(files["labelled"],), generation=0.0)
     )
-    opened = SimilarRun(tmp_path / "run", checkpoint="last")
+    opened = TrainedSimilar.open(tmp_path / "run", checkpoint="last")
     rows = [json.loads(line) for line in files["labelled"].read_text().splitlines()]
-    a = opened.vectors([row[0] for row in rows])
-    b = opened.vectors([row[1] for row in rows])
+    a = opened.encode([row[0] for row in rows])
+    b = opened.encode([row[1] for row in rows])
     expected = spearmanr((a * b).sum(1), [row[2] for row in rows]).statistic
     assert result["spearman"] == pytest.approx(expected, abs=1e-6)
     assert "generation_nats_per_token" not in result
@@ -391,11 +394,11 @@ def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Pat
             files, tmp_path / "run", pairs=both, validation=both, stage="finetune", generation=0.0
         )
     )
-    opened = SimilarRun(tmp_path / "run", checkpoint="last")
+    opened = TrainedSimilar.open(tmp_path / "run", checkpoint="last")
     each = []
     for path in both:
         one = read_groups(path)
-        a, b = (opened.vectors([one.texts[i] for i in side]) for side in one.pairs.T)
+        a, b = (opened.encode([one.texts[i] for i in side]) for side in one.pairs.T)
         each.append(spearmanr((a * b).sum(1), one.scores).statistic)
     assert result["spearman_of_files"] == pytest.approx(each, abs=1e-6)
     assert result["spearman"] == pytest.approx(np.mean(each), abs=1e-6)
@@ -421,7 +424,7 @@ def test_chunked_training_is_training(
     for name, size in (("whole", 0), ("chunks", 5)):
         train_similar.train(config(files, tmp_path / name, chunk_size=size, steps=3, **options))
     whole, chunks = (
-        SimilarRun(tmp_path / name, checkpoint="last").model.state_dict()
+        TrainedSimilar.open(tmp_path / name, checkpoint="last").model.state_dict()
         for name in ("whole", "chunks")
     )
     for name, value in whole.items():
@@ -443,7 +446,7 @@ def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(
         own = ["--gather", "--chunk-size", chunk, "--out", tmp_path / name, "--device", "cpu"]
         started(2, "experiments.train_similar", *flags, *own)
     whole, chunks = (
-        SimilarRun(tmp_path / name, checkpoint="last").model.state_dict()
+        TrainedSimilar.open(tmp_path / name, checkpoint="last").model.state_dict()
         for name in ("whole", "chunks")
     )
     for name, value in whole.items():
@@ -518,7 +521,7 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
     assert first["results"][0][1] == pytest.approx(1, abs=1e-5)
     matrix = np.load(tmp_path / "corpus.txt.vectors.npy")
     np.testing.assert_allclose(
-        matrix, SimilarRun(folder).vectors(corpus.read_text().splitlines()), atol=1e-6
+        matrix, TrainedSimilar.open(folder).encode(corpus.read_text().splitlines()), atol=1e-6
     )
     half = search.main(search.Config(**options, vectors=tmp_path / "half.npy", precision="float16"))
     assert np.load(tmp_path / "half.npy").dtype == np.float16
@@ -536,7 +539,7 @@ def test_an_encoding_that_breaks_off_leaves_no_vectors(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(SimilarRun, "blocks", stop)
+    monkeypatch.setattr(TrainedSimilar, "encode_blocks", stop)
     with pytest.raises(KeyboardInterrupt):
         search.main(
             search.Config(run=folder, text="a", corpus=files["corpus"], vectors=tmp_path / "v.npy")
@@ -554,7 +557,7 @@ def test_encode_serves_sentence_models(
     assert list(vectors.shape) == result["shape"] == [5, 16]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     lines = files["corpus"].read_text().splitlines()[:5]
-    one = SimilarRun(folder).vectors(lines[3:4])
+    one = TrainedSimilar.open(folder).encode(lines[3:4])
     np.testing.assert_allclose(vectors[3], one[0], atol=1e-6)  # whatever it was padded with
 
 
@@ -905,8 +908,49 @@ def test_damaged_vectors_are_made_again(
     again = search.main(search.Config(**options))
     assert again == expected | {"cached": False}
     assert path.read_bytes() == whole
-    assert json.loads(recipe.read_text()) == stored_recipe
+    rewritten = json.loads(recipe.read_text())
+    assert rewritten | {"file": None} == stored_recipe | {"file": None}
     assert search.main(search.Config(**options))["cached"] is True
+
+
+def test_the_matrix_is_hashed_again_only_where_its_file_has_changed(
+    files: dict[str, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "v.npy"
+    hashed: list[Path] = []
+
+    def fingerprint(file: Path) -> str:
+        hashed.append(file)
+        return fingerprint_file(file)
+
+    monkeypatch.setattr(vector_file, "fingerprint_file", fingerprint)
+    query = search.Config(run=folder, text="a man", corpus=files["corpus"], vectors=path)
+    first = search.main(query)
+    assert hashed == [path]  # when it was written
+    assert search.main(query) == first | {"cached": True}
+    assert hashed == [path]
+    os.utime(path, (0, 0))  # the same bytes: hashed once more, and kept
+    assert [search.main(query)["cached"] for _ in range(2)] == [True, True]
+    assert hashed == [path, path]
+    recipe = json.loads(path.with_suffix(".json").read_text())
+    del recipe["file"]  # as an earlier version wrote it
+    path.with_suffix(".json").write_text(json.dumps(recipe))
+    assert [search.main(query)["cached"] for _ in range(2)] == [True, True]
+    assert hashed == [path, path, path]
+
+
+@pytest.mark.parametrize("same", ["size", "size and time"])
+def test_a_foreign_matrix_of_the_same_size_is_not_read(
+    files: dict[str, Path], folder: Path, tmp_path: Path, same: str
+) -> None:
+    path = tmp_path / "v.npy"
+    query = search.Config(run=folder, text="a man", corpus=files["corpus"], vectors=path)
+    first = search.main(query)
+    times = path.stat()
+    np.save(path, np.load(path)[::-1].copy())
+    if same == "size and time":
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert search.main(query) == first | {"cached": False}
 
 
 @pytest.mark.parametrize(
@@ -1025,8 +1069,8 @@ def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:
     # a model that is broken is never the best one
     assert math.isnan(selection({"spearman": math.nan}))
     assert correlation(np.array([0.1, 0.2, 0.9]), np.array([1, 2, 3])) == pytest.approx(1)
-    assert found_at(np.full((3, 3), math.nan)).tolist() == [2, 2, 2]
-    assert found_at(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [
+    assert rank_of_pair(np.full((3, 3), math.nan)).tolist() == [2, 2, 2]
+    assert rank_of_pair(np.array([[0.9, 0.9, 0.1], [0.2, 0.5, 0.1], [0.5, 0.6, 0.2]])).tolist() == [
         1,
         0,
         2,

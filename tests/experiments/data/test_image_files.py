@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from density.trained import TrainedDensity
 from experiments import compress, decompress, train_density
 from experiments.data.arrays import Data
 from experiments.data.readers import read
 from experiments.data.records import fingerprint
-from experiments.images.run import ImageRun
+from experiments.images.run import fit_to
 from univae.errors import InputError
 
 
@@ -337,7 +338,7 @@ def test_pictures_of_one_bit_are_black_and_white_to_a_run_of_more_levels(tmp_pat
     bits = grey(3, 6, 6) > 100
     for i, image in enumerate(bits):
         saved(tmp_path / "one" / f"{i}.png", image)
-    seen = ImageRun(tmp_path / "run", "cpu").fit_to(read(tmp_path / "one"))
+    seen = fit_to(TrainedDensity.open(tmp_path / "run", "cpu"), read(tmp_path / "one"))
     assert np.array_equal(seen.values[:, 0], 255 * bits)
     assert (
         seen.notes[-1]

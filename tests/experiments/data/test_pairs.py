@@ -8,8 +8,8 @@ import pytest
 
 from experiments.data.pairs import group_up, pair_batches, pair_up, read_groups
 from experiments.sentences.teacher import open_vectors, read_table, teach, write_table
-from experiments.sentences.tokenizer import SimilarText, truncate
 from univae.errors import InputError
+from univae.sentence.tokenizer import SimilarText, truncate
 from univae.text.tokenizers import train_tokenizer
 
 

@@ -187,10 +187,10 @@ def test_the_chinese_study_trains_on_the_labels_of_four_data_sets(
         "\ufeff" in text for of_set in rows.values() for row in of_set for text in row[:2]
     )
     start = similar_zh.untrained(tmp_path / "out" / "finetune")
-    first = start.run.rows("validation")[0]
+    first = start.folder.rows("validation")[0]
     assert first["step"] == 0
     judges = [
-        sentences.spearman_of(start.vectors, rows[f"{name}_judges"])
+        sentences.spearman_of(start.encode, rows[f"{name}_judges"])
         for name in ("lcqmc", "bq_corpus", "stsb")
     ]
     # these are the weights it started from

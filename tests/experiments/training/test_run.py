@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.training.run_folder import Run, shape_of
+from experiments.training.run_folder import Run
 from univae.checkpoint import read_json
 from univae.errors import InputError
+from univae.run_folder import model_shape
 from univae.vae.model import UniVAEConfig
 
 CONFIG = {
@@ -100,8 +101,8 @@ def test_a_value_of_another_type_in_the_configuration_is_named() -> None:
     config = {
         field.name: field.default for field in fields(UniVAEConfig) if field.name != "vocab_size"
     }
-    assert shape_of(UniVAEConfig, config, 9) == UniVAEConfig(9)
-    assert shape_of(UniVAEConfig, config | {"kappa": 3}, 9).kappa == 3
+    assert model_shape(UniVAEConfig, config, 9) == UniVAEConfig(9)
+    assert model_shape(UniVAEConfig, config | {"kappa": 3}, 9).kappa == 3
     for name, value, rule in [
         ("width", "16", "a whole number; got width='16'"),
         ("width", 16.0, r"a whole number; got width=16\.0"),
@@ -112,7 +113,7 @@ def test_a_value_of_another_type_in_the_configuration_is_named() -> None:
         ("latent", ["vmf"], "gaussian or vmf; got"),
     ]:
         with pytest.raises(InputError, match=rf"config\.json: {name} must be {rule}"):
-            shape_of(UniVAEConfig, config | {name: value}, 9)
+            model_shape(UniVAEConfig, config | {name: value}, 9)
 
 
 def test_a_record_of_the_data_is_compared_when_a_run_resumes(tmp_path: Path) -> None:

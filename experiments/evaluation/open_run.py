@@ -1,0 +1,20 @@
+"""Open a trained run for a command, which prints what was assumed."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from experiments.data.notes import print_notes
+from univae.trained import Trained
+
+__all__ = ["open_run"]
+
+Run = TypeVar("Run", bound=Trained)
+
+
+def open_run(
+    kind: type[Run], path: str | Path, device: str = "auto", checkpoint: str = "best"
+) -> Run:
+    """Open the run folder of one kind, see :meth:`univae.trained.Trained.open`; print its notes."""
+    run = kind.open(path, device, checkpoint)
+    print_notes(run.notes)
+    return run

@@ -1,0 +1,149 @@
+"""Scores of texts: every text's log-likelihood with its tokens, characters and words."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from tqdm import tqdm
+
+from experiments.data.text_notes import longer_notes, unknown_notes
+from experiments.data.texts import texts_of
+from experiments.evaluation.open_run import open_run
+from experiments.evaluation.scorer import ScoringTask
+from experiments.evaluation.scores import finite, perplexity, rows_of, worst
+from univae.checkpoint import JsonObject, write_json
+from univae.run_folder import RunFolder
+from univae.text.corpus import Removed
+from univae.text.special import PAD
+from univae.vae.trained import TrainedText
+
+__all__ = ["TextScorer"]
+
+BLOCK = 2048  # texts read and sorted by length together
+TEXTS = 16  # texts in a batch
+TOKENS = 16_384  # positions decoded at once: bounds the memory, whatever the number of samples
+SIZES = ("tokens", "characters", "words", "unknown_words")
+UNKNOWN = (
+    "; perplexity_per_word is of words and <unk>, and bits_per_char is null, because a code "
+    "for <unk> does not name the characters"
+)
+
+
+class TextScorer:
+    """Scores texts by the run of a text model.
+
+    A text has its tokens plus one end token, and its words plus one end for
+    ``perplexity_per_word``; characters are without line ends.
+    """
+
+    columns: tuple[str, ...] = (*SIZES, "text")
+
+    def __init__(self, task: ScoringTask) -> None:
+        self.task = task
+        self.run = open_run(TrainedText, task.run, task.device)
+        self.removed = Removed()  # counts the lines that were left out while texts are read
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return self.run.folder
+
+    def rows(self) -> Iterator[JsonObject]:
+        """Yield the scores of the texts in their order.
+
+        A block of texts is read and sorted by length at a time, which saves computing on padding.
+        """
+        texts = texts_of(self.task.data, self.task.limit, self.removed)
+        with tqdm(desc="scoring", unit=" texts", disable=None, leave=False) as bar:
+            while block := list(islice(texts, BLOCK)):
+                order = sorted(range(len(block)), key=lambda i: len(block[i]))
+                rows: dict[int, JsonObject] = {}
+                for start in range(0, len(order), TEXTS):
+                    batch = order[start : start + TEXTS]
+                    rows |= zip(batch, self._score([block[i] for i in batch]), strict=True)
+                    bar.update(len(batch))
+                yield from (rows[i] for i in range(len(block)))
+
+    def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
+        """Return bits per token and character, perplexity per word, and what they divide by."""
+        count = len(rows)
+        sizes = _sizes(rows)
+        nats = -log_likelihood * count
+        bits = nats / math.log(2)
+        per_char = None  # unknown where a code stands for <unk>, not for the word's characters
+        if not sizes["unknown_words"]:
+            per_char = finite(bits / sizes["characters"])
+        return {
+            "bits_per_token": finite(bits / sizes["tokens"]),
+            "bits_per_char": per_char,
+            "perplexity_per_word": perplexity(nats, sizes["words"] + count),
+            **sizes,
+            "data": self.task.data,
+        }
+
+    def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
+        """Return what was left out, is unknown or longer than the model's texts, or overflows."""
+        notes = [*self.removed.notes(self.task.data), *self._token_notes(rows)]
+        mean = result["log_likelihood_nats"]
+        if result["perplexity_per_word"] is None and mean is not None:
+            count = len(rows)
+            nats = -mean * count / (result["words"] + count)
+            notes.append(
+                f"perplexity_per_word is null: exp({nats:.0f} nats a word) "
+                "is beyond the range of a float"
+            )
+        return notes
+
+    def write_worst(self, rows: Sequence[JsonObject]) -> None:
+        """Write a table of the least likely texts."""
+        lowest = []
+        for i in worst(rows):
+            numbers = (rows[i]["log_likelihood"], rows[i]["khat"])
+            lowest.append([rows[i]["text"], *(f"{number:.2f}" for number in numbers)])
+        table = {
+            "kind": "texts",
+            "title": "The least likely texts, the lowest first",
+            "columns": ["text", "log-likelihood, nats", "k-hat"],
+            "rows": lowest,
+        }
+        write_json(self.folder.subfolder("samples") / "worst.json", table)
+
+    def _score(self, texts: list[str]) -> list[JsonObject]:
+        """Return the rows of a batch."""
+        ids = self.run.token_ids(texts)
+        tokens = (ids != PAD).sum(1).tolist()
+        chunk = max(1, TOKENS // ids.numel())
+        scores = rows_of(self.run.model, ids, self.task.samples, self.task.proposal, chunk)
+        rows = []
+        for score, count, text in zip(scores, tokens, texts, strict=True):
+            sizes = {
+                "tokens": count,
+                "characters": len(text),
+                "words": len(text.split()),
+                "unknown_words": self.run.tokenizer.unknown(text),
+            }
+            rows.append({**score, **sizes, "text": text})
+        return rows
+
+    def _token_notes(self, rows: Sequence[JsonObject]) -> list[str]:
+        """Return how many texts are longer than the model's, and what their tokens leave out."""
+        source = self.task.data
+        sizes = _sizes(rows)
+        max_length = self.run.model.config.max_length
+        longer = sum(row["tokens"] > max_length for row in rows)
+        notes = longer_notes(source, longer, len(rows), max_length)
+        notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=UNKNOWN)
+        respaced = 0
+        if not self.run.tokenizer.lossless:
+            respaced = sum(" ".join(row["text"].split()) != row["text"] for row in rows)
+        if respaced:
+            notes.append(
+                f"{source}: in {respaced} of {len(rows)} texts white space is more than single "
+                "spaces between words; the vocabulary reads single spaces, "
+                "and bits_per_char leaves out the rest"
+            )
+        return notes
+
+
+def _sizes(rows: Sequence[JsonObject]) -> dict[str, int]:
+    return {name: sum(row[name] for row in rows) for name in SIZES}

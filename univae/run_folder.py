@@ -1,0 +1,162 @@
+"""A run folder as its readers see it: configuration, data record, metrics and checkpoints.
+
+``config.json`` holds the complete configuration; its ``command`` is the kind of the run. The
+training commands write the folder and document its files (:mod:`experiments.training.run_folder`).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from univae.checkpoint import JsonObject, existing_folder, read_json
+from univae.errors import InputError
+from univae.rules import broken, reading
+
+__all__ = ["RunFolder", "model_shape", "stored_value"]
+
+Folder = TypeVar("Folder", bound="RunFolder")
+Shape = TypeVar("Shape")
+
+
+class RunFolder:
+    """A run folder; open one with :meth:`open`.
+
+    ``notes`` collects, a line each, what was assumed while the folder was read.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.config = dict(config)
+        self.notes: list[str] = []
+
+    @classmethod
+    def open(cls: type[Folder], path: str | Path) -> Folder:
+        """Open an existing run folder.
+
+        Raises:
+            InputError: the folder is missing, or its ``config.json`` is missing or no JSON object.
+        """
+        path = Path(path)
+        config_file = path / "config.json"
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist; give the folder a training command wrote with --out"
+            )
+        if not config_file.is_file():
+            raise InputError(
+                f"{path} is not a run folder: it holds no config.json; "
+                "give the folder a training command wrote with --out"
+            )
+        config = read_json(config_file)
+        if not isinstance(config, dict):
+            raise InputError(f"{config_file}: not a JSON object; {path} is not a run folder")
+        return cls(path, config)
+
+    @property
+    def kind(self) -> object:
+        """The ``command`` that trained the run, such as ``train-text``; None if it is missing."""
+        return self.config.get("command")
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """Return the folder of a checkpoint: ``best`` or ``last``.
+
+        Without a ``best`` one, because no validation was finite, it is ``last``, with a note.
+
+        Raises:
+            InputError: the run holds no such checkpoint.
+        """
+        folder = existing_folder(self.path / "checkpoints" / name)
+        if folder is None and name == "best":
+            folder = existing_folder(self.path / "checkpoints" / "last")
+            note = (
+                f"{self.path} holds no checkpoint 'best', for no finite validation was saved; "
+                "'last' is used"
+            )
+            if folder is not None and note not in self.notes:
+                self.notes.append(note)
+        if folder is None:
+            raise InputError(
+                f"{self.path} holds no checkpoint {name!r}: "
+                "its training stopped before the first was saved"
+            )
+        return folder
+
+    def data_record(self) -> JsonObject:
+        """Return ``data.json``; empty for a run of version 0.1.0, which has none.
+
+        Raises:
+            InputError: the file is no JSON object of objects.
+        """
+        path = self.path / "data.json"
+        if not path.exists():
+            return {}
+        record = read_json(path)
+        if not isinstance(record, dict) or not all(isinstance(e, dict) for e in record.values()):
+            raise InputError(f"{path}: not a JSON object of objects; the run folder is damaged")
+        return record
+
+    def rows(self, kind: str | None = None) -> list[JsonObject]:
+        """Return the rows of ``metrics.jsonl``, or those of one kind: ``train``, ``validation``."""
+        rows = [json.loads(line) for line in self.metric_lines()]
+        return [row for row in rows if kind is None or row["kind"] == kind]
+
+    def metric_lines(self) -> list[str]:
+        """Return the complete lines of ``metrics.jsonl``.
+
+        A last line without a line end was cut off by a crash and is left out.
+        """
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return text.split("\n")[:-1]
+
+    def subfolder(self, name: str) -> Path:
+        """Return a folder inside the run for results, created if it is missing.
+
+        Raises:
+            InputError: a link has that name; following it would write outside the run folder.
+        """
+        folder = self.path / name
+        if folder.is_symlink():
+            raise InputError(
+                f"{folder} is a link; results are written into the run folder itself; "
+                "remove the link"
+            )
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def model_shape(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
+    """Return the model configuration ``kind``, a dataclass, from the configuration of a run.
+
+    ``vocab_size`` is the number of token ids of the run's tokenizer.
+
+    Raises:
+        InputError: a field is missing, of another type, or breaks its rule.
+    """
+    names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
+    missing = sorted(names - config.keys())
+    if missing:
+        raise InputError(
+            f"config.json: lacks {', '.join(missing)}; "
+            "the run folder is damaged or of another version"
+        )
+    with reading("config.json"):
+        return kind(vocab_size, **{name: config[name] for name in names})
+
+
+def stored_value(folder: RunFolder, kind: type, name: str) -> object:
+    """Return the value in ``config.json`` of a field of the dataclass ``kind``.
+
+    Raises:
+        InputError: it is missing, of another type than the field, or breaks the field's rule.
+    """
+    if name not in folder.config:
+        raise InputError(f"lacks {name}")
+    words = broken(kind, name, folder.config[name])
+    if words:
+        raise InputError(f"{name} must be {words}")
+    return folder.config[name]

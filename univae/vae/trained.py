@@ -1,0 +1,192 @@
+"""A trained text VAE: texts to latents and back, samples, interpolations and edits of layers."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from univae.checkpoint import load_weights
+from univae.decoding.beam import beam_search
+from univae.decoding.sampling import Sampling, generate
+from univae.errors import InputError
+from univae.run_folder import RunFolder, model_shape
+from univae.text.run_tokenizer import open_tokenizer
+from univae.text.tokenizers import Tokenizer, pad
+from univae.trained import Trained
+from univae.vae.model import UniVAE, UniVAEConfig
+
+__all__ = ["Edit", "TrainedText", "model_config"]
+
+ROWS = 256  # texts encoded, or hypotheses decoded, at once: bounds the memory
+GREEDY = Sampling(temperature=0.0)
+ANCESTRAL = Sampling()
+ENDS = 2  # texts of the shortest interpolation
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A text with some latent layers drawn anew, beside the reconstruction of the original."""
+
+    text: str
+    kept: list[str]  # its words that the reconstruction has too, in its order
+    share: float  # Dice's coefficient of the two bags of words, in [0, 1]
+
+
+class TrainedText(Trained):
+    """A UniVAE with its tokenizer.
+
+    Latents ("codes") are tensors (N, S, d): N texts, S latent layers, d features.
+    """
+
+    kind = "train-text"
+    description = "a text model"
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        device: torch.device,
+        checkpoint: str,
+        model: UniVAE,
+        tokenizer: Tokenizer,
+    ) -> None:
+        super().__init__(folder, device, checkpoint)
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def read(cls, folder: RunFolder, device: torch.device, checkpoint: str) -> "TrainedText":
+        """Read tokenizer, model configuration and the weights of a checkpoint."""
+        tokenizer = open_tokenizer(folder)
+        model = UniVAE(model_config(folder.config, tokenizer.vocab_size))
+        run = cls(folder, device, checkpoint, model, tokenizer)
+        load_weights(model, run.weights)
+        model.to(device).eval()
+        return run
+
+    # Texts and token ids.
+
+    def token_ids(self, texts: Sequence[str]) -> Tensor:
+        """Return padded ids (N, T) on the model's device: tokens and one end token a text."""
+        return pad(self.tokenizer.encode_batch(texts)).to(self.device)
+
+    def texts_of(self, ids: Tensor) -> list[str]:
+        """Return the texts of ids (N, T), each up to its end token."""
+        return [self.tokenizer.decode(row) for row in ids]
+
+    # Texts and latents.
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the codes of texts, (N, S, d) float32, see :meth:`modes`."""
+        return self.modes(texts).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def modes(self, texts: Sequence[str]) -> Tensor:
+        """Return the codes (N, S, d): each layer's posterior mode given the modes before it."""
+        codes = []
+        for start in range(0, len(texts), ROWS):
+            ids = self.token_ids(texts[start : start + ROWS])
+            codes.append(self.model.posterior(ids).modes())
+        return torch.cat(codes)
+
+    @torch.inference_mode()
+    def decode(
+        self, z: Tensor, sampling: Sampling = GREEDY, beam: int = 1, longest: int = 0
+    ) -> list[str]:
+        """Return the texts of latents (N, S, d).
+
+        Args:
+            z: the latents.
+            sampling: how the next token is drawn; greedy by default.
+            beam: with more than 1, the best of so many hypotheses, and no sampling.
+            longest: the largest number of tokens of a text, if above the model's ``max_length``.
+        """
+        length = max(self.model.config.max_length, longest)
+        texts: list[str] = []
+        for chunk in torch.split(z, max(1, ROWS // beam)):
+            if beam > 1:
+                step = self.model.decoder(chunk.repeat_interleave(beam, 0), length)
+                ids = beam_search(step, len(chunk), beam, length)[0]
+            else:
+                step = self.model.decoder(chunk, length)
+                ids = generate(step, len(chunk), length, sampling)
+            texts += self.texts_of(ids)
+        return texts
+
+    @torch.inference_mode()
+    def sample(self, count: int, sampling: Sampling = ANCESTRAL) -> list[str]:
+        """Draw texts from the prior.
+
+        Raises:
+            InputError: ``count`` is below 1.
+        """
+        if count < 1:
+            raise InputError(f"sample: count must be at least 1; got count={count}")
+        return self.decode(self.model.prior().sample(torch.Size((count,))), sampling)
+
+    def reconstruct(self, texts: Sequence[str], beam: int = 1) -> list[str]:
+        """Return the most probable text of each code, by greedy decoding or a beam."""
+        longest = max(map(len, self.tokenizer.encode_batch(texts))) + 1  # and the end token
+        return self.decode(self.modes(texts), beam=beam, longest=longest)
+
+    def interpolate(self, a: str, b: str, steps: int = 7) -> list[str]:
+        """Return the texts at ``steps`` equal distances from a to b, both reconstructed.
+
+        The way is a straight line for Gaussian latents, a great circle for those on a sphere.
+
+        Raises:
+            InputError: ``steps`` is below 2.
+        """
+        if steps < ENDS:
+            raise InputError(
+                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
+            )
+        start, end = self.modes([a, b]).unbind(0)
+        with torch.inference_mode():
+            t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
+            z = self.model.config.family.interpolate(start, end, t)
+        return self.decode(z)
+
+    @torch.inference_mode()
+    def edit(self, text: str, layers: Collection[int], count: int = 5) -> tuple[str, list[Edit]]:
+        """Return the reconstruction of a text, and ``count`` texts with some layers drawn anew.
+
+        Args:
+            text: the text.
+            layers: the latent layers to draw from the prior, counted from 0 at the bottom.
+            count: how many draws.
+
+        Raises:
+            InputError: ``count`` is below 1, or the model has no such layer.
+        """
+        if count < 1:
+            raise InputError(f"edit: count must be at least 1; got count={count}")
+        z = self.modes([text])
+        edited = self.model.resample(z.repeat(count, 1, 1), layers)
+        reconstruction, *texts = self.decode(torch.cat((z, edited)))
+        return reconstruction, [_edit(reconstruction, text) for text in texts]
+
+
+def model_config(config: Mapping[str, object], vocab_size: int) -> UniVAEConfig:
+    """Return the model's configuration from that of a run and its tokenizer's number of ids."""
+    return model_shape(UniVAEConfig, config, vocab_size)
+
+
+def _edit(reconstruction: str, text: str) -> Edit:
+    shared = _shared_words(reconstruction, text)
+    total = len(reconstruction.split()) + len(text.split())
+    share = 2 * len(shared) / total if total else 1.0
+    return Edit(text, shared, share)
+
+
+def _shared_words(a: str, b: str) -> list[str]:
+    """Return the words of b that a has too, in b's order, each as often as in both."""
+    remaining = Counter(a.split())
+    shared = []
+    for word in b.split():
+        if remaining[word] > 0:
+            remaining[word] -= 1
+            shared.append(word)
+    return shared
