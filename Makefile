@@ -17,7 +17,7 @@ test: check doctest
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n auto tests/univae/attention tests/univae/latent \
 		tests/univae/test_checkpoint.py tests/density/estimation tests/density/coding \
-		tests/experiments/data
+		tests/experiments/data tests/experiments/cli
 
 check: lint types
 
