@@ -7,7 +7,7 @@ References:
     PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,11 @@ __all__ = [
     "Nats",
     "check_levels",
 ]
+
+if TYPE_CHECKING:
+    IndependentNormal: TypeAlias = Independent[Normal]
+else:
+    IndependentNormal = Independent  # which older versions of torch cannot subscript
 
 Nats = Literal["mass", "density"]  # what a log-probability is the logarithm of
 
@@ -205,7 +210,7 @@ class LogisticPixels(LevelPixels):
         return (mean * self.weights.softmax(-1)).sum(-1)
 
 
-class GaussianPixels(Independent):
+class GaussianPixels(IndependentNormal):
     r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
 
     nats: ClassVar[Nats] = "density"
