@@ -15,6 +15,7 @@ __all__ = [
     "Base",
     "Group",
     "Loss",
+    "Options",
     "Parameters",
     "State",
     "StateDict",
@@ -28,6 +29,7 @@ __all__ = [
 # torch.optim.Optimizer keeps options and states in dictionaries of mixed values: tensors, numbers,
 # flags and, in a group, the list "params".
 Group: TypeAlias = dict[str, Any]  # "params" and their options
+Options: TypeAlias = Mapping[str, Any]  # a group that is not changed
 State: TypeAlias = dict[str, Any]  # by name, of a parameter or of a moving average
 StateDict: TypeAlias = Mapping[str, Any]  # "param_groups", and "state" by the parameter's index
 
@@ -73,15 +75,15 @@ class Base(Optimizer):
                 if isinstance(value, Tensor):
                     self.state[p][name] = value.to(p.device, computation_dtype(p), copy=True)
 
-    def slots(self, group: Group) -> set[str]:
+    def slots(self, group: Options) -> set[str]:
         """Return the names of the state tensors that have their parameter's shape."""
         raise NotImplementedError
 
-    def numbers(self, group: Group) -> set[str]:
+    def numbers(self, group: Options) -> set[str]:
         """Return the names of the state entries that are single numbers."""
         raise NotImplementedError
 
-    def _require_groups(self, groups: Sequence[Group]) -> None:
+    def _require_groups(self, groups: Sequence[Options]) -> None:
         saved_sizes = [len(group["params"]) for group in groups]
         sizes = [len(group["params"]) for group in self.param_groups]
         rule = f"groups of {sizes} parameters; got groups of {saved_sizes}"
@@ -91,7 +93,7 @@ class Base(Optimizer):
             rule = f"its options; got a group without {', '.join(missing)}"
             self._require_saved(rule, holds=not missing)
 
-    def _require_state(self, group: Group, index: Hashable, state: State, p: Tensor) -> None:
+    def _require_state(self, group: Options, index: Hashable, state: State, p: Tensor) -> None:
         if not state:
             return
         names = self.slots(group) | self.numbers(group)

@@ -17,6 +17,7 @@ from univae.optim.base import (
     Base,
     Group,
     Loss,
+    Options,
     Parameters,
     State,
     evaluate,
@@ -106,11 +107,11 @@ class EGDD(Base):
         """Return quantiles of the scales over tensors and of the gains over coordinates."""
         return quantiles(self.state.values())
 
-    def slots(self, group: Group) -> set[str]:
+    def slots(self, group: Options) -> set[str]:
         """Return the names of the momentum and, with a ``gain_lr``, of gain and mean gradient."""
         return {"momentum", "gain", "gbar"} if group["gain_lr"] else {"momentum"}
 
-    def numbers(self, group: Group) -> set[str]:
+    def numbers(self, group: Options) -> set[str]:
         """Return the names of the step count and the scale."""
         return {"step", "scale"}
 

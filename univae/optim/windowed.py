@@ -27,6 +27,7 @@ from univae.optim.base import (
     Base,
     Group,
     Loss,
+    Options,
     Parameters,
     State,
     evaluate,
@@ -140,11 +141,11 @@ class Windowed(Base):
         """Return the decay of every average in a parameter's state, by name."""
         raise NotImplementedError
 
-    def slots(self, group: Group) -> set[str]:
+    def slots(self, group: Options) -> set[str]:
         """Return the names of the averages."""
-        return set(self.decays(group))
+        return set(self.decays(dict(group)))
 
-    def numbers(self, group: Group) -> set[str]:
+    def numbers(self, group: Options) -> set[str]:
         """Return the names of the counts and flags in a parameter's state."""
         return {"step", "open", "skipped"}
 
