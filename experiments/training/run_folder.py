@@ -22,7 +22,6 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from experiments.data.notes import print_notes
 from experiments.training.environment import environment
@@ -59,9 +58,9 @@ SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 def begin_run(
     out: Path,
-    config: Mapping[str, Any],
-    data: Mapping[str, Mapping[str, Any]],
-    model: Mapping[str, Any],
+    config: Mapping[str, object],
+    data: Mapping[str, Mapping[str, object]],
+    model: Mapping[str, object],
 ) -> "Run":
     """Return the run ``out``, new or resumed, whose data and model are recorded in it.
 
@@ -83,7 +82,7 @@ def begin_run(
 class Run(RunFolder):
     """A run folder; make one with :meth:`create`, read one with :meth:`open`."""
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, config: Mapping[str, object]) -> None:
         super().__init__(path, config)
         self.writes = is_first_process()
         self._locked = False  # whether this object holds the lock of the folder
@@ -92,7 +91,7 @@ class Run(RunFolder):
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any]) -> "Run":
+    def create(cls, path: str | Path, config: Mapping[str, object]) -> "Run":
         """Start a run in a new or empty folder, or open the one there if ``config["resume"]`` is true.
 
         A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its
@@ -156,7 +155,7 @@ class Run(RunFolder):
                 "leave these options as they were, or start a new run with another --out"
             )
 
-    def log(self, kind: str, step: int, **numbers: Any) -> None:
+    def log(self, kind: str, step: int, **numbers: object) -> None:
         """Append one row to ``metrics.jsonl``."""
         if self.writes:
             row = json.dumps(
@@ -196,7 +195,7 @@ class Run(RunFolder):
         print_notes(self.notes[earlier:])
         return folder
 
-    def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+    def record_data(self, record: Mapping[str, Mapping[str, object]]) -> None:
         """Write ``data.json``, or on a resumed run refuse data that are not those it was started with.
 
         ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and
@@ -215,7 +214,7 @@ class Run(RunFolder):
         if not path.exists() and untrained and self.writes:  # stopped while its data were prepared
             write_json(path, record)
 
-    def compare_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+    def compare_data(self, record: Mapping[str, Mapping[str, object]]) -> None:
         """Raise :class:`InputError` where ``data.json`` holds the fingerprints of other data."""
         before = self.data_record()
         if not before:
@@ -233,7 +232,7 @@ class Run(RunFolder):
                 "restore them, or start a new run with another --out"
             )
 
-    def record_model(self, config: Mapping[str, Any]) -> None:
+    def record_model(self, config: Mapping[str, object]) -> None:
         """Write ``model.json``; on a resumed run write nothing and refuse another model.
 
         Raises:
@@ -245,7 +244,7 @@ class Run(RunFolder):
         elif self.writes:
             write_json(path, config)
 
-    def compare_model(self, config: Mapping[str, Any]) -> None:
+    def compare_model(self, config: Mapping[str, object]) -> None:
         """Raise :class:`InputError` where ``model.json`` describes another model."""
         path = self.path / "model.json"
         changes = _changes(read_json(path), to_json(config), ()) if path.exists() else []
@@ -255,12 +254,12 @@ class Run(RunFolder):
                 "started with, or start a new run with another --out"
             )
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Mapping[str, object]) -> None:
         """Mark the run complete."""
         if self.writes:
             write_json(self.path / "DONE", result)
 
-    def fail(self, report: Mapping[str, Any]) -> None:
+    def fail(self, report: Mapping[str, object]) -> None:
         """Leave word of why the run failed."""
         if self.writes:
             write_json(self.path / "ERROR.json", report)
@@ -322,7 +321,10 @@ def or_nothing(run: Run) -> Iterator[None]:
 
 
 def _changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], uncompared: Collection[str], prefix: str = ""
+    old: Mapping[str, object],
+    new: Mapping[str, object],
+    uncompared: Collection[str],
+    prefix: str = "",
 ) -> list[str]:
     changes = []
     for key in dict.fromkeys((*old, *new)):
