@@ -1,8 +1,8 @@
 """The ``univae`` command: one subcommand per module, one frozen dataclass per subcommand.
 
 A command module holds a ``Config``, a ``main(config) -> dict`` and, where it has presets,
-``PRESETS``: name -> values of options. ``univae COMMAND`` and ``python -m experiments.MODULE`` are the same
-code, :func:`run`.
+``PRESETS``: name -> values of options. ``univae COMMAND`` and ``python -m experiments.MODULE`` are
+the same code, :func:`run`.
 
 Progress and tables go to stderr; the last line of stdout is the result, one JSON object. Exit
 codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 the pipe of the

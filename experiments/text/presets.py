@@ -1,7 +1,9 @@
-"""Named shapes of the text model and how each is trained; a training command's --preset starts from one.
+"""Named shapes of the text model and how each is trained.
+
+``train-text --preset`` starts from one.
 
 The Gaussian presets hold the latent open with batch-normalised means and word dropout: without a
-remedy, a text VAE trained from scratch soon ignores its latent, and says so in its validations.
+remedy, a text VAE trained from scratch soon ignores its latent, which its validations show.
 """
 
 from univae.checkpoint import JsonObject

@@ -92,7 +92,7 @@ class World:
 
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[object]:
-    """Inside the block, if ``condition``, gradients only add up on this process."""
+    """Inside the block, if ``condition``, sum gradients on this process alone."""
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
@@ -100,10 +100,11 @@ def without_averaging(module: nn.Module, condition: bool) -> AbstractContextMana
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started, if it did; within another ``join``, reuse its group.
+    """Join the processes that ``torchrun`` started; without it, yield a world of one process.
 
-    A command joins once, around everything that its processes do together: a second rendezvous in
-    one command would read the keys that the first left in the store, and never end.
+    Within another ``join``, its group is reused. A command joins once, around everything that its
+    processes do together: a second rendezvous in one command would read the keys that the first
+    left in the store, and never end.
 
     Raises:
         PeerEnded: another process ended within the block; its message says why.

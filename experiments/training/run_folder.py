@@ -1,16 +1,16 @@
-"""The run folder: what a training run leaves behind, in files that any program can read.
+"""The run folder: the files of a training run, which any program can read.
 
-=====================  ==============================================================================
+=====================  ===========================================================================
 ``config.json``        the complete configuration, defaults included
-``data.json``          source, fingerprint, count and notes of the data trained on, by role (``data``, ``validation``)
-``environment.json``   versions, processor, threads, device, git commit, command line; one more per resume
+``data.json``          source, fingerprint, count and notes of the training and held-out sets
+``environment.json``   versions, processor, threads, device, commit, command line; of resumes too
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
 ``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
 ``checkpoints/best``   the same, where the validation's selection was smallest
 ``samples``, ``plots`` what the command writes while it trains
 ``DONE``               the result, once training is complete
-``ERROR.json``         why training failed, until it is resumed
-=====================  ==============================================================================
+``ERROR.json``         the error of a training that failed, until it is resumed
+=====================  ===========================================================================
 
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
 """
@@ -92,7 +92,7 @@ class Run(RunFolder):
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, object]) -> "Run":
-        """Start a run in a new or empty folder, or open the one there if ``config["resume"]`` is true.
+        """Start a run in a new or empty folder; with ``config["resume"]``, open the run in it.
 
         A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its
         checkpoint is loaded.
@@ -108,10 +108,11 @@ class Run(RunFolder):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside the block no other process can train in this folder; the kernel frees the lock if this one dies.
+        """Hold the lock of the folder, so that no other process trains in it.
 
-        Only the first process of a run takes it, and once: a block within another one of this
-        object has it already. A file system without locks is trusted to have one user.
+        The kernel frees the lock of a process that dies. Only the first process of a run takes it,
+        and once: a block within another one of this object has it already. A file system without
+        locks is trusted to have one user.
 
         Raises:
             InputError: another process holds the lock; it is named.
@@ -131,7 +132,7 @@ class Run(RunFolder):
             os.close(descriptor)
 
     def resumed(self) -> None:
-        """Note in the run folder that training goes on: a row in ``environment.json``, no ``ERROR.json``."""
+        """Add this process to ``environment.json``, and remove ``ERROR.json``."""
         if not self.writes:
             return
         self._make_folders()
@@ -167,11 +168,11 @@ class Run(RunFolder):
                 file.write(row + "\n")
 
     def count_rows(self) -> int:
-        """How many rows there are; a checkpoint remembers it."""
+        """Return the number of rows, which a checkpoint stores."""
         return len(self.metric_lines())
 
     def keep_rows(self, count: int) -> None:
-        """Drop all rows but the first ``count``: what was logged after the checkpoint one resumes from."""
+        """Drop all rows after the first ``count``, which the checkpoint was saved with."""
         if self.writes and self._metrics.exists():
             write_text_atomic(
                 self._metrics, "".join(line + "\n" for line in self.metric_lines()[:count])
@@ -196,7 +197,7 @@ class Run(RunFolder):
         return folder
 
     def record_data(self, record: Mapping[str, Mapping[str, object]]) -> None:
-        """Write ``data.json``, or on a resumed run refuse data that are not those it was started with.
+        """Write ``data.json``; on a resumed run, refuse other data than it was started with.
 
         ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and
         ``count``. A run without ``data.json``, written by version 0.1.0, is not checked.
@@ -250,8 +251,8 @@ class Run(RunFolder):
         changes = _changes(read_json(path), to_json(config), ()) if path.exists() else []
         if changes:
             raise InputError(
-                f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
-                "started with, or start a new run with another --out"
+                f"{self.path} holds another model: {', '.join(changes)}; restore the data and the "
+                "options it was started with, or start a new run with another --out"
             )
 
     def finish(self, result: Mapping[str, object]) -> None:
@@ -260,7 +261,7 @@ class Run(RunFolder):
             write_json(self.path / "DONE", result)
 
     def fail(self, report: Mapping[str, object]) -> None:
-        """Leave word of why the run failed."""
+        """Write ``ERROR.json``."""
         if self.writes:
             write_json(self.path / "ERROR.json", report)
 
@@ -304,7 +305,7 @@ class Run(RunFolder):
 
 @contextmanager
 def or_nothing(run: Run) -> Iterator[None]:
-    """Hold the lock of ``run``, and remove its new folder where the block fails before the first training step.
+    """Hold the lock of ``run``; remove its new folder if the block fails before the first step.
 
     Interrupted and failed trainings are kept: their messages speak of what is in the folder. A
     resumed run is kept, and so is a folder in which another process trains.
@@ -333,7 +334,7 @@ def _changes(
         if isinstance(a, dict) and isinstance(b, dict):
             changes += _changes(a, b, uncompared, f"{prefix}{key}.")
         elif a != b and prefix + key not in uncompared:
-            changes.append(
-                f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}"
-            )
+            before = json.dumps(a, ensure_ascii=False)
+            after = json.dumps(b, ensure_ascii=False)
+            changes.append(f"{prefix}{key}: {before} -> {after}")
     return changes

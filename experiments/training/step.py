@@ -47,7 +47,7 @@ class Stream(Generic[Item]):
 
 @dataclass(frozen=True)
 class Stepped:
-    """Sums over the micro-batches of a step on all processes, ``weight`` and ``loss`` among them."""
+    """The result of a step: sums over its micro-batches on all processes, ``loss`` among them."""
 
     sums: dict[str, float]
     rate: float
