@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments import train_text
 from experiments.benchmarks.harness import report
@@ -171,8 +172,6 @@ def means(results: Results, rates: Sequence[float], seeds: Sequence[int]) -> lis
 
 def draw(tables: JsonObject, path: Path) -> None:
     """Plot paired gaps by window and rule, a dot a seed, and small batches by learning rate."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_gaps(left, [row for row in tables["accumulation"] if row["second_moment"] != REFERENCE])

@@ -88,7 +88,8 @@ class TextCodec:
 
     def restore(self, values: list[list[int]], header: Header) -> str:
         """Return the text of a file from its tokens."""
-        tokens = join_pieces(values, header.notes.get("cut", []))
+        cut = [(text, count) for text, count in header.notes.get("cut", [])]
+        tokens = join_pieces(values, cut)
         lines = [self.run.tokenizer.decode(ids) for ids in tokens]
         return "\n".join(lines) + ("" if header.notes.get("open") else "\n")
 
