@@ -11,14 +11,15 @@ import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin
+from typing import Annotated, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
 from tyro import _errors as parse_errors
+from tyro._arguments import ArgumentDefinition
 
 from experiments.data.sources import names_code
 from experiments.training.configuration import compose, options_of, parts_of
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, JsonValue
 from univae.errors import InputError
 from univae.rules import broken
 from univae.run_folder import RunFolder
@@ -141,7 +142,7 @@ def _saved(config_type: type, run: RunFolder) -> JsonObject:
     return values
 
 
-def _typed(value: Any, hint: Any) -> Any:
+def _typed(value: JsonValue, hint: object) -> object:
     """Return a value of JSON, which has no paths and no tuples, in the type of its field."""
     if isinstance(value, list):
         if get_origin(hint) is list:
@@ -207,7 +208,7 @@ def _message(event: parse_errors.ParseErrorEvent, spellings: Iterable[str]) -> s
     return f"the options cannot be read ({type(event).__name__}); see --help"
 
 
-def _usage(argument: Any) -> tuple[str, ...]:
+def _usage(argument: ArgumentDefinition) -> tuple[str, ...]:
     """Return the option and its metavariable; of a positional argument its name in capitals."""
     if argument.is_positional():
         return (argument.field.intern_name.upper(),)
@@ -243,12 +244,12 @@ def _spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
     return spellings
 
 
-def _without_marks(hint: Any) -> Any:
+def _without_marks(hint: object) -> object:
     """Return a type without what it is annotated by."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def _other_name(hint: Any) -> str | None:
+def _other_name(hint: object) -> str | None:
     """Return the name that a field asks for where its own would be a keyword of Python."""
     names = (getattr(marker, "name", None) for marker in get_args(hint)[1:])
     return next((name for name in names if isinstance(name, str)), None)

@@ -1,8 +1,8 @@
 """What a validation measures of any latent-variable model: likelihood, bound, use of the latent."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from density.estimation.diagnostics import khat_threshold, unreliable
 from density.estimation.importance import Estimate, estimate
 from density.model import LatentModel
 from experiments.evaluation.measured import BoundMeans, LatentUse, LikelihoodMeans, Measured
+from univae.checkpoint import JsonObject
 
 __all__ = ["Bound", "codes", "measure", "of_training"]
 
@@ -23,6 +24,7 @@ FEWEST = 2  # rows that the use of the latent needs
 NAMED = 5  # rows that a note names before it ends in ...
 
 
+@runtime_checkable
 class Bound(Protocol):
     """The two sides of an ELBO, in nats; :class:`univae.vae.Elbo` is one."""
 
@@ -90,7 +92,7 @@ def codes(model: LatentModel, x: Tensor) -> Tensor:
     return q.modes() if hasattr(q, "modes") else q.mode
 
 
-def of_training(result: Mapping[str, Any]) -> dict[str, Any]:
+def of_training(result: JsonObject) -> JsonObject:
     """Return the result of a training command: its likelihood is named as the validation's."""
     renamed = {
         "nll_nats": "validation_nll_nats",

@@ -69,7 +69,7 @@ class ArrayCodec:
         """Whether the data are images, not rows of a table."""
         return len(self.shape) == IMAGE_AXES
 
-    def coder(self, header: Header) -> BitsBack:
+    def coder(self, header: Header) -> BitsBack[np.ndarray]:
         """Return the coder of a file's level numbers."""
         code = pixel_code(self.model, self.shape, header.coding.tile)
         return BitsBack(self.model, code, header.coding)
@@ -78,7 +78,7 @@ class ArrayCodec:
         """Return how many images or rows are coded together."""
         return 1 if count < MANY else LARGE_TILE
 
-    def read(self, source: str, coding: Coding) -> Content:
+    def read(self, source: str, coding: Coding) -> Content[np.ndarray, np.ndarray]:
         """Read whole numbers from whatever ``train-density`` reads, without binarising them.
 
         Raises:
@@ -149,7 +149,7 @@ class ArrayCodec:
                 name = "images" if self.is_image else "x"
                 write_npz(file, {name: exact})
 
-    def count_units(self, content: Content) -> int:
+    def count_units(self, content: Content[np.ndarray, np.ndarray]) -> int:
         """Return the number of numbers."""
         return content.values.size
 
@@ -159,7 +159,7 @@ class ArrayCodec:
         rate = account.net_bits / rows / self.pixels.dims if rows else None
         return {"net_bits_per_dim": rate}
 
-    def archiver_sizes(self, content: Content) -> dict[str, int]:
+    def archiver_sizes(self, content: Content[np.ndarray, np.ndarray]) -> dict[str, int]:
         """Return the bytes that general archivers take, of images also those of PNG."""
         if not self.is_image:
             return array_sizes(content.exact)
@@ -167,7 +167,7 @@ class ArrayCodec:
         images = content.values.astype(np.uint8) if small else content.values
         return image_sizes(images, self.pixels.levels)
 
-    def ideal_rate(self, bits: float, content: Content) -> JsonObject:
+    def ideal_rate(self, bits: float, content: Content[np.ndarray, np.ndarray]) -> JsonObject:
         """Return the ideal bits per number."""
         return {"ideal_bits_per_dim": bits / content.values.size}
 

@@ -4,8 +4,8 @@ A number whose name is not in ``NUMBERS`` is stored and not shown.
 """
 
 import math
-from typing import Any
 
+from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
@@ -42,7 +42,7 @@ NUMBERS = {
 }
 
 
-def best_validation(run: RunFolder, within: float = math.inf) -> dict[str, Any]:
+def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
     """Return the validation of the smallest NLL (Fréchet distance of a GAN), without empty numbers.
 
     The KL is the sum over the layers. Only validations in the first ``within`` seconds of training
@@ -60,5 +60,8 @@ def best_validation(run: RunFolder, within: float = math.inf) -> dict[str, Any]:
     return best
 
 
-def _selection(row: dict[str, Any]) -> float:
-    return row.get("nll_nats", row.get("selection", math.inf))
+def _selection(row: JsonObject) -> float:
+    for name in ("nll_nats", "selection"):
+        if name in row:
+            return row[name]
+    return math.inf

@@ -1,8 +1,6 @@
 """Metrics of a sentence model: rank correlation with labels, retrieval, and generation."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +54,7 @@ def spearman(
     return result
 
 
-def selection(metrics: Mapping[str, Any]) -> float:
+def selection(metrics: JsonObject) -> float:
     """Return the number that the best checkpoint has the smallest of: minus the correlation.
 
     0 where there is no correlation, because all labels or all cosines are alike.

@@ -3,11 +3,11 @@
 ``train-similar --preset`` starts from one.
 """
 
-from typing import Any
+from univae.checkpoint import JsonObject
 
 __all__ = ["PRESETS"]
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, JsonObject] = {
     "tiny": {
         "width": 128,
         "heads": 4,

@@ -1,7 +1,7 @@
 """Losses of labelled pairs: the order of their scores, or their class."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from univae.sentence.model import RoFormerSim
 __all__ = ["SUPERVISIONS", "Supervision"]
 
 
+@runtime_checkable
 class Supervision(Protocol):
     """A loss of labelled pairs."""
 

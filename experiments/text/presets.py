@@ -1,16 +1,18 @@
-"""Named shapes of the text model and how each is trained; a training command's --preset starts from one.
+"""Named shapes of the text model and how each is trained.
+
+``train-text --preset`` starts from one.
 
 The Gaussian presets hold the latent open with batch-normalised means and word dropout: without a
-remedy, a text VAE trained from scratch soon ignores its latent, and says so in its validations.
+remedy, a text VAE trained from scratch soon ignores its latent, which its validations show.
 """
 
-from typing import Any
+from univae.checkpoint import JsonObject
 
 __all__ = ["MODELS", "PRESETS"]
 
-OPEN: dict[str, Any] = {"bn_gamma": 1.0, "word_dropout": 0.4}
+OPEN: JsonObject = {"bn_gamma": 1.0, "word_dropout": 0.4}
 
-MODELS: dict[str, dict[str, Any]] = {
+MODELS: dict[str, JsonObject] = {
     "tiny": {
         "width": 128,
         "heads": 4,
@@ -56,7 +58,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 
-_TRAINING: dict[str, dict[str, Any]] = {
+_TRAINING: dict[str, JsonObject] = {
     "tiny": {"vocab_size": 2048, "batch_tokens": 1024, "lr": 3e-3},
     "small": {"vocab_size": 8192, "batch_tokens": 4096, "lr": 1e-3},
     "base": {"vocab_size": 16384, "batch_tokens": 8192, "lr": 5e-4, "dropout": 0.1},

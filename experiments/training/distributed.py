@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,9 @@ from univae.devices import pick_device
 _LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
 
 __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
+
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class World:
                 p.grad = mean.view_as(p)
 
 
-def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[Any]:
-    """Inside the block, if ``condition``, gradients only add up on this process."""
+def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[object]:
+    """Inside the block, if ``condition``, sum gradients on this process alone."""
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
@@ -97,10 +100,11 @@ def without_averaging(module: nn.Module, condition: bool) -> AbstractContextMana
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started, if it did; within another ``join``, reuse its group.
+    """Join the processes that ``torchrun`` started; without it, yield a world of one process.
 
-    A command joins once, around everything that its processes do together: a second rendezvous in
-    one command would read the keys that the first left in the store, and never end.
+    Within another ``join``, its group is reused. A command joins once, around everything that its
+    processes do together: a second rendezvous in one command would read the keys that the first
+    left in the store, and never end.
 
     Raises:
         PeerEnded: another process ended within the block; its message says why.
@@ -144,12 +148,16 @@ def _local_device(device: torch.device) -> torch.device:
     return device
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return nested tuples, lists and dictionaries with their tensors on ``device``."""
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(part, device) for part in batch))
+    return cast(Batch, _on_device(batch, device))
+
+
+def _on_device(batch: object, device: torch.device) -> object:
+    if isinstance(batch, tuple) and hasattr(batch, "_make"):
+        return batch._make(_on_device(part, device) for part in batch)
     if isinstance(batch, list | tuple):
-        return type(batch)(to_device(part, device) for part in batch)
+        return type(batch)(_on_device(part, device) for part in batch)
     if isinstance(batch, dict):
-        return {name: to_device(part, device) for name, part in batch.items()}
+        return {name: _on_device(part, device) for name, part in batch.items()}
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch

@@ -10,7 +10,7 @@ micro-steps the optimizer is given k times the share of each, of which it takes 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
-from experiments.training.task import Progress, Task, reseed
+from experiments.training.task import Batch, Item, Progress, Task, reseed
 from univae.dtypes import computation_dtype
 from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
@@ -33,7 +33,7 @@ from univae.optim.windowed import Windowed
 __all__ = ["GradientSteps"]
 
 
-class GradientSteps:
+class GradientSteps(Generic[Item, Batch]):
     """Steps down the gradient of one loss.
 
     Args:
@@ -46,11 +46,11 @@ class GradientSteps:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Item, Batch],
         settings: Settings,
         world: World,
         build: Build = build,
-        backward: Backward | None = None,
+        backward: Backward[Batch] | None = None,
     ) -> None:
         self.task = task
         self.settings = settings
@@ -59,7 +59,7 @@ class GradientSteps:
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
-        self.backward = backward or LossBackward(task, world)
+        self.backward: Backward[Batch] = backward or LossBackward(task, world)
         self.folds = self._fold()
         self._bf16 = uses_bf16(settings.precision, world.device)
 
@@ -72,7 +72,7 @@ class GradientSteps:
         """Micro-batches in a step, over all processes."""
         return self.world.size * self.settings.accumulate * self.settings.window
 
-    def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
+    def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step on ``items``, of which this process computes every ``world.size``-th.
 
         Raises:
@@ -106,12 +106,12 @@ class GradientSteps:
         adaptive = self.adapted or self.optimizer
         return adaptive.step_sizes() if isinstance(adaptive, AdaptedSteps | EGDD) else {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the state of the optimizer and of its step sizes."""
         adapted = {"step_sizes": self.adapted.state_dict()} if self.adapted else {}
         return {"optimizer": self.optimizer.state_dict(), **adapted}
 
-    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+    def load_state_dict(self, state: Mapping[str, object], step: int) -> None:
         """Continue from the state saved after ``step`` steps.
 
         Raises:
@@ -119,7 +119,8 @@ class GradientSteps:
         """
         restore(self.optimizer, state.get("optimizer"), step)
         if self.adapted:
-            self.adapted.load_state_dict(state.get("step_sizes", {}))
+            saved = state.get("step_sizes")
+            self.adapted.load_state_dict(saved if isinstance(saved, Mapping) else {})
 
     def _fold(self) -> bool:
         """Let backward passes add to the momentum, where nothing else reads ``.grad``.
@@ -145,7 +146,7 @@ class GradientSteps:
         return rate
 
     def _micro_step(
-        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+        self, batches: Sequence[tuple[int, Batch]], weight: float, progress: Progress
     ) -> tuple[dict[str, float], float]:
         self.optimizer.zero_grad(set_to_none=True)
         names, sums = self._gradient(batches, weight / self.settings.window, progress)
@@ -158,14 +159,14 @@ class GradientSteps:
         self.optimizer.step()
         return totals, gradient_norm
 
-    def _load(self, index: int, item: Any, progress: Progress) -> Any:
+    def _load(self, index: int, item: Item, progress: Progress) -> Batch:
         # The seed names the micro-batch and not the process: two processes draw what one process
         # draws in two turns.
         reseed(self.settings.seed, progress.step, index, "load")
         return self.task.load(item)
 
     def _gradient(
-        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+        self, batches: Sequence[tuple[int, Batch]], weight: float, progress: Progress
     ) -> tuple[list[str], Tensor]:
         """Leave the gradient of the mean loss in ``.grad``.
 
@@ -193,7 +194,7 @@ class GradientSteps:
             sums.append(_stacked(loss, logged.values()))
         return names, torch.stack(sums).sum(dim=0)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16)
 
     def _require_finite(self, loss: float, gradient_norm: float, progress: Progress) -> None:

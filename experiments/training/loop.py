@@ -8,6 +8,7 @@ uninterrupted one draws, and a validation disturbs nothing.
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from typing import Generic
 
 import torch
 
@@ -21,7 +22,7 @@ from experiments.training.settings import Settings
 from experiments.training.state import State
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Progress, Task, evaluating, reseed
+from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
 from univae.checkpoint import (
     JsonObject,
     existing_folder,
@@ -44,7 +45,7 @@ LAST = "last"  # the checkpoint that a run resumes from
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
 
 
-def fit(steps: Steps, settings: Settings, run: Run) -> JsonObject:
+def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
     With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for
@@ -79,14 +80,16 @@ def fit(steps: Steps, settings: Settings, run: Run) -> JsonObject:
             loop.bar.close()
 
 
-def fit_task(task: Task, settings: Settings, run: Run, build: Build = build) -> JsonObject:
+def fit_task(
+    task: Task[Item, Batch], settings: Settings, run: Run, build: Build = build
+) -> JsonObject:
     """Descend the loss of ``task``, on as many processes as ``torchrun`` started: :func:`fit`."""
     with join(settings.device) as world:
         return fit(GradientSteps(task, settings, world, build), settings, run)
 
 
-class _Loop:
-    def __init__(self, steps: Steps, settings: Settings, run: Run) -> None:
+class _Loop(Generic[Item]):
+    def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
         self.steps = steps
         self.settings = settings
         self.world = steps.world

@@ -5,13 +5,12 @@ the state: a state of another shape would corrupt memory.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments.training.optimizers import state_names
+from experiments.training.optimizers import Group, state_names
 from univae.errors import InputError
 
 __all__ = ["check_state", "restore"]
@@ -83,8 +82,8 @@ def _is_dense(value: Tensor, parameter: Tensor) -> bool:
     return value.is_contiguous() or value.stride() == parameter.stride()
 
 
-def _restored_group(group: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group's own options with the saved progress, where that is of the same type."""
+def _restored_group(group: Group, saved: Group) -> Group:
+    """Return a group's options with the saved progress, where that is of the same type."""
     options = {name: value for name, value in group.items() if name != "params"}
     for name in PROGRESS:
         if name in options and type(saved.get(name)) is type(options[name]):
@@ -92,8 +91,10 @@ def _restored_group(group: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[
     return options | {"params": saved["params"]}
 
 
-def _groups_and_entries(state: Any) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
+def _groups_and_entries(state: object) -> tuple[list[Group], dict[object, object]]:
     """Return the groups, and the state of each parameter by index, of a state as it was read."""
+    if not isinstance(state, Mapping):
+        raise InputError(f"optimizer.pt: not the state of an optimizer; {ADVICE}")
     try:
         groups = []
         for group in state["param_groups"]:

@@ -1,16 +1,16 @@
-"""The run folder: what a training run leaves behind, in files that any program can read.
+"""The run folder: the files of a training run, which any program can read.
 
-=====================  ==============================================================================
+=====================  ===========================================================================
 ``config.json``        the complete configuration, defaults included
-``data.json``          source, fingerprint, count and notes of the data trained on, by role (``data``, ``validation``)
-``environment.json``   versions, processor, threads, device, git commit, command line; one more per resume
+``data.json``          source, fingerprint, count and notes of the training and held-out sets
+``environment.json``   versions, processor, threads, device, commit, command line; of resumes too
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
 ``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
 ``checkpoints/best``   the same, where the validation's selection was smallest
 ``samples``, ``plots`` what the command writes while it trains
 ``DONE``               the result, once training is complete
-``ERROR.json``         why training failed, until it is resumed
-=====================  ==============================================================================
+``ERROR.json``         the error of a training that failed, until it is resumed
+=====================  ===========================================================================
 
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
 """
@@ -22,7 +22,6 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from experiments.data.notes import print_notes
 from experiments.training.environment import environment
@@ -59,9 +58,9 @@ SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 def begin_run(
     out: Path,
-    config: Mapping[str, Any],
-    data: Mapping[str, Mapping[str, Any]],
-    model: Mapping[str, Any],
+    config: Mapping[str, object],
+    data: Mapping[str, Mapping[str, object]],
+    model: Mapping[str, object],
 ) -> "Run":
     """Return the run ``out``, new or resumed, whose data and model are recorded in it.
 
@@ -83,7 +82,7 @@ def begin_run(
 class Run(RunFolder):
     """A run folder; make one with :meth:`create`, read one with :meth:`open`."""
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, config: Mapping[str, object]) -> None:
         super().__init__(path, config)
         self.writes = is_first_process()
         self._locked = False  # whether this object holds the lock of the folder
@@ -92,8 +91,8 @@ class Run(RunFolder):
         self._metrics = self.path / "metrics.jsonl"
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any]) -> "Run":
-        """Start a run in a new or empty folder, or open the one there if ``config["resume"]`` is true.
+    def create(cls, path: str | Path, config: Mapping[str, object]) -> "Run":
+        """Start a run in a new or empty folder; with ``config["resume"]``, open the run in it.
 
         A run that is opened to be resumed is only read here: :meth:`resumed` writes, once its
         checkpoint is loaded.
@@ -109,10 +108,11 @@ class Run(RunFolder):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside the block no other process can train in this folder; the kernel frees the lock if this one dies.
+        """Hold the lock of the folder, so that no other process trains in it.
 
-        Only the first process of a run takes it, and once: a block within another one of this
-        object has it already. A file system without locks is trusted to have one user.
+        The kernel frees the lock of a process that dies. Only the first process of a run takes it,
+        and once: a block within another one of this object has it already. A file system without
+        locks is trusted to have one user.
 
         Raises:
             InputError: another process holds the lock; it is named.
@@ -132,7 +132,7 @@ class Run(RunFolder):
             os.close(descriptor)
 
     def resumed(self) -> None:
-        """Note in the run folder that training goes on: a row in ``environment.json``, no ``ERROR.json``."""
+        """Add this process to ``environment.json``, and remove ``ERROR.json``."""
         if not self.writes:
             return
         self._make_folders()
@@ -156,7 +156,7 @@ class Run(RunFolder):
                 "leave these options as they were, or start a new run with another --out"
             )
 
-    def log(self, kind: str, step: int, **numbers: Any) -> None:
+    def log(self, kind: str, step: int, **numbers: object) -> None:
         """Append one row to ``metrics.jsonl``."""
         if self.writes:
             row = json.dumps(
@@ -168,11 +168,11 @@ class Run(RunFolder):
                 file.write(row + "\n")
 
     def count_rows(self) -> int:
-        """How many rows there are; a checkpoint remembers it."""
+        """Return the number of rows, which a checkpoint stores."""
         return len(self.metric_lines())
 
     def keep_rows(self, count: int) -> None:
-        """Drop all rows but the first ``count``: what was logged after the checkpoint one resumes from."""
+        """Drop all rows after the first ``count``, which the checkpoint was saved with."""
         if self.writes and self._metrics.exists():
             write_text_atomic(
                 self._metrics, "".join(line + "\n" for line in self.metric_lines()[:count])
@@ -196,8 +196,8 @@ class Run(RunFolder):
         print_notes(self.notes[earlier:])
         return folder
 
-    def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write ``data.json``, or on a resumed run refuse data that are not those it was started with.
+    def record_data(self, record: Mapping[str, Mapping[str, object]]) -> None:
+        """Write ``data.json``; on a resumed run, refuse other data than it was started with.
 
         ``record`` maps a role (an option's name) to at least ``source``, ``fingerprint`` and
         ``count``. A run without ``data.json``, written by version 0.1.0, is not checked.
@@ -215,7 +215,7 @@ class Run(RunFolder):
         if not path.exists() and untrained and self.writes:  # stopped while its data were prepared
             write_json(path, record)
 
-    def compare_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+    def compare_data(self, record: Mapping[str, Mapping[str, object]]) -> None:
         """Raise :class:`InputError` where ``data.json`` holds the fingerprints of other data."""
         before = self.data_record()
         if not before:
@@ -233,7 +233,7 @@ class Run(RunFolder):
                 "restore them, or start a new run with another --out"
             )
 
-    def record_model(self, config: Mapping[str, Any]) -> None:
+    def record_model(self, config: Mapping[str, object]) -> None:
         """Write ``model.json``; on a resumed run write nothing and refuse another model.
 
         Raises:
@@ -245,23 +245,23 @@ class Run(RunFolder):
         elif self.writes:
             write_json(path, config)
 
-    def compare_model(self, config: Mapping[str, Any]) -> None:
+    def compare_model(self, config: Mapping[str, object]) -> None:
         """Raise :class:`InputError` where ``model.json`` describes another model."""
         path = self.path / "model.json"
         changes = _changes(read_json(path), to_json(config), ()) if path.exists() else []
         if changes:
             raise InputError(
-                f"{self.path} holds another model: {', '.join(changes)}; restore the data and the options it was "
-                "started with, or start a new run with another --out"
+                f"{self.path} holds another model: {', '.join(changes)}; restore the data and the "
+                "options it was started with, or start a new run with another --out"
             )
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Mapping[str, object]) -> None:
         """Mark the run complete."""
         if self.writes:
             write_json(self.path / "DONE", result)
 
-    def fail(self, report: Mapping[str, Any]) -> None:
-        """Leave word of why the run failed."""
+    def fail(self, report: Mapping[str, object]) -> None:
+        """Write ``ERROR.json``."""
         if self.writes:
             write_json(self.path / "ERROR.json", report)
 
@@ -305,7 +305,7 @@ class Run(RunFolder):
 
 @contextmanager
 def or_nothing(run: Run) -> Iterator[None]:
-    """Hold the lock of ``run``, and remove its new folder where the block fails before the first training step.
+    """Hold the lock of ``run``; remove its new folder if the block fails before the first step.
 
     Interrupted and failed trainings are kept: their messages speak of what is in the folder. A
     resumed run is kept, and so is a folder in which another process trains.
@@ -322,7 +322,10 @@ def or_nothing(run: Run) -> Iterator[None]:
 
 
 def _changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], uncompared: Collection[str], prefix: str = ""
+    old: Mapping[str, object],
+    new: Mapping[str, object],
+    uncompared: Collection[str],
+    prefix: str = "",
 ) -> list[str]:
     changes = []
     for key in dict.fromkeys((*old, *new)):
@@ -331,7 +334,7 @@ def _changes(
         if isinstance(a, dict) and isinstance(b, dict):
             changes += _changes(a, b, uncompared, f"{prefix}{key}.")
         elif a != b and prefix + key not in uncompared:
-            changes.append(
-                f"{prefix}{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}"
-            )
+            before = json.dumps(a, ensure_ascii=False)
+            after = json.dumps(b, ensure_ascii=False)
+            changes.append(f"{prefix}{key}: {before} -> {after}")
     return changes

@@ -1,8 +1,8 @@
-"""What the training loop repeats: one step, on the next micro-batches of an endless stream."""
+"""The protocol of a training step, and the endless stream of micro-batches that feeds it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -10,23 +10,23 @@ from torch import nn
 from experiments.training.distributed import World
 from experiments.training.schedules import SCHEDULES
 from experiments.training.settings import Settings
-from experiments.training.task import Progress, Trained
+from experiments.training.task import Item, Progress, Trained
 from univae.errors import InputError
 
 __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
 
 
-class Stream:
+class Stream(Generic[Item]):
     """The endless stream of a task's micro-batches; a step may lie in two epochs."""
 
-    def __init__(self, task: Trained) -> None:
+    def __init__(self, task: Trained[Item]) -> None:
         self._task = task
         self._epoch = -1
-        self._items: Sequence[Any] = ()
+        self._items: Sequence[Item] = ()
 
-    def take(self, epoch: int, offset: int, count: int) -> tuple[list[Any], int, int]:
+    def take(self, epoch: int, offset: int, count: int) -> tuple[list[Item], int, int]:
         """Return the ``count`` items from a position on, and the epoch and offset after them."""
-        taken: list[Any] = []
+        taken: list[Item] = []
         while True:
             items = self._items_of(epoch)
             end = min(len(items), offset + count - len(taken))
@@ -36,7 +36,7 @@ class Stream:
             epoch = epoch + 1
             offset = 0
 
-    def _items_of(self, epoch: int) -> Sequence[Any]:
+    def _items_of(self, epoch: int) -> Sequence[Item]:
         if epoch != self._epoch:
             self._epoch = epoch
             self._items = self._task.batches(epoch)
@@ -47,19 +47,20 @@ class Stream:
 
 @dataclass(frozen=True)
 class Stepped:
-    """Sums over the micro-batches of a step on all processes, ``weight`` and ``loss`` among them."""
+    """The result of a step: sums over its micro-batches on all processes, ``loss`` among them."""
 
     sums: dict[str, float]
     rate: float
     gradient_norm: float
 
 
-class Steps(Protocol):
-    """What the loop repeats; :class:`GradientSteps` descends one loss, two players take turns."""
+@runtime_checkable
+class Steps(Protocol[Item]):
+    """The step that the loop repeats: down the gradient of one loss, or of two players in turn."""
 
     @property
-    def task(self) -> Trained:
-        """What is trained, on which batches, and how it is validated."""
+    def task(self) -> Trained[Item]:
+        """The module, its micro-batches and its validation."""
         ...
 
     @property
@@ -77,7 +78,7 @@ class Steps(Protocol):
         """Micro-batches in a step, over all processes."""
         ...
 
-    def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
+    def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step.
 
         Raises:
@@ -89,11 +90,11 @@ class Steps(Protocol):
         """Return numbers about step sizes to log."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return everything but the task's module that the next step depends on."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+    def load_state_dict(self, state: Mapping[str, object], step: int) -> None:
         """Continue from the state saved after ``step`` steps.
 
         Raises:

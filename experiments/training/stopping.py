@@ -4,12 +4,16 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TypeAlias
 
 from experiments.training.processes import is_first_process
 
 __all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
+
+# As signal.signal returns it; None where it was not set from Python.
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -32,7 +36,7 @@ class TrainingFailed(FloatingPointError):
     Nothing was updated with it; a command exits with 1.
     """
 
-    def __init__(self, message: str, **report: Any) -> None:
+    def __init__(self, message: str, **report: object) -> None:
         super().__init__(message)
         self.report = report
 
@@ -49,7 +53,7 @@ class StopRequest:
         self.asked = False
         self.echo = echo
         self._first = 0.0
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopRequest":
         # Python allows signal handlers in the main thread alone.

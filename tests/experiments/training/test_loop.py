@@ -1,4 +1,7 @@
-"""The loop computes what one large batch would, resumes to the last bit, and stops when asked or when numbers break."""
+"""The loop takes the step of one large batch, resumes bit for bit, and stops when it must.
+
+It stops when a signal asks for it, and when a number is not finite.
+"""
 
 import json
 import math
@@ -376,7 +379,7 @@ def test_numbers_that_are_not_finite_stop_training_and_update_nothing(
 
 
 class Clock:
-    """Time that passes only while the task works: half a second a step, and some seconds a validation."""
+    """Time that passes only in the task: half a second a step, some seconds a validation."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, task: Toy, validation: float = 10.0
@@ -500,7 +503,7 @@ def test_bf16_computes_the_loss_in_bfloat16_and_keeps_the_weights(tmp_path: Path
         *({"clock": "sun"}, {"schedule": "steps"}, {"eps": 0.0}),
     ],
 )
-def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
+def test_settings_outside_their_range_are_refused(wrong: dict[str, Any], unchecked: None) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=rf"^{name} must be .*; got {name}={value}$"):
         Settings(**wrong)
