@@ -16,39 +16,51 @@ from univae.checkpoint import fill_weights, load_state, load_weights, read_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["GanRun"]
+__all__ = ["COMMAND", "GanRun"]
+
+COMMAND = "train-gan"  # the ``command`` in the config.json of a run
 
 
 class GanRun:
-    """What the commands that use a trained GAN share.
+    """The networks and the data record of a trained GAN.
 
-    ``average``: the generator's moving average, if it has one.
+    Args:
+        path: the run folder.
+        device: as for the option ``--device``.
+        checkpoint: ``best`` or ``last``.
+        average: use the moving average of the generator's weights, where the run has one.
+
+    Raises:
+        InputError: the folder is not a run of ``train-gan``, or is damaged.
     """
 
     def __init__(
-        self, path: Path, device: str = "auto", checkpoint: str = "best", average: bool = True
+        self, path: Path, device: str = "auto", checkpoint: str = "best", *, average: bool = True
     ) -> None:
         self.run = Run.open(path)
-        if self.run.config.get("command") != "train-gan":
+        if self.run.config.get("command") != COMMAND:
             raise InputError(f"{path} is not the run of a GAN; give the --out of train-gan")
-        self.device, folder = pick_device(device), self.run.checkpoint(checkpoint)
-        described = read_json(path / "model.json")
+        self.device = pick_device(device)
+        folder = self.run.checkpoint(checkpoint)
+        config = read_json(path / "model.json")
         with reading(path / "model.json"):
-            self.players = Players(described)
+            self.players = Players(config)
         load_weights(self.players, folder / "model.safetensors")
+
         state = read_json(folder / "state.json")
         with reading(folder / "state.json"):
             self.step = int(state["step"])
-        training = load_state(folder / "optimizer.pt")
-        self.has_average = "weights" in training
+        training_state = load_state(folder / "optimizer.pt")
+        # model.safetensors has the average; the unaveraged weights are then stored beside it.
+        self.has_average = "weights" in training_state
         if self.has_average and not average:
-            fill_weights(self.players, training["weights"], folder / "optimizer.pt")
+            fill_weights(self.players, training_state["weights"], folder / "optimizer.pt")
         self.players.to(self.device).eval()
 
     def units(self) -> Data:
-        """Return kind, shape and units of the data.
+        """Return the kind, shape and units of the data, without rows.
 
-        A run of version 0.1.0 has to read them anew.
+        A run of version 0.1.0 has no record of them: its data are read again.
         """
         record = self.run.data_record()
         if record:
@@ -57,19 +69,23 @@ class GanRun:
 
     @property
     def classes(self) -> int:
-        """The number of labels that the networks take; 0 for none."""
+        """The number of labels of conditional networks; 0 for others."""
         return self.players.generator.classes
 
     @torch.no_grad()
     def sample(self, z: Tensor, labels: Tensor | None = None, rows: int = 256) -> Tensor:
-        """Generated data of latents (N, d), on the CPU."""
-        generator = self.players.generator
+        """Return generated rows of latents (N, d) on the CPU, in float32.
+
+        Conditional networks use ``labels`` (N,), by default all classes in turn. ``rows`` are
+        generated at once, which bounds the memory.
+        """
         if self.classes and labels is None:
             labels = torch.arange(len(z)) % self.classes
-        parts = z.split(rows)
-        given = labels.split(rows) if labels is not None else [None] * len(parts)
-        made = [
-            generator(part.to(self.device), *((y.to(self.device),) if y is not None else ()))
-            for part, y in zip(parts, given, strict=True)
-        ]
-        return torch.cat(made).float().cpu()
+        blocks = []
+        for start in range(0, len(z), rows):
+            block = slice(start, start + rows)
+            inputs = [z[block].to(self.device)]
+            if labels is not None:
+                inputs.append(labels[block].to(self.device))
+            blocks.append(self.players.generator(*inputs))
+        return torch.cat(blocks).float().cpu()

@@ -1,4 +1,4 @@
-"""Images of a GAN: grids of the same latents for every run, and real images in the same layout."""
+"""Image grids of a GAN: generated from the same latents for every run, and real ones."""
 
 import numpy as np
 import torch
@@ -9,31 +9,31 @@ from experiments.gans.run import GanRun
 from experiments.gans.scaling import gan_rows, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
 from experiments.training.run_folder import Run
+from gan.networks.layers import is_image
 
 __all__ = ["fixed_latents", "strip", "write_images", "write_samples"]
 
-ROWS = 6
-COUNT = ROWS * COLUMNS
-IMAGE_DIMENSIONS = 3
+ROWS = 6  # of a grid
+COUNT = ROWS * COLUMNS  # images in a grid
 GREY_LEVELS = 256
 
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
-    """Return the same latents (count, width) for every run of this width, to compare grids."""
+    """Return latents (count, width), the same for every run, so that grids can be compared."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, width, generator=generator, dtype=torch.float32)
 
 
 def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
-    """Write ``samples/*.png``: generated images, real ones, and walks between two latents.
+    """Write ``samples/*.png``: generated images, real images, and walks between two latents.
 
-    Nothing is written for tables. ``rows`` are the indices of the training images.
+    Tables have no files. ``rows`` are the indices of the training images.
     """
-    if len(data.shape) != IMAGE_DIMENSIONS:
+    if not data.is_images:
         return
     latent = opened.players.generator.latent
     average = ", the moving average of its weights" if opened.has_average else ""
-    classes = "; a column a class, in turn" if opened.classes else ""
+    classes = "; one class per column" if opened.classes else ""
     generated = opened.sample(fixed_latents(latent))
     write_images(opened.run, "generated", f"Generated images{average}{classes}", generated)
     real = gan_rows(data, np.random.default_rng(0).permutation(rows)[:COUNT])
@@ -46,21 +46,21 @@ def write_samples(opened: GanRun, data: Data, rows: np.ndarray) -> None:
 
 
 def strip(opened: GanRun, count: int = COLUMNS) -> bytes | None:
-    """Return a row of images as PNG, of the same latents for every run; None for tables."""
+    """Return a row of images as PNG, of the same latents for every run; None for a table."""
     generator = opened.players.generator
-    if len(generator.shape) != IMAGE_DIMENSIONS:
+    if not is_image(generator.shape):
         return None
     images = opened.sample(fixed_latents(generator.latent, count))
     return png(to_grey_levels(images), GREY_LEVELS, count)
 
 
 def write_images(run: Run, name: str, title: str, x: Tensor) -> None:
-    """Write a grid of images in [-1, 1]."""
+    """Write a grid of images (N, channels, height, width) in [-1, 1] to ``samples/NAME.png``."""
     write_grid(run, name, title, to_grey_levels(x), GREY_LEVELS)
 
 
 def _walks(latent: int) -> Tensor:
-    """Return latents (COUNT, latent): in every row of the grid a walk between two."""
+    """Return latents (COUNT, latent): each row of the grid goes from one latent to another."""
     ends = fixed_latents(latent, 2 * ROWS)
     fraction = torch.linspace(0, 1, COLUMNS)[None, :, None]
     return _slerp(ends[:ROWS, None], ends[ROWS:, None], fraction).flatten(0, 1)
