@@ -1,17 +1,21 @@
-"""Training step of a UniVAE: two streams against the published dense (2n)^2 mask, same weights.
+"""Training step of a UniVAE: two streams, compared with the published dense (2n)^2 mask.
 
-The dense version is the tests' plain twin and has the same outputs:
-``python -m experiments.benchmarks.two_streams``.
+Both use the same weights and have the same outputs. The dense version is also the reference
+implementation of the tests.
+
+``python -m experiments.benchmarks.two_streams``
 """
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from experiments.benchmarks.harness import compare, report
 from univae.checkpoint import JsonObject
@@ -20,13 +24,14 @@ from univae.vae.dense import dense
 from univae.vae.likelihood import text_log_prob
 from univae.vae.model import UniVAE, UniVAEConfig
 
-# runs the model on ids, targets and a choice of latents; the third result is the logits
-Run: TypeAlias = Callable[..., Any]
+Choose: TypeAlias = Callable[[int, Distribution], Tensor]  # the latent of a layer
+# Maps ids, targets and a choice of latents to posteriors, latents and logits.
+Run: TypeAlias = Callable[[Tensor, Tensor, Choose], tuple[list[Distribution], Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A length of texts in tokens, a batch size, and the speed-up to reach."""
+    """A length of texts in tokens, a batch size, and the target of the speed-up."""
 
     n: int
     batch: int
@@ -47,8 +52,7 @@ def contest(case: Case, rounds: int) -> JsonObject:
     ids = torch.randint(END + 1, 512, (case.batch, case.n))
     z = torch.randn(case.batch, 2, 16)
 
-    def run_dense(*arguments: Any) -> Any:
-        return dense(model, *arguments)
+    run_dense = partial(dense, model)
 
     def step(run: Run) -> Tensor:
         logits = run(ids, ids, lambda layer, q: q.rsample())[2]
@@ -81,9 +85,11 @@ def _logits(run: Run, ids: Tensor, z: Tensor) -> Tensor:
 
 def main() -> None:
     """Run the benchmark with the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--out", type=Path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=25, help="timed steps of each version")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     results = [contest(case, arguments.rounds) for case in CASES]
     report("two_streams", results, arguments.out)

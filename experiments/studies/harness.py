@@ -1,4 +1,4 @@
-"""Training runs of a study: some at a time, each in its own folder and in a fresh process."""
+"""Training runs of a study: several at once, each in a separate folder and process."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,30 +16,30 @@ from univae.checkpoint import JsonObject, read_json
 
 __all__ = ["Job", "Results", "failures", "finished", "run_all", "spread"]
 
-FAILED = "failed"  # the key of a result whose run failed
+FAILED = "failed"  # the key of the reason in the result of a failed run
 
-# what the DONE of every run holds, by its job's name; {"failed": reason} of one that failed
+# The content of each run's DONE by the name of its job; {"failed": reason} for a failed run.
 Results: TypeAlias = Mapping[str, JsonObject]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a study: its configuration, and the function that trains by it.
+    """A run of a study: a configuration, and the function that trains with it.
 
-    ``train(config)`` must leave ``DONE`` in ``config.out``.
+    ``train(config)`` must write ``DONE`` in ``config.out``.
     """
 
     name: str
-    train: Callable[[Any], object]
+    train: Callable[[Any], object]  # of the type of ``config``, which depends on the study
     config: Any
 
 
 def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
-    """Return what the ``DONE`` of every job holds, by name; a folder that has one is not run again.
+    """Run all jobs, ``at_once`` at a time; return the content of their ``DONE`` by name.
 
-    Each job runs in a fresh process with the threads that its configuration names, so that the
-    numbers of a study do not depend on how many run at once; an interrupted run is continued. A run
-    that fails, by diverging say, is reported as ``{"failed": reason}``.
+    A folder with ``DONE`` is not run again, and an interrupted run is continued. Each job runs in a
+    new process with the threads of its configuration, so that results do not depend on ``at_once``.
+    A run that fails, for instance by diverging, has the result ``{"failed": reason}``.
     """
     context = get_context("spawn")
     with ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool:
