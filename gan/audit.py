@@ -84,10 +84,10 @@ def _measure(
     value, gradient = differentiate(score, x, labels, create_graph=False)
     gradient_norms = norms(gradient)
     layers = measure_layers(critic, x, labels) if isinstance(critic, nn.Module) else ()
-    is_plain = labels is None and score.rule is None
-    certificate = lipschitz_constant(critic, layers) if is_plain else None
+    certificate = None
     wasserstein = None
-    if other is not None and labels is None:
+    if labels is None:
+        certificate = lipschitz_constant(critic, layers) if score.rule is None else None
         wasserstein = _distances(score, value, x, other, certificate)
 
     facts = Facts(
@@ -107,9 +107,11 @@ def _measure(
 
 
 def _distances(
-    score: Score, value: Tensor, x: Tensor, other: Tensor, certificate: float | None
-) -> tuple[float | None, float]:
+    score: Score, value: Tensor, x: Tensor, other: Tensor | None, certificate: float | None
+) -> tuple[float | None, float] | None:
     """Return the certified lower bound of W_1 between the rows, and its exact value."""
+    if other is None:
+        return None
     other_value, _ = differentiate(score, other, create_graph=False)
     difference = (value.mean() - other_value.mean()).abs().item()
     lower_bound = difference / certificate if certificate else None

@@ -79,7 +79,7 @@ def machine() -> JsonObject:
 
 
 def report(name: str, results: object, out: Path | None, kind: str = "benchmark") -> None:
-    """Print the results with the command and the machine as one JSON object; write it to ``out``."""
+    """Print results, command and machine as one JSON object; write it to ``out``, unless None."""
     command = shlex.join(["python", "-m", f"experiments.{FOLDERS[kind]}.{name}", *sys.argv[1:]])
     content = {kind: name, "command": command, "machine": machine(), "results": to_json(results)}
     text = json.dumps(content, indent=2)

@@ -1,4 +1,4 @@
-"""Measures of readability: folders, imports between them, string comparisons, types, density, sizes.
+"""Measures of readability: folders and their imports, string comparisons, types, density, sizes.
 
 Parses ``univae``, ``density``, ``gan`` and ``experiments`` without importing them, so that any
 checkout can be measured. Prints one JSON object.

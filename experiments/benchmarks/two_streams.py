@@ -9,7 +9,6 @@ implementation of the tests.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -52,7 +51,11 @@ def contest(case: Case, rounds: int) -> JsonObject:
     ids = torch.randint(END + 1, 512, (case.batch, case.n))
     z = torch.randn(case.batch, 2, 16)
 
-    run_dense = partial(dense, model)
+    def run_dense(
+        ids: Tensor, target: Tensor, choose: Choose
+    ) -> tuple[list[Distribution], Tensor, Tensor]:
+        posteriors, latents, logits, _ = dense(model, ids, target, choose)
+        return posteriors, latents, logits
 
     def step(run: Run) -> Tensor:
         logits = run(ids, ids, lambda layer, q: q.rsample())[2]

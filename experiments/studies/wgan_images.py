@@ -133,7 +133,7 @@ def study(arguments: argparse.Namespace) -> JsonObject:
     scorings = [_scoring_of(arguments, run) for run in runs if run.name in done]
     scored = run_all(scorings, arguments.jobs) if scorings else {}
     measured = finished(scored)
-    rows = table(arguments, trained, measured)
+    rows = table(arguments, trained, scored)
 
     result: JsonObject = {
         "data": data.name,

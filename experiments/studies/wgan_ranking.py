@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.gans.evaluation import METRICS
-from experiments.studies.harness import Results, spread
+from experiments.studies.harness import Results, finished, spread
 from univae.checkpoint import JsonObject
 
 __all__ = ["MNIST_BARS", "Bar", "mnist_bars", "ranking", "table", "verdict"]
@@ -39,11 +39,9 @@ MNIST_BARS = {
 }
 
 
-def table(arguments: argparse.Namespace, trained: Results, measured: Results) -> list[JsonObject]:
-    """Return a row per method and kind of weights: mean and spread of each metric over the seeds.
-
-    ``measured`` has the results of the runs that were trained and measured without failure.
-    """
+def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
+    """Return a row per method and kind of weights: mean and spread of each metric over the seeds."""
+    measured = finished(scored)
     rows: list[JsonObject] = []
     for method in arguments.methods:
         names = [f"{method}-seed{seed}" for seed in range(arguments.seeds)]
