@@ -1,4 +1,4 @@
-"""``univae train-gan``: a GAN on images or a table, by default gradient-normalised."""
+"""``univae train-gan``: train a GAN on images or a table, by default gradient-normalised."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +10,8 @@ from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
-from experiments.gans.config import GanOptions, GanShape, model_config
-from experiments.gans.features import class_labels, open_feature_space
+from experiments.gans.config import PENALTY_OPTIONS, GanOptions, GanShape, model_config
+from experiments.gans.features import AUTO, class_labels, open_feature_space
 from experiments.gans.presets import PRESETS
 from experiments.gans.samples import write_samples
 from experiments.gans.task import GanTask, PlayerSteps, require_settings
@@ -25,6 +25,7 @@ from experiments.training.distributed import World
 from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
+from gan.penalties import PENALTIES
 from gan.players import Players
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
@@ -35,7 +36,7 @@ __all__ = ["PRESETS", "Config", "main", "train"]
 
 
 def _settings() -> Settings:
-    """Return the defaults for two players: a constant rate, no momentum, decay or clipping."""
+    """Return the defaults for two players: a constant learning rate, no momentum, no clipping."""
     return Settings(
         lr=2e-4, lr_floor=1.0, warmup=0.0, beta1=0.0, beta2=0.9, weight_decay=0.0, clip=0.0
     )
@@ -50,7 +51,7 @@ class Config(Configuration):
     model: GanShape = field(default_factory=GanShape)
     players: GanOptions = field(default_factory=GanOptions)
     training: Settings = field(default_factory=_settings)
-    command: Literal["train-gan"] = "train-gan"  # what wrote the run folder; leave it
+    command: Literal["train-gan"] = "train-gan"  # the command in config.json; it has one value
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,21 +63,17 @@ class Config(Configuration):
             )
 
     def rows(self, run: RunFolder | None = None) -> TrainingRows:
-        """Read its data, in the units of ``run`` or of a new one."""
+        """Read the data in the units of ``run``, by default of a new run."""
         return training_rows(self.data, self.players.batch_size, self.training.seed, run)
 
 
 def main(config: Config) -> JsonObject:
-    """Train, then write samples and the report.
-
-    Returns:
-        the metrics of the last validation.
-    """
+    """Train, write samples and the report, and return the metrics of the last validation."""
 
     def report() -> Path:
         trained = open_run(TrainedGan, config.out, config.training.device)
-        data, rows, _ = config.rows(trained.folder)
-        write_samples(trained, data, rows)
+        training_set = config.rows(trained.folder)
+        write_samples(trained, training_set.data, training_set.rows)
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)
@@ -84,39 +81,33 @@ def main(config: Config) -> JsonObject:
 
 
 def train(config: Config) -> JsonObject:
-    """Train without samples and report.
-
-    Returns:
-        what :func:`experiments.training.loop.fit` does.
-    """
+    """Train without samples and report; return the result of training."""
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
 def _prepare(config: Config, world: World) -> Training:
-    """Read the data, build both networks, and start or continue the run with all recorded in it."""
-    before = Run.open(config.out) if config.training.resume else None
-    _refuse_stored_code(config, before)
-    rows = config.rows(before)
+    """Read the data, build both networks, and begin or continue the run folder."""
+    resumed = Run.open(config.out) if config.training.resume else None
+    _refuse_stored_code(config, resumed)
+    rows = config.rows(resumed)
     labels = class_labels(rows.data)
     classes = int(labels.max()) + 1 if labels is not None else 0
-    described = model_config(config.model, rows.data, classes)
-    _refuse_augmented_tables(config, rows.data)
+    networks = model_config(config.model, rows.data, classes)
+    _require_images(config, rows.data)
     reseed(config.training.seed, "weights")
-    players = Players(described)
+    players = Players(networks)
     config.players.recipe().check(players.critic)
 
-    record = {"data": describe(rows.data, config.data.data)}
-    if config.data.features != "auto":  # refused, if at all, before there is a folder
-        space = open_feature_space(rows.data, config.out, config.data.features)
-        source = config.data.features
-        record["features"] = {"source": source, "fingerprint": space.name, "count": 1}
-    folder = begin_run(config.out, absolute_sources(config.flat()), record, described)
+    record = _data_record(config, rows.data)
+    folder = begin_run(config.out, absolute_sources(config.flat()), record, networks)
     print_notes(rows.data.notes)
     settings = _with_average(config, world)
 
     def steps(world: World) -> PlayerSteps:
-        compared = reference(config.data, config.training, config.out, rows)
-        validate = GeneratorValidation(compared, config.players, folder, config.model.conditional)
+        real_rows = reference(config.data, config.training, config.out, rows)
+        validate = GeneratorValidation(
+            real_rows, config.players, folder, conditional=config.model.conditional
+        )
         training_set = (rows.data, rows.rows)
         task = GanTask(players, config.players, config.training.seed, training_set, validate)
         return PlayerSteps(task, config.training, world)
@@ -124,8 +115,21 @@ def _prepare(config: Config, world: World) -> Training:
     return Training(folder, settings, steps, notes=rows.data.notes)
 
 
+def _data_record(config: Config, data: Data) -> JsonObject:
+    """Return the record of the data, and of a feature space that is not trained with the run.
+
+    Opening the feature space raises the errors of ``--features`` before the run folder exists.
+    """
+    record: JsonObject = {"data": describe(data, config.data.data)}
+    source = config.data.features
+    if source != AUTO:
+        space = open_feature_space(data, config.out, source)
+        record["features"] = {"source": source, "fingerprint": space.name, "count": 1}
+    return record
+
+
 def _refuse_stored_code(config: Config, run: Run | None) -> None:
-    """Raise InputError where a run's feature space is code that this call does not name."""
+    """Raise InputError where a run's feature space is code that ``--features`` does not name."""
     space = run.config.get("features") if run is not None else None
     if names_code(space) and config.data.features != space:
         raise InputError(
@@ -134,20 +138,21 @@ def _refuse_stored_code(config: Config, run: Run | None) -> None:
         )
 
 
-def _refuse_augmented_tables(config: Config, data: Data) -> None:
-    """Raise InputError where options of images are given for a table."""
-    options = config.players
-    if not data.is_images and (options.augment or options.flip or options.consistency):
-        raise InputError(
-            f"augment, flip and consistency are of images; {data.name} is a table; drop them"
-        )
+def _require_images(config: Config, data: Data) -> None:
+    """Raise InputError for options of images where the data are a table."""
+    if data.is_images:
+        return
+    names = [name for name in ("augment", "flip") if getattr(config.players, name)]
+    for name in config.players.recipe().penalties.used():
+        if PENALTIES[name].images_only:
+            names.append(PENALTY_OPTIONS[name])
+    if names:
+        options = " ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise InputError(f"{options}: for images only; --data {data.name} is a table; drop it")
 
 
 def _with_average(config: Config, world: World) -> Settings:
-    """Return the settings with the decay per step of the generator's moving average.
-
-    ``--ema-images`` is its half-life in images that the generator was trained on.
-    """
+    """Return the settings with the decay per step that gives the half-life ``--ema-images``."""
     options = config.players
     if not options.ema_images:
         return replace(config.training, ema=0.0)

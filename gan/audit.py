@@ -27,11 +27,11 @@ from gan.normalization.score import Score
 __all__ = ["Facts", "Layer", "Slopes", "audit"]
 
 QUANTILES = (0.05, 0.5, 0.95, 1.0)
-# A gradient norm counts as above 1 beyond float32 rounding.
+# A gradient norm counts as above 1 if it exceeds 1 by more than float32 rounding.
 GRADIENT_TOLERANCE = 1e-5
-# Of the test that a score depends on its own row alone: rows, and relative rounding.
-OWN_SAMPLE_ROWS = 8
-OWN_SAMPLE_TOLERANCE = 1e-4
+# Rows, and relative rounding error, of the test that scores are independent of other rows.
+INDEPENDENCE_ROWS = 8
+INDEPENDENCE_TOLERANCE = 1e-4
 
 
 def audit(
@@ -47,7 +47,7 @@ def audit(
 ) -> Facts:
     """Measure a critic at rows ``x``, and its estimate of their distance to ``other``.
 
-    The critic is put into evaluation mode, and back.
+    The critic is in evaluation mode meanwhile.
 
     Args:
         critic: the critic before normalisation.
@@ -57,7 +57,8 @@ def audit(
         labels: labels of ``x``, for a conditional critic.
         eps: constant of ``gran``.
         K: constant of ``gn`` and ``gran``.
-        lengths: of the segments of slopes, in units of the median distance between rows.
+        lengths: of the segments whose slopes are measured, in units of the median distance between
+            rows.
     """
     score = Score(critic, GradientNorm.of(normalization, eps, K))
     if not isinstance(critic, nn.Module):
@@ -79,22 +80,22 @@ def _measure(
     lengths: Sequence[float],
 ) -> Facts:
     critic = score.critic
-    _, raw_gradient = differentiate(critic, x, labels, create_graph=False)
+    _, critic_gradient = differentiate(critic, x, labels, create_graph=False)
     value, gradient = differentiate(score, x, labels, create_graph=False)
     gradient_norms = norms(gradient)
     layers = measure_layers(critic, x, labels) if isinstance(critic, nn.Module) else ()
-    is_certified = labels is None and score.rule is None
-    certificate = lipschitz_constant(critic, layers) if is_certified else None
+    certificate = None
     wasserstein = None
-    if other is not None and labels is None:
+    if labels is None:
+        certificate = lipschitz_constant(critic, layers) if score.rule is None else None
         wasserstein = _distances(score, value, x, other, certificate)
 
     facts = Facts(
         normalization=normalization,
         piecewise_linear=is_piecewise_linear(critic),
-        own_sample=_depends_on_own_sample(critic, x, labels),
+        own_sample=_is_independent_of_other_rows(critic, x, labels),
         gradient_norms=_quantiles(gradient_norms),
-        raw_norms=_quantiles(norms(raw_gradient)),
+        raw_norms=_quantiles(norms(critic_gradient)),
         above_one=(gradient_norms > 1 + GRADIENT_TOLERANCE).double().mean().item(),
         largest_score=value.abs().max().item(),
         slopes=tuple(measure_slopes(score, critic, x, labels, length) for length in lengths),
@@ -106,9 +107,11 @@ def _measure(
 
 
 def _distances(
-    score: Score, value: Tensor, x: Tensor, other: Tensor, certificate: float | None
-) -> tuple[float | None, float]:
+    score: Score, value: Tensor, x: Tensor, other: Tensor | None, certificate: float | None
+) -> tuple[float | None, float] | None:
     """Return the certified lower bound of W_1 between the rows, and its exact value."""
+    if other is None:
+        return None
     other_value, _ = differentiate(score, other, create_graph=False)
     difference = (value.mean() - other_value.mean()).abs().item()
     lower_bound = difference / certificate if certificate else None
@@ -121,11 +124,11 @@ def _quantiles(values: Tensor) -> tuple[float, ...]:
 
 
 @torch.no_grad()
-def _depends_on_own_sample(critic: Critic, x: Tensor, labels: Tensor | None) -> bool:
-    """Return whether the first score stays the same when the other rows of its batch change."""
-    rows = x[:OWN_SAMPLE_ROWS]
-    row_labels = labels[:OWN_SAMPLE_ROWS] if labels is not None else None
+def _is_independent_of_other_rows(critic: Critic, x: Tensor, labels: Tensor | None) -> bool:
+    """Return whether the first score is unchanged when the other rows of its batch change."""
+    rows = x[:INDEPENDENCE_ROWS]
+    row_labels = labels[:INDEPENDENCE_ROWS] if labels is not None else None
     changed_rows = torch.cat((rows[:1], rows[1:].flip(0) + 1))
     before = scores(critic, rows, row_labels)[0]
     after = scores(critic, changed_rows, row_labels)[0]
-    return bool((before - after).abs() <= OWN_SAMPLE_TOLERANCE * (1 + before.abs()))
+    return bool((before - after).abs() <= INDEPENDENCE_TOLERANCE * (1 + before.abs()))

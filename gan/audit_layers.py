@@ -15,7 +15,7 @@ __all__ = ["Layer", "lipschitz_constant", "measure_layers"]
 
 @dataclass(frozen=True)
 class Layer:
-    """The operator norm of a layer, and that of its reshaped weight, which spectral norm bounds."""
+    """The operator norm of a layer, and the norm of its reshaped weight."""
 
     name: str
     operator: float
@@ -36,9 +36,9 @@ def measure_layers(critic: nn.Module, x: Tensor, labels: Tensor | None) -> tuple
 
 
 def lipschitz_constant(critic: object, layers: Sequence[Layer]) -> float | None:
-    """Return the product of the norms of a chain and of the slopes above 1 of its activations.
+    """Return the product of the layers' norms and of the slopes above 1 of the activations.
 
-    ``None`` for a critic that is no chain, of which nothing is proven.
+    ``None`` for a critic that is no chain of layers: there the product is no bound.
     """
     if not isinstance(critic, nn.Module) or chain(critic) is None:
         return None

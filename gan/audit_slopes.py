@@ -1,6 +1,6 @@
 r"""Slopes :math:`|f(a) - f(b)| / \|a - b\|` of a score over short segments.
 
-Those within one linear region of the critic are kept apart from those across regions.
+Segments within one linear region of the critic and across regions are measured separately.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["SLOPE_TOLERANCE", "Slopes", "measure_slopes"]
 
 # A slope counts as above 1 beyond float32 rounding of a difference of scores over a short segment.
 SLOPE_TOLERANCE = 1e-4
-# Rows whose distances give the typical distance.
+# Rows of which the median distance is computed.
 ROWS_FOR_SCALE = 256
 
 
@@ -23,11 +23,11 @@ ROWS_FOR_SCALE = 256
 class Slopes:
     """Slopes over segments of one length."""
 
-    length: float  # over the typical distance between rows
+    length: float  # in units of the median distance between rows
     segments: int
-    # the largest within one linear region; None: no segment is, or regions are not known
+    # the largest within one linear region; None: no segment is within one, or regions are unknown
     within: float | None
-    across: float | None  # the largest of all others
+    across: float | None  # the largest across regions, or of all segments for unknown regions
     above_one: float  # fraction of all segments with a slope above 1
     crossing: float | None  # fraction of segments that leave their region
 
@@ -38,7 +38,7 @@ def measure_slopes(
     """Return the slopes of ``score`` from each row of ``x`` in a random direction.
 
     Args:
-        score: the score whose slopes are measured.
+        score: the function whose slopes are measured.
         critic: the critic under the score, whose activations identify linear regions.
         x: rows (N, ...), the starts of the segments.
         labels: labels of the rows, for a conditional critic.
@@ -68,15 +68,15 @@ def measure_slopes(
 def _random_steps(x: Tensor, length: float) -> Tensor:
     distances = torch.cdist(x[:ROWS_FOR_SCALE].flatten(1), x[:ROWS_FOR_SCALE].flatten(1))
     is_pair = ~torch.eye(len(distances), dtype=torch.bool, device=x.device)
-    typical_distance = distances[is_pair].median()
+    median_distance = distances[is_pair].median()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    return noise * per_row(length * typical_distance / norms(noise), x)
+    return noise * per_row(length * median_distance / norms(noise), x)
 
 
 @torch.no_grad()
 def _activation_signs(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor | None:
-    """Return on which side of its kink every unit is, (N, units), or None without known regions."""
+    """Return whether each activation is above its kink, (N, units); None for unknown regions."""
     if not isinstance(critic, nn.Module) or not has_regions(critic):
         return None
     signs: list[Tensor] = []

@@ -13,12 +13,12 @@ JUMP_FACTOR = 1.05
 
 
 def verdict(facts: Facts) -> str:
-    """Return what the facts mean."""
+    """Return the meaning of the facts in sentences."""
     sentences = []
     normalized = NORMALIZATIONS[facts.normalization].uses_gradient
     if not facts.own_sample:
         sentences.append(
-            "A score depends on other samples of its batch: no gradient here is one sample's."
+            "A score depends on other samples of its batch: no gradient here is that of one sample."
         )
     sentences.append(_gradient_sentence(facts))
     if normalized:
@@ -33,15 +33,15 @@ def _gradient_sentence(facts: Facts) -> str:
     largest = facts.gradient_norms[-1]
     if not NORMALIZATIONS[facts.normalization].uses_gradient:
         median = facts.gradient_norms[1]
-        return f"The gradient is {median:.3g} at the median datum, at most {largest:.3g}."
+        return f"The gradient norm is {median:.3g} at the median row, at most {largest:.3g}."
     if facts.piecewise_linear:
         return (
-            f"The gradient is at most {largest:.4g} at the data, as {facts.normalization} promises "
-            "within a linear cell."
+            f"The gradient norm is at most {largest:.4g} at the rows, bounded by "
+            f"{facts.normalization} within a linear region."
         )
     return (
-        f"The critic is smooth, so {facts.normalization} bounds nothing: the gradient reaches "
-        f"{largest:.3g}, and exceeds 1 at {100 * facts.above_one:.1f} % of the data."
+        f"The critic is smooth, so {facts.normalization} bounds nothing: the gradient norm reaches "
+        f"{largest:.3g}, and exceeds 1 at {100 * facts.above_one:.1f} % of the rows."
     )
 
 
@@ -57,13 +57,13 @@ def _jump_sentence(slopes: Sequence[Slopes], largest_gradient: float) -> list[st
         return []
 
     description = (
-        f"across cells slopes reach {steepest_slope:.3g} on segments of {steepest.length:g} of a "
-        "typical distance"
+        f"across linear regions slopes reach {steepest_slope:.3g} on segments of "
+        f"{steepest.length:g} of the median distance"
     )
     is_jump = steepest_slope > max(1.0, JUMP_FACTOR * largest_gradient)
     if is_jump:
         return [f"It is not Lipschitz: {description}."]
-    return [f"No jump was met: {description}."]
+    return [f"No jump was measured: {description}."]
 
 
 def _certificate_sentence(certificate: float | None, *, normalized: bool) -> str:
@@ -73,9 +73,9 @@ def _certificate_sentence(certificate: float | None, *, normalized: bool) -> str
         return (
             "No Lipschitz constant can be proven, so its scores estimate no Wasserstein distance."
         )
-    return "No Lipschitz constant is known: it is no chain of layers."
+    return "No Lipschitz constant is proven: the critic is no chain of layers."
 
 
 def _distance_sentence(lower_bound: float | None, exact: float) -> str:
     certified = "nothing" if lower_bound is None else f"{lower_bound:.3g}"
-    return f"The data are {exact:.4g} apart in W1, of which the critic certifies {certified}."
+    return f"The W1 distance is {exact:.4g}, of which the critic certifies {certified}."

@@ -1,7 +1,7 @@
 r"""DiffAugment: random changes of real and of generated images, differentiable in the images.
 
-The critic sees T(x) and T(y) only, in its own step and in the generator's, so that it overfits few
-real images later; the generator learns the data and not the changes.
+The critic scores T(x) and T(y) only, in critic steps and in generator steps, so that it overfits
+small training sets later, while the generator learns the distribution without the changes.
 
 References:
     Differentiable Augmentation for Data-Efficient GAN Training (Zhao et al., 2020),
@@ -23,9 +23,8 @@ __all__ = ["CHANGES", "Change", "ChangeName", "augment"]
 
 # Batch, channels, height and width.
 BATCH_DIMENSIONS = 4
-# Translation moves by up to a side over this, cutout removes a square of a side over that.
-TRANSLATION_DIVISOR = 8
-CUTOUT_DIVISOR = 2
+TRANSLATION_DIVISOR = 8  # the largest shift is the side over this
+CUTOUT_DIVISOR = 2  # the side of the removed square is the side of the image over this
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def _translation(x: Tensor, generator: torch.Generator | None) -> Tensor:
     row_shift = _integers(x, -row_limit, row_limit, generator)
     column_shift = _integers(x, -column_limit, column_limit, generator)
 
-    # Indices outside the image read the frame of zeros.
+    # Indices outside the image are clamped to the border of zeros.
     padded = F.pad(x, (1, 1, 1, 1))
     rows = torch.arange(height, device=x.device) + row_shift[:, None]
     columns = torch.arange(width, device=x.device) + column_shift[:, None]
@@ -90,19 +89,19 @@ def augment(
     """Change each image (of values in [-1, 1]) at random, by the rows of ``changes`` in order.
 
     ``color``: brightness by up to 0.5, saturation by a factor of up to 2, contrast by one of 0.5 to
-    1.5. ``translation``: by up to an eighth of each side, zeros behind. ``cutout``: a square of
-    half the side becomes 0.
+    1.5. ``translation``: by up to an eighth of each side, with zeros at the border. ``cutout``: a
+    square of half the side becomes 0.
 
     Raises:
-        InputError: an unknown change, or ``x`` are no images.
+        InputError: an unknown change, or ``x`` is no batch of images.
     """
     for name in changes:
         if name not in CHANGES:
             raise InputError(f"augment: changes must be of {', '.join(CHANGES)}; got {name!r}")
         if x.ndim != BATCH_DIMENSIONS:
             raise InputError(
-                f"augment: {name} is of images (N, channels, height, width); got "
-                f"{tuple(x.shape)}; drop it"
+                f"augment: {name} needs images (N, channels, height, width); got shape "
+                f"{tuple(x.shape)}; drop {name}"
             )
         x = CHANGES[name].apply(x, generator)
     return x

@@ -1,4 +1,4 @@
-"""Combinations of loss, normalisation and penalties that cannot work, refused with the reason."""
+"""Combinations of loss, normalisation and penalties that cannot train, each with the reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ __all__ = ["Combination", "refuse_combination"]
 
 @dataclass(frozen=True)
 class Combination:
-    """The parts of a training step that depend on each other.
+    """The options of a training step that depend on each other.
 
     Attributes:
         spectral: whether the critic has spectral norm.
-        generator_ratio: size of a generator's batch over a critic's.
+        generator_ratio: rows of a generator step over those of a critic step.
     """
 
     loss: LossName
@@ -29,11 +29,11 @@ class Combination:
 
     @property
     def bounds(self) -> list[str]:
-        """The penalties used that bound the critic's slope."""
+        """The names of the penalties in use that bound the critic's slope."""
         return [name for name in self.penalties.used() if PENALTIES[name].bounds_critic]
 
     def conflicts(self) -> Iterator[str]:
-        """Yield the reason for each pair of parts that cannot work together."""
+        """Yield the reason for each pair of options that cannot be combined."""
         yield from self._conflicts_of_normalization()
         yield from self._conflicts_of_loss()
         for name in self.bounds:
@@ -45,8 +45,8 @@ class Combination:
         if normalization.uses_gradient and of_critic:
             yield (
                 f"{', '.join(of_critic)} with {self.normalization}: the normalised score has a "
-                "gradient of its own, (n / (n + |f|))^2 <= 1 for gn, and ignores the scale of the "
-                "weights; take r1 or r2, or none"
+                "different gradient, of norm (n / (n + |f|))^2 <= 1 for gn, and ignores the scale "
+                "of the weights; use r1, r2 or no penalty"
             )
 
     def _conflicts_of_loss(self) -> Iterator[str]:
@@ -55,13 +55,13 @@ class Combination:
         bounded = normalized or self.spectral or bool(self.bounds)
         if loss.needs_bounded_critic and not bounded:
             yield (
-                f"{self.loss} with nothing that bounds the critic: its supremum is infinite; take "
-                "gn, spectral, gp or lp"
+                f"{self.loss} without a bound of the critic: its supremum is infinite; use gn, "
+                "spectral, gp or lp"
             )
         if loss.pairs and self.generator_ratio > 1:
             yield (
                 f"{self.loss} with generator_ratio > 1: every generated row is paired with a real "
-                "one; take 1"
+                "one; use generator_ratio 1"
             )
 
     def _conflicts_of_penalty(self, name: str) -> Iterator[str]:
@@ -70,15 +70,15 @@ class Combination:
             yield f"{name} with {self.loss}: {penalty.reason}"
         if penalty.exclusive and (len(self.bounds) > 1 or self.spectral):
             yield (
-                f"{name} with another constraint: clipping is the whole constraint; take one of "
+                f"{name} with another constraint: clipping is a complete constraint; use one of "
                 "them"
             )
         for other in penalty.excludes:
             if other in self.bounds:
-                yield f"{name} with {other}: two rules for the same gradient; take one of them"
+                yield f"{name} with {other}: two targets for the same gradient; use one of them"
 
 
 def refuse_combination(combination: Combination) -> None:
-    """Raise :class:`InputError` with the reason, if the parts cannot work together."""
+    """Raise :class:`InputError` with the reason if the options cannot be combined."""
     for reason in combination.conflicts():
-        raise InputError(f"this combination makes no sense: {reason}")
+        raise InputError(f"options that cannot be combined: {reason}")

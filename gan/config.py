@@ -1,4 +1,4 @@
-"""The training step of a GAN as plain values: loss, normalisation, penalties, ratio of steps."""
+"""The options of a training step: loss, normalisation, penalties, ratio of steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,19 +21,20 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Plain values; :meth:`check` refuses those that do not go together, or not with a critic."""
+    """The options of :class:`gan.WGAN`; :meth:`check` refuses those that cannot be combined."""
 
     loss: LossName = "hinge"
     normalization: NormalizationName = "gn"
-    eps: float = 0.1  # of gran
-    K: float = 1.0  # of gn and gran: the bound on the gradient
+    eps: float = 0.1  # of gran; smaller: scores of a flat critic are amplified more
+    K: float = 1.0  # of gn and gran: the bound of the norm of the score's gradient
     penalties: Penalties = field(default_factory=Penalties)
-    lazy: int = 1  # r1 and r2 are computed every this many critic steps, with as large a weight
+    lazy: int = 1  # critic steps per computation of r1 and r2, whose weight grows by this factor
     n_critic: int = 1  # critic steps per generator step
-    generator_ratio: int = 1  # size of a generator's batch over a critic's
-    augment: tuple[ChangeName, ...] = ()
-    rescale: bool = True  # of gn: hold the size of the critic's weights, which the loss ignores
-    # of the generator's moving average, in images it trained on; 0: no average
+    generator_ratio: int = 1  # rows of a generator step over those of a critic step
+    augment: tuple[ChangeName, ...] = ()  # random changes of all images passed to the critic
+    # with gn: rescale the critic's weights after each step, because its loss ignores their scale
+    rescale: bool = True
+    # of the generator's moving average, in generated rows of its steps; 0: no average
     half_life: float = 0.0
     bf16: bool = False  # autocast of both networks; norms and losses stay in float32
     clip: float = 0.0  # largest norm of either player's gradient; 0: no limit
@@ -54,7 +55,8 @@ class Recipe:
         if self.lazy > 1 and not has_lazy_term:
             names = " or ".join(name for name, penalty in PENALTIES.items() if penalty.lazy)
             raise InputError(
-                f"Recipe: lazy needs {names}, which it computes less often; got lazy={self.lazy}"
+                f"lazy must be 1 without {names}, which alone are computed every lazy steps; got "
+                f"lazy={self.lazy}; add {names}, or drop lazy"
             )
 
     @property
@@ -63,7 +65,7 @@ class Recipe:
         return GradientNorm.of(self.normalization, self.eps, self.K)
 
     def check(self, critic: nn.Module) -> None:
-        """Raise :class:`InputError` for parts that do not go together, or not with ``critic``."""
+        """Raise :class:`InputError` for options that cannot be combined, or not with ``critic``."""
         refuse_combination(
             Combination(
                 self.loss,
@@ -78,6 +80,6 @@ class Recipe:
             refuse_batch_statistics(critic, "WGAN")
 
     def rescales(self, critic: nn.Module) -> bool:
-        """Return whether the critic's weights are brought back to size after each of its steps."""
+        """Return whether the critic's weights are rescaled after each critic step."""
         ignores_scale = NORMALIZATIONS[self.normalization].ignores_scale
         return self.rescale and ignores_scale and not is_spectral(critic)

@@ -1,9 +1,9 @@
 r"""The loss of a critic: its scores' loss plus the penalties, in one forward.
 
-A normalised score takes the exact path without a second-order pass where the critic allows it
-(:meth:`gan.normalization.Score.for_critic`). r1 and r2 are of the score that the loss sees; for a
-piecewise linear critic under gradient normalisation one second-order pass gives them and the score:
-:math:`\|\nabla \hat f\| = n \, \partial \hat f / \partial f`.
+A normalised score needs no second-order pass where the critic's linear regions are known
+(:meth:`gan.normalization.Score.for_critic`). r1 and r2 penalise the gradient of the normalised
+score; for a piecewise linear critic under gradient normalisation one second-order pass computes
+them and the score: :math:`\|\nabla \hat f\| = n \, \partial \hat f / \partial f`.
 """
 
 import torch
@@ -20,7 +20,7 @@ __all__ = ["CriticLoss"]
 
 
 class CriticLoss(nn.Module):
-    """A module with all the critic's passes in its forward, so that a distributed wrapper fits."""
+    """A module whose forward has all passes of the critic, as a distributed wrapper requires."""
 
     def __init__(self, critic: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class CriticLoss(nn.Module):
             fake: generated rows, with the labels of the real ones.
             labels: labels of the real rows, for a conditional critic.
             regularized: whether this step computes the lazy terms, r1 and r2.
-            noise: draws the points of gradient penalties and the changes of consistency.
+            noise: random numbers of the points of gradient penalties and the changes of ``cr``.
         """
         batch = CriticBatch(self.score, real, fake, labels, noise)
         weights = self.recipe.penalties.weights()
@@ -70,8 +70,8 @@ class CriticLoss(nn.Module):
     def _scores(self, batch: CriticBatch, lazy: list[str]) -> NormedScore:
         x = torch.cat((batch.real, batch.fake))
         labels = torch.cat((batch.labels, batch.labels)) if batch.labels is not None else None
-        # One second-order pass over both halves gives scores and all lazy terms. Without a
-        # normalisation a single lazy term costs less in a pass of its own over one half.
+        # One second-order pass over both halves computes scores and all lazy terms. Without a
+        # normalisation a single lazy term costs less in a separate pass over one half.
         shares_pass = len(lazy) > 1 or (bool(lazy) and self.score.rule is not None)
         if shares_pass:
             return self.score.with_norms(x, labels)

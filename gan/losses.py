@@ -46,19 +46,18 @@ ScoreLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """A row of :data:`LOSSES`: the terms of both players, and what is true of them."""
+    """A row of :data:`LOSSES`: the losses of both players, and their properties."""
 
     summary: str
     critic: ScoreLoss
     generator: ScoreLoss
-    # The critic's loss where generated and real rows have one distribution and the critic is the
-    # best possible: no critic can tell the two apart.
+    # The loss of the best critic where generated and real rows have the same distribution.
     value_at_equilibrium: float
-    # Each real row is compared with one generated row, in the generator's step too.
+    # Each real row is compared with one generated row, also in generator steps.
     pairs: bool = False
     # A critic of Lipschitz constant L gives -loss / L <= W1: a lower bound on the distance.
     bounds_w1: bool = False
-    # The critic's loss has no lower bound, unless the critic's slope is bounded.
+    # The critic's loss has no lower bound unless the critic's slope is bounded.
     needs_bounded_critic: bool = False
 
     def require_pairs(self, name: str, real: Tensor, fake: Tensor) -> None:
@@ -66,7 +65,7 @@ class Loss:
         if self.pairs and len(real) != len(fake):
             raise InputError(
                 f"loss {name} pairs each real row with a generated row; got {len(real)} real and "
-                f"{len(fake)} generated rows; give as many of both"
+                f"{len(fake)} generated rows; pass equal numbers"
             )
 
 

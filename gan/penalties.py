@@ -11,8 +11,8 @@ r"""The registry of penalties and constraints of a critic.
 .. math:: \text{cr}: \; \lambda E (\hat f(T(x)) - \hat f(x))^2
 
 at real x: the score should not change where an image moves by up to an eighth of each side
-(:mod:`gan.augment`). Unlike in DiffAugment, the loss itself is of the images as they are.
-:math:`\hat f` is the score that the loss sees, f the critic before normalisation.
+(:mod:`gan.augment`). Unlike with DiffAugment, the loss itself is computed from unchanged images.
+:math:`\hat f` is the score in the loss, f the critic before normalisation.
 
 References:
     Improved Training of Wasserstein GANs (Gulrajani et al., 2017), https://arxiv.org/abs/1704.00028
@@ -57,12 +57,12 @@ WEIGHT_RULE = at_least(0, 1e9, "0 (not used) or more")
 
 @dataclass(frozen=True)
 class CriticBatch:
-    """What a term is computed from: the score, and the rows of one critic step."""
+    """The score and the rows of one critic step, from which terms are computed."""
 
     score: Score
     real: Tensor
     fake: Tensor
-    labels: Tensor | None = None  # of the real rows; the generated ones have the same
+    labels: Tensor | None = None  # of the real rows, and of the generated rows
     noise: torch.Generator | None = None
 
 
@@ -122,33 +122,32 @@ class Penalty:
     """A row of :data:`PENALTIES`: a term of the critic's loss, or a projection of its weights."""
 
     summary: str
-    usual: float  # the usual weight, of the paper where it has one
-    # Of one critic step, before its weight; None for a projection.
+    usual: float  # the usual weight, from the paper if it states one
+    # Returns the unweighted term of one critic step; None for a projection.
     term: Term | None = None
     # Applied to the critic after each of its steps, with the weight as the bound.
     project: Callable[[nn.Module, float], None] | None = None
-    # Whether the term is of the score that the loss sees, not of the critic before normalisation:
-    # only then it goes with gradient normalisation.
+    # Whether the term penalises the score in the loss, not the critic before normalisation: only
+    # then it can be combined with gradient normalisation.
     of_score: bool = False
-    # The term from the norms of the score's gradient at real and at generated rows, where one pass
-    # computes them all. Such a term is lazy: it may be computed every few steps and weighted up.
+    # Returns the term from the norms of the score's gradient at real and at generated rows, which
+    # one pass computes for several terms. Such a term may be lazy.
     from_norms: Callable[[Tensor, Tensor], Tensor] | None = None
-    # Whether it bounds the slope of the critic, which some losses need.
+    # Whether the penalty bounds the slope of the critic, which some losses need.
     bounds_critic: bool = True
-    # The losses it goes with, and the reason; empty: all.
+    # The losses it can be combined with, and the reason; empty: all.
     losses: tuple[str, ...] = ()
     reason: str = ""
-    # Penalties it does not go with, and whether it goes with no other bound of the critic at all.
-    excludes: tuple[str, ...] = ()
-    exclusive: bool = False
+    excludes: tuple[str, ...] = ()  # penalties it cannot be combined with
+    exclusive: bool = False  # cannot be combined with any other bound of the critic
     images_only: bool = False
-    # The name under which the unweighted term is logged; without one the term is a part of the
-    # weighted sum `penalty`.
+    # The key of the unweighted term in the log; empty: the term is included in `penalty`, the
+    # weighted sum.
     log_name: str = ""
 
     @property
     def lazy(self) -> bool:
-        """Whether the term may be computed every few steps, with a weight as many times larger."""
+        """Whether the term may be computed every k steps, with k times the weight."""
         return self.from_norms is not None
 
     @property
@@ -184,7 +183,7 @@ PENALTIES: dict[str, Penalty] = {
         2.0,
         term=_div,
         losses=("wasserstein",),
-        reason="its divergence is a difference of means; take loss=wasserstein, or r1",
+        reason="its divergence is a difference of means; use loss=wasserstein, or r1",
     ),
     "clip": Penalty(
         "every weight of the critic, clipped after each step",
@@ -206,7 +205,7 @@ PENALTIES: dict[str, Penalty] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Penalties:
-    """Weights of the rows of :data:`PENALTIES`, 0 for those not used."""
+    """The weight of each row of :data:`PENALTIES`; 0: not used."""
 
     gp: float = 0.0
     lp: float = 0.0
@@ -222,7 +221,7 @@ class Penalties:
         check(self)
 
     def used(self) -> list[str]:
-        """Return the names of the rows with a weight."""
+        """Return the names of the penalties whose weight is not 0."""
         return list(self.weights())
 
     def weights(self) -> dict[str, float]:

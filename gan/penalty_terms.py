@@ -1,7 +1,7 @@
 r"""Terms that bound a critic's gradient, and the clipping of its weights.
 
-Norms are per row, over all coordinates, in at least float32. :mod:`gan.penalties` lists the terms
-with their names and the papers.
+Norms are per row, over all coordinates, in at least float32. The registry of the terms, with the
+papers, is :mod:`gan.penalties`.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ class Players(nn.Module):
 
     Attributes:
         config: ``generator`` and ``critic``, each a configuration for :func:`gan.networks.build`,
-            and ``spectral``, a row of :data:`gan.normalization.SPECTRAL_NORMS` for the critic.
+            and ``spectral``, the name of a row of :data:`gan.normalization.SPECTRAL_NORMS`.
     """
 
     def __init__(self, config: JsonObject) -> None:

@@ -5,8 +5,8 @@ distributed wrapper calls, so that the second-order backward pass reaches its re
 step with a piecewise linear critic costs one plain pass
 (:meth:`gan.normalization.Score.for_generator`).
 
-All that a step draws is drawn from :attr:`WGAN.noise`, whose state is saved: a loaded copy
-continues to the same bits.
+All random numbers come from :attr:`WGAN.noise`, whose state is saved: a loaded copy continues with
+the same bits.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ from gan.losses import LOSSES, generator_loss
 from gan.normalization.module_types import rescale
 from gan.normalization.score import Score
 from gan.penalties import PENALTIES
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.optim.ema import EMA
 
@@ -35,15 +36,15 @@ Optimizers: TypeAlias = tuple[Optimizer, Optimizer]  # of the critic, of the gen
 
 
 class WGAN:
-    """Trains a generator against a critic: :meth:`step` for each batch of real rows.
+    """A generator and a critic in training: call :meth:`step` with each batch of real rows.
 
-    Under ``torch.distributed`` every process passes its own real rows, and all together step as one
-    process would on all of them.
+    Under ``torch.distributed`` each process passes a different batch, and the step equals that of
+    one process on all of them.
 
     Args:
-        generator: takes latents (B, generator.latent), and labels (B,) where the critic has them;
-            images are in [-1, 1].
-        critic: takes rows, and labels, to one score per row.
+        generator: maps latents (B, generator.latent), and labels (B,) if conditional, to rows;
+            images in [-1, 1].
+        critic: maps rows, and labels if conditional, to one score per row.
         recipe: the training step; by default gradient normalisation with the hinge loss.
         optimizers: of the critic and of the generator; by default Adam for both.
         seed: of all random draws of the steps.
@@ -80,11 +81,7 @@ class WGAN:
         self._rank = 0
         self._processes = 1
         if parallel is not None:
-            self._critic_loss = parallel(self._critic_loss)
-            self._generator = parallel(generator)
-            if dist.is_initialized():
-                self._rank = dist.get_rank()
-                self._processes = dist.get_world_size()
+            self._distribute(parallel)
 
     def step(
         self, real: Float[Tensor, "batch *shape"], labels: Int[Tensor, "batch"] | None = None
@@ -114,7 +111,7 @@ class WGAN:
     ) -> Tensor:
         """Return generated rows of latents ``z``, in evaluation mode.
 
-        ``average``: of the moving average of the weights, if there is one.
+        ``average``: use the moving average of the weights, if there is one.
         """
         if average and self.ema is not None:
             with self.ema.swapped():
@@ -125,8 +122,8 @@ class WGAN:
         finally:
             self.generator.train(training)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on, in tensors and plain containers."""
+    def state_dict(self) -> JsonObject:
+        """Return the state that the next step depends on, in tensors and plain containers."""
         return {
             "generator": self.generator.state_dict(),
             "critic": self.critic.state_dict(),
@@ -146,6 +143,13 @@ class WGAN:
             self.ema.load_state_dict(state["ema"])
         self.noise.set_state(state["noise"])
         self.steps = state["steps"]
+
+    def _distribute(self, parallel: Callable[[nn.Module], nn.Module]) -> None:
+        self._critic_loss = parallel(self._critic_loss)
+        self._generator = parallel(self.generator)
+        if dist.is_initialized():
+            self._rank = dist.get_rank()
+            self._processes = dist.get_world_size()
 
     def _critic_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         self.critic.requires_grad_(requires_grad=True)
@@ -203,8 +207,8 @@ class WGAN:
             return self.score.value(real, labels)
 
     def _latents(self, count: int, dtype: torch.dtype) -> Tensor:
-        # All processes draw the latents of all and take their own slice, so that together they use
-        # the latents that one process would.
+        # Every process draws the latents of all processes and uses its slice, so that together they
+        # use the same latents as a single process.
         z = torch.randn(
             self._processes * count,
             self.latent,
@@ -215,7 +219,7 @@ class WGAN:
         return z[self._rank * count : (self._rank + 1) * count]
 
     def _process_noise(self) -> torch.Generator:
-        # For draws that may differ with the number of processes: one generator per process.
+        # One generator per process, for draws that may depend on the number of processes.
         key = torch.randint(2**62, (1,), generator=self.noise, device=self.device).item()
         return torch.Generator(self.device).manual_seed(int(key) + self._rank)
 
@@ -231,6 +235,7 @@ def _latent_width(generator: nn.Module) -> int:
     latent = getattr(generator, "latent", None)
     if not isinstance(latent, int):
         raise InputError(
-            "WGAN: the generator must have an attribute `latent`, the width of its input"
+            "WGAN: the generator must have an attribute `latent`, the width of its input; got "
+            f"latent={latent!r}"
         )
     return latent

@@ -1,17 +1,17 @@
-"""Bits-back coding of binarised images by a 784-200-200-50 perceptron: milliseconds an image.
+"""Bits-back coding of binarised images by a 784-200-200-50 perceptron: milliseconds per image.
 
-One thread, with random weights on random images unless ``--run`` (of train-density) and ``--data``
-say otherwise; the weights do not change the work. ``network`` is the time to evaluate the posterior
-of an image and the table of its pixels, as both encoding and decoding do, in the same float64
-tiles; ``coder`` is the rest. ``processor`` times leave out those of other programs on the machine.
-Published, on the same class of machine: 130 ms to encode and 197 ms to decode.
+One thread. Weights and images are random without ``--run`` (of train-density) and ``--data``; the
+cost does not depend on the weights. ``network`` is the time to evaluate the posterior of an image
+and the table of its pixels, as encoding and decoding do, in the same float64 tiles. ``processor``
+times exclude other programs. Published, on the same class of machine: 130 ms to encode and 197 ms
+to decode.
 
 ``python -m experiments.benchmarks.codec --data FILE --run RUN``
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,9 @@ from experiments.data.readers import read
 from univae.checkpoint import JsonObject
 
 SHAPE = (1, 28, 28)
-BLACK = 0.13  # share of black pixels in random images, about that of MNIST
-PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds an image of the reference coder
+BLACK = 0.13  # fraction of black pixels in random images, about that of MNIST
+BINARY = 2  # levels of a pixel
+PUBLISHED = {"encode": 130.0, "decode": 197.0}  # milliseconds per image of the published coder
 PUBLISHED_PARTICLES = 1
 CASES = ((1, 1), (1, 4), (16, 4))  # particles and images in a tile
 
@@ -47,7 +48,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 @dataclass(frozen=True)
 class Timed(Generic[Result_co]):
-    """The result of an action, with its seconds on the wall clock and on the processor."""
+    """The result of an action, with its wall-clock and processor seconds."""
 
     result: Result_co
     wall: float
@@ -56,10 +57,11 @@ class Timed(Generic[Result_co]):
 
 def timed(action: Callable[[], Result]) -> Timed[Result]:
     """Run and time an action."""
-    wall = time.perf_counter()
-    processor = time.process_time()
+    wall_start = time.perf_counter()
+    processor_start = time.process_time()
     result = action()
-    return Timed(result, time.perf_counter() - wall, time.process_time() - processor)
+    wall = time.perf_counter() - wall_start
+    return Timed(result, wall, time.process_time() - processor_start)
 
 
 @dataclass
@@ -76,14 +78,14 @@ class Seconds:
 
 
 def evaluate_network(model: LatentModel, coder: BitsBack, images: np.ndarray, case: Coding) -> None:
-    """Evaluate the network as often as coding does: posteriors, and a table for each particle."""
+    """Evaluate the network as often as coding does: posteriors, and tables for each particle."""
     passes = case.particles + (case.particles > 1)
     for start in range(0, len(images), case.tile):
         x = coder.emission.tile(images[start : start + case.tile])
         q = model.posterior(x)
         for _ in range(passes):
             probabilities = log_table(model.likelihood(q.mean)).exp()
-            frequencies(probabilities.reshape(-1, 2).contiguous().numpy())
+            frequencies(probabilities.reshape(-1, BINARY).contiguous().numpy())
 
 
 def contest(
@@ -106,33 +108,36 @@ def contest(
             seconds["decode"].add(decoding)
             seconds["network"].add(network)
 
-    count = len(images)
+    net_bits = coded.net_bits / (len(images) - coded.plain) / images[0].size
+    return {**_table(seconds, case, len(images)), "net_bits_per_dim": net_bits}
+
+
+def _table(seconds: Mapping[str, Seconds], case: Coding, count: int) -> JsonObject:
     wall = {}
     processor = {}
     for name, each in seconds.items():
         wall[name] = 1e3 * float(np.median(each.wall)) / count
         processor[name] = 1e3 * float(np.median(each.processor)) / count
-    times_published = {name: PUBLISHED[name] / processor[name] for name in PUBLISHED}
+    speedup = {name: PUBLISHED[name] / processor[name] for name in PUBLISHED}
     return {
-        "particles": particles,
-        "tile": tile,
+        "particles": case.particles,
+        "tile": case.tile,
         "images": count,
         "milliseconds": wall,
         "processor_milliseconds": processor,
         "network_share": {name: processor["network"] / processor[name] for name in PUBLISHED},
-        "times_published": times_published if particles == PUBLISHED_PARTICLES else None,
-        "net_bits_per_dim": coded.net_bits / (count - coded.plain) / images[0].size,
+        "times_published": speedup if case.particles == PUBLISHED_PARTICLES else None,
     }
 
 
 def images_of(data: str | None, count: int) -> np.ndarray:
-    """Return ``count`` binary images, random ones without ``data``."""
+    """Return ``count`` binary images; random ones if ``data`` is None."""
     if data is None:
         pixels = np.random.default_rng(0).random((count, *SHAPE))
         return (pixels < BLACK).astype(np.int64)
     images = read(data)
-    binary = images if images.levels == 2 else binarise(images, "static")
-    return levels_of(np.asarray(binary.values[:count]).reshape(-1, *SHAPE), 2)
+    binary = images if images.levels == BINARY else binarise(images, "static")
+    return levels_of(np.asarray(binary.values[:count]).reshape(-1, *SHAPE), BINARY)
 
 
 def main() -> None:
@@ -141,12 +146,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", help="images of 28x28, what train-density takes; grey ones are binarised"
+        "--data", help="images of 28x28 pixels, as for train-density; grey images are binarised"
     )
     parser.add_argument("--run", type=Path, help="a run of train-density on binarised images")
-    parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--images", type=int, default=300, help="images to code")
+    parser.add_argument("--rounds", type=int, default=5, help="timed repetitions")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -1,181 +1,67 @@
-"""Cost of exact accumulation of a contrastive gradient over the whole batch, and beside a peer.
+"""Cost of exact accumulation of a contrastive gradient over the whole batch, compared with a peer.
 
-``fixed``   texts of one length; time over the direct pass: bar 1.40 with no graph kept, 1.15 with
-            half of them
-``mixed``   texts of 4 to 64 tokens: chunks of 16 texts as they come, and of as many tokens as that
-            on average
+``fixed``   texts of one length; time over the direct pass: bar 1.40 without stored graphs, 1.15
+            with half of them
+``mixed``   texts of 4 to 64 tokens: chunks of 16 texts, and of as many tokens as 16 texts have on
+            average
 ``tiles``   InfoNCE and its gradient without the B x B matrix, over the dense one; and alone at
             ``--largest`` rows
 
-128 texts, that is 64 pairs, in chunks of 16; one tied encoder of three blocks, dropout on. The peer
-is the CachedMultipleNegativesRankingLoss of sentence-transformers, as installed, on the same
-encoder; bar for our time over its: 0.9. ``distance`` is that of a gradient to the one of all chunks
-in one graph, relative; bar 1e-6. Times are CPU time of one thread, contestants in turn. ``python -m
-experiments.benchmarks.contrastive``
+A batch has 128 texts, that is 64 pairs, in chunks of 16; the encoder has three blocks with dropout
+and is shared by both columns. The peer is the CachedMultipleNegativesRankingLoss of the installed
+sentence-transformers on the same encoder; bar for the time over that of the peer: 0.9. ``distance``
+is the relative distance of a gradient from that of all chunks in one graph; bar 1e-6. Times are
+processor time of one thread; contestants alternate within a round.
+
+``python -m experiments.benchmarks.contrastive``
 """
 
 import argparse
 import importlib.util
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from experiments.benchmarks.contrastive_steps import (
+    CHUNK,
+    CHUNKS,
+    PAIRS,
+    Columns,
+    Encoder,
+    Step,
+    cached,
+    chunked,
+    direct,
+    encoded,
+    peer,
+    texts,
+)
 from experiments.benchmarks.harness import compare, peak_bytes, report
-from univae.attention.rotary import phases
-from univae.attention.transformer import Block, Embedding, initialise
 from univae.checkpoint import JsonObject
-from univae.contrastive.chunking import Chunker, by_tokens
-from univae.contrastive.gradient_cache import cached_backward
+from univae.contrastive.chunking import by_tokens
 from univae.contrastive.losses import info_nce
-from univae.vae.streams import Streams
 
-PAIRS = 64
-CHUNK = 16
-LENGTH = 32
-WIDTH = 256
-HEADS = 4
-LAYERS = 3
-VOCABULARY = 2000
-CHUNKS = 2 * PAIRS // CHUNK  # of both columns
+LENGTH = 32  # tokens of a text of ``fixed``
 TILE = 1024
 DENSE_ROWS = 4096
 PEER = "sentence-transformers"
 BAR_OVER_PEER = 0.9
 BAR_DISTANCE = 1e-6
 
-Texts: TypeAlias = list[Tensor]
-Columns: TypeAlias = tuple[Texts, Texts]
-Step: TypeAlias = Callable[[], None]  # one forward and backward pass
-
-
-class Encoder(nn.Module):
-    """Maps padded ids (B, T), 0 for padding, to unit vectors: means over the real tokens."""
-
-    def __init__(self, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.embedding = Embedding(VOCABULARY, WIDTH, dropout)
-        self.blocks = nn.ModuleList(Block(WIDTH, HEADS, dropout) for _ in range(LAYERS))
-        self.norm = nn.LayerNorm(WIDTH)
-        self.dropout = dropout
-        initialise(self)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Return the vectors, (B, 256)."""
-        is_real = ids != 0
-        dropout = self.dropout if self.training else 0.0
-        mix = Streams(mask=is_real[:, None, None], dropout=dropout).encoder
-        phase = phases(torch.arange(ids.shape[1]), WIDTH // HEADS)
-        x = self.embedding(ids, 0)
-        for block in self.blocks:
-            x = block(x, phase, mix)
-        return F.normalize((self.norm(x) * is_real[..., None]).sum(1), dim=-1)
-
-
-def texts(lengths: Tensor) -> Texts:
-    """Return random texts of these lengths."""
-    return [torch.randint(1, VOCABULARY, (int(n),)) for n in lengths]
-
-
-def pad(sequences: Texts) -> Tensor:
-    """Return texts as one padded tensor."""
-    return nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-
-
-def chunks_of(column: Texts) -> list[Tensor]:
-    """Return the padded chunks of a column."""
-    return [pad(column[start : start + CHUNK]) for start in range(0, PAIRS, CHUNK)]
-
-
-def direct(model: Encoder, columns: Columns) -> Step:
-    """Return the step of the whole batch in one pass, both columns together."""
-
-    def step() -> None:
-        model.zero_grad()
-        vectors = model(pad(columns[0] + columns[1]))
-        info_nce(*vectors.chunk(2)).backward()
-
-    return step
-
-
-def chunked(model: Encoder, columns: Columns) -> Step:
-    """Return the step with one graph of all chunks, whose gradient the cached ones must equal."""
-
-    def step() -> None:
-        model.zero_grad()
-        queries = torch.cat([model(chunk) for chunk in chunks_of(columns[0])])
-        keys = torch.cat([model(chunk) for chunk in chunks_of(columns[1])])
-        info_nce(queries, keys).backward()
-
-    return step
-
-
-def encoded(model: Encoder, columns: Columns) -> Step:
-    """Return the second forward pass alone: with ``chunked``, the least that two passes take."""
-
-    @torch.no_grad()
-    def step() -> None:
-        for column in columns:
-            for chunk in chunks_of(column):
-                model(chunk)
-
-    return step
-
-
-def cached(model: Encoder, columns: Columns, keep: int = 1, chunk: int | Chunker = CHUNK) -> Step:
-    """Return the step of this library, with the graphs of ``keep`` chunks kept."""
-
-    def step() -> None:
-        model.zero_grad()
-        cached_backward([model, model], columns, info_nce, chunk, collate=pad, keep=keep)
-
-    return step
-
-
-def peer(model: Encoder, columns: Columns) -> Step:
-    """Return the step of the peer, which cuts padded ids into chunks and trims each by its mask."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its modules move between versions
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
-
-    class Features(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = model
-
-        def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-            return features | {"sentence_embedding": self.encoder(features["input_ids"])}
-
-    transformer = SentenceTransformer(modules=[Features()])
-    loss = CachedMultipleNegativesRankingLoss(transformer, mini_batch_size=CHUNK)
-    model.train()
-
-    def step() -> None:
-        model.zero_grad()
-        features = []
-        for column in columns:
-            ids = pad(column)
-            features.append({"input_ids": ids, "attention_mask": (ids != 0).long()})
-        loss(features, None).backward()
-
-    return step
-
 
 @dataclass(frozen=True)
 class Contestant:
-    """A step to time, with what else is known of it."""
+    """A step to time, with its bar and its comparison of gradients."""
 
     step: Step
     bar_over_direct: float | None = None
-    # comparable noise: its gradient must equal that of ``chunked``; others draw in another order
+    # Whether the noise is drawn in the order of ``chunked``, so that the gradients must be equal.
     has_distance: bool = False
 
 
@@ -228,7 +114,7 @@ def contest(lengths: Tensor, rounds: int) -> JsonObject:
     direct_milliseconds = table["direct"]["milliseconds"]
     for name, row in table.items():
         row["over_direct"] = row["milliseconds"] / direct_milliseconds
-        if "ratio" in row:
+        if name != PEER:
             row["over_peer"] = _inverted(row.pop("ratio"))
         if name in distances:
             row["distance"] = distances[name]
@@ -243,9 +129,9 @@ def _inverted(quartiles: Sequence[float]) -> list[float]:
 
 
 def tiles(largest: int, rounds: int) -> JsonObject:
-    """Time the loss alone, forward and backward, of 16 features.
+    """Time forward and backward pass of the loss alone, on vectors of 16 features.
 
-    4,096 rows dense and in tiles of 1,024, and ``largest`` rows in tiles.
+    There are 4,096 rows, dense and in tiles of 1,024, and ``largest`` rows in tiles.
     """
     queries = F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_()
     keys = F.normalize(torch.randn(largest, 16), dim=-1).requires_grad_()
@@ -274,17 +160,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="timed steps of each contestant")
     parser.add_argument(
         "--largest", type=int, default=65536, help="rows of the largest loss in tiles, 4096 or more"
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     if importlib.util.find_spec("sentence_transformers") is None:
         print(f"contrastive: the peer is not installed; pip install {PEER}", file=sys.stderr)
         raise SystemExit(2)
     torch.set_num_threads(1)
-    # first, before anything else raises the peak of memory
+    # The tiles first, before other computations raise the peak of memory.
     results: JsonObject = {"tiles": tiles(arguments.largest, arguments.rounds)}
     torch.manual_seed(0)
     mixed_lengths = torch.randint(4, 65, (2 * PAIRS,))

@@ -1,17 +1,19 @@
-"""Time of a step of gradient normalisation, and what its one-pass generator step saves.
+"""Time of a step of gradient normalisation, and the saving of its one-pass generator step.
 
 ``critic``      a critic step of GN over one of WGAN-GP, of 64 real and 64 generated images; bar 1.0
 ``generator``   a generator step of GN over a plain one (spectral norm's); bar 1.1
-``published``   the second-order generator step that the authors published over ours; bar 1.25
+``published``   the published second-order generator step over the one-pass step; bar 1.25
 ``iteration``   a whole iteration of GN over one of spectral norm; bar 1.4
-``compiled``    a second-order critic step by ``torch.func.vjp``, plain and compiled, over ours
+``compiled``    a second-order critic step by ``torch.func.vjp``, plain and compiled, over this one
 
-With the DCGAN of :mod:`gan.networks` at 28x28 pixels. Times are CPU time of one thread, contestants
-in turn. ``python -m experiments.benchmarks.gan_step``
+The networks are the DCGAN of :mod:`gan.networks` at 28x28 pixels. Times are processor time of one
+thread; contestants alternate within a round.
+
+``python -m experiments.benchmarks.gan_step``
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -35,16 +37,13 @@ from gan.normalization.derivatives import norms
 from gan.normalization.rules import GradientNorm
 from univae.checkpoint import JsonObject
 
-# weights and rows to normalised scores
+# Maps weights and rows to normalised scores.
 Scores: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]
-
-Table: TypeAlias = dict[str, JsonObject]  # the row of each contestant
 
 BATCH = 64
 LATENT = 64
 SHAPE = (1, 28, 28)
-# The contestant with spectral norm.
-SPECTRAL = "SN"
+SPECTRAL = "SN"  # the contestant with spectral norm
 RECIPES = {
     "GN": Recipe(),
     "GraN": Recipe(normalization="gran"),
@@ -52,7 +51,7 @@ RECIPES = {
     "R1+R2": Recipe(loss="relativistic", normalization="none", penalties=Penalties(r1=1.0, r2=1.0)),
     SPECTRAL: Recipe(loss="hinge", normalization="none"),
 }
-# The largest time over the reference's that is accepted.
+# The largest accepted time over that of the reference.
 CRITIC_BARS = {"GN": 1.0}
 GENERATOR_BARS = {"GN, one pass": 1.1}
 ITERATION_BARS = {"GN": 1.4}
@@ -60,7 +59,7 @@ ITERATION_BARS = {"GN": 1.4}
 PUBLISHED_BAR = 1.25
 
 
-def players(width: int, spectral: bool = False) -> tuple[nn.Module, nn.Module]:
+def players(width: int, *, spectral: bool = False) -> tuple[nn.Module, nn.Module]:
     """Return a generator and a critic with the same weights at every call."""
     torch.manual_seed(0)
     options = {"shape": SHAPE, "width": width}
@@ -69,7 +68,7 @@ def players(width: int, spectral: bool = False) -> tuple[nn.Module, nn.Module]:
     return generator, spectral_normalize(critic) if spectral else critic
 
 
-def critics(width: int, rounds: int) -> Table:
+def critics(width: int, rounds: int) -> JsonObject:
     """Time the loss and backward pass of each critic step."""
     contestants: dict[str, Callable[[], None]] = {}
     real = torch.rand(BATCH, *SHAPE)
@@ -80,7 +79,7 @@ def critics(width: int, rounds: int) -> Table:
     return with_bars(compare(contestants, rounds, clock="cpu"), CRITIC_BARS)
 
 
-def generators(width: int, rounds: int) -> Table:
+def generators(width: int, rounds: int) -> JsonObject:
     """Time the forward and backward pass of a generator step."""
     z = torch.randn(BATCH, LATENT)
     scores: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
@@ -91,12 +90,12 @@ def generators(width: int, rounds: int) -> Table:
     contestants = {}
     for name, score in scores.items():
         generator, critic = players(width)
-        critic.requires_grad_(False)
+        critic.requires_grad_(requires_grad=False)
         contestants[name] = generator_step(generator, critic, score, z)
     return with_bars(compare(contestants, rounds, clock="cpu"), GENERATOR_BARS)
 
 
-def iterations(width: int, rounds: int) -> Table:
+def iterations(width: int, rounds: int) -> JsonObject:
     """Time a critic step and a generator step, optimizers included."""
     real = torch.rand(BATCH, *SHAPE) * 2 - 1
     contestants: dict[str, Callable[[], object]] = {}
@@ -107,8 +106,8 @@ def iterations(width: int, rounds: int) -> Table:
     return with_bars(compare(contestants, rounds, clock="cpu"), ITERATION_BARS)
 
 
-def compiled(width: int, rounds: int) -> Table:
-    """Time the loss and backward pass of a critic step of GN, computed in three ways.
+def compiled(width: int, rounds: int) -> JsonObject:
+    """Time the loss and backward pass of a critic step of GN by three implementations.
 
     Compiling takes up to a minute.
     """
@@ -122,8 +121,8 @@ def compiled(width: int, rounds: int) -> Table:
     return with_bars(compare(contestants, rounds, clock="cpu"), {})
 
 
-def with_bars(table: Table, bars: Mapping[str, float]) -> Table:
-    """Add to each row its time over the reference's, and the bar it should not exceed."""
+def with_bars(table: dict[str, JsonObject], bars: dict[str, float]) -> JsonObject:
+    """Add to each row its time over that of the reference, and the bar it should not exceed."""
     for name, row in table.items():
         if "ratio" not in row:
             continue
@@ -134,7 +133,7 @@ def with_bars(table: Table, bars: Mapping[str, float]) -> Table:
 
 
 def critic_step(loss: CriticLoss, real: Tensor, fake: Tensor) -> Callable[[], None]:
-    """Return the loss and backward pass of a critic, to be timed."""
+    """Return the function to time: loss and backward pass of a critic."""
     noise = torch.Generator().manual_seed(0)
 
     def step() -> None:
@@ -160,8 +159,8 @@ def functional_step(
             output: Tensor = torch.func.functional_call(critic, weights, (x,))
             return output.reshape(-1)
 
-        value, pull_back = torch.func.vjp(f, x)  # type: ignore[misc]
-        (gradient,) = pull_back(torch.ones_like(value))
+        value, vector_jacobian = torch.func.vjp(f, x)  # type: ignore[misc]
+        (gradient,) = vector_jacobian(torch.ones_like(value))
         return rule(value, norms(gradient))
 
     wrapped = wrap(scores)
@@ -177,7 +176,7 @@ def functional_step(
 def generator_step(
     generator: nn.Module, critic: nn.Module, score: Callable[[nn.Module, Tensor], Tensor], z: Tensor
 ) -> Callable[[], None]:
-    """Return the forward and backward pass of a generator that raises ``score(critic, x)``."""
+    """Return forward and backward pass of a generator that maximises ``score(critic, x)``."""
 
     def step() -> None:
         generator.zero_grad(set_to_none=True)
@@ -191,18 +190,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rounds", type=int, default=15, help="timed steps of each contestant")
+    parser.add_argument("--width", type=int, default=16, help="channels of the networks")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    of_critics = critics(arguments.width, arguments.rounds)
-    of_generators = generators(arguments.width, arguments.rounds)
-    second_order = of_generators["GN, second order"]["milliseconds"]
-    one_pass = of_generators["GN, one pass"]["milliseconds"]
+    critic_times = critics(arguments.width, arguments.rounds)
+    generator_times = generators(arguments.width, arguments.rounds)
+    second_order = generator_times["GN, second order"]["milliseconds"]
+    one_pass = generator_times["GN, one pass"]["milliseconds"]
     result = {
-        "critic": of_critics,
-        "generator": of_generators,
+        "critic": critic_times,
+        "generator": generator_times,
         "published": {
             "second order over one pass": second_order / one_pass,
             "at least": PUBLISHED_BAR,

@@ -1,7 +1,6 @@
-"""Timing for benchmarks: contestants in turn, and their ratios round by round.
+"""Timing for benchmarks: contestants alternate, and ratios are computed within each round.
 
-The speed of a machine drifts; contestants timed in the same round drift together, so ratios are
-what to quote.
+The speed of a machine drifts, but hardly within a round: quote ratios rather than times.
 """
 
 import json
@@ -20,7 +19,7 @@ __all__ = ["compare", "machine", "peak_bytes", "report"]
 
 CLOCKS: Mapping[str, Callable[[], float]] = {
     "wall": time.perf_counter,
-    "cpu": time.process_time,  # of this process: other programs disturb it less
+    "cpu": time.process_time,  # of this process: other programs have less effect on it
 }
 FOLDERS = {"benchmark": "benchmarks", "study": "studies"}
 MACHINE = ("cpu", "cores", "threads", "device", "torch", "python")
@@ -33,10 +32,11 @@ def compare(
     warmup: int = 3,
     clock: Literal["wall", "cpu"] = "wall",
 ) -> dict[str, JsonObject]:
-    """Time every contestant once a round, after ``warmup`` rounds that do not count.
+    """Time every contestant once per round, after ``warmup`` rounds that are not timed.
 
-    The first is the reference. Returns, by name, ``milliseconds`` (median) and ``ratio``, the
-    reference's time over the contestant's, as (lower quartile, median, upper quartile).
+    The first contestant is the reference. Return, by name, ``milliseconds`` (median) and ``ratio``,
+    the time of the reference over that of the contestant, as (lower quartile, median, upper
+    quartile).
     """
     for _ in range(warmup):
         for run in contestants.values():
@@ -64,7 +64,7 @@ def compare(
 def peak_bytes() -> int:
     """Return the peak resident memory of this process so far, on Linux.
 
-    ``getrusage`` would include the parent's before a fork.
+    ``getrusage`` would include the peak of the parent process before the fork.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(PEAK_FIELD):
@@ -73,16 +73,13 @@ def peak_bytes() -> int:
 
 
 def machine() -> JsonObject:
-    """Return the facts about this machine that the numbers depend on."""
-    facts = environment({})
-    return {name: facts[name] for name in MACHINE}
+    """Return the properties of the machine and of the software that the times depend on."""
+    versions = environment({})
+    return {name: versions[name] for name in MACHINE}
 
 
 def report(name: str, results: object, out: Path | None, kind: str = "benchmark") -> None:
-    """Print the results of a benchmark or study as one JSON object; also write it to ``out``.
-
-    It names the command and the machine.
-    """
+    """Print results, command and machine as one JSON object; write it to ``out``, unless None."""
     command = shlex.join(["python", "-m", f"experiments.{FOLDERS[kind]}.{name}", *sys.argv[1:]])
     content = {kind: name, "command": command, "machine": machine(), "results": to_json(results)}
     text = json.dumps(content, indent=2)

@@ -1,9 +1,9 @@
-"""Importance-sampled likelihood of images beside pythae 0.1.2: the same MLP VAE, weights, thread.
+"""Importance-sampled likelihood of images, compared with pythae 0.1.2 on the same MLP VAE.
 
-pythae's ``get_nll`` encodes every image once a sample and draws 100 samples when asked for one.
-Here a datum is encoded once and chunks are summed as they come; ``estimate`` adds the standard
-error, effective samples and k-hat. Peak memory is measured in fresh processes at K = 500 and K =
-5000, of the whole process and above that of its imports.
+Weights and threads are the same. pythae's ``get_nll`` encodes every image once per sample, and
+draws at least 100 samples. Here an image is encoded once, and chunks of samples are summed as they
+are drawn; ``estimate`` also computes the standard error, effective samples and k-hat. Peak memory
+is measured in new processes at K = 500 and K = 5000, of the whole process and above its imports.
 
 ``pip install pythae==0.1.2``, then ``python -m experiments.benchmarks.likelihood``
 """
@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,18 +24,20 @@ from density.likelihoods.head import Pixels
 from experiments.benchmarks.harness import compare, peak_bytes, report
 from univae.checkpoint import JsonObject
 
+if TYPE_CHECKING:
+    from pythae.models import VAE
+
 BARS = {"K=1000": 2.5, "K=1": 50.0, "memory": 1.10}
-# pythae's default network for MNIST
-HIDDEN = 512
+HIDDEN = 512  # as LATENT, of pythae's default network for MNIST
 LATENT = 16
 
-SHARPENING = 4  # of the last weights, so that the data are not noise
+SHARPENING = 4  # factor of the last weights, so that sampled images are not noise
 FEW_SAMPLES = 500
 MANY_SAMPLES = 5000
 
 
 def setting(images: int) -> tuple[MLPVAE, Tensor]:
-    """Return a model of random, sharpened weights, and data drawn from it."""
+    """Return a model with random, sharpened weights, and images drawn from it."""
     torch.manual_seed(0)
     model = MLPVAE(Pixels((1, 28, 28)), (LATENT,), ((HIDDEN,),), "relu").eval()
     with torch.no_grad():
@@ -44,46 +46,37 @@ def setting(images: int) -> tuple[MLPVAE, Tensor]:
     return model, x
 
 
-@runtime_checkable
-class PythaeModel(Protocol):
-    """The estimator of pythae's models."""
-
-    def get_nll(self, data: Tensor, n_samples: int, batch_size: int) -> float:
-        """Return the mean negative log-likelihood of ``data``, in nats."""
-        ...
-
-
-def pythae_twin(model: MLPVAE) -> PythaeModel:
+def pythae_model(model: MLPVAE) -> "VAE":
     """Return pythae's VAE with the same weights."""
     from pythae.models import VAE, VAEConfig
 
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")
-    twin = VAE(config).eval()
+    pythae_vae = VAE(config).eval()
     state = model.state_dict()
     state["last.bias"] = state["output.bias"].flatten()
-    # layer of pythae -> name here, and factor of its weights
+    # layer of pythae: name in MLPVAE, and factor of its weights
     sources = {
-        twin.encoder.layers[0][0]: ("first.hidden.0", 1),
-        twin.encoder.embedding: ("first.mean", 1),
-        twin.encoder.log_var: ("first.log_scale", 2),  # log s^2 = 2 log s
-        twin.decoder.layers[0][0]: ("decoder.0", 1),
-        twin.decoder.layers[1][0]: ("last", 1),
+        pythae_vae.encoder.layers[0][0]: ("first.hidden.0", 1),
+        pythae_vae.encoder.embedding: ("first.mean", 1),
+        pythae_vae.encoder.log_var: ("first.log_scale", 2),  # log s^2 = 2 log s
+        pythae_vae.decoder.layers[0][0]: ("decoder.0", 1),
+        pythae_vae.decoder.layers[1][0]: ("last", 1),
     }
     with torch.no_grad():
         for layer, (name, factor) in sources.items():
             layer.weight.copy_(factor * state[f"{name}.weight"])
             layer.bias.copy_(factor * state[f"{name}.bias"])
-    return twin
+    return pythae_vae
 
 
 def speed(samples: int, images: int, rounds: int) -> JsonObject:
-    """Time both on the same images; the means of both estimates must agree."""
+    """Time both on the same images; report the mean of each estimate, which must agree."""
     model, x = setting(images)
-    twin = pythae_twin(model)
+    pythae_vae = pythae_model(model)
     values: dict[str, list[float]] = {"pythae": [], "estimate": [], "log_weights": []}
 
     def pythae() -> None:
-        values["pythae"].append(float(twin.get_nll(x, n_samples=samples, batch_size=100)))
+        values["pythae"].append(float(pythae_vae.get_nll(x, n_samples=samples, batch_size=100)))
 
     @torch.no_grad()
     def estimate() -> None:
@@ -117,7 +110,7 @@ def peak(samples: int) -> list[int]:
 
 
 def peak_in_a_new_process(samples: int) -> list[int]:
-    """Return :func:`peak` of a process of its own."""
+    """Return :func:`peak` of a new process."""
     command = [sys.executable, "-m", "experiments.benchmarks.likelihood", "--peak", str(samples)]
     sizes: list[int] = json.loads(subprocess.check_output(command))
     return sizes
@@ -141,13 +134,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="timed repetitions")
     parser.add_argument(
         "--peak",
         type=int,
-        help="print the peak memory of scoring with so many samples, and nothing else",
+        help="only print the peak memory of scoring with this many samples",
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.peak:

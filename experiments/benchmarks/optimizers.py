@@ -1,11 +1,12 @@
 """Step time of every optimizer over ``torch.optim.AdamW(foreach=True)``, and memory of folding.
 
-Time: 10 million parameters in 200 tensors, with gradients; a window's update is compared with a
-buffered one, that is the sum of as many gradients and a step of AdamW. Memory: peak resident bytes
-of fresh processes that train a perceptron of 32 matrices, four micro-batches to an update, with
-gradients summed in ``.grad`` or folded in the backward pass; with an allocator that returns freed
-tensors at once, so that the peak is of what was needed, and with the default one. ``python -m
-experiments.benchmarks.optimizers``
+Time: 10 million parameters in 200 tensors, with gradients. The update of a window is compared with
+a buffered update: a sum of as many gradients, and a step of AdamW. Memory: peak resident bytes of
+new processes that train a perceptron of 32 matrices with four micro-batches per update, whose
+gradients are summed in ``.grad`` or folded in the backward pass. It is measured with an allocator
+that returns freed tensors at once, so that the peak is the memory in use, and with the default one.
+
+``python -m experiments.benchmarks.optimizers``
 """
 
 import argparse
@@ -32,12 +33,12 @@ from univae.optim.tiger import Tiger
 TENSORS = 200
 SIZE = (250, 200)
 WINDOW = 4
-# of the perceptron whose memory is measured
-WIDTH = 1024
+WIDTH = 1024  # as DEPTH, of the perceptron whose memory is measured
 DEPTH = 32
 UPDATES = 3
-BARS = {"AccumulatedAdamW": 1.1, "EGDD": 1.6}  # time over AdamW's
-COPY = (0.95, 1.05)  # full gradient copies that folding must save
+BARS = {"AccumulatedAdamW": 1.1, "EGDD": 1.6}  # time over that of AdamW
+COPY = (0.95, 1.05)  # copies of all gradients that folding must save
+WEIGHTS = "weights"  # the process that only runs a forward pass
 EAGER_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc returns larger blocks at once
 
 
@@ -65,7 +66,7 @@ def parameters() -> list[Tensor]:
 
 
 def steps(rounds: int) -> JsonObject:
-    """Time one step of each optimizer on gradients that are there."""
+    """Time one step of each optimizer on existing gradients."""
     contestants = {}
     for name, create in STEPS.items():
         params = parameters()
@@ -76,7 +77,7 @@ def steps(rounds: int) -> JsonObject:
 
 
 def windows(rounds: int) -> JsonObject:
-    """Time an update of four micro-gradients: summed, then stepped on; or folded into moments."""
+    """Time an update by four micro-batches: gradients summed before the step, or folded."""
     grads = [[torch.randn(SIZE) for _ in range(TENSORS)] for _ in range(WINDOW)]
     contestants = {"AdamW(foreach=True), buffered update": _buffered(grads)}
     for rule in SECOND_MOMENTS:
@@ -123,19 +124,22 @@ def _with_bars(table: dict[str, JsonObject]) -> JsonObject:
 
 
 def memory(variables: Mapping[str, str]) -> JsonObject:
-    """Return the peak bytes of every way to train, also in copies of all gradients.
+    """Return the peak bytes of every training method, also in copies of all gradients.
 
     ``variables`` are added to the environment of the processes.
     """
     command = [sys.executable, "-m", "experiments.benchmarks.optimizers", "--peak"]
     peaks: dict[str, int] = {}
-    for way in TRAINING:
-        output = subprocess.check_output([*command, way], env=os.environ | variables)
-        peaks[way] = json.loads(output)
+    for method in TRAINING:
+        output = subprocess.check_output([*command, method], env=os.environ | variables)
+        peaks[method] = json.loads(output)
 
     copy = DEPTH * WIDTH**2 * 4
-    weights = peaks["weights"]
-    copies = {way: (peak - weights) / copy for way, peak in peaks.items() if way != "weights"}
+    weights = peaks[WEIGHTS]
+    copies = {}
+    for method, method_peak in peaks.items():
+        if method != WEIGHTS:
+            copies[method] = (method_peak - weights) / copy
     return {
         "copy_bytes": copy,
         "peak_bytes": peaks,
@@ -174,29 +178,33 @@ def _with_folding(model: nn.Module, x: Tensor) -> None:
 
 
 TRAINING: Mapping[str, Callable[[nn.Module, Tensor], None]] = {
-    "weights": _only_weights,
+    WEIGHTS: _only_weights,
     "torch": _with_torch,
     "buffered": _with_buffer,
     "folded": _with_folding,
 }
 
 
-def train(way: str) -> int:
-    """Return the peak resident bytes of this process after a few updates of one way to train."""
+def train(method: str) -> int:
+    """Return the peak resident bytes of this process after a few updates by a training method."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)))
-    TRAINING[way](model, torch.randn(4, WIDTH))
+    TRAINING[method](model, torch.randn(4, WIDTH))
     return peak_bytes()
 
 
 def main() -> None:
     """Run the benchmark with the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument(
-        "--peak", help="print the peak memory of one way to train, and nothing else"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rounds", type=int, default=15, help="timed steps of each optimizer")
+    parser.add_argument(
+        "--peak",
+        choices=tuple(TRAINING),
+        help="only print the peak memory of this training method",
+    )
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     if arguments.peak:
         print(train(arguments.peak))

@@ -1,8 +1,9 @@
-"""Readability of the code in numbers: folders, arrows, strings that decide, types, density, sizes.
+"""Measures of readability: folders and their imports, string comparisons, types, density, sizes.
 
-Reads the syntax tree of ``univae``, ``density``, ``gan`` and ``experiments`` and imports none of
-it, so that any checkout can be measured: ``python -m experiments.benchmarks.readability [FOLDER]``.
-Prints one JSON object.
+Parses ``univae``, ``density``, ``gan`` and ``experiments`` without importing them, so that any
+checkout can be measured. Prints one JSON object.
+
+``python -m experiments.benchmarks.readability [FOLDER]``
 """
 
 import ast
@@ -36,7 +37,7 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def measure(root: Path) -> dict[str, object]:
-    """Return the numbers of the checkout in ``root``."""
+    """Return the measures of the checkout in ``root``."""
     files = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     texts = {path: path.read_text(encoding="utf-8") for path in files}
     trees = {path: ast.parse(text) for path, text in texts.items()}
@@ -73,7 +74,7 @@ def length_of(node: Function) -> int:
 
 
 def arrows(root: Path, trees: Trees) -> set[tuple[str, str]]:
-    """Return the pairs of folders of which the first imports the second."""
+    """Return the pairs of folders in which the first imports the second."""
     modules = {name_of(root, path): path for path in trees}
     pairs = set()
     for path, tree in trees.items():
@@ -104,21 +105,21 @@ def imported_modules(tree: ast.Module, modules: dict[str, Path]) -> Iterator[str
 
 
 def is_string_comparison(node: ast.AST) -> bool:
-    """Return whether a node compares a value with a string in the code, main guards apart."""
+    """Return whether a node compares a value with a literal string; main guards do not count."""
     if not isinstance(node, ast.Compare) or is_main_guard(node):
         return False
     return any(is_string(side) for side in (node.left, *node.comparators))
 
 
 def is_main_guard(node: ast.AST) -> bool:
-    """Return whether a node is ``__name__ == "__main__"``: no knowledge of the program."""
+    """Return whether a node is ``__name__ == "__main__"``."""
     if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name):
         return False
     return node.left.id == "__name__" and any(is_string(side) for side in node.comparators)
 
 
 def is_string(node: ast.AST) -> bool:
-    """Return whether a node is a string, or a tuple, list or set of strings, in the code."""
+    """Return whether a node is a literal string, or a literal tuple, list or set of strings."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
@@ -164,7 +165,7 @@ def code_tokens(text: str) -> Iterator[tokenize.TokenInfo]:
 
 
 def main(argv: list[str]) -> dict[str, object]:
-    """Measure the checkout in the folder that is named, by default the one of this file."""
+    """Measure the checkout in the folder ``argv[0]``, by default the checkout of this file."""
     return measure(Path(argv[0]) if argv else Path(__file__).parents[2])
 
 

@@ -1,9 +1,10 @@
-"""How many samples each proposal needs for the accuracy of 256 plain ones, on a VAE of digits.
+"""The samples that each proposal needs for the accuracy of 256 plain ones, on a VAE of digits.
 
-The error of an estimate is against 200,000 samples; its root mean square is over held-out images
-and repetitions. K where a proposal is as accurate is read off its curve (a line in both logarithms
-between measured K); the interval is a bootstrap over images. ``python -m
-experiments.benchmarks.sampling_efficiency``
+Errors are differences from an estimate of 200,000 samples; their root mean square is over held-out
+images and repetitions. The K of equal accuracy is interpolated linearly in log K and log error
+between measured K; its interval is a bootstrap over images.
+
+``python -m experiments.benchmarks.sampling_efficiency``
 """
 
 import argparse
@@ -22,9 +23,10 @@ from experiments import train_density
 from experiments.benchmarks.harness import report
 from univae.checkpoint import JsonObject
 
-BAR = 80  # samples of widened Sobol for the error of PLAIN plain ones
+BAR = 80  # samples of BAR_PROPOSAL for the error of PLAIN plain samples
+ELBO_SAMPLES = 2000
 BAR_PROPOSAL = "sobol, widened 1.2"
-PLAIN = 256
+PLAIN = 256  # samples of the plain proposal
 PLAIN_PROPOSAL = "posterior"
 SIZES = (16, 32, 48, 64, 80, 96, 128, 192, 256)
 PROPOSALS: Mapping[str, Proposal] = {
@@ -37,10 +39,10 @@ PROPOSALS: Mapping[str, Proposal] = {
 }
 
 
-def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
-    """Train a VAE with 8 latents on digits, and return it with 100 held-out digits.
+def train_model(steps: int) -> tuple[density.LatentModel, Tensor]:
+    """Train a VAE with 8 latents on digits; return it with 100 held-out digits.
 
-    Pixels are drawn black or white at every visit.
+    Training pixels are drawn black or white at every visit.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = train_density.Config.of(
@@ -67,17 +69,19 @@ def trained(steps: int) -> tuple[density.LatentModel, Tensor]:
 def squared_errors(
     model: density.LatentModel, x: Tensor, truth: Tensor, proposal: Proposal, repeats: int
 ) -> Tensor:
-    """Return squared errors, (sizes, images), means over repetitions."""
+    """Return the mean squared errors over repetitions, (sizes, images)."""
     rows = []
     for size in SIZES:
-        log_w = [density.log_weights(model, x, size, proposal=proposal) for _ in range(repeats)]
-        estimates = torch.stack([density.log_likelihood(one) for one in log_w])
-        rows.append((estimates - truth).square().mean(0))
+        estimates = []
+        for _ in range(repeats):
+            log_w = density.log_weights(model, x, size, proposal=proposal)
+            estimates.append(density.log_likelihood(log_w))
+        rows.append((torch.stack(estimates) - truth).square().mean(0))
     return torch.stack(rows)
 
 
 def samples_needed(rmse: np.ndarray, target: float) -> float:
-    """Return K where a curve crosses the target, or the end of the measured range."""
+    """Return the K at which a curve crosses the target, limited to the measured range."""
     ascending_rmse = np.log(rmse[::-1])
     log_sizes = np.log(SIZES)[::-1]
     return float(np.exp(np.interp(np.log(target), ascending_rmse, log_sizes)))
@@ -102,13 +106,13 @@ def table(squares: Mapping[str, Tensor], resamples: int = 1000) -> list[JsonObje
 
     rows = []
     for name, errors in squares.items():
-        of_all_images, *of_resamples = needed[name]
+        samples, *resampled = needed[name]  # of all images, then of the bootstrap
         rmse = errors.mean(1).sqrt().tolist()
         row = {
             "proposal": name,
-            "samples_needed": of_all_images,
-            "interval_90": np.quantile(of_resamples, [0.05, 0.95]).tolist(),
-            "ratio": PLAIN / of_all_images,
+            "samples_needed": samples,
+            "interval_90": np.quantile(resampled, [0.05, 0.95]).tolist(),
+            "ratio": PLAIN / samples,
             "rmse_nats": dict(zip(SIZES, rmse, strict=True)),
         }
         rows.append(row)
@@ -121,16 +125,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=4000, help="of training")
+    parser.add_argument("--steps", type=int, default=4000, help="training steps")
     parser.add_argument(
-        "--reference", type=int, default=200_000, help="samples that stand for the truth"
+        "--reference", type=int, default=200_000, help="importance samples of the reference"
     )
-    parser.add_argument("--repeats", type=int, default=32)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--repeats", type=int, default=32, help="estimates of each image")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with torch.enable_grad():
-        model, x = trained(arguments.steps)
+        model, x = train_model(arguments.steps)
 
     reference = density.estimate(model, x, arguments.reference, proposal=Widened(1.1))
     squares = {}
@@ -138,19 +142,22 @@ def main() -> None:
         truth = reference.log_likelihood
         squares[name] = squared_errors(model, x, truth, proposal, arguments.repeats)
     rows = table(squares)
-    elbo = density.estimate(model, x, 2000).elbo
+    elbo = density.estimate(model, x, ELBO_SAMPLES).elbo
     results = {
         "bar": {"proposal": BAR_PROPOSAL, "samples_needed": BAR, "for_the_error_of": PLAIN},
-        "reference": {
-            "samples": arguments.reference,
-            "log_likelihood_nats": reference.log_likelihood.mean().item(),
-            "gap_to_elbo_nats": (reference.log_likelihood - elbo).mean().item(),
-            "largest_standard_error": reference.standard_error.max().item(),
-            "largest_khat": reference.khat.max().item(),
-        },
+        "reference": {"samples": arguments.reference, **_summary(reference, elbo)},
         "proposals": rows,
     }
     report("sampling_efficiency", results, arguments.out)
+
+
+def _summary(reference: density.Estimate, elbo: Tensor) -> JsonObject:
+    return {
+        "log_likelihood_nats": reference.log_likelihood.mean().item(),
+        "gap_to_elbo_nats": (reference.log_likelihood - elbo).mean().item(),
+        "largest_standard_error": reference.standard_error.max().item(),
+        "largest_khat": reference.khat.max().item(),
+    }
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""K-sample likelihood of texts: the trunk below the latents shared by all samples, or repeated.
+"""K-sample likelihood of texts: layers below the latents shared by all samples, or repeated.
 
-The plain version repeats every text once a sample and runs all layers on the copies. Peak memory is
-measured in fresh processes, for K = 64 and K = 1024 in chunks of the same size. ``python -m
-experiments.benchmarks.text_likelihood``
+The plain version repeats every text for each sample and runs all layers on the copies. Peak memory
+is measured in new processes, for K = 64 and K = 1024 in chunks of the same size.
+
+``python -m experiments.benchmarks.text_likelihood``
 """
 
 import argparse
@@ -46,7 +47,7 @@ def plain(model: UniVAE, ids: Tensor, samples: int) -> Tensor:
 
 @torch.inference_mode()
 def speed(samples: int, rounds: int) -> JsonObject:
-    """Time both on the same texts; their mean log-weights must agree."""
+    """Time both on the same texts; report their mean log-weights, which must agree."""
     model, ids = setting()
     contestants = {
         "repeated": lambda: plain(model, ids, samples),
@@ -73,7 +74,7 @@ def peak(samples: int) -> int:
 
 
 def memory() -> JsonObject:
-    """Return the peaks with few and many samples, of processes of their own, and their ratio."""
+    """Return the peaks of new processes with few and with many samples, and their ratio."""
     command = [sys.executable, "-m", "experiments.benchmarks.text_likelihood", "--peak"]
     peaks: dict[int, int] = {}
     for samples in (FEW_SAMPLES, MANY_SAMPLES):
@@ -84,15 +85,17 @@ def memory() -> JsonObject:
 
 def main() -> None:
     """Run the benchmark with the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, default=128, help="importance samples per text")
+    parser.add_argument("--rounds", type=int, default=5, help="timed repetitions")
     parser.add_argument(
         "--peak",
         type=int,
-        help="print the peak memory of scoring with so many samples, and nothing else",
+        help="only print the peak memory of scoring with this many samples",
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     if arguments.peak:
         print(peak(arguments.peak))

@@ -1,12 +1,13 @@
-"""Which data are unlike those a model was trained on: two scores, and how well they separate files.
+"""Detection of rows unlike the training set: two scores, and how well they separate two files.
 
 ``python -m experiments.examples.outliers RUN --inside held_out.npz --outside others.npz --out
 scores.csv``
 
-``nll_nats`` is minus the importance-sampled log-likelihood, ``regret_nats`` what refining the
-posterior of that one datum adds to its bound. AUROC is the probability that a datum of ``outside``
-scores above one of ``inside``, with its standard error over data; 0.5 is chance, and below 0.5 the
-score is reversed: simple images are likelier than the data of any model.
+``nll_nats`` is minus the importance-sampled log-likelihood, ``regret_nats`` the increase of the
+bound when the posterior is refined for one row. The AUROC is the probability that a row of
+``outside`` has a higher score than a row of ``inside``, with a standard error over rows; 0.5 is
+chance. An AUROC below 0.5 means a reversed order: simple images can have a higher likelihood than
+the training set.
 """
 
 import csv
@@ -34,28 +35,29 @@ from univae.errors import InputError
 
 __all__ = ["Config", "main"]
 
-BATCH = 100  # data scored at once
+BATCH = 100  # rows scored at once
 SCORES = ("nll_nats", "regret_nats")
 RESAMPLES = 200  # of the bootstrap
+WIDENING = 1.2  # of the posterior as the proposal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Scores two files with a trained image or table model."""
+    """Score the rows of two files with a trained image or table model."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    inside: str  # data like those of training, which were not trained on
-    outside: str  # other data of the same shape
-    samples: int = 100  # importance samples per datum; more lower the error of nll_nats
-    steps: int = 100  # gradient steps of refinement, for regret_nats
-    limit: int = 500  # data scored of each file
-    out: Path | None = None  # a .csv file to write, with a row per datum
+    inside: str  # held-out rows from the distribution of the training set
+    outside: str  # rows of the same shape from another distribution
+    samples: int = 100  # importance samples per row; more: smaller error of nll_nats
+    steps: int = 100  # gradient steps of the refined posterior in regret_nats
+    limit: int = 500  # rows scored of each file
+    out: Path | None = None  # a .csv file for the scores of every row
     overwrite: bool = False  # replace an existing output file
     seed: int = 0  # of the random draws
 
 
 def main(config: Config) -> JsonObject:
-    """Return the AUROC of each score with its standard error, and the share of unreliable data.
+    """Return the AUROC of each score with its standard error, and the fraction with k-hat > 0.7.
 
     Raises:
         InputError: ``inside`` and ``outside`` are the same file.
@@ -96,14 +98,14 @@ def _write(out: Output, rows: Sequence[JsonObject]) -> None:
 
 
 def _scores(image_run: TrainedDensity, name: str, config: Config) -> list[JsonObject]:
-    """Return the scores of the first data of a file."""
+    """Return the scores of the first rows of a file."""
     data = fit_to(image_run, read(name))
     count = min(len(data), config.limit)
     rows: list[JsonObject] = []
     for start in range(0, count, BATCH):
         x = data.batch(slice(start, min(count, start + BATCH))).to(image_run.device)
         estimate = density.estimate(
-            image_run.model, x, config.samples, proposal=density.Widened(1.2)
+            image_run.model, x, config.samples, proposal=density.Widened(WIDENING)
         )
         regret = density.likelihood_regret(image_run.model, x, config.steps)
         for i in range(len(x)):
@@ -117,9 +119,9 @@ def _scores(image_run: TrainedDensity, name: str, config: Config) -> list[JsonOb
 
 
 def _auroc(outside: np.ndarray, score: np.ndarray, seed: int) -> JsonObject:
-    """Return the AUROC and its bootstrap standard error, resampling either file within itself.
+    """Return the AUROC and its bootstrap standard error, with both files resampled separately.
 
-    Only ranks count: infinite scores and NaN rank above all others.
+    Infinite scores and NaN rank above all other scores.
     """
     ranks = rankdata(np.where(np.isnan(score), np.inf, score))
     generator = np.random.default_rng(seed)

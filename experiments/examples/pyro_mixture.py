@@ -1,10 +1,11 @@
-"""A Pyro program with a discrete latent: clusters with a plane each, scored beside the truth.
+"""A Pyro program with a discrete latent, a mixture of factor analysers, and its exact evidence.
 
     c ~ Categorical(pi),  z ~ N(0, I),  x ~ N(A_c z + b_c, diag(s_c^2))
 
-It is trained by Pyro; the cluster c is enumerated. The evidence is a mixture of Gaussians of
-covariance A_c A_c' + diag(s_c^2), so that it is known exactly. ``python -m
-experiments.examples.pyro_mixture``
+Pyro trains it and enumerates the cluster c. The evidence is exact: a mixture of Gaussians with
+covariance A_c A_c' + diag(s_c^2).
+
+``python -m experiments.examples.pyro_mixture``
 """
 
 from dataclasses import dataclass
@@ -28,25 +29,25 @@ from univae.text.corpus import split
 
 __all__ = ["Clusters", "Config", "main"]
 
-HELD_OUT = 0.1  # share of the rows
-HIDDEN = 64  # of the encoder
+HELD_OUT = 0.1  # fraction of the rows
+HIDDEN = 64  # width of the encoder's hidden layer
 LEARNING_RATE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A mixture of factor analysers on a table."""
+    """Train a mixture of factor analysers on a table."""
 
-    data: str = "wine"  # a table, whose columns are standardised
+    data: str = "wine"  # a table; its columns are standardised
     clusters: int = 3  # components of the mixture
-    latent: int = 2  # dimensions of a plane
+    latent: int = 2  # width of the latent z
     steps: int = 1500  # optimizer steps, each on all rows
-    samples: int = 1000  # importance samples per held-out row; more lower its standard error
-    seed: int = 0  # of the split, the first weights and the random draws
+    samples: int = 1000  # importance samples per held-out row; more: smaller standard error
+    seed: int = 0  # of the split, the initial weights and the random draws
 
 
 class Clusters(PyroModule):
-    """Model and guide; the guide draws no cluster."""
+    """Model and guide; the guide has no cluster."""
 
     def __init__(self, columns: int, clusters: int, latent: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class Clusters(PyroModule):
 
 
 def main(config: Config) -> JsonObject:
-    """Train on nine tenths of the rows and score the rest, in nats per standardised row."""
+    """Train on 90% of the rows; return scores of the others in nats per standardised row."""
     torch.manual_seed(config.seed)
     values = read(config.data).batch(slice(None))
     training_rows, held_out_rows = split(len(values), HELD_OUT, config.seed)

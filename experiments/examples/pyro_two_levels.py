@@ -1,4 +1,4 @@
-"""A Pyro program with two levels of latents on digits, trained by Pyro's ELBO and scored here.
+"""A Pyro program with two levels of latents on digits, trained by Pyro's ELBO.
 
     z_2 ~ N(0, I),  z_1 ~ N(f(z_2)),  x ~ Bernoulli(g(z_1))
     guide: z_1 ~ N(h(x)),  z_2 ~ N(k(z_1))
@@ -28,24 +28,24 @@ from univae.text.corpus import split
 
 __all__ = ["Config", "TwoLevels", "main"]
 
-HELD_OUT = 0.1  # share of the images
-SCORED = 100  # held-out images
+HELD_OUT = 0.1  # fraction of the images
+SCORED = 100  # held-out images that are scored
 LEARNING_RATE = 2e-3
-# those that need no map from noise: a guide has none
+# Proposals that need no reparametrisation by noise, which a guide does not have.
 PROPOSALS: Mapping[str, Proposal] = {"posterior": Posterior(), "defensive": Defensive(0.9)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A VAE with two stochastic layers, written in Pyro."""
+    """Train a VAE with two layers of latents, written in Pyro."""
 
-    data: str = "digits"  # images, whose pixels are drawn black or white once
-    latents: tuple[int, int] = (16, 4)  # width of each layer of latents, the lower first
+    data: str = "digits"  # images; their pixels are drawn black or white once
+    latents: tuple[int, int] = (16, 4)  # widths of the lower and of the upper latent
     hidden: int = 128  # width of every hidden layer
     steps: int = 3000  # optimizer steps
     batch_size: int = 100  # images in a step
-    samples: int = 200  # importance samples per held-out image; more lower its standard error
-    seed: int = 0  # of the pixels, the split, the first weights and the random draws
+    samples: int = 200  # importance samples per held-out image; more: smaller standard error
+    seed: int = 0  # of the pixels, the split, the initial weights and the random draws
 
 
 class TwoLevels(PyroModule):
@@ -79,7 +79,7 @@ class TwoLevels(PyroModule):
 
 
 def main(config: Config) -> JsonObject:
-    """Train, then score held-out images with the guide and with its mixture; nats per image."""
+    """Train; return scores of held-out images by two proposals, in nats per image."""
     torch.manual_seed(config.seed)
     data = binarise(read(config.data), "static", config.seed)
     training_rows, held_out_rows = split(len(data), HELD_OUT, config.seed)

@@ -1,4 +1,4 @@
-"""Options of a GAN: its two networks and its training recipe."""
+"""Options of ``train-gan``: the two networks, and the training step of both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from univae.errors import InputError
 from univae.registry import choices_help
 from univae.rules import SIZE, Rule, at_least, check, each
 
-__all__ = ["GanOptions", "GanShape", "Players", "model_config"]
+__all__ = ["PENALTY_OPTIONS", "GanOptions", "GanShape", "Players", "model_config"]
 
-# Options whose names are not those of the penalties' rows.
+# Names of options that differ from the names of the rows of PENALTIES.
 _OPTION_OF_PENALTY = {"clip": "weight_clip", "cr": "consistency"}
 PENALTY_OPTIONS = {name: _OPTION_OF_PENALTY.get(name, name) for name in PENALTIES}
 
@@ -38,31 +38,36 @@ def _penalty_option(name: str) -> Doc:
 
 @dataclass(frozen=True, kw_only=True)
 class GanShape:
-    """The two networks."""
+    """The architecture of generator and critic."""
 
     network: Annotated[
         NetworkName,
-        Doc(choices_help("generator and critic; auto: conv for images, mlp for tables", NETWORKS)),
+        Doc(choices_help("both networks; auto: conv for images, mlp for tables", NETWORKS)),
     ] = AUTO
-    latent: int = 64  # numbers in a latent, the generator's input
-    width: Annotated[int, _network_option("channels, or features of a patch", "width")] = 32
+    latent: int = 64  # width of the latent, the generator's input
+    width: Annotated[
+        int, _network_option("channels, or features of a patch; more: slower", "width")
+    ] = 32
     hidden: Annotated[tuple[int, ...], _network_option("widths of the hidden layers", "hidden")] = (
         128,
         128,
         128,
     )
     leak: Annotated[
-        float, _network_option("slope of the critic's activations left of 0", "leak")
+        float, _network_option("slope of the critic's leaky ReLUs below 0; 0: ReLU", "leak")
     ] = 0.1
     heads: Annotated[int, _network_option("attention heads per layer", "heads")] = 4
-    layers: Annotated[int, _network_option("layers", "layers")] = 2
-    patch: Annotated[int, _network_option("side of a patch in pixels", "patch")] = 4
+    layers: Annotated[int, _network_option("attention layers", "layers")] = 2
+    patch: Annotated[
+        int, _network_option("side of a square patch in pixels; must divide the image", "patch")
+    ] = 4
     skip: Annotated[
-        bool, _network_option("feed a share of the latent to each block of the generator", "skip")
+        bool, _network_option("feed a slice of the latent to each block of the generator", "skip")
     ] = False
-    conditional: bool = False  # give the labels of the data to both networks
+    conditional: bool = False  # condition both networks on the labels of the data
     spectral: Annotated[
-        SpectralName, Doc(choices_help("divide the critic's weights by a norm", SPECTRAL_NORMS))
+        SpectralName,
+        Doc(choices_help("divide the critic's weights by their spectral norm", SPECTRAL_NORMS)),
     ] = "no"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -75,15 +80,17 @@ class GanShape:
 
 @dataclass(frozen=True, kw_only=True)
 class GanOptions:
-    """The training recipe of both networks."""
+    """The losses, constraints and batches of both networks."""
 
     loss: Annotated[LossName, Doc(choices_help("loss of both networks", LOSSES))] = "hinge"
     normalization: Annotated[
         NormalizationName,
-        Doc(choices_help("score of the critic, f, that the loss sees", NORMALIZATIONS)),
+        Doc(
+            choices_help("score computed from the critic f and passed to the loss", NORMALIZATIONS)
+        ),
     ] = "gn"
     gran_eps: float = 0.1  # eps of gran; smaller: scores of a flat critic are amplified more
-    gradient_bound: float = 1.0  # K of gn and gran: bound of the score's gradient
+    gradient_bound: float = 1.0  # K of gn and gran: bound of the norm of the score's gradient
     gp: Annotated[float, _penalty_option("gp")] = 0.0
     lp: Annotated[float, _penalty_option("lp")] = 0.0
     r1: Annotated[float, _penalty_option("r1")] = 0.0
@@ -91,19 +98,20 @@ class GanOptions:
     div: Annotated[float, _penalty_option("div")] = 0.0
     weight_clip: Annotated[float, _penalty_option("clip")] = 0.0
     consistency: Annotated[float, _penalty_option("cr")] = 0.0
-    lazy: int = 1  # compute r1 and r2 every this many critic steps, with as large a weight
-    n_critic: int = 1  # critic steps per generator step; --steps counts the generator's
-    generator_ratio: int = 1  # size of a generator's batch over --batch-size
-    generator_lr: float = 0.0  # learning rate of the generator; 0: --lr, which is the critic's
-    rescale: bool = True  # hold the size of the critic's weights, which the loss ignores; of gn
+    lazy: int = 1  # critic steps per computation of r1 and r2, weighted up as much; more: faster
+    n_critic: int = 1  # critic steps per generator step; --steps counts generator steps
+    generator_ratio: int = 1  # rows of a generator step over --batch-size
+    generator_lr: float = 0.0  # learning rate of the generator; 0: the critic's, --lr
+    # with gn: rescale the critic's weights after each step, because its loss ignores their scale
+    rescale: bool = True
     augment: Annotated[
         tuple[ChangeName, ...],
-        Doc(choices_help("random changes of all images that the critic sees", CHANGES)),
+        Doc(choices_help("random changes of all images passed to the critic", CHANGES)),
     ] = ()
     flip: bool = False  # mirror each real image with probability 1/2
-    # half-life of the generator's moving average, in images it trained on; 0: no average
+    # half-life of the generator's moving average, in generated rows of its steps; 0: no average
     ema_images: float = 10_000.0
-    batch_size: int = 64  # real rows per critic step, and as many generated ones
+    batch_size: int = 64  # real rows per critic step and process, and as many generated rows
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "gran_eps": Recipe.RULES["eps"],
@@ -112,7 +120,7 @@ class GanOptions:
         "lazy": Recipe.RULES["lazy"],
         "n_critic": Recipe.RULES["n_critic"],
         "generator_ratio": Recipe.RULES["generator_ratio"],
-        "generator_lr": at_least(0, 1e6, "0 (that of the critic) or more"),
+        "generator_lr": at_least(0, 1e6, "0 (the critic's) or more"),
         "ema_images": at_least(0, 1e15, "0 (no average) or more"),
         "batch_size": at_least(2, 10**7),
     }
@@ -121,8 +129,11 @@ class GanOptions:
         check(self)
         self.recipe()
 
-    def recipe(self, bf16: bool = False, clip: float = 0.0) -> Recipe:
-        """Return the recipe of a training step, without the average, which the loop keeps."""
+    def recipe(self, *, bf16: bool = False, clip: float = 0.0) -> Recipe:
+        """Return the recipe of a training step.
+
+        Its ``half_life`` is 0: the training loop averages the generator's weights.
+        """
         weights = {name: float(getattr(self, option)) for name, option in PENALTY_OPTIONS.items()}
         return Recipe(
             loss=self.loss,
@@ -141,14 +152,15 @@ class GanOptions:
 
 
 def model_config(shape: GanShape, data: Data, classes: int) -> JsonObject:
-    """Return the description of both networks that :class:`gan.players.Players` takes.
+    """Return the configuration of both networks for :class:`gan.players.Players`.
 
     Raises:
-        InputError: the networks are conditional, and the data have no labels.
+        InputError: the networks are conditional, and the data have no class labels.
     """
     if shape.conditional and not classes:
         raise InputError(
-            f"conditional needs labels 0, 1, ...; {data.name} has none; drop it, or give labels"
+            f"conditional needs class labels 0, 1, ...; {data.name} has none; drop --conditional, "
+            "or add labels to the data"
         )
     network_classes = classes if shape.conditional else 0
     networks = network_config(shape.network, data.shape, network_classes, vars(shape))

@@ -1,13 +1,12 @@
-"""Metrics of generated rows against real ones, in a named feature space.
+"""Metrics of generated rows against real rows, in a named feature space.
 
-Features are standardised by the mean and the deviation of the real rows. These are shuffled, and
-every set compared with them has their number: the Fréchet distance is biased by it.
-:mod:`experiments.gans.ladder` gives the numbers a scale.
+Features are standardised by the mean and the standard deviation of the real rows. All sets have the
+same number of rows, because the bias of the Fréchet distance depends on it. The scale of the
+metrics, their values for real rows and for known faults, is in :mod:`experiments.gans.ladder`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from gan.metrics import (
     prdc,
     sliced_wasserstein,
 )
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
 __all__ = ["METRICS", "Reference", "compute_reference", "table"]
@@ -43,10 +43,10 @@ METRICS = (
     "memorisation_ratio",
     "copies",
 )
-# Rows among which the modes of stacked images are counted, about as many as is usual.
+# Generated rows in which the modes of stacked images are counted, about as many as in the papers.
 ROWS_FOR_MODES = 25_600
-FEWEST_ROWS = 10
-# Features whose deviation is below this fraction of the largest are constant on real rows.
+FEWEST_ROWS = 10  # of every set
+# Features with a deviation below this fraction of the largest count as constant on real rows.
 SMALLEST_DEVIATION = 1e-3
 
 
@@ -65,29 +65,29 @@ class Standardisation:
 
 @dataclass(frozen=True)
 class Reference:
-    """Real rows to compare generated ones with; :func:`compute_reference` computes it."""
+    """Real rows and their features, with which generated rows are compared."""
 
     data: Data
     space: Space
-    count: int  # rows of every set
+    count: int  # rows in every set
     order: np.ndarray  # shuffled indices of the training rows
     real: Tensor  # training rows (count, ...)
-    other_real: Tensor  # as many training rows besides
+    other_real: Tensor  # training rows (count, ...) that are not in ``real``
     standardisation: Standardisation
     real_features: Tensor
     held_out_features: Tensor
-    labels: Tensor | None
+    labels: Tensor | None  # (N,) class labels of ``data``
 
     def features(self, x: Tensor) -> Tensor:
         """Return the standardised features of rows."""
         return self.standardisation(self.space.features(x))
 
-    def measure(self, fake: Tensor) -> dict[str, Any]:
-        """Return the metrics of generated rows, which should be ``count``."""
+    def measure(self, fake: Tensor) -> JsonObject:
+        """Return the metrics of generated rows ``(count, ...)``."""
         fake_features = self.features(fake)
         noise = torch.Generator().manual_seed(0)
         memory = memorisation(self.real_features, fake_features, self.held_out_features)
-        row: dict[str, Any] = {
+        metrics: JsonObject = {
             "frechet_distance": frechet_distance(self.real_features, fake_features),
             "kernel_distance": kernel_distance(self.real_features, fake_features),
             **prdc(self.real_features, fake_features)._asdict(),
@@ -100,53 +100,60 @@ class Reference:
         predicted = self.space.classes(fake)
         if predicted is not None and self.labels is not None:
             classes = class_coverage(predicted, self.labels)
-            row |= {"classes_found": classes.found, "class_kl_nats": classes.kl_nats}
-        return row
+            metrics |= {"classes_found": classes.present, "class_kl_nats": classes.kl_nats}
+        return metrics
 
     @property
     def rows_for_modes(self) -> int:
-        """The number of rows for :meth:`modes`; 0 where the modes of the data are not known."""
+        """The number of generated rows that :meth:`modes` needs; 0 for data without known modes."""
         has_modes = self.data.channels_of and self.space.classify
         return ROWS_FOR_MODES if has_modes else 0
 
-    def modes(self, blocks: Iterable[Tensor]) -> dict[str, Any]:
-        """Return how many combinations of channels occur in rows, in blocks to save memory."""
-        predicted = [self.space.classes(block) for block in blocks]
-        labels = self.labels
-        assert labels is not None
-        classes = torch.cat([block for block in predicted if block is not None])
-        modes = mode_coverage(classes, int(labels.max()) + 1)
-        return {"modes_found": modes.found, "modes_kl_nats": modes.kl_nats}
+    def modes(self, blocks: Iterable[Tensor]) -> JsonObject:
+        """Return the number of modes, combinations of the channels' classes, in generated rows.
+
+        ``blocks`` of rows are classified one at a time, which bounds the memory.
+        """
+        assert self.labels is not None
+        mode_count = int(self.labels.max()) + 1
+        predicted = []
+        for block in blocks:
+            classes = self.space.classes(block)
+            assert classes is not None
+            predicted.append(classes)
+        modes = mode_coverage(torch.cat(predicted), mode_count)
+        return {"modes_found": modes.present, "modes_kl_nats": modes.kl_nats}
 
     def rows(self, indices: np.ndarray) -> Tensor:
-        """Return rows of the data as a GAN sees them."""
+        """Return rows of the data in the units of the networks."""
         return gan_rows(self.data, indices).float()
 
 
 def compute_reference(
     data: Data, rows: np.ndarray, held_out: Tensor, space: Space, count: int = 5000
 ) -> Reference:
-    """Compute what generated rows are compared with.
+    """Return the real rows and their features that generated rows are compared with.
 
     Args:
         data: all rows.
         rows: indices of the training rows.
-        held_out: rows that were not trained on, as a GAN sees them.
-        space: where distances are measured.
-        count: rows of every set, at most half of the training rows.
+        held_out: rows that were not trained on, in the units of the networks.
+        space: the feature space in which distances are measured.
+        count: rows in every set; reduced to half of the training rows where it is larger.
 
     Raises:
-        InputError: there are fewer than 20 training rows, or all are alike in the feature space.
+        InputError: there are fewer than 20 training rows, or all have the same features.
     """
     count = min(count, len(rows) // 2)
     if count < FEWEST_ROWS:
         raise InputError(
-            f"evaluating a GAN needs {2 * FEWEST_ROWS} real data at least; got {len(rows)}"
+            f"the metrics of a GAN need at least {2 * FEWEST_ROWS} training rows; {data.name} has "
+            f"{len(rows)}"
         )
     order = np.random.default_rng(0).permutation(rows)
     real = gan_rows(data, order[:count]).float()
     features = space.features(real)
-    standardisation = _standardise(features, f"{count} of {data.name}", space.name)
+    standardisation = _standardise(features, f"{count} rows of {data.name}", space.name)
     return Reference(
         data=data,
         space=space,
@@ -161,8 +168,11 @@ def compute_reference(
     )
 
 
-def table(rows: Mapping[str, Mapping[str, Any]], space: str) -> tuple[list[str], list[list[str]]]:
-    """Return columns, the distances named with their space, and rows of short numbers."""
+def table(rows: Mapping[str, JsonObject], space: str) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the cells of a table of metrics, by the name of each set of rows.
+
+    The header of a distance has the name of the feature space.
+    """
     present = [name for name in METRICS if any(name in row for row in rows.values())]
     columns = ["data", *(_column(name, space) for name in present)]
     return columns, [_cells(name, row, present) for name, row in rows.items()]
@@ -174,7 +184,7 @@ def _standardise(features: Tensor, rows: str, space: str) -> Standardisation:
     columns = is_varying.nonzero().squeeze(1)
     if not len(columns):
         raise InputError(
-            f"evaluating a GAN needs data that differ; {rows} are alike in the feature space "
+            f"the metrics of a GAN need rows that differ; {rows} are equal in the feature space "
             f"{space}; give other data, or another --features"
         )
     return Standardisation(features.mean(0), deviation, columns)
@@ -186,8 +196,11 @@ def _column(name: str, space: str) -> str:
     return name.replace("_", " ")
 
 
-def _cells(name: str, row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    return [name, *(_short(row[metric]) if metric in row else "" for metric in metrics)]
+def _cells(name: str, row: JsonObject, metrics: Sequence[str]) -> list[str]:
+    cells = [name]
+    for metric in metrics:
+        cells.append(_short(row[metric]) if metric in row else "")
+    return cells
 
 
 def _short(value: float) -> str:

@@ -1,11 +1,15 @@
-"""Feature spaces for distances between sets of images; a number is given with its space's name.
+"""Feature spaces, in which distances between sets of rows are measured; each has a name.
 
-``auto``: for labelled images a small classifier trained on the data's own labels, in a run folder
-of its own and named after its weights, ``digits-cnn-1f2e3d4c``; for images without labels fixed
-random convolutions; for tables the data as they are; for images whose channels are images of a
-built-in set the classifier of that set, channel by channel. A folder: the classifier that another
-run trained. ``package.module:name``: any module of the user from images (N, C, H, W) in [-1, 1] to
-features (N, D), Inception for instance.
+``auto``
+    Labelled images: the features of a small classifier trained on the labels, stored in a run
+    folder and named after its weights, ``digits-cnn-1f2e3d4c``. Images without labels: random
+    convolutions with fixed weights. Tables: the columns. Images whose channels are images of a
+    built-in set: the classifier of that set, channel by channel.
+a folder
+    The classifier in the ``features/`` folder of another run.
+``package.module:name``
+    A module of the user from images (N, C, H, W) in [-1, 1] to features (N, D), Inception for
+    instance.
 """
 
 import dataclasses
@@ -22,6 +26,7 @@ from experiments.data.arrays import Data
 from experiments.data.readers import read
 from experiments.data.sources import names_code
 from experiments.gans.classifier import (
+    COMMAND,
     FEATURES,
     TRAINING,
     Classifier,
@@ -35,23 +40,28 @@ from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["Classifier", "Space", "class_labels", "open_feature_space", "train_feature_space"]
+__all__ = [
+    "AUTO",
+    "Classifier",
+    "Space",
+    "class_labels",
+    "open_feature_space",
+    "train_feature_space",
+]
 
 AUTO = "auto"
-# Channels, height and width.
-IMAGE_DIMENSIONS = 3
-# Rows mapped to features at once.
+# Rows mapped to features at once: bounds the memory.
 ROWS_PER_BLOCK = 200
 
 
 @dataclass(frozen=True)
 class Space:
-    """A named map from rows, as a GAN sees them, to features, and to classes by a classifier."""
+    """A named map from rows in the units of the networks to features, and to class scores."""
 
     name: str
     map: Callable[[Tensor], Tensor]
     classify: Callable[[Tensor], Tensor] | None = None
-    accuracy: float | None = None  # of the classifier on data it was not trained on
+    accuracy: float | None = None  # of the classifier on held-out images
 
     @torch.no_grad()
     def features(self, x: Tensor, rows: int = ROWS_PER_BLOCK) -> Tensor:
@@ -68,11 +78,11 @@ class Space:
 
 
 def open_feature_space(data: Data, folder: Path, choice: str = AUTO) -> Space:
-    """Return the feature space that ``choice`` names; ``auto`` reads the classifier in ``folder``.
+    """Return the feature space ``choice``; ``auto`` reads the classifier in ``folder``.
 
     Raises:
-        InputError: there is no trained classifier, it is of other channels, or the code that
-            ``choice`` names is no map of images.
+        InputError: there is no trained classifier, it takes another number of channels, or
+            ``choice`` names code that is not a map from images to features.
     """
     if names_code(choice):
         return _import_space(choice)
@@ -80,7 +90,7 @@ def open_feature_space(data: Data, folder: Path, choice: str = AUTO) -> Space:
         return _by_channel(open_feature_space(read(data.channels_of), folder, choice))
     if choice != AUTO:
         return _open_classifier(Path(choice), data)
-    if len(data.shape) != IMAGE_DIMENSIONS:
+    if not data.is_images:
         return Space("data", lambda x: x)
     if class_labels(data) is None:
         return _random_space(data.shape[0])
@@ -95,53 +105,49 @@ def train_feature_space(
     threads: int = 0,
     device: str = "auto",
 ) -> Space:
-    """Train the classifier of ``auto`` in ``folder``, unless it is there, and open the space.
+    """Return the feature space ``choice``; train the classifier of ``auto`` where there is none.
 
-    Every other ``choice`` is only opened. Under ``torchrun`` all processes must call it at the same
-    point, within one :func:`experiments.training.distributed.join`.
+    Under ``torchrun`` all processes must call it at the same point, within one
+    :func:`experiments.training.distributed.join`.
     """
     if data.channels_of and not names_code(choice):
         single_channel = read(data.channels_of)
-        return _by_channel(
-            train_feature_space(single_channel, folder, choice, steps, threads, device)
-        )
-    is_image = len(data.shape) == IMAGE_DIMENSIONS
-    if choice == AUTO and is_image and class_labels(data) is not None:
-        _train_in_one_process(data, folder, steps, threads, device)
+        single = train_feature_space(single_channel, folder, choice, steps, threads, device)
+        return _by_channel(single)
+    if choice == AUTO and data.is_images and class_labels(data) is not None:
+        _train_unless_done(data, folder, steps, threads, device)
     return open_feature_space(data, folder, choice)
 
 
-def _train_in_one_process(data: Data, folder: Path, steps: int, threads: int, device: str) -> None:
+def _train_unless_done(data: Data, folder: Path, steps: int, threads: int, device: str) -> None:
     with join(device) as world:
-        # The first process decides for all: another could read the folder after training began.
-        begun, done = world.first_decides(
-            [(folder / name).exists() for name in ("config.json", "DONE")]
-        )
-        if not done:
+        # Rank 0 reads the folder for all ranks: another rank could read it after training began.
+        files = [(folder / name).exists() for name in ("config.json", "DONE")]
+        is_begun, is_done = world.first_decides(files)
+        if not is_done:
             settings = Settings(
-                steps=steps, threads=threads, device=device, resume=begun, **TRAINING
+                steps=steps, threads=threads, device=device, resume=is_begun, **TRAINING
             )
             train_classifier(data, folder, settings)
-        world.wait()  # only the first process writes the weights that all read next
+        world.wait()  # barrier: rank 0 may still be writing the weights, which all ranks read next
 
 
 def _open_classifier(folder: Path, data: Data) -> Space:
-    description = read_json(folder / "model.json")
+    config = read_json(folder / "model.json")
     run = Run.open(folder)
-    if run.config.get("command") != "features":
+    if run.config.get("command") != COMMAND:
         raise InputError(
-            f"features: {folder} holds no classifier; give the features/ folder of a run of "
-            "train-gan"
+            f"features: {folder} has no classifier; give the features/ folder of a run of train-gan"
         )
     with reading(folder / "model.json"):
-        data_name = description.pop("data")
-        model = Classifier(**description)
+        data_name = config.pop("data")
+        model = Classifier(**config)
     weights = run.checkpoint("best") / "model.safetensors"
     load_weights(model, weights)
-    if description["channels"] != data.shape[0]:
+    if config["channels"] != data.shape[0]:
         raise InputError(
-            f"features: {folder} takes {description['channels']} channels, {data.name} has "
-            f"{data.shape[0]}; give the classifier of such images"
+            f"features: {folder} takes {config['channels']} channels, {data.name} has "
+            f"{data.shape[0]}; give a classifier of images with {data.shape[0]} channels"
         )
 
     digest = blake2b(weights.read_bytes(), digest_size=4).hexdigest()
@@ -150,9 +156,10 @@ def _open_classifier(folder: Path, data: Data) -> Space:
 
 
 def _by_channel(single: Space) -> Space:
-    """Return the space of images whose channels are images of ``single``: features side by side.
+    """Return the space of images whose channels are images of the space ``single``.
 
-    There is a class for every combination of the channels' classes, the first channel's leading.
+    Features are those of all channels, concatenated. Every combination of the channels' classes is
+    a class; the class of the first channel is the most significant digit of its index.
     """
 
     def map_channels(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -189,8 +196,8 @@ def _import_space(choice: str) -> Space:
     module_name, _, attribute = choice.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise InputError(
-            f"features: {choice} is no package.module:name; give the name of a module and of what "
-            "it holds"
+            f"features: {choice} is no package.module:name; give the name of a module and of an "
+            "attribute in it"
         )
     try:
         model = getattr(importlib.import_module(module_name), attribute)
@@ -203,10 +210,12 @@ def _import_space(choice: str) -> Space:
             model = model()
         except TypeError as error:
             raise InputError(
-                f"features: {choice} cannot be built without arguments ({error}); give a module"
+                f"features: {choice} needs arguments ({error}); name an instance, or a class "
+                "without arguments"
             ) from error
     if not callable(model):
         raise InputError(
-            f"features: {choice} is a {type(model).__name__}; give a map from images to features"
+            f"features: {choice} is of type {type(model).__name__}; give a callable from images to "
+            "features"
         )
     return Space(choice, model.eval() if isinstance(model, nn.Module) else model)

@@ -1,7 +1,7 @@
-"""The scale of a GAN's metrics: values of real rows (the floor), and of rows with known faults."""
+"""The scale of a GAN's metrics: values of real rows (the floor) and of rows with known faults."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -9,26 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.gans.evaluation import Reference
+from univae.checkpoint import JsonObject
 
 __all__ = ["FAULTS", "FLOOR", "ladder"]
 
 FLOOR = "floor: other real data"
-# Deviation of the noise over the half range of images in [-1, 1]: a tenth of the range.
-NOISE = 0.2
-MEMORISED = 50
-# Blocks in which the modes of the floor are counted, to save memory.
+NOISE = 0.2  # standard deviation: a tenth of the range of images in [-1, 1]
+MEMORISED = 50  # distinct training rows in the set of copies
+# Blocks of rows in which the modes of the floor are counted: bounds the memory.
 MODE_BLOCKS = 100
-IMAGE_BATCH_DIMENSIONS = 4
 
-# Rows with a fault, from the reference and a generator; None where the data cannot have it.
+# Returns real rows with a fault, by random draws; None where the data cannot have the fault.
 Fault: TypeAlias = Callable[[Reference, torch.Generator], Tensor | None]
 
 
-def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
-    """Return the metrics of other real rows, and of real rows with each known fault."""
+def ladder(reference: Reference) -> dict[str, JsonObject]:
+    """Return the metrics of other real rows and of real rows with each known fault, by name."""
     noise = torch.Generator().manual_seed(0)
     faulty_rows = {name: fault(reference, noise) for name, fault in FAULTS.items()}
-    rungs: dict[str, dict[str, Any]] = {}
+    rungs: dict[str, JsonObject] = {}
     for name, rows in faulty_rows.items():
         if rows is not None:
             rungs[name] = reference.measure(rows)
@@ -38,7 +37,7 @@ def ladder(reference: Reference) -> dict[str, dict[str, Any]]:
     return rungs
 
 
-def _none(reference: Reference, noise: torch.Generator) -> Tensor:
+def _unchanged(reference: Reference, noise: torch.Generator) -> Tensor:
     return reference.other_real
 
 
@@ -48,9 +47,9 @@ def _noisy(reference: Reference, noise: torch.Generator) -> Tensor:
 
 
 def _blurred(reference: Reference, noise: torch.Generator) -> Tensor | None:
-    real = reference.other_real
-    if real.ndim != IMAGE_BATCH_DIMENSIONS:
+    if not reference.data.is_images:
         return None
+    real = reference.other_real
     channels = real.shape[1]
     kernel = torch.full((channels, 1, 3, 3), 1 / 9)
     padded = F.pad(real, (1, 1, 1, 1), mode="replicate")
@@ -80,7 +79,7 @@ def _noise_alone(reference: Reference, noise: torch.Generator) -> Tensor:
 
 
 FAULTS: dict[str, Fault] = {
-    FLOOR: _none,
+    FLOOR: _unchanged,
     "noise of a tenth of the range": _noisy,
     "blurred": _blurred,
     "one class dropped": _without_one_class,

@@ -1,12 +1,12 @@
-"""Named configurations of ``train-gan``, whose options ``--preset`` sets."""
+"""Presets of ``train-gan``: the options that ``--preset NAME`` sets, by name."""
 
-from typing import Any
+from univae.checkpoint import JsonObject
 
 __all__ = ["PRESETS"]
 
-# The configurations of Wu et al. (2021): Adam, betas (0, 0.9), no warm-up. Their average of decay
-# 0.9999 per step is a half-life in images here.
-_PUBLISHED: dict[str, Any] = {
+# The configurations of Wu et al. (2021): Adam with betas (0, 0.9), no warm-up. The published decay
+# of 0.9999 per step of the average is expressed as a half-life in images.
+_PUBLISHED: JsonObject = {
     "latent": 128,
     "steps": 200_000,
     "batch_size": 64,
@@ -15,14 +15,14 @@ _PUBLISHED: dict[str, Any] = {
     "beta2": 0.9,
     "ema_images": 887_000.0,
 }
-_CNN: dict[str, Any] = {
+_CNN: JsonObject = {
     **_PUBLISHED,
     "network": "conv",
     "width": 64,
     "loss": "non-saturating",
     "lr": 2e-4,
 }
-_RESNET: dict[str, Any] = {
+_RESNET: JsonObject = {
     **_PUBLISHED,
     "network": "resnet",
     "width": 128,
@@ -32,9 +32,9 @@ _RESNET: dict[str, Any] = {
     "lr_floor": 0.0,
 }
 
-# For minutes on a CPU: small batches, and a generator with a higher learning rate than its critic.
-_FAST: dict[str, Any] = {"network": "conv", "width": 16, "batch_size": 32, "generator_lr": 2e-3}
-_MNIST: dict[str, Any] = {
+# For minutes on a CPU: small batches, and a higher learning rate of the generator.
+_FAST: JsonObject = {"network": "conv", "width": 16, "batch_size": 32, "generator_lr": 2e-3}
+_MNIST: JsonObject = {
     **_FAST,
     "latent": 64,
     "steps": 12_000,
@@ -42,14 +42,14 @@ _MNIST: dict[str, Any] = {
     "lr_floor": 0.05,
     "ema_images": 20_000.0,
 }
-_RIVAL: dict[str, Any] = {**_MNIST, "lr": 5e-4, "normalization": "none"}
+_UNNORMALIZED: JsonObject = {**_MNIST, "lr": 5e-4, "normalization": "none"}
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, JsonObject] = {
     "tiny": {**_FAST, "latent": 32, "steps": 1500, "lr": 1e-3},
     "mnist": {**_MNIST, "lr": 1e-3, "loss": "non-saturating"},
-    "relativistic": {**_RIVAL, "loss": "relativistic", "r1": 0.1, "r2": 0.1},
-    "wgan-gp": {**_RIVAL, "loss": "wasserstein", "gp": 10.0},
-    "spectral": {**_RIVAL, "loss": "non-saturating", "spectral": "reshaped"},
+    "relativistic": {**_UNNORMALIZED, "loss": "relativistic", "r1": 0.1, "r2": 0.1},
+    "wgan-gp": {**_UNNORMALIZED, "loss": "wasserstein", "gp": 10.0},
+    "spectral": {**_UNNORMALIZED, "loss": "non-saturating", "spectral": "reshaped"},
     "cifar10-cnn": _CNN,
     "cifar10-resnet": _RESNET,
     "cifar10-biggan": {

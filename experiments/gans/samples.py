@@ -7,6 +7,7 @@ from torch import Tensor
 from experiments.data.arrays import Data
 from experiments.gans.scaling import gan_rows, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
+from gan.networks.layers import is_image
 from gan.trained import TrainedGan
 from univae.run_folder import RunFolder
 
@@ -15,7 +16,6 @@ __all__ = ["fixed_latents", "strip", "write_images", "write_samples"]
 ROWS = 6
 COUNT = ROWS * COLUMNS
 LEVELS = 256  # grey levels of a picture
-IMAGE_AXES = 3  # channels, height, width
 
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
@@ -29,7 +29,7 @@ def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
 
     Nothing is written for tables.
     """
-    if len(data.shape) != IMAGE_AXES:
+    if not data.is_images:
         return
     images = run.generate(fixed_latents(run.latent_width))
     real = gan_rows(data, np.random.default_rng(0).permutation(rows)[:COUNT])
@@ -46,7 +46,7 @@ def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
 
 def strip(run: TrainedGan, count: int = COLUMNS) -> bytes | None:
     """Return a row of images as PNG, of the latents of :func:`fixed_latents`; None for tables."""
-    if len(run.players.generator.shape) != IMAGE_AXES:
+    if not is_image(run.players.generator.shape):
         return None
     images = run.generate(fixed_latents(run.latent_width, count))
     return png(to_grey_levels(images), LEVELS, count)

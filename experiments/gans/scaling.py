@@ -1,4 +1,7 @@
-"""Units of a GAN's rows, images in [-1, 1] and standardised table columns, and the way back."""
+"""Conversion between the units of the data and of the networks of a GAN.
+
+The networks take images in [-1, 1] and table columns of mean 0 and deviation 1.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,34 +29,34 @@ LARGEST_GREY_LEVEL = 255
 
 
 def to_unit_range(x: Tensor, levels: int | None) -> Tensor:
-    """Map levels 0..levels-1 to [-1, 1]; real numbers (``levels`` None) stay."""
+    """Map levels 0..levels-1 to [-1, 1]; real numbers (``levels`` None) are unchanged."""
     return x if levels is None else 2 * x / (levels - 1) - 1
 
 
 def gan_rows(data: Data, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
-    """Return rows in the units of a GAN: less ``centre``, over ``spread``; or levels on [-1, 1]."""
+    """Return rows in the units of the networks: standardised columns, or images in [-1, 1]."""
     x = data.batch(rows)
     return x if data.centre is not None else to_unit_range(x, data.levels)
 
 
 def to_grey_levels(x: Tensor) -> Tensor:
-    """Map images in [-1, 1] to levels 0..255, for :mod:`experiments.reports.image_grid`."""
+    """Map images in [-1, 1] to grey levels 0..255, for :mod:`experiments.reports.image_grid`."""
     return (HALF_RANGE * (x + 1)).clamp(0, LARGEST_GREY_LEVEL)
 
 
 def standardise(data: Data) -> Data:
-    """Return tables with columns of mean 0 and deviation 1, and real-valued images in [-1, 1].
+    """Return data whose batches have columns of mean 0 and deviation 1, or images in [-1, 1].
 
-    The moments of the columns, or the smallest and largest number of all images, are computed in
-    float64 and become ``centre`` and ``spread``. Images of levels stay as they are, see
-    :func:`to_unit_range`.
+    ``centre`` and ``spread`` are the moments of the columns, or the middle and half range of all
+    images, computed in float64. Images of levels are returned unchanged: :func:`to_unit_range`
+    converts them.
 
     Raises:
         InputError: the numbers are too large for their squares to be finite.
     """
-    if data.kind == "images" and data.levels is not None:
+    if data.is_images and data.levels is not None:
         return data
-    if data.kind == "images":
+    if data.is_images:
         low = float(data.values.min())
         high = float(data.values.max())
         centre = np.array(low / 2 + high / 2)
@@ -69,9 +72,9 @@ def standardise(data: Data) -> Data:
 
 
 def to_data_units(x: Tensor, data: Data) -> np.ndarray:
-    """Return generated rows in the units of their data, the inverse of :func:`gan_rows`.
+    """Return generated rows in the units of the data: the inverse of :func:`gan_rows`.
 
-    Levels are whole numbers 0..levels-1 as uint8, others have the units and the dtype of the data.
+    Levels are uint8 numbers 0..levels-1; other rows have the dtype of the data.
     """
     numbers = x.double().cpu().numpy()
     if data.centre is not None and data.spread is not None:
@@ -84,21 +87,21 @@ def to_data_units(x: Tensor, data: Data) -> np.ndarray:
 
 
 def in_units_of(data: Data, run: RunFolder | None) -> Data:
-    """Return data in the units of a run, or in their own for a run that is yet to start.
+    """Return data standardised by the ``centre`` and ``spread`` of a run, or by their own moments.
 
-    A run of version 0.1.0, without a record of its data, has real-valued images as they are.
+    Without a record of its data, as in runs of version 0.1.0, a run has unscaled images.
     """
     if run is None:
         return standardise(data)
     record = run.data_record()
     if not record:
-        return data if data.kind == "images" else standardise(data)
+        return data if data.is_images else standardise(data)
     units = without_rows(record["data"])
     return replace(data, centre=units.centre, spread=units.spread, original=None)
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return float64 means and deviations of columns; of a constant one its number and 0."""
+    """Return float64 means and standard deviations of columns; exact for a constant column."""
     with np.errstate(over="ignore", invalid="ignore"):
         table = np.asarray(values, np.float64)
         is_constant = table.min(0) == table.max(0)

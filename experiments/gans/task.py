@@ -1,8 +1,8 @@
-"""A GAN as the training loop sees it: its batches, the steps of two players, and its validation."""
+"""A GAN as a task of the training loop: batches, alternating steps, and validation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import torch
@@ -26,19 +26,22 @@ from univae.errors import InputError
 
 __all__ = ["GanTask", "PlayerSteps", "Validate", "require_settings"]
 
-# Measures the generator as it is, at a point of training.
+# Returns the metrics of the generator at a point of training.
 Validate: TypeAlias = Callable[[Players, Progress], JsonObject]
 
 
+FLIP_PROBABILITY = 0.5  # that --flip mirrors a real image
+
+
 class GanTask:
-    """Two networks, ``players``, that play against each other on rows ``train`` of the data.
+    """The batches and the validation of a generator and its critic.
 
     Args:
         players: the generator and its critic.
-        options: how the two play.
-        seed: of the order of the data.
-        train: the data, and the indices to train on.
-        validate: measures the generator.
+        options: batch size, losses and constraints.
+        seed: of the order of the rows.
+        train: the data, and the indices of the rows to train on.
+        validate: returns the metrics of the generator.
     """
 
     def __init__(
@@ -57,29 +60,32 @@ class GanTask:
         self.labels = self.data.labels if players.critic.classes > 0 else None
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        """Return shuffled batches of equal size; a remainder is left out."""
+        """Return the indices of shuffled batches of equal size; a remainder is dropped."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.train)
         size = self.options.batch_size
         return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
 
     def load(self, item: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Return the real rows of a batch, and their labels for conditional networks."""
         x = gan_rows(self.data, item)
         if self.options.flip:
-            mirrored = torch.rand(len(x)) < 0.5
-            x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+            is_mirrored = torch.rand(len(x)) < FLIP_PROBABILITY
+            x = torch.where(is_mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
         if self.labels is None:
             return x, None
         return x, torch.as_tensor(self.labels[item]).long()
 
     def weight(self, batch: tuple[Tensor, Tensor | None]) -> int:
+        """Return the number of real rows in a batch."""
         return len(batch[0])
 
     def validate(self, progress: Progress) -> JsonObject:
+        """Return the metrics of the generator."""
         return self._validate(self.module, progress)
 
 
 class PlayerSteps:
-    """``n_critic`` steps of the critic, each on a batch of its own, and one of the generator."""
+    """Steps of two players: ``n_critic`` critic steps on one batch each, then a generator step."""
 
     def __init__(self, task: GanTask, settings: Settings, world: World) -> None:
         require_settings(settings)
@@ -96,13 +102,14 @@ class PlayerSteps:
         self.wgan = WGAN(
             players.generator,
             players.critic,
-            task.options.recipe(bf16, settings.clip),
+            task.options.recipe(bf16=bf16, clip=settings.clip),
             optimizers=optimizers,
             parallel=world.average_gradients if world.size > 1 else None,
         )
 
     @property
     def averaged(self) -> nn.Module:
+        """The generator, whose moving average is validated and saved."""
         return self.task.module.generator
 
     @property
@@ -111,7 +118,7 @@ class PlayerSteps:
         return self.world.size * self.task.options.n_critic
 
     def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
-        """Take one step on ``items``, of which this process computes every ``world.size``-th.
+        """Take one step on ``items``; each process computes every ``world.size``-th of them.
 
         Raises:
             TrainingFailed: a loss or a gradient is not finite.
@@ -120,18 +127,18 @@ class PlayerSteps:
         for optimizer, rate in zip(self.wgan.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = factor * rate
-        # The same seed for all processes: each takes its share of what is drawn.
+        # The same seed on all processes: each draws all latents and uses its slice.
         self.wgan.noise.manual_seed(seed_of(self.settings.seed, progress.step, "noise"))
 
         sums: dict[str, float] = {}
         for index in range(self.world.rank, len(items), self.world.size):
             reseed(self.settings.seed, progress.step, index, "load")
             x, labels = self.task.load(items[index])
-            for name, value in self._play(x, labels, progress).items():
+            for name, value in self._wgan_step(x, labels, progress).items():
                 sums[name] = sums.get(name, 0.0) + len(x) * value
 
         totals = dict(zip(sums, self.world.total(list(sums.values())), strict=True))
-        # The generator moves once for ``n_critic`` batches: its numbers count for all of them.
+        # One generator step per ``n_critic`` batches: its values are weighted for all of them.
         for name in totals:
             if name.startswith("generator"):
                 totals[name] *= self.task.options.n_critic
@@ -141,31 +148,36 @@ class PlayerSteps:
         return Stepped(totals, factor * self.rates[0], gradient_norm)
 
     def step_sizes(self) -> dict[str, float]:
-        """Return nothing: both players' step sizes are fixed."""
+        """Return an empty dictionary: step sizes are not adapted."""
         return {}
 
     def state_dict(self) -> JsonObject:
         """Return the state of both optimizers and the number of the critic's steps."""
-        critic, generator = (optimizer.state_dict() for optimizer in self.wgan.optimizers)
-        return {"critic": critic, "generator": generator, "critic_steps": self.wgan.steps}
+        critic_optimizer, generator_optimizer = self.wgan.optimizers
+        return {
+            "critic": critic_optimizer.state_dict(),
+            "generator": generator_optimizer.state_dict(),
+            "critic_steps": self.wgan.steps,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Continue from the state saved after ``step`` steps.
+        """Load the state saved after ``step`` steps.
 
         Raises:
-            InputError: the state does not fit.
+            InputError: the state is damaged, or of another optimizer or network.
         """
         for optimizer, name in zip(self.wgan.optimizers, ("critic", "generator"), strict=True):
             restore(optimizer, state.get(name), step)
         steps = state.get("critic_steps")
         if type(steps) is not int:
             raise InputError(
-                f"optimizer.pt: critic_steps must be a whole number; got {steps!r}; copy it again"
+                f"optimizer.pt: critic_steps must be a whole number; got {steps!r}; restore the "
+                "file from a copy, or train anew"
             )
         self.wgan.steps = steps
 
-    def _play(self, x: Tensor, labels: Tensor | None, progress: Progress) -> dict[str, float]:
-        """Take a step of the critic, and of the generator where it is its turn; return its log."""
+    def _wgan_step(self, x: Tensor, labels: Tensor | None, progress: Progress) -> dict[str, float]:
+        """Take a critic step, and a generator step after every ``n_critic``; return its log."""
         try:
             logged = self.wgan.step(x, labels)
         except NotFinite as error:
@@ -181,21 +193,24 @@ class PlayerSteps:
 
 
 def require_settings(settings: Settings) -> None:
-    """Refuse the options of the loop that two players have no use for.
+    """Raise :class:`InputError` for settings that alternating steps of two players do not support.
 
-    Raises:
-        InputError: gradients are to be accumulated, or step sizes adapted.
+    These are the accumulation of gradients over micro-steps, and adapted step sizes.
     """
-    refused = {
-        "accumulate": settings.accumulate != 1,
-        "window": settings.window != 1,
-        "adapt_step_size": STEP_SIZES[settings.adapt_step_size].adapts,
-        "optimizer": OPTIMIZERS[settings.optimizer].is_adaptive,
-    }
-    for name, is_refused in refused.items():
-        if is_refused:
-            allowed = "adamw, sgd or tiger" if name == "optimizer" else "its default"
-            value = getattr(settings, name)
-            raise InputError(
-                f"{name} must be {allowed}, for a GAN alternates two players; got {name}={value}"
-            )
+    if settings.accumulate != 1:
+        _refuse("accumulate", "1", settings.accumulate)
+    if settings.window != 1:
+        _refuse("window", "1", settings.window)
+    if STEP_SIZES[settings.adapt_step_size].adapts:
+        allowed = [name for name, row in STEP_SIZES.items() if not row.adapts]
+        _refuse("adapt_step_size", " or ".join(allowed), settings.adapt_step_size)
+    if OPTIMIZERS[settings.optimizer].is_adaptive:
+        allowed = [name for name, row in OPTIMIZERS.items() if not row.is_adaptive]
+        _refuse("optimizer", " or ".join(allowed), settings.optimizer)
+
+
+def _refuse(option: str, allowed: str, value: object) -> NoReturn:
+    raise InputError(
+        f"{option} must be {allowed}: a GAN alternates the steps of two players; "
+        f"got {option}={value}"
+    )

@@ -1,4 +1,4 @@
-"""The rows that a GAN trains on, and those that tell copies from new data."""
+"""The data of ``train-gan``: options, training rows and held-out rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,24 +19,26 @@ from univae.text.corpus import split
 
 __all__ = ["GanData", "TrainingRows", "training_rows"]
 
-FEWEST = 20  # rows to train on, where batches are smaller
-FEWEST_HELD_OUT = 2
-MOST_HELD_OUT = 5000  # held-out rows that are looked at
+FEWEST_TRAINING_ROWS = 20  # where batches are smaller
+FEWEST_HELD_OUT = 2  # rows
+MOST_HELD_OUT = 5000  # rows that metrics use
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanData:
-    """The images or rows to train on, and how what is generated is compared with them."""
+    """The images or table rows to train on, and the metrics of generated rows against them."""
 
-    data: str  # a file, a folder, or a built-in name: digits, glyphs, stacked-glyphs, wine ...
-    held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
-    # auto, the features/ folder of another run, or package.module:name of a network of yours
+    data: str  # a file, a folder, or a built-in set: digits, glyphs, stacked-glyphs, wine ...
+    held_out: float = 0.1  # fraction of the rows held out of training, to detect memorised rows
+    # feature space of the metrics: auto, the features/ folder of another run, or
+    # package.module:name of a network that can be imported
     features: str = "auto"
-    feature_steps: int = 400  # of training the classifier that auto means for labelled images
-    validation_data: int = 2000  # generated rows that a validation measures, and as many real ones
+    feature_steps: int = 400  # training steps of the classifier that --features auto trains
+    # generated rows per validation, and as many real ones; more: less noisy metrics, slower
+    validation_data: int = 2000
 
     RULES: ClassVar[Mapping[str, Rule]] = {
-        "held_out": within("(0, 1)", "a share of the data"),
+        "held_out": within("(0, 1)", "a fraction of the rows"),
         "feature_steps": at_least(1),
         "validation_data": at_least(10, 10**7),
     }
@@ -44,24 +46,26 @@ class GanData:
     def __post_init__(self) -> None:
         check(self)
         if not self.features:
-            raise InputError("features must be auto, a folder or a module:name; got features=''")
+            raise InputError(
+                "features must be auto, a folder or package.module:name; got features=''"
+            )
 
 
 class TrainingRows(NamedTuple):
-    """Data in the units that the networks see, and their split."""
+    """Data in the units of the networks, and their split."""
 
     data: Data
-    rows: np.ndarray  # indices to train on
-    held_out: Tensor  # as the networks see them
+    rows: np.ndarray  # indices of the training rows
+    held_out: Tensor  # held-out rows in the units of the networks
 
 
 def training_rows(
     source: GanData, batch_size: int, seed: int, run: RunFolder | None = None
 ) -> TrainingRows:
-    """Read the data, in the units of ``run`` or of a new one, and hold some rows out.
+    """Read the data in the units of ``run``, by default of a new run, and split them.
 
     Raises:
-        InputError: the data are not those of ``run``, too few, or all alike.
+        InputError: the data differ from those of ``run``, have too few rows, or all rows are equal.
     """
     data = read(source.data)
     if run is not None and run.data_record():
@@ -69,18 +73,25 @@ def training_rows(
         Run(run.path, {"resume": True}).record_data(record)
     data = in_units_of(data, run)
     rows, held_out_rows = split(len(data), source.held_out, seed)
-    fewest = max(FEWEST, batch_size)
-    if len(rows) < fewest:
-        raise InputError(
-            f"needs {fewest} data to train on, a batch at least; {data.name} leaves {len(rows)}"
-        )
-    if len(held_out_rows) < FEWEST_HELD_OUT:
-        share = f"{len(data)} rows with --held-out {source.held_out:g}"
-        raise InputError(
-            f"{FEWEST_HELD_OUT} held-out rows are needed; {share} give {len(held_out_rows)}"
-        )
+    _require_enough(source, batch_size, rows, held_out_rows)
     if all_alike(data):
         raise InputError(
             f"--data {source.data}: all {len(data)} rows are alike; give data that differ"
         )
     return TrainingRows(data, rows, gan_rows(data, held_out_rows[:MOST_HELD_OUT]))
+
+
+def _require_enough(
+    source: GanData, batch_size: int, rows: np.ndarray, held_out_rows: np.ndarray
+) -> None:
+    fewest = max(FEWEST_TRAINING_ROWS, batch_size)
+    if len(rows) < fewest:
+        raise InputError(
+            f"--batch-size {batch_size} needs {fewest} training rows; --data {source.data} leaves "
+            f"{len(rows)}; give more rows, or a smaller --batch-size"
+        )
+    if len(held_out_rows) < FEWEST_HELD_OUT:
+        raise InputError(
+            f"--held-out {source.held_out:g} of --data {source.data} gives {len(held_out_rows)} "
+            f"held-out rows; at least {FEWEST_HELD_OUT} are needed"
+        )

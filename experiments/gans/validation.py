@@ -1,4 +1,4 @@
-"""The validation of a GAN: metrics of the generator, facts about the critic, and a grid of images."""
+"""The validation of a GAN: metrics of the generator, an audit of the critic, a grid of images."""
 
 from pathlib import Path
 
@@ -21,18 +21,18 @@ from univae.checkpoint import JsonObject
 
 __all__ = ["GeneratorValidation", "reference"]
 
-AUDITED = 128  # real rows at which the critic is looked at
-LENGTH = 1e-2  # of the segments whose slopes are measured, as a share of a typical distance
-TOGETHER = 256  # rows generated at once
-LEVELS = 256  # of the pixels of a grid
+AUDITED_ROWS = 128  # real rows at which the critic is audited
+SEGMENT_LENGTH = 1e-2  # of measured slopes, in units of the median distance between rows
+ROWS_PER_BLOCK = 256  # generated at once: bounds the memory
+GREY_LEVELS = 256
 
 
 def reference(
     source: GanData, settings: Settings, out: Path, rows: TrainingRows, count: int = 0
 ) -> Reference:
-    """Return what generated rows are compared with, ``count`` of them or ``--validation-data``.
+    """Return the reference for ``count`` generated rows, by default ``--validation-data``.
 
-    The classifier that ``--features auto`` means is trained where the run folder ``out`` has none.
+    Trains the classifier of ``--features auto`` where the run folder ``out`` has none.
     """
     space = train_feature_space(
         rows.data,
@@ -47,40 +47,41 @@ def reference(
 
 
 class GeneratorValidation:
-    """Metrics of the generator and facts about the critic, and a grid of the same latents each time.
+    """Metrics of the generator, an audit of the critic, and a grid from fixed latents.
 
     Args:
-        compared: the real rows to compare with.
-        options: how the two networks play; the critic's normalisation among them.
-        run: the folder of the grids.
-        conditional: whether the networks see labels.
+        reference: the real rows to compare generated rows with.
+        options: the normalisation of the critic, among others.
+        run: the run folder, in which grids are written.
+        conditional: whether the networks take labels.
     """
 
     def __init__(
-        self, compared: Reference, options: GanOptions, run: Run, conditional: bool
+        self, reference: Reference, options: GanOptions, run: Run, *, conditional: bool
     ) -> None:
-        self.compared = compared
+        self.reference = reference
         self.options = options
         self.run = run
-        self.labels = class_labels(compared.data) if conditional else None
-        self.real = compared.real[:AUDITED]
+        self.labels = class_labels(reference.data) if conditional else None
+        self.real = reference.real[:AUDITED_ROWS]
         self.real_labels: Tensor | None = None
         if self.labels is not None:
-            self.real_labels = self.labels[compared.order[: len(self.real)]]
+            self.real_labels = self.labels[reference.order[: len(self.real)]]
 
     def __call__(self, players: Players, progress: Progress) -> JsonObject:
-        z = torch.randn(self.compared.count, players.generator.latent)
+        """Return the numbers of a validation; write the grid of images."""
+        z = torch.randn(self.reference.count, players.generator.latent)
         labels = None
         if self.labels is not None:
             labels = self.labels[torch.randint(len(self.labels), (len(z),))]
-        metrics = self.compared.measure(_generate(players, z, labels))
-        if self.compared.data.is_images:
+        metrics = self.reference.measure(_generate(players, z, labels))
+        if self.reference.data.is_images:
             self._write_grid(players, progress.step)
         return {
             "selection": metrics["frechet_distance"],
             **metrics,
-            "feature_space": self.compared.space.name,
-            **self._critic_facts(players),
+            "feature_space": self.reference.space.name,
+            **self._audit(players),
         }
 
     def _write_grid(self, players: Players, step: int) -> None:
@@ -89,9 +90,9 @@ class GeneratorValidation:
         if players.generator.classes:
             labels = torch.arange(len(z)) % players.generator.classes
         grid = to_grey_levels(_generate(players, z, labels))
-        write_picture(self.run.path / "samples" / f"step_{step:06d}.png", grid, LEVELS)
+        write_picture(self.run.path / "samples" / f"step_{step:06d}.png", grid, GREY_LEVELS)
 
-    def _critic_facts(self, players: Players) -> JsonObject:
+    def _audit(self, players: Players) -> JsonObject:
         device = next(players.parameters()).device
         facts = audit(
             players.critic,
@@ -100,7 +101,7 @@ class GeneratorValidation:
             normalization=self.options.normalization,
             eps=self.options.gran_eps,
             K=self.options.gradient_bound,
-            lengths=(LENGTH,),
+            lengths=(SEGMENT_LENGTH,),
         )
         (slopes,) = facts.slopes
         return {
@@ -115,11 +116,11 @@ class GeneratorValidation:
 def _generate(players: Players, z: Tensor, labels: Tensor | None) -> Tensor:
     """Return generated rows on the CPU, in float32."""
     device = next(players.parameters()).device
-    parts = []
-    for start in range(0, len(z), TOGETHER):
-        part = slice(start, start + TOGETHER)
-        inputs = [z[part].to(device)]
+    blocks = []
+    for start in range(0, len(z), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        inputs = [z[block].to(device)]
         if labels is not None:
-            inputs.append(labels[part].to(device))
-        parts.append(players.generator(*inputs))
-    return torch.cat(parts).float().cpu()
+            inputs.append(labels[block].to(device))
+        blocks.append(players.generator(*inputs))
+    return torch.cat(blocks).float().cpu()

@@ -1,15 +1,16 @@
-r"""Bits-back coding of MNIST, measured as files: the published coder's own VAE, and runs.
+r"""Bits-back coding of MNIST into files: by the VAE of the published coder, and by runs.
 
 ``published``  a 784-100-40-100-784 ReLU network (``--published``, arrays of the names of its
                PyTorch layers) codes the fixed binarised test set (``--binarised``, an .npz with
                packed bits under ``test``), with one particle and with several; the published net
                rate is 0.19 bits a pixel.
-``runs``       each run of ``train-density`` codes ``--data`` as it is: net rate against the ELBO,
-               total, and archivers.
+``runs``       each run of ``train-density`` codes ``--data``: net rate, ELBO, total rate, and
+               archivers.
 
 ``python -m experiments.studies.codec_mnist --published vae_params.npz --binarised
-binarized_mnist.npz`` ``python -m experiments.studies.codec_mnist --runs RUN --data
-t10k-images-idx3-ubyte.gz``
+binarized_mnist.npz``
+
+``python -m experiments.studies.codec_mnist --runs RUN --data t10k-images-idx3-ubyte.gz``
 """
 
 import argparse
@@ -41,11 +42,11 @@ PIXELS = SIDE**2
 HIDDEN = 100
 LATENT = 40
 BATCHES = 100  # of the test set, for the bounds
-FEWEST_BOUND_SAMPLES = 16
+FEWEST_BOUND_SAMPLES = 16  # importance samples
 
 
 class Published(nn.Module):
-    """The VAE of the first bits-back coder: one hidden layer each way, scale :math:`e^{W h + b}`.
+    """The VAE of the published coder: one hidden layer in both networks, scale :math:`e^{W h + b}`.
 
     The names of its layers are those of the published arrays.
     """
@@ -75,16 +76,16 @@ class Published(nn.Module):
         return BernoulliPixels(logits.unflatten(-1, (1, SIDE, SIDE)), 3)
 
 
-def code(model: Published, images: np.ndarray, particles: int, tile: int) -> JsonObject:
-    """Encode and decode images (N, 1, 28, 28) of zeros and ones; rates in bits a pixel."""
+def coding_rates(model: Published, images: np.ndarray, particles: int, tile: int) -> JsonObject:
+    """Encode and decode images (N, 1, 28, 28) of zeros and ones; return rates in bits per pixel."""
     exact_model = prepared(model)
     coding = Coding(particles, tile)
     header = Header(fingerprint(model), coding, torch.__version__, images.dtype.str, images.shape)
     with exactly(), tqdm(total=2 * len(images), desc=f"K={particles}", disable=None) as bar:
         coder = BitsBack(exact_model, pixel_code(exact_model, images.shape[1:], tile), coding)
-        start = time.perf_counter()
+        encode_start = time.perf_counter()
         content, account = encode(coder, images, header, len(images), bar.update)
-        middle = time.perf_counter()
+        decode_start = time.perf_counter()
         decoded = decode(coder, *unpack(content), progress=bar.update)
         end = time.perf_counter()
     pixels = images[0].size
@@ -94,14 +95,14 @@ def code(model: Published, images: np.ndarray, particles: int, tile: int) -> Jso
         "net_bits_per_dim": account.net_bits / (account.count - account.plain) / pixels,
         "total_bits_per_dim": 8 * len(content) / images.size,
         "initial_bits": account.initial_bits,
-        "encode_ms": 1e3 * (middle - start) / len(images),
-        "decode_ms": 1e3 * (end - middle) / len(images),
+        "encode_ms": 1e3 * (decode_start - encode_start) / len(images),
+        "decode_ms": 1e3 * (end - decode_start) / len(images),
     }
 
 
 @torch.no_grad()
-def ideal(model: Published, images: np.ndarray, samples: int) -> dict[str, float]:
-    """Return the ELBO and the importance-weighted bound of ``samples`` draws, in bits a pixel."""
+def ideal_rates(model: Published, images: np.ndarray, samples: int) -> dict[str, float]:
+    """Return the ELBO and the bound of ``samples`` importance samples, in bits per pixel."""
     elbo = []
     log_likelihood = []
     for batch in np.array_split(images, BATCHES):
@@ -115,7 +116,7 @@ def ideal(model: Published, images: np.ndarray, samples: int) -> dict[str, float
     }
 
 
-def published(
+def published_rates(
     arrays: Path, data: Path, particles: Sequence[int], tile: int, limit: int
 ) -> JsonObject:
     """Return the ideal and the coded rates of the published VAE, and those of archivers."""
@@ -125,23 +126,23 @@ def published(
     bits = np.unpackbits(packed, axis=1)[:, :PIXELS]
     images = bits.reshape(-1, 1, SIDE, SIDE)
 
-    rates: JsonObject = {"ideal": ideal(model, images, max(FEWEST_BOUND_SAMPLES, *particles))}
+    rates: JsonObject = {"ideal": ideal_rates(model, images, max(FEWEST_BOUND_SAMPLES, *particles))}
     for k in particles:
-        rates[f"K={k}"] = code(model, images, k, tile)
+        rates[f"K={k}"] = coding_rates(model, images, k, tile)
     sizes = image_sizes(images, 2)
     rates["archivers"] = {name: 8 * size / images.size for name, size in sizes.items()}
     return rates
 
 
-def coded(run: Path, data: str, folder: Path, particles: int, tile: int) -> JsonObject:
-    """Return the result of ``univae compress`` on a run's data, and of ``univae decompress``."""
+def run_rates(run: Path, data: str, folder: Path, particles: int, tile: int) -> JsonObject:
+    """Compress and decompress ``data`` by a run; return the results of both commands."""
     folder.mkdir(parents=True, exist_ok=True)
     compressed = folder / f"{run.name}-K{particles}.uvae"
     decompressed = compressed.with_suffix(".npy")
     config = compress.Config(run=run, data=data, out=compressed, particles=particles, tile=tile)
     result: JsonObject = compress.main(config)
-    back = decompress.main(decompress.Config(run=run, data=compressed, out=decompressed))
-    return result | {"decompressed": back}
+    decompression = decompress.main(decompress.Config(run=run, data=compressed, out=decompressed))
+    return result | {"decompressed": decompression}
 
 
 def main() -> None:
@@ -155,23 +156,25 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of train-density")
     parser.add_argument("--data", help="the images that the runs code")
-    parser.add_argument("--particles", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--tile", type=int, default=1)
+    parser.add_argument(
+        "--particles", type=int, nargs="+", default=[1, 16], help="latent samples per image"
+    )
+    parser.add_argument("--tile", type=int, default=1, help="images coded at once")
     parser.add_argument("--limit", type=int, default=0, help="images of --binarised; 0: all")
     parser.add_argument(
-        "--files", type=Path, default=Path("runs/codec"), help="folder of the runs' files"
+        "--files", type=Path, default=Path("runs/codec"), help="folder of the compressed files"
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     options = parser.parse_args()
     results: JsonObject = {}
     if options.published and options.binarised:
-        results["published"] = published(
+        results["published"] = published_rates(
             options.published, options.binarised, options.particles, options.tile, options.limit
         )
     for run in options.runs:
         results[run.name] = {}
         for k in options.particles:
-            rates = coded(run, options.data, options.files, k, options.tile)
+            rates = run_rates(run, options.data, options.files, k, options.tile)
             results[run.name][f"K={k}"] = rates
     report("codec_mnist", results, options.out, "study")
 

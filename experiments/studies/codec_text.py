@@ -1,8 +1,8 @@
-"""Held-out lines of ``python-docs`` as a file: a UniVAE's bits beside archivers.
+"""Compression of the held-out lines of ``python-docs``: a UniVAE compared with archivers.
 
-Trains the preset ``tiny``, or continues and uses ``--run``, then compresses what was held out with
-one particle and with several, and decompresses it. ``xz`` primed is xz with the training text in
-its window: what the held-out lines add.
+Trains the preset ``tiny`` in ``--run``, or continues that run, then compresses the held-out lines
+with one particle and with several, and decompresses them. ``xz, primed`` is the growth of an xz
+file of the training text when the held-out lines are appended.
 
 ``python -m experiments.studies.codec_text --run runs/texts --minutes 30``
 """
@@ -30,8 +30,8 @@ REPORTED = (
 )
 
 
-def trained(run: Path, minutes: float) -> train_text.Config:
-    """Train for so many minutes of processor time on one thread; a run that is done stays."""
+def train_run(run: Path, minutes: float) -> train_text.Config:
+    """Train for ``minutes`` of processor time on one thread, unless the run is finished."""
     config = train_text.Config.of(
         text=BUILT_IN,
         out=run,
@@ -46,8 +46,8 @@ def trained(run: Path, minutes: float) -> train_text.Config:
     return config
 
 
-def coded(run: Path, lines: Path, particles: int) -> JsonObject:
-    """Compress the lines with so many particles, and say whether they decompress exactly."""
+def coding_rates(run: Path, lines: Path, particles: int) -> JsonObject:
+    """Compress and decompress the lines; return the rates, and whether the file is reproduced."""
     compressed = run / f"held_out-{particles}.bits"
     decompressed = run / f"held_out-{particles}.txt"
     result = compress.main(
@@ -74,18 +74,20 @@ def main() -> None:
         "--run",
         type=Path,
         required=True,
-        help="the run folder; created, continued or used as it is",
+        help="the run folder; created, continued, or reused if finished",
     )
-    parser.add_argument("--minutes", type=float, default=30.0, help="of processor time")
-    parser.add_argument("--particles", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--minutes", type=float, default=30.0, help="processor time in minutes")
+    parser.add_argument(
+        "--particles", type=int, nargs="+", default=[1, 16], help="latent samples per line"
+    )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     options = parser.parse_args()
-    config = trained(options.run, options.minutes)
+    config = train_run(options.run, options.minutes)
     lines = options.run / "held_out.txt"
     held_out, training_text = train_text.write_held_out(config, lines)
     characters = sum(map(len, held_out))
 
-    rows = [coded(options.run, lines, particles) for particles in options.particles]
+    rows = [coding_rates(options.run, lines, particles) for particles in options.particles]
     primed_bytes = xz_primed(lines.read_bytes(), training_text.encode())
     archivers = dict(rows[0]["archivers_bits_per_char"])
     archivers["xz, primed"] = 8 * primed_bytes / characters

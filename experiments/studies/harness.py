@@ -1,4 +1,4 @@
-"""Training runs of a study: some at a time, each in its own folder and in a fresh process."""
+"""Training runs of a study: several at once, each in a separate folder and process."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, TypeAlias
 
 import torch
 from tqdm import tqdm
@@ -16,43 +16,30 @@ from univae.checkpoint import JsonObject, read_json
 
 __all__ = ["Job", "Results", "failures", "finished", "run_all", "spread"]
 
-FAILED = "failed"  # the key of a result whose run failed
+FAILED = "failed"  # the key of the reason in the result of a failed run
 
-# what the DONE of every run holds, by its job's name; {"failed": reason} of one that failed
+# The content of each run's DONE by the name of its job; {"failed": reason} for a failed run.
 Results: TypeAlias = Mapping[str, JsonObject]
 
 
-@runtime_checkable
-class StudyConfig(Protocol):
-    """The configuration of a run, a dataclass with the fields ``threads`` and ``resume``."""
-
-    @property
-    def out(self) -> Path:
-        """The folder of the run."""
-        ...
-
-
-Config = TypeVar("Config", bound=StudyConfig)
-
-
 @dataclass(frozen=True)
-class Job(Generic[Config]):
-    """A run of a study: its configuration, and the function that trains by it.
+class Job:
+    """A run of a study: a configuration, and the function that trains with it.
 
-    ``train(config)`` must leave ``DONE`` in ``config.out``.
+    ``train(config)`` must write ``DONE`` in ``config.out``.
     """
 
     name: str
-    train: Callable[[Config], object]
-    config: Config
+    train: Callable[[Any], object]  # of the type of ``config``, which depends on the study
+    config: Any
 
 
-def run_all(jobs: Sequence[Job[Config]], at_once: int) -> dict[str, JsonObject]:
-    """Return what the ``DONE`` of every job holds, by name; a folder that has one is not run again.
+def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
+    """Run all jobs, ``at_once`` at a time; return the content of their ``DONE`` by name.
 
-    Each job runs in a fresh process with the threads that its configuration names, so that the
-    numbers of a study do not depend on how many run at once; an interrupted run is continued. A run
-    that fails, by diverging say, is reported as ``{"failed": reason}``.
+    A folder with ``DONE`` is not run again, and an interrupted run is continued. Each job runs in a
+    new process with the threads of its configuration, so that results do not depend on ``at_once``.
+    A run that fails, for instance by diverging, has the result ``{"failed": reason}``.
     """
     context = get_context("spawn")
     with ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool:
@@ -77,12 +64,12 @@ def spread(values: Iterable[float]) -> JsonObject:
     return {"mean": statistics.mean(values), "sd": deviation, "each": values}
 
 
-def _run(job: Job[Config]) -> JsonObject:
-    done = job.config.out / "DONE"
+def _run(job: Job) -> JsonObject:
+    done = Path(job.config.out) / "DONE"
     if not done.exists():
         options = flatten(job.config)
         torch.set_num_threads(options["threads"] or torch.get_num_threads())
-        options["resume"] = (job.config.out / "config.json").exists()
+        options["resume"] = (Path(job.config.out) / "config.json").exists()
         try:
             job.train(compose(type(job.config), options))
         except Exception as error:

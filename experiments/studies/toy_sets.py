@@ -13,16 +13,16 @@ __all__ = ["DEVIATION", "TOYS", "Toy", "ToySet", "centres", "points", "scale"]
 DEVIATION = 0.05  # of every Gaussian, before scaling
 RING_MODES = 8
 RING_RADIUS = 2
-ROLL_SCALE = 7.0  # divides the roll, to a deviation of about 1
-ROLL_NOISE = 0.02
+ROLL_SCALE = 7.0  # divides the coordinates of the roll: their deviation is then about 1
+ROLL_NOISE = 0.02  # standard deviation
 
 
 @dataclass(frozen=True)
 class ToySet:
-    """A row of :data:`TOYS`: a distribution in the plane, of a deviation of about 1."""
+    """A row of :data:`TOYS`: a distribution in the plane with a deviation of about 1."""
 
     scale: float  # divides the coordinates
-    centres: Callable[[], Tensor] | None  # the means of its Gaussians, (M, 2), before scaling
+    centres: Callable[[], Tensor] | None  # returns the means of the Gaussians, (M, 2), unscaled
 
     def draw(self, count: int, noise: torch.Generator) -> Tensor:
         """Draw (count, 2) points."""
@@ -43,8 +43,8 @@ def _grid_centres() -> Tensor:
 
 
 def _draw_roll(count: int, noise: torch.Generator) -> Tensor:
-    turn = 1.5 * math.pi * (1 + 2 * torch.rand(count, generator=noise))
-    roll = torch.stack((turn * turn.cos(), turn * turn.sin()), 1) / ROLL_SCALE
+    angle = 1.5 * math.pi * (1 + 2 * torch.rand(count, generator=noise))
+    roll = torch.stack((angle * angle.cos(), angle * angle.sin()), 1) / ROLL_SCALE
     return roll + ROLL_NOISE * torch.randn(count, 2, generator=noise)
 
 
@@ -67,7 +67,7 @@ def centres(toy: Toy) -> Tensor | None:
 
 
 def scale(toy: Toy) -> float:
-    """Return the divisor of the coordinates, which gives them a deviation of about 1."""
+    """Return the divisor of the coordinates that sets their deviation to about 1."""
     return TOYS[toy].scale
 
 

@@ -1,11 +1,11 @@
-"""Images of gradient normalisation and of other critics at equal processor time, by every metric.
+"""Image quality of gradient normalisation and of other critics at equal processor time.
 
-Each method trains as ``univae train-gan --preset`` does, for ``--minutes`` of processor time on one
-thread, from several seeds. Then ``univae evaluate-gan`` measures the last checkpoint, so that no
-checkpoint is selected: its moving average and its raw weights, in one feature space for all, with
-the floor (real rows against other real rows) and known faults beside them; of stacked glyphs also
-the modes of 1,000. The winner is the method with the smallest mean Fréchet distance of the moving
-average. ``mnist_bars`` are the targets for MNIST at 20 minutes.
+Each method trains like ``univae train-gan --preset``, for ``--minutes`` of processor time on one
+thread, from several seeds. Then ``univae evaluate-gan`` measures the last checkpoint, without a
+selection of checkpoints: its moving average and its raw weights, in one feature space for all runs.
+The table also has the floor (real rows against other real rows) and known faults, and for stacked
+glyphs the number of modes of 1,000. The winner is the method with the smallest mean Fréchet
+distance of the moving average. ``mnist_bars`` are the targets for MNIST at 20 minutes.
 
 ``python -m experiments.studies.wgan_images --data train-images-idx3-ubyte.gz --out runs/images
 --results experiments/results/wgan_images.json``, or ``--data digits``, ``glyphs``,
@@ -16,7 +16,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,13 +32,13 @@ from experiments.gans.presets import PRESETS
 from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import to_grey_levels, to_unit_range
 from experiments.reports.image_grid import COLUMNS, grid
-from experiments.studies.harness import Job, run_all, spread
+from experiments.studies.harness import Job, Results, failures, finished, run_all, spread
 from experiments.studies.wgan_ranking import mnist_bars, table, verdict
 from gan.trained import TrainedGan
-from univae.checkpoint import write_json
+from univae.checkpoint import JsonObject, write_json
 
-# Learning rates by a few runs of three minutes on MNIST, from another seed.
-METHODS: dict[str, dict[str, Any]] = {
+# The learning rates were selected by runs of three minutes on MNIST, from another seed.
+METHODS: dict[str, JsonObject] = {
     "gn": PRESETS["mnist"],
     "gn-cr": {**PRESETS["mnist"], "consistency": 5.0},
     "gran": {**PRESETS["mnist"], "normalization": "gran"},
@@ -49,13 +48,13 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 DEFAULT_METHODS = ("gn", "gp", "sn", "r1r2")
 EVERY = 3000  # steps between validations, and between checkpoints
-FEATURE_STEPS = 1000  # of training the classifier that all share
+FEATURE_STEPS = 1000  # training steps of the classifier whose features all runs share
 GREY_LEVELS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """An evaluation of a run, and the folder of its result."""
+    """An evaluation of a run, and the folder for its result."""
 
     run: Path
     out: Path
@@ -83,7 +82,7 @@ def job(arguments: argparse.Namespace, method: str, seed: int, features: str) ->
 
 
 def score(config: Scoring) -> None:
-    """Evaluate a run with ``evaluate-gan`` and write its result to ``DONE`` of the scoring."""
+    """Evaluate a run with ``evaluate-gan``; write the result to ``config.out / "DONE"``."""
     config.out.mkdir(parents=True, exist_ok=True)
     result = evaluate_gan.main(
         evaluate_gan.Config(run=config.run, count=config.count, checkpoint="last", device="cpu"),
@@ -92,7 +91,7 @@ def score(config: Scoring) -> None:
 
 
 def train_shared_features(data: Data, out: Path) -> str:
-    """Train one classifier for all runs, unless it is there; return the value of ``--features``."""
+    """Train one classifier for all runs unless it exists; return the value of ``--features``."""
     if class_labels(data) is None:
         return "auto"
     train_feature_space(data, out / "features", steps=FEATURE_STEPS, threads=1)
@@ -100,14 +99,14 @@ def train_shared_features(data: Data, out: Path) -> str:
 
 
 def draw(arguments: argparse.Namespace, data: Data, runs: Mapping[str, str]) -> Path:
-    """Draw images of one run per method from the same latents, a row each, below real ones."""
+    """Draw a row of images per method, all from the same latents, below a row of real images."""
     from matplotlib.figure import Figure
 
     order = np.random.default_rng(0).permutation(len(data))[:COLUMNS]
     strips: dict[str, Tensor] = {"real": to_unit_range(data.batch(order), data.levels)}
     for method, name in runs.items():
-        opened = TrainedGan.open(arguments.out / name, "cpu", "last")
-        strips[method] = opened.generate(fixed_latents(opened.latent_width, COLUMNS))
+        trained_gan = TrainedGan.open(arguments.out / name, "cpu", "last")
+        strips[method] = trained_gan.generate(fixed_latents(trained_gan.latent_width, COLUMNS))
 
     figure = Figure(figsize=(10, 0.72 * len(strips)), layout="constrained")
     all_axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
@@ -121,7 +120,7 @@ def draw(arguments: argparse.Namespace, data: Data, runs: Mapping[str, str]) -> 
     return path
 
 
-def study(arguments: argparse.Namespace) -> dict[str, Any]:
+def study(arguments: argparse.Namespace) -> JsonObject:
     """Train, measure and compare; finished runs and measurements are reused."""
     data = read(arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -130,22 +129,20 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
     for seed in range(arguments.seeds):
         runs += [job(arguments, method, seed, features) for method in arguments.methods]
     trained = run_all(runs, arguments.jobs)
-    ended = [run for run in runs if "failed" not in trained[run.name]]
-    scorings = [_scoring_of(arguments, run) for run in ended]
+    done = finished(trained)
+    scorings = [_scoring_of(arguments, run) for run in runs if run.name in done]
     scored = run_all(scorings, arguments.jobs) if scorings else {}
+    measured = finished(scored)
     rows = table(arguments, trained, scored)
 
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "data": data.name,
         "minutes": arguments.minutes,
         "seeds": arguments.seeds,
     }
-    measured = {name: row for name, row in scored.items() if "failed" not in row}
     if measured:
         result |= _comparison(arguments, data, rows, measured)
-    everything = {**trained, **scored}
-    failed = {name: row["failed"] for name, row in everything.items() if "failed" in row}
-    return result | {"failed": failed, "table": rows}
+    return result | {"failed": failures({**trained, **scored}), "table": rows}
 
 
 def _scoring_of(arguments: argparse.Namespace, run: Job) -> Job:
@@ -156,12 +153,12 @@ def _scoring_of(arguments: argparse.Namespace, run: Job) -> Job:
 def _comparison(
     arguments: argparse.Namespace,
     data: Data,
-    rows: Sequence[Mapping[str, Any]],
-    measured: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    rows: Sequence[JsonObject],
+    measured: Results,
+) -> JsonObject:
     first = next(iter(measured.values()))
     floor = spread(row["floor"]["frechet_distance"] for row in measured.values())
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "feature_space": first["feature_space"],
         "count": first["count"],
         "floor_frechet": floor,
@@ -171,14 +168,15 @@ def _comparison(
         result["mnist_bars"] = mnist_bars(rows)
     result["ladder"] = {name: _metrics_of(row) for name, row in first["ladder"].items()}
 
-    # The first seed of each method that ended: later entries of the reversed order replace earlier.
-    first_runs = {name.rpartition("-seed")[0]: name for name in reversed(list(measured))}
+    first_runs: dict[str, str] = {}
+    for name in measured:
+        first_runs.setdefault(name.rpartition("-seed")[0], name)
     drawn = {method: first_runs[method] for method in arguments.methods if method in first_runs}
     result["strip"] = str(draw(arguments, data, drawn))
     return result
 
 
-def _metrics_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics_of(row: JsonObject) -> JsonObject:
     return {metric: row[metric] for metric in METRICS if metric in row}
 
 
@@ -191,19 +189,19 @@ def main() -> None:
         "--data", required=True, help="images: a file, a folder, or digits, glyphs, stacked-glyphs"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the runs; finished ones are reused"
+        "--out", type=Path, required=True, help="folder of the runs; finished runs are reused"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=DEFAULT_METHODS)
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="processor time of each run, in minutes"
     )
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each method")
     parser.add_argument(
         "--count",
         type=int,
         default=5000,
-        help="generated rows to measure, at most half the real ones",
+        help="generated rows to measure, at most half of the training rows",
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     arguments = parser.parse_args()

@@ -1,26 +1,29 @@
-"""The table of the study of images: means over seeds, the winner, and the targets for MNIST."""
+"""The table of the study of GAN images: means over seeds, the winner, the targets for MNIST."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from experiments.gans.evaluation import METRICS
-from experiments.studies.harness import spread
+from experiments.studies.harness import Results, finished, spread
+from univae.checkpoint import JsonObject
 
 __all__ = ["MNIST_BARS", "Bar", "mnist_bars", "ranking", "table", "verdict"]
 
 
+AVERAGE = "average"  # the kind of weights by which methods are ranked
+
+
 @dataclass(frozen=True)
 class Bar:
-    """A target for MNIST at 20 minutes: of the winner, or of ``method``."""
+    """A target for MNIST at 20 minutes, for the winner or for ``method``."""
 
     metric: str
     value: float
     method: str | None = None
-    is_upper: bool = False  # the metric must not exceed the value; otherwise it must reach it
+    is_upper: bool = False  # the metric must be at most the value; otherwise at least
 
-    def result(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def result(self, row: JsonObject) -> JsonObject:
         """Return the target, the mean over the seeds, and whether the target is met."""
         mean = row[self.metric]["mean"]
         met = mean <= self.value if self.is_upper else mean >= self.value
@@ -36,58 +39,57 @@ MNIST_BARS = {
 }
 
 
-def table(
-    arguments: argparse.Namespace, trained: Mapping[str, Any], scored: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Return a row per method and kind of weights: each metric's mean and spread over the seeds."""
-    rows: list[dict[str, Any]] = []
+def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
+    """Return a row per method and kind of weights: mean and spread of each metric over the seeds."""
+    measured = finished(scored)
+    rows: list[JsonObject] = []
     for method in arguments.methods:
         names = [f"{method}-seed{seed}" for seed in range(arguments.seeds)]
-        ended = [name for name in names if name in scored and "failed" not in scored[name]]
-        row: dict[str, Any] = {"method": method, "failed": len(names) - len(ended)}
-        if not ended:
+        done = [name for name in names if name in measured]
+        row: JsonObject = {"method": method, "failed": len(names) - len(done)}
+        if not done:
             rows.append(row)
             continue
-        row["steps"] = spread(trained[name]["steps"] for name in ended)
-        row["processor_minutes"] = spread(trained[name]["seconds"] / 60 for name in ended)
-        averages = [scored[name] for name in ended]
-        raw_weights = [scored[name]["raw"] for name in ended]
-        rows.append({**row, "weights": "average", **_spreads(averages)})
+        row["steps"] = spread(trained[name]["steps"] for name in done)
+        row["processor_minutes"] = spread(trained[name]["seconds"] / 60 for name in done)
+        averages = [measured[name] for name in done]
+        raw_weights = [measured[name]["raw"] for name in done]
+        rows.append({**row, "weights": AVERAGE, **_spreads(averages)})
         rows.append({**row, "weights": "raw", **_spreads(raw_weights)})
     return rows
 
 
-def _spreads(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _spreads(results: Sequence[JsonObject]) -> JsonObject:
     present = [metric for metric in METRICS if metric in results[0]]
     return {metric: spread(result[metric] for result in results) for metric in present}
 
 
-def ranking(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def ranking(rows: Sequence[JsonObject]) -> list[JsonObject]:
     """Return the rows of moving averages, the smallest mean Fréchet distance first."""
-    averages = [row for row in rows if row.get("weights") == "average"]
+    averages = [row for row in rows if row.get("weights") == AVERAGE]
     return sorted(averages, key=lambda row: row["frechet_distance"]["mean"])
 
 
-def verdict(rows: Sequence[Mapping[str, Any]], floor: float) -> str:
+def verdict(rows: Sequence[JsonObject], floor: float) -> str:
     """Return the winner, its lead, and whether the lead exceeds the differences between seeds."""
     ranked = ranking(rows)
     if not ranked:
-        return "No run ended."
-    best, *rivals = ranked
+        return "All runs failed."
+    best, *others = ranked
     sentence = (
         f"{best['method']} has the smallest Fréchet distance, {_distance_text(best)} "
         f"(floor {floor:.3g})"
     )
-    if not rivals:
-        return f"{sentence}; it is the only method that ended."
+    if not others:
+        return f"{sentence}; all runs of the other methods failed."
 
-    distances = [f"{row['method']} {_distance_text(row)}" for row in rivals]
+    distances = [f"{row['method']} {_distance_text(row)}" for row in others]
     sentence += f", before {', '.join(distances)}. "
-    second = rivals[0]
+    second = others[0]
     lead = second["frechet_distance"]["mean"] - best["frechet_distance"]["mean"]
     deviations = [row["frechet_distance"]["sd"] for row in (best, second)]
     if None in deviations:
-        return sentence + "With one seed, the order may be the seed's."
+        return sentence + "With one seed, the order may be due to chance."
     larger = max(deviations)
     comparison = "more" if lead > 2 * larger else "not more"
     return (
@@ -96,14 +98,14 @@ def verdict(rows: Sequence[Mapping[str, Any]], floor: float) -> str:
     )
 
 
-def _distance_text(row: Mapping[str, Any]) -> str:
+def _distance_text(row: JsonObject) -> str:
     distance = row["frechet_distance"]
     text = f"{distance['mean']:.3g}"
     return text if distance["sd"] is None else f"{text} ± {distance['sd']:.2g}"
 
 
-def mnist_bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return each target for MNIST, the value reached, and whether it is met."""
+def mnist_bars(rows: Sequence[JsonObject]) -> JsonObject:
+    """Return each target for MNIST, the measured value, and whether the target is met."""
     ranked = {row["method"]: row for row in ranking(rows)}
     if not ranked:
         return {}

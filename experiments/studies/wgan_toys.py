@@ -3,10 +3,10 @@
 Three sets of two columns: ``ring`` (8 Gaussians on a circle), ``grid`` (25 on a lattice, 20
 deviations apart) and ``roll`` (a Swiss roll). Five methods: gradient normalisation (``gn``,
 ``gran``), WGAN-GP (``gp``), spectral norm (``sn``), and relativistic pairing with R1 + R2
-(``r1r2``). Each gets the same processor time, and takes as many steps as fit. The learning rate is
-the best of three on one seed, by the exact Wasserstein distance; the table is of all seeds at that
-rate. ``modes`` counts Gaussians with at least a fifth of their share of the samples; ``near`` is
-the fraction of samples within four deviations of one.
+(``r1r2``). All have the same processor time, hence different numbers of steps. The learning rate is
+the best of three on one seed, by the exact Wasserstein distance; the table has all seeds at that
+rate. ``modes`` is the number of Gaussians with at least a fifth of their share of the samples;
+``near`` is the fraction of samples within four deviations of a mean.
 
 ``python -m experiments.studies.wgan_toys --out runs/toys --results
 experiments/results/wgan_toys.json``
@@ -15,10 +15,9 @@ experiments/results/wgan_toys.json``
 import argparse
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from experiments.benchmarks.harness import report
 from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions, GanShape, model_config
 from experiments.gans.task import GanTask, PlayerSteps
-from experiments.studies.harness import Job, run_all, spread
+from experiments.studies.harness import Job, Results, failures, finished, run_all, spread
 from experiments.studies.toy_sets import DEVIATION, TOYS, Toy, centres, points, scale
 from experiments.training.distributed import join
 from experiments.training.loop import fit
@@ -38,29 +37,30 @@ from experiments.training.task import Progress, reseed
 from gan.metrics import exact_wasserstein, nearest
 from gan.networks.registry import NetworkName
 from gan.players import Players
+from univae.checkpoint import JsonObject
 
 SIZE = 50_000  # points to train on
-MEASURED = 1000  # points whose exact transport to as many real ones is computed
+MEASURED = 1000  # generated and real points between which exact transport is computed
 GENERATED = 10_000  # points of a validation
-NEAR_DEVIATIONS = 4  # a point within as many deviations of a mean belongs to its mode
-SHARE_DIVISOR = 5  # a mode is present with this part of its share of the points
-RATES = (3e-4, 6e-4, 1.2e-3)  # of the critic; RATIO times that is the generator's
-RATIO = 3.0
-PLAIN: dict[str, Any] = {"normalization": "none"}
-METHODS: dict[str, dict[str, Any]] = {
+NEAR_DEVIATIONS = 4  # a point within this many deviations of a mean belongs to its mode
+SHARE_DIVISOR = 5  # a mode is present if it has at least its share of the points over this
+RATES = (3e-4, 6e-4, 1.2e-3)  # learning rates of the critic
+RATIO = 3.0  # learning rate of the generator over that of the critic
+PLAIN: JsonObject = {"normalization": "none"}
+METHODS: dict[str, JsonObject] = {
     "gn": {"normalization": "gn", "loss": "non-saturating", "n_critic": 2, "rescale": False},
     "gran": {"normalization": "gran", "loss": "non-saturating", "n_critic": 2},
     "gp": {**PLAIN, "loss": "wasserstein", "gp": 1.0},
     "sn": {**PLAIN, "loss": "non-saturating", "n_critic": 2, "spectral": "reshaped"},
     "r1r2": {**PLAIN, "loss": "relativistic", "r1": 0.1, "r2": 0.1},
 }
-# Columns of the table, each with its mean and spread over the seeds.
+# Columns of the table, each with the mean and the deviation over the seeds.
 COLUMNS = ("steps", "wasserstein", "floor", "modes", "near")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings, GanOptions, GanShape):
-    """One run: a toy, and how it is trained."""
+    """A run: a toy, and the options of training."""
 
     toy: Toy
     out: Path
@@ -83,10 +83,10 @@ class Config(Settings, GanOptions, GanShape):
         GanOptions.__post_init__(self)
 
 
-def measure(toy: Toy, fake: Tensor) -> dict[str, Any]:
-    """Return the exact Wasserstein distance with its floor, modes, and the fraction near one."""
+def measure(toy: Toy, fake: Tensor) -> JsonObject:
+    """Return the exact Wasserstein distance, its floor, the modes, and the fraction near one."""
     real = points(toy, MEASURED, 1)
-    row: dict[str, Any] = {
+    row: JsonObject = {
         "wasserstein": exact_wasserstein(real, fake[:MEASURED]),
         "floor": _floor(toy, MEASURED),
     }
@@ -107,21 +107,21 @@ def _floor(toy: Toy, count: int) -> float:
 
 
 def task_of(config: Config) -> GanTask:
-    """Return the players of a run and their data as a task of the training loop."""
+    """Return the task of a run: the two networks and their data."""
     values = points(config.toy, SIZE, 0).numpy().astype(np.float32)
     data = Data(values, None, None, config.toy, "table")
     reseed(config.seed, "weights")
     players = Players(model_config(config, data, 0))
 
-    def validate(players: Players, progress: Progress) -> dict[str, Any]:
+    def validate(players: Players, progress: Progress) -> JsonObject:
         row = measure(config.toy, players.generator(torch.randn(GENERATED, config.latent)))
         return {"selection": row["wasserstein"], **row}
 
     return GanTask(players, config, config.seed, (data, np.arange(SIZE)), validate)
 
 
-def train(config: Config) -> dict[str, Any]:
-    """Train one run to its end."""
+def train(config: Config) -> JsonObject:
+    """Train one run; return the result of training."""
     decay = 0.5 ** (config.batch_size * config.generator_ratio / config.ema_images)
     folder = Run.create(config.out, dataclasses.asdict(config))
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
@@ -142,37 +142,44 @@ def jobs(
     for rate in rates:
         for seed in seeds:
             out = arguments.out / f"{toy}-{method}-lr{rate:g}-seed{seed}"
-            options = {"seed": seed, "lr": rate, "generator_lr": RATIO * rate, **METHODS[method]}
-            options |= {"minutes": arguments.seconds / 60, "clock": "processor", "log_every": 200}
+            options: JsonObject = {
+                "seed": seed,
+                "lr": rate,
+                "generator_lr": RATIO * rate,
+                "minutes": arguments.seconds / 60,
+                "clock": "processor",
+                "log_every": 200,
+                **METHODS[method],
+            }
             runs.append(Job(out.name, train, Config(toy=toy, out=out, **options)))
     return runs
 
 
-def best_rate(results: Mapping[str, Mapping[str, Any]], runs: Sequence[Job]) -> float | None:
-    """Return the rate of the run with the smallest distance, or None if all failed."""
-    scored = []
+def best_rate(results: Results, runs: Sequence[Job]) -> float | None:
+    """Return the learning rate of the run with the smallest distance, or None if all failed."""
+    done = finished(results)
+    distances = []
     for job in runs:
-        result = results[job.name]
-        if "wasserstein" in result:
-            scored.append((result["wasserstein"], job.config.lr))
-    return min(scored)[1] if scored else None
+        if job.name in done:
+            distances.append((done[job.name]["wasserstein"], job.config.lr))
+    return min(distances)[1] if distances else None
 
 
-def compare_method(arguments: argparse.Namespace, toy: Toy, method: str) -> dict[str, Any]:
-    """Find the best rate of a method on one toy, train all seeds at it, and return its row."""
+def compare_method(arguments: argparse.Namespace, toy: Toy, method: str) -> JsonObject:
+    """Select the learning rate of a method on one toy, train all seeds with it; return the row."""
     trials = jobs(arguments, toy, method, arguments.rates, [0])
     rate = best_rate(run_all(trials, arguments.jobs), trials)
     if rate is None:
         return {"toy": toy, "method": method, "failed": len(trials)}
 
     runs = jobs(arguments, toy, method, [rate], range(arguments.seeds))
-    by_name = run_all(runs, arguments.jobs)
-    results = [by_name[job.name] for job in runs]
-    row: dict[str, Any] = {"toy": toy, "method": method, "lr": rate}
-    row["failed"] = sum("failed" in result for result in results)
+    results = run_all(runs, arguments.jobs)
+    done = list(finished(results).values())
+    row: JsonObject = {"toy": toy, "method": method, "lr": rate, "failed": len(failures(results))}
     for column in COLUMNS:
-        if column in results[0]:
-            row[column] = spread(result[column] for result in results if column in result)
+        values = [result[column] for result in done if column in result]
+        if values:
+            row[column] = spread(values)
     return row
 
 
@@ -182,11 +189,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the runs; finished ones are reused"
+        "--out", type=Path, required=True, help="folder of the runs; finished runs are reused"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    parser.add_argument("--seconds", type=float, default=180.0, help="processor time of a run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=180.0, help="processor time of a run, in seconds"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method and toy")
     parser.add_argument("--toys", nargs="+", choices=tuple(TOYS), default=tuple(TOYS))
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     parser.add_argument(
@@ -194,7 +203,7 @@ def main() -> None:
         type=float,
         nargs="+",
         default=RATES,
-        help="of the critic; tried on the first seed",
+        help="learning rates of the critic, compared on the first seed",
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
     arguments = parser.parse_args()

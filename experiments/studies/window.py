@@ -1,6 +1,7 @@
-"""The cost of gradient accumulation hidden in the momentum, and fewer updates with small batches.
+"""The cost of gradient accumulation in the momentum, and of fewer updates with small batches.
 
-A UniVAE on ``python-docs``, equal tokens, several seeds. Two tables of held-out nats per text:
+A UniVAE on ``python-docs``, with equal numbers of tokens and several seeds. Two tables of held-out
+nats per text:
 
 ``accumulation``  the same micro-batches, k to an update: AdamW on their summed gradient
                   (``buffered``), and folded into the moments with the second moment ``plain``
@@ -16,10 +17,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, TypeAlias
 
 from experiments import train_text
 from experiments.benchmarks.harness import report
@@ -28,13 +26,16 @@ from experiments.studies.harness import Job, Results, finished, run_all, spread
 from experiments.text.presets import PRESETS
 from univae.checkpoint import JsonObject
 
-NOT_SHAPE = ("batch_tokens", "lr")  # options of the preset that the study sets itself
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NOT_SHAPE = ("batch_tokens", "lr")  # options of the preset that the study sets
 SHAPE = {name: value for name, value in PRESETS["tiny"].items() if name not in NOT_SHAPE}
-# without batch normalisation of the means: its statistics would be those of a micro-batch, of one
-# text at times
+# No batch normalisation of the means: its statistics would be those of a micro-batch, which may
+# have one text.
 SHAPE["bn_gamma"] = 0
 BATCH = 2048  # padded tokens in an update of the first table
-# padded tokens in a micro-batch of the second table: one text of the longest, four of the usual
+# padded tokens in a micro-batch of the second table: one of the longest texts, or four usual ones
 MICRO_BATCH = 64
 WINDOW = 16  # of the second table
 BETAS = {"beta1": 0.9, "beta2": 0.98}
@@ -45,7 +46,7 @@ SETTINGS: list[Setting] = [(4, 1e-3), (4, 3e-3), (16, 1e-3), (16, 3e-3)]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a result, and how the first table names it; less is better."""
+    """A metric, and its name and sign in the first table, where smaller is better."""
 
     name: str
     label: str
@@ -56,7 +57,7 @@ MEASURES = (
     Measure("nll_nats", "nll_nats", 1),
     Measure("elbo_nats", "minus_elbo_nats", -1),
 )
-REFERENCE = "buffered"  # the arm from which gaps are measured
+REFERENCE = "buffered"  # the arm whose values are subtracted in gaps
 SMALL_ARMS = ("every", "slower", "window")
 
 
@@ -76,9 +77,9 @@ def setting(text: str) -> Setting:
 
 
 def job(out: Path, name: str, seed: int, **options: object) -> Job:
-    """Return a run of one thread that validates once, on 512 texts.
+    """Return a run of one thread, with a single validation on 512 texts.
 
-    Without clipping, which would differ between the arms.
+    Gradients are not clipped, because clipping would differ between the arms.
     """
     settings: JsonObject = {
         "clip": 0.0,
@@ -132,7 +133,7 @@ def small_batch(
 def gaps(results: Results, settings: Sequence[Setting], seeds: Sequence[int]) -> list[JsonObject]:
     """Return the rows of the first table.
 
-    A gap is a folded arm's number minus the buffered one of the same seed.
+    A gap is the value of an arm minus that of the buffered arm with the same seed.
     """
     rows = []
     for window, lr in settings:
@@ -171,24 +172,27 @@ def means(results: Results, rates: Sequence[float], seeds: Sequence[int]) -> lis
 
 
 def draw(tables: JsonObject, path: Path) -> None:
-    """Plot paired gaps by window and rule, a dot a seed, and small batches by learning rate."""
+    """Plot the gaps of every seed by window and rule, and small batches by learning rate."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_gaps(left, [row for row in tables["accumulation"] if row["second_moment"] != REFERENCE])
+    gap_axes, rate_axes = figure.subplots(1, 2)
+    gap_rows = [row for row in tables["accumulation"] if row["second_moment"] != REFERENCE]
+    _draw_gaps(gap_axes, gap_rows)
     for arm in SMALL_ARMS:
         rows = [row for row in tables["small_batch"] if row["updates"] == arm and not row["failed"]]
-        means_ = [row["nll_nats"]["mean"] for row in rows]
+        nll_nats = [row["nll_nats"]["mean"] for row in rows]
         deviations = [row["nll_nats"]["sd"] or 0.0 for row in rows]
         rates = [row["lr"] for row in rows]
-        right.errorbar(rates, means_, yerr=deviations, marker="o", capsize=3, label=arm)
-    right.set_xscale("log")
-    right.set_xlabel("learning rate")
-    right.set_ylabel("NLL, nats per text")
-    right.legend(frameon=False)
+        rate_axes.errorbar(rates, nll_nats, yerr=deviations, marker="o", capsize=3, label=arm)
+    rate_axes.set_xscale("log")
+    rate_axes.set_xlabel("learning rate")
+    rate_axes.set_ylabel("NLL, nats per text")
+    rate_axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def _draw_gaps(axes: Axes, rows: Sequence[JsonObject]) -> None:
+def _draw_gaps(axes: "Axes", rows: Sequence[JsonObject]) -> None:
     labels = []
     for position, row in enumerate(rows):
         differences = row["nll_nats_gap"]["each"]
@@ -205,20 +209,20 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the runs; those that are done stay"
+        "--out", type=Path, required=True, help="folder of the runs; finished runs are reused"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the tables")
     parser.add_argument(
-        "--tokens", type=int, default=400_000, help="padded tokens a run sees, first table"
+        "--tokens", type=int, default=400_000, help="padded tokens of a run, first table"
     )
     parser.add_argument("--small-tokens", type=int, default=200_000, help="the same, second table")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
     parser.add_argument(
         "--settings",
         type=setting,
         nargs="+",
         default=SETTINGS,
-        help="window:learning rate, first table; 4:1e-3 say",
+        help="window:learning rate of the first table, for example 4:1e-3",
     )
     parser.add_argument(
         "--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates, second table"

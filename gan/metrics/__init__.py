@@ -1,8 +1,8 @@
-r"""Distances between two sets of rows or features, and measures of collapse and of copies.
+r"""Distances between two sets of rows or features, and measures of collapse and of memorisation.
 
-All take points (N, D), features of images for instance, and compute in float64. A number is only
-meaningful with the name of its feature space, its floor (real against real rows) and its response
-to known faults. Shuffle before taking a part of a file: files are often sorted by class.
+All functions take points (N, D), features of images for instance, and compute in float64. A value
+is only meaningful with the name of the feature space, the floor (real against real rows) and the
+response to known faults. Shuffle before using a subset of a file: files are often sorted by class.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Classes and modes of generated rows: how many occur, and how far their shares are from real ones.
+"""Classes and modes of generated rows: their number, and the divergence from the real shares.
 
 References:
     VEEGAN (Srivastava et al., 2017), https://arxiv.org/abs/1705.07761, for the count of modes
@@ -14,31 +14,32 @@ from univae.errors import InputError
 
 __all__ = ["Classes", "Modes", "class_coverage", "mode_coverage"]
 
-# A class counts as present from this fraction of its real share on.
+# A class is present if its share is at least its real share over this.
 PRESENT_DIVISOR = 5
 
 
 class Classes(NamedTuple):
-    """The classes that a classifier predicts of generated rows."""
+    """The predicted classes of generated rows."""
 
-    found: int  # classes with at least a fifth of their real share
-    shares: tuple[float, ...]
-    kl_nats: float  # from the generated shares to the real ones
+    present: int  # number of classes with at least a fifth of their real share
+    shares: tuple[float, ...]  # of each class among the generated rows
+    kl_nats: float  # KL divergence of the generated shares from the real ones
 
 
 class Modes(NamedTuple):
-    """The modes of generated rows, of a known number of equally likely ones."""
+    """The modes of generated rows, where the real modes are equally likely."""
 
-    found: int  # modes with at least one generated row
-    # from the generated shares to equal ones; of N fair draws of M modes (M - 1) / 2N on average
+    present: int  # number of modes with at least one generated row
+    # KL divergence of the generated shares from equal ones; (M - 1) / 2N on average for N fair
+    # draws of M modes
     kl_nats: float
 
 
 def class_coverage(predicted: Int[Tensor, "n"], real: Int[Tensor, "m"]) -> Classes:
-    r"""Count the predicted classes of generated rows, against the labels of real rows.
+    r"""Count the classes among generated rows, compared with the labels of real rows.
 
-    ``kl_nats`` is :math:`\sum_c p_c \log (p_c / q_c)` from generated shares p to real shares q, and
-    infinite for a class without real rows.
+    ``kl_nats`` is :math:`\sum_c p_c \log (p_c / q_c)` of the generated shares p and the real shares
+    q, and infinite where a predicted class has no real rows.
 
     Raises:
         InputError: there are no labels.
@@ -54,9 +55,9 @@ def class_coverage(predicted: Int[Tensor, "n"], real: Int[Tensor, "m"]) -> Class
 
 
 def mode_coverage(predicted: Int[Tensor, "n"], modes: int) -> Modes:
-    r"""Count the modes 0..modes-1 that occur.
+    r"""Count the modes among 0..modes-1 that occur.
 
-    ``kl_nats`` is :math:`\sum_c p_c \log (M p_c)` from their shares p.
+    ``kl_nats`` is :math:`\sum_c p_c \log (M p_c)` of their shares p.
 
     Raises:
         InputError: there are no labels, or one is not below ``modes``.
@@ -71,4 +72,4 @@ def mode_coverage(predicted: Int[Tensor, "n"], modes: int) -> Modes:
 
 def _require_labels(who: str, *labels: Tensor) -> None:
     if not all(len(tensor) for tensor in labels):
-        raise InputError(f"{who}: needs at least one label; got none; generate more")
+        raise InputError(f"{who}: needs at least one label; got none; generate more rows")

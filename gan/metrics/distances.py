@@ -1,4 +1,4 @@
-"""Distances between two sets of features by moments and by a kernel: Fréchet distance and MMD.
+"""Distances between two sets of features: the Fréchet distance (moments) and the MMD (kernel).
 
 References:
     GANs Trained by a Two Time-Scale Update Rule (Heusel et al., 2017),
@@ -24,8 +24,8 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
     .. math:: \|\mu - \nu\|^2 + \mathrm{tr}(A + B - 2 (A^{1/2} B A^{1/2})^{1/2})
 
-    It has the unit of a squared length in feature space. Its upward bias is about :math:`D / N`:
-    compare sets of one size only.
+    The unit is a squared length in feature space. The upward bias is about :math:`D / N`: compare
+    values of the same N only.
     """
     a, b = checked_points(a, b, "frechet_distance")
     covariance_a = _covariance(a)
@@ -41,7 +41,7 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     r"""Return the unbiased squared MMD with the kernel :math:`(\langle x, y \rangle / D + 1)^3`.
 
-    Unbiased: for two sets of one distribution it is 0 on average, and often negative.
+    For two sets of one distribution it is 0 on average, and often negative.
     """
     a, b = checked_points(a, b, "kernel_distance")
     across = 2 * _kernel_sum(a, b) / (len(a) * len(b))

@@ -1,4 +1,4 @@
-"""Measures by nearest neighbours: precision, recall, density, coverage, copies of training rows.
+"""Nearest-neighbour metrics: precision, recall, density, coverage, copies of training rows.
 
 References:
     Improved Precision and Recall Metric (Kynkäänniemi et al., 2019),
@@ -19,12 +19,12 @@ from univae.errors import InputError
 
 __all__ = ["Manifold", "Memory", "memorisation", "nearest", "prdc"]
 
-# A generated row closer to the training set than this quantile of held-out rows counts as a copy.
+# A generated row nearer to the training set than this quantile of held-out rows counts as a copy.
 COPY_QUANTILE = 0.01
 
 
 class Manifold(NamedTuple):
-    """Comparison of points with the balls that reach to the k-th neighbour within a set."""
+    """Shares of points inside the balls around the other set's points, to the k-th neighbour."""
 
     precision: float  # fraction of generated points inside some real ball
     recall: float  # fraction of real points inside some generated ball
@@ -33,19 +33,19 @@ class Manifold(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Distances of generated rows to the training set, against those of held-out rows."""
+    """Distances of generated rows to the training set over those of held-out rows."""
 
-    # of the median distances to the nearest training row; about 1 when nothing is memorised
+    # of the median distances to the nearest training row; about 1 without memorisation
     ratio: float
-    copies: float  # fraction of generated rows closer than all but 1 % of the held-out rows
+    copies: float  # fraction of generated rows nearer than the 1 % quantile of held-out rows
 
 
 def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: int = 5) -> Manifold:
     """Return precision, recall, density and coverage with balls to the k-th nearest neighbour.
 
     Raises:
-        InputError: k is out of range, or all real points are equal, so that their balls have no
-            radius. Generated points may be equal: no real point is in their balls then.
+        InputError: k is out of range, or all real points are equal, so that their balls have
+            radius 0. Generated points may be equal: their balls then contain no real point.
     """
     real, fake = checked_points(real, fake, "prdc")
     _require_balls(real, fake, k)
@@ -76,9 +76,9 @@ def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: int = 5) -> 
 def memorisation(
     train: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], held_out: Float[Tensor, "k d"]
 ) -> Memory:
-    """Compare distances to the nearest training row: of generated rows, and of held-out rows.
+    """Compare the distances of generated and of held-out rows to the nearest training row.
 
-    Both numbers are NaN where at least half of the held-out rows are training rows.
+    Both values are NaN where at least half of the held-out rows are training rows.
     """
     train, held_out = checked_points(train, held_out, "memorisation")
     train, fake = checked_points(train, fake, "memorisation")
@@ -94,7 +94,7 @@ def memorisation(
 def nearest(
     a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
-    """Return the distance from each point of ``a`` to its nearest of ``b``, and its index."""
+    """Return the distance from each point of ``a`` to the nearest point of ``b``, and its index."""
     distances = []
     indices = []
     for block in torch.split(a, ROWS_PER_BLOCK):
@@ -110,8 +110,8 @@ def _require_balls(real: Tensor, fake: Tensor, k: int) -> None:
         raise InputError(f"prdc: k must lie in 1..{most}, the points but one; got k={k}")
     if bool((real == real[0]).all()):
         raise InputError(
-            f"prdc: the {len(real)} real points are all alike, so their balls have no radius; give "
-            "others"
+            f"prdc: the {len(real)} real points are all alike, so their balls have no radius; use "
+            "points that differ"
         )
 
 

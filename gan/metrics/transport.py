@@ -1,6 +1,6 @@
 """Optimal transport between two point sets: exact, and sliced into one-dimensional problems.
 
-:func:`exact_wasserstein` is the distance that estimates of it are compared with.
+Estimates of the Wasserstein distance are compared with :func:`exact_wasserstein`.
 
 References:
     Sliced and Radon Wasserstein Barycenters of Measures (Bonneel et al., 2015),
@@ -25,11 +25,11 @@ TRANSPORT_ITERATIONS = 10_000_000
 def exact_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], p: float = 1.0) -> float:
     r"""Return :math:`W_p` of two uniform empirical measures under the Euclidean distance.
 
-    By an assignment for sets of one size, by the package POT for others. Time grows with the cube
-    of the size: a second for 1,000 points, a minute for 4,000.
+    Sets of equal size are compared by an assignment, others by the package POT. Time grows with the
+    cube of the size: a second for 1,000 points, a minute for 4,000.
 
     Raises:
-        InputError: for sets of two sizes without POT.
+        InputError: the sizes differ, and POT is not installed.
     """
     cost = torch.cdist(a.detach().double(), b.detach().double()).pow(p).cpu().numpy()
     value = _assignment_cost(cost) if len(a) == len(b) else _transport_cost(cost)
@@ -47,7 +47,7 @@ def sliced_wasserstein(
 
     .. math:: (E_\theta W_p^p(\langle \theta, a \rangle, \langle \theta, b \rangle))^{1/p}
 
-    Exact in each direction, for sets of any two sizes.
+    Exact in each direction; the sets may differ in size.
     """
     a, b = checked_points(a, b, "sliced_wasserstein")
     theta = torch.randn(a.shape[1], directions, generator=generator, dtype=torch.float64)

@@ -1,8 +1,8 @@
 """A small generator and critic of images that attend over patches, with the shared attention core.
 
-The critic's score is differentiated twice, so it attends with the twice-differentiable kernel. It
-is smooth, with layer norms: gradient normalisation bounds nothing here
-(:mod:`gan.normalization.gradient`), and the generator's step takes the second-order path.
+The critic's score is differentiated twice, so it uses the twice-differentiable attention kernel.
+Because the critic is smooth, gradient normalisation does not bound its gradient
+(:mod:`gan.normalization.gradient`), and generator steps need a second-order pass.
 """
 
 import math
@@ -21,7 +21,7 @@ __all__ = ["AttentionCritic", "AttentionGenerator"]
 
 
 class AttentionGenerator(Network):
-    """Map the latent to all patches, attend over them, map each to its pixels; tanh."""
+    """A linear map from the latent to all patches, attention, a linear map to pixels, tanh."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class AttentionGenerator(Network):
 
 
 class AttentionCritic(Network):
-    """Embed the patches, attend over them, and score their mean."""
+    """A linear embedding of patches, attention, and a score of the mean patch."""
 
     def __init__(
         self,
@@ -80,8 +80,10 @@ class AttentionCritic(Network):
         grid = patch_grid(shape, patch, "AttentionCritic")
         self.cut = nn.Unfold(patch, stride=patch)
         self.first = nn.Linear(shape[0] * patch**2, width)
-        mix: Mix = partial(attend, twice_differentiable=True)
-        self.body = Patches(grid, width, heads, layers, mix, 1 / math.sqrt(width))
+        attend_twice_differentiable: Mix = partial(attend, twice_differentiable=True)
+        self.body = Patches(
+            grid, width, heads, layers, attend_twice_differentiable, 1 / math.sqrt(width)
+        )
         self.head = nn.Linear(width, 1)
         self.embed = nn.Embedding(classes, width) if classes else None
         initialise(self.first, 1 / math.sqrt(shape[0] * patch**2))

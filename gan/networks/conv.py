@@ -1,4 +1,4 @@
-"""A convolutional generator and critic.
+"""A convolutional generator and critic, as in DCGAN.
 
 References:
     Unsupervised Representation Learning with DCGAN (Radford et al., 2016),
@@ -18,14 +18,14 @@ from univae.image_shapes import Shape, halvings
 
 __all__ = ["ConvCritic", "ConvGenerator"]
 
-# Channels double with every halving of the image, up to this many times the width.
+# Channels double with every halving of the image, up to this multiple of the width.
 WIDEST = 8
 
 
 class ConvGenerator(Network):
     """A DCGAN generator: a linear layer to the smallest image, transposed convolutions, tanh.
 
-    ``width`` channels at full size, twice as many per halving, at most 8 ``width``.
+    It has ``width`` channels at full size, twice as many per halving, at most 8 ``width``.
     """
 
     def __init__(self, shape: Shape, latent: int = 64, width: int = 32, classes: int = 0) -> None:
@@ -55,7 +55,7 @@ class ConvGenerator(Network):
 
 
 class ConvCritic(Network):
-    """The critic of SN-DCGAN: convolutions with leaky ReLUs that halve the image, no norm.
+    """The critic of SN-DCGAN: convolutions that halve the image, leaky ReLUs, no norms.
 
     Without classes it is one chain of layers.
     """
@@ -89,5 +89,5 @@ class ConvCritic(Network):
 
 
 def _widths(width: int, count: int) -> list[int]:
-    """Return the channels at each size of the image, the full size first."""
+    """Return the channels at each image size, the full size first."""
     return [width * min(2**halving, WIDEST) for halving in range(count)]

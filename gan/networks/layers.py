@@ -24,7 +24,7 @@ __all__ = [
 
 SMALLEST_HALVED = 8  # pixels: an image whose sides are both shorter is not halved
 
-# Rules of the numbers that networks are built from, by the names of their arguments.
+# Rules of the constructor arguments of networks, by name.
 OPTION_RULES: dict[str, Rule] = {
     "latent": at_least(1, SIZE),
     "width": at_least(1, SIZE),
@@ -36,11 +36,10 @@ OPTION_RULES: dict[str, Rule] = {
     "classes": at_least(0, 10**6, "0 (no labels) or more"),
 }
 
-# Class embeddings start near 0: spectral norm divides by their size, which must not be 0.
+# Class embeddings start near 0, but not at 0: spectral norm divides by their norm.
 EMBEDDING_STD = 0.01
 
-# Channels, height and width.
-IMAGE_DIMENSIONS = 3
+IMAGE_DIMENSIONS = 3  # channels, height and width
 
 
 def is_image(shape: Shape) -> bool:
@@ -49,21 +48,21 @@ def is_image(shape: Shape) -> bool:
 
 
 class Network(nn.Module):
-    """A network that :func:`gan.networks.build` can build again from its ``config``.
+    """The base of generators and critics: :func:`gan.networks.build` rebuilds it from ``config``.
 
     Attributes:
-        config: the class's name and all arguments, of JSON types.
-        shape: the shape of one row of data.
-        classes: number of labels, 0 without labels.
-        latent: width of a generator's latent, 0 of a critic.
+        config: the name of the class and all arguments, of JSON types.
+        shape: the shape of one row.
+        classes: number of class labels; 0: not conditional.
+        latent: width of a generator's latent; 0 for a critic.
     """
 
     def __init__(self, shape: Shape, **arguments: object) -> None:
         super().__init__()
         if not shape or not all(side >= 1 for side in shape) or math.prod(shape) > DATUM:
             raise InputError(
-                f"{type(self).__name__}: shape must be positive sides of a row of at most {DATUM} "
-                f"numbers; got shape={shape}"
+                f"{type(self).__name__}: shape must be positive sides of at most {DATUM} numbers; "
+                f"got shape={shape}"
             )
         check_values(type(self).__name__, OPTION_RULES, arguments)
         classes = arguments.get("classes", 0)
@@ -76,11 +75,11 @@ class Network(nn.Module):
         self.latent = latent
 
     def labels(self, labels: Tensor | None) -> Tensor:
-        """Return the labels that a network of ``classes`` needs, or raise :class:`InputError`."""
+        """Return ``labels``; raise :class:`InputError` if there are none."""
         if labels is None:
             raise InputError(
-                f"{type(self).__name__}: has {self.classes} classes, and needs labels with its "
-                "input"
+                f"{type(self).__name__}: has {self.classes} classes, and needs labels; pass them "
+                "with the input"
             )
         return labels
 
@@ -100,7 +99,7 @@ class ConditionalNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch width h w"], labels: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch width h w"]:
-        """Return the normalised features with the gain and shift of each row's label."""
+        """Return the normalised features, scaled and shifted by each row's class."""
         normalized: Tensor = self.norm(x)
         if self.gain is None or self.shift is None:
             return normalized
@@ -117,25 +116,25 @@ class ProjectionCritic(Protocol):
 
     @property
     def head(self) -> nn.Module:
-        """Last features (B, width) to scores (B, 1)."""
+        """The linear layer from last features (B, width) to scores (B, 1)."""
         ...
 
     @property
     def embed(self) -> nn.Embedding | None:
-        """Labels to vectors of the width of the last features, if there are classes."""
+        """The embedding from labels to vectors (B, width), if there are classes."""
         ...
 
     def labels(self, labels: Tensor | None) -> Tensor:
-        """Return labels, or raise."""
+        """Return ``labels``; raise if they are missing."""
         ...
 
 
 def projected(
     critic: ProjectionCritic, h: Float[Tensor, "batch width"], labels: Int[Tensor, "batch"] | None
 ) -> Float[Tensor, "batch"]:
-    r"""Return :math:`w \cdot h + b`, plus :math:`v_y \cdot h` for a critic with classes.
+    r"""Return :math:`w \cdot h + b`, plus :math:`v_y \cdot h` for a conditional critic.
 
-    Affine in h.
+    The score is affine in h.
     """
     score: Tensor = critic.head(h).squeeze(-1)
     if critic.embed is not None:
@@ -145,15 +144,15 @@ def projected(
 
 @torch.no_grad()
 def gan_init(module: nn.Module, leak: float, bias: float = 0.0) -> None:
-    r"""Draw weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`, which preserves
-    variance.
+    r"""Draw weights from :math:`N(0, \frac{2}{(1 + a^2) \, \text{fan in}})`: preserve the variance.
 
-    An output of a transposed convolution meets only ``1 / stride^2`` of the taps of the kernel.
+    The fan-in of a transposed convolution counts ``1 / stride^2`` of the taps of its kernel, those
+    that contribute to one output.
 
     Args:
         module: all its linear layers and convolutions are initialised.
-        leak: the slope a of the activations left of 0.
-        bias: biases are uniform in [-bias, bias]; 0: they are 0.
+        leak: the slope a of the activations below 0.
+        bias: biases are uniform in [-bias, bias]; 0: all are 0.
     """
     gain = math.sqrt(2 / (1 + leak**2))
     for layer in module.modules():

@@ -13,14 +13,13 @@ from univae.image_shapes import Shape
 
 __all__ = ["MLPCritic", "MLPGenerator"]
 
-# Biases of a fresh critic are uniform in [-1, 1]. With biases of 0 the kinks of all units pass
-# through the origin, and a critic of points in a plane must move them before it can separate
-# regions.
+# Initial biases of a critic are uniform in [-1, 1]. With biases of 0 the kinks of all units pass
+# through the origin, and a critic of points in a plane must first move them to separate regions.
 CRITIC_BIAS = 1.0
 
 
 class MLPGenerator(Network):
-    """Fully connected layers with ReLUs; rows of any shape, within [-1, 1] if ``bounded``."""
+    """Fully connected layers with ReLUs; rows of any shape, in [-1, 1] if ``bounded``."""
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class MLPGenerator(Network):
     def forward(
         self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, "batch"] | None = None
     ) -> Tensor:
-        """Return rows (batch, *shape) of latents, with labels where there are classes."""
+        """Return rows (batch, *shape); a conditional generator needs ``labels``."""
         if self.classes:
             one_hot = nn.functional.one_hot(self.labels(labels), self.classes)
             z = torch.cat((z, one_hot.to(z)), 1)
@@ -53,7 +52,7 @@ class MLPGenerator(Network):
 
 
 class MLPCritic(Network):
-    """Fully connected layers with leaky ReLUs: piecewise linear, and one chain of layers."""
+    """Fully connected layers with leaky ReLUs; without classes one chain of layers."""
 
     piecewise_linear = True
     affine_forward = True

@@ -1,10 +1,11 @@
-r"""Families of networks: a generator and a critic each, built from plain values kept in ``config``.
+r"""The registry of network families, and building networks from configurations.
 
-A generator takes latents (B, d), a critic rows (B, \*shape) with images in [-1, 1]. With
-``classes`` both take labels (B,) too: a generator turns them into gains of its norms or a part of
-its latent, a critic adds the projection :math:`\langle v_y, h(x) \rangle` to its score. Critics
-have no norm but in :class:`AttentionCritic`: a score must depend on its own row alone, and on it
-piecewise linearly for the bounds of gradient normalisation.
+A generator maps latents (B, d) to rows, a critic rows (B, \*shape) to scores; images are in
+[-1, 1]. With ``classes`` both take labels (B,) too: a generator computes the gains of its norms
+from them or appends them to its latent, a critic adds the projection
+:math:`\langle v_y, h(x) \rangle` to its score. Critics have no norms, except
+:class:`AttentionCritic`: a score must depend on one row of the batch only, and must be piecewise
+linear in it for the bounds of gradient normalisation.
 
 References:
     Unsupervised Representation Learning with DCGANs (Radford et al., 2015),
@@ -28,6 +29,7 @@ from gan.networks.conv import ConvCritic, ConvGenerator
 from gan.networks.layers import Network, is_image
 from gan.networks.mlp import MLPCritic, MLPGenerator
 from gan.networks.resnet import ResNetCritic, ResNetGenerator
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.image_shapes import Shape
 from univae.registry import lookup
@@ -42,15 +44,14 @@ __all__ = [
     "network_config",
 ]
 
-# The choice of a family by the shape of the data.
-AUTO = "auto"
+AUTO = "auto"  # the family is chosen by the shape of the rows
 
 
 @dataclass(frozen=True)
 class NetworkFamily:
-    """A row of :data:`NETWORKS`: two classes, and which options each is built from.
+    """A row of :data:`NETWORKS`: a generator, a critic, and the names of their options.
 
-    All generators take ``latent``, all networks ``shape`` and ``classes`` besides.
+    All networks also take ``shape`` and ``classes``, all generators ``latent``.
     """
 
     summary: str
@@ -61,15 +62,15 @@ class NetworkFamily:
     critic_options: tuple[str, ...] = ()
 
     def uses(self, option: str) -> bool:
-        """Return whether either network is built from ``option``."""
+        """Return whether the generator or the critic has ``option``."""
         return option in (*self.options, *self.generator_options, *self.critic_options)
 
     def config(
         self, shape: Shape, classes: int, values: Mapping[str, object]
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, JsonObject]:
         """Return the configurations of ``generator`` and ``critic`` for :func:`build`.
 
-        ``values`` has the options by name; those that the family does not use are left out.
+        ``values`` are options by name; those of other families are ignored.
         """
         shared = {"shape": shape, "classes": classes}
         shared |= {name: values[name] for name in self.options}
@@ -131,24 +132,24 @@ def families_with(option: str) -> str:
 
 def network_config(
     name: NetworkName, shape: Shape, classes: int, values: Mapping[str, object]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, JsonObject]:
     """Return the configurations of ``generator`` and ``critic`` for rows of ``shape``.
 
     Args:
-        name: a row of :data:`NETWORKS`, or ``auto``: ``conv`` for images, ``mlp`` for others.
+        name: a row of :data:`NETWORKS`, or ``auto``: ``conv`` for images, ``mlp`` for tables.
         shape: the shape of one row; images are (channels, height, width).
-        classes: number of labels, 0 without labels.
+        classes: number of class labels; 0: not conditional.
         values: options of networks by name; those of other families are ignored.
     """
     if name == AUTO:
         name = "conv" if is_image(shape) else "mlp"
     family = lookup(NETWORKS, name, "network")
-    # A generator of images ends in a tanh, one of table columns has no bounds.
+    # Images are bounded by a tanh, table columns have no bounds.
     return family.config(shape, classes, {"bounded": is_image(shape), **values})
 
 
 def build(config: Mapping[str, Any]) -> Network:
-    """Build the network of a ``config``, also of one stored as JSON; its weights are fresh.
+    """Build a network with new weights from the ``config`` of a :class:`Network`.
 
     Raises:
         InputError: there is no such network, or it has other arguments.
@@ -166,5 +167,6 @@ def build(config: Mapping[str, Any]) -> Network:
         return classes[class_name](shape, **arguments)
     except TypeError as error:
         raise InputError(
-            f"build: a configuration of another version ({error}); train anew"
+            f"build: the configuration does not fit {class_name} ({error}); it is of another "
+            "version: train again"
         ) from error

@@ -1,6 +1,6 @@
-r"""Residual generator and critic, as in SN-GAN; with classes, as in BigGAN.
+r"""A residual generator and critic, as in SN-GAN; with classes, as in BigGAN.
 
-Class-wise norms in the generator, projection of the label in the critic.
+A conditional generator has class-wise norms, a conditional critic a projection of the label.
 
 References:
     Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018),
@@ -22,15 +22,15 @@ from univae.image_shapes import Shape, halvings
 
 __all__ = ["ResNetCritic", "ResNetGenerator"]
 
-# Residual blocks of the critic at the smallest size, after those that halve the image.
+# Residual blocks of the critic at the smallest image size, after the blocks that halve the image.
 BLOCKS_AT_SMALLEST_SIZE = 2
 
 
 class ResNetGenerator(Network):
-    """Residual doublings from the smallest image, batch norms, tanh; ``width`` channels throughout.
+    """Residual blocks that double the image, batch norms, tanh; ``width`` channels at every size.
 
-    With classes, each norm's gain and shift depend on the class. With ``skip`` the latent is split
-    over the first layer and the blocks of all resolutions, as in BigGAN.
+    With classes, the gain and shift of the norms depend on the class. With ``skip`` the latent is
+    split over the first layer and all blocks, as in BigGAN.
     """
 
     def __init__(
@@ -44,14 +44,15 @@ class ResNetGenerator(Network):
     ) -> None:
         super().__init__(shape, latent=latent, width=width, classes=classes, skip=skip)
         image_sizes = halvings(shape, "ResNetGenerator", SMALLEST_HALVED)
-        stages = len(image_sizes)  # the first layer, and a block per doubling
-        block_latent = latent // stages if skip else 0
-        self.shares = [block_latent] * (stages - 1) if skip else []
-        self.shares.insert(0, latent - sum(self.shares))
+        doublings = len(image_sizes) - 1
+        block_latent = latent // (doublings + 1) if skip else 0
+        block_latents = [block_latent] * doublings if skip else []
+        # widths of the slices of the latent: of the first layer, then of each block
+        self.latent_slices = [latent - sum(block_latents), *block_latents]
         smallest_size = image_sizes[-1]
-        self.first = nn.Linear(self.shares[0], width * math.prod(smallest_size))
+        self.first = nn.Linear(self.latent_slices[0], width * math.prod(smallest_size))
         self.smallest = (width, *smallest_size)
-        self.blocks = nn.ModuleList(_Up(width, classes, block_latent) for _ in range(stages - 1))
+        self.blocks = nn.ModuleList(_Up(width, classes, block_latent) for _ in range(doublings))
         self.norm = nn.BatchNorm2d(width)
         self.last = nn.Conv2d(width, shape[0], 3, padding=1)
         gan_init(self, 0.0)
@@ -61,7 +62,7 @@ class ResNetGenerator(Network):
     ) -> Tensor:
         """Return images (batch, channels, height, width) in [-1, 1]."""
         labels = self.labels(labels) if self.classes else None
-        first_latent, *block_latents = torch.split(z, self.shares, 1)
+        first_latent, *block_latents = torch.split(z, self.latent_slices, 1)
         h: Tensor = self.first(first_latent).unflatten(1, self.smallest)
         for index, block in enumerate(self.blocks):
             h = block(h, labels, block_latents[index] if block_latents else None)
@@ -70,7 +71,7 @@ class ResNetGenerator(Network):
 
 
 class ResNetCritic(Network):
-    """Residual halvings, two blocks at the smallest size, ReLU, sum over the image; no norms."""
+    """Residual blocks that halve the image, two at the smallest size, ReLU, sum; no norms."""
 
     piecewise_linear = True
     affine_forward = True
@@ -95,7 +96,7 @@ class ResNetCritic(Network):
 
 
 class _Up(nn.Module):
-    """A residual block that doubles the image; ``latent`` numbers scale and shift its norms."""
+    """A residual block that doubles the image; a latent slice scales and shifts its norms."""
 
     def __init__(self, width: int, classes: int, latent: int) -> None:
         super().__init__()
@@ -106,13 +107,13 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None, z: Tensor | None) -> Tensor:
         """Return features of twice the height and width."""
-        h = self._normed(0, x, labels, z).relu()
+        h = self._normalized(0, x, labels, z).relu()
         h = self.convs[0](F.interpolate(h, scale_factor=2))
-        residual: Tensor = self.convs[1](self._normed(1, h, labels, z).relu())
+        residual: Tensor = self.convs[1](self._normalized(1, h, labels, z).relu())
         shortcut: Tensor = F.interpolate(self.short(x), scale_factor=2)
         return residual + shortcut
 
-    def _normed(self, index: int, x: Tensor, labels: Tensor | None, z: Tensor | None) -> Tensor:
+    def _normalized(self, index: int, x: Tensor, labels: Tensor | None, z: Tensor | None) -> Tensor:
         normalized: Tensor = self.norms[index](x, labels)
         if self.turn is None:
             return normalized
@@ -122,7 +123,7 @@ class _Up(nn.Module):
 
 
 class _Down(nn.Module):
-    """A residual block that may halve the image; the first of a critic starts without ReLU."""
+    """A residual block that may halve the image; the first block of a critic has no first ReLU."""
 
     piecewise_linear = True
     affine_forward = True

@@ -1,4 +1,4 @@
-"""Scores of a critic and their input gradients, one row at a time in one backward pass."""
+"""Scores of a critic and their input gradients, of all rows in one backward pass."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -28,7 +28,7 @@ def scores(
     f = critic(x) if labels is None else critic(x, labels)
     if f.shape not in ((len(x),), (len(x), 1)):
         raise InputError(
-            f"critic: must give one number per row, ({len(x)},) or ({len(x)}, 1); "
+            f"critic: must return one number per row, ({len(x)},) or ({len(x)}, 1); "
             f"got {tuple(f.shape)}; end it with a linear layer of one output"
         )
     return at_least_float32(f.reshape(-1))
@@ -43,8 +43,8 @@ def differentiate(
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch *shape"]]:
     r"""Return :math:`f_i` and :math:`\nabla_{x_i} f_i` in at least float32.
 
-    One backward pass of :math:`\sum_i f_i` gives every row's gradient, because no score depends on
-    another row. Both results are constants unless ``create_graph``.
+    One backward pass of :math:`\sum_i f_i` computes every row's gradient, because no score depends
+    on another row. Both results are detached unless ``create_graph``.
 
     Raises:
         InputError: the critic normalises with the statistics of its batch, or does not return one

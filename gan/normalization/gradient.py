@@ -5,11 +5,11 @@ r"""Gradient normalisation: a critic divided by the norm of its own input gradie
     \hat f = K \frac{f \, n}{n^2 + \epsilon} \;\text{(GraN)}
 
 For a piecewise linear f (ReLU, LeakyReLU, convolutions, pooling) :math:`\nabla n = 0` almost
-everywhere, so there :math:`\|\nabla \hat f\| = K (n / (n + |f|))^2 \le K`, or :math:`K n^2 / (n^2 +
-\epsilon) < K`. This does not make :math:`\hat f` Lipschitz: n jumps where x crosses an activation
-boundary, and :math:`\hat f` with it: :math:`f = 1 + \mathrm{relu}(x)` has :math:`\hat f = 1` left
-of 0 and 1/2 right of it. For a smooth f (SiLU, softplus, attention) not even the pointwise bound
-holds. :mod:`gan.audit` measures both.
+everywhere, so :math:`\|\nabla \hat f\| = K (n / (n + |f|))^2 \le K`, or :math:`K n^2 / (n^2 +
+\epsilon) < K`. This does not make :math:`\hat f` Lipschitz: n, and :math:`\hat f` with it, jumps
+where x crosses an activation boundary. For example :math:`f = 1 + \mathrm{relu}(x)` has
+:math:`\hat f = 1` for x < 0 and 1/2 at x = 0+. For a smooth f (SiLU, softplus, attention) not even
+the pointwise bound holds. :mod:`gan.audit` measures both.
 
 These functions are one-call forms of :class:`gan.normalization.score.Score`.
 
@@ -45,12 +45,11 @@ def normalize_gradient(
     r"""Return :math:`\hat f(x)`, in at least float32.
 
     With ``create_graph`` the result is differentiable in the critic's weights and in x, n included
-    (a second-order backward pass). Without it the result is a constant: a score whose n were held
-    constant would have the wrong gradient. ``x`` stays as it is, and ``requires_grad`` with it.
+    (a second-order backward pass). Without it the result is detached: with a constant n its
+    gradient would be wrong. ``x`` and its ``requires_grad`` are not changed.
 
     Raises:
-        InputError: for a critic that uses statistics of its batch, or that does not give one number
-            per row.
+        InputError: the critic uses statistics of its batch, or does not return one number per row.
     """
     score = Score(critic, GradientNorm(method, eps, K))
     with torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
@@ -68,7 +67,7 @@ def normalize_for_generator(
 ) -> Float[Tensor, "batch"]:
     r"""Return :math:`\hat f(x)` with its exact gradient in x alone.
 
-    One pass for a piecewise linear critic, the path of :func:`normalize_gradient` for any other;
+    One pass for a piecewise linear critic, a second-order pass for any other;
     see :meth:`gan.normalization.score.Score.for_generator`.
     """
     return Score(critic, GradientNorm(method, eps, K)).for_generator(x, labels)

@@ -1,11 +1,11 @@
-r"""Linear regions of a piecewise linear critic: slopes of its activations, recorded, replayed.
+r"""Linear regions of a piecewise linear critic: recording and replaying activation slopes.
 
 In the region of x the critic is the affine map :math:`F(x') = f + \langle \nabla f, x' - x
-\rangle`. :class:`RecordedSlopes` records on which side of its kink every unit is at x, and applies
-those slopes to later inputs: the same affine map for any :math:`x'`, differentiable in the weights.
+\rangle`. :class:`RecordedSlopes` records the slope of every activation at x and applies it to
+later inputs: the same affine map for any :math:`x'`, differentiable in the weights.
 
-This holds only if every kink is a module whose slope can be recorded. :func:`has_regions` decides
-it from module types and declarations, never from values: one network gets one answer.
+This requires that every kink is a module whose slope can be recorded. :func:`has_regions` decides
+it by module types and declarations, never by values, so that the result is fixed for a network.
 """
 
 from collections.abc import Iterator
@@ -55,9 +55,9 @@ def activations(critic: nn.Module) -> list[nn.Module]:
 def has_regions(critic: object) -> bool:
     """Return whether recorded signs of (leaky) ReLU modules determine the critic's affine map.
 
-    All its modules must be affine layers or (leaky) ReLUs of torch, or declare ``affine_forward =
-    True`` in the class that defines their forward; no hook may change what passes, and no weight
-    may change between two passes.
+    All modules must be affine layers or (leaky) ReLUs of torch, or declare ``affine_forward =
+    True`` in the class that defines their forward; none may have a hook, or weights that change
+    between two passes.
     """
     if not isinstance(critic, nn.Module) or not is_piecewise_linear(critic):
         return False
@@ -65,16 +65,16 @@ def has_regions(critic: object) -> bool:
 
 
 class RecordedSlopes:
-    """The slopes of a critic's activations in one pass, for use in the passes after it."""
+    """The slopes of a critic's activations in one pass, for use in later passes."""
 
     def __init__(self, critic: nn.Module) -> None:
         self._activations = activations(critic)
-        # In the order of the calls. An output has the sign of its input.
+        # In the order of the calls. The sign of an output is that of the input.
         self._outputs: list[Tensor] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record the slopes of the one pass inside the block."""
+        """Record the slopes of the single pass inside the block."""
         self._outputs.clear()
         hooks = [module.register_forward_hook(self._record) for module in self._activations]
         try:
@@ -104,15 +104,15 @@ def _has_recorded_kinks(module: nn.Module) -> bool:
     if module._forward_hooks or module._forward_pre_hooks:
         return False
     if parametrize.is_parametrized(module) and module.training:
-        return False  # spectral norm takes a step of its power iteration in every training pass
+        return False  # spectral norm changes the weight in every training pass
     if plain_type(module) in ACTIVATIONS:
         return not getattr(module, "inplace", False) and getattr(module, "negative_slope", 0.0) >= 0
     return plain_type(module) in AFFINE or declares(module, "affine_forward")
 
 
 def _multiply_by_slope(outputs: Iterator[Tensor], leak: float, x: Tensor) -> Tensor:
-    # The backward function of a leaky ReLU, x where its output was positive and leak x elsewhere,
-    # reads each tensor once; torch.where would write a mask first.
+    # The backward function of a leaky ReLU computes x where the output was positive and leak x
+    # elsewhere, and reads each tensor once; torch.where would first write a mask.
     output = next(outputs)
     product: Tensor = torch.ops.aten.leaky_relu_backward(x, output, leak, self_is_result=True)
     return product

@@ -1,11 +1,10 @@
-r"""Properties of a critic read off its module types: piecewise linearity, chains, rescaling.
+r"""Properties of a critic by its module types: piecewise linearity, chains, rescaling.
 
-A module class that torch does not define declares what its own forward adds to what its submodules
-do, by class attributes. Without a declaration nothing is assumed and the exact, slower path is
-taken.
+Module classes outside torch declare by class attributes which operations their ``forward`` has
+besides the calls of submodules. Without a declaration the slower second-order path is used.
 
-``piecewise_linear = True``: nothing smooth.
-``affine_forward = True``: nothing but affine operations; every kink is a submodule.
+``piecewise_linear = True``: piecewise linear operations only.
+``affine_forward = True``: affine operations only; every kink is in a submodule.
 """
 
 from collections.abc import Iterator
@@ -75,8 +74,8 @@ def is_piecewise_linear(critic: object) -> bool:
     r"""Return whether :math:`\nabla_x f` is constant around almost every x, by module types alone.
 
     Then :math:`\nabla_x \|\nabla_x f\| = 0` there. Linear maps, (leaky) ReLU, pooling, BatchNorm in
-    evaluation mode and modules that declare ``piecewise_linear = True`` are; a plain function is
-    not known to be.
+    evaluation mode and modules that declare ``piecewise_linear = True`` qualify; a plain function
+    does not.
     """
     if not isinstance(critic, nn.Module):
         return False
@@ -92,18 +91,18 @@ def refuse_batch_statistics(critic: object, who: str) -> None:
     layer = batch_normalised([critic])
     if layer is not None:
         raise InputError(
-            f"{who}: a critic's score must depend on its own sample alone; got {layer}, which "
-            "mixes the batch, so that no gradient is one sample's; leave it out, or use LayerNorm "
-            "or GroupNorm"
+            f"{who}: a critic's score must depend on one sample alone; got {layer}, which mixes "
+            "the batch, so that gradients of single samples do not exist; remove it, or use "
+            "LayerNorm or GroupNorm"
         )
 
 
 def chain(critic: nn.Module) -> list[nn.Module] | None:
-    """Return the layers with weights of a critic that is one chain of them and homogeneous modules.
+    """Return the layers with weights of a critic that is one chain of layers.
 
-    ``None`` for any other critic. The modules of a ``Sequential`` count as the chain's own, and so
-    do those of ``layers`` in a module that declares ``sequential = True``: its forward without
-    labels is that chain.
+    A chain alternates layers with weights and homogeneous modules. Nested ``Sequential`` modules
+    belong to it. A module that declares ``sequential = True`` is the chain ``layers``: its forward
+    without labels is that chain. ``None`` for any other critic.
     """
     if getattr(critic, "sequential", False):
         critic = critic.get_submodule("layers")
@@ -126,14 +125,14 @@ def chain(critic: nn.Module) -> list[nn.Module] | None:
 
 @torch.no_grad()
 def rescale(critic: nn.Module) -> None:
-    r"""Bring the weights to the size of a fresh network's; no normalised score changes.
+    r"""Rescale the weights to the size of initial weights, without changing normalised scores.
 
     .. math:: w_l \gets c_l w_l, \quad b_l \gets b_l \prod_{j \le l} c_j
         \qquad \Rightarrow \qquad f \gets f \prod_l c_l
 
-    :math:`c_l > 0` brings the root mean square of :math:`w_l` to :math:`\sqrt{2 / \text{fan in}}`.
-    A normalised score ignores the scale of f, so nothing in the loss holds the size of the weights,
-    and they drift. A critic that is no :func:`chain` has only its ``head`` rescaled.
+    :math:`c_l > 0` sets the root mean square of :math:`w_l` to :math:`\sqrt{2 / \text{fan in}}`.
+    A normalised score does not depend on the scale of f, so that no gradient controls the size of
+    the weights, and they drift. Of a critic that is no :func:`chain` only the ``head`` is rescaled.
 
     Raises:
         InputError: for a critic that is no chain and has no linear ``head``, or whose weights are
@@ -155,15 +154,15 @@ def rescale(critic: nn.Module) -> None:
 
 
 def plain_type(module: nn.Module) -> type:
-    """Return the class of a module before torch replaced it to reparametrise its weights."""
+    """Return the class of a module, without the subclass that a reparametrisation adds."""
     return type(module).__bases__[0] if parametrize.is_parametrized(module) else type(module)
 
 
 def declares(module: nn.Module, attribute: str) -> bool:
-    """Return whether ``attribute = True`` is declared of the ``forward`` that the module runs.
+    """Return whether the class that defines the module's ``forward`` declares ``attribute = True``.
 
-    A subclass that overrides ``forward`` does not inherit the declaration, and a forward set on the
-    instance has none.
+    A subclass that overrides ``forward`` does not inherit the declaration, and a ``forward`` set on
+    the instance has none.
     """
     if "forward" in vars(module):
         return False
@@ -176,7 +175,7 @@ def declares(module: nn.Module, attribute: str) -> bool:
 
 
 def submodules_of_input(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the module and all its submodules, but those that compute weights from weights."""
+    """Yield the module and all submodules, except those that reparametrise weights."""
     yield module
     for name, child in module.named_children():
         if name != "parametrizations":
@@ -196,13 +195,13 @@ def _rescalable_layers(critic: nn.Module) -> list[nn.Module]:
         if not isinstance(head, nn.Linear):
             raise InputError(
                 "rescale: a critic must be a Sequential of linear layers and ReLUs, or have a "
-                f"linear `head`; got {type(critic).__name__}; give rescale=False"
+                f"linear `head`; got {type(critic).__name__}; set rescale=False"
             )
         layers = [head]
     if any(parametrize.is_parametrized(layer) for layer in layers):
         raise InputError(
-            "rescale: the critic's weights are computed from others (spectral norm), and cannot "
-            "be set; give rescale=False"
+            "rescale: the critic's weights are reparametrised (spectral norm), and cannot be "
+            "changed; set rescale=False"
         )
     return layers
 

@@ -29,7 +29,7 @@ from univae.registry import lookup
 
 __all__ = ["NORMALIZATIONS", "GradientNorm", "Method", "Normalization", "NormalizationName"]
 
-# Below this share of n + |f| the norm n is rounding noise, and its derivative is taken as 0.
+# Below this fraction of n + |f| the norm n is rounding noise, and its derivative is set to 0.
 SMALLEST_NORM = 1e-12
 
 
@@ -81,8 +81,8 @@ class Normalization:
 
     summary: str
     formula: Formula | None = None  # None: the score is the critic's f
-    # The score does not change when f is multiplied by a positive number, so nothing in the loss
-    # holds the size of the weights.
+    # Whether the score is unchanged when f is multiplied by a positive number. Then no gradient
+    # controls the size of the weights.
     ignores_scale: bool = False
 
     @property
@@ -92,7 +92,7 @@ class Normalization:
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
-    "none": Normalization("the critic's own score"),
+    "none": Normalization("f itself"),
     "gn": Normalization(
         "K f / (n + |f|), n the norm of f's input gradient", _GN(), ignores_scale=True
     ),
@@ -172,5 +172,5 @@ class GradientNorm:
 
 
 def _nonzero(total: Tensor) -> Tensor:
-    # f = n = 0 would divide 0 by 0: such a row keeps the plain f.
+    # f = n = 0 would divide 0 by 0: the score of such a row is f.
     return torch.where(total > torch.finfo(total.dtype).tiny, total, 1.0)

@@ -1,7 +1,7 @@
-r"""The score that a GAN's losses see: a critic under a normalisation rule.
+r"""The score in the losses of a GAN: a critic under a normalisation rule.
 
-A step of training asks for a score in one of three ways, which differ in what its gradient must
-be exact in:
+The score is computed by one of three methods, which differ in the variables in which its gradient
+is exact:
 
 ``value``          in the critic's weights and in x: a second-order backward pass
 ``for_generator``  in x alone; one pass for a piecewise linear critic
@@ -23,19 +23,15 @@ __all__ = ["NormedScore", "Score"]
 
 
 class NormedScore(NamedTuple):
-    """Scores of a batch, and the critic's gradient norms where they were computed."""
+    """Scores of a batch, and the gradient norms where they are computed."""
 
     score: Tensor  # (B,)
-    norms: Tensor | None  # (B,) of the critic before normalisation
-    # (B,) of the score itself: differentiable in the critic's weights
-    score_norms: Tensor | None = None
+    norms: Tensor | None  # (B,), of the critic before normalisation
+    score_norms: Tensor | None = None  # (B,), of the score, differentiable in the critic's weights
 
 
 class Score:
-    r"""The score :math:`\hat f` of ``critic`` under ``rule``; without a rule it is the critic's f.
-
-    ``rule`` None: no normalisation.
-    """
+    r"""The score :math:`\hat f` of ``critic`` under ``rule``; with ``rule`` None it is f."""
 
     def __init__(self, critic: Critic, rule: GradientNorm | None = None) -> None:
         self.critic = critic
@@ -52,7 +48,7 @@ class Score:
     ) -> Float[Tensor, "batch"]:
         r"""Return :math:`\hat f(x)`, differentiable in the critic's weights and in x.
 
-        Inside ``torch.no_grad()`` the result is a constant and costs no second-order pass.
+        Inside ``torch.no_grad()`` the result is detached, and there is no second-order pass.
         """
         if self.rule is None:
             return scores(self.critic, x, labels)

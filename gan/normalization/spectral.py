@@ -1,9 +1,9 @@
 r"""Spectral norm of a critic's layers: of the reshaped weight, as is usual, or of the operator.
 
 The usual :math:`\sigma` of a convolution is that of its weight reshaped to (out, in k k). It is not
-the norm of the convolution, which is up to 1.7 times larger where :math:`\sigma = 1`, so that such
-a critic is not 1-Lipschitz. The operator norm :math:`\max_{\|x\| = 1} \|w * x\|` depends on the
-size of the image; it is computed by power iteration on the convolution and its adjoint.
+the norm of the convolution, which is up to 1.7 times larger, so that a critic with :math:`\sigma =
+1` is not 1-Lipschitz. The operator norm :math:`\max_{\|x\| = 1} \|w * x\|` depends on the size of
+the image; it is computed by power iteration on the convolution and its adjoint.
 
 References:
     Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018),
@@ -15,7 +15,7 @@ References:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,7 @@ __all__ = [
 LAYERS = (nn.Linear, nn.Conv2d)
 NORMALIZED = (*LAYERS, nn.Embedding)
 
-# Steps of power iteration at the start, after which one step per training pass follows the weights.
+# Steps of power iteration at the start; afterwards one step per training pass tracks the weights.
 INITIAL_STEPS = 30
 
 
@@ -50,13 +50,13 @@ def spectral_normalize(
 ) -> nn.Module:
     r"""Divide the weights of linear layers, convolutions and embeddings by their spectral norms.
 
-    The value follows the weight by one step of power iteration per training pass. Changes
-    ``critic`` and returns it.
+    The norm tracks the weight by one step of power iteration per training pass. Changes ``critic``
+    and returns it.
 
     Args:
         critic: the critic to change.
-        exact_on: rows of the size of the data; every convolution is then divided by its operator
-            norm on images of that size instead of the norm of its reshaped weight.
+        exact_on: rows of the shape of the data; every convolution is then divided by its operator
+            norm on images of that shape instead of the norm of its reshaped weight.
         labels: the labels of ``exact_on``, for a conditional critic.
 
     Raises:
@@ -66,7 +66,7 @@ def spectral_normalize(
     layers = [module for module in critic.modules() if plain_type(module) in NORMALIZED]
     if any(parametrize.is_parametrized(layer, "weight") for layer in layers):
         raise InputError(
-            "spectral_normalize: this critic has reparametrised weights already; build it anew"
+            "spectral_normalize: this critic has reparametrised weights already; pass a new critic"
         )
 
     for layer in layers:
@@ -84,7 +84,7 @@ class SpectralNorm:
 
     summary: str
     normalizes: bool = True
-    exact: bool = False  # convolutions by their operator norm on images of the data's size
+    exact: bool = False  # divides convolutions by their operator norm on images of the data's size
 
     def apply(
         self, critic: nn.Module, shape: tuple[int, ...], *, conditional: bool = False
@@ -128,7 +128,7 @@ def operator_norm(
     """
     if not isinstance(layer, LAYERS):
         raise InputError(
-            f"operator_norm: knows linear layers and 2-d convolutions; got {type(layer).__name__}"
+            f"operator_norm: takes linear layers and 2-d convolutions; got {type(layer).__name__}"
         )
     weight = at_least_float32(layer.weight.detach())
     if isinstance(layer, nn.Linear):
@@ -171,8 +171,17 @@ def input_shapes(
     return shapes
 
 
+class ConvolutionOptions(TypedDict):
+    """The keyword arguments of :func:`torch.nn.functional.conv2d` besides the tensors."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
 class _OperatorNorm(nn.Module):
-    """A convolution's weight over the norm of the convolution on images of one size."""
+    """The weight of a convolution over its operator norm on images of one size."""
 
     v: Tensor
 
@@ -198,7 +207,7 @@ class _OperatorNorm(nn.Module):
                 self._iterate(weight)
         with torch.no_grad():
             u = _unit(F.conv2d(self.v, weight, **self.options))
-        # A copy: the next pass changes the buffer, and may come before this one's backward pass.
+        # A copy: the next pass changes the buffer, possibly before the backward pass of this one.
         v = self.v.clone()
         return weight / (u * F.conv2d(v, weight, **self.options)).sum()
 
@@ -207,16 +216,16 @@ class _OperatorNorm(nn.Module):
         self.v.copy_(_unit(_adjoint(self.v, weight, u, self.options)))
 
 
-def _convolution_options(conv: nn.Conv2d) -> dict[str, Any]:
+def _convolution_options(conv: nn.Conv2d) -> ConvolutionOptions:
     return {
         "stride": conv.stride,
-        "padding": conv.padding,
+        "padding": conv.padding,  # type: ignore[typeddict-item]  # torch: also a string
         "dilation": conv.dilation,
         "groups": conv.groups,
     }
 
 
-def _adjoint(v: Tensor, weight: Tensor, u: Tensor, options: dict[str, Any]) -> Tensor:
+def _adjoint(v: Tensor, weight: Tensor, u: Tensor, options: ConvolutionOptions) -> Tensor:
     """Return the adjoint of the convolution of inputs of the shape of ``v``, applied to ``u``."""
     adjoint: Callable[..., Tensor] = conv2d_input  # without annotations in torch
     return adjoint(v.shape, weight, u, **options)

@@ -341,8 +341,8 @@ def test_tables_and_verdicts_are_of_the_numbers() -> None:
     )
     close = [replace_distance(rows[0], 1.0), replace_distance(rows[2], 0.9)]
     assert "is not more than twice" in wgan_images.verdict(close, 0.06)
-    assert "only method that ended" in wgan_images.verdict(rows[:1], 0.06)
-    assert wgan_images.verdict([], 0.0) == "No run ended."
+    assert "all runs of the other methods failed" in wgan_images.verdict(rows[:1], 0.06)
+    assert wgan_images.verdict([], 0.0) == "All runs failed."
     bars = wgan_images.mnist_bars(rows)
     assert {name: bar["met"] for name, bar in bars.items()} == {
         "best_frechet": True, "gn_frechet": True, "classes": True, "recall": True, "coverage": False,

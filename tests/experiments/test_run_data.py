@@ -544,7 +544,7 @@ def test_a_gan_needs_two_held_out_rows_and_data_that_differ(
     np.save(tmp_path / "x.npy", blank)
     for seed in range(9):
         line = refused(capsys, "train-gan", "--data", tmp_path / "x.npy", *argv, "--seed", seed)
-        if "are alike in the feature space random-cnn-64" in line:
+        if "are equal in the feature space random-cnn-64" in line:
             break
     assert "give other data, or another --features" in line
     assert not (tmp_path / "run").exists()
@@ -553,7 +553,7 @@ def test_a_gan_needs_two_held_out_rows_and_data_that_differ(
 def test_a_reference_of_one_number_is_refused() -> None:
     data = Data(np.ones((40, 2)), None, None, "ones", "table")
     with pytest.raises(
-        InputError, match="20 of ones are alike in the feature space data; give other data"
+        InputError, match="20 rows of ones are equal in the feature space data; give other data"
     ):
         compute_reference(data, np.arange(40), torch.ones(5, 2), Space("data", lambda x: x))
 

@@ -376,7 +376,7 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("digits", ("--gp", "10"), "gp with gn: the normalised score has a gradient of its own"),
+        ("digits", ("--gp", "10"), "gp with gn: the normalised score has a different gradient"),
         (
             "digits",
             ("--normalization", "none", "--loss", "wasserstein"),
@@ -390,19 +390,27 @@ def test_grids_show_images_from_black_to_white(tmp_path: Path) -> None:
         (
             "digits",
             ("--window", "2"),
-            "window must be its default, for a GAN alternates two players",
+            "window must be 1: a GAN alternates the steps of two players; got window=2",
         ),
-        ("digits", ("--optimizer", "egdd"), "optimizer must be adamw, sgd or tiger"),
+        (
+            "digits",
+            ("--optimizer", "egdd"),
+            "optimizer must be adamw or sgd or tiger: a GAN alternates",
+        ),
         ("digits", ("--features", "nowhere:Net"), "nowhere:Net cannot be imported"),
         ("digits", ("--features", "nowhere"), "nowhere.model.json: no such file"),
-        ("diabetes", ("--conditional",), "conditional needs labels 0, 1, ...; diabetes has none"),
+        (
+            "diabetes",
+            ("--conditional",),
+            "conditional needs class labels 0, 1, ...; diabetes has none",
+        ),
         ("wine", ("--network", "conv"), r"data must be \(channels, height, width\)"),
         (
             "wine",
             ("--batch-size", "500"),
-            "needs 500 data to train on, a batch at least; wine leaves 160",
+            "--batch-size 500 needs 500 training rows; --data wine leaves 160",
         ),
-        ("wine", ("--flip",), "augment, flip and consistency are of images; wine is a table"),
+        ("wine", ("--flip",), "--flip: for images only; --data wine is a table; drop it"),
         ("digits", ("--held-out", "0"), r"held_out must be in \(0, 1\)"),
     ],
 )
@@ -437,9 +445,7 @@ def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: A
 
 def test_real_data_that_are_all_alike_are_refused_before_anything_is_compared() -> None:
     data = Data(np.ones((400, 2), np.float32), None, None, "alike", "table")
-    message = (
-        "150 of alike are alike in the feature space data; give other data, or another --features"
-    )
+    message = "150 rows of alike are equal in the feature space data; give other data, or another"
     with pytest.raises(InputError, match=message):
         compute_reference(
             data, np.arange(400), torch.ones(100, 2), Space("data", lambda x: x), count=150

@@ -30,7 +30,7 @@ def test_a_linear_critic_has_one_slope_and_its_certificate_is_tight() -> None:
     # a shift along the weight: the bound is attained
     assert facts.wasserstein == pytest.approx((2, 2))
     assert "prove a Lipschitz constant" in facts.verdict
-    assert "2 apart in W1, of which the critic certifies 2" in facts.verdict
+    assert "W1 distance is 2, of which the critic certifies 2" in facts.verdict
 
 
 def test_gn_is_bounded_pointwise_and_within_cells_and_jumps_across_them() -> None:

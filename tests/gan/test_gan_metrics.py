@@ -173,12 +173,12 @@ def test_copies_are_told_from_fresh_data() -> None:
 def test_classes_are_counted_and_weighed() -> None:
     real = torch.arange(4).repeat(25)
     actual = class_coverage(torch.tensor([0] * 50 + [1] * 45 + [2] * 5), real)
-    assert actual.found == 3
+    assert actual.present == 3
     assert actual.shares == (0.5, 0.45, 0.05, 0.0)
     expected = 0.5 * math.log(2) + 0.45 * math.log(1.8) + 0.05 * math.log(0.2)
     assert actual.kl_nats == pytest.approx(expected)
     # 4 % is less than a fifth of 25 %
-    assert class_coverage(torch.tensor([0] * 96 + [1] * 4), real).found == 1
+    assert class_coverage(torch.tensor([0] * 96 + [1] * 4), real).present == 1
     assert class_coverage(torch.tensor([4]), real).kl_nats == math.inf
 
 

@@ -191,10 +191,10 @@ def test_clipping_bounds_every_weight() -> None:
     [
         (
             ("hinge", "gn", Penalties(gp=10.0), False),
-            "gp with gn: the normalised score has a gradient of its own",
+            "gp with gn: the normalised score has a different gradient",
         ),
         (("hinge", "gran", Penalties(clip=0.1), False), "clip with gran"),
-        (("wasserstein", "none", Penalties(), False), "its supremum is infinite; take gn"),
+        (("wasserstein", "none", Penalties(), False), "its supremum is infinite; use gn"),
         (("hinge", "none", Penalties(div=2.0), False), "div with hinge"),
         (
             ("wasserstein", "none", Penalties(clip=0.1, r1=1.0), False),
@@ -232,5 +232,5 @@ def test_penalties_and_losses_out_of_range_are_refused(unchecked: None) -> None:
         critic_loss("relativistic", torch.zeros(2), torch.zeros(3))
     with pytest.raises(InputError, match="as many generated rows as real"):
         gradient_penalty(lambda x: x.sum(1), torch.zeros(2, 1), torch.zeros(3, 1))
-    with pytest.raises(InputError, match="knows linear layers and 2-d"):
+    with pytest.raises(InputError, match="takes linear layers and 2-d"):
         operator_norm(nn.ReLU(), (3,))

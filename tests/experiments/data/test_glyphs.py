@@ -135,7 +135,7 @@ def test_modes_are_those_that_occur_and_their_divergence_is_from_equal_shares() 
     assert mode_coverage(torch.tensor([0, 1] * 8), 4) == (2, pytest.approx(math.log(2)))
     drawn = torch.randint(MODES, (25_600,))
     result = mode_coverage(drawn, MODES)
-    assert result.found == 1000  # 25.6 each: one is missed by chance once in 1e8 times
+    assert result.present == 1000  # 25.6 each: one is missed by chance once in 1e8 times
     chance = 999 / 51_200  # chi-square of 999 degrees of freedom over 2 N, to first order
     assert abs(result.kl_nats - chance) < 6 * math.sqrt(2 * 999) / 51_200
     with pytest.raises(InputError, match=r"predicted must lie in 0\.\.9; got 10"):

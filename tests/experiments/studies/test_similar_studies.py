@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from experiments.sentences.teacher import read_table
-from experiments.studies import sentences, similar_en, similar_zh
+from experiments.studies import sentences, similar_en, similar_en_texts, similar_zh
 from univae.errors import InputError
 
 
@@ -141,10 +141,10 @@ def test_a_table_of_vectors_is_completed_and_not_made_again(
     given = argparse.Namespace(out=tmp_path / "out", data=made_up(tmp_path / "data"), limit=2)
     monkeypatch.setattr(Letters, "asked", asked := list[str]())
     teacher: Any = Letters()
-    similar_en.taught(given, teacher)
+    similar_en_texts.write_training_files(given, teacher)
     first = set(asked)
     given.limit = 0
-    *_, table, _ = similar_en.taught(given, teacher)
+    *_, table, _ = similar_en_texts.write_training_files(given, teacher)
     assert len(asked) == len(set(asked)) > len(first)  # no text twice
     texts, vectors = read_table(table)
     assert texts[: len(first)] == sorted(first)

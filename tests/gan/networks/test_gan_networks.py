@@ -123,7 +123,7 @@ def test_a_skip_latent_reaches_every_block() -> None:
     z = torch.randn(2, 7, requires_grad=True)
     generator(z).square().sum().backward()
     assert (z.grad.abs().sum(0) > 0).all()
-    assert generator.shares == [3, 2, 2]
+    assert generator.latent_slices == [3, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_augmentation_is_differentiable_and_its_own_for_each_image() -> None:
 def test_an_unknown_change_is_refused(unchecked: None) -> None:
     with pytest.raises(InputError, match="got 'flip'"):
         augment(torch.zeros(1, 1, 8, 8), ["flip"])  # type: ignore[list-item]
-    with pytest.raises(InputError, match=r"color is of images .* got \(3, 2\)"):
+    with pytest.raises(InputError, match=r"color needs images .* got shape \(3, 2\)"):
         augment(torch.zeros(3, 2), ["color"])
 
 
