@@ -278,3 +278,15 @@ def test_no_two_test_modules_have_one_name() -> None:
     """pytest imports a test module by its file's name alone."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_every_import_of_the_project_names_a_module_that_exists() -> None:
+    """mypy ignores imports that it cannot find, so a moved module would be missed where no test runs."""
+    missing = []
+    for name, path in paths().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            if node.module.split(".")[0] in PACKAGES and node.module not in paths():
+                missing.append(f"{name}: {node.module}")
+    assert not missing
