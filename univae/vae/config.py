@@ -39,13 +39,13 @@ else:
 
 @dataclass(frozen=True)
 class UniVAEConfig:
-    """The configuration of a UniVAE, from which the same model is built again."""
+    """The configuration of a UniVAE, from which a stored model is rebuilt."""
 
     vocab_size: int  # number of token ids
-    width: int = 128  # of a Transformer row; a multiple of 2 heads
-    heads: int = 4  # of each attention layer
+    width: int = 128  # features of a Transformer row; an even multiple of --heads
+    heads: int = 4  # attention heads of each block
     layers: int = 4  # Transformer blocks
-    latent_layers: int = 2  # number of last layers with a latent each
+    latent_layers: int = 2  # number of last blocks that have a latent each
     latent_width: int = 16  # dimensions of each latent
     latent: Annotated[FamilyName, Doc(choices_help("distribution of a latent", FAMILIES))] = (
         "gaussian"
