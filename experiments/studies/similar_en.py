@@ -21,7 +21,7 @@ import torch
 from experiments import train_similar
 from experiments.benchmarks.harness import report
 from experiments.sentences.teacher import read_table, write_table
-from experiments.studies.minilm import MiniLM
+from experiments.studies.minilm import MiniLM, Teacher
 from experiments.studies.sentences import (
     Pair,
     auroc,
@@ -100,7 +100,7 @@ def questions(data: Path, part: str) -> list[Pair]:
     return labelled(rows_of(data / "qqp_20k" / f"{part}.tsv.gz", "\t"), 1, 0)
 
 
-def taught(arguments: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, float]:
+def taught(arguments: argparse.Namespace, teacher: Teacher) -> tuple[Path, Path, float]:
     """Write the texts and the teacher's vectors; return both files and the seconds it took.
 
     Vectors that are in the file already are not computed again.
@@ -125,7 +125,7 @@ def taught(arguments: argparse.Namespace, teacher: MiniLM) -> tuple[Path, Path, 
     return texts_file, table, time.perf_counter() - start
 
 
-def vectors(data: Path, run: TrainedSimilar, teacher: MiniLM) -> JsonObject:
+def vectors(data: Path, run: TrainedSimilar, teacher: Teacher) -> JsonObject:
     """Return correlation, recall and AUROC of student, teacher and averaged word vectors."""
     scored = stsb(data, "en", "test")
     groups = captions(data, "val")
@@ -142,7 +142,7 @@ def vectors(data: Path, run: TrainedSimilar, teacher: MiniLM) -> JsonObject:
 
 
 def written(
-    arguments: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM, top_p: float
+    arguments: argparse.Namespace, run: TrainedSimilar, teacher: Teacher, top_p: float
 ) -> JsonObject:
     """Write texts for held-out captions, which the teacher judges, and for negated questions."""
     sampling = Sampling(top_p=top_p)
