@@ -8,7 +8,7 @@ References:
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import tokenizers
@@ -18,13 +18,35 @@ from tqdm import tqdm
 
 from univae.errors import InputError
 
-__all__ = ["MiniLM"]
+__all__ = ["MiniLM", "Teacher"]
 
 BATCH = 64  # texts encoded at once
 MAX_LENGTH = 128  # tokens of a text; longer texts are truncated
 SHORTEST_WORD = 2  # letters
 
 TokenVectors: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # of ids and mask (B, T): (B, T, 384)
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A sentence encoder whose vectors a student imitates."""
+
+    @property
+    def width(self) -> int:
+        """The numbers in a vector."""
+        ...
+
+    def vocabulary(self) -> list[str]:
+        """Return words that the encoder knows."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return vectors (N, width) of length 1."""
+        ...
+
+    def words(self, texts: Sequence[str]) -> np.ndarray:
+        """Return averages of word vectors (N, width), without order and context."""
+        ...
 
 
 class MiniLM:

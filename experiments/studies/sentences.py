@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TextIO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -51,12 +51,12 @@ NEGATION = re.compile(
 )
 
 
-def _tab_rows(file: TextIO) -> Iterator[list[str]]:
+def _tab_rows(file: Iterable[str]) -> Iterator[list[str]]:
     """Return rows of cells separated by tabs, without quotes."""
     return (line.rstrip("\r\n").split("\t") for line in file)
 
 
-READERS: Mapping[str, Callable[[TextIO], Iterator[list[str]]]] = {
+READERS: Mapping[str, Callable[[Iterable[str]], Iterator[list[str]]]] = {
     "\t": _tab_rows,
     ",": csv.reader,
 }

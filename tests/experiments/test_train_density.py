@@ -243,7 +243,9 @@ def test_the_pictures_on_the_page_are_those_of_the_run(tmp_path: Path) -> None:
         ({"validation_samples": 0}, "validation_samples must be at least 1"),
     ],
 )
-def test_an_objective_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_objective_that_does_not_fit_is_refused(
+    options: dict[str, Any], message: str, unchecked: None
+) -> None:
     with pytest.raises(InputError, match=message):
         ImageObjective(**options)
 
@@ -352,10 +354,13 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
         other = likelihood.main(likelihood.Config(**options, samples=200, proposal=name))
         error = math.hypot(other["standard_error_nats"], exact["standard_error_nats"])
         assert abs(other["log_likelihood_nats"] - exact["log_likelihood_nats"]) < 5 * error
+
+
+def test_a_proposal_that_does_not_exist_is_refused(tmp_path: Path, unchecked: None) -> None:
     with pytest.raises(
         InputError, match=r"proposal must be posterior, widened, student.*got proposal=other"
     ):
-        likelihood.main(likelihood.Config(**options, proposal="other"))
+        likelihood.Config(run=tmp_path, data="digits", proposal="other")
 
 
 def test_the_demo_scores_digits_it_did_not_train_on(

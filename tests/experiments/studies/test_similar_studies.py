@@ -190,7 +190,7 @@ def test_the_chinese_study_trains_on_the_labels_of_four_data_sets(
     first = start.folder.rows("validation")[0]
     assert first["step"] == 0
     judges = [
-        sentences.spearman_of(start.encode, rows[f"{name}_judges"])
+        sentences.spearman_of(start.encode, [tuple(row) for row in rows[f"{name}_judges"]])
         for name in ("lcqmc", "bq_corpus", "stsb")
     ]
     # these are the weights it started from
