@@ -20,7 +20,7 @@ from experiments.reports import plots
 from experiments.reports.figures import png
 from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
 from experiments.reports.validations import NUMBERS, best_validation
-from experiments.training.run_folder import UNCOMPARED
+from experiments.training.comparison import UNCOMPARED
 from experiments.training.settings import MINUTES
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject

@@ -131,7 +131,7 @@ class _Loop:
         return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
 
     def _step(self, progress: Progress) -> None:
-        self.run.begun = True
+        self.run.has_trained = True
         started = self.budget.seconds
         items, epoch, offset = self.stream.take(
             self.state.epoch, self.state.offset, self.steps.batches
@@ -222,7 +222,7 @@ class _Loop:
         """Write the checkpoint ``last``, from which a run resumes, or ``best``."""
         if name == LAST:
             self.saved = self.state.step
-            self.run.begun = True
+            self.run.has_trained = True
         if not self.world.first:
             return
         self.state.seconds = self.budget.seconds
@@ -259,8 +259,8 @@ class _Loop:
             self.steps.load_state_dict(training, self.state.step)
             self.world.wait()  # barrier: the others may still be reading when rank 0 writes
         if self.settings.resume:
-            self.run.resumed()
-        self.run.keep_rows(self.state.rows)
+            self.run.record_resume()
+        self.run.truncate_rows(self.state.rows)
 
     def _require_processes(self) -> None:
         """Raise InputError where a resumed run was trained by another number of processes."""
