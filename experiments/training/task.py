@@ -1,4 +1,4 @@
-"""What the training loop asks of whatever it trains."""
+"""The interface of a training task, and the seeds of its random numbers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,48 +14,51 @@ __all__ = ["Progress", "Task", "Trained", "evaluating", "reseed", "seed_of"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: steps finished, and the fraction of training done, in [0, 1]."""
+    """How far training has come."""
 
-    step: int
-    fraction: float
+    step: int  # finished steps
+    fraction: float  # of training that is done, in [0, 1]
 
 
 class Trained(Protocol):
-    """What is trained, on what, and how it is judged."""
+    """A module with its training batches and its validation."""
 
     @property
     def module(self) -> nn.Module:
-        """Everything trained; saved as model.safetensors."""
+        """All trained weights; saved as model.safetensors."""
         ...
 
     def batches(self, epoch: int) -> Sequence[Any]:
-        """The micro-batches of an epoch, as small items such as index arrays.
+        """Return the micro-batches of an epoch as small items, such as arrays of indices.
 
-        A pure function of seed and epoch.
+        The result depends on the seed and the epoch alone.
         """
         ...
 
     def load(self, item: Any) -> Any:
-        """A micro-batch from its item: tensors on the CPU, in tuples, lists or dictionaries."""
+        """Return the micro-batch of an item: CPU tensors in tuples, lists or dictionaries."""
         ...
 
     def weight(self, batch: Any) -> int:
-        """The number of targets (tokens, or data) in a micro-batch."""
+        """Return the number of targets (tokens, or rows) in a micro-batch."""
         ...
 
     def validate(self, progress: Progress) -> dict[str, Any]:
-        """Numbers for the log.
+        """Return the metrics of the held-out set, for the log.
 
-        ``selection`` among them decides which checkpoint is best: smaller is better.
+        The checkpoint with the smallest ``selection`` among them is the best.
         """
         ...
 
 
 class Task(Trained, Protocol):
-    """What descends one loss. Draw all noise from PyTorch's global generator: the loop seeds it."""
+    """A task that minimises one loss.
+
+    All noise must come from PyTorch's global generator, which the training loop seeds.
+    """
 
     def loss(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and numbers to log, SUMMED over the micro-batch.
+        """Return the loss, and numbers to log by name, summed over the micro-batch.
 
         ``batch`` is on the module's device.
         """
@@ -63,22 +66,22 @@ class Task(Trained, Protocol):
 
 
 def reseed(*key: int | str) -> None:
-    """Seed PyTorch's generators with a hash of ``key``: other keys give unrelated streams."""
+    """Seed PyTorch's generators with a hash of ``key``; different keys give unrelated streams."""
     torch.manual_seed(seed_of(*key))
 
 
 def seed_of(*key: int | str) -> int:
-    """The seed that ``key`` stands for, of 64 bits."""
+    """Return a hash of ``key`` as a seed of 64 bits."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Inside the block the module evaluates; after it, each part is in the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
+    """Set a module to evaluation mode while the block runs, then restore each submodule's mode."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        for submodule, mode in modes.items():
+            submodule.training = mode

@@ -1,4 +1,4 @@
-"""The run folder refuses what is not its own, remembers everything, and survives a crash in mid-line."""
+"""The run folder refuses other files, records its data, and survives a crash in mid-line."""
 
 import json
 import math
@@ -78,7 +78,10 @@ def test_what_is_no_run_folder_is_not_opened(tmp_path: Path) -> None:
 def test_resuming_with_another_configuration_shows_the_difference(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", CONFIG)
     changed = CONFIG | {"lr": 1e-3, "model": {"width": 9}, "seed": 1, "threads": 2, "resume": True}
-    message = r"configuration: lr: 0\.0003 -> 0\.001, model\.width: 8 -> 9, threads: 0 -> 2, seed: null -> 1; leave"
+    message = (
+        r"configuration: lr: 0\.0003 -> 0\.001, model\.width: 8 -> 9, threads: 0 -> 2, "
+        "seed: null -> 1; leave"
+    )
     with pytest.raises(InputError, match=message):
         Run.create(tmp_path / "run", changed)
 

@@ -1,4 +1,4 @@
-"""A run folder is data: nothing in it leads out, runs code or corrupts memory; one process trains."""
+"""Nothing in a run folder leads out of it, runs code or corrupts memory; one process trains."""
 
 import errno
 import json
