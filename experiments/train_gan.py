@@ -9,6 +9,7 @@ from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
+from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.gans.config import GanOptions, GanShape, model_config
 from experiments.gans.features import class_labels, open_feature_space
@@ -80,7 +81,7 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)
-    return {name: value for name, value in result.items() if name != "selection"}
+    return without_selection(result)
 
 
 def train(config: Config) -> JsonObject:

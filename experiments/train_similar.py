@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.text_notes import notes_of
+from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
 from experiments.sentences.batch import Objective
+from experiments.sentences.data_options import PairData
 from experiments.sentences.label_task import LabelTask
-from experiments.sentences.pair_corpora import PairCorpora, PairData
+from experiments.sentences.pair_corpora import PairCorpora
 from experiments.sentences.pair_task import pair_steps
 from experiments.sentences.presets import PRESETS
 from experiments.sentences.samples import write_samples
@@ -107,7 +109,7 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)
-    return {name: value for name, value in result.items() if name != "selection"}
+    return without_selection(result)
 
 
 def train(config: Config) -> JsonObject:

@@ -11,7 +11,8 @@ from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
-from experiments.text.corpora import Corpora, TextData
+from experiments.text.corpora import Corpora
+from experiments.text.data_options import TextData
 from experiments.text.presets import PRESETS
 from experiments.text.samples import write_samples
 from experiments.text.task import Objective, TextTask
