@@ -34,6 +34,8 @@ from univae.run_folder import RunFolder
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
+AUTO_FEATURES = "auto"  # --features: a space that the data determine
+
 
 def _settings() -> Settings:
     """Return the defaults for two players: a constant rate, no momentum, decay or clipping."""
@@ -44,14 +46,15 @@ def _settings() -> Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Trains a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
 
-    out: Path  # the run folder
+    out: Path  # run folder to write; a new or empty folder
     data: GanData
     model: GanShape = field(default_factory=GanShape)
     players: GanOptions = field(default_factory=GanOptions)
     training: Settings = field(default_factory=_settings)
-    command: Literal["train-gan"] = "train-gan"  # what wrote the run folder; leave it
+    # kind of the run in config.json; leave it unchanged
+    command: Literal["train-gan"] = "train-gan"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,30 +91,30 @@ def train(config: Config) -> JsonObject:
     """Train without samples and report.
 
     Returns:
-        what :func:`experiments.training.loop.fit` does.
+        the result of :func:`experiments.training.loop.fit`.
     """
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
 def _prepare(config: Config, world: World) -> Training:
-    """Read the data, build both networks, and start or continue the run with all recorded in it."""
-    before = Run.open(config.out) if config.training.resume else None
-    _refuse_stored_code(config, before)
-    rows = config.rows(before)
+    """Read the data, build both networks, and start or continue the run with both recorded."""
+    resumed = Run.open(config.out) if config.training.resume else None
+    _refuse_stored_code(config, resumed)
+    rows = config.rows(resumed)
     labels = class_labels(rows.data)
     classes = int(labels.max()) + 1 if labels is not None else 0
-    described = model_config(config.model, rows.data, classes)
+    architecture = model_config(config.model, rows.data, classes)
     _refuse_augmented_tables(config, rows.data)
     reseed(config.training.seed, "weights")
-    players = Players(described)
+    players = Players(architecture)
     config.players.recipe().check(players.critic)
 
     record = {"data": describe(rows.data, config.data.data)}
-    if config.data.features != "auto":  # refused, if at all, before there is a folder
-        space = open_feature_space(rows.data, config.out, config.data.features)
-        source = config.data.features
+    source = config.data.features
+    if source != AUTO_FEATURES:  # opened here, to raise before a run folder is created
+        space = open_feature_space(rows.data, config.out, source)
         record["features"] = {"source": source, "fingerprint": space.name, "count": 1}
-    folder = begin_run(config.out, absolute_sources(config.flat()), record, described)
+    folder = begin_run(config.out, absolute_sources(config.flat()), record, architecture)
     print_notes(rows.data.notes)
     settings = _with_average(config, world)
 
@@ -126,7 +129,7 @@ def _prepare(config: Config, world: World) -> Training:
 
 
 def _refuse_stored_code(config: Config, run: Run | None) -> None:
-    """Raise InputError where a run's feature space is code that this call does not name."""
+    """Raise InputError where a run's feature space is code that no option names."""
     space = run.config.get("features") if run is not None else None
     if names_code(space) and config.data.features != space:
         raise InputError(
@@ -136,7 +139,7 @@ def _refuse_stored_code(config: Config, run: Run | None) -> None:
 
 
 def _refuse_augmented_tables(config: Config, data: Data) -> None:
-    """Raise InputError where options of images are given for a table."""
+    """Raise InputError for options that only images have, with a table."""
     options = config.players
     if not data.is_images and (options.augment or options.flip or options.consistency):
         raise InputError(
@@ -147,7 +150,7 @@ def _refuse_augmented_tables(config: Config, data: Data) -> None:
 def _with_average(config: Config, world: World) -> Settings:
     """Return the settings with the decay per step of the generator's moving average.
 
-    ``--ema-images`` is its half-life in images that the generator was trained on.
+    ``--ema-images`` is the half-life in images that the generator is trained on.
     """
     options = config.players
     if not options.ema_images:

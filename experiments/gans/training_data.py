@@ -32,7 +32,7 @@ class GanData:
     held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
     # auto, the features/ folder of another run, or package.module:name of a network of yours
     features: str = "auto"
-    feature_steps: int = 400  # of training the classifier that auto means for labelled images
+    feature_steps: int = 400  # training steps of the classifier that --features auto trains
     validation_data: int = 2000  # generated rows that a validation measures, and as many real ones
 
     RULES: ClassVar[Mapping[str, Rule]] = {

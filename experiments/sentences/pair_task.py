@@ -38,7 +38,7 @@ ROUNDING = 1e-9  # of a share of pairs, whose product may be above a whole numbe
 
 
 class PairTask(PairRows):
-    """Generate each pair's other text; contrast the pairs of a batch, or fit a teacher's cosines."""
+    """Generate each pair's other text; contrast the pairs, or fit a teacher's cosines."""
 
     def __init__(
         self,

@@ -111,7 +111,7 @@ def texts_at(corpus: Path, rows: list[int]) -> list[str]:
 
 
 def _recipe(run: TrainedSimilar, corpus: Path, precision: str, removed: Removed) -> JsonObject:
-    """Return a description of all that the vectors depend on; count left out lines in ``removed``."""
+    """Return all that the vectors depend on; count the lines left out in ``removed``."""
     texts, fingerprint = fingerprint_texts(read_lines(corpus, removed))
     return {
         "texts": texts,

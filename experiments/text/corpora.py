@@ -1,7 +1,7 @@
 """The training and validation texts of a text model, as token ids in the run folder.
 
-Texts are tokenised once, into ``corpus/`` and ``validation/`` of the run folder. ``data.json`` holds
-their fingerprints, so that a resumed run refuses texts that have changed.
+Texts are tokenised once, into ``corpus/`` and ``validation/`` of the run folder. ``data.json``
+holds their fingerprints, so that a resumed run refuses texts that have changed.
 """
 
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ class RoFormerSimConfig:
     scale_base: int = 512  # with --scale log_n: number of keys at which it equals sqrt
     norm: Annotated[Norm, Doc(choices_help("position of the layer norms", NORMS))] = "pre"
     pooling: Annotated[
-        PoolingName, Doc(choices_help("what a sentence's vector is read from", POOLINGS))
+        PoolingName, Doc(choices_help("rows that a sentence's vector is computed from", POOLINGS))
     ] = "mean"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
