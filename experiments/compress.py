@@ -44,8 +44,8 @@ class Config:
     out: tyro.conf.Positional[Path]  # the file to write
     overwrite: bool = False  # replace an existing output file
     particles: int = 1  # importance samples per datum; more save bits and take time
-    # data coded together; more save time and cost initial bits; 0: 16 texts, or 1 image or row (4 of
-    # 4000 and more)
+    # data coded together; more save time and cost initial bits; 0: 16 texts, or 1 image or row
+    # (4 of 4000 and more)
     tile: int = 0
     block: int = BLOCK  # data per block, which can be decoded alone; fewer cost bits
     swap: bool = True  # Bit-Swap, for latent layers that form a chain: fewer initial bits

@@ -1,8 +1,8 @@
 """Registries of what commands do with each kind of run, by the class of the run.
 
 A command that works for several kinds finds its row with :func:`row_of_kind`. A new kind is a row
-in each table of an operation that it supports. Text models are the last row, which the message names
-for a run in no row.
+in each table of an operation that it supports. Text models are the last row, which the message
+names for a run in no row.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """The training and validation pairs of a sentence model, as token ids in the run folder.
 
 Texts are tokenised once, into ``corpus/`` and ``validation/`` of the run folder; a teacher's
-vectors of them are in ``teacher.npy``. ``data.json`` holds the fingerprints of all, so that a resumed run
-refuses data that have changed.
+vectors of them are in ``teacher.npy``. ``data.json`` holds the fingerprints of all, so that a
+resumed run refuses data that have changed.
 """
 
 from dataclasses import dataclass
