@@ -1,4 +1,4 @@
-"""Likelihoods of latent-variable models: estimated by sampling, coded, and trained on."""
+"""Likelihoods of latent-variable models: estimation, compression, training objectives."""
 
 from typing import TYPE_CHECKING
 

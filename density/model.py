@@ -1,4 +1,4 @@
-r"""What an estimator needs of a latent-variable model :math:`p(z)\, p(x \mid z)`.
+r"""The interface of a latent-variable model :math:`p(z)\, p(x \mid z)`.
 
 With the proposal :math:`q(z \mid x)` these are three distributions, each a
 ``torch.distributions.Distribution``: any model that returns them can be scored.
@@ -41,7 +41,7 @@ class LatentModel(Protocol):
 
 
 def as_data(x: Tensor, who: str) -> Tensor:
-    """Return the data as models expect them: truth values as zeros and ones of the default dtype.
+    """Return the data as models expect them: booleans as zeros and ones of the default dtype.
 
     Raises:
         InputError: ``x`` is empty; the message names ``who``.
@@ -57,6 +57,5 @@ def check_gradients(who: str) -> None:
     """Raise :class:`InputError` in inference mode, which ``torch.enable_grad`` does not undo."""
     if torch.is_inference_mode_enabled():
         raise InputError(
-            f"{who}: takes gradients in z; got inference mode; "
-            "call it under torch.no_grad() instead"
+            f"{who}: takes gradients in z; got inference mode; use torch.no_grad() instead"
         )

@@ -52,7 +52,7 @@ def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"
 
 
 def iwae(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
-    r"""Return :math:`\log \frac1K \sum_k w_k`: tighter with every sample, the ELBO at K = 1."""
+    r"""Return :math:`\log \frac1K \sum_k w_k`: the ELBO at K = 1, tighter at larger K."""
     return log_likelihood(_log_weights(model, x, samples))
 
 
@@ -95,19 +95,19 @@ def dreg(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
     once more.
     """
     z, log_w = _path_weights(model, x, samples)
-    share = log_w.detach().softmax(0)
+    weights = log_w.detach().softmax(0)
     if z.requires_grad:
-        event_dims = [1] * (z.dim() - share.dim())
-        factor = share.view(*share.shape, *event_dims).to(z.dtype)
+        event_dims = [1] * (z.dim() - weights.dim())
+        factor = weights.view(*weights.shape, *event_dims).to(z.dtype)
         z.register_hook(lambda gradient: gradient * factor)
-    surrogate = (share * log_w).sum(0)
+    surrogate = (weights * log_w).sum(0)
     return surrogate + (log_likelihood(log_w) - surrogate).detach()
 
 
 def _log_weights(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:
     _require_counts("objectives", samples=samples)
     x = as_data(x, "objectives")
-    q = model.posterior(x)  # first: the prior of a Pyro model is known beside data only
+    q = model.posterior(x)  # before the prior: that of a Pyro model needs the data of a posterior
     return draw_log_weights(model, model.prior(), q, x, samples)
 
 

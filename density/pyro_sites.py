@@ -1,4 +1,4 @@
-"""Sites of Pyro programs that run under a plate of particles: which they are, what they must be.
+"""Latent sites of Pyro programs that run under a plate of particles, and checks of them.
 
 Under an outer plate of K particles a site beside B data has a log-probability of shape (K, B).
 
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Size, Tensor
 from torch.distributions import Transform, TransformedDistribution, biject_to
+from torch.distributions.constraints import Constraint
 
 from univae.errors import InputError
 
@@ -29,12 +30,23 @@ __all__ = [
     "sample_nodes",
 ]
 
-Program: TypeAlias = Callable[..., Any]  # a model or guide of one batch of data
-Node: TypeAlias = Mapping[str, Any]  # a site of a trace, as Pyro describes it
+Program: TypeAlias = Callable[..., object]  # a model or guide of one batch of data
+Node: TypeAlias = Mapping[str, Any]  # a site of a trace: Pyro's dictionary of mixed values
 
+SAMPLE = "sample"  # the type of a node that draws or observes a value
 PARTICLES = "_density_particles"  # the name of the outer plate
-# what Pyro's automatic guides append to a site's name for its auxiliary site
+# suffix of an auxiliary site's name in Pyro's automatic guides
 UNCONSTRAINED = "_unconstrained"
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A plate around a site."""
+
+    name: str
+    dim: int
+    size: int
+    vectorized: bool
 
 
 @runtime_checkable
@@ -46,6 +58,10 @@ class Trace(Protocol):
         """The sites by name."""
         ...
 
+    def compute_log_prob(self) -> None:
+        """Add the log-probability of each site to its dictionary."""
+        ...
+
 
 @dataclass(frozen=True)
 class LatentSite:
@@ -54,7 +70,7 @@ class LatentSite:
     name: str
     shape: Size  # of its event
     dtype: torch.dtype
-    # to the site from its auxiliary site, where it is a point at the transformed value of that
+    # from the auxiliary site, for a site that is a point at its transformed value
     transform: Transform | None = None
 
     @property
@@ -68,7 +84,7 @@ class LatentSite:
         return math.prod(self.shape)
 
     def condition(self, value: Tensor) -> dict[str, Tensor]:
-        """Return the site to condition a guide on, by name, so that this one has ``value``."""
+        """Return the conditions of a guide, by site name, under which this site has ``value``."""
         if self.transform is None:
             return {self.name: value}
         return {self.auxiliary: self.transform.inv(value)}
@@ -88,8 +104,8 @@ class LatentSite:
 def run(program: Program, x: Tensor, samples: int, values: Mapping[str, Tensor]) -> Trace:
     """Run ``program(x)`` under a plate of ``samples`` particles and return its trace.
 
-    Sites in ``values`` have these values, discrete ones marked so are enumerated, the others are
-    drawn.
+    Sites in ``values`` have these values, discrete ones marked for enumeration are enumerated, the
+    others are drawn.
     """
     import pyro
     from pyro import poutine
@@ -97,9 +113,8 @@ def run(program: Program, x: Tensor, samples: int, values: Mapping[str, Tensor])
     conditioned = poutine.condition(program, data=dict(values)) if values else program
     enumerated = poutine.enum(conditioned, first_available_dim=-3)
     plated = pyro.plate(PARTICLES, samples, dim=-2)(enumerated)
-    raw_trace: Any = poutine.trace(plated).get_trace(x)
-    raw_trace.compute_log_prob()
-    trace: Trace = raw_trace
+    trace: Trace = poutine.trace(plated).get_trace(x)
+    trace.compute_log_prob()
     return trace
 
 
@@ -109,7 +124,7 @@ def sample_nodes(trace: Trace) -> dict[str, Node]:
 
     nodes = {}
     for name, node in trace.nodes.items():
-        if node["type"] == "sample" and not isinstance(node["fn"], _Subsample):
+        if node["type"] == SAMPLE and not isinstance(node["fn"], _Subsample):
             nodes[name] = node
     return nodes
 
@@ -151,7 +166,7 @@ def latent_sites(model: Program, guide: Program, x: Tensor) -> list[LatentSite]:
 def require_local(program: str, name: str, node: Node, count: int) -> None:
     """Raise :class:`InputError` unless a site lies in one plate of ``count`` data, and in no other.
 
-    ``program`` says in the message whose site it is.
+    ``program``, model or guide, is part of the message.
     """
     frames = _plates(node)
     problem = ""
@@ -160,7 +175,7 @@ def require_local(program: str, name: str, node: Node, count: int) -> None:
     elif any(frame.dim != -1 for frame in frames):
         problem = "lies in a second plate; use .to_event() for what is inside a datum"
     elif any(frame.size != count or node["scale"] != 1 for frame in frames):
-        problem = f"lies in a plate that is not the {count} data at hand; do not subsample"
+        problem = f"lies in a plate that is not the {count} data of the batch; do not subsample"
     if problem:
         raise InputError(
             f"from_pyro: site {name!r} of the {program} {problem}; "
@@ -169,7 +184,7 @@ def require_local(program: str, name: str, node: Node, count: int) -> None:
 
 
 def _initialise(guide: Program, x: Tensor) -> None:
-    """Call an automatic guide for the first time, in which it traces its model, under no plate."""
+    """Call an automatic guide once without plates: its first call traces its model."""
     from pyro.infer.autoguide import AutoGuide
 
     if isinstance(guide, AutoGuide) and guide.prototype_trace is None:
@@ -177,10 +192,10 @@ def _initialise(guide: Program, x: Tensor) -> None:
 
 
 def _require_density(name: str, nodes: Mapping[str, Node]) -> None:
-    """Raise unless a site has a density per datum, or is a point at the value of its auxiliary."""
+    """Raise :class:`InputError` unless a site or its auxiliary site has a density per datum."""
     node = nodes[name]
     if _is_auxiliary(node):
-        _require_known_auxiliary(name, nodes)
+        _require_paired_auxiliary(name, nodes)
     elif _is_point(node) and name + UNCONSTRAINED not in nodes:
         raise InputError(
             f"from_pyro: the guide's site {name!r} is a point, and a point has no density to weigh "
@@ -188,7 +203,7 @@ def _require_density(name: str, nodes: Mapping[str, Node]) -> None:
         )
 
 
-def _require_known_auxiliary(name: str, nodes: Mapping[str, Node]) -> None:
+def _require_paired_auxiliary(name: str, nodes: Mapping[str, Node]) -> None:
     if not _plates(nodes[name]):
         raise InputError(
             f"from_pyro: the guide draws the latents of all data jointly, by its site {name!r}, "
@@ -202,7 +217,7 @@ def _require_known_auxiliary(name: str, nodes: Mapping[str, Node]) -> None:
         )
 
 
-def _supports(model: Program, x: Tensor) -> dict[str, Any]:
+def _supports(model: Program, x: Tensor) -> dict[str, Constraint]:
     """Run the model once and return the supports of its latent sites."""
     with torch.no_grad():
         trace = run(model, x, 1, {})
@@ -214,7 +229,7 @@ def _unobserved_nodes(trace: Trace) -> dict[str, Node]:
     return {name: node for name, node in nodes.items() if not node["is_observed"]}
 
 
-def _plates(node: Node) -> list[Any]:
+def _plates(node: Node) -> list[Frame]:
     """Return the vectorised plates around a site, without that of the particles."""
     frames = node["cond_indep_stack"]
     return [frame for frame in frames if frame.vectorized and frame.name != PARTICLES]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import tyro
@@ -13,13 +13,13 @@ from tqdm import tqdm
 from density.coding.bits_back import BitsBack
 from density.coding.blocks import BLOCK, Account, decode, encode
 from density.coding.container import unpack
-from density.coding.data_code import Coding
+from density.coding.data_code import Coding, Rows
 from density.coding.exact import exactly
 from density.estimation.importance import estimate
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
-from experiments.evaluation.file_codec import Content, FileCodec
+from experiments.evaluation.file_codec import Content, Exact, FileCodec
 from experiments.kinds import open_codec
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
@@ -88,7 +88,9 @@ def main(config: Config) -> JsonObject:
     return with_notes(result, [*content.notes, *codec.run_notes])
 
 
-def _write(config: Config, codec: FileCodec, content: Content, out: Output) -> tuple[Account, int]:
+def _write(
+    config: Config, codec: FileCodec[Exact, Rows], content: Content[Exact, Rows], out: Output
+) -> tuple[Account, int]:
     """Write the file; return the account of its bits, and its bytes.
 
     With --verify it is decoded and compared before it replaces ``out``.
@@ -106,22 +108,24 @@ def _write(config: Config, codec: FileCodec, content: Content, out: Output) -> t
 
 
 def _verify(
-    codec: FileCodec,
-    coder: BitsBack,
+    codec: FileCodec[Exact, Rows],
+    coder: BitsBack[Rows],
     packed: bytes,
-    content: Content,
+    content: Content[Exact, Rows],
     progress: Callable[[int], object],
 ) -> None:
     """Raise InputError where the file does not decode to ``content``."""
     header, payloads = unpack(packed)
-    values: Any = decode(coder, header, payloads, progress=progress)
+    values = decode(coder, header, payloads, progress=progress)
     if not codec.equal(codec.restore(values, header), content.exact):
         raise InputError(
             "compress: the decoded data differ; a bug or a faulty machine; try --tile 1"
         )
 
 
-def _sizes(codec: FileCodec, content: Content, account: Account, size: int) -> JsonObject:
+def _sizes(
+    codec: FileCodec[Exact, Rows], content: Content[Exact, Rows], account: Account, size: int
+) -> JsonObject:
     """Return bytes, bits and rates of a file of ``size`` bytes, and sizes in general formats."""
     units = codec.count_units(content)
     archivers = codec.archiver_sizes(content)
@@ -143,7 +147,9 @@ def _sizes(codec: FileCodec, content: Content, account: Account, size: int) -> J
 
 
 @torch.no_grad()
-def _ideal(codec: FileCodec, content: Content, samples: int) -> JsonObject:
+def _ideal(
+    codec: FileCodec[Exact, Rows], content: Content[Exact, Rows], samples: int
+) -> JsonObject:
     """Return the bounds of all data, in bits."""
     reseed(0, "compress")
     elbo = 0.0

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 from tqdm import tqdm
@@ -49,7 +48,7 @@ def main(config: Config) -> JsonObject:
 
     bar = tqdm(total=header.count, desc="decompressing", disable=None, leave=False)
     with exactly(), bar:
-        values: Any = decode(codec.coder(header), header, payloads, progress=bar.update)
+        values = decode(codec.coder(header), header, payloads, progress=bar.update)
     codec.write(codec.restore(values, header), out)
     result = {
         "run": str(config.run),

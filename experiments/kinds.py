@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from density.trained import TrainedDensity
 from experiments.evaluation.codes import Encoder
-from experiments.evaluation.file_codec import FileCodec
+from experiments.evaluation.file_codec import AnyFileCodec
 from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.images.codec import ArrayCodec
 from experiments.images.scorer import ArrayScorer
@@ -29,7 +29,7 @@ __all__ = ["CODECS", "ENCODERS", "SCORERS", "open_codec", "row_of_kind"]
 Row = TypeVar("Row")
 
 # The lossless codec of a run folder.
-CODECS: Mapping[type[Trained], Callable[[Path], FileCodec]] = {
+CODECS: Mapping[type[Trained], Callable[[Path], AnyFileCodec]] = {
     TrainedDensity: ArrayCodec,
     TrainedText: TextCodec,
 }
@@ -61,7 +61,7 @@ def row_of_kind(path: Path, table: Mapping[type[Trained], Row]) -> Row:
     raise last.wrong_kind(path)
 
 
-def open_codec(path: Path) -> FileCodec:
+def open_codec(path: Path) -> AnyFileCodec:
     """Open the codec of a run.
 
     Raises:

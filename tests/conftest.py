@@ -1,4 +1,6 @@
-"""Shapes in annotations are checked while tests run; every test starts from one seed, in float64 unless it says so.
+"""Annotations, shapes included, are checked while tests run.
+
+Every test starts from one seed, in float64 unless it says otherwise.
 
 ``pytest --hypothesis-profile=thorough tests/density/coding/test_bits_back.py
 tests/density/coding/test_codec.py`` tries 10,000 inputs a test.
@@ -15,7 +17,10 @@ from typing import Any
 import jaxtyping
 from jaxtyping import install_import_hook
 
+import tests.shape_checks  # noqa: F401  the hook of experiments reads it from the package tests
+
 install_import_hook(["univae", "density", "gan"], "beartype.beartype")
+install_import_hook("experiments", "tests.shape_checks.checked")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -48,7 +53,10 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture
 def started() -> Callable[..., dict[str, Any]]:
-    """Run a module in processes of its own, ``started(processes, module, *argv)``, and returns the JSON it prints."""
+    """Return ``start(processes, module, *argv)``.
+
+    It runs a module in processes of its own and returns the JSON that it prints.
+    """
 
     def start(processes: int, module: str, *argv: object) -> dict[str, Any]:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

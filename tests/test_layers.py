@@ -272,3 +272,9 @@ def test_a_package_that_a_module_became_keeps_its_names() -> None:
 def test_there_is_no_cycle() -> None:
     order = list(TopologicalSorter(modules()).static_order())
     assert len(order) >= len(modules())
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports a test module by its file's name alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

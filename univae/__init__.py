@@ -1,4 +1,4 @@
-"""UniVAE, a text VAE whose encoder and decoder are one Transformer, and the parts of it."""
+"""UniVAE, a text VAE whose encoder and decoder are one Transformer, and its components."""
 
 from typing import TYPE_CHECKING
 

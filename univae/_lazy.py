@@ -1,4 +1,4 @@
-"""Re-exports of a package that are imported when they are first read (PEP 562)."""
+"""Re-exports of a package that are imported on first access (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ def lazy_exports(
         submodules: submodules that can be read as attributes without an import statement.
     """
     sources: dict[str, tuple[str, str]] = {}
-    for submodule, names in exports.items():
-        for name in names:
+    for submodule, exported in exports.items():
+        for name in exported:
             original, _, alias = name.partition(" as ")
             sources[alias or original] = (submodule, original)
 
@@ -36,7 +36,7 @@ def lazy_exports(
         setattr(sys.modules[package], name, value)  # later reads do not call this function
         return value
 
-    def listed() -> list[str]:
+    def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *sources, *submodules})
 
-    return load, listed
+    return load, names

@@ -1,12 +1,12 @@
-"""Files and folders that are never half written, also after a power cut.
+"""Atomic replacement of files and folders, also under power failures.
 
 A file is written under a temporary name in the same folder, forced to the disk (fsync) and renamed.
 A folder cannot be replaced in one rename: :func:`replacing_folder` moves the old folder aside,
 renames the new one, and then deletes the old one. If the machine stops between the two renames,
 :func:`existing_folder` returns the old folder.
 
-These functions are for files that the program owns. Paths that a user names for a result go through
-:mod:`experiments.data.outputs`, which overwrites nothing without an option.
+These functions overwrite: they are for the files of run folders and caches, not for results whose
+paths a user chooses.
 """
 
 import errno
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 TEMPORARY_NAME = re.compile(r"\..+\.\d+\.new")
-WITHOUT_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # of file systems that have no fsync
+WITHOUT_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # errors of file systems without fsync
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

@@ -11,7 +11,7 @@ __all__ = ["batch_normalised"]
 def batch_normalised(modules: Iterable[object]) -> str | None:
     """Return the type and the name of the first submodule that mixes the rows of a batch.
 
-    A BatchNorm mixes them in training mode, and always where it keeps no moving statistics. Objects
+    A BatchNorm mixes them in training mode, and always where it has no moving statistics. Objects
     that are not modules are skipped. Returns ``None`` if no submodule mixes rows.
     """
     for module in modules:

@@ -1,8 +1,8 @@
-"""Checkpoints that execute no code when they are opened.
+"""Checkpoint files, which execute no code when they are opened.
 
-Weights are safetensors, everything else is JSON, and the state of an optimizer is a file for
-``torch.load(weights_only=True)``, which builds tensors and plain containers and nothing more. All
-are written by :mod:`univae.atomic_files`, so that no file is half written.
+Weights are safetensors; the state of an optimizer is a file for ``torch.load(weights_only=True)``,
+which builds tensors and plain containers only; everything else is JSON. All are written by
+:mod:`univae.atomic_files`, so that a crash leaves the old file or the new one.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ JsonValue: TypeAlias = Any
 JsonObject: TypeAlias = dict[str, Any]
 
 COPY_AGAIN = "it may be truncated or of another kind: copy it again"
-DIFFERENCES_SHOWN = 3  # names of weights in a message
+DIFFERENCES_SHOWN = 3  # weights named in a message
 
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
@@ -94,18 +94,17 @@ def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
         raise InputError(f"{path}: holds no weights; {COPY_AGAIN}")
     differences = _differences(module.state_dict(), weights)
     if differences:
-        listed = "; ".join(differences[:DIFFERENCES_SHOWN])
+        message = "; ".join(differences[:DIFFERENCES_SHOWN])
         if len(differences) > DIFFERENCES_SHOWN:
-            listed += f"; and {len(differences) - DIFFERENCES_SHOWN} more"
+            message += f"; and {len(differences) - DIFFERENCES_SHOWN} more"
         raise InputError(
-            f"{path}: weights of another model: {listed}; "
-            "build the model from the run's own configuration"
+            f"{path}: weights of another model: {message}; "
+            "build the model from the config.json of the same run"
         )
     module.load_state_dict(weights)
 
-    # Two names of one tensor are filled one after the other: if the file has two values for them,
-    # the second overwrites the first.
-    overwritten = [name for name, x in module.state_dict().items() if not _same(x, weights[name])]
+    # If the file has two values for two names of one tensor, the second overwrites the first.
+    overwritten = [name for name, x in module.state_dict().items() if not _equal(x, weights[name])]
     if overwritten:
         raise InputError(
             f"{path}: {', '.join(overwritten[:DIFFERENCES_SHOWN])} shares memory with another "
@@ -114,13 +113,13 @@ def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
 
 
 def save_state(state: Mapping[str, object], path: str | Path) -> None:
-    """Write tensors, numbers and strings in plain containers; :func:`load_state` reads them."""
+    """Write tensors, numbers and strings in plain containers, for :func:`load_state`."""
     with replacing_file(Path(path)) as temporary:
         torch.save(dict(state), temporary)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a file of :func:`save_state`, onto the CPU.
+    """Read a file of :func:`save_state`, its tensors onto the CPU.
 
     Raises:
         InputError: the file is damaged, or holds anything but tensors and plain containers.
@@ -146,12 +145,12 @@ def read_json(path: str | Path) -> JsonValue:
     """Read a JSON file.
 
     Raises:
-        InputError: there is no such file, or it is not JSON.
+        InputError: the file does not exist, or it is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; is this the folder you meant?") from error
+        raise InputError(f"{path}: no such file; check the folder") from error
     except RecursionError as error:
         rule = "not a readable JSON file (nested too deep)"
         raise InputError(f"{path}: {rule}; {COPY_AGAIN}") from error
@@ -188,7 +187,7 @@ def to_json(obj: object) -> JsonValue:
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors without shared memory, which the format requires."""
+    """Return contiguous tensors without shared memory, as safetensors requires."""
     storages: set[int] = set()
     unshared = {}
     for name, x in tensors.items():
@@ -212,7 +211,7 @@ def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
     return shapes + missing + unexpected
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
+def _equal(x: Tensor, y: Tensor) -> bool:
     return torch.allclose(x, y.to(x), rtol=0, atol=0, equal_nan=True)
 
 

@@ -1,4 +1,4 @@
-"""The precision of computations, and the kinds of numbers in an array."""
+"""The precision of computations, and tests of the dtypes of arrays."""
 
 import numpy as np
 import torch
@@ -29,14 +29,19 @@ def computation_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+# codes of numpy.dtype.kind
+INTEGER_KINDS = frozenset("bui")  # booleans, unsigned and signed integers
+FLOAT_KINDS = frozenset("f")
+
+
 def is_integer_array(values: np.ndarray) -> bool:
-    """Return whether an array has a dtype of whole numbers; truth values are zeros and ones."""
-    return values.dtype.kind in "bui"
+    """Return whether an array has a dtype of whole numbers; booleans are zeros and ones."""
+    return values.dtype.kind in INTEGER_KINDS
 
 
 def is_float_array(values: np.ndarray) -> bool:
     """Return whether an array has a floating-point dtype."""
-    return values.dtype.kind == "f"
+    return values.dtype.kind in FLOAT_KINDS
 
 
 def is_number_array(values: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Shapes of images, and the sizes at which a network halves them."""
+"""Shapes of images, and the sizes of their repeated halving by a network."""
 
 from typing import TypeAlias
 

@@ -1,7 +1,7 @@
-"""Registries: mappings from names to the objects that hold all that depends on the name.
+"""Registries: mappings from names to objects that implement what the name selects.
 
-A registry is a plain dictionary, for example ``FAMILIES``. What differs between its rows is an
-attribute or a method of their objects, so that no other module compares names. A new row is one
+A registry is a plain dictionary, for example ``FAMILIES``. Differences between rows are
+attributes or methods of their objects, so no other module compares names. A new row is one
 object and one entry; options, their rules and their help are read from the dictionary:
 
 .. code-block:: python
@@ -32,7 +32,7 @@ class Entry(Protocol):
 
     @property
     def summary(self) -> str:
-        """A few words for the help of an option."""
+        """A description of a few words, for the help of an option."""
         ...
 
 

@@ -7,6 +7,7 @@ raises the same errors as one from the command line. NaN satisfies no rule, and 
 upper bound that a computation can reach.
 """
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,13 +41,17 @@ COUNT = 10**12  # largest number of steps or rows
 SIZE = 16_384  # widest layer
 DATUM = 2**24  # most numbers in one image or one row of a table
 
+# How a bound compares with a value, by the bracket of an interval.
+LOWER_BOUND: dict[str, Callable[[float, float], bool]] = {"[": operator.le, "(": operator.lt}
+UPPER_BOUND: dict[str, Callable[[float, float], bool]] = {"]": operator.ge, ")": operator.gt}
+
 LONGEST_REASON = 200  # characters of another exception's text in a message
 OTHER_VERSION = "the run folder is damaged, or of another version"
 
 # The value of a field, which comes from JSON or the command line.
 Value: TypeAlias = Any
 
-# Maps a value to what it must be, in words, or to an empty string if the rule holds.
+# Return what a value must be, in words, or an empty string if it satisfies the rule.
 Rule: TypeAlias = Callable[[Any], str]
 
 
@@ -87,12 +92,12 @@ def within(interval: str, words: str = "") -> Rule:
     ('in (0, 1], a share', '')
     """
     least, most = (float(bound) for bound in interval[1:-1].split(","))
+    is_above = LOWER_BOUND[interval[0]]
+    is_below = UPPER_BOUND[interval[-1]]
     sentence = f"in {interval}{', ' if words else ''}{words}"
 
     def rule(value: Value) -> str:
-        lower = value >= least if interval[0] == "[" else value > least
-        upper = value <= most if interval[-1] == "]" else value < most
-        return "" if lower and upper else sentence
+        return "" if is_above(least, value) and is_below(most, value) else sentence
 
     return rule
 
@@ -121,7 +126,7 @@ def rules_of(kind: type) -> dict[str, Rule]:
 
 
 def broken(kind: type, name: str, value: object) -> str:
-    """Return what the field ``name`` of a dataclass must be if ``value`` is not, or nothing."""
+    """Return the rule that ``value`` breaks as the field ``name`` of a dataclass, or nothing."""
     words = type_words(_hints(kind)[name], value)
     rule = rules_of(kind).get(name)
     if not words and rule is not None and value is not None:
@@ -133,7 +138,7 @@ def check(config: "DataclassInstance") -> None:
     """Check the type and the rule of every field of a dataclass instance.
 
     Raises:
-        InputError: for the first field that breaks its type or its rule.
+        InputError: the first field whose value breaks its type or its rule.
     """
     for field in fields(config):
         words = broken(type(config), field.name, getattr(config, field.name))
@@ -145,7 +150,7 @@ def check_values(who: str, rules: Mapping[str, Rule], values: Mapping[str, objec
     """Check the values that have a rule.
 
     Raises:
-        InputError: for the first value that breaks its rule or has another type; ``who`` starts the
+        InputError: the first value that breaks its rule or has another type; ``who`` starts the
             message.
     """
     for name, rule in rules.items():
@@ -162,7 +167,7 @@ def check_values(who: str, rules: Mapping[str, Rule], values: Mapping[str, objec
 
 @contextmanager
 def reading(file: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the exceptions of a block that builds objects from the values in ``file`` into one.
+    """Convert exceptions of a block that builds objects from the values in ``file``.
 
     Raises:
         InputError: a value in the file is missing, or is of another type or out of its range.

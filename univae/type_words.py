@@ -21,22 +21,29 @@ PLAIN_TYPES: dict[object, tuple[type, str]] = {
 
 
 def type_words(hint: object, value: object) -> str:
-    """Return what ``value`` must be if it has another type than ``hint``, or nothing.
+    """Return what ``value`` must be, in words, or an empty string if it has the type ``hint``.
 
-    Types without a case here are not checked.
+    Other types than those of JSON and paths are not checked.
     """
     origin = get_origin(hint)
     arguments = get_args(hint)
     if origin is Literal:
         return "" if value in arguments else _alternatives(arguments)
     if origin in (Union, UnionType):
-        wrong = [type_words(alternative, value) for alternative in arguments]
-        return "" if "" in wrong else next(words for words in wrong if words != "nothing")
+        return _union_words(arguments, value)
     if origin is dict:
         return _object_words(arguments[1], value)
     if origin is tuple:
         return _list_words(arguments, value)
     return _plain_words(hint, value)
+
+
+def _union_words(hints: tuple[object, ...], value: object) -> str:
+    """Return the words of the first type that is not None, or an empty string."""
+    mismatches = {hint: type_words(hint, value) for hint in hints}
+    if not all(mismatches.values()):
+        return ""
+    return next(words for hint, words in mismatches.items() if hint is not NoneType)
 
 
 def _object_words(hint: object, value: object) -> str:

@@ -1,11 +1,11 @@
 r"""Entropy coding with exact integers: a stack of bits, and tables of frequencies.
 
-A code is a mirrored pair: what :meth:`Stack.push` wrote, :meth:`Stack.pop` reads, and popping what
-was never pushed samples from the table, which a later push undoes. Every table is made of whole
-numbers that sum to ``TOTAL``, each symbol owning one interval of :math:`0, \dots, \text{TOTAL} -
+A code is a mirrored pair: :meth:`Stack.pop` is the inverse of :meth:`Stack.push`, and popping
+other bits samples from the table, which a later push inverts. Every table consists of whole
+numbers that sum to ``TOTAL``; each symbol has one interval of :math:`0, \dots, \text{TOTAL} -
 1`. The coder's leaky quantiser gives symbol i the frequency :math:`1 + w_i` when the weights
-:math:`w` sum to ``TOTAL`` less their number, so it is passed frequencies less one and rounds
-nothing.
+:math:`w` sum to ``TOTAL`` less their number, so it receives frequencies less one and does not
+round.
 
 The coder is constriction's: one asymmetric numeral system with 64 bits of state and words of 32.
 
@@ -41,13 +41,13 @@ PRECISION = 24  # bits of a frequency table, the coder's own
 
 TOTAL = 2**PRECISION
 
-# Frequency of the most improbable symbol: beside any interval there is room for two more symbols.
+# Frequency of the most improbable symbol; leaves room for two more symbols beside any interval.
 LEAST = 2
 
-# Bits of a digit of a uniform number: so many values are uniform to 2^-12 in the coder.
+# Bits of a digit of a uniform number; the coder is uniform over these to a relative 2^-12.
 DIGIT = 12
 
-# Bits that must remain in a message where more than it holds could be popped.
+# Bits that must remain in a message after a pop, so that no pop reads beyond its end.
 SPARE = 64
 
 _stream = constriction.stream
@@ -92,12 +92,12 @@ class Stack:
         return int(self._coder.num_valid_bits())
 
     def words(self) -> np.ndarray:
-        """Return the message as uint32 words, from which an equal stack can start."""
+        """Return the message as uint32 words, from which the constructor restores it."""
         words: np.ndarray = self._coder.get_compressed()
         return words
 
     def require(self, bits: int) -> None:
-        """Raise :class:`Exhausted` if the message is shorter: a pop would invent bits."""
+        """Raise :class:`Exhausted` if the message is shorter than ``bits``."""
         if self.bits < bits:
             raise Exhausted(bits - self.bits)
 
@@ -145,17 +145,17 @@ class Stack:
         return values
 
     def _push_digits(self, values: np.ndarray, sizes: np.ndarray) -> None:
-        coded = sizes > 1  # one possibility takes no bits, and the coder refuses it
-        if coded.any():
+        has_digit = sizes > 1  # one value takes no bits, and the coder rejects it
+        if has_digit.any():
             self._coder.encode_reverse(
-                values[coded].astype(np.int32), _uniform, sizes[coded].astype(np.int32)
+                values[has_digit].astype(np.int32), _uniform, sizes[has_digit].astype(np.int32)
             )
 
     def _pop_digits(self, sizes: np.ndarray) -> np.ndarray:
         values = np.zeros(len(sizes), np.int64)
-        coded = sizes > 1
-        if coded.any():
-            values[coded] = self._coder.decode(_uniform, sizes[coded].astype(np.int32))
+        has_digit = sizes > 1
+        if has_digit.any():
+            values[has_digit] = self._coder.decode(_uniform, sizes[has_digit].astype(np.int32))
         return values
 
 
@@ -192,7 +192,7 @@ def frequencies(p: np.ndarray) -> np.ndarray:
     remainder = free - table.sum(1)
     if (remainder < 0).any() or (table < 0).any():
         raise InputError(
-            "frequencies: probabilities must lie in [0, 1] and sum to 1; got others; normalise them"
+            "frequencies: probabilities must lie in [0, 1] and sum to 1; normalise them"
         )
     table[np.arange(len(p)), p.argmax(1)] += remainder
     result: np.ndarray = table + LEAST
@@ -211,7 +211,7 @@ def intervals(table: np.ndarray, symbols: np.ndarray, row: np.ndarray) -> Interv
     return Intervals(table.cumsum(1)[index, symbols] - size, size, row)
 
 
-def concatenate(parts: Sequence[Intervals]) -> Intervals:
+def concatenate(arrays: Sequence[Intervals]) -> Intervals:
     """Return the intervals of several arrays of symbols, one after the other."""
-    columns = zip(*parts, strict=True)
+    columns = zip(*arrays, strict=True)
     return Intervals(*(np.concatenate(column) for column in columns))

@@ -1,7 +1,7 @@
 r"""Bit-Swap: bits-back coding of a chain of layers, one layer at a time.
 
 In a chain, :math:`q(z_{l+1} \mid z_l)`, :math:`p(z_l \mid z_{l+1})` and :math:`p(x \mid z_1)`
-depend on one neighbour. What lies below a layer may then be pushed before the next layer is popped,
+depend on one neighbour. The layers below may then be pushed before the next layer is popped,
 so the initial bits are those of one layer:
 
 ========================================================  ================================
@@ -14,7 +14,7 @@ push :math:`z_1` by :math:`p(z_1 \mid z_2)`                pop :math:`z_1`
 push :math:`z_2` by :math:`p(z_2)`                         pop :math:`z_2`
 ========================================================  ================================
 
-The inputs that a distribution does not depend on are the middle buckets, in both directions.
+Inputs that a distribution does not depend on are set to the middle buckets, in both directions.
 
 References:
     Bit-Swap: Recursive Bits-Back Coding for Lossless Compression with Hierarchical Latent Variables
@@ -102,7 +102,7 @@ class BitSwap(Generic[Rows]):
     def _push_by_posterior(
         self, stack: Stack, q: Distribution, layer: int, x: Tensor, bucket: np.ndarray, count: int
     ) -> None:
-        """Push what :meth:`_pop_by_posterior` popped."""
+        """Push what :meth:`_pop_by_posterior` popped: its inverse."""
         layers = self.layers
         gaussian = layers.posterior_conditionals(q, layers.only(bucket, layer - 1))[layer]
         start, size = layers.span(layer, gaussian, bucket, count)
@@ -121,7 +121,7 @@ class BitSwap(Generic[Rows]):
         return self.layers.pop(stack, layer, conditionals.get(layer), count)
 
     def _prior_span(self, layer: int, bucket: np.ndarray, count: int) -> Span | None:
-        if layer in self.layers.even:
+        if layer in self.layers.uniform:
             return None
         gaussian = self.layers.prior_conditionals(self.layers.only(bucket, layer + 1))[layer]
         return self.layers.span(layer, gaussian, bucket, count)

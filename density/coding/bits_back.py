@@ -1,12 +1,12 @@
 r"""Bits-back coding of a message: latents are popped from the bits of the rows before.
 
 :mod:`density.coding.particles` codes a tile of rows, or :mod:`density.coding.bit_swap` where the
-model is a chain of layers. The first bits to pop are those of the first rows, coded without a
-latent: none are invented, all are counted.
+model is a chain of layers. The first bits to pop are those of the first rows, which are coded
+without a latent, so that all bits of a message are counted.
 
 Reader and writer compute the same integers because every distribution is evaluated on tiles of one
-shape, with the same numbers in them, by one thread in float64; and because a latent is known by its
-bucket alone, whose grid is the model's.
+shape, with the same numbers in them, by one thread in float64; and because a latent is
+determined by its bucket.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,16 @@ from density.coding.latents import Layers
 from density.coding.particles import ParticleCode
 from density.model import LatentModel
 
-__all__ = ["BitsBack", "Coded", "Progress", "ignore_progress"]
+__all__ = ["BitsBack", "Message", "Progress", "ignore_progress"]
 
-Progress: TypeAlias = Callable[[int], object]  # takes how many more rows are done
+Progress: TypeAlias = Callable[
+    [int], object
+]  # receives the number of rows done since the last call
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A message, and the rows and bits it is made of."""
+class Message:
+    """A message, and its numbers of rows and bits."""
 
     words: np.ndarray
     plain: int  # rows coded without latents, the first ones
@@ -39,7 +41,7 @@ class Coded:
 
 
 class _Shortage(NamedTuple):
-    """A message that ended too early: more bits are needed before the latents can be popped."""
+    """A message too short to pop the latents of the next rows."""
 
     missing: int
     plain_bits: int  # of the rows coded without latents
@@ -47,7 +49,7 @@ class _Shortage(NamedTuple):
 
 
 def ignore_progress(count: int) -> None:
-    """Take the progress of a caller that shows none."""
+    """Do nothing."""
 
 
 class BitsBack(Generic[Rows]):
@@ -67,15 +69,15 @@ class BitsBack(Generic[Rows]):
         else:
             self.code = ParticleCode(model, emission, layers, coding.particles)
 
-    def push(self, rows: Rows, progress: Progress = ignore_progress) -> Coded:
+    def push(self, rows: Rows, progress: Progress = ignore_progress) -> Message:
         """Return the message of rows.
 
-        ``progress`` takes how many more are done, a negative number before a new start.
+        ``progress`` receives the number of rows done, negative before a restart.
         """
         plain = 0
         while True:
             attempt = self._attempt(rows, plain, progress)
-            if isinstance(attempt, Coded):
+            if isinstance(attempt, Message):
                 return attempt
             progress(-attempt.coded)
             plain = min(len(rows), plain + _more_plain(attempt, plain))
@@ -85,17 +87,17 @@ class BitsBack(Generic[Rows]):
     ) -> Rows:
         """Return the ``count`` rows of a message, ``plain`` of them coded without latents."""
         stack = Stack(words)
-        parts = []
+        row_groups = []
         for start in reversed(range(plain, count, self.tile)):
             size = min(self.tile, count - start)
-            parts.append(self.emission.rows(self.code.pop(stack, size), size))
+            row_groups.append(self.emission.rows(self.code.pop(stack, size), size))
             progress(size)
         if plain:
-            parts.append(self.emission.pop_plain(stack, plain))
+            row_groups.append(self.emission.pop_plain(stack, plain))
             progress(plain)
-        return self.emission.join(parts[::-1])
+        return self.emission.join(row_groups[::-1])
 
-    def _attempt(self, rows: Rows, plain: int, progress: Progress) -> Coded | _Shortage:
+    def _attempt(self, rows: Rows, plain: int, progress: Progress) -> Message | _Shortage:
         """Push the first ``plain`` rows without latents, then the others while bits suffice."""
         stack = Stack()
         if plain:
@@ -110,7 +112,7 @@ class BitsBack(Generic[Rows]):
             except Exhausted as error:
                 return _Shortage(error.missing, plain_bits, start)
             progress(len(tile_rows))
-        return Coded(stack.words(), plain, plain_bits, stack.bits - plain_bits, len(rows))
+        return Message(stack.words(), plain, plain_bits, stack.bits - plain_bits, len(rows))
 
 
 def _more_plain(shortage: _Shortage, plain: int) -> int:

@@ -1,4 +1,4 @@
-"""Rows in blocks that can be read alone, as the bytes of a file and back."""
+"""Rows as the bytes of a file, in blocks that can be decoded separately."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from density.coding.bits_back import BitsBack, Coded, Progress, ignore_progress
+from density.coding.bits_back import BitsBack, Message, Progress, ignore_progress
 from density.coding.container import Block, Header, pack, to_bytes, to_words
 from density.coding.data_code import Rows
 from univae.errors import InputError
 
 __all__ = ["BLOCK", "Account", "decode", "encode"]
 
-# Rows of a block: each block has initial bits of its own, the price of reading it alone.
+# Rows of a block. Each block has its own initial bits, the cost of decoding it separately.
 BLOCK = 4096
 
 
@@ -39,19 +39,19 @@ def encode(
     block: int = BLOCK,
     progress: Progress = ignore_progress,
 ) -> tuple[bytes, Account]:
-    """Return the bytes of a file of rows, and what they are made of.
+    """Return the bytes of a file of rows, and its numbers of rows and bits.
 
     Call it within :func:`density.coding.exact.exactly`.
 
     Args:
         coder: the coder of the model, with the options in ``header``.
-        rows: what the coder's emission takes.
+        rows: the rows, in the type of the coder's emission.
         header: the header of the file, without blocks.
         block: the rows of a block.
-        progress: takes how many more rows are done.
+        progress: receives the number of rows done since the last call.
     """
     if not len(rows):
-        raise InputError("compress: needs at least one row; got none; there is nothing to write")
+        raise InputError("compress: needs at least one row; got none; give more data")
     if block < 1:
         raise InputError(f"compress: block must be at least 1; got block={block}")
     blocks = []
@@ -86,16 +86,16 @@ def decode(
         header: the header of the file.
         payloads: the bytes of its blocks.
         block: the index of one block; None: all of them.
-        progress: takes how many more rows are done.
+        progress: receives the number of rows done since the last call.
 
     Raises:
-        InputError: there is no such block, or the rows are not those that were written.
+        InputError: the block does not exist, or the rows do not match their checksum.
     """
     if block is not None and not 0 <= block < len(payloads):
         raise InputError(f"decompress: block must lie in 0..{len(payloads) - 1}; got block={block}")
     indices = range(len(payloads)) if block is None else [block]
-    parts = [_decode_block(coder, header, payloads[i], i, progress) for i in indices]
-    rows: Rows = coder.emission.join(parts)
+    decoded = [_decode_block(coder, header, payloads[i], i, progress) for i in indices]
+    rows: Rows = coder.emission.join(decoded)
     return rows
 
 
@@ -106,14 +106,14 @@ def _decode_block(
     try:
         rows = coder.pop(to_words(payload), block.count, block.plain, progress)
         sum_rows = zlib.crc32(coder.emission.content(rows))
-    except (ValueError, IndexError) as error:  # symbols that were not pushed, fed to the model
-        raise _other_arithmetic(header) from error
+    except (ValueError, IndexError) as error:  # a model can fail on symbols that were not pushed
+        raise _arithmetic_error(header) from error
     if sum_rows != block.sum_data:
-        raise _other_arithmetic(header)
+        raise _arithmetic_error(header)
     return rows
 
 
-def _account(messages: Sequence[Coded]) -> Account:
+def _account(messages: Sequence[Message]) -> Account:
     return Account(
         count=sum(message.count for message in messages),
         plain=sum(message.plain for message in messages),
@@ -122,9 +122,9 @@ def _account(messages: Sequence[Coded]) -> Account:
     )
 
 
-def _other_arithmetic(header: Header) -> InputError:
+def _arithmetic_error(header: Header) -> InputError:
     return InputError(
         "decompress: this machine's arithmetic differs from the writer's "
-        f"(torch {header.torch} there, {torch.__version__} here), so the data cannot be read; "
-        "use a machine and a version like those that wrote it"
+        f"(torch {header.torch}; here {torch.__version__}), so the data cannot be read; "
+        "use a machine and a version of torch like the writer's"
     )

@@ -24,10 +24,10 @@ class Span(NamedTuple):
 class Grid:
     r"""Buckets of equal mass under :math:`N(\mu_d, \sigma_d^2)`, one grid a coordinate.
 
-    Under another Gaussian, bucket i owns the integers from :meth:`start` of i up to that of i + 1.
-    The start is the Gaussian's distribution function at the edge of the bucket, with two integers
-    a bucket on top: no bucket of the tails is empty, and an error of rounding in the last place of
-    the function cannot make one empty.
+    Under another Gaussian, bucket i has the integers from :meth:`start` of i up to that of i + 1.
+    The start is the Gaussian's distribution function at the edge of the bucket, plus two integers
+    per bucket: no bucket in the tails is empty, also under rounding errors in the last place of the
+    function.
     """
 
     _edges = ndtri(np.arange(BUCKETS + 1) / BUCKETS)  # the outermost are infinite
@@ -59,7 +59,7 @@ class Grid:
         return Span(start, self.start(bucket + 1, mean, scale) - start)
 
     def find(self, position: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Return the bucket (..., d) that owns an integer under N(``mean``, ``scale``)."""
+        """Return the bucket (..., d) that contains an integer under N(``mean``, ``scale``)."""
         bucket = np.zeros(position.shape, np.int64)
         digits = np.arange(1, RADIX).reshape(-1, *[1] * position.ndim)
         step = BUCKETS

@@ -13,11 +13,22 @@ from density.coding.pixels import levels_of, pixel_code
 from density.model import LatentModel
 from univae.errors import InputError
 
-# The functions by which another codec writes files of the same format.
-__all__ = ["BLOCK", "Account", "decode", "encode", "exactly", "fingerprint", "levels_of"]
-__all__ += ["compress", "decompress", "pixel_code", "prepared", "same_bits"]
+__all__ = [
+    "BLOCK",
+    "Account",
+    "compress",
+    "decode",
+    "decompress",
+    "encode",
+    "exactly",
+    "fingerprint",
+    "levels_of",
+    "pixel_code",
+    "prepared",
+    "same_bits",
+]
 
-TORCH = "torch."  # opens the dtype of a tensor in a header
+TORCH = "torch."  # prefix of the dtype of a tensor in a header
 
 
 def compress(
@@ -34,21 +45,22 @@ def compress(
 
     >>> from density.images.mlp import MLPVAE
     >>> from density.likelihoods.head import Pixels
-    >>> model, x = MLPVAE(Pixels((4,)), (1,), ((4,),)), torch.tensor([[0, 1, 1, 0]] * 9)
+    >>> model = MLPVAE(Pixels((4,)), (1,), ((4,),))
+    >>> x = torch.tensor([[0, 1, 1, 0]] * 9)
     >>> decompress(model, compress(model, x)).equal(x)
     True
 
     Args:
         model: a model with Gaussian latents and a law of whole numbers.
         x: the rows, a tensor or an array.
-        particles: importance samples per row: more take time and save bits.
-        tile: rows coded together: more save time and take initial bits.
+        particles: importance samples per row; more take time and save bits.
+        tile: rows coded together; more save time and cost initial bits.
         swap: use Bit-Swap, where the model is a chain of layers.
-        block: rows that can be read without the others.
+        block: rows that can be decoded without the others.
         verify: decode the result and compare before it is returned.
 
     Raises:
-        InputError: there are no rows, a value is no level of the model's law, the law is a
+        InputError: there are no rows, a value is not a level of the model's law, the law is a
             density, or the latents are not Gaussian.
     """
     exact_model = prepared(model)
@@ -62,7 +74,7 @@ def compress(
         content, _ = encode(coder, levels_of(values, code.levels), header, block)
     if verify and not same_bits(_array(decompress(model, content)), values):
         raise InputError(
-            "compress: the data did not come back; a bug or a faulty machine; try tile=1"
+            "compress: the decoded data differ, by a bug or a faulty machine; try tile=1"
         )
     return content
 

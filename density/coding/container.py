@@ -1,11 +1,11 @@
-"""The file of compressed rows: a header, then blocks that can be read alone, with checksums.
+"""The file of compressed rows: a header and blocks that can be decoded separately, with checksums.
 
 A file holds, in this order: ``magic`` and version; the fingerprint of the model; coder, particles,
 tile, order of layers; the version of torch; dtype and shape of the data; notes as JSON; of every
 block the number of rows, of those coded without latents, of bytes, and the checksums of bytes and
 of rows; a checksum of all that; the bytes of the blocks. Whole numbers are in base 128, the low
-digits first. Nothing is decoded before its checksum agrees, and nothing decoded is returned before
-its own does.
+digits first. The checksum of bytes is verified before decoding, that of rows before they are
+returned.
 """
 
 import json
@@ -27,14 +27,14 @@ FINGERPRINT = 32  # bytes
 CHECKSUM = 4  # bytes
 LARGEST = 2**62  # of a whole number in a header
 
-DIGIT_BITS = 7  # of a whole number, in a byte whose highest bit says that another follows
+DIGIT_BITS = 7  # of a whole number per byte; the highest bit is set if another byte follows
 BASE = 2**DIGIT_BITS
-LONGEST = 63  # bits of a whole number, and so nine digits
+LONGEST = 63  # bits of a whole number: nine digits
 
 
 @dataclass(frozen=True)
 class Block:
-    """A message that can be read without the others."""
+    """A message that can be decoded without the others."""
 
     count: int  # rows
     plain: int  # rows coded without latents
@@ -50,8 +50,8 @@ class Header:
     fingerprint: bytes
     coding: Coding
     torch: str
-    dtype: str  # of the data as they were passed; "text" for lines
-    shape: tuple[int, ...]  # of the data as they were passed
+    dtype: str  # of the uncompressed data; "text" for lines
+    shape: tuple[int, ...]  # of the uncompressed data
     notes: JsonObject = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
 
@@ -64,9 +64,8 @@ class Header:
         """Raise :class:`InputError` if another model wrote the file."""
         if self.fingerprint != fingerprint:
             raise InputError(
-                f"container: written by the model {self.fingerprint.hex()[:16]}; "
-                f"this one is {fingerprint.hex()[:16]}; "
-                "open it with the run that wrote it, unchanged"
+                f"container: the model must be {self.fingerprint.hex()[:16]}, the writer's; "
+                f"got {fingerprint.hex()[:16]}; use the unchanged run that wrote it"
             )
 
 
@@ -74,15 +73,15 @@ def pack(header: Header, payloads: list[bytes]) -> bytes:
     """Return the bytes of a file."""
     coding = header.coding
     notes = json.dumps(header.notes, separators=(",", ":")) if header.notes else ""
-    parts = [MAGIC, bytes([VERSION]), header.fingerprint]
-    parts += [_number(n) for n in (CODER, coding.particles, coding.tile, coding.swap)]
-    parts += [_text(header.torch), _text(header.dtype)]
-    parts += [_number(n) for n in (len(header.shape), *header.shape)]
-    parts += [_text(notes), _number(len(header.blocks))]
+    fields = [MAGIC, bytes([VERSION]), header.fingerprint]
+    fields += [_number(n) for n in (CODER, coding.particles, coding.tile, coding.swap)]
+    fields += [_text(header.torch), _text(header.dtype)]
+    fields += [_number(n) for n in (len(header.shape), *header.shape)]
+    fields += [_text(notes), _number(len(header.blocks))]
     for block in header.blocks:
-        parts += [_number(n) for n in (block.count, block.plain, block.size)]
-        parts += [_checksum(block.sum_bytes), _checksum(block.sum_data)]
-    head = b"".join(parts)
+        fields += [_number(n) for n in (block.count, block.plain, block.size)]
+        fields += [_checksum(block.sum_bytes), _checksum(block.sum_data)]
+    head = b"".join(fields)
     return b"".join([head, _checksum(zlib.crc32(head)), *payloads])
 
 
@@ -93,13 +92,13 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
         InputError: the content is no file of :func:`pack`, or is damaged, or of another version.
     """
     if content[: len(MAGIC)] != MAGIC:
-        raise InputError("container: not a file that univae compress wrote; give one of these")
+        raise InputError("container: not a file of univae compress; give one of these")
     version = content[len(MAGIC) : len(MAGIC) + 1]
     if version != bytes([VERSION]):
-        stated = version[0] if version else "none"
+        file_version = version[0] if version else "none"
         raise InputError(
-            f"container: this reads version {VERSION}; the file says {stated}; "
-            "use the version it is of"
+            f"container: the format must be version {VERSION}; got {file_version}; "
+            "use the univae that wrote the file"
         )
     reader = _Reader(content)
     header = reader.header()
@@ -112,25 +111,25 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
         payloads.append(payload)
         start += block.size
     if start != len(content):
-        raise _damaged(f"{len(content)} bytes where {start} belong")
+        raise _damaged(f"{len(content)} bytes instead of {start}")
     return header, payloads
 
 
 class _Reader:
-    """A position in the bytes of a file, moved by what is read."""
+    """Reads fields of a header from the bytes of a file, in order."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.position = len(MAGIC) + 1
 
     def header(self) -> Header:
-        """Read the header, up to and with its checksum."""
+        """Return the header, after a check of its checksum."""
         try:
             return self._header()
         except InputError:
             raise
         except (ValueError, IndexError, OverflowError, TypeError) as error:
-            raise _damaged("its header makes no sense") from error
+            raise _damaged("its header is invalid") from error
 
     def _header(self) -> Header:
         fingerprint = self._take(FINGERPRINT)
@@ -149,7 +148,7 @@ class _Reader:
             raise _damaged("its header does not match its checksum")
         if coder != CODER:
             raise InputError(
-                f"container: this reads coder {CODER}; the file says {coder}; use a newer version"
+                f"container: the coder must be {CODER}; got {coder}; use a newer univae"
             )
         coding = Coding(particles, tile, swap)
         parsed = json.loads(notes) if notes else {}
@@ -181,14 +180,14 @@ class _Reader:
             shift += DIGIT_BITS
             if byte < BASE:
                 return value
-        raise _damaged("its header makes no sense")
+        raise _damaged("its header is invalid")
 
     def _text(self) -> str:
         return self._take(self._number()).decode("utf-8")
 
 
-def _damaged(how: str) -> InputError:
-    return InputError(f"container: the file is damaged or cut short: {how}; copy it again")
+def _damaged(problem: str) -> InputError:
+    return InputError(f"container: the file is damaged or cut short: {problem}; copy it again")
 
 
 def _number(value: int) -> bytes:

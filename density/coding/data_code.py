@@ -21,10 +21,10 @@ Rows = TypeVar("Rows", np.ndarray, list[list[int]])  # images or table rows; tex
 
 @dataclass(frozen=True)
 class Coding:
-    """The options of a coder that its reader must share; a file's header holds them."""
+    """The options of a coder, stored in the header of a file for its decoder."""
 
     particles: int = 1  # importance samples per row
-    tile: int = 1  # rows coded together, each needing initial bits of its own
+    tile: int = 1  # rows coded together, each with its own initial bits
     swap: bool = True  # Bit-Swap, where the model is a chain of layers and particles are one
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Emission(Protocol[Rows]):
     """
 
     def tile(self, rows: Rows | None) -> Tensor:
-        """Return rows, at most a tile of them, padded to a whole tile; None makes a blank one."""
+        """Return rows, at most a tile of them, padded to a whole tile; None: a blank one."""
         ...
 
     def rows(self, x: Tensor, count: int) -> Rows:
@@ -79,10 +79,10 @@ class Emission(Protocol[Rows]):
 def noise(x: Tensor, count: int, width: int) -> np.ndarray:
     """Return a hash of each row of x: uniform integers of ``PRECISION`` bits, (count, width).
 
-    The bits that a coder pops are those it just pushed, the last latent, and buckets of the
-    aggregate posterior are not quite as likely as the prior's. Read as positions in the tables of
-    a posterior q, they would give samples of another distribution than q. With this hash added,
-    positions are uniform whatever the bits are; a reader that knows x subtracts it.
+    A coder pops the bits that it pushed last, of a latent whose distribution, the aggregate
+    posterior, differs slightly from the prior. As positions in the tables of a posterior q, these
+    bits would not give samples of q. With this hash added, positions are uniform for any bits; a
+    decoder, which has x by then, subtracts it.
     """
     seeds = [zlib.crc32(row.tobytes()) for row in x[:count].contiguous().numpy()]
     state: np.ndarray = np.array(seeds, np.uint64)[:, None] << np.uint64(32)

@@ -1,9 +1,9 @@
-"""Exact evaluation: numbers that depend on no batch, thread or process; fingerprints of models.
+"""Evaluation independent of batch, thread and process, and fingerprints of models.
 
 Models are copied to float64 on the CPU and evaluated by one thread on tiles of one shape, so that
 the integers of a frequency table are the same for writer and reader. The processor may differ: a
-file holds the version of torch and a checksum of its rows, so that another arithmetic is refused
-and never returns other rows.
+file holds the version of torch and a checksum of its rows, so that other arithmetic raises an
+error instead of returning wrong rows.
 """
 
 import copy
@@ -27,7 +27,7 @@ Model = TypeVar("Model")
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Use one thread, so that sums are split in one way only, and compute no gradients."""
+    """Use one thread, so that the order of sums is fixed, without gradients."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -41,27 +41,27 @@ def prepared(model: Model) -> Model:
     """Return a copy of the model in float64 on the CPU, in evaluation mode.
 
     Raises:
-        InputError: the model is no torch module.
+        InputError: the model is not a torch module.
     """
     _require_module(model)
-    owned = copy.deepcopy(model)
-    _require_module(owned).to("cpu", torch.float64).eval()
-    return owned
+    exact_model = copy.deepcopy(model)
+    _require_module(exact_model).to("cpu", torch.float64).eval()
+    return exact_model
 
 
-def fingerprint(model: object, more: JsonObject | None = None) -> bytes:
-    """Return the SHA-256 of a model's class, configuration and weights, and of ``more``.
+def fingerprint(model: object, extra: JsonObject | None = None) -> bytes:
+    """Return the SHA-256 of a model's class, configuration and weights, and of ``extra``.
 
     Raises:
-        InputError: the model is no torch module.
+        InputError: the model is not a torch module.
     """
     module = _require_module(model)
-    described = {
+    description = {
         "model": type(model).__name__,
         "config": to_json(getattr(model, "config", None)),
-        "more": to_json(more),
+        "more": to_json(extra),
     }
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, weight in sorted(module.state_dict().items()):
         array = weight.detach().cpu().contiguous()
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
@@ -77,7 +77,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 def _require_module(model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(
-            "compress: needs a torch module, whose weights name it; "
+            "compress: needs a torch module, for a fingerprint of its weights; "
             f"got {type(model).__name__}; wrap it"
         )
     return model

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from univae.errors import InputError
 
-__all__ = ["Climbed", "Gaussians", "Walked", "as_gaussians", "climb"]
+__all__ = ["ClimbRecord", "Gaussians", "Layered", "as_gaussians", "climb"]
 
 
 class Gaussians(NamedTuple):
@@ -29,18 +29,18 @@ Choose: TypeAlias = Callable[[int, Gaussians], np.ndarray]
 
 
 @runtime_checkable
-class Walked(Protocol):
-    """A distribution of several layers, whose values are chosen one layer after the other."""
+class Layered(Protocol):
+    """A distribution of several layers, whose values are set one layer after the other."""
 
     def walk(
         self, lead: Size, choose: Callable[[int, Distribution], Tensor]
     ) -> tuple[Tensor, Sequence[Distribution]]:
-        """Return the values chosen, for latents of leading shape ``lead``, and the conditionals."""
+        """Return the values of ``choose``, of leading shape ``lead``, and the conditionals."""
         ...
 
 
-class Climbed(NamedTuple):
-    """The Gaussians of all layers and the values chosen, by layer, in the order of the climb."""
+class ClimbRecord(NamedTuple):
+    """The Gaussians and the values of all layers, by layer, in the order of the climb."""
 
     conditionals: dict[int, Gaussians]
     values: dict[int, np.ndarray]
@@ -50,7 +50,7 @@ def as_gaussians(distribution: Distribution, rows: int) -> Gaussians:
     """Return means and deviations of Gaussians with independent coordinates, expanded to ``rows``.
 
     Raises:
-        InputError: the distribution is another one: a codec needs one-dimensional distribution
+        InputError: the distribution is not Gaussian: a codec needs one-dimensional distribution
             functions.
     """
     base = distribution
@@ -67,26 +67,26 @@ def as_gaussians(distribution: Distribution, rows: int) -> Gaussians:
     if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise InputError(
             "bits-back: a distribution of the latents has no finite mean and deviation; "
-            "the model is damaged"
+            "train or restore the model again"
         )
     return Gaussians(mean, scale)
 
 
-def climb(distribution: Distribution, rows: int, choose: Choose) -> Climbed:
-    """Walk the layers of a distribution over ``rows`` rows, ``choose`` naming the values of each.
+def climb(distribution: Distribution, rows: int, choose: Choose) -> ClimbRecord:
+    """Walk the layers of a distribution over ``rows`` rows; ``choose`` returns their values.
 
     A distribution without layers is layer 0.
     """
     recorder = _Recorder(rows, choose)
-    if isinstance(distribution, Walked):
+    if isinstance(distribution, Layered):
         distribution.walk(Size((rows,)), recorder)
     else:
         recorder(0, distribution)
-    return Climbed(recorder.conditionals, recorder.values)
+    return ClimbRecord(recorder.conditionals, recorder.values)
 
 
 class _Recorder:
-    """Choose the values of each layer, and record them with the layer's Gaussian."""
+    """Records the values of each layer with the layer's Gaussian."""
 
     def __init__(self, rows: int, choose: Choose) -> None:
         self.rows = rows

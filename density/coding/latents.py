@@ -1,9 +1,9 @@
 r"""The latents of a model as buckets: a grid for every layer, and the model's distributions on it.
 
-A latent that a codec sends must be one of finitely many, the same in every process. The grid of a
-layer whose prior depends on no other layer is that prior's own: its buckets have equal mass. The
+A codec needs finitely many latents, the same in every process. The grid of a
+layer whose prior depends on no other layer is that of the prior: its buckets have equal mass. The
 grid of a layer below another is that of a Gaussian with the mean and the deviation of samples from
-the prior, rounded so that last digits do not matter.
+the prior, rounded so that errors in the last digits have no effect.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 
 from density.coding.ans import SPARE, Stack, full_sizes
 from density.coding.buckets import BUCKETS, Grid, Span
-from density.coding.gaussians import Gaussians, Walked, as_gaussians, climb
+from density.coding.gaussians import Gaussians, Layered, as_gaussians, climb
 from density.model import LatentModel
 from univae.errors import InputError
 
@@ -26,7 +26,7 @@ __all__ = ["Layers"]
 
 DRAWS = 1024  # from the prior, for the grids of layers below another
 
-SMALLEST_SCALE = 1e-30  # of a grid: a layer that never varies has a deviation of 0
+SMALLEST_SCALE = 1e-30  # of a grid: a constant layer has a deviation of 0
 
 # (layer, Gaussians of the rows given the buckets of the layers before) -> buckets (count, width)
 ChooseBuckets: TypeAlias = Callable[[int, Gaussians], np.ndarray]
@@ -45,7 +45,7 @@ class Layers:
             raise InputError(
                 "bits-back: prior and posterior must have as many coordinates; got "
                 f"{self.event_shape.numel()} and {sum(self.widths)}; "
-                "the model is no model of one latent"
+                "use one latent for both"
             )
         ends = np.cumsum([0, *self.widths])
         self.width = int(ends[-1])
@@ -53,21 +53,21 @@ class Layers:
 
         layout = _prior_layout(self.prior, self.slices)
         self.order = layout.order
-        self.even = layout.even
+        self.uniform = layout.uniform
         self.grids = layout.grids
-        self.even_width = sum(self.widths[layer] for layer in self.even)
+        self.uniform_width = sum(self.widths[layer] for layer in self.uniform)
 
     def middle(self) -> np.ndarray:
-        """Return the buckets of a blank tile; those of padding stay so."""
+        """Return the buckets of a blank tile, and of padding: the middle ones."""
         return np.full((self.tile, self.width), BUCKETS // 2)
 
     def only(self, bucket: np.ndarray, *layers: int) -> np.ndarray:
         """Return the buckets of some layers, and the middle for the others."""
-        kept = self.middle()
+        result = self.middle()
         for layer in layers:
             if 0 <= layer < len(self.slices):
-                kept[:, self.slices[layer]] = bucket[:, self.slices[layer]]
-        return kept
+                result[:, self.slices[layer]] = bucket[:, self.slices[layer]]
+        return result
 
     def latent(self, bucket: np.ndarray) -> Tensor:
         """Return the latents (tile, *event) of buckets."""
@@ -88,8 +88,8 @@ class Layers:
         return self._conditionals(q, bucket)
 
     def prior_conditionals(self, bucket: np.ndarray) -> dict[int, Gaussians]:
-        """Return the prior of every layer given the buckets before it; empty where all are even."""
-        if len(self.even) == len(self.widths):
+        """Return the prior of every layer given the buckets before it; empty if all are uniform."""
+        if len(self.uniform) == len(self.widths):
             return {}
         return self._conditionals(self.prior, bucket)
 
@@ -112,7 +112,7 @@ class Layers:
         """Return the intervals, in the prior's tables, of every layer that depends on others."""
         spans = {}
         for layer, gaussian in self.prior_conditionals(bucket).items():
-            if layer not in self.even:
+            if layer not in self.uniform:
                 spans[layer] = self.span(layer, gaussian, bucket, count)
         return spans
 
@@ -125,15 +125,15 @@ class Layers:
 
     def pop_all(self, stack: Stack, count: int) -> np.ndarray:
         """Pop the buckets (tile, width) that :meth:`push_all` pushed."""
-        if isinstance(self.prior, Walked):
+        if isinstance(self.prior, Layered):
             return self._climb(self.prior, count, partial(self._pop_layer, stack, count))[0]
         bucket = self.middle()
         for layer in self.order:
-            bucket[:count, self.slices[layer]] = self._pop_even(stack, layer, count)
+            bucket[:count, self.slices[layer]] = self._pop_uniform(stack, layer, count)
         return bucket
 
     def push(self, stack: Stack, layer: int, bucket: np.ndarray, span: Span | None) -> None:
-        """Push a layer of buckets (count, width) by their intervals under the prior; None: even."""
+        """Push a layer of buckets (count, width) by their prior intervals; None: uniform."""
         if span is None:
             symbols = bucket[:, self.slices[layer]].ravel()
             stack.push_uniform(symbols, np.full(symbols.size, BUCKETS))
@@ -145,8 +145,8 @@ class Layers:
 
     def pop(self, stack: Stack, layer: int, gaussian: Gaussians | None, count: int) -> np.ndarray:
         """Pop the buckets (count, width) that :meth:`push` pushed, by the prior ``gaussian``."""
-        if layer in self.even or gaussian is None:
-            return self._pop_even(stack, layer, count)
+        if layer in self.uniform or gaussian is None:
+            return self._pop_uniform(stack, layer, count)
         width = self.widths[layer]
         position = stack.pop_uniform(full_sizes(count * width)).reshape(count, width)
         bucket = self.grids[layer].find(position, *gaussian.first(count))
@@ -157,7 +157,7 @@ class Layers:
     def _pop_layer(self, stack: Stack, count: int, layer: int, gaussian: Gaussians) -> np.ndarray:
         return self.pop(stack, layer, gaussian, count)
 
-    def _pop_even(self, stack: Stack, layer: int, count: int) -> np.ndarray:
+    def _pop_uniform(self, stack: Stack, layer: int, count: int) -> np.ndarray:
         width = self.widths[layer]
         return stack.pop_uniform(np.full(count * width, BUCKETS)).reshape(count, width)
 
@@ -177,7 +177,7 @@ class Layers:
     def _climb(
         self, distribution: Distribution, count: int, choose: ChooseBuckets
     ) -> tuple[np.ndarray, dict[int, Gaussians]]:
-        """Return the buckets (tile, width) that ``choose`` names, and the Gaussians."""
+        """Return the buckets (tile, width) of ``choose``, and the Gaussians."""
         tile = _Tile(self, count, choose)
         conditionals = climb(distribution, self.tile, tile.values).conditionals
         return tile.bucket, conditionals
@@ -193,17 +193,17 @@ class _Tile:
         self.bucket = layers.middle()
 
     def values(self, layer: int, gaussian: Gaussians) -> np.ndarray:
-        """Set the buckets of a layer, and return the values that stand for them."""
+        """Set the buckets of a layer, and return their central values."""
         columns = self.bucket[:, self.layers.slices[layer]]
         columns[: self.count] = self.choose(layer, gaussian)
         return self.layers.grids[layer].centres(columns)
 
 
 class _Layout(NamedTuple):
-    """How a prior's layers are coded."""
+    """The order, uniform layers and grids of a prior."""
 
-    order: list[int]  # in which the prior is climbed
-    even: frozenset[int]  # layers whose grid is their prior's own
+    order: list[int]  # of the climb of the prior
+    uniform: frozenset[int]  # layers whose grid is that of their prior: buckets are equally likely
     grids: list[Grid]
 
 
@@ -219,18 +219,18 @@ def _means(layer: int, gaussian: Gaussians) -> np.ndarray:
 
 def _prior_layout(prior: Distribution, slices: list[slice]) -> _Layout:
     layers = range(len(slices))
-    if not isinstance(prior, Walked):
+    if not isinstance(prior, Layered):
         mean, scale = as_gaussians(prior, 1)
         grids = [Grid(mean[0, columns], scale[0, columns]) for columns in slices]
         return _Layout(list(layers), frozenset(layers), grids)
 
-    climbed = climb(prior, DRAWS, partial(_draw, np.random.default_rng(0)))
-    order = list(climbed.conditionals)
+    record = climb(prior, DRAWS, partial(_draw, np.random.default_rng(0)))
+    order = list(record.conditionals)
     first = order[0]
-    top = climbed.conditionals[first]
+    top = record.conditionals[first]
     by_layer = {first: Grid(top.mean[0], top.scale[0])}
     for layer in order[1:]:
-        z = climbed.values[layer]
+        z = record.values[layer]
         by_layer[layer] = Grid(*_rounded(z.mean(0), z.std(0)))
     return _Layout(order, frozenset([first]), [by_layer[layer] for layer in layers])
 

@@ -51,7 +51,7 @@ __all__ = ["ParticleCode"]
 
 
 class _Particle(NamedTuple):
-    """A latent for each row of a tile, and the intervals by which it is coded."""
+    """A latent for each row of a tile, and the intervals of its code."""
 
     bucket: np.ndarray  # (tile, width)
     posterior: Span
@@ -89,7 +89,7 @@ class ParticleCode(Generic[Rows]):
         size = particle.posterior.size
         if (offset < 0).any() or (offset >= size).any():
             raise InputError(
-                "bits_back: a distribution changed with its neighbours in a tile; code with tile=1"
+                "compress: a distribution depends on other rows of its tile; use tile=1"
             )
         stack.push_uniform(offset.ravel(), size.ravel())
         stack.push(particle.x)
@@ -117,14 +117,14 @@ class ParticleCode(Generic[Rows]):
     def _pop_choice(
         self, stack: Stack, x: Tensor, count: int, position: np.ndarray
     ) -> tuple[np.ndarray, _Particle]:
-        """Pop which particle each row takes, (count,), and return that particle."""
+        """Pop the index of each row's particle, (count,), and return it with that particle."""
         q = self.model.posterior(x)
         particles = self._particles(q, x, position)
         if len(particles) == 1:
             return np.zeros(count, np.int64), particles[0]
         j = stack.pop(_weights(particles)).astype(np.int64)
         stack.require(SPARE)
-        bucket = _chosen_buckets(particles, j)
+        bucket = _buckets_of(particles, j)
         return j, self._particle(self.layers.posterior_conditionals(q, bucket), x, bucket, count)
 
     def _push_choice(
@@ -136,7 +136,7 @@ class ParticleCode(Generic[Rows]):
             stack.push(intervals(table, j, np.arange(len(j))))
 
     def _particles(self, q: Distribution, x: Tensor, position: np.ndarray) -> list[_Particle]:
-        """Return the particles that a position names, evaluated in tiles of one shape."""
+        """Return the particles at a position, evaluated in tiles of one shape."""
         particles = []
         for shift in self.shifts:
             bucket, conditionals = self.layers.posterior_at(q, (position + shift) % TOTAL)
@@ -153,7 +153,7 @@ class ParticleCode(Generic[Rows]):
         log_w = (
             symbols.log_mass(count)
             - np.log(posterior.size / TOTAL).sum(1)
-            - self.layers.even_width * np.log(BUCKETS)
+            - self.layers.uniform_width * np.log(BUCKETS)
         )
         for span in prior.values():
             log_w = log_w + np.log(span.size / TOTAL).sum(1)
@@ -167,7 +167,7 @@ def _weights(particles: Sequence[_Particle]) -> np.ndarray:
     return frequencies(w / w.sum(1, keepdims=True))
 
 
-def _chosen_buckets(particles: Sequence[_Particle], j: np.ndarray) -> np.ndarray:
+def _buckets_of(particles: Sequence[_Particle], j: np.ndarray) -> np.ndarray:
     """Return the buckets of particle j of each row; padding is the same in all."""
     bucket = particles[0].bucket.copy()
     for row, k in enumerate(j):

@@ -26,7 +26,7 @@ __all__ = [
     "shape_and_levels",
 ]
 
-STRIDE = 16  # values after which the counts of a plain code are brought up to date
+STRIDE = 16  # values between updates of the counts of a plain code
 
 
 def log_table(distribution: Distribution) -> Tensor:
@@ -76,9 +76,9 @@ def shape_and_levels(distribution: Distribution) -> tuple[tuple[int, ...], int]:
 class PixelCode:
     r"""Code arrays (N, \*shape) of whole numbers: an :class:`density.coding.data_code.Emission`.
 
-    Autoregressive pixels are coded in raster order, each by its distribution given those before.
-    The first rows are coded value by value, by the share of each level among the values before,
-    one of each added.
+    Autoregressive pixels are coded in raster order, each by its distribution given the
+    earlier ones. The first rows are coded without latents, value by value, by the frequencies of
+    levels in the earlier values, plus one each.
     """
 
     def __init__(self, model: LatentModel, shape: Sequence[int], levels: int, tile: int) -> None:
@@ -113,15 +113,15 @@ class PixelCode:
         if not isinstance(distribution, CausalPixels):
             return self._intervals(distribution, x[:count], self.shape)
         walk = distribution.walk()
-        parts = []
+        columns = []
         for position in walk.positions():
             row, column = position
             values = x[:, :, row, column]
-            parts.append(
+            columns.append(
                 self._intervals(walk.distribution(position), values[:count], self.shape[:1])
             )
             walk.put(position, values)
-        return concatenate(parts)
+        return concatenate(columns)
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
         """Pop a tile whose :meth:`intervals` were pushed."""
@@ -141,14 +141,14 @@ class PixelCode:
         """Push rows without latents."""
         values = rows.reshape(-1).astype(np.int64)
         counts = _Counts(self.levels)
-        parts = []
+        strides = []
         for stride in _strides(len(values)):
             symbols = values[stride]
             row = np.zeros(len(symbols), np.int64)
-            parts.append(intervals(counts.table(len(symbols)), symbols, row))
+            strides.append(intervals(counts.table(len(symbols)), symbols, row))
             counts.add(symbols)
-        for part in reversed(parts):
-            stack.push(part)
+        for stride_intervals in reversed(strides):
+            stack.push(stride_intervals)
 
     def pop_plain(self, stack: Stack, count: int) -> np.ndarray:
         """Pop the rows that :meth:`push_plain` pushed."""
@@ -177,7 +177,7 @@ class PixelCode:
             raise InputError(
                 f"compress: the model's distribution is of {tuple(table.shape[1:-1])} values and "
                 f"{table.shape[-1]} levels, the data are {shape} of {self.levels}; "
-                "give data of the model"
+                "give data of the model's shape and levels"
             )
         return frequencies(table[:count].exp().reshape(-1, self.levels).contiguous().numpy())
 
@@ -186,7 +186,7 @@ def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCo
     """Return the code of a model of whole numbers.
 
     Raises:
-        InputError: the rows of the model have another shape than ``shape``.
+        InputError: the shape of the model's rows is not ``shape``.
     """
     with torch.random.fork_rng(devices=[]):
         distribution = model.likelihood(model.prior().sample(Size((1,))))
@@ -202,8 +202,8 @@ def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
     """Return the values as int64.
 
     Raises:
-        InputError: a value is none of the whole numbers 0..levels-1, or is -0.0, whose sign would
-            be lost.
+        InputError: a value is not a whole number 0..levels-1, or is -0.0, whose sign would be
+            lost.
     """
     if not is_number_array(values):
         raise InputError(
@@ -229,7 +229,7 @@ def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
 
 
 class _Counts:
-    """How often each level occurred, one more each: the adaptive table of the plain code."""
+    """Counts of the levels, plus one each: the adaptive table of the plain code."""
 
     def __init__(self, levels: int) -> None:
         self.counts = np.ones(levels)

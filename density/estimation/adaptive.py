@@ -1,4 +1,4 @@
-"""Importance sampling that doubles K for the data whose standard error is still too large."""
+"""Importance sampling that doubles K for data whose standard error is too large."""
 
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ __all__ = ["Adaptive", "estimate_until"]
 
 
 class Adaptive(NamedTuple):
-    """An estimate of every datum, with the samples it took and whether they sufficed."""
+    """An estimate of every datum, with the number of samples and whether the error was reached."""
 
     estimate: Estimate
     samples: Int[Tensor, "B"]  # K of each datum
-    # False where the limit came first: read its khat and its standard error
+    # False where the limit came first; khat and standard error show the quality
     reached: Bool[Tensor, "B"]
 
 
@@ -36,9 +36,9 @@ def estimate_until(
 ) -> Adaptive:
     r"""Draw ``start`` samples a datum, then double K up to ``limit`` where the error is larger.
 
-    ``standard_error`` is in nats. All draws are kept, but each round encodes its data anew. A
-    standard error that is small by chance ends the search early, so estimates lie below the truth a
-    little more often than those of a fixed K: start with no fewer than some dozens.
+    ``standard_error`` is in nats. Every round encodes its data again and adds its draws to the
+    earlier ones. A standard error that is small by chance ends the search early, so estimates lie
+    below the truth slightly more often than those of a fixed K: use a ``start`` of some dozens.
 
     Raises:
         InputError: ``start`` is not within 1 and ``limit``, or ``standard_error`` not positive.

@@ -1,4 +1,4 @@
-r"""Annealed importance sampling: likelihood where plain importance sampling fails, from both sides.
+r"""Annealed importance sampling: bounds of the likelihood from below and above.
 
 A chain follows the geometric path from a base density to the joint density by Hamiltonian Monte
 Carlo, and accumulates
@@ -18,31 +18,29 @@ References:
     https://arxiv.org/abs/1611.04273
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
+from density.estimation.annealing_path import BASES, Path, Start, is_flat, sigmoid_path
 from density.estimation.diagnostics import effective_samples, standard_error
 from density.estimation.hmc import transition, tune_step_size
 from density.estimation.importance import log_likelihood
 from density.model import LatentModel, as_data, check_gradients
 from univae.errors import InputError
-from univae.latent.sampling import from_noise
 from univae.registry import lookup
 
 __all__ = ["Annealed", "Sandwich", "annealed", "sandwich", "sigmoid_path"]
 
-PILOTS = 4  # chains a datum that tune its step size and are not averaged
+PILOTS = 4  # chains per datum that tune its step size and are not averaged
 FIRST_STEP = 0.2  # the step size before the tuning
-STEEPNESS = 4.0  # of the sigmoid: its densities lie closer at both ends of the path
-FEWEST_STEPS = 2
+FEWEST_STEPS = 2  # one step would be importance sampling
 
 
 class Annealed(NamedTuple):
@@ -74,87 +72,6 @@ class Sandwich(NamedTuple):
         return self.lower.mean().item(), self.upper.mean().item(), self.gap.mean().item()
 
 
-@runtime_checkable
-class Base(Protocol):
-    """The density from which a path starts."""
-
-    def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
-        """Draw the first latents of ``chains`` chains a datum."""
-        ...
-
-    def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
-        """Return the log-density of ``z``, whose log-density under the prior is ``log_prior``."""
-        ...
-
-
-class PriorBase:
-    """The prior of the model."""
-
-    def __init__(self, model: LatentModel, x: Tensor, prior: Distribution) -> None:
-        self._prior = prior
-        self._count = x.shape[0]
-
-    def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
-        """Draw from the prior."""
-        return self._prior.sample(Size((chains, self._count)))
-
-    def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
-        """Return ``log_prior``."""
-        return log_prior
-
-
-class PosteriorBase:
-    """The posterior of the model, where a trained encoder saves most of the steps."""
-
-    def __init__(self, model: LatentModel, x: Tensor, prior: Distribution) -> None:
-        self._posterior = model.posterior(x)
-
-    def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
-        """Draw from the posterior."""
-        return self._posterior.sample(Size((chains,)))
-
-    def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
-        """Return the log-density of the posterior."""
-        return self._posterior.log_prob(z).double()
-
-
-BASES: Mapping[str, Callable[[LatentModel, Tensor, Distribution], Base]] = {
-    "prior": PriorBase,
-    "posterior": PosteriorBase,
-}
-
-if TYPE_CHECKING:
-    Start: TypeAlias = str
-else:
-    Start = Literal[tuple(BASES)]
-
-
-@dataclass(frozen=True)
-class _Path:
-    """The geometric path from a base density to the joint density of one batch of data."""
-
-    model: LatentModel
-    x: Tensor
-    prior: Distribution
-    base: Base
-
-    def ends(self, z: Tensor) -> tuple[Float64[Tensor, "chains B"], Float64[Tensor, "chains B"]]:
-        r"""Return :math:`\log p_0(z)` and :math:`\log p(x, z)`."""
-        log_prior = self.prior.log_prob(z).double()
-        base = self.base.log_density(z, log_prior)
-        return base, log_prior + self.model.likelihood(z).log_prob(self.x).double()
-
-    def log_density(self, beta: float, z: Tensor) -> Float64[Tensor, "chains B"]:
-        """Return the unnormalised log-density at ``beta`` of the path."""
-        base, joint = self.ends(z)
-        return (1 - beta) * base + beta * joint
-
-    def log_ratio(self, z: Tensor) -> Float64[Tensor, "chains B"]:
-        """Return the joint log-density over that of the base."""
-        base, joint = self.ends(z)
-        return joint - base
-
-
 @torch.no_grad()
 def annealed(
     model: LatentModel, x: Tensor, steps: int, chains: int, *, start: Start = "prior"
@@ -173,7 +90,7 @@ def annealed(
     x = as_data(x, "annealed")
     prior = _flat_prior(model, "annealed", steps, chains)
     base = lookup(BASES, start, "annealed: start")
-    path = _Path(model, x, prior, base(model, x, prior))
+    path = Path(model, x, prior, base(model, x, prior))
     z = path.base.sample(PILOTS + chains)
     walk = _walk(path, z, sigmoid_path(steps))
     log_w = walk.log_w[PILOTS:]
@@ -207,7 +124,7 @@ def sandwich(
     betas = sigmoid_path(steps)
     x = _simulate(model, exact_z)
     base = lookup(BASES, start, "sandwich: start")
-    path = _Path(model, x, prior, base(model, x, prior))
+    path = Path(model, x, prior, base(model, x, prior))
 
     forward = _walk(path, path.base.sample(PILOTS + chains), betas)
     exact_draws = exact_z.expand(chains, *exact_z.shape)
@@ -215,18 +132,8 @@ def sandwich(
     return Sandwich(log_likelihood(forward.log_w[PILOTS:]), -log_likelihood(reverse.log_w))
 
 
-def sigmoid_path(steps: int) -> Float64[Tensor, "points"]:
-    r"""Return :math:`\beta_t \propto \sigma(4 (2t/T - 1)) - \sigma(-4)` from 0 to 1.
-
-    >>> sigmoid_path(4)
-    tensor([0.0000, 0.1050, 0.5000, 0.8950, 1.0000], dtype=torch.float64)
-    """
-    s = (STEEPNESS * torch.linspace(-1, 1, steps + 1, dtype=torch.float64)).sigmoid()
-    return (s - s[0]) / (s[-1] - s[0])
-
-
 class _Walk(NamedTuple):
-    """What chains collect along a path."""
+    """The weights, acceptance probabilities and step sizes of chains along a path."""
 
     log_w: Float64[Tensor, "chains B"]
     acceptance: Float[Tensor, "moves chains B"]
@@ -234,12 +141,12 @@ class _Walk(NamedTuple):
 
 
 def _walk(
-    path: _Path,
+    path: Path,
     z: Float[Tensor, "chains B *event"],
     betas: Float64[Tensor, "points"],
     step_sizes: Sequence[Tensor] | None = None,
 ) -> _Walk:
-    """Move chains along ``betas``, with given step sizes or such as the pilot chains tune."""
+    """Move chains along ``betas``; without ``step_sizes``, the pilot chains tune them."""
     size = z.new_full(z.shape[1:2], FIRST_STEP)
     log_w = (betas[1] - betas[0]) * path.log_ratio(z)
     acceptance = []
@@ -263,12 +170,12 @@ def _simulate(model: LatentModel, z: Tensor) -> Tensor:
         raise InputError(
             "sandwich: simulates data, so model.likelihood(z) needs sample(); "
             f"{type(likelihood).__name__} has none; "
-            "write it, or use annealed() on your data for the lower bound alone"
+            "implement it, or use annealed() on your data for the lower bound alone"
         ) from error
 
 
 def _flat_prior(model: LatentModel, who: str, steps: int, chains: int) -> Distribution:
-    """Return the prior, whose latents may move in all directions."""
+    """Return the prior, after a check of its support and of the options."""
     check_gradients(who)
     if steps < FEWEST_STEPS or chains < 1:
         raise InputError(
@@ -276,32 +183,10 @@ def _flat_prior(model: LatentModel, who: str, steps: int, chains: int) -> Distri
             "one step would be importance sampling: use estimate()"
         )
     prior = model.prior()
-    if not _is_flat(prior):
+    if not is_flat(prior):
         raise InputError(
             f"{who}: Hamiltonian moves need latents on all of R^d, so a prior with a real support "
             f"or one that maps normal noise; got {type(prior).__name__}; "
             "use estimate(), with Defensive() where the posterior is poor"
         )
     return prior
-
-
-def _is_flat(prior: Distribution) -> bool:
-    """Return whether every vector is a latent.
-
-    A prior without a support must map normal noise to latents.
-    """
-    try:
-        support = prior.support
-    except NotImplementedError:
-        return _maps_noise(prior)
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return isinstance(support, type(constraints.real))
-
-
-def _maps_noise(prior: Distribution) -> bool:
-    try:
-        from_noise(prior, torch.zeros_like(prior.sample()))
-    except InputError:
-        return False
-    return True

@@ -1,7 +1,8 @@
 r"""Use of the latent: active units, mutual information, and the loss with a wrong latent.
 
-A constant divergence from the prior, as of a von Mises-Fisher posterior, proves nothing: all data
-may share one posterior, or the decoder may ignore it. Each measure detects one of the two.
+A constant KL from the prior, as of a von Mises-Fisher posterior, does not exclude a collapse: all
+data may share one posterior, or the decoder may ignore the latent. Each measure detects one of
+these.
 
 References:
     Importance Weighted Autoencoders (Burda et al., 2015), section 5.1,
@@ -35,8 +36,8 @@ __all__ = [
     "verdict",
 ]
 
-NEGLIGIBLE = 0.1  # nats: less than this is no use of a latent
-FEWEST = 2  # data, for a variance or a comparison
+NEGLIGIBLE = 0.1  # nats below which a latent counts as unused
+FEWEST_DATA = 2  # of a variance or a comparison
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ActiveUnits:
 
 
 class MutualInformation(NamedTuple):
-    """Nats by which the latent tells the data apart.
+    """The mutual information of data and latents, in nats.
 
     The estimate cannot exceed ``ceiling`` = log N.
     """
@@ -59,7 +60,7 @@ class MutualInformation(NamedTuple):
 
 
 class ShuffledGap(NamedTuple):
-    """Nats per datum by which the likelihood falls with the latent of another datum."""
+    """The fall of the log-likelihood with the latent of another datum, in nats per datum."""
 
     nats: float
     standard_error: float
@@ -72,7 +73,7 @@ def active_units(means: Float[Tensor, "N *units"], threshold: float = 0.01) -> A
         InputError: N is less than 2.
     """
     count = means.shape[0]
-    if count < FEWEST:
+    if count < FEWEST_DATA:
         raise InputError(
             f"active_units: a variance needs at least 2 data; got N={count}; pass more means"
         )
@@ -116,7 +117,7 @@ def mutual_information(
 def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap:
     r"""Estimate :math:`E[\log p(x \mid z(x)) - \log p(x \mid z(x'))]`, with x' the datum before x.
 
-    Shuffle data whose neighbours resemble each other first.
+    Shuffle data first if neighbours resemble each other.
 
     Raises:
         InputError: there are fewer than 2 data.
@@ -137,7 +138,7 @@ def shuffled_gap(model: LatentModel, x: Tensor, rows: int = 4096) -> ShuffledGap
 
 
 def verdict(information: MutualInformation, gap: ShuffledGap) -> str:
-    """Return in a sentence whether the latent is used, with the numbers."""
+    """Return a sentence that states whether the latent is used, with the numbers."""
     numbers = (
         f"information {information.nats:.2f} nats of at most {information.ceiling:.2f}, "
         f"gap {gap.nats:.2f} nats"
@@ -173,12 +174,11 @@ def _log_densities(
 
 
 def _require_two(x: Tensor, who: str) -> int:
-    """Return the number of data, two or more."""
+    """Return the number of data; raise :class:`InputError` for fewer than two."""
     count = x.shape[0]
-    if count < FEWEST:
+    if count < FEWEST_DATA:
         raise InputError(
-            f"{who}: compares data with each other, so needs at least 2; "
-            f"got N={count}; pass more data"
+            f"{who}: needs at least 2 data, to compare them; got N={count}; pass more data"
         )
     return count
 

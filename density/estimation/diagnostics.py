@@ -40,8 +40,8 @@ VANISHING_RATE = 1e-8  # relative size of b below which b / k is rounding error
 def standard_error(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     r"""Return :math:`\mathrm{sd}(w) / (\sqrt K\, \bar w)`, the error of :math:`\log \bar w`.
 
-    It is of first order. It is infinite where it cannot be known: at K = 1, and where every weight
-    is zero; NaN where a weight is NaN or infinite.
+    It is of first order. It is infinite where it is undefined, at K = 1 and where every weight is
+    zero; NaN where a weight is NaN or infinite.
     """
     count = log_w.shape[0]
     w = _relative(log_w)
@@ -85,13 +85,13 @@ def pareto_khat(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     r"""Fit the tail index :math:`\hat k` of the M largest weights.
 
     M is :math:`\lceil \min(K/5, 3 \sqrt K) \rceil`. Moments of order below :math:`1/k` exist:
-    under 0.5 the variance does. :func:`unreliable` compares it with what K draws can bear. It is
+    under 0.5 the variance does. :func:`unreliable` compares it with a threshold for K draws. It is
     ``inf`` where
 
     - the tail is too short to judge (M < 5, so K <= 20),
     - every weight is zero, or one is infinite or NaN,
     - fewer than 5 of the tail exceed its threshold and the effective samples are fewer than 5 too:
-      one weight is the whole sum, say;
+      for example, one weight dominates the sum;
 
     and 0 where the M + 1 largest weights are equal, hence bounded.
     """
@@ -176,8 +176,8 @@ def fit_pareto(log_excess: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]
 def ladder(log_w: Float[Tensor, "K *batch"], sizes: Sequence[int]) -> Float[Tensor, "sizes *batch"]:
     r"""Return the estimates from fewer samples, :math:`L_k = E[\log \frac1k \sum_{j \le k} w_j]`.
 
-    The mean is over disjoint subsets of the weights; the ``K mod k`` weights that fill no subset
-    are left out. Where each size divides the next and the last divides K, the estimates never
+    The mean is over disjoint subsets of the weights; the last ``K mod k`` weights are
+    not used. Where each size divides the next and the last divides K, the estimates never
     descend.
 
     Raises:

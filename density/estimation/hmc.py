@@ -25,7 +25,7 @@ def transition(
     z: Float[Tensor, "chains B *event"],
     step_size: Float[Tensor, "B"],
 ) -> tuple[Float[Tensor, "chains B *event"], Float[Tensor, "chains B"]]:
-    r"""Move every chain once; return the chains and the probabilities with which they moved.
+    r"""Move every chain once; return the chains and their acceptance probabilities.
 
     The move leaves ``log_density`` invariant.
 
@@ -33,7 +33,7 @@ def transition(
               (z', p') = \text{10 leapfrogs of size } \epsilon, \qquad
               a = \min(1, e^{H(z, p) - H(z', p')}), \qquad H = \|p\|^2 / 2 - \log f(z)
 
-    A proposal whose energy is NaN is not accepted.
+    A proposal whose energy is NaN is rejected.
     """
     event_dims = [1] * (z.dim() - SCALAR_DIMS)
     size = step_size.view(-1, *event_dims).to(z.dtype)
@@ -58,7 +58,7 @@ def transition(
 def tune_step_size(
     step_size: Float[Tensor, "B"], probability: Float[Tensor, "chains B"]
 ) -> Float[Tensor, "B"]:
-    """Return a longer step for data whose chains move more often than 0.65, otherwise a shorter."""
+    """Return a longer step for data whose acceptance is above 0.65, otherwise a shorter one."""
     acceptance = probability.mean(0).to(step_size)
     return step_size * (GAIN * (acceptance - ACCEPTANCE)).exp()
 

@@ -38,7 +38,7 @@ __all__ = [
     "summarise",
 ]
 
-# draws decoded at once by default: measured on a CPU, small decoders are fastest around it
+# default number of rows decoded at once: the fastest for small decoders on a CPU
 DECODED_ROWS = 4096
 
 
@@ -49,8 +49,8 @@ class Estimate(NamedTuple):
     elbo: Tensor  # mean log-weight: the bound at K = 1
     standard_error: Tensor  # of log_likelihood, to first order
     effective_samples: Tensor  # between 1 and K
-    # Pareto tail index of the weights: where it is ``diagnostics.unreliable``, the standard error
-    # is too
+    # Pareto tail index of the weights: if ``diagnostics.unreliable``, the standard error
+    # is, too
     khat: Tensor
 
 
@@ -113,7 +113,7 @@ def log_weights(
     r"""Draw :math:`\log w_k` for exactly ``samples`` draws a datum, ``chunk`` draws at a time.
 
     The data are encoded once. Without gradients the memory depends on ``chunk`` alone, apart from
-    the result. The draws come from ``proposal``, by default the posterior as it is.
+    the result. The draws come from ``proposal``, by default the posterior.
 
     Raises:
         InputError: ``samples`` or ``chunk`` is less than 1, ``x`` is empty, or a distribution of
@@ -126,7 +126,7 @@ def log_weights(
         )
     x = as_data(x, "log_weights")
     proposal = proposal or Posterior()
-    q = model.posterior(x)  # first: the prior of a Pyro model is known beside data only
+    q = model.posterior(x)  # before the prior: that of a Pyro model needs the data of a posterior
     prior = model.prior()
     chunk = chunk or max(1, DECODED_ROWS // max(1, q.batch_shape.numel()))
     draws = proposal.draws(model, x, q, samples, chunk)
@@ -139,7 +139,7 @@ def log_weights(
 def _concatenate(chunks: Iterator[Tensor], rows: int) -> Tensor:
     """Concatenate chunks of ``rows`` rows in all, each freed before the next is computed.
 
-    Small results kept between large buffers would fragment the memory.
+    Small results allocated between large buffers would fragment the memory.
     """
     first = next(chunks)
     result = first.new_empty(rows, *first.shape[1:])

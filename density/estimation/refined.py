@@ -12,12 +12,13 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 
 from density.estimation.proposals import Draws, Posterior, Proposal
 from density.model import LatentModel, check_gradients
@@ -33,7 +34,7 @@ class Moved(Distribution):
     Here :math:`n \sim \mathcal{N}(0, I)`, m is ``shift`` and s ``log_scale``.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
+    arg_constraints: ClassVar[dict[str, Constraint]] = {}
     has_rsample = True
 
     def __init__(self, q: Distribution, shift: Tensor, log_scale: Tensor) -> None:
@@ -60,20 +61,20 @@ class Moved(Distribution):
         return self.rsample_with_log_prob(sample_shape)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Raise :class:`InputError`: the map from noise is not inverted."""
+        """Raise :class:`InputError`: the density would need the inverse of the map."""
         raise InputError(
-            "Refined: a refined posterior has the density of its own draws alone, so Defensive() "
-            "cannot mix it; refine for Widened, StudentT, Sobol or Posterior"
+            "Refined: a refined posterior has a density at its draws alone, which Defensive() "
+            "needs elsewhere; refine for Widened, StudentT, Sobol or Posterior"
         )
 
 
 @dataclass(frozen=True)
 class Refined:
-    r"""Refines the posterior of each datum on its bound, then draws from it by ``proposal``.
+    r"""Draws by ``proposal`` from a posterior refined on the bound of each datum.
 
-    ``steps`` of Adam with fresh draws. A datum whose bound is not above that of the encoder's
-    parameters, on one fresh set of draws, keeps those. The refinement does not see the draws that
-    are weighed, so these stay unbiased.
+    The refinement is ``steps`` of Adam, with new draws in each. Where it does not raise the bound
+    on one more set of draws, the encoder's parameters are used. It does not use the draws of the
+    weights, so these stay unbiased.
 
     Raises:
         InputError: ``steps`` or ``particles`` is less than 1.
@@ -126,7 +127,7 @@ class Refined:
     def _better(
         self, model: LatentModel, x: Tensor, q: Distribution, shift: Tensor, log_scale: Tensor
     ) -> Moved:
-        """Return the refined posterior, that of the encoder for data whose bound did not rise."""
+        """Return the refined posterior; for data whose bound did not rise, that of the encoder."""
         noise = torch.randn(self.particles, *shift.shape)
         zeros = torch.zeros_like(shift)
         before = bound(model, x, Moved(q, zeros, zeros), noise)

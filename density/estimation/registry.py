@@ -1,4 +1,4 @@
-"""The registry of proposals: those that a command offers by name, each with usual settings.
+"""The registry of proposals, with default settings, for the options of commands.
 
 A new proposal is an object with the methods of :class:`density.estimation.proposals.Proposal`, and
 one row of :data:`PROPOSALS`.
@@ -23,7 +23,7 @@ class NamedProposal:
 
 
 PROPOSALS: Mapping[str, NamedProposal] = {
-    "posterior": NamedProposal("the encoder's, as it is", Posterior()),
+    "posterior": NamedProposal("the encoder's posterior", Posterior()),
     "widened": NamedProposal("its spread times 1.2 (Gaussian latents)", Widened(1.2)),
     "student": NamedProposal("heavy tails (Gaussian latents)", StudentT(5.0)),
     "sobol": NamedProposal("widened, evenly spread (Gaussian latents)", Sobol(Widened(1.2))),

@@ -1,9 +1,9 @@
-r"""Likelihood regret: a score of data unlike those that a model was trained on.
+r"""Likelihood regret: a score for detecting data unlike the training set.
 
 .. math:: R(x) = \max_{m, s} \mathcal{L}(x; m, s) - \mathcal{L}(x; \text{encoder})
 
 Raw likelihoods of simple images are above those of the training set; the gain from refining the
-posterior of one datum on its bound does not follow simplicity.
+posterior of one datum on its bound does not depend on simplicity.
 
 References:
     Likelihood Regret: An Out-of-Distribution Detection Score For Variational Auto-encoder (Xiao et
@@ -34,8 +34,8 @@ def likelihood_regret(
 ) -> Float[Tensor, "B"]:
     """Return the nats that ``steps`` of refinement add to the bound of each datum.
 
-    Both bounds are means over the same ``draws``, which refinement has not seen. The regret is 0
-    where refinement does not raise the bound; on few draws a small gain may come out negative.
+    Both bounds are means over the same ``draws``, which refinement did not use. The regret is 0
+    where refinement does not raise the bound; with few draws a small gain may be negative.
 
     Raises:
         InputError: ``draws`` is less than 1, or inference mode is on.

@@ -18,8 +18,8 @@ class AttentionVAE(ImageModel):
     """Attention over square patches, as encoder and as decoder, and one latent vector.
 
     The encoder reads the latent from the concatenated rows of all patches; the decoder maps z to
-    all rows by one linear layer. Separate weights for each patch train from the first steps; a row
-    shared by all patches trains slowly at first.
+    all rows by one linear layer. Separate weights for each patch train faster at first than a row
+    shared by all patches.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ RULES: dict[str, Rule] = {
 
 
 class HasPixels(Protocol):
-    """A module between data and networks that describes the data."""
+    """An output module with a description of the data."""
 
     pixels: Pixels
 
@@ -38,7 +38,7 @@ class HasPixels(Protocol):
 class DataModel(nn.Module):
     """A :class:`density.LatentModel` of images or tables that is a module, for training.
 
-    ``config`` holds plain values, from which the same model is built again.
+    ``config`` holds plain values, from which :func:`density.images.build` rebuilds the model.
     """
 
     config: JsonObject

@@ -83,14 +83,14 @@ def _latent_shapes(pixels: Pixels, latents: tuple[int, ...]) -> list[tuple[int, 
     sizes = halvings(pixels.shape, "LadderVAE", SMALLEST_HALVED)[1:]
     if not 1 <= len(latents) <= len(sizes):
         raise InputError(
-            f"LadderVAE: {pixels.shape} halves {len(sizes)} times, a latent each; "
-            f"got {len(latents)} latents; give fewer, or larger images"
+            f"LadderVAE: latents must be 1..{len(sizes)} numbers for {pixels.shape} images; "
+            f"got {len(latents)}; give fewer, or larger images"
         )
     return [(c, *size) for c, size in zip(latents, sizes, strict=False)]
 
 
 class _Ladder(nn.Module):
-    """Climbs from the coarsest layer to the finest: the posterior with features, else the prior."""
+    """The climb from the coarsest layer: the posterior with features, else the prior."""
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]], width: int, depth: int) -> None:
         super().__init__()

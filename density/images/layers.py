@@ -1,6 +1,6 @@
 """Layers of the image models: multilayer perceptrons, residual convolutions, initial weights.
 
-All take inputs of any leading shape, flattened for the layers and unflattened after them.
+Inputs have any leading shape, which is flattened for the layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +47,8 @@ def gaussian(
 ) -> DiagonalGaussian:
     r"""Return :math:`N(\mu, \sigma^2)` in at least float32.
 
-    :math:`|\log \sigma|` is clipped at 10: beyond, one outlier in the training set overflows the
-    exponential, and with it every weight.
+    :math:`|\log \sigma|` is clipped at 10: beyond, one outlier in the training set would overflow
+    the exponential and make every weight NaN.
     """
     log_scale = at_least_float32(log_scale).clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
     return diagonal_gaussian(at_least_float32(mean), log_scale.exp())
@@ -86,8 +86,8 @@ class GaussianMLP(nn.Module):
 def glorot(module: nn.Module) -> None:
     """Draw weights uniformly within sqrt(6 / (in + out)) and zero biases.
 
-    Layers of zero weights keep them. Transposed convolutions have twice the bound: with a stride of
-    2, a pixel is the sum of a quarter of the taps.
+    Layers with zero weights stay at zero. Transposed convolutions have twice the bound: with a
+    stride of 2, a pixel is the sum of a quarter of the taps.
     """
     for child in module.modules():
         if isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and child.weight.any():

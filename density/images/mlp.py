@@ -53,13 +53,13 @@ class MLPVAE(ImageModel):
         # Every conditional depends on one neighbouring layer, which Bit-Swap requires.
         self.chain = len(latents) > 1
 
-        below = (pixels.dims, *latents)
+        inputs = (pixels.dims, *latents)
         layers = range(1, len(latents))
-        self.first = GaussianMLP((below[0], *hidden[0]), latents[0], activation)
+        self.first = GaussianMLP((inputs[0], *hidden[0]), latents[0], activation)
         self.up = _BottomUp(
-            [GaussianMLP((below[i], *hidden[i]), latents[i], activation) for i in layers]
+            [GaussianMLP((inputs[i], *hidden[i]), latents[i], activation) for i in layers]
         )
-        down = [GaussianMLP((latents[i], *hidden[i][::-1]), below[i], activation) for i in layers]
+        down = [GaussianMLP((latents[i], *hidden[i][::-1]), inputs[i], activation) for i in layers]
         self.down = _TopDown(down, latents[-1])
         self.decoder = mlp((latents[0], *hidden[0][::-1]), activation)
         # without a bias: the output has one

@@ -1,8 +1,8 @@
-r"""Patches of pixels as words: images become texts of a fixed length, in raster order.
+r"""Patches of pixels as words, so that images are texts of a fixed length, in raster order.
 
 A patch of h x w pixels of L levels and c channels is one of :math:`L^{h w c}` words, its first
-pixel the lowest digit. A patch of one pixel is a word per channel instead, so that images of many
-levels have a vocabulary too.
+pixel the lowest digit. A patch of one pixel is a word per channel instead, so that the vocabulary
+of images of many levels stays small.
 """
 
 import math
@@ -20,7 +20,7 @@ from univae.text.special import RESERVED
 
 __all__ = ["MOST_WORDS", "PatchWords", "word_count"]
 
-# A vocabulary of more words would be a table whose rows are patches that hardly any data hold.
+# In a larger vocabulary most words would hardly occur in any data.
 MOST_WORDS = 65_536
 
 
@@ -33,7 +33,7 @@ def word_count(pixels: Pixels, patch: tuple[int, int]) -> int:
 
 
 class PatchWords(nn.Module):
-    """Convert images (\\*lead, channels, height, width) of levels to ids (\\*lead, cells) and back.
+    """Converts images (\\*lead, channels, height, width) to ids (\\*lead, cells) and back.
 
     The ids start after those that texts reserve.
 
@@ -43,7 +43,7 @@ class PatchWords(nn.Module):
 
     Raises:
         InputError: the patch does not divide the image, there are too many words, or the law of
-            the pixels is none that words have.
+            the pixels is not saturated.
     """
 
     digits: Tensor
@@ -63,9 +63,8 @@ class PatchWords(nn.Module):
         self.word_count = word_count(pixels, patch)
         if self.word_count > MOST_WORDS:
             raise InputError(
-                f"PatchVAE: {pixels.levels} levels make {self.word_count} words of "
-                f"{rows}x{columns} pixels and {channels} channels, "
-                f"at most {MOST_WORDS} are allowed; "
+                f"PatchVAE: there must be at most {MOST_WORDS} words; got {self.word_count} of "
+                f"{rows}x{columns} pixels, {channels} channels and {pixels.levels} levels; "
                 "choose patch=1, a word per pixel and channel, or binarise"
             )
         self.words_per_patch = channels if math.prod(patch) == 1 else 1
@@ -82,7 +81,7 @@ class PatchWords(nn.Module):
         r"""Return the ids of images (\*lead, channels, height, width).
 
         Raises:
-            InputError: the images have another shape, or a value is no level.
+            InputError: the images have another shape, or a value is not a level.
         """
         check_levels("PatchVAE", x, Size(self.pixels.shape), self.pixels.levels)
         rows, columns = self.patch
@@ -112,6 +111,6 @@ def _require_saturated(pixels: Pixels) -> None:
         return
     names = " or ".join(name for name, law in LAWS.items() if law.saturated)
     raise InputError(
-        f"PatchVAE: patches are words, whose law is {names}; got {pixels.likelihood}; "
-        "choose one of them, and data of whole levels"
+        f"PatchVAE: likelihood must be {names}; got {pixels.likelihood}; "
+        "choose one of these, with data of whole levels"
     )

@@ -1,14 +1,14 @@
 r"""The image and table models, ``IMAGE_MODELS``, by the class name in a stored configuration.
 
-Every model is built from plain values, kept in ``config``: :func:`build` builds the same model
-again, for weights to be loaded into. Images and rows x are (B, \*shape), see
+Every model is built from plain values, stored in ``config``, from which :func:`build` rebuilds it
+with new weights. Images and rows x are (B, \*shape), see
 :mod:`density.likelihoods.head`; latents z are (\*sample, B, d); the encoder is evaluated once per
 ``posterior``.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from density.images.attention import AttentionVAE
 from density.images.base import DataModel
@@ -17,6 +17,7 @@ from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
 from density.images.univae import PatchVAE
 from density.likelihoods.head import Pixels
+from univae.checkpoint import JsonValue
 from univae.errors import InputError
 from univae.registry import lookup
 
@@ -34,11 +35,11 @@ class ImageModelEntry(Generic[Model]):
     kind: Callable[..., Model]
     summary: str
 
-    def build(self, config: Mapping[str, Any]) -> Model:
+    def build(self, config: Mapping[str, JsonValue]) -> Model:
         """Build the model of a ``config``, also one stored as JSON, with new weights.
 
         Raises:
-            InputError: the configuration has options that the class does not have, or lacks some.
+            InputError: the configuration has options that the class lacks, or lacks required ones.
         """
         options = {name: value for name, value in config.items() if name not in NOT_OPTIONS}
         try:
@@ -68,7 +69,7 @@ IMAGE_MODELS: dict[str, ImageModelEntry[DataModel]] = {
 }
 
 
-def build(config: Mapping[str, Any]) -> DataModel:
+def build(config: Mapping[str, JsonValue]) -> DataModel:
     """Build the model that a ``config`` describes, also one stored as JSON, with new weights.
 
     Raises:

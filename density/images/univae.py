@@ -1,6 +1,6 @@
-r"""The text model on images: patches of pixels, in raster order, are the words of a text.
+r"""The text model on images, whose words are patches of pixels in raster order.
 
-Every word is a patch and no text ends early, so the distribution of the words is one of images,
+The number of words is fixed, so the distribution of the words is one of images,
 
 .. math:: p(x \mid z) = \prod_t p(w_t(x) \mid z, w_{<t}(x)), \qquad \sum_x p(x \mid z) = 1.
 
@@ -39,7 +39,7 @@ class PatchLikelihood(Distribution):
     """The distribution of images given latents: that of their words.
 
     ``log_prob`` and ``sample`` broadcast; images with one leading axis run the layers below the
-    latents once for all samples. The pixels depend on each other, so it has no mean to compute.
+    latents once for all samples. The pixels are dependent, so it has no ``mean``.
     """
 
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
@@ -88,7 +88,7 @@ class PatchVAE(DataModel):
         layers: the layers of the encoder and of the decoder.
         latent_layers: the last layers, each with a latent.
         latent: the width of a latent.
-        near: the rows and columns of patches around one that its prediction starts from.
+        near: the rows and columns of earlier patches in the input of a patch's prediction.
     """
 
     output: PatchWords
@@ -152,9 +152,9 @@ class PatchVAE(DataModel):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Start at how often each word occurs in the images x, one more each.
+        """Set the output bias to the log-frequencies of the words in the images x, plus one each.
 
-        Values between 0 and 1 of binary pixels are probabilities, and are drawn once.
+        Values between 0 and 1 of binary pixels are probabilities, which are sampled once.
         """
         if self.output.pixels.levels == BINARY:
             x = torch.bernoulli(x)

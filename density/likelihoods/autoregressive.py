@@ -60,7 +60,7 @@ class Causal(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def context(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch width c h w"]:
-        """Return the features of every pixel that the pixels before it give."""
+        """Return the features of every pixel's context: the pixels before it."""
         padded = F.pad(x, (self.reach, self.reach, self.reach, 0))
         near = F.conv2d(padded, self.masked_weight(), self.near.bias)
         return self._by_channel(near + self.further(F.gelu(near)))
@@ -106,7 +106,7 @@ class CausalPixels(Distribution):
         features: the decoder's output.
         net: the networks shared by all pixels.
         distribution_of: from parameters and a position, () for all, to a distribution of pixels.
-        scaled: from pixels at a position to the numbers that a network takes.
+        scaled: from pixels at a position to inputs of a network.
     """
 
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
@@ -153,10 +153,10 @@ class CausalPixels(Distribution):
 
 
 class RasterWalk:
-    """Images that are filled in raster order: a sample, or what an entropy coder reads or writes.
+    """Images that are filled in raster order, to sample or to code them.
 
-    For each of :meth:`positions`, :meth:`distribution` returns that of its N pixels (N, channels)
-    given those before, and :meth:`put` sets their values.
+    For each of :meth:`positions` in order, :meth:`distribution` returns the distribution of its
+    pixels (N, channels) given those before, then :meth:`put` sets their values.
     """
 
     def __init__(self, joint: CausalPixels, lead: Size) -> None:
@@ -167,7 +167,7 @@ class RasterWalk:
         self.features = features.reshape(-1, *features.shape[-FEATURE_DIMS:])
         self.pixels = features.new_zeros(len(self.features), *joint.event_shape)
 
-        # the pixels scaled, with the zeros that training has beyond the image
+        # scaled pixels, zero beyond the image as in training
         reach = joint.net.reach
         self.padded = F.pad(torch.zeros_like(self.pixels), (reach, reach, reach, 0))
 
@@ -177,7 +177,7 @@ class RasterWalk:
         return product(range(height), range(width))
 
     def distribution(self, position: Position) -> Distribution:
-        """Return the distribution of the pixels at a position, given all that were put before."""
+        """Return the distribution of the pixels at a position, given all that were set before."""
         row, column = position
         net = self.joint.net
         window = self.padded[..., row : row + net.reach + 1, column : column + 2 * net.reach + 1]

@@ -18,7 +18,7 @@ __all__ = ["BitsPerDim", "bits_per_dim", "dequantise"]
 
 
 class BitsPerDim(NamedTuple):
-    """Bits per pixel or column, and the convention they are counted by."""
+    """Bits per pixel or column, and their definition."""
 
     value: Tensor
     convention: str  # one sentence, for reports and JSON
@@ -27,8 +27,9 @@ class BitsPerDim(NamedTuple):
 def bits_per_dim(log_p: Tensor, dims: int, nats: Nats, levels: int | None = None) -> BitsPerDim:
     r"""Return :math:`-\log p / (D \ln 2)`, plus :math:`\log_2` ``levels`` for a density.
 
-    The density of :func:`dequantise`\ d data lives on [0, 1], where a level is 1/levels wide.
-    ``levels`` is ignored for a mass; without it a density stays one, in the unit of the data.
+    The density of :func:`dequantise`\ d data is on [0, 1], where a level is 1/levels wide.
+    ``levels`` is ignored for a mass; without it the result is of the density in the unit of the
+    data.
 
     >>> bits_per_dim(torch.tensor(0.0), dims=784, nats="density", levels=256).value
     tensor(8.)
@@ -47,8 +48,8 @@ def dequantise(x: Tensor, levels: int) -> Tensor:
     r"""Return whole levels spread over [0, 1): :math:`v = (x + u) / \text{levels}`, u uniform.
 
     Then :math:`E_u \log p(v) - D \log \text{levels} \le \log P(x)`, the mass that the density gives
-    the cell of x. Every call draws u anew from PyTorch's global generator: call it once for the
-    data that are scored, so that their likelihood is a function.
+    the cell of x. Every call draws another u from PyTorch's global generator: call it once
+    for the data that are scored, so that all scores are of the same data.
     """
     return (x + torch.rand_like(x)) / levels
 
@@ -63,7 +64,7 @@ def _of_density(bits: Tensor, dims: int, levels: int | None) -> BitsPerDim:
     if levels is None:
         return BitsPerDim(
             bits,
-            f"bits per dimension = -log2 p(x) / {dims}, p a density: it moves with the unit of "
+            f"bits per dimension = -log2 p(x) / {dims}, p a density: it depends on the unit of "
             "the data and may be negative",
         )
     return BitsPerDim(

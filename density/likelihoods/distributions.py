@@ -7,7 +7,7 @@ References:
     PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,16 @@ __all__ = [
     "check_levels",
 ]
 
+if TYPE_CHECKING:
+    IndependentNormal: TypeAlias = Independent[Normal]
+else:
+    IndependentNormal = Independent  # which older versions of torch cannot subscript
+
 Nats = Literal["mass", "density"]  # what a log-probability is the logarithm of
 
 BINARY = 2  # levels of a Bernoulli pixel
 
-# Factors of at most 2 in one product: float32 ends at 2^128, and 16 spare binary digits hold the
+# Factors of at most 2 in one product. float32 overflows at 2^128; 16 binary digits are left for the
 # rounding of partial products.
 FACTORS = 112
 
@@ -63,7 +68,7 @@ class LevelPixels(Distribution):
         """Return the log-probability of images in nats.
 
         Raises:
-            InputError: a value is no level, such as grey values under a Bernoulli distribution.
+            InputError: a value is not a level, such as grey values under a Bernoulli distribution.
         """
         check_levels(type(self).__name__, value, self.event_shape, self.levels)
         return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
@@ -153,9 +158,9 @@ class LogisticPixels(LevelPixels):
               \sigma\Bigl(\frac{x - \frac12 - \mu_m}{s_m}\Bigr)\right], \qquad
               \sigma(b) - \sigma(a) = \sigma(b)\, \sigma(-a)\, (1 - e^{a - b})
 
-    All in the unit of a level. The factors are exact in either tail, where a difference would
-    cancel. ``means``, ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch, \*event,
-    components). The channels of a colour are independent given z.
+    All terms are in the unit of a level. The factors are exact in either tail, where a difference
+    would cancel. ``means``, ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch,
+    \*event, components). The channels of a colour are independent given z.
     """
 
     def __init__(
@@ -205,7 +210,7 @@ class LogisticPixels(LevelPixels):
         return (mean * self.weights.softmax(-1)).sum(-1)
 
 
-class GaussianPixels(Independent):
+class GaussianPixels(IndependentNormal):
     r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
 
     nats: ClassVar[Nats] = "density"
@@ -232,6 +237,6 @@ def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
 
 
 def _of_component(values: Tensor, component: Tensor) -> Tensor:
-    """Return the values of the components drawn, one a pixel."""
+    """Return the values of one component per pixel."""
     shape = component.shape[:-1]
     return values.expand(*shape, -1).gather(-1, component).squeeze(-1)

@@ -1,8 +1,8 @@
-r"""The output of a decoder: parameters of every pixel to a distribution of images or rows.
+r"""The output of a decoder: from parameters of every pixel to a distribution of images or rows.
 
 Data reach a model as floats that hold levels 0..levels-1 (0 and 1 for a Bernoulli law), or real
-numbers for a Gaussian. Whatever scaling a network needs happens here, so every log-probability is
-one of the data in their own unit.
+numbers for a Gaussian. The scaling for networks is applied here, so every log-probability is one of
+the data in their original unit.
 """
 
 import math
@@ -41,7 +41,7 @@ def _law_name(name: str) -> str:
 class Pixels:
     """The shape of one image or row, and the law of its pixels.
 
-    Plain values, so that a stored copy builds the model again.
+    All fields are plain values, to be stored with the model.
     """
 
     shape: tuple[int, ...]  # (channels, height, width) or (columns,)
@@ -96,8 +96,8 @@ class Pixels:
 class Output(nn.Module):
     r"""The last step of a decoder: ``numbers`` per pixel, plus a bias per pixel, to a distribution.
 
-    With a ``reach`` the numbers are features, which are added to those of the pixels before on
-    their way to parameters. :meth:`calibrate` sets the bias so that a decoder whose output is zero
+    With a ``reach`` the numbers are features, added to those of the pixels before; a network maps
+    the sum to parameters. :meth:`calibrate` sets the bias so that a decoder whose output is zero
     gives the marginals of the data.
     """
 
@@ -120,8 +120,8 @@ class Output(nn.Module):
 
     def scaled(self, x: Tensor, position: Position = ()) -> Tensor:
         """Return rows, or their values at a position, scaled for a network: levels to [0, 1]."""
-        here: Index = (..., *position)
-        return (x.to(self.centre.dtype) - self.centre[here]) / self.spread[here]
+        index: Index = (..., *position)
+        return (x.to(self.centre.dtype) - self.centre[index]) / self.spread[index]
 
     def forward(self, raw: Tensor) -> Distribution:
         r"""Return p(x | z) of ``raw``, the decoder's output (\*lead, numbers, \*event)."""
@@ -142,7 +142,7 @@ class Output(nn.Module):
     def _distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
         """Return the distribution of all pixels, or of those at one position."""
         event_dims = len(self.pixels.shape) - len(position)
-        here: Index = (..., *position)
-        parameters = (raw + self.bias[here]).movedim(-event_dims - 1, -1)
-        scaling = Scaling(self.centre[here], self.spread[here])
+        index: Index = (..., *position)
+        parameters = (raw + self.bias[index]).movedim(-event_dims - 1, -1)
+        scaling = Scaling(self.centre[index], self.spread[index])
         return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)

@@ -13,7 +13,7 @@ __all__ = ["HasLevels", "Law", "Scaling"]
 
 @runtime_checkable
 class HasLevels(Protocol):
-    """What a law must know of the data: the fields of :class:`density.likelihoods.head.Pixels`."""
+    """The fields of :class:`density.likelihoods.head.Pixels` that a law uses."""
 
     @property
     def levels(self) -> int:
@@ -41,9 +41,9 @@ class Law(ABC):
 
     summary: ClassVar[str]
     nats: ClassVar[Nats] = "mass"
-    # Whether every distribution over the levels has parameters, as a word of a vocabulary has.
+    # Whether the law has parameters for every distribution over the levels, as a vocabulary needs.
     saturated: ClassVar[bool] = False
-    # Why an entropy coder has no frequencies of its values; empty where it has.
+    # Why an entropy coder has no frequencies for its values; empty if it has.
     uncodable: ClassVar[str] = ""
 
     @abstractmethod
@@ -62,10 +62,10 @@ class Law(ABC):
 
     @abstractmethod
     def refusal(self, levels: int | None, name: str) -> str:
-        """Return why data of so many levels (None: real numbers) do not fit, or nothing."""
+        """Return why data of ``levels`` (None: real numbers) do not fit the law, or nothing."""
 
     def levels_rule(self, levels: int) -> str:
-        """Return what the number of levels must be, or nothing where ``levels`` is that."""
+        """Return the rule for the number of levels, or nothing if ``levels`` satisfies it."""
         return ""
 
     def level_count(self, pixels: HasLevels) -> int | None:
@@ -73,7 +73,7 @@ class Law(ABC):
         return pixels.levels
 
     def spread(self, pixels: HasLevels) -> float:
-        """Return the spread of data before any was seen: levels are scaled to [0, 1]."""
+        """Return the initial spread of data: levels are scaled to [0, 1]."""
         return float(pixels.levels - 1)
 
     def scaling(self, x: Tensor, initial: Scaling) -> Scaling:

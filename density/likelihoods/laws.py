@@ -1,17 +1,12 @@
 r"""Pixel laws: families of distributions :math:`p(x_d \mid z)` of one pixel or column, by name.
 
-A row of :data:`LAWS` knows how many parameters a pixel needs, how they make a distribution, where
-they start, which data it fits, and whether an entropy coder can use it. To add a law is to write
-one class and to list it once.
+A row of :data:`LAWS` defines the parameters of a pixel, their distribution and initial values, the
+data that fit it, and whether an entropy coder can use it. A new law is one class and one row.
 """
 
 import math
 from collections.abc import Mapping
-from typing import (
-    TYPE_CHECKING,
-    Literal,
-    TypeAlias,
-)
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,13 +25,13 @@ __all__ = ["LAWS", "MOST_LEVELS", "LawName"]
 
 MOST_LEVELS = 2**24  # whole numbers that float32 holds exactly
 
-# Means at the extremes have infinite logits: calibrated probabilities keep this distance from both.
+# Distance of calibrated probabilities from 0 and 1, whose logits are infinite.
 CLIPPED_PROBABILITY = 0.001
 
-# In deviations of the data: a constant column would have no finite density.
+# In deviations of the data; keeps the density of a constant column finite.
 SMALLEST_SCALE = 1e-3
 
-# In levels: the least deviation that a logistic starts with, so that constant pixels have one.
+# In levels; the smallest initial deviation of a logistic, for constant pixels.
 SMALLEST_DEVIATION = 0.5
 
 
@@ -99,7 +94,7 @@ class Categorical(WholeNumbers):
         return CategoricalPixels(parameters, event_dims)
 
     def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
-        """Return the logarithms of how often each level occurs, one more each."""
+        """Return the logarithms of the counts of the levels, plus one each."""
         return (_counts(x, pixels.levels) + 1).log()
 
 
@@ -200,7 +195,7 @@ else:
 
 
 def _counts(x: Tensor, levels: int) -> Tensor:
-    """Return how often each pixel holds each level, (levels, *event)."""
+    """Return the counts of each level at each pixel, (levels, *event)."""
     flat = x.flatten(1).long()
     cell = flat + levels * torch.arange(flat.shape[1], device=x.device)
     counts = torch.bincount(cell.flatten(), minlength=levels * flat.shape[1])

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ from experiments.benchmarks.harness import compare, peak_bytes, report
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, initialise
 from univae.checkpoint import JsonObject
-from univae.contrastive.chunking import by_tokens
+from univae.contrastive.chunking import Chunker, by_tokens
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import info_nce
 from univae.vae.streams import Streams
@@ -129,7 +129,7 @@ def encoded(model: Encoder, columns: Columns) -> Step:
     return step
 
 
-def cached(model: Encoder, columns: Columns, keep: int = 1, chunk: Any = CHUNK) -> Step:
+def cached(model: Encoder, columns: Columns, keep: int = 1, chunk: int | Chunker = CHUNK) -> Step:
     """Return the step of this library, with the graphs of ``keep`` chunks kept."""
 
     def step() -> None:

@@ -11,10 +11,10 @@ in turn. ``python -m experiments.benchmarks.gan_step``
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,12 @@ from gan.critic_loss import CriticLoss
 from gan.losses import critic_loss
 from gan.normalization.derivatives import norms
 from gan.normalization.rules import GradientNorm
+from univae.checkpoint import JsonObject
 
 # weights and rows to normalised scores
 Scores: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]
+
+Table: TypeAlias = dict[str, JsonObject]  # the row of each contestant
 
 BATCH = 64
 LATENT = 64
@@ -66,7 +69,7 @@ def players(width: int, spectral: bool = False) -> tuple[nn.Module, nn.Module]:
     return generator, spectral_normalize(critic) if spectral else critic
 
 
-def critics(width: int, rounds: int) -> dict[str, Any]:
+def critics(width: int, rounds: int) -> Table:
     """Time the loss and backward pass of each critic step."""
     contestants: dict[str, Callable[[], None]] = {}
     real = torch.rand(BATCH, *SHAPE)
@@ -77,7 +80,7 @@ def critics(width: int, rounds: int) -> dict[str, Any]:
     return with_bars(compare(contestants, rounds, clock="cpu"), CRITIC_BARS)
 
 
-def generators(width: int, rounds: int) -> dict[str, Any]:
+def generators(width: int, rounds: int) -> Table:
     """Time the forward and backward pass of a generator step."""
     z = torch.randn(BATCH, LATENT)
     scores: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
@@ -93,7 +96,7 @@ def generators(width: int, rounds: int) -> dict[str, Any]:
     return with_bars(compare(contestants, rounds, clock="cpu"), GENERATOR_BARS)
 
 
-def iterations(width: int, rounds: int) -> dict[str, Any]:
+def iterations(width: int, rounds: int) -> Table:
     """Time a critic step and a generator step, optimizers included."""
     real = torch.rand(BATCH, *SHAPE) * 2 - 1
     contestants: dict[str, Callable[[], object]] = {}
@@ -104,7 +107,7 @@ def iterations(width: int, rounds: int) -> dict[str, Any]:
     return with_bars(compare(contestants, rounds, clock="cpu"), ITERATION_BARS)
 
 
-def compiled(width: int, rounds: int) -> dict[str, Any]:
+def compiled(width: int, rounds: int) -> Table:
     """Time the loss and backward pass of a critic step of GN, computed in three ways.
 
     Compiling takes up to a minute.
@@ -119,7 +122,7 @@ def compiled(width: int, rounds: int) -> dict[str, Any]:
     return with_bars(compare(contestants, rounds, clock="cpu"), {})
 
 
-def with_bars(table: dict[str, Any], bars: dict[str, float]) -> dict[str, Any]:
+def with_bars(table: Table, bars: Mapping[str, float]) -> Table:
     """Add to each row its time over the reference's, and the bar it should not exceed."""
     for name, row in table.items():
         if "ratio" not in row:

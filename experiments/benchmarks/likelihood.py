@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,7 +44,16 @@ def setting(images: int) -> tuple[MLPVAE, Tensor]:
     return model, x
 
 
-def pythae_twin(model: MLPVAE) -> Any:
+@runtime_checkable
+class PythaeModel(Protocol):
+    """The estimator of pythae's models."""
+
+    def get_nll(self, data: Tensor, n_samples: int, batch_size: int) -> float:
+        """Return the mean negative log-likelihood of ``data``, in nats."""
+        ...
+
+
+def pythae_twin(model: MLPVAE) -> PythaeModel:
     """Return pythae's VAE with the same weights."""
     from pythae.models import VAE, VAEConfig
 

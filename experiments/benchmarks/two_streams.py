@@ -8,10 +8,11 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from experiments.benchmarks.harness import compare, report
 from univae.checkpoint import JsonObject
@@ -20,8 +21,10 @@ from univae.vae.dense import dense
 from univae.vae.likelihood import text_log_prob
 from univae.vae.model import UniVAE, UniVAEConfig
 
-# runs the model on ids, targets and a choice of latents; the third result is the logits
-Run: TypeAlias = Callable[..., Any]
+# Chooses the latent of a layer from its posterior conditional.
+Choose: TypeAlias = Callable[[int, Distribution], Tensor]
+# Maps ids, targets and a choice of latents to logits.
+Run: TypeAlias = Callable[[Tensor, Tensor, Choose], Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,14 @@ def contest(case: Case, rounds: int) -> JsonObject:
     ids = torch.randint(END + 1, 512, (case.batch, case.n))
     z = torch.randn(case.batch, 2, 16)
 
-    def run_dense(*arguments: Any) -> Any:
-        return dense(model, *arguments)
+    def run_dense(ids: Tensor, target: Tensor, choose: Choose) -> Tensor:
+        return dense(model, ids, target, choose)[2]
+
+    def run_two_streams(ids: Tensor, target: Tensor, choose: Choose) -> Tensor:
+        return model.two_streams(ids, target, choose)[2]
 
     def step(run: Run) -> Tensor:
-        logits = run(ids, ids, lambda layer, q: q.rsample())[2]
+        logits = run(ids, ids, lambda layer, q: q.rsample())
         loss = -text_log_prob(logits, ids).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -59,10 +65,10 @@ def contest(case: Case, rounds: int) -> JsonObject:
         return loss
 
     with torch.no_grad():
-        difference = _logits(run_dense, ids, z) - _logits(model.two_streams, ids, z)
+        difference = _logits(run_dense, ids, z) - _logits(run_two_streams, ids, z)
     contestants = {
         "dense": lambda: step(run_dense),
-        "two_streams": lambda: step(model.two_streams),
+        "two_streams": lambda: step(run_two_streams),
     }
     times = compare(contestants, rounds)
     return {
@@ -75,8 +81,7 @@ def contest(case: Case, rounds: int) -> JsonObject:
 
 
 def _logits(run: Run, ids: Tensor, z: Tensor) -> Tensor:
-    logits: Tensor = run(ids, ids, lambda layer, q: z[:, layer])[2]
-    return logits[..., END:]
+    return run(ids, ids, lambda layer, q: z[:, layer])[..., END:]
 
 
 def main() -> None:

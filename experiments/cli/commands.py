@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import PeerEnded, TrainingFailed
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from univae.checkpoint import JsonObject
 
 __all__ = ["COMMANDS", "main", "parse", "run"]
+
+Config = TypeVar("Config")
 
 # Command -> module and summary; a literal, so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -75,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(
-    config_type: type,
-    action: "Callable[[Any], JsonObject]",
+    config_type: type[Config],
+    action: "Callable[[Config], JsonObject]",
     argv: Sequence[str] | None = None,
     name: str = "",
 ) -> NoReturn:
@@ -103,7 +105,7 @@ def run(
         _end(1, f"{name}: {error}")
 
 
-def parse(config_type: type, argv: Sequence[str] | None = None, name: str = "") -> Any:
+def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: str = "") -> Config:
     """Return a ``config_type`` filled from options: :func:`experiments.cli.options.parse`."""
     from experiments.cli import options
 

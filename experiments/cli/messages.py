@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from tyro import _errors as parse_errors
+from tyro._arguments import ArgumentDefinition
 
 __all__ = ["error_message"]
 
@@ -42,7 +42,7 @@ def _missing(event: parse_errors.MissingArgs, spellings: Iterable[str]) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required; see --help"
 
 
-def _usage(argument: Any) -> tuple[str, ...]:
+def _usage(argument: ArgumentDefinition) -> tuple[str, ...]:
     """Return the option and its metavariable; of a positional argument its name in capitals."""
     if argument.is_positional():
         return (argument.field.intern_name.upper(),)

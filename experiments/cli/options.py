@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin
+from typing import Annotated, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
 from tyro import _errors as parse_errors
@@ -18,7 +18,7 @@ from tyro import _errors as parse_errors
 from experiments.cli.messages import error_message
 from experiments.data.sources import names_code
 from experiments.training.configuration import compose, options_of, parts_of
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, JsonValue
 from univae.errors import InputError
 from univae.rules import broken
 from univae.run_folder import RunFolder
@@ -150,7 +150,7 @@ def _saved(config_type: type, run: RunFolder) -> JsonObject:
     return values
 
 
-def _typed(value: Any, hint: Any) -> Any:
+def _typed(value: JsonValue, hint: object) -> object:
     """Return a value of JSON, which has no paths and no tuples, in the type of its field."""
     if isinstance(value, list):
         if get_origin(hint) is list:
@@ -210,12 +210,12 @@ def _spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
     return spellings
 
 
-def _without_annotations(hint: Any) -> Any:
+def _without_annotations(hint: object) -> object:
     """Return a type without its annotations."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def _explicit_name(hint: Any) -> str | None:
+def _explicit_name(hint: object) -> str | None:
     """Return the option of a field whose name would be a keyword of Python, such as ``from``."""
     names = (getattr(marker, "name", None) for marker in get_args(hint)[1:])
     return next((name for name in names if isinstance(name, str)), None)

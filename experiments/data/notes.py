@@ -6,11 +6,11 @@ them as ``notes`` in its result, so that no loss of data goes unreported.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from tqdm import tqdm
 
 from experiments.training.processes import is_first_process
+from univae.checkpoint import JsonObject
 
 __all__ = ["print_notes", "with_notes"]
 
@@ -23,7 +23,7 @@ def print_notes(notes: Sequence[str]) -> None:
         tqdm.write(f"note: {note}", file=sys.stderr)
 
 
-def with_notes(result: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+def with_notes(result: JsonObject, notes: Sequence[str]) -> JsonObject:
     """Return ``result`` with the key ``notes``, or unchanged where there are no notes."""
     if not notes:
         return result

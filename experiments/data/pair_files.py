@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from experiments.data.sources import has_suffix
+from univae.checkpoint import JsonValue
 from univae.errors import InputError
 from univae.text.corpus import Removed, numbered_lines
 
@@ -27,9 +28,10 @@ class Row(NamedTuple):
     """The cells of a line."""
 
     where: str  # file and number of the line, for messages
-    cells: list[Any]  # texts; of JSON, any values that are no lists
+    cells: list[JsonValue]  # texts; of JSON, any values that are no lists
 
 
+@runtime_checkable
 class PairFormat(Protocol):
     """A file format of rows of texts."""
 
@@ -117,7 +119,7 @@ def read_rows(path: Path, removed: Removed) -> Iterator[Row]:
     return row_format.rows(path, removed)
 
 
-def brief(value: Any) -> str:
+def brief(value: JsonValue) -> str:
     """Return a value as one line of JSON, cut to :data:`LONGEST_VALUE` characters."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -132,7 +134,7 @@ def _row_of_line(path: Path, number: int, line: str) -> Row:
     return Row(where, _checked_cells(_parsed(line, where), where))
 
 
-def _outer_list(content: str) -> list[Any] | None:
+def _outer_list(content: str) -> list[JsonValue] | None:
     """Return the elements of one JSON list of lists or objects; None for anything else."""
     try:
         value = json.loads(content)
@@ -143,7 +145,7 @@ def _outer_list(content: str) -> list[Any] | None:
     return value if all(isinstance(row, list | dict) for row in value) else None
 
 
-def _parsed(line: str, where: str) -> Any:
+def _parsed(line: str, where: str) -> JsonValue:
     try:
         return json.loads(line)
     except RecursionError as error:
@@ -152,7 +154,7 @@ def _parsed(line: str, where: str) -> Any:
         raise InputError(f"{where}: not JSON ({error}); give one list a line") from error
 
 
-def _checked_cells(row: Any, where: str) -> list[Any]:
+def _checked_cells(row: JsonValue, where: str) -> list[JsonValue]:
     """Return a parsed row if it is a list without inner lists or halves of characters."""
     _require_list(row, where)
     _require_flat(row, where)
@@ -160,7 +162,7 @@ def _checked_cells(row: Any, where: str) -> list[Any]:
     return row
 
 
-def _require_list(row: Any, where: str) -> None:
+def _require_list(row: JsonValue, where: str) -> None:
     if isinstance(row, dict):
         keys = ", ".join(map(str, row))
         raise InputError(
@@ -171,7 +173,7 @@ def _require_list(row: Any, where: str) -> None:
         raise InputError(f"{where}: {RULE}, maybe with a label; got {brief(row)}")
 
 
-def _require_flat(row: Sequence[Any], where: str) -> None:
+def _require_flat(row: Sequence[JsonValue], where: str) -> None:
     if any(isinstance(cell, list) for cell in row):
         raise InputError(
             f"{where}: {RULE}, and holds no other lists; got {brief(row)}; give one list a line, "
@@ -179,7 +181,7 @@ def _require_flat(row: Sequence[Any], where: str) -> None:
         )
 
 
-def _require_characters(row: Sequence[Any], where: str) -> None:
+def _require_characters(row: Sequence[JsonValue], where: str) -> None:
     for cell in row:
         half = SURROGATE.search(cell) if isinstance(cell, str) else None
         if half:

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from experiments.data.pair_files import Row, brief, read_rows
+from univae.checkpoint import JsonValue
 from univae.dtypes import is_float_array
 from univae.errors import InputError
 from univae.text.corpus import Removed, fingerprint_texts
@@ -30,6 +31,8 @@ LABELLED_CELLS = 3  # text, text, label
 WINDOW = 50  # batches' worth of pairs sorted by length together
 SEEDS = 2**64  # NumPy takes no negative seed
 DIGEST_BYTES = 16
+
+Label: TypeAlias = int | float | str  # a similarity, or a key of NLI_SCORES
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _grouped(rows: Sequence[Row], files: Sequence[int]) -> Groups:
 
 def group_up(
     groups: Iterable[Sequence[str]],
-    labels: Sequence[Any] | None = None,
+    labels: Sequence[Label] | None = None,
     files: Sequence[int] | None = None,
 ) -> Groups:
     """Return groups whose distinct texts are numbered in the order of their first occurrence.
@@ -159,7 +162,7 @@ def group_up(
         return Groups(texts, offsets, member_array, families)
 
     scores = np.array([_score(label) for label in labels])
-    classes = np.array([NLI_CLASSES.get(label, NO_CLASS) for label in labels])
+    classes = np.array([NLI_CLASSES.get(str(label), NO_CLASS) for label in labels])
     file_array = np.array(files or [0] * len(labels))
     return Groups(texts, offsets, member_array, families, scores, classes, file_array)
 
@@ -207,7 +210,7 @@ def pair_batches(
     return [batches[i] for i in draw.permutation(len(batches))]
 
 
-def _is_label(cell: Any) -> bool:
+def _is_label(cell: JsonValue) -> bool:
     """Return whether a cell is a finite number or an NLI label."""
     if isinstance(cell, bool) or not isinstance(cell, int | float | str):
         return False
@@ -217,11 +220,11 @@ def _is_label(cell: Any) -> bool:
         return False
 
 
-def _score(label: int | float | str) -> float:
+def _score(label: Label) -> float:
     return NLI_SCORES[label] if label in NLI_SCORES else float(label)
 
 
-def _texts(cells: Sequence[Any], where: str) -> list[str]:
+def _texts(cells: Sequence[JsonValue], where: str) -> list[str]:
     if not all(isinstance(cell, str) and cell.strip() for cell in cells):
         rule = "every column is a text"
         if len(cells) == LABELLED_CELLS and not isinstance(cells[-1], str):

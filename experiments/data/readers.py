@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
@@ -38,6 +38,7 @@ DAMAGE = (
 )
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A file format of images or tables."""
 

@@ -1,16 +1,14 @@
 """The record of a data set in ``data.json``, and the absolute paths of its sources."""
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
 from experiments.data.sources import names_code, resolved
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, JsonValue
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
 
@@ -58,7 +56,7 @@ def describe(data: Data, source: str) -> JsonObject:
     }
 
 
-def without_rows(record: Mapping[str, Any]) -> Data:
+def without_rows(record: JsonObject) -> Data:
     """Return a data set of no rows, of the kind, shape and units that :func:`describe` recorded.
 
     Raises:
@@ -80,7 +78,7 @@ def without_rows(record: Mapping[str, Any]) -> Data:
         ) from error
 
 
-def absolute_sources(config: Mapping[str, Any]) -> JsonObject:
+def absolute_sources(config: JsonObject) -> JsonObject:
     """Return a configuration whose ``data``, ``validation`` and ``features`` are absolute paths.
 
     They stay unchanged for a resumed run of version 0.1.0, whose ``config.json`` holds the options
@@ -106,5 +104,5 @@ def _class_count(labels: np.ndarray | None) -> int | None:
     return len(np.unique(labels))
 
 
-def _unit(stored: Any) -> np.ndarray | None:
+def _unit(stored: JsonValue) -> np.ndarray | None:
     return None if stored is None else np.asarray(stored, np.float64)

@@ -1,7 +1,6 @@
 """Notes on texts that are too long, and on words that are unknown to a vocabulary."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from univae.checkpoint import JsonObject
 from univae.text.tally import Tally
@@ -25,12 +24,12 @@ UNKNOWN_SHARE = "unknown_words_"  # beginning of the keys of such shares in data
 TWO_DIGITS = 10  # a smaller percentage is written with two significant digits
 
 
-def notes_of(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def notes_of(record: Mapping[str, JsonObject]) -> list[str]:
     """Return the notes of all entries of ``data.json``."""
     return [note for entry in record.values() for note in entry.get("notes", [])]
 
 
-def unknown_shares(entry: Mapping[str, Any]) -> JsonObject:
+def unknown_shares(entry: JsonObject) -> JsonObject:
     """Return the shares of unknown words in an entry of ``data.json``, by their keys."""
     return {name: share for name, share in entry.items() if name.startswith(UNKNOWN_SHARE)}
 

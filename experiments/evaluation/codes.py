@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Codes:
     notes: Sequence[str] = ()  # on texts that were cut, and unknown words
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Encodes texts by the run of one kind."""
 

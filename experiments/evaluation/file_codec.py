@@ -8,38 +8,42 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from density.coding.bits_back import BitsBack
 from density.coding.compress import Account
 from density.coding.container import Header
-from density.coding.data_code import Coding
+from density.coding.data_code import Coding, Rows
 from density.model import LatentModel
 from experiments.data.outputs import Output
 from univae.checkpoint import JsonObject
 
-__all__ = ["Content", "FileCodec", "header_facts"]
+__all__ = ["AnyFileCodec", "Content", "Exact", "FileCodec", "header_facts"]
+
+
+Exact = TypeVar("Exact")  # the content of a file: an array, or a text
 
 
 @dataclass(frozen=True)
-class Content:
+class Content(Generic[Exact, Rows]):
     """The data of a file, as stored and as the coder takes them."""
 
-    exact: Any  # an array, or the text of a file
-    values: Any  # level numbers (N, *shape), or lists of tokens
+    exact: Exact
+    values: Rows  # level numbers (N, *shape), or lists of tokens
     header: Header
     size: int  # bytes
     notes: tuple[str, ...] = ()  # of the reader: what it left out or assumed
 
-    def with_tile(self, tile: int) -> "Content":
+    def with_tile(self, tile: int) -> "Content[Exact, Rows]":
         """Return the same content, coded ``tile`` data at a time."""
         coding = replace(self.header.coding, tile=tile)
         return replace(self, header=replace(self.header, coding=coding))
 
 
-class FileCodec(Protocol):
+@runtime_checkable
+class FileCodec(Protocol[Exact, Rows]):
     """The codec of one kind of run."""
 
     rate: ClassVar[str]  # the name of the file's bits per unit in a result
@@ -57,41 +61,45 @@ class FileCodec(Protocol):
     def fingerprint(self) -> bytes:
         """A hash of weights and tokenizer, which a compressed file holds."""
 
-    def coder(self, header: Header) -> BitsBack:
+    def coder(self, header: Header) -> BitsBack[Rows]:
         """Return the coder of a file's values."""
 
     def default_tile(self, count: int) -> int:
         """Return how many of ``count`` data are coded together by default."""
 
-    def read(self, source: str, coding: Coding) -> Content:
+    def read(self, source: str, coding: Coding) -> Content[Exact, Rows]:
         """Read a file for the coder."""
 
-    def restore(self, values: Any, header: Header) -> Any:
+    def restore(self, values: Rows, header: Header) -> Exact:
         """Return the content of the file that ``values`` were read from."""
 
-    def equal(self, a: Any, b: Any) -> bool:
+    def equal(self, a: Exact, b: Exact) -> bool:
         """Return whether two contents are the same to the last bit."""
 
     def check_name(self, out: Path) -> None:
         """Raise :class:`InputError` where ``out`` has the suffix of another kind of data."""
 
-    def write(self, exact: Any, out: Output) -> None:
+    def write(self, exact: Exact, out: Output) -> None:
         """Write a content to a file or a folder."""
 
-    def count_units(self, content: Content) -> int:
+    def count_units(self, content: Content[Exact, Rows]) -> int:
         """Return the number of units that rates are per: numbers, or characters."""
 
     def net_rate(self, account: Account) -> JsonObject:
         """Return the net bits per unit of the data that were coded by latents."""
 
-    def archiver_sizes(self, content: Content) -> dict[str, int]:
+    def archiver_sizes(self, content: Content[Exact, Rows]) -> dict[str, int]:
         """Return the sizes of the same data in general formats, in bytes."""
 
-    def ideal_rate(self, bits: float, content: Content) -> JsonObject:
+    def ideal_rate(self, bits: float, content: Content[Exact, Rows]) -> JsonObject:
         """Return the ideal bits per unit, if a result has them."""
 
-    def batch(self, values: Any) -> tuple[Tensor, int | None]:
+    def batch(self, values: Rows) -> tuple[Tensor, int | None]:
         """Return values as the model takes them, and how many latents to decode at once."""
+
+
+# The codec of a run folder, whose kind is known once it is read.
+AnyFileCodec: TypeAlias = FileCodec[Any, Any]
 
 
 def header_facts(header: Header) -> JsonObject:

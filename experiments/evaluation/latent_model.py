@@ -1,8 +1,8 @@
 """The metrics of a latent-variable model in a validation: likelihood, bound, use of latents."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from density.estimation.diagnostics import khat_threshold, unreliable
 from density.estimation.importance import Estimate, estimate
 from density.model import LatentModel
 from experiments.evaluation.measured import BoundMeans, LatentUse, LikelihoodMeans, Measured
+from univae.checkpoint import JsonObject
 
 __all__ = ["Bound", "codes", "measure", "of_training", "without_selection"]
 
@@ -23,6 +24,7 @@ FEWEST = 2  # rows that measures of the latents need
 LISTED = 5  # rows that a note lists before it ends in ...
 
 
+@runtime_checkable
 class Bound(Protocol):
     """The two terms of an ELBO, in nats; :class:`univae.vae.Elbo` is an example."""
 
@@ -84,7 +86,7 @@ def codes(model: LatentModel, x: Tensor) -> Tensor:
     return q.modes() if hasattr(q, "modes") else q.mode
 
 
-def of_training(result: Mapping[str, Any]) -> dict[str, Any]:
+def of_training(result: JsonObject) -> JsonObject:
     """Return the result of a training command, with a prefix for the likelihood of validations."""
     new_names = {
         "nll_nats": "validation_nll_nats",
@@ -93,7 +95,7 @@ def of_training(result: Mapping[str, Any]) -> dict[str, Any]:
     return {new_names.get(name, name): value for name, value in without_selection(result).items()}
 
 
-def without_selection(result: Mapping[str, Any]) -> dict[str, Any]:
+def without_selection(result: JsonObject) -> JsonObject:
     """Return the result of training without ``selection``, which repeats another number."""
     numbers = dict(result)
     numbers.pop("selection", None)

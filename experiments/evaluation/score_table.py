@@ -1,20 +1,22 @@
 """A .csv file of scores, written row by row as they are computed."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 from experiments.data.outputs import Output
 from experiments.evaluation.scores import COLUMNS, NATS
+from univae.checkpoint import JsonObject
 
 __all__ = ["Table"]
 
 
+@runtime_checkable
 class Writer(Protocol):
     """What :func:`csv.writer` returns."""
 
-    def writerow(self, row: Sequence[Any], /) -> object:
+    def writerow(self, row: Sequence[object], /) -> object:
         """Write one line."""
         ...
 
@@ -30,7 +32,7 @@ class Table:
         if writer is not None:
             writer.writerow(("index", *columns, *extra_columns))
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: JsonObject) -> None:
         """Write a row, if there is a file to write to."""
         if self._writer is not None:
             cells = [row[name] for name in (*COLUMNS, *self._extra_columns)]

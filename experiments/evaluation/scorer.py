@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from experiments.evaluation.proposals import ProposalName
 from univae.checkpoint import JsonObject
@@ -24,6 +24,7 @@ class ScoringTask:
     proposal: ProposalName
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores the data of one kind of run."""
 

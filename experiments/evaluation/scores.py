@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +74,7 @@ def rows_of(
     return rows
 
 
-def totals(rows: Sequence[Mapping[str, Any]], samples: int) -> JsonObject:
+def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     """Return means in nats over at least one row, each scored with ``samples`` samples.
 
     ``standard_error_nats`` is that of the mean by importance sampling alone,
@@ -123,9 +122,7 @@ def perplexity(nll_nats: float, units: float) -> float | None:
     return math.exp(nll_nats / units)
 
 
-def report_item(
-    rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any], title: str
-) -> JsonObject:
+def report_item(rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
     """Return the item of ``samples/`` for the report.
 
     It holds the totals, every log-likelihood and k-hat, and the mean estimate by number of samples.
@@ -147,7 +144,7 @@ def report_item(
     }
 
 
-def worst(rows: Sequence[Mapping[str, Any]], count: int = 10) -> list[int]:
+def worst(rows: Sequence[JsonObject], count: int = 10) -> list[int]:
     """Return the indices of the rows of the lowest log-likelihood, the lowest first.
 
     NaN counts as the lowest.

@@ -6,7 +6,7 @@ of :class:`experiments.images.task.ImageObjective` that it uses.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from univae.vae.kl_weight import Annealing, annealed_weight
 __all__ = ["BOUNDS", "Bound", "BoundName", "BoundOptions", "check_options"]
 
 
+@runtime_checkable
 class BoundOptions(Protocol):
     """The options that bounds read; ``ImageObjective`` has them."""
 

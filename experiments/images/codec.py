@@ -84,7 +84,7 @@ class ArrayCodec:
         """Whether the data are images, not rows of a table."""
         return len(self.shape) == IMAGE_AXES
 
-    def coder(self, header: Header) -> BitsBack:
+    def coder(self, header: Header) -> BitsBack[np.ndarray]:
         """Return the coder of a file's level numbers."""
         code = pixel_code(self.model, self.shape, header.coding.tile)
         return BitsBack(self.model, code, header.coding)
@@ -93,7 +93,7 @@ class ArrayCodec:
         """Return how many images or rows are coded together."""
         return 1 if count < MANY else LARGE_TILE
 
-    def read(self, source: str, coding: Coding) -> Content:
+    def read(self, source: str, coding: Coding) -> Content[np.ndarray, np.ndarray]:
         """Read whole numbers from any source of ``train-density``, without binarising them.
 
         Raises:
@@ -154,7 +154,7 @@ class ArrayCodec:
         with out.file() as temporary, temporary.open("wb") as file:
             ARRAY_WRITERS[suffix](file, name, exact)
 
-    def count_units(self, content: Content) -> int:
+    def count_units(self, content: Content[np.ndarray, np.ndarray]) -> int:
         """Return the number of pixels' channels, or of table cells."""
         return content.values.size
 
@@ -164,7 +164,7 @@ class ArrayCodec:
         rate = account.net_bits / rows / self.pixels.dims if rows else None
         return {"net_bits_per_dim": rate}
 
-    def archiver_sizes(self, content: Content) -> dict[str, int]:
+    def archiver_sizes(self, content: Content[np.ndarray, np.ndarray]) -> dict[str, int]:
         """Return the sizes in general formats, of images also in PNG, in bytes."""
         if not self.is_image:
             return array_sizes(content.exact)
@@ -172,7 +172,7 @@ class ArrayCodec:
         images = content.values.astype(np.uint8) if small else content.values
         return image_sizes(images, self.pixels.levels)
 
-    def ideal_rate(self, bits: float, content: Content) -> JsonObject:
+    def ideal_rate(self, bits: float, content: Content[np.ndarray, np.ndarray]) -> JsonObject:
         """Return the ideal bits per dimension."""
         return {"ideal_bits_per_dim": bits / content.values.size}
 

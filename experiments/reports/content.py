@@ -1,13 +1,12 @@
 """The content of a run folder for its report: metrics, items, images and figures."""
 
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from experiments.reports.figures import png
 from experiments.reports.html import embed
-from univae.checkpoint import JsonObject, read_json, replacing_file
+from univae.checkpoint import JsonObject, JsonValue, read_json, replacing_file
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -34,7 +33,7 @@ class Content:
             if isinstance(item, dict) and item.keys() >= ITEM_KEYS:
                 self.items.append(item)
 
-    def picture(self, name: Any) -> bytes:
+    def picture(self, name: JsonValue) -> bytes:
         """Return a PNG of ``samples/``.
 
         Raises:

@@ -1,12 +1,12 @@
 """Figures of the items of ``samples/``: scatter plots of codes, and scores of rows."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.reports.figures import BLUE, GREY, ORANGE, empty_figure, stacked_axes
+from univae.checkpoint import JsonObject
 
 __all__ = ["points", "scores", "spread_out"]
 
@@ -14,7 +14,7 @@ LABELLED = 12  # numbered points of a scatter plot
 MANY_SAMPLES = 0.7  # threshold of k-hat for many samples; default of items without a threshold
 
 
-def points(item: Mapping[str, Any]) -> Figure:
+def points(item: JsonObject) -> Figure:
     """Draw a scatter plot, coloured by a number; :func:`spread_out` points are numbered from 1."""
     figure, (axes,) = stacked_axes(1, height=5.5)
     color = item.get("color")
@@ -37,7 +37,7 @@ def points(item: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def scores(item: Mapping[str, Any]) -> Figure:
+def scores(item: JsonObject) -> Figure:
     """Draw log-likelihoods: histogram, mean estimate by number of samples, and k-hat of each."""
     figure = empty_figure(11, 3.6)
     left, middle, right = figure.subplots(1, 3)

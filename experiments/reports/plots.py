@@ -1,12 +1,13 @@
 """Curves by step, from rows of metrics; a function returns None where there is no number."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.reports.figures import BLUE, GREEN, GREY, ORANGE, shades, stacked_axes
+from univae.checkpoint import JsonObject
 
 __all__ = [
     "column",
@@ -18,7 +19,7 @@ __all__ = [
     "validation",
 ]
 
-Rows = Sequence[Mapping[str, Any]]
+Rows: TypeAlias = Sequence[JsonObject]
 
 FEW = 30  # rows; shorter curves have markers
 AXIS_PERCENTILES = (0, 98)  # range of the axis of the loss, without the high first steps

@@ -1,13 +1,13 @@
 """The sections of a report; a function returns nothing where the run has no data for it."""
 
+from collections.abc import Mapping
 from statistics import median
-from typing import Any
 
 from experiments.reports import plots
 from experiments.reports.content import Content
 from experiments.reports.html import brief, escape, flat, items, paragraph, section, table
 from experiments.reports.validations import NUMBERS, best_validation
-from univae.checkpoint import read_json
+from univae.checkpoint import JsonValue, read_json
 
 __all__ = [
     "configuration",
@@ -49,12 +49,12 @@ def _state(content: Content) -> str:
 
 def notes(content: Content) -> str:
     """Return the notes of ``data.json`` and ``DONE``: what was left out, cut or assumed."""
-    entries: list[Any] = list(content.run.data_record().values())
+    entries: list[JsonValue] = list(content.run.data_record().values())
     done = content.run.path / "DONE"
     if done.exists():
         entries.append(read_json(done))
 
-    lines: list[Any] = []
+    lines: list[JsonValue] = []
     for entry in entries:
         stored = entry.get("notes") if isinstance(entry, dict) else None
         if isinstance(stored, list):
@@ -121,6 +121,6 @@ def configuration(content: Content) -> str:
     return options + _settings("Environment", environment)
 
 
-def _settings(title: str, values: dict[str, Any]) -> str:
+def _settings(title: str, values: Mapping[str, object]) -> str:
     rows = [[name, brief(value)] for name, value in values.items()]
     return section(title, table([], rows) if rows else "")

@@ -1,8 +1,8 @@
 """The metrics in reports and comparisons, ``NUMBERS``, and the best validation of a run."""
 
 import math
-from typing import Any
 
+from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
@@ -39,7 +39,7 @@ NUMBERS = {
 }
 
 
-def best_validation(run: RunFolder, within: float = math.inf) -> dict[str, Any]:
+def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
     """Return the validation with the smallest NLL (of a GAN: Fréchet distance), without nulls.
 
     The KL is the sum over layers. Validations after ``within`` seconds of training are ignored.
@@ -56,5 +56,8 @@ def best_validation(run: RunFolder, within: float = math.inf) -> dict[str, Any]:
     return best
 
 
-def _selection(row: dict[str, Any]) -> float:
-    return row.get("nll_nats", row.get("selection", math.inf))
+def _selection(row: JsonObject) -> float:
+    for name in ("nll_nats", "selection"):
+        if name in row:
+            return row[name]
+    return math.inf

@@ -1,8 +1,7 @@
 """Metrics of a sentence model: rank correlation with labels, retrieval, and generation."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -60,7 +59,7 @@ def _summary(correlations: Sequence[float | None], pairs: int) -> JsonObject:
     return result
 
 
-def selection(metrics: Mapping[str, Any]) -> float:
+def selection(metrics: JsonObject) -> float:
     """Return minus the rank correlation, which is smallest for the best checkpoint.
 
     It is 0 where the correlation is undefined, because all labels or all cosines are equal.

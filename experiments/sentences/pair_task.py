@@ -6,7 +6,6 @@ those of sources without it.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.settings import Settings
 from experiments.training.task import Progress
+from univae.checkpoint import JsonObject
 from univae.contrastive.all_gather import Share
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import paired_info_nce
@@ -96,12 +96,14 @@ class PairTask(PairRows):
             name = "distillation"
             loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
         else:
-            options: dict[str, Any] = {
-                "rows": TILE if sum(all_rows) > DENSE else None,
-                "gather": gather,
-            }
             name = "contrastive"
-            loss = paired_info_nce(unit, o.contrast_scale, groups=batch.families, **options)
+            loss = paired_info_nce(
+                unit,
+                o.contrast_scale,
+                groups=batch.families,
+                rows=TILE if sum(all_rows) > DENSE else None,
+                gather=gather,
+            )
         # The mean over processes is then the loss of the whole batch.
         total = loss * (sum(all_rows) / len(all_rows))
         logged = {name: total}
@@ -112,7 +114,7 @@ class PairTask(PairRows):
             total = total + o.generation * logged["generation_nats_per_token"]
         return total, logged
 
-    def validate(self, progress: Progress) -> dict[str, Any]:
+    def validate(self, progress: Progress) -> JsonObject:
         """Return the metrics of held-out pairs: correlation, retrieval, generation, loss."""
         e = self.examples
         o = self.objective
@@ -226,7 +228,7 @@ def pair_steps(
     examples: Examples,
     noise: WordNoise,
     world: World,
-) -> GradientSteps:
+) -> GradientSteps[np.ndarray, Batch]:
     """Return the steps on pairs, with gradients in chunks where ``--chunk-size`` asks for them."""
     if not objective.chunk_size:
         task = PairTask(model, objective, settings.seed, examples, noise)

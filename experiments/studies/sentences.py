@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import TextIO, TypeAlias
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def labelled(rows: Iterable[Sequence[str]], first: int, label: int) -> list[Pair
     return pairs
 
 
-def write_groups(path: Path, groups: Iterable[Sequence[Any]]) -> Path:
+def write_groups(path: Path, groups: Iterable[Sequence[str | float]]) -> Path:
     """Write groups of texts, or labelled pairs, as JSON lines; return the path."""
     lines = [json.dumps(list(group), ensure_ascii=False) + "\n" for group in groups]
     write_text_atomic(path, "".join(lines))
@@ -155,7 +155,7 @@ def flips(source: str, text: str) -> bool:
     return bool(NEGATION.search(source)) != bool(NEGATION.search(text))
 
 
-def cosines(encode: Encode, pairs: Sequence[Sequence[Any]]) -> np.ndarray:
+def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarray:
     """Return the cosine of the first two texts of each row."""
     first = encode([pair[0] for pair in pairs])
     second = encode([pair[1] for pair in pairs])

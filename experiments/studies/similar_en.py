@@ -14,7 +14,6 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ from univae.decoding.sampling import Sampling
 from univae.sentence.tokenizer import normalised
 from univae.sentence.trained import TrainedSimilar
 
-SHAPE: dict[str, Any] = {
+SHAPE: JsonObject = {
     "width": 256,
     "heads": 4,
     "layers": 3,
@@ -52,7 +51,7 @@ SHAPE: dict[str, Any] = {
     "vocab_size": 8000,
     "lowercase": True,
 }
-TRAINING: dict[str, Any] = {
+TRAINING: JsonObject = {
     "stage": "distil",
     "lr": 1e-3,
     "batch_size": 32,

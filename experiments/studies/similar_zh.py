@@ -14,7 +14,7 @@ results/similar_zh.json``
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ PUBLISHED = {
     "RoFormer-Sim-FT": {"lcqmc": 79.56, "bq_corpus": 73.48, "stsb": 78.28},
     "BERT + CoSENT": {"lcqmc": 78.69, "bq_corpus": 72.38, "stsb": 80.14},
 }
-SHAPE: dict[str, Any] = {
+SHAPE: JsonObject = {
     "width": 256,
     "heads": 4,
     "layers": 4,
@@ -51,7 +51,7 @@ SHAPE: dict[str, Any] = {
     "tokenizer": "chars",
     "vocab_size": 6000,
 }
-TRAINING: dict[str, Any] = {
+TRAINING: JsonObject = {
     "stage": "finetune",
     "supervised": "cosent",
     "lr": 3e-4,

@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -51,11 +51,13 @@ VOCABULARY = 2048
 TOKENS = 1024  # padded tokens in an update of the text task
 DIGITS = 50  # in an update of the digits task
 
-CONSTANT: dict[str, Any] = {"warmup": 0.0, "lr_floor": 1.0}
+TaskName: TypeAlias = Literal["text", "digits", "shift"]
+
+CONSTANT: JsonObject = {"warmup": 0.0, "lr_floor": 1.0}
 # the default rates take thousands of steps to matter
-FAST: dict[str, Any] = {"scale_lr": 0.02, "gain_lr": 0.02}
-HALVES: dict[str, Any] = {"adapt_step_size": "scale", "adapt_halves": True, "accumulate": 2}
-ARMS: Mapping[str, Mapping[str, Any]] = {
+FAST: JsonObject = {"scale_lr": 0.02, "gain_lr": 0.02}
+HALVES: JsonObject = {"adapt_step_size": "scale", "adapt_halves": True, "accumulate": 2}
+ARMS: Mapping[str, JsonObject] = {
     "sgd, constant": {"optimizer": "sgd", **CONSTANT},
     "sgd, cosine": {"optimizer": "sgd"},
     "egdd": {"optimizer": "egdd", **CONSTANT},
@@ -74,7 +76,7 @@ class Config(Settings):
 
     out: Path
     shared: Path  # the tokenised corpus
-    task: Literal["text", "digits", "shift"]
+    task: TaskName
     prodigy: bool = False
 
 
@@ -163,7 +165,7 @@ class TurningTask(DensityTask):
         turned = [batch + len(self.data) // 2 for batch in upright[first_turned:]]
         return [*upright[:first_turned], *turned]
 
-    def validate(self, progress: Progress) -> dict[str, Any]:
+    def validate(self, progress: Progress) -> JsonObject:
         """Validate on digits that are turned as those of training are at this step."""
         held_out = self.held_out
         upright, turned = held_out.chunk(2)
@@ -198,12 +200,12 @@ TASKS: Mapping[str, StudyTask] = {
     "digits": StudyTask(digits_task, lambda options: options.digit_steps),
     "shift": StudyTask(turning_task, lambda options: 2 * options.digit_steps, validate_every=20),
 }
-GRID_TASKS = ("text", "digits")
+GRID_TASKS: tuple[TaskName, ...] = ("text", "digits")
 
 
 def jobs(
     options: argparse.Namespace,
-    task: Any,
+    task: TaskName,
     rates: Mapping[str, Sequence[float]],
     seeds: Sequence[int],
 ) -> list[Job]:
@@ -303,7 +305,7 @@ def prepare(folder: Path) -> None:
         (folder / "DONE").touch()
 
 
-def draw(tables: Mapping[str, Any], path: Path) -> None:
+def draw(tables: JsonObject, path: Path) -> None:
     """Plot held-out NLL by learning rate, a line for each arm."""
     from matplotlib.figure import Figure
 
@@ -353,7 +355,7 @@ def main() -> None:
     results: dict[str, JsonObject] = {}
     for task in reversed(GRID_TASKS):
         results |= run_all(jobs(options, task, all_rates, [0]), options.jobs)
-    tables: dict[str, Any] = {task: grid(results, task) for task in GRID_TASKS}
+    tables: JsonObject = {task: grid(results, task) for task in GRID_TASKS}
 
     best_rates = {}
     for row in tables["digits"]:

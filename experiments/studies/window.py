@@ -16,7 +16,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments import train_text
 from experiments.benchmarks.harness import report
@@ -57,7 +60,7 @@ REFERENCE = "buffered"  # the arm from which gaps are measured
 SMALL_ARMS = ("every", "slower", "window")
 
 
-def accumulation_arms(window: int) -> Mapping[str, Mapping[str, Any]]:
+def accumulation_arms(window: int) -> Mapping[str, JsonObject]:
     """Return the options of every arm of the first table."""
     return {
         REFERENCE: {"accumulate": window},
@@ -72,12 +75,12 @@ def setting(text: str) -> Setting:
     return int(window), float(lr)
 
 
-def job(out: Path, name: str, seed: int, **options: Any) -> Job:
+def job(out: Path, name: str, seed: int, **options: object) -> Job:
     """Return a run of one thread that validates once, on 512 texts.
 
     Without clipping, which would differ between the arms.
     """
-    settings: dict[str, Any] = {
+    settings: JsonObject = {
         "clip": 0.0,
         "threads": 1,
         "validate_every": 0,
@@ -113,9 +116,9 @@ def small_batch(
     """Return the runs of the second table: every learning rate, arm and seed."""
     micro_steps = tokens // MICRO_BATCH
     slower_betas = {name: 1 - (1 - beta) / window for name, beta in BETAS.items()}
-    every: dict[str, Any] = {"steps": micro_steps}
-    slower: dict[str, Any] = {"steps": micro_steps, **slower_betas}
-    windowed: dict[str, Any] = {"steps": micro_steps // window, "window": window}
+    every: JsonObject = {"steps": micro_steps}
+    slower: JsonObject = {"steps": micro_steps, **slower_betas}
+    windowed: JsonObject = {"steps": micro_steps // window, "window": window}
 
     jobs = []
     for lr in rates:
@@ -167,10 +170,8 @@ def means(results: Results, rates: Sequence[float], seeds: Sequence[int]) -> lis
     return rows
 
 
-def draw(tables: Mapping[str, Any], path: Path) -> None:
+def draw(tables: JsonObject, path: Path) -> None:
     """Plot paired gaps by window and rule, a dot a seed, and small batches by learning rate."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_gaps(left, [row for row in tables["accumulation"] if row["second_moment"] != REFERENCE])
@@ -187,7 +188,7 @@ def draw(tables: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _draw_gaps(axes: Any, rows: Sequence[JsonObject]) -> None:
+def _draw_gaps(axes: Axes, rows: Sequence[JsonObject]) -> None:
     labels = []
     for position, row in enumerate(rows):
         differences = row["nll_nats_gap"]["each"]

@@ -52,7 +52,7 @@ class TextCodec:
         """The assumptions made when the run was opened."""
         return self.run.notes
 
-    def coder(self, header: Header) -> BitsBack:
+    def coder(self, header: Header) -> BitsBack[list[list[int]]]:
         """Return the coder of a file's tokens."""
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
@@ -60,7 +60,7 @@ class TextCodec:
         """Return how many texts are coded together."""
         return TILE
 
-    def read(self, source: str, coding: Coding) -> Content:
+    def read(self, source: str, coding: Coding) -> Content[str, list[list[int]]]:
         r"""Read a UTF-8 file, or the built-in corpus.
 
         Only ``\n`` ends a line; all other characters belong to texts, which may be empty.
@@ -88,7 +88,8 @@ class TextCodec:
 
     def restore(self, values: list[list[int]], header: Header) -> str:
         """Return the text of a file from its tokens."""
-        tokens = join_pieces(values, header.notes.get("cut", []))
+        cut = [(text, count) for text, count in header.notes.get("cut", [])]
+        tokens = join_pieces(values, cut)
         lines = [self.run.tokenizer.decode(ids) for ids in tokens]
         return "\n".join(lines) + ("" if header.notes.get("open") else "\n")
 
@@ -107,7 +108,7 @@ class TextCodec:
         """Write one UTF-8 file."""
         out.write_text(exact)
 
-    def count_units(self, content: Content) -> int:
+    def count_units(self, content: Content[str, list[list[int]]]) -> int:
         """Return the number of characters without line ends."""
         return sum(map(len, content.exact.split("\n")))
 
@@ -116,15 +117,15 @@ class TextCodec:
         texts = account.count - account.plain
         return {"net_bits_per_text": account.net_bits / texts if texts else None}
 
-    def archiver_sizes(self, content: Content) -> dict[str, int]:
+    def archiver_sizes(self, content: Content[str, list[list[int]]]) -> dict[str, int]:
         """Return the sizes in general formats, in bytes."""
         return text_sizes(content.exact.encode())
 
-    def ideal_rate(self, bits: float, content: Content) -> JsonObject:
+    def ideal_rate(self, bits: float, content: Content[str, list[list[int]]]) -> JsonObject:
         """Return no rate: a result has the ideal bits of all texts only."""
         return {}
 
-    def batch(self, values: Sequence[Sequence[int]]) -> tuple[Tensor, int | None]:
+    def batch(self, values: list[list[int]]) -> tuple[Tensor, int | None]:
         """Return padded ids, and how many latents to decode at once."""
         ids = pad(values)
         return ids, max(1, TOKENS // ids.numel())

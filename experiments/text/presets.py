@@ -4,13 +4,13 @@ The Gaussian presets have batch-normalised means and word dropout, without which
 VAE that is trained from random weights vanishes.
 """
 
-from typing import Any
+from univae.checkpoint import JsonObject
 
 __all__ = ["MODELS", "PRESETS"]
 
-AGAINST_COLLAPSE: dict[str, Any] = {"bn_gamma": 1.0, "word_dropout": 0.4}
+AGAINST_COLLAPSE: JsonObject = {"bn_gamma": 1.0, "word_dropout": 0.4}
 
-MODELS: dict[str, dict[str, Any]] = {
+MODELS: dict[str, JsonObject] = {
     "tiny": {
         "width": 128,
         "heads": 4,
@@ -56,7 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 
-_TRAINING: dict[str, dict[str, Any]] = {
+_TRAINING: dict[str, JsonObject] = {
     "tiny": {"vocab_size": 2048, "batch_tokens": 1024, "lr": 3e-3},
     "small": {"vocab_size": 8192, "batch_tokens": 4096, "lr": 1e-3},
     "base": {"vocab_size": 16384, "batch_tokens": 8192, "lr": 5e-4, "dropout": 0.1},

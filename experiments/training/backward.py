@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
 from experiments.training.distributed import World, without_averaging
-from experiments.training.task import Progress, Task
+from experiments.training.task import Batch, Progress, Task
 
 __all__ = ["Autocast", "Backward", "LossBackward", "TaskBackward"]
 
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+Item = TypeVar("Item")
+
 # Returns the context in which losses are computed.
-Autocast: TypeAlias = Callable[[], AbstractContextManager[Any]]
+Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
-class Backward(Protocol):
+@runtime_checkable
+class Backward(Protocol[Batch_contra]):
     """Computes the gradient of a task's loss."""
 
     @property
@@ -24,12 +28,12 @@ class Backward(Protocol):
         ...
 
     def __call__(
-        self, batch: Any, progress: Progress, factor: float, autocast: Autocast
+        self, batch: Batch_contra, progress: Progress, factor: float, autocast: Autocast
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add ``factor`` times the gradient to ``.grad``; return the result of ``Task.loss``."""
         ...
 
-    def local(self, condition: bool) -> AbstractContextManager[Any]:
+    def local(self, condition: bool) -> AbstractContextManager[object]:
         """If ``condition``, do not average gradients over the processes while a block runs."""
         ...
 
@@ -38,30 +42,30 @@ class Backward(Protocol):
         ...
 
 
-class LossBackward:
+class LossBackward(Generic[Batch]):
     """One backward pass of the task's loss, whose gradients DistributedDataParallel averages."""
 
     in_one_pass = True
 
-    def __init__(self, task: Task, world: World) -> None:
+    def __init__(self, task: Task[Item, Batch], world: World) -> None:
         self.loss = world.average_gradients(_Loss(task))
 
     def __call__(
-        self, batch: Any, progress: Progress, factor: float, autocast: Autocast
+        self, batch: Batch, progress: Progress, factor: float, autocast: Autocast
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with autocast():
             loss, logged = self.loss(batch, progress)
         (loss * factor).backward()
         return loss, logged
 
-    def local(self, condition: bool) -> AbstractContextManager[Any]:
+    def local(self, condition: bool) -> AbstractContextManager[object]:
         return without_averaging(self.loss, condition)
 
     def finish(self, parameters: Sequence[nn.Parameter]) -> None:
         """Do nothing: the backward pass has averaged."""
 
 
-class TaskBackward:
+class TaskBackward(Generic[Batch]):
     """The backward passes of a task that computes its gradient itself, chunk by chunk.
 
     Args:
@@ -75,8 +79,8 @@ class TaskBackward:
 
     def __init__(
         self,
-        backward: Callable[[Any, Progress, float], tuple[Tensor, dict[str, Tensor]]],
-        task: Task,
+        backward: Callable[[Batch, Progress, float], tuple[Tensor, dict[str, Tensor]]],
+        task: Task[Item, Batch],
         world: World,
     ) -> None:
         self.backward = backward
@@ -84,25 +88,25 @@ class TaskBackward:
         self.world = world
 
     def __call__(
-        self, batch: Any, progress: Progress, factor: float, autocast: Autocast
+        self, batch: Batch, progress: Progress, factor: float, autocast: Autocast
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with autocast():
             return self.backward(batch, progress, factor)
 
-    def local(self, condition: bool) -> AbstractContextManager[Any]:
+    def local(self, condition: bool) -> AbstractContextManager[object]:
         return without_averaging(self.loss, condition)
 
     def finish(self, parameters: Sequence[nn.Parameter]) -> None:
         self.world.average(parameters)
 
 
-class _Loss(nn.Module):
+class _Loss(nn.Module, Generic[Batch]):
     """The loss as a module: DistributedDataParallel averages gradients of modules that it calls."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task[Item, Batch]) -> None:
         super().__init__()
         self.module = task.module
         self.task = task
 
-    def forward(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         return self.task.loss(batch, progress)

@@ -1,17 +1,18 @@
 """Checkpoints: everything that the next step depends on, saved in the run folder and restored."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
 from experiments.training.budget import Budget
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.state import State
 from experiments.training.step import Steps
+from experiments.training.task import Item
 from univae.checkpoint import (
+    JsonObject,
     existing_folder,
     fill_weights,
     load_state,
@@ -31,7 +32,7 @@ LAST = "last"  # the checkpoint that a run resumes from
 BEST = "best"  # that of the best validation
 
 
-class Checkpoints:
+class Checkpoints(Generic[Item]):
     """The checkpoints of a run; a resumed run starts from the last one.
 
     Args:
@@ -47,7 +48,7 @@ class Checkpoints:
         InputError: the checkpoint is damaged, or of another number of processes.
     """
 
-    def __init__(self, steps: Steps, settings: Settings, run: Run) -> None:
+    def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
         self.steps = steps
         self.run = run
         self.module = steps.task.module
@@ -84,7 +85,7 @@ class Checkpoints:
         """Let the module have its averaged weights, if there are any, while a block runs."""
         return self.average.swapped() if self.average else nullcontext()
 
-    def _load(self, folder: Path) -> dict[str, Any]:
+    def _load(self, folder: Path) -> JsonObject:
         """Load position and weights; return the state of the optimizer and of the average."""
         values = read_json(folder / "state.json")
         training = load_state(folder / "optimizer.pt")
@@ -94,7 +95,7 @@ class Checkpoints:
         load_weights(self.module, folder / "model.safetensors")
         return training
 
-    def _restore(self, training: Mapping[str, Any], folder: Path) -> None:
+    def _restore(self, training: JsonObject, folder: Path) -> None:
         if self.average:
             self.average.updates = training.get("updates", 0)
             fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")

@@ -5,7 +5,6 @@ Nothing is written here, so that a refusal leaves the run folder as it was.
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
@@ -23,7 +22,7 @@ UNCOMPARED = ("out", "resume", "checkpoint_every")
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
-def require_same_options(run: RunFolder, config: Mapping[str, Any]) -> None:
+def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
     """Compare a configuration with the one in ``config.json`` of a run.
 
     Raises:
@@ -38,7 +37,7 @@ def require_same_options(run: RunFolder, config: Mapping[str, Any]) -> None:
         )
 
 
-def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, Any]]) -> None:
+def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]) -> None:
     """Compare a record of data with the fingerprints in ``data.json`` of a run.
 
     A run of version 0.1.0 has no ``data.json`` and is not checked.
@@ -63,7 +62,7 @@ def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, Any]]) -
         )
 
 
-def require_same_model(run: RunFolder, model: Mapping[str, Any]) -> None:
+def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
     """Compare a configuration of a model with ``model.json`` of a run, if there is one.
 
     Raises:
@@ -81,8 +80,8 @@ def require_same_model(run: RunFolder, model: Mapping[str, Any]) -> None:
 
 
 def _changes(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
+    old: Mapping[str, object],
+    new: Mapping[str, object],
     uncompared: Collection[str] = (),
     prefix: str = "",
 ) -> list[str]:

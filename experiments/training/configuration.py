@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import NamedTuple, TypeVar, get_type_hints
 
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -38,7 +38,7 @@ class Option(NamedTuple):
 
     owner: type  # the dataclass that declares it, whose rules hold for it
     name: str
-    hint: Any  # its type, with annotations
+    hint: object  # its type, with annotations
     default: object  # dataclasses.MISSING where it is required
 
 
@@ -163,7 +163,7 @@ def part_values(
     return arguments
 
 
-def _default(field: Field[Any]) -> object:
+def _default(field: Field[object]) -> object:
     if field.default_factory is not MISSING:
         return field.default_factory()
     return field.default

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,9 @@ from univae.devices import is_cuda, pick_device
 _LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
 
 __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
+
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class World:
                 p.grad = mean.view_as(p)
 
 
-def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[Any]:
+def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[object]:
     """If ``condition``, do not average gradients over the processes while a block runs."""
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
@@ -151,12 +154,16 @@ def _local_device(device: torch.device) -> torch.device:
     return device
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return nested tuples, lists and dictionaries with all tensors moved to ``device``."""
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(entry, device) for entry in batch))
+    return cast(Batch, _on_device(batch, device))
+
+
+def _on_device(batch: object, device: torch.device) -> object:
+    if isinstance(batch, tuple) and hasattr(batch, "_make"):
+        return batch._make(_on_device(entry, device) for entry in batch)
     if isinstance(batch, list | tuple):
-        return type(batch)(to_device(entry, device) for entry in batch)
+        return type(batch)(_on_device(entry, device) for entry in batch)
     if isinstance(batch, dict):
-        return {name: to_device(entry, device) for name, entry in batch.items()}
+        return {name: _on_device(entry, device) for name, entry in batch.items()}
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch

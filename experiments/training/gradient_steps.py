@@ -10,7 +10,7 @@ micro-steps the optimizer receives k times the gradient of each, and averages th
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
-from experiments.training.task import Progress, Task, reseed
+from experiments.training.task import Batch, Item, Progress, Task, reseed
 from univae.dtypes import computation_dtype
 from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
@@ -42,7 +42,7 @@ ADVICE = [
 ]
 
 
-class GradientSteps:
+class GradientSteps(Generic[Item, Batch]):
     """Steps down the gradient of one loss.
 
     Args:
@@ -55,11 +55,11 @@ class GradientSteps:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Item, Batch],
         settings: Settings,
         world: World,
         build: Build = build,
-        backward: Backward | None = None,
+        backward: Backward[Batch] | None = None,
     ) -> None:
         self.task = task
         self.settings = settings
@@ -68,10 +68,10 @@ class GradientSteps:
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
-        self.backward = backward or LossBackward(task, world)
+        self.backward: Backward[Batch] = backward or LossBackward(task, world)
         # whether backward passes add gradients to the momentum, without ``.grad``
         self.folds = self._can_fold()
-        if self.folds:
+        if self.folds and isinstance(self.optimizer, Windowed):
             accumulate_in_backward(self.optimizer, self.world.size)
         self._bf16 = uses_bf16(settings.precision, world.device)
 
@@ -84,7 +84,7 @@ class GradientSteps:
         """Micro-batches in a step, over all processes."""
         return self.world.size * self.settings.accumulate * self.settings.window
 
-    def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
+    def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step on ``items``, of which this process computes every ``world.size``-th.
 
         Raises:
@@ -118,12 +118,12 @@ class GradientSteps:
         adaptive = self.adapted or self.optimizer
         return adaptive.step_sizes() if isinstance(adaptive, AdaptedSteps | EGDD) else {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the state of the optimizer and of its step sizes."""
         adapted = {"step_sizes": self.adapted.state_dict()} if self.adapted else {}
         return {"optimizer": self.optimizer.state_dict(), **adapted}
 
-    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+    def load_state_dict(self, state: Mapping[str, object], step: int) -> None:
         """Continue from the state saved after ``step`` steps.
 
         Raises:
@@ -131,7 +131,8 @@ class GradientSteps:
         """
         restore(self.optimizer, state.get("optimizer"), step)
         if self.adapted:
-            self.adapted.load_state_dict(state.get("step_sizes", {}))
+            saved = state.get("step_sizes")
+            self.adapted.load_state_dict(saved if isinstance(saved, Mapping) else {})
 
     def _can_fold(self) -> bool:
         """Return whether only the momentum of a window reads ``.grad``."""
@@ -150,7 +151,7 @@ class GradientSteps:
         return rate
 
     def _micro_step(
-        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+        self, batches: Sequence[tuple[int, Batch]], weight: float, progress: Progress
     ) -> tuple[dict[str, float], float]:
         self.optimizer.zero_grad(set_to_none=True)
         names, sums = self._gradient(batches, weight / self.settings.window, progress)
@@ -163,14 +164,14 @@ class GradientSteps:
         self.optimizer.step()
         return totals, gradient_norm
 
-    def _load(self, index: int, item: Any, progress: Progress) -> Any:
+    def _load(self, index: int, item: Item, progress: Progress) -> Batch:
         # The seed depends on the micro-batch, not on the process: two processes draw the numbers
         # that one process draws for two micro-batches.
         reseed(self.settings.seed, progress.step, index, "load")
         return self.task.load(item)
 
     def _gradient(
-        self, batches: Sequence[tuple[int, Any]], weight: float, progress: Progress
+        self, batches: Sequence[tuple[int, Batch]], weight: float, progress: Progress
     ) -> tuple[list[str], Tensor]:
         """Compute the gradient of the mean loss in ``.grad``; return names and sums to log."""
         names: list[str] = []
@@ -195,7 +196,7 @@ class GradientSteps:
             sums.append(_stacked(loss, logged.values()))
         return names, torch.stack(sums).sum(dim=0)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16)
 
     def _require_finite(self, loss: float, gradient_norm: float, progress: Progress) -> None:

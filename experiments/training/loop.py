@@ -6,6 +6,7 @@ uninterrupted one, and a validation has no effect on training.
 """
 
 import time
+from typing import Generic
 
 import torch
 
@@ -19,7 +20,7 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Progress, Task, evaluating, reseed
+from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
 
@@ -29,7 +30,7 @@ SHORTEST = 1e-9  # seconds, for divisions by a measured time
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
-def fit(steps: Steps, settings: Settings, run: Run) -> JsonObject:
+def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
     With ``settings.resume`` training continues from ``checkpoints/last``, to the same weights, bit
@@ -63,14 +64,16 @@ def fit(steps: Steps, settings: Settings, run: Run) -> JsonObject:
             loop.bar.close()
 
 
-def fit_task(task: Task, settings: Settings, run: Run, build: Build = build) -> JsonObject:
+def fit_task(
+    task: Task[Item, Batch], settings: Settings, run: Run, build: Build = build
+) -> JsonObject:
     """Minimise the loss of ``task`` on the processes that ``torchrun`` started; see :func:`fit`."""
     with join(settings.device) as world:
         return fit(GradientSteps(task, settings, world, build), settings, run)
 
 
-class _Loop:
-    def __init__(self, steps: Steps, settings: Settings, run: Run) -> None:
+class _Loop(Generic[Item]):
+    def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
         self.steps = steps
         self.settings = settings
         self.world = steps.world

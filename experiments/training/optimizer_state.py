@@ -5,13 +5,12 @@ of the state: a state of another shape would corrupt memory.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments.training.optimizers import state_names
+from experiments.training.optimizers import Group, state_names
 from univae.errors import InputError
 
 __all__ = ["check_state", "restore"]
@@ -83,7 +82,7 @@ def _is_dense(value: Tensor, parameter: Tensor) -> bool:
     return value.is_contiguous() or value.stride() == parameter.stride()
 
 
-def _restored_group(group: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+def _restored_group(group: Group, saved: Group) -> Group:
     """Return the options of ``group`` with the saved progress, where that is of the same type."""
     options = {**group, "params": saved["params"]}
     for name in PROGRESS:
@@ -92,8 +91,10 @@ def _restored_group(group: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[
     return options
 
 
-def _groups_and_entries(state: Any) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
+def _groups_and_entries(state: object) -> tuple[list[Group], dict[object, object]]:
     """Return the groups of a state from a file, and the state of each parameter by its index."""
+    if not isinstance(state, Mapping):
+        raise InputError(f"optimizer.pt: not the state of an optimizer; {ADVICE}")
     try:
         groups = []
         for group in state["param_groups"]:

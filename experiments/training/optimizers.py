@@ -5,7 +5,7 @@ A new optimizer is one function that creates it and one row of :data:`OPTIMIZERS
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from univae.optim.tiger import Tiger
 __all__ = [
     "OPTIMIZERS",
     "Build",
+    "Group",
     "OptimizerKind",
     "OptimizerName",
     "OptimizerOptions",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class OptimizerOptions(Protocol):
     """The options of training that optimizers read; ``Settings`` has them."""
 
@@ -59,7 +61,8 @@ class OptimizerOptions(Protocol):
 
 FUSED_DEVICES = ("cpu", "cuda")  # types for which PyTorch has a fused AdamW
 
-Groups: TypeAlias = list[dict[str, Any]]  # of parameters, with their weight decay
+Group: TypeAlias = dict[str, Any]  # parameters and their options, as torch types it
+Groups: TypeAlias = list[Group]
 Build: TypeAlias = Callable[[nn.Module, OptimizerOptions, torch.device], Optimizer]
 
 

@@ -22,7 +22,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from experiments.data.notes import print_notes
 from experiments.training.comparison import (
@@ -57,7 +56,7 @@ class Run(RunFolder):
         has_trained: whether a training step was started, or a state saved, since it was opened.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, config: Mapping[str, object]) -> None:
         super().__init__(path, config)
         self.writes = is_first_process()
         self.has_trained = False
@@ -65,7 +64,7 @@ class Run(RunFolder):
         self._metrics = MetricsFile(self.path / "metrics.jsonl")
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any]) -> "Run":
+    def create(cls, path: str | Path, config: Mapping[str, object]) -> "Run":
         """Start a run in a new or empty folder; with ``config["resume"]``, open the one there.
 
         A run that is to be resumed is only read: :meth:`record_resume` writes, once its checkpoint
@@ -116,7 +115,7 @@ class Run(RunFolder):
         (self.path / "ERROR.json").unlink(missing_ok=True)
         remove_temporary_files(self.path)
 
-    def log(self, kind: str, step: int, **numbers: Any) -> None:
+    def log(self, kind: str, step: int, **numbers: object) -> None:
         """Append one row to ``metrics.jsonl``."""
         if self.writes:
             self._metrics.append({"kind": kind, "step": step, **numbers})
@@ -144,7 +143,7 @@ class Run(RunFolder):
         print_notes(self.notes[printed:])
         return folder
 
-    def record_data(self, record: Mapping[str, Mapping[str, Any]]) -> None:
+    def record_data(self, record: Mapping[str, Mapping[str, object]]) -> None:
         """Write ``data.json``; of a resumed run, compare the data with it.
 
         Args:
@@ -164,7 +163,7 @@ class Run(RunFolder):
         if not path.exists() and untrained and self.writes:  # stopped while its data were prepared
             write_json(path, record)
 
-    def record_model(self, config: Mapping[str, Any]) -> None:
+    def record_model(self, config: Mapping[str, object]) -> None:
         """Write ``model.json``; of a resumed run, compare the model with it.
 
         Raises:
@@ -176,12 +175,12 @@ class Run(RunFolder):
         elif self.writes:
             write_json(path, config)
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Mapping[str, object]) -> None:
         """Write the result to ``DONE``: training is complete."""
         if self.writes:
             write_json(self.path / "DONE", result)
 
-    def fail(self, report: Mapping[str, Any]) -> None:
+    def fail(self, report: Mapping[str, object]) -> None:
         """Write why training failed to ``ERROR.json``."""
         if self.writes:
             write_json(self.path / "ERROR.json", report)
@@ -211,9 +210,9 @@ class Run(RunFolder):
 
 def begin_run(
     out: Path,
-    config: Mapping[str, Any],
-    data: Mapping[str, Mapping[str, Any]],
-    model: Mapping[str, Any],
+    config: Mapping[str, object],
+    data: Mapping[str, Mapping[str, object]],
+    model: Mapping[str, object],
 ) -> Run:
     """Return the run ``out``, new or resumed, whose data and model are recorded in it.
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from univae.optim.schedules import cosine, tripling
 
 __all__ = ["SCHEDULES", "Schedule", "ScheduleName"]
 
 
+@runtime_checkable
 class ScheduleOptions(Protocol):
     """The options of training that schedules read; ``Settings`` has them."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -11,27 +11,27 @@ from experiments.training.distributed import World
 from experiments.training.precision import PRECISIONS, PrecisionName
 from experiments.training.schedules import SCHEDULES
 from experiments.training.settings import Settings
-from experiments.training.task import Progress, Trained
+from experiments.training.task import Item, Progress, Trained
 from univae.errors import InputError
 
 __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
 
 
-class Stream:
+class Stream(Generic[Item]):
     """The micro-batches of a task, epoch after epoch; a step may take from two epochs."""
 
-    def __init__(self, task: Trained) -> None:
+    def __init__(self, task: Trained[Item]) -> None:
         self._task = task
         self._epoch = -1
-        self._items: Sequence[Any] = ()
+        self._items: Sequence[Item] = ()
 
-    def take(self, epoch: int, offset: int, count: int) -> tuple[list[Any], int, int]:
+    def take(self, epoch: int, offset: int, count: int) -> tuple[list[Item], int, int]:
         """Return the next ``count`` items from a position on, and the epoch and offset after them.
 
         Raises:
             InputError: an epoch has no item.
         """
-        items: list[Any] = []
+        items: list[Item] = []
         while True:
             epoch_items = self._items_of(epoch)
             end = min(len(epoch_items), offset + count - len(items))
@@ -41,7 +41,7 @@ class Stream:
             epoch += 1
             offset = 0
 
-    def _items_of(self, epoch: int) -> Sequence[Any]:
+    def _items_of(self, epoch: int) -> Sequence[Item]:
         if epoch != self._epoch:
             self._epoch = epoch
             self._items = self._task.batches(epoch)
@@ -59,15 +59,16 @@ class Stepped:
     gradient_norm: float  # NaN where gradients are not stored
 
 
-class Steps(Protocol):
+@runtime_checkable
+class Steps(Protocol[Item]):
     """Steps of training, which the loop repeats.
 
     :class:`GradientSteps` descends the gradient of one loss; a GAN's two players take turns.
     """
 
     @property
-    def task(self) -> Trained:
-        """What is trained, on which batches, and how it is validated."""
+    def task(self) -> Trained[Item]:
+        """The module, its micro-batches and its validation."""
         ...
 
     @property
@@ -85,7 +86,7 @@ class Steps(Protocol):
         """Micro-batches in a step, over all processes."""
         ...
 
-    def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
+    def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step.
 
         Raises:
@@ -97,11 +98,11 @@ class Steps(Protocol):
         """Return numbers about step sizes to log."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return everything but the task's module that the next step depends on."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+    def load_state_dict(self, state: Mapping[str, object], step: int) -> None:
         """Continue from the state saved after ``step`` steps.
 
         Raises:

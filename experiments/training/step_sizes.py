@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch.optim import Optimizer
 
@@ -11,6 +11,7 @@ from univae.optim.step_sizes import AdaptedSteps
 __all__ = ["STEP_SIZES", "StepSizeName", "StepSizes"]
 
 
+@runtime_checkable
 class StepSizeOptions(Protocol):
     """The options of training that adapted step sizes read; ``Settings`` has them."""
 

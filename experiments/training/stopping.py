@@ -4,14 +4,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TypeAlias
 
 from experiments.training.processes import is_first_process
 
 __all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
 
 STDERR = 2  # file descriptor
+
+# A result of signal.signal; None where the handler was not installed by Python.
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,7 +38,7 @@ class TrainingFailed(FloatingPointError):
     ``report`` is for ``ERROR.json``. A command exits with 1.
     """
 
-    def __init__(self, message: str, **report: Any) -> None:
+    def __init__(self, message: str, **report: object) -> None:
         super().__init__(message)
         self.report = report
 
@@ -51,7 +55,7 @@ class StopRequest:
         self.requested = False
         self.debounce = debounce
         self._first_signal = 0.0  # seconds on the monotonic clock
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopRequest":
         # Python installs signal handlers in the main thread only.

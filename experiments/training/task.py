@@ -4,12 +4,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Progress", "Task", "Trained", "evaluating", "reseed", "seed_of"]
+from univae.checkpoint import JsonObject
+
+__all__ = [
+    "Batch",
+    "Item",
+    "Item_co",
+    "Progress",
+    "Task",
+    "Trained",
+    "evaluating",
+    "reseed",
+    "seed_of",
+]
+
+Item = TypeVar("Item")  # names a micro-batch, as an array of indices does
+Item_co = TypeVar("Item_co", covariant=True)
+Batch = TypeVar("Batch")  # tensors in tuples, lists or dictionaries
 
 
 @dataclass(frozen=True)
@@ -20,7 +36,8 @@ class Progress:
     fraction: float  # of training that is done, in [0, 1]
 
 
-class Trained(Protocol):
+@runtime_checkable
+class Trained(Protocol[Item_co]):
     """A module with its training batches and its validation."""
 
     @property
@@ -28,22 +45,14 @@ class Trained(Protocol):
         """All trained weights; saved as model.safetensors."""
         ...
 
-    def batches(self, epoch: int) -> Sequence[Any]:
-        """Return the micro-batches of an epoch as small items, such as arrays of indices.
+    def batches(self, epoch: int) -> Sequence[Item_co]:
+        """Return the micro-batches of an epoch as items, such as arrays of indices.
 
         The result depends on the seed and the epoch alone.
         """
         ...
 
-    def load(self, item: Any) -> Any:
-        """Return the micro-batch of an item: CPU tensors in tuples, lists or dictionaries."""
-        ...
-
-    def weight(self, batch: Any) -> int:
-        """Return the number of targets (tokens, or rows) in a micro-batch."""
-        ...
-
-    def validate(self, progress: Progress) -> dict[str, Any]:
+    def validate(self, progress: Progress) -> JsonObject:
         """Return the metrics of the held-out set, for the log.
 
         The checkpoint with the smallest ``selection`` among them is the best.
@@ -51,13 +60,22 @@ class Trained(Protocol):
         ...
 
 
-class Task(Trained, Protocol):
+@runtime_checkable
+class Task(Trained[Item], Protocol[Item, Batch]):
     """A task that minimises one loss.
 
     All noise must come from PyTorch's global generator, which the training loop seeds.
     """
 
-    def loss(self, batch: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+    def load(self, item: Item) -> Batch:
+        """Return the micro-batch of an item: CPU tensors in tuples, lists or dictionaries."""
+        ...
+
+    def weight(self, batch: Batch) -> int:
+        """Return the number of targets (tokens, images or rows) in a micro-batch."""
+        ...
+
+    def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, and numbers to log by name, summed over the micro-batch.
 
         ``batch`` is on the module's device.

@@ -126,7 +126,7 @@ def test_a_prior_draw_follows_the_model() -> None:
 
     model = from_pyro(two_levels, guide)
     with pytest.raises(
-        InputError, match=r"the prior is only known beside data; call posterior\(x\) first"
+        InputError, match=r"prior and likelihood need data; call posterior\(x\) first"
     ):
         model.prior().sample((2,))
     model.posterior(torch.randn(4, 2))
@@ -251,7 +251,7 @@ def renamed(x: Tensor) -> None:
         (
             linear,
             subsampled,
-            "site 'z' of the guide lies in a plate that is not the 5 data at hand; do not sub",
+            "site 'z' of the guide lies in a plate that is not the 5 data of the batch; do not sub",
         ),
         (linear, twice_plated, "site 'z' of the guide lies in a second plate; use .to_event"),
         (linear, silent, "the guide draws nothing; give it a sample site"),
@@ -261,7 +261,7 @@ def renamed(x: Tensor) -> None:
             guide_z,
             "site 'u' of the model is neither observed nor in the guide; add it to the guide",
         ),
-        (renamed, guide_z, "the guide draws z, which the model does not have"),
+        (renamed, guide_z, "the guide draws z, which the model lacks"),
     ],
 )
 def test_a_program_that_gives_no_weight_per_datum_is_refused(

@@ -33,7 +33,7 @@ from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
 from univae.checkpoint import load_weights
 from univae.errors import InputError
-from univae.text.corpus import split
+from univae.text.corpus import Corpus, split
 from univae.text.special import PAD
 from univae.vae.trained import TrainedText
 
@@ -380,11 +380,16 @@ def test_annealing_and_free_bits_reach_the_loss(
     from experiments.training.task import Progress
 
     batch = opened.token_ids(lines(8))
+    max_length = opened.model.config.max_length
+    corpus = Corpus.build(lines(8), opened.tokenizer, tmp_path / "corpus", max_length=max_length)
+    training_set = (corpus, np.arange(len(corpus)))
+
+    def task(**options) -> TextTask:
+        return TextTask(opened.model, Objective(**options), 0, training_set, batch)
 
     def loss(fraction: float, **options) -> float:
         torch.manual_seed(0)
-        task = TextTask(opened.model, Objective(**options), 0, (None, None), batch)
-        total, logged = task.loss(batch, Progress(0, fraction))
+        total, logged = task(**options).loss(batch, Progress(0, fraction))
         return total.item() - logged["reconstruction_nats_per_token"].item()
 
     plain = loss(0.0)
@@ -395,13 +400,7 @@ def test_annealing_and_free_bits_reach_the_loss(
     )
     assert loss(0.0, free_bits=3.0) == pytest.approx(8 * 2 * 3, rel=1e-4)
     assert loss(0.0, free_bits=1.0, free_bits_per="dimension") == pytest.approx(8 * 8 * 1, rel=1e-4)
-    assert int((batch != PAD).sum()) == task_weight(opened, batch)
-
-
-def task_weight(run: TrainedText, batch: torch.Tensor) -> int:
-    from experiments.text.task import Objective
-
-    return TextTask(run.model, Objective(), 0, (None, None), batch).weight(batch)
+    assert int((batch != PAD).sum()) == task().weight(batch)
 
 
 # What is left out, cut or unknown is said in numbers.

@@ -109,7 +109,7 @@ def test_a_number_is_kept_within_its_rule_or_refused_by_name(
 
 
 @pytest.mark.parametrize("command", CONFIGS)
-def test_a_value_of_another_type_is_refused_by_name(command: str) -> None:
+def test_a_value_of_another_type_is_refused_by_name(command: str, unchecked: None) -> None:
     kind = CONFIGS[command]
     for name, hint in plain_hints(kind).items():
         wrong = 5 if hint in (str, bool, Path) or get_origin(hint) is tuple else "five"

@@ -1,4 +1,4 @@
-"""The core: rotary positions, masks, attention with its key/value cache, Transformer blocks."""
+"""Rotary positions, masks, attention with a key/value cache, Transformer blocks."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Keys and values of one layer, kept while a text is generated."""
+"""The key/value cache of one layer during generation."""
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +24,13 @@ class KeyValueCache:
     ) -> None:
         """Allocate buffers of ``shape`` (batch, heads, capacity, D).
 
-        They have the dtype and the device of ``like``. ``real`` is false for padding, which no row
-        sees; without it every row sees every row before it.
+        They have the dtype and the device of ``like``. ``real`` is False for padding, which is
+        masked for all rows; by default there is no padding.
         """
         self.keys = like.new_zeros(shape)
         self.values = like.new_zeros(shape)
         self.scale: Scale = scale
-        self.scaled = lookup(SCALES, scale, "KeyValueCache: scale").factor is not None
+        self.scales_queries = lookup(SCALES, scale, "KeyValueCache: scale").factor is not None
         self.base = base
         self.length = 0
         self.real = real
@@ -38,7 +38,7 @@ class KeyValueCache:
     def fill(
         self, k: Float[Tensor, "batch heads rows D"], v: Float[Tensor, "batch heads rows D"]
     ) -> None:
-        """Append several rows a sequence at once."""
+        """Append several rows to each sequence."""
         start = self.length
         self.length = start + k.shape[2]
         self.keys[:, :, start : self.length] = k
@@ -50,20 +50,20 @@ class KeyValueCache:
         k: Float[Tensor, "batch heads D"],
         v: Float[Tensor, "batch heads D"],
     ) -> Float[Tensor, "batch heads 1 D"]:
-        """Append one row a sequence and return its attention to all rows, as :func:`attend`."""
+        """Append one row to each sequence, and return its :func:`attend` to all cached rows."""
         self.keys.select(2, self.length).copy_(k)
         self.values.select(2, self.length).copy_(v)
         self.length += 1
 
         mask = None if self.real is None else self.real[:, None, None, : self.length]
-        if self.scaled:
+        if self.scales_queries:
             q = (q * self._factor(mask)).to(q.dtype)
         keys = self.keys.narrow(2, 0, self.length)
         values = self.values.narrow(2, 0, self.length)
         return F.scaled_dot_product_attention(q.unsqueeze(2), keys, values, attn_mask=mask)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Replace row i by row ``rows[i]`` of before; ``rows`` may be fewer than the batch."""
+        """Replace row i by row ``rows[i]``; ``rows`` may be fewer than the batch."""
         self.keys = self._reordered(self.keys, rows)
         self.values = self._reordered(self.values, rows)
         if self.real is not None:

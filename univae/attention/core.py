@@ -1,4 +1,4 @@
-r"""The attention core: one function that attends and one module around it.
+r"""Scaled dot-product attention, as a function and as a multi-head module.
 
 References:
     Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
@@ -47,10 +47,10 @@ def attend(
     r"""Return :math:`\mathrm{softmax}_j(\lambda_i \, q_i \cdot k_j / \sqrt{D}) \, v_j`.
 
     The softmax is computed in at least float32. ``mask`` is ``True`` where row i may see key j.
-    ``causal``: the rows are the last rows of the keys and see nothing later, so that one row
+    With ``causal`` the rows are the last rows of the keys and see no later ones, so that one row
     against a cache is the same call as a whole text. :math:`\lambda_i` is the
-    :func:`entropy_scale` of the keys that row i sees; it multiplies q last of all, so that
-    normalised queries keep it. ``twice_differentiable`` computes the softmax explicitly, because
+    :func:`entropy_scale` of the keys that row i sees; it multiplies q after any
+    normalisation of the queries. ``twice_differentiable`` computes the softmax explicitly, because
     the fused kernels have no second derivative.
 
     Raises:
@@ -59,8 +59,8 @@ def attend(
     rows = q.shape[-2]
     keys = k.shape[-2]
     if lookup(SCALES, scale, "attend: scale").factor is not None:
-        seen = visible_keys(rows, keys, mask, is_causal=causal).to(q.device)
-        q = (q * entropy_scale(seen, scale, base)[..., None]).to(q.dtype)
+        key_counts = visible_keys(rows, keys, mask, is_causal=causal).to(q.device)
+        q = (q * entropy_scale(key_counts, scale, base)[..., None]).to(q.dtype)
 
     causal = causal and rows > 1  # the last row sees every key
     if causal and (mask is not None or rows != keys or twice_differentiable):
@@ -94,7 +94,7 @@ def require_head_width(width: int, heads: int) -> None:
     """Check that every head has an even number of features, which rotate in pairs.
 
     Raises:
-        InputError: it has not.
+        InputError: ``width`` is not an even multiple of ``heads``.
     """
     if heads < 1 or width < 1 or width % heads or (width // heads) % 2:
         raise InputError(
@@ -123,8 +123,7 @@ class Attention(nn.Module):
         mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
         """Return the attended rows: the last rows of ``x``, as many as ``mix`` returns."""
-        # Splits instead of slices: the gradient of a split is one concatenation, that of a slice a
-        # sum with zeros.
+        # The gradient of a split is one concatenation, that of slices a sum of padded tensors.
         qk, v = self.project(x).unflatten(-1, (3, self.heads, -1)).split((2, 1), 2)
         q, k = rotate(qk, phase[..., None, None, :]).transpose(1, 3).unbind(2)
         v = v.squeeze(2).transpose(1, 2)

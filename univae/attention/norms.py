@@ -15,11 +15,11 @@ __all__ = ["NORMS", "Norm", "NormPlacement"]
 
 @dataclass(frozen=True)
 class NormPlacement:
-    """Where the layer norms of a Transformer stand.
+    """A placement of the layer norms of a Transformer.
 
     With ``pre`` they normalise the input of each residual branch, and the rows before an output;
-    without it, the embedding and each residual sum, so that rows are normalised already where an
-    output reads them.
+    without it, the embedding and each residual sum, so that the rows before an output are
+    already normalised.
     """
 
     summary: str
@@ -30,12 +30,12 @@ class NormPlacement:
         return nn.Identity() if self.pre else nn.LayerNorm(width)
 
     def output_norm(self, width: int) -> nn.Module:
-        """Return the norm between the last block and what reads its rows."""
+        """Return the norm between the last block and an output layer."""
         return nn.LayerNorm(width) if self.pre else nn.Identity()
 
     def output_transform(self, width: int) -> nn.Module:
         """Return the layers between the last block and the table of tokens."""
-        # Built for both placements, so that both draw as many random numbers.
+        # Built for both placements, so that both consume the same random numbers.
         published = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         return nn.LayerNorm(width) if self.pre else published
 

@@ -28,7 +28,7 @@ def patch_grid(shape: Shape, patch: int, who: str) -> tuple[int, int]:
 
 
 class Patches(nn.Module):
-    """Transformer blocks over the patches of an image, in raster order, of which each sees all.
+    """Transformer blocks over the patches of an image in raster order, without a mask.
 
     Half of the feature pairs of a head rotate with the row of the patch, half with its column, so
     that scores depend on the offset between two patches in the plane.
@@ -50,8 +50,8 @@ class Patches(nn.Module):
         ``mix`` computes the attention and ``std`` is the deviation of the initial weights.
 
         Raises:
-            InputError: ``width`` is not a multiple of 4 ``heads``: a head has as many pairs for
-                rows as for columns.
+            InputError: ``width`` is not a multiple of 4 ``heads``: a head has equally many
+                feature pairs for rows and for columns.
         """
         super().__init__()
         if width % (4 * heads):

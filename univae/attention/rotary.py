@@ -1,4 +1,4 @@
-r"""Rotary positions: feature pairs rotate with the position, so that scores see differences only.
+r"""Rotary positions: feature pairs rotate, so that scores depend on position differences only.
 
 Pairs are interleaved, features :math:`(2i, 2i+1)`, as in the paper and its weights; the half-split
 layout of several newer code bases is another model. A pair is one complex number, and the rotation

@@ -1,4 +1,4 @@
-"""Transformer parts: the block, embeddings, and an output layer that shares the token table.
+"""Transformer layers: the block, embeddings, and an output layer that shares the token table.
 
 The models loop over the layers. ``norm="post"`` is the layout of RoFormer and BERT: the norm
 follows the residual sum, the embedding is normalised, and the head transforms rows before the token
@@ -71,9 +71,9 @@ class Block(nn.Module):
     def stepper(self, cache: KeyValueCache) -> Step:
         """Return ``forward`` of one new row a sequence, without dropout: (x, phase) -> x.
 
-        The row attends to all rows in ``cache``. The numbers are those of ``forward`` at half the
-        time of a small model's step, most of which is overhead: the weights are looked up once,
-        here, and no module is called.
+        The row attends to all rows in ``cache``. The results equal those of ``forward``. A step of
+        a small model takes half the time, because weights are looked up once and no module is
+        called.
         """
         attend = self.attention.stepper(cache)
         first = _norm_function(self.first)
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
         return pre_step if self.pre else post_step
 
-    def remember(
+    def append_to_cache(
         self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache
     ) -> None:
         """Append the key and the value of a row to ``cache``."""
@@ -110,14 +110,14 @@ def _norm_function(norm: nn.LayerNorm) -> partial[Tensor]:
 
 @runtime_checkable
 class Feed(Protocol):
-    """Embeds texts that are being generated: maps the newest token of every text to its row."""
+    """The embedding of texts during generation: maps the last token of every text to its row."""
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
-        """Return the rows of the newest tokens."""
+        """Return the rows of the last tokens."""
         ...
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Replace text i by text ``rows[i]`` of before."""
+        """Replace text i by text ``rows[i]``."""
 
 
 class Embedding(nn.Module):
@@ -155,11 +155,11 @@ class Embedding(nn.Module):
 
     def feed(self, rows: int) -> Feed:
         """Return :meth:`decoder_rows` of one token a text at a time, without dropout."""
-        return _LineFeed(self)
+        return _TextFeed(self)
 
 
-class _LineFeed:
-    """Embeds one token a text. The table is looked up once, here, and no module is called."""
+class _TextFeed:
+    """Embeds one token a text; the table is looked up once in the constructor, to save time."""
 
     def __init__(self, embedding: Embedding) -> None:
         self.norm = embedding.norm
@@ -175,10 +175,10 @@ class _LineFeed:
 
 
 class Head(nn.Module):
-    """Logits of rows, by the table of the token embedding, which is an argument of ``forward``.
+    """Logits of rows by the table of the token embedding, an argument of ``forward``.
 
-    Passed in, the table is not stored twice. ``excluded`` ids have logit -inf: they are never a
-    next token, and texts without them share all the probability.
+    ``excluded`` ids have the logit -inf: they never follow, and the distribution is normalised
+    over the other tokens.
     """
 
     excluded: Tensor
@@ -206,7 +206,7 @@ class Head(nn.Module):
 
 @torch.no_grad()
 def initialise(module: nn.Module, std: float = 0.02) -> None:
-    """Draw linear and embedding weights from N(0, std^2) cut at two deviations; zero biases."""
+    """Draw linear and embedding weights from N(0, std^2), truncated at 2 std; zero biases."""
     for child in module.modules():
         if isinstance(child, nn.Linear | nn.Embedding):
             nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)

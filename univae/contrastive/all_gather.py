@@ -1,12 +1,12 @@
-r"""Rows of all processes on each of them, with the gradient that flows back to the rows' process.
+r"""All-gather of rows over processes, with gradients.
 
 Let each process r of W compute a loss :math:`L_r` that may read the rows of all processes. The
 backward pass of :func:`gather` *sums* the gradients of a row from the W losses, and distributed
-training divides parameter gradients by W, so ``.grad`` becomes
+training divides parameter gradients by W, so the result in ``.grad`` is
 
 .. math:: \nabla \frac1W \sum_r L_r
 
-and no factor W is needed anywhere. A gather without that sum loses the gradient that reaches a key
+without a factor W in the losses. A gather without that sum loses the gradient that reaches a key
 through the queries of other processes.
 
 References:
@@ -41,7 +41,7 @@ def rows_of_all(
     """Return the number of rows of every process, by rank.
 
     Raises:
-        InputError: on every process alike, where one of them has no row.
+        InputError: a process has no row; raised on every process.
     """
     _, size = world(group)
     if size == 1:
@@ -52,7 +52,7 @@ def rows_of_all(
     if 0 in counts:
         raise InputError(
             f"gather: every process must hold rows; by rank they hold {counts}; "
-            "give each a part of the batch"
+            "give each process some rows of the batch"
         )
     return counts
 
@@ -64,12 +64,12 @@ def gather(
 ) -> Shaped[Tensor, "all *features"]:
     """Concatenate the rows of all processes, by rank; their numbers may differ.
 
-    Every process must call it in the same order with other collectives. The gradient of a row is
-    the sum over all processes. A single process gets ``x`` itself.
+    Every process must call it in the same order relative to other collectives. The gradient of a
+    row is the sum over all processes. With a single process the result is ``x``.
 
     Args:
         x: the rows of this process.
-        counts: the result of :func:`rows_of_all`, where it is known.
+        counts: the result of :func:`rows_of_all`, to save its communication.
         group: the processes; by default all.
     """
     _, size = world(group)
@@ -88,7 +88,7 @@ class Share(NamedTuple):
 
     @classmethod
     def of(cls, x: Shaped[Tensor, "rows *features"], *, gather: bool) -> "Share":
-        """Return the share of ``x`` among the rows of all; without ``gather``, among its own."""
+        """Return the share of ``x``; without ``gather``, as if this were the only process."""
         if not gather:
             return cls([len(x)], 0)
         return cls(rows_of_all(len(x), x.device), world()[0])
@@ -116,9 +116,9 @@ class _Gather(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, x: Tensor, counts: list[int], group: dist.ProcessGroup | None
     ) -> Tensor:
-        stored = cast(_GatherContext, ctx)
-        stored.counts = counts
-        stored.group = group
+        context = cast(_GatherContext, ctx)
+        context.counts = counts
+        context.group = group
         padded = x.new_zeros(max(counts), *x.shape[1:])
         padded[: len(x)] = x
         gathered = [torch.empty_like(padded) for _ in counts]
@@ -127,11 +127,11 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        stored = cast(_GatherContext, ctx)
-        count = stored.counts[dist.get_rank(stored.group)]
-        size = len(stored.counts)
-        received = grad.new_empty(size * count, *grad.shape[1:])
+        context = cast(_GatherContext, ctx)
+        count = context.counts[dist.get_rank(context.group)]
+        size = len(context.counts)
+        row_gradients = grad.new_empty(size * count, *grad.shape[1:])
         dist.all_to_all_single(
-            received, grad.contiguous(), [count] * size, stored.counts, group=stored.group
+            row_gradients, grad.contiguous(), [count] * size, context.counts, group=context.group
         )
-        return received.view(size, count, *grad.shape[1:]).sum(0), None, None
+        return row_gradients.view(size, count, *grad.shape[1:]).sum(0), None, None

@@ -1,8 +1,8 @@
-"""Chunks of a batch: of so many rows, of so many tokens with padding, or as the caller cut them."""
+"""Chunks of a batch: by a number of rows, by a number of tokens, or as given by the caller."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias, cast
+from typing import NamedTuple, SupportsIndex, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -11,24 +11,24 @@ from univae.errors import InputError
 
 __all__ = ["Chunker", "Collate", "Inputs", "by_tokens", "cut"]
 
-# Groups the indices of a column's rows; every row is in one group.
-Chunker: TypeAlias = Callable[[Any], Sequence[Sequence[int]]]
+# Maps a column to groups of row indices; every row is in one group.
+Chunker: TypeAlias = Callable[..., Sequence[Sequence[int]]]
 
 # Maps a list of items to the inputs of an encoder.
-Collate: TypeAlias = Callable[[list[Any]], Any]
+Collate: TypeAlias = Callable[..., object]
 
 
 class Inputs(NamedTuple):
     """The inputs of an encoder for some rows of a column."""
 
     values: object
-    rows: Sequence[int] | None  # None where the caller cut the chunks
+    rows: Sequence[int] | None  # None where the column is a sequence of chunks
 
 
-def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
+def by_tokens(tokens: int, length: Callable[..., int] = len) -> Chunker:
     """Return a chunker of groups that have at most ``tokens`` ids each, padding included.
 
-    An item longer than ``tokens`` is a group of its own. Lengths ascend within a group and from
+    An item longer than ``tokens`` is a group by itself. Lengths ascend within a group and from
     group to group.
 
     Raises:
@@ -40,7 +40,7 @@ def by_tokens(tokens: int, length: Callable[[Any], int] = len) -> Chunker:
     if tokens < 1:
         raise InputError(f"by_tokens: a chunk must hold at least one token; got tokens={tokens}")
 
-    def chunker(items: Sequence[Any]) -> list[list[int]]:
+    def chunker(items: Sequence[object]) -> list[list[int]]:
         lengths = [length(item) for item in items]
         groups: list[list[int]] = []
         for row in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -61,23 +61,24 @@ def cut(
     mappings of tensors that share their first dimension; other values are in every chunk.
 
     Raises:
-        InputError: an empty column, tensors of different lengths, or groups that are no partition.
+        InputError: the column is empty, its tensors have different lengths, or the groups are not a
+            partition of the rows.
     """
     if chunk_size is None:
-        chunks = list(cast("Sequence[Any]", column))
-        _require("the batch holds no chunk; leave it out", holds=len(chunks) > 0)
+        chunks = list(cast("Sequence[object]", column))
+        _require("the batch must hold at least one chunk; got none; skip it", holds=len(chunks) > 0)
         return [Inputs(chunk if collate is None else collate(chunk), None) for chunk in chunks]
 
     if collate is None:
         groups = _groups(column, _row_count(column), chunk_size)
         return [Inputs(_take(column, _index(group)), group) for group in groups]
-    items = cast("Sequence[Any]", column)
+    items = cast("Sequence[object]", column)
     groups = _groups(items, len(items), chunk_size)
     return [Inputs(collate([items[row] for row in group]), group) for group in groups]
 
 
 def _groups(column: object, count: int, chunk_size: SupportsIndex | Chunker) -> list[Sequence[int]]:
-    _require("the batch holds no row; leave it out", holds=count > 0)
+    _require("the batch must hold at least one row; got none; skip it", holds=count > 0)
     if isinstance(chunk_size, SupportsIndex):
         size = operator.index(chunk_size)
         rule = f"a chunk must hold at least one row; got chunk_size={chunk_size}"
@@ -85,7 +86,7 @@ def _groups(column: object, count: int, chunk_size: SupportsIndex | Chunker) -> 
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
     groups: list[Sequence[int]] = [list(group) for group in chunk_size(column)]
     rows = sorted(row for group in groups for row in group)
-    rule = f"the groups must hold each of the {count} rows once, and none be empty"
+    rule = f"the groups must hold each of the {count} rows once, and none may be empty"
     _require(rule, holds=rows == list(range(count)) and all(groups))
     return groups
 
@@ -112,7 +113,7 @@ def _take(value: object, index: slice | Tensor) -> object:
 
 def _row_count(column: object) -> int:
     counts = set(_row_counts(column))
-    rule = "the batch holds no tensor; give collate= for a sequence of items"
+    rule = "the batch must hold a tensor; got none; give collate= for a sequence of items"
     _require(rule, holds=len(counts) > 0)
     rule = f"all tensors of a batch must have as many rows; they have {sorted(counts)}"
     _require(rule, holds=len(counts) == 1)

@@ -1,7 +1,7 @@
-"""One all-reduce a step for each module under ``DistributedDataParallel``, in spite of many chunks.
+"""One all-reduce a step for each module under ``DistributedDataParallel``, with any chunks.
 
 A wrapped module averages its gradients over processes in the backward pass that follows a forward
-pass outside of its ``no_sync``. Every parameter must take part in that one backward pass, also
+pass outside of its ``no_sync``. Every parameter must take part in that one backward pass, including
 those that only the loss reads.
 """
 
@@ -66,8 +66,8 @@ class Reduction:
     def reducing_chunk(self, parameter: Tensor) -> int | None:
         """Return the index of the chunk whose second pass averages this parameter's gradient.
 
-        None where no wrapped module holds it, and where the module searches for unused parameters:
-        that search remembers which of them earlier backward passes used.
+        None if no wrapped module has it, or if the module searches for unused parameters:
+        that search stores which parameters earlier backward passes used.
         """
         for module, chunk_index in self.first_chunk.items():
             if module.find_unused_parameters:
@@ -81,15 +81,15 @@ def leaves_of(result: Tensor) -> list[Tensor]:
     """Return the leaf tensors that a result was computed from and has a gradient for."""
     leaves: dict[Tensor, None] = {}
     stack = [result.grad_fn]
-    seen: set[Node | None] = {None}
+    visited: set[Node | None] = {None}
     while stack:
         node = stack.pop()
-        if node in seen:
+        if node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         leaf = getattr(node, "variable", None)
         if leaf is not None:
             leaves[leaf] = None
         if node is not None:
-            stack.extend(following for following, _ in node.next_functions)
+            stack.extend(next_node for next_node, _ in node.next_functions)
     return list(leaves)

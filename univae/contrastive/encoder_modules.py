@@ -1,14 +1,15 @@
-"""The modules that an encoder calls, and a check that no module is missing whose kind matters.
+"""The modules that an encoder calls, and a check that the caller lists those that matter.
 
-What the two passes over chunks need the modules for:
+The two passes over chunks treat some modules specially:
 
 - a module under ``DistributedDataParallel`` must average its gradients in one backward pass only;
-- a module that normalises with the statistics of its batch must not see a part of the batch;
+- a module that normalises with the statistics of its batch must not be applied to a chunk;
 - dropout on an accelerator draws from the generator of the device of the weights;
 - the storage of weights does not count as memory of a graph.
 
-The first two give wrong gradients, or processes that wait for ever, so they are checked: while the
-encoder runs on its first chunk, every module that it calls must be one of these or inside one.
+A missing module of the first two kinds gives wrong gradients or a deadlock of the processes, so
+they are checked: while the encoder runs on its first chunk, every module that it calls must be one
+of these or inside one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ class EncoderModules(NamedTuple):
 
     modules: list[nn.Module]
     wrapped: list[DistributedDataParallel]  # those among the modules and their submodules
-    is_function: bool  # then the caller listed the modules
+    is_function: bool  # whether the modules are those that the caller listed
 
 
 def encoder_modules(
@@ -52,18 +53,18 @@ def encoder_modules(
     )
     if any(module.static_graph for module in wrapped):
         raise InputError(
-            "cached_backward: a static graph has one backward pass a step, and this has one a "
-            "chunk; wrap the module without static_graph=True"
+            "cached_backward: a static graph allows one backward pass a step, and every chunk "
+            "needs one; wrap the module without static_graph=True"
         )
     return EncoderModules(roots, list(wrapped), is_function)
 
 
 def refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
-    """Raise :class:`InputError` if a module's output for a row depends on the rows beside it."""
+    """Raise :class:`InputError` if a module's output for a row depends on other rows."""
     mixing = batch_normalised(modules)
     if mixing is not None:
         raise InputError(
-            "cached_backward: encode must give each row from that row alone; "
+            "cached_backward: encode must compute each row from that row alone; "
             f"got {mixing}, which mixes the rows of a chunk, so that the gradient is not that of "
             "the whole batch; use LayerNorm or GroupNorm, or call .eval()"
         )
@@ -71,7 +72,7 @@ def refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
 
 @contextmanager
 def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None]:
-    """Check every module that the encoder calls inside against the listed ones.
+    """Check the modules that the encoder calls inside the block against the listed ones.
 
     Args:
         encoder: the listed modules.
@@ -111,8 +112,8 @@ def _refuse_unlisted(
         if isinstance(module, DistributedDataParallel) and module not in wrapped:
             raise InputError(
                 "cached_backward: encode calls a module under DistributedDataParallel that is not "
-                "in modules=; without it every chunk would average the gradients; list it in "
-                "modules=, or give it, or a method of it, as encode"
+                "in modules=; otherwise every chunk would average the gradients; list it in "
+                "modules=, or pass it, or a method of it, as encode"
             )
 
 
@@ -122,5 +123,5 @@ def _refuse_uncalled(wrapped: Sequence[DistributedDataParallel], called: set[nn.
             raise InputError(
                 "cached_backward: a function among encode does not call a module under "
                 "DistributedDataParallel that modules= lists, whose gradients would never be "
-                "averaged; give encoders that are modules, or methods of modules"
+                "averaged; pass encoders that are modules, or methods of modules"
             )

@@ -1,8 +1,8 @@
-"""A chunk's pass through its encoder: the representations of its rows, checked."""
+"""The pass of a chunk through its encoder, with checks of the representations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ __all__ = ["Batch", "Chunk", "Encode", "Encoded", "Representations"]
 
 # Maps the inputs of a chunk to its representations: a tensor with one row each, or a tuple of such
 # tensors.
-Encode: TypeAlias = Callable[[Any], Any]
+Encode: TypeAlias = Callable[..., object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Chunk:
     column: int
     encode: Encode
     inputs: object
-    rows: Sequence[int] | None  # None where the caller cut the column
+    rows: Sequence[int] | None  # indices; None where the column is a sequence of chunks
 
 
 class Representations(NamedTuple):
@@ -53,21 +53,21 @@ class Batch:
     """The chunks of all columns, in order, and their passes through the encoders.
 
     Args:
-        chunks: every chunk; those of a column follow each other.
-        modules: the modules of each column's encoder.
+        chunks: every chunk; those of a column are adjacent.
+        encoders: the modules of each column's encoder.
     """
 
-    def __init__(self, chunks: Sequence[Chunk], modules: Sequence[EncoderModules]) -> None:
+    def __init__(self, chunks: Sequence[Chunk], encoders: Sequence[EncoderModules]) -> None:
         self.chunks = chunks
-        self.encoders = modules
+        self.encoders = encoders
         self.modules: list[nn.Module] = list(
-            dict.fromkeys(module for encoder in modules for module in encoder.modules)
+            dict.fromkeys(module for encoder in encoders for module in encoder.modules)
         )
         self.columns = [
             [i for i, chunk in enumerate(chunks) if chunk.column == column]
-            for column in range(len(modules))
+            for column in range(len(encoders))
         ]
-        self.reduction = Reduction([modules[chunk.column].wrapped for chunk in chunks])
+        self.reduction = Reduction([encoders[chunk.column].wrapped for chunk in chunks])
         self.devices = devices_of([chunk.inputs for chunk in chunks], self.modules)
         self._graph_enabled = False
 
@@ -98,36 +98,39 @@ class Batch:
             result = chunk.encode(chunk.inputs)
             tensors = _representations(result, chunk.rows)
         for tensor in tensors:
-            if tensor.device.type != "cpu" and tensor.device not in self.devices:
+            if not tensor.is_cpu and tensor.device not in self.devices:
                 raise InputError(
-                    f"cached_backward: encode computes on {tensor.device}, which neither its "
-                    "inputs nor its modules show; list the modules that it calls in modules="
+                    f"cached_backward: encode computes on {tensor.device}, where neither "
+                    "its inputs nor its modules are; list the modules that it calls in modules="
                 )
         return Representations(tensors, isinstance(result, Tensor))
 
-    def joined(self, chunks: Sequence[Representations]) -> list[Representations]:
+    def concatenated(self, chunks: Sequence[Representations]) -> list[Representations]:
         """Return the representations of every column, chunk after chunk."""
         columns = []
         for chunk_indices in self.columns:
-            of_column = [chunks[i] for i in chunk_indices]
-            tensors = zip(*(chunk.tensors for chunk in of_column), strict=True)
-            columns.append(of_column[0]._replace(tensors=tuple(map(torch.cat, tensors))))
+            column_chunks = [chunks[i] for i in chunk_indices]
+            tensors = zip(*(chunk.tensors for chunk in column_chunks), strict=True)
+            joined = tuple(torch.cat(pieces) for pieces in tensors)
+            columns.append(column_chunks[0]._replace(tensors=joined))
         return columns
 
-    def in_order(self, column: int, joined: Representations) -> Tensor | tuple[Tensor, ...]:
-        """Return a column's representations in the order of its rows, as its encoder returns."""
+    def in_row_order(
+        self, column: int, representations: Representations
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Return a column's representations in the order of its rows, in the encoder's type."""
         rows = [row for i in self.columns[column] for row in self.chunks[i].rows or ()]
-        tensors = joined.tensors
+        tensors = representations.tensors
         if rows != sorted(rows):
             order = torch.tensor(rows).argsort().to(tensors[0].device)
             tensors = tuple(x[order] for x in tensors)
-        return tensors[0] if joined.is_tensor else tensors
+        return tensors[0] if representations.is_tensor else tensors
 
     def graph(self, *, enabled: bool) -> torch.set_grad_enabled:
         """Return a context with or without graphs."""
         if enabled and not self._graph_enabled:
-            # In some versions of PyTorch autocast caches weights that were cast without a graph,
-            # and these get no gradient.
+            # In some versions of PyTorch, autocast caches weights that were cast without a graph;
+            # these would get no gradient.
             torch.clear_autocast_cache()
         self._graph_enabled = enabled
         return torch.set_grad_enabled(enabled)
@@ -137,14 +140,14 @@ def _representations(result: object, rows: Sequence[int] | None) -> tuple[Tensor
     elements = (result,) if isinstance(result, Tensor) else result
     if not isinstance(elements, tuple | list) or not elements or not all(map(_has_rows, elements)):
         raise InputError(
-            f"cached_backward: encode returned {_described(result)}; return a tensor or a tuple"
+            f"cached_backward: encode returned {_description(result)}; return a tensor or a tuple"
         )
     counts = [len(x) for x in elements]
     if rows:
         counts.append(len(rows))
     if len(set(counts)) != 1:
         raise InputError(
-            f"cached_backward: encode must give one row for each of a chunk; got {counts} rows"
+            f"cached_backward: encode must return one row for each of a chunk; got {counts} rows"
         )
     return tuple(at_least_float32(x) if x.is_floating_point() else x for x in elements)
 
@@ -153,9 +156,9 @@ def _has_rows(value: object) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0
 
 
-def _described(value: object) -> str:
+def _description(value: object) -> str:
     if isinstance(value, tuple | list):
-        elements = sorted({_described(element) for element in value})
+        elements = sorted({_description(element) for element in value})
         return f"a {type(value).__name__} of {', '.join(elements) or 'nothing'}"
     if isinstance(value, Tensor):
         return "a tensor" if value.ndim else "a tensor without rows"

@@ -7,8 +7,8 @@ chain rule
 
 with :math:`G = \partial L / \partial r` held constant: a sum over chunks. A first pass computes r
 without a graph, the loss gives G, and a second pass over the chunks, with the same random numbers,
-adds each chunk's term. That costs one forward pass more; a chunk whose graph is kept from the first
-pass needs no second.
+adds each chunk's term. The cost is one more forward pass; a chunk whose graph of the first pass
+is kept needs no second one.
 
 References:
     Contrastive learning with gradient accumulation (Su, 2021), https://kexue.fm/archives/8471
@@ -17,7 +17,7 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, cast
+from typing import SupportsIndex, cast
 
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
@@ -46,18 +46,18 @@ def cached_backward(
 ) -> Tensor:
     r"""Add :math:`\nabla L` to the ``.grad`` of all parameters, and return the value of L.
 
-    Each pass runs under the autocast that is on at the call. Representations reach the loss, and
-    their gradients the encoder, in at least float32. Afterwards the generators are in the state
-    that encoding the chunks in order, once, and then computing the loss leaves. An encoder that
-    needs no gradient is run twice for one chunk at most.
+    Each pass runs under the autocast that is active at the call. The representations that the loss
+    receives and their gradients are in at least float32. Afterwards the generators are in the state
+    of encoding the chunks in order, once, and then computing the loss. An encoder that needs no
+    gradient is run twice for one chunk at most.
 
     Under ``DistributedDataParallel`` the gradients are averaged once a step for each wrapped
     module, in the last backward pass through it. Processes may have different numbers of chunks,
     each at least one. The parameters of the loss are averaged if a wrapped module holds them.
 
     Args:
-        encode: a callable; or a list of them, one for each column of the batch, of which the same
-            may stand twice.
+        encode: a callable; or a list of them, one for each column of the batch, which
+            may repeat.
         batch: the rows of the column, or a list or tuple of as many columns as there are callables.
             A column is nested tensors that share their first dimension, or with ``collate`` a
             sequence of items.
@@ -66,32 +66,32 @@ def cached_backward(
         chunk_size: rows in a chunk; or a function of the column that groups its rows, as
             :func:`univae.contrastive.by_tokens` gives; or None for columns that are sequences of
             chunks already.
-        collate: makes the inputs of a chunk from a list of its items: pads them, for instance.
-        keep: how many of the last chunks keep their graphs. The last one's costs nothing, for the
-            second pass holds one graph anyway. All of them is an ordinary backward pass. Under
-            ``DistributedDataParallel`` the first chunk through a wrapped module is always computed
-            again, unless all are kept and it does not look for unused parameters.
-        keep_bytes: also keeps the graphs of the first chunks, as long as what they save takes no
-            more than this.
-        scaler: scales the loss before the backward pass; not the value returned.
+        collate: returns the inputs of a chunk for a list of its items, padded for example.
+        keep: how many of the last chunks keep their graphs. The last graph costs no memory,
+            because the second pass holds one graph anyway. Keeping all is an ordinary backward
+            pass. Under ``DistributedDataParallel`` the first chunk through a wrapped module is
+            always computed again, unless all are kept and it does not search for unused parameters.
+        keep_bytes: also keep the graphs of the first chunks, as long as their saved tensors take at
+            most this many bytes.
+        scaler: scales the loss before the backward pass; the returned value is not scaled.
         modules: the modules that ``encode`` calls, where it is a function (one of several: those
-            that each of the functions calls). An encoder that is a module, or a method of one,
-            needs none. They are needed for ``DistributedDataParallel``; for dropout on an
+            that each of the functions calls). Not needed for an encoder that is a
+            module or a method of one. Needed for ``DistributedDataParallel``; for dropout on an
             accelerator that the inputs are not on; and so that ``keep_bytes`` does not count their
             weights.
 
     Raises:
-        InputError: for a batch that cannot be cut so; an encoder that normalises with the
-            statistics of its batch, which are others in every chunk, unless each column is one
+        InputError: a batch without rows or with an invalid partition; an encoder that normalises
+            with the statistics of its batch, which differ between chunks, unless each column is one
             chunk that is kept; an encoder that returns neither a tensor nor a tuple of them; a loss
-            that is no scalar or has no gradient; an encoder on a device that neither its inputs nor
-            its modules show; a function that calls a module under ``DistributedDataParallel`` which
+            that is not a scalar or has no gradient; an encoder on a device without its inputs or
+            modules; a function that calls a module under ``DistributedDataParallel`` which
             ``modules`` does not list, or does not call one that it lists; a static graph of
             ``DistributedDataParallel``; and, with wrong gradients already added, an encoder whose
             second pass differs from the first.
     """
     encoders: list[Encode] = [encode] if callable(encode) else list(encode)
-    columns = [batch] if callable(encode) else cast("Sequence[Any]", batch)
+    columns = [batch] if callable(encode) else cast("Sequence[object]", batch)
     if len(columns) != len(encoders):
         raise InputError(
             f"cached_backward: {len(encoders)} encoders take as many columns; got {len(columns)}"

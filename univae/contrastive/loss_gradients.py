@@ -1,4 +1,4 @@
-"""The loss of all representations, and its gradients, cut into the chunks of the second pass."""
+"""The loss of all representations, and its gradients, by chunk of the second pass."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -31,7 +31,7 @@ Root: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Pending(NamedTuple):
-    """A chunk whose backward pass is still to come."""
+    """A chunk without its backward pass."""
 
     outputs: tuple[Tensor, ...]  # of the first pass
     gradients: tuple[Tensor | None, ...]  # of the loss with respect to them
@@ -57,7 +57,7 @@ def loss_gradients(
 
     Gradients of the loss's own parameters are added to their ``.grad``, or deferred.
     """
-    columns = batch.joined([chunk.representations for chunk in encoded])
+    columns = batch.concatenated([chunk.representations for chunk in encoded])
     leaves = [
         column._replace(tensors=tuple(_leaf(x) for x in column.tensors)) for column in columns
     ]
@@ -75,7 +75,7 @@ def loss_gradients(
 def evaluate(batch: Batch, loss: Loss, columns: Sequence[Representations]) -> Tensor:
     """Return the loss of the columns' representations, each in the order of its rows."""
     with batch.graph(enabled=True):
-        value = loss(*(batch.in_order(i, column) for i, column in enumerate(columns)))
+        value = loss(*(batch.in_row_order(i, column) for i, column in enumerate(columns)))
     if value.numel() != 1 or not value.requires_grad:
         raise InputError(
             "cached_backward: the loss must be a scalar computed from the representations; got "
@@ -112,9 +112,9 @@ def _loss_backward(batch: Batch, value: Tensor, inputs: Sequence[Tensor]) -> dic
 
 
 def _pending(chunks: Sequence[Encoded], leaves: Sequence[Tensor]) -> list[Pending]:
-    """Cut a column's representations and their gradients into its chunks.
+    """Split a column's representations and their gradients into its chunks.
 
-    Outputs without a graph become views of the column, which frees those of the first pass.
+    Outputs without a graph become views of the column, so that those of the first pass are freed.
     """
     counts = [len(chunk.representations.tensors[0]) for chunk in chunks]
     values = zip(*(torch.split(leaf.detach(), counts) for leaf in leaves), strict=True)
@@ -135,11 +135,11 @@ def _leaf(x: Tensor) -> Tensor:
 
 
 def scaled(value: Tensor, scaler: GradScaler | None) -> Tensor:
-    """Return the loss times the scale, where there is a scaler."""
+    """Return the loss, times the scale of the scaler if there is one."""
     return value if scaler is None else scaler.scale(value)
 
 
 def backward(roots: Sequence[Root]) -> None:
-    """Run one backward pass from all roots; none where there is no root."""
+    """Run one backward pass from all roots, if there are any."""
     if roots:
         torch.autograd.backward([y for y, _ in roots], [g for _, g in roots])

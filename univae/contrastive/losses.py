@@ -1,12 +1,12 @@
-r"""Losses that separate a query's own key from all others, or pairs by the order of their labels.
+r"""Contrastive losses over a batch, and a ranking loss over labelled pairs.
 
 .. math:: L = \frac1B \sum_i \Bigl( \log \sum_j e^{s_{ij}} - s_{ii} \Bigr), \qquad
     s_{ij} = \beta \, q_i \cdot k_j
 
-Every row of the batch is a negative of every other, so a mean over parts of the batch is a
-different loss, and the gradient cannot be accumulated part by part;
-:func:`univae.contrastive.cached_backward` accumulates it exactly. The vectors are used as they are:
-unit vectors give cosines. All is computed in at least float32, also under autocast.
+Every row of the batch is a negative of every other, so a mean over chunks of the batch is a
+different loss, and its gradient cannot be accumulated chunk by chunk;
+:func:`univae.contrastive.cached_backward` accumulates it exactly. The vectors are not normalised:
+unit vectors give cosines. Losses are computed in at least float32, also under autocast.
 
 References:
     Representation Learning with Contrastive Predictive Coding (van den Oord et al., 2018),
@@ -48,10 +48,10 @@ def info_nce(
         scale: the inverse temperature :math:`\beta`, a number or a tensor to learn.
         symmetric: return the mean of that and of picking query i for key i among all queries, as
             CLIP does.
-        negatives: further keys, which belong to no query; every query is compared with all.
-        groups: what query i and key i are about. Other keys of a query's group are false negatives,
-            and left out.
-        negative_groups: the same for ``negatives``; without it they are in no query's group.
+        negatives: further keys, negatives of every query.
+        groups: the group, such as a topic, of query i and key i. Other keys of a query's group are
+            false negatives and are excluded.
+        negative_groups: the groups of ``negatives``; by default they are in no query's group.
         rows: compute the scores in tiles of so many rows and columns, forward and backward: no
             matrix of B x B is allocated, and there is no second derivative.
         gather: use the keys of all processes as negatives of each. The result is this process's
@@ -69,27 +69,31 @@ def info_nce(
     _require_match(queries, keys)
     if negative_groups is not None and (negatives is None or groups is None):
         raise InputError(
-            "info_nce: negative_groups needs negatives and groups; give all three or leave it out"
+            "info_nce: negative_groups needs negatives and groups; give all three, or omit it"
         )
     with torch.autocast(queries.device.type, enabled=False):
-        queries, keys = _widen(queries, keys)
+        queries, keys = _promoted(queries, keys)
         beta = _as_tensor(scale, queries)
         share = Share.of(queries, gather=gather)
         targets = share.indices(queries)
         all_keys = share.gather(keys)
         key_groups = None if groups is None else share.gather(groups)
-        back = Candidates(targets, None, _paired(groups, key_groups))
+        reverse_candidates = Candidates(targets, None, _group_pair(groups, key_groups))
         if negatives is not None:
-            more = negatives.flatten(0, -2).to(keys.dtype)
-            all_keys = torch.cat((all_keys, gather_rows(more) if gather else more))
+            negative_keys = negatives.flatten(0, -2).to(keys.dtype)
+            all_keys = torch.cat(
+                (all_keys, gather_rows(negative_keys) if gather else negative_keys)
+            )
             if negative_groups is not None and gather:
                 negative_groups = gather_rows(negative_groups.flatten())
             key_groups = _with_negatives(key_groups, negative_groups, len(all_keys))
-        candidates = Candidates(targets, None, _paired(groups, key_groups))
+        candidates = Candidates(targets, None, _group_pair(groups, key_groups))
         loss = _cross_entropy(queries, all_keys, beta, candidates, rows)
         if symmetric:
-            back_loss = _cross_entropy(keys, share.gather(queries), beta, back, rows)
-            loss = (loss + back_loss) / 2
+            reverse_loss = _cross_entropy(
+                keys, share.gather(queries), beta, reverse_candidates, rows
+            )
+            loss = (loss + reverse_loss) / 2
         return share.mean(loss)
 
 
@@ -109,7 +113,7 @@ def paired_info_nce(
     Args:
         vectors: one vector a row.
         scale: the inverse temperature.
-        groups: what every row is about; see :func:`info_nce`.
+        groups: the group of every row; see :func:`info_nce`.
         rows: rows and columns of a tile; see :func:`info_nce`.
         gather: use the rows of all processes; see :func:`info_nce`.
 
@@ -123,12 +127,12 @@ def paired_info_nce(
             f"got {len(vectors)}"
         )
     with torch.autocast(vectors.device.type, enabled=False):
-        (vectors,) = _widen(vectors)
+        (vectors,) = _promoted(vectors)
         share = Share.of(vectors, gather=gather)
         # Every process before this one has an even number of rows, so partners stay i XOR 1.
         indices = share.indices(vectors)
         key_groups = None if groups is None else share.gather(groups)
-        candidates = Candidates(indices ^ 1, indices, _paired(groups, key_groups))
+        candidates = Candidates(indices ^ 1, indices, _group_pair(groups, key_groups))
         beta = _as_tensor(scale, vectors)
         return share.mean(_cross_entropy(vectors, share.gather(vectors), beta, candidates, rows))
 
@@ -165,10 +169,10 @@ def cosent(
     """
     if not labels.isfinite().all():
         raise InputError(
-            "cosent: labels must be finite, or they have no order; leave out the pairs without one"
+            "cosent: labels must be finite, or they have no order; drop the pairs without one"
         )
     with torch.autocast(scores.device.type, enabled=False):
-        (scores,) = _widen(scores)
+        (scores,) = _promoted(scores)
         ordered, order = labels.sort()
         s = _as_tensor(scale, scores) * scores[order]
         lower_count = torch.searchsorted(ordered, ordered)  # pairs with a lower label
@@ -187,7 +191,7 @@ def _cross_entropy(
 def _with_negatives(
     key_groups: Tensor | None, negative_groups: Tensor | None, count: int
 ) -> Tensor | None:
-    """Return the groups of all ``count`` keys; negatives without one get a new group."""
+    """Return the groups of all ``count`` keys; negatives without a group form a new one."""
     if key_groups is None:
         return None
     if negative_groups is not None:
@@ -196,13 +200,15 @@ def _with_negatives(
     return torch.cat((key_groups, unused_group.expand(count - len(key_groups))))
 
 
-def _paired(query_groups: Tensor | None, key_groups: Tensor | None) -> tuple[Tensor, Tensor] | None:
+def _group_pair(
+    query_groups: Tensor | None, key_groups: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
     if query_groups is None or key_groups is None:
         return None
     return query_groups, key_groups
 
 
-def _widen(*vectors: Tensor) -> tuple[Tensor, ...]:
+def _promoted(*vectors: Tensor) -> tuple[Tensor, ...]:
     """Return the vectors in one dtype, at least float32."""
     dtype = torch.float32
     for x in vectors:
@@ -219,7 +225,7 @@ def _require_match(queries: Tensor, keys: Tensor) -> None:
         shapes = f"{tuple(queries.shape)} and {tuple(keys.shape)}"
         raise InputError(
             f"info_nce: queries and keys must have one shape; got {shapes}; "
-            "further keys are negatives="
+            "pass further keys as negatives="
         )
 
 

@@ -1,7 +1,7 @@
-"""The steps of :func:`univae.contrastive.cached_backward`: each takes what the last one returned.
+"""The forward and backward passes of :func:`univae.contrastive.cached_backward`.
 
-First pass: representations of every chunk, without graphs. Loss: its gradients at these. Second
-pass: chunk by chunk with a graph, each backward from its gradients.
+The first pass computes the representations of every chunk without graphs. After the gradients of
+the loss at these, the second pass computes each chunk with a graph and its backward pass.
 """
 
 import math
@@ -22,7 +22,7 @@ from univae.errors import InputError
 __all__ = ["first_pass", "second_pass", "single_pass"]
 
 # The relative distance of representations between passes above which they count as different:
-# nondeterministic kernels differ by less, noise that is not replayed by more.
+# nondeterministic kernels differ by less, random numbers that are not repeated by more.
 MAX_DRIFT = 0.01
 
 TINY = 1e-300  # keeps a relative distance of zeros finite
@@ -36,7 +36,7 @@ def single_pass(batch: Batch, loss: Loss, scaler: GradScaler | None) -> Tensor:
             representations.append(
                 batch.encode_checked(chunk_index, graph=True, mixes_rows=batch.is_whole)
             )
-    value = evaluate(batch, loss, batch.joined(representations))
+    value = evaluate(batch, loss, batch.concatenated(representations))
     torch.autograd.backward(scaled(value, scaler))
     return value.detach()
 
@@ -57,9 +57,9 @@ def first_pass(batch: Batch, keep: int, keep_bytes: int) -> list[Encoded]:
         has_graph = (is_kept or memory.has_room) and not reduces
         measure = memory.measure() if has_graph and not is_kept else nullcontext()
         with batch.reduction.reduce_in(chunk_index, {}), measure:
-            # All processes build the first graph through a wrapped module here, also where it is
-            # not kept: building it may communicate, and a process that builds it later would meet
-            # the collectives of the loss in others.
+            # All processes build the first graph through a wrapped module here, even if it is
+            # not kept: building it may communicate, and these collectives must not interleave
+            # with those of the loss in other processes.
             representations = batch.encode_checked(chunk_index, graph=has_graph or reduces)
         has_graph = has_graph and (is_kept or memory.reserve())
         if not has_graph:
@@ -69,15 +69,15 @@ def first_pass(batch: Batch, keep: int, keep_bytes: int) -> list[Encoded]:
 
 
 def second_pass(batch: Batch, pending: Sequence[Pending], deferred: dict[int, list[Root]]) -> None:
-    """Run the backward passes: through the graphs of the first pass, which frees them, then anew.
+    """Run the backward passes: first through the kept graphs, which frees them, then recomputed.
 
-    A column whose encoder needs no gradient is encoded again for one chunk at most. The generators
-    are left as they are at the call.
+    A column whose encoder needs no gradient is encoded again for one chunk at most. The states of
+    the generators at the call are restored.
 
     Raises:
         InputError: representations differ from those of the first pass.
     """
-    after = Generators(batch.devices)
+    final_generators = Generators(batch.devices)
     with_graph = [i for i, chunk in enumerate(pending) if chunk.has_graph]
     without_graph = [i for i, chunk in enumerate(pending) if not chunk.has_graph]
     without_graph.sort(key=batch.reduction.is_first)
@@ -90,29 +90,29 @@ def second_pass(batch: Batch, pending: Sequence[Pending], deferred: dict[int, li
             column = batch.chunks[chunk_index].column
             if column in frozen:
                 continue
-            again = _encode_again(
+            recomputed = _recompute(
                 batch, chunk_index, pending[chunk_index], deferred.get(chunk_index, [])
             )
-            distances.append(again.distance)
-            sizes.append(again.size)
-            if again.is_frozen:
+            distances.append(recomputed.distance)
+            sizes.append(recomputed.size)
+            if recomputed.is_frozen:
                 frozen.add(column)
     finally:
-        after.restore()
+        final_generators.restore()
     _refuse_drift(float(sum(distances)), float(sum(sizes)))
 
 
-class _Again(NamedTuple):
-    """What the second pass over a chunk shows; squared norms over floating-point outputs."""
+class _Recomputed(NamedTuple):
+    """The outputs of two passes over a chunk, compared by squared norms of floating-point ones."""
 
     distance: float | Tensor  # of the outputs from those of the first pass
     size: float | Tensor  # of the outputs of the first pass
     is_frozen: bool  # whether no output needs a gradient
 
 
-def _encode_again(
+def _recompute(
     batch: Batch, chunk_index: int, chunk: Pending, deferred: Sequence[Root]
-) -> _Again:
+) -> _Recomputed:
     chunk.generators.restore()
     with batch.reduction.reduce_in(chunk_index, batch.reduction.first_chunk):
         outputs = batch.encode(chunk_index, graph=True).tensors
@@ -122,21 +122,20 @@ def _encode_again(
         floats = [(a, b) for a, b in pairs if a.is_floating_point()]
         distance = sum((b - a).square().sum() for a, b in floats)
         size = sum(a.square().sum() for a, _ in floats)
-    return _Again(distance, size, _is_frozen(outputs))
+    return _Recomputed(distance, size, _is_frozen(outputs))
 
 
 def _refuse_drift(distance: float, size: float) -> None:
     if distance > MAX_DRIFT**2 * size:
         raise InputError(
-            "cached_backward: encode gave other representations in the second pass, at a relative "
-            f"distance of {math.sqrt(distance / size):.2g}, so the gradients now in .grad are "
-            "wrong; let it draw from torch's default generators alone, and read no state that it "
-            "changes"
+            "cached_backward: the second pass of encode returned other representations, at a "
+            f"relative distance of {math.sqrt(distance / size):.2g}, so the gradients in .grad are "
+            "wrong; use torch's default generators alone in encode, and no state that it changes"
         )
 
 
 def _roots(chunk: Pending, outputs: Sequence[Tensor]) -> list[Root]:
-    """Return where a backward pass through the chunk begins, and the gradients there."""
+    """Return the tensors where a backward pass through the chunk begins, with their gradients."""
     pairs = zip(outputs, chunk.gradients, strict=True)
     return [(y, g) for y, g in pairs if g is not None and y.requires_grad]
 

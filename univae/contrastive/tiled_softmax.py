@@ -27,20 +27,20 @@ __all__ = ["Candidates", "log_partition"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The key of each query, and the keys that it is not compared with.
+    """The target key of each query, and the keys excluded from its softmax.
 
-    ``groups`` are those of the queries and of the keys: of the keys in its own group a query is
-    compared with its target only.
+    ``groups`` are those of the queries and of the keys: all keys in the group of a query are
+    excluded but its target.
     """
 
-    targets: Int[Tensor, "queries"]  # the index of each query's key, always visible
-    selves: Int[Tensor, "queries"] | None = None  # the index of each query among the keys, hidden
+    targets: Int[Tensor, "queries"]  # the index of each query's key, never excluded
+    selves: Int[Tensor, "queries"] | None = None  # the index of each query among the keys, excluded
     groups: tuple[Int[Tensor, "queries"], Int[Tensor, "keys"]] | None = None
 
     def hidden(self, rows: slice, columns: slice) -> Bool[Tensor, "rows columns"] | None:
-        """Return True where a query of ``rows`` is not compared with a key of ``columns``.
+        """Return True where a key of ``columns`` is excluded for a query of ``rows``.
 
-        None where no key is hidden.
+        None if no key is excluded.
         """
         j = torch.arange(columns.start, columns.stop, device=self.targets.device)
         hidden = None
@@ -99,7 +99,7 @@ class _Tiled(torch.autograd.Function):
         lse = queries.new_empty(len(queries))
         for i in _tiles(len(queries), rows):
             q = scale * queries[i]
-            # The target is always visible, so that the running maximum starts finite.
+            # The target is never excluded, so that the running maximum starts finite.
             top = (q * keys[candidates.targets[i]]).sum(-1)
             total = torch.zeros_like(top)
             for j in _tiles(len(keys), rows):
@@ -109,25 +109,25 @@ class _Tiled(torch.autograd.Function):
                 top = higher
             lse[i] = top + total.log_()
         ctx.save_for_backward(queries, keys, scale, lse)
-        stored = cast(_TiledContext, ctx)
-        stored.candidates = candidates
-        stored.rows = rows
+        context = cast(_TiledContext, ctx)
+        context.candidates = candidates
+        context.rows = rows
         return lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        stored = cast(_TiledContext, ctx)
-        queries, keys, scale, lse = stored.saved_tensors
+        context = cast(_TiledContext, ctx)
+        queries, keys, scale, lse = context.saved_tensors
         query_gradient = torch.zeros_like(queries)
         key_gradient = torch.zeros_like(keys)
         scale_gradient = torch.zeros_like(scale)
-        for i in _tiles(len(queries), stored.rows):
+        for i in _tiles(len(queries), context.rows):
             q = scale * queries[i]
             # the mean of the keys under the softmax, times the gradient of the row
             mean_key = torch.zeros_like(q)
-            for j in _tiles(len(keys), stored.rows):
-                scores = _scores(q, keys[j], stored.candidates.hidden(i, j))
+            for j in _tiles(len(keys), context.rows):
+                scores = _scores(q, keys[j], context.candidates.hidden(i, j))
                 weights = scores.sub_(lse[i, None]).exp_().mul_(grad[i, None])
                 mean_key.addmm_(weights, keys[j])
                 key_gradient[j].addmm_(weights.mT, q)

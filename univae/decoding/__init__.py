@@ -1,4 +1,4 @@
-"""Generation: sampling, beam search, decoders that keep keys and values."""
+"""Generation: sampling, beam search, decoders with key/value caches."""
 
 from typing import TYPE_CHECKING
 

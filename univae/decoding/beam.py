@@ -69,7 +69,7 @@ def beam_search(
 def _with_padding(
     log_p: Float[Tensor, "rows width vocab"], running: Bool[Tensor, "rows width"]
 ) -> Float[Tensor, "rows width vocab"]:
-    """Let a hypothesis that has ended continue with padding alone, at log-probability 0."""
+    """Return log-probabilities under which ended hypotheses continue with padding, at 0 nats."""
     padding_only = torch.full_like(log_p[:1, :1], -math.inf)
     padding_only[..., PAD] = 0
     return torch.where(running[..., None], log_p, padding_only)
@@ -81,7 +81,7 @@ def _extended(
     """Return the scores of the best extended hypotheses, their parents and their last tokens."""
     _, width, vocabulary = log_p.shape
     if scores is None:
-        total = log_p[:, 0]  # all hypotheses are the same empty text: extend the first one alone
+        total = log_p[:, 0]  # all hypotheses are the same empty text: extend only the first
     else:
         total = (scores[..., None] + log_p).flatten(1)
     if total.shape[1] < width:  # fewer continuations than hypotheses: add impossible ones

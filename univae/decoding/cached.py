@@ -1,8 +1,8 @@
 """Incremental decoding: one token a step, with the keys and values of earlier rows in caches.
 
 The caches may hold rows before the first token: a latent's row in each of the last layers (UniVAE),
-or a source text (RoFormer-Sim). Under the UniLM mask a source sees nothing but itself, so its keys
-and values do not depend on what follows, and one pass over it serves all texts generated behind it.
+or a source text (RoFormer-Sim). Under the UniLM mask a source sees only itself, so its keys
+and values do not depend on later tokens, and one pass over it serves all texts generated after it.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ class CachedDecoder:
         layers: the layers of the model.
         caches: one for each block, with the rows before the first token.
         positions: the positions of the tokens.
-        prompt_end: the last block's output for the row before the first token, where that row is
-            in the caches already. The first call then returns its logits and ignores the tokens.
+        prompt_end: the last block's output for the row before the first token, if the caches
+            contain that row. The first call then returns its logits and ignores the tokens.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CachedDecoder:
         caches = [KeyValueCache(shape, memories[0], scale, base) for _ in blocks]
         first = len(blocks) - len(memories)
         for block, cache, memory in zip(blocks[first:], caches[first:], memories, strict=True):
-            block.remember(memory, phase[0], cache)
+            block.append_to_cache(memory, phase[0], cache)
         return cls(layers, caches, SharedPositions(phase, start=1))
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
@@ -100,7 +100,7 @@ class CachedDecoder:
         return self._logits(x)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Continue, as row i, the text of row ``rows[i]``."""
+        """Continue the text of row ``rows[i]`` as row i."""
         self.feed.reorder(rows)
         self.positions.reorder(rows)
         for cache in self.caches:
@@ -113,7 +113,7 @@ class CachedDecoder:
 
 
 def filling(cache: KeyValueCache, copies: int, mix: Mix) -> Mix:
-    """Return ``mix``, which also stores ``copies`` of all keys and values in ``cache``."""
+    """Return a ``mix`` that also stores ``copies`` of all keys and values in ``cache``."""
 
     def fill_and_mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         cache.fill(k.repeat_interleave(copies, 0), v.repeat_interleave(copies, 0))

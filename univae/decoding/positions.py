@@ -1,4 +1,4 @@
-"""Rotary phases of the tokens that are generated, one position after the other.
+"""Rotary phases of generated tokens, one position after the other.
 
 References:
     RoFormer (Su et al., 2021), https://arxiv.org/abs/2104.09864
@@ -17,18 +17,18 @@ class Positions(Protocol):
     """The positions of the next token of all rows."""
 
     def next_phase(self) -> Tensor:
-        """Return the phases of the next token, and move all rows one position on."""
+        """Return the phases of the next token, and advance all rows by one position."""
         ...
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Replace row i by row ``rows[i]`` of before."""
+        """Replace row i by row ``rows[i]``."""
 
 
 class SharedPositions:
     """All rows at the same position: that of ``phase[start]``, then the following ones."""
 
     def __init__(self, phase: Complex[Tensor, "positions half"], start: int = 0) -> None:
-        self.phases = phase.unbind(0)  # once, which is faster than an index a token
+        self.phases = phase.unbind(0)  # one unbind is faster than an index per token
         self.position = start
 
     def next_phase(self) -> Complex[Tensor, "half"]:
@@ -57,5 +57,5 @@ class RowPositions:
         return phase
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Replace row i by row ``rows[i]`` of before."""
+        """Replace row i by row ``rows[i]``."""
         self.position = self.position[rows]

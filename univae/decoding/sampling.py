@@ -20,8 +20,7 @@ from univae.text.special import END, PAD, START
 
 __all__ = ["Sampling", "Stepper", "generate"]
 
-# Rows that have ended are dropped once the share of the others is at most this: dropping copies the
-# caches.
+# Ended rows are dropped once the share of the others is at most this; dropping copies the caches.
 RUNNING_SHARE = 0.75
 
 # The number of most probable tokens that are searched for a nucleus, and its factor in each further
@@ -32,19 +31,19 @@ NUCLEUS_GROWTH = 8
 
 @runtime_checkable
 class Stepper(Protocol):
-    """Next-token logits of texts that are being generated, with the state of earlier tokens."""
+    """Next-token logits during generation, with the state of earlier tokens."""
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
         """Append one token to each row, and return the logits of the next."""
         ...
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Continue, as row i, the text of row ``rows[i]``; there may be fewer rows than before."""
+        """Continue the text of row ``rows[i]`` as row i; there may be fewer rows."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from logits. The defaults draw from the model's distribution.
+    """The distribution of a token by its logits; by default that of the model.
 
     Raises:
         InputError: temperature or top_k is negative or not finite, or top_p is outside (0, 1].
@@ -92,13 +91,13 @@ def generate(
 ) -> Int[Tensor, "{rows} length"]:
     """Draw ``rows`` texts at once, as padded ids with the end token.
 
-    Once a quarter of the stepper's rows have ended it continues without them.
+    Once a quarter of the stepper's rows have ended, it continues without them.
 
     Args:
         step: the model.
         rows: the number of texts.
         max_length: tokens after which a text is cut, with or without an end.
-        sampling: how tokens are drawn; by default from the model's distribution.
+        sampling: the distribution of a token; by default that of the model.
         end: the token that ends a text; None: all texts have ``max_length`` tokens.
     """
     draw = sampling or Sampling()
@@ -144,14 +143,13 @@ def _draw_index(weights: Tensor) -> Tensor:
 def _draw_from_nucleus(p: Tensor, mass: float, searched: int = NUCLEUS_SEARCH) -> Tensor:
     """Draw among the fewest most probable tokens whose probabilities sum to ``mass``.
 
-    They are looked for among the ``searched`` most probable ones; rows that need more are drawn
-    again.
+    The search covers the ``searched`` most probable tokens; rows that need more are drawn again.
     """
     searched = min(searched, p.shape[-1])
     descending, ids = p.topk(searched)
     mass_before = descending.cumsum(-1) - descending
-    drawn = ids.gather(-1, _draw_index(descending.masked_fill(mass_before >= mass, 0)))
+    tokens = ids.gather(-1, _draw_index(descending.masked_fill(mass_before >= mass, 0)))
     incomplete = descending.sum(-1) < mass
     if searched < p.shape[-1] and bool(incomplete.any()):
-        drawn[incomplete] = _draw_from_nucleus(p[incomplete], mass, NUCLEUS_GROWTH * searched)
-    return drawn
+        tokens[incomplete] = _draw_from_nucleus(p[incomplete], mass, NUCLEUS_GROWTH * searched)
+    return tokens

@@ -1,4 +1,4 @@
-"""Distributions of latents: Gaussian, von Mises-Fisher, hierarchical; samples and paths."""
+"""Distributions of latents, Gaussian, von Mises-Fisher and hierarchical; sampling and paths."""
 
 from typing import TYPE_CHECKING
 

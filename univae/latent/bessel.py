@@ -3,7 +3,7 @@ r"""The von Mises-Fisher normaliser and its derivatives in the concentration, in
 .. math:: L_d(\kappa) = \log {}_0F_1(; d/2; \kappa^2/4) = \log C_d(0) - \log C_d(\kappa),
           \qquad L_d' = A_d
 
-Computed by exponentially scaled Bessel functions, or by the series where these underflow.
+Exponentially scaled Bessel functions, or the series where these underflow.
 """
 
 import math

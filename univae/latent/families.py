@@ -1,4 +1,4 @@
-"""The families of latent distributions, ``FAMILIES``: all that depends on the choice of one.
+"""The registry of families of latent distributions, ``FAMILIES``.
 
 A new family is a subclass of :class:`Family` and a row of ``FAMILIES``.
 """
@@ -52,7 +52,7 @@ class LatentOptions(Protocol):
 
 
 class Family(ABC):
-    """What a model and its commands ask about the distribution of a latent."""
+    """A family of distributions of a latent: heads, priors, KL and paths."""
 
     summary: ClassVar[str]
 
@@ -62,7 +62,7 @@ class Family(ABC):
 
     @abstractmethod
     def check(self, options: LatentOptions, who: str) -> None:
-        """Raise :class:`InputError` for options that the family does not have."""
+        """Raise :class:`InputError` for options that the family does not support."""
 
     @abstractmethod
     def posterior_head(self, options: LatentOptions) -> nn.Module:
@@ -74,7 +74,7 @@ class Family(ABC):
 
     @abstractmethod
     def initialise_prior(self, head: nn.Module) -> None:
-        """Set the weights of a :meth:`prior_head` after the model's have been drawn."""
+        """Set the weights of a :meth:`prior_head` after the initialisation of the model."""
 
     @abstractmethod
     def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
@@ -100,7 +100,7 @@ class Gaussian(Family):
     def check(self, options: LatentOptions, who: str) -> None:
         """Refuse a learned concentration."""
         if options.learn_kappa:
-            raise InputError(f"{who}: learn_kappa belongs to latent='vmf'; got latent='gaussian'")
+            raise InputError(f"{who}: learn_kappa needs latent='vmf'; got latent='gaussian'")
 
     def posterior_head(self, options: LatentOptions) -> nn.Module:
         """Return a :class:`GaussianHead`, batch-normalised with ``bn_gamma``."""
@@ -164,7 +164,7 @@ class Spherical(Family):
         )
 
     def initialise_prior(self, head: nn.Module) -> None:
-        """Keep the drawn weights: no mean direction stands for the uniform distribution."""
+        """Leave the random weights: no mean direction gives the uniform distribution."""
 
     def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
         """Return the uniform distribution on the sphere, in at least float32."""

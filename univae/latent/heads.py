@@ -23,7 +23,7 @@ __all__ = ["GaussianHead", "VonMisesFisherHead"]
 SMALLEST_SCALE = 1e-6  # softplus underflows to 0
 UNIT_SOFTPLUS = math.log(math.e - 1)  # where softplus is 1
 
-# With the usual 1e-5, an encoder could shrink its means below eps, and with them their KL.
+# With the usual 1e-5 an encoder could shrink its means below eps, and so their KL to 0.
 NORM_EPS = 1e-12
 
 

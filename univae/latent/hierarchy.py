@@ -2,10 +2,10 @@ r"""The joint distribution of several latent layers, stacked or concatenated.
 
 A *climb* computes the distribution of one layer after the other and receives the value chosen for
 each: the posterior :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)` of a stack of layers, or a
-prior from the top down, :math:`p(z_L)\, p(z_{L-1} \mid z_L) \cdots`. How the values are chosen
-decides what the climb computes: a sample, a density, a mode, or the symbols of a codec.
+prior from the top down, :math:`p(z_L)\, p(z_{L-1} \mid z_L) \cdots`. The rule that
+chooses the values determines the result: a sample, a density, a mode, or the symbols of a codec.
 
-A *layout* defines how the layers lie in one tensor: :class:`Stacked` for layers of one width,
+A *layout* packs the layers into one tensor: :class:`Stacked` for layers of one width,
 (\*lead, layers, d), and :class:`Flat` for layers of any widths side by side, (\*lead, d).
 
 References:
@@ -18,12 +18,13 @@ References:
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 from torch.func import functional_call
 
 from univae.errors import InputError
@@ -97,14 +98,14 @@ class Flat:
 class ModuleClimb:
     """The climb of a module, ``module(choose, *context)``, whose distributions broadcast.
 
-    ``context`` are tensors of the batch shape, for example an encoder's features of x. All that the
-    distributions depend on must be in the module or in the context.
+    ``context`` are tensors of the batch shape, for example an encoder's features of x. The
+    distributions may depend on nothing else.
     """
 
     def __init__(self, module: nn.Module, context: Sequence[Tensor] = ()) -> None:
         self.module = module
         self.context = tuple(context)
-        self.constants: dict[str, Tensor] | None = None  # replace the module's weights
+        self.constants: dict[str, Tensor] | None = None  # used instead of the module's weights
 
     def __call__(self, lead: Size, choose: Choose) -> None:
         """Call ``choose`` once for every layer."""
@@ -125,10 +126,10 @@ class Hierarchical(Distribution):
 
     ``climb(lead, choose)`` calls ``choose(layer, conditional)`` once for every layer, in the order
     in which they depend on each other, and receives :math:`z_l` for latents of leading shape
-    ``lead`` = (\*sample, \*batch). ``layout`` defines how the layers lie in z.
+    ``lead`` = (\*sample, \*batch). ``layout`` packs the layers into z.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
+    arg_constraints: ClassVar[dict[str, Constraint]] = {}
     has_rsample = True
 
     def __init__(
@@ -157,7 +158,7 @@ class Hierarchical(Distribution):
         .. math:: z_l = \mu_l(z_{<l}) + \sigma_l(z_{<l})\, \epsilon_l
 
         Raises:
-            InputError: a layer's distribution is no map of normal noise.
+            InputError: the distribution of a layer is not a map of normal noise.
         """
         noise = self.layout.split(eps)
         log_p: list[Tensor] = []
@@ -172,11 +173,11 @@ class Hierarchical(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*sample_and_event"]) -> Float[Tensor, "*sample"]:
         """Return the log-density of z, in nats."""
-        return self._with_log_prob(*self._teacher(value))[1]
+        return self._with_log_prob(*self._teacher_forcing(value))[1]
 
     def conditionals(self, z: Float[Tensor, "*sample_and_event"]) -> list[Distribution]:
         """Return the distribution of every layer given the layers of z that it depends on."""
-        return self.walk(*self._teacher(z))[1]
+        return self.walk(*self._teacher_forcing(z))[1]
 
     def modes(self) -> Float[Tensor, "*batch_and_event"]:
         """Return each layer's mode, given the modes of the layers before it.
@@ -188,11 +189,11 @@ class Hierarchical(Distribution):
     def resample(
         self, z: Float[Tensor, "*sample_and_event"], layers: Collection[int]
     ) -> Float[Tensor, "*lead_and_event"]:
-        """Draw some layers anew, each given the layers before it, and keep the others of z."""
-        lead, keep = self._teacher(z)
+        """Draw some layers, each given the layers before it, and return the others as in z."""
+        lead, from_z = self._teacher_forcing(z)
 
         def choose(layer: int, p: Distribution) -> Tensor:
-            return p.sample() if layer in layers else keep(layer, p)
+            return p.sample() if layer in layers else from_z(layer, p)
 
         return self.walk(lead, choose)[0]
 
@@ -234,7 +235,7 @@ class Hierarchical(Distribution):
     def _lead(self, z: Tensor) -> Size:
         return z.shape[: z.dim() - len(self.event_shape)]
 
-    def _teacher(self, z: Tensor) -> tuple[Size, Choose]:
+    def _teacher_forcing(self, z: Tensor) -> tuple[Size, Choose]:
         """Return the leading shape of z and the batch, and a ``choose`` that returns z's layers."""
         lead = torch.broadcast_shapes(self._lead(z), self.batch_shape)
         latents = self.layout.split(z.expand(*lead, *self.event_shape))

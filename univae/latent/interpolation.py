@@ -6,7 +6,7 @@ from torch import Tensor
 
 __all__ = ["lerp", "slerp"]
 
-PARALLEL = 1e-6  # sine below which two unit vectors have no plane in common that rounding preserves
+PARALLEL = 1e-6  # sine below which rounding loses the plane of two unit vectors
 
 
 def lerp(

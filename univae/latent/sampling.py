@@ -65,7 +65,7 @@ def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: q is not a map of normal noise.
     """
-    posterior: Distribution = q  # its type stays, where that of q is narrowed
+    posterior: Distribution = q  # isinstance narrows the type of q alone
     if isinstance(q, Reparametrised):
         return q.from_noise(eps)
     if isinstance(q, Independent):
@@ -88,7 +88,7 @@ def detached(q: Distribution) -> Distribution:
     r"""Return q with constant parameters: ``log_prob(z)`` is differentiable in z alone.
 
     Raises:
-        InputError: the parameters of q are unknown.
+        InputError: q is of a type whose parameters cannot be detached.
     """
     if isinstance(q, Detachable):
         return q.detached()

@@ -12,7 +12,7 @@ class StreamNorm(nn.BatchNorm1d):
 
     Two rows and more are normalised with their own statistics, as in ``nn.BatchNorm1d``. One row
     :math:`x` has no variance of its own. It updates the moving statistics :math:`m, v` with their
-    momentum :math:`a`, and is normalised with the result, whose past is a constant of the gradient:
+    momentum :math:`a`, and is normalised with the result; the old statistics have no gradient:
 
     .. math::
 
@@ -21,8 +21,8 @@ class StreamNorm(nn.BatchNorm1d):
 
     So :math:`|y| \le \sqrt{(1 - a) / a}`, which is 3 at the usual momentum of 0.1, whatever the row
     is, as a batch of n rows has :math:`|y| \le \sqrt{n - 1}`. Before any update :math:`m = 0` and
-    :math:`v = 1`. Nothing is drawn and the statistics are buffers, so that a resumed run repeats
-    bit for bit.
+    :math:`v = 1`. There are no random numbers and the statistics are buffers, so that a resumed run
+    repeats bit for bit.
 
     References:
         Updating mean and variance estimates: an improved method (West, 1979),

@@ -1,10 +1,10 @@
-"""Optimizers and what belongs to them: accumulation, step sizes, schedules, moving averages."""
+"""Optimizers, gradient accumulation, step sizes, schedules and moving averages."""
 
 from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
 
-# a submodule has this name: imported at once
+# imported eagerly: a submodule has the same name
 from univae.optim.parameter_groups import parameter_groups
 
 __all__ = [

@@ -6,22 +6,22 @@ References:
     https://arxiv.org/abs/1711.05101
 """
 
-from collections.abc import Mapping
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
-from univae.optim.base import Group, Parameters, require
+from univae.optim.base import Group, Parameters, StateDict, require
 from univae.optim.cache_chunks import Scratch
 from univae.optim.second_moments import SECOND_MOMENTS, Moments, SecondMoment
+from univae.optim.torch_states import is_torch_state, windowed_state
 from univae.optim.windowed import Windowed
 
 __all__ = ["AccumulatedAdamW", "AccumulatedSGD", "SecondMoment"]
 
-# The step count of a loaded torch.optim.SGD, which keeps none: large enough that the momentum of a
+# The step count of a loaded torch.optim.SGD, which stores none: so large that the momentum of a
 # window that ends early needs no bias correction.
-UNCOUNTED_STEPS = 2**30
+ASSUMED_STEPS = 2**30
 
 
 class AccumulatedSGD(Windowed):
@@ -32,8 +32,8 @@ class AccumulatedSGD(Windowed):
         \theta \gets \theta - \eta\, m
 
     Torch's convention: gradients enter with weight 1, not :math:`1 - \mu`. With ``window=1`` it is
-    ``torch.optim.SGD``, bit for bit. Nesterov's momentum is not offered: it needs the mean gradient
-    by itself, for which there is no buffer.
+    ``torch.optim.SGD``, bit for bit. Nesterov's momentum is not available: it needs the mean
+    gradient in a buffer of its own.
 
     Raises:
         InputError: a learning rate, momentum, weight decay or window outside its range.
@@ -59,16 +59,16 @@ class AccumulatedSGD(Windowed):
         }
         super().__init__(params, defaults)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a copy of a saved state of this class, or of ``torch.optim.SGD``, which it equals.
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Load a copy of a state saved by this class or by ``torch.optim.SGD``.
 
-        With a state of torch's the window stays that of this optimizer.
+        A state of torch leaves the window of this optimizer as it is.
 
         Raises:
             InputError: the state is of another optimizer, or of an SGD with ``nesterov`` or
                 ``dampening``.
         """
-        if not _is_from_torch(state_dict, "nesterov"):
+        if not is_torch_state(state_dict, "nesterov"):
             super().load_state_dict(state_dict)
             return
         for group in state_dict["param_groups"]:
@@ -79,8 +79,8 @@ class AccumulatedSGD(Windowed):
         for index, state in state_dict["state"].items():
             momentum = state.get("momentum_buffer")
             if momentum is not None:
-                states[index] = {"step": UNCOUNTED_STEPS, "momentum_buffer": momentum}
-        super().load_state_dict(self._with_windows(state_dict, states))
+                states[index] = {"step": ASSUMED_STEPS, "momentum_buffer": momentum}
+        super().load_state_dict(windowed_state(state_dict, states, self.param_groups))
 
     def decays(self, group: Group) -> dict[str, float]:
         """Return the decay of the momentum."""
@@ -140,10 +140,10 @@ class AccumulatedAdamW(Windowed):
         maximize: bool = False,
     ) -> None:
         names = " or ".join(SECOND_MOMENTS)
-        is_known = second_moment in SECOND_MOMENTS
+        is_choice = second_moment in SECOND_MOMENTS
         require(self, "betas", betas, "in [0, 1)", holds=all(0 <= beta < 1 for beta in betas))
         require(self, "eps", eps, "0 or more", holds=eps >= 0)
-        require(self, "second_moment", second_moment, names, holds=is_known)
+        require(self, "second_moment", second_moment, names, holds=is_choice)
         defaults = {
             "lr": lr,
             "betas": tuple(betas),
@@ -155,16 +155,16 @@ class AccumulatedAdamW(Windowed):
         }
         super().__init__(params, defaults)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a copy of a saved state of this class, or of ``torch.optim.AdamW``, which it equals.
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Load a copy of a state saved by this class or by ``torch.optim.AdamW``.
 
-        With a state of torch's the window and the second moment stay those of this optimizer.
+        A state of torch leaves the window and the second moment of this optimizer as they are.
 
         Raises:
             InputError: the state is of another optimizer, of an AdamW with ``amsgrad``, or of an
                 Adam whose weight decay is part of the gradient.
         """
-        if not _is_from_torch(state_dict, "amsgrad"):
+        if not is_torch_state(state_dict, "amsgrad"):
             super().load_state_dict(state_dict)
             return
         for group in state_dict["param_groups"]:
@@ -177,7 +177,7 @@ class AccumulatedAdamW(Windowed):
         for index, state in state_dict["state"].items():
             if state:
                 states[index] = {**state, "step": int(state["step"])}
-        super().load_state_dict(self._with_windows(state_dict, states))
+        super().load_state_dict(windowed_state(state_dict, states, self.param_groups))
 
     def decays(self, group: Group) -> dict[str, float]:
         """Return the decays of the mean gradient and of the mean squared gradient."""
@@ -186,7 +186,7 @@ class AccumulatedAdamW(Windowed):
     def _fold(
         self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
     ) -> None:
-        (beta1, beta2) = group["betas"]
+        beta1, beta2 = group["betas"]
         k = group["window"]
         m = self._slots(params, "exp_avg")
         v = self._slots(params, "exp_avg_sq")
@@ -203,7 +203,7 @@ class AccumulatedAdamW(Windowed):
     def _move(
         self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
     ) -> None:
-        (beta1, beta2) = group["betas"]
+        beta1, beta2 = group["betas"]
         lr = group["lr"]
         moments = Moments(
             self._slots(params, "exp_avg"),
@@ -216,8 +216,3 @@ class AccumulatedAdamW(Windowed):
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
         torch._foreach_addcdiv_(params, moments.mean, denominator, value=-lr / moments.mean_weight)
-
-
-def _is_from_torch(state: Mapping[str, Any], option: str) -> bool:
-    """Return whether a state is that of torch's own optimizer which has this option."""
-    return all(option in group and "window" not in group for group in state["param_groups"])

@@ -1,4 +1,4 @@
-"""Gradients that fold into the optimizer during the backward pass, so that no copy of them is kept.
+"""Gradients that are folded into the optimizer, and freed, during the backward pass.
 
 References:
     AdamA: Adam Accumulation to Reduce Memory Footprints (Zhang et al., 2023),
@@ -23,7 +23,7 @@ class Folding:
     def __init__(self, optimizer: Windowed) -> None:
         self._optimizer = optimizer
         self._handles = []
-        # All state first: allocated between the gradients of a backward pass, it would fragment the
+        # Allocate all state first: between the gradients of a backward pass it would fragment the
         # memory that they free.
         for group in optimizer.param_groups:
             for p in group["params"]:
@@ -53,14 +53,14 @@ def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) ->
     r"""Fold every gradient into the optimizer as soon as it is complete, and free it.
 
     Run one backward pass a micro-step, then :meth:`Windowed.step`. Clip gradients before, per
-    parameter, or not at all: their global norm is known only when most are freed. With
-    ``processes`` > 1, each folds its own gradients and the averages are averaged over torch's
+    parameter, or not at all: their global norm is available only when most are freed. With
+    ``processes`` > 1, each folds its local gradients and the averages are averaged over torch's
     default process group once a window; if the model is wrapped for distributed training, stay
     inside its ``no_sync()``. First moments are then exactly those of one process with the window
     :math:`k W`, and second moments are means of :math:`k W` squares.
 
     Raises:
-        InputError: ``processes`` is no integer of 1 or more.
+        InputError: ``processes`` is not an integer of 1 or more.
     """
     optimizer.processes = positive_integer(optimizer, "processes", processes)
     return Folding(optimizer)

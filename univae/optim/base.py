@@ -15,7 +15,10 @@ __all__ = [
     "Base",
     "Group",
     "Loss",
+    "Options",
     "Parameters",
+    "State",
+    "StateDict",
     "evaluate",
     "gradient",
     "positive_integer",
@@ -23,33 +26,39 @@ __all__ = [
     "zero_state",
 ]
 
-Group: TypeAlias = dict[str, Any]  # a parameter group: "params" and the options
+# torch.optim.Optimizer keeps options and states in dictionaries of mixed values: tensors, numbers,
+# flags and, in a group, the list "params".
+Group: TypeAlias = dict[str, Any]  # "params" and their options
+Options: TypeAlias = Mapping[str, Any]  # a group that is not changed
+State: TypeAlias = dict[str, Any]  # by name, of a parameter or of a moving average
+StateDict: TypeAlias = Mapping[str, Any]  # "param_groups", and "state" by the parameter's index
+
 Parameters: TypeAlias = Iterable[Tensor] | Iterable[Group]
 Loss = TypeVar("Loss")
 
 
 class Base(Optimizer):
-    """An optimizer whose state is restored in its own precision.
+    """An optimizer whose loaded state keeps its precision.
 
-    ``torch.optim.Optimizer`` casts restored state to the dtype of the parameter, bfloat16 say.
+    ``torch.optim.Optimizer`` casts loaded state to the dtype of the parameter, such as bfloat16.
 
     Raises:
         InputError: a learning rate or weight decay outside its range.
     """
 
-    def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Parameters, defaults: Group) -> None:
         lr = defaults["lr"]
         weight_decay = defaults["weight_decay"]
         require(self, "lr", lr, "0 or more", holds=0 <= lr < float("inf"))
         require(self, "weight_decay", weight_decay, "0 or more", holds=weight_decay >= 0)
         super().__init__(params, defaults)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Load a copy of a saved state, in at least float32.
 
         Raises:
-            InputError: the state is of another optimizer, or of parameters of other shapes; nothing
-                is changed then.
+            InputError: the state is of another optimizer, or of parameters of other shapes; the
+                optimizer is then unchanged.
         """
         saved_groups = state_dict["param_groups"]
         saved_states = state_dict["state"]
@@ -66,15 +75,15 @@ class Base(Optimizer):
                 if isinstance(value, Tensor):
                     self.state[p][name] = value.to(p.device, computation_dtype(p), copy=True)
 
-    def slots(self, group: Mapping[str, Any]) -> set[str]:
+    def slots(self, group: Options) -> set[str]:
         """Return the names of the state tensors that have their parameter's shape."""
         raise NotImplementedError
 
-    def numbers(self, group: Mapping[str, Any]) -> set[str]:
+    def numbers(self, group: Options) -> set[str]:
         """Return the names of the state entries that are single numbers."""
         raise NotImplementedError
 
-    def _require_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+    def _require_groups(self, groups: Sequence[Options]) -> None:
         saved_sizes = [len(group["params"]) for group in groups]
         sizes = [len(group["params"]) for group in self.param_groups]
         rule = f"groups of {sizes} parameters; got groups of {saved_sizes}"
@@ -84,9 +93,7 @@ class Base(Optimizer):
             rule = f"its options; got a group without {', '.join(missing)}"
             self._require_saved(rule, holds=not missing)
 
-    def _require_state(
-        self, group: Mapping[str, Any], index: Hashable, state: Mapping[str, Any], p: Tensor
-    ) -> None:
+    def _require_state(self, group: Options, index: Hashable, state: State, p: Tensor) -> None:
         if not state:
             return
         names = self.slots(group) | self.numbers(group)
@@ -96,8 +103,8 @@ class Base(Optimizer):
             value = state[name]
             shape = tuple(getattr(value, "shape", ()))
             rule = f"{name} of shape {tuple(p.shape)} for parameter {index}; got {shape}"
-            is_fitting = isinstance(value, Tensor) and shape == tuple(p.shape)
-            self._require_saved(rule, holds=is_fitting)
+            has_shape = isinstance(value, Tensor) and shape == tuple(p.shape)
+            self._require_saved(rule, holds=has_shape)
 
     def _require_saved(self, rule: str, *, holds: bool) -> None:
         if not holds:
@@ -107,16 +114,16 @@ class Base(Optimizer):
 
 
 def require(owner: object, name: str, value: object, rule: str, *, holds: bool) -> None:
-    """Raise :class:`InputError` unless the option ``name`` of ``owner`` keeps its rule."""
+    """Raise :class:`InputError` that an option of ``owner`` breaks its rule, unless ``holds``."""
     if not holds:
         raise InputError(f"{type(owner).__name__}: {name} must be {rule}; got {name}={value}")
 
 
 def positive_integer(owner: object, name: str, value: object) -> int:
-    """Return ``value`` as an int of 1 or more; NumPy's integers are accepted, truth values are not.
+    """Return ``value`` as an int of 1 or more; NumPy's integers are accepted, booleans are not.
 
     Raises:
-        InputError: ``value`` is no integer, or less than 1.
+        InputError: ``value`` is not an integer, or is less than 1.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 __all__ = ["Scratch", "cache_chunks"]
 
-CHUNK_ELEMENTS = 2**19  # of parameters on a CPU: they and their state should fit into its cache
+CHUNK_ELEMENTS = 2**19  # parameters of a chunk on a CPU: they and their state fit into its cache
 
 
 class Scratch:
@@ -26,8 +26,8 @@ class Scratch:
         key = (buffer, first.device, first.dtype)
         if key not in self._buffers or self._buffers[key].numel() < sum(sizes):
             self._buffers[key] = first.new_empty(sum(sizes))
-        parts = self._buffers[key][: sum(sizes)].split(sizes)
-        copies = [part.view(x.shape) for part, x in zip(parts, tensors, strict=True)]
+        flat_copies = self._buffers[key][: sum(sizes)].split(sizes)
+        copies = [flat.view(x.shape) for flat, x in zip(flat_copies, tensors, strict=True)]
         torch._foreach_copy_(copies, list(tensors))
         return copies
 
@@ -35,12 +35,12 @@ class Scratch:
 def cache_chunks(params: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """Yield the parameters in chunks of at most :data:`CHUNK_ELEMENTS`; on a GPU, all in one.
 
-    A larger parameter is a chunk of its own.
+    A larger parameter is a chunk by itself.
     """
     chunk: list[Tensor] = []
     size = 0
     for p in params:
-        if chunk and p.device.type == "cpu" and size + p.numel() > CHUNK_ELEMENTS:
+        if chunk and p.is_cpu and size + p.numel() > CHUNK_ELEMENTS:
             yield chunk
             chunk = []
             size = 0

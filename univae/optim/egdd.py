@@ -7,13 +7,24 @@ References:
     https://arxiv.org/abs/2202.00145
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, overload
+from collections.abc import Callable
+from typing import overload
 
 import torch
 from torch import Tensor
 
-from univae.optim.base import Base, Group, Loss, Parameters, evaluate, gradient, require, zero_state
+from univae.optim.base import (
+    Base,
+    Group,
+    Loss,
+    Options,
+    Parameters,
+    State,
+    evaluate,
+    gradient,
+    require,
+    zero_state,
+)
 from univae.optim.cache_chunks import Scratch, cache_chunks
 from univae.optim.exponentiated import grow_gains, grow_scales, quantiles, require_rates
 
@@ -33,7 +44,7 @@ class EGDD(Base):
     With ``directions=False`` the cosine is the raw product :math:`\langle g, m \rangle`; with
     ``signs=False`` the signs are :math:`g \odot \bar g / (1 - \beta^{\max(t - 1, 1)})`. Scales stay
     within [0.1, 10], gains within [0.01, 100]; from 1, that takes at least 2303 and 461 steps at
-    the default rates. ``gain_lr=0`` keeps no gains and saves two tensors per parameter; with
+    the default rates. ``gain_lr=0`` stores no gains and saves two tensors per parameter; with
     ``scale_lr=0`` too it is plain SGD with momentum.
 
     Noise in the gradient shrinks both: each step has moved along its own noise, so that the next
@@ -96,11 +107,11 @@ class EGDD(Base):
         """Return quantiles of the scales over tensors and of the gains over coordinates."""
         return quantiles(self.state.values())
 
-    def slots(self, group: Mapping[str, Any]) -> set[str]:
+    def slots(self, group: Options) -> set[str]:
         """Return the names of the momentum and, with a ``gain_lr``, of gain and mean gradient."""
         return {"momentum", "gain", "gbar"} if group["gain_lr"] else {"momentum"}
 
-    def numbers(self, group: Mapping[str, Any]) -> set[str]:
+    def numbers(self, group: Options) -> set[str]:
         """Return the names of the step count and the scale."""
         return {"step", "scale"}
 
@@ -126,9 +137,9 @@ class EGDD(Base):
         torch._foreach_addcmul_(params, m, scales, value=-1)
 
     def _add_with_gains(
-        self, group: Group, states: list[dict[str, Any]], grads: list[Tensor], scratch: Scratch
+        self, group: Group, states: list[State], grads: list[Tensor], scratch: Scratch
     ) -> None:
-        """Adapt the gains, and add the gradients to the momentum in their proportion."""
+        """Adapt the gains, and add the gradients times their gains to the momentum."""
         m = [state["momentum"] for state in states]
         gains = [state["gain"] for state in states]
         gbar = [state["gbar"] for state in states]
@@ -140,8 +151,8 @@ class EGDD(Base):
         torch._foreach_addcmul_(m, gains, grads, value=group["lr"])
         torch._foreach_lerp_(gbar, grads, 1 - group["beta"])
 
-    def _state(self, group: Group, p: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = self.state[p]
+    def _state(self, group: Group, p: Tensor) -> State:
+        state: State = self.state[p]
         if not state:
             momentum = zero_state(p)
             state.update(step=0, momentum=momentum, scale=momentum.new_ones(()))

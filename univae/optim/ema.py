@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
+from univae.optim.base import State, StateDict
 
 __all__ = ["EMA"]
 
@@ -16,16 +16,16 @@ NAMED_DIFFERENCES = 3  # names in the message about the average of another model
 
 
 class EMA:
-    r"""Keeps the moving average of a model's weights, in at least float32.
+    r"""The moving average of a model's weights, in at least float32.
 
     .. math::
         \bar\theta \gets \bar\theta + (1 - d_n) (\theta - \bar\theta), \qquad
         d_n = \min\left(d, \frac{1 + n}{10 + n}\right)
 
-    :math:`n` counts the updates before this one, so an early average forgets the random start
-    quickly. Call :meth:`update` after every optimizer step. Floating-point buffers (the statistics
-    of a BatchNorm) are averaged with the weights; integer buffers are counts, and keep the model's
-    values.
+    :math:`n` counts the updates before this one, so the weight of the random initial weights
+    vanishes quickly. Call :meth:`update` after every optimizer step. Floating-point buffers (the
+    statistics of a BatchNorm) are averaged with the weights; integer buffers are counts, which are
+    not averaged.
 
     References:
         Acceleration of stochastic approximation by averaging (Polyak & Juditsky, 1992),
@@ -44,7 +44,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average toward the model's present weights."""
+        """Move the average toward the model's current weights."""
         weight = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages = list(self.averages.values())
         weights = [x.to(a.dtype) for x, a in zip(self.sources.values(), averages, strict=True)]
@@ -54,7 +54,7 @@ class EMA:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Put the averaged weights into the model inside the block; restore its own after it.
+        """Give the model the averaged weights inside the block; restore its weights after it.
 
         They are restored bit for bit.
         """
@@ -65,21 +65,22 @@ class EMA:
         finally:
             self._copy(weights, self.sources)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return the count of updates and the averages, as tensors that later updates change."""
         return {"updates": self.updates, "averages": dict(self.averages)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Load a copy of a saved average; the decay stays that of the constructor.
 
         Raises:
-            InputError: the average has other names than this model's tensors.
+            InputError: the average has other names than the tensors of this model.
         """
         differences = sorted(state["averages"].keys() ^ self.averages.keys())
         if differences:
             names = ", ".join(differences[:NAMED_DIFFERENCES])
             raise InputError(
-                f"EMA: the saved average is of another model, which differs in {names}"
+                f"EMA: the saved average is of another model, which differs in {names}; "
+                "load it into the model it was saved with"
             )
         self._copy(state["averages"], self.averages)
         self.updates = state["updates"]

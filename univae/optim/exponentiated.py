@@ -13,12 +13,11 @@ References:
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from univae.optim.base import require
+from univae.optim.base import State, require
 
 __all__ = ["grow_gains", "grow_scales", "quantiles", "require_rates"]
 
@@ -29,7 +28,7 @@ LARGEST_SCALE = 10.0
 
 SCALE_QUANTILES = {"min": 0.0, "median": 0.5, "max": 1.0}
 GAIN_QUANTILES = {"p05": 0.05, "median": 0.5, "p95": 0.95}
-LOGGED_GAINS = 1000  # of a tensor: torch's quantile takes no more than 16 million in all
+LOGGED_GAINS = 1000  # of a tensor; torch.quantile accepts at most 16 million values
 
 
 def grow_scales(
@@ -43,8 +42,8 @@ def grow_scales(
     r"""Multiply each scale by :math:`e^{\gamma \cos(g, m)}`, in place.
 
     Without ``normalise`` the factor is :math:`e^{\gamma \langle g, m \rangle}`. ``directions`` m
-    are what the last step subtracted, up to a positive factor: where the gradient still agrees with
-    it the step was too short.
+    are the negative of the last step, up to a positive factor: where the gradient still points
+    along them the step was too short.
     """
     products = []
     for g, m in zip(grads, directions, strict=True):
@@ -65,13 +64,13 @@ def grow_gains(
 ) -> None:
     r"""Multiply each gain by :math:`e^{\gamma \operatorname{sign}(g \bar g)}`, in place.
 
-    Without ``signs`` the factor is :math:`e^{\gamma g \bar g}`. ``trends`` :math:`\bar g`, on which
-    past gradients agreed, are overwritten.
+    Without ``signs`` the factor is :math:`e^{\gamma g \bar g}`. ``trends``
+    :math:`\bar g`, averages of past gradients, are overwritten.
     """
     torch._foreach_mul_(trends, grads)
     if signs:
-        # of a sign s, e^(rate s) = 1 + sinh(rate) (s + tanh(rate / 2) s^2): no exponential per
-        # coordinate
+        # for a sign s, e^(rate s) = 1 + sinh(rate) (s + tanh(rate / 2) s^2), without an exponential
+        # per coordinate
         torch._foreach_sign_(trends)
         torch._foreach_addcmul_(trends, trends, trends, value=math.tanh(rate / 2))
         torch._foreach_addcmul_(gains, gains, trends, value=math.sinh(rate))
@@ -91,7 +90,7 @@ def require_rates(owner: object, gain_lr: float, scale_lr: float) -> None:
     require(owner, "scale_lr", scale_lr, "0 (scales stay 1) or more", holds=is_scale_rate)
 
 
-def quantiles(states: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def quantiles(states: Iterable[State]) -> dict[str, float]:
     """Return quantiles of the ``scale`` and ``gain`` entries of parameters' states, for a log.
 
     Of scales the smallest, median and largest; of gains the 5%, 50% and 95% quantiles over at most

@@ -1,21 +1,21 @@
 """Parameter groups: which parameters weight decay shrinks."""
 
-from typing import Any
-
 from torch import Tensor, nn
+
+from univae.optim.base import Group
 
 __all__ = ["parameter_groups"]
 
-MATRIX_DIMS = 2
+MATRIX_DIMS = 2  # and more: weights of convolutions
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[Group]:
     """Return the trainable parameters that decay and those that do not, as optimizer groups.
 
     Weight decay is for the matrices that mix features. Biases, gains of norms and scalars (fewer
     than two dimensions) set an operating point, and the row of an embedding shrinks at every step
     but gets a gradient only when its token occurs: neither decays. A parameter tied to an embedding
-    is an embedding. An empty group is left out.
+    is an embedding. An empty group is omitted.
     """
     embeddings = _embedding_ids(module)
     decayed: list[Tensor] = []
@@ -27,7 +27,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
         group = decayed if is_matrix else constant
         group.append(p)
 
-    groups: list[dict[str, Any]] = []
+    groups: list[Group] = []
     if decayed:
         groups.append({"params": decayed, "weight_decay": weight_decay})
     if constant:

@@ -1,14 +1,14 @@
-"""Schedules: functions from the fraction of training done, in [0, 1], to a multiplier.
+"""Schedules: functions from the progress of training, a fraction in [0, 1], to a multiplier.
 
-A fraction, and not a step, so that one schedule serves a run bounded by steps and a run bounded by
-minutes.
+Progress is a fraction instead of a step count, so that one schedule serves a run bounded by steps
+and a run bounded by minutes.
 """
 
 import math
 
 __all__ = ["cosine", "ramp", "tripling"]
 
-SHORTEST_DECAY = 1e-12  # fraction of training after a warm-up of 1: no division by zero
+SHORTEST_DECAY = 1e-12  # of training after a warm-up of 1; avoids a division by zero
 
 
 def ramp(progress: float, length: float) -> float:

@@ -3,8 +3,8 @@ r"""The second moment of AdamW over a window of :math:`k` gradients.
 Per coordinate, let micro-gradients be :math:`\mu + \sigma \epsilon`. The published rule keeps the
 mean of squares :math:`\mu^2 + \sigma^2` where an accumulated gradient has the square of the mean,
 :math:`\mu^2 + \sigma^2 / k`: steps come out too small by up to :math:`\sqrt k` where noise
-dominates. Since :math:`\hat m^2 \approx \mu^2` and :math:`\hat v` are at hand, the variance can be
-divided by :math:`k` without any memory:
+dominates. Since :math:`\hat m^2 \approx \mu^2`, the variance :math:`\hat v - \hat m^2` can be
+divided by :math:`k` without additional memory:
 
 .. math:: v_{\text{eff}} = \hat m^2 + \max(\hat v - \hat m^2, 0) / k
 
@@ -25,7 +25,7 @@ __all__ = ["SECOND_MOMENTS", "Moments", "SecondMoment", "SecondMomentRule"]
 
 
 class Moments(NamedTuple):
-    r"""Averages of the gradients and of their squares, with :math:`1 - \beta^s` of each."""
+    r"""Averages of gradients and of their squares, and the bias corrections :math:`1 - \beta^s`."""
 
     mean: list[Tensor]
     square: list[Tensor]

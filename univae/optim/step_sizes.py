@@ -8,7 +8,6 @@ References:
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch.optim import Optimizer
 
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
-from univae.optim.base import Group, gradient, zero_state
+from univae.optim.base import Group, State, StateDict, gradient, zero_state
 from univae.optim.cache_chunks import Scratch, cache_chunks
 from univae.optim.exponentiated import grow_gains, grow_scales, quantiles, require_rates
 from univae.optim.windowed import Windowed
@@ -27,7 +26,7 @@ SCALARS = frozenset({"scale", "count"})  # state of one number a parameter
 
 
 class AdaptedSteps:
-    r"""Multiplies the steps of an optimizer by a learned scale per tensor and gain per coordinate.
+    r"""Learned factors of the steps of an optimizer: a scale per tensor, a gain per coordinate.
 
     Gains are adapted where ``gain_lr`` is above 0. With :math:`u_t` the step the optimizer takes,
     momentum, preconditioner, weight decay and schedule included, and :math:`\Delta_t` the one
@@ -38,8 +37,8 @@ class AdaptedSteps:
         n \gets n\, e^{-\gamma_n \operatorname{sign}(g_t \odot \Delta_{t-1})}, \qquad
         \Delta_t = s\, n \odot u_t
 
-    The arguments are the derivatives of the loss by :math:`\log s` and :math:`\log n` - whatever
-    the optimizer makes of its gradients - as direction and sign; raw with ``directions=False`` and
+    The arguments are the derivatives of the loss by :math:`\log s` and :math:`\log n` - for
+    any optimizer - as direction and sign; raw with ``directions=False`` and
     ``signs=False``. Optimizers with a window adapt to every micro-gradient and scale the step at
     its end.
 
@@ -103,7 +102,7 @@ class AdaptedSteps:
             if p.grad is not None:
                 self._first_halves[p] = p.grad.clone()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return the state of each parameter, by its index in the optimizer."""
         states = {}
         for index, p in enumerate(self._parameters()):
@@ -111,7 +110,7 @@ class AdaptedSteps:
                 states[index] = self.state[p]
         return {"state": states}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Load a copy of a saved state.
 
         Raises:
@@ -121,7 +120,7 @@ class AdaptedSteps:
         entries = state.get("state")
         if not isinstance(entries, Mapping):
             raise InputError(
-                "AdaptedSteps: not a saved state of step sizes; give what state_dict() returned"
+                "AdaptedSteps: not a saved state of step sizes; load a result of state_dict()"
             )
         for index, p in enumerate(self._parameters()):
             if index in entries:
@@ -131,12 +130,12 @@ class AdaptedSteps:
     def _before(
         self, optimizer: Optimizer, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> None:
-        """Adapt the step sizes, and note where the parameters are before the optimizer moves."""
+        """Adapt the step sizes, and store the parameters before the optimizer moves them."""
         arguments = (*args[1:], *kwargs.values())  # the first is the optimizer itself
         if any(argument is not None for argument in arguments):
             raise InputError(
-                "AdaptedSteps: step() takes no closure, for the gradients are read before it; "
-                "call it first"
+                "AdaptedSteps: step() takes no closure, because the gradients are read before it; "
+                "call the closure first"
             )
         grads = self._gradients()
         if self.halves and grads and not self._first_halves:
@@ -148,17 +147,17 @@ class AdaptedSteps:
             self._adapt(chunk, [grads[p] for p in chunk])
         if self.halves:
             self._delay_second_halves(grads)
-        if self._will_move():
+        if self._is_window_end():
             for p in self._parameters():
                 if p in self.state:
                     self.state[p]["step"].copy_(p)
 
     def _adapt(self, params: Sequence[Tensor], grads: list[Tensor]) -> None:
         states = [self._state(p) for p in params]
-        name = "held" if self.halves else "step"
+        name = "held" if self.halves else "step"  # of the state
         directions = Scratch().copy([state[name] for state in states])
         if not self.halves:
-            torch._foreach_neg_(directions)  # what the last step subtracted
+            torch._foreach_neg_(directions)  # the last step was added to the parameters
         if self.scale_lr:
             scales = [state["scale"] for state in states]
             grow_scales(scales, grads, directions, self.scale_lr, normalise=self.directions)
@@ -188,9 +187,9 @@ class AdaptedSteps:
             torch._foreach_copy_(before, step)
 
     def _delay_second_halves(self, params: Iterable[Tensor]) -> None:
-        """Replace the second half of each gradient by that of the step before.
+        """Replace the second half of each gradient by that of the previous step.
 
-        The first step, which has none before it, takes its first half twice.
+        The first step has no previous one and uses its first half twice.
         """
         for p in params:
             state = self.state[p]
@@ -212,7 +211,7 @@ class AdaptedSteps:
                 self.state[p] |= {"held": torch.zeros_like(step), "count": step.new_zeros(())}
         return self.state[p]
 
-    def _will_move(self) -> bool:
+    def _is_window_end(self) -> bool:
         if not isinstance(self.optimizer, Windowed):
             return True
         groups = self.optimizer.param_groups

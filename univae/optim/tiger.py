@@ -19,15 +19,15 @@ __all__ = ["Tiger"]
 
 
 class Tiger(Windowed):
-    r"""Moves every coordinate by the learning rate, against the sign of its mean gradient.
+    r"""Sign descent: a coordinate moves by the learning rate against the sign of its mean gradient.
 
     .. math::
         m \gets \beta m + \tfrac{1 - \beta}{k} \textstyle\sum_i g_i, \qquad
         \theta \gets \theta - \eta \left(\operatorname{sign} m + \lambda \theta\right)
 
-    With no second moment and no bias to correct, accumulation over a window is exact. The published
-    settings are :math:`\beta` = 0.945 for images and 0.965 for text, and learning rates of 1e-3 to
-    2e-3 times the root mean square of a matrix's weights.
+    There is no second moment and no bias correction, so accumulation over a window is exact. The
+    published settings are :math:`\beta` = 0.945 for images and 0.965 for text, and learning rates
+    of 1e-3 to 2e-3 times the root mean square of a matrix's weights.
 
     Raises:
         InputError: a learning rate, beta, weight decay or window outside its range.

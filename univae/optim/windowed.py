@@ -1,4 +1,4 @@
-r"""Gradient accumulation in the averages that an optimizer keeps: no buffer for a window's sum.
+r"""Gradient accumulation in the averages of an optimizer: no buffer for the sum of a window.
 
 With :math:`t` counting micro-steps, a window of :math:`k` of them, and :math:`\chi_a = 1` where
 :math:`k` divides :math:`a`, an average with decay :math:`\beta` and the parameters move as
@@ -8,15 +8,15 @@ With :math:`t` counting micro-steps, a window of :math:`k` of them, and :math:`\
     \theta_t = \theta_{t-1} - \chi_t\, \alpha\, d(m_t)
 
 in words: decay once, at the first micro-step of a window; add a share of every gradient; move at
-the last. Whatever does not depend on the gradient (weight decay, bias correction, the learning
-rate) counts windows, not micro-steps.
+the last. Terms that do not depend on the gradient (weight decay, bias correction, the learning
+rate) count windows, not micro-steps.
 
 References:
     Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Sequence
+from typing import overload
 
 import torch
 import torch.distributed as dist
@@ -27,7 +27,9 @@ from univae.optim.base import (
     Base,
     Group,
     Loss,
+    Options,
     Parameters,
+    State,
     evaluate,
     gradient,
     positive_integer,
@@ -39,21 +41,23 @@ __all__ = ["Windowed"]
 
 
 class Windowed(Base):
-    """The base class of optimizers with a window; a subclass folds gradients in and moves.
+    """The base class of optimizers with a window of gradients.
+
+    A subclass implements :meth:`decays`, :meth:`_fold` and :meth:`_move`.
 
     :meth:`step` is a micro-step: it folds the gradients in, and moves the parameters when it is a
     window's last. Call ``scheduler.step()`` where :attr:`moved` is true. Gradients are read, never
     written; averages are in at least float32.
 
     A gradient whose norm is not finite is skipped, parameter by parameter, and the mean is over the
-    others, so the averages stay finite; for this the norms are read back from the device. A
+    finite ones, so the averages stay finite; this reads the norms back from the device. A
     parameter without a gradient in a whole window is not moved, as in torch. Sparse gradients are
     made dense, one parameter at a time.
     """
 
-    def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Parameters, defaults: Group) -> None:
         window = positive_integer(self, "window", defaults["window"])
-        self.processes = 1  # whose averages are averaged before a move, see accumulate_in_backward
+        self.processes = 1  # more average their states before a move: accumulate_in_backward
         super().__init__(params, defaults | {"window": window, "position": 0, "opened": window})
 
     def add_param_group(self, param_group: Group) -> None:
@@ -134,20 +138,20 @@ class Windowed(Base):
         self._fold_pairs(group, following, is_first=False)
 
     def decays(self, group: Group) -> dict[str, float]:
-        """Return the decay of every average that is kept of a parameter, by name."""
+        """Return the decay of every average in a parameter's state, by name."""
         raise NotImplementedError
 
-    def slots(self, group: Mapping[str, Any]) -> set[str]:
+    def slots(self, group: Options) -> set[str]:
         """Return the names of the averages."""
         return set(self.decays(dict(group)))
 
-    def numbers(self, group: Mapping[str, Any]) -> set[str]:
-        """Return the names of the counts and flags kept of a parameter."""
+    def numbers(self, group: Options) -> set[str]:
+        """Return the names of the counts and flags in a parameter's state."""
         return {"step", "open", "skipped"}
 
-    def begin(self, group: Group, p: Tensor) -> dict[str, Any]:
-        """Return the state of a parameter, with averages of zero if it had none."""
-        state: dict[str, Any] = self.state[p]
+    def begin(self, group: Group, p: Tensor) -> State:
+        """Return the state of a parameter, initially with averages of zero."""
+        state: State = self.state[p]
         if not state:
             averages = {name: zero_state(p) for name in self.decays(group)}
             state.update(step=0, open=False, skipped=0, **averages)
@@ -182,20 +186,6 @@ class Windowed(Base):
                 f"got window={window} inside one of {opened}; call finish() first"
             )
 
-    def _with_windows(
-        self, state: Mapping[str, Any], states: Mapping[Hashable, Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """Return the state of an optimizer without windows as one of this class between windows."""
-        groups = []
-        for saved, group in zip(state["param_groups"], self.param_groups, strict=False):
-            options = {name: saved[name] for name in (*group, "initial_lr") if name in saved}
-            options["lr"] = float(options["lr"])  # torch allows a tensor
-            groups.append({**group, **options, "position": 0, "opened": group["window"]})
-        groups += state["param_groups"][len(groups) :]
-        closed = {"open": False, "skipped": 0}
-        entries = {index: {**entry, **closed} for index, entry in states.items()}
-        return {"param_groups": groups, "state": entries}
-
     def _slots(self, params: Sequence[Tensor], name: str) -> list[Tensor]:
         return [self.state[p][name] for p in params]
 
@@ -213,7 +203,7 @@ class Windowed(Base):
         batches: dict[tuple[int, int], list[Tensor]] = {}
         for p in chunk:
             state = self.state.get(p)
-            if not state:  # it never had a gradient
+            if not state:  # no gradient so far
                 continue
             if state["open"]:
                 state["step"] += 1
@@ -232,10 +222,10 @@ class Windowed(Base):
             torch._foreach_mul_(self._slots(params, name), (1 - beta**step) / weight)
 
     def _average(self, group: Group) -> None:
-        """Average the averages over processes.
+        """Replace the averages by their means over processes.
 
-        Every process reduces every parameter in the same order, with a gradient or without one:
-        collective operations must match.
+        Collective operations must match, so every process reduces every parameter in the same
+        order, with or without a gradient.
         """
         params = group["params"]
         states = [self.begin(group, p) for p in params]

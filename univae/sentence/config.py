@@ -19,7 +19,7 @@ __all__ = ["RoFormerSimConfig"]
 
 @dataclass(frozen=True)
 class RoFormerSimConfig:
-    """The configuration of a RoFormer-Sim, from which the same model is built again."""
+    """The configuration of a RoFormer-Sim, from which a stored model is rebuilt."""
 
     vocab_size: int  # number of the tokenizer's ids; the model has one more, the mask
     width: int = 256  # features of a position; a multiple of twice --heads
@@ -42,7 +42,7 @@ class RoFormerSimConfig:
         "heads": at_least(1, 1024),
         "layers": at_least(1, 1024),
         "scale_base": at_least(2, 10**9),
-        "max_length": at_least(2, 65_536, "at least 2, a token and the end of its side"),
+        "max_length": at_least(2, 65_536, "at least 2, a token and the end token"),
         "dropout": within("[0, 1)"),
         "attention_dropout": within("[0, 1)"),
     }

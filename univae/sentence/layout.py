@@ -1,7 +1,7 @@
 """The layout of RoFormer-Sim's rows: [start, source, end | target], and padding between the two.
 
-Where sources of a batch differ in length, padding stands between source and target. It is hidden
-from all rows, and the positions of a target follow those of its own source.
+Where sources of a batch differ in length, padding lies between source and target. It is masked
+for all rows, and the positions of a target follow those of its own source.
 """
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["ends", "is_real", "positions", "tokens", "unilm_mask"]
 
 
 def is_real(source: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch rows"]:
-    """Return which rows of [start, source] are no padding."""
+    """Return a mask of the rows of [start, source] that are not padding."""
     return F.pad(source != PAD, (1, 0), value=True)
 
 
@@ -28,13 +28,13 @@ def ends(x: Float[Tensor, "batch rows width"], real: Tensor) -> Float[Tensor, "b
 def positions(real: Bool[Tensor, "batch rows"], target_rows: int) -> Int[Tensor, "batch all"]:
     """Return the positions of all rows: a target's follow those of its source's real rows."""
     batch, source_rows = real.shape
-    of_source = torch.arange(source_rows, device=real.device).expand(batch, source_rows)
-    of_target = real.sum(1, keepdim=True) + torch.arange(target_rows, device=real.device)
-    return torch.cat((of_source, of_target), 1)
+    source_positions = torch.arange(source_rows, device=real.device).expand(batch, source_rows)
+    target_positions = real.sum(1, keepdim=True) + torch.arange(target_rows, device=real.device)
+    return torch.cat((source_positions, target_positions), 1)
 
 
 def unilm_mask(real: Bool[Tensor, "batch rows"], target_rows: int) -> Bool[Tensor, "..."]:
-    """Return the UniLM mask of [source | target] rows, with the padding of sources hidden."""
+    """Return the UniLM mask of [source | target] rows, with the padding of sources masked."""
     source_rows = real.shape[1]
     segments = (torch.arange(source_rows + target_rows, device=real.device) >= source_rows).long()
     mask = prefix(segments[None])

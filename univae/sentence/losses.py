@@ -1,4 +1,4 @@
-r"""The losses of RoFormer-Sim's stages, functions of vectors or log-likelihoods.
+r"""The losses of the training stages of RoFormer-Sim.
 
 1. pre-training: :math:`L_{gen} + L_{con}`, with :func:`univae.contrastive.paired_info_nce` as the
    second;
@@ -39,7 +39,7 @@ def generation_loss(
 ) -> Float[Tensor, ""]:
     r"""Return :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`, nats per target token.
 
-    End tokens count as tokens. The loss is 0 where there is no token.
+    End tokens count as tokens. Without tokens the loss is 0.
     """
     return -log_likelihood.sum() / (target != PAD).sum().clamp_min(1)
 

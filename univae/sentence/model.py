@@ -38,12 +38,12 @@ from univae.text.special import END, PAD, START
 
 __all__ = ["Ranked", "RoFormerSim", "RoFormerSimConfig"]
 
-# as in the second published version; the first drew among the 5 most probable tokens
+# that of the second published version; the first sampled the 5 most probable tokens
 NUCLEUS = Sampling(top_p=0.95)
 
 
 class RoFormerSim(nn.Module):
-    """Sentence vectors, and similar sentences generated and ranked by them.
+    """A model of sentence vectors, which also generates similar sentences.
 
     Texts are ids (B, T): tokens, one end token, padding; the model adds the start token.
 
@@ -58,11 +58,12 @@ class RoFormerSim(nn.Module):
 
     def __init__(self, config: RoFormerSimConfig) -> None:
         super().__init__()
-        self.config = c = config
+        self.config = config
+        c = config
         self.mask = c.vocab_size  # the id that hides a token
-        # The embedding is normalised under either placement of norms, and the segments start
-        # equal. Otherwise all rows start nearly parallel, and so do all vectors: separating them
-        # takes hundreds of steps.
+        # The embedding is normalised under either placement of norms, and the segments are
+        # initially equal. Otherwise all rows, and so all vectors, are initially nearly parallel,
+        # and separating them takes hundreds of steps.
         self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, norm="post")
         self.blocks = nn.ModuleList(
             Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers)
@@ -80,7 +81,7 @@ class RoFormerSim(nn.Module):
         return F.normalize(self.read(ids), dim=-1)
 
     def read(self, source: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
-        """Return the texts' vectors with the length that the pooler gives them."""
+        """Return the texts' vectors as the pooler computes them, of any length."""
         real = is_real(source)
         x = self._source_rows(source)
         phase = self._phase[: real.shape[1]][None]
@@ -167,28 +168,28 @@ class RoFormerSim(nn.Module):
     ) -> list[Ranked]:
         """Generate texts similar to each source, and return the best ``count`` by cosine.
 
-        Empty texts, those without an end, duplicates and the source itself are dropped. The model
-        generates in its current mode, so call :meth:`eval` first.
+        Empty texts, texts without an end, duplicates and the source itself are dropped. Call
+        :meth:`eval` first: dropout stays active in training mode.
 
         Args:
             ids: the sources.
             count: the most texts to return for each source.
             samples: texts drawn for each source.
-            sampling: how tokens are drawn.
-            hidden: tokens of the source that are masked where it is continued, so that they may
-                change; the ranking sees the whole source.
-            key: texts of one key are duplicates; a text of key None is dropped.
+            sampling: the distribution of a token.
+            hidden: tokens of the source that are masked during generation, so that they may change;
+                the ranking uses the whole source.
+            key: maps tokens to a key; texts of equal keys are duplicates, of key None are dropped.
             diversity: see :mod:`univae.sentence.ranking`.
         """
         source = ids
         if hidden is not None:
             source = ids.masked_fill(hidden & (ids != PAD) & (ids != END), self.mask)
-        samples_of_sources = self.draw(source, samples, sampling)
+        sampled_texts = self.draw(source, samples, sampling)
         vectors = self.encode(ids)
         results = []
-        for text, vector, drawn in zip(ids, vectors, samples_of_sources, strict=True):
-            ended = [tokens(row) for row in drawn if row[0] != END and bool((row == END).any())]
-            candidates = [ended[i] for i in distinct(ended, tokens(text), key)]
+        for text, vector, rows in zip(ids, vectors, sampled_texts, strict=True):
+            texts = [tokens(row) for row in rows if _is_complete(row)]
+            candidates = [texts[i] for i in distinct(texts, tokens(text), key)]
             results.append(self._ranked(vector, candidates, count, diversity))
         return results
 
@@ -207,8 +208,8 @@ class RoFormerSim(nn.Module):
         longest = self.config.max_length
         if source.shape[1] > longest:
             raise InputError(
-                f"RoFormerSim: a side has at most max_length={longest} tokens, its end included; "
-                f"got {source.shape[1]}; cut it"
+                f"RoFormerSim: a text has at most max_length={longest} tokens, its end included; "
+                f"got {source.shape[1]}; truncate it"
             )
         rows: Tensor = self.embedding(F.pad(source, (1, 0), value=START), 0)
         return rows
@@ -225,11 +226,11 @@ class RoFormerSim(nn.Module):
         return vectors
 
     def _log_likelihood(self, rows: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
-        # The product with the token table is the cost of generation: rows of padding skip it.
+        # The product with the token table dominates the cost: rows of padding skip it.
         real = target != PAD
         logits = self.head(rows[real], self.embedding.tokens.weight)
         nll = F.cross_entropy(logits, target[real], reduction="none")
-        nll = at_least_float32(nll)  # bfloat16 is too coarse for a sum over a text
+        nll = at_least_float32(nll)  # a sum over a text in bfloat16 loses digits
         text_indices = real.nonzero()[:, 0]
         return -nll.new_zeros(len(target)).index_add(0, text_indices, nll)
 
@@ -238,3 +239,8 @@ class RoFormerSim(nn.Module):
         table = self.embedding.tokens.weight
         all_positions = torch.arange(2 * self.config.max_length + 1, device=table.device)
         return phases(all_positions, self.config.width // self.config.heads, dtype=table.dtype)
+
+
+def _is_complete(row: Int[Tensor, "length"]) -> bool:
+    """Return whether a text is not empty and has an end token."""
+    return bool(row[0] != END) and bool((row == END).any())

@@ -1,6 +1,6 @@
 """Exact nearest neighbours by inner product, in a matrix that may be larger than memory.
 
-The matrix is read in blocks of rows, once for all queries, and only the best rows so far of every
+The matrix is read in blocks of rows, once for all queries, and only the best rows of every
 query are stored. With vectors of length 1 inner products are cosines. Rows stored as float16 are
 compared in float32.
 """
@@ -23,7 +23,7 @@ MATRIX_DIMENSIONS = 2
 def top_k(
     queries: Float[Tensor, "q width"], matrix: np.ndarray, k: int, block: int = 0
 ) -> tuple[Float[Tensor, "q best"], Int[Tensor, "q best"]]:
-    """Return the ``k`` largest inner products of every query, descending, and their rows.
+    """Return the ``k`` largest inner products of every query, descending, and their row indices.
 
     The order of equal products is not defined.
 

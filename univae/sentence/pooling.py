@@ -1,7 +1,7 @@
-"""How the rows of a sentence become one vector.
+"""Poolings of the rows of a sentence into one vector.
 
-The published vector is read from the first row, of a model that was pre-trained. From random
-weights the mean of the rows learns sooner.
+The published model pools the first row, after pre-training. From random weights the mean of the
+rows learns sooner.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Norm: TypeAlias = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Pooling:
-    """A function of the rows, of which of them are no padding, and of the norm of a row."""
+    """A function of the rows, the mask of rows that are not padding, and the layer norm."""
 
     summary: str
     pool: Callable[[Tensor, Tensor, Norm], Tensor]

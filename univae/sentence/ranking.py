@@ -1,7 +1,7 @@
 r"""Ranking of generated texts: distinct ones, in the order of their cosine to the source.
 
 With a diversity :math:`\delta` the next text is the one that maximises :math:`(1 - \delta) \cos(x,
-c) - \delta \max_{s} \cos(c, s)` over those not chosen, where s runs over the chosen ones.
+c) - \delta \max_{s} \cos(c, s)` over the unranked texts, where s runs over the ranked ones.
 
 References:
     The Use of MMR, Diversity-Based Reranking (Carbonell & Goldstein, 1998),
@@ -35,12 +35,12 @@ class Ranked(NamedTuple):
 
 def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = tuple) -> list[int]:
     """Return the index of the first text of every key, without those of the source and of None."""
-    seen = {key(source), None}
+    keys = {key(source), None}
     indices = list[int]()
     for i, text in enumerate(texts):
         text_key = key(text)
-        if text_key not in seen:
-            seen.add(text_key)
+        if text_key not in keys:
+            keys.add(text_key)
             indices.append(i)
     return indices
 
@@ -66,7 +66,7 @@ def rank(
     """
     if count < 1 or not 0 <= diversity < 1:
         raise InputError(
-            f"rank: count >= 1 and 0 <= diversity < 1; got count={count}, diversity={diversity}"
+            f"rank: needs count >= 1, 0 <= diversity < 1; got count={count}, diversity={diversity}"
         )
     cosine = vectors @ source
     if diversity == 0:
@@ -79,14 +79,14 @@ def rank(
 def _marginal_relevance_order(
     cosine: Float[Tensor, "n"], vectors: Float[Tensor, "n width"], count: int, diversity: float
 ) -> Int[Tensor, "k"]:
-    chosen = list[int]()
-    redundancy = torch.zeros_like(cosine)  # the largest cosine to a chosen text
+    order = list[int]()
+    redundancy = torch.zeros_like(cosine)  # the largest cosine to a ranked text
     remaining = torch.ones_like(cosine, dtype=torch.bool)
     for _ in range(min(count, len(cosine))):
         gain = (1 - diversity) * cosine - diversity * redundancy
         best = int(gain.masked_fill(~remaining, -torch.inf).argmax())
         similarity = vectors @ vectors[best]
-        redundancy = torch.maximum(redundancy, similarity) if chosen else similarity
+        redundancy = torch.maximum(redundancy, similarity) if order else similarity
         remaining[best] = False
-        chosen.append(best)
-    return torch.tensor(chosen, dtype=torch.long, device=cosine.device)
+        order.append(best)
+    return torch.tensor(order, dtype=torch.long, device=cosine.device)

@@ -1,4 +1,4 @@
-"""Text to token ids: special ids, tokenizers, corpora on disk, noise for denoising."""
+"""Special token ids, tokenizers, corpora on disk, and noise for denoising."""
 
 from typing import TYPE_CHECKING
 

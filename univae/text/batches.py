@@ -1,6 +1,6 @@
-"""Indices of texts: those held out, and the batches of an epoch, each of texts of similar lengths.
+"""Splits of a corpus into training and held-out texts, and batches of texts of similar lengths.
 
-All functions are pure, so a resumed run computes the batches of its epoch again.
+All functions are pure, so a resumed run computes the same batches.
 """
 
 import numpy as np
@@ -9,11 +9,11 @@ from univae.errors import InputError
 
 __all__ = ["split", "token_batches"]
 
-WINDOW = 50  # batches' worth of texts that are sorted by length together
+WINDOW = 50  # batches whose texts are sorted by length together
 
-FEWEST = 2  # texts that can be split: one in each part
+FEWEST_TEXTS = 2  # of a split: one for training, one held out
 
-SEEDS = 2**64  # NumPy's generators take no negative seed
+SEEDS = 2**64  # modulus of seeds: NumPy's generators take no negative seed
 
 
 def split(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +24,9 @@ def split(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarra
     Raises:
         InputError: ``fraction`` outside (0, 1), or fewer than two texts.
     """
-    if not 0 < fraction < 1 or count < FEWEST:
+    if not 0 < fraction < 1 or count < FEWEST_TEXTS:
         raise InputError(
-            f"split: needs 0 < fraction < 1 and two texts; got fraction={fraction} of {count}"
+            f"split: needs 0 < fraction < 1, at least 2 texts; got fraction={fraction} of {count}"
         )
     order = np.random.default_rng(seed % SEEDS).permutation(count)
     held_out = min(max(round(count * fraction), 1), count - 1)
@@ -64,8 +64,8 @@ def _cut(order: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.nda
     start = 0
     while start < len(order):
         most_texts = max_tokens // max(int(lengths[start]), 1)
-        ahead = lengths[start : start + most_texts]
-        padded = np.maximum.accumulate(ahead) * np.arange(1, len(ahead) + 1)
+        candidates = lengths[start : start + most_texts]
+        padded = np.maximum.accumulate(candidates) * np.arange(1, len(candidates) + 1)
         stop = start + int(np.searchsorted(padded, max_tokens, side="right"))
         batches.append(order[start:stop])
         start = stop

@@ -18,7 +18,7 @@ from univae.text.tokenizer import Tokenizer, most_frequent, require_strings, utf
 
 __all__ = ["BPE", "sample_evenly"]
 
-# Characters: the memory of training grows with its text, while the merges hardly change.
+# Characters. The memory of training grows with the text, while the merges hardly change.
 TRAINING_SAMPLE = 20_000_000
 
 
@@ -82,9 +82,9 @@ class BPE(Tokenizer):
 
 
 def sample_evenly(texts: Iterable[str], characters: int) -> list[str]:
-    """Return every k-th text, k the least power of two that leaves at most ``characters``.
+    """Return every k-th text, k the least power of two with at most ``characters`` in all.
 
-    One text remains, however long it is.
+    The result has at least one text, of any length.
     """
     sample = list[str]()
     size = 0

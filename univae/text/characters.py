@@ -1,4 +1,4 @@
-"""Tokenizers of characters and of bytes: every text has tokens, and decodes to itself."""
+"""Tokenizers of characters and of bytes, which encode every text without loss."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ BYTE_VALUES = 256
 
 
 class Chars(Tokenizer):
-    """One token for each known character, and UTF-8 bytes for any other.
+    """One token for each character of a vocabulary, and UTF-8 bytes for any other.
 
     Ids: 3 reserved, 256 bytes, then the characters in the order of ``characters``.
     """
@@ -39,14 +39,14 @@ class Chars(Tokenizer):
         return cls("".join(most_frequent(texts, vocab_size - RESERVED - BYTE_VALUES)))
 
     def encode(self, text: str) -> list[int]:
-        """Return one id a known character, one id a byte for the others."""
+        """Return one id per character of the vocabulary, one per byte for other characters."""
         ids = list[int]()
         for character in text:
             ids += self._ids.get(character) or [RESERVED + byte for byte in utf8(character)]
         return ids
 
     def to_json(self) -> JsonObject:
-        """Return the kind and the known characters."""
+        """Return the kind and the characters of the vocabulary."""
         return {"kind": self.kind, "characters": self.characters}
 
     def _join(self, tokens: list[int]) -> str:
@@ -67,5 +67,5 @@ class Bytes(Chars):
         return cls()
 
     def encode(self, text: str) -> list[int]:
-        """Return one id a byte."""
+        """Return one id per byte."""
         return [RESERVED + byte for byte in utf8(text)]

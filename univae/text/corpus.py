@@ -1,7 +1,7 @@
 """A corpus on disk: texts as memory-mapped token ids, gathered into padded batches.
 
-Memory stays bounded by one batch of lines while building, and by the pages in use and 8 bytes per
-text while reading. The files are those of :mod:`univae.text.corpus_files`.
+Building needs memory for one batch of lines; reading needs the pages in use and 8 bytes per text.
+The files are those of :mod:`univae.text.corpus_files`.
 """
 
 import json
@@ -18,10 +18,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from univae.checkpoint import JsonObject
+from univae.dtypes import is_integer_array
 from univae.errors import InputError
 from univae.text.batches import split, token_batches
 from univae.text.corpus_files import IDS, OFFSETS, STATE, TOTALS, CorpusWriter, Encoder
-from univae.text.fingerprint import DIGEST_BYTES, Batch, fingerprint_texts, pass_over
+from univae.text.fingerprint import DIGEST_BYTES, Batch, fingerprint_batches, fingerprint_texts
 from univae.text.lines import Removed, numbered_lines, read_lines
 
 __all__ = [
@@ -36,8 +37,8 @@ __all__ = [
     "token_batches",
 ]
 
-# What np.load raises for damaged files: it evaluates the header as a Python literal, and archives
-# have exceptions of their own.
+# Exceptions of np.load for damaged files: it evaluates the header as a Python literal, and archives
+# add their exceptions.
 UNREADABLE_ARRAY = (
     OSError,
     ValueError,
@@ -83,18 +84,18 @@ class Corpus:
         """Open a corpus that :meth:`build` has finished.
 
         Raises:
-            InputError: there is none, or its files are damaged.
+            InputError: the folder has no finished corpus, or its files are damaged.
         """
         if not (folder / STATE).is_file():
             raise InputError(
-                f"corpus {folder}: holds no finished corpus; build one there with Corpus.build"
+                f"corpus {folder}: holds no finished corpus; build one with Corpus.build"
             )
         try:
             return cls(folder)
         except UNREADABLE_ARRAY as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(
-                f"corpus {folder}: is damaged ({reason}); delete it and build again"
+                f"corpus {folder}: damaged files ({reason}); delete the folder and build again"
             ) from error
 
     @classmethod
@@ -119,7 +120,7 @@ class Corpus:
         if not (folder / STATE).is_file():
             writer = CorpusWriter(folder, tokenizer, max_length)
 
-        def use(batch: Batch) -> None:
+        def process(batch: Batch) -> None:
             if writer is not None:
                 writer.add(batch)
             if progress is not None:
@@ -130,10 +131,10 @@ class Corpus:
             "max_length": max_length,
         }
         if writer is not None:
-            writer.finish({**recipe, "texts": pass_over(texts, use)})
+            writer.finish({**recipe, "texts": fingerprint_batches(texts, process)})
             return cls.open(folder)
         corpus = cls.open(folder)
-        corpus._require_recipe({**recipe, "texts": pass_over(texts, use)})
+        corpus._require_recipe({**recipe, "texts": fingerprint_batches(texts, process)})
         return corpus
 
     def __len__(self) -> int:
@@ -157,18 +158,18 @@ class Corpus:
 
     def _require_recipe(self, recipe: JsonObject) -> None:
         """Raise InputError where the corpus was built from other texts or with other options."""
-        changed = [name for name, value in recipe.items() if self.recipe.get(name) != value]
-        if changed:
+        differences = [name for name, value in recipe.items() if self.recipe.get(name) != value]
+        if differences:
             raise InputError(
-                f"corpus {self.folder}: was built with other {' and '.join(changed)}; "
-                "delete it or choose another folder"
+                f"corpus {self.folder}: was built with other {' and '.join(differences)}; "
+                "delete the folder or choose another one"
             )
 
     def _require_consistent(self) -> None:
-        """Raise ValueError where totals are no whole numbers, or files disagree on their sizes."""
+        """Raise ValueError if totals are not whole numbers or files disagree on their sizes."""
         if any(type(self.totals[name]) is not int for name in TOTALS):
             raise ValueError("corpus.json: the totals must be whole numbers")
-        if self.offsets.ndim != 1 or self.offsets.dtype.kind not in "iu":
+        if self.offsets.ndim != 1 or not is_integer_array(self.offsets):
             raise ValueError(f"offsets.npy holds {self.offsets.dtype} {self.offsets.shape}")
         if (len(self.lengths), len(self.ids)) != (self.totals["texts"], self.totals["tokens"]):
             raise ValueError("its files disagree on their sizes")

@@ -1,6 +1,6 @@
-"""The files of a corpus while it is written: batches are appended, the last rename completes it.
+"""The files of a corpus, written batch by batch and completed by a rename.
 
-``ids.bin``: the texts' tokens, each text closed by one END. ``offsets.npy``: where texts start, and
+``ids.bin``: the texts' tokens, one END after each text. ``offsets.npy``: where texts start, and
 where the last one stops. ``corpus.json``: totals and fingerprints, renamed last, so that a folder
 without it is unfinished.
 """
@@ -25,7 +25,7 @@ STATE = "corpus.json"
 
 TOTALS = ("texts", "dropped", "tokens", "characters", "words", "bytes", "unknown_words")
 
-# the largest vocabulary whose ids fit into 16 bits
+# largest vocabulary whose ids fit into 16 bits
 SHORT_VOCABULARY = 2**16
 
 OFFSET_BYTES = 8
@@ -33,7 +33,7 @@ OFFSET_BYTES = 8
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What a corpus needs of a tokenizer: tokens without END, two ids, and a state to compare."""
+    """A tokenizer for a corpus: tokens without END, two ids, and a state for a fingerprint."""
 
     vocab_size: int
     pad: int
@@ -48,12 +48,12 @@ class Encoder(Protocol):
         ...
 
     def to_json(self) -> JsonObject:
-        """Return all that decides the tokens of a text."""
+        """Return everything on which the tokens of a text depend."""
         ...
 
 
 class CorpusWriter:
-    """Append batches of texts to files under temporary names, and rename them at the end."""
+    """Writes batches of texts to temporary files, which :meth:`finish` renames."""
 
     def __init__(self, folder: Path, tokenizer: Encoder, max_length: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class CorpusWriter:
         self.totals["unknown_words"] += sum(map(self.tokenizer.unknown, texts))
 
     def finish(self, recipe: JsonObject) -> None:
-        """Write the offsets and ``corpus.json``, and give all files their names.
+        """Write the offsets and ``corpus.json``, and rename all files to their final names.
 
         Raises:
             InputError: no text was short enough.

@@ -1,17 +1,17 @@
-"""One pass over texts, in batches that bound its memory, and a fingerprint of all of them."""
+"""A fingerprint of texts, computed in one pass over batches of bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-__all__ = ["Batch", "fingerprint_texts", "pass_over"]
+__all__ = ["Batch", "fingerprint_batches", "fingerprint_texts"]
 
 # Limits of a batch: enough for a tokenizer's parallel path, and a few MB of memory.
 BATCH_TEXTS = 4096
 BATCH_CHARACTERS = 500_000
 
 DIGEST_BYTES = 16
-LENGTH_BYTES = 8  # of the length written before every text, so that boundaries count
+LENGTH_BYTES = 8  # of the length hashed before every text, so that text boundaries count
 
 
 class Batch(NamedTuple):
@@ -29,12 +29,12 @@ def fingerprint_texts(texts: Iterable[str]) -> tuple[int, str]:
         nonlocal count
         count += len(batch.texts)
 
-    fingerprint = pass_over(texts, add)
+    fingerprint = fingerprint_batches(texts, add)
     return count, fingerprint
 
 
-def pass_over(texts: Iterable[str], use: Callable[[Batch], None]) -> str:
-    """Call ``use`` with every batch, and return the fingerprint of all texts."""
+def fingerprint_batches(texts: Iterable[str], process: Callable[[Batch], None]) -> str:
+    """Call ``process`` with every batch, and return the fingerprint of all texts."""
     fingerprint = blake2b(digest_size=DIGEST_BYTES)
     remaining = iter(texts)
     while batch := _next_batch(remaining):
@@ -42,7 +42,7 @@ def pass_over(texts: Iterable[str], use: Callable[[Batch], None]) -> str:
         for data in encoded:
             fingerprint.update(len(data).to_bytes(LENGTH_BYTES, "little"))
             fingerprint.update(data)
-        use(Batch(batch, [len(data) for data in encoded]))
+        process(Batch(batch, [len(data) for data in encoded]))
     return fingerprint.hexdigest()
 
 

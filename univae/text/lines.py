@@ -1,4 +1,4 @@
-"""Files of one text per line, read as UTF-8: which lines are texts, and what is left out."""
+"""Readers of UTF-8 files with one text per line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from univae.errors import InputError
 
 __all__ = ["Removed", "numbered_lines", "read_lines"]
 
-LONGEST_LINE = 2**26  # bytes: a bound on the memory of a file without line ends
+LONGEST_LINE = 2**26  # bytes; bounds the memory for a file without line ends
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -43,12 +43,12 @@ def read_lines(path: Path, removed: Removed | None = None) -> Iterator[str]:
 def numbered_lines(path: Path, removed: Removed | None = None) -> Iterator[tuple[int, str]]:
     r"""Yield the number of each line, from 1 with blank lines counted, and its text.
 
-    Lines end at ``\n`` alone; one ``\r`` before it, a byte order mark and blank lines are left out,
+    Lines end at ``\n`` alone; one ``\r`` before it, a byte order mark and blank lines are skipped
     and counted in ``removed``.
 
     Raises:
         InputError: while reading: a missing file, a folder, no line with a text, a line of more
-            than 64 MiB, or bytes that are no UTF-8 text (names line and byte).
+            than 64 MiB, or bytes that are not UTF-8; the message names line and byte.
     """
     removed = removed or Removed()
     _require_file(path)
@@ -73,20 +73,20 @@ def _require_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a UTF-8 file with one text per line")
     if not path.exists():
-        raise InputError(f"{path} is no such file; give a UTF-8 file with one text per line")
+        raise InputError(f"{path}: no such file; give a UTF-8 file with one text per line")
 
 
 def _decode(line: bytes, location: str, offset: int, removed: Removed) -> str:
     """Return the text of a line that begins at byte ``offset`` of its file, without its end."""
     if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
         raise InputError(
-            f"{location}: a line may have {LONGEST_LINE} bytes, this one goes on; "
+            f"{location}: a line may have at most {LONGEST_LINE} bytes; this one is longer; "
             "give one text per line"
         )
     if b"\0" in line:
         position = offset + line.index(0)
         raise InputError(
-            f"{location}, byte {position}: a NUL byte, so no UTF-8 text; convert the file"
+            f"{location}, byte {position}: a NUL byte, so this is no text; convert the file"
         )
     try:
         text = line.decode("utf-8")

@@ -1,4 +1,4 @@
-"""BART-like noise on the words of a text: masked, kept or replaced, all tokens of a word together.
+"""BART-like noise on the words of a text: all tokens of a word are masked or replaced together.
 
 A word is a run of tokens: of letters and digits between white space or punctuation, or one token of
 a tokenizer whose tokens are words. Scripts without spaces, such as Chinese, have no word segmenter
@@ -27,15 +27,15 @@ MASK = 1
 KEEP = 2
 RANDOM = 3
 
-# How the first character of a token joins it to the token before.
+# Effect of the first character of a token on word boundaries.
 _STARTS_WORD = 0
 _JOINS_LETTER = 1
 _CONTINUES = 2
 
-# the first code point of CJK radicals: from here on scripts are written without spaces
+# first code point of CJK radicals: from here on scripts are written without spaces
 _WITHOUT_SPACES = 0x2E80
 
-_REPLACEMENT = "\ufffd"  # decoded from bytes that are part of a character
+_REPLACEMENT = "\ufffd"  # the decoding of incomplete UTF-8 characters
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Noise:
     replace: float = 0.015
 
     def __post_init__(self) -> None:
-        of_words = (self.mask, self.keep, self.replace)
-        in_range = all(0 <= p <= 1 for p in (self.rows, *of_words))
-        if not in_range or sum(of_words) > 1:
+        word_probabilities = (self.mask, self.keep, self.replace)
+        in_range = all(0 <= p <= 1 for p in (self.rows, *word_probabilities))
+        if not in_range or sum(word_probabilities) > 1:
             raise InputError(
                 "Noise: rows lies in [0, 1], and so do mask, keep and replace and their sum; "
                 f"got {self}; lower them"
@@ -62,11 +62,11 @@ class Noise:
 
 
 class WordNoise:
-    """Noise padded ids (B, T).
+    """Adds noise to padded ids (B, T).
 
     A masked word has the id ``mask`` in place of each token, a replaced word random ids. These are
-    uniform over the tokenizer's own tokens: never padding, start, end or mask. All draws come from
-    PyTorch's global generator.
+    uniform over the tokenizer's regular tokens, without padding, start, end and mask. All random
+    numbers come from PyTorch's global generator.
     """
 
     def __init__(self, tokenizer: Tokenizer, mask: int, noise: Noise | None = None) -> None:
@@ -85,7 +85,7 @@ class WordNoise:
         return torch.where(noised_rows, noised, ids)
 
     def kinds(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-        """Draw the kind of noise of every token, as in a noised text: one draw a word."""
+        """Draw the kind of noise of every token as if its text were noised; one kind per word."""
         words = self.words(ids)
         u = torch.rand(ids.shape, device=ids.device).gather(1, words.clamp_min(0))
         n = self.noise
@@ -109,7 +109,7 @@ class WordNoise:
 
 
 def _token_borders(tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
-    """Return how each id joins the token before, and whether a following letter joins it."""
+    """Return the effect of each id on word boundaries, and whether it ends with a letter."""
     ids = tokenizer.vocab_size + 1  # the last one is the mask, which is a word
     first = np.full(ids, _STARTS_WORD)
     ends_with_letter = np.zeros(ids, dtype=bool)

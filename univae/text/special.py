@@ -7,4 +7,4 @@ PAD = 0
 START = 1
 END = 2
 
-RESERVED = 3  # the first id of a tokenizer's own tokens
+RESERVED = 3  # number of special ids, and so the first regular id

@@ -1,7 +1,7 @@
-"""The interface of a tokenizer: text to token ids and back, and what differs between kinds.
+"""The interface of a tokenizer, which maps text to token ids and back.
 
-Ids 0, 1 and 2 are PAD, START and END in every tokenizer; its own tokens follow. ``encode`` returns
-own tokens only: :func:`univae.text.padding.pad` and the corpus append END, and START is only ever
+Ids 0, 1 and 2 are PAD, START and END in every tokenizer; regular tokens follow. ``encode`` returns
+regular tokens only: :func:`univae.text.padding.pad` and the corpus append END, and START is only
 the first input of a model.
 """
 
@@ -19,15 +19,15 @@ from univae.text.special import END, PAD, RESERVED
 
 __all__ = ["Tokenizer", "most_frequent", "require_strings", "utf8", "without_surrogates"]
 
-# characters shown before the one that UTF-8 cannot encode
+# characters in a message before the one that UTF-8 cannot encode
 CONTEXT = 20
 
-# characters of a wrong value shown in a message
-SHOWN = 60
+# characters of an invalid value in a message
+LONGEST_VALUE = 60
 
 
 class Tokenizer(ABC):
-    """Map texts to token ids in ``[3, vocab_size)`` and back.
+    """Maps texts to token ids in ``[3, vocab_size)`` and back.
 
     A kind of tokenizer is a subclass, and a row of :data:`univae.text.tokenizers.TOKENIZERS`.
     """
@@ -35,16 +35,16 @@ class Tokenizer(ABC):
     kind: ClassVar[str]
     summary: ClassVar[str]  # for the help of --tokenizer
 
-    # the smallest ``vocab_size`` that :meth:`train` can meet; 0 where it ignores ``vocab_size``
+    # smallest ``vocab_size`` that :meth:`train` accepts; 0 if it ignores ``vocab_size``
     least_vocabulary: ClassVar[int]
 
     # whether ``decode(encode(text)) == text`` for every text
     lossless: ClassVar[bool] = True
 
-    # whether a word may be several tokens, so that word boundaries must be read from their letters
+    # whether a word may be several tokens, so that word boundaries depend on their letters
     splits_words: ClassVar[bool] = True
 
-    # put before a text so that its first word has the tokens that the word has elsewhere
+    # prepended to a text so that its first word has the same tokens as inside a text
     text_prefix: ClassVar[str] = ""
 
     vocab_size: int
@@ -70,7 +70,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _join(self, tokens: list[int]) -> str:
-        """Return the text of any own tokens, counted from 0; never raises."""
+        """Return the text of any regular tokens, counted from 0; never raises."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return :meth:`encode` of every text."""
@@ -106,10 +106,10 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        near = text[max(error.start - CONTEXT, 0) : error.end]
+        excerpt = text[max(error.start - CONTEXT, 0) : error.end]
         raise InputError(
-            "text: half of a surrogate pair: UTF-8 has no lone surrogate; "
-            f"got {near!r}; write U+FFFD in its place"
+            "text: UTF-8 cannot encode half of a surrogate pair; "
+            f"got {excerpt!r}; replace it by U+FFFD"
         ) from error
 
 
@@ -123,21 +123,23 @@ def without_surrogates(texts: Iterable[str]) -> Iterator[str]:
 def require_strings(name: str, values: object) -> None:
     """Raise :class:`InputError` unless ``values`` is a list or tuple of distinct strings."""
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        raise InputError(f"tokenizer: {name} must be a list of strings; got {str(values)[:SHOWN]}")
+        raise InputError(
+            f"tokenizer: {name} must be a list of strings; got {str(values)[:LONGEST_VALUE]}"
+        )
     repeated = len(values) - len(set(values))
     if repeated:
-        raise InputError(f"tokenizer: {name} must differ from each other; {repeated} repeat")
+        raise InputError(f"tokenizer: {name} must be distinct; {repeated} repeat")
 
 
 def most_frequent(texts: Iterable[Iterable[str]], size: int) -> list[str]:
     """Return the ``size`` most frequent pieces of all texts; ties by code point.
 
     Raises:
-        InputError: there is no piece.
+        InputError: the texts have no pieces.
     """
     counts = Counter[str]()
     for pieces in texts:
         counts.update(pieces)
     if not counts:
-        raise InputError("tokenizer: needs at least one text with a character in it; got none")
+        raise InputError("tokenizer: needs at least one non-empty text; got none")
     return sorted(counts, key=lambda piece: (-counts[piece], piece))[:size]

@@ -1,7 +1,7 @@
-"""The registry of tokenizers, and their training and reading by the name of their kind.
+"""The registry of tokenizers; training and loading by the name of their kind.
 
-Bytes, characters and BPE reach all 256 byte values, so they represent every text and
-``decode(encode(text)) == text``; words represent the texts whose words they know.
+Bytes, characters and BPE contain all 256 byte values, so that ``decode(encode(text)) == text`` for
+every text; words do so for texts of words in their vocabulary.
 """
 
 from collections.abc import Iterable
@@ -42,18 +42,18 @@ else:
 # ids of a tokenizer; the BPE trainer aborts the process for much larger vocabularies
 VOCABULARY = at_least(1, 2**20)
 
-# characters of an error's text shown in a message
-SHOWN = 200
+# characters of an exception's text in a message
+LONGEST_REASON = 200
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int = 8192) -> Tokenizer:
     """Build a tokenizer of at most ``vocab_size`` ids from one pass over ``texts``.
 
-    The three reserved ids count. ``bytes`` always has 259 ids and reads nothing; ``bpe`` learns
+    The three reserved ids count. ``bytes`` always has 259 ids and reads no text; ``bpe`` learns
     from an even sample of 20 million characters.
 
     Raises:
-        InputError: another kind, a vocabulary too small for the kind, or no text.
+        InputError: an unknown kind, a vocabulary too small for the kind, or no text.
 
     >>> words = train_tokenizer("words", ["a small cat", "a dog"], vocab_size=100)
     >>> words.decode(words.encode("a small dog")), words.exact("a large dog")
@@ -85,7 +85,7 @@ def tokenizer_from_json(state: JsonObject) -> Tokenizer:
         arguments = {name: value for name, value in state.items() if name != "kind"}
         return TOKENIZERS[state["kind"]](**arguments)
     except Exception as error:  # the exception depends on which value is damaged, and how
-        reason = f"{type(error).__name__}: {error}"[:SHOWN]
+        reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
         raise InputError(
             f"not a tokenizer ({reason}); restore the tokenizer.json that the run wrote"
         ) from error

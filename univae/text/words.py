@@ -15,8 +15,8 @@ UNKNOWN = "<unk>"
 class Words(Tokenizer):
     """Words separated by white space, decoded with single spaces between them.
 
-    A word outside ``words`` is encoded as ``<unk>``, so only texts of known words decode to
-    themselves.
+    A word outside ``words`` is encoded as ``<unk>``, so only texts of words in the vocabulary
+    decode to themselves.
     """
 
     kind = "words"
@@ -32,7 +32,7 @@ class Words(Tokenizer):
         self._ids = {word: RESERVED + i for i, word in enumerate(words)}
         if UNKNOWN not in self._ids:
             raise InputError(
-                f"tokenizer: the vocabulary needs {UNKNOWN}; {len(words)} words lack it; add it"
+                f"tokenizer: words must contain {UNKNOWN}; got {len(words)} without it; add it"
             )
 
     @classmethod
@@ -45,7 +45,7 @@ class Words(Tokenizer):
         return cls(words)
 
     def encode(self, text: str) -> list[int]:
-        """Return one id a word."""
+        """Return one id per word."""
         utf8(text)  # a lone surrogate is an error, not an unknown word
         unknown = self._ids[UNKNOWN]
         return [self._ids.get(word, unknown) for word in text.split()]

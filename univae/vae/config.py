@@ -39,7 +39,7 @@ else:
 
 @dataclass(frozen=True)
 class UniVAEConfig:
-    """The configuration of a UniVAE, from which the same model is built again."""
+    """The configuration of a UniVAE, from which a stored model is rebuilt."""
 
     vocab_size: int  # number of token ids
     width: int = 128  # features of a position; a multiple of twice --heads

@@ -1,6 +1,6 @@
 """The reference implementation of a UniVAE: one pass under the dense (2n)^2 mask, as published.
 
-It has the model's weights and none of its streams: rows lie as [row 0, encoder tokens, decoder
+It uses the model's weights without its streams: rows lie as [row 0, encoder tokens, decoder
 rows], every layer computes every row, and every score is computed and masked.
 """
 
@@ -31,7 +31,7 @@ def dense(
     """Return posterior conditionals, latents, logits, and the decoder's rows after every layer.
 
     ``add=True`` adds the latent's row to row 0 instead of replacing it, which lets the decoder see
-    the encoder's text; the model must not have this leak.
+    the encoder's text; the model must not do this.
     """
     config = model.config
     n = ids.shape[1] + 1

@@ -1,8 +1,8 @@
 r"""Embeddings of images as texts, whose tokens are the cells of a grid in raster order.
 
-The embedding of a text depends on one token. In an image the cells above matter as much as the cell
-before, so a decoder's row is the sum over all earlier cells within ``near`` rows and columns,
-each through a table for its offset,
+The embedding of a text depends on one token. In an image the cells above are as informative as the
+previous cell, so a decoder's row is the sum over all earlier cells within ``near`` rows and
+columns, each through a table for its offset,
 
 .. math:: x_{rc} = a_{rc} + \sum_{(i, j) \prec (0, 0)} E_{ij}[\text{cell}_{r + i,\, c + j}],
           \qquad \lvert i \rvert, \lvert j \rvert \le \text{near},
@@ -46,7 +46,7 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.rows, self.columns, self.near) < 1:
             raise InputError(
-                "Grid: rows and columns must be at least 1, and near at least 1, the cell before; "
+                "Grid: rows, columns and near must be at least 1; "
                 f"got rows={self.rows}, columns={self.columns}, near={self.near}"
             )
 
@@ -75,7 +75,7 @@ class GridEmbedding(Embedding):
     ) -> None:
         super().__init__(vocab_size, width, dropout, norm)
         self.vocab_size = vocab_size
-        # a row for each cell of the encoder, then of the decoder
+        # a row for each cell of the encoder, then of the decoder; a name in weights files
         self.places = nn.Embedding(2 * grid.cells, width)
         around = grid.earlier()
         self.neighbours = nn.Embedding(around.shape[1] * vocab_size, width)
@@ -117,7 +117,7 @@ class GridEmbedding(Embedding):
 
 
 class _GridFeed:
-    """Embeds one cell an image, from the cells so far, with padding for the later ones."""
+    """Embeds one cell an image, by the earlier cells."""
 
     def __init__(self, embedding: GridEmbedding, rows: int) -> None:
         self.embedding = embedding
@@ -126,7 +126,7 @@ class _GridFeed:
         self.cells = torch.full((rows, len(self.cell_rows)), PAD, device=self.cell_rows.device)
 
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
-        if self.count:  # the first token is the start token, no cell
+        if self.count:  # the first token is the start token
             self.cells[:, self.count - 1] = tokens
         cell = slice(self.count, self.count + 1)
         self.count += 1
@@ -135,5 +135,5 @@ class _GridFeed:
         return row.squeeze(1)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
-        """Replace image i by image ``rows[i]`` of before."""
+        """Replace image i by image ``rows[i]``."""
         self.cells = self.cells[rows]

@@ -1,6 +1,6 @@
-r"""The training objective of a text VAE: the bound, with remedies against a vanishing KL.
+r"""Remedies against a vanishing KL in the training objective of a text VAE.
 
-Annealing and free bits change the objective of training only; a reported bound has weight 1 and no
+Annealing and free bits change the training objective only; a reported bound has weight 1 and no
 floor.
 
 References:
@@ -99,7 +99,7 @@ def annealed_weight(
 
 @dataclass(frozen=True)
 class FreeBits:
-    """What has a floor under its KL: ``terms(elbo)`` is (batch, ...)."""
+    """A choice of the KL terms with a floor: ``terms(elbo)`` is (batch, ...)."""
 
     summary: str
     terms: Callable[[Elbo], Tensor]

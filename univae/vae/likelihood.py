@@ -1,13 +1,14 @@
 r"""The likelihood of a text model, :math:`p(x \mid z)`, as a distribution over texts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 
 from univae.decoding.sampling import Stepper, generate
 from univae.text.special import END, PAD
@@ -34,7 +35,7 @@ class TextLikelihood(Distribution):
     ``end=None`` the texts have ``max_length`` tokens and no end token.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
+    arg_constraints: ClassVar[dict[str, Constraint]] = {}
 
     def __init__(
         self,

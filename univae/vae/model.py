@@ -1,4 +1,6 @@
-r"""UniVAE: one Transformer is encoder and decoder of a text VAE, with latents in its last layers.
+r"""UniVAE, a text VAE whose encoder and decoder are one Transformer.
+
+Latents are in its last layers.
 
 The end token alone models the length of a text, so :math:`p(x \mid z)` is normalised over all
 texts. See :mod:`univae.vae.network` for the Transformer.
@@ -57,7 +59,7 @@ class UniVAE(TwoStreamTransformer):
     def posterior(self, ids: Int[Tensor, "batch length"]) -> Hierarchical:
         r"""Return :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)`.
 
-        The layers below the latents are evaluated once, here.
+        The layers below the latents are evaluated once, by this call.
         """
         rows, real = self._encode(ids)
         climb = partial(self._climb, rows, real, self.infer)
@@ -114,7 +116,7 @@ class UniVAE(TwoStreamTransformer):
     def resample(
         self, z: Float[Tensor, "*batch layers d"], layers: Collection[int]
     ) -> Float[Tensor, "*batch layers d"]:
-        """Draw some latent layers anew from the prior, given the layers before, and keep the rest.
+        """Draw some latent layers from the prior, given the layers before; the others stay as in z.
 
         Raises:
             InputError: a layer is not one of the model's.
@@ -128,8 +130,10 @@ class UniVAE(TwoStreamTransformer):
         prior = self.prior()
         if isinstance(prior, Hierarchical):
             return prior.resample(z, layers)
-        drawn = torch.tensor([layer in layers for layer in range(z.shape[-2])], device=z.device)
-        return torch.where(drawn[:, None], prior.sample(z.shape[:-2]), z)
+        is_resampled = torch.tensor(
+            [layer in layers for layer in range(z.shape[-2])], device=z.device
+        )
+        return torch.where(is_resampled[:, None], prior.sample(z.shape[:-2]), z)
 
     def _layout(self) -> Stacked:
         return Stacked(self.config.latent_layers, self.config.latent_width)

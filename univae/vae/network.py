@@ -36,7 +36,7 @@ RowHead: TypeAlias = Callable[[Tensor], Distribution]
 
 
 class TwoStreamTransformer(nn.Module):
-    """A Transformer that reads and writes texts, with a latent in each of its last layers.
+    """A Transformer that encodes and decodes texts, with a latent in each of its last layers.
 
     With a ``grid`` the texts are images: ``max_length`` cells of it, and no end token.
     """
@@ -108,7 +108,7 @@ class TwoStreamTransformer(nn.Module):
     ) -> None:
         """Call ``choose`` for every latent layer, from the encoder's rows upward.
 
-        Latents have leading shape ``lead``. The last layer is read at row 0 alone, so that its
+        Latents have leading shape ``lead``. Only row 0 of the last layer is used, so that its
         block is not evaluated.
         """
         n = rows.shape[-2]
@@ -127,7 +127,7 @@ class TwoStreamTransformer(nn.Module):
     def _logits(self, z: Tensor, ids: Tensor) -> Tensor:
         """Return teacher-forced logits of texts given latents.
 
-        Layers below the latents see the texts once, layers above every (latent, text).
+        Layers below the latents are evaluated once per text, layers above for every (latent, text).
         """
         lead = torch.broadcast_shapes(z.shape[:-2], ids.shape[:1])
         z = z.expand(*lead, *z.shape[-2:]).flatten(0, -3)
@@ -157,7 +157,7 @@ class TwoStreamTransformer(nn.Module):
         """
         inputs = torch.cat((ids.new_full((ids.shape[0], 1), START), ids[:, :-1]), 1)
         if self.training and self.config.word_dropout:
-            # Real rows never see padding, so that its embedding can stand for a blanked token.
+            # Padding is masked for all rows, so that its embedding is free for blanked tokens.
             blank = torch.rand(inputs.shape, device=inputs.device) < self.config.word_dropout
             inputs = inputs.masked_fill(blank & (inputs != START), PAD)
         return self.embedding.decoder_rows(inputs)

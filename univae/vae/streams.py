@@ -19,7 +19,7 @@ __all__ = ["Streams"]
 
 @dataclass(frozen=True)
 class Streams:
-    """Attention for ``encoder_rows``, tokens and row 0, whose padding ``mask`` hides."""
+    """Attention of both streams; ``mask`` excludes padding of the first ``encoder_rows``."""
 
     encoder_rows: int = 0
     mask: Bool[Tensor, "batch 1 1 keys"] | None = None
@@ -41,7 +41,7 @@ class Streams:
 
     def both(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within each stream, in a layer below the latents."""
-        # Splits: their gradient is one concatenation, that of slices a sum with zeros.
+        # The gradient of a split is one concatenation, that of slices a sum of padded tensors.
         sizes = (self.encoder_rows, q.shape[-2] - self.encoder_rows)
         pairs = [rows.split(sizes, -2) for rows in (q, k, v)]
         encoder = self.encoder(*(pair[0] for pair in pairs))

@@ -69,7 +69,7 @@ def test_every_truncation_and_every_addition_is_noticed(content: bytes) -> None:
     for size in range(len(content)):
         with pytest.raises(InputError, match=r"^container: "):
             unpack(content[:size])
-    with pytest.raises(InputError, match=r"where \d+ belong; copy it again"):
+    with pytest.raises(InputError, match=r"instead of \d+; copy it again"):
         unpack(content + b"\0")
 
 
@@ -82,14 +82,14 @@ def test_foreign_files_are_refused(foreign: bytes) -> None:
 
 
 def test_another_version_is_named(content: bytes) -> None:
-    with pytest.raises(InputError, match=r"this reads version 1; the file says 9"):
+    with pytest.raises(InputError, match=r"must be version 1; got 9"):
         unpack(content[:4] + b"\x09" + content[5:])
 
 
 def test_another_model_is_refused_with_both_fingerprints(content: bytes) -> None:
     first, second = (fingerprint(model(seed)).hex()[:16] for seed in (0, 1))
     assert first != second
-    with pytest.raises(InputError, match=f"written by the model {first}; this one is {second}"):
+    with pytest.raises(InputError, match=f"must be {first}, the writer's; got {second}"):
         density.decompress(model(1), content)
 
 

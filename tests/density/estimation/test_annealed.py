@@ -215,7 +215,7 @@ def test_bad_arguments_are_named() -> None:
             annealed(model, x, steps, chains)
     with pytest.raises(
         InputError,
-        match=r"sandwich: .* needs sample\(\); Silent has none; write it, or use annealed",
+        match=r"sandwich: .* needs sample\(\); Silent has none; implement it, or use annealed",
     ):
         sandwich(Mute(model.w, model.mu), 3, 4, 2)
     with (

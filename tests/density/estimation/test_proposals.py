@@ -296,12 +296,12 @@ def test_refinement_feeds_other_proposals_and_leaves_no_gradient() -> None:
     assert ((result.log_likelihood - model.evidence(x)).abs() < 0.05).all()
     assert model.w.grad is None
     with pytest.raises(
-        InputError, match=r"Refined: .* Defensive\(\) cannot mix it; refine for Widened"
+        InputError, match=r"Refined: .* Defensive\(\) needs elsewhere; refine for Widened"
     ):
         estimate(model, x, 8, proposal=Refined(proposal=Defensive()))
     with (
         torch.inference_mode(),
-        pytest.raises(InputError, match=r"Refined: .* got inference mode; call it under torch"),
+        pytest.raises(InputError, match=r"Refined: .* got inference mode; use torch"),
     ):
         estimate(model, x, 8, proposal=Refined())
 

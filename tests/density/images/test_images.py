@@ -494,9 +494,9 @@ def test_convolutions_take_images_from_8_to_64_pixels(side: int) -> None:
         (lambda: ConvVAE(Pixels((1, 8, 9))), r"ConvVAE: both sides must be even.*; got 8x9; pad"),
         (
             lambda: LadderVAE(SMALL, (1, 1)),
-            r"LadderVAE: \(1, 8, 8\) halves 1 times.*; got 2 latents",
+            r"LadderVAE: .* for \(1, 8, 8\) images; got 2",
         ),
-        (lambda: LadderVAE(SMALL, ()), r"LadderVAE: .*; got 0 latents"),
+        (lambda: LadderVAE(SMALL, ()), r"LadderVAE: .*; got 0"),
         (
             lambda: AttentionVAE(SMALL, patch=3),
             r"AttentionVAE: patch must divide both sides; got patch=3, 8x8 pixels",

@@ -501,7 +501,7 @@ def test_bf16_computes_the_loss_in_bfloat16_and_keeps_the_weights(tmp_path: Path
         *({"clock": "sun"}, {"schedule": "steps"}, {"eps": 0.0}),
     ],
 )
-def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
+def test_settings_outside_their_range_are_refused(wrong: dict[str, Any], unchecked: None) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=rf"^{name} must be .*; got {name}={value}$"):
         Settings(**wrong)

@@ -158,7 +158,9 @@ def test_the_settings_reach_the_optimizer() -> None:
         ),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit_are_refused(
+    options: dict[str, Any], message: str, unchecked: None
+) -> None:
     with pytest.raises(InputError, match=message):
         Settings(**options)
 

@@ -64,7 +64,7 @@ def test_a_remembered_row_is_a_key_and_no_more() -> None:
     x = torch.randn(2, 5, 16)
     phase = phases(torch.arange(5), 8, dtype=torch.float64)
     cache = KeyValueCache((2, 2, 5, 8), x)
-    block.remember(x[:, 0], phase[0], cache)
+    block.append_to_cache(x[:, 0], phase[0], cache)
     step = block.stepper(cache)
     stepped = torch.stack([step(x[:, t], phase[t]) for t in range(1, 5)], 1)
     torch.testing.assert_close(

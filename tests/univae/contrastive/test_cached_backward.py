@@ -289,13 +289,13 @@ X = torch.ones(4, WIDTH)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"batch": X[:0]}, "holds no row"),
-        ({"batch": [], "chunk_size": None}, "holds no chunk"),
+        ({"batch": X[:0]}, "at least one row"),
+        ({"batch": [], "chunk_size": None}, "at least one chunk"),
         ({"batch": ["a", "b"]}, "give collate= for a sequence"),
         ({"batch": (X, X[:3])}, r"as many rows; they have \[3, 4\]"),
         ({"chunk_size": 0}, "at least one row; got chunk_size=0"),
         ({"chunk_size": lambda x: [[0, 1], [1, 2, 3]]}, "each of the 4 rows once"),
-        ({"chunk_size": lambda x: [[0, 1, 2, 3], []]}, "none be empty"),
+        ({"chunk_size": lambda x: [[0, 1, 2, 3], []]}, "none may be empty"),
         ({"encode": [encoder(), encoder()]}, "2 encoders take as many columns; got 4"),
         ({"encode": lambda x: x[:1]}, r"one row for each of a chunk; got \[1, 2\] rows"),
         (

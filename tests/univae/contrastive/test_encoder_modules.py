@@ -72,7 +72,7 @@ def test_the_weights_of_listed_modules_are_not_counted_as_memory_of_a_graph() ->
 
 
 def test_a_device_that_nothing_shows_is_refused() -> None:
-    message = "encode computes on meta, which neither its inputs nor its modules show; list"
+    message = "encode computes on meta, where neither its inputs nor its modules are; list"
     with pytest.raises(InputError, match=message):
         cached_backward(lambda rows: rows.to("meta"), X, paired_info_nce, 2)
 
@@ -105,7 +105,7 @@ def test_an_encoder_that_normalises_with_its_batch_is_refused(
 ) -> None:
     model = nn.Sequential(nn.Linear(WIDTH, 4), nn.BatchNorm1d(4, track_running_stats=tracked))
     message = (
-        "encode must give each row from that row alone; got BatchNorm1d 1, which mixes the rows"
+        "encode must compute each row from that row alone; got BatchNorm1d 1, which mixes the rows"
     )
     for columns in (wrap(model), [wrap(model), torch.nn.Linear(WIDTH, 4)]):
         batch = X.double() if callable(columns) else [X.double(), X.double()]

@@ -138,7 +138,7 @@ def test_standard_priors_are_float32_at_least_on_the_device_of_the_table(family:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("gaussian", {"learn_kappa": True}, "learn_kappa belongs to latent='vmf'"),
+        ("gaussian", {"learn_kappa": True}, "learn_kappa needs latent='vmf'"),
         ("vmf", {"bn_gamma": 0.5}, "no mean to batch-normalise"),
         ("vmf", {"latent_width": 1}, "latent_width >= 2"),
     ],

@@ -348,7 +348,9 @@ def test_a_closure_is_refused_and_rates_below_zero() -> None:
     with pytest.raises(InputError, match="AdaptedSteps: scale_lr must be 0"):
         AdaptedSteps(optimizer, scale_lr=math.nan)
     AdaptedSteps(optimizer)
-    with pytest.raises(InputError, match=r"AdaptedSteps: step\(\) takes no closure.*call it first"):
+    with pytest.raises(
+        InputError, match=r"AdaptedSteps: step\(\) takes no closure.*call the closure first"
+    ):
         optimizer.step(lambda: torch.zeros(()))
 
 

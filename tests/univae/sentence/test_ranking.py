@@ -57,7 +57,7 @@ def test_a_near_copy_waits_for_something_new() -> None:
 
 @pytest.mark.parametrize(("count", "diversity"), [(0, 0.0), (1, 1.0), (1, -0.1)])
 def test_a_ranking_that_makes_no_sense_is_refused(count: int, diversity: float) -> None:
-    with pytest.raises(InputError, match="count >= 1 and 0 <= diversity < 1"):
+    with pytest.raises(InputError, match="count >= 1, 0 <= diversity < 1"):
         rank(torch.ones(2), torch.ones(3, 2), count, diversity)
 
 

@@ -238,7 +238,7 @@ def test_the_mask_gradient_reaches_every_part_in_one_pass() -> None:
 def test_too_long_a_side_and_a_wrong_shape_are_refused() -> None:
     model = build(max_length=4)
     with pytest.raises(
-        InputError, match="at most max_length=4 tokens, its end included; got 5; cut it"
+        InputError, match="at most max_length=4 tokens, its end included; got 5; truncate it"
     ):
         model.read(SOURCE)
     with pytest.raises(InputError, match="max_length must be at least 2, a token and the end"):

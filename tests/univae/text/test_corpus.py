@@ -138,7 +138,7 @@ def test_a_changed_source_is_noticed(
 ) -> None:
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
     with pytest.raises(
-        InputError, match=rf"was built with other {changed}; delete it or choose another folder"
+        InputError, match=rf"was built with other {changed}; delete the folder or choose another"
     ):
         Corpus.build(texts, train_tokenizer(kind, TEXTS, 300), tmp_path, max_length=max_length)
 
@@ -162,7 +162,9 @@ def test_an_interrupted_build_starts_again(tmp_path: Path, monkeypatch: pytest.M
 def test_a_damaged_corpus_is_refused(tmp_path: Path, name: str) -> None:
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-8])
-    with pytest.raises(InputError, match=r"is damaged \(.*\); delete it and build again"):
+    with pytest.raises(
+        InputError, match=r"damaged files \(.*\); delete the folder and build again"
+    ):
         Corpus.open(tmp_path)
 
 
@@ -194,7 +196,7 @@ def test_a_corpus_file_of_another_kind_is_refused_in_one_line(
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        InputError, match=r"is damaged \(.*\); delete it and build again"
+        InputError, match=r"damaged files \(.*\); delete the folder and build again"
     ) as refusal:
         Corpus.open(tmp_path)
     assert "\n" not in str(refusal.value)
@@ -208,7 +210,9 @@ def test_offsets_that_do_not_cut_the_ids_into_texts_are_refused(
 ) -> None:
     Corpus.build(["a", "b"], BYTES, tmp_path, max_length=50)
     np.save(tmp_path / "offsets.npy", np.array(offsets))
-    with pytest.raises(InputError, match=r"is damaged \(.*\); delete it and build again"):
+    with pytest.raises(
+        InputError, match=r"damaged files \(.*\); delete the folder and build again"
+    ):
         Corpus.open(tmp_path)
 
 

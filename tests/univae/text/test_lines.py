@@ -35,14 +35,14 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_text(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"is no such file; give a UTF-8 file"),
+        (None, r": no such file; give a UTF-8 file"),
         (b"", r"is empty; give a UTF-8 file"),
         (b"\n \r\n\n", r"has no line with a text; give a UTF-8 file"),
         (b"good\nb\xe4d\n", r"line 2, byte 6: not UTF-8 \(invalid continuation byte\); convert"),
-        (b"good\ngood\nbad\0\n", r"line 3, byte 13: a NUL byte, so no UTF-8 text; convert"),
+        (b"good\ngood\nbad\0\n", r"line 3, byte 13: a NUL byte, so this is no text; convert"),
         (
             b"good\n" + b"x" * 101,
-            r"line 2: a line may have 100 bytes, this one goes on; give one text per line",
+            r"line 2: a line may have at most 100 bytes; this one is longer; give one text per line",
         ),
     ],
 )

@@ -172,7 +172,7 @@ def test_any_damaged_value_is_refused(kind: str) -> None:
 
 @every_row
 def test_a_lone_surrogate_is_named(kind: str) -> None:
-    message = r"half of a surrogate pair: .*no lone surrogate; got '.*\\ud800'; write U\+FFFD"
+    message = r"cannot encode half of a surrogate pair; got '.*\\ud800'; replace it by U\+FFFD"
     with pytest.raises(InputError, match=message):
         TRAINED[kind].encode("ab\ud800")
     with pytest.raises(InputError, match=message):
@@ -252,7 +252,7 @@ def test_padding_appends_exactly_one_end_per_text() -> None:
     assert Counter(ids.flatten().tolist())[END] == 3
 
 
-NO_TEXT = r"needs at least one text with a character in it; got none"
+NO_TEXT = r"needs at least one non-empty text; got none"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ NO_TEXT = r"needs at least one text with a character in it; got none"
         (lambda: train_tokenizer("chars", []), NO_TEXT),
         (
             lambda: tokenizer_from_json({"kind": "words", "words": ["a"]}),
-            r"the vocabulary needs <unk>; 1 words lack",
+            r"words must contain <unk>; got 1 without",
         ),
         (
             lambda: tokenizer_from_json({"kind": "rot13"}),
