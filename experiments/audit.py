@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 import tyro
+from torch import Tensor
 
 from experiments import train_gan
 from experiments.cli.commands import run
 from experiments.cli.options import stored
+from experiments.data.arrays import Data
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
 from experiments.gans.features import class_labels
@@ -32,10 +35,10 @@ class Config:
     """Audits the critic of a trained GAN on real data, and between real and generated data."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    # real data, and as many generated ones; exact transport between them costs the cube
+    # number of real data, and of generated data; the time of exact transport grows with its cube
     count: int = 500
-    checkpoint: str = "last"  # the weights of the last step, or best
-    seed: int = 0  # of the choice of real data and of the generated ones
+    checkpoint: str = "last"  # last (weights of the last step) or best
+    seed: int = 0  # seed of the choice of real data, and of the generated data
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -48,27 +51,14 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return the facts of :func:`gan.audit`, with its verdict in plain words."""
+    """Return the facts of :func:`gan.audit` and its verdict, and add them to the report."""
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
     settings = stored(train_gan.Config, run.folder, out=config.run, resume=False)
     data, rows, _ = settings.rows(run.folder)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))
     chosen = rows[order[: config.count]]
     real = gan_rows(data, chosen).float().to(run.device)
-    reseed(config.seed, "audit")
-    fake = run.sample(len(real)).to(run.device)
-    labels = class_labels(data) if run.classes else None
-    facts = to_json(
-        audit(
-            run.players.critic,
-            real,
-            fake,
-            normalization=settings.players.normalization,
-            labels=None if labels is None else labels[chosen].to(run.device),
-            eps=settings.players.gran_eps,
-            K=settings.players.gradient_bound,
-        )
-    )
+    facts = _facts(run, settings, real, _labels(run, data, chosen), config.seed)
 
     def write_facts() -> None:
         write_json(run.folder.subfolder("samples") / "audit.json", _table(facts))
@@ -79,6 +69,34 @@ def main(config: Config) -> JsonObject:
     result = {"run": str(config.run), "step": run.step, "count": len(real)}
     result |= {**facts, "report": report}
     return with_notes(result, [*run.notes, *data.notes, *problems])
+
+
+def _facts(
+    run: TrainedGan,
+    settings: train_gan.Config,
+    real: Tensor,
+    labels: Tensor | None,
+    seed: int,
+) -> JsonObject:
+    """Return the audit of the critic on real rows and as many generated ones."""
+    reseed(seed, "audit")
+    fake = run.sample(len(real)).to(run.device)
+    facts = audit(
+        run.players.critic,
+        real,
+        fake,
+        normalization=settings.players.normalization,
+        labels=labels,
+        eps=settings.players.gran_eps,
+        K=settings.players.gradient_bound,
+    )
+    return to_json(facts)
+
+
+def _labels(run: TrainedGan, data: Data, rows: Sequence[int] | np.ndarray) -> Tensor | None:
+    """Return the classes of some rows; None for a GAN without classes."""
+    labels = class_labels(data) if run.classes else None
+    return None if labels is None else labels[rows].to(run.device)
 
 
 def _table(facts: JsonObject) -> JsonObject:

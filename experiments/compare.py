@@ -1,6 +1,7 @@
-"""``univae compare``: several runs side by side, grouped by configuration minus seed.
+"""``univae compare``: several runs side by side, grouped by their configuration without the seed.
 
-Every run is shown at its best validation, and at the best one of a time that all runs had.
+The numbers of a run are those of its best validation, and of its best validation within a time that
+all runs have trained for.
 """
 
 import json
@@ -20,7 +21,7 @@ from experiments.reports import plots
 from experiments.reports.figures import png
 from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
 from experiments.reports.validations import NUMBERS, best_validation
-from experiments.training.run_folder import UNCOMPARED
+from experiments.training.comparison import UNCOMPARED
 from experiments.training.settings import MINUTES
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
@@ -30,24 +31,26 @@ from univae.run_folder import RunFolder
 
 __all__ = ["Config", "compare", "equal_time", "groups", "main"]
 
-# Numbers of a validation that curves are drawn of: title, name in a sentence, label of the axis.
+# Metrics with a curve -> title, name in a sentence, label of the axis.
 CURVES = {
     "nll_nats": ("Validation", "Validation NLL", "validation NLL (nats per datum)"),
     "frechet_distance": ("Fréchet distance", "Fréchet distance", "Fréchet distance"),
 }
 TITLE = "Runs side by side"
-TITLE_BYTES = 500  # of a page, in which its title lies
-SLACK = 1.05  # a run that took at most so many times as long as the fastest had the same time
+TITLE_BYTES = 500  # beginning of a page that contains its title
+DEFAULT_CLOCK = "wall"  # of runs of versions without the option --clock
+CLOCK_WORDS = {DEFAULT_CLOCK: "of elapsed time", "processor": "of processor time"}
+SLACK = 1.05  # times that count as equal differ by this factor at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Writes one page that compares runs."""
+    """Writes one page that compares runs, with means over seeds, curves and images."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders of any kind
     out: Path = Path("compare.html")  # the page to write
     overwrite: bool = False  # replace an existing output file
-    # of training that every run has in the table at equal time; 0: as many as the shortest run
+    # minutes of training in the table at equal time; 0: those of the shortest run
     minutes: float = 0.0
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -66,54 +69,52 @@ def main(config: Config) -> JsonObject:
 def compare(
     runs: Sequence[Path], path: Path, minutes: float = 0.0, overwrite: bool = False
 ) -> Path:
-    """Write a page on runs grouped by configuration minus seed, and return its path.
+    """Write a page on runs grouped by configuration without seed, and return its path.
 
-    It has means and their spread over seeds, curves, and images of GANs. A run counts with its
-    validation of the smallest negative log-likelihood (a GAN: Fréchet distance), once of all its
-    validations and once of those within equal time. A page that this command wrote is replaced,
-    another file only with ``overwrite``.
+    It has means and standard deviations over seeds, curves, and images of GANs. The best validation
+    of a run is the one with the smallest negative log-likelihood (of a GAN: Fréchet distance),
+    among all and among those within equal time. A page that this command wrote is replaced, another
+    file only with ``overwrite``.
 
     Raises:
-        InputError: no run is given, a folder is no run, or the path must not be replaced.
+        InputError: there is no run, a folder is no run, or the path must not be replaced.
     """
     if not runs:
         raise InputError(
-            "compare: needs at least one run folder; got none; "
-            "name the folders training commands wrote"
+            "compare: needs at least one run folder; got none; give the --out of training commands"
         )
     members_of = groups(map(RunFolder.open, runs))
     out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
     sections = [_at_best(members_of), *_at_equal_time(members_of, minutes), *_curves(members_of)]
-    sections.append(section("What GANs make of the same latents", _strips(members_of)))
+    sections.append(section("Images generated from the same latents", _strips(members_of)))
     out.write_text(document(TITLE, sections))
     return path
 
 
 def groups(runs: Iterable[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Return the runs by group: those of one configuration but for the seed.
+    """Return the runs by group; the configurations of a group differ in the seed only.
 
     The names of the groups are 1, 2, ... in the order of their first runs.
     """
-    alike: dict[str, list[RunFolder]] = {}
+    members_of: dict[str, list[RunFolder]] = {}
     for folder in runs:
-        alike.setdefault(json.dumps(settings(folder), sort_keys=True), []).append(folder)
-    return {str(number): members for number, members in enumerate(alike.values(), start=1)}
+        key = json.dumps(settings(folder), sort_keys=True)
+        members_of.setdefault(key, []).append(folder)
+    return {str(number): members for number, members in enumerate(members_of.values(), start=1)}
 
 
 def settings(folder: RunFolder) -> JsonObject:
-    """Return the configuration of a run but for the seed and the folder."""
+    """Return the configuration of a run without seed and folder."""
     uncompared = ("seed", *UNCOMPARED)
     return {name: value for name, value in flat(folder.config).items() if name not in uncompared}
 
 
 def equal_time(runs: Sequence[RunFolder]) -> float | None:
-    """Return the seconds of training that all runs had, and a twentieth.
-
-    None where the validations of a run have no time.
-    """
+    """Return the seconds of the shortest training, times :data:`SLACK`; None if unknown."""
     shortest = float("inf")
     for folder in runs:
-        seconds = [row["seconds"] for row in folder.rows("validation") if "seconds" in row]
+        times = [row.get("seconds") for row in folder.rows("validation")]
+        seconds = [time for time in times if time is not None]
         if not seconds:
             return None
         shortest = min(shortest, max(seconds))
@@ -134,9 +135,9 @@ def _at_best(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
 
 
 def _at_equal_time(members_of: Mapping[str, Sequence[RunFolder]], minutes: float) -> list[str]:
-    """Return the section of the validations within ``minutes``, or within equal time if that is 0.
+    """Return the section on validations within ``minutes``, or within equal time if that is 0.
 
-    Nothing for a single run, or where the time is not known.
+    There is none for a single run, or where the time is unknown.
     """
     runs = _all_runs(members_of)
     seconds = 60 * minutes or equal_time(runs)
@@ -181,15 +182,15 @@ def _all_runs(members_of: Mapping[str, Sequence[RunFolder]]) -> list[RunFolder]:
 
 
 def _clock(runs: Sequence[RunFolder]) -> str:
-    """Return the clock that the seconds of runs are of, in words."""
-    clocks = {folder.config.get("clock", "wall") for folder in runs}
+    """Return the clocks of runs, in words."""
+    clocks = {folder.config.get("clock", DEFAULT_CLOCK) for folder in runs}
     if len(clocks) > 1:
-        return "some by the clock on the wall and some by the processor's: not quite the same time"
-    return "of processor time" if clocks == {"processor"} else "by the clock on the wall"
+        return "some of elapsed time and some of processor time: these differ"
+    return CLOCK_WORDS.get(clocks.pop(), "of elapsed time")
 
 
 def _feature_spaces(runs: Sequence[RunFolder]) -> str:
-    """Return a warning where distances are of several feature spaces, or nothing."""
+    """Return a warning where distances were computed in several feature spaces, or nothing."""
     names = set()
     for folder in runs:
         for row in folder.rows("validation"):
@@ -207,9 +208,9 @@ def _feature_spaces(runs: Sequence[RunFolder]) -> str:
 def _side_by_side(
     members_of: Mapping[str, Sequence[RunFolder]], within: float | None = None
 ) -> str:
-    """Return the table of the groups: options that differ, numbers, and the runs.
+    """Return the table of the groups: options that differ, metrics, and the runs.
 
-    ``within``: seconds of training whose validations count; None: all.
+    Validations after ``within`` seconds of training are ignored; None: there is no limit.
     """
     options = {group: settings(members[0]) for group, members in members_of.items()}
     differing = _differing(list(options.values()))
@@ -231,14 +232,15 @@ def _side_by_side(
 
 
 def _differing(options: Sequence[JsonObject]) -> list[str]:
-    """Return the names of the options that have several values."""
+    """Return the names of the options with more than one value."""
     names = dict.fromkeys(name for values in options for name in values)
     return [name for name in names if len({brief(values.get(name)) for values in options}) > 1]
 
 
 def _spread(rows: Sequence[JsonObject], name: str) -> str:
     """Return mean and standard deviation of a number."""
-    values = [float(row[name]) for row in rows if name in row]
+    numbers = [row.get(name) for row in rows]
+    values = [float(number) for number in numbers if number is not None]
     spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
     return brief(mean(values)) + spread if values else ""
 

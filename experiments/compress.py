@@ -1,4 +1,4 @@
-"""``univae compress``: data as a file of about as many bits as the model's bound says."""
+"""``univae compress``: write data to a file of about as many bits as the negative ELBO."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -33,23 +33,24 @@ __all__ = ["Config", "main"]
 class Config:
     """Compresses images, a table of whole numbers or lines of text without loss (bits-back coding).
 
-    A run of black and white images takes zeros and ones, however it was trained; grey levels are
-    refused, because drawing them black or white would lose them.
+    A run of black and white images codes zeros and ones, also if it was trained on binarised grey
+    levels; grey levels are refused, because binarisation would lose them.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder
-    # a UTF-8 text, or what train-density takes: .npy, .npz, IDX, a folder, a name
+    # data to compress: a UTF-8 text, or a source of train-density: .npy, .npz, IDX, a folder, a
+    # built-in name
     data: tyro.conf.Positional[str]
     out: tyro.conf.Positional[Path]  # the file to write
     overwrite: bool = False  # replace an existing output file
-    particles: int = 1  # importance samples of a datum: more take time and save bits
-    # data coded together: more take bits at the start and save time; 0: 1, of 4000 and more 4, of
-    # texts 16
+    particles: int = 1  # importance samples per datum; more save bits and take time
+    # data coded together; more save time and cost initial bits; 0: 16 texts, or 1 image or row
+    # (4 of 4000 and more)
     tile: int = 0
-    block: int = BLOCK  # data in a block, which is decoded by itself; fewer cost bits
-    swap: bool = True  # Bit-Swap, for layers that are a chain: fewer initial bits
-    verify: bool = True  # decode the file and compare before it gets its name
-    # importance samples of the bounds that the size is compared with; 0: do not compare
+    block: int = BLOCK  # data per block, which can be decoded alone; fewer cost bits
+    swap: bool = True  # Bit-Swap, for latent layers that form a chain: fewer initial bits
+    verify: bool = True  # decode the file and compare it with the data before it is renamed to OUT
+    # importance samples of the bounds that the size is compared with; 0: no comparison
     ideal_samples: int = 16
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -66,11 +67,11 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Return sizes in bytes and bits.
 
-    ``bytes_out`` is the file; of its bits ``initial_bits`` are those of the first ``plain`` data,
-    coded without latents, and ``net_bits`` those of the rest. ``ideal_bits`` is the negative ELBO
-    of all data, ``ideal_iw_bits`` the importance-weighted bound. ``bits_per_dim``, or
-    ``bits_per_char`` without line ends, is of the whole file, ``net_bits_per_dim`` of ``net_bits``
-    alone. ``archivers`` are the bytes of others for the same data.
+    ``bytes_out`` is the size of the file: ``initial_bits`` for the first ``plain`` data, coded
+    without latents, and ``net_bits`` for the rest. ``ideal_bits`` is the negative ELBO of all data,
+    ``ideal_iw_bits`` the importance-weighted bound. ``bits_per_dim``, or ``bits_per_char`` without
+    line ends, is the rate of the file, ``net_bits_per_dim`` that of ``net_bits``. ``archivers``
+    holds the bytes of the same data in general formats.
     """
     out = Output(config.out, config.overwrite, (config.run, config.data), "OUT").check_file()
     codec = open_codec(config.run)
@@ -90,9 +91,9 @@ def main(config: Config) -> JsonObject:
 def _write(
     config: Config, codec: FileCodec[Exact, Rows], content: Content[Exact, Rows], out: Output
 ) -> tuple[Account, int]:
-    """Write the file; return what its bits are of, and its bytes.
+    """Write the file; return the account of its bits, and its bytes.
 
-    With --verify it gets its name once it has been decoded and compared.
+    With --verify it is decoded and compared before it replaces ``out``.
     """
     count = len(content.values)
     total = 2 * count if config.verify else count
@@ -113,19 +114,19 @@ def _verify(
     content: Content[Exact, Rows],
     progress: Callable[[int], object],
 ) -> None:
-    """Raise InputError where the file does not decode to the content it was made from."""
+    """Raise InputError where the file does not decode to ``content``."""
     header, payloads = unpack(packed)
     values = decode(coder, header, payloads, progress=progress)
     if not codec.equal(codec.restore(values, header), content.exact):
         raise InputError(
-            "compress: the data did not come back; a bug or a faulty machine; try --tile 1"
+            "compress: the decoded data differ; a bug or a faulty machine; try --tile 1"
         )
 
 
 def _sizes(
     codec: FileCodec[Exact, Rows], content: Content[Exact, Rows], account: Account, size: int
 ) -> JsonObject:
-    """Return bytes, bits and rates of the file of ``size`` bytes, and the sizes of archivers."""
+    """Return bytes, bits and rates of a file of ``size`` bytes, and sizes in general formats."""
     units = codec.count_units(content)
     archivers = codec.archiver_sizes(content)
     archiver_rates = None

@@ -1,4 +1,4 @@
-"""``univae decompress``: the data of a file that ``univae compress`` wrote, exactly."""
+"""``univae decompress``: restore the data of a file that ``univae compress`` wrote."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,11 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Writes back the data of a compressed file, with the run that compressed it."""
+    """Restores the data of a compressed file exactly, with the run that compressed it."""
 
-    run: tyro.conf.Positional[Path]  # the run folder that compressed it
+    run: tyro.conf.Positional[Path]  # the run folder that univae compress used
     data: tyro.conf.Positional[Path]  # the compressed file
-    out: tyro.conf.Positional[Path]  # .npy, .npz, a new folder for PNG images, or .txt
+    out: tyro.conf.Positional[Path]  # .npy, .npz, a new folder for PNG images, or .txt to write
     overwrite: bool = False  # replace an existing output file
 
     def __post_init__(self) -> None:
@@ -33,7 +33,7 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return the facts in the file's header, and how many bytes and data it held."""
+    """Return the facts in the file's header, its bytes and the number of its data."""
     if not config.data.is_file():
         raise InputError(
             f"decompress: {config.data} is no file; give one that univae compress wrote"

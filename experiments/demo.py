@@ -25,6 +25,12 @@ from experiments.evaluation.open_run import open_run
 from experiments.gans import presets as gan_presets
 from experiments.gans.samples import fixed_latents, write_images
 from experiments.images import presets as image_presets
+from experiments.reports.demo_tables import (
+    print_image_scores,
+    print_samples,
+    print_sizes,
+    print_text_scores,
+)
 from experiments.reports.page import write as write_report
 from experiments.text import presets as text_presets
 from experiments.text.samples import write_samples
@@ -47,14 +53,14 @@ class Config:
     """Train a UniVAE on Python's documentation, a VAE and a WGAN-GN on digits; score, compress."""
 
     out: Path = Path("runs/demo")  # the run folder
-    minutes: float = 3.0  # of training on texts
-    image_minutes: float = 0.4  # of training the VAE on digits
-    gan_minutes: float = 0.8  # of training the WGAN-GN on digits
-    samples: int = 64  # importance samples per held-out text
-    image_samples: int = 256  # the same per held-out digit
-    seed: int = 0
+    minutes: float = 3.0  # minutes of training on texts
+    image_minutes: float = 0.4  # minutes of training the VAE on digits
+    gan_minutes: float = 0.8  # minutes of training the WGAN-GN on digits
+    samples: int = 64  # importance samples per held-out text; more tighten its likelihood
+    image_samples: int = 256  # importance samples per held-out digit
+    seed: int = 0  # seed of initial weights, the order of the data and all noise
     threads: int = 0  # processor threads; 0: PyTorch's choice
-    resume: bool = False  # continue an interrupted demo
+    resume: bool = False  # continue an interrupted demo in --out
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         **dict.fromkeys(("minutes", "image_minutes", "gan_minutes"), above(0, MINUTES)),
@@ -71,18 +77,18 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Train, score and compress held-out texts and digits, generate digits, write the reports.
 
-    A table of the results goes to stderr.
+    Tables of the results are printed on stderr.
     """
     if process_count() > 1:
         raise InputError("the demo trains and scores in one process; start it without torchrun")
-    started = time.perf_counter()
+    start = time.perf_counter()
     texts = score_texts(config)
     images = score_digits(config)
     generated = generate_digits(config)
     page = write_report(config.out)
     print(f"\nreport: {page}", file=sys.stderr)
 
-    seconds = round(time.perf_counter() - started, 1)
+    seconds = round(time.perf_counter() - start, 1)
     return {
         "run": str(config.out),
         "report": str(page),
@@ -94,7 +100,7 @@ def main(config: Config) -> JsonObject:
 
 
 def score_texts(config: Config) -> JsonObject:
-    """Train a UniVAE on Python's documentation; score and compress the texts held out."""
+    """Train a UniVAE on Python's documentation; score and compress the held-out texts."""
     training = train_text.Config.of(
         text=BUILT_IN,
         out=config.out,
@@ -110,20 +116,20 @@ def score_texts(config: Config) -> JsonObject:
     held_out, others = train_text.write_held_out(training, lines)
     reseed(config.seed, "demo")
     scores = measure_texts(trained.model, trained.token_ids(held_out), config.samples)
-    _print_text_scores(scores)
-    _print_samples(write_samples(trained, held_out, config.seed))
+    print_text_scores(scores)
+    print_samples(write_samples(trained, held_out, config.seed))
 
     files = round_trip(
         config.out, lines, config.out / "held_out.bits", config.out / "read_back.txt"
     )
     primed = xz_primed(lines.read_bytes(), others.encode())
     files["archivers"]["xz that has read the training text"] = primed
-    _print_sizes("held-out texts", files, "bits_per_char")
+    print_sizes("held-out texts", files, "bits_per_char")
     return {**scores, "files": files}
 
 
 def score_digits(config: Config) -> JsonObject:
-    """Train a VAE on digits drawn black or white, in a run of its own; score those held out."""
+    """Train a VAE on black and white digits, in a run inside the demo's; score held-out digits."""
     training = train_density.Config.of(
         data="digits",
         **_inner_run(config, "digits", config.image_minutes),
@@ -142,17 +148,18 @@ def score_digits(config: Config) -> JsonObject:
         seed=config.seed,
     )
     scores = likelihood.main(scoring)
-    _print_image_scores(scores)
+    print_image_scores(scores)
     files = round_trip(
         training.out, held_out, training.out / "held_out.bits", training.out / "read_back.npy"
     )
-    _print_sizes("held-out digits", files, "bits_per_dim")
+    print_sizes("held-out digits", files, "bits_per_dim")
     return {**scores, "files": files}
 
 
 def generate_digits(config: Config) -> JsonObject:
-    """Train a WGAN-GN on digits, in a run of its own; its grid goes into the demo's report too."""
-    preset = {name: value for name, value in gan_presets.PRESETS["tiny"].items() if name != "steps"}
+    """Train a WGAN-GN on digits, in a run inside the demo's; add its images to both reports."""
+    preset = dict(gan_presets.PRESETS["tiny"])
+    preset.pop("steps", None)  # --gan-minutes limits training
     training = train_gan.Config.of(
         data="digits", **_inner_run(config, "gan", config.gan_minutes), **preset
     )
@@ -166,7 +173,7 @@ def generate_digits(config: Config) -> JsonObject:
 
 
 def _inner_run(config: Config, name: str, minutes: float) -> JsonObject:
-    """Return the options of a run inside the demo's, which resumes where it had begun."""
+    """Return the options of a run inside the demo's, which is resumed if it was started."""
     out = config.out / name
     resume = config.resume and (out / "config.json").exists()
     return {
@@ -179,78 +186,23 @@ def _inner_run(config: Config, name: str, minutes: float) -> JsonObject:
 
 
 def round_trip(run: Path, data: Path, compressed: Path, restored: Path) -> JsonObject:
-    """Compress a file by a run's model, and read it back.
+    """Compress a file by a run's model, and restore it.
 
     Returns:
-        what ``univae compress`` does, and the seconds of writing and of reading.
+        the result of ``univae compress``, and the seconds of compressing and restoring.
 
     Raises:
-        RuntimeError: the file that came back is another.
+        RuntimeError: the restored file differs.
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     packing = compress.Config(run=run, data=str(data), out=compressed, verify=False, overwrite=True)
     sizes = compress.main(packing)
-    written = time.perf_counter()
+    compressed_at = time.perf_counter()
     decompress.main(decompress.Config(run=run, data=compressed, out=restored, overwrite=True))
     if restored.read_bytes() != data.read_bytes():
-        raise RuntimeError(f"demo: {restored} is not {data}")
-    seconds_in = time.perf_counter() - written
-    return {**sizes, "seconds_out": written - started, "seconds_in": seconds_in}
-
-
-def _print_sizes(name: str, files: JsonObject, unit: str) -> None:
-    per_byte = files[unit] / files["bytes_out"]
-    first_bytes = files["initial_bits"] // 8
-    lines = [
-        f"\n{name} as a file, read back to the last byte ({files['seconds_out']:.0f} s to write, "
-        f"bounds included, {files['seconds_in']:.0f} s to read); {unit.replace('_', ' ')}:",
-        f"  {files[unit]:6.3f}  this model: {files['bytes_out']} bytes, of which {first_bytes} "
-        f"for the first {files['plain']} data, written without it",
-        f"  {files['ideal_bits'] / 8 * per_byte:6.3f}  what its bound says (negative ELBO)",
-    ]
-    for archiver, size in files["archivers"].items():
-        lines.append(f"  {size * per_byte:6.3f}  {archiver}")
-    print("\n".join(lines), file=sys.stderr)
-
-
-def _print_text_scores(scores: JsonObject) -> None:
-    layers = " + ".join(f"{nats:.2f}" for nats in scores["kl_nats"])
-    lines = [
-        f"\nheld-out texts ({scores['data']}, {scores['samples']} importance samples each), "
-        "nats per text:",
-        f"  negative log-likelihood  {scores['nll_nats']:8.2f}"
-        f" ± {scores['nll_standard_error']:.2f} over texts,"
-        f" ± {scores['nll_monte_carlo_error']:.2f} by sampling"
-        f" ({scores['bits_per_token']:.3f} bits per token)",
-        f"  {scores['effective_samples_median']:.1f} effective samples at the median; k-hat is "
-        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the texts: "
-        "for them the estimate is no more than a better bound",
-        f"  negative bound (ELBO)    {-scores['elbo_nats']:8.2f} ="
-        f" {scores['reconstruction_nats']:.2f} reconstruction + KL {layers}",
-        f"  {scores['verdict']}; {scores['active_units']} of {scores['units']} units active",
-    ]
-    print("\n".join(lines), file=sys.stderr)
-
-
-def _print_image_scores(scores: JsonObject) -> None:
-    lines = [
-        f"\nheld-out digits ({scores['count']}, {scores['samples']} importance samples each), "
-        "nats per image:",
-        f"  negative log-likelihood  {-scores['log_likelihood_nats']:8.2f}"
-        f" ± {scores['standard_error_over_data_nats']:.2f} over images"
-        f" ({scores['bits_per_dim']:.3f} bits per pixel)",
-        f"  {scores['effective_samples_median']:.0f} effective samples at the median; k-hat is "
-        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the images",
-    ]
-    print("\n".join(lines), file=sys.stderr)
-
-
-def _print_samples(samples: Mapping[str, JsonObject]) -> None:
-    lines = []
-    for item in samples.values():
-        if "rows" in item:  # a table; a map has points
-            lines += ["", item["title"], *("  " + " | ".join(row) for row in item["rows"])]
-    print("\n".join(lines), file=sys.stderr)
+        raise RuntimeError(f"demo: {restored} differs from {data}")
+    seconds_in = time.perf_counter() - compressed_at
+    return {**sizes, "seconds_out": compressed_at - start, "seconds_in": seconds_in}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``univae edit``: draw chosen latent layers anew and keep the others."""
+"""``univae edit``: resample some latent layers of a text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draws the chosen latent layers of a text anew and shows which words stay."""
+    """Samples chosen latent layers of a text again, with the others fixed."""
 
     run: tyro.conf.Positional[Path]  # the run folder
     text: tyro.conf.Positional[str]  # the text to edit
-    layers: str  # latent layers to draw anew, counted from 0 at the bottom: 0 or 0,1
+    layers: str  # latent layers to sample, counted from 0 at the bottom, such as 0 or 0,1
     count: int = 5  # number of edits
-    seed: int = 0  # of the random draws
+    seed: int = 0  # seed of the samples
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -43,7 +43,7 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return the ``reconstruction``, and the ``texts`` with the words of it that each kept."""
+    """Return the ``reconstruction``, and the edited ``texts`` with the words in common with it."""
     run = open_run(TrainedText, config.run, config.device)
     reseed(config.seed, "edit")
     layers = _layers(config.layers)

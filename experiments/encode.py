@@ -24,15 +24,15 @@ __all__ = ["Config", "main"]
 class Config:
     """Writes the codes of texts.
 
-    Of a text VAE they are the modes of the latent layers, each given the modes before it; of a
-    sentence model they are its vectors, of length 1.
+    For a text VAE they are the modes of the latent layers, each conditioned on the modes of earlier
+    layers; for a sentence model they are its vectors, of length 1.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder
     data: str  # a file of one text per line, or python-docs
-    out: Path  # a .npy file of shape (texts, latent layers, latent width), or (texts, width)
+    out: Path  # .npy file to write: (texts, latent layers, latent width), or (texts, width)
     overwrite: bool = False  # replace an existing output file
-    limit: int = 0  # encode only the first so many texts; 0: all
+    limit: int = 0  # number of texts, the first of --data; 0: all
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -46,7 +46,7 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Return the file of the codes and their ``shape``.
 
-    ``cut`` is the number of texts that a sentence model read by their beginning only.
+    ``cut`` counts the texts of which a sentence model read only the beginning.
     """
     out = Output(config.out, config.overwrite, (config.run, config.data)).check_file()
     texts, reading_notes = read_texts(config.data, config.limit)

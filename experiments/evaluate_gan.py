@@ -31,7 +31,7 @@ __all__ = ["Config", "main"]
 
 AVERAGE = "moving average"
 RAW = "raw weights"
-ROWS = 256  # generated at once where modes are counted among many
+ROWS = 256  # rows that are generated at once to count modes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class Config:
     """Measures a trained GAN: its moving average and its raw weights."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    # generated data; no more than half of the real ones, for the reference has as many
+    # number of generated data, at most half of the real ones, whose other half is the reference
     count: int = 5000
-    features: str = ""  # another feature space than the run's, see train-gan --features
-    checkpoint: str = "best"  # the weights of the best validation, or last
-    seed: int = 0  # of the generated data
+    features: str = ""  # feature space, see train-gan --features; empty: that of the run
+    checkpoint: str = "best"  # best (weights of the best validation) or last
+    seed: int = 0  # seed of the generated data
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -57,11 +57,10 @@ class Config:
 
 @torch.no_grad()
 def main(config: Config) -> JsonObject:
-    """Return the metrics of the average, or of the raw weights where there is no average.
+    """Return the metrics of the moving average, or of the raw weights where there is none.
 
-    A number is compared with the floor, real data against other real data, and with the same metric
-    of real data with the faults of the ladder: blur, noise, a dropped class, 50 data repeated. The
-    name of a distance has that of the feature space in it; the table of all is in the report.
+    They come with the floor, the metrics of other real data, and with those of real data with known
+    faults: blur, noise, a dropped class, 50 data repeated. The report has a table of all.
     """
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
     settings = _settings(config, run)
@@ -76,7 +75,22 @@ def main(config: Config) -> JsonObject:
     measured[RAW] = _measure(run.raw(), reference, config.seed)
     rungs = ladder(reference)
 
-    columns, cells = table({**measured, **rungs}, reference.space.name)
+    report, problems = _report(run, reference, {**measured, **rungs})
+    result = {"run": str(config.run), "step": run.step, "count": reference.count}
+    result |= _metrics(reference, measured, rungs)
+    result |= {"report": report}
+    return with_notes(result, [*rows.data.notes, *run.notes, *problems])
+
+
+def _report(
+    run: TrainedGan, reference: Reference, measured: Mapping[str, JsonObject]
+) -> tuple[str | None, list[str]]:
+    """Print the table of metrics and add it to the run's report.
+
+    Returns:
+        the path of the report, and notes; see :func:`experiments.reports.page.update`.
+    """
+    columns, cells = table(measured, reference.space.name)
     content = {
         "kind": "texts",
         "title": "Metrics, floor and known faults",
@@ -88,17 +102,14 @@ def main(config: Config) -> JsonObject:
     def write_table() -> None:
         write_json(run.folder.subfolder("samples") / "metrics.json", content)
 
-    report, problems = update(config.run, write_table)
+    report, problems = update(run.path, write_table)
     print_notes(problems)
     print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
-    result = {"run": str(config.run), "step": run.step, "count": reference.count}
-    result |= _metrics(reference, measured, rungs)
-    result |= {"report": report}
-    return with_notes(result, [*rows.data.notes, *run.notes, *problems])
+    return report, problems
 
 
 def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:
-    """Return the metrics of data that a GAN generates from a seed."""
+    """Return the metrics of the data that a GAN generates from a seed."""
     reseed(seed, "evaluate")
     metrics = reference.measure(run.sample(reference.count))
     if reference.rows_for_modes:
@@ -133,16 +144,16 @@ def _metrics(
 
 
 def _note(reference: Reference) -> str:
-    """Return what the table in the report compares."""
+    """Return the note below the table in the report."""
     space = reference.space
     note = (
         f"{reference.count} generated data against {reference.count} real ones; distances in the "
         f"feature space {space.name}, standardised. "
-        "The floor is what real data score against other real data."
+        "The floor is the score of real data against other real data."
     )
     if space.accuracy is not None:
         share = 100 * space.accuracy
-        note += f" Its classifier is right on {share:.1f} % of data it did not see."
+        note += f" Its classifier is right on {share:.1f} % of the held-out data."
     if reference.rows_for_modes:
         count = reference.rows_for_modes
         note += f" Modes are counted among {count} data by its classes of the channels."

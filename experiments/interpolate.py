@@ -1,4 +1,4 @@
-"""``univae interpolate``: the texts between two texts."""
+"""``univae interpolate``: texts decoded from latents between those of two texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Decodes latents on the way from one text's latents to another's."""
+    """Decodes latents between those of two texts."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    start: tyro.conf.Positional[str]  # a text
-    end: tyro.conf.Positional[str]  # another text
-    steps: int = 8  # texts on the way, both ends included
+    start: tyro.conf.Positional[str]  # the text at the start
+    end: tyro.conf.Positional[str]  # the text at the end
+    steps: int = 8  # number of texts, both ends included
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {

@@ -1,8 +1,8 @@
-"""What the commands do with each kind of run: tables from the class of a run to its functions.
+"""Registries of what commands do with each kind of run, by the class of the run.
 
-A command that works for several kinds looks its run up in one of these tables with
-:func:`row_of_kind`. A new kind is a row in each table of what it can do. Text models come last:
-where a run is in no row, the message asks for one of the last row's.
+A command that works for several kinds finds its row with :func:`row_of_kind`. A new kind is a row
+in each table of an operation that it supports. Text models are the last row, which the message
+names for a run in no row.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,13 +34,13 @@ CODECS: Mapping[type[Trained], Callable[[Path], AnyFileCodec]] = {
     TrainedText: TextCodec,
 }
 
-# The scorer of data by their log-likelihood.
+# The scorer of data by log-likelihood.
 SCORERS: Mapping[type[Trained], Callable[[ScoringTask], Scorer]] = {
     TrainedDensity: ArrayScorer,
     TrainedText: TextScorer,
 }
 
-# The encoder of texts to codes or vectors.
+# The encoder of texts to latent codes or vectors.
 ENCODERS: Mapping[type[Trained], Encoder] = {
     TrainedSimilar: encode_sentences,
     TrainedText: encode_texts,

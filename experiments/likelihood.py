@@ -34,16 +34,17 @@ class Config:
     """Estimates log p(x) of every text, image or row by importance sampling."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    # a file of one text per line, or python-docs; of images or tables: what train-density takes
+    # data to score: a file of one text per line, or python-docs; for images and tables any source
+    # of train-density
     data: str
     samples: int = 128  # importance samples per datum; more lower the standard error
-    proposal: Annotated[
-        ProposalName, Doc(choices_help("distribution of the samples", PROPOSALS))
-    ] = "posterior"
-    out: Path | None = None  # a .csv file to write, with a row per datum
+    proposal: Annotated[ProposalName, Doc(choices_help("proposal distribution", PROPOSALS))] = (
+        "posterior"
+    )
+    out: Path | None = None  # .csv file to write, with a row per datum
     overwrite: bool = False  # replace an existing output file
-    limit: int = 0  # score only the first so many data; 0: all
-    seed: int = 0  # of the random draws
+    limit: int = 0  # number of data to score, the first of --data; 0: all
+    seed: int = 0  # seed of the samples
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -58,13 +59,12 @@ class Config:
 
 @torch.no_grad()
 def main(config: Config) -> JsonObject:
-    """Return means per datum in nats, and the totals they are computed from.
+    """Return means per datum in nats, and rates per token, character, word or dimension.
 
-    ``log_likelihood_nats`` is an estimate (in expectation a lower bound), ``elbo_nats`` the mean
-    log-weight, which with the posterior as proposal is the bound at one sample. A text has its
-    tokens plus one end token, and its words plus one end for ``perplexity_per_word``;
-    ``bits_per_char`` divides by characters without line ends. Where words are unknown to the
-    vocabulary, the likelihood is of words and <unk>, and ``bits_per_char`` is null.
+    ``log_likelihood_nats`` is an estimate, in expectation a lower bound; ``elbo_nats`` is the mean
+    log-weight, with ``--proposal posterior`` the ELBO. Texts count one end token each, and one end
+    in ``perplexity_per_word``; ``bits_per_char`` is per character without line ends, and null where
+    words are unknown, because the likelihood is then that of <unk>.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     new_scorer = row_of_kind(config.run, SCORERS)
@@ -102,7 +102,7 @@ def _scored_rows(scorer: Scorer, out: Output | None) -> list[JsonObject]:
 
 
 def _with_report(scorer: Scorer, rows: Sequence[JsonObject], result: JsonObject) -> JsonObject:
-    """Put the scores into the run's report; return the result with the report and all notes."""
+    """Add the scores to the run's report; return the result with the report and all notes."""
     folder = scorer.folder
     notes = [*scorer.notes(rows, result), *result.get("notes", [])]
     title = (

@@ -1,4 +1,4 @@
-"""``univae reconstruct``: texts to latents and back."""
+"""``univae reconstruct``: encode texts and decode their latents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Encodes texts to the modes of their latents and decodes them again."""
+    """Encodes texts to the modes of their latents, and decodes these."""
 
     run: tyro.conf.Positional[Path]  # the run folder
     data: str  # a file of one text per line, or python-docs
-    limit: int = 20  # only the first so many texts; 0: all
-    beam: int = 1  # hypotheses of the beam search; 1 is greedy, more find likelier texts
+    limit: int = 20  # number of texts, the first of --data; 0: all
+    beam: int = 1  # hypotheses of the beam search; more are likelier and slower; 1: greedy
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -40,7 +40,7 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return ``texts`` as [text, reconstruction], and the share that came back unchanged."""
+    """Return ``texts`` as [text, reconstruction], and the share of exact reconstructions."""
     run = open_run(TrainedText, config.run, config.device)
     texts, reading_notes = read_texts(config.data, config.limit)
     pairs = list(zip(texts, run.reconstruct(texts, config.beam), strict=True))
@@ -50,7 +50,7 @@ def main(config: Config) -> JsonObject:
     result = {
         "run": str(config.run),
         "count": len(pairs),
-        "exact_share": sum(text == again for text, again in pairs) / len(pairs),
+        "exact_share": sum(text == reconstruction for text, reconstruction in pairs) / len(pairs),
         "texts": [list(pair) for pair in pairs],
     }
     return with_notes(result, [*run.notes, *notes])

@@ -16,9 +16,9 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Writes report.html into each run folder."""
+    """Writes report.html into each run folder, with its curves, samples and configuration."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders of any kind
 
     def __post_init__(self) -> None:
         check(self)

@@ -32,26 +32,28 @@ from univae.vae.trained import TrainedText
 __all__ = ["Config", "main"]
 
 LEVELS = 256  # grey levels of a picture
+ARCHIVE = ".npz"  # suffix of a GAN's samples
 EVERY_CLASS = -1  # of --label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draws from a trained model: texts, or of a GAN images or rows of a table."""
+    """Draws samples from a trained model: texts from a text VAE, images or rows from a GAN."""
 
     run: tyro.conf.Positional[Path]  # the run folder
     count: int = 10  # number of texts, images or rows
-    # of texts: a file, one a line; of a GAN: an .npz (and a .png of images), else in the run
+    # output file: for texts, one a line; for a GAN an .npz, and of images a .png beside it; default
+    # for a GAN: in the run folder
     out: Path | None = None
     overwrite: bool = False  # replace an existing output file
-    # of texts: 1 draws from the model itself, 0 takes the most probable token each time
+    # for texts: 1 samples from the model; lower: more probable texts; 0: the most probable token
     temperature: float = 1.0
-    top_k: int = 0  # of texts: only the k most probable tokens; 0: all
-    top_p: float = 1.0  # of texts: only the smallest set of tokens with so much probability
-    raw: bool = False  # of a GAN: the weights of the last step, not their moving average
-    label: int = EVERY_CLASS  # of a conditional GAN: the class of all; -1: every class in turn
-    checkpoint: str = "best"  # the weights of the best validation, or last
-    seed: int = 0  # of the random draws
+    top_k: int = 0  # for texts: sample among the k most probable tokens; 0: all
+    top_p: float = 1.0  # for texts: sample among the fewest tokens of this total probability
+    raw: bool = False  # for a GAN: use the weights of the last step, not their moving average
+    label: int = EVERY_CLASS  # for a conditional GAN: class of all samples; -1: each in turn
+    checkpoint: str = "best"  # best (weights of the best validation) or last
+    seed: int = 0  # seed of the samples
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -67,25 +69,27 @@ class Config:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a kind of run is sampled."""
+    """A row of :data:`SAMPLERS`."""
 
     trained: type[Trained]
-    options: tuple[str, ...]  # those that no other kind has a use for
+    options: tuple[str, ...]  # options that only this kind of run uses
     sample: Callable[[Config], JsonObject]
 
 
 def main(config: Config) -> JsonObject:
-    """Return ``samples`` of texts and write them to ``out``, if it is given.
+    """Draw samples.
 
-    Of a GAN, return the ``file`` and the ``picture`` that were written.
+    Returns:
+        of a text VAE ``samples``, which are also written to ``--out``; of a GAN the paths ``file``
+        and ``picture``.
     """
     sampler = row_of_kind(config.run, SAMPLERS)
-    _refuse_options_of_others(config, sampler)
+    _refuse_unused_options(config, sampler)
     return sampler.sample(config)
 
 
-def _refuse_options_of_others(config: Config, sampler: Sampler) -> None:
-    """Raise InputError for an option that another kind of run alone has a use for."""
+def _refuse_unused_options(config: Config, sampler: Sampler) -> None:
+    """Raise InputError for an option that only another kind of run uses."""
     for other in SAMPLERS.values():
         if other is sampler:
             continue
@@ -106,7 +110,7 @@ def _sample_texts(config: Config) -> JsonObject:
     sampling = Sampling(config.temperature, config.top_k, config.top_p)
     texts = run.sample(config.count, sampling)
     if out is not None:
-        # A text is one line; a line end that a byte-level model drew is written as a space.
+        # one text a line: a line end that a byte-level model generated becomes a space
         lines = [" ".join(text.split("\n")) for text in texts]
         out.write_text("".join(f"{line}\n" for line in lines))
 
@@ -121,7 +125,7 @@ def _sample_gan(config: Config) -> JsonObject:
         run = run.raw()
     labels = _labels(config, run.classes)
     data = units_of(run)
-    is_image = data.kind == "images"
+    is_image = data.is_images
     picture = out.beside(".png")
     if is_image:
         picture.check_file()
@@ -143,9 +147,9 @@ def _sample_gan(config: Config) -> JsonObject:
 
 
 def _gan_output(config: Config) -> Output:
-    """Return the checked .npz file; without --out, one in the run folder, which may be replaced."""
-    path = config.out or config.run / "samples" / f"drawn_{config.seed}.npz"
-    if path.suffix != ".npz":
+    """Return the .npz file; by default one in the run folder, which may be replaced."""
+    path = config.out or config.run / "samples" / f"drawn_{config.seed}{ARCHIVE}"
+    if path.suffix != ARCHIVE:
         raise InputError(f"sample: a GAN needs an --out that ends in .npz; got {path}")
     overwrite = config.overwrite or config.out is None
     return Output(path, overwrite, (config.run,)).check_file()
@@ -161,9 +165,9 @@ def _write_rows(out: Output, name: str, rows: np.ndarray, labels: Tensor | None)
 
 
 def _labels(config: Config, classes: int) -> Tensor | None:
-    """Return the class of each row; None of a GAN without classes."""
+    """Return the class of each row; None for a GAN without classes."""
     if config.label != EVERY_CLASS and not 0 <= config.label < classes:
-        rule = "be left out, for this GAN knows no classes"
+        rule = "be left out, because this GAN has no classes"
         if classes:
             rule = f"lie in 0..{classes - 1}"
         raise InputError(f"sample: label must {rule}; got label={config.label}")

@@ -1,4 +1,4 @@
-"""``univae search``: the texts of a file nearest to one, by a RoFormer-Sim's cosine, exactly."""
+"""``univae search``: the texts of a file nearest to a text, by exact search among cosines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ __all__ = ["Config", "main"]
 class Config:
     """Finds the texts of a corpus most similar to a text.
 
-    The corpus' vectors are computed once and kept in a file.
+    The vectors of the corpus are computed once and stored in a file.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder of train-similar
     text: tyro.conf.Positional[str]  # the text to compare with
-    corpus: Path  # a UTF-8 file of one text per line
-    count: int = 10  # number of results, at most
-    vectors: Path | None = None  # the .npy file of their vectors; default: beside the corpus
-    overwrite: bool = False  # replace a --vectors file that is not this command's
-    precision: Precision = "float32"  # of the file; float16 is half the size
+    corpus: Path  # the texts to search: a UTF-8 file of one text per line
+    count: int = 10  # most results
+    vectors: Path | None = None  # .npy file of the corpus' vectors; default: beside the corpus
+    overwrite: bool = False  # replace a --vectors file that another program wrote
+    precision: Precision = "float32"  # number format of --vectors; float16: half the size
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -50,10 +50,10 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return ``results``: [text, cosine], best first, of ``texts`` texts.
+    """Return ``results`` as [text, cosine], the best first, among ``texts`` texts.
 
-    ``cached``: the vectors were read from their file. ``cut`` texts of the corpus have more than
-    ``max_length`` tokens and were compared by their beginning.
+    ``cached`` is whether the vectors were read from their file; ``cut`` counts the texts of the
+    corpus with more than ``max_length`` tokens, of which only the beginning is compared.
     """
     run = open_run(TrainedSimilar, config.run, config.device)
     vectors = vectors_of(run, config.corpus, config.vectors, config.precision, config.overwrite)

@@ -1,4 +1,4 @@
-"""``univae similar``: texts similar to one, generated and ranked by a RoFormer-Sim."""
+"""``univae similar``: texts similar to a text, generated and ranked by a RoFormer-Sim."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,22 +25,21 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Generates texts similar to a text, and ranks them by the model's own cosine."""
+    """Generates texts similar to a text, and ranks them by the cosine of the same model."""
 
     run: tyro.conf.Positional[Path]  # the run folder of train-similar
     text: tyro.conf.Positional[str]  # the source text
-    count: int = 10  # number of results, at most
-    samples: int = 100  # texts drawn, of which the results are the best
-    keep: tuple[str, ...] = ()  # words that every result has
-    # words of the text that the generator does not see, so that they change
-    mask: tuple[str, ...] = ()
-    # in [0, 1): how much a result's cosine to those before it counts against it
+    count: int = 10  # most results
+    samples: int = 100  # texts to generate, of which the best are the results; more take time
+    keep: tuple[str, ...] = ()  # words that every result must contain
+    mask: tuple[str, ...] = ()  # words of the text to hide from the generator, so that they change
+    # in [0, 1): weight of a result's cosine to earlier results, which lowers its rank
     diversity: float = 0.0
-    # 1 draws from the model itself, 0 takes the most probable token each time
+    # 1 samples from the model; lower: more probable texts; 0: the most probable token
     temperature: float = 1.0
-    top_k: int = 0  # only the k most probable tokens; 0: all
-    top_p: float = 0.95  # only the smallest set of tokens with so much probability
-    seed: int = 0  # of the random draws
+    top_k: int = 0  # sample among the k most probable tokens; 0: all
+    top_p: float = 0.95  # sample among the fewest tokens of this total probability
+    seed: int = 0  # seed of the samples
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -58,10 +57,10 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return ``results``: [text, cosine], best first; fewer than asked for where draws repeat.
+    """Return ``results`` as [text, cosine], the best first; fewer than --count if samples repeat.
 
-    ``cut`` is 1 where the text has more than ``max_length`` tokens and the model read its
-    beginning.
+    ``cut`` is 1 where the text has more than ``max_length`` tokens, of which the model reads the
+    first.
     """
     run = open_run(TrainedSimilar, config.run, config.device)
     reseed(config.seed, "similar")

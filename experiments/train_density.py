@@ -36,19 +36,20 @@ from univae.latent.sampling import detached
 
 __all__ = ["PRESETS", "Config", "held_out_data", "main", "train"]
 
-CALIBRATION_ROWS = 10_000  # of which the pixel distribution starts at the marginals
+CALIBRATION_ROWS = 10_000  # rows whose marginals initialise the pixel distribution
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a VAE on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Trains a VAE on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
 
-    out: Path  # the run folder
+    out: Path  # run folder to write; a new or empty folder
     data: ArrayData
     model: ImageShape = field(default_factory=ImageShape)
     objective: ImageObjective = field(default_factory=ImageObjective)
     training: Settings = field(default_factory=Settings)
-    command: Literal["train-density"] = "train-density"  # what wrote the run folder; leave it
+    # kind of the run in config.json; leave it unchanged
+    command: Literal["train-density"] = "train-density"
 
 
 def main(config: Config) -> JsonObject:
@@ -72,13 +73,13 @@ def train(config: Config) -> JsonObject:
     """Train without samples and report.
 
     Returns:
-        what :func:`experiments.training.loop.fit` does, with the notes on the data.
+        the result of :func:`experiments.training.loop.fit`, with notes on the data.
     """
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
 def held_out_data(config: Config) -> torch.Tensor:
-    """Return the rows that the validations of a run look at, as its model takes them."""
+    """Return the rows of a run's validations, as the input of its model."""
     return _rows(config, Run.open(config.out)).held_out
 
 
@@ -108,15 +109,15 @@ def _prepare(config: Config, world: World) -> Training:
 
 
 def _model(config: Config, rows: TrainingData, data: Data) -> DataModel:
-    """Return the model, whose pixel distribution starts at the marginals of the training set."""
+    """Return the model, whose initial pixel distribution is the marginals of the training set."""
     binarisation = BINARISATIONS[config.objective.binarisation]
-    described = model_config(config.model, rows.data, binarisation.is_binary)
+    architecture = model_config(config.model, rows.data, binarisation.is_binary)
     reseed(config.training.seed, "weights")
-    model = build(described)
+    model = build(architecture)
     start = data.batch(rows.rows[:CALIBRATION_ROWS])
     model.calibrate(binarisation.marginal_rows(start, data.levels))
     if BOUNDS[config.objective.objective].detaches_posterior:
-        # Refuses a posterior whose parameters cannot be detached before there is a run folder.
+        # raises for a posterior whose parameters cannot be detached, before a run folder is created
         detached(model.posterior(start[:1]))
     return model
 

@@ -9,6 +9,7 @@ from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
+from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.gans.config import PENALTY_OPTIONS, GanOptions, GanShape, model_config
 from experiments.gans.features import AUTO, class_labels, open_feature_space
@@ -44,14 +45,15 @@ def _settings() -> Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Trains a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
 
-    out: Path  # the run folder
+    out: Path  # run folder to write; a new or empty folder
     data: GanData
     model: GanShape = field(default_factory=GanShape)
     players: GanOptions = field(default_factory=GanOptions)
     training: Settings = field(default_factory=_settings)
-    command: Literal["train-gan"] = "train-gan"  # the command in config.json; it has one value
+    # kind of the run in config.json; leave it unchanged
+    command: Literal["train-gan"] = "train-gan"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +79,7 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)
-    return {name: value for name, value in result.items() if name != "selection"}
+    return without_selection(result)
 
 
 def train(config: Config) -> JsonObject:

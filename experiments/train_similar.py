@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.text_notes import notes_of
+from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
 from experiments.sentences.batch import Objective
+from experiments.sentences.data_options import PairData
 from experiments.sentences.label_task import LabelTask
-from experiments.sentences.pair_corpora import PairCorpora, PairData
+from experiments.sentences.pair_corpora import PairCorpora
 from experiments.sentences.pair_task import pair_steps
 from experiments.sentences.presets import PRESETS
 from experiments.sentences.samples import write_samples
@@ -35,7 +37,7 @@ from univae.text.tokenizers import VOCABULARY, require_vocabulary
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
-# Options that a run takes over from the one it starts from: its weights fit no others.
+# Options that a run has in common with the run of --from, whose weights and tokens it uses.
 SHAPE = ("width", "heads", "layers", "norm", "scale", "scale_base", "pooling")
 WORDS = ("lowercase", "tokenizer", "vocab_size")
 
@@ -44,26 +46,27 @@ WORDS = ("lowercase", "tokenizer", "vocab_size")
 class ModelOptions(RoFormerSimConfig):
     """The shape of the model."""
 
-    vocab_size: int = 8192  # token ids that the tokenizer learns at most
+    vocab_size: int = 8192  # most token ids that the tokenizer learns; more: shorter texts
 
     RULES: ClassVar[Mapping[str, Rule]] = {"vocab_size": VOCABULARY}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a RoFormer-Sim, and write a run folder with a report.
+    """Trains a RoFormer-Sim, and writes a run folder with a report.
 
-    A line of --pairs is a pair or a group of similar texts, parted by tabs (.tsv) or a JSON list
-    (.jsonl); with a label in the third place, a number or contradiction, neutral, entailment, it is
-    a pair for --stage finetune, whose batches are each of one file.
+    A line of --pairs is a pair or a group of similar texts, separated by tabs (.tsv) or a JSON list
+    (.jsonl). With a label as its third cell, a number or contradiction, neutral, entailment, it is
+    a pair for --stage finetune, each of whose batches is from one file.
     """
 
-    out: Path  # the run folder
+    out: Path  # run folder to write; a new or empty folder
     data: PairData
     model: ModelOptions = field(default_factory=ModelOptions)
     objective: Objective = field(default_factory=Objective)
     training: Settings = field(default_factory=Settings)
-    command: Literal["train-similar"] = "train-similar"  # what wrote the run folder; leave it
+    # kind of the run in config.json; leave it unchanged
+    command: Literal["train-similar"] = "train-similar"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,12 +76,12 @@ class Config(Configuration):
 
     @property
     def stage(self) -> Stage:
-        """What the stage of ``--stage`` needs."""
+        """The row of ``--stage``."""
         return STAGES[self.objective.stage]
 
     @property
     def corpora(self) -> PairCorpora:
-        """The token ids of its texts."""
+        """The token ids of the texts."""
         shape = self.model
         seed = self.training.seed
         return PairCorpora(
@@ -96,7 +99,7 @@ def main(config: Config) -> JsonObject:
     """Train, then write examples and the report.
 
     Returns:
-        what the last validation measured.
+        the metrics of the last validation.
     """
     config = _complete(config)
 
@@ -107,21 +110,21 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)
-    return {name: value for name, value in result.items() if name != "selection"}
+    return without_selection(result)
 
 
 def train(config: Config) -> JsonObject:
     """Train without examples and report.
 
     Returns:
-        what :func:`experiments.training.loop.fit` does.
+        the result of :func:`experiments.training.loop.fit`.
     """
     config = _complete(config)
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
 def _prepare(config: Config, world: World) -> Training:
-    """Tokenise on the first process, while the others wait."""
+    """Tokenise in the first process, while the others wait."""
     corpora = config.corpora
     options = config.flat()
     prepared = corpora.prepare(options) if world.first else None
@@ -136,7 +139,7 @@ def _prepare(config: Config, world: World) -> Training:
 
 
 def _steps(config: Config, world: World) -> GradientSteps:
-    """Build the model, and what trains it in its stage."""
+    """Build the model and its training steps."""
     text = config.corpora.text()
     examples = config.corpora.examples()
     seed = config.training.seed
@@ -159,13 +162,13 @@ def _shape(options: ModelOptions, vocab_size: int) -> RoFormerSimConfig:
 
 
 def _complete(config: Config) -> Config:
-    """Return the configuration with absolute paths and the shape of the run it starts from.
+    """Return the configuration with absolute paths, and with the shape of the run of ``--from``.
 
-    A resumed run without ``data.json`` (version 0.1.0) keeps the paths that its ``config.json``
-    is compared by.
+    A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
+    compared with its ``config.json``.
 
     Raises:
-        InputError: the run it starts from is none of a sentence model, or an option contradicts it.
+        InputError: the run of ``--from`` is no sentence model, or has another value of an option.
     """
     resumed = config.training.resume
     if not resumed or (config.out / "data.json").exists():
@@ -174,14 +177,14 @@ def _complete(config: Config) -> Config:
     if source is None:
         return config
     if config.corpora.has_weights(resumed) and not source.exists():
-        return config  # a resumed run holds all it took over
+        return config  # config.json of the resumed run holds the inherited options
     return _inherited(config, Run.open(source))
 
 
 def _inherited(config: Config, run: Run) -> Config:
-    """Return the configuration with the shape and the words of ``run``."""
+    """Return the configuration with the shape and the tokenizer options of ``run``."""
     option = f"--from {config.data.from_run}"
-    if run.config.get("command") != config.command:
+    if run.kind != config.command:
         raise InputError(f"{option} is no sentence model; give the --out of train-similar")
     names = [*SHAPE, *WORDS]
     missing = sorted({*names, "max_length"} - run.config.keys())
@@ -189,17 +192,17 @@ def _inherited(config: Config, run: Run) -> Config:
         lacks = f"config.json lacks {', '.join(missing)}; the run folder is damaged"
         raise InputError(f"{option}: {lacks}")
 
-    theirs = flatten(stored(Config, run))
+    inherited = flatten(stored(Config, run))
     values = config.flat()
-    defaults = {name: o.default for name, o in options_of(Config).items()}
+    defaults = {name: row.default for name, row in options_of(Config).items()}
     for name in names:
-        if values[name] not in (defaults[name], theirs[name]):
+        if values[name] not in (defaults[name], inherited[name]):
             raise InputError(
-                f"{name}={values[name]}: {option} has {name}={theirs[name]}; leave it out"
+                f"{name}={values[name]}: {option} has {name}={inherited[name]}; leave it out"
             )
     if values["max_length"] == defaults["max_length"]:
         names.append("max_length")
-    return config.change(**{name: theirs[name] for name in names})
+    return config.change(**{name: inherited[name] for name in names})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
-from experiments.text.corpora import Corpora, TextData
+from experiments.text.corpora import Corpora
+from experiments.text.data_options import TextData
 from experiments.text.presets import PRESETS
 from experiments.text.samples import write_samples
 from experiments.text.task import Objective, TextTask
@@ -38,21 +39,22 @@ __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_o
 class ModelOptions(UniVAEConfig):
     """The shape of the model."""
 
-    vocab_size: int = 4096  # token ids that the tokenizer learns at most
+    vocab_size: int = 4096  # most token ids that the tokenizer learns; more: shorter texts
 
     RULES: ClassVar[Mapping[str, Rule]] = {"vocab_size": VOCABULARY}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a UniVAE on a UTF-8 file of one text per line, and write a run folder with a report."""
+    """Trains a UniVAE on a UTF-8 file of one text per line; writes a run folder with a report."""
 
-    out: Path  # the run folder
+    out: Path  # run folder to write; a new or empty folder
     data: TextData
     model: ModelOptions = field(default_factory=ModelOptions)
     objective: Objective = field(default_factory=Objective)
     training: Settings = field(default_factory=Settings)
-    command: Literal["train-text"] = "train-text"  # what wrote the run folder; leave it
+    # kind of the run in config.json; leave it unchanged
+    command: Literal["train-text"] = "train-text"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +67,7 @@ class Config(Configuration):
 
     @property
     def corpora(self) -> Corpora:
-        """The token ids of its texts."""
+        """The token ids of the texts."""
         shape = self.model
         seed = self.training.seed
         return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size)
@@ -92,14 +94,14 @@ def train(config: Config) -> JsonObject:
     """Train without samples and report.
 
     Returns:
-        what :func:`experiments.training.loop.fit` does.
+        the result of :func:`experiments.training.loop.fit`.
     """
     config = _absolute(config)
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
 def held_out_texts(config: Config) -> list[str]:
-    """Return the texts that validations look at, as text."""
+    """Return the texts of validations."""
     return config.corpora.held_out_texts(config.objective.validation_texts)
 
 
@@ -117,10 +119,10 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
 
 
 def _absolute(config: Config) -> Config:
-    """Return the configuration with sources that mean the same files from every folder.
+    """Return the configuration with absolute paths of its texts.
 
-    A resumed run without ``data.json`` (version 0.1.0) keeps the paths that its ``config.json``
-    is compared by.
+    A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
+    compared with its ``config.json``.
     """
     if config.training.resume and not (config.out / "data.json").exists():
         return config
@@ -128,7 +130,7 @@ def _absolute(config: Config) -> Config:
 
 
 def _prepare(config: Config, world: World) -> Training:
-    """Tokenise on the first process, while the others wait."""
+    """Tokenise in the first process, while the others wait."""
     corpora = config.corpora
     options = config.flat()
     prepared = corpora.prepare(options) if world.first else None

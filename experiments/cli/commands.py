@@ -1,14 +1,14 @@
 """The ``univae`` command: one subcommand per module, one frozen dataclass per subcommand.
 
-A command module holds a ``Config``, a ``main(config) -> dict`` and, where it has presets,
-``PRESETS``: name -> values of options. ``univae COMMAND`` and ``python -m experiments.MODULE`` are
-the same code, :func:`run`.
+A command module has a ``Config``, a ``main(config) -> dict`` and, for presets, ``PRESETS``: values
+of options by the name of the preset. ``univae COMMAND`` and ``python -m experiments.MODULE`` both
+call :func:`run`.
 
 Progress and tables go to stderr; the last line of stdout is the result, one JSON object. Exit
 codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 the pipe of the
 output was closed. Only a bug shows a traceback.
 
-Nothing that takes long to import is imported before the command is known.
+Modules that take long to import are imported once the command has been read.
 """
 
 import errno
@@ -30,7 +30,7 @@ __all__ = ["COMMANDS", "main", "parse", "run"]
 
 Config = TypeVar("Config")
 
-# Command -> module and what it does; a literal, so that help imports no command.
+# Command -> module and summary; a literal, so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("experiments.demo", "the main job on built-in data, in a few minutes"),
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
@@ -42,8 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),
-    "interpolate": ("experiments.interpolate", "walk in latent space from one datum to another"),
-    "edit": ("experiments.edit", "draw some latent layers anew and keep the others"),
+    "interpolate": ("experiments.interpolate", "decode latents between those of two texts"),
+    "edit": ("experiments.edit", "resample some latent layers of a text"),
     "encode": ("experiments.encode", "write the latents of data, or sentence vectors, to a file"),
     "similar": ("experiments.similar", "generate texts similar to one, ranked"),
     "search": ("experiments.search", "find the texts of a file nearest to one"),
@@ -52,9 +52,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decompress": ("experiments.decompress", "read such a file back"),
     "evaluate-gan": (
         "experiments.evaluate_gan",
-        "measure a GAN, with the floor and known faults beside it",
+        "measure a GAN, with the floor and known faults for comparison",
     ),
-    "audit": ("experiments.audit", "measure what holds of a GAN's critic"),
+    "audit": ("experiments.audit", "measure gradients and slopes of a GAN's critic"),
     "report": ("experiments.report", "write report.html and plots of a run"),
     "compare": ("experiments.compare", "put several runs side by side"),
 }
@@ -86,7 +86,7 @@ def run(
     from univae.errors import InputError
 
     name = name or os.path.basename(sys.argv[0])
-    first = is_first_process()  # one result, however many processes
+    first = is_first_process()  # the only process that prints the result
     try:
         result = action(parse(config_type, argv, name))
         _end(0, _as_json(result) if first else "")
@@ -96,9 +96,9 @@ def run(
         _end_of_closed_pipe()
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
-            raise  # no path of an option: a bug
-        place = f"{error.filename}: " if error.filename is not None else ""
-        _end(2, f"{name}: {place}{error.strerror or error}")
+            raise  # an error without a path is a bug
+        path = f"{error.filename}: " if error.filename is not None else ""
+        _end(2, f"{name}: {path}{error.strerror or error}")
     except KeyboardInterrupt as error:
         _end(130, f"{name}: {str(error) or 'interrupted'}" if first else "")
     except TrainingFailed as error:
@@ -115,7 +115,7 @@ def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: st
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items()]
+    lines = [f"  {command:<{width}}  {summary}" for command, (_, summary) in COMMANDS.items()]
     head = ["usage: univae COMMAND [OPTIONS]", "", "commands:"]
     foot = [
         "",
@@ -124,15 +124,15 @@ def _help() -> str:
     return "\n".join([*head, *lines, *foot])
 
 
-SIMILARITY = 0.5  # of two spellings, from which on one is proposed for the other
+SIMILARITY = 0.5  # least similarity of a command that is proposed for another
 CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
 
 
 def _nearest(command: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=SIMILARITY)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    similar = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=SIMILARITY)
+    return f"; did you mean {' or '.join(similar)}?" if similar else ""
 
 
 def _as_json(result: "JsonObject") -> str:
@@ -141,12 +141,12 @@ def _as_json(result: "JsonObject") -> str:
     text = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # a terminal without these letters: the same JSON in ASCII
+    except UnicodeEncodeError:  # the encoding lacks a character: write the same JSON in ASCII
         return json.dumps(to_json(result), allow_nan=False)
     return text
 
 
-# Options of the command itself, with what they print.
+# Options of ``univae`` without a command, with functions that return their output.
 ANSWERS: dict[str, Callable[[], str]] = {
     "-h": _help,
     "--help": _help,
@@ -169,8 +169,8 @@ def _end(code: int, text: str = "") -> NoReturn:
 
 
 def _end_of_closed_pipe() -> NoReturn:
-    # The reader (head, say) has closed the pipe. Python would raise again when it flushes at exit,
-    # so stdout now leads to the null device.
+    # The reading end of the pipe is closed, for example by head. Python would raise again when it
+    # flushes stdout at exit, so stdout is redirected to the null device.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(CLOSED_PIPE)
 

@@ -18,16 +18,14 @@ from univae.errors import InputError
 __all__ = ["CHUNK", "Data", "Kind", "all_alike", "refuse_beyond_float32", "row_chunks"]
 
 CHUNK = 4096  # rows read or changed at once, so that a mapped file need not fit into memory
+IMAGE_AXES = 3  # channels, height, width
 
 Kind = Literal["images", "table"]
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set.
-
-    ``values`` may be mapped from a file, so take rows of it through :meth:`batch`.
-    """
+    """A data set; ``values`` may be mapped from a file, so read rows through :meth:`batch`."""
 
     values: np.ndarray  # (N, channels, height, width) or (N, columns)
     levels: int | None  # of whole numbers 0..levels-1; None for real numbers
@@ -42,7 +40,7 @@ class Data:
     notes: tuple[str, ...] = ()  # what the reader left out or assumed, a line each
     centre: np.ndarray | None = None  # subtracted from a batch, one number or one per column
     spread: np.ndarray | None = None  # divides a batch after that
-    # read from images of 1 bit a pixel: 1 is white, whatever the levels of other images
+    # read from images of 1 bit a pixel: 1 is white, also beside images of more levels
     one_bit: bool = False
 
     def __len__(self) -> int:
@@ -56,7 +54,7 @@ class Data:
     @property
     def is_images(self) -> bool:
         """Whether a row is an image, of shape (channels, height, width)."""
-        return len(self.shape) == 3
+        return len(self.shape) == IMAGE_AXES
 
     def batch(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
         """Return these rows as floats of the default dtype: level numbers, or real numbers.
@@ -84,7 +82,7 @@ def row_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def all_alike(data: Data) -> bool:
-    """Return whether every row equals the first."""
+    """Return whether all rows are equal."""
     first = data.values[:1]
     return all(bool((chunk == first).all()) for chunk in row_chunks(data.values))
 

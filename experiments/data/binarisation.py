@@ -1,4 +1,4 @@
-"""Black and white from grey levels: once for all epochs, or drawn anew for every batch."""
+"""Black and white from grey levels, drawn once for all epochs or for every batch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """The registry of data sets that need no file: ``BUILT_IN``, by the name that ``--data`` takes.
 
-To add a set is to add a row.
+A new set is a new row.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +13,13 @@ from experiments.data.arrays import Data
 
 __all__ = ["BUILT_IN", "BuiltIn"]
 
+DIGIT_LEVELS = 17  # of scikit-learn's digits
+BYTE_LEVELS = 256
+
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A data set that a library carries or that is drawn."""
+    """A data set that comes with a library or is generated."""
 
     summary: str
     load: Callable[[], Data]
@@ -27,7 +30,7 @@ def _digits() -> Data:
 
     digits = load_digits()
     images = digits.images.astype(np.uint8)[:, None]
-    return Data(images, 17, digits.target, "digits", "images")
+    return Data(images, DIGIT_LEVELS, digits.target, "digits", "images")
 
 
 def _table(name: str) -> Data:
@@ -41,14 +44,14 @@ def _glyphs() -> Data:
     from experiments.data.glyphs import glyphs
 
     values, labels = glyphs()
-    return Data(values, 256, labels, "glyphs", "images")
+    return Data(values, BYTE_LEVELS, labels, "glyphs", "images")
 
 
 def _stacked_glyphs() -> Data:
     from experiments.data.glyphs import stacked
 
     values, labels = stacked()
-    return Data(values, 256, labels, "stacked-glyphs", "images", channels_of="glyphs")
+    return Data(values, BYTE_LEVELS, labels, "stacked-glyphs", "images", channels_of="glyphs")
 
 
 def _table_row(name: str, summary: str) -> BuiltIn:

@@ -33,7 +33,7 @@ class IdxFile:
     summary = "IDX(.gz)"
 
     def recognises(self, path: Path) -> bool:
-        """Return True: IDX has no suffix of its own, so :meth:`read` checks its magic number.
+        """Return True: IDX files have no suffix, so :meth:`read` checks the magic number.
 
         The file is not opened here because a pipe can be read only once.
         """

@@ -1,6 +1,6 @@
-"""One PNG or JPEG file as an array of 8 bits a channel, and a tally of what was assumed.
+"""Decode one PNG or JPEG file to an array of 8 bits a channel, and count assumptions.
 
-What cannot be converted without loss is refused: more than 8 bits, transparency, animations.
+Images that 8 bits cannot represent are refused: more than 8 bits, transparency, animations.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MULTIPLE", "ONE_BIT", "PALETTE", "ROTATED", "SCALED", "decode"]
 
-# Remarks: keys of the tally, and the words of its notes.
+# Assumptions that are counted, in the words of the notes.
 ROTATED = "turned as their EXIF orientation says"
 PALETTE = "of a palette, read as red, green and blue"
 SCALED = "of 2 or 4 bits a pixel, spread to 0..255"
@@ -25,6 +25,8 @@ MULTIPLE = "in files of several pictures, of which the first is read"
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # Pillow's names of 8 bits a channel or fewer
 GREY_MODES = ("1", "L", "LA")
+PALETTE_MODE = "P"
+PNG = "PNG"
 BITS = 8  # of a channel
 OPAQUE = (255, 255)  # least and largest alpha
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
@@ -40,31 +42,36 @@ def decode(content: bytes, source: str, remarks: Counter[str]) -> np.ndarray:
     Args:
         content: the bytes of the file.
         source: the file, for messages.
-        remarks: counts what was assumed, under the constants of this module.
+        remarks: counts assumptions, under the constants of this module.
 
     Raises:
         InputError: the bytes are no PNG or JPEG, or would lose information in 8 bits.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
-            frames = getattr(image, "n_frames", 1)
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{source} is no PNG or JPEG image; convert or remove it") from error
-
-    bits = content[DEPTH] if image.format == "PNG" else BITS
+    image, frames = _opened(content, source)
+    bits = content[DEPTH] if image.format == PNG else BITS
     _require_lossless(image, bits, frames, source)
     array = np.asarray(_upright(image, remarks))
     if frames > 1:
         remarks[MULTIPLE] += 1
-    if image.mode == "P":
+    if image.mode == PALETTE_MODE:
         remarks[PALETTE] += 1
     elif bits < BITS:
         remarks[ONE_BIT if bits == 1 else SCALED] += 1
 
     return np.moveaxis(array.reshape(*array.shape[:2], -1), -1, 0)
+
+
+def _opened(content: bytes, source: str) -> tuple["Image", int]:
+    """Return the first picture of a file, and the number of its pictures."""
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(content), formats=(PNG, "JPEG")) as image:
+            frames = getattr(image, "n_frames", 1)
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{source} is no PNG or JPEG image; convert or remove it") from error
+    return image, frames
 
 
 def _require_lossless(image: "Image", bits: int, frames: int, source: str) -> None:
@@ -78,7 +85,7 @@ def _require_lossless(image: "Image", bits: int, frames: int, source: str) -> No
         raise InputError(
             f"{source} must be grey or RGB of 8 bits; got {bits} bits a channel; convert it"
         )
-    if frames > 1 and image.format == "PNG":
+    if frames > 1 and image.format == PNG:
         raise InputError(f"{source} is an animation of {frames} frames; save one frame as an image")
     if image.convert("RGBA").getchannel("A").getextrema() != OPAQUE:
         raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.data.arrays import Data
 from experiments.data.image_decoding import MULTIPLE, ONE_BIT, PALETTE, ROTATED, SCALED, decode
+from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
 __all__ = ["ImageFiles"]
@@ -23,19 +24,19 @@ WHITE = 255
 
 
 class ImageFiles:
-    """Images of one size; where every file has 1 bit a pixel, of 2 levels, else of 256."""
+    """Images of one size, of 2 levels where all files have 1 bit a pixel, otherwise of 256."""
 
     summary = "a folder or .zip of PNG or JPEG images"
 
     def recognises(self, path: Path) -> bool:
         """Return whether this is a folder, or a file whose name ends in .zip."""
-        return path.is_dir() or path.suffix.lower() == ".zip"
+        return path.is_dir() or has_suffix(path, ".zip")
 
     def read(self, path: Path) -> Data:
-        """Return the images in the order of their names, with class labels if there are subfolders.
+        """Return the images in the order of their names; subfolders are classes.
 
-        Images of which every one has 1 bit a pixel hold 0 and 1; all others hold 0..255, also where
-        each pixel is black or white. Photographs are rotated upright, hidden files left out.
+        The levels are 0 and 1 if all files have 1 bit a pixel, otherwise 0..255, also where every
+        pixel is black or white. Photographs are rotated upright, hidden files left out.
 
         Raises:
             InputError: a file is no opaque grey or colour image of 8 bits, is animated, or has
@@ -44,7 +45,7 @@ class ImageFiles:
         if path.is_dir():
             paths = sorted(path.rglob("*"))
             files = {_name(p, path): p.read_bytes for p in paths if p.is_file()}
-            return _stack(files, path, _left_out_notes(paths, path))
+            return _stack(files, path, _unread_notes(paths, path))
 
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -56,8 +57,8 @@ def _name(file: Path, folder: Path) -> PurePosixPath:
     return PurePosixPath(file.relative_to(folder).as_posix())
 
 
-def _left_out_notes(paths: Sequence[Path], folder: Path) -> list[str]:
-    """Return notes of symbolic links to folders, broken links, devices and empty folders."""
+def _unread_notes(paths: Sequence[Path], folder: Path) -> list[str]:
+    """Return notes on symbolic links to folders, broken links, devices and empty folders."""
     linked = [p for p in paths if p.is_symlink() and p.is_dir()]
     special = [p for p in paths if not p.is_file() and not p.is_dir()]
     empty = [p for p in paths if p.is_dir() and not p.is_symlink() and not any(p.iterdir())]
@@ -70,11 +71,11 @@ def _left_out_notes(paths: Sequence[Path], folder: Path) -> list[str]:
     notes = []
     for kind, members in kinds.items():
         if members:
-            notes.append(_left_out(kind, [str(_name(p, folder)) for p in members]))
+            notes.append(_unread_note(kind, [str(_name(p, folder)) for p in members]))
     return notes
 
 
-def _left_out(kind: str, names: Sequence[str]) -> str:
+def _unread_note(kind: str, names: Sequence[str]) -> str:
     return f"{kind} left out: {len(names)} ({_beginning(names)})"
 
 
@@ -91,7 +92,7 @@ def _stack(files: Files, path: Path, notes: list[str]) -> Data:
     """Return the images of all files that are not hidden, in the order of their names."""
     hidden = sorted(str(name) for name in files if _is_hidden(name))
     if hidden:
-        notes.append(_left_out("hidden files", hidden))
+        notes.append(_unread_note("hidden files", hidden))
     names = sorted(name for name in files if not _is_hidden(name))
     if not names:
         raise InputError(f"{path} holds no image; give PNG or JPEG images")
@@ -134,7 +135,7 @@ def _class_labels(
 def _decoded(
     files: Files, names: Sequence[PurePosixPath], path: Path
 ) -> tuple[np.ndarray, Counter[str]]:
-    """Return the images, and the number of those to which each remark applies."""
+    """Return the images, and the number of images to which each remark applies."""
     remarks: Counter[str] = Counter()
     first = decode(files[names[0]](), f"{path}: {names[0]}", Counter())
     values = np.empty((len(names), *first.shape), np.uint8)

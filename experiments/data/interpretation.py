@@ -1,4 +1,4 @@
-"""How the array of a file is read: as images or a table, of grey levels or real numbers.
+"""Interpret the array of a file as images or a table, of grey levels or real numbers.
 
 (N, columns) is a table; (N, height, width) and four axes are images, channels first or last.
 uint8 and bool hold levels, and so do whole numbers in images: 2 levels for zeros and ones, 256
@@ -33,14 +33,14 @@ def interpret(
     source: str,
     notes: Sequence[str] = (),
 ) -> Data:
-    """Return the array of a file as :class:`Data`, with a note for what its numbers leave open.
+    """Return the array of a file as :class:`Data`, with a note for each assumption.
 
     Args:
         values: the array, as stored.
         labels: one number per row, or None.
         name: the name of the data set, for notes.
         source: the file and the array in it, for messages.
-        notes: what the reader of the file left out or assumed.
+        notes: notes of the reader of the file.
 
     Raises:
         InputError: the numbers, axes or labels break one of the rules above.
@@ -51,11 +51,7 @@ def interpret(
     array = _channels_first(original, source)
     levels = _levels(array, source)
     assumptions = _assumptions(original, levels, name)
-    if levels is not None:
-        array = array.astype(np.uint8, copy=False)
-    elif array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float64)
-
+    array = _converted(array, levels)
     kind: Kind = "table" if array.ndim == TABLE_AXES else "images"
     checked_labels = _checked_labels(labels, len(array), source)
     all_notes = (*notes, *assumptions)
@@ -72,6 +68,15 @@ def _require_array(array: np.ndarray, source: str) -> None:
             f"{source} must be (N, columns), (N, height, width), (N, channels, height, width) or "
             f"(N, height, width, channels), all positive; got {array.shape}; reshape it"
         )
+
+
+def _converted(array: np.ndarray, levels: int | None) -> np.ndarray:
+    """Return levels as uint8, real numbers as float32 or float64."""
+    if levels is not None:
+        return array.astype(np.uint8, copy=False)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    return array.astype(np.float64)
 
 
 def _channels_first(array: np.ndarray, source: str) -> np.ndarray:
@@ -119,7 +124,7 @@ def _all_whole(chunks: Iterable[np.ndarray]) -> bool:
 
 
 def _assumptions(array: np.ndarray, levels: int | None, name: str) -> list[str]:
-    """Return a note for each choice that the stored numbers leave open."""
+    """Return a note for each assumption about the meaning of the stored numbers."""
     notes = []
     if array.ndim == IMAGE_AXES and array.shape[1] in CHANNELS and array.shape[3] in CHANNELS:
         notes.append(
@@ -138,7 +143,7 @@ def _assumptions(array: np.ndarray, levels: int | None, name: str) -> list[str]:
 
 
 def _largest_magnitude(array: np.ndarray) -> int:
-    # in Python's integers: the magnitude of the least int64 is no int64
+    # in Python's integers: the magnitude of the smallest int64 is beyond int64
     return max(-int(array.min()), int(array.max()))
 
 

@@ -1,7 +1,7 @@
-"""One-line notes of what a command left out, cut or assumed: on stderr, and as ``notes`` in JSON.
+"""One-line notes on data that a command left out, cut or interpreted.
 
-A reader returns its notes with the data. The command prints each once and returns them all in its
-result, so that nothing is left out unreported.
+A reader returns its notes with the data. The command prints each once on stderr, and returns all of
+them as ``notes`` in its result, so that no loss of data goes unreported.
 """
 
 import sys

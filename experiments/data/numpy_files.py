@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.data.arrays import Data
 from experiments.data.interpretation import interpret
+from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
 __all__ = ["NpyFile", "NpzFile", "write_npz"]
@@ -23,7 +24,7 @@ class NpyFile:
 
     def recognises(self, path: Path) -> bool:
         """Return whether the file's name ends in .npy."""
-        return path.suffix.lower() == ".npy"
+        return has_suffix(path, ".npy")
 
     def read(self, path: Path) -> Data:
         """Return the array of the file, without labels."""
@@ -38,7 +39,7 @@ class NpzFile:
 
     def recognises(self, path: Path) -> bool:
         """Return whether the file's name ends in .npz."""
-        return path.suffix.lower() == ".npz"
+        return has_suffix(path, ".npz")
 
     def read(self, path: Path) -> Data:
         """Return the values and labels of the archive; a note names the arrays left out."""
@@ -76,5 +77,5 @@ def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def _first_of(wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((name for name in wanted if name in names), None)
+def _first_of(candidates: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((name for name in candidates if name in names), None)

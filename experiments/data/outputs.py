@@ -1,7 +1,7 @@
-"""Results written to paths of options: no file is replaced unasked, and none is left incomplete.
+"""Output files and folders: none is replaced without --overwrite, and none is ever incomplete.
 
-A command that takes such a path creates an :class:`Output` before its work, which refuses a bad
-path at once, and writes through it afterwards:
+A command creates an :class:`Output` from the path of an option before it computes, which refuses a
+bad path at once, and writes through it afterwards:
 
 - an existing file is replaced only with ``--overwrite``, or if the same command wrote it
   (``replaces``);
@@ -72,7 +72,7 @@ class Output:
     def __post_init__(self) -> None:
         target = self.target
         if not self._is_special() and not target.parent.is_dir():
-            self._refuse(f"there is no folder {target.parent}; make it first")
+            self._refuse(f"there is no folder {target.parent}; create it first")
         for source in self.inputs:
             self._refuse_input(Path(source))
 
@@ -190,8 +190,8 @@ class Output:
             self._refuse(f"it is the input {source}; give another name")
         if not source.is_dir() or not target.is_relative_to(source.resolve()):
             return
-        # Any file of a folder of images is an input. In a run folder only the run's own files
-        # are; all other files there are results of commands, which may be replaced.
+        # All files of a folder of images are inputs. In a run folder only RUN_FILES are; all other
+        # files there are results of commands, which may be replaced.
         is_run = (source / "config.json").exists()
         entry = target.relative_to(source.resolve()).parts[0]
         if entry in RUN_FILES if is_run else target.exists():
@@ -219,10 +219,7 @@ def _umask() -> int:
 
 @contextmanager
 def _temporary_file() -> Iterator[Path]:
-    """Yield a file in the system's temporary folder.
-
-    Beside a device, say in /dev, no file should be created.
-    """
+    """Yield a file in the system's temporary folder, for outputs such as /dev/stdout."""
     descriptor, name = tempfile.mkstemp()
     os.close(descriptor)
     try:

@@ -1,4 +1,4 @@
-"""The registry of formats of texts that belong together, ``PAIR_FORMATS``: TSV, JSONL and JSON.
+"""The registry of formats of similar texts, ``PAIR_FORMATS``: TSV, JSONL and JSON.
 
 TSV: a line is a row, its cells separated by tabs. JSONL: a line is a row, a JSON list of cells. A
 ``.json`` file may instead be one list of such lists. To add a format is to write one class and to
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from experiments.data.sources import has_suffix
 from univae.checkpoint import JsonValue
 from univae.errors import InputError
 from univae.text.corpus import Removed, numbered_lines
@@ -18,15 +19,15 @@ from univae.text.corpus import Removed, numbered_lines
 __all__ = ["PAIR_FORMATS", "PairFormat", "Row", "brief", "read_rows"]
 
 RULE = "a line is a list of texts"
-# json.loads joins whole surrogate pairs into one character, so one that remains is a half
+# json.loads joins surrogate pairs into one character: a surrogate that remains is half of one
 SURROGATE = re.compile("[\ud800-\udfff]")
-SHOWN = 80  # characters of a value in a message
+LONGEST_VALUE = 80  # characters of a value in a message
 
 
 class Row(NamedTuple):
-    """The cells of a line, and its place for messages."""
+    """The cells of a line."""
 
-    where: str
+    where: str  # file and number of the line, for messages
     cells: list[JsonValue]  # texts; of JSON, any values that are no lists
 
 
@@ -74,7 +75,7 @@ class Jsonl:
 
     def recognises(self, path: Path) -> bool:
         """Return whether the file's name ends in .jsonl."""
-        return path.suffix.lower() == ".jsonl"
+        return has_suffix(path, ".jsonl")
 
     def rows(self, path: Path, removed: Removed) -> Iterator[Row]:
         """Yield the list of every line."""
@@ -89,7 +90,7 @@ class Json:
 
     def recognises(self, path: Path) -> bool:
         """Return whether the file's name ends in .json."""
-        return path.suffix.lower() == ".json"
+        return has_suffix(path, ".json")
 
     def rows(self, path: Path, removed: Removed) -> Iterator[Row]:
         """Yield the inner lists; where the file is no list of lists, the list of every line."""
@@ -104,7 +105,7 @@ class Json:
             yield Row(where, _checked_cells(cells, where))
 
 
-# In the order in which they are asked.
+# The first format that recognises a file reads it.
 PAIR_FORMATS: Mapping[str, PairFormat] = {"jsonl": Jsonl(), "json": Json(), "tsv": Tsv()}
 
 
@@ -119,13 +120,13 @@ def read_rows(path: Path, removed: Removed) -> Iterator[Row]:
 
 
 def brief(value: JsonValue) -> str:
-    """Return the first :data:`SHOWN` characters of a value, as JSON, on one line."""
+    """Return a value as one line of JSON, cut to :data:`LONGEST_VALUE` characters."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):  # an integer of thousands of digits
         text = f"a {type(value).__name__}"
     text = text.encode("utf-8", errors="backslashreplace").decode()
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
 def _row_of_line(path: Path, number: int, line: str) -> Row:

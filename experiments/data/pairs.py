@@ -45,12 +45,12 @@ class Groups:
     texts: list[str]
     offsets: np.ndarray  # (groups + 1,)
     members: np.ndarray
-    # (texts,): one number for all texts of groups that are connected by a text in common
+    # (texts,): the same number for all texts of groups that are connected by common texts
     families: np.ndarray
     scores: np.ndarray | None = None  # (groups,): of labelled pairs
     classes: np.ndarray | None = None  # (groups,): the class of an NLI label, -1 for a number
     files: np.ndarray | None = None  # (groups,): the index of the file of a labelled pair
-    notes: tuple[str, ...] = ()  # what the reader left out, a line each
+    notes: tuple[str, ...] = ()  # on lines that were left out
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,20 +78,20 @@ class Groups:
         return (first != second) & (self.families[first] == self.families[second])
 
     def split(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the indices of groups to train on and of those held out, ascending.
+        """Return the indices of groups to train on and of held-out groups, ascending.
 
-        Families are held out whole, so that no text is on both sides.
+        Families are held out whole, so that the two sets have no text in common.
 
         Raises:
             InputError: no set of families holds ``fraction`` of the groups.
         """
         family = self.families[self.members[self.offsets[:-1]]]
         sizes = np.bincount(family, minlength=int(self.families.max()) + 1)
-        wanted = max(round(len(self) * fraction), 1)
+        target = max(round(len(self) * fraction), 1)
 
-        small_enough = np.flatnonzero((sizes > 0) & (sizes <= wanted))
+        small_enough = np.flatnonzero((sizes > 0) & (sizes <= target))
         order = np.random.default_rng(seed % SEEDS).permutation(small_enough)
-        held_out_families = order[np.cumsum(sizes[order]) <= wanted]
+        held_out_families = order[np.cumsum(sizes[order]) <= target]
         held_out = np.isin(family, held_out_families)
 
         if not 0 < fraction < 1 or held_out.all() or not held_out.any():
@@ -170,11 +170,11 @@ def group_up(
 def pair_up(
     groups: Groups, chosen: np.ndarray, lengths: np.ndarray, draw: np.random.Generator
 ) -> np.ndarray:
-    """Return the pairs of texts (P, 2) of an epoch: every chosen group, shuffled and cut into twos.
+    """Return the pairs of texts (P, 2) of an epoch: the shuffled texts of each group, two by two.
 
-    The last text of an odd group is in no pair of this epoch. Groups of one text are cut into twos
-    together, by similar length, and are no partners: see :meth:`Groups.partners`. If their number
-    is odd, the last one is paired with itself.
+    The last text of an odd group is in no pair of this epoch. Groups of one text are paired with
+    each other by similar length; such pairs are no partners: see :meth:`Groups.partners`. If their
+    number is odd, the last one is paired with itself.
 
     Args:
         groups: all groups.

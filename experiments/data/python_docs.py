@@ -26,10 +26,11 @@ SKIPPED = {
     "turtledemo",
     "ensurepip",
 }
+TOPICS = ("pydoc_data", "topics.py")  # whose dictionary holds the texts of help()
 SHORTEST = 3  # words of a sentence
 LONGEST = 30
 PLAIN_SHARE = 0.75  # least share of words that are letters or digits with plain punctuation
-# At least one of the frequent words of English must occur.
+# Frequent words of English, of which a sentence must contain one.
 COMMON = """
     a about all also an and any are as at be been before but by can cannot could do does each for
     from has have how if in into is it its may more most must no not of on one only or other should
@@ -85,7 +86,7 @@ def documents(path: Path) -> Iterator[str]:
             return
 
     yield from _docstrings(tree)
-    if path.parts[-2:] == ("pydoc_data", "topics.py"):
+    if path.parts[-2:] == TOPICS:
         yield from _dictionary_texts(tree)
 
 

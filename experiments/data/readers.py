@@ -1,7 +1,7 @@
 """The registry of file formats of images and tables, ``READERS``, and the one function that reads.
 
-A row recognises its files and reads them. To add a format is to write one class and to list it
-before the last row, which takes every file that no other row recognises.
+To add a format, write a class that recognises and reads its files, and list it before the last row,
+which reads every file that no other row recognises.
 """
 
 import tokenize
@@ -61,7 +61,7 @@ class Reader(Protocol):
         ...
 
 
-# In the order in which they are asked.
+# The first format that recognises a file reads it.
 READERS: Mapping[str, Reader] = {
     "images": ImageFiles(),
     "npz": NpzFile(),

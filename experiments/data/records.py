@@ -1,4 +1,4 @@
-"""What a run folder keeps of a data set: its record in ``data.json`` and its absolute sources."""
+"""The record of a data set in ``data.json``, and the absolute paths of its sources."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -81,8 +81,8 @@ def without_rows(record: JsonObject) -> Data:
 def absolute_sources(config: JsonObject) -> JsonObject:
     """Return a configuration whose ``data``, ``validation`` and ``features`` are absolute paths.
 
-    A resumed run that version 0.1.0 started keeps them unchanged: its configuration is compared
-    with the options as they were typed.
+    They stay unchanged for a resumed run of version 0.1.0, whose ``config.json`` holds the options
+    as they were typed.
     """
     out = Path(config["out"])
     if config["resume"] and (out / "config.json").exists() and not (out / "data.json").exists():
@@ -92,8 +92,9 @@ def absolute_sources(config: JsonObject) -> JsonObject:
     for name in ("data", "validation"):
         if name in config:
             changed[name] = resolved(config[name], BUILT_IN)
-    if "features" in config and not names_code(config["features"]):
-        changed["features"] = resolved(config["features"], ("auto",))
+    features = config.get("features")
+    if features is not None and not names_code(features):
+        changed["features"] = resolved(features, ("auto",))
     return changed
 
 

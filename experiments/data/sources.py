@@ -1,12 +1,18 @@
-"""Sources of data and code as options name them, and as run folders keep them: absolute paths.
+"""Sources of data and code that options name: absolute paths, suffixes, names of Python code.
 
 The command line imports this module before it sets up torch, so it imports no numerical library.
 """
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 
-__all__ = ["names_code", "resolved"]
+__all__ = ["has_suffix", "names_code", "resolved"]
+
+
+def has_suffix(path: Path, *suffixes: str) -> bool:
+    """Return whether a file's name ends in one of ``suffixes``, in upper or lower case."""
+    return path.suffix.lower() in suffixes
 
 
 def resolved(source: str, built_in: Collection[str] = ()) -> str:

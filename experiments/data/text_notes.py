@@ -1,4 +1,4 @@
-"""Counts of the texts and words that reading, cutting and tokenising change, as one-line notes."""
+"""Notes on texts that are too long, and on words that are unknown to a vocabulary."""
 
 from collections.abc import Mapping
 
@@ -18,9 +18,9 @@ __all__ = [
     "unknown_shares",
 ]
 
-MUCH = 0.01  # training notes a larger share of unknown words
-LIKELIHOODS = "; likelihoods are of words and <unk>"  # what unknown words mean for a text VAE
-UNKNOWN_SHARE = "unknown_words_"  # how the keys of such shares begin in data.json
+MUCH = 0.01  # share of unknown words above which training prints a note
+LIKELIHOODS = "; likelihoods are of words and <unk>"  # consequence for a text VAE
+UNKNOWN_SHARE = "unknown_words_"  # beginning of the keys of such shares in data.json
 TWO_DIGITS = 10  # a smaller percentage is written with two significant digits
 
 
@@ -34,23 +34,23 @@ def unknown_shares(entry: JsonObject) -> JsonObject:
     return {name: share for name, share in entry.items() if name.startswith(UNKNOWN_SHARE)}
 
 
-def share_of(part: int, whole: int) -> float:
-    """Return ``part / whole``; 0 where the whole is 0."""
-    return part / whole if whole else 0.0
+def share_of(count: int, total: int) -> float:
+    """Return ``count / total``; 0 where the total is 0."""
+    return count / total if total else 0.0
 
 
-def percent(part: int, whole: int) -> str:
-    """Return a share as text, with two digits below 10%, so that a small one is not 0%.
+def percent(count: int, total: int) -> str:
+    """Return a share as text, with two digits below 10%, so that a small share is not 0%.
 
     >>> percent(540, 600), percent(25, 13139), percent(0, 9)
     ('90%', '0.19%', '0%')
     """
-    share = 100 * share_of(part, whole)
+    share = 100 * share_of(count, total)
     return f"{share:.2g}%" if share < TWO_DIGITS else f"{share:.0f}%"
 
 
 def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> list[str]:
-    """Return a note of how many of ``count`` texts were too long; none where all were kept."""
+    """Return a note on how many of ``count`` texts were too long, if any."""
     if not dropped:
         return []
     subject = f"{_texts(dropped, count)} {_have(dropped)} more than max_length={max_length} tokens"
@@ -58,7 +58,7 @@ def left_out_notes(option: str, dropped: int, count: int, max_length: int) -> li
 
 
 def cut_notes(source: str, tally: Tally, max_length: int) -> list[str]:
-    """Return a note of how many texts a sentence model cut to ``max_length`` tokens, if any."""
+    """Return a note on how many texts a sentence model cut to ``max_length`` tokens, if any."""
     if not tally.cut:
         return []
     subject = f"{_texts(tally.cut, tally.texts)} {_have(tally.cut)}"
@@ -75,9 +75,9 @@ def unknown_notes(
     above: float = 0.0,
     meaning: str = "",
 ) -> list[str]:
-    """Return a note of how many words are unknown, if their share exceeds ``above``.
+    """Return a note on how many words are unknown, if their share exceeds ``above``.
 
-    ``meaning`` is appended: what unknown words mean for the numbers of the command.
+    ``meaning``, the consequence for the numbers of the command, is appended.
     """
     share = share_of(unknown, words)
     if share <= above:
@@ -95,23 +95,23 @@ def longer_notes(
     *,
     written: bool = False,
 ) -> list[str]:
-    """Return a note of how many texts are longer than any of a text VAE's training set.
+    """Return a note on how many texts are longer than all texts of a text VAE's training set.
 
-    The model reads them whole; with ``written``, the texts that it writes end at ``max_length``
+    The model reads them whole; with ``written``, the texts that it decodes end at ``max_length``
     tokens.
     """
     if not longer:
         return []
     subject = f"{_texts(longer, count)} {_have(longer)} more than max_length={max_length} tokens"
-    limit = f"what is written ends at {max_length} tokens" if written else "nothing was cut"
+    limit = f"decoded texts end at {max_length} tokens" if written else "nothing was cut"
     return [
-        f"{source}: {subject}, more than the model was trained on; {limit}, and what the model "
-        "says of them is an extrapolation"
+        f"{source}: {subject}, more than the model was trained on; {limit}, and the model "
+        "extrapolates"
     ]
 
 
-def _texts(part: int, whole: int) -> str:
-    return f"{part} of {whole} texts ({percent(part, whole)})"
+def _texts(count: int, total: int) -> str:
+    return f"{count} of {total} texts ({percent(count, total)})"
 
 
 def _have(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Texts of a file or of a built-in corpus: one a line, or the whole file as it is.
+"""Texts of a file or of a built-in corpus: one a line, or the whole file unchanged.
 
 Every command reads texts through this module. Lines are those of
 :func:`univae.text.corpus.numbered_lines`: UTF-8, without a byte order mark, blank lines and
@@ -20,14 +20,14 @@ BUILT_IN = "python-docs"  # the corpus that needs no file
 
 
 class Texts(NamedTuple):
-    """Texts, and a note for what was left out of their file."""
+    """Texts of a file, and notes on the lines that were left out."""
 
     texts: list[str]
     notes: list[str]
 
 
 def require_rereadable(option: str, path: Path) -> None:
-    """Raise :class:`InputError` for a pipe or a device, which is empty at a second reading."""
+    """Raise :class:`InputError` for a pipe or a device, which cannot be read a second time."""
     if path.exists() and not path.is_dir() and not path.is_file():
         raise InputError(
             f"{option} {path} is not a file that can be read twice; write the texts to a file first"
@@ -40,7 +40,7 @@ def texts_of(data: str, limit: int = 0, removed: Removed | None = None) -> Itera
     Args:
         data: the name of the file, or :data:`BUILT_IN`.
         limit: the most texts to yield; 0: all.
-        removed: counts blank lines and whatever else is left out of the lines read.
+        removed: counts blank lines and other parts of the file that are left out.
 
     Raises:
         InputError: while reading, for a file that is missing, empty, or not UTF-8.
@@ -50,7 +50,7 @@ def texts_of(data: str, limit: int = 0, removed: Removed | None = None) -> Itera
 
 
 def read_texts(data: str, limit: int = 0) -> Texts:
-    """Return the texts that :func:`texts_of` yields, with the notes of what was left out."""
+    """Return the texts that :func:`texts_of` yields, with notes on the lines left out."""
     removed = Removed()
     texts = list(texts_of(data, limit, removed))
     return Texts(texts, removed.notes(data))

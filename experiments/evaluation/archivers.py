@@ -7,16 +7,18 @@ import lzma
 
 import numpy as np
 
+from density.likelihoods.distributions import BINARY
+
 __all__ = ["array_sizes", "image_sizes", "text_sizes", "xz_primed"]
 
-STRONGEST = 9  # the level of all three
+STRONGEST = 9  # compression level of gzip, bz2 and xz
 XZ_PRESET = STRONGEST | lzma.PRESET_EXTREME
-SMALLEST_WINDOW = 4096  # bytes; the format's bounds of a dictionary
+SMALLEST_WINDOW = 4096  # bytes; bounds of a dictionary in the xz format
 LARGEST_WINDOW = 1536 * 2**20
 
 
 def text_sizes(content: bytes) -> dict[str, int]:
-    """Return the bytes of the content in gzip, bz2 and xz."""
+    """Return the sizes of the content in gzip, bz2 and xz, in bytes."""
     return {
         "gzip": len(gzip.compress(content, STRONGEST, mtime=0)),
         "bz2": len(bz2.compress(content, STRONGEST)),
@@ -25,9 +27,9 @@ def text_sizes(content: bytes) -> dict[str, int]:
 
 
 def array_sizes(values: np.ndarray) -> dict[str, int]:
-    """Return the bytes of an array in gzip, bz2 and xz.
+    """Return the sizes of an array in gzip, bz2 and xz, in bytes.
 
-    Zeros and ones are also packed, eight to a byte; the smaller size counts.
+    Zeros and ones are also packed, eight to a byte; the smaller size is returned.
     """
     sizes = text_sizes(np.ascontiguousarray(values).tobytes())
     if values.min() < 0 or values.max() > 1:
@@ -48,7 +50,7 @@ def image_sizes(values: np.ndarray, levels: int) -> dict[str, int]:
     total = 0
     for image in values.astype(np.uint8):
         if len(image) == 1:
-            picture = Image.fromarray(image[0].astype(bool) if levels == 2 else image[0])
+            picture = Image.fromarray(image[0].astype(bool) if levels == BINARY else image[0])
         else:
             picture = Image.fromarray(np.moveaxis(image, 0, -1))
         buffer = io.BytesIO()
@@ -60,7 +62,7 @@ def image_sizes(values: np.ndarray, levels: int) -> dict[str, int]:
 def xz_primed(content: bytes, training: bytes) -> int:
     """Return the bytes that the content adds to ``training`` in one xz file.
 
-    The window holds both, so xz may refer to the training set as a trained model does.
+    The window holds both, so that xz can use the training set as a trained model does.
     """
     window = min(max(SMALLEST_WINDOW, len(content) + len(training)), LARGEST_WINDOW)
     filters = [{"id": lzma.FILTER_LZMA2, "preset": XZ_PRESET, "dict_size": window}]

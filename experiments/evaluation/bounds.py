@@ -1,4 +1,4 @@
-"""The two sides of the ELBO, the divergence per latent layer."""
+"""The two terms of the ELBO: the reconstruction, and the KL per latent layer."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from experiments.evaluation.latent_model import Bound
 from univae.latent.hierarchy import Hierarchical
 from univae.latent.sampling import draw
 
-__all__ = ["Bounded", "Sides", "layered_bound"]
+__all__ = ["BoundTerms", "Bounded", "layered_bound"]
 
 
 @runtime_checkable
@@ -18,19 +18,19 @@ class Bounded(Protocol):
     """A model whose bound from one sample has less variance than its log-weight, by an exact KL."""
 
     def elbo(self, x: Tensor) -> Bound:
-        """Return the two sides of the ELBO of a batch, in nats."""
+        """Return the two terms of the ELBO of a batch, in nats."""
         ...
 
 
-class Sides(NamedTuple):
-    """The two sides of an ELBO, in nats."""
+class BoundTerms(NamedTuple):
+    """The two terms of an ELBO, in nats."""
 
     log_likelihood: Tensor  # (B,)
     kl: Tensor  # (B, S), per latent layer
 
 
-def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Sides:
-    r"""Return the two sides of the ELBO of every row, the second per latent layer.
+def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> BoundTerms:
+    r"""Return the two terms of the ELBO of every row, the second per latent layer.
 
     They are :math:`\log p(x \mid z)` and :math:`\log q(z_l) - \log p(z_l)` in nats, means over
     ``samples`` samples of the posterior; their difference is the ELBO. A :class:`Bounded` model
@@ -38,8 +38,8 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Si
     """
     if isinstance(model, Bounded):
         bound = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
-        sides = (bound.log_likelihood, bound.kl)
-        return Sides(*(side.unflatten(0, (samples, -1)).mean(0) for side in sides))
+        terms = (bound.log_likelihood, bound.kl)
+        return BoundTerms(*(term.unflatten(0, (samples, -1)).mean(0) for term in terms))
 
     q = model.posterior(x)
     p = model.prior()
@@ -48,7 +48,7 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Si
         kl = _layer_divergences(q, p, z)
     else:
         kl = (log_q - p.log_prob(z)).unsqueeze(-1)
-    return Sides(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
+    return BoundTerms(model.likelihood(z).log_prob(x).mean(0), kl.mean(0))
 
 
 def _layer_divergences(q: Hierarchical, p: Hierarchical, z: Tensor) -> Tensor:

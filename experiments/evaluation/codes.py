@@ -12,12 +12,12 @@ __all__ = ["Codes", "Encoder"]
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of texts, (texts, ...), with what was counted and noted while they were encoded."""
+    """Codes of texts, with counts and notes on the texts."""
 
-    values: np.ndarray
+    values: np.ndarray  # (texts, ...)
     counts: dict[str, int] = field(default_factory=dict)  # further keys of the result
-    run_notes: Sequence[str] = ()  # what was assumed when the run was opened
-    notes: Sequence[str] = ()  # what was cut or unknown of the texts
+    run_notes: Sequence[str] = ()  # assumptions made when the run was opened
+    notes: Sequence[str] = ()  # on texts that were cut, and unknown words
 
 
 @runtime_checkable

@@ -1,8 +1,7 @@
-"""Lossless codecs of runs, as ``compress`` and ``decompress`` use them.
+"""The interface of lossless codecs, which ``compress`` and ``decompress`` use.
 
-What comes back is what the file held: an array with its dtype and shape, a text with its line ends,
-also without a newline at its end. Labels, names of files and other arrays beside the data are not
-coded.
+The content of a file is restored exactly: an array with its dtype and shape, a text with its line
+ends, also where the last line has none. Labels, names of files and further arrays are not coded.
 """
 
 import json
@@ -29,13 +28,13 @@ Exact = TypeVar("Exact")  # the content of a file: an array, or a text
 
 @dataclass(frozen=True)
 class Content(Generic[Exact, Rows]):
-    """The data of a file, in their own form and in that of the coder."""
+    """The data of a file, as stored and as the coder takes them."""
 
     exact: Exact
     values: Rows  # level numbers (N, *shape), or lists of tokens
     header: Header
     size: int  # bytes
-    notes: tuple[str, ...] = ()  # what the reader left out or assumed
+    notes: tuple[str, ...] = ()  # of the reader: what it left out or assumed
 
     def with_tile(self, tile: int) -> "Content[Exact, Rows]":
         """Return the same content, coded ``tile`` data at a time."""
@@ -56,17 +55,17 @@ class FileCodec(Protocol[Exact, Rows]):
 
     @property
     def run_notes(self) -> Sequence[str]:
-        """What was assumed when the run was opened."""
+        """The assumptions made when the run was opened."""
 
     @property
     def fingerprint(self) -> bytes:
-        """Of the weights and the tokenizer; a file names that of the run that wrote it."""
+        """A hash of weights and tokenizer, which a compressed file holds."""
 
     def coder(self, header: Header) -> BitsBack[Rows]:
         """Return the coder of a file's values."""
 
     def default_tile(self, count: int) -> int:
-        """Return how many of ``count`` data are coded together where no option says it."""
+        """Return how many of ``count`` data are coded together by default."""
 
     def read(self, source: str, coding: Coding) -> Content[Exact, Rows]:
         """Read a file for the coder."""
@@ -78,7 +77,7 @@ class FileCodec(Protocol[Exact, Rows]):
         """Return whether two contents are the same to the last bit."""
 
     def check_name(self, out: Path) -> None:
-        """Raise InputError where ``out`` has the suffix of another kind of data."""
+        """Raise :class:`InputError` where ``out`` has the suffix of another kind of data."""
 
     def write(self, exact: Exact, out: Output) -> None:
         """Write a content to a file or a folder."""
@@ -90,13 +89,13 @@ class FileCodec(Protocol[Exact, Rows]):
         """Return the net bits per unit of the data that were coded by latents."""
 
     def archiver_sizes(self, content: Content[Exact, Rows]) -> dict[str, int]:
-        """Return the bytes that general archivers take for the same data."""
+        """Return the sizes of the same data in general formats, in bytes."""
 
     def ideal_rate(self, bits: float, content: Content[Exact, Rows]) -> JsonObject:
         """Return the ideal bits per unit, if a result has them."""
 
     def batch(self, values: Rows) -> tuple[Tensor, int | None]:
-        """Return values as the model takes them, and how many latents fit into memory at once."""
+        """Return values as the model takes them, and how many latents to decode at once."""
 
 
 # The codec of a run folder, whose kind is known once it is read.
@@ -104,7 +103,7 @@ AnyFileCodec: TypeAlias = FileCodec[Any, Any]
 
 
 def header_facts(header: Header) -> JsonObject:
-    """Return what a file's header says, for a result."""
+    """Return the facts in a file's header, for a result."""
     return {
         "fingerprint": header.fingerprint.hex(),
         "blocks": len(header.blocks),

@@ -1,4 +1,4 @@
-"""What a validation measures of any latent-variable model: likelihood, bound, use of the latent."""
+"""The metrics of a latent-variable model in a validation: likelihood, bound, use of latents."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ from density.model import LatentModel
 from experiments.evaluation.measured import BoundMeans, LatentUse, LikelihoodMeans, Measured
 from univae.checkpoint import JsonObject
 
-__all__ = ["Bound", "codes", "measure", "of_training"]
+__all__ = ["Bound", "codes", "measure", "of_training", "without_selection"]
 
-COMPARED = 64  # rows of the mutual information, where the caller chooses none
+COMPARED = 64  # rows of the mutual information by default
 PAIRS = 1024  # pairs of row and latent evaluated at once for the mutual information
 GAP_ROWS = 64  # rows evaluated at once for the shuffled gap
-FEWEST = 2  # rows that the use of the latent needs
-NAMED = 5  # rows that a note names before it ends in ...
+FEWEST = 2  # rows that measures of the latents need
+LISTED = 5  # rows that a note lists before it ends in ...
 
 
 @runtime_checkable
 class Bound(Protocol):
-    """The two sides of an ELBO, in nats; :class:`univae.vae.Elbo` is one."""
+    """The two terms of an ELBO, in nats; :class:`univae.vae.Elbo` is an example."""
 
     @property
     def log_likelihood(self) -> Tensor:
@@ -47,65 +47,85 @@ def measure(
     chunk: int | None = None,
     names: Sequence[int] | np.ndarray | None = None,
 ) -> Measured:
-    """Return means per row over batches of rows, for a model in evaluation mode.
+    """Return means over rows, for a model in evaluation mode.
 
-    The likelihood is importance-sampled; a k-hat above ``khat_threshold``, or no number (as with
-    few samples), makes a row's estimate a loose lower bound and its Monte Carlo error unreliable.
-    Units are active by the variance of their :func:`codes`.
+    The likelihood is importance-sampled; a row whose k-hat is above ``khat_threshold`` or NaN has a
+    loose lower bound. A unit is active if the variance of its :func:`codes` is large.
 
     Args:
         model: prior, posterior and likelihood.
         batches: rows, as the model takes them.
         samples: importance samples per row.
-        bound: returns the two sides of the ELBO of a batch from one sample of the posterior.
-        compared: the rows of mutual information, all pairs of them, and of the shuffled gap; by
-            default the first 64 of a batch.
+        bound: returns the two terms of the ELBO of a batch from one sample of the posterior.
+        compared: the rows of mutual information and shuffled gap; by default 64 of a batch.
         chunk: importance samples decoded at once.
         names: the numbers of the rows for ``not_finite``; by default from 0.
     """
     estimates = [estimate(model, batch, samples, chunk=chunk) for batch in batches]
     bounds = [bound(batch) for batch in batches]
-    finite = [_finite(*pair) for pair in zip(estimates, bounds, strict=True)]
-    kept = torch.cat(finite)
-    not_finite = _not_finite(kept, names)
-    notes = _not_finite_notes(not_finite, len(kept))
-    if not kept.any():
-        return _without_means(samples, len(kept), not_finite, notes)
+    finite_rows = [_finite_rows(*terms) for terms in zip(estimates, bounds, strict=True)]
+    finite = torch.cat(finite_rows)
+    not_finite = _not_finite(finite, names)
+    notes = _not_finite_notes(not_finite, len(finite))
+    if not finite.any():
+        return _without_means(samples, len(finite), not_finite, notes)
 
-    likelihood = _likelihood_means(estimates, kept, samples)
-    bound_means = _bound_means(bounds, kept)
-    if not_finite:
-        pairs = zip(batches, finite, strict=True)
-        batches = [batch[rows] for batch, rows in pairs if rows.any()]
+    batches = _selected(batches, finite_rows)
     if compared is None:
-        compared = next((batch for batch in batches if len(batch) > 1), batches[0])[:COMPARED]
+        compared = _default_compared(batches)
+    likelihood = _likelihood_means(estimates, finite, samples)
+    bound_means = _bound_means(bounds, finite)
     modes = torch.cat([codes(model, batch) for batch in batches])
     use = _latent_use(model, compared, modes)
-
-    count = int(kept.sum())
-    return Measured(likelihood, bound_means, use, samples, count, not_finite, notes)
+    return Measured(likelihood, bound_means, use, samples, int(finite.sum()), not_finite, notes)
 
 
 def codes(model: LatentModel, x: Tensor) -> Tensor:
-    """Return the mode of the posterior, each layer's computed from the modes of earlier layers."""
+    """Return the mode of the posterior, layer by layer, each from the modes of earlier layers."""
     q = model.posterior(x)
     return q.modes() if hasattr(q, "modes") else q.mode
 
 
 def of_training(result: JsonObject) -> JsonObject:
-    """Return the result of a training command: its likelihood is named as the validation's."""
-    renamed = {
+    """Return the result of a training command, with a prefix for the likelihood of validations."""
+    new_names = {
         "nll_nats": "validation_nll_nats",
         "nll_standard_error": "validation_nll_standard_error",
     }
-    return {renamed.get(name, name): value for name, value in result.items() if name != "selection"}
+    return {new_names.get(name, name): value for name, value in without_selection(result).items()}
 
 
-def _likelihood_means(estimates: Sequence[Estimate], kept: Tensor, samples: int) -> LikelihoodMeans:
-    log_likelihood = torch.cat([each.log_likelihood for each in estimates])[kept]
-    error = torch.cat([each.standard_error for each in estimates])[kept]
-    effective = torch.cat([each.effective_samples for each in estimates])[kept]
-    khat = torch.cat([each.khat for each in estimates])[kept]
+def without_selection(result: JsonObject) -> JsonObject:
+    """Return the result of training without ``selection``, which repeats another number."""
+    numbers = dict(result)
+    numbers.pop("selection", None)
+    return numbers
+
+
+def _selected(batches: Sequence[Tensor], rows_of_batch: Sequence[Tensor]) -> list[Tensor]:
+    """Return the rows (B,) selected from each batch, without empty batches."""
+    selected = []
+    for batch, rows in zip(batches, rows_of_batch, strict=True):
+        if rows.all():
+            selected.append(batch)
+        elif rows.any():
+            selected.append(batch[rows])
+    return selected
+
+
+def _default_compared(batches: Sequence[Tensor]) -> Tensor:
+    """Return the first rows of a batch with at least two rows, if there is one."""
+    several = (batch for batch in batches if len(batch) > 1)
+    return next(several, batches[0])[:COMPARED]
+
+
+def _likelihood_means(
+    estimates: Sequence[Estimate], finite: Tensor, samples: int
+) -> LikelihoodMeans:
+    log_likelihood = torch.cat([each.log_likelihood for each in estimates])[finite]
+    error = torch.cat([each.standard_error for each in estimates])[finite]
+    effective = torch.cat([each.effective_samples for each in estimates])[finite]
+    khat = torch.cat([each.khat for each in estimates])[finite]
     count = len(log_likelihood)
     over_rows = (log_likelihood.std() / math.sqrt(count)).item() if count > 1 else None
 
@@ -120,9 +140,9 @@ def _likelihood_means(estimates: Sequence[Estimate], kept: Tensor, samples: int)
     )
 
 
-def _bound_means(bounds: Sequence[Bound], kept: Tensor) -> BoundMeans:
-    kl = torch.cat([each.kl for each in bounds])[kept].mean(0)
-    log_likelihood = torch.cat([each.log_likelihood for each in bounds])[kept]
+def _bound_means(bounds: Sequence[Bound], finite: Tensor) -> BoundMeans:
+    kl = torch.cat([each.kl for each in bounds])[finite].mean(0)
+    log_likelihood = torch.cat([each.log_likelihood for each in bounds])[finite]
     reconstruction = -log_likelihood.mean().item()
     return BoundMeans(-reconstruction - kl.sum().item(), reconstruction, kl.tolist())
 
@@ -138,9 +158,9 @@ def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> LatentUs
     gap = shuffled_gap(model, compared, rows=GAP_ROWS)
     units = active_units(modes)
     # a variance of NaN exceeds no threshold, so the count would be too low
-    known = bool(units.variances.isfinite().all())
+    all_finite = bool(units.variances.isfinite().all())
     return LatentUse(
-        active_units=units.count if known else None,
+        active_units=units.count if all_finite else None,
         units=units.variances.numel(),
         mutual_information=information.nats,
         mutual_information_ceiling=information.ceiling,
@@ -150,7 +170,7 @@ def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> LatentUs
     )
 
 
-def _finite(scores: Estimate, bound: Bound) -> Tensor:
+def _finite_rows(scores: Estimate, bound: Bound) -> Tensor:
     """Return which rows of a batch have a finite estimate and a finite bound, (B,)."""
     return (
         scores.log_likelihood.isfinite()
@@ -159,9 +179,9 @@ def _finite(scores: Estimate, bound: Bound) -> Tensor:
     )
 
 
-def _not_finite(kept: Tensor, names: Sequence[int] | np.ndarray | None) -> list[int]:
-    """Return the names of the rows left out, ascending."""
-    rows = (~kept).nonzero().squeeze(1).tolist()
+def _not_finite(finite: Tensor, names: Sequence[int] | np.ndarray | None) -> list[int]:
+    """Return the names of the rows that are not finite, ascending."""
+    rows = (~finite).nonzero().squeeze(1).tolist()
     if names is None:
         return rows
     return sorted(int(names[row]) for row in rows)
@@ -170,7 +190,7 @@ def _not_finite(kept: Tensor, names: Sequence[int] | np.ndarray | None) -> list[
 def _not_finite_notes(rows: Sequence[int], count: int) -> list[str]:
     if not rows:
         return []
-    listed = ", ".join(map(str, rows[:NAMED])) + (", ..." if len(rows) > NAMED else "")
+    listed = ", ".join(map(str, rows[:LISTED])) + (", ..." if len(rows) > LISTED else "")
     noun = "row" if len(rows) == 1 else "rows"
     subject = f"{len(rows)} of {count} rows not finite ({noun} {listed})"
     return [f"validation: {subject}, left out of its means"]

@@ -7,6 +7,8 @@ from univae.checkpoint import JsonObject
 
 __all__ = ["BoundMeans", "LatentUse", "LikelihoodMeans", "Measured"]
 
+UNKNOWN_LENGTH = ("kl_nats", "units")  # keys of values whose length a finite row determines
+
 
 @dataclass(frozen=True)
 class LikelihoodMeans:
@@ -17,7 +19,7 @@ class LikelihoodMeans:
     monte_carlo_error: float  # over samples
     effective_samples_median: float
     khat_above_07: float  # share of rows
-    khat_unreliable: float  # share of rows above ``khat_threshold``, or without a number
+    khat_unreliable: float  # share of rows above ``khat_threshold``, or without a k-hat
     khat_threshold: float
 
 
@@ -32,7 +34,7 @@ class BoundMeans:
 
 @dataclass(frozen=True)
 class LatentUse:
-    """How much the latent tells of a row, in nats; numbers are None for fewer than two rows."""
+    """How much the latents depend on the row, in nats; None for fewer than two rows."""
 
     active_units: int | None
     units: int | None
@@ -60,7 +62,10 @@ class Measured:
     notes: Sequence[str] = ()
 
     def to_json(self) -> JsonObject:
-        """Return the numbers by their keys in metrics and results, without those unknown."""
+        """Return the numbers by their keys in metrics and results.
+
+        Without a finite row ``kl_nats`` and ``units`` are absent: their lengths are unknown.
+        """
         numbers: JsonObject = {
             "nll_nats": self.likelihood.nll,
             "nll_standard_error": self.likelihood.standard_error,
@@ -82,10 +87,10 @@ class Measured:
             "samples": self.samples,
             "data": self.count,
         }
-        # absent where no row is finite: their lengths are unknown then
-        for name in ("kl_nats", "units"):
-            if numbers[name] is None:
-                del numbers[name]
         if self.not_finite:
             numbers |= {"not_finite": list(self.not_finite), "notes": list(self.notes)}
-        return numbers
+        return {key: value for key, value in numbers.items() if _is_known(key, value)}
+
+
+def _is_known(key: str, value: object) -> bool:
+    return value is not None or key not in UNKNOWN_LENGTH

@@ -1,4 +1,4 @@
-"""Open a trained run for a command, which prints what was assumed."""
+"""Open a trained run for a command, and print the notes on it."""
 
 from pathlib import Path
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""A .csv of scores, one row at a time, so that scores already computed are not held in memory."""
+"""A .csv file of scores, written row by row as they are computed."""
 
 import csv
 from collections.abc import Iterator, Sequence

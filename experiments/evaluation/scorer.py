@@ -1,4 +1,4 @@
-"""Scorers of runs, as ``likelihood`` uses them: scores, rates and notes of one kind of data."""
+"""The interface of scorers, which ``likelihood`` uses: scores, rates and notes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ __all__ = ["Scorer", "ScoringTask"]
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """A run, the data to score with it, and how."""
+    """A run, the data to score with it, and the importance sampling."""
 
     run: Path
     device: str
     data: str
-    limit: int  # only the first so many rows or texts; 0: all
-    samples: int  # importance samples each
+    limit: int  # number of rows or texts to score; 0: all
+    samples: int  # importance samples per row or text
     proposal: ProposalName
 
 
@@ -30,23 +30,23 @@ class Scorer(Protocol):
 
     @property
     def folder(self) -> RunFolder:
-        """The run folder, where the report lies."""
+        """The run folder, which holds the report."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the .csv file beside those of every kind."""
+        """Further columns of the .csv file, besides those of all kinds of run."""
 
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the data, in their order."""
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
-        """Return what a result holds beside the totals, such as bits per unit.
+        """Return further numbers of a result besides the totals, such as bits per unit.
 
-        ``log_likelihood``: mean in nats, NaN where it is unknown.
+        ``log_likelihood`` is the mean in nats, NaN where it is unknown.
         """
 
     def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
-        """Return what was left out or assumed of the data, a line each."""
+        """Return notes on the data: what was left out or assumed, a line each."""
 
     def write_worst(self, rows: Sequence[JsonObject]) -> None:
-        """Write a picture of the least likely data into the run, where there is one."""
+        """Write the least likely data into ``samples/`` of the run, if they can be shown."""

@@ -25,17 +25,17 @@ __all__ = [
     "worst",
 ]
 
-NAMED = 10  # rows that are listed one by one
+LISTED = 10  # rows that a message lists before it ends in ...
 LARGEST_EXPONENT = math.log(sys.float_info.max)
 COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
 NATS = COLUMNS[:3]  # those in nats; the others have no unit
-# Why the mean of a column may not be finite.
+# Why a column may hold values that are not finite.
 REASONS = {
-    "log_likelihood": "all their weights are zero, or one is no number: the model does not expect "
-    "such data",
-    "standard_error": "one sample has no error, nor have weights that are all zero",
-    "elbo": "a weight of theirs is zero or no number",
-    "effective_samples": "a weight of theirs is no number",
+    "log_likelihood": "all their weights are zero, or one is NaN: the model gives such data no "
+    "probability",
+    "standard_error": "a single sample has no error, nor have weights that are all zero",
+    "elbo": "one of their weights is zero or NaN",
+    "effective_samples": "one of their weights is NaN",
 }
 
 
@@ -97,7 +97,7 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     }
     not_finite = _not_finite(column["log_likelihood"])
     if not_finite:
-        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:NAMED]}
+        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:LISTED]}
     notes = _not_finite_notes(column)
     if notes:
         result["notes"] = notes
@@ -105,7 +105,7 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
 
 
 def finite(value: float | None) -> float | None:
-    """Return the value, or None where it is infinite or NaN."""
+    """Return the value; None where it is infinite or NaN."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -123,14 +123,14 @@ def perplexity(nll_nats: float, units: float) -> float | None:
 
 
 def report_item(rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
-    """Return the item of ``samples/`` that the report shows.
+    """Return the item of ``samples/`` for the report.
 
     It holds the totals, every log-likelihood and k-hat, and the mean estimate by number of samples.
     """
     samples = result["samples"]
     khat = torch.tensor([row["khat"] for row in rows])
     count = int(unreliable(khat, samples).sum())
-    limit = f"above {khat_threshold(samples):.2f}, the most that {samples} samples bear, or none"
+    limit = f"above {khat_threshold(samples):.2f}, the limit for {samples} samples, or none"
     estimates = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0)
     return {
         "kind": "likelihood",
@@ -181,7 +181,7 @@ def _not_finite_notes(column: Mapping[str, Tensor]) -> list[str]:
         rows = _not_finite(column[name])
         if not rows:
             continue
-        listed = ", ".join(map(str, rows[:NAMED])) + (", ..." if len(rows) > NAMED else "")
+        listed = ", ".join(map(str, rows[:LISTED])) + (", ..." if len(rows) > LISTED else "")
         subject = f"{name} is not finite for {len(rows)} of {len(column[name])} rows"
         notes.append(f"{subject} (from 0: {listed}), so its mean is null: {reason}")
     return notes

@@ -1,7 +1,7 @@
-"""Binarisation: whether grey levels are drawn black or white, and when.
+"""The registry of binarisations, for ``--binarisation``: when grey levels become black or white.
 
-A row of :data:`BINARISATIONS` knows what a data set is in training and in validations. Data are
-read once; a row returns other data of the same rows.
+A row of :data:`BINARISATIONS` returns the data set of training and that of validations from the
+data as they were read.
 
 References:
     On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008)
@@ -33,13 +33,13 @@ WHITE = 255  # of black and white images of 8 bits, as decompress writes them
 
 
 class Binarisation(ABC):
-    """A way from grey levels to black and white, or none."""
+    """A way to turn grey levels black or white, or to leave them."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
 
     def settled(self, data: Data) -> str:
-        """Return the row to train with, by name: another one where this depends on the data.
+        """Return the name of the row to train with; ``auto`` depends on the data.
 
         Raises:
             InputError: the data are real numbers, which cannot be black or white.
@@ -53,33 +53,33 @@ class Binarisation(ABC):
 
     @abstractmethod
     def fixed(self, data: Data, seed: int) -> Data:
-        """Return the data that validations and scores see: the same at every call."""
+        """Return the data of validations and scores, the same at every call."""
 
     def training_set(self, data: Data, seed: int) -> Data:
-        """Return the data that batches are taken from."""
+        """Return the data of training, before :meth:`visit`."""
         return self.fixed(data, seed)
 
     def visit(self, x: Tensor, levels: int | None) -> Tensor:
-        """Return a batch of the training set as the model sees it at one visit."""
+        """Return a batch of the training set as the model's input in one epoch."""
         return x
 
     def marginal_rows(self, x: Tensor, levels: int | None) -> Tensor:
-        """Return rows of the training set whose marginals are those of :meth:`visit`."""
+        """Return the expectation of :meth:`visit` for rows of the training set."""
         return x
 
     def level_count(self, levels: int | None) -> int | None:
-        """Return the levels that the model sees, of data with ``levels``; None: real numbers."""
+        """Return the levels of the model's input for data with ``levels``; None: real numbers."""
         return BINARY
 
     @property
     def is_binary(self) -> bool:
-        """Whether the model sees black and white pixels."""
+        """Whether the model's input is black and white."""
         return True
 
 
-class _Nothing(Binarisation):
+class _Unchanged(Binarisation):
     name = "none"
-    summary = "data as they are"
+    summary = "data unchanged"
 
     def settled(self, data: Data) -> str:
         return self.name
@@ -97,7 +97,7 @@ class _Nothing(Binarisation):
 
 class _Dynamic(Binarisation):
     name = "dynamic"
-    summary = "drawn anew at every visit"
+    summary = "drawn again in every epoch"
 
     def fixed(self, data: Data, seed: int) -> Data:
         return binarise(data, "static", seed)
@@ -117,7 +117,7 @@ class _Auto(_Dynamic):
     summary = "dynamic, of real numbers none"
 
     def settled(self, data: Data) -> str:
-        return _Nothing.name if data.levels is None else _Dynamic.name
+        return _Unchanged.name if data.levels is None else _Dynamic.name
 
 
 class _Static(Binarisation):
@@ -137,7 +137,7 @@ class _Threshold(Binarisation):
 
 
 BINARISATIONS: Mapping[str, Binarisation] = {
-    row.name: row for row in (_Nothing(), _Auto(), _Dynamic(), _Static(), _Threshold())
+    row.name: row for row in (_Unchanged(), _Auto(), _Dynamic(), _Static(), _Threshold())
 }
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""Training objectives of image and table models: bounds on the log-likelihood, by name.
+"""The registry of training objectives of image and table models, for ``--objective``.
 
-A row of :data:`BOUNDS` knows its loss, and which options of
-:class:`experiments.images.task.ImageObjective` it takes.
+A row of :data:`BOUNDS` is a bound on the log-likelihood, with its loss and the names of the options
+of :class:`experiments.images.task.ImageObjective` that it uses.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ __all__ = ["BOUNDS", "Bound", "BoundName", "BoundOptions", "check_options"]
 
 @runtime_checkable
 class BoundOptions(Protocol):
-    """The options of the bounds."""
+    """The options that bounds read; ``ImageObjective`` has them."""
 
     @property
     def k(self) -> int: ...
@@ -44,7 +44,7 @@ class Bound(ABC):
 
     summary: ClassVar[str]
     options: ClassVar[frozenset[str]] = frozenset({"k"})
-    # Whether its gradient needs the posterior with constant parameters, which not every one has.
+    # whether its gradient needs the posterior with constant parameters
     detaches_posterior: ClassVar[bool] = False
 
     @abstractmethod
@@ -54,9 +54,9 @@ class Bound(ABC):
     def loss(
         self, model: DataModel, x: Tensor, options: BoundOptions, fraction: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum to minimise over the rows x, in nats, and its parts by name.
+        """Return the sum to minimise over the rows x, in nats, and its terms by name.
 
-        ``fraction`` is the share of the training that is done.
+        ``fraction`` is the fraction of training that is done.
         """
         return -self.value(model, x, options).sum(), {}
 
@@ -78,8 +78,8 @@ class _ELBO(Bound):
         cost = kl.sum()
         if options.free_bits:
             cost = kl.mean(0).clamp_min(options.free_bits).sum() * len(x)
-        parts = {"reconstruction_nats": -log_p.sum(), "kl_nats": kl.sum()}
-        return weight * cost - log_p.sum(), parts
+        terms = {"reconstruction_nats": -log_p.sum(), "kl_nats": kl.sum()}
+        return weight * cost - log_p.sum(), terms
 
 
 class _IWAE(Bound):
@@ -135,7 +135,7 @@ if TYPE_CHECKING:
 else:
     BoundName = Literal[tuple(BOUNDS)]
 
-# Option -> its value without effect, and how a refusal introduces the bounds that take it.
+# Option -> its value without effect, and the words before the bounds that use it in a message.
 _WITHOUT_EFFECT: Mapping[str, tuple[object, str]] = {
     "groups": (1, "unless"),
     "annealing": ("none", "unless the objective is"),
@@ -149,6 +149,6 @@ def check_options(name: str, options: BoundOptions) -> None:
         value = getattr(options, option)
         if value == neutral or option in BOUNDS[name].options:
             continue
-        takers = " or ".join(name for name, bound in BOUNDS.items() if option in bound.options)
-        shown = f"{neutral:g}" if isinstance(neutral, float) else neutral
-        raise InputError(f"{option} must be {shown} {words} {takers}; got {option}={value}")
+        users = " or ".join(name for name, bound in BOUNDS.items() if option in bound.options)
+        required = f"{neutral:g}" if isinstance(neutral, float) else neutral
+        raise InputError(f"{option} must be {required} {words} {users}; got {option}={value}")

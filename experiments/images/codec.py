@@ -1,9 +1,9 @@
-"""The codec of image and table runs: arrays in files, whole numbers in the coder."""
+"""The codec of image and table runs, which codes arrays of whole numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from density.coding.data_code import Coding
 from density.coding.exact import fingerprint, prepared, same_bits
 from density.coding.pixels import levels_of, pixel_code, require_codable
 from density.images.base import DataModel
+from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data
 from experiments.data.numpy_files import write_npz
@@ -31,14 +32,28 @@ from univae.errors import InputError
 __all__ = ["ArrayCodec"]
 
 IMAGE_AXES = 3  # channels, height, width
-# Images of which the initial bits of a tile of LARGE_TILE are a small part.
-MANY = 4000
+MANY = 4000  # images: the initial bits of LARGE_TILE are then a small share of the file
 LARGE_TILE = 4
 BYTE_LEVELS = 256
 
 
+def _write_npy(file: BinaryIO, name: str, array: np.ndarray) -> None:
+    np.save(file, array, allow_pickle=False)
+
+
+def _write_npz(file: BinaryIO, name: str, array: np.ndarray) -> None:
+    write_npz(file, {name: array})
+
+
+# Suffix of an output -> function that writes an array of a name to it.
+ARRAY_WRITERS: Mapping[str, Callable[[BinaryIO, str, np.ndarray], None]] = {
+    ".npy": _write_npy,
+    ".npz": _write_npz,
+}
+
+
 class ArrayCodec:
-    """The codec of an image or table run for whole numbers that its pixel distribution has."""
+    """The codec of an image or table run, for the whole numbers of its pixel distribution."""
 
     rate: ClassVar[str] = "bits_per_dim"
     batch_size: ClassVar[int] = 100
@@ -56,7 +71,7 @@ class ArrayCodec:
 
     @property
     def run_notes(self) -> Sequence[str]:
-        """What was assumed when the run was opened."""
+        """The assumptions made when the run was opened."""
         return self.run.notes
 
     @property
@@ -79,37 +94,30 @@ class ArrayCodec:
         return 1 if count < MANY else LARGE_TILE
 
     def read(self, source: str, coding: Coding) -> Content[np.ndarray, np.ndarray]:
-        """Read whole numbers from whatever ``train-density`` reads, without binarising them.
+        """Read whole numbers from any source of ``train-density``, without binarising them.
 
         Raises:
             InputError: the model cannot code them: another shape, real numbers, or other levels.
         """
         data = self._with_levels(read(source))
         exact = np.asarray(data.values if data.original is None else data.original)
-        remarks = data.notes
         require_codable(self.pixels)
-        if data.shape != self.shape:
-            raise InputError(
-                f"compress: {data.name}: a datum is {data.shape}, "
-                f"the model of {self.run.path} takes {self.shape}; give data of that shape"
-            )
-        notes: JsonObject = {}  # what restoring the file takes, beside the level numbers
-        channels_last = exact.ndim == 1 + IMAGE_AXES and exact.shape[1:] != data.shape
-        if channels_last:
-            notes["last"] = 1
-            values = np.moveaxis(exact, 3, 1)
-        else:
-            values = exact.reshape(-1, *data.shape)
-        if self.pixels.levels == 2 and black_and_white(values):
+        self._require_shape(data)
+
+        header_notes: JsonObject = {}  # needed to restore the array, besides the level numbers
+        values, is_channels_last = self._channels_first(exact)
+        if is_channels_last:
+            header_notes["last"] = 1
+        if self.pixels.levels == BINARY and black_and_white(values):
             values = values == WHITE
-            notes["white"] = WHITE
+            header_notes["white"] = WHITE
             note = f"0 and {WHITE} are coded as black and white, and come back as they are"
-            remarks += (f"{data.name}: {note}",)
+            data = data.noted(f"{data.name}: {note}")
         header = Header(
-            self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, notes
+            self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, header_notes
         )
         levels = levels_of(values, self.pixels.levels)
-        return Content(exact, levels, header, exact.nbytes, remarks)
+        return Content(exact, levels, header, exact.nbytes, data.notes)
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
         """Return the array of a file from its level numbers."""
@@ -124,8 +132,8 @@ class ArrayCodec:
         return same_bits(a, b)
 
     def check_name(self, out: Path) -> None:
-        """Raise InputError for a name that is none of an array, or of a folder of images."""
-        if out.suffix.lower() in (".npy", ".npz") or (self.is_image and not out.suffix):
+        """Raise :class:`InputError` for the name of another format than the data can have."""
+        if out.suffix.lower() in ARRAY_WRITERS or (self.is_image and not out.suffix):
             return
         folder = ", or a folder without a suffix for PNG" if self.is_image else ""
         raise InputError(
@@ -142,25 +150,22 @@ class ArrayCodec:
         if not suffix:
             self._write_pngs(exact, out)
             return
+        name = "images" if self.is_image else "x"
         with out.file() as temporary, temporary.open("wb") as file:
-            if suffix == ".npy":
-                np.save(file, exact, allow_pickle=False)
-            else:
-                name = "images" if self.is_image else "x"
-                write_npz(file, {name: exact})
+            ARRAY_WRITERS[suffix](file, name, exact)
 
     def count_units(self, content: Content[np.ndarray, np.ndarray]) -> int:
-        """Return the number of numbers."""
+        """Return the number of pixels' channels, or of table cells."""
         return content.values.size
 
     def net_rate(self, account: Account) -> JsonObject:
-        """Return the net bits per number."""
+        """Return the net bits per dimension."""
         rows = account.count - account.plain
         rate = account.net_bits / rows / self.pixels.dims if rows else None
         return {"net_bits_per_dim": rate}
 
     def archiver_sizes(self, content: Content[np.ndarray, np.ndarray]) -> dict[str, int]:
-        """Return the bytes that general archivers take, of images also those of PNG."""
+        """Return the sizes in general formats, of images also in PNG, in bytes."""
         if not self.is_image:
             return array_sizes(content.exact)
         small = self.pixels.levels <= BYTE_LEVELS
@@ -168,7 +173,7 @@ class ArrayCodec:
         return image_sizes(images, self.pixels.levels)
 
     def ideal_rate(self, bits: float, content: Content[np.ndarray, np.ndarray]) -> JsonObject:
-        """Return the ideal bits per number."""
+        """Return the ideal bits per dimension."""
         return {"ideal_bits_per_dim": bits / content.values.size}
 
     def batch(self, values: np.ndarray) -> tuple[Tensor, int | None]:
@@ -178,19 +183,32 @@ class ArrayCodec:
     def _with_levels(self, data: Data) -> Data:
         """Return images of 1 bit a pixel in the levels of the model."""
         levels = self.pixels.level_count
-        if not data.one_bit or levels is None or levels <= 2:
+        if not data.one_bit or levels is None or levels <= BINARY:
             return data
         white = levels - 1
         values = np.asarray(data.values) * np.uint8(white)
-        note = f"1 bit a pixel, coded as 0 and {white}, and so they come back"
+        note = f"1 bit a pixel, coded and restored as 0 and {white}"
         return replace(data, values=values).noted(f"{data.name}: {note}")
+
+    def _require_shape(self, data: Data) -> None:
+        if data.shape != self.shape:
+            raise InputError(
+                f"compress: {data.name}: a datum is {data.shape}, "
+                f"the model of {self.run.path} takes {self.shape}; give data of that shape"
+            )
+
+    def _channels_first(self, exact: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Return rows of the model's shape, and whether the array has its channels last."""
+        if exact.ndim == 1 + IMAGE_AXES and exact.shape[1:] != self.shape:
+            return np.moveaxis(exact, 3, 1), True
+        return exact.reshape(-1, *self.shape), False
 
     def _write_pngs(self, exact: np.ndarray, out: Output) -> None:
         from PIL import Image
 
         channels_first = exact.ndim == 1 + IMAGE_AXES and exact.shape[1:] == self.shape
         images = (np.moveaxis(exact, 1, 3) if channels_first else exact).astype(np.uint8)
-        binary = self.pixels.levels == 2 and images.max() <= 1
+        binary = self.pixels.levels == BINARY and images.max() <= 1
         if binary:
             images = images * np.uint8(WHITE)
         with out.folder() as folder:

@@ -7,7 +7,7 @@ from density.likelihoods.distributions import BINARY
 from density.likelihoods.head import Pixels
 from density.likelihoods.laws import LAWS
 from experiments.data.arrays import Data
-from experiments.images.models import IMAGE_MODELS, ImageShape
+from experiments.images.models import AUTO, IMAGE_MODELS, ImageShape
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -33,7 +33,7 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> JsonObject:
     pixels = Pixels(
         shape=tuple(data.shape),
         likelihood=likelihood,
-        levels=levels or BINARY,  # without a meaning for real numbers
+        levels=levels or BINARY,  # unused for real numbers
         components=shape.components,
         reach=shape.reach,
         context=shape.context,
@@ -42,8 +42,8 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> JsonObject:
 
 
 def _likelihood(shape: ImageShape, levels: int | None, name: str) -> str:
-    """Return the law of the pixels: that of the option if it fits, or what ``auto`` stands for."""
-    if shape.likelihood == "auto":
+    """Return the name of the pixel distribution; ``auto`` is the first that fits the data."""
+    if shape.likelihood == AUTO:
         preferred = ("bernoulli", IMAGE_MODELS[shape.model].grey_law, "gaussian")
         return next(law for law in preferred if not LAWS[law].refusal(levels, name))
     reason = LAWS[shape.likelihood].refusal(levels, name)

@@ -1,7 +1,7 @@
-"""Networks of image and table models by name, and the options that describe them.
+"""The registry of networks of image and table models, for ``--model``, and their options.
 
-A row of :data:`IMAGE_MODELS` knows which options it uses and how they become the configuration of
-a class in :mod:`density.images`.
+A row of :data:`IMAGE_MODELS` names the options that it uses, and converts them to the configuration
+of a class in :mod:`density.images`.
 """
 
 from abc import ABC, abstractmethod
@@ -20,14 +20,16 @@ from univae.errors import InputError
 from univae.registry import choices_help
 from univae.rules import SIZE, Rule, at_least, check, each
 
-__all__ = ["IMAGE_MODELS", "ImageModelKind", "ImageShape"]
+__all__ = ["AUTO", "IMAGE_MODELS", "ImageModelKind", "ImageShape"]
+
+AUTO = "auto"  # --likelihood by the data
 
 
 class ImageModelKind(ABC):
     """A network of :mod:`density.images`."""
 
     summary: ClassVar[str]
-    # fields of ImageShape that it uses, beside those of the pixels
+    # fields of ImageShape that it uses, besides those of the pixels
     options: ClassVar[tuple[str, ...]]
     grey_law: ClassVar[str] = "logistic"  # --likelihood auto, for grey levels
     single_latent: ClassVar[bool] = True
@@ -121,7 +123,7 @@ class _UniVAE(ImageModelKind):
     def check(self, shape: "ImageShape") -> None:
         if shape.reach:
             raise InputError(
-                f"model=univae sees all patches before; got reach={shape.reach}; "
+                f"model=univae depends on all earlier patches; got reach={shape.reach}; "
                 "leave it at 0, or see --near"
             )
         super().check(shape)
@@ -159,45 +161,45 @@ if TYPE_CHECKING:
     LawChoice: TypeAlias = str
 else:
     ImageModelName = Literal[tuple(IMAGE_MODELS)]
-    LawChoice = Literal[("auto", *LAWS)]
+    LawChoice = Literal[(AUTO, *LAWS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShape:
     """The model of an image or a row of a table."""
 
-    model: Annotated[ImageModelName, Doc(choices_help("the network", IMAGE_MODELS))] = "mlp"
+    model: Annotated[ImageModelName, Doc(choices_help("network", IMAGE_MODELS))] = "mlp"
     likelihood: Annotated[
         LawChoice,
         Doc(choices_help("distribution of a pixel or column; auto: by the data", LAWS)),
     ] = "auto"
-    # logistics in the mixture of a pixel, with --likelihood logistic; more fit several modes
+    # with --likelihood logistic: components of the mixture of a pixel; more fit several modes
     components: int = 1
-    # rows above and columns beside that a pixel depends on, not with --model univae; 0: none.
-    # More raise the likelihood, and take time to sample
+    # rows above and columns beside that a pixel depends on, except with --model univae; more raise
+    # the likelihood and take time to sample; 0: none
     reach: int = 0
-    context: int = 32  # features of the pixels within --reach
-    # width of each stochastic layer, the lowest first; with --model ladder their channels. Several
-    # only with mlp and ladder
+    context: int = 32  # with --reach: features computed from the pixels within it
+    # width of each latent layer, the lowest first, with --model ladder its channels; several only
+    # with mlp and ladder
     latents: tuple[int, ...] = (50,)
-    # with --model univae: its last layers have a latent each, of the one width in --latents
+    # with --model univae: number of latents, one for each of the last layers, of width --latents
     latent_layers: int = 2
     # with --model mlp: widths of the layers between the data and the first latent
     hidden: tuple[int, ...] = (200, 200)
     # with --model mlp: widths of the layers between one latent and the next
     hidden_above: tuple[int, ...] = (100, 100)
-    activation: Activation = "tanh"  # with --model mlp: after each hidden layer
-    # channels, or features of a patch, of all models but mlp; more learn more and take more time
+    activation: Activation = "tanh"  # with --model mlp: activation of the hidden layers
+    # channels, or features of a patch, except with --model mlp; more fit better and take more time
     width: int = 32
     depth: int = 1  # with --model conv or ladder: residual blocks per resolution
-    heads: int = 4  # with --model attention or univae: attention heads of a layer
-    layers: int = 2  # with --model attention or univae: layers of encoder and of decoder
+    heads: int = 4  # with --model attention or univae: attention heads per layer
+    layers: int = 2  # with --model attention or univae: layers of encoder and of decoder each
     # with --model attention or univae: side of a patch in pixels; 0: attention 4, univae 2, or 1
     # where 2 does not divide the image or makes too many words
     patch: int = 0
-    # with --model univae: columns of a patch in pixels, where it is no square; 0: as --patch
+    # with --model univae: columns of a patch in pixels, if it is not square; 0: as --patch
     patch_width: int = 0
-    # with --model univae: rows and columns of patches that the next patch is predicted from
+    # with --model univae: rows and columns of neighbouring patches that predict the next patch
     near: int = 2
 
     RULES: ClassVar[Mapping[str, Rule]] = {

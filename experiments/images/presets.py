@@ -1,4 +1,4 @@
-"""Presets of ``train-density``: named models and how each is trained."""
+"""Presets of ``train-density``: options of models and of their training."""
 
 from univae.checkpoint import JsonObject
 
@@ -29,7 +29,7 @@ PRESETS: dict[str, JsonObject] = {
     "iwae-2": {"latents": (100, 50), "hidden": (200, 200), "hidden_above": (100, 100), **_IWAE},
     "conv": {"model": "conv", "latents": (32,), "width": 32, "lr": 1e-3},
     "ladder": {"model": "ladder", "latents": (1, 4), "width": 32, "lr": 1e-3},
-    # Autoregressive pixels: of all models here, the highest likelihood for the time of training.
+    # Autoregressive pixels: the highest likelihood of these models for the same training time.
     "neighbours": {
         "latents": (32,),
         "hidden": (200,),
@@ -43,8 +43,8 @@ PRESETS: dict[str, JsonObject] = {
         "anneal_warmup": 0.1,
     },
     # The text model on 28x28 black and white images, for an hour on two cores. Words of 2x4 pixels
-    # make half as many positions as 2x2, so twice the images a second. A validation takes as long
-    # as hundreds of steps, so there are few.
+    # give half as many positions as 2x2, hence twice the images a second. Validations are rare
+    # because each takes as long as hundreds of steps.
     "univae": {
         "model": "univae",
         "patch": 2,

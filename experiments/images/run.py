@@ -1,10 +1,11 @@
-"""Images and tables in the units of a run: its levels and centre, black and white or not."""
+"""Images and tables in the units of a run: its levels, centre and binarisation."""
 
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
+from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.records import without_rows
@@ -25,37 +26,41 @@ __all__ = [
 
 
 def centred(data: Data, run: RunFolder | None) -> Data:
-    """Return data as a run's model takes them: columns of real numbers less their mean, in float64.
+    """Return a table with the mean of each real column as its ``centre``; other data unchanged.
 
-    A density does not change with its origin. The means are those of the run's training set, or the
-    data's own where the run is yet to start; a run of version 0.1.0 has none.
+    The means are those of the training set of ``run``, or of ``data`` if there is no run yet. They
+    are subtracted in float64, which does not change a density. A run of version 0.1.0 has none.
     """
-    if data.kind != "table" or data.levels is not None:
+    if data.is_images or data.levels is not None:
         return data
     if run is None:
-        return replace(
-            data, centre=np.asarray(data.values.mean(0, dtype=np.float64)), original=None
-        )
+        means = np.asarray(data.values.mean(0, dtype=np.float64))
+        return replace(data, centre=means, original=None)
     record = run.data_record()
-    return (
-        replace(data, centre=without_rows(record["data"]).centre, original=None) if record else data
-    )
+    if not record:
+        return data
+    return replace(data, centre=without_rows(record["data"]).centre, original=None)
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
-    """Return data with the levels and centre of a training set, and a note of what that assumes.
+    """Return data with the levels and centre of a training set, and a note on assumptions.
 
-    A reader cannot tell the 17 levels of one set from the first 17 of another's 256, and 0 and 255
-    may be black and white: what the training set was decides. ``who`` names the data in errors,
-    ``whose`` the training set.
+    The levels of a file are ambiguous: 17 levels of one set look like the first 17 of another's
+    256, and 0 and 255 may be black and white. The training set decides.
+
+    Args:
+        data: the data to convert.
+        train: the training set, of which only shape and units are read.
+        who: the data, for messages.
+        whose: the training set, for messages.
 
     Raises:
-        InputError: the shape is another, or real numbers meet levels.
+        InputError: the shape is another, or the data are real numbers and the training set is not.
     """
     if data.shape != train.shape:
         raise InputError(f"{who}: a datum is {data.shape}, {whose} has {train.shape}")
     if train.levels is None:
-        if data.levels is not None and data.kind == "images":
+        if data.levels is not None and data.is_images:
             data = data.noted(
                 f"{data.name}: whole numbers, taken for real ones as those of the training set are"
             )
@@ -64,37 +69,46 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
         raise InputError(
             f"{who}: real numbers, but {whose} has the levels 0..{train.levels - 1}; convert them"
         )
-    if data.one_bit and train.levels > 2:
-        white = train.levels - 1
-        values = np.asarray(data.values) * np.uint8(white)
-        note = (
-            f"{data.name}: 1 bit a pixel, read as 0 and {white} "
-            f"of the {train.levels} levels of the training set"
-        )
-        return replace(
-            data, values=values, levels=train.levels, original=None, one_bit=False
-        ).noted(note)
-    if data.levels <= train.levels:
+    if data.one_bit and train.levels > BINARY:
+        return _spread_bits(data, train.levels)
+    return _with_levels(data, data.levels, train.levels)
+
+
+def _spread_bits(data: Data, levels: int) -> Data:
+    """Return images of 1 bit a pixel as black and white of ``levels``."""
+    white = levels - 1
+    values = np.asarray(data.values) * np.uint8(white)
+    note = (
+        f"{data.name}: 1 bit a pixel, read as 0 and {white} "
+        f"of the {levels} levels of the training set"
+    )
+    spread = replace(data, values=values, levels=levels, original=None, one_bit=False)
+    return spread.noted(note)
+
+
+def _with_levels(data: Data, file_levels: int, levels: int) -> Data:
+    """Return data in ``levels`` if their values allow it, otherwise unchanged."""
+    if file_levels <= levels:
         return data
     highest = int(data.values.max())
-    if highest < train.levels:
+    if highest < levels:
         note = (
-            f"{data.name}: 0..{highest} are read as {train.levels} levels, "
+            f"{data.name}: 0..{highest} are read as {levels} levels, "
             "as those of the training set are"
         )
-        return replace(data, levels=train.levels).noted(note)
-    if train.levels == 2 and black_and_white(data.values):
+        return replace(data, levels=levels).noted(note)
+    if levels == BINARY and black_and_white(data.values):
         values = (np.asarray(data.values) // WHITE).astype(np.uint8)
         note = f"{data.name}: 0 and 255 are read as black and white, as the training set is"
-        return replace(data, values=values, levels=2, original=None).noted(note)
+        return replace(data, values=values, levels=BINARY, original=None).noted(note)
     return data
 
 
 def fit_to(run: TrainedDensity, data: Data) -> Data:
-    """Return data as a run's model takes them: of its shape, levels and centre, and binarised.
+    """Return data as the input of a run's model: of its shape, levels, centre and binarisation.
 
     Raises:
-        InputError: the shape is another, or a value is none of the model's pixel distribution.
+        InputError: the shape is another, or the model gives a value no probability.
     """
     pixels = run.model.output.pixels
     shape = tuple(pixels.shape)

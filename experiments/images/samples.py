@@ -1,4 +1,4 @@
-"""Image grids for the report of an image VAE: samples of the prior, and reconstructions."""
+"""Image grids in the report of an image VAE: samples of the prior, and reconstructions."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ __all__ = ["write_samples"]
 
 @torch.no_grad()
 def write_samples(run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMNS) -> JsonObject:
-    """Write ``samples/*.png`` with a description each, and return the titles; none for tables."""
+    """Write ``samples/*.png`` with their titles, and return the titles; none for tables."""
     pixels = run.model.output.pixels
     if len(pixels.shape) != IMAGE_DIMS:
         return {}
@@ -41,16 +41,16 @@ def write_samples(run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMN
 
 
 def _interleaved(above: Tensor, below: Tensor, columns: int) -> Tensor:
-    """Return images such that in a grid each row of ``above`` stands on that of ``below``."""
+    """Return images whose grid alternates rows of ``above`` and ``below``."""
     shape = (-1, columns, *above.shape[1:])
     pairs = torch.stack([above.reshape(shape), below.reshape(shape)], 1)
     return pairs.flatten(0, 2)
 
 
 def _picture(distribution: Distribution) -> tuple[Tensor, str]:
-    """Return images of a distribution and what they are: the mean of every pixel, if it is known.
+    """Return images of a distribution and a name for them: the mean of every pixel, or a sample.
 
-    Where pixels depend on each other their mean is not, and the images are samples.
+    The mean has no closed form where pixels depend on each other.
     """
     try:
         return distribution.mean, "the mean of each pixel"

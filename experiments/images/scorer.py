@@ -1,4 +1,4 @@
-"""Scores of images and rows of tables."""
+"""Scores of images and of table rows."""
 
 from collections.abc import Iterator, Sequence
 
@@ -63,7 +63,7 @@ class ArrayScorer:
         }
 
     def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
-        """Return what the reader left out or assumed."""
+        """Return the notes of the reader: what it left out or assumed."""
         return list(self.data.notes)
 
     def write_worst(self, rows: Sequence[JsonObject]) -> None:

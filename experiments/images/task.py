@@ -21,33 +21,35 @@ from experiments.training.task import Progress
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
-from univae.vae.kl_weight import Annealing
+from univae.vae.kl_weight import ANNEALINGS, Annealing
 
 __all__ = ["DensityTask", "ImageObjective", "measure_images"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageObjective:
-    """The bound that is maximised, and what a validation measures."""
+    """The bound to maximise, the size of a batch, and the size of validations."""
 
-    objective: Annotated[BoundName, Doc(choices_help("the bound to maximise", BOUNDS))] = "elbo"
+    objective: Annotated[BoundName, Doc(choices_help("bound to maximise", BOUNDS))] = "elbo"
     k: int = 1  # samples of the latent per row: more tighten the bound and take time
     groups: int = 1  # with --objective miwae: groups of --k samples each
     beta: float = 0.5  # with --objective ciwae: share of the ELBO in the bound
-    # with --objective elbo: how the KL's weight rises from 0 to 1; against latents that carry
-    # nothing
-    annealing: Annealing = "none"
+    annealing: Annotated[
+        Annealing,
+        Doc(choices_help("with --objective elbo: weight of the KL, to use latents", ANNEALINGS)),
+    ] = "none"
     # with --annealing: share of training (cyclical: of a cycle) over which the weight rises
     anneal_warmup: float = 0.3
-    anneal_cycles: int = 4  # with --annealing cyclical
-    # with --objective elbo: nats of KL per layer that cost nothing, on average over a batch
+    anneal_cycles: int = 4  # with --annealing cyclical: number of cycles in training
+    # with --objective elbo: nats of KL per latent layer without cost, on average over a batch; 0:
+    # none
     free_bits: float = 0.0
     binarisation: Annotated[
         BinarisationName,
         Doc(choices_help("when grey levels become black or white", BINARISATIONS)),
     ] = "none"
-    batch_size: int = 100  # rows of a step
-    validation_data: int = 500  # held-out rows of a validation
+    batch_size: int = 100  # images or rows in a batch; more take more memory
+    validation_data: int = 500  # held-out images or rows of a validation
     # importance samples per row in a validation; more tighten its likelihood and take time
     validation_samples: int = 64
 
@@ -103,7 +105,7 @@ class DensityTask:
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def load(self, item: np.ndarray) -> Tensor:
-        """Return the rows of a batch, drawn black or white if they are at every visit."""
+        """Return the rows of a batch, drawn black or white where --binarisation is dynamic."""
         x = self.data.batch(item)
         return BINARISATIONS[self.objective.binarisation].visit(x, self.data.levels)
 
@@ -117,7 +119,7 @@ class DensityTask:
         return bound.loss(self.module, batch, self.objective, progress.fraction)
 
     def validate(self, progress: Progress) -> JsonObject:
-        """Return the metrics of the held-out rows; the lowest ``selection`` is kept as best."""
+        """Return the metrics of the held-out rows; the lowest ``selection`` is the best."""
         samples = self.objective.validation_samples
         metrics = measure_images(self.module, self.held_out, samples, names=self.held_out_rows)
         return {"selection": metrics["nll_nats"], **metrics}

@@ -1,4 +1,4 @@
-"""The rows that an image or table model trains on, and those that its validations look at."""
+"""The training set and the held-out set of an image or table model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +13,11 @@ from experiments.data.records import describe
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
 from experiments.images.task import ImageObjective
-from experiments.training.run_folder import Run
+from experiments.training.comparison import require_same_data
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, check, within
+from univae.run_folder import RunFolder
 from univae.text.corpus import split
 
 __all__ = ["ArrayData", "TrainingData", "training_data"]
@@ -28,9 +29,9 @@ FEWEST = 2  # held-out rows: a validation measures variances and information bet
 class ArrayData:
     """The images or rows to train on and to hold out."""
 
-    data: str  # a file, a folder, or a built-in name: digits, glyphs, wine ...
-    validation: str = ""  # held-out data; empty: a share of --data
-    held_out: float = 0.1  # share of --data that is held out, without --validation
+    data: str  # training set: a file, a folder, or a built-in name such as digits, glyphs, wine
+    validation: str = ""  # held-out set, in the same formats; empty: a share of --data
+    held_out: float = 0.1  # without --validation: share of --data that is held out
 
     RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the data")}
 
@@ -39,18 +40,18 @@ class ArrayData:
 
 
 class TrainingData(NamedTuple):
-    """A training set and a held-out set, as the model takes them."""
+    """A training set and a held-out set, as the input of the model."""
 
     data: Data
     rows: np.ndarray  # indices to train on
     held_out: torch.Tensor
     held_out_rows: np.ndarray  # which rows of their file the held-out ones are
-    record: dict[str, JsonObject]  # what data.json holds of both
+    record: dict[str, JsonObject]  # content of data.json
     notes: tuple[str, ...]
 
 
 def training_data(
-    source: ArrayData, objective: ImageObjective, seed: int, run: Run | None = None
+    source: ArrayData, objective: ImageObjective, seed: int, run: RunFolder | None = None
 ) -> TrainingData:
     """Read training set and held-out set, in the units of ``run`` or of a new one.
 
@@ -58,25 +59,18 @@ def training_data(
         InputError: the data are not those of ``run``, the held-out rows are fewer than two or of
             another kind, or a number is beyond float32.
     """
-    data = read(source.data)
-    other = read(source.validation) if source.validation else None
-    record = {"data": describe(data, source.data)}
-    notes = data.notes
-    if other is not None:
-        record["validation"] = describe(other, source.validation)
-        notes += other.notes
-    if run is not None and run.data_record():
-        Run(run.path, {"resume": True}).record_data(record)
+    data, other, record = _read(source)
+    if run is not None:
+        require_same_data(run, record)
 
+    notes = [*data.notes, *(other.notes if other is not None else ())]
     data = centred(data, run)
     record["data"]["centre"] = data.centre
     refuse_beyond_float32(data)
     if other is None:
-        other = data
         rows, held_out_rows = split(len(data), source.held_out, seed)
     else:
-        name = f"--validation {source.validation}"
-        other = as_training_set(replace(other, notes=()), data, name, "--data")
+        other = as_training_set(replace(other, notes=()), data, _option(source), "--data")
         refuse_beyond_float32(other)
         notes += other.notes
         record["validation"]["notes"] = [*record["validation"]["notes"], *other.notes]
@@ -84,13 +78,35 @@ def training_data(
         held_out_rows = np.arange(len(other))
     _require_enough(source, len(data), len(held_out_rows))
 
-    binarisation = BINARISATIONS[BINARISATIONS[objective.binarisation].settled(data)]
-    other = binarisation.fixed(other, seed)
-    levels = binarisation.level_count(data.levels)
-    require_levels(other, levels, f"--validation {source.validation}")
+    held_out = _binarised(data if other is None else other, data, source, objective, seed)
     order = np.random.default_rng(seed).permutation(held_out_rows)
     chosen = order[: objective.validation_data]
-    return TrainingData(data, rows, other.batch(chosen), chosen, record, notes)
+    return TrainingData(data, rows, held_out.batch(chosen), chosen, record, tuple(notes))
+
+
+def _read(source: ArrayData) -> tuple[Data, Data | None, dict[str, JsonObject]]:
+    """Return the data of --data, those of --validation, and the record of both."""
+    data = read(source.data)
+    record = {"data": describe(data, source.data)}
+    other = None
+    if source.validation:
+        other = read(source.validation)
+        record["validation"] = describe(other, source.validation)
+    return data, other, record
+
+
+def _binarised(
+    held_out: Data, train: Data, source: ArrayData, objective: ImageObjective, seed: int
+) -> Data:
+    """Return held-out data as validations see them, in the levels of the model."""
+    binarisation = BINARISATIONS[BINARISATIONS[objective.binarisation].settled(train)]
+    held_out = binarisation.fixed(held_out, seed)
+    require_levels(held_out, binarisation.level_count(train.levels), _option(source))
+    return held_out
+
+
+def _option(source: ArrayData) -> str:
+    return f"--validation {source.validation}"
 
 
 def _require_enough(source: ArrayData, count: int, held_out: int) -> None:
@@ -99,7 +115,7 @@ def _require_enough(source: ArrayData, count: int, held_out: int) -> None:
         return
     rule = f"{FEWEST} held-out rows are needed"
     if source.validation:
-        raise InputError(f"--validation {source.validation}: {rule}; it has {held_out}")
+        raise InputError(f"{_option(source)}: {rule}; it has {held_out}")
     share = f"--held-out {source.held_out:g}"
     way_out = "raise it, or give --validation"
     raise InputError(f"{rule}; {count} rows with {share} give {held_out}; {way_out}")

@@ -1,4 +1,4 @@
-"""The content of a run folder that its report shows, and the figures drawn from it."""
+"""The content of a run folder for its report: metrics, items, images and figures."""
 
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from univae.run_folder import RunFolder
 __all__ = ["LARGEST_PICTURE", "PNG", "Content"]
 
 PNG = b"\x89PNG\r\n\x1a\n"  # the signature of the format
-LARGEST_PICTURE = 2**26  # bytes of an image that a report embeds
+LARGEST_PICTURE = 2**26  # most bytes of an image that a report embeds
+ITEM_KEYS = {"kind", "title"}
 
 
 class Content:
-    """A run's rows of metrics, the items of its ``samples/``, and its images.
+    """The metrics of a run, the items of its ``samples/``, and its images.
 
-    An item is a JSON object with at least a ``kind`` and a ``title``; other files are ignored.
+    An item is a JSON object with a ``kind`` and a ``title``; other files are ignored.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -29,18 +30,18 @@ class Content:
         self.items: list[JsonObject] = []
         for path in sorted((run.path / "samples").glob("*.json")):
             item = read_json(path)
-            if isinstance(item, dict) and {"kind", "title"} <= item.keys():
+            if isinstance(item, dict) and item.keys() >= ITEM_KEYS:
                 self.items.append(item)
 
     def picture(self, name: JsonValue) -> bytes:
         """Return a PNG of ``samples/``.
 
         Raises:
-            InputError: the name leads out of the folder, or to a link, or to a file that is too
-                large or no PNG. A run folder may come from elsewhere, so its names are not trusted.
+            InputError: the name is no plain name, or that of a link, or of a file that is too large
+                or no PNG: a run folder may come from an untrusted source.
         """
         folder = self.run.path / "samples"
-        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+        if not isinstance(name, str) or not name.strip(".") or Path(name).name != name:
             raise InputError(f"file must be a plain name of a file in {folder}; got {name!r}")
         path = folder / name
         if path.is_symlink() or not path.is_file():
@@ -53,7 +54,7 @@ class Content:
         return content
 
     def figure(self, name: str, figure: Figure | None, alt: str) -> str:
-        """Write ``plots/NAME.png`` and return it as HTML; nothing without a figure.
+        """Write ``plots/NAME.png`` and return it as HTML; nothing if there is no figure.
 
         ``alt`` describes the figure in words.
         """

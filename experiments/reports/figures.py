@@ -1,4 +1,4 @@
-"""Figures without pyplot, which keeps no global state and needs no display; colours; PNG."""
+"""Figures and their colours, without pyplot, which has global state and needs a display."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ ORANGE = "#d9690f"
 GREEN = "#2a8c4a"
 GREY = "#888888"
 WIDTH = 8.0  # inches
-LIGHTEST = 0.9  # of the colour map; its yellow end is hard to see on white
+LIGHTEST = 0.9  # end of the colour map in use; the yellow beyond is pale on white
 
 
 def empty_figure(width: float, height: float) -> Figure:
@@ -30,7 +30,7 @@ def empty_figure(width: float, height: float) -> Figure:
 def stacked_axes(
     count: int, heights: Sequence[float] = (1,), height: float = 4.0
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of axes below each other, with one horizontal axis and a grid.
+    """Return a figure of axes below each other, with a common horizontal axis and grids.
 
     ``heights`` are relative to each other, ``height`` is that of the figure in inches.
     """
@@ -45,7 +45,7 @@ def stacked_axes(
 
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:
-    """Return colours that differ in brightness, so also in grey and for the colour-blind."""
+    """Return colours of different brightness, which colour-blind readers can tell apart."""
     positions = LIGHTEST * np.arange(count) / max(count - 1, 1)
     return [colormaps["viridis"](position) for position in positions.tolist()]
 
@@ -54,7 +54,7 @@ def png(figure: Figure) -> bytes:
     """Return the figure as a PNG on white."""
     buffer = BytesIO()
     with warnings.catch_warnings():
-        # boxes are drawn for characters that the font lacks
+        # matplotlib draws boxes for characters that the font lacks
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", dpi=110, facecolor="white")
     return buffer.getvalue()

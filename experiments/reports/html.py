@@ -49,12 +49,12 @@ def document(title: str, sections: Iterable[str]) -> str:
 
 
 def section(title: str, body: str) -> str:
-    """Return a heading and its body; nothing without a body."""
+    """Return a heading and its body; nothing if the body is empty."""
     return f"<section><h2>{escape(title)}</h2>\n{body}</section>\n" if body else ""
 
 
 def paragraph(text: str, kind: str = "note") -> str:
-    """Return a paragraph of the class ``kind``, note or warning; nothing without text."""
+    """Return a paragraph of the class ``kind``, note or warning; nothing if the text is empty."""
     return f'<p class="{kind}">{escape(text)}</p>\n' if text else ""
 
 
@@ -66,7 +66,7 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def items(texts: Iterable[object], tag: str = "ul") -> str:
-    """Return a list, ``ul`` or ``ol``; nothing without texts."""
+    """Return a list, ``ul`` or ``ol``; nothing if there are no texts."""
     lines = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<{tag}>{lines}</{tag}>" if lines else ""
 

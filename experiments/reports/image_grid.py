@@ -14,8 +14,8 @@ from univae.run_folder import RunFolder
 __all__ = ["COLUMNS", "SIDE", "grid", "png", "write_grid", "write_picture"]
 
 COLUMNS = 16  # images in a row
-SIDE = 40  # pixels that a small image is enlarged to, about
-GREY = 0.5  # of the frame around an image
+SIDE = 40  # approximate width in pixels that small images are enlarged to
+GREY = 0.5  # brightness of the frame around an image
 WHITE = 255
 
 
@@ -42,7 +42,7 @@ def grid(images: Tensor, levels: int, columns: int = COLUMNS) -> np.ndarray:
 def write_grid(
     run: RunFolder, name: str, title: str, images: Tensor, levels: int, columns: int = COLUMNS
 ) -> None:
-    """Write a grid of images to ``samples/NAME.png``, and the item that the report shows."""
+    """Write a grid of images to ``samples/NAME.png``, and its item for the report."""
     folder = run.subfolder("samples")
     write_picture(folder / f"{name}.png", images, levels, columns)
     write_json(folder / f"{name}.json", {"kind": "images", "title": title, "file": f"{name}.png"})

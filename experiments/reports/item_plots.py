@@ -10,8 +10,8 @@ from univae.checkpoint import JsonObject
 
 __all__ = ["points", "scores", "spread_out"]
 
-LABELLED = 12  # points of a scatter plot that carry a number
-MANY_SAMPLES = 0.7  # the threshold of k-hat for many samples, where an item holds none
+LABELLED = 12  # numbered points of a scatter plot
+MANY_SAMPLES = 0.7  # threshold of k-hat for many samples; default of items without a threshold
 
 
 def points(item: JsonObject) -> Figure:

@@ -1,7 +1,7 @@
-"""The registry of kinds of items in ``samples/``: ``ITEM_KINDS``, which renders each as a section.
+"""The registry of kinds of items in ``samples/``, ``ITEM_KINDS``, which render them as sections.
 
-To add a kind is to write one function and to list it. A command writes an item as a JSON object
-with the ``kind``, a ``title`` and whatever its function reads.
+A new kind is one function and one row. A command writes an item as a JSON object with the ``kind``,
+a ``title`` and the keys that the function reads.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ __all__ = ["ITEM_KINDS", "item_sections"]
 # Returns the body of an item's section; the number counts the items of its kind, from 0.
 Renderer: TypeAlias = Callable[[Content, int, JsonObject], str]
 
-# What a damaged item raises.
+# Exceptions that a damaged item causes.
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError)
 
 
 def item_sections(content: Content, kind: str) -> str:
-    """Return the sections of every item of one kind; of a damaged one, a line that names it."""
+    """Return the sections of all items of a kind; for a damaged item, a section with its error."""
     sections = []
     matching = [item for item in content.items if item["kind"] == kind]
     for number, item in enumerate(matching):
@@ -66,7 +66,7 @@ def _texts(content: Content, number: int, item: JsonObject) -> str:
     return paragraph(item.get("note", "")) + table(item["columns"], item["rows"])
 
 
-# In the order of the page.
+# In the order of the sections on the page.
 ITEM_KINDS: Mapping[str, Renderer] = {
     "likelihood": _likelihood,
     "points": _points,

@@ -1,7 +1,7 @@
-"""``report.html``: the content of a run folder on one page that needs no other file.
+"""``report.html``: the content of a run folder on one self-contained page.
 
-A section is a function from :class:`Content` to HTML, empty where the run lacks its data;
-``SECTIONS`` lists them in order.
+A section is a function from :class:`Content` to HTML, which is empty where the run has no data for
+it; ``SECTIONS`` lists them in order.
 """
 
 from collections.abc import Callable
@@ -42,18 +42,18 @@ def write(run: Path) -> Path:
         InputError: the folder is no run.
     """
     content = Content(RunFolder.open(run))
-    parts = [render(content) for render in SECTIONS]
+    sections_of_page = [render(content) for render in SECTIONS]
     path = Path(run) / "report.html"
-    write_text_atomic(path, document(f"Run {Path(run).resolve().name}", parts))
+    write_text_atomic(path, document(f"Run {Path(run).resolve().name}", sections_of_page))
     return path
 
 
 def update(run: Path, *writers: Callable[[], object]) -> tuple[str | None, list[str]]:
     """Call the writers of new items in ``samples/`` and write the report.
 
-    Return the path of the report, and notes. A result that took long to compute is not lost for its
-    report: where the run folder is not writable, as a shared one may be, the path is None and a
-    note holds the reason.
+    Return the path of the report, and notes. Where the run folder is not writable, as a shared one
+    may be, the path is None and a note holds the reason, so that the result of the command is not
+    lost.
     """
     try:
         for writer in writers:

@@ -1,4 +1,4 @@
-"""Curves by step, from rows of metrics; None where the rows hold no number to draw."""
+"""Curves by step, from rows of metrics; a function returns None where there is no number."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -21,9 +21,9 @@ __all__ = [
 
 Rows: TypeAlias = Sequence[JsonObject]
 
-FEW = 30  # rows: fewer are drawn with markers
-SHOWN = (0, 98)  # percentiles of the loss that set its axis: the first steps would flatten the rest
-WINDOWS = 40  # of a running median in a whole curve
+FEW = 30  # rows; shorter curves have markers
+AXIS_PERCENTILES = (0, 98)  # range of the axis of the loss, without the high first steps
+WINDOWS = 40  # windows of the running median in a curve
 RANKS = {"spearman": "Spearman", "recall_at_1": "recall at 1", "recall_at_10": "recall at 10"}
 
 
@@ -46,7 +46,7 @@ def train_loss(rows: Rows) -> Figure | None:
     above.plot(steps, loss, color=BLUE, alpha=0.35, linewidth=0.8, marker=marker)
     above.plot(steps, _running_median(loss), color=BLUE, linewidth=1.6, label="running median")
     above.set_ylabel("training loss")
-    low, high = np.percentile(loss, SHOWN)
+    low, high = np.percentile(loss, AXIS_PERCENTILES)
     if high > low:
         above.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
     above.legend(frameon=False)
@@ -104,7 +104,7 @@ def kl_layers(rows: Rows) -> Figure | None:
 def latent_use(rows: Rows) -> Figure | None:
     """Draw active units, and below them the mutual information of row and latent.
 
-    The ceiling is the most that the estimator of the mutual information can return.
+    The ceiling is the largest value of the estimator of the mutual information.
     """
     if not any(len(column(rows, name)[0]) for name in ("active_units", "mutual_information_nats")):
         return None
@@ -127,10 +127,7 @@ def latent_use(rows: Rows) -> Figure | None:
 
 
 def similarity(rows: Rows) -> Figure | None:
-    """Draw how well a sentence model ranks and retrieves held-out texts.
-
-    Below, the nats per token of writing them.
-    """
+    """Draw rank correlation and recall of a sentence model, and below the nats per token."""
     curves = {}
     for name, label in RANKS.items():
         curve = column(rows, name)
@@ -147,7 +144,7 @@ def similarity(rows: Rows) -> Figure | None:
     above.legend(frameon=False)
 
     below.plot(*column(rows, "generation_nats_per_token"), color=BLUE, marker=".")
-    below.set_ylabel("writing, nats\nper token")
+    below.set_ylabel("generation,\nnats per token")
     below.set_xlabel("step")
     return figure
 
@@ -155,7 +152,7 @@ def similarity(rows: Rows) -> Figure | None:
 def overlay(
     curves: Mapping[str, Sequence[Rows]], name: str = "nll_nats", label: str = ""
 ) -> Figure | None:
-    """Draw a number of validations by step: one colour per group of runs, one line per run."""
+    """Draw a metric of validations by step: one colour per group of runs, one line per run."""
     lines = []
     for group, runs in curves.items():
         for rows in runs:

@@ -1,4 +1,4 @@
-"""The sections of a report that every kind of run may have; each is empty without its data."""
+"""The sections of a report; a function returns nothing where the run has no data for it."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -19,7 +19,7 @@ __all__ = [
     "similarity",
 ]
 
-WORDS = ("verdict", "feature_space", "step")  # shown below the numbers, by their keys
+WORDS = ("verdict", "feature_space", "step")  # keys that follow the numbers
 
 
 def headline(content: Content) -> str:
@@ -48,7 +48,7 @@ def _state(content: Content) -> str:
 
 
 def notes(content: Content) -> str:
-    """Return what was left out, cut or assumed: the notes of ``data.json`` and ``DONE``."""
+    """Return the notes of ``data.json`` and ``DONE``: what was left out, cut or assumed."""
     entries: list[JsonValue] = list(content.run.data_record().values())
     done = content.run.path / "DONE"
     if done.exists():
@@ -69,7 +69,7 @@ def inner_runs(content: Content) -> str:
     links = []
     for name in map(escape, names):
         links.append(f'<li><a href="{name}/report.html">{name}</a></li>')
-    return section("Other parts of this run", f"<ul>{''.join(links)}</ul>" if links else "")
+    return section("Runs inside this run", f"<ul>{''.join(links)}</ul>" if links else "")
 
 
 def curves(content: Content) -> str:
@@ -89,7 +89,7 @@ def curves(content: Content) -> str:
 
 
 def latents(content: Content) -> str:
-    """Return how much the latent variables are used, by step."""
+    """Return the KL per layer and measures of the use of the latents, by step."""
     kl = content.figure(
         "kl_layers",
         plots.kl_layers(content.validations),
@@ -104,11 +104,11 @@ def latents(content: Content) -> str:
 
 
 def similarity(content: Content) -> str:
-    """Return how well a sentence model ranks, retrieves and writes, by step."""
+    """Return rank correlation, recall and generation of a sentence model, by step."""
     figure = content.figure(
         "similarity",
         plots.similarity(content.validations),
-        "Rank correlation and recall on held-out texts, and nats per written token, by step",
+        "Rank correlation and recall on held-out texts, and nats per generated token, by step",
     )
     return section("Similarity", figure)
 

@@ -1,7 +1,4 @@
-"""The numbers of a validation that reports and comparisons show, and the best validation of a run.
-
-A number whose name is not in ``NUMBERS`` is stored and not shown.
-"""
+"""The metrics in reports and comparisons, ``NUMBERS``, and the best validation of a run."""
 
 import math
 
@@ -10,13 +7,13 @@ from univae.run_folder import RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
 
-# Key in a validation's row -> label. All are means over the validation set.
+# Key in a validation's row -> label. Metrics without a label are stored only.
 NUMBERS = {
     "nll_nats": "negative log-likelihood (nats)",
     "nll_standard_error": "its standard error over data (nats)",
     "effective_samples_median": "effective importance samples (median)",
     "khat_above_0.7": "share of data whose k-hat is above 0.7 or none",
-    "khat_unreliable": "share of data whose k-hat is above what the samples bear, or none",
+    "khat_unreliable": "share of data whose k-hat is above the limit for the samples, or none",
     "bits_per_token": "bits per token",
     "bits_per_dim": "bits per dimension",
     "elbo_nats": "ELBO (nats)",
@@ -24,12 +21,12 @@ NUMBERS = {
     "kl_nats": "KL of all layers (nats)",
     "active_units": "active units",
     "mutual_information_nats": "mutual information (nats)",
-    "mutual_information_ceiling_nats": "the most its estimate can show (nats)",
+    "mutual_information_ceiling_nats": "ceiling of its estimate (nats)",
     "shuffled_gap_nats": "loss with shuffled latents (nats)",
     "spearman": "Spearman's rank correlation with labels",
     "recall_at_1": "recall at 1 of held-out pairs",
     "recall_at_10": "recall at 10 of held-out pairs",
-    "generation_nats_per_token": "writing the other text (nats per token)",
+    "generation_nats_per_token": "generation of the other text (nats per token)",
     "held_out_loss": "loss of held-out pairs",
     "frechet_distance": "Fréchet distance",
     "kernel_distance": "kernel distance",
@@ -43,10 +40,9 @@ NUMBERS = {
 
 
 def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
-    """Return the validation of the smallest NLL (Fréchet distance of a GAN), without empty numbers.
+    """Return the validation with the smallest NLL (of a GAN: Fréchet distance), without nulls.
 
-    The KL is the sum over the layers. Only validations in the first ``within`` seconds of training
-    are compared.
+    The KL is the sum over layers. Validations after ``within`` seconds of training are ignored.
     """
     rows = []
     for row in run.rows("validation"):

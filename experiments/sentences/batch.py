@@ -1,7 +1,6 @@
-"""The options of training a sentence model, its examples, and a batch of rows of pairs.
+"""The training options of a sentence model, its examples, and a batch of rows of pairs.
 
-Rows 2i and 2i + 1 of a batch are partners. Rows are never mixed after batching, so partners stay
-partners.
+Rows 2i and 2i + 1 of a batch are partners: losses rely on this order.
 """
 
 from collections.abc import Mapping
@@ -35,27 +34,33 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The loss, the batches, the noise of sources, and what a validation looks at."""
+    """The loss, the batches, the noise of sources, and the size of validations."""
 
-    stage: Annotated[StageName, Doc(choices_help("what is trained", STAGES))] = "pretrain"
-    batch_size: int = 64  # pairs in a batch, so twice as many texts
-    # weight of the loss of writing the partner, of pretrain and distil; 0: only vectors
+    stage: Annotated[StageName, Doc(choices_help("stage of training", STAGES))] = "pretrain"
+    batch_size: int = 64  # pairs in a batch, twice as many texts; more give more negatives
+    # with --stage pretrain or distil: weight of the loss of generating the partner; 0: train
+    # vectors only
     generation: float = 1.0
-    generation_share: float = 1.0  # share of a batch's pairs that are written
-    contrast_scale: float = 20.0  # what cosines are multiplied by, of pretrain and of cosent
-    distil_weight: float = 100.0  # weight of the mean squared difference of cosines, of distil
-    noise_rows: float = 0.5  # share of sources that get noise
-    noise_mask: float = 0.12  # share of the words of such a source that are masked
-    noise_keep: float = 0.015  # share of them that are to be predicted and left as they are
-    noise_replace: float = 0.015  # share of them that become random tokens
+    # with --generation: share of a batch's pairs that are generated; less takes less time
+    generation_share: float = 1.0
+    # with --stage pretrain or --supervised cosent: factor of the cosines (inverse temperature)
+    contrast_scale: float = 20.0
+    distil_weight: float = 100.0  # with --stage distil: weight of the cosines' mean squared error
+    noise_rows: float = 0.5  # share of source texts with noise
+    noise_mask: float = 0.12  # share of the words of a text with noise that are masked
+    noise_keep: float = 0.015  # share of those words that are targets without being changed
+    noise_replace: float = 0.015  # share of those words that become random tokens
     supervised: Annotated[
-        SupervisionName, Doc(choices_help("the loss of finetune", SUPERVISIONS))
+        SupervisionName, Doc(choices_help("with --stage finetune: loss", SUPERVISIONS))
     ] = "cosent"
-    similar_above: float = 0.5  # of classify: a pair with a larger label counts as similar
-    chunk_size: int = 0  # texts encoded at once, with the gradients of the whole batch; 0: all
-    # under torchrun, of pretrain and distil: cosines are between the pairs of all processes
+    # with --supervised classify: label above which a pair is similar
+    similar_above: float = 0.5
+    # texts encoded at once, for large batches in little memory: the gradient stays that of the
+    # whole batch; 0: all
+    chunk_size: int = 0
+    # under torchrun with --stage pretrain or distil: contrast the pairs of all processes
     gather: bool = False
-    validation_pairs: int = 1000  # held-out pairs a validation looks at
+    validation_pairs: int = 1000  # held-out pairs of a validation
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "batch_size": at_least(1, 10**7),
@@ -86,15 +91,15 @@ class Objective:
 
 
 class Batch(NamedTuple):
-    """Rows 2i and 2i + 1 are partners, pairs of single texts come last.
+    """Rows of pairs: rows 2i and 2i + 1 are partners; pairs of single texts come last.
 
-    The first rows, of ``target``, are written.
+    The first rows, those of ``target``, are generated.
     """
 
-    source: Tensor  # (rows, n), maybe noised
-    target: Tensor  # (some rows, m), clean; all padding where a text has no partner
-    families: Tensor  # (rows,): texts of one number are no negatives of each other
-    teacher: Tensor  # (rows, width of the teacher), of the clean sources; (rows, 0) without one
+    source: Tensor  # (rows, n), maybe with noise
+    target: Tensor  # (some rows, m), without noise; all padding where a text has no partner
+    families: Tensor  # (rows,): texts of the same number are no negatives of each other
+    teacher: Tensor  # (rows, width of the teacher), of sources without noise; else (rows, 0)
     labels: Tensor  # (pairs,), class numbers or scores; (0,) without labels
 
 
@@ -105,14 +110,14 @@ class Examples:
     groups: Groups
     corpus: Corpus  # text i as ids, END included
     train: np.ndarray  # groups to train on
-    held_out: np.ndarray  # groups a validation looks at
+    held_out: np.ndarray  # groups of validations
     teacher: np.ndarray | None = None  # (texts, width), vectors of length 1
-    # labelled pairs from elsewhere that a validation looks at
+    # labelled pairs of --validation
     validation: tuple[Groups, Corpus] | None = None
 
 
 class PairRows:
-    """The base of both tasks: the rows of pairs, and the validation on labelled pairs."""
+    """The base of both tasks: rows of pairs, and the validation on labelled pairs."""
 
     def __init__(
         self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
@@ -123,6 +128,7 @@ class PairRows:
         self.examples = examples
 
     def weight(self, batch: Batch) -> int:
+        """Return the number of rows of a batch."""
         return len(batch.source)
 
     def rows(self, pairs: np.ndarray) -> Tensor:

@@ -1,6 +1,7 @@
 """Metrics of a sentence model: rank correlation with labels, retrieval, and generation."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def spearman(
 ) -> JsonObject:
     """Return Spearman's rank correlation of cosines with labels, over the chosen pairs.
 
-    Of pairs from several files it is the mean of theirs, which ``spearman_of_files`` lists.
+    For several files it is the mean over files; ``spearman_of_files`` holds that of each.
     """
     assert groups.scores is not None
     assert groups.files is not None
@@ -37,27 +38,31 @@ def spearman(
     for file in np.unique(files):
         rows = files == file
         correlations.append(correlation(cosines[rows], scores[rows]))
+    return _summary(correlations, len(pairs))
 
+
+def _summary(correlations: Sequence[float | None], pairs: int) -> JsonObject:
+    """Return the mean of the correlations of files, and of which files there is none."""
     defined = [value for value in correlations if value is not None]
     result: JsonObject = {
         "spearman": float(np.mean(defined)) if defined else None,
-        "labelled_pairs": len(pairs),
+        "labelled_pairs": pairs,
     }
     undefined = sum(value is None or math.isnan(value) for value in correlations)
     if undefined:
         result["spearman_undefined"] = (
             f"{undefined} of {len(correlations)} files of pairs have no rank correlation: "
-            "their labels or their cosines are all alike, or a cosine is no number"
+            "their labels or their cosines are all equal, or a cosine is NaN"
         )
     if len(correlations) > 1:
-        result["spearman_of_files"] = correlations
+        result["spearman_of_files"] = list(correlations)
     return result
 
 
 def selection(metrics: JsonObject) -> float:
-    """Return the number that the best checkpoint has the smallest of: minus the correlation.
+    """Return minus the rank correlation, which is smallest for the best checkpoint.
 
-    0 where there is no correlation, because all labels or all cosines are alike.
+    It is 0 where the correlation is undefined, because all labels or all cosines are equal.
     """
     value = metrics["spearman"]
     return 0.0 if value is None else -value
@@ -66,8 +71,8 @@ def selection(metrics: JsonObject) -> float:
 def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
     """Return Spearman's rank correlation.
 
-    None where all cosines or all scores are equal, NaN where one is no number: a model whose
-    cosines are equal orders nothing, one whose cosines are NaN is broken.
+    None where all cosines or all scores are equal, so that there is no order; NaN where one of them
+    is not finite.
     """
     if not (np.isfinite(cosines).all() and np.isfinite(scores).all()):
         return math.nan
@@ -79,13 +84,13 @@ def correlation(cosines: np.ndarray, scores: np.ndarray) -> float | None:
 def retrieval(model: RoFormerSim, corpus: Corpus, pairs: np.ndarray) -> JsonObject:
     """Return the share of pairs whose second text is the nearest, or among the ten nearest.
 
-    The neighbours of a first text are sought among all second texts.
+    The candidates for a first text are the second texts of all pairs.
     """
     if not len(pairs):
         return {}
     vectors = _vectors(model, corpus, pairs)
     rank = rank_of_pair(vectors[:, 0] @ vectors[:, 1].T)
-    recall = {f"recall_at_{most}": float((rank < most).mean()) for most in RECALL_RANKS}
+    recall = {f"recall_at_{limit}": float((rank < limit).mean()) for limit in RECALL_RANKS}
     return {**recall, "pairs": len(pairs)}
 
 

@@ -1,4 +1,4 @@
-"""The supervised stage of RoFormer-Sim as the training loop sees it: pairs with labels."""
+"""The training task of the supervised stage of RoFormer-Sim: pairs with labels."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ __all__ = ["LabelTask"]
 
 
 class LabelTask(PairRows):
-    """Fine-tunes vectors on labelled pairs; nothing is written, so a distillation should follow."""
+    """Fit vectors to labelled pairs; generation is not trained and gets worse."""
 
     def __init__(
         self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
@@ -30,7 +30,7 @@ class LabelTask(PairRows):
         self.labels = self.supervision.labels(examples.groups, objective.similar_above)
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        """Return shuffled batches, each of pairs of one file: labels of two may not compare."""
+        """Return shuffled batches, each of pairs of one file, whose labels are comparable."""
         groups = self.examples.groups
         train = self.examples.train
         draw = np.random.default_rng([self.seed % 2**64, epoch])
@@ -40,12 +40,13 @@ class LabelTask(PairRows):
         batches = list[np.ndarray]()
         for file in np.unique(files):
             rows = train[files == file]
-            # A pair as its group's number twice, so that its label can be looked up.
+            # pair_batches takes two numbers per pair; both are the group, whose label is needed
             numbered = np.stack((rows, rows), 1)
             batches += pair_batches(numbered, lengths, self.objective.batch_size, draw)
         return [batches[i][:, 0] for i in draw.permutation(len(batches))]
 
     def load(self, item: np.ndarray) -> Batch:
+        """Return the pairs of a batch with their labels."""
         return Batch(
             source=self.rows(self.examples.groups.pairs[item]),
             target=torch.empty(0, 0, dtype=torch.long),
@@ -55,11 +56,13 @@ class LabelTask(PairRows):
         )
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, summed over the rows of a batch."""
         vectors = self.module.read(batch.source)
         scale = self.objective.contrast_scale
         loss = self.supervision.loss(self.module, vectors, batch.labels, scale)
         return loss * len(batch.source), {}
 
     def validate(self, progress: Progress) -> JsonObject:
-        numbers = self.labelled()
-        return {"selection": selection(numbers), **numbers}
+        """Return the rank correlation of the held-out pairs."""
+        metrics = self.labelled()
+        return {"selection": selection(metrics), **metrics}

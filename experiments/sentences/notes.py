@@ -1,4 +1,4 @@
-"""Notes on texts that a sentence model reads: those cut, and words it does not know."""
+"""Notes on the input of a sentence model: texts that were cut, and unknown words."""
 
 from experiments.data.text_notes import cut_notes, unknown_notes
 from univae.sentence.trained import TrainedSimilar

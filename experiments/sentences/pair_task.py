@@ -1,7 +1,7 @@
-r"""RoFormer-Sim as the training loop sees it: batches of pairs, losses and validation.
+"""The training task of RoFormer-Sim on pairs: batches, losses and validation.
 
-Each row of a batch is the target of its partner. A source may have noise, a target never has, and
-the teacher's vectors are those of clean sources.
+Each row of a batch is the target of its partner. Only sources have noise; the teacher's vectors are
+those of sources without it.
 """
 
 import math
@@ -32,13 +32,13 @@ from univae.text.special import PAD
 
 __all__ = ["ChunkedPairTask", "PairTask", "pair_steps"]
 
-# rows up to which all scores are held at once, and rows of a tile of larger matrices
-DENSE = 4096
-TILE = 1024
+DENSE = 4096  # most rows whose scores are computed as one matrix
+TILE = 1024  # rows of a tile of larger matrices
+ROUNDING = 1e-9  # of a share of pairs, whose product may be above a whole number
 
 
 class PairTask(PairRows):
-    """Writes each pair's other text; contrasts the pairs of a batch or imitates a teacher."""
+    """Generate each pair's other text; contrast the pairs, or fit a teacher's cosines."""
 
     def __init__(
         self,
@@ -55,22 +55,24 @@ class PairTask(PairRows):
             model.head.requires_grad_(False)
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """Return the pairs of texts of every batch, drawn for the epoch."""
         draw = np.random.default_rng([self.seed % 2**64, epoch])
         lengths = self.examples.corpus.lengths
         pairs = pair_up(self.examples.groups, self.examples.train, lengths, draw)
         return pair_batches(pairs, lengths, self.objective.batch_size, draw)
 
     def load(self, item: np.ndarray) -> Batch:
+        """Return the rows of a batch, with noise in the sources."""
         clean = self._clean(item)
         return clean._replace(source=self.noise(clean.source))
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.judge(
-            *self.understand(batch.source, batch.target), batch, self.objective.gather
-        )
+        """Return the loss and its terms, summed over the rows of a batch."""
+        vectors, log_likelihood = self.encode(batch.source, batch.target)
+        return self.loss_of(vectors, log_likelihood, batch, gather=self.objective.gather)
 
-    def understand(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return vectors of all rows, and log-likelihoods of the targets of the first rows."""
+    def encode(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors of all rows, and the log-likelihoods of the targets, in nats."""
         written = len(target)
         if not written:
             return self.module.read(source), source.new_zeros(0, dtype=torch.float32)
@@ -79,12 +81,12 @@ class PairTask(PairRows):
             vectors = torch.cat((vectors, self.module.read(source[written:])))
         return vectors, log_likelihood
 
-    def judge(
-        self, vectors: Tensor, log_likelihood: Tensor, batch: Batch, gather: bool
+    def loss_of(
+        self, vectors: Tensor, log_likelihood: Tensor, batch: Batch, *, gather: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the stage's loss and its parts, summed over rows.
+        """Return the stage's loss and its terms, summed over rows.
 
-        With ``gather``, the rows of all processes are one batch.
+        With ``gather`` the rows of all processes are one batch.
         """
         o = self.objective
         rows = len(batch.source)
@@ -102,7 +104,7 @@ class PairTask(PairRows):
                 rows=TILE if sum(all_rows) > DENSE else None,
                 gather=gather,
             )
-        # The mean of the processes' losses is that of the whole batch.
+        # The mean over processes is then the loss of the whole batch.
         total = loss * (sum(all_rows) / len(all_rows))
         logged = {name: total}
         if len(batch.target):
@@ -113,42 +115,40 @@ class PairTask(PairRows):
         return total, logged
 
     def validate(self, progress: Progress) -> JsonObject:
+        """Return the metrics of held-out pairs: correlation, retrieval, generation, loss."""
         e = self.examples
         o = self.objective
         draw = np.random.default_rng([self.seed % 2**64, 0])
         pairs = pair_up(e.groups, e.held_out, e.corpus.lengths, draw)
         _, first = np.unique(e.groups.families[pairs[:, 0]], return_index=True)
-        # one a family: the others' texts are true negatives
+        # one pair of each family, so that the texts of other pairs are negatives
         pairs = pairs[np.sort(first)][: o.validation_pairs]
-        found = self.labelled()
+        metrics = self.labelled()
+        has_labels = bool(metrics)
         partners = pairs[e.groups.partners(pairs)]
-        found |= retrieval(self.module, e.corpus, partners)
+        metrics |= retrieval(self.module, e.corpus, partners)
         if o.generation:
-            found |= generation(self.module, e.corpus, partners)
-        found["held_out_loss"] = self._held_out(pairs)
-        return {
-            "selection": selection(found) if "spearman" in found else found["held_out_loss"],
-            **found,
-        }
+            metrics |= generation(self.module, e.corpus, partners)
+        metrics["held_out_loss"] = self._held_out_loss(pairs)
+        best_by = selection(metrics) if has_labels else metrics["held_out_loss"]
+        return {"selection": best_by, **metrics}
 
-    def _held_out(self, pairs: np.ndarray) -> float:
-        """Return the stage's loss per row on clean held-out pairs, in batches as in training."""
+    def _held_out_loss(self, pairs: np.ndarray) -> float:
+        """Return the stage's loss per row on held-out pairs without noise, in training batches."""
         total = 0.0
         rows = 0
         device = next(self.module.parameters()).device
         for start in range(0, len(pairs), self.objective.batch_size):
-            batch = Batch(
-                *(
-                    part.to(device)
-                    for part in self._clean(pairs[start : start + self.objective.batch_size])
-                )
-            )
-            loss, _ = self.judge(*self.understand(batch.source, batch.target), batch, gather=False)
-            total = total + float(loss)
-            rows = rows + len(batch.source)
+            on_cpu = self._clean(pairs[start : start + self.objective.batch_size])
+            batch = Batch(*(tensor.to(device) for tensor in on_cpu))
+            vectors, log_likelihood = self.encode(batch.source, batch.target)
+            loss, _ = self.loss_of(vectors, log_likelihood, batch, gather=False)
+            total += float(loss)
+            rows += len(batch.source)
         return total / max(rows, 1)
 
     def _clean(self, pairs: np.ndarray) -> Batch:
+        """Return the rows of pairs without noise, those of partners first."""
         e = self.examples
         partners = e.groups.partners(pairs)
         order = np.argsort(~partners, kind="stable")
@@ -157,20 +157,18 @@ class PairTask(PairRows):
         texts = pairs.reshape(-1)
         source = self.rows(pairs)
         share = self.objective.generation_share if self.objective.generation else 0.0
-        written = math.ceil(share * len(pairs) - 1e-9)
+        written = math.ceil(share * len(pairs) - ROUNDING)
         target = e.corpus.gather(pairs[:written, ::-1].reshape(-1))
         target[torch.from_numpy(np.repeat(~partners[:written], 2))] = PAD
-        teacher = (
-            np.zeros((len(texts), 0), np.float32)
-            if e.teacher is None
-            else np.array(e.teacher[texts], np.float32)
-        )
+        teacher = np.zeros((len(texts), 0), np.float32)
+        if e.teacher is not None:
+            teacher = np.array(e.teacher[texts], np.float32)
         families = torch.from_numpy(e.groups.families[texts]).long()
         return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))
 
 
 class ChunkedPairTask(PairTask):
-    """The same gradients with the activations of ``chunk_size`` rows in memory.
+    """A :class:`PairTask` whose gradients need the activations of ``chunk_size`` rows only.
 
     See :mod:`univae.contrastive.gradient_cache`.
     """
@@ -178,42 +176,49 @@ class ChunkedPairTask(PairTask):
     def backward(
         self, batch: Batch, progress: Progress, factor: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode chunk by chunk.
+        """Compute the gradient chunk by chunk, and return the loss and its terms, detached.
 
-        A row's representation is its vector and the log-likelihood of its target.
+        The loss is a function of one row of numbers per text: its vector, and the log-likelihood of
+        its target, 0 without one.
         """
-        written = len(batch.target)
-        found = dict[str, Tensor]()
-        unwritten = batch.target.new_full((len(batch.source) - written, batch.target.shape[1]), PAD)
-        target = torch.cat((batch.target, unwritten))
-        place = torch.arange(len(target), device=target.device)
+        result = dict[str, Tensor]()
 
-        def encode(chunk: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-            source, target, place = chunk
-            own = target[place < written]
-            vectors, log_likelihood = self.understand(source, own)
-            nothing = log_likelihood.new_zeros(len(source) - len(own))
-            return torch.cat(
-                (vectors, torch.cat((log_likelihood, nothing))[:, None].to(vectors)), 1
+        def loss_of_rows(rows: Tensor) -> Tensor:
+            loss, logged = self.loss_of(
+                rows[:, :-1],
+                rows[: len(batch.target), -1],
+                batch,
+                gather=self.objective.gather,
             )
-
-        def judge(rows: Tensor) -> Tensor:
-            loss, logged = self.judge(
-                rows[:, :-1], rows[:written, -1], batch, self.objective.gather
-            )
-            found.update(
-                loss=loss.detach(), **{name: part.detach() for name, part in logged.items()}
-            )
+            result["loss"] = loss.detach()
+            result.update({name: term.detach() for name, term in logged.items()})
             return loss * factor
 
         cached_backward(
-            encode,
-            (batch.source, target, place),
-            judge,
+            self._encode_chunk,
+            self._chunked(batch),
+            loss_of_rows,
             self.objective.chunk_size,
             modules=(self.module,),
         )
-        return found.pop("loss"), found
+        return result.pop("loss"), result
+
+    def _chunked(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sources, targets of all rows, and whether a row's target is generated."""
+        rows = len(batch.source)
+        written = len(batch.target)
+        unwritten = batch.target.new_full((rows - written, batch.target.shape[1]), PAD)
+        target = torch.cat((batch.target, unwritten))
+        is_written = torch.arange(rows, device=target.device) < written
+        return batch.source, target, is_written
+
+    def _encode_chunk(self, chunk: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Return the vector and the log-likelihood of each row, (rows, width + 1)."""
+        source, target, is_written = chunk
+        vectors, log_likelihood = self.encode(source, target[is_written])
+        unwritten = log_likelihood.new_zeros(len(source) - len(log_likelihood))
+        column = torch.cat((log_likelihood, unwritten))[:, None]
+        return torch.cat((vectors, column.to(vectors)), 1)
 
 
 def pair_steps(

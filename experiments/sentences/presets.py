@@ -1,7 +1,4 @@
-"""Named shapes of the sentence model and how each is trained.
-
-``train-similar --preset`` starts from one.
-"""
+"""Presets of ``train-similar``: options of models and of their training."""
 
 from univae.checkpoint import JsonObject
 
@@ -37,7 +34,7 @@ PRESETS: dict[str, JsonObject] = {
         "lr": 3e-4,
     },
     # The published base model and its first stage: 48 pairs both ways, a constant rate, weight
-    # decay. It started from a pre-trained RoFormer; from scratch it wants a larger rate.
+    # decay. It started from a pre-trained RoFormer; random weights need a larger rate.
     "paper": {
         "tokenizer": "chars",
         "vocab_size": 12000,

@@ -1,4 +1,4 @@
-"""The table of a sentence model's report: texts that it generates."""
+"""The table of generated texts in a sentence model's report."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from univae.sentence.trained import TrainedSimilar
 
 __all__ = ["write_samples"]
 
-COUNT = 5  # generated texts of each source
+COUNT = 5  # generated texts per source
 
 
 def write_samples(run: TrainedSimilar, texts: Sequence[str], seed: int = 0) -> JsonObject:
-    """Write ``samples/similar.json``, generated texts for each of ``texts``, and return it."""
+    """Write ``samples/similar.json``, with generated texts for each of ``texts``; return it."""
     reseed(seed, "showcase")
     rows: list[list[str]] = []
     for source, ranked in zip(texts, run.similar(texts, COUNT), strict=True):
         cell = source
         for text, cosine in ranked:
             rows.append([cell, text, f"{cosine:.3f}"])
-            cell = ""  # the source stands in its first row alone
+            cell = ""  # only the first row of a source names it
     content = {
         "title": "Similar texts, generated and ranked by the model itself",
         "kind": "texts",

@@ -1,4 +1,4 @@
-"""The stages of a sentence model's training, and what each of them reads."""
+"""The registry of stages of a sentence model's training, for ``--stage``."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ __all__ = ["STAGES", "Stage"]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage of training needs."""
+    """A row of :data:`STAGES`."""
 
     name: str
     summary: str
     reads_labels: bool  # pairs with labels, instead of groups of similar texts
-    has_teacher: bool  # cosines are those of a teacher's vectors
-    smallest_group: int  # texts on a line of --pairs
+    has_teacher: bool  # the target cosines are those of a teacher's vectors
+    smallest_group: int  # fewest texts on a line of --pairs
 
     def check(self, chunk_size: int, gather: bool, teacher: object) -> None:
-        """Refuse options that the stage has no use for.
+        """Check the options that only some stages use.
 
         Raises:
-            InputError: a teacher is missing or not wanted, or labelled pairs are to be chunked.
+            InputError: --teacher is missing or not used, or --chunk-size or --gather is not used.
         """
         if self.reads_labels and (chunk_size or gather):
             others = " and ".join(stage.name for stage in STAGES.values() if not stage.reads_labels)
             raise InputError(
-                f"--chunk-size and --gather are of {others}; "
+                f"--chunk-size and --gather are options of {others}; "
                 f"got chunk_size={chunk_size}, gather={gather}; leave them out"
             )
         if self.has_teacher != (teacher is not None):
@@ -40,8 +40,26 @@ class Stage:
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("pretrain", "write and contrast the texts of a group", False, False, 2),
-        Stage("distil", "write, and imitate the cosines of a teacher", False, True, 1),
-        Stage("finetune", "learn from labelled pairs", True, False, 2),
+        Stage(
+            name="pretrain",
+            summary="generate and contrast the texts of a group",
+            reads_labels=False,
+            has_teacher=False,
+            smallest_group=2,
+        ),
+        Stage(
+            name="distil",
+            summary="generate, and fit the cosines of a teacher",
+            reads_labels=False,
+            has_teacher=True,
+            smallest_group=1,
+        ),
+        Stage(
+            name="finetune",
+            summary="fit the labels of pairs",
+            reads_labels=True,
+            has_teacher=False,
+            smallest_group=2,
+        ),
     )
 }

@@ -1,4 +1,4 @@
-"""Losses of labelled pairs: the order of their scores, or their class."""
+"""The registry of losses of labelled pairs, for ``--supervised``."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -21,12 +21,12 @@ class Supervision(Protocol):
 
     @property
     def summary(self) -> str:
-        """What it is, in a few words."""
+        """A few words for the help of ``--supervised``."""
         ...
 
     @property
     def trains_classifier(self) -> bool:
-        """Whether the model's classifier takes part."""
+        """Whether the loss depends on the model's classifier."""
         ...
 
     def labels(self, groups: Groups, similar_above: float) -> np.ndarray:
@@ -40,34 +40,38 @@ class Supervision(Protocol):
 
 @dataclass(frozen=True)
 class Cosent:
-    """The order of the cosines is that of the scores: :func:`univae.contrastive.losses.cosent`."""
+    """Orders cosines as their scores: :func:`univae.contrastive.losses.cosent`."""
 
     summary: str = "cosines in the order of the scores"
     trains_classifier: bool = False
 
     def labels(self, groups: Groups, similar_above: float) -> np.ndarray:
+        """Return the scores of the pairs."""
         assert groups.scores is not None
         return groups.scores
 
     def loss(self, model: RoFormerSim, vectors: Tensor, labels: Tensor, scale: float) -> Tensor:
+        """Return the CoSENT loss, with cosines times ``scale``."""
         cosines = F.cosine_similarity(vectors[::2], vectors[1::2], dim=-1)
         return cosent(cosines, labels, scale)
 
 
 @dataclass(frozen=True)
 class Classify:
-    """The class of a pair: of its label, or similar where the score is above a threshold."""
+    """Classifies pairs by their labels; of a number by whether it is above a threshold."""
 
     summary: str = "the class of a pair"
     trains_classifier: bool = True
 
     def labels(self, groups: Groups, similar_above: float) -> np.ndarray:
+        """Return the numbers of the classes."""
         assert groups.scores is not None
         assert groups.classes is not None
         similar = np.where(groups.scores > similar_above, SIMILARITY[1], SIMILARITY[0])
         return np.where(groups.classes >= 0, groups.classes, similar)
 
     def loss(self, model: RoFormerSim, vectors: Tensor, labels: Tensor, scale: float) -> Tensor:
+        """Return the cross-entropy of the classifier."""
         logits = model.classifier(pair_features(vectors[::2], vectors[1::2]))
         return classification_loss(logits, labels)
 

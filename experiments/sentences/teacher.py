@@ -1,7 +1,7 @@
-"""A teacher's vectors of the texts of a run: of another run's model, or from a table.
+"""A teacher's vectors of the texts of a run: from another run's model, or from a table.
 
-A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared as they
-are, but for white space at their ends.
+A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are compared without
+white space at their ends.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from experiments.evaluation.open_run import open_run
 from experiments.sentences.notes import sentence_notes
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, replacing_file
+from univae.dtypes import is_float_array
 from univae.errors import InputError
 from univae.sentence.trained import TrainedSimilar
 from univae.text.corpus import UNREADABLE_ARRAY
@@ -30,7 +31,11 @@ __all__ = [
 
 TEACHER = "a .npz with texts (N,) and vectors (N, width), or the run folder of train-similar"
 
-MADE_AGAIN = "delete it, and it is made again"
+RECOMPUTED = "delete it, and it is computed again"
+SHORTEST = 1e-12  # least length that a vector is divided by
+HASH_BLOCK = 2**20  # bytes that are hashed at once
+DIGEST_BYTES = 16
+QUOTED = 60  # characters of a text in a message
 
 
 def teach(
@@ -40,9 +45,9 @@ def teach(
     device: str = "auto",
     notes: list[str] | None = None,
 ) -> np.ndarray:
-    """Write the vectors of ``texts``, of length 1, to ``out``, unless it is there, and map it.
+    """Map the vectors of ``texts``, of length 1, from ``out``; compute them if it does not exist.
 
-    ``notes`` receives what was cut or left out, a line each.
+    Notes on texts that were cut or left out are appended to ``notes``.
     """
     notes = [] if notes is None else notes
     if not out.exists():
@@ -53,7 +58,7 @@ def teach(
         vectors = vectors.astype(np.float32)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         with replacing_file(out) as path, path.open("wb") as file:
-            np.save(file, (vectors / np.maximum(length, 1e-12)))
+            np.save(file, (vectors / np.maximum(length, SHORTEST)))
     return open_vectors(out, len(texts))
 
 
@@ -65,17 +70,17 @@ def open_vectors(path: Path, count: int) -> np.ndarray:
     """
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        whole = vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
+        is_complete = vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
     except UNREADABLE_ARRAY as error:
-        raise InputError(f"{path} is damaged ({_reason(error)}); {MADE_AGAIN}") from error
-    if not whole:
+        raise InputError(f"{path} is damaged ({_reason(error)}); {RECOMPUTED}") from error
+    if not is_complete:
         holds = f"{vectors.dtype} {vectors.shape}"
-        raise InputError(f"{path} holds {holds}, not float32 of {count} texts; {MADE_AGAIN}")
+        raise InputError(f"{path} holds {holds}, not float32 of {count} texts; {RECOMPUTED}")
     return vectors
 
 
 def teacher_record(teacher: Path) -> JsonObject:
-    """Return source and fingerprint, of weights and words or of the table, for ``data.json``."""
+    """Return source and fingerprint, of weights and tokenizer or of a table, for ``data.json``."""
     if teacher.is_dir():
         run = Run.open(teacher)
         files = [run.checkpoint() / "model.safetensors", teacher / "tokenizer.json"]
@@ -94,15 +99,15 @@ def teacher_record(teacher: Path) -> JsonObject:
 
 def fingerprint_file(path: Path) -> str:
     """Return a fingerprint of a file's bytes."""
-    digest = blake2b(digest_size=16)
+    digest = blake2b(digest_size=DIGEST_BYTES)
     with path.open("rb") as file:
-        while chunk := file.read(2**20):
+        while chunk := file.read(HASH_BLOCK):
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def write_table(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table, atomically."""
     with replacing_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, texts=np.array(texts), vectors=vectors)
 
@@ -121,15 +126,11 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
     except UNREADABLE_ARRAY as error:
         reason = _reason(error)
         raise InputError(f"teacher: {path} is no table ({reason}); give {TEACHER}") from error
-    if (
-        texts.ndim != 1
-        or texts.dtype.kind != "U"
-        or vectors.ndim != 2
-        or len(texts) != len(vectors)
-    ):
+    is_table = texts.ndim == 1 and vectors.ndim == 2 and len(texts) == len(vectors)
+    if not is_table or not np.issubdtype(texts.dtype, np.str_):
         shapes = f"{texts.dtype} {texts.shape} and {vectors.dtype} {vectors.shape}"
         raise InputError(f"teacher: {path} holds {shapes}; give {TEACHER}")
-    if vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
+    if not is_float_array(vectors) or not np.isfinite(vectors).all():
         raise InputError(
             f"teacher: vectors in {path} must be finite real numbers; got {vectors.dtype}"
         )
@@ -137,7 +138,7 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _compute(teacher: Path, texts: Sequence[str], device: str, notes: list[str]) -> np.ndarray:
-    """Return the vectors that a run's model gives the texts, which it may cut shorter."""
+    """Return the vectors of the texts by a run's model, which cuts long texts."""
     run = open_run(TrainedSimilar, teacher, device)
     tally = Tally()
     vectors = run.encode(texts, tally)
@@ -159,7 +160,7 @@ def _look_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray:
     missing = [text for text in texts if text not in row_of]
     if missing:
         raise InputError(
-            f"teacher: {path} lacks {len(missing)} of {len(texts)} texts, {missing[0][:60]!r} "
+            f"teacher: {path} lacks {len(missing)} of {len(texts)} texts, {missing[0][:QUOTED]!r} "
             "first; add their vectors"
         )
     return vectors[[row_of[text] for text in texts]]

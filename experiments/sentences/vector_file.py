@@ -1,8 +1,8 @@
-"""A matrix of vectors on disk with its description, memory-mapped, complete or not there.
+"""A matrix of vectors in a file, with a description of its origin; it is memory-mapped.
 
-``NAME.npy`` holds the matrix. ``NAME.json``, written last, describes what it was computed from (the
-texts and the weights), its checksum, and its file as the operating system knows it: size, times and
-inode. While these agree the checksum is not computed again, which would read the whole matrix.
+``NAME.npy`` holds the matrix. ``NAME.json``, written last, holds the texts and weights that it was
+computed from, its checksum, and size, times and inode of its file. While these agree the checksum
+is not computed again, which would read the whole matrix.
 """
 
 import json
@@ -23,8 +23,9 @@ from univae.text.tally import Tally
 __all__ = ["read_matrix", "vector_outputs", "write_description"]
 
 COUNTS = tuple(asdict(Tally()))
+MATRIX_SUFFIX = ".npy"
 CHECKSUM = "checksum"
-FILE_STATE = "file"  # a description of an earlier version has none
+FILE_STATE = "file"  # absent in descriptions of earlier versions
 RECIPE_KEYS = {"texts", "fingerprint", "weights"}  # of every version
 
 
@@ -33,12 +34,13 @@ def vector_outputs(
 ) -> tuple[Output, Output]:
     """Return the files of a matrix and of its description.
 
-    They may be replaced if the description is one of this module, else only with ``overwrite``.
+    They may be replaced if this module wrote the description, otherwise only with ``overwrite``.
 
     Raises:
-        InputError: the path has another suffix than .npy, is no regular file, or must be kept.
+        InputError: the path has another suffix than .npy, is no regular file, or must not be
+            replaced.
     """
-    if path.suffix != ".npy":
+    if path.suffix != MATRIX_SUFFIX:
         raise InputError(f"--vectors {path}: the file's name must end in .npy")
     if path.exists() and not path.is_file():
         raise InputError(f"--vectors {path}: is no regular file; the vectors are read back from it")
@@ -58,7 +60,7 @@ def vector_outputs(
 
 
 def write_description(out: Output, matrix: Path, recipe: JsonObject, tally: Tally) -> None:
-    """Describe a matrix that was just written; reads it once, for its checksum."""
+    """Write the description of a new matrix, which is read once for its checksum."""
     content = {**recipe, **asdict(tally), CHECKSUM: fingerprint_file(matrix)}
     _write(out, content, matrix)
 
@@ -66,9 +68,9 @@ def write_description(out: Output, matrix: Path, recipe: JsonObject, tally: Tall
 def read_matrix(
     matrix: Output, description: Output, recipe: JsonObject, shape: tuple[int, int]
 ) -> tuple[np.ndarray, Tally] | None:
-    """Map the matrix and return it with its counts.
+    """Return the mapped matrix and the counts of its texts.
 
-    Return None where it is missing, damaged, or computed from something else than ``recipe``.
+    None where it is missing, damaged, or its ``recipe`` is another.
     """
     path = matrix.path
     content = _description(description.path)
@@ -105,7 +107,7 @@ def _write(out: Output, content: JsonObject, matrix: Path) -> None:
 
 
 def _file_state(path: Path) -> list[int]:
-    """Return size, times and inode: every way to change or replace a file changes one of them."""
+    """Return size, times and inode, of which every change of a file changes at least one."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 

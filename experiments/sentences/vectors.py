@@ -1,6 +1,6 @@
-"""The vectors of a corpus' texts, one row a text: computed once, then read from their file.
+"""The vectors of a corpus' texts, one row a text, which are computed once and stored in a file.
 
-A file that was computed from other texts, weights or options, or that is damaged, is written again.
+A file that is damaged or was computed from other texts, weights or options is replaced.
 """
 
 from itertools import islice
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from experiments.data.outputs import Output
 from experiments.data.texts import require_rereadable
 from experiments.sentences.notes import sentence_notes
-from experiments.sentences.teacher import MADE_AGAIN, fingerprint_file
+from experiments.sentences.teacher import RECOMPUTED, fingerprint_file
 from experiments.sentences.vector_file import read_matrix, vector_outputs, write_description
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -33,9 +33,9 @@ class Vectors(NamedTuple):
 
     matrix: np.ndarray  # (texts, width), mapped
     path: Path  # of the matrix
-    cached: bool  # read from the file, not computed
+    cached: bool  # whether they were read from the file
     tally: Tally  # texts that were cut, words that are unknown
-    notes: list[str]  # what was left out, cut or unknown
+    notes: list[str]  # on lines left out, texts cut, and unknown words
 
 
 def vectors_of(
@@ -78,7 +78,7 @@ def _encode(
     precision: Precision,
     tally: Tally,
 ) -> None:
-    """Write the vectors of a corpus, (texts, width), and count its texts in ``tally``."""
+    """Write the vectors of a corpus, (texts, width); count its texts in ``tally``."""
     bar = tqdm(total=shape[0], desc="encoding", disable=None, leave=False)
     with out.file() as path, bar:
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(precision), shape=shape)
@@ -91,27 +91,27 @@ def _encode(
 
 
 def require_cosines(scores: list[float], path: Path, precision: Precision) -> None:
-    """Raise InputError where a cosine lies outside [-1, 1] by more than rounding."""
+    """Raise :class:`InputError` for a cosine outside [-1, 1] by more than rounding."""
     limit = 1 + ROUNDING[precision]
     for score in scores:
-        if not abs(score) <= limit:  # true of NaN, too
+        if not abs(score) <= limit:  # also true for NaN
             raise InputError(
-                f"{path}: a cosine of {score:.6g}, outside [-1, 1]: damaged; {MADE_AGAIN}"
+                f"{path}: a cosine of {score:.6g}, outside [-1, 1]: damaged; {RECOMPUTED}"
             )
 
 
 def texts_at(corpus: Path, rows: list[int]) -> list[str]:
     """Return the texts of some rows of the matrix, in the order of ``rows``."""
-    wanted = set(rows)
+    selected = set(rows)
     texts: dict[int, str] = {}
     for row, text in enumerate(islice(read_lines(corpus), max(rows, default=-1) + 1)):
-        if row in wanted:
+        if row in selected:
             texts[row] = text
     return [texts[row] for row in rows]
 
 
 def _recipe(run: TrainedSimilar, corpus: Path, precision: str, removed: Removed) -> JsonObject:
-    """Return what the vectors are computed from; count in ``removed`` what reading leaves out."""
+    """Return all that the vectors depend on; count the lines left out in ``removed``."""
     texts, fingerprint = fingerprint_texts(read_lines(corpus, removed))
     return {
         "texts": texts,

@@ -1,8 +1,8 @@
 r"""Texts as a code: :math:`p(x_t \mid z, x_{<t})`, token by token, by the decoder's cached step.
 
-Writer and reader run the same steps on the same rows: a text that has ended, and a row of padding,
-takes padding as input until the tile ends. A text that is longer than the model's is coded in
-pieces.
+Encoder and decoder compute the same steps on the same rows: a text that has ended, and a row of
+padding, has padding as input until the end of the tile. A text that is too long for the model is
+coded in pieces.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ from univae.vae.model import UniVAE
 
 __all__ = ["TextCode", "join_pieces", "pieces"]
 
-Ids: TypeAlias = list[int]  # a text's tokens, without its end
+Ids: TypeAlias = list[int]  # the tokens of a text, without its end token
 
 
 class TextCode:
-    """Code lists of tokens by a UniVAE: an :class:`density.coding.data_code.Emission`.
+    """Codes lists of tokens by a UniVAE: an :class:`density.coding.data_code.Emission`.
 
-    The first texts are coded as if their latent were the prior's mode.
+    The first texts of a file are coded with the mode of the prior as their latent.
     """
 
     def __init__(self, model: UniVAE, tile: int) -> None:
         if not model.config.family.independent_coordinates:
             raise InputError(
-                "compress: needs a model whose latents are Gaussian, for they are coded one "
+                "compress: needs a model whose latents are Gaussian, because they are coded one "
                 f"coordinate at a time; got latent={model.config.latent}; "
                 "train with --latent gaussian"
             )
@@ -54,11 +54,11 @@ class TextCode:
         return [row[: row.index(END)] for row in x[:count].tolist()]
 
     def join(self, parts: Sequence[Sequence[Ids]]) -> list[Ids]:
-        """Return texts one after the other."""
-        return [ids for part in parts for ids in part]
+        """Return the texts of all tiles in one list."""
+        return [ids for tile in parts for ids in tile]
 
     def content(self, rows: Sequence[Ids]) -> bytes:
-        """Return the tokens, ends included, as little-endian int32, for a checksum."""
+        """Return the tokens, end tokens included, as little-endian int32, for a checksum."""
         return b"".join(np.array([*ids, END], "<i4").tobytes() for ids in rows)
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
@@ -66,13 +66,13 @@ class TextCode:
         step = self.model.decoder(z, self.longest)
         ids = x.numpy()
         tokens = torch.full((self.size,), START)
-        parts = []
+        columns = []
         for t in range(x.shape[1]):
             rows = np.flatnonzero(ids[:count, t] != PAD)
             if len(rows):
-                parts.append(intervals(_table(step(tokens), rows), ids[rows, t], rows))
+                columns.append(intervals(_table(step(tokens), rows), ids[rows, t], rows))
             tokens = x[:, t]
-        return concatenate(parts)
+        return concatenate(columns)
 
     def pop(self, stack: Stack, z: Tensor, count: int) -> Tensor:
         """Pop a tile whose :meth:`intervals` were pushed."""
@@ -88,7 +88,7 @@ class TextCode:
             rows = rows[symbols != END]
             if not len(rows):
                 return x[:, : t + 1].contiguous()
-        raise ValueError("a text does not end")
+        raise ValueError(f"a text has no end token among its {self.longest} tokens")
 
     def push_plain(self, stack: Stack, rows: Sequence[Ids]) -> None:
         """Push texts with the prior's mode as latent."""
@@ -98,31 +98,31 @@ class TextCode:
 
     def pop_plain(self, stack: Stack, count: int) -> list[Ids]:
         """Pop the texts that :meth:`push_plain` pushed."""
-        parts = []
+        tiles = []
         for start in range(0, count, self.size):
             size = min(self.size, count - start)
-            parts.append(self.rows(self.pop(stack, self.mode, size), size))
-        return self.join(parts)
+            tiles.append(self.rows(self.pop(stack, self.mode, size), size))
+        return self.join(tiles)
 
 
 def _table(logits: Tensor, rows: np.ndarray) -> np.ndarray:
-    """Return the frequencies of the next token of some rows: used in both directions."""
+    """Return the frequencies of the next token of some rows, for encoder and decoder."""
     return frequencies(logits.softmax(-1).numpy()[rows])
 
 
 def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[tuple[int, int]]]:
-    """Return texts cut into pieces of fewer than ``longest`` tokens, which leaves room for an end.
+    """Return texts cut into pieces of fewer than ``longest`` tokens, and which texts were cut.
 
-    Beside the pieces, (text, number of pieces) of those texts that were cut.
+    The second result is (text, number of pieces) for every text of several pieces.
     """
-    room = longest - 1
+    room = longest - 1  # for the tokens before the end token
     all_pieces: list[Ids] = []
     cut: list[tuple[int, int]] = []
     for i, ids in enumerate(texts):
-        parts = [ids[start : start + room] for start in range(0, max(1, len(ids)), room)]
-        all_pieces += parts
-        if len(parts) > 1:
-            cut.append((i, len(parts)))
+        starts = range(0, max(1, len(ids)), room)
+        all_pieces += [ids[start : start + room] for start in starts]
+        if len(starts) > 1:
+            cut.append((i, len(starts)))
     return all_pieces, cut
 
 
@@ -133,7 +133,7 @@ def join_pieces(all_pieces: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> li
     start = 0
     while start < len(all_pieces):
         count = counts.get(len(texts), 1)
-        parts = all_pieces[start : start + count]
-        texts.append([token for part in parts for token in part])
+        pieces_of_text = all_pieces[start : start + count]
+        texts.append([token for piece in pieces_of_text for token in piece])
         start += count
     return texts

@@ -1,4 +1,4 @@
-"""The codec of text runs: lines in files, lists of tokens in the coder."""
+"""The codec of text runs, which codes the lines of a file as lists of tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,13 +26,13 @@ from univae.vae.trained import TrainedText
 
 __all__ = ["TextCodec"]
 
-TILE = 16  # texts coded together where no option says it
+TILE = 16  # texts coded together by default
 TOKENS = 16_384  # positions decoded at once: bounds the memory
 ARRAY_SUFFIXES = (".npy", ".npz", ".png")
 
 
 class TextCodec:
-    """The codec of a text run for UTF-8 files, whose lines are its data."""
+    """The codec of a text run, for UTF-8 files of one text per line."""
 
     rate: ClassVar[str] = "bits_per_char"
     batch_size: ClassVar[int] = 16
@@ -49,7 +49,7 @@ class TextCodec:
 
     @property
     def run_notes(self) -> Sequence[str]:
-        """What was assumed when the run was opened."""
+        """The assumptions made when the run was opened."""
         return self.run.notes
 
     def coder(self, header: Header) -> BitsBack[list[list[int]]]:
@@ -63,22 +63,22 @@ class TextCodec:
     def read(self, source: str, coding: Coding) -> Content[str, list[list[int]]]:
         r"""Read a UTF-8 file, or the built-in corpus.
 
-        Lines end at ``\n`` alone. Every other character, also of an empty line, belongs to a text.
+        Only ``\n`` ends a line; all other characters belong to texts, which may be empty.
 
         Raises:
-            InputError: there is no such file, it is empty or no UTF-8, or the tokenizer cannot
-                write a line back exactly.
+            InputError: there is no such file, it is empty or not UTF-8, or the tokenizer cannot
+                restore a line exactly.
         """
         text = exact_text(source)
         lines = text.split("\n")
-        ends_with_newline = lines[-1] == ""
+        ends_with_newline = not lines[-1]
         if ends_with_newline:
             lines.pop()
         tokens = self.run.tokenizer.encode_batch(lines)
         self._require_exact(source, lines, tokens)
         values, cut = pieces(tokens, self.model.config.max_length)
 
-        notes: JsonObject = {}  # what restoring the file takes, beside the tokens
+        notes: JsonObject = {}  # needed to restore the file, besides the tokens
         if not ends_with_newline:
             notes["open"] = 1
         if cut:
@@ -94,11 +94,11 @@ class TextCodec:
         return "\n".join(lines) + ("" if header.notes.get("open") else "\n")
 
     def equal(self, a: str, b: str) -> bool:
-        """Return whether two texts are the same."""
+        """Return whether two texts are equal."""
         return a == b
 
     def check_name(self, out: Path) -> None:
-        """Raise InputError for a name of an array or a folder."""
+        """Raise :class:`InputError` for the name of an array or a folder."""
         if out.suffix.lower() in ARRAY_SUFFIXES or not out.suffix:
             raise InputError(
                 f"decompress: {out}: the file holds text; give a name that ends in .txt"
@@ -118,15 +118,15 @@ class TextCodec:
         return {"net_bits_per_text": account.net_bits / texts if texts else None}
 
     def archiver_sizes(self, content: Content[str, list[list[int]]]) -> dict[str, int]:
-        """Return the bytes that general archivers take."""
+        """Return the sizes in general formats, in bytes."""
         return text_sizes(content.exact.encode())
 
     def ideal_rate(self, bits: float, content: Content[str, list[list[int]]]) -> JsonObject:
-        """Return nothing: a result has the ideal bits of all texts alone."""
+        """Return no rate: a result has the ideal bits of all texts only."""
         return {}
 
     def batch(self, values: list[list[int]]) -> tuple[Tensor, int | None]:
-        """Return padded ids, and how many latents of them are decoded at once."""
+        """Return padded ids, and how many latents to decode at once."""
         ids = pad(values)
         return ids, max(1, TOKENS // ids.numel())
 
@@ -138,6 +138,6 @@ class TextCodec:
             if tokenizer.decode(ids) != line:
                 raise InputError(
                     f"compress: {source}, line {number}: the run's tokenizer ({tokenizer.kind}) "
-                    "cannot write it back exactly; "
+                    "cannot restore it exactly; "
                     "use a run trained with --tokenizer bytes, chars or bpe"
                 )

@@ -1,70 +1,40 @@
-"""The texts of a text model's training: options, token ids in the run folder, and what was left out.
+"""The training and validation texts of a text model, as token ids in the run folder.
 
-Texts are tokenised once, into ``corpus/`` and ``validation/`` beside the run. ``data.json`` holds
-their fingerprints, so that a resumed run refuses texts that have changed.
+Texts are tokenised once, into ``corpus/`` and ``validation/`` of the run folder. ``data.json``
+holds their fingerprints, so that a resumed run refuses texts that have changed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
-from typing_extensions import Doc
 
 from experiments.data.notes import print_notes
-from experiments.data.sources import resolved
-from experiments.data.text_notes import (
-    LIKELIHOODS,
-    MUCH,
-    left_out_notes,
-    notes_of,
-    share_of,
-    unknown_notes,
-    unknown_shares,
-)
+from experiments.data.text_notes import left_out_notes, notes_of, unknown_shares
 from experiments.data.texts import BUILT_IN, require_rereadable, texts_of
+from experiments.text.data_options import TextData
+from experiments.text.unknown_words import add_unknown_words, count_words_at, count_words_of
+from experiments.training.comparison import require_same_data
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
-from univae.registry import choices_help
-from univae.rules import Rule, check, within
 from univae.text.corpus import Corpus, Removed, fingerprint_texts, split
-from univae.text.tokenizers import TOKENIZERS, Tokenizer, TokenizerName, train_tokenizer
+from univae.text.tokenizers import Tokenizer, train_tokenizer
 
-__all__ = ["Corpora", "TextData"]
+__all__ = ["Corpora"]
 
 FEWEST = 2  # held-out texts: a validation measures variances and information between texts
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextData:
-    """The texts to train on and to hold out."""
-
-    text: str  # a file, or python-docs: the sentences of Python's own documentation
-    validation: str = ""  # a file of held-out texts; empty: a share of --text
-    held_out: float = 0.05  # share of --text that is held out, without --validation
-    tokenizer: Annotated[TokenizerName, Doc(choices_help("what a token is", TOKENIZERS))] = "bpe"
-
-    RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the texts")}
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def absolute(self) -> "TextData":
-        """Return the same with sources that mean the same files from every folder."""
-        text = resolved(self.text, (BUILT_IN,))
-        validation = resolved(self.validation, (BUILT_IN,))
-        return replace(self, text=text, validation=validation)
-
-
 class Source(NamedTuple):
-    """An option that names texts, and where their token ids are kept."""
+    """An option that names texts, and the folder of their token ids."""
 
-    option: str  # without the dashes
+    option: str  # without dashes
     texts: str
     folder: Path
 
@@ -76,9 +46,9 @@ class Corpora:
     Args:
         data: the options.
         out: the run folder.
-        seed: draws which texts are held out.
-        max_length: tokens of a text, its end token included; longer texts are left out.
-        vocab_size: at most so many token ids are learned.
+        seed: of the choice of held-out texts.
+        max_length: most tokens of a text, its end token included; longer texts are left out.
+        vocab_size: most token ids that the tokenizer learns.
     """
 
     data: TextData
@@ -88,11 +58,14 @@ class Corpora:
     vocab_size: int
 
     def prepare(self, options: JsonObject) -> Run:
-        """Start or continue the run and write what training reads; ``options`` are its config.json.
+        """Start or continue the run, and write tokenizer and token ids into its folder.
+
+        Args:
+            options: the content of ``config.json``.
 
         Raises:
             InputError: texts cannot be read or are too few, or a resumed run was started with
-                others. A refusal leaves the folder as it was.
+                others; the folder is then unchanged.
         """
         for source in self._sources():
             if source.texts != BUILT_IN:
@@ -106,9 +79,9 @@ class Corpora:
         return run
 
     def split(self, validation_texts: int) -> tuple[Corpus, np.ndarray, Tensor]:
-        """Return the corpus, the rows of it to train on, and padded held-out texts (N, T).
+        """Return the corpus, its rows to train on, and the padded held-out texts (N, T).
 
-        At most ``validation_texts`` are held out for the validations.
+        Validations use at most ``validation_texts`` of the held-out texts.
         """
         corpus = Corpus.open(self.out / "corpus")
         if self.data.validation:
@@ -122,7 +95,7 @@ class Corpora:
         return corpus, rows, other.gather(order)
 
     def held_out_texts(self, validation_texts: int) -> list[str]:
-        """Return the texts that validations look at, as text."""
+        """Return the texts of validations."""
         tokenizer = open_tokenizer(Run.open(self.out))
         held_out = self.split(validation_texts)[2]
         return [tokenizer.decode(ids) for ids in held_out]
@@ -145,12 +118,12 @@ class Corpora:
         return sources
 
     def _refuse_changes(self, options: JsonObject) -> None:
-        """Raise InputError where texts or tokenizer are not those that the run was started with."""
-        before = Run.open(self.out)
-        if before.config.get("command") != options["command"]:
-            return  # Run.create names the difference
-        tokenizer = open_tokenizer(before) if (self.out / "tokenizer.json").exists() else None
-        if not before.data_record():
+        """Raise InputError where the run was started with other texts or another tokenizer."""
+        run = Run.open(self.out)
+        if run.kind != options["command"]:
+            return  # Run.create raises
+        tokenizer = open_tokenizer(run) if (self.out / "tokenizer.json").exists() else None
+        if not run.data_record():
             self._refuse_changed_corpora(tokenizer)
             return
 
@@ -161,10 +134,10 @@ class Corpora:
             record[source.option] = entry
         if tokenizer is not None:
             record["tokenizer"] = tokenizer_record(tokenizer)
-        Run(self.out, options).record_data(record)
+        require_same_data(run, record)
 
     def _refuse_changed_corpora(self, tokenizer: Tokenizer | None) -> None:
-        """Refuse changed texts of a run of version 0.1.0, whose corpora hold the fingerprints."""
+        """Compare texts with the fingerprints in the corpora, of a run of version 0.1.0."""
         if tokenizer is None:
             return
         for source in self._sources():
@@ -172,13 +145,13 @@ class Corpora:
                 self._build(source, tokenizer, Removed())
 
     def _tokenise(self, run: Run, resumed: bool) -> None:
-        """Write ``tokenizer.json``, the corpora and ``data.json``, where they are missing."""
+        """Write those of ``tokenizer.json``, the corpora and ``data.json`` that are missing."""
         tokenizer = self._tokenizer(run)
         record = {"tokenizer": tokenizer_record(tokenizer)}
         corpora: dict[str, Corpus] = {}
         for source in self._sources():
             removed = Removed()
-            if resumed and (source.folder / "corpus.json").exists():  # its texts were compared
+            if resumed and (source.folder / "corpus.json").exists():
                 corpus = Corpus.open(source.folder)
             else:
                 corpus = self._build(source, tokenizer, removed)
@@ -186,12 +159,12 @@ class Corpora:
             record[source.option] = _record_of(source, corpus, removed)
         self._require_enough(corpora)
 
-        before = run.data_record()
-        if before:  # a resumed run: notes on its texts were made when they were read
-            print_notes(notes_of(before))
+        stored = run.data_record()
+        if stored:  # a resumed run
+            print_notes(notes_of(stored))
             return
         if not tokenizer.lossless:
-            self._count_unknown(tokenizer, corpora, record)
+            self._add_unknown_words(tokenizer, corpora, record)
         run.record_data(record)
         print_notes(notes_of(record))
 
@@ -206,10 +179,10 @@ class Corpora:
     def _build(self, source: Source, tokenizer: Tokenizer, removed: Removed) -> Corpus:
         file = Path(source.texts)
         size = file.stat().st_size if source.texts != BUILT_IN and file.is_file() else None
+        texts = texts_of(source.texts, removed=removed)
         with tqdm(
             total=size, unit="B", unit_scale=True, desc="tokenising", disable=None, leave=False
         ) as bar:
-            texts = texts_of(source.texts, removed=removed)
             return Corpus.build(
                 texts, tokenizer, source.folder, max_length=self.max_length, progress=bar.update
             )
@@ -232,51 +205,36 @@ class Corpora:
             way_out = "raise it, or give --validation"
             raise InputError(f"{rule}; {texts} with {share} {verb} {held_out}; {way_out}")
 
-    def _count_unknown(
+    def _add_unknown_words(
         self,
         tokenizer: Tokenizer,
         corpora: Mapping[str, Corpus],
         record: dict[str, JsonObject],
     ) -> None:
         """Add the shares of unknown words to ``record``, with notes where they are above 1%."""
-        totals = corpora["text"].totals
-        training = (totals["unknown_words"], totals["words"])
+        training = count_words_of(corpora["text"])
         if self.data.validation:
-            held_out_option = "validation"
-            other = corpora["validation"].totals
-            held_out = (other["unknown_words"], other["words"])
-        else:
-            held_out_option = "text"
-            held_out = self._unknown_held_out(tokenizer, corpora["text"])
-            training = (training[0] - held_out[0], training[1] - held_out[1])
-        _add_unknown(record["text"], "training", *training)
-        _add_unknown(record[held_out_option], "held_out", *held_out)
-
-    def _unknown_held_out(self, tokenizer: Tokenizer, corpus: Corpus) -> tuple[int, int]:
-        """Return the number of unknown words, and of all words, in the held-out share of --text."""
-        held_out = set(self._split_rows(len(corpus))[1].tolist())
-        longest = self.max_length - 1  # the end token takes one position
+            add_unknown_words(record["text"], "training", training)
+            held_out = count_words_of(corpora["validation"])
+            add_unknown_words(record["validation"], "held_out", held_out)
+            return
+        rows = set(self._split_rows(len(corpora["text"]))[1].tolist())
         texts = texts_of(self.data.text)
-        in_corpus = (text for text in texts if len(tokenizer.encode(text)) <= longest)
-        unknown = 0
-        words = 0
-        for row, text in enumerate(in_corpus):
-            if row in held_out:
-                unknown += tokenizer.unknown(text)
-                words += len(text.split())
-        return unknown, words
+        held_out = count_words_at(rows, texts, tokenizer, self.max_length)
+        add_unknown_words(record["text"], "training", training.minus(held_out))
+        add_unknown_words(record["text"], "held_out", held_out)
 
     def _split_rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of ``count`` texts to train on, and those held out."""
         return split(count, self.data.held_out, self.seed)
 
 
-# Option -> the name of the number of its texts that were left out.
+# Option -> key, in a result, of the number of its texts that were left out.
 COUNTS = {"text": "texts_left_out", "validation": "validation_texts_left_out"}
 
 
 def _record_of(source: Source, corpus: Corpus, removed: Removed) -> JsonObject:
-    """Return what ``data.json`` holds of a source of texts."""
+    """Return the entry of a source of texts in ``data.json``."""
     option = f"--{source.option}"
     dropped = corpus.totals["dropped"]
     count = len(corpus) + dropped
@@ -288,10 +246,3 @@ def _record_of(source: Source, corpus: Corpus, removed: Removed) -> JsonObject:
         "texts_left_out": dropped,
         "notes": [*removed.notes(option), *notes],
     }
-
-
-def _add_unknown(entry: JsonObject, texts: str, unknown: int, words: int) -> None:
-    """Add the share of unknown words of the training or held-out texts to an entry of data.json."""
-    entry[f"unknown_words_{texts}"] = share_of(unknown, words)
-    label = f"{texts.replace('_', '-')} texts"
-    entry["notes"] += unknown_notes(label, unknown, words, above=MUCH, meaning=LIKELIHOODS)

@@ -1,4 +1,4 @@
-"""Latents of texts in the plane, for the map in a report."""
+"""Two principal components of the latents of texts, for the map in a report."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,13 @@ from univae.vae.trained import TrainedText
 __all__ = ["latent_map"]
 
 AXES = 2
-SMALLEST = 1e-30  # of a divisor: the variance of equal codes is 0
+SMALLEST = 1e-30  # least divisor: the variance of equal codes is 0
 
 
 def latent_map(run: TrainedText, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return the first two principal components of the texts' codes.
+    """Return the first two principal components of texts' codes, (N, 2), in float64.
 
-    The result is the components (N, 2), in float64, and the share of the variance that each of them
-    explains (2,).
+    The second result is the share of the variance that each component explains, (2,).
     """
     z = run.modes(texts).flatten(1).double()
     z = z - z.mean(0)

@@ -1,4 +1,4 @@
-"""Notes on texts that a text VAE reads: those longer than its own, and words it does not know."""
+"""Notes on the input of a text VAE: texts longer than its training set's, and unknown words."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,17 @@ __all__ = ["text_notes"]
 def text_notes(
     run: TrainedText, source: str, texts: Sequence[str], *, written: bool = False
 ) -> list[str]:
-    """Return notes on how many texts are longer than the model's, and how many words are unknown.
+    """Return notes on how many texts are longer than the model's, and on unknown words.
 
     Args:
         run: the text model.
-        source: where the texts are from; the notes begin with it.
+        source: the origin of the texts, with which notes begin.
         texts: the texts.
         written: whether the command decodes texts, which end at ``max_length`` tokens.
     """
     max_length = run.model.config.max_length
-    longer = sum(len(ids) >= max_length for ids in run.tokenizer.encode_batch(texts))  # and END
+    # the end token makes a text one token longer
+    longer = sum(len(ids) >= max_length for ids in run.tokenizer.encode_batch(texts))
     unknown = sum(map(run.tokenizer.unknown, texts))
     words = sum(len(text.split()) for text in texts)
     notes = longer_notes(source, longer, len(texts), max_length, written=written)

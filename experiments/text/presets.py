@@ -1,16 +1,14 @@
-"""Named shapes of the text model and how each is trained.
+"""Presets of ``train-text``: options of models and of their training.
 
-``train-text --preset`` starts from one.
-
-The Gaussian presets hold the latent open with batch-normalised means and word dropout: without a
-remedy, a text VAE trained from scratch soon ignores its latent, which its validations show.
+The Gaussian presets have batch-normalised means and word dropout, without which the KL of a text
+VAE that is trained from random weights vanishes.
 """
 
 from univae.checkpoint import JsonObject
 
 __all__ = ["MODELS", "PRESETS"]
 
-OPEN: JsonObject = {"bn_gamma": 1.0, "word_dropout": 0.4}
+AGAINST_COLLAPSE: JsonObject = {"bn_gamma": 1.0, "word_dropout": 0.4}
 
 MODELS: dict[str, JsonObject] = {
     "tiny": {
@@ -20,7 +18,7 @@ MODELS: dict[str, JsonObject] = {
         "latent_layers": 2,
         "latent_width": 16,
         "max_length": 64,
-        **OPEN,
+        **AGAINST_COLLAPSE,
     },
     "small": {
         "width": 256,
@@ -29,7 +27,7 @@ MODELS: dict[str, JsonObject] = {
         "latent_layers": 3,
         "latent_width": 16,
         "max_length": 64,
-        **OPEN,
+        **AGAINST_COLLAPSE,
     },
     "base": {
         "width": 512,
@@ -38,11 +36,11 @@ MODELS: dict[str, JsonObject] = {
         "latent_layers": 4,
         "latent_width": 32,
         "max_length": 128,
-        **OPEN,
+        **AGAINST_COLLAPSE,
     },
-    # The published hyper-parameters. Two things differ by design, see univae.vae: decoder positions
-    # restart after the latent, and texts keep their own length and end token instead of being
-    # padded to 32.
+    # The published hyper-parameters. The model differs in two points, see univae.vae: decoder
+    # positions restart after the latent, and texts have their length and an end token instead of
+    # padding to 32.
     "paper": {
         "width": 768,
         "heads": 12,

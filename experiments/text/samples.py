@@ -1,4 +1,4 @@
-"""Tables and the map of a text model's report: samples, reconstructions, edits, latents."""
+"""The items of a text model's report: samples, reconstructions, interpolation, edits, latents."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,21 @@ from univae.vae.trained import TrainedText
 
 __all__ = ["showcase", "write_samples"]
 
-WORDS = range(6, 15)  # words of the texts shown: a table cell holds them on a line or two
+WORDS = range(6, 15)  # words of a text that fits into a table cell on a line or two
 ROWS = 10  # of a table
 STEPS = 7  # of the interpolation, both ends included
-EDITS = 3  # of each latent layer
+EDITS = 3  # per latent layer
 
 
 def showcase(run: TrainedText, held_out: Sequence[str], seed: int = 0) -> dict[str, JsonObject]:
-    """Return what the report shows, by name.
+    """Return the items of the report by name.
 
     These are samples from the prior, reconstructions of held-out texts, an interpolation, edits of
     each latent layer, and a map of the held-out texts' latents.
     """
     reseed(seed, "showcase")
-    readable = [text for text in held_out if len(text.split()) in WORDS] or list(held_out)
-    texts = readable[:ROWS]
+    short = [text for text in held_out if len(text.split()) in WORDS]
+    texts = (short or list(held_out))[:ROWS]
     return {
         "prior": _table("Samples from the prior", ["text"], [[text] for text in run.sample(ROWS)]),
         "reconstructions": _table(
@@ -44,7 +44,7 @@ def showcase(run: TrainedText, held_out: Sequence[str], seed: int = 0) -> dict[s
 def write_samples(
     run: TrainedText, held_out: Sequence[str], seed: int = 0
 ) -> dict[str, JsonObject]:
-    """Write the showcase to ``samples/`` of the run and return it."""
+    """Write the items of :func:`showcase` to ``samples/`` of the run, and return them."""
     items = showcase(run, held_out, seed)
     for name, item in items.items():
         write_json(run.folder.subfolder("samples") / f"{name}.json", item)

@@ -1,4 +1,4 @@
-"""Scores of texts: every text's log-likelihood with its tokens, characters and words."""
+"""Scores of texts: the log-likelihood of each, and its tokens, characters and words."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from univae.vae.trained import TrainedText
 
 __all__ = ["TextScorer"]
 
-BLOCK = 2048  # texts read and sorted by length together
+BLOCK = 2048  # texts that are sorted by length together
 TEXTS = 16  # texts in a batch
 TOKENS = 16_384  # positions decoded at once: bounds the memory, whatever the number of samples
 SIZES = ("tokens", "characters", "words", "unknown_words")
@@ -51,7 +51,7 @@ class TextScorer:
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the texts in their order.
 
-        A block of texts is read and sorted by length at a time, which saves computing on padding.
+        Texts are sorted by length within a block, so that batches have little padding.
         """
         texts = texts_of(self.task.data, self.task.limit, self.removed)
         with tqdm(desc="scoring", unit=" texts", disable=None, leave=False) as bar:
@@ -65,7 +65,7 @@ class TextScorer:
                 yield from (rows[i] for i in range(len(block)))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
-        """Return bits per token and character, perplexity per word, and what they divide by."""
+        """Return bits per token and character, perplexity per word, and their denominators."""
         count = len(rows)
         sizes = _sizes(rows)
         nats = -log_likelihood * count
@@ -82,7 +82,7 @@ class TextScorer:
         }
 
     def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
-        """Return what was left out, is unknown or longer than the model's texts, or overflows."""
+        """Return notes on lines left out, long texts, unknown words, and overflow."""
         notes = [*self.removed.notes(self.task.data), *self._token_notes(rows)]
         mean = result["log_likelihood_nats"]
         if result["perplexity_per_word"] is None and mean is not None:
@@ -126,7 +126,7 @@ class TextScorer:
         return rows
 
     def _token_notes(self, rows: Sequence[JsonObject]) -> list[str]:
-        """Return how many texts are longer than the model's, and what their tokens leave out."""
+        """Return notes on long texts, unknown words, and white space that tokens leave out."""
         source = self.task.data
         sizes = _sizes(rows)
         max_length = self.run.model.config.max_length

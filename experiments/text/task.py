@@ -1,41 +1,57 @@
-"""The text VAE as the training loop sees it: batches, objective and validation."""
+"""The training task of a text VAE: objective, batches, loss and validation."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import measure
 from experiments.training.task import Progress
 from univae.checkpoint import JsonObject
+from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
 from univae.text.corpus import Corpus, token_batches
 from univae.text.special import PAD
-from univae.vae.kl_weight import Annealing, FreeBitsPer, annealed_weight, free_bits
+from univae.vae.kl_weight import (
+    ANNEALINGS,
+    FREE_BITS,
+    Annealing,
+    FreeBitsPer,
+    annealed_weight,
+    free_bits,
+)
 from univae.vae.model import UniVAE
 
 __all__ = ["Objective", "TextTask", "measure_texts"]
 
 CHUNK = 8  # importance samples decoded at once in a validation
+COMPARED = 64  # texts of the mutual information, which compares all pairs of them
+ROWS = 32  # texts evaluated at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The bound, the size of a batch, and what a validation looks at."""
+    """The bound, the size of a batch, and the size of validations."""
 
-    # the KL's weight rises from 0 to 1: once (linear) or several times (cyclical)
-    annealing: Annealing = "none"
-    anneal_warmup: float = 0.3  # share of training (cyclical: of a cycle) over which it rises
-    anneal_cycles: int = 4
-    free_bits: float = 0.0  # nats of KL that cost nothing, per layer or per dimension
-    free_bits_per: FreeBitsPer = "layer"
-    batch_tokens: int = 4096  # padded tokens in a batch
-    validation_texts: int = 256  # held-out texts a validation looks at
-    validation_samples: int = 16  # importance samples per text in a validation
+    annealing: Annotated[
+        Annealing, Doc(choices_help("weight of the KL, against its vanishing", ANNEALINGS))
+    ] = "none"
+    # with --annealing: share of training (cyclical: of a cycle) over which the weight rises
+    anneal_warmup: float = 0.3
+    anneal_cycles: int = 4  # with --annealing cyclical: number of cycles in training
+    free_bits: float = 0.0  # nats of KL without cost, on average over a batch; 0: none
+    free_bits_per: Annotated[
+        FreeBitsPer, Doc(choices_help("with --free-bits: KL without cost", FREE_BITS))
+    ] = "layer"
+    batch_tokens: int = 4096  # tokens in a batch, padding included; more take more memory
+    validation_texts: int = 256  # held-out texts of a validation
+    # importance samples per text in a validation; more tighten its likelihood and take time
+    validation_samples: int = 16
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "anneal_warmup": within("(0, 1]", "a share of training"),
@@ -51,7 +67,15 @@ class Objective:
 
 
 class TextTask:
-    """Minimises the negative bound per target token over the texts with the indices ``train``."""
+    """Minimise the negative bound per target token.
+
+    Args:
+        model: the model to train.
+        objective: the bound, the size of batches and of validations.
+        seed: of the order of the texts.
+        train: a corpus, and the indices of its texts to train on.
+        held_out: the texts of validations, padded ids (N, T).
+    """
 
     def __init__(
         self,
@@ -68,18 +92,21 @@ class TextTask:
         self.held_out = held_out
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        cut = token_batches(
-            self.corpus.lengths[self.train], self.objective.batch_tokens, self.seed, epoch
-        )
-        return [self.train[batch] for batch in cut]
+        """Return the indices of the texts of every batch, in an order drawn for the epoch."""
+        lengths = self.corpus.lengths[self.train]
+        batches = token_batches(lengths, self.objective.batch_tokens, self.seed, epoch)
+        return [self.train[batch] for batch in batches]
 
     def load(self, item: np.ndarray) -> Tensor:
+        """Return the padded ids of the texts of a batch."""
         return self.corpus.gather(item)
 
     def weight(self, batch: Tensor) -> int:
+        """Return the number of tokens of a batch, without padding."""
         return int((batch != PAD).sum())
 
     def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum to minimise over a batch, in nats, and its parts by name."""
         o = self.objective
         bound = self.module.elbo(batch)
         weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
@@ -90,37 +117,47 @@ class TextTask:
         }
 
     def validate(self, progress: Progress) -> JsonObject:
-        numbers = measure_texts(self.module, self.held_out, self.objective.validation_samples)
-        return {"selection": numbers["nll_nats"], **numbers}
+        """Return the metrics of the held-out texts; the lowest ``selection`` is the best."""
+        metrics = measure_texts(self.module, self.held_out, self.objective.validation_samples)
+        return {"selection": metrics["nll_nats"], **metrics}
 
 
 @torch.no_grad()
 def measure_texts(model: UniVAE, texts: Tensor, samples: int) -> JsonObject:
-    """Return likelihood, bound and use of the latent on texts (N, T): see
-    :func:`experiments.evaluation.latent_model.measure`.
+    """Return likelihood, bound and use of the latents on texts (N, T), and bits per token.
 
-    Texts whose likelihood is not finite are left out; ``not_finite`` holds their places among
-    ``texts``.
+    Texts whose likelihood is not finite are left out of the means; ``not_finite`` holds their
+    indices. See :func:`experiments.evaluation.latent_model.measure`.
     """
     texts = texts.to(next(model.parameters()).device)
-    measured = measure(
-        model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
-    ).to_json()
-    left_out: JsonObject = {
-        name: measured[name] for name in ("not_finite", "notes") if name in measured
-    }
-    kept = torch.ones(len(texts), dtype=torch.bool)
-    kept[left_out.get("not_finite", [])] = False
-    if left_out and kept.any():
-        texts = texts[kept.to(texts.device)]
-        measured = measure(
-            model, _trimmed(texts), samples, model.elbo, compared=texts[:64], chunk=CHUNK
-        ).to_json()
+    metrics = _metrics(model, texts, samples)
+    left_out: JsonObject = {}
+    for name in ("not_finite", "notes"):
+        if name in metrics:
+            left_out[name] = metrics[name]
+
+    is_finite = torch.ones(len(texts), dtype=torch.bool)
+    is_finite[left_out.get("not_finite", [])] = False
+    if left_out and is_finite.any():
+        # again: the mutual information of texts that are not finite is not finite
+        texts = texts[is_finite.to(texts.device)]
+        metrics = _metrics(model, texts, samples)
     tokens = int((texts != PAD).sum())
-    bits_per_token = measured["nll_nats"] * len(texts) / tokens / math.log(2)
-    return {**measured, "bits_per_token": bits_per_token, **left_out}
+    bits_per_token = metrics["nll_nats"] * len(texts) / tokens / math.log(2)
+    return {**metrics, "bits_per_token": bits_per_token, **left_out}
 
 
-def _trimmed(texts: Tensor, rows: int = 32) -> list[Tensor]:
+def _metrics(model: UniVAE, texts: Tensor, samples: int) -> JsonObject:
+    batches = _trimmed(texts)
+    compared = texts[:COMPARED]
+    measured = measure(model, batches, samples, model.elbo, compared=compared, chunk=CHUNK)
+    return measured.to_json()
+
+
+def _trimmed(texts: Tensor) -> list[Tensor]:
     """Return batches without the columns that are padding in all of their rows."""
-    return [part[:, : int((part != PAD).sum(1).max())] for part in texts.split(rows)]
+    batches = []
+    for rows in texts.split(ROWS):
+        longest = int((rows != PAD).sum(1).max())
+        batches.append(rows[:, :longest])
+    return batches

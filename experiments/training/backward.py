@@ -1,4 +1,4 @@
-"""How the gradient of a task's loss is computed: in one backward pass, or by the task itself."""
+"""Gradients of a task's loss, from one backward pass or from several that the task computes."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,21 +20,21 @@ Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 @runtime_checkable
 class Backward(Protocol[Batch_contra]):
-    """The computation of the gradient of a task's loss."""
+    """Computes the gradient of a task's loss."""
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether gradients are whole after one backward pass, so that they may be folded away."""
+        """Whether one backward pass computes the gradient, which may then skip ``.grad``."""
         ...
 
     def __call__(
         self, batch: Batch_contra, progress: Progress, factor: float, autocast: Autocast
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add ``factor`` times the gradient of the loss to ``.grad``; return as ``Task.loss``."""
+        """Add ``factor`` times the gradient to ``.grad``; return the result of ``Task.loss``."""
         ...
 
     def local(self, condition: bool) -> AbstractContextManager[object]:
-        """Inside the block, if ``condition``, sum gradients on this process alone."""
+        """If ``condition``, do not average gradients over the processes while a block runs."""
         ...
 
     def finish(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -66,12 +66,12 @@ class LossBackward(Generic[Batch]):
 
 
 class TaskBackward(Generic[Batch]):
-    """A backward pass that the task computes itself, in several passes say.
+    """The backward passes of a task that computes its gradient itself, chunk by chunk.
 
     Args:
         backward: adds ``factor`` times the gradient of the loss to ``.grad`` and returns what
             ``Task.loss`` returns, detached: ``backward(batch, progress, factor)``.
-        task: whose gradient it is.
+        task: the task of the gradient.
         world: the processes over which gradients are averaged afterwards.
     """
 
@@ -101,7 +101,7 @@ class TaskBackward(Generic[Batch]):
 
 
 class _Loss(nn.Module, Generic[Batch]):
-    """The loss as a module, for DistributedDataParallel averages gradients of modules it calls."""
+    """The loss as a module: DistributedDataParallel averages gradients of modules that it calls."""
 
     def __init__(self, task: Task[Item, Batch]) -> None:
         super().__init__()

@@ -1,24 +1,43 @@
-"""How much of training is done: counted in steps, or by a clock."""
+"""The budget of training: a number of steps, or an amount of time on a clock."""
 
 import time
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-__all__ = ["Budget", "Clock"]
+__all__ = ["CLOCKS", "Budget", "Clock"]
 
-Clock: TypeAlias = Literal["wall", "processor"]
+SECONDS_PER_MINUTE = 60.0
+
+# Functions that return seconds since some moment.
+CLOCKS: dict[str, Callable[[], float]] = {
+    "wall": time.perf_counter,
+    "processor": time.process_time,
+}
+
+if TYPE_CHECKING:
+    Clock: TypeAlias = str
+else:
+    Clock = Literal[tuple(CLOCKS)]
 
 
 class Budget:
-    """The clock of a run; resumed, it goes on from ``seconds``.
+    """The steps or the time that training may take.
 
-    A ``wall`` clock says what one waits for; a ``processor`` clock adds the time that this process
-    kept each core busy, and stands still while others have them, so that runs side by side get
-    equal shares.
+    The ``wall`` clock measures elapsed time. The ``processor`` clock adds up the time that this
+    process kept each core busy and stands still while other processes have them, so that runs side
+    by side get equal shares.
 
-    With ``minutes`` the steps count for nothing, and training ends early enough for one more
-    validation and checkpoint, which have taken ``reserve`` seconds at most so far. The fraction
-    counts from the first step, which started after ``prelude`` seconds: a validation before it must
-    not use up the warm-up.
+    With ``minutes`` the steps do not count, and training ends early enough for one more validation
+    and checkpoint. The fraction of training is measured from the first step, so that a validation
+    before it does not use up the warm-up.
+
+    Args:
+        steps: number of steps, where ``minutes`` is 0.
+        minutes: amount of time; 0: no limit.
+        seconds: seconds of training before a resume.
+        reserve: the most seconds that a validation and its checkpoint have taken so far.
+        prelude: seconds of training before the first step.
+        clock: a row of :data:`CLOCKS`.
     """
 
     def __init__(
@@ -31,31 +50,28 @@ class Budget:
         clock: Clock = "wall",
     ) -> None:
         self.steps = steps
-        self.limit = 60.0 * minutes
+        self.limit = SECONDS_PER_MINUTE * minutes
         self.reserve = reserve
         self.prelude = prelude
-        self.pace = 0.0  # seconds the last step took
-        self.clock = clock
-        self._started = self._now() - seconds
-
-    def _now(self) -> float:
-        return time.perf_counter() if self.clock == "wall" else time.process_time()
+        self.pace = 0.0  # seconds that the last step took
+        self._now = CLOCKS[clock]
+        self._start = self._now() - seconds
 
     @property
     def timed(self) -> bool:
-        """Whether the clock decides."""
+        """Whether training is limited by time, not by steps."""
         return self.limit > 0
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before a resume included."""
-        return self._now() - self._started
+        return self._now() - self._start
 
     def fraction(self, step: int) -> float:
-        """The fraction done after ``step`` steps; 1 if there is no room for another."""
+        """Return the fraction of training done after ``step`` steps; 1 if no other step fits in."""
         if not self.timed:
-            # The middle of the step to come: no warm-up wastes its first at a rate of 0, no decay
-            # its last.
+            # The middle of the next step: at its start, a warm-up would have a first step at rate
+            # 0; at its end, a decay would have a last one at rate 0.
             return (step + 0.5) / self.steps if step < self.steps else 1.0
         end = self.limit - self.reserve
         now = self.seconds
@@ -64,5 +80,5 @@ class Budget:
         return (now - self.prelude) / (end - self.prelude) if now + self.pace < end else 1.0
 
     def has_room(self) -> bool:
-        """Whether there is time for a validation now and another at the end."""
+        """Return whether there is time for a validation now and another at the end."""
         return not self.timed or self.seconds + 2 * self.reserve < self.limit

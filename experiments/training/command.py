@@ -1,4 +1,4 @@
-"""What every training command does: prepare, fit, and show what was trained."""
+"""The steps of every training command: prepare, fit, write samples and the report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,34 +18,36 @@ __all__ = ["Prepare", "Training", "train"]
 
 @dataclass(frozen=True)
 class Training:
-    """A prepared training: its run folder holds what it reads, and nothing is trained yet."""
+    """A prepared training, whose run folder holds what it reads, before its first step."""
 
     run: Run
     settings: Settings
-    steps: Callable[[World], Steps]  # builds the model and what trains it
-    counts: Mapping[str, object] = field(default_factory=dict)  # of its data, for the result
-    notes: Sequence[str] = ()  # on its data, for the result
+    steps: Callable[[World], Steps]  # builds the model and its training steps
+    counts: Mapping[str, object] = field(
+        default_factory=dict
+    )  # numbers on the data, for the result
+    notes: Sequence[str] = ()  # on the data, for the result
 
 
-# Checks everything, starts or opens the run folder, and writes what training reads. Called on every
-# process; a refusal leaves the folder as it was.
+# Checks options and data, starts or opens the run folder, and writes what training reads. Called on
+# every process; an InputError leaves the folder as it was.
 Prepare: TypeAlias = Callable[[World], Training]
 
 
 def train(
     settings: Settings, prepare: Prepare, report: Callable[[], Path] | None = None
 ) -> JsonObject:
-    """Train, and then let the first process write samples and the report.
+    """Train; then, in the first process, write samples and the report.
 
-    Where training is refused or breaks before its first step, a new run folder goes again.
+    A new run folder is removed where training fails before its first step.
 
     Args:
-        settings: on which device, for the processes to meet.
+        settings: length, optimizer and device of the training.
         prepare: see :data:`Prepare`.
         report: writes samples and a report of the trained run, and returns the report's path.
 
     Returns:
-        what :func:`experiments.training.loop.fit` does, with counts and notes on the data.
+        the result of :func:`experiments.training.loop.fit`, with counts and notes on the data.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
@@ -59,7 +61,7 @@ def train(
 
 
 def _fitted(training: Training, world: World) -> JsonObject:
-    # A function of its own, for what averages gradients must be gone before the processes part.
+    # A function, so that DistributedDataParallel is freed before the process group is destroyed.
     run = training.run
     with or_nothing(run):
         result = fit(training.steps(world), training.settings, run)

@@ -1,7 +1,7 @@
-"""Configurations that are composed of parts and spoken to by flat names.
+"""Configurations that are composed of parts, with flat names for the options of all parts.
 
 A command's configuration has a field for each part: the model's shape, the objective, the training.
-A part is a frozen dataclass with rules of its own, that its users take as it is. Names are unique
+A part is a frozen dataclass with its rules, which functions take as an argument. Names are unique
 over all parts, so that options (``--lr``), presets and ``config.json`` need no prefixes:
 
 >>> @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Option(NamedTuple):
 
     owner: type  # the dataclass that declares it, whose rules hold for it
     name: str
-    hint: object  # its type, with what it is annotated by
+    hint: object  # its type, with annotations
     default: object  # dataclasses.MISSING where it is required
 
 
@@ -139,14 +139,14 @@ def compose(config_type: type[Config], values: Mapping[str, object]) -> Config:
     unknown = [name for name in values if name not in options]
     if unknown:
         raise InputError(f"{config_type.__name__} has no option {', '.join(unknown)}")
-    missing = [name for name, o in options.items() if name not in values and o.default is MISSING]
+    required = [name for name, option in options.items() if option.default is MISSING]
+    missing = [name for name in required if name not in values]
     if missing:
         raise InputError(f"{config_type.__name__} needs {', '.join(missing)}")
-    arguments = {
-        name: values[name]
-        for name, o in options.items()
-        if o.owner is config_type and name in values
-    }
+    arguments = {}
+    for name, option in options.items():
+        if option.owner is config_type and name in values:
+            arguments[name] = values[name]
     for name, part_type in parts_of(config_type).items():
         arguments[name] = part_type(**part_values(config_type, part_type, values))
     return config_type(**arguments)
@@ -155,7 +155,7 @@ def compose(config_type: type[Config], values: Mapping[str, object]) -> Config:
 def part_values(
     config_type: type, part_type: type, values: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return the arguments of a part: ``values`` where there are any, otherwise its defaults."""
+    """Return the arguments of a part: from ``values``, otherwise its defaults."""
     arguments = {}
     for name, option in options_of(config_type).items():
         if option.owner is part_type:

@@ -1,4 +1,4 @@
-"""One process, or several that ``torchrun`` started, behind one interface."""
+"""The processes of a training: one, or those that ``torchrun`` started, behind one interface."""
 
 import gc
 import os
@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from experiments.training.processes import process_count, process_rank
 from experiments.training.stopping import PeerEnded
-from univae.devices import pick_device
+from univae.devices import is_cuda, pick_device
 
-# Messages of gloo and nccl where the other end of a connection is gone.
+# Messages of gloo and nccl where the process at the other end of a connection has ended.
 _LOST = re.compile(r"Connection (closed|reset) by peer|[Ss]ocket closed|remote process exit")
 
 __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
@@ -37,7 +37,7 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes, validates and decides for all."""
+        """Whether this is the process that writes, validates and decides for all."""
         return self.rank == 0
 
     def total(self, values: Sequence[float]) -> list[float]:
@@ -62,9 +62,8 @@ class World:
         """Return a module whose backward pass leaves the mean gradient over the processes."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(
-            module, device_ids=[self.device] if self.device.type == "cuda" else None
-        )
+        device_ids = [self.device] if is_cuda(self.device) else None
+        return DistributedDataParallel(module, device_ids=device_ids)
 
     def share_buffers(self, module: nn.Module) -> None:
         """Copy the first process's buffers, which are saved, to the others; collective."""
@@ -74,10 +73,10 @@ class World:
             dist.broadcast(buffer, src=0)
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Leave each parameter the mean of its gradients over the processes; collective.
+        """Replace the gradient of each parameter by its mean over the processes; collective.
 
-        For gradients that more than one backward pass adds up. A missing gradient counts as 0;
-        there is one reduction per dtype.
+        For gradients that are the sum of several backward passes. A missing gradient counts as 0.
+        There is one reduction per dtype.
         """
         if self.size == 1:
             return
@@ -92,7 +91,7 @@ class World:
 
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[object]:
-    """Inside the block, if ``condition``, sum gradients on this process alone."""
+    """If ``condition``, do not average gradients over the processes while a block runs."""
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
@@ -100,14 +99,14 @@ def without_averaging(module: nn.Module, condition: bool) -> AbstractContextMana
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started; without it, yield a world of one process.
+    """Connect the processes that ``torchrun`` started, if it did, while the block runs.
 
-    Within another ``join``, its group is reused. A command joins once, around everything that its
-    processes do together: a second rendezvous in one command would read the keys that the first
-    left in the store, and never end.
+    A command calls this once, around everything that its processes do together: a second rendezvous
+    would read the keys of the first in the store, and never end. A nested call uses the group of
+    the outer one.
 
     Raises:
-        PeerEnded: another process ended within the block; its message says why.
+        PeerEnded: another process ended within the block; its own message holds the reason.
     """
     size = process_count()
     if size == 1:
@@ -117,14 +116,12 @@ def join(device: str) -> Iterator[World]:
     if dist.is_initialized():
         yield world
         return
-    # A day, for the other processes wait while the first one validates, however long that takes.
-    dist.init_process_group(_BACKENDS[world.device.type], timeout=timedelta(days=1))
+    dist.init_process_group(_BACKENDS[world.device.type], timeout=_LONGEST_WAIT)
     try:
         yield world
         dist.barrier()  # another process may still be in a collective operation
     except RuntimeError as error:
-        lost = isinstance(error, dist.DistNetworkError | dist.DistStoreError)
-        if not lost and not _LOST.search(str(error)):
+        if not _is_lost_connection(error):
             raise
         message = "a process that this one trains with has ended; its own message says why"
         raise PeerEnded(message) from error
@@ -135,13 +132,22 @@ def join(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-# The library of collective operations for tensors of a kind of device.
+# The library of collective operations, by the type of the device of their tensors.
 _BACKENDS = {"cuda": "nccl", "cpu": "gloo", "mps": "gloo"}
+
+# All processes wait while the first one validates, which may take hours.
+_LONGEST_WAIT = timedelta(days=1)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Return whether an error means that another process has ended."""
+    is_network_error = isinstance(error, dist.DistNetworkError | dist.DistStoreError)
+    return is_network_error or _LOST.search(str(error)) is not None
 
 
 def _local_device(device: torch.device) -> torch.device:
-    """Return the GPU of this process among those of the machine; another device as it is."""
-    if device.type != "cuda":
+    """Return the GPU of this process among those of the machine; other devices unchanged."""
+    if not is_cuda(device):
         return device
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
@@ -149,15 +155,15 @@ def _local_device(device: torch.device) -> torch.device:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return nested tuples, lists and dictionaries with their tensors on ``device``."""
+    """Return nested tuples, lists and dictionaries with all tensors moved to ``device``."""
     return cast(Batch, _on_device(batch, device))
 
 
 def _on_device(batch: object, device: torch.device) -> object:
     if isinstance(batch, tuple) and hasattr(batch, "_make"):
-        return batch._make(_on_device(part, device) for part in batch)
+        return batch._make(_on_device(entry, device) for entry in batch)
     if isinstance(batch, list | tuple):
-        return type(batch)(_on_device(part, device) for part in batch)
+        return type(batch)(_on_device(entry, device) for entry in batch)
     if isinstance(batch, dict):
-        return {name: _on_device(part, device) for name, part in batch.items()}
+        return {name: _on_device(entry, device) for name, entry in batch.items()}
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch

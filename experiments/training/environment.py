@@ -1,4 +1,4 @@
-"""Versions, machine, commit and command line, on which a result of training may depend."""
+"""The environment of a run: versions, machine, commit and command line."""
 
 import os
 import platform
@@ -20,8 +20,12 @@ __all__ = ["environment"]
 
 
 def environment(config: Mapping[str, object]) -> JsonObject:
-    """Return what besides the configuration a result may depend on, for ``environment.json``."""
-    cuda = torch.cuda.is_available() and config.get("device") != "cpu"
+    """Return everything but the configuration that a result may depend on.
+
+    The keys are those of ``environment.json``.
+    """
+    may_use_gpu = config.get("device") != "cpu"
+    cuda = torch.cuda.is_available() and may_use_gpu
     return {
         "univae": version(),
         "python": platform.python_version(),
@@ -40,7 +44,7 @@ def environment(config: Mapping[str, object]) -> JsonObject:
 
 
 def _processor() -> str:
-    """Return the name of the processor."""
+    """Return the model name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -48,14 +52,16 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout this runs from, or None where it is none."""
+    """Return the commit of the checkout that this module lies in; None if it is installed."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed somewhere inside another project's repository
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     command += ["--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        description = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return description.stdout.strip()

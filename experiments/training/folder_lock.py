@@ -1,26 +1,45 @@
-"""The lock of a run folder, so that one process trains in it.
+"""The lock of a run folder, so that only one process trains in it.
 
-The kernel frees it when the process ends, however that is.
+The kernel frees the lock when the process ends, however it ends.
 """
 
 import errno
 import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from univae.checkpoint import is_temporary
 from univae.errors import InputError
 
-__all__ = ["LOCK", "is_leftover", "take_lock"]
+__all__ = ["LOCK", "hold_lock"]
 
-LOCK = ".lock"  # held while a process trains in the folder
+LOCK = ".lock"  # the locked file in the folder; names the process that holds the lock
+LONGEST_NAME = 200  # bytes of the lock file that a message quotes
+NEW_FILE_MODE = 0o666  # less the bits of the umask
+
+# Errors of file systems without locks, on which a run folder is assumed to have one user.
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
-def take_lock(descriptor: int, folder: Path) -> None:
-    """Take the lock of an open file.
+@contextmanager
+def hold_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder while the block runs.
 
     Raises:
-        InputError: another process holds it; the message names that process.
+        InputError: another process holds the lock; the message names that process.
     """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, NEW_FILE_MODE)
+    try:
+        _lock(descriptor, folder)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
     try:
         import fcntl
     except ImportError:  # not a POSIX system
@@ -28,16 +47,11 @@ def take_lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", errors="replace").strip()
+        holder = os.pread(descriptor, LONGEST_NAME, 0).decode("utf-8", errors="replace").strip()
         raise InputError(
             f"{folder}: {holder or 'another process'} is training in this folder; "
             "wait for it, or stop it"
         ) from error
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in NO_LOCKS:
             raise
-
-
-def is_leftover(path: Path) -> bool:
-    """Return whether a file is a lock, or one that a killed process was writing."""
-    return path.name == LOCK or is_temporary(path)

@@ -4,7 +4,7 @@ r"""Steps down the gradient of the mean loss per target, over any number of micr
 
 The weights :math:`w_m` are summed over micro-batches and processes *before* the first backward
 pass, so a step of several ragged micro-batches is the step of one large batch. With a window of k
-micro-steps the optimizer is given k times the share of each, of which it takes the mean.
+micro-steps the optimizer receives k times the gradient of each, and averages them.
 """
 
 import math
@@ -32,16 +32,25 @@ from univae.optim.windowed import Windowed
 
 __all__ = ["GradientSteps"]
 
+# For a loss or gradient that is not finite.
+ADVICE = [
+    "a lower --lr",
+    "a longer --warmup",
+    "a smaller --clip",
+    "--precision fp32",
+    "a look at this batch",
+]
+
 
 class GradientSteps(Generic[Item, Batch]):
     """Steps down the gradient of one loss.
 
     Args:
-        task: what is trained.
-        settings: the optimizer and what surrounds it.
+        task: the module, its batches and its loss.
+        settings: the optimizer, its learning rate and batches.
         world: the processes that share a step.
-        build: makes the optimizer.
-        backward: computes gradients; by default by one pass of ``task.loss``.
+        build: returns the optimizer.
+        backward: computes gradients; by default in one pass of ``task.loss``.
     """
 
     def __init__(
@@ -60,7 +69,10 @@ class GradientSteps(Generic[Item, Batch]):
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
         self.backward: Backward[Batch] = backward or LossBackward(task, world)
-        self.folds = self._fold()
+        # whether backward passes add gradients to the momentum, without ``.grad``
+        self.folds = self._can_fold()
+        if self.folds and isinstance(self.optimizer, Windowed):
+            accumulate_in_backward(self.optimizer, self.world.size)
         self._bf16 = uses_bf16(settings.precision, world.device)
 
     @property
@@ -94,8 +106,8 @@ class GradientSteps(Generic[Item, Batch]):
         sums: dict[str, float] = {}
         largest = 0.0
         for start in range(0, len(batches), self.settings.accumulate):
-            part = batches[start : start + self.settings.accumulate]
-            totals, gradient_norm = self._micro_step(part, weight, progress)
+            micro_batches = batches[start : start + self.settings.accumulate]
+            totals, gradient_norm = self._micro_step(micro_batches, weight, progress)
             sums = {name: sums.get(name, 0.0) + value for name, value in totals.items()}
             largest = max(largest, gradient_norm)
 
@@ -122,22 +134,15 @@ class GradientSteps(Generic[Item, Batch]):
             saved = state.get("step_sizes")
             self.adapted.load_state_dict(saved if isinstance(saved, Mapping) else {})
 
-    def _fold(self) -> bool:
-        """Let backward passes add to the momentum, where nothing else reads ``.grad``.
-
-        Returns:
-            whether they do.
-        """
+    def _can_fold(self) -> bool:
+        """Return whether only the momentum of a window reads ``.grad``."""
         settings = self.settings
         gradients_are_read = (
             settings.clip > 0 or settings.accumulate > 1 or self.adapted is not None
         )
         if gradients_are_read or not self.backward.in_one_pass:
             return False
-        if settings.window == 1 or not isinstance(self.optimizer, Windowed):
-            return False
-        accumulate_in_backward(self.optimizer, self.world.size)
-        return True
+        return settings.window > 1 and isinstance(self.optimizer, Windowed)
 
     def _set_rate(self, progress: Progress) -> float:
         rate = self.settings.lr * rate_factor(self.settings, progress.fraction)
@@ -160,33 +165,30 @@ class GradientSteps(Generic[Item, Batch]):
         return totals, gradient_norm
 
     def _load(self, index: int, item: Item, progress: Progress) -> Batch:
-        # The seed names the micro-batch and not the process: two processes draw what one process
-        # draws in two turns.
+        # The seed depends on the micro-batch, not on the process: two processes draw the numbers
+        # that one process draws for two micro-batches.
         reseed(self.settings.seed, progress.step, index, "load")
         return self.task.load(item)
 
     def _gradient(
         self, batches: Sequence[tuple[int, Batch]], weight: float, progress: Progress
     ) -> tuple[list[str], Tensor]:
-        """Leave the gradient of the mean loss in ``.grad``.
-
-        Returns:
-            names and sums of what is logged.
-        """
+        """Compute the gradient of the mean loss in ``.grad``; return names and sums to log."""
         names: list[str] = []
         sums = []
-        # Gradients that fold into the optimizer are averaged there, once a window.
-        ends = [] if self.folds else [len(batches)]
         half = len(batches) // 2 if self.adapted and self.settings.adapt_halves else 0
+        # Micro-batches after which gradients are averaged over the processes; the optimizer
+        # averages gradients that are added to its momentum, once a window.
+        averaged_after = [half] if self.folds else [half, len(batches)]
         for count, (index, batch) in enumerate(batches, 1):
             reseed(self.settings.seed, progress.step, index, "loss")
-            whole = count in (half, *ends)
-            with self.backward.local(not whole):
+            averages = count in averaged_after
+            with self.backward.local(not averages):
                 # DistributedDataParallel divides the summed gradients by the number of processes.
                 factor = self.world.size / weight
                 on_device = to_device(batch, self.world.device)
                 loss, logged = self.backward(on_device, progress, factor, self._autocast)
-            if whole:
+            if averages:
                 self.backward.finish(self.parameters)
             if self.adapted and count == half:
                 self.adapted.split()
@@ -203,19 +205,17 @@ class GradientSteps(Generic[Item, Batch]):
         number = f"the loss is {loss}"
         if math.isfinite(loss):
             number = f"the norm of the gradient is {gradient_norm}"
-        advice = ["a lower --lr", "a longer --warmup", "a smaller --clip", "--precision fp32"]
-        advice.append("a look at this batch")
         raise TrainingFailed(
             f"training stopped in step {progress.step + 1}: {number}; nothing was updated with it; "
-            f"try {advice[0]}, {advice[1]} or {advice[2]}, and see ERROR.json in the run folder",
+            f"try {ADVICE[0]}, {ADVICE[1]} or {ADVICE[2]}, and see ERROR.json in the run folder",
             loss=str(loss),
             gradient_norm=str(gradient_norm),
-            **{"try": advice},
+            **{"try": ADVICE},
         )
 
 
 def _stacked(loss: Tensor, logged: Iterable[Tensor]) -> Tensor:
-    """Return the loss and what is logged beside it as one detached vector, in float32 at least."""
+    """Return the loss and the numbers to log as one detached vector, in at least float32."""
     dtype = computation_dtype(loss)
     values = [torch.as_tensor(value).detach() for value in (loss, *logged)]
     return torch.stack([value.to(loss.device, dtype) for value in values])

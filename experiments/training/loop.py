@@ -1,68 +1,53 @@
-"""``fit``: the only training loop.
+"""``fit``: the training loop of every command.
 
-Everything random is a function of the seed and of the place where it is drawn (step and
-micro-batch, or validation), so there is no generator to save: a resumed run draws what an
-uninterrupted one draws, and a validation disturbs nothing.
+All random numbers depend on the seed and on the position where they are drawn (step and
+micro-batch, or validation). No generator is saved, therefore: a resumed run draws the numbers of an
+uninterrupted one, and a validation has no effect on training.
 """
 
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from typing import Generic
 
 import torch
 
 from experiments.training.budget import Budget
+from experiments.training.checkpoints import BEST, LAST, Checkpoints
 from experiments.training.distributed import join
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.optimizers import Build, build
 from experiments.training.progress_bar import Bar
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
-from experiments.training.state import State
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
-from univae.checkpoint import (
-    JsonObject,
-    existing_folder,
-    fill_weights,
-    load_state,
-    load_weights,
-    read_json,
-    save_state,
-    save_weights,
-    to_json,
-    write_json,
-)
+from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
-from univae.optim.ema import EMA
-from univae.rules import reading
 
 __all__ = ["fit", "fit_task"]
 
-LAST = "last"  # the checkpoint that a run resumes from
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
+REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
 def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
-    With ``settings.resume`` it continues from ``checkpoints/last``: to the same weights, bit for
-    bit, on the same machine with the same number of threads and processes - unless ``minutes``
-    bounds the run, for then the schedule follows the clock. A run that stopped before its first
-    checkpoint starts again.
+    With ``settings.resume`` training continues from ``checkpoints/last``, to the same weights, bit
+    for bit, on the same machine with the same number of threads and processes; with ``minutes`` it
+    does not, because the schedule follows the clock. A run that stopped before its first checkpoint
+    starts again.
 
     Validation runs in full precision, on the moving average of the weights if there is one. The
-    task's module is left with the weights of the last step: open ``run.checkpoint()`` to use those
-    that validated best.
+    module is left with the weights of the last step, those of the best validation are in
+    ``run.checkpoint()``.
 
     Returns:
-        ``steps``, ``seconds`` and what the last validation returned.
+        ``steps``, ``seconds`` and the metrics of the last validation.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
-        TrainingFailed: the loss or its gradient is not finite; ``ERROR.json`` says where.
+        TrainingFailed: the loss or its gradient is not finite; see ``ERROR.json``.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -73,8 +58,7 @@ def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
         except InputError:
             raise
         except Exception as error:
-            cause = {"error": f"{type(error).__name__}: {error}"}
-            run.fail({**cause, **loop.position(), **getattr(error, "report", {})})
+            run.fail(loop.failure(error))
             raise
         finally:
             loop.bar.close()
@@ -83,7 +67,7 @@ def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
 def fit_task(
     task: Task[Item, Batch], settings: Settings, run: Run, build: Build = build
 ) -> JsonObject:
-    """Descend the loss of ``task``, on as many processes as ``torchrun`` started: :func:`fit`."""
+    """Minimise the loss of ``task`` on the processes that ``torchrun`` started; see :func:`fit`."""
     with join(settings.device) as world:
         return fit(GradientSteps(task, settings, world, build), settings, run)
 
@@ -96,10 +80,9 @@ class _Loop(Generic[Item]):
         self.run = run
         self.stream = Stream(steps.task)
         self.module = steps.task.module.train()
-        self.state = State(processes=self.world.size)
-        self.ema: EMA | None = None
-        self._begin()
-        self.saved = self.state.step  # the step of the last checkpoint
+        self.checkpoints = Checkpoints(steps, settings, run)
+        self.state = self.checkpoints.state
+        self.saved_step = self.state.step
         self.budget = Budget(
             settings.steps,
             settings.minutes,
@@ -114,45 +97,52 @@ class _Loop(Generic[Item]):
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
         while True:
-            stop_asked, fraction, has_room = self._agree(stop)
-            if stop_asked:
-                self._save(LAST)
+            must_stop, fraction, has_room = self._agree(stop)
+            if must_stop:
+                self._save_last()
                 step = self.state.step
                 raise Interrupted(f"interrupted after step {step}; continue with --resume")
             if fraction >= 1 or self.state.complete:
                 return self._finish()
             if self._validation_due() and has_room:
-                self._validate()  # which takes time: the clock is read again before a step
+                self._validate()  # takes time: the clock is read again before the next step
             elif self._checkpoint_due():
-                self._save(LAST)
+                self._save_last()
             else:
                 self._step(Progress(self.state.step, fraction))
 
-    def position(self) -> JsonObject:
-        """Return the step, the place in the epoch and the last rows of the log, for a report."""
-        place = {"step": self.state.step, "epoch": self.state.epoch, "offset": self.state.offset}
-        return place | {"rows": self.run.rows()[-5:]} if self.world.first else place
+    def failure(self, error: Exception) -> JsonObject:
+        """Return the content of ``ERROR.json``: error, position, and the last rows of metrics."""
+        report: JsonObject = {
+            "error": f"{type(error).__name__}: {error}",
+            "step": self.state.step,
+            "epoch": self.state.epoch,
+            "offset": self.state.offset,
+        }
+        if self.world.first:
+            report["rows"] = self.run.rows()[-REPORTED_ROWS:]
+        return {**report, **getattr(error, "report", {})}
 
     def _step(self, progress: Progress) -> None:
-        self.run.begun = True
-        started = self.budget.seconds
+        self.run.has_trained = True
+        start = self.budget.seconds
         items, epoch, offset = self.stream.take(
             self.state.epoch, self.state.offset, self.steps.batches
         )
         stepped = self.steps.step(items, progress)
-        if self.ema:
-            self.ema.update()
+        if self.checkpoints.average:
+            self.checkpoints.average.update()
         self.state.advance(epoch, offset, stepped.sums)
         if self.state.step % self.settings.log_every == 0:
             self._log(stepped)
-        self.budget.pace = self.budget.seconds - started
-        self._show(stepped, progress.fraction)
+        self.budget.pace = self.budget.seconds - start
+        self._print_progress(stepped, progress.fraction)
 
     def _log(self, stepped: Stepped) -> None:
         """Write the means since the last row of ``metrics.jsonl``."""
         weight = self.state.window.pop("weight")
         means = {name: value / weight for name, value in self.state.window.items()}
-        elapsed = time.perf_counter() - self.logged_at
+        elapsed = time.perf_counter() - self.speed_start
         numbers = {
             "loss": means.pop("loss"),
             "lr": stepped.rate,
@@ -164,46 +154,38 @@ class _Loop(Generic[Item]):
             "train",
             self.state.step,
             **numbers,
-            tokens_per_second=(weight - self.logged_weight) / max(elapsed, SHORTEST),
+            tokens_per_second=(weight - self.speed_start_weight) / max(elapsed, SHORTEST),
             seconds=self.budget.seconds,
         )
         self.state.window = {}
         self._restart_speed()
 
     def _restart_speed(self) -> None:
-        """Measure the speed from here on; a validation does not slow it."""
-        self.logged_at = time.perf_counter()
-        self.logged_weight = self.state.window.get("weight", 0.0)
+        """Measure the speed from now on, so that validations do not lower it."""
+        self.speed_start = time.perf_counter()
+        self.speed_start_weight = self.state.window.get("weight", 0.0)
 
     def _validate(self) -> None:
-        started = self.budget.seconds
+        start = self.budget.seconds
         improved = False
         if self.world.first:
-            numbers = to_json(self._measure())
-            self.run.log("validation", self.state.step, **numbers, seconds=self.budget.seconds)
-            improved = self.state.judge(numbers)
-            self._show_validation(numbers, improved)
+            metrics = to_json(self._measure())
+            self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
+            improved = self.state.add_validation(metrics)
+            self._print_validation(metrics, improved)
         self.state.validated = self.state.step
         if improved:
-            self._save("best")
-        self.budget.reserve = max(self.budget.reserve, self.budget.seconds - started)
+            self.checkpoints.save(BEST, self.budget)
+        self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
         self._restart_speed()
         self.world.wait()
 
     def _measure(self) -> JsonObject:
-        with self._weights_to_keep(), evaluating(self.module), torch.no_grad():
-            # The same noise at every validation, so that differences are the model's.
+        with self.checkpoints.averaged_weights(), evaluating(self.module), torch.no_grad():
+            # The same noise in every validation, so that differences are those of the weights.
             reseed(self.settings.seed, "validation")
             step = self.state.step
             return self.steps.task.validate(Progress(step, self.budget.fraction(step)))
-
-    def _show_validation(self, numbers: JsonObject, improved: bool) -> None:
-        selection = numbers["selection"]
-        value = f"{selection:.4f}" if selection is not None else "not finite"
-        best = ", the best so far" if improved else ""
-        self.bar.say(f"step {self.state.step}: validation {value}{best}")
-        for note in numbers.get("notes", []):
-            self.bar.say(f"note: {note}")
 
     def _finish(self) -> JsonObject:
         if self.state.step == 0:
@@ -215,97 +197,55 @@ class _Loop(Generic[Item]):
             self._validate()
         if not self.state.complete:
             self.state.complete = True
-            self._save(LAST)
+            self._save_last()
         counts = {"steps": self.state.step, "seconds": round(self.state.seconds, 3)}
         result = {**counts, **self.state.validation}
         self.run.finish(result)
         return result
 
-    def _save(self, name: str) -> None:
-        """Write the checkpoint ``last``, from which a run resumes, or ``best``."""
-        if name == LAST:
-            self.saved = self.state.step
-            self.run.begun = True
-        if not self.world.first:
-            return
-        self.state.seconds = self.budget.seconds
-        self.state.reserve = self.budget.reserve
-        self.state.prelude = self.budget.prelude
-        self.state.rows = self.run.count_rows()
-        with self.run.saving(name) as folder:
-            with self._weights_to_keep():
-                save_weights(self.module, folder / "model.safetensors")
-            training = self.steps.state_dict()
-            if self.ema:
-                training |= {"weights": self.module.state_dict(), "updates": self.ema.updates}
-            save_state(training, folder / "optimizer.pt")
-            write_json(folder / "state.json", asdict(self.state))
-
-    def _begin(self) -> None:
-        """Start from the weights as they are, or from the last checkpoint of a resumed run."""
-        folder = None
-        if self.settings.resume:
-            folder = existing_folder(self.run.path / "checkpoints" / LAST)
-        if folder is not None:
-            values = read_json(folder / "state.json")
-            training = load_state(folder / "optimizer.pt")
-            with reading(folder / "state.json"):
-                self.state = State(**values)
-            self._require_processes()
-            load_weights(self.module, folder / "model.safetensors")
-        if self.settings.ema:
-            self.ema = EMA(self.steps.averaged, self.settings.ema)
-        if folder is not None:
-            if self.ema:  # it holds the saved weights, which are the average
-                self.ema.updates = training.get("updates", 0)
-                fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
-            self.steps.load_state_dict(training, self.state.step)
-            self.world.wait()  # barrier: the others may still be reading when rank 0 writes
-        if self.settings.resume:
-            self.run.resumed()
-        self.run.keep_rows(self.state.rows)
-
-    def _require_processes(self) -> None:
-        """Raise InputError where a resumed run was trained by another number of processes."""
-        before = self.state.processes
-        now = self.world.size
-        if before != now:
-            raise InputError(
-                f"{self.run.path} was trained by {before} processes, now there are {now}; "
-                f"resume with torchrun --nproc-per-node {before}"
-            )
+    def _save_last(self) -> None:
+        self.saved_step = self.state.step
+        self.run.has_trained = True
+        self.checkpoints.save(LAST, self.budget)
 
     def _agree(self, stop: StopRequest) -> tuple[bool, float, bool]:
-        """Return, alike on all processes, whether to stop, the fraction done, and room to validate.
+        """Return whether to stop, the fraction done, and whether there is time to validate.
 
-        Clocks differ and signals come at different times: the clock of the first process counts,
-        and a signal to any of them.
+        The result is the same on all processes, whose clocks differ and which receive signals at
+        different times: it follows the clock of the first process, and a signal to any of them.
         """
         clock = [0.0, 0.0]
         if self.world.first:
             clock = [self.budget.fraction(self.state.step), float(self.budget.has_room())]
-        stop_asked, fraction, room = self.world.total([stop.asked, *clock])
-        return stop_asked > 0, fraction, room > 0
+        stop_count, fraction, has_room = self.world.total([stop.requested, *clock])
+        return stop_count > 0, fraction, has_room > 0
 
     def _validation_due(self) -> bool:
         step = self.state.step
-        every = self.settings.validate_every
-        if step == 0:  # with a time budget, to learn how long the last one will take
+        if step == 0:  # with a time budget, to measure how long the last one will take
             return self.budget.timed and self.state.validated < 0
-        return every > 0 and step % every == 0 and self.state.validated != step
+        return _is_multiple(step, self.settings.validate_every) and self.state.validated != step
 
     def _checkpoint_due(self) -> bool:
         step = self.state.step
-        every = self.settings.checkpoint_every
-        return every > 0 and step % every == 0 and self.saved != step
+        return _is_multiple(step, self.settings.checkpoint_every) and self.saved_step != step
 
-    def _show(self, stepped: Stepped, fraction: float) -> None:
+    def _print_progress(self, stepped: Stepped, fraction: float) -> None:
         weight = stepped.sums["weight"]
         speed = weight / max(self.budget.pace, SHORTEST)
         elapsed = self.budget.seconds - self.budget.prelude
         remaining = elapsed * (1 - fraction) / max(fraction, SHORTEST)
-        self.bar.show(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
+        self.bar.update(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
 
-    def _weights_to_keep(self) -> AbstractContextManager[object]:
-        """Inside the block the module has the weights that are validated and saved."""
-        return self.ema.swapped() if self.ema else nullcontext()
+    def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
+        selection = metrics["selection"]
+        value = f"{selection:.4f}" if selection is not None else "not finite"
+        best = ", the best so far" if improved else ""
+        self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
+        for note in metrics.get("notes", []):
+            self.bar.write_line(f"note: {note}")
+
+
+def _is_multiple(step: int, interval: int) -> bool:
+    """Return whether a step ends an interval; an interval of 0 never ends."""
+    return interval > 0 and step % interval == 0

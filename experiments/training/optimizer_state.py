@@ -1,7 +1,7 @@
-"""The state of an optimizer in ``optimizer.pt``: checked as a whole before any of it is loaded.
+"""The state of an optimizer in ``optimizer.pt``, which is checked before any of it is loaded.
 
-Fused kernels read and write as many numbers as the parameter has and do not look at the shape of
-the state: a state of another shape would corrupt memory.
+Fused kernels read and write as many numbers of the state as the parameter has, whatever the shape
+of the state: a state of another shape would corrupt memory.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,9 +21,9 @@ ADVICE = "the file is damaged or of another run: copy it again"
 
 
 def restore(optimizer: Optimizer, state: object, step: int) -> None:
-    """Load the state saved after ``step`` steps, once all of it is known to fit.
+    """Load the state saved after ``step`` steps, once all of it is checked.
 
-    The options, decays say, stay those of the configuration.
+    Options such as decays stay those of the configuration.
 
     Raises:
         InputError: the state is of another optimizer, or a tensor has another shape, type or
@@ -83,16 +83,16 @@ def _is_dense(value: Tensor, parameter: Tensor) -> bool:
 
 
 def _restored_group(group: Group, saved: Group) -> Group:
-    """Return a group's options with the saved progress, where that is of the same type."""
-    options = {name: value for name, value in group.items() if name != "params"}
+    """Return the options of ``group`` with the saved progress, where that is of the same type."""
+    options = {**group, "params": saved["params"]}
     for name in PROGRESS:
         if name in options and type(saved.get(name)) is type(options[name]):
             options[name] = saved[name]
-    return options | {"params": saved["params"]}
+    return options
 
 
 def _groups_and_entries(state: object) -> tuple[list[Group], dict[object, object]]:
-    """Return the groups, and the state of each parameter by index, of a state as it was read."""
+    """Return the groups of a state from a file, and the state of each parameter by its index."""
     if not isinstance(state, Mapping):
         raise InputError(f"optimizer.pt: not the state of an optimizer; {ADVICE}")
     try:

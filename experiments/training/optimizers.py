@@ -59,6 +59,8 @@ class OptimizerOptions(Protocol):
     def gain_lr(self) -> float: ...
 
 
+FUSED_DEVICES = ("cpu", "cuda")  # types for which PyTorch has a fused AdamW
+
 Group: TypeAlias = dict[str, Any]  # parameters and their options, as torch types it
 Groups: TypeAlias = list[Group]
 Build: TypeAlias = Callable[[nn.Module, OptimizerOptions, torch.device], Optimizer]
@@ -87,7 +89,7 @@ class OptimizerKind:
         name = options.optimizer
         if options.window > 1 and not self.has_windows:
             raise InputError(
-                f"window must be 1 with optimizer={name}, which keeps none; "
+                f"window must be 1 with optimizer={name}, which has no windows; "
                 f"got window={options.window}"
             )
         if STEP_SIZES[options.adapt_step_size].adapts and self.is_adaptive:
@@ -108,7 +110,7 @@ def _adamw(groups: Groups, options: OptimizerOptions, device: torch.device) -> O
             window=options.window,
             second_moment=options.second_moment,
         )
-    has_fused_kernel = device.type in ("cpu", "cuda")
+    has_fused_kernel = device.type in FUSED_DEVICES
     return torch.optim.AdamW(
         groups, lr=options.lr, betas=betas, eps=options.eps, fused=has_fused_kernel
     )
@@ -162,8 +164,8 @@ else:
 def build(module: nn.Module, options: OptimizerOptions, device: torch.device) -> Optimizer:
     """Return the optimizer of ``module``'s trainable parameters.
 
-    Biases, norms and embeddings have no weight decay. The learning rate is set anew before every
-    step.
+    Biases, norms and embeddings have no weight decay. The learning rate is a placeholder: training
+    sets it before every step.
     """
     groups = parameter_groups(module, options.weight_decay)
     return OPTIMIZERS[options.optimizer].create(groups, options, device)
@@ -172,7 +174,7 @@ def build(module: nn.Module, options: OptimizerOptions, device: torch.device) ->
 def state_names(optimizer: Optimizer) -> set[str]:
     """Return the names of the state that an optimizer must hold of every parameter.
 
-    Of one that is in no row of :data:`OPTIMIZERS` only the step count is known.
+    For an optimizer in no row of :data:`OPTIMIZERS` this is the step count alone.
     """
     for kind in OPTIMIZERS.values():
         if isinstance(optimizer, kind.classes):

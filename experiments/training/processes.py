@@ -1,4 +1,4 @@
-"""The processes that ``torchrun`` started, told apart without PyTorch."""
+"""Rank and number of the processes that ``torchrun`` started, without importing PyTorch."""
 
 import os
 

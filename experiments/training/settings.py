@@ -1,12 +1,14 @@
-"""The options every training command has."""
+"""The options that all training commands have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from typing_extensions import Doc
 
+from experiments.training.budget import Clock
 from experiments.training.optimizers import OPTIMIZERS, OptimizerName
+from experiments.training.precision import PRECISIONS, PrecisionName
 from experiments.training.schedules import SCHEDULES, ScheduleName
 from experiments.training.step_sizes import STEP_SIZES, StepSizeName
 from univae.errors import InputError
@@ -18,65 +20,75 @@ __all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
 
 MINUTES = 1e7  # 19 years
 LIMIT = at_least(0, COUNT, "0 (all) or more")  # of --limit
-SEED = at_least(0, 2**63 - 1)  # what NumPy's and PyTorch's generators both take
-# OpenMP ends the process where more threads are asked for than it can start.
+SEED = at_least(0, 2**63 - 1)  # accepted by NumPy's and PyTorch's generators alike
+# OpenMP aborts the process if it cannot start as many threads.
 THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The length of training, the optimizer, and what is saved: the same for every command."""
+    """The length of training, the optimizer, validations and checkpoints."""
 
-    steps: int = 1000  # optimizer steps
-    # wall-clock budget in minutes, the last validation included; 0: train for --steps (results then
+    steps: int = 1000  # number of optimizer steps, unless --minutes limits training
+    # time budget in minutes, the last validation included; 0: train for --steps (results then
     # repeat bit for bit)
     minutes: float = 0.0
-    # what --minutes counts; processor: the time of all threads of this process
-    clock: Literal["wall", "processor"] = "wall"
-    seed: int = 0  # of the first weights, the order of the data and all noise
-    lr: float = 1e-3  # the highest learning rate
+    # time that --minutes limits; wall: elapsed time; processor: the time of all threads of this
+    # process, for runs side by side
+    clock: Clock = "wall"
+    seed: int = 0  # seed of the initial weights, the order of the data and all noise
+    lr: float = 1e-3  # highest learning rate; lower it if the loss is not finite
     schedule: Annotated[
         ScheduleName, Doc(choices_help("course of the learning rate", SCHEDULES))
     ] = "cosine"
-    # fraction of training over which the learning rate rises to --lr, of cosine
+    # with --schedule cosine: fraction of training over which the learning rate rises to --lr
     warmup: float = 0.05
-    lr_floor: float = 0.05  # fraction of --lr to which it falls by the end, of cosine
-    weight_decay: float = 0.01  # of matrices only: not of biases, norms and embeddings
+    lr_floor: float = 0.05  # with --schedule cosine: last learning rate, as a fraction of --lr
+    # decay of weight matrices per unit of learning rate; biases, norms and embeddings have none
+    weight_decay: float = 0.01
     optimizer: Annotated[OptimizerName, Doc(choices_help("rule of the updates", OPTIMIZERS))] = (
         "adamw"
     )
-    beta1: float = 0.9  # decay of the mean gradient: the momentum of every optimizer
-    beta2: float = 0.98  # decay of AdamW's mean squared gradient
-    eps: float = 1e-8  # of AdamW: added to the root of the mean squared gradient
-    # largest norm of the gradient, of every micro-step with --window; 0: no limit
+    beta1: float = 0.9  # decay of the mean gradient per step: the momentum of every optimizer
+    beta2: float = 0.98  # with --optimizer adamw: decay of the mean squared gradient per step
+    # with --optimizer adamw: added to the root of the mean squared gradient
+    eps: float = 1e-8
+    # largest norm of the gradient, which is scaled down to it; with --window of every micro-step;
+    # 0: no limit
     clip: float = 1.0
-    # micro-steps per update, accumulated in the momentum; with --clip 0 --accumulate 1 gradients
-    # are not stored
+    # micro-steps per update, accumulated in the momentum, for large batches in little memory; with
+    # --clip 0 --accumulate 1 gradients are not stored
     window: int = 1
     second_moment: Annotated[
         SecondMoment,
-        Doc(choices_help("mean squared gradient of adamw with --window", SECOND_MOMENTS)),
+        Doc(choices_help("with --optimizer adamw --window: mean square", SECOND_MOMENTS)),
     ] = "corrected"
     adapt_step_size: Annotated[
-        StepSizeName, Doc(choices_help("learn step sizes around the optimizer", STEP_SIZES))
+        StepSizeName,
+        Doc(choices_help("factors of step sizes that are learned in training", STEP_SIZES)),
     ] = "no"
-    # measure step sizes on half-batches that did not make the step; --accumulate even
+    # with --adapt-step-size: compare each step with the gradient of the other half of its batch;
+    # needs an even --accumulate
     adapt_halves: bool = False
-    scale_lr: float = 1e-3  # rate at which scales adapt, of egdd and --adapt-step-size
-    gain_lr: float = 1e-2  # rate at which gains adapt, of egdd and --adapt-step-size gain
-    # decay of the moving average of the weights that is evaluated and saved, 0.999 say; 0: no
-    # average
+    # with --optimizer egdd or --adapt-step-size: learning rate of the factors per tensor
+    scale_lr: float = 1e-3
+    # with --optimizer egdd or --adapt-step-size gain: learning rate of those per coordinate
+    gain_lr: float = 1e-2
+    # decay per step of a moving average of the weights, which is validated and saved; 0.999 is
+    # usual; 0: no average
     ema: float = 0.0
-    # batches per process and micro-step, their gradients added up before the optimizer sees them
+    # batches per process and micro-step whose gradients are added up; raise it where a large batch
+    # does not fit into memory
     accumulate: int = 1
-    # auto: bf16 autocast on a GPU that has it, else fp32
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Annotated[
+        PrecisionName, Doc(choices_help("number format of forward passes", PRECISIONS))
+    ] = "auto"
     checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
     validate_every: int = 500  # steps between validations; 0: only at the end
     log_every: int = 20  # steps between rows in metrics.jsonl
     threads: int = 0  # processor threads; 0: PyTorch's choice
-    device: str = "auto"  # auto: the GPU if there is one; cpu, cuda, cuda:1, mps
-    resume: bool = False  # continue the run in --out, to the same weights as if it had not stopped
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, mps ...
+    resume: bool = False  # continue the run in --out; the weights are those of an unstopped run
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "steps": at_least(1),

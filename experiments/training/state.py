@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides tensors: how far training has come."""
+"""The content of a checkpoint besides tensors: the position in training, and its metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +20,14 @@ class State:
     epoch: int = 0
     offset: int = 0  # micro-batches of the epoch already used, over all processes
     seconds: float = 0.0
-    reserve: float = 0.0  # the longest a validation and its checkpoint took, in seconds
+    reserve: float = 0.0  # most seconds that a validation and its checkpoint took
     prelude: float = 0.0  # seconds before the first step
     complete: bool = False
     processes: int = 1
     rows: int = 0  # of metrics.jsonl
-    best: float | None = None  # the smallest selection of a validation
-    validated: int = -1  # the step validated last
-    validation: JsonObject = field(default_factory=dict)  # its numbers
+    best: float | None = None  # the smallest selection of all validations
+    validated: int = -1  # step of the last validation; -1: there was none
+    validation: JsonObject = field(default_factory=dict)  # metrics of the last validation
     window: dict[str, float] = field(default_factory=dict)  # sums since the last row of metrics
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -41,20 +41,20 @@ class State:
         check(self)
 
     def advance(self, epoch: int, offset: int, sums: Mapping[str, float]) -> None:
-        """Count one more step, which ended at a place in the data, and add up what it logged."""
+        """Count one more step, which ended at a position in the data, and add its sums."""
         self.step += 1
         self.epoch = epoch
         self.offset = offset
         for name, value in sums.items():
             self.window[name] = self.window.get(name, 0.0) + value
 
-    def judge(self, numbers: JsonObject) -> bool:
-        """Keep the numbers of a validation, and return whether it is the best so far.
+    def add_validation(self, metrics: JsonObject) -> bool:
+        """Store the metrics of a validation, and return whether it is the best so far.
 
-        A selection of ``None``, of numbers that are not finite, is never the best.
+        A validation whose selection is None, because it is not finite, is never the best.
         """
-        self.validation = numbers
-        selection = numbers["selection"]
+        self.validation = metrics
+        selection = metrics["selection"]
         improved = selection is not None and (self.best is None or selection < self.best)
         if improved:
             self.best = selection

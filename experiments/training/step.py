@@ -1,4 +1,4 @@
-"""The protocol of a training step, and the endless stream of micro-batches that feeds it."""
+"""One training step, and the endless stream of micro-batches that steps consume."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from experiments.training.distributed import World
+from experiments.training.precision import PRECISIONS, PrecisionName
 from experiments.training.schedules import SCHEDULES
 from experiments.training.settings import Settings
 from experiments.training.task import Item, Progress, Trained
@@ -17,7 +18,7 @@ __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
 
 
 class Stream(Generic[Item]):
-    """The endless stream of a task's micro-batches; a step may lie in two epochs."""
+    """The micro-batches of a task, epoch after epoch; a step may take from two epochs."""
 
     def __init__(self, task: Trained[Item]) -> None:
         self._task = task
@@ -25,15 +26,19 @@ class Stream(Generic[Item]):
         self._items: Sequence[Item] = ()
 
     def take(self, epoch: int, offset: int, count: int) -> tuple[list[Item], int, int]:
-        """Return the ``count`` items from a position on, and the epoch and offset after them."""
-        taken: list[Item] = []
+        """Return the next ``count`` items from a position on, and the epoch and offset after them.
+
+        Raises:
+            InputError: an epoch has no item.
+        """
+        items: list[Item] = []
         while True:
-            items = self._items_of(epoch)
-            end = min(len(items), offset + count - len(taken))
-            taken += [items[i] for i in range(offset, end)]
-            if len(taken) == count:
-                return taken, epoch, end
-            epoch = epoch + 1
+            epoch_items = self._items_of(epoch)
+            end = min(len(epoch_items), offset + count - len(items))
+            items += [epoch_items[i] for i in range(offset, end)]
+            if len(items) == count:
+                return items, epoch, end
+            epoch += 1
             offset = 0
 
     def _items_of(self, epoch: int) -> Sequence[Item]:
@@ -47,16 +52,19 @@ class Stream(Generic[Item]):
 
 @dataclass(frozen=True)
 class Stepped:
-    """The result of a step: sums over its micro-batches on all processes, ``loss`` among them."""
+    """The result of a step."""
 
-    sums: dict[str, float]
-    rate: float
-    gradient_norm: float
+    sums: dict[str, float]  # over its micro-batches on all processes; has ``weight`` and ``loss``
+    rate: float  # learning rate
+    gradient_norm: float  # NaN where gradients are not stored
 
 
 @runtime_checkable
 class Steps(Protocol[Item]):
-    """The step that the loop repeats: down the gradient of one loss, or of two players in turn."""
+    """Steps of training, which the loop repeats.
+
+    :class:`GradientSteps` descends the gradient of one loss; a GAN's two players take turns.
+    """
 
     @property
     def task(self) -> Trained[Item]:
@@ -104,12 +112,10 @@ class Steps(Protocol[Item]):
 
 
 def rate_factor(settings: Settings, fraction: float) -> float:
-    """Return what the learning rate is multiplied by after a fraction of training."""
+    """Return the factor of the learning rate after a fraction of training."""
     return SCHEDULES[settings.schedule].factor(fraction, settings)
 
 
-def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Return whether a ``--precision`` means bfloat16 on a device."""
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bf16"
+def uses_bf16(precision: PrecisionName, device: torch.device) -> bool:
+    """Return whether forward passes on a device are computed in bfloat16."""
+    return PRECISIONS[precision].uses_bf16(device)

@@ -28,11 +28,11 @@ class StepSizes:
     """A row of :data:`STEP_SIZES`."""
 
     summary: str
-    adapts: bool = True  # a scale per tensor
-    has_gains: bool = False  # and a gain per coordinate
+    adapts: bool = True  # whether there is a scale per tensor
+    has_gains: bool = False  # whether there is a gain per coordinate too
 
     def around(self, optimizer: Optimizer, options: StepSizeOptions) -> AdaptedSteps | None:
-        """Return what adapts the step sizes of ``optimizer`` from now on, or None."""
+        """Return the adaptation of the step sizes of ``optimizer``, if the row has one."""
         if not self.adapts:
             return None
         gain_lr = options.gain_lr if self.has_gains else 0.0

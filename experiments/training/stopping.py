@@ -1,4 +1,4 @@
-"""How training ends early: a signal stops it, or a number that is not finite."""
+"""Exceptions that end training early, and the handler of Ctrl-C and SIGTERM."""
 
 import os
 import signal
@@ -12,28 +12,30 @@ from experiments.training.processes import is_first_process
 
 __all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
 
-# As signal.signal returns it; None where it was not set from Python.
+STDERR = 2  # file descriptor
+
+# A result of signal.signal; None where the handler was not installed by Python.
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training stopped because it was asked to, after a step it finished and saved.
+    """A signal stopped training, after a step that was finished and saved.
 
     A command exits with 130.
     """
 
 
 class PeerEnded(RuntimeError):
-    """Another process of the same training has ended, because it refused its input, say.
+    """Another process of the same training has ended, for example because it refused its input.
 
     A command exits with 2.
     """
 
 
 class TrainingFailed(FloatingPointError):
-    """The loss or its gradient is not a finite number.
+    """The loss or its gradient is not finite; the weights are those before this step.
 
-    Nothing was updated with it; a command exits with 1.
+    ``report`` is for ``ERROR.json``. A command exits with 1.
     """
 
     def __init__(self, message: str, **report: object) -> None:
@@ -42,24 +44,24 @@ class TrainingFailed(FloatingPointError):
 
 
 class StopRequest:
-    """While the block runs, Ctrl-C or SIGTERM only sets ``asked``; a second Ctrl-C raises at once.
+    """Handles signals while the block runs: the first Ctrl-C or SIGTERM only sets ``requested``.
 
-    A repeated SIGTERM changes nothing, nor does a second SIGINT within ``echo`` seconds: a launcher
-    passes the terminal's SIGINT on to processes that the terminal has already sent it to, and then
-    sends SIGTERM.
+    A second Ctrl-C raises :class:`KeyboardInterrupt` at once. A repeated SIGTERM has no effect, nor
+    has a second SIGINT within ``debounce`` seconds: a launcher forwards the terminal's SIGINT to
+    processes that have already received it, and then sends SIGTERM.
     """
 
-    def __init__(self, echo: float = 0.5) -> None:
-        self.asked = False
-        self.echo = echo
-        self._first = 0.0
+    def __init__(self, debounce: float = 0.5) -> None:
+        self.requested = False
+        self.debounce = debounce
+        self._first_signal = 0.0  # seconds on the monotonic clock
         self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopRequest":
-        # Python allows signal handlers in the main thread alone.
+        # Python installs signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._notice)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -71,13 +73,16 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            if number == signal.SIGINT and time.monotonic() - self._first > self.echo:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            elapsed = time.monotonic() - self._first_signal
+            if number == signal.SIGINT and elapsed > self.debounce:
                 raise KeyboardInterrupt
             return
-        self.asked = True
-        self._first = time.monotonic()
+        self.requested = True
+        self._first_signal = time.monotonic()
         if is_first_process():
-            # A handler may run in the middle of a print: only the system call is safe here.
-            os.write(2, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n")
+            # The signal may interrupt a print, whose buffer is then locked: use the system call.
+            os.write(
+                STDERR, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n"
+            )

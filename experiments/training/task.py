@@ -1,4 +1,4 @@
-"""The protocols of what the training loop trains, and the seeds of its noise."""
+"""The interface of a training task, and the seeds of its random numbers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,45 +30,45 @@ Batch = TypeVar("Batch")  # tensors in tuples, lists or dictionaries
 
 @dataclass(frozen=True)
 class Progress:
-    """The steps finished, and the fraction of training that is done, in [0, 1]."""
+    """How far training has come."""
 
-    step: int
-    fraction: float
+    step: int  # finished steps
+    fraction: float  # of training that is done, in [0, 1]
 
 
 @runtime_checkable
 class Trained(Protocol[Item_co]):
-    """A module, the micro-batches that it is trained on, and its validation."""
+    """A module with its training batches and its validation."""
 
     @property
     def module(self) -> nn.Module:
-        """All that is trained, saved as model.safetensors."""
+        """All trained weights; saved as model.safetensors."""
         ...
 
     def batches(self, epoch: int) -> Sequence[Item_co]:
         """Return the micro-batches of an epoch as items, such as arrays of indices.
 
-        A pure function of seed and epoch.
+        The result depends on the seed and the epoch alone.
         """
         ...
 
     def validate(self, progress: Progress) -> JsonObject:
-        """Return numbers for the log.
+        """Return the metrics of the held-out set, for the log.
 
-        ``selection`` among them decides which checkpoint is best: smaller is better.
+        The checkpoint with the smallest ``selection`` among them is the best.
         """
         ...
 
 
 @runtime_checkable
 class Task(Trained[Item], Protocol[Item, Batch]):
-    """A module that descends one loss.
+    """A task that minimises one loss.
 
-    Draw all noise from PyTorch's global generator, which the loop seeds.
+    All noise must come from PyTorch's global generator, which the training loop seeds.
     """
 
     def load(self, item: Item) -> Batch:
-        """Return a micro-batch: tensors on the CPU, in tuples, lists or dictionaries."""
+        """Return the micro-batch of an item: CPU tensors in tuples, lists or dictionaries."""
         ...
 
     def weight(self, batch: Batch) -> int:
@@ -76,7 +76,7 @@ class Task(Trained[Item], Protocol[Item, Batch]):
         ...
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and the numbers to log, summed over the micro-batch.
+        """Return the loss, and numbers to log by name, summed over the micro-batch.
 
         ``batch`` is on the module's device.
         """
@@ -84,22 +84,22 @@ class Task(Trained[Item], Protocol[Item, Batch]):
 
 
 def reseed(*key: int | str) -> None:
-    """Seed PyTorch's generators with a hash of ``key``: other keys give unrelated streams."""
+    """Seed PyTorch's generators with a hash of ``key``; different keys give unrelated streams."""
     torch.manual_seed(seed_of(*key))
 
 
 def seed_of(*key: int | str) -> int:
-    """Return 64 bits of a hash of ``key``."""
+    """Return a hash of ``key`` as a seed of 64 bits."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Set the module to evaluation inside the block; restore the mode of each part after it."""
-    modes = {part: part.training for part in module.modules()}
+    """Set a module to evaluation mode while the block runs, then restore each submodule's mode."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        for submodule, mode in modes.items():
+            submodule.training = mode

@@ -528,7 +528,7 @@ def test_texts_beyond_the_length_of_training_and_unknown_words_are_noted(
         False,
     ]
     assert "nothing was cut" in results[1]["notes"][1]
-    assert "what is written ends at 64 tokens" in results[2]["notes"][0]
+    assert "decoded texts end at 64 tokens" in results[2]["notes"][0]
 
 
 # A run folder stands for itself.

@@ -125,7 +125,7 @@ def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path:
         (
             "first",
             ("--label", "3"),
-            "label must be left out, for this GAN knows no classes; got label=3",
+            "label must be left out, because this GAN has no classes; got label=3",
         ),
         ("classes", ("--label", "10"), r"label must lie in 0\.\.9; got label=10"),
         ("first", ("--count", "0"), "count must be at least 1"),
@@ -224,7 +224,7 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     page = compare(list(runs.values()), tmp_path / "page.html").read_text()
-    rows = page.split("What GANs make of the same latents")[1]
+    rows = page.split("Images generated from the same latents")[1]
     assert rows.count("<img") == 3  # none of the table
     assert "Distances are of several feature spaces" in page
     opened = TrainedGan.open(runs["second"], "cpu")

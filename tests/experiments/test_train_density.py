@@ -343,7 +343,7 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     assert found["khat_threshold"] == pytest.approx(threshold)
     assert found["khat_unreliable"] == unreliable / 130
     assert shown["note"].startswith(
-        f"{unreliable} of 130 data have a k-hat above {threshold:.2f}, the most"
+        f"{unreliable} of 130 data have a k-hat above {threshold:.2f}, the limit"
     )
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)

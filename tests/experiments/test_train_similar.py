@@ -582,7 +582,9 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     labels = ("train-similar", "--pairs", files["labelled"], "--out", tmp_path / "run")
     assert "has labels, which --stage pretrain does not read" in refused(capsys, *labels)
     chunked = (*labels, "--stage", "finetune", "--chunk-size", 4)
-    assert "--chunk-size and --gather are of pretrain and distil" in refused(capsys, *chunked)
+    assert "--chunk-size and --gather are options of pretrain and distil" in refused(
+        capsys, *chunked
+    )
     assert "width=32: --from" in refused(capsys, *base, "--from", folder, "--width", 32)
     write_table(tmp_path / "t.npz", ["a man"], np.ones((1, 3)))
     said = refused(capsys, *base, "--stage", "distil", "--teacher", tmp_path / "t.npz")

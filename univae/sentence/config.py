@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from typing_extensions import Doc
 
 from univae.attention.core import require_head_width
-from univae.attention.scaling import Scale
-from univae.attention.transformer import Norm
+from univae.attention.norms import NORMS, Norm
+from univae.attention.scaling import SCALES, Scale
 from univae.registry import choices_help
 from univae.rules import SIZE, Rule, at_least, check, within
 from univae.sentence.pooling import POOLINGS, PoolingName
@@ -22,17 +22,18 @@ class RoFormerSimConfig:
     """The configuration of a RoFormer-Sim, from which a stored model is rebuilt."""
 
     vocab_size: int  # number of the tokenizer's ids; the model has one more, the mask
-    width: int = 256  # features of a Transformer row; an even multiple of --heads
-    heads: int = 4  # attention heads of each block
-    layers: int = 4  # Transformer blocks
-    max_length: int = 64  # most tokens of a sentence, its end token included
-    dropout: float = 0.0  # share of activations zeroed in training
-    attention_dropout: float = 0.0  # share of attention weights zeroed in training
-    scale: Scale = "sqrt"  # of attention scores; log_n also by ln n / ln base of the n keys seen
-    scale_base: int = 512  # the number of keys at which log_n equals sqrt
-    norm: Norm = "pre"  # layer norms before each branch, or after each residual sum, as published
+    width: int = 256  # features of a position; a multiple of twice --heads
+    heads: int = 4  # attention heads per layer
+    layers: int = 4  # Transformer layers
+    max_length: int = 64  # most tokens of a sentence, its end token included; longer ones are cut
+    # share of activations set to 0 in training; raise it if the validation loss rises
+    dropout: float = 0.0
+    attention_dropout: float = 0.0  # share of attention weights set to 0 in training
+    scale: Annotated[Scale, Doc(choices_help("scale of attention scores", SCALES))] = "sqrt"
+    scale_base: int = 512  # with --scale log_n: number of keys at which it equals sqrt
+    norm: Annotated[Norm, Doc(choices_help("position of the layer norms", NORMS))] = "pre"
     pooling: Annotated[
-        PoolingName, Doc(choices_help("what a sentence's vector is read from", POOLINGS))
+        PoolingName, Doc(choices_help("rows that a sentence's vector is computed from", POOLINGS))
     ] = "mean"
 
     RULES: ClassVar[Mapping[str, Rule]] = {

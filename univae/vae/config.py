@@ -42,25 +42,31 @@ class UniVAEConfig:
     """The configuration of a UniVAE, from which a stored model is rebuilt."""
 
     vocab_size: int  # number of token ids
-    width: int = 128  # features of a Transformer row; an even multiple of --heads
-    heads: int = 4  # attention heads of each block
-    layers: int = 4  # Transformer blocks
-    latent_layers: int = 2  # number of last blocks that have a latent each
+    width: int = 128  # features of a position; a multiple of twice --heads
+    heads: int = 4  # attention heads per layer
+    layers: int = 4  # Transformer layers, shared by encoder and decoder
+    latent_layers: int = 2  # number of latents, one for each of the last layers
     latent_width: int = 16  # dimensions of each latent
     latent: Annotated[FamilyName, Doc(choices_help("distribution of a latent", FAMILIES))] = (
         "gaussian"
     )
-    kappa: float = 32.0  # vmf: concentration of the posterior, or its initial value
-    learn_kappa: bool = False  # vmf: train the concentration of each latent layer
+    # with --latent vmf: concentration of the posterior, or its initial value; higher: more nats
+    # of KL
+    kappa: float = 32.0
+    learn_kappa: bool = False  # with --latent vmf: train the concentration of each latent layer
     prior: Annotated[PriorName, Doc(choices_help("prior of the latents", PRIORS))] = "standard"
     scale: Annotated[Scale, Doc(choices_help("scale of attention scores", SCALES))] = "sqrt"
-    scale_base: int = 512  # the number of keys at which log_n equals sqrt
+    scale_base: int = 512  # with --scale log_n: number of keys at which it equals sqrt
     norm: Annotated[Norm, Doc(choices_help("position of the layer norms", NORMS))] = "pre"
-    max_length: int = 64  # most tokens of a text, its end token included
-    dropout: float = 0.0  # share of activations zeroed in training
-    attention_dropout: float = 0.0  # share of attention weights zeroed in training
-    word_dropout: float = 0.0  # share of decoder inputs blanked in training; raises the KL
-    bn_gamma: float = 0.0  # gaussian: fixed scale of batch-normalised means (BN-VAE); 0: off
+    max_length: int = 64  # most tokens of a text, its end token included; longer ones are left out
+    # share of activations set to 0 in training; raise it if the validation loss rises
+    dropout: float = 0.0
+    attention_dropout: float = 0.0  # share of attention weights set to 0 in training
+    # share of decoder inputs blanked in training; raise it if the KL vanishes
+    word_dropout: float = 0.0
+    # with --latent gaussian: fixed scale of batch-normalised means (BN-VAE), against a vanishing
+    # KL; 0: off
+    bn_gamma: float = 0.0
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "vocab_size": at_least(RESERVED + 1, 10**7),

@@ -345,5 +345,5 @@ def test_pictures_of_one_bit_are_black_and_white_to_a_run_of_more_levels(tmp_pat
         == "one: 1 bit a pixel, read as 0 and 255 of the 256 levels of the training set"
     )
     result = coded(tmp_path / "run", tmp_path / "one", tmp_path / "back")
-    assert result["notes"][-1] == "one: 1 bit a pixel, coded as 0 and 255, and so they come back"
+    assert result["notes"][-1] == "one: 1 bit a pixel, coded and restored as 0 and 255"
     assert np.array_equal(read(tmp_path / "back").values[:, 0], 255 * bits)

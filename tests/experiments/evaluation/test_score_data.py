@@ -76,7 +76,7 @@ def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number()
     assert result["khat_threshold"] == pytest.approx(0.5)
     shown = report_item(rows, result | {"samples": 100}, "title")
     assert shown["note"].startswith(
-        "4 of 5 data have a k-hat above 0.50, the most that 100 samples bear, or none"
+        "4 of 5 data have a k-hat above 0.50, the limit for 100 samples, or none"
     )
 
 
@@ -85,7 +85,7 @@ def test_one_sample_has_no_standard_error_and_says_so() -> None:
     assert result["standard_error_nats"] is None
     assert result["notes"] == [
         "standard_error is not finite for 1 of 1 rows (from 0: 0), so its mean is null: "
-        "one sample has no error, nor have weights that are all zero"
+        "a single sample has no error, nor have weights that are all zero"
     ]
     assert to_json(result)["khat_threshold"] is None
 

@@ -67,4 +67,4 @@ def test_only_visits_that_are_drawn_differ(name: str, digits: Data) -> None:
     train = row.training_set(digits, seed=1)
     x = train.batch(np.arange(20))
     same = torch.equal(row.visit(x, train.levels), row.visit(x, train.levels))
-    assert same == ("anew" not in BINARISATIONS[row.settled(digits)].summary)
+    assert same == ("again" not in BINARISATIONS[row.settled(digits)].summary)

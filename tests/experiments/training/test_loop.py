@@ -1,7 +1,4 @@
-"""The loop takes the step of one large batch, resumes bit for bit, and stops when it must.
-
-It stops when a signal asks for it, and when a number is not finite.
-"""
+"""The loop computes the step of one large batch, resumes to the last bit, and stops safely."""
 
 import json
 import math
@@ -20,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.training.budget import CLOCKS
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.loop import fit_task
@@ -379,7 +377,7 @@ def test_numbers_that_are_not_finite_stop_training_and_update_nothing(
 
 
 class Clock:
-    """Time that passes only in the task: half a second a step, some seconds a validation."""
+    """A clock that advances in the task only: half a second a step, some seconds a validation."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, task: Toy, validation: float = 10.0
@@ -387,7 +385,7 @@ class Clock:
         self.now = 1e6
         loss = task.loss
         validate = task.validate
-        monkeypatch.setattr("experiments.training.budget.time.perf_counter", lambda: self.now)
+        monkeypatch.setitem(CLOCKS, "wall", lambda: self.now)
         task.loss = lambda *a: (self.pass_by(0.25), loss(*a))[1]  # type: ignore[method-assign]
         task.validate = lambda *a: (self.pass_by(validation), validate(*a))[1]  # type: ignore[method-assign]
 

@@ -18,11 +18,11 @@ def test_a_file_gets_a_line_now_and_then(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    bar = Bar(shown=True, every=30.0)
+    bar = Bar(visible=True, interval=30.0)
     for second in range(100):
         now[0] = float(second)
-        bar.show(second / 100, second, 1.5, 1234.0, 61.0)
-    bar.say("done")
+        bar.update(second / 100, second, 1.5, 1234.0, 61.0)
+    bar.write_line("done")
     bar.close()
     out, err = capsys.readouterr()
     lines = [f" {s}%  step {s}, loss 1.5000, 1,234 tokens/s, 1:01 left" for s in (30, 60, 90)]
@@ -31,11 +31,11 @@ def test_a_file_gets_a_line_now_and_then(
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    bar = Bar(shown=True)
+    bar = Bar(visible=True)
     bar._bar.mininterval = 0.0
-    bar.show(0.5, 7, 2.0, 10.0, 5.0)
-    bar.say("a word")
-    bar.show(1.5, 8, 1.0, 10.0, 0.0)
+    bar.update(0.5, 7, 2.0, 10.0, 5.0)
+    bar.write_line("a word")
+    bar.update(1.5, 8, 1.0, 10.0, 0.0)
     bar.close()
     text = terminal.getvalue()
     assert " 50%|" in text
@@ -45,8 +45,8 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Bar(shown=False, every=0.0)
-    bar.show(0.5, 1, 1.0, 1.0, 1.0)
-    bar.say("nothing")
+    bar = Bar(visible=False, interval=0.0)
+    bar.update(0.5, 1, 1.0, 1.0, 1.0)
+    bar.write_line("nothing")
     bar.close()
     assert capsys.readouterr() == ("", "")

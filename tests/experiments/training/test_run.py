@@ -1,4 +1,4 @@
-"""The run folder refuses what is not its own, remembers everything, and survives a crash in mid-line."""
+"""The run folder refuses other files, records its data, and survives a crash in mid-line."""
 
 import json
 import math
@@ -78,7 +78,10 @@ def test_what_is_no_run_folder_is_not_opened(tmp_path: Path) -> None:
 def test_resuming_with_another_configuration_shows_the_difference(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", CONFIG)
     changed = CONFIG | {"lr": 1e-3, "model": {"width": 9}, "seed": 1, "threads": 2, "resume": True}
-    message = r"configuration: lr: 0\.0003 -> 0\.001, model\.width: 8 -> 9, threads: 0 -> 2, seed: null -> 1; leave"
+    message = (
+        r"configuration: lr: 0\.0003 -> 0\.001, model\.width: 8 -> 9, threads: 0 -> 2, "
+        "seed: null -> 1; leave"
+    )
     with pytest.raises(InputError, match=message):
         Run.create(tmp_path / "run", changed)
 
@@ -90,7 +93,7 @@ def test_resuming_may_move_the_folder_and_change_how_often_one_saves(tmp_path: P
     again = CONFIG | {"out": tmp_path / "moved", "checkpoint_every": 5, "resume": True}
     for count in (1, 2):
         run = Run.create(tmp_path / "moved", again)
-        run.resumed()
+        run.record_resume()
         assert len(read_json(run.path / "environment.json")["resumed"]) == count
     assert not (run.path / "ERROR.json").exists()
     assert Run.open(run.path).config["checkpoint_every"] == 1
@@ -172,7 +175,7 @@ def test_a_row_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')
     assert run.count_rows() == len(run.rows()) == 4
-    run.keep_rows(2)
+    run.truncate_rows(2)
     run.log("train", 2)
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
@@ -199,5 +202,5 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
         run.log("train", 2)
         run.finish({})
         run.fail({})
-        run.keep_rows(0)
+        run.truncate_rows(0)
     assert {path: path.is_file() and path.read_bytes() for path in first.path.rglob("*")} == before

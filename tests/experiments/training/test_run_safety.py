@@ -1,4 +1,4 @@
-"""A run folder is data: nothing in it leads out, runs code or corrupts memory; one process trains."""
+"""Nothing in a run folder leads out of it, runs code or corrupts memory; one process trains."""
 
 import errno
 import json
@@ -169,7 +169,7 @@ def test_what_a_killed_process_left_neither_blocks_a_start_nor_stays(tmp_path: P
     assert not list(folder.glob("*.new"))
     (run.path / "samples" / ".worst.json.4711.new").write_text("{")
     (run.path / "samples" / "notes.new").write_text("somebody's")
-    run.resumed()
+    run.record_resume()
     assert [path.name for path in (run.path / "samples").iterdir()] == ["notes.new"]
     with pytest.raises(InputError, match="already holds a run"):
         Run.create(folder, {"steps": 1})

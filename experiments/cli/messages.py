@@ -1,0 +1,61 @@
+"""One-line messages for options that cannot be parsed, with the nearest options that exist."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from tyro import _errors as parse_errors
+from tyro._arguments import ArgumentDefinition
+
+__all__ = ["error_message"]
+
+SIMILARITY = 0.6  # least similarity of a spelling that is proposed for another
+PROPOSALS = 3  # spellings that a message proposes, at most
+
+
+def error_message(event: parse_errors.ParseErrorEvent, spellings: Iterable[str]) -> str:
+    """Return the message of a parsing error, without the name of the command.
+
+    Args:
+        event: the error.
+        spellings: every option of the command.
+    """
+    if isinstance(event, parse_errors.UnrecognizedArgs):
+        return _unknown(event.tokens, spellings)
+    if isinstance(event, parse_errors.MissingArgs):
+        return _missing(event, spellings)
+    if isinstance(event, parse_errors.InvalidChoice):
+        choices = ", ".join(event.choices)
+        return f"{_usage(event.argument)[0]} must be one of {choices}; got {event.value}"
+    if isinstance(event, parse_errors.BadValue):
+        return f"{_usage(event.argument)[0]} needs a value; see --help"
+    if isinstance(event, parse_errors.InstantiationFailure):
+        if event.argument is None:
+            return event.message
+        return f"{_usage(event.argument)[0]}: {event.message}"
+    return f"the options cannot be read ({type(event).__name__}); see --help"
+
+
+def _missing(event: parse_errors.MissingArgs, spellings: Iterable[str]) -> str:
+    if event.unrecognized_tokens:
+        return _unknown(event.unrecognized_tokens, spellings)
+    names = [" ".join(_usage(missing.arg)) for missing in event.missing_arguments]
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required; see --help"
+
+
+def _usage(argument: ArgumentDefinition) -> tuple[str, ...]:
+    """Return the option and its metavariable; of a positional argument its name in capitals."""
+    if argument.is_positional():
+        return (argument.field.intern_name.upper(),)
+    return (argument.lowered.name_or_flags[-1], str(argument.lowered.metavar))
+
+
+def _unknown(tokens: Sequence[str], spellings: Iterable[str]) -> str:
+    options = [token for token in tokens if token.startswith("--")]
+    if not options:
+        return f"there is no argument {tokens[0]}; see --help"
+    name = options[0].partition("=")[0]
+    similar = difflib.get_close_matches(
+        name.replace("_", "-"), sorted(spellings), n=PROPOSALS, cutoff=SIMILARITY
+    )
+    nearest = f"; did you mean {' or '.join(similar)}?" if similar else ""
+    return f"there is no option {name}{nearest}; see --help"

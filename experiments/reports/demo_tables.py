@@ -1,0 +1,68 @@
+"""The tables of ``univae demo`` on stderr: scores, samples and file sizes."""
+
+import sys
+from collections.abc import Mapping
+
+from univae.checkpoint import JsonObject
+
+__all__ = ["print_image_scores", "print_samples", "print_sizes", "print_text_scores"]
+
+
+def print_sizes(name: str, files: JsonObject, unit: str) -> None:
+    """Print the size of a compressed file per ``unit``, and those of general formats."""
+    per_byte = files[unit] / files["bytes_out"]
+    first_bytes = files["initial_bits"] // 8
+    lines = [
+        f"\n{name} as a file, restored exactly ({files['seconds_out']:.0f} s to write, "
+        f"bounds included, {files['seconds_in']:.0f} s to read); {unit.replace('_', ' ')}:",
+        f"  {files[unit]:6.3f}  this model: {files['bytes_out']} bytes, of which {first_bytes} "
+        f"for the first {files['plain']} data, coded without latents",
+        f"  {files['ideal_bits'] / 8 * per_byte:6.3f}  its bound (negative ELBO)",
+    ]
+    for archiver, size in files["archivers"].items():
+        lines.append(f"  {size * per_byte:6.3f}  {archiver}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def print_text_scores(scores: JsonObject) -> None:
+    """Print likelihood, bound and use of the latents on held-out texts."""
+    layers = " + ".join(f"{nats:.2f}" for nats in scores["kl_nats"])
+    lines = [
+        f"\nheld-out texts ({scores['data']}, {scores['samples']} importance samples each), "
+        "nats per text:",
+        f"  negative log-likelihood  {scores['nll_nats']:8.2f}"
+        f" ± {scores['nll_standard_error']:.2f} over texts,"
+        f" ± {scores['nll_monte_carlo_error']:.2f} by sampling"
+        f" ({scores['bits_per_token']:.3f} bits per token)",
+        f"  {scores['effective_samples_median']:.1f} effective samples at the median; k-hat is "
+        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the texts: "
+        "for them the estimate is no more than a better bound",
+        f"  negative bound (ELBO)    {-scores['elbo_nats']:8.2f} ="
+        f" {scores['reconstruction_nats']:.2f} reconstruction + KL {layers}",
+        f"  {scores['verdict']}; {scores['active_units']} of {scores['units']} units active",
+    ]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def print_image_scores(scores: JsonObject) -> None:
+    """Print the likelihood of held-out digits."""
+    lines = [
+        f"\nheld-out digits ({scores['count']}, {scores['samples']} importance samples each), "
+        "nats per image:",
+        f"  negative log-likelihood  {-scores['log_likelihood_nats']:8.2f}"
+        f" ± {scores['standard_error_over_data_nats']:.2f} over images"
+        f" ({scores['bits_per_dim']:.3f} bits per pixel)",
+        f"  {scores['effective_samples_median']:.0f} effective samples at the median; k-hat is "
+        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the images",
+    ]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def print_samples(samples: Mapping[str, JsonObject]) -> None:
+    """Print the tables among the items of a text report."""
+    lines = []
+    for item in samples.values():
+        rows = item.get("rows")  # None for a map, which has points
+        if rows is not None:
+            lines += ["", item["title"], *("  " + " | ".join(row) for row in rows)]
+    print("\n".join(lines), file=sys.stderr)

@@ -1,0 +1,113 @@
+"""Checkpoints: everything that the next step depends on, saved in the run folder and restored."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Generic
+
+from experiments.training.budget import Budget
+from experiments.training.run_folder import Run
+from experiments.training.settings import Settings
+from experiments.training.state import State
+from experiments.training.step import Steps
+from experiments.training.task import Item
+from univae.checkpoint import (
+    JsonObject,
+    existing_folder,
+    fill_weights,
+    load_state,
+    load_weights,
+    read_json,
+    save_state,
+    save_weights,
+    write_json,
+)
+from univae.errors import InputError
+from univae.optim.ema import EMA
+from univae.rules import reading
+
+__all__ = ["BEST", "LAST", "Checkpoints"]
+
+LAST = "last"  # the checkpoint that a run resumes from
+BEST = "best"  # that of the best validation
+
+
+class Checkpoints(Generic[Item]):
+    """The checkpoints of a run; a resumed run starts from the last one.
+
+    Args:
+        steps: what is trained; its weights and state are replaced where a run is resumed.
+        settings: whether the run is resumed, and the decay of the moving average of the weights.
+        run: the run folder.
+
+    Attributes:
+        state: the position in training, of the checkpoint where a run is resumed.
+        average: the moving average of the weights, if ``settings.ema`` asks for one.
+
+    Raises:
+        InputError: the checkpoint is damaged, or of another number of processes.
+    """
+
+    def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
+        self.steps = steps
+        self.run = run
+        self.module = steps.task.module
+        self.state = State(processes=steps.world.size)
+        folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
+        training = None if folder is None else self._load(folder)
+        # The saved weights are the average: it is created once they are loaded.
+        self.average = EMA(steps.averaged, settings.ema) if settings.ema else None
+        if folder is not None and training is not None:
+            self._restore(training, folder)
+        if settings.resume:
+            run.record_resume()
+        run.truncate_rows(self.state.rows)
+
+    def save(self, name: str, budget: Budget) -> None:
+        """Write the checkpoint ``last`` or ``best``, in the first process only."""
+        if not self.steps.world.first:
+            return
+        self.state.seconds = budget.seconds
+        self.state.reserve = budget.reserve
+        self.state.prelude = budget.prelude
+        self.state.rows = self.run.count_rows()
+        with self.run.saving(name) as folder:
+            with self.averaged_weights():
+                save_weights(self.module, folder / "model.safetensors")
+            training = self.steps.state_dict()
+            if self.average:
+                weights = self.module.state_dict()
+                training |= {"weights": weights, "updates": self.average.updates}
+            save_state(training, folder / "optimizer.pt")
+            write_json(folder / "state.json", asdict(self.state))
+
+    def averaged_weights(self) -> AbstractContextManager[object]:
+        """Let the module have its averaged weights, if there are any, while a block runs."""
+        return self.average.swapped() if self.average else nullcontext()
+
+    def _load(self, folder: Path) -> JsonObject:
+        """Load position and weights; return the state of the optimizer and of the average."""
+        values = read_json(folder / "state.json")
+        training = load_state(folder / "optimizer.pt")
+        with reading(folder / "state.json"):
+            self.state = State(**values)
+        self._require_processes()
+        load_weights(self.module, folder / "model.safetensors")
+        return training
+
+    def _restore(self, training: JsonObject, folder: Path) -> None:
+        if self.average:
+            self.average.updates = training.get("updates", 0)
+            fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
+        self.steps.load_state_dict(training, self.state.step)
+        self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
+
+    def _require_processes(self) -> None:
+        """Raise InputError where a resumed run was trained by another number of processes."""
+        stored = self.state.processes
+        current = self.steps.world.size
+        if stored != current:
+            raise InputError(
+                f"{self.run.path} was trained by {stored} processes, now there are {current}; "
+                f"resume with torchrun --nproc-per-node {stored}"
+            )

@@ -1,0 +1,101 @@
+"""What a resumed run must share with the run as it was started: options, data and model.
+
+Nothing is written here, so that a refusal leaves the run folder as it was.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+
+from univae.checkpoint import read_json, to_json
+from univae.errors import InputError
+from univae.run_folder import RunFolder
+
+__all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_same_options"]
+
+# Options that a resumed run may change: a folder may have moved, and the interval of checkpoints
+# leaves the result unchanged. The number of threads is no such option: sums are split among
+# threads, and another split rounds differently.
+UNCOMPARED = ("out", "resume", "checkpoint_every")
+
+# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
+# may move.
+SOURCES = ("data", "text", "pairs", "validation", "teacher")
+
+
+def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
+    """Compare a configuration with the one in ``config.json`` of a run.
+
+    Raises:
+        InputError: an option that matters for the result differs; the message lists all of them.
+    """
+    uncompared = UNCOMPARED + (SOURCES if run.data_record() else ())
+    changes = _changes(run.config, config, uncompared)
+    if changes:
+        raise InputError(
+            f"{run.path} was started with another configuration: {', '.join(changes)}; "
+            "leave these options as they were, or start a new run with another --out"
+        )
+
+
+def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]) -> None:
+    """Compare a record of data with the fingerprints in ``data.json`` of a run.
+
+    A run of version 0.1.0 has no ``data.json`` and is not checked.
+
+    Raises:
+        InputError: a fingerprint differs, or a role is in one of the records only.
+    """
+    stored = run.data_record()
+    if not stored:
+        return
+    for role in dict.fromkeys((*stored, *record)):
+        old = stored.get(role, {})
+        new = to_json(record.get(role, {}))
+        if old.get("fingerprint") == new.get("fingerprint"):
+            continue
+        change = (
+            f"{role} {old.get('source')}: {old.get('count', 0)} then, {new.get('count', 0)} now"
+        )
+        raise InputError(
+            f"{run.path} was started with other data, which have changed since ({change}); "
+            "restore them, or start a new run with another --out"
+        )
+
+
+def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
+    """Compare a configuration of a model with ``model.json`` of a run, if there is one.
+
+    Raises:
+        InputError: the configurations differ; the message lists the differences.
+    """
+    path = run.path / "model.json"
+    if not path.exists():
+        return
+    changes = _changes(read_json(path), to_json(model))
+    if changes:
+        raise InputError(
+            f"{run.path} holds another model: {', '.join(changes)}; restore the data and the "
+            "options it was started with, or start a new run with another --out"
+        )
+
+
+def _changes(
+    old: Mapping[str, object],
+    new: Mapping[str, object],
+    uncompared: Collection[str] = (),
+    prefix: str = "",
+) -> list[str]:
+    """Return the values that differ, as ``name: old -> new``; nested names are dotted."""
+    changes = []
+    for key in dict.fromkeys((*old, *new)):
+        before = old.get(key)
+        after = new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += _changes(before, after, uncompared, f"{prefix}{key}.")
+        elif before != after and prefix + key not in uncompared:
+            changes.append(f"{prefix}{key}: {_as_json(before)} -> {_as_json(after)}")
+    return changes
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
