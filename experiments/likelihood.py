@@ -69,15 +69,7 @@ def main(config: Config) -> JsonObject:
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     new_scorer = row_of_kind(config.run, SCORERS)
     reseed(config.seed, "likelihood")
-    task = ScoringTask(
-        run=config.run,
-        device=config.device,
-        data=config.data,
-        limit=config.limit,
-        samples=config.samples,
-        proposal=config.proposal,
-    )
-    scorer = new_scorer(task)
+    scorer = new_scorer(_task(config))
     rows = _scored_rows(scorer, out)
 
     result: JsonObject = {
@@ -89,6 +81,17 @@ def main(config: Config) -> JsonObject:
     mean = result["log_likelihood_nats"]
     result |= scorer.rates(rows, math.nan if mean is None else mean)
     return _with_report(scorer, rows, result)
+
+
+def _task(config: Config) -> ScoringTask:
+    return ScoringTask(
+        run=config.run,
+        device=config.device,
+        data=config.data,
+        limit=config.limit,
+        samples=config.samples,
+        proposal=config.proposal,
+    )
 
 
 def _scored_rows(scorer: Scorer, out: Output | None) -> list[JsonObject]:

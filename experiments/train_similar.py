@@ -104,9 +104,9 @@ def main(config: Config) -> JsonObject:
     config = _complete(config)
 
     def report() -> Path:
-        opened = open_run(TrainedSimilar, config.out, config.training.device)
+        trained = open_run(TrainedSimilar, config.out, config.training.device)
         if config.objective.generation and not config.stage.reads_labels:
-            write_samples(opened, config.corpora.shown_texts())
+            write_samples(trained, config.corpora.shown_texts())
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)

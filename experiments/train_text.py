@@ -81,8 +81,8 @@ def main(config: Config) -> JsonObject:
     """
 
     def report() -> Path:
-        opened = open_run(TrainedText, config.out, config.training.device)
-        write_samples(opened, held_out_texts(config))
+        trained = open_run(TrainedText, config.out, config.training.device)
+        write_samples(trained, held_out_texts(config))
         return write_report(config.out)
 
     config = _absolute(config)

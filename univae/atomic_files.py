@@ -78,7 +78,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
         raise
     sync_tree(new)
-    # Without ``path``, ``old`` may be the only whole folder: it is kept until ``new`` is renamed.
+    # If ``path`` is missing, ``old`` may be the only complete folder: delete it after the rename.
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)

@@ -37,7 +37,7 @@ __all__ = [
     "intervals",
 ]
 
-PRECISION = 24  # bits of a frequency table, the coder's own
+PRECISION = 24  # bits of a frequency table, as in the coder
 
 TOTAL = 2**PRECISION
 
@@ -176,7 +176,7 @@ def frequencies(p: np.ndarray) -> np.ndarray:
     .. math:: f_i = 2 + \lfloor p_i (\text{TOTAL} - 2\, \text{levels}) \rfloor, \qquad
               \text{and the remainder goes to the most probable.}
 
-    Each row of the result depends on its own row alone.
+    Each row of the result depends on its row of ``p`` alone.
 
     Raises:
         InputError: a row sums to more than 1, or holds NaN.

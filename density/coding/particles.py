@@ -3,7 +3,7 @@ r"""Bits-back coding of a tile: all layers are popped, then x and all layers are
 =====================================================================  =========================
 push (read downward)                                                    pop (read upward)
 =====================================================================  =========================
-pop a position r, uniform on the integers; it names :math:`z_k`         push r
+pop a position r, uniform on the integers; it gives :math:`z_k`         push r
 pop j with probability :math:`w_j / \sum_k w_k`                         push j by these
 push where in its interval of :math:`q(z_j \mid x)` r lies              pop it: r is known
 push x by :math:`p(x \mid z_j)`                                         pop x

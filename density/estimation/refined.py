@@ -1,4 +1,4 @@
-r"""A posterior refined for each datum: gradient steps on the bound, taken on the noise.
+r"""A posterior refined for each datum: gradient steps on the bound, in the noise.
 
 .. math:: \epsilon = m_x + e^{s_x} n, \qquad z = T_x(\epsilon), \qquad n \sim \mathcal{N}(0, I)
 

@@ -43,24 +43,13 @@ def parse(
     """Return a ``config_type`` filled from the arguments of a command.
 
     An option has the value of the first of these that holds one: the arguments, ``--preset``, the
-    run in ``--out`` with ``--resume``, the default of the field. A resumed run therefore changes
-    only where an argument says so.
-
-    Args:
-        config_type: a dataclass.
-        argv: the arguments, without the command.
-        presets: values of options by the name of the preset.
-        name: the command, for the usage line.
+    run in ``--out`` with ``--resume``, the default of the field. ``name`` is the command, for the
+    usage line.
 
     Raises:
         InputError: an option does not exist, is missing, cannot be read or breaks its rule.
     """
-    arguments = list(argv)
-    defaults = _stored_options(config_type, arguments)
-    if presets:
-        preset, arguments = _extract(arguments, "--preset")
-        if preset is not None:
-            defaults |= _preset(config_type, presets, preset)
+    defaults, arguments = _defaults(config_type, argv, presets)
 
     def raise_error(event: parse_errors.ParseErrorEvent) -> NoReturn:
         raise InputError(error_message(event, _spellings(config_type, presets)))
@@ -93,6 +82,19 @@ def stored(config_type: type[Config], run: RunFolder, **changes: object) -> Conf
         file = run.path / "config.json"
         raise InputError(f"{file}: lacks {', '.join(missing)}; {DAMAGED}")
     return compose(config_type, values)
+
+
+def _defaults(
+    config_type: type, argv: Sequence[str], presets: Mapping[str, JsonObject]
+) -> tuple[JsonObject, list[str]]:
+    """Return the defaults from ``--resume`` and ``--preset``, and the arguments left to parse."""
+    arguments = list(argv)
+    defaults = _stored_options(config_type, arguments)
+    if presets:
+        preset, arguments = _extract(arguments, "--preset")
+        if preset is not None:
+            defaults |= _preset(config_type, presets, preset)
+    return defaults, arguments
 
 
 def _preset(config_type: type, presets: Mapping[str, JsonObject], name: str) -> JsonObject:

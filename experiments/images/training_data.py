@@ -56,8 +56,7 @@ def training_data(
     """Read training set and held-out set, in the units of ``run`` or of a new one.
 
     Raises:
-        InputError: the data are not those of ``run``, the held-out rows are fewer than two or of
-            another kind, or a number is beyond float32.
+        InputError: the data are not those of ``run``, or cannot be used for training.
     """
     data, other, record = _read(source)
     if run is not None:

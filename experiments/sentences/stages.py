@@ -24,9 +24,9 @@ class Stage:
             InputError: --teacher is missing or not used, or --chunk-size or --gather is not used.
         """
         if self.reads_labels and (chunk_size or gather):
-            others = " and ".join(stage.name for stage in STAGES.values() if not stage.reads_labels)
+            stages = " and ".join(stage.name for stage in STAGES.values() if not stage.reads_labels)
             raise InputError(
-                f"--chunk-size and --gather are options of {others}; "
+                f"--chunk-size and --gather are options of {stages}; "
                 f"got chunk_size={chunk_size}, gather={gather}; leave them out"
             )
         if self.has_teacher != (teacher is not None):

@@ -65,8 +65,8 @@ def coding_rates(run: Path, lines: Path, particles: int) -> JsonObject:
     return {"particles": particles, "exact": is_exact, **result}
 
 
-def main() -> None:
-    """Run the study with the options of the command line."""
+def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -81,11 +81,16 @@ def main() -> None:
         "--particles", type=int, nargs="+", default=[1, 16], help="latent samples per line"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the study with the options of the command line."""
+    options = parse()
     config = train_run(options.run, options.minutes)
     lines = options.run / "held_out.txt"
     held_out, training_text = train_text.write_held_out(config, lines)
-    characters = sum(map(len, held_out))
+    characters = sum(len(text) for text in held_out)
 
     rows = [coding_rates(options.run, lines, particles) for particles in options.particles]
     primed_bytes = xz_primed(lines.read_bytes(), training_text.encode())

@@ -40,7 +40,7 @@ MNIST_BARS = {
 
 
 def table(arguments: argparse.Namespace, trained: Results, scored: Results) -> list[JsonObject]:
-    """Return a row per method and kind of weights: mean and spread of each metric over the seeds."""
+    """Return a row per method and kind of weights: mean and spread of each metric over seeds."""
     measured = finished(scored)
     rows: list[JsonObject] = []
     for method in arguments.methods:

@@ -101,9 +101,8 @@ def without_averaging(module: nn.Module, condition: bool) -> AbstractContextMana
 def join(device: str) -> Iterator[World]:
     """Connect the processes that ``torchrun`` started, if it did, while the block runs.
 
-    A command calls this once, around everything that its processes do together: a second rendezvous
-    would read the keys of the first in the store, and never end. A nested call uses the group of
-    the outer one.
+    A command calls this once, because a second rendezvous would read the keys of the first in the
+    store, and never end. A nested call uses the group of the outer one.
 
     Raises:
         PeerEnded: another process ended within the block; its own message holds the reason.
@@ -123,8 +122,7 @@ def join(device: str) -> Iterator[World]:
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
-        message = "a process that this one trains with has ended; its own message says why"
-        raise PeerEnded(message) from error
+        raise PeerEnded(_LOST_PEER) from error
     finally:
         # DistributedDataParallel holds the group's threads, in reference cycles; one that outlives
         # the group crashes the interpreter at exit.
@@ -137,6 +135,9 @@ _BACKENDS = {"cuda": "nccl", "cpu": "gloo", "mps": "gloo"}
 
 # All processes wait while the first one validates, which may take hours.
 _LONGEST_WAIT = timedelta(days=1)
+
+
+_LOST_PEER = "a process that this one trains with has ended; its own message says why"
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

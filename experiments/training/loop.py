@@ -34,13 +34,9 @@ def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
     With ``settings.resume`` training continues from ``checkpoints/last``, to the same weights, bit
-    for bit, on the same machine with the same number of threads and processes; with ``minutes`` it
-    does not, because the schedule follows the clock. A run that stopped before its first checkpoint
-    starts again.
-
-    Validation runs in full precision, on the moving average of the weights if there is one. The
-    module is left with the weights of the last step, those of the best validation are in
-    ``run.checkpoint()``.
+    for bit, on the same machine with the same number of threads and processes, unless ``minutes``
+    limits it. Validation runs in full precision, on the moving average of the weights if there is
+    one. The module ends with the weights of the last step; ``run.checkpoint()`` has the best.
 
     Returns:
         ``steps``, ``seconds`` and the metrics of the last validation.

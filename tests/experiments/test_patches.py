@@ -274,14 +274,14 @@ def test_memory_bounds_the_draws_of_a_model_that_writes() -> None:
         (
             Pixels((1, 2, 4), "categorical", 17),
             {},
-            "17 levels make 83521 words of 2x2 pixels.*choose patch=1",
+            "at most 65536 words; got 83521 of 2x2 pixels.*choose patch=1",
         ),
         (
             Pixels((1, 2, 4), "logistic", 17),
             {"patch": (1, 1)},
-            "law is bernoulli or categorical; got logistic",
+            "likelihood must be bernoulli or categorical; got logistic",
         ),
-        (TINY, {"near": 0}, "near at least 1, the cell before; got rows=1, columns=2, near=0"),
+        (TINY, {"near": 0}, "near must be at least 1; got rows=1, columns=2, near=0"),
     ],
 )
 def test_images_that_are_no_words_are_refused(
@@ -389,10 +389,10 @@ def test_training_lowers_the_bound_and_the_command_scores_and_resumes(
     ("options", "message"),
     [
         (("--data", "wine"), "PatchVAE: data must be (channels, height, width); got (13,)"),
-        (("--data", "digits", "--patch", "2"), "17 levels make 83521 words.*binarise"),
+        (("--data", "digits", "--patch", "2"), "at most 65536 words; got 83521.*binarise"),
         (
             ("--data", "digits", "--likelihood", "logistic"),
-            "law is bernoulli or categorical; got logistic",
+            "likelihood must be bernoulli or categorical; got logistic",
         ),
         (
             ("--data", "digits", "--latents", "3", "4"),

@@ -171,7 +171,7 @@ class _TextFeed:
         return rows
 
     def reorder(self, rows: Tensor) -> None:
-        """Do nothing: a row depends on its own token alone."""
+        """Do nothing: a row depends on its token alone."""
 
 
 class Head(nn.Module):

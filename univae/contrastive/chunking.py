@@ -1,4 +1,4 @@
-"""Chunks of a batch: by a number of rows, by a number of tokens, or as given by the caller."""
+"""Chunks of a batch: by a number of rows, by a number of tokens, or by the caller."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -55,7 +55,7 @@ def loss_gradients(
 ) -> LossGradients:
     """Compute the loss and its gradients at all representations.
 
-    Gradients of the loss's own parameters are added to their ``.grad``, or deferred.
+    Gradients of parameters of the loss are added to their ``.grad``, or deferred.
     """
     columns = batch.concatenated([chunk.representations for chunk in encoded])
     leaves = [

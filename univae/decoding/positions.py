@@ -42,7 +42,7 @@ class SharedPositions:
 
 
 class RowPositions:
-    """Each row at its own position, from ``starts`` on."""
+    """One position per row, initially ``starts``."""
 
     def __init__(
         self, phase: Complex[Tensor, "positions half"], starts: Int[Tensor, "batch"]

@@ -46,13 +46,13 @@ class AdaptedSteps:
     against it, and both shrink where noise dominates. With ``halves=True`` call :meth:`split`
     between the backward passes of the two halves of a batch, :math:`g_t = a_t + b_t`: the optimizer
     receives :math:`a_t + b_{t-1}` (in ``.grad``), one half a step late, and the step sizes are
-    measured along :math:`-b_{t-1}`, taken where the last step began, whose noise is in neither
-    :math:`\theta_t` nor :math:`g_t`: :math:`\mathbb{E} \langle g_t, b_{t-1} \rangle = \frac12
-    \mathbb{E} \langle \nabla L(\theta_t), \nabla L(\theta_{t-1}) \rangle`. The optimizer's own
-    preconditioner is ignored there.
+    measured along :math:`-b_{t-1}`, the gradient where the last step began, whose noise is in
+    neither :math:`\theta_t` nor :math:`g_t`: :math:`\mathbb{E} \langle g_t, b_{t-1} \rangle =
+    \frac12 \mathbb{E} \langle \nabla L(\theta_t), \nabla L(\theta_{t-1}) \rangle`. The optimizer's
+    own preconditioner is ignored there.
 
     The optimizer is not wrapped: schedulers and checkpoints keep working; save :meth:`state_dict`
-    beside its own.
+    beside that of the optimizer.
 
     Raises:
         InputError: a rate that is negative or not finite.

@@ -1,4 +1,4 @@
-"""Saved states of torch's own optimizers as states of optimizers with windows."""
+"""Saved states of optimizers of ``torch.optim`` as states of optimizers with windows."""
 
 from collections.abc import Hashable, Mapping, Sequence
 

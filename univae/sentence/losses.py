@@ -78,7 +78,7 @@ def pair_features(
 def classification_loss(
     logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, "pairs"]
 ) -> Float[Tensor, ""]:
-    """Return the mean cross entropy, each pair's softmax over the classes of its own task.
+    """Return the mean cross entropy, each pair's softmax over the classes of its task.
 
     The gradient of the logits of the other task's classes is zero.
     """

@@ -3,7 +3,7 @@ r"""The Transformer of a UniVAE, as encoder stream, decoder stream, or both side
 The dense formulation runs encoder and decoder copies of a text through one stack under a (2n)^2
 mask. Here they are two streams with the same outputs: the encoder attends to itself, the decoder is
 causal with the latent as its first key. Row 0 of the encoder is *replaced* by the latent, so that
-the decoder is a function of the latents and its own prefix.
+the decoder is a function of the latents and its prefix.
 
 Rows lie as [encoder tokens | row 0 | decoder rows], see :mod:`univae.vae.streams`. Decoder
 positions restart after the latent: the latent is at 0, the text at 1, 2, ...
