@@ -41,7 +41,7 @@ CALIBRATION_ROWS = 10_000  # of which the pixel distribution starts at the margi
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a VAE on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Train a VAE on images or a table, and write a run folder with a report."""
 
     out: Path  # the run folder
     data: ArrayData

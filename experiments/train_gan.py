@@ -43,7 +43,7 @@ def _settings() -> Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Train a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Train a GAN on images or a table, and write a run folder with a report."""
 
     out: Path  # the run folder
     data: GanData

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Doc
 
 from experiments.data.arrays import Data, all_alike
-from experiments.data.readers import read
+from experiments.data.readers import SOURCES, read
 from experiments.data.records import describe
 from experiments.gans.scaling import gan_rows, in_units_of
 from experiments.training.run_folder import Run
@@ -28,7 +29,7 @@ MOST_HELD_OUT = 5000  # held-out rows that are looked at
 class GanData:
     """The images or rows to train on, and how what is generated is compared with them."""
 
-    data: str  # a file, a folder, or a built-in name: digits, glyphs, stacked-glyphs, wine ...
+    data: Annotated[str, Doc(SOURCES)]
     held_out: float = 0.1  # share of the data that is not trained on, to tell copies from new data
     # auto, the features/ folder of another run, or package.module:name of a network of yours
     features: str = "auto"
