@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import tyro
 from tqdm import tqdm
+from typing_extensions import Doc
 
 from density.coding.bits_back import BitsBack
 from density.coding.blocks import BLOCK, Account, decode, encode
@@ -19,6 +20,7 @@ from density.estimation.importance import estimate
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
+from experiments.data.readers import SOURCES
 from experiments.evaluation.file_codec import Content, Exact, FileCodec
 from experiments.kinds import open_codec
 from experiments.training.task import reseed
@@ -38,9 +40,7 @@ class Config:
     """
 
     run: tyro.conf.Positional[Path]  # the run folder
-    # data to compress: a UTF-8 text, or a source of train-density: .npy, .npz, IDX, a folder, a
-    # built-in name
-    data: tyro.conf.Positional[str]
+    data: Annotated[tyro.conf.Positional[str], Doc(f"a UTF-8 text; or {SOURCES}")]
     out: tyro.conf.Positional[Path]  # the file to write
     overwrite: bool = False  # replace an existing output file
     particles: int = 1  # importance samples per datum; more save bits and take time

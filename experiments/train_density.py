@@ -41,7 +41,7 @@ CALIBRATION_ROWS = 10_000  # rows whose marginals initialise the pixel distribut
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Trains a VAE on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Trains a VAE on images or a table, and writes a run folder with a report."""
 
     out: Path  # run folder to write; a new or empty folder
     data: ArrayData

@@ -45,7 +45,7 @@ def _settings() -> Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Trains a GAN on images or tables: a folder, .zip, .npz, .npy, IDX(.gz), or a built-in set."""
+    """Trains a GAN on images or a table, and writes a run folder with a report."""
 
     out: Path  # run folder to write; a new or empty folder
     data: GanData

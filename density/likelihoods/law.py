@@ -3,12 +3,16 @@ r"""The interface of a pixel law: distributions :math:`p(x_d \mid z)` by their p
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from density.likelihoods.distributions import Nats
 
-__all__ = ["HasLevels", "Law", "Scaling"]
+__all__ = ["HasLevels", "Law", "LocationScale", "Scaling", "WholeNumbers"]
+
+# In deviations of the data: a constant column would have no finite density.
+SMALLEST_SCALE = 1e-3
 
 
 @runtime_checkable
@@ -79,3 +83,53 @@ class Law(ABC):
     def scaling(self, x: Tensor, initial: Scaling) -> Scaling:
         r"""Return the scaling for rows x (N, \*event); that of levels does not depend on them."""
         return initial
+
+
+class WholeNumbers(Law):
+    """A law of two or more levels."""
+
+    def refusal(self, levels: int | None, name: str) -> str:
+        """Return why real numbers do not fit."""
+        if levels is not None:
+            return ""
+        return f"needs whole numbers; {name} has real ones; choose gaussian"
+
+
+class LocationScale(Law):
+    """A law of real numbers: parameters are location and log-scale, in deviations of the data."""
+
+    nats = "density"
+    uncodable = "gives a density, which has no frequencies to code with"
+
+    def parameter_count(self, pixels: HasLevels) -> int:
+        """Return 2: location and log-scale."""
+        return 2
+
+    def location_and_scale(self, parameters: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
+        """Return the location and the scale of every pixel, in the unit of the data."""
+        location, log_scale = parameters.unbind(-1)
+        scale = SMALLEST_SCALE + log_scale.exp()
+        return scaling.centre + scaling.spread * location, scaling.spread * scale
+
+    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
+        """Return zeros: mean and deviation of the rows are in the scaling."""
+        return x.new_zeros(self.parameter_count(pixels), *x.shape[1:])
+
+    def refusal(self, levels: int | None, name: str) -> str:
+        """Return nothing: whole numbers are real ones."""
+        return ""
+
+    def level_count(self, pixels: HasLevels) -> int | None:
+        """Return None: real numbers have a density."""
+        return None
+
+    def spread(self, pixels: HasLevels) -> float:
+        """Return 1, the unit of the data."""
+        return 1.0
+
+    def scaling(self, x: Tensor, initial: Scaling) -> Scaling:
+        """Return mean and deviation of every pixel; a constant one has the deviation 1."""
+        # float64: the squares of numbers above 1e19 are beyond float32
+        mean = x.double().mean(0)
+        deviation = x.double().std(0, correction=0)
+        return Scaling(mean, torch.where(deviation > 0, deviation, 1.0))

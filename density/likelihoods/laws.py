@@ -1,7 +1,8 @@
 r"""Pixel laws: families of distributions :math:`p(x_d \mid z)` of one pixel or column, by name.
 
 A row of :data:`LAWS` defines the parameters of a pixel, their distribution and initial values, the
-data that fit it, and whether an entropy coder can use it. A new law is one class and one row.
+data that fit it, and whether an entropy coder can use it. A new law is one
+class, in a module of its own, and one row.
 """
 
 import math
@@ -19,7 +20,7 @@ from density.likelihoods.distributions import (
     GaussianPixels,
     LogisticPixels,
 )
-from density.likelihoods.law import HasLevels, Law, Scaling
+from density.likelihoods.law import HasLevels, Law, LocationScale, Scaling, WholeNumbers
 
 __all__ = ["LAWS", "MOST_LEVELS", "LawName"]
 
@@ -27,9 +28,6 @@ MOST_LEVELS = 2**24  # whole numbers that float32 holds exactly
 
 # Distance of calibrated probabilities from 0 and 1, whose logits are infinite.
 CLIPPED_PROBABILITY = 0.001
-
-# In deviations of the data; keeps the density of a constant column finite.
-SMALLEST_SCALE = 1e-3
 
 # In levels; the smallest initial deviation of a logistic, for constant pixels.
 SMALLEST_DEVIATION = 0.5
@@ -65,16 +63,6 @@ class Bernoulli(Law):
     def levels_rule(self, levels: int) -> str:
         """Return the rule that there are two levels."""
         return "" if levels == BINARY else "2 for bernoulli"
-
-
-class WholeNumbers(Law):
-    """A law of two or more levels."""
-
-    def refusal(self, levels: int | None, name: str) -> str:
-        """Return why real numbers do not fit."""
-        if levels is not None:
-            return ""
-        return f"needs whole numbers; {name} has real ones; choose gaussian"
 
 
 class Categorical(WholeNumbers):
@@ -136,49 +124,17 @@ class Logistic(WholeNumbers):
         return parameters[: self.parameter_count(pixels)]
 
 
-class Gaussian(Law):
+class Gaussian(LocationScale):
     """Real numbers: parameters are mean and log-scale, in deviations of the data."""
 
     summary = "real numbers"
-    nats = "density"
-    uncodable = "gives a density, which has no frequencies to code with"
-
-    def parameter_count(self, pixels: HasLevels) -> int:
-        """Return 2: mean and log-scale."""
-        return 2
 
     def distribution(
         self, parameters: Tensor, event_dims: int, pixels: HasLevels, scaling: Scaling
     ) -> Distribution:
         """Return a normal distribution per pixel, in the unit of the data."""
-        mean, log_scale = parameters.unbind(-1)
-        scale = SMALLEST_SCALE + log_scale.exp()
-        return GaussianPixels(
-            scaling.centre + scaling.spread * mean, scaling.spread * scale, event_dims
-        )
-
-    def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:
-        """Return zeros: mean and deviation of the rows are in the scaling."""
-        return x.new_zeros(self.parameter_count(pixels), *x.shape[1:])
-
-    def refusal(self, levels: int | None, name: str) -> str:
-        """Return nothing: whole numbers are real ones."""
-        return ""
-
-    def level_count(self, pixels: HasLevels) -> int | None:
-        """Return None: real numbers have a density."""
-        return None
-
-    def spread(self, pixels: HasLevels) -> float:
-        """Return 1, the unit of the data."""
-        return 1.0
-
-    def scaling(self, x: Tensor, initial: Scaling) -> Scaling:
-        """Return mean and deviation of every pixel; a constant one has the deviation 1."""
-        # float64: the squares of numbers above 1e19 are beyond float32
-        mean = x.double().mean(0)
-        deviation = x.double().std(0, correction=0)
-        return Scaling(mean, torch.where(deviation > 0, deviation, 1.0))
+        mean, scale = self.location_and_scale(parameters, scaling)
+        return GaussianPixels(mean, scale, event_dims)
 
 
 LAWS: Mapping[str, Law] = {

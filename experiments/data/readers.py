@@ -18,7 +18,7 @@ from experiments.data.image_files import ImageFiles
 from experiments.data.numpy_files import NpyFile, NpzFile
 from univae.errors import InputError
 
-__all__ = ["FORMATS", "READERS", "Reader", "read"]
+__all__ = ["FORMATS", "READERS", "SOURCES", "Reader", "read"]
 
 # What NumPy, zlib and Python's parsers raise for damaged files, besides the readers' InputError.
 DAMAGE = (
@@ -76,6 +76,9 @@ def _alternatives() -> str:
 
 
 FORMATS = _alternatives()
+
+# The help of an option that names a data set.
+SOURCES = f"{FORMATS}; or a built-in set: {', '.join(BUILT_IN)}"
 
 
 def read(source: str | Path) -> Data:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Doc
 
 from experiments.data.arrays import Data, all_alike
-from experiments.data.readers import read
+from experiments.data.readers import SOURCES, read
 from experiments.data.records import describe
 from experiments.gans.scaling import gan_rows, in_units_of
 from experiments.training.run_folder import Run
@@ -28,7 +29,7 @@ MOST_HELD_OUT = 5000  # rows that metrics use
 class GanData:
     """The images or table rows to train on, and the metrics of generated rows against them."""
 
-    data: str  # a file, a folder, or a built-in set: digits, glyphs, stacked-glyphs, wine ...
+    data: Annotated[str, Doc(SOURCES)]
     held_out: float = 0.1  # fraction of the rows held out of training, to detect memorised rows
     # feature space of the metrics: auto, the features/ folder of another run, or
     # package.module:name of a network that can be imported

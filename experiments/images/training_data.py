@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from typing_extensions import Doc
 
 from experiments.data.arrays import Data, refuse_beyond_float32
-from experiments.data.readers import read
+from experiments.data.readers import SOURCES, read
 from experiments.data.records import describe
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
@@ -29,7 +30,7 @@ FEWEST = 2  # held-out rows: a validation measures variances and information bet
 class ArrayData:
     """The images or rows to train on and to hold out."""
 
-    data: str  # training set: a file, a folder, or a built-in name such as digits, glyphs, wine
+    data: Annotated[str, Doc(SOURCES)]
     validation: str = ""  # held-out set, in the same formats; empty: a share of --data
     held_out: float = 0.1  # without --validation: share of --data that is held out
 

@@ -30,7 +30,7 @@ class TextCode:
     """
 
     def __init__(self, model: UniVAE, tile: int) -> None:
-        if not model.config.family.independent_coordinates:
+        if not model.config.family.codable:
             raise InputError(
                 "compress: needs a model whose latents are Gaussian, because they are coded one "
                 f"coordinate at a time; got latent={model.config.latent}; "

@@ -1,10 +1,10 @@
 """The registry of families of latent distributions, ``FAMILIES``.
 
-A new family is a subclass of :class:`Family` and a row of ``FAMILIES``.
+A new family is a module with a subclass of :class:`univae.latent.family.Family`, and a row of
+``FAMILIES``.
 """
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -13,82 +13,13 @@ from torch.distributions import Distribution, Independent, kl_divergence
 
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
+from univae.latent.family import Family, LatentOptions
 from univae.latent.gaussian import diagonal_gaussian
 from univae.latent.heads import GaussianHead, VonMisesFisherHead
 from univae.latent.interpolation import lerp, slerp
 from univae.latent.sphere import HypersphericalUniform
 
-__all__ = ["FAMILIES", "Family", "FamilyName", "Gaussian", "LatentOptions", "Spherical"]
-
-
-@runtime_checkable
-class LatentOptions(Protocol):
-    """The options of a model that a family reads."""
-
-    @property
-    def width(self) -> int:
-        """Width of the rows that a head reads."""
-        ...
-
-    @property
-    def latent_width(self) -> int:
-        """Width of a latent."""
-        ...
-
-    @property
-    def kappa(self) -> float:
-        """Concentration of a von Mises-Fisher posterior."""
-        ...
-
-    @property
-    def learn_kappa(self) -> bool:
-        """Whether the concentration is a weight."""
-        ...
-
-    @property
-    def bn_gamma(self) -> float:
-        """Scale of batch-normalised Gaussian means; 0 is off."""
-        ...
-
-
-class Family(ABC):
-    """A family of distributions of a latent: heads, priors, KL and paths."""
-
-    summary: ClassVar[str]
-
-    # Whether the coordinates are independent under every distribution of the family, with
-    # one-dimensional distribution functions: bits-back coding and free bits per dimension need it.
-    independent_coordinates: ClassVar[bool]
-
-    @abstractmethod
-    def check(self, options: LatentOptions, who: str) -> None:
-        """Raise :class:`InputError` for options that the family does not support."""
-
-    @abstractmethod
-    def posterior_head(self, options: LatentOptions) -> nn.Module:
-        """Return a network from rows (*batch, width) to the posterior of a latent layer."""
-
-    @abstractmethod
-    def prior_head(self, options: LatentOptions) -> nn.Module:
-        """Return a network from rows to the learned prior of a latent layer."""
-
-    @abstractmethod
-    def initialise_prior(self, head: nn.Module) -> None:
-        """Set the weights of a :meth:`prior_head` after the initialisation of the model."""
-
-    @abstractmethod
-    def standard_prior(self, latent_width: int, like: Tensor) -> Distribution:
-        """Return the standard prior of a latent layer, on the device of ``like``."""
-
-    @abstractmethod
-    def kl_dimensions(self, q: Distribution, p: Distribution) -> Float[Tensor, "*batch d"] | None:
-        """Return KL(q || p) of each coordinate in nats, or ``None`` if they are dependent."""
-
-    @abstractmethod
-    def interpolate(
-        self, a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"], t: Float[Tensor, "steps"]
-    ) -> Float[Tensor, "steps *batch d"]:
-        """Return the latents at fractions t of a path of typical latents from a to b."""
+__all__ = ["FAMILIES", "FamilyName", "Gaussian", "Spherical"]
 
 
 class Gaussian(Family):
@@ -96,6 +27,7 @@ class Gaussian(Family):
 
     summary = "independent normal coordinates"
     independent_coordinates = True
+    codable = True
 
     def check(self, options: LatentOptions, who: str) -> None:
         """Refuse a learned concentration."""
@@ -138,6 +70,7 @@ class Spherical(Family):
 
     summary = "von Mises-Fisher on the unit sphere, whose KL cannot vanish"
     independent_coordinates = False
+    codable = False
 
     INITIAL_PRIOR_KAPPA = 1.0  # of a learned prior, which starts nearly uniform
     SMALLEST_WIDTH = 2

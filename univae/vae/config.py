@@ -10,7 +10,8 @@ from univae.attention.core import require_head_width
 from univae.attention.norms import NORMS, Norm
 from univae.attention.scaling import SCALES, Scale
 from univae.errors import InputError
-from univae.latent.families import FAMILIES, Family, FamilyName
+from univae.latent.families import FAMILIES, FamilyName
+from univae.latent.family import Family
 from univae.registry import choices_help
 from univae.rules import SIZE, Rule, above, at_least, check, within
 from univae.text.special import RESERVED

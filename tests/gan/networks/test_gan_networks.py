@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan.augment import augment
+from gan.augment import CHANGES, augment
 from gan.networks.registry import build
 from gan.normalization.gradient import normalize_gradient
 from gan.normalization.module_types import chain, is_piecewise_linear, rescale
@@ -148,7 +148,8 @@ def test_what_cannot_be_built_is_refused(config: dict[str, Any], message: str) -
 
 def test_augmentation_is_differentiable_and_its_own_for_each_image() -> None:
     x = torch.rand(400, 3, 16, 16, requires_grad=True)
-    for name in ("color", "translation", "cutout"):
+    for name in CHANGES:
+        assert CHANGES[name].summary
         y = augment(x, [name])
         assert y.shape == x.shape
         (g,) = torch.autograd.grad(y.sum(), x)

@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from univae.errors import InputError
-from univae.latent.families import FAMILIES, Family
+from univae.latent.families import FAMILIES
+from univae.latent.family import Family
+from univae.latent.sampling import detached, from_noise
 from univae.vae.config import UniVAEConfig
 
 WIDTH = 8  # of rows
 SAMPLES = 20_000
+WITHOUT_NOISE = {"vmf"}  # families that importance proposals cannot shape, nor objectives detach
 
 
 def options(name: str, latent_width: int = 3, **changes: object) -> UniVAEConfig:
@@ -117,6 +120,40 @@ def test_the_kl_of_coordinates_adds_up_where_they_are_independent(family: Family
     if kl is not None:
         assert kl.shape == (4, 3)
         torch.testing.assert_close(kl.sum(-1), kl_divergence(q, p))
+
+
+def test_codable_families_are_diagonal_gaussians(name: str) -> None:
+    for distribution in distributions(name).values():
+        is_diagonal = isinstance(distribution, Independent)
+        is_gaussian = is_diagonal and isinstance(distribution.base_dist, Normal)
+        assert is_gaussian == FAMILIES[name].codable
+
+
+def test_normal_noise_maps_to_samples_with_their_density_or_is_refused(name: str) -> None:
+    q = distributions(name)["posterior"]
+    eps = torch.randn(SAMPLES, 3)
+    if name in WITHOUT_NOISE:
+        with pytest.raises(InputError, match="needs a posterior that maps normal noise"):
+            from_noise(q, eps)
+        return
+    z, log_q = from_noise(q, eps)
+    torch.testing.assert_close(log_q, q.log_prob(z))
+    standardised = (z - q.mean) / q.stddev
+    assert standardised.mean(0).abs().max() < 5 / math.sqrt(SAMPLES)
+    assert (z[eps > 0] > q.mean.expand_as(z)[eps > 0]).all()
+
+
+def test_constant_parameters_keep_the_density_or_are_refused(name: str) -> None:
+    row = torch.randn(WIDTH, requires_grad=True)
+    q = heads(name)["posterior"](row)
+    z = q.sample((5,))
+    if name in WITHOUT_NOISE:
+        with pytest.raises(InputError, match="whose parameters can be held constant"):
+            detached(q)
+        return
+    log_q = detached(q).log_prob(z)
+    torch.testing.assert_close(log_q, q.log_prob(z))
+    assert not log_q.requires_grad
 
 
 def test_a_path_starts_and_ends_at_its_ends_within_the_support(name: str, family: Family) -> None:

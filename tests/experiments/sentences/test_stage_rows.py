@@ -1,0 +1,75 @@
+"""Every row of the registries of stages and of losses of labelled pairs."""
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.data.pairs import Groups
+from experiments.sentences.stages import STAGES
+from experiments.sentences.supervision import SUPERVISIONS
+from univae.errors import InputError
+from univae.sentence.config import RoFormerSimConfig
+from univae.sentence.model import RoFormerSim
+
+PAIRS = 4
+
+
+def labelled_pairs() -> Groups:
+    """Return four pairs of eight texts: two with numbers as labels, two with NLI classes."""
+    return Groups(
+        texts=[f"text {i}" for i in range(2 * PAIRS)],
+        offsets=np.arange(0, 2 * PAIRS + 1, 2),
+        members=np.arange(2 * PAIRS),
+        families=np.repeat(np.arange(PAIRS), 2),
+        scores=np.array([0.9, 0.2, 0.0, 1.0]),
+        classes=np.array([-1, -1, 2, 3]),
+        files=np.zeros(PAIRS, dtype=np.int64),
+    )
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_accepts_what_it_needs_and_refuses_the_rest(name: str) -> None:
+    stage = STAGES[name]
+    assert stage.name == name
+    assert stage.summary
+    assert stage.smallest_group >= 1
+    teacher = "a teacher" if stage.has_teacher else None
+    stage.check(0, False, teacher)
+    with pytest.raises(InputError, match=f"got stage={name}, teacher="):
+        stage.check(0, False, None if stage.has_teacher else "a teacher")
+    for chunk_size, gather in ((8, False), (0, True)):
+        if stage.reads_labels:
+            with pytest.raises(InputError, match="--chunk-size and --gather are of"):
+                stage.check(chunk_size, gather, teacher)
+        else:
+            stage.check(chunk_size, gather, teacher)
+
+
+@pytest.mark.parametrize("name", SUPERVISIONS)
+def test_a_loss_of_labelled_pairs_falls_along_its_gradient(name: str) -> None:
+    row = SUPERVISIONS[name]
+    assert row.summary
+    labels = torch.from_numpy(row.labels(labelled_pairs(), similar_above=0.5))
+    assert labels.shape == (PAIRS,)
+    model = RoFormerSim(RoFormerSimConfig(vocab_size=9, width=8, heads=2, layers=1))
+    vectors = torch.nn.functional.normalize(torch.randn(2 * PAIRS, 8), dim=-1).requires_grad_()
+    loss = row.loss(model, vectors, labels, 20.0)
+    assert loss.shape == ()
+    loss.backward()
+    assert vectors.grad is not None
+    smaller = row.loss(model, vectors - 1e-4 * vectors.grad, labels, 20.0)
+    assert smaller < loss
+    gradients = [weight.grad for weight in model.classifier.parameters()]
+    assert all((gradient is not None) == row.trains_classifier for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", SUPERVISIONS)
+def test_a_loss_of_labelled_pairs_does_not_depend_on_their_order(name: str) -> None:
+    row = SUPERVISIONS[name]
+    labels = torch.from_numpy(row.labels(labelled_pairs(), similar_above=0.5))
+    model = RoFormerSim(RoFormerSimConfig(vocab_size=9, width=8, heads=2, layers=1))
+    pairs = torch.nn.functional.normalize(torch.randn(PAIRS, 2, 8), dim=-1)
+    order = torch.randperm(PAIRS)
+    loss = row.loss(model, pairs.flatten(0, 1), labels, 20.0)
+    shuffled = row.loss(model, pairs[order].flatten(0, 1), labels[order], 20.0)
+    torch.testing.assert_close(shuffled, loss)
