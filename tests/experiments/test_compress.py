@@ -184,7 +184,7 @@ def test_what_a_text_run_cannot_code_is_refused(
     words = text_run(tmp_path / "words", tokenizer="words")
     good = tmp_path / "sphere.txt"
     cases: list[tuple[Path, bytes | None, str]] = [
-        (sphere, None, "Gaussian, for they are coded one coordinate at a time; got latent=vmf"),
+        (sphere, None, "Gaussian, because they are coded one coordinate at a time; got latent=vmf"),
         (words, b"the  cat\n", "line 1: the run's tokenizer (words) cannot restore it exactly"),
         (runs["standard"], b"", "is empty"),
         (runs["standard"], b"a\xff", "byte 1 is no UTF-8 text"),
