@@ -21,6 +21,7 @@ from density.likelihoods.distributions import (
     LogisticPixels,
 )
 from density.likelihoods.law import HasLevels, Law, LocationScale, Scaling, WholeNumbers
+from density.likelihoods.student import Student
 
 __all__ = ["LAWS", "MOST_LEVELS", "LawName"]
 
@@ -142,6 +143,7 @@ LAWS: Mapping[str, Law] = {
     "categorical": Categorical(),
     "logistic": Logistic(),
     "gaussian": Gaussian(),
+    "student": Student(),
 }
 
 if TYPE_CHECKING:
