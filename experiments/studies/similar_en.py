@@ -18,7 +18,7 @@ import torch
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
-from experiments.studies.minilm import MiniLM
+from experiments.studies.minilm import MiniLM, Teacher
 from experiments.studies.sentences import (
     auroc,
     captions,
@@ -66,7 +66,7 @@ RESULTS = 5  # texts written for a source
 EXAMPLES = 5  # sources whose texts are reported
 
 
-def vector_measures(data: Path, run: TrainedSimilar, teacher: MiniLM) -> JsonObject:
+def vector_measures(data: Path, run: TrainedSimilar, teacher: Teacher) -> JsonObject:
     """Return correlation, recall and AUROC of student, teacher and averaged word vectors."""
     scored = stsb(data, "en", "test")
     groups = captions(data, "val")
@@ -83,7 +83,7 @@ def vector_measures(data: Path, run: TrainedSimilar, teacher: MiniLM) -> JsonObj
 
 
 def generation_measures(
-    arguments: argparse.Namespace, run: TrainedSimilar, teacher: MiniLM, top_p: float
+    arguments: argparse.Namespace, run: TrainedSimilar, teacher: Teacher, top_p: float
 ) -> JsonObject:
     """Write texts for held-out captions and for negated questions; return measures of them.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.sentences.teacher import read_table, write_table
-from experiments.studies.minilm import MiniLM
+from experiments.studies.minilm import Teacher
 from experiments.studies.sentences import Pair, captions, flips, labelled, rows_of, write_groups
 
 __all__ = ["negated_questions", "questions", "write_training_files"]
@@ -39,7 +39,7 @@ def negated_questions(data: Path, limit: int) -> list[str]:
 
 
 def write_training_files(
-    arguments: argparse.Namespace, teacher: MiniLM
+    arguments: argparse.Namespace, teacher: Teacher
 ) -> tuple[Path, Path, float]:
     """Write the texts and the teacher's vectors; return both files and the seconds it took.
 
