@@ -448,8 +448,8 @@ def test_code_named_in_this_call_is_run(tmp_path: Path) -> None:
         ("::", "features: :: is no package.module:name"),
         (".x:y", r"features: \.x:y is no package.module:name"),
         ("os:", "features: os: is no package.module:name"),
-        ("os:sep", "features: os:sep is a str; give a map from images to features"),
-        ("subprocess:Popen", "features: subprocess:Popen cannot be built without arguments"),
+        ("os:sep", "features: os:sep is of type str; give a callable from images to features"),
+        ("subprocess:Popen", "features: subprocess:Popen needs arguments"),
     ],
 )
 def test_a_name_that_is_no_map_is_refused_before_there_is_a_folder(
@@ -467,7 +467,7 @@ def test_a_name_that_is_no_map_is_refused_before_there_is_a_folder(
 def test_features_of_a_run_that_is_no_classifier_are_refused(tmp_path: Path) -> None:
     vae(tmp_path / "vae", "digits")
     with pytest.raises(
-        InputError, match="vae holds no classifier; give the features/ folder of a run of train-gan"
+        InputError, match="vae has no classifier; give the features/ folder of a run of train-gan"
     ):
         gan(tmp_path / "run", "digits", features=str(tmp_path / "vae"))
 
@@ -534,7 +534,8 @@ def test_a_gan_needs_two_held_out_rows_and_data_that_differ(
     np.save(tmp_path / "x.npy", rows(24))
     argv = ("--out", tmp_path / "run", "--batch-size", 8)
     line = refused(capsys, "train-gan", "--data", tmp_path / "x.npy", *argv, "--held-out", 0.01)
-    assert "2 held-out rows are needed; 24 rows with --held-out 0.01 give 1" in line
+    assert "--held-out 0.01 of --data" in line
+    assert "gives 1 held-out rows; at least 2 are needed" in line
     for alike in (np.ones((90, 2)), np.zeros((90, 8, 8), "u1"), np.full((90, 8, 8), 0.3)):
         np.save(tmp_path / "x.npy", alike)
         line = refused(capsys, "train-gan", "--data", tmp_path / "x.npy", *argv)

@@ -374,7 +374,7 @@ def test_the_demo_scores_digits_it_did_not_train_on(
     assert -64 * math.log(2) < found["log_likelihood_nats"] < 0
     said = capsys.readouterr().err
     assert "k-hat is above 0.17 for 100% of the images" in said  # 16 samples
-    assert "held-out digits as a file, read back to the last byte" in said
+    assert "held-out digits as a file, restored exactly" in said
     files = found["files"]
     assert files["bytes_out"] == (tmp_path / "digits" / "held_out.bits").stat().st_size
     assert files["ideal_bits"] / 8 < files["bytes_out"] < files["archivers"]["png"]

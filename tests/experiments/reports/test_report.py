@@ -205,7 +205,7 @@ def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
         write(tmp_path)
     with pytest.raises(InputError, match=r"is not a run folder"):
         compare([tmp_path], tmp_path / "page.html")
-    with pytest.raises(InputError, match=r"at least one run folder; got none; name the folders"):
+    with pytest.raises(InputError, match=r"at least one run folder; got none; give the --out"):
         compare([], tmp_path / "page.html")
 
 

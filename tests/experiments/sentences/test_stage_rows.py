@@ -39,7 +39,7 @@ def test_a_stage_accepts_what_it_needs_and_refuses_the_rest(name: str) -> None:
         stage.check(0, False, None if stage.has_teacher else "a teacher")
     for chunk_size, gather in ((8, False), (0, True)):
         if stage.reads_labels:
-            with pytest.raises(InputError, match="--chunk-size and --gather are of"):
+            with pytest.raises(InputError, match="--chunk-size and --gather are options of"):
                 stage.check(chunk_size, gather, teacher)
         else:
             stage.check(chunk_size, gather, teacher)
