@@ -11,7 +11,7 @@ from experiments.data.text_notes import notes_of
 from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
-from experiments.sentences.batch import Objective
+from experiments.sentences.batch import SentenceObjective
 from experiments.sentences.data_options import PairData
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_corpora import PairCorpora
@@ -63,7 +63,7 @@ class Config(Configuration):
     out: Path  # run folder to write; a new or empty folder
     data: PairData
     model: ModelOptions = field(default_factory=ModelOptions)
-    objective: Objective = field(default_factory=Objective)
+    objective: SentenceObjective = field(default_factory=SentenceObjective)
     training: Settings = field(default_factory=Settings)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-similar"] = "train-similar"

@@ -15,7 +15,7 @@ from experiments.text.corpora import Corpora
 from experiments.text.data_options import TextData
 from experiments.text.presets import PRESETS
 from experiments.text.samples import write_samples
-from experiments.text.task import Objective, TextTask
+from experiments.text.task import TextObjective, TextTask
 from experiments.training.command import Training
 from experiments.training.command import train as train_command
 from experiments.training.configuration import Configuration
@@ -51,7 +51,7 @@ class Config(Configuration):
     out: Path  # run folder to write; a new or empty folder
     data: TextData
     model: ModelOptions = field(default_factory=ModelOptions)
-    objective: Objective = field(default_factory=Objective)
+    objective: TextObjective = field(default_factory=TextObjective)
     training: Settings = field(default_factory=Settings)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-text"] = "train-text"

@@ -7,7 +7,7 @@ from scipy.special import ndtr, ndtri
 
 from density.coding.ans import LEAST, TOTAL
 
-__all__ = ["BUCKETS", "RADIX", "Grid", "Span"]
+__all__ = ["BUCKETS", "RADIX", "BucketGrid", "Span"]
 
 BUCKETS = 2**12  # of a latent coordinate
 
@@ -21,7 +21,7 @@ class Span(NamedTuple):
     size: np.ndarray
 
 
-class Grid:
+class BucketGrid:
     r"""Buckets of equal mass under :math:`N(\mu_d, \sigma_d^2)`, one grid a coordinate.
 
     Under another Gaussian, bucket i has the integers from :meth:`start` of i up to that of i + 1.

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from density.coding.ans import SPARE, Stack, full_sizes
-from density.coding.buckets import BUCKETS, Grid, Span
+from density.coding.buckets import BUCKETS, BucketGrid, Span
 from density.coding.gaussians import Gaussians, Layered, as_gaussians, climb
 from density.model import LatentModel
 from univae.errors import InputError
@@ -204,7 +204,7 @@ class _Layout(NamedTuple):
 
     order: list[int]  # of the climb of the prior
     uniform: frozenset[int]  # layers whose grid is that of their prior: buckets are equally likely
-    grids: list[Grid]
+    grids: list[BucketGrid]
 
 
 def _widths(q: Distribution, tile: int) -> list[int]:
@@ -221,17 +221,17 @@ def _prior_layout(prior: Distribution, slices: list[slice]) -> _Layout:
     layers = range(len(slices))
     if not isinstance(prior, Layered):
         mean, scale = as_gaussians(prior, 1)
-        grids = [Grid(mean[0, columns], scale[0, columns]) for columns in slices]
+        grids = [BucketGrid(mean[0, columns], scale[0, columns]) for columns in slices]
         return _Layout(list(layers), frozenset(layers), grids)
 
     record = climb(prior, DRAWS, partial(_draw, np.random.default_rng(0)))
     order = list(record.conditionals)
     first = order[0]
     top = record.conditionals[first]
-    by_layer = {first: Grid(top.mean[0], top.scale[0])}
+    by_layer = {first: BucketGrid(top.mean[0], top.scale[0])}
     for layer in order[1:]:
         z = record.values[layer]
-        by_layer[layer] = Grid(*_rounded(z.mean(0), z.std(0)))
+        by_layer[layer] = BucketGrid(*_rounded(z.mean(0), z.std(0)))
     return _Layout(order, frozenset([first]), [by_layer[layer] for layer in layers])
 
 

@@ -22,7 +22,7 @@ from univae.sentence.model import RoFormerSim
 from univae.text.corpus import Corpus
 from univae.text.noise import Noise
 
-__all__ = ["Batch", "Examples", "Objective", "PairRows"]
+__all__ = ["Batch", "Examples", "PairRows", "SentenceObjective"]
 
 if TYPE_CHECKING:
     StageName: TypeAlias = str
@@ -33,7 +33,7 @@ else:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class SentenceObjective:
     """The loss, the batches, the noise of sources, and the size of validations."""
 
     stage: Annotated[StageName, Doc(choices_help("stage of training", STAGES))] = "pretrain"
@@ -120,7 +120,7 @@ class PairRows:
     """The base of both tasks: rows of pairs, and the validation on labelled pairs."""
 
     def __init__(
-        self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
+        self, model: RoFormerSim, objective: SentenceObjective, seed: int, examples: Examples
     ) -> None:
         self.module = model
         self.objective = objective

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.pairs import pair_batches
-from experiments.sentences.batch import Batch, Examples, Objective, PairRows
+from experiments.sentences.batch import Batch, Examples, PairRows, SentenceObjective
 from experiments.sentences.evaluation import selection
 from experiments.sentences.supervision import SUPERVISIONS
 from experiments.training.task import Progress
@@ -21,7 +21,7 @@ class LabelTask(PairRows):
     """Fit vectors to labelled pairs; generation is not trained and gets worse."""
 
     def __init__(
-        self, model: RoFormerSim, objective: Objective, seed: int, examples: Examples
+        self, model: RoFormerSim, objective: SentenceObjective, seed: int, examples: Examples
     ) -> None:
         super().__init__(model, objective, seed, examples)
         self.supervision = SUPERVISIONS[objective.supervised]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.data.pairs import pair_batches, pair_up
-from experiments.sentences.batch import Batch, Examples, Objective, PairRows
+from experiments.sentences.batch import Batch, Examples, PairRows, SentenceObjective
 from experiments.sentences.evaluation import generation, retrieval, selection
 from experiments.sentences.stages import STAGES
 from experiments.training.backward import TaskBackward
@@ -43,7 +43,7 @@ class PairTask(PairRows):
     def __init__(
         self,
         model: RoFormerSim,
-        objective: Objective,
+        objective: SentenceObjective,
         seed: int,
         examples: Examples,
         noise: WordNoise,
@@ -223,7 +223,7 @@ class ChunkedPairTask(PairTask):
 
 def pair_steps(
     model: RoFormerSim,
-    objective: Objective,
+    objective: SentenceObjective,
     settings: Settings,
     examples: Examples,
     noise: WordNoise,

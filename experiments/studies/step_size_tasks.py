@@ -25,7 +25,7 @@ from experiments.data.readers import read
 from experiments.data.texts import BUILT_IN, texts_of
 from experiments.images.task import DensityTask, ImageObjective
 from experiments.text.presets import MODELS
-from experiments.text.task import Objective, TextTask
+from experiments.text.task import TextObjective, TextTask
 from experiments.training import optimizers
 from experiments.training.loop import fit_task
 from experiments.training.optimizers import OptimizerOptions
@@ -61,7 +61,7 @@ def _text_task(config: "Config") -> TextTask:
     shape = MODELS["tiny"] | {"bn_gamma": 0.0}
     model = UniVAE(UniVAEConfig(VOCABULARY, **shape))
     indices, held_out = split(len(corpus), 0.05, 0)
-    objective = Objective(batch_tokens=TOKENS // config.accumulate, validation_samples=16)
+    objective = TextObjective(batch_tokens=TOKENS // config.accumulate, validation_samples=16)
     return TextTask(model, objective, config.seed, (corpus, indices), corpus.gather(held_out[:256]))
 
 

@@ -27,7 +27,7 @@ from univae.vae.kl_weight import (
 )
 from univae.vae.model import UniVAE
 
-__all__ = ["Objective", "TextTask", "measure_texts"]
+__all__ = ["TextObjective", "TextTask", "measure_texts"]
 
 CHUNK = 8  # importance samples decoded at once in a validation
 COMPARED = 64  # texts of the mutual information, which compares all pairs of them
@@ -35,7 +35,7 @@ ROWS = 32  # texts evaluated at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class TextObjective:
     """The bound, the size of a batch, and the size of validations."""
 
     annealing: Annotated[
@@ -80,7 +80,7 @@ class TextTask:
     def __init__(
         self,
         model: UniVAE,
-        objective: Objective,
+        objective: TextObjective,
         seed: int,
         train: tuple[Corpus, np.ndarray],
         held_out: Tensor,

@@ -11,7 +11,7 @@ from experiments.training.distributed import World
 from experiments.training.precision import PRECISIONS, PrecisionName
 from experiments.training.schedules import SCHEDULES
 from experiments.training.settings import Settings
-from experiments.training.task import Item, Progress, Trained
+from experiments.training.task import Item, Progress, Trainable
 from univae.errors import InputError
 
 __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
@@ -20,7 +20,7 @@ __all__ = ["Stepped", "Steps", "Stream", "rate_factor", "uses_bf16"]
 class Stream(Generic[Item]):
     """The micro-batches of a task, epoch after epoch; a step may take from two epochs."""
 
-    def __init__(self, task: Trained[Item]) -> None:
+    def __init__(self, task: Trainable[Item]) -> None:
         self._task = task
         self._epoch = -1
         self._items: Sequence[Item] = ()
@@ -67,7 +67,7 @@ class Steps(Protocol[Item]):
     """
 
     @property
-    def task(self) -> Trained[Item]:
+    def task(self) -> Trainable[Item]:
         """The module, its micro-batches and its validation."""
         ...
 

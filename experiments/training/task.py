@@ -17,7 +17,7 @@ __all__ = [
     "Item_co",
     "Progress",
     "Task",
-    "Trained",
+    "Trainable",
     "evaluating",
     "reseed",
     "seed_of",
@@ -37,7 +37,7 @@ class Progress:
 
 
 @runtime_checkable
-class Trained(Protocol[Item_co]):
+class Trainable(Protocol[Item_co]):
     """A module with its training batches and its validation."""
 
     @property
@@ -61,7 +61,7 @@ class Trained(Protocol[Item_co]):
 
 
 @runtime_checkable
-class Task(Trained[Item], Protocol[Item, Batch]):
+class Task(Trainable[Item], Protocol[Item, Batch]):
     """A task that minimises one loss.
 
     All noise must come from PyTorch's global generator, which the training loop seeds.

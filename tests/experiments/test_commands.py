@@ -376,7 +376,7 @@ def test_bfloat16_training_follows_float32(texts: Path, tmp_path: Path, options:
 def test_annealing_and_free_bits_reach_the_loss(
     texts: Path, tmp_path: Path, opened: TrainedText
 ) -> None:
-    from experiments.text.task import Objective
+    from experiments.text.task import TextObjective
     from experiments.training.task import Progress
 
     batch = opened.token_ids(lines(8))
@@ -385,7 +385,7 @@ def test_annealing_and_free_bits_reach_the_loss(
     training_set = (corpus, np.arange(len(corpus)))
 
     def task(**options) -> TextTask:
-        return TextTask(opened.model, Objective(**options), 0, training_set, batch)
+        return TextTask(opened.model, TextObjective(**options), 0, training_set, batch)
 
     def loss(fraction: float, **options) -> float:
         torch.manual_seed(0)

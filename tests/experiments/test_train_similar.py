@@ -21,7 +21,7 @@ from experiments.cli.options import stored
 from experiments.data.pairs import group_up, read_groups
 from experiments.reports.validations import best_validation
 from experiments.sentences import vector_file
-from experiments.sentences.batch import Batch, Examples, Objective
+from experiments.sentences.batch import Batch, Examples, SentenceObjective
 from experiments.sentences.evaluation import correlation, rank_of_pair, selection
 from experiments.sentences.label_task import LabelTask
 from experiments.sentences.pair_task import ChunkedPairTask, PairTask
@@ -144,7 +144,7 @@ def task(tmp_path: Path, kind: type[PairTask] = PairTask, teacher: int = 0, **op
     examples = Examples(groups, corpus, np.arange(30), np.arange(30, 36), vectors)
     return kind(
         model,
-        Objective(**options),
+        SentenceObjective(**options),
         0,
         examples,
         WordNoise(tokenizer, model.mask, Noise(rows=options.get("noise_rows", 0.5))),
@@ -405,7 +405,7 @@ def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Pat
     corpus = Corpus.open(tmp_path / "run" / "corpus")
     task = LabelTask(
         opened.model,
-        Objective(batch_size=5),
+        SentenceObjective(batch_size=5),
         0,
         Examples(groups, corpus, np.arange(84), np.arange(0)),
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from density.coding.ans import TOTAL, Exhausted, Intervals, Stack, frequencies, intervals
-from density.coding.buckets import BUCKETS, Grid
+from density.coding.buckets import BUCKETS, BucketGrid
 from univae.errors import InputError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -137,7 +137,7 @@ def gaussians(generator: np.random.Generator, rows: int) -> tuple[np.ndarray, np
 @given(SEEDS)
 def test_every_integer_belongs_to_exactly_one_bucket(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    grid = Grid(generator.normal(size=5), np.exp(generator.normal(size=5)))
+    grid = BucketGrid(generator.normal(size=5), np.exp(generator.normal(size=5)))
     mean, scale = gaussians(generator, 5)
     bucket = np.arange(BUCKETS)[:, None]
     start, size = grid.interval(bucket, mean, scale)
@@ -154,7 +154,7 @@ def test_every_integer_belongs_to_exactly_one_bucket(seed: int) -> None:
 
 
 def test_buckets_hold_the_mass_between_quantiles_of_the_grid() -> None:
-    grid = Grid(np.array([1.0]), np.array([2.0]))
+    grid = BucketGrid(np.array([1.0]), np.array([2.0]))
     mean = np.array([1.7])
     scale = np.array([0.3])
     _, size = grid.interval(np.arange(BUCKETS)[:, None], mean, scale)
