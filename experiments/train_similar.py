@@ -1,13 +1,12 @@
 """``univae train-similar``: a RoFormer-Sim on groups of similar texts, or on labelled pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.cli.commands import run
 from experiments.cli.options import stored
-from experiments.data.text_notes import notes_of
 from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
@@ -19,7 +18,7 @@ from experiments.sentences.pair_task import pair_steps
 from experiments.sentences.presets import PRESETS
 from experiments.sentences.samples import write_samples
 from experiments.sentences.stages import STAGES, Stage
-from experiments.training.command import Training
+from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
 from experiments.training.configuration import Configuration, flatten, options_of
 from experiments.training.distributed import World
@@ -31,7 +30,7 @@ from univae.checkpoint import JsonObject, load_weights
 from univae.errors import InputError
 from univae.rules import Rule
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
-from univae.sentence.trained import TrainedSimilar
+from univae.sentence.trained import TrainedSimilar, similar_config
 from univae.text.noise import WordNoise
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
 
@@ -124,18 +123,10 @@ def train(config: Config) -> JsonObject:
 
 
 def _prepare(config: Config, world: World) -> Training:
-    """Tokenise in the first process, while the others wait."""
-    corpora = config.corpora
-    options = config.flat()
-    prepared = corpora.prepare(options) if world.first else None
-    world.wait()
-    folder = prepared or Run.create(config.out, options)
-
     def steps(world: World) -> GradientSteps:
         return _steps(config, world)
 
-    notes = notes_of(folder.data_record())
-    return Training(folder, config.training, steps, corpora.counts(folder), notes)
+    return prepare_corpora(config.corpora, config.flat(), config.training, steps, world)
 
 
 def _steps(config: Config, world: World) -> GradientSteps:
@@ -144,7 +135,7 @@ def _steps(config: Config, world: World) -> GradientSteps:
     examples = config.corpora.examples()
     seed = config.training.seed
     reseed(seed, "weights")
-    model = RoFormerSim(_shape(config.model, text.vocab_size))
+    model = RoFormerSim(similar_config(config.flat(), text.vocab_size))
     from_run = config.data.from_run
     if from_run is not None and not config.corpora.has_weights(config.training.resume):
         load_weights(model, Run.open(from_run).checkpoint() / "model.safetensors")
@@ -153,12 +144,6 @@ def _steps(config: Config, world: World) -> GradientSteps:
         return GradientSteps(LabelTask(model, objective, seed, examples), config.training, world)
     noise = WordNoise(text.tokenizer, model.mask, objective.noise())
     return pair_steps(model, objective, config.training, examples, noise, world)
-
-
-def _shape(options: ModelOptions, vocab_size: int) -> RoFormerSimConfig:
-    """Return the model's shape for a tokenizer of ``vocab_size`` ids."""
-    values = {f.name: getattr(options, f.name) for f in fields(RoFormerSimConfig)}
-    return RoFormerSimConfig(**{**values, "vocab_size": vocab_size})
 
 
 def _complete(config: Config) -> Config:

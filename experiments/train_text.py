@@ -1,12 +1,11 @@
 """``univae train-text``: a UniVAE on one text per line."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.cli.commands import run
-from experiments.data.text_notes import notes_of
 from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
@@ -16,7 +15,7 @@ from experiments.text.data_options import TextData
 from experiments.text.presets import PRESETS
 from experiments.text.samples import write_samples
 from experiments.text.task import TextObjective, TextTask
-from experiments.training.command import Training
+from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
 from experiments.training.configuration import Configuration
 from experiments.training.distributed import World
@@ -30,7 +29,7 @@ from univae.errors import InputError
 from univae.rules import Rule
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
 from univae.vae.model import UniVAE, UniVAEConfig
-from univae.vae.trained import TrainedText
+from univae.vae.trained import TrainedText, model_config
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
 
@@ -130,29 +129,20 @@ def _absolute(config: Config) -> Config:
 
 
 def _prepare(config: Config, world: World) -> Training:
-    """Tokenise in the first process, while the others wait."""
-    corpora = config.corpora
-    options = config.flat()
-    prepared = corpora.prepare(options) if world.first else None
-    world.wait()
-    folder = prepared or Run.create(config.out, options)
-
     def steps(world: World) -> GradientSteps:
-        tokenizer = open_tokenizer(folder)
-        corpus, rows, held_out = corpora.split(config.objective.validation_texts)
-        reseed(config.training.seed, "weights")
-        model = UniVAE(_shape(config.model, tokenizer.vocab_size))
-        task = TextTask(model, config.objective, config.training.seed, (corpus, rows), held_out)
-        return GradientSteps(task, config.training, world)
+        return _steps(config, world)
 
-    notes = notes_of(folder.data_record())
-    return Training(folder, config.training, steps, corpora.counts(folder), notes)
+    return prepare_corpora(config.corpora, config.flat(), config.training, steps, world)
 
 
-def _shape(options: ModelOptions, vocab_size: int) -> UniVAEConfig:
-    """Return the model's shape for a tokenizer of ``vocab_size`` ids."""
-    values = {f.name: getattr(options, f.name) for f in fields(UniVAEConfig)}
-    return UniVAEConfig(**{**values, "vocab_size": vocab_size})
+def _steps(config: Config, world: World) -> GradientSteps:
+    """Build the model and its training steps."""
+    tokenizer = open_tokenizer(Run.open(config.out))
+    corpus, rows, held_out = config.corpora.split(config.objective.validation_texts)
+    reseed(config.training.seed, "weights")
+    model = UniVAE(model_config(config.flat(), tokenizer.vocab_size))
+    task = TextTask(model, config.objective, config.training.seed, (corpus, rows), held_out)
+    return GradientSteps(task, config.training, world)
 
 
 if __name__ == "__main__":

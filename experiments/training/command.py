@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from experiments.data.notes import with_notes
+from experiments.data.text_notes import notes_of
 from experiments.training.distributed import World, join
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run, or_nothing
@@ -13,7 +14,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Steps
 from univae.checkpoint import JsonObject
 
-__all__ = ["Prepare", "Training", "train"]
+__all__ = ["Corpora", "Prepare", "Training", "prepare_corpora", "train"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,54 @@ class Training:
     run: Run
     settings: Settings
     steps: Callable[[World], Steps]  # builds the model and its training steps
-    counts: Mapping[str, object] = field(
-        default_factory=dict
-    )  # numbers on the data, for the result
+    # numbers on the data, for the result
+    counts: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()  # on the data, for the result
 
 
 # Checks options and data, starts or opens the run folder, and writes what training reads. Called on
 # every process; an InputError leaves the folder as it was.
 Prepare: TypeAlias = Callable[[World], Training]
+
+
+@runtime_checkable
+class Corpora(Protocol):
+    """The token ids of a run, which are written into its folder once."""
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        ...
+
+    def prepare(self, options: JsonObject) -> Run:
+        """Start or continue the run; ``options`` are the content of ``config.json``."""
+        ...
+
+    def counts(self, run: Run) -> JsonObject:
+        """Return numbers on the texts, for the result."""
+        ...
+
+
+def prepare_corpora(
+    corpora: Corpora,
+    options: JsonObject,
+    settings: Settings,
+    steps: Callable[[World], Steps],
+    world: World,
+) -> Training:
+    """Tokenise in the first process, while the others wait, and return the prepared training.
+
+    Args:
+        corpora: the texts.
+        options: the content of ``config.json``.
+        settings: length, optimizer and device of the training.
+        steps: builds the model and its training steps.
+        world: the processes.
+    """
+    prepared = corpora.prepare(options) if world.first else None
+    world.wait()
+    run = prepared or Run.create(corpora.out, options)
+    return Training(run, settings, steps, corpora.counts(run), notes_of(run.data_record()))
 
 
 def train(

@@ -120,12 +120,12 @@ def flatten(config: object) -> JsonObject:
     """Return the values of a configuration and of its parts by their flat names."""
     parts = parts_of(type(config))
     values: JsonObject = {}
-    for name in (field.name for field in dataclasses.fields(type(config))):  # type: ignore[arg-type]
-        value = getattr(config, name)
-        if name in parts:
-            values |= {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    for field in dataclasses.fields(type(config)):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if field.name in parts:
+            values |= flatten(value)
         else:
-            values[name] = value
+            values[field.name] = value
     return values
 
 

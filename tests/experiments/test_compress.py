@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_commands import WORDS
 
 from experiments import compress, decompress, train_density, train_text
 from experiments.cli import commands as cli
@@ -20,23 +21,6 @@ from experiments.evaluation.archivers import array_sizes, image_sizes, text_size
 from experiments.text.code import join_pieces, pieces
 from experiments.text.codec import TextCodec
 
-WORDS = (
-    "the",
-    "a",
-    "no",
-    "small",
-    "large",
-    "red",
-    "blue",
-    "cat",
-    "dog",
-    "bird",
-    "sees",
-    "likes",
-    "old",
-    "new",
-    "fish",
-)
 ODD = (
     "\n\n  two  spaces \r\n\u2028é😀\0\n\ufeffzürich\tx\n"
     + "long " * 60

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_commands import WORDS as EVERY_WORD
 from torch import nn
 
 from experiments import train_text
@@ -17,21 +18,7 @@ from univae.checkpoint import load_weights
 from univae.latent.heads import GaussianHead
 from univae.latent.stream_norm import StreamNorm
 
-WORDS = (
-    "the",
-    "a",
-    "no",
-    "small",
-    "large",
-    "red",
-    "blue",
-    "cat",
-    "dog",
-    "bird",
-    "sees",
-    "likes",
-    "old",
-)
+WORDS = EVERY_WORD[:13]
 # The sizes of a preset shrink to train in a second; its objective and the kind of its model stay.
 SIZES = {
     "width": 16,
