@@ -40,7 +40,7 @@ def main(config: Config) -> JsonObject:
         )
     packed = config.data.read_bytes()
     header, payloads = unpack(packed)
-    codec = open_codec(config.run)
+    codec = open_codec(config.run, header.fingerprint)
     header.check(codec.fingerprint)
     codec.check_name(config.out)
     out = Output(config.out, config.overwrite, (config.run, config.data), "OUT")

@@ -19,7 +19,7 @@ from experiments.sentences.codes import encode_sentences
 from experiments.text.codec import TextCodec
 from experiments.text.codes import encode_texts
 from experiments.text.scorer import TextScorer
-from univae.run_folder import RunFolder
+from univae.run_folder import BEST, UNCALIBRATED, RunFolder
 from univae.sentence.trained import TrainedSimilar
 from univae.trained import Trained
 from univae.vae.trained import TrainedText
@@ -29,7 +29,7 @@ __all__ = ["CODECS", "ENCODERS", "SCORERS", "open_codec", "row_of_kind"]
 Row = TypeVar("Row")
 
 # The lossless codec of a run folder.
-CODECS: Mapping[type[Trained], Callable[[Path], AnyFileCodec]] = {
+CODECS: Mapping[type[Trained], Callable[[Path, str], AnyFileCodec]] = {
     TrainedDensity: ArrayCodec,
     TrainedText: TextCodec,
 }
@@ -61,10 +61,20 @@ def row_of_kind(path: Path, table: Mapping[type[Trained], Row]) -> Row:
     raise last.wrong_kind(path)
 
 
-def open_codec(path: Path) -> AnyFileCodec:
-    """Open the codec of a run.
+def open_codec(path: Path, fingerprint: bytes | None = None) -> AnyFileCodec:
+    """Open the codec of a run, for files of one fingerprint if there is one.
+
+    A file that was written before the run was calibrated needs the weights from before. Where no
+    checkpoint has the fingerprint, it is the codec of the best one.
 
     Raises:
         InputError: the folder is no run folder, or its kind of run has no codec.
     """
-    return row_of_kind(path, CODECS)(path)
+    new_codec = row_of_kind(path, CODECS)
+    codec = new_codec(path, BEST)
+    if fingerprint in (None, codec.fingerprint) or not RunFolder.open(path).has_checkpoint(
+        UNCALIBRATED
+    ):
+        return codec
+    earlier = new_codec(path, UNCALIBRATED)
+    return earlier if earlier.fingerprint == fingerprint else codec

@@ -9,6 +9,8 @@ import torch
 from density.images.base import DataModel
 from density.images.registry import build
 from density.trained import TrainedDensity
+from experiments.calibration.options import Calibration
+from experiments.calibration.phase import calibration_phase
 from experiments.cli.commands import run
 from experiments.data.arrays import Data
 from experiments.data.notes import print_notes
@@ -25,7 +27,7 @@ from experiments.images.training_data import ArrayData, TrainingData, training_d
 from experiments.reports.page import write as write_report
 from experiments.training.command import Training
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration
+from experiments.training.configuration import Configuration, stored_configuration
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.run_folder import Run, begin_run
@@ -48,6 +50,7 @@ class Config(Configuration):
     model: ImageShape = field(default_factory=ImageShape)
     objective: ImageObjective = field(default_factory=ImageObjective)
     training: Settings = field(default_factory=Settings)
+    calibration: Calibration = field(default_factory=Calibration)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-density"] = "train-density"
 
@@ -89,23 +92,41 @@ def _rows(config: Config, run: Run | None) -> TrainingData:
 
 def _prepare(config: Config, world: World) -> Training:
     """Read the data, build the model, and start or continue the run with both recorded in it."""
-    seed = config.training.seed
     rows = _rows(config, Run.open(config.out) if config.training.resume else None)
     settled = BINARISATIONS[config.objective.binarisation].settled(rows.data)
     config = config.change(binarisation=settled)
-    data = BINARISATIONS[settled].training_set(rows.data, seed)
-    model = _model(config, rows, data)
-    folder = begin_run(config.out, absolute_sources(config.flat()), rows.record, model.config)
+    task = _task(config, rows)
+    folder = begin_run(config.out, absolute_sources(config.flat()), rows.record, task.module.config)
     print_notes(rows.notes)
 
-    def steps(world: World) -> GradientSteps:
-        training_set = (data, rows.rows)
-        task = DensityTask(
-            model, config.objective, seed, training_set, rows.held_out, rows.held_out_rows
-        )
-        return GradientSteps(task, config.training, world)
+    settings = config.calibration.training(config.training)
+    then = calibration_phase(folder, config.calibration, config.training)
 
-    return Training(folder, config.training, steps, notes=rows.notes)
+    def steps(world: World) -> GradientSteps:
+        return GradientSteps(task, settings, world)
+
+    return Training(folder, settings, steps, notes=rows.notes, then=then)
+
+
+def stored_task(path: Path) -> tuple[DensityTask, Settings]:
+    """Return the task that a run was trained on, with a new model, and its settings."""
+    run = Run.open(path)
+    config = stored_configuration(Config, run)
+    return _task(config, _rows(config, run)), config.training
+
+
+def _task(config: Config, rows: TrainingData) -> DensityTask:
+    data = BINARISATIONS[config.objective.binarisation].training_set(
+        rows.data, config.training.seed
+    )
+    return DensityTask(
+        _model(config, rows, data),
+        config.objective,
+        config.training.seed,
+        (data, rows.rows),
+        rows.held_out,
+        rows.held_out_rows,
+    )
 
 
 def _model(config: Config, rows: TrainingData, data: Data) -> DataModel:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from experiments.calibration.options import Calibration
+from experiments.calibration.phase import calibration_phase
 from experiments.cli.commands import run
 from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
@@ -17,7 +19,7 @@ from experiments.text.samples import write_samples
 from experiments.text.task import TextObjective, TextTask
 from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration
+from experiments.training.configuration import Configuration, stored_configuration
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.run_folder import Run
@@ -52,6 +54,7 @@ class Config(Configuration):
     model: ModelOptions = field(default_factory=ModelOptions)
     objective: TextObjective = field(default_factory=TextObjective)
     training: Settings = field(default_factory=Settings)
+    calibration: Calibration = field(default_factory=Calibration)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-text"] = "train-text"
 
@@ -129,20 +132,29 @@ def _absolute(config: Config) -> Config:
 
 
 def _prepare(config: Config, world: World) -> Training:
+    settings = config.calibration.training(config.training)
+
     def steps(world: World) -> GradientSteps:
-        return _steps(config, world)
+        return GradientSteps(_task(config), settings, world)
 
-    return prepare_corpora(config.corpora, config.flat(), config.training, steps, world)
+    prepared = prepare_corpora(config.corpora, config.flat(), settings, steps, world)
+    then = calibration_phase(prepared.run, config.calibration, config.training)
+    return replace(prepared, then=then)
 
 
-def _steps(config: Config, world: World) -> GradientSteps:
-    """Build the model and its training steps."""
+def stored_task(path: Path) -> tuple[TextTask, Settings]:
+    """Return the task that a run was trained on, with a new model, and its settings."""
+    config = stored_configuration(Config, Run.open(path))
+    return _task(config), config.training
+
+
+def _task(config: Config) -> TextTask:
+    """Return the training task of a run whose texts are tokenised, with a new model."""
     tokenizer = open_tokenizer(Run.open(config.out))
     corpus, rows, held_out = config.corpora.split(config.objective.validation_texts)
     reseed(config.training.seed, "weights")
     model = UniVAE(model_config(config.flat(), tokenizer.vocab_size))
-    task = TextTask(model, config.objective, config.training.seed, (corpus, rows), held_out)
-    return GradientSteps(task, config.training, world)
+    return TextTask(model, config.objective, config.training.seed, (corpus, rows), held_out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ from univae.checkpoint import JsonObject, existing_folder, read_json
 from univae.errors import InputError
 from univae.rules import broken, reading
 
-__all__ = ["RunFolder", "model_shape", "stored_value"]
+__all__ = ["BEST", "LAST", "UNCALIBRATED", "RunFolder", "model_shape", "stored_value"]
+
+# Checkpoints: the one that training resumes from, that of the best validation, calibrated where
+# that helped, and the best before its calibration.
+LAST = "last"
+BEST = "best"
+UNCALIBRATED = "uncalibrated"
 
 Folder = TypeVar("Folder", bound="RunFolder")
 Shape = TypeVar("Shape")
@@ -59,8 +65,12 @@ class RunFolder:
         """The ``command`` that trained the run, such as ``train-text``; None if it is missing."""
         return self.config.get("command")
 
-    def checkpoint(self, name: str = "best") -> Path:
-        """Return the folder of a checkpoint: ``best`` or ``last``.
+    def has_checkpoint(self, name: str) -> bool:
+        """Return whether the run holds a checkpoint of that name."""
+        return existing_folder(self.path / "checkpoints" / name) is not None
+
+    def checkpoint(self, name: str = BEST) -> Path:
+        """Return the folder of a checkpoint: ``best``, ``last`` or ``uncalibrated``.
 
         Without a ``best`` one, because no validation was finite, it is ``last``, with a note.
 
@@ -68,8 +78,8 @@ class RunFolder:
             InputError: the run holds no such checkpoint.
         """
         folder = existing_folder(self.path / "checkpoints" / name)
-        if folder is None and name == "best":
-            folder = existing_folder(self.path / "checkpoints" / "last")
+        if folder is None and name == BEST:
+            folder = existing_folder(self.path / "checkpoints" / LAST)
             note = (
                 f"{self.path} holds no checkpoint 'best', for no finite validation was saved; "
                 "'last' is used"

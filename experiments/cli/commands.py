@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "experiments.train_similar",
         "train a RoFormer-Sim on pairs or groups of similar texts",
     ),
+    "calibrate": ("experiments.calibrate", "fit the posterior of a trained VAE again"),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),
     "interpolate": ("experiments.interpolate", "decode latents between those of two texts"),

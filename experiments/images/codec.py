@@ -28,6 +28,7 @@ from experiments.evaluation.open_run import open_run
 from experiments.images.binarisation import WHITE, black_and_white
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.run_folder import BEST
 
 __all__ = ["ArrayCodec"]
 
@@ -58,8 +59,8 @@ class ArrayCodec:
     rate: ClassVar[str] = "bits_per_dim"
     batch_size: ClassVar[int] = 100
 
-    def __init__(self, path: Path) -> None:
-        self.run = open_run(TrainedDensity, path, "cpu")
+    def __init__(self, path: Path, checkpoint: str = BEST) -> None:
+        self.run = open_run(TrainedDensity, path, "cpu", checkpoint)
         self.model = prepared(self.run.model)
         self.fingerprint = fingerprint(self.run.model)
         self.pixels = self.run.model.output.pixels

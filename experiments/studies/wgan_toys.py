@@ -127,7 +127,9 @@ def train(config: Config) -> JsonObject:
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
     settings = Settings(**values | {"ema": decay})
     with join(settings.device) as world:
-        return fit(PlayerSteps(task_of(config), settings, world), settings, folder)
+        result = fit(PlayerSteps(task_of(config), settings, world), settings, folder)
+        folder.finish(result)
+        return result
 
 
 def jobs(

@@ -20,6 +20,7 @@ from experiments.evaluation.open_run import open_run
 from experiments.text.code import TextCode, join_pieces, pieces
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.run_folder import BEST
 from univae.text.tokenizers import pad
 from univae.vae.model import UniVAE
 from univae.vae.trained import TrainedText
@@ -37,8 +38,8 @@ class TextCodec:
     rate: ClassVar[str] = "bits_per_char"
     batch_size: ClassVar[int] = 16
 
-    def __init__(self, path: Path) -> None:
-        self.run = open_run(TrainedText, path, "cpu")
+    def __init__(self, path: Path, checkpoint: str = BEST) -> None:
+        self.run = open_run(TrainedText, path, "cpu", checkpoint)
         self.model = prepared(self.run.model)
         self.fingerprint = fingerprint(self.run.model, self.run.tokenizer.to_json())
 

@@ -25,11 +25,9 @@ from univae.checkpoint import (
 from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import reading
+from univae.run_folder import LAST
 
-__all__ = ["BEST", "LAST", "Checkpoints"]
-
-LAST = "last"  # the checkpoint that a run resumes from
-BEST = "best"  # that of the best validation
+__all__ = ["Checkpoints"]
 
 
 class Checkpoints(Generic[Item]):

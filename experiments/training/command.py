@@ -27,6 +27,8 @@ class Training:
     # numbers on the data, for the result
     counts: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()  # on the data, for the result
+    # a further phase, from the trained steps: returns what it adds to the result
+    then: Callable[[Steps, World], JsonObject] | None = None
 
 
 # Checks options and data, starts or opens the run folder, and writes what training reads. Called on
@@ -104,7 +106,10 @@ def _fitted(training: Training, world: World) -> JsonObject:
     # A function, so that DistributedDataParallel is freed before the process group is destroyed.
     run = training.run
     with or_nothing(run):
-        result = fit(training.steps(world), training.settings, run)
+        steps = training.steps(world)
+        result = fit(steps, training.settings, run)
+        if training.then is not None:
+            result |= training.then(steps, world)
         notes = [*training.notes, *result.get("notes", [])]
         result = with_notes({**training.counts, **result}, notes)
         run.finish(result)

@@ -25,9 +25,18 @@ from typing import NamedTuple, TypeVar, get_type_hints
 
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.rules import check
+from univae.rules import check, reading
+from univae.run_folder import RunFolder
 
-__all__ = ["Configuration", "Option", "compose", "flatten", "options_of", "parts_of"]
+__all__ = [
+    "Configuration",
+    "Option",
+    "compose",
+    "flatten",
+    "options_of",
+    "parts_of",
+    "stored_configuration",
+]
 
 Config = TypeVar("Config")
 Composed = TypeVar("Composed", bound="Configuration")
@@ -161,6 +170,26 @@ def part_values(
         if option.owner is part_type:
             arguments[name] = values.get(name, option.default)
     return arguments
+
+
+def stored_configuration(config_type: type[Composed], run: RunFolder) -> Composed:
+    """Return the configuration that trained ``run``, from its ``config.json``, as if resumed.
+
+    Options that are newer than the run have their defaults; the folder may have moved.
+
+    Raises:
+        InputError: the file is of another version, or damaged.
+    """
+    values = {name: _tuples(value) for name, value in run.config.items()}
+    with reading(run.path / "config.json"):
+        return config_type.of(**{**values, "out": run.path, "resume": True})
+
+
+def _tuples(value: object) -> object:
+    """Return JSON's lists as the tuples that they were written from."""
+    if isinstance(value, list):
+        return tuple(_tuples(entry) for entry in value)
+    return value
 
 
 def _default(field: Field[object]) -> object:

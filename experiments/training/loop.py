@@ -11,7 +11,7 @@ from typing import Generic
 import torch
 
 from experiments.training.budget import Budget
-from experiments.training.checkpoints import BEST, LAST, Checkpoints
+from experiments.training.checkpoints import Checkpoints
 from experiments.training.distributed import join
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.optimizers import Build, build
@@ -23,6 +23,7 @@ from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
+from univae.run_folder import BEST, LAST
 
 __all__ = ["fit", "fit_task"]
 
@@ -30,13 +31,16 @@ SHORTEST = 1e-9  # seconds, for divisions by a measured time
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
-def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
+def fit(
+    steps: Steps[Item], settings: Settings, run: Run, *, validates_first: bool = False
+) -> JsonObject:
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
     With ``settings.resume`` training continues from ``checkpoints/last``, to the same weights, bit
     for bit, on the same machine with the same number of threads and processes, unless ``minutes``
     limits it. Validation runs in full precision, on the moving average of the weights if there is
-    one. The module ends with the weights of the last step; ``run.checkpoint()`` has the best.
+    one; with a time limit or ``validates_first`` also before the first step. The module ends with
+    the weights of the last step; ``run.checkpoint()`` has the best.
 
     Returns:
         ``steps``, ``seconds`` and the metrics of the last validation.
@@ -48,7 +52,7 @@ def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with StopRequest() as stop, run.locked():
-        loop = _Loop(steps, settings, run)
+        loop = _Loop(steps, settings, run, validates_first=validates_first)
         try:
             return loop.run_until_done(stop)
         except InputError:
@@ -63,15 +67,23 @@ def fit(steps: Steps[Item], settings: Settings, run: Run) -> JsonObject:
 def fit_task(
     task: Task[Item, Batch], settings: Settings, run: Run, build: Build = build
 ) -> JsonObject:
-    """Minimise the loss of ``task`` on the processes that ``torchrun`` started; see :func:`fit`."""
+    """Minimise the loss of ``task`` on the processes that ``torchrun`` started; see :func:`fit`.
+
+    The result is written to ``DONE``.
+    """
     with join(settings.device) as world:
-        return fit(GradientSteps(task, settings, world, build), settings, run)
+        result = fit(GradientSteps(task, settings, world, build), settings, run)
+        run.finish(result)
+        return result
 
 
 class _Loop(Generic[Item]):
-    def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
+    def __init__(
+        self, steps: Steps[Item], settings: Settings, run: Run, *, validates_first: bool
+    ) -> None:
         self.steps = steps
         self.settings = settings
+        self.validates_first = validates_first
         self.world = steps.world
         self.run = run
         self.stream = Stream(steps.task)
@@ -195,9 +207,7 @@ class _Loop(Generic[Item]):
             self.state.complete = True
             self._save_last()
         counts = {"steps": self.state.step, "seconds": round(self.state.seconds, 3)}
-        result = {**counts, **self.state.validation}
-        self.run.finish(result)
-        return result
+        return {**counts, **self.state.validation}
 
     def _save_last(self) -> None:
         self.saved_step = self.state.step
@@ -219,7 +229,7 @@ class _Loop(Generic[Item]):
     def _validation_due(self) -> bool:
         step = self.state.step
         if step == 0:  # with a time budget, to measure how long the last one will take
-            return self.budget.timed and self.state.validated < 0
+            return (self.budget.timed or self.validates_first) and self.state.validated < 0
         return _is_multiple(step, self.settings.validate_every) and self.state.validated != step
 
     def _checkpoint_due(self) -> bool:

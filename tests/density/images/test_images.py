@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 import density
+from density.calibration import inference_parameters
 from density.images.attention import AttentionVAE
 from density.images.base import ImageModel
 from density.images.conv import ConvVAE
@@ -53,6 +54,27 @@ def data(model: ImageModel, count: int = 5) -> Tensor:
     if pixels.likelihood == "gaussian":
         return torch.randn(count, *pixels.shape)
     return torch.randint(pixels.levels, (count, *pixels.shape)).double()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parameters_of_the_posterior_alone_move_nothing_else(name: str) -> None:
+    model = perturb(MODELS[name](SMALL))
+    x = data(model)
+    z = model.posterior(x).sample()
+
+    def log_densities() -> list[Tensor]:
+        with torch.no_grad():
+            joint = model.prior().log_prob(z), model.likelihood(z).log_prob(x)
+            return [*joint, model.posterior(x).log_prob(z)]
+
+    before = log_densities()
+    with torch.no_grad():
+        for parameter in inference_parameters(model, x).values():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    after = log_densities()
+    assert torch.equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
+    assert not torch.isclose(before[2], after[2]).any()
 
 
 @pytest.mark.parametrize("name", MODELS)

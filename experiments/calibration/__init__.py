@@ -1,0 +1,1 @@
+"""The last phase of the training of a VAE: its posterior is fitted to the finished model."""

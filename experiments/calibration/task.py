@@ -1,0 +1,78 @@
+r"""The task of a calibration: maximise the bound in the parameters of the posterior alone.
+
+.. math:: \max_\phi\, \mathbb{E}_{q_\phi(z \mid x)}
+          \bigl[\log p(x \mid z) + \log p(z) - \log q_\phi(z \mid x)\bigr]
+
+The model is in evaluation mode: without dropout, blanked words and batch statistics, as it is used.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, cast, runtime_checkable
+
+from torch import Tensor, nn
+
+import density
+from density.calibration import inference_parameters
+from experiments.evaluation.bounds import layered_bound
+from experiments.training.task import Item, Progress, Task
+from univae.checkpoint import JsonObject
+
+__all__ = ["CalibrationTask", "VaeTask"]
+
+
+@runtime_checkable
+class VaeTask(Task[Item, Tensor], Protocol[Item]):
+    """The training task of a VAE, whose batches are tensors of data."""
+
+    @property
+    def held_out(self) -> Tensor:
+        """The data of validations."""
+        ...
+
+
+class CalibrationTask(Generic[Item]):
+    """Fit the posterior of a trained model on the batches of its training.
+
+    ``module`` holds the parameters of the posterior alone, which checkpoints save.
+
+    Args:
+        task: the training task, whose ``module`` has the weights to start from. All parameters
+            but those of the posterior are frozen.
+    """
+
+    def __init__(self, task: VaeTask[Item]) -> None:
+        self.task = task
+        self.model = task.module.eval()
+        self.vae = cast("density.LatentModel", self.model)
+        device = next(self.model.parameters()).device
+        own = inference_parameters(self.vae, task.held_out[:1].to(device))
+        self.model.requires_grad_(False)
+        self.module = nn.Module()
+        for name, parameter in own.items():
+            parameter.requires_grad_()
+            self.module.register_parameter(name.replace(".", "/"), parameter)
+
+    def batches(self, epoch: int) -> Sequence[Item]:
+        """Return the batches of an epoch of the training."""
+        return self.task.batches(epoch)
+
+    def load(self, item: Item) -> Tensor:
+        """Return the data of a batch."""
+        return self.task.load(item)
+
+    def weight(self, batch: Tensor) -> int:
+        """Return the number of targets of a batch."""
+        return self.task.weight(batch)
+
+    def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative bound of a batch, summed, in nats."""
+        bound = layered_bound(self.vae, batch)
+        return bound.kl.sum() - bound.log_likelihood.sum(), {
+            "reconstruction_nats": -bound.log_likelihood.sum(),
+            "kl_nats": bound.kl.sum(),
+        }
+
+    def validate(self, progress: Progress) -> JsonObject:
+        """Return the metrics of the training's validation; the highest bound is the best."""
+        metrics = dict(self.task.validate(progress))
+        return {**metrics, "selection": -metrics["elbo_nats"]}

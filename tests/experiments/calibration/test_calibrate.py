@@ -1,0 +1,217 @@
+"""Calibration moves the posterior alone, raises the held-out bound or changes nothing, and resumes."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from experiments import calibrate, compress, decompress, train_density, train_text
+from experiments.calibration.options import Calibration
+from experiments.calibration.task import CalibrationTask
+from experiments.training.run_folder import TIMING, Run
+from experiments.training.settings import Settings
+from experiments.training.stopping import Interrupted
+from experiments.training.task import Progress
+from univae.checkpoint import read_json
+from univae.errors import InputError
+
+WORDS = "the a no small large red blue cat dog bird sees likes old new fish".split()
+TEXT_OPTIONS: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "layers": 2,
+    "latent_layers": 2,
+    "latent_width": 4,
+    "vocab_size": 300,
+    "bn_gamma": 1.0,
+    "word_dropout": 0.4,
+    "steps": 40,
+    "lr": 1e-2,
+    "batch_tokens": 128,
+    "validation_texts": 20,
+    "validation_samples": 4,
+    "log_every": 4,
+    "calibration": 0.5,
+    "threads": 1,
+}
+TABLE_OPTIONS: dict[str, Any] = {
+    "data": "digits",
+    "latents": (3,),
+    "hidden": (16,),
+    "steps": 20,
+    "batch_size": 20,
+    "validation_data": 20,
+    "validation_samples": 4,
+    "threads": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def _single_precision() -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = np.random.default_rng(0)
+    lines = [" ".join(draw.choice(WORDS, draw.integers(2, 9))) for _ in range(200)]
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def text_config(out: Path, texts: Path, **options: Any) -> train_text.Config:
+    return train_text.Config.of(out=out, text=str(texts), **TEXT_OPTIONS | options)
+
+
+def weights(run: Path, checkpoint: str) -> dict[str, Tensor]:
+    return load_file(run / "checkpoints" / checkpoint / "model.safetensors")
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    stored = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: row[key] for key in row if key not in TIMING} for row in stored]
+
+
+def test_training_ends_with_a_posterior_that_fits_the_model_better(
+    tmp_path: Path, texts: Path
+) -> None:
+    result = train_text.train(text_config(tmp_path / "run", texts))
+    assert result["steps"] == 20
+    summary = result["calibration"]
+    assert summary["kept"]
+    assert summary["steps"] == 20
+    assert summary["after"]["elbo_nats"] > summary["before"]["elbo_nats"]
+    assert result["elbo_nats"] == summary["after"]["elbo_nats"]
+
+    before = weights(tmp_path / "run", "uncalibrated")
+    after = weights(tmp_path / "run", "best")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("infer.") for name in moved)
+    # logged apart: 20 steps of training and 20 of calibration, every fourth
+    steps = [row["step"] for row in rows(tmp_path / "run") if row["kind"] == "train"]
+    inner = [row["step"] for row in rows(tmp_path / "run" / "calibration") if row["kind"] == "train"]
+    assert steps == inner == [4, 8, 12, 16, 20]
+    assert read_json(tmp_path / "run" / "DONE") == result
+
+
+def test_a_calibration_that_helps_nothing_leaves_the_run_as_it_was(
+    tmp_path: Path, texts: Path
+) -> None:
+    run = tmp_path / "run"
+    train_text.train(text_config(run, texts, calibration=0.0))
+    before = weights(run, "best")
+    result = calibrate.main(calibrate.Config(run=run, steps=5, lr=1e3))
+    assert not result["calibration"]["kept"]
+    assert "elbo_nats" not in result
+    after = weights(run, "best")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not Run.open(run).has_checkpoint("uncalibrated")
+
+
+def test_the_command_equals_the_last_phase_of_training(tmp_path: Path, texts: Path) -> None:
+    train_text.train(text_config(tmp_path / "one", texts))
+    run = tmp_path / "two"
+    train_text.train(text_config(run, texts, calibration=0.0, steps=20))
+    calibrate.main(calibrate.Config(run=run, steps=20))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            weights(tmp_path / "one", "best").values(), weights(run, "best").values(), strict=True
+        )
+    )
+
+    with pytest.raises(InputError, match="has been calibrated; give --overwrite"):
+        calibrate.main(calibrate.Config(run=run, steps=20))
+    first = weights(run, "best")
+    again = calibrate.main(calibrate.Config(run=run, steps=20, overwrite=True))
+    assert again["calibration"]["kept"]
+    assert all(torch.equal(first[name], x) for name, x in weights(run, "best").items())
+
+
+def test_an_interrupted_calibration_resumes_to_the_same_weights(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = text_config(tmp_path / "whole", texts, checkpoint_every=1)
+    train_text.train(whole)
+    plain_loss = CalibrationTask.loss
+
+    def stopping_loss(self: Any, batch: Tensor, progress: Progress) -> Any:
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain_loss(self, batch, progress)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(CalibrationTask, "loss", stopping_loss)
+        train_text.train(text_config(tmp_path / "cut", texts, checkpoint_every=1))
+    assert not (tmp_path / "cut" / "DONE").exists()
+    assert not Run.open(tmp_path / "cut").has_checkpoint("uncalibrated")
+
+    train_text.train(text_config(tmp_path / "cut", texts, checkpoint_every=1, resume=True))
+    for checkpoint in ("best", "uncalibrated"):
+        pairs = zip(
+            weights(tmp_path / "whole", checkpoint).values(),
+            weights(tmp_path / "cut", checkpoint).values(),
+            strict=True,
+        )
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert rows(tmp_path / "whole" / "calibration") == rows(tmp_path / "cut" / "calibration")
+
+
+def test_a_file_from_before_the_calibration_is_restored(tmp_path: Path, texts: Path) -> None:
+    run = tmp_path / "run"
+    train_text.train(text_config(run, texts, calibration=0.0))
+    short = tmp_path / "short.txt"
+    short.write_text("".join(texts.read_text().splitlines(keepends=True)[:8]))
+    early = tmp_path / "early.bits"
+    compress.main(compress.Config(run=run, data=str(short), out=early))
+    calibrate.main(calibrate.Config(run=run, steps=20))
+    late = tmp_path / "late.bits"
+    compress.main(compress.Config(run=run, data=str(short), out=late))
+    assert early.read_bytes() != late.read_bytes()
+
+    for packed in (early, late):
+        out = packed.with_suffix(".txt")
+        decompress.main(decompress.Config(run=run, data=packed, out=out))
+        assert out.read_bytes() == short.read_bytes()
+
+
+def test_images_are_calibrated_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = {**TABLE_OPTIONS, "calibration": 0.0}
+    train_density.train(train_density.Config.of(out=run, **options))
+    result = calibrate.main(calibrate.Config(run=run, steps=30))
+    summary = result["calibration"]
+    assert summary["kept"]
+    assert summary["after"]["elbo_nats"] > summary["before"]["elbo_nats"]
+
+
+def test_the_share_divides_steps_and_minutes() -> None:
+    options = Calibration(calibration=0.25)
+    timed = Settings(minutes=8.0)
+    assert options.training(timed).minutes == 6.0
+    length = options.settings(timed)
+    assert length is not None
+    assert length.minutes == 2.0
+
+    counted = Settings(steps=10)
+    assert options.training(counted).steps == 8
+    length = options.settings(counted)
+    assert length is not None
+    assert (length.steps, length.minutes) == (2, 0.0)
+    assert options.settings(Settings(steps=3)) is None
+    assert Calibration(calibration=0.0).settings(timed) is None
+
+
+def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"command": "train-gan"}')
+    with pytest.raises(InputError, match="is not the run of"):
+        calibrate.main(calibrate.Config(run=tmp_path))
