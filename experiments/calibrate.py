@@ -1,15 +1,17 @@
-"""``univae calibrate``: fit the posterior of a trained VAE to its finished model."""
+"""``univae calibrate``: fit a trained VAE as it is used, its posterior alone or all of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
+from typing_extensions import Doc
 
 from density.trained import TrainedDensity
 from experiments import train_density, train_text
-from experiments.calibration.options import LEARNING_RATE, calibration_settings
+from experiments.calibration.options import plan
+from experiments.calibration.parts import PARTS, PartName
 from experiments.calibration.run import FOLDER, calibrate, forget
 from experiments.calibration.task import VaeTask
 from experiments.cli.commands import run
@@ -21,7 +23,8 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.rules import Rule, above, at_least, check
+from univae.registry import choices_help
+from univae.rules import Rule, at_least, check
 from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "main"]
@@ -29,19 +32,19 @@ __all__ = ["Config", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Fits the posterior of a trained VAE to its finished model, on the data of its training.
+    """Fits a trained VAE without dropout, blanked words and floors of the KL, on its own data.
 
-    Likelihoods stay those of the model; their estimates need fewer samples, and files get smaller.
-    Where the held-out bound does not rise, the run stays as it is.
+    Estimates of likelihoods then need fewer samples, and files get smaller. Where the held-out
+    bound does not rise, the run stays as it is.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder, of train-text or train-density
     steps: int = 300  # number of optimizer steps
-    lr: float = LEARNING_RATE  # highest learning rate
+    part: Annotated[PartName, Doc(choices_help("what is fitted", PARTS))] = "posterior"
     overwrite: bool = False  # calibrate anew, from the weights before an earlier calibration
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
-    RULES: ClassVar[Mapping[str, Rule]] = {"steps": at_least(1), "lr": above(0, 1e6)}
+    RULES: ClassVar[Mapping[str, Rule]] = {"steps": at_least(1)}
 
     def __post_init__(self) -> None:
         check(self)
@@ -64,11 +67,11 @@ def main(config: Config) -> JsonObject:
             f"calibrate: {config.run} has been calibrated; give --overwrite to do it again"
         )
     task, settings = stored_task(config.run)
-    length = calibration_settings(settings, steps=config.steps, lr=config.lr)
+    settings = replace(settings, device=config.device)
     with join(config.device) as world, folder.locked():
         if config.overwrite:
             forget(folder, world)
-        result = calibrate(folder, task, replace(length, device=config.device), world)
+        result = calibrate(folder, task, plan(settings, config.part, config.steps), world)
         if world.first:
             result["report"] = str(write_report(config.run))
     return of_training({"run": str(config.run), **result})

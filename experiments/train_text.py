@@ -35,6 +35,8 @@ from univae.vae.trained import TrainedText, model_config
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
 
+SHOWN = 256  # held-out texts of samples, reports and the demo
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(UniVAEConfig):
@@ -103,8 +105,8 @@ def train(config: Config) -> JsonObject:
 
 
 def held_out_texts(config: Config) -> list[str]:
-    """Return the texts of validations."""
-    return config.corpora.held_out_texts(config.objective.validation_texts)
+    """Return the texts of validations, and after them more held-out ones, 256 in all."""
+    return config.corpora.held_out_texts(max(SHOWN, config.objective.validation_texts))
 
 
 def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:

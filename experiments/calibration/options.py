@@ -2,23 +2,36 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from typing_extensions import Doc
+
+from experiments.calibration.parts import PARTS, PartName
 from experiments.training.settings import Settings
+from univae.registry import choices_help
 from univae.rules import Rule, check, within
 
-__all__ = ["LEARNING_RATE", "Calibration", "calibration_settings"]
+__all__ = ["Calibration", "Plan", "plan"]
 
-LEARNING_RATE = 1e-2
+
+@dataclass(frozen=True)
+class Plan:
+    """What a calibration fits, and the settings of its training."""
+
+    part: PartName
+    settings: Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The share of training that fits the posterior to the finished model."""
+    """The last phase of training, which fits a VAE as it is used."""
 
-    # last share of --steps or --minutes, in which the parameters of the posterior alone are fitted
-    # to the finished model, without dropout; kept where the held-out bound rises; 0: none
+    # last share of --steps or --minutes, without dropout, blanked words and floors of the KL; its
+    # weights are kept where the held-out bound rises and the latent stays in use; 0: none
     calibration: float = 0.1
+    calibrate: Annotated[
+        PartName, Doc(choices_help("with --calibration: what is fitted", PARTS))
+    ] = "posterior"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "calibration": within("[0, 1)", "a share of training; 0 for none"),
@@ -35,37 +48,43 @@ class Calibration:
             minutes=(1 - self.calibration) * settings.minutes,
         )
 
-    def settings(self, settings: Settings) -> Settings | None:
-        """Return the settings of the calibration, or None where no step of it fits in."""
+    def plan(self, settings: Settings) -> Plan | None:
+        """Return the plan of the calibration, or None where no step of it fits in."""
         if settings.minutes:
             minutes = self.calibration * settings.minutes
-            return calibration_settings(settings, minutes=minutes) if minutes else None
+            return plan(settings, self.calibrate, minutes=minutes) if minutes else None
         steps = self._steps(settings)
-        return calibration_settings(settings, steps=steps) if steps else None
+        return plan(settings, self.calibrate, steps=steps) if steps else None
 
     def _steps(self, settings: Settings) -> int:
         return int(self.calibration * settings.steps)
 
 
-def calibration_settings(
-    settings: Settings, steps: int = 1, minutes: float = 0.0, lr: float = LEARNING_RATE
-) -> Settings:
-    """Return the settings of a calibration of ``steps``, or of ``minutes`` where these are given.
+def plan(settings: Settings, part: PartName, steps: int = 1, minutes: float = 0.0) -> Plan:
+    """Return the plan of a calibration of ``steps``, or of ``minutes`` where these are given.
 
-    Device, precision, threads and seed are those of the training.
+    Args:
+        settings: those of the training: device, precision, threads, seed, and the learning rate
+            that the part's is relative to.
+        part: a row of :data:`PARTS`.
+        steps: number of optimizer steps.
+        minutes: time budget; 0: none.
     """
-    return Settings(
-        steps=steps,
-        minutes=minutes,
-        lr=lr,
-        clock=settings.clock,
-        seed=settings.seed,
-        weight_decay=0.0,
-        accumulate=settings.accumulate,
-        precision=settings.precision,
-        checkpoint_every=settings.checkpoint_every,
-        validate_every=0,
-        log_every=settings.log_every,
-        threads=settings.threads,
-        device=settings.device,
+    return Plan(
+        part,
+        Settings(
+            steps=steps,
+            minutes=minutes,
+            lr=PARTS[part].rate * settings.lr,
+            clock=settings.clock,
+            seed=settings.seed,
+            weight_decay=0.0,
+            accumulate=settings.accumulate,
+            precision=settings.precision,
+            checkpoint_every=settings.checkpoint_every,
+            validate_every=settings.validate_every,
+            log_every=settings.log_every,
+            threads=settings.threads,
+            device=settings.device,
+        ),
     )

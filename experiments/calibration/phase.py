@@ -29,21 +29,21 @@ def calibration_phase(
         options: the share of the calibration.
         settings: those of training and calibration together.
     """
-    length = options.settings(settings)
-    if length is None:
+    plan = options.plan(settings)
+    if plan is None:
         return None
 
     def phase(steps: Steps, world: World) -> JsonObject:
         reserve = read_json(run.path / "checkpoints" / LAST / "state.json")["reserve"]
-        if length.minutes and SECONDS_PER_MINUTE * length.minutes < VALIDATIONS * reserve:
-            return {"notes": [_too_short(run, length, reserve)]}
-        return calibrate(run, cast("VaeTask[Any]", steps.task), length, world)
+        seconds = SECONDS_PER_MINUTE * plan.settings.minutes
+        if plan.settings.minutes and seconds < VALIDATIONS * reserve:
+            return {"notes": [_too_short(run, seconds, reserve)]}
+        return calibrate(run, cast("VaeTask[Any]", steps.task), plan, world)
 
     return phase
 
 
-def _too_short(run: Run, length: Settings, reserve: float) -> str:
-    seconds = SECONDS_PER_MINUTE * length.minutes
+def _too_short(run: Run, seconds: float, reserve: float) -> str:
     return (
         f"not calibrated: {seconds:.1f} s of the time are for it, and a validation takes "
         f"{reserve:.1f} s; run univae calibrate {run.path}"

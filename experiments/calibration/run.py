@@ -11,6 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from experiments.calibration.options import Plan
+from experiments.calibration.parts import PARTS
+from experiments.calibration.report import COMPARED, item
 from experiments.calibration.task import CalibrationTask, VaeTask
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
@@ -22,6 +25,7 @@ from univae.checkpoint import (
     load_weights,
     read_json,
     save_weights,
+    write_json,
 )
 from univae.run_folder import BEST, LAST, UNCALIBRATED, RunFolder
 
@@ -30,30 +34,16 @@ __all__ = ["FOLDER", "calibrate", "forget"]
 FOLDER = "calibration"  # in the run folder
 WEIGHTS = "model.safetensors"
 
-# The metrics of a validation that a result holds before and after.
-COMPARED = (
-    "nll_nats",
-    "elbo_nats",
-    "reconstruction_nats",
-    "kl_nats",
-    "effective_samples_median",
-    "khat_unreliable",
-    "mutual_information_nats",
-    "active_units",
-    "shuffled_gap_nats",
-    "verdict",
-)
 
-
-def calibrate(run: Run, task: VaeTask[Any], settings: Settings, world: World) -> JsonObject:
-    """Fit the posterior of a trained run; continue where an earlier call was interrupted.
+def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObject:
+    """Fit a trained run as it is used; continue where an earlier call was interrupted.
 
     The module of ``task`` ends with the weights of the best checkpoint.
 
     Args:
         run: the trained run, whose lock is held.
         task: the task that it was trained on.
-        settings: the length and the learning rate of the calibration.
+        plan: what is fitted, how long, and at which learning rate.
         world: the processes.
 
     Returns:
@@ -63,9 +53,9 @@ def calibrate(run: Run, task: VaeTask[Any], settings: Settings, world: World) ->
     base = run.checkpoint(UNCALIBRATED if run.has_checkpoint(UNCALIBRATED) else BEST)
     task.module.to(world.device)
     load_weights(task.module, base / WEIGHTS)
-    calibration = CalibrationTask(task)
-    settings = replace(settings, resume=_is_begun(run, world))
-    inner = _inner_run(run, settings)
+    calibration = CalibrationTask(task, PARTS[plan.part])
+    settings = replace(plan.settings, resume=_is_begun(run, world))
+    inner = _inner_run(run, plan.part, settings)
     world.wait()
     result = fit(GradientSteps(calibration, settings, world), settings, inner, validates_first=True)
     inner.finish(result)
@@ -73,10 +63,13 @@ def calibrate(run: Run, task: VaeTask[Any], settings: Settings, world: World) ->
     best = inner.path / "checkpoints" / BEST
     load_weights(calibration.module, best / WEIGHTS)
     kept = read_json(best / "state.json")["step"] > 0
-    if kept and world.first:
-        _publish(run, base, task.module)
+    result = _result(inner, result, plan.part, kept=kept)
+    if world.first:
+        if kept:
+            _publish(run, base, task.module)
+        write_json(run.subfolder("samples") / f"{FOLDER}.json", item(result[FOLDER]))
     world.wait()  # barrier: the others read the weights next
-    return _result(inner, result, kept=kept)
+    return result
 
 
 def forget(run: Run, world: World) -> None:
@@ -95,12 +88,12 @@ def _is_begun(run: Run, world: World) -> bool:
     return world.first_decides([inner.has_checkpoint(LAST)])[0]
 
 
-def _inner_run(run: Run, settings: Settings) -> Run:
+def _inner_run(run: Run, part: str, settings: Settings) -> Run:
     """Return the run of the calibration, new or resumed, inside the folder of ``run``."""
     path = run.path / FOLDER
     if run.writes and not settings.resume:
         shutil.rmtree(path, ignore_errors=True)
-    return Run.create(path, {"command": "calibrate", **asdict(settings)})
+    return Run.create(path, {"command": "calibrate", "calibrate": part, **asdict(settings)})
 
 
 def _publish(run: Run, base: Path, module: nn.Module) -> None:
@@ -113,10 +106,11 @@ def _publish(run: Run, base: Path, module: nn.Module) -> None:
         save_weights(module, folder / WEIGHTS)
 
 
-def _result(inner: Run, result: JsonObject, *, kept: bool) -> JsonObject:
+def _result(inner: Run, result: JsonObject, part: str, *, kept: bool) -> JsonObject:
     rows = inner.rows("validation")
     before = rows[0] if rows else {}
     summary: JsonObject = {
+        "fitted": part,
         "steps": result["steps"],
         "seconds": result["seconds"],
         "kept": kept,

@@ -1,9 +1,8 @@
-r"""The task of a calibration: maximise the bound in the parameters of the posterior alone.
+r"""The task of a calibration: maximise the bound of a model as it is used.
 
-.. math:: \max_\phi\, \mathbb{E}_{q_\phi(z \mid x)}
-          \bigl[\log p(x \mid z) + \log p(z) - \log q_\phi(z \mid x)\bigr]
+.. math:: \mathbb{E}_{q(z \mid x)} \bigl[\log p(x \mid z) + \log p(z) - \log q(z \mid x)\bigr]
 
-The model is in evaluation mode: without dropout, blanked words and batch statistics, as it is used.
+The model is in evaluation mode: without dropout, blanked words and batch statistics.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import Generic, Protocol, cast, runtime_checkable
 from torch import Tensor, nn
 
 import density
-from density.calibration import inference_parameters
+from density.estimation.collapse import NEGLIGIBLE
+from experiments.calibration.parts import Part
 from experiments.evaluation.bounds import layered_bound
 from experiments.training.task import Item, Progress, Task
 from univae.checkpoint import JsonObject
@@ -31,24 +31,26 @@ class VaeTask(Task[Item, Tensor], Protocol[Item]):
 
 
 class CalibrationTask(Generic[Item]):
-    """Fit the posterior of a trained model on the batches of its training.
+    """Fit a part of a trained model on the batches of its training.
 
-    ``module`` holds the parameters of the posterior alone, which checkpoints save.
+    ``module`` holds the parameters of the part alone, which checkpoints save.
 
     Args:
         task: the training task, whose ``module`` has the weights to start from. All parameters
-            but those of the posterior are frozen.
+            but those of the part are frozen.
+        part: what is fitted.
     """
 
-    def __init__(self, task: VaeTask[Item]) -> None:
+    def __init__(self, task: VaeTask[Item], part: Part) -> None:
         self.task = task
+        self.part = part
         self.model = task.module.eval()
         self.vae = cast("density.LatentModel", self.model)
         device = next(self.model.parameters()).device
-        own = inference_parameters(self.vae, task.held_out[:1].to(device))
+        fitted = part.parameters(self.model, task.held_out[:1].to(device))
         self.model.requires_grad_(False)
         self.module = nn.Module()
-        for name, parameter in own.items():
+        for name, parameter in fitted.items():
             parameter.requires_grad_()
             self.module.register_parameter(name.replace(".", "/"), parameter)
 
@@ -73,6 +75,16 @@ class CalibrationTask(Generic[Item]):
         }
 
     def validate(self, progress: Progress) -> JsonObject:
-        """Return the metrics of the training's validation; the highest bound is the best."""
+        """Return the metrics of the training's validation; the highest bound is the best.
+
+        A model whose latent has fallen out of use has no ``selection``, though its bound may be
+        higher.
+        """
         metrics = dict(self.task.validate(progress))
-        return {**metrics, "selection": -metrics["elbo_nats"]}
+        is_worse = self.part.may_collapse and progress.step > 0 and not _uses_latent(metrics)
+        return {**metrics, "selection": None if is_worse else -metrics["elbo_nats"]}
+
+
+def _uses_latent(metrics: JsonObject) -> bool:
+    uses = (metrics["mutual_information_nats"], metrics["shuffled_gap_nats"])
+    return all(use is not None and use > NEGLIGIBLE for use in uses)

@@ -49,9 +49,10 @@ class TextObjective:
         FreeBitsPer, Doc(choices_help("with --free-bits: KL without cost", FREE_BITS))
     ] = "layer"
     batch_tokens: int = 4096  # tokens in a batch, padding included; more take more memory
-    validation_texts: int = 256  # held-out texts of a validation
-    # importance samples per text in a validation; more tighten its likelihood and take time
-    validation_samples: int = 16
+    validation_texts: int = 64  # held-out texts of a validation
+    # importance samples per text in a validation; more tighten its likelihood and take time; from
+    # 21 on the weights can be judged
+    validation_samples: int = 64
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "anneal_warmup": within("(0, 1]", "a share of training"),
