@@ -21,6 +21,7 @@ from univae.errors import InputError
 __all__ = [
     "FEWEST_SAMPLES",
     "effective_samples",
+    "group_sizes",
     "khat_is_defined",
     "khat_threshold",
     "ladder",
@@ -51,23 +52,35 @@ def standard_error(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
 
 
 def replicate_means(log_w: Float[Tensor, "K *batch"], replicates: int) -> Float[Tensor, "R *batch"]:
-    r"""Average each of R consecutive groups of :math:`K / R` weights, in the log domain.
+    r"""Average each of R consecutive groups of the weights, in the log domain.
 
-    The mean weight of a group is itself an unbiased weight: where weights depend on each other
-    within groups alone, as those of a Sobol set do, the diagnostics of independent weights hold for
-    the groups.
+    The groups are those of :func:`group_sizes`. The mean weight of a group is itself an unbiased
+    weight: where weights depend on each other within groups alone, as those of a Sobol set do, the
+    diagnostics of independent weights hold for the groups.
 
     Raises:
-        InputError: K is no multiple of ``replicates``.
+        InputError: ``replicates`` is less than 1.
     """
-    if replicates < 1 or log_w.shape[0] % replicates:
+    groups = log_w.split(group_sizes(log_w.shape[0], replicates))
+    return torch.stack([group.logsumexp(0) - math.log(len(group)) for group in groups])
+
+
+def group_sizes(samples: int, replicates: int) -> list[int]:
+    """Return the sizes of ``replicates`` groups, at most ``samples``, that differ by at most one.
+
+    >>> group_sizes(10, 4)
+    [3, 3, 2, 2]
+
+    Raises:
+        InputError: ``replicates`` is less than 1.
+    """
+    if replicates < 1:
         raise InputError(
-            "replicate_means: needs K a multiple of the replicates; "
-            f"got K={log_w.shape[0]}, replicates={replicates}; draw a multiple"
+            f"replicates must be at least 1; got replicates={replicates}; 1 is a single group"
         )
-    size = log_w.shape[0] // replicates
-    grouped: Tensor = log_w.unflatten(0, (replicates, size))
-    return grouped.logsumexp(1) - math.log(size)
+    count = min(replicates, samples)
+    size, rest = divmod(samples, count)
+    return [size + 1] * rest + [size] * (count - rest)
 
 
 def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:

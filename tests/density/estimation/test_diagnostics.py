@@ -10,6 +10,7 @@ from torch.distributions import Distribution, Independent, Normal, Uniform
 
 from density.estimation.diagnostics import (
     effective_samples,
+    group_sizes,
     khat_is_defined,
     khat_threshold,
     ladder,
@@ -241,11 +242,20 @@ def test_the_mean_weight_of_a_replicate_is_a_weight() -> None:
     means = replicate_means(log_w, 3)
     torch.testing.assert_close(means[1].exp(), log_w[4:8].exp().mean(0))
     torch.testing.assert_close(means.logsumexp(0) - math.log(3), log_w.logsumexp(0) - math.log(12))
-    for replicates in (0, 5):
-        with pytest.raises(
-            InputError, match=rf"got K=12, replicates={replicates}; draw a multiple"
-        ):
-            replicate_means(log_w, replicates)
+    uneven = replicate_means(log_w, 5)  # of 3, 3, 2, 2 and 2 weights
+    torch.testing.assert_close(uneven[1].exp(), log_w[3:6].exp().mean(0))
+    torch.testing.assert_close(uneven[4].exp(), log_w[10:].exp().mean(0))
+    torch.testing.assert_close(replicate_means(log_w, 16), log_w)
+    with pytest.raises(InputError, match=r"at least 1; got replicates=0; 1 is a single"):
+        replicate_means(log_w, 0)
+
+
+@pytest.mark.parametrize(("samples", "replicates"), [(12, 5), (5, 16), (128, 16), (1, 1), (99, 7)])
+def test_groups_hold_all_samples_and_differ_by_one_at_most(samples: int, replicates: int) -> None:
+    sizes = group_sizes(samples, replicates)
+    assert sum(sizes) == samples
+    assert len(sizes) == min(samples, replicates)
+    assert max(sizes) - min(sizes) == (samples % len(sizes) > 0)
 
 
 def test_nested_rungs_never_descend() -> None:
