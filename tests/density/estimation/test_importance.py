@@ -448,11 +448,12 @@ def test_bad_arguments_are_named() -> None:
 
 def test_the_package_names_what_it_promises() -> None:
     bounds = {"annealed", "estimate", "estimate_until", "log_likelihood", "log_weights", "sandwich"}
-    answers = {"Adaptive", "Annealed", "Estimate", "Sandwich"}
+    answers = {"Adaptive", "Annealed", "Estimate", "Jackknife", "Sandwich"}
+    resampled = {"bootstrap_standard_error", "jackknife"}
     proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
     objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "stl"}
     others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
-    assert set(density.__all__) == others | bounds | answers | proposals | objectives
+    assert set(density.__all__) == others | bounds | answers | resampled | proposals | objectives
     assert isinstance(wide()[0], LatentModel)
     assert not isinstance(object(), LatentModel)
     assert Estimate._fields == (
