@@ -23,7 +23,7 @@ from density import (
 )
 from density.estimation.adaptive import _append
 from density.estimation.collapse import mutual_information, shuffled_gap
-from density.estimation.diagnostics import ladder, unreliable
+from density.estimation.diagnostics import ladder, standard_error, unreliable
 from density.estimation.importance import draw_log_weights, summarise
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
@@ -345,6 +345,25 @@ def test_stopping_leaves_the_estimated_likelihood_unbiased(variance: float, boun
     # the logarithm alone has a bias of minus a half of the squared error
     assert abs(log_ratio.mean()) < bound
     assert (result.samples.unique() >= 128).all()
+
+
+def test_the_draws_that_end_a_search_estimate_too_little() -> None:
+    x = torch.full((6000, 1), 1.2)
+    model = by_hand(0.96, 0.1)
+    log_w = log_weights(model, x, 64)
+    errors = []
+    while log_w.shape[1]:
+        ends = standard_error(log_w) <= 0.05
+        if len(log_w) == 8192:
+            ends = torch.ones_like(ends)
+        errors.append(log_likelihood(log_w[:, ends]) - model.evidence(x[: int(ends.sum())]))
+        log_w = log_w[:, ~ends]
+        if log_w.shape[1]:
+            log_w = torch.cat([log_w, log_weights(model, x[: log_w.shape[1]], len(log_w))])
+    bias = torch.cat(errors)
+    assert len(bias) == 6000
+    # the number of the docstring
+    assert abs(bias.mean() + 0.033) < 5 * bias.std() / math.sqrt(6000) + 0.0005
 
 
 def test_the_search_goes_on_while_khat_is_unreliable() -> None:
