@@ -9,6 +9,7 @@ __all__ = [
     "Annealed",
     "Defensive",
     "Estimate",
+    "Jackknife",
     "LatentModel",
     "Posterior",
     "Proposal",
@@ -18,6 +19,7 @@ __all__ = [
     "StudentT",
     "Widened",
     "annealed",
+    "bootstrap_standard_error",
     "ciwae",
     "compress",
     "decompress",
@@ -27,6 +29,7 @@ __all__ = [
     "estimate_until",
     "from_pyro",
     "iwae",
+    "jackknife",
     "likelihood_regret",
     "log_likelihood",
     "log_weights",
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     )
     from density.estimation.refined import Refined
     from density.estimation.regret import likelihood_regret
+    from density.estimation.resampling import Jackknife, bootstrap_standard_error, jackknife
     from density.model import LatentModel
     from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
     from density.pyro_model import from_pyro
@@ -75,6 +79,7 @@ else:
             ],
             "estimation.refined": ["Refined"],
             "estimation.regret": ["likelihood_regret"],
+            "estimation.resampling": ["Jackknife", "bootstrap_standard_error", "jackknife"],
             "model": ["LatentModel"],
             "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"],
             "pyro_model": ["from_pyro"],

@@ -6,22 +6,23 @@ degenerate.
 
 References:
     Pareto Smoothed Importance Sampling (Vehtari et al., 2024), https://arxiv.org/abs/1507.02646
-    A New and Efficient Estimation Method for the Generalized Pareto Distribution (Zhang & Stephens,
-    2009)
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from density.estimation.pareto_fit import fit_pareto, log_difference
 from univae.errors import InputError
 
 __all__ = [
+    "FEWEST_SAMPLES",
     "effective_samples",
-    "fit_pareto",
+    "group_sizes",
+    "khat_is_defined",
     "khat_threshold",
     "ladder",
     "pareto_khat",
@@ -31,10 +32,9 @@ __all__ = [
 ]
 
 SMALLEST_TAIL = 5  # points: a generalised Pareto distribution is not fitted to fewer
+FEWEST_SAMPLES = 21  # whose tail has 5 points
 LARGEST_KHAT = 0.7  # above it no practical number of samples suffices
-GRID_POINTS = 30  # of the profile likelihood, plus the root of the tail's size
-PRIOR_POINTS = 10  # the weight of the prior on k, whose mean is 1/2
-VANISHING_RATE = 1e-8  # relative size of b below which b / k is rounding error
+NEGLIGIBLE_SHARE = 0.01  # of the sum of the weights: exceedances below it need no tail index
 
 
 def standard_error(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
@@ -52,23 +52,35 @@ def standard_error(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
 
 
 def replicate_means(log_w: Float[Tensor, "K *batch"], replicates: int) -> Float[Tensor, "R *batch"]:
-    r"""Average each of R consecutive groups of :math:`K / R` weights, in the log domain.
+    r"""Average each of R consecutive groups of the weights, in the log domain.
 
-    The mean weight of a group is itself an unbiased weight: where weights depend on each other
-    within groups alone, as those of a Sobol set do, the diagnostics of independent weights hold for
-    the groups.
+    The groups are those of :func:`group_sizes`. The mean weight of a group is itself an unbiased
+    weight: where weights depend on each other within groups alone, as those of a Sobol set do, the
+    diagnostics of independent weights hold for the groups.
 
     Raises:
-        InputError: K is no multiple of ``replicates``.
+        InputError: ``replicates`` is less than 1.
     """
-    if replicates < 1 or log_w.shape[0] % replicates:
+    groups = log_w.split(group_sizes(log_w.shape[0], replicates))
+    return torch.stack([group.logsumexp(0) - math.log(len(group)) for group in groups])
+
+
+def group_sizes(samples: int, replicates: int) -> list[int]:
+    """Return the sizes of ``replicates`` groups, at most ``samples``, that differ by at most one.
+
+    >>> group_sizes(10, 4)
+    [3, 3, 2, 2]
+
+    Raises:
+        InputError: ``replicates`` is less than 1.
+    """
+    if replicates < 1:
         raise InputError(
-            "replicate_means: needs K a multiple of the replicates; "
-            f"got K={log_w.shape[0]}, replicates={replicates}; draw a multiple"
+            f"replicates must be at least 1; got replicates={replicates}; 1 is a single group"
         )
-    size = log_w.shape[0] // replicates
-    grouped: Tensor = log_w.unflatten(0, (replicates, size))
-    return grouped.logsumexp(1) - math.log(size)
+    count = min(replicates, samples)
+    size, rest = divmod(samples, count)
+    return [size + 1] * rest + [size] * (count - rest)
 
 
 def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
@@ -84,34 +96,38 @@ def effective_samples(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch
 def pareto_khat(log_w: Float[Tensor, "K *batch"]) -> Float[Tensor, "*batch"]:
     r"""Fit the tail index :math:`\hat k` of the M largest weights.
 
-    M is :math:`\lceil \min(K/5, 3 \sqrt K) \rceil`. Moments of order below :math:`1/k` exist:
-    under 0.5 the variance does. :func:`unreliable` compares it with a threshold for K draws. It is
-    ``inf`` where
+    M is :math:`\lceil \min(P/5, 3 \sqrt P) \rceil` for P weights above zero: a weight of zero says
+    nothing of the tail. Moments of order below :math:`1/k` exist: under 0.5 the variance does.
+    :func:`unreliable` compares it with a threshold for K draws. It is ``inf`` where
 
-    - the tail is too short to judge (M < 5, so K <= 20),
-    - every weight is zero, or one is infinite or NaN,
-    - fewer than 5 of the tail exceed its threshold and the effective samples are fewer than 5 too:
-      for example, one weight dominates the sum;
+    - the tail is too short to judge: M < 5, hence P <= 20, or K <= 20 (:func:`khat_is_defined`);
+    - a weight is infinite or NaN;
+    - fewer than 5 of the tail exceed its threshold, the next smaller weight, and their excess is
+      more than 1% of the sum: for example, one weight dominates it;
 
-    and 0 where the M + 1 largest weights are equal, hence bounded.
+    and 0 where fewer than 5 exceed the threshold by less: the weights are bounded, for example
+    equal.
     """
-    count = log_w.shape[0]
-    tail = math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
-    if tail < SMALLEST_TAIL:
+    if not khat_is_defined(log_w.shape[0]):
         return torch.full_like(log_w[0], math.inf)
-    # ascending; the first is the threshold
-    top = log_w.movedim(0, -1).topk(tail + 1).values.flip(-1)
-    threshold = top[..., :1]
-    largest = top[..., -1]
-    is_constant = (top[..., 0] == largest) & largest.isfinite()
-    exceeding = (top[..., 1:] > threshold).sum(-1)
-    is_short = (exceeding < SMALLEST_TAIL) & (effective_samples(log_w) < SMALLEST_TAIL)
-    is_short &= ~is_constant
-    is_judged = largest.isfinite() & ~is_short & ~log_w.isnan().any(0)
-
+    tail = _tail_size((log_w > -math.inf).sum(0))
+    # descending
+    top = log_w.movedim(0, -1).topk(int(tail.max()) + 1).values
+    is_judged = (tail >= SMALLEST_TAIL) & top[..., 0].isfinite() & ~log_w.isnan().any(0)
     top = torch.where(is_judged.unsqueeze(-1), top, 0.0)
-    khat = fit_pareto(_log_difference(top[..., 1:], top[..., :1]))
+    threshold = top.gather(-1, tail.unsqueeze(-1))
+    log_excess = log_difference(torch.maximum(top, threshold), threshold)
+
+    is_short = (log_excess > -math.inf).sum(-1) < SMALLEST_TAIL
+    log_share = log_excess.logsumexp(-1) - log_w.logsumexp(0)
+    is_judged &= ~is_short | (log_share <= math.log(NEGLIGIBLE_SHARE))
+    khat = torch.where(is_short, 0.0, fit_pareto(log_excess.flip(-1)))
     return torch.where(is_judged, khat, math.inf)
+
+
+def khat_is_defined(samples: int) -> bool:
+    """Return whether ``samples`` weights can have a k-hat: 21 have a tail of 5, fewer do not."""
+    return samples >= FEWEST_SAMPLES
 
 
 def khat_threshold(samples: int) -> float:
@@ -142,37 +158,6 @@ def unreliable(khat: Float[Tensor, "*batch"], samples: int | None = None) -> Boo
     return ~(khat <= threshold)
 
 
-def fit_pareto(log_excess: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]:
-    r"""Fit the shape k of a generalised Pareto distribution to ascending log-exceedances.
-
-    The profile likelihood in :math:`b = -(a - 1/x_M)`, in units of the first quartile :math:`x_q`,
-    is averaged over :math:`m = 30 + \lfloor \sqrt M \rfloor` points, :math:`a_i = (\sqrt{m / (i -
-    1/2)} - 1) / (3 x_q)`:
-
-    .. math:: k(a) = \frac1M \sum_j \log(1 - b x_j), \qquad
-              \ell(a) = M (\log(-b / k) - k - 1), \qquad
-              \hat a = \sum_i a_i\, \mathrm{softmax}(\ell)_i
-
-    and :math:`\hat k = (M k(\hat a) + 5) / (M + 10)`, a prior worth ten points at 1/2. All of it is
-    computed in the log domain.
-    """
-    size = log_excess.shape[-1]
-    largest = log_excess[..., -1]
-    t = log_excess - _log_unit(log_excess).unsqueeze(-1)  # log(x / unit)
-    points = GRID_POINTS + math.isqrt(size)
-    i = torch.arange(1, points + 1, dtype=t.dtype, device=t.device)
-    a = ((points / (i - 0.5)).sqrt() - 1) / 3
-    k = _profile_shape(t, a.expand(*t.shape[:-1], points))
-
-    minus_b = a - (-t[..., -1:]).exp()
-    limit = 1 / t.exp().mean(-1, keepdim=True)  # of -b / k as b vanishes
-    rate = torch.where(minus_b.abs() < VANISHING_RATE * a, limit, minus_b / k)
-    posterior = (size * (rate.log() - k)).softmax(-1)
-    k = _profile_shape(t, (posterior * a).sum(-1, keepdim=True)).squeeze(-1)
-    khat = (size * k + PRIOR_POINTS / 2) / (size + PRIOR_POINTS)
-    return torch.where(largest == -math.inf, 0.0, khat)
-
-
 def ladder(log_w: Float[Tensor, "K *batch"], sizes: Sequence[int]) -> Float[Tensor, "sizes *batch"]:
     r"""Return the estimates from fewer samples, :math:`L_k = E[\log \frac1k \sum_{j \le k} w_j]`.
 
@@ -195,30 +180,13 @@ def ladder(log_w: Float[Tensor, "K *batch"], sizes: Sequence[int]) -> Float[Tens
     return torch.stack(estimates)
 
 
-def _log_unit(log_excess: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]:
-    """Return the first quartile; where that is zero, the smallest exceedance above zero."""
-    quartile = log_excess[..., int(log_excess.shape[-1] / 4 - 0.5)]
-    largest = log_excess[..., -1:]
-    smallest = torch.where(log_excess.isinf(), largest, log_excess).amin(-1)
-    return torch.where(quartile.isinf(), smallest, quartile)
-
-
 def _relative(log_w: Tensor) -> Tensor:
     """Return the weights relative to the largest; all zero where all are zero."""
     largest = log_w.amax(dim=0)
     return (log_w - torch.where(largest == -math.inf, 0.0, largest)).exp()
 
 
-def _log_difference(larger: Tensor, smaller: Tensor) -> Tensor:
-    r"""Return :math:`\log(e^a - e^b)`; :math:`-\infty` where the two are equal."""
-    return torch.where(
-        larger == smaller, -math.inf, larger + (-torch.expm1(smaller - larger)).log()
-    )
-
-
-def _profile_shape(
-    t: Float[Tensor, "*batch M"], a: Float[Tensor, "*batch m"]
-) -> Float[Tensor, "*batch m"]:
-    r"""Average :math:`\log(1 - b x) = \log((1 - x / x_M) + a x)` over the tail, for each a."""
-    below = _log_difference(torch.zeros_like(t), t - t[..., -1:])
-    return torch.logaddexp(below.unsqueeze(-2), a.log().unsqueeze(-1) + t.unsqueeze(-2)).mean(-1)
+def _tail_size(count: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+    r"""Return :math:`\lceil \min(n / 5, 3 \sqrt n) \rceil`."""
+    count = count.double()
+    return torch.minimum(0.2 * count, 3 * count.sqrt()).ceil().long()

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.quasirandom import SobolEngine
 
+from density.estimation.diagnostics import group_sizes
 from density.estimation.noise_laws import Law, StudentT, Widened, draws_from
 from density.estimation.proposal import Draws, Proposal, chunk_sizes
 from density.model import LatentModel
@@ -48,41 +49,42 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Sobol:
-    r"""The K draws of a datum are one scrambled Sobol set, shifted at random modulo 1.
+    r"""The K draws of a datum are scrambled Sobol sets, each shifted at random modulo 1.
 
-    The shift, one for each datum, makes every point uniform, so the weights are unbiased, and keeps
+    A shift, one for each datum, makes every point uniform, so the weights are unbiased, and keeps
     the errors of different data uncorrelated; the scrambling avoids the poor projections of the
     first points in many dimensions.
 
     Points of one set are negatively dependent, so the standard error for independent weights is
-    invalid, mostly far too large. With ``replicates`` R the draws are R sets of K / R points, and
-    the error between the sets is reliable for R of 5 or more; but smaller sets gain less precision.
+    invalid, mostly far too large. With ``replicates`` R the draws are R independent sets, whose
+    sizes differ by one at most, and the error is that between the sets. Two standard errors cover
+    the truth with the probability of Student's t with R - 1 degrees of freedom: 0.70 for R = 2,
+    0.88 for 5, 0.91 for 8, 0.94 for 16 and 0.95 for 32. Fewer and larger sets are more precise.
+
+    Raises:
+        InputError: ``replicates`` is less than 1.
     """
 
     law: Law = field(default_factory=lambda: Widened(1.0))
-    replicates: int = 1
+    replicates: int = 16
+
+    def __post_init__(self) -> None:
+        if self.replicates < 1:
+            raise InputError(
+                f"Sobol: replicates must be at least 1; got replicates={self.replicates}; "
+                "16 gives an honest standard error"
+            )
 
     def draws(
         self, model: LatentModel, x: Tensor, q: Distribution, samples: int, chunk: int
     ) -> Draws:
-        """Yield ``samples`` draws a datum, set by set.
-
-        Raises:
-            InputError: ``samples`` is no multiple of ``replicates``.
-        """
-        if self.replicates < 1 or samples % self.replicates:
-            divisor = max(1, self.replicates)
-            multiple = -(-samples // divisor) * self.replicates
-            raise InputError(
-                "Sobol: samples must be a multiple of replicates; "
-                f"got samples={samples}, replicates={self.replicates}; round up to {multiple}"
-            )
+        """Yield ``samples`` draws a datum, set by set."""
         like = q.sample()
         width = q.event_shape.numel() + self.law.extra
-        for _ in range(self.replicates):
+        for size in group_sizes(samples, self.replicates):
             points = SobolEngine(width, scramble=True)
             shift = torch.rand(*q.batch_shape, width, dtype=torch.float64)
-            for count in chunk_sizes(samples // self.replicates, chunk):
+            for count in chunk_sizes(size, chunk):
                 batch_dims = [1] * len(q.batch_shape)
                 uniforms = points.draw(count, dtype=torch.float64).view(count, *batch_dims, width)
                 uniforms = (uniforms + shift) % 1

@@ -33,9 +33,9 @@ PROPOSALS: Mapping[str, Proposal] = {
     "posterior": Posterior(),
     "widened": Widened(1.2),
     "student": StudentT(8.0),
-    "sobol": Sobol(Widened(1.0)),
-    "sobol, widened 1.1": Sobol(Widened(1.1)),
-    "sobol, widened 1.2": Sobol(Widened(1.2)),
+    "sobol": Sobol(Widened(1.0), replicates=1),
+    "sobol, widened 1.1": Sobol(Widened(1.1), replicates=1),
+    "sobol, widened 1.2": Sobol(Widened(1.2), replicates=1),
 }
 
 

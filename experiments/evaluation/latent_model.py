@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from density.estimation.collapse import active_units, mutual_information, shuffled_gap, verdict
-from density.estimation.diagnostics import khat_threshold, unreliable
 from density.estimation.importance import Estimate, estimate
 from density.model import LatentModel
+from experiments.evaluation.khat_shares import KhatShares
 from experiments.evaluation.measured import BoundMeans, LatentUse, LikelihoodMeans, Measured
 from univae.checkpoint import JsonObject
 
@@ -50,7 +50,8 @@ def measure(
     """Return means over rows, for a model in evaluation mode.
 
     The likelihood is importance-sampled; a row whose k-hat is above ``khat_threshold`` or NaN has a
-    loose lower bound. A unit is active if the variance of its :func:`codes` is large.
+    loose lower bound, and below 21 samples no row has a k-hat. A unit is active if the variance of
+    its :func:`codes` is large.
 
     Args:
         model: prior, posterior and likelihood.
@@ -134,9 +135,7 @@ def _likelihood_means(
         standard_error=over_rows,
         monte_carlo_error=(error.square().sum().sqrt() / count).item(),
         effective_samples_median=effective.median().item(),
-        khat_above_07=unreliable(khat).double().mean().item(),
-        khat_unreliable=unreliable(khat, samples).double().mean().item(),
-        khat_threshold=khat_threshold(samples),
+        khat=KhatShares.of(khat, samples),
     )
 
 
@@ -201,7 +200,8 @@ def _without_means(
 ) -> Measured:
     """Return a result without a finite row: every mean is NaN, and every k-hat unreliable."""
     nan = math.nan
-    likelihood = LikelihoodMeans(nan, nan, nan, nan, 1.0, 1.0, khat_threshold(samples))
+    khat = KhatShares.of(torch.full((count,), nan), samples)
+    likelihood = LikelihoodMeans(nan, nan, nan, nan, khat)
     words = "the use of the latent cannot be judged: no row is finite"
     use = LatentUse(None, None, nan, nan, nan, nan, words)
     bound = BoundMeans(nan, nan, None)

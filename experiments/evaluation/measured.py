@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments.evaluation.khat_shares import KhatShares
 from univae.checkpoint import JsonObject
 
 __all__ = ["BoundMeans", "LatentUse", "LikelihoodMeans", "Measured"]
@@ -18,9 +19,7 @@ class LikelihoodMeans:
     standard_error: float | None  # over rows; None for a single row
     monte_carlo_error: float  # over samples
     effective_samples_median: float
-    khat_above_07: float  # share of rows
-    khat_unreliable: float  # share of rows above ``khat_threshold``, or without a k-hat
-    khat_threshold: float
+    khat: KhatShares
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,15 @@ class Measured:
     def to_json(self) -> JsonObject:
         """Return the numbers by their keys in metrics and results.
 
-        Without a finite row ``kl_nats`` and ``units`` are absent: their lengths are unknown.
+        Without a finite row ``kl_nats`` and ``units`` are absent: their lengths are unknown. Below
+        21 samples the numbers of k-hat are None, and ``khat_note`` gives the reason.
         """
         numbers: JsonObject = {
             "nll_nats": self.likelihood.nll,
             "nll_standard_error": self.likelihood.standard_error,
             "nll_monte_carlo_error": self.likelihood.monte_carlo_error,
             "effective_samples_median": self.likelihood.effective_samples_median,
-            "khat_above_0.7": self.likelihood.khat_above_07,
-            "khat_unreliable": self.likelihood.khat_unreliable,
-            "khat_threshold": self.likelihood.khat_threshold,
+            **self.likelihood.khat.to_json(),
             "elbo_nats": self.bound.elbo,
             "reconstruction_nats": self.bound.reconstruction,
             "kl_nats": self.bound.kl,

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from density import LatentModel, log_weights
-from density.estimation.diagnostics import khat_threshold, ladder, unreliable
+from density.estimation.diagnostics import khat_is_defined, ladder, unreliable
 from density.estimation.importance import summarise
+from experiments.evaluation.khat_shares import KHAT_UNDEFINED, KhatShares
 from experiments.evaluation.proposals import proposal
 from univae.checkpoint import JsonObject
 
@@ -52,7 +53,8 @@ def rows_of(
 ) -> list[JsonObject]:
     """Return a record of :data:`COLUMNS` for each row of a batch, in nats and counts.
 
-    Its ``ladder`` holds the estimates from the first :func:`rungs` of the samples.
+    Its ``ladder`` holds the estimates from the first :func:`rungs` of the samples. Its ``khat`` is
+    None below 21 samples.
 
     Args:
         model: prior, posterior and likelihood.
@@ -70,6 +72,8 @@ def rows_of(
     rows = []
     for i in range(len(x)):
         record = {column: values[column][i] for column in COLUMNS}
+        if not khat_is_defined(samples):
+            record["khat"] = None
         rows.append(record | {"ladder": by_samples[i]})
     return rows
 
@@ -79,21 +83,16 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
 
     ``standard_error_nats`` is that of the mean by importance sampling alone,
     ``standard_error_over_data_nats`` that of the mean as an estimate for data of this distribution.
-    A k-hat that is not finite counts as above every threshold; ``khat_threshold`` is that of
-    :func:`density.estimation.diagnostics.khat_threshold`. A mean that is not finite is None, with
+    A k-hat that is not finite counts as above every threshold; below 21 samples the numbers of
+    k-hat are None, with the reason in ``khat_note``. A mean that is not finite is None, with
     the reason in ``notes``; ``not_finite`` counts the rows without a finite log-likelihood and
     lists the first ten.
     """
-    column = {
-        name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in COLUMNS
-    }
-    khat = column["khat"]
+    column = {name: _column(rows, name) for name in COLUMNS}
     result: JsonObject = {
         "count": len(rows),
         **{name: finite(value) for name, value in _means(column).items()},
-        "khat_above_0.7": unreliable(khat).double().mean().item(),
-        "khat_unreliable": unreliable(khat, samples).double().mean().item(),
-        "khat_threshold": khat_threshold(samples),
+        **KhatShares.of(column["khat"], samples).to_json(),
     }
     not_finite = _not_finite(column["log_likelihood"])
     if not_finite:
@@ -128,15 +127,11 @@ def report_item(rows: Sequence[JsonObject], result: JsonObject, title: str) -> J
     It holds the totals, every log-likelihood and k-hat, and the mean estimate by number of samples.
     """
     samples = result["samples"]
-    khat = torch.tensor([row["khat"] for row in rows])
-    count = int(unreliable(khat, samples).sum())
-    limit = f"above {khat_threshold(samples):.2f}, the limit for {samples} samples, or none"
     estimates = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0)
     return {
         "kind": "likelihood",
         "title": title,
-        "note": f"{count} of {len(rows)} data have a k-hat {limit}: their estimate is no more than "
-        "a better bound.",
+        "note": _khat_note(_column(rows, "khat"), samples),
         "totals": dict(result),
         "log_likelihood": [row["log_likelihood"] for row in rows],
         "khat": [row["khat"] for row in rows],
@@ -155,6 +150,24 @@ def worst(rows: Sequence[JsonObject], count: int = 10) -> list[int]:
         return (not math.isnan(value), value)
 
     return sorted(range(len(rows)), key=order)[:count]
+
+
+def _column(rows: Sequence[JsonObject], name: str) -> Tensor:
+    """Return a column (B,) of the rows, NaN for None."""
+    values = [math.nan if row[name] is None else row[name] for row in rows]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _khat_note(khat: Tensor, samples: int) -> str:
+    """Return a sentence that says for how many rows (B,) the estimate is a bound only."""
+    threshold = KhatShares.of(khat, samples).threshold
+    if threshold is None:
+        return f"{KHAT_UNDEFINED}: draw more to see where the estimate is no more than a bound."
+    count = int(unreliable(khat, samples).sum())
+    return (
+        f"{count} of {len(khat)} data have a k-hat above {threshold:.2f}, the limit for {samples} "
+        "samples, or none: their estimate is no more than a better bound."
+    )
 
 
 def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:

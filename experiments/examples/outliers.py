@@ -22,11 +22,11 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 import density
-from density.estimation.diagnostics import unreliable
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.outputs import Output, output_file
 from experiments.data.readers import read
+from experiments.evaluation.khat_shares import KhatShares
 from experiments.evaluation.open_run import open_run
 from experiments.images.run import fit_to
 from experiments.training.task import reseed
@@ -86,7 +86,7 @@ def main(config: Config) -> JsonObject:
     for name in SCORES:
         result[name] = _auroc(outside, np.array([row[name] for row in rows]), config.seed)
     khat = torch.tensor([row["khat"] for row in rows])
-    result["khat_above_0.7"] = unreliable(khat).double().mean().item()
+    result["khat_above_0.7"] = KhatShares.of(khat, config.samples).above_07
     return result
 
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily
 
 import density
-from density.estimation.diagnostics import unreliable
 from density.images.layers import GaussianMLP
 from experiments.cli.commands import run
 from experiments.data.readers import read
+from experiments.evaluation.khat_shares import KhatShares
 from univae.checkpoint import JsonObject
 from univae.text.corpus import split
 
@@ -106,7 +106,7 @@ def main(config: Config) -> JsonObject:
         "elbo_nats": estimate.elbo.mean().item(),
         "largest_error_nats": (estimate.log_likelihood - exact).abs().max().item(),
         "largest_standard_error_nats": estimate.standard_error.max().item(),
-        "khat_above_0.7": unreliable(estimate.khat).double().mean().item(),
+        "khat_above_0.7": KhatShares.of(estimate.khat, config.samples).above_07,
         "clusters": np.round(program.logits.softmax(0).tolist(), 3).tolist(),
     }
 

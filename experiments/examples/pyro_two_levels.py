@@ -17,12 +17,12 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 import density
-from density.estimation.diagnostics import unreliable
 from density.estimation.proposals import Defensive, Posterior, Proposal
 from density.images.layers import GaussianMLP, mlp
 from experiments.cli.commands import run
 from experiments.data.binarisation import binarise
 from experiments.data.readers import read
+from experiments.evaluation.khat_shares import KhatShares
 from univae.checkpoint import JsonObject
 from univae.text.corpus import split
 
@@ -96,7 +96,7 @@ def main(config: Config) -> JsonObject:
             "log_likelihood_nats": estimate.log_likelihood.mean().item(),
             "elbo_nats": estimate.elbo.mean().item(),
             "effective_samples_median": estimate.effective_samples.median().item(),
-            "khat_above_0.7": unreliable(estimate.khat).double().mean().item(),
+            "khat_above_0.7": KhatShares.of(estimate.khat, config.samples).above_07,
         }
     return {"count": len(held_out), "samples": config.samples, "proposals": table}
 

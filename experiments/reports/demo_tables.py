@@ -34,9 +34,8 @@ def print_text_scores(scores: JsonObject) -> None:
         f" ± {scores['nll_standard_error']:.2f} over texts,"
         f" ± {scores['nll_monte_carlo_error']:.2f} by sampling"
         f" ({scores['bits_per_token']:.3f} bits per token)",
-        f"  {scores['effective_samples_median']:.1f} effective samples at the median; k-hat is "
-        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the texts: "
-        "for them the estimate is no more than a better bound",
+        f"  {scores['effective_samples_median']:.1f} effective samples at the median; "
+        f"{_khat_words(scores, 'texts')}",
         f"  negative bound (ELBO)    {-scores['elbo_nats']:8.2f} ="
         f" {scores['reconstruction_nats']:.2f} reconstruction + KL {layers}",
         f"  {scores['verdict']}; {scores['active_units']} of {scores['units']} units active",
@@ -52,8 +51,8 @@ def print_image_scores(scores: JsonObject) -> None:
         f"  negative log-likelihood  {-scores['log_likelihood_nats']:8.2f}"
         f" ± {scores['standard_error_over_data_nats']:.2f} over images"
         f" ({scores['bits_per_dim']:.3f} bits per pixel)",
-        f"  {scores['effective_samples_median']:.0f} effective samples at the median; k-hat is "
-        f"above {scores['khat_threshold']:.2f} for {scores['khat_unreliable']:.0%} of the images",
+        f"  {scores['effective_samples_median']:.0f} effective samples at the median; "
+        f"{_khat_words(scores, 'images')}",
     ]
     print("\n".join(lines), file=sys.stderr)
 
@@ -66,3 +65,12 @@ def print_samples(samples: Mapping[str, JsonObject]) -> None:
         if rows is not None:
             lines += ["", item["title"], *("  " + " | ".join(row) for row in rows)]
     print("\n".join(lines), file=sys.stderr)
+
+
+def _khat_words(scores: JsonObject, noun: str) -> str:
+    """Return the share of unreliable estimates in words, or why there is none."""
+    if scores["khat_threshold"] is None:
+        return str(scores["khat_note"])
+    share = f"{scores['khat_unreliable']:.0%}"
+    limit = f"k-hat is above {scores['khat_threshold']:.2f} for {share} of the {noun}"
+    return f"{limit}: for them the estimate is no more than a better bound"

@@ -52,12 +52,13 @@ def scores(item: JsonObject) -> Figure:
 
     finite = np.isfinite(khat) & np.isfinite(values)
     right.scatter(values[finite], khat[finite], s=8, color=BLUE, alpha=0.6, linewidths=0)
-    threshold = item["totals"].get("khat_threshold")
-    if threshold is None:
-        threshold = MANY_SAMPLES
-    right.axhline(threshold, color=GREY, linestyle="--", label="above: unreliable")
+    threshold = item["totals"].get("khat_threshold", MANY_SAMPLES)
     right.set(xlabel="log-likelihood, nats", ylabel="k-hat")
-    right.legend(frameon=False)
+    if threshold is None:
+        right.set_title(item["totals"].get("khat_note", "no k-hat"), fontsize=9)
+    else:
+        right.axhline(threshold, color=GREY, linestyle="--", label="above: unreliable")
+        right.legend(frameon=False)
     return figure
 
 

@@ -98,8 +98,8 @@ class TextScorer:
         """Write a table of the least likely texts."""
         lowest = []
         for i in worst(rows):
-            numbers = (rows[i]["log_likelihood"], rows[i]["khat"])
-            lowest.append([rows[i]["text"], *(f"{number:.2f}" for number in numbers)])
+            khat = "undefined" if rows[i]["khat"] is None else f"{rows[i]['khat']:.2f}"
+            lowest.append([rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", khat])
         table = {
             "kind": "texts",
             "title": "The least likely texts, the lowest first",

@@ -299,7 +299,11 @@ def test_likelihood_totals_are_those_of_its_rows(folder: Path, texts: Path, tmp_
     assert result["standard_error_nats"] == pytest.approx(math.sqrt(variance) / 40)
     assert result["log_likelihood_nats"] > result["elbo_nats"]
     assert 1 <= result["effective_samples_median"] <= 20
-    assert 0 <= result["khat_above_0.7"] <= 1
+    assert result["khat_above_0.7"] is result["khat_unreliable"] is result["khat_threshold"] is None
+    assert result["khat_note"] == "k-hat is undefined below 21 samples"
+    assert {row["khat"] for row in rows} == {""}
+    worst = json.loads((folder / "samples" / "worst.json").read_text())
+    assert {cells[-1] for cells in worst["rows"]} == {"undefined"}
     page = Path(result["report"]).read_text(encoding="utf-8")
     lowest = min(rows, key=lambda row: float(row["log_likelihood_nats"]))
     assert "The least likely texts, the lowest first" in page

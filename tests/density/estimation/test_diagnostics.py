@@ -6,11 +6,12 @@ import pytest
 import torch
 from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Independent, Normal, Uniform
 
 from density.estimation.diagnostics import (
     effective_samples,
-    fit_pareto,
+    group_sizes,
+    khat_is_defined,
     khat_threshold,
     ladder,
     pareto_khat,
@@ -18,6 +19,8 @@ from density.estimation.diagnostics import (
     standard_error,
     unreliable,
 )
+from density.estimation.importance import estimate
+from density.estimation.pareto_fit import fit_pareto
 from univae.errors import InputError
 
 
@@ -78,10 +81,47 @@ def test_khat_is_infinite_where_it_cannot_be_judged_and_zero_where_weights_are_e
     assert pareto_khat(torch.randn(20, 3)).isinf().all()
     assert pareto_khat(torch.randn(21, 3)).isfinite().all()
     assert (pareto_khat(torch.full((200, 3), -7.0)) == 0).all()
-    mostly = torch.zeros(200, 3)  # ties at the threshold, some weights of zero
-    mostly[:100] = -math.inf
-    mostly[-3:] = torch.tensor([1.0, 2.0, 3.0])[:, None]
-    assert pareto_khat(mostly).isfinite().all()
+    few_exceed = torch.zeros(200, 2)  # ties at the threshold, some weights of zero
+    few_exceed[:100] = -math.inf
+    few_exceed[-3:, 0] = torch.tensor([1.0, 2.0, 3.0])  # 21% of the sum lies above the threshold
+    few_exceed[-3:, 1] = torch.tensor([1e-6, 2e-6, 3e-6])  # rounding errors of a decoder
+    assert pareto_khat(few_exceed).tolist() == [math.inf, 0.0]
+
+
+@pytest.mark.parametrize(("positive", "zeros"), [(21, 79), (50, 950), (200, 50), (900, 4100)])
+def test_weights_of_zero_do_not_change_khat(positive: int, zeros: int) -> None:
+    log_w = torch.randn(positive, 4) * 2
+    padded = torch.cat([log_w, torch.full((zeros, 4), -math.inf)])
+    assert torch.equal(pareto_khat(padded), pareto_khat(log_w))
+    equal = torch.zeros(positive + zeros)
+    equal[positive:] = -math.inf
+    assert pareto_khat(equal) == 0
+
+
+@pytest.mark.parametrize("positive", [1, 4, 5, 10, 20])
+def test_khat_is_infinite_where_fewer_than_five_of_the_tail_are_above_zero(positive: int) -> None:
+    for weights in (torch.zeros(positive, 50), torch.rand(positive, 50).pow(-1.2).log()):
+        log_w = torch.full((1000, 50), -math.inf)
+        log_w[:positive] = weights
+        assert pareto_khat(log_w).isinf().all()
+
+
+def test_a_heavy_tail_among_zeros_is_found() -> None:  # index 1.2, 94 of 1000 weights above zero
+    log_w = torch.full((1000, 500), -math.inf)
+    log_w[:94] = pareto(1.2, 94, 500).log()
+    khat = pareto_khat(log_w)
+    # 19 points of tail and ten of prior at 1/2
+    expected = (19 * 1.2 + 5) / 29
+    assert abs(khat.mean() - expected) < 0.1
+    assert unreliable(khat).double().mean() > 0.7
+
+
+def test_exceedances_of_zero_are_left_out_of_the_fit() -> None:
+    excess = (pareto(0.6, 4, 60)).sort().values.log()
+    padded = torch.cat([torch.full((4, 40), -math.inf), excess], -1)
+    # 40 points of the profile in place of 37
+    torch.testing.assert_close(fit_pareto(padded), fit_pareto(excess), atol=0.01, rtol=0)
+    assert fit_pareto(torch.full((2, 30), -math.inf)).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("size", [21, 200, 1000])
@@ -113,6 +153,13 @@ def test_a_weight_that_is_no_number_makes_its_own_datum_unreliable_and_no_other(
     assert standard_error(log_w)[1:].isnan().all()
 
 
+def test_a_tail_of_five_takes_21_samples() -> None:
+    assert [khat_is_defined(samples) for samples in (1, 20, 21, 10**6)] == [False] * 2 + [True] * 2
+    for samples in (20, 21):
+        is_infinite = pareto_khat(torch.randn(samples)).isinf()
+        assert bool(is_infinite) is not khat_is_defined(samples)
+
+
 def test_the_threshold_is_the_one_that_the_number_of_draws_can_bear() -> None:
     assert khat_threshold(100) == pytest.approx(0.5)
     assert khat_threshold(10) == pytest.approx(0.0)
@@ -135,6 +182,40 @@ def test_the_fit_survives_a_profile_point_at_the_exponential_law() -> None:
     fitted = fit_pareto(tails)
     assert fitted.isfinite().all()
     torch.testing.assert_close(fitted, fit_pareto(tails * 1.000001), atol=1e-4, rtol=0)
+
+
+class Within:
+    """z ~ N(0, 1), x uniform within 1/4 of z, and a normal proposal around x."""
+
+    def __init__(self, spread: float) -> None:
+        self.spread = spread
+
+    def prior(self) -> Distribution:
+        return Independent(Normal(torch.zeros(1), 1.0), 1)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(x, self.spread), 1)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Independent(Uniform(z - 0.25, z + 0.25, validate_args=False), 1, validate_args=False)
+
+    def evidence(self, x: Tensor) -> Tensor:
+        interval = torch.special.ndtr(x + 0.25) - torch.special.ndtr(x - 0.25)
+        return (interval / 0.5).log().squeeze(-1)
+
+
+def test_bounded_weights_with_many_zeros_are_reliable_and_few_above_zero_are_not() -> None:
+    x = torch.randn(300, 1)
+    model = Within(1.5)  # 13% of the weights are above zero
+    result = estimate(model, x, 2000)
+    assert unreliable(result.khat, 2000).double().mean() < 0.02
+    error = (result.log_likelihood - model.evidence(x)) / result.standard_error
+    assert (error.abs() < 5).all()
+    assert abs((error.abs() < 2).double().mean() - 0.954) < 5 * math.sqrt(0.954 * 0.046 / 300)
+    assert result.elbo.isinf().all()
+    few = estimate(Within(60.0), x, 2000)  # 7 weights above zero
+    assert few.log_likelihood.isfinite().double().mean() > 0.95
+    assert unreliable(few.khat, 2000).all()
 
 
 def test_effective_samples_count_equal_weights() -> None:
@@ -161,11 +242,20 @@ def test_the_mean_weight_of_a_replicate_is_a_weight() -> None:
     means = replicate_means(log_w, 3)
     torch.testing.assert_close(means[1].exp(), log_w[4:8].exp().mean(0))
     torch.testing.assert_close(means.logsumexp(0) - math.log(3), log_w.logsumexp(0) - math.log(12))
-    for replicates in (0, 5):
-        with pytest.raises(
-            InputError, match=rf"got K=12, replicates={replicates}; draw a multiple"
-        ):
-            replicate_means(log_w, replicates)
+    uneven = replicate_means(log_w, 5)  # of 3, 3, 2, 2 and 2 weights
+    torch.testing.assert_close(uneven[1].exp(), log_w[3:6].exp().mean(0))
+    torch.testing.assert_close(uneven[4].exp(), log_w[10:].exp().mean(0))
+    torch.testing.assert_close(replicate_means(log_w, 16), log_w)
+    with pytest.raises(InputError, match=r"at least 1; got replicates=0; 1 is a single"):
+        replicate_means(log_w, 0)
+
+
+@pytest.mark.parametrize(("samples", "replicates"), [(12, 5), (5, 16), (128, 16), (1, 1), (99, 7)])
+def test_groups_hold_all_samples_and_differ_by_one_at_most(samples: int, replicates: int) -> None:
+    sizes = group_sizes(samples, replicates)
+    assert sum(sizes) == samples
+    assert len(sizes) == min(samples, replicates)
+    assert max(sizes) - min(sizes) == (samples % len(sizes) > 0)
 
 
 def test_nested_rungs_never_descend() -> None:

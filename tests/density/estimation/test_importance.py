@@ -21,8 +21,9 @@ from density import (
     log_likelihood,
     log_weights,
 )
+from density.estimation.adaptive import _append
 from density.estimation.collapse import mutual_information, shuffled_gap
-from density.estimation.diagnostics import ladder
+from density.estimation.diagnostics import ladder, standard_error, unreliable
 from density.estimation.importance import draw_log_weights, summarise
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
@@ -314,52 +315,126 @@ def uneven() -> tuple[LinearGaussian, Tensor]:
 def test_each_datum_gets_the_samples_that_it_needs() -> None:
     model, x = uneven()
     result = estimate_until(model, x, 0.05, start=32, limit=8192)
-    assert result.samples[0] == 32
+    assert result.samples[0] == 64
     assert (result.samples.diff() > 0)[:3].all()
-    assert all(k in [32 * 2**i for i in range(9)] for k in result.samples.tolist())
-    assert result.reached.tolist() == (result.estimate.standard_error <= 0.05).tolist()
-    assert result.reached[:3].all()
-    wide_enough = result.samples < 8192
-    assert result.reached[wide_enough].all()
+    assert all(k in [64 * 2**i for i in range(6)] + [8192 - 2048] for k in result.samples.tolist())
+    reliable = ~unreliable(result.estimate.khat, 64)
+    assert result.reached[0]
+    assert (result.reached == (result.estimate.standard_error <= 0.05) & reliable).all()
     error = (result.estimate.log_likelihood - model.evidence(x)).abs()
     assert (error < 5 * result.estimate.standard_error + 1e-9).all()
 
 
 def test_a_datum_that_meets_the_limit_is_flagged_and_keeps_its_evidence() -> None:
     model, x = uneven()
-    result = estimate_until(model, x, 0.01, start=30, limit=100)
-    assert result.samples.tolist() == [30, 100, 100, 100, 100]  # 30, 60, and the 40 that are left
+    result = estimate_until(model, x, 0.01, start=30, limit=400)
+    assert result.samples.tolist() == [60, 280, 280, 280, 280]  # 30, 60 and 120, not 240
     assert result.reached.tolist() == [True, False, False, False, False]
     assert (result.estimate.standard_error[1:] > 0.01).all()
     assert result.estimate.khat[1:].isfinite().all()
 
 
-def test_all_draws_of_all_rounds_are_weighed_alike() -> None:
-    class Numbered(LinearGaussian):  # weights 1, 2, 3, ... in the order of their draw
-        def likelihood(self, z: Tensor) -> Distribution:
-            numbers = torch.arange(z[..., 0].numel()).view(z.shape[0], -1) + 1.0 + sum(self.decoded)
-            self.decoded.append(z.shape[0])
-            return Constant(
-                numbers.log() - self.prior().log_prob(z) + self.posterior(x).log_prob(z)
-            )
+@pytest.mark.parametrize(("variance", "bound"), [(0.1, 0.005), (0.4, 0.003)])
+def test_stopping_leaves_the_estimated_likelihood_unbiased(variance: float, bound: float) -> None:
+    x = torch.full((6000, 1), 1.2)
+    model = by_hand(0.96, variance)  # the posterior has variance 0.2
+    result = estimate_until(model, x, 0.05, start=64, limit=8192)
+    log_ratio = result.estimate.log_likelihood - model.evidence(x)
+    ratio = log_ratio.exp()
+    assert abs(ratio.mean() - 1) < 5 * ratio.std() / math.sqrt(len(x))
+    # the logarithm alone has a bias of minus a half of the squared error
+    assert abs(log_ratio.mean()) < bound
+    assert (result.samples.unique() >= 128).all()
 
-    class Constant(Categorical):
-        def __init__(self, values: Tensor) -> None:
-            self.values = values
 
-        def log_prob(self, value: Tensor) -> Tensor:
-            return self.values
+def test_the_draws_that_end_a_search_estimate_too_little() -> None:
+    x = torch.full((6000, 1), 1.2)
+    model = by_hand(0.96, 0.1)
+    log_w = log_weights(model, x, 64)
+    errors = []
+    while log_w.shape[1]:
+        ends = standard_error(log_w) <= 0.05
+        if len(log_w) == 8192:
+            ends = torch.ones_like(ends)
+        errors.append(log_likelihood(log_w[:, ends]) - model.evidence(x[: int(ends.sum())]))
+        log_w = log_w[:, ~ends]
+        if log_w.shape[1]:
+            log_w = torch.cat([log_w, log_weights(model, x[: log_w.shape[1]], len(log_w))])
+    bias = torch.cat(errors)
+    assert len(bias) == 6000
+    # the number of the docstring
+    assert abs(bias.mean() + 0.033) < 5 * bias.std() / math.sqrt(6000) + 0.0005
 
+
+def test_the_search_goes_on_while_khat_is_unreliable() -> None:
+    model = by_hand(0.96, 0.05)  # a quarter of the posterior's variance: k is 3/4
+    x = torch.full((200, 1), 1.2)
+    result = estimate_until(model, x, 100.0, start=128, limit=8192)
+    assert (result.samples > 256).double().mean() > 0.3
+    few = estimate_until(model, x, 100.0, start=8, limit=512)  # no k-hat below 21
+    assert (few.samples >= 64).all()
+    at_once = estimate_until(by_hand(0.96, 0.4), x, 100.0, start=128, limit=8192)
+    assert (at_once.samples == 256).double().mean() > 0.99
+
+
+def test_without_room_for_a_last_round_every_datum_has_all_draws() -> None:
+    model, x = wide(widen=2.0)
+    result = estimate_until(model, x, 1.0, start=30, limit=80)
+    assert result.samples.tolist() == [80] * 5
+
+
+@pytest.mark.parametrize(("start", "limit"), [(60, 1000), (64, 1024), (1, 16)])
+def test_start_and_limit_need_not_be_multiples_of_the_replicates(start: int, limit: int) -> None:
+    model, x = wide(widen=1.5)
+    proposal = Sobol(replicates=7)
+    result = estimate_until(model, x, 1e-9, start=start, limit=limit, proposal=proposal)
+    rounded = limit // 7 * 7
+    assert (result.samples % 7 == 0).all()
+    assert (result.samples <= rounded).all()
+    error = (result.estimate.log_likelihood - model.evidence(x)).abs()
+    assert (error < 0.5).all()
+
+
+class Numbered(LinearGaussian):
+    """Weights 1, 2, 3, ... in the order of their draw."""
+
+    def posterior(self, x: Tensor) -> Distribution:
+        self.x = x
+        return super().posterior(x)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        numbers = torch.arange(z[..., 0].numel()).view(z.shape[0], -1) + 1.0 + sum(self.decoded)
+        self.decoded.append(z.shape[0])
+        q = super().posterior(self.x)
+        return Constant(numbers.log() - self.prior().log_prob(z) + q.log_prob(z))
+
+
+class Constant(Categorical):
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.values
+
+
+def test_the_estimate_is_that_of_the_draws_after_the_last_decision() -> None:
     model, x = wide()
     x = x[:1]
-    result = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=16)
-    assert result.estimate.log_likelihood.exp().item() == pytest.approx(8.5)  # the mean of 1 to 16
+    result = estimate_until(Numbered(model.w, model.mu), x, 1e-9, start=4, limit=48)
+    assert result.samples.item() == 32  # after decisions at 4, 8 and 16
+    assert result.estimate.log_likelihood.exp().item() == pytest.approx(sum(range(17, 49)) / 32)
     result = estimate_until(
-        Numbered(model.w, model.mu), x, 1e-9, start=4, limit=8, proposal=Sobol(replicates=2)
+        Numbered(model.w, model.mu), x, 1e-9, start=4, limit=24, proposal=Sobol(replicates=2)
     )
-    means = torch.tensor([1.0 + 2 + 5 + 6, 3.0 + 4 + 7 + 8]) / 4  # each set joins its own
+    means = torch.tensor([sum(range(9, 17)), sum(range(17, 25))]) / 8  # of the two sets
     error = means.std() / math.sqrt(2) / means.mean()
     assert result.estimate.standard_error.item() == pytest.approx(error.item())
+
+
+def test_a_decision_is_made_on_all_draws_before_it() -> None:
+    numbers = [torch.arange(1.0, 5).log()[:, None], torch.arange(5.0, 9).log()[:, None]]
+    together = _append(*numbers, 2)  # each of two sets joins its own
+    assert together.exp().flatten().tolist() == pytest.approx([1, 2, 5, 6, 3, 4, 7, 8])
 
 
 def test_the_adaptive_search_names_bad_arguments() -> None:
@@ -369,6 +444,8 @@ def test_the_adaptive_search_names_bad_arguments() -> None:
             InputError, match=rf"estimate_until: .* got start={start}, limit={limit}, .*={error}"
         ):
             estimate_until(model, x, error, start=start, limit=limit)
+    with pytest.raises(InputError, match=r"multiples of the proposal's .* limit=15, replicates=16"):
+        estimate_until(model, x, 0.1, start=4, limit=15, proposal=Sobol(replicates=16))
 
 
 class Unsummed(LinearGaussian):
@@ -390,11 +467,12 @@ def test_bad_arguments_are_named() -> None:
 
 def test_the_package_names_what_it_promises() -> None:
     bounds = {"annealed", "estimate", "estimate_until", "log_likelihood", "log_weights", "sandwich"}
-    answers = {"Adaptive", "Annealed", "Estimate", "Sandwich"}
+    answers = {"Adaptive", "Annealed", "Estimate", "Jackknife", "Sandwich"}
+    resampled = {"bootstrap_standard_error", "jackknife"}
     proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
     objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "stl"}
     others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
-    assert set(density.__all__) == others | bounds | answers | proposals | objectives
+    assert set(density.__all__) == others | bounds | answers | resampled | proposals | objectives
     assert isinstance(wide()[0], LatentModel)
     assert not isinstance(object(), LatentModel)
     assert Estimate._fields == (

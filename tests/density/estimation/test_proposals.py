@@ -6,6 +6,7 @@ import weakref
 import pyro.distributions as pyro
 import pytest
 import torch
+from scipy.stats import t as student
 from test_importance import LinearGaussian, Mixture, wide
 from torch import Tensor
 from torch.distributions import Distribution, Gamma, Independent, MultivariateNormal, Normal
@@ -74,7 +75,9 @@ def test_the_chunk_does_not_change_a_sobol_set(law: Widened | StudentT) -> None:
     for chunk in (1, 3, 64):
         model, x = wide(widen=1.5)
         torch.manual_seed(1)
-        results.append(log_weights(model, x * 0 + model.mu, 64, proposal=Sobol(law), chunk=chunk))
+        results.append(
+            log_weights(model, x * 0 + model.mu, 64, proposal=Sobol(law, 1), chunk=chunk)
+        )
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-12)
     torch.testing.assert_close(results[0], results[2], rtol=0, atol=1e-12)
 
@@ -89,7 +92,7 @@ def test_no_draw_outlives_its_chunk() -> None:
     seen: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
     model, x = wide()
-    for proposal in (None, Widened(), Sobol(), Defensive()):
+    for proposal in (None, Widened(), Sobol(replicates=1), Defensive()):
         estimate(Watched(model.w, model.mu), x, 200, proposal=proposal, chunk=10)
         assert len(seen) == 20
         assert max(alive) <= 1  # the draws before these, at most
@@ -208,7 +211,7 @@ def errors(proposal: Proposal | None, samples: int, data: int = 400) -> Tensor:
 
 def test_sobol_points_are_worth_many_times_their_number() -> None:
     plain = errors(None, 256)
-    sobol = errors(Sobol(), 256)
+    sobol = errors(Sobol(replicates=1), 256)
     # as 4096 independent draws; measured: 1/40
     assert sobol.square().mean() < plain.square().mean() / 16
     assert sobol.unique().numel() == 400  # each datum its own shift
@@ -216,7 +219,7 @@ def test_sobol_points_are_worth_many_times_their_number() -> None:
 
 def test_every_sobol_set_is_scrambled_anew_and_every_datum_shifted() -> None:
     q = Independent(Normal(torch.zeros(3, 2), 1.0), 1)
-    a, b = (torch.special.ndtr(drawn(Sobol(), q, 8)[0]) for _ in range(2))
+    a, b = (torch.special.ndtr(drawn(Sobol(replicates=1), q, 8)[0]) for _ in range(2))
     # what a shift modulo 1 leaves as it is
     steps_a = a.diff(dim=0) % 1
     steps_b = b.diff(dim=0) % 1
@@ -226,7 +229,7 @@ def test_every_sobol_set_is_scrambled_anew_and_every_datum_shifted() -> None:
 
 
 def test_the_errors_of_data_that_share_a_sobol_set_are_uncorrelated() -> None:
-    runs = torch.stack([errors(Sobol(), 32, data=20) for _ in range(150)])
+    runs = torch.stack([errors(Sobol(replicates=1), 32, data=20) for _ in range(150)])
     ratio = runs.mean(1).var() * 20 / runs.var(0).mean()  # 1 + 19 times the correlation
     assert abs(ratio - 1) < 5 * math.sqrt(2 / 150)
 
@@ -234,12 +237,46 @@ def test_the_errors_of_data_that_share_a_sobol_set_are_uncorrelated() -> None:
 def test_the_error_between_replicates_is_honest_and_that_of_independent_weights_too_large() -> None:
     model, x = wide(widen=1.4)
     x = x[:1].expand(400, -1)
-    one = estimate(model, x, 256, proposal=Sobol())
+    one = estimate(model, x, 256, proposal=Sobol(replicates=1))
     eight = estimate(model, x, 256, proposal=Sobol(replicates=8))
     assert one.standard_error.mean() > 4 * one.log_likelihood.std()
     spread = eight.log_likelihood.std().item()
     # 4 % each sd
     assert eight.standard_error.square().mean().sqrt().item() == pytest.approx(spread, rel=0.2)
+
+
+@pytest.mark.parametrize("replicates", [2, 5, 8, 16, 32])
+def test_two_standard_errors_between_sets_cover_as_student_says(replicates: int) -> None:
+    model, x = wide(widen=1.4)
+    x = x[:1].expand(2000, -1)
+    result = estimate(model, x, 8 * replicates, proposal=Sobol(replicates=replicates))
+    error = result.log_likelihood - model.evidence(x)
+    coverage = (error.abs() < 2 * result.standard_error).double().mean().item()
+    expected = 1 - 2 * student.sf(2, replicates - 1)
+    # the two decimals of the docstring
+    assert expected == pytest.approx(
+        {2: 0.70, 5: 0.88, 8: 0.91, 16: 0.94, 32: 0.95}[replicates], abs=0.005
+    )
+    assert abs(coverage - expected) < 5 * math.sqrt(expected * (1 - expected) / 2000)
+
+
+def test_the_error_of_the_default_sets_is_honest_for_any_number_of_samples() -> None:
+    model, x = wide(widen=1.4)
+    x = x[:1].expand(1000, -1)
+    for samples in (100, 128):
+        result = estimate(model, x, samples, proposal=Sobol())
+        error = result.log_likelihood - model.evidence(x)
+        ratio = result.standard_error.square().mean() / error.square().mean()
+        assert 0.8 < ratio < 1.25  # the variance of an error has a relative error of 4%
+        assert (error.abs() < 2 * result.standard_error).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("samples", [1, 5, 16, 21])
+def test_any_number_of_samples_is_drawn_in_sets(samples: int) -> None:
+    model, x = wide(widen=1.5)
+    log_w = log_weights(model, x, samples, proposal=Sobol(), chunk=3)
+    assert log_w.shape == (samples, 5)
+    assert len(log_w[:, 0].unique()) == samples
 
 
 def test_float32_posteriors_draw_float32_latents() -> None:
@@ -332,9 +369,8 @@ def test_a_posterior_that_is_no_map_of_normal_noise_is_named(proposal: Proposal)
 
 
 def test_bad_arguments_are_named() -> None:
-    model, x = wide()
-    with pytest.raises(InputError, match=r"Sobol: .* got samples=10, replicates=4; round up to 12"):
-        estimate(model, x, 10, proposal=Sobol(replicates=4))
+    with pytest.raises(InputError, match=r"Sobol: .* at least 1; got replicates=0; 16 gives"):
+        Sobol(replicates=0)
     for share in (0.0, 1.0):
         with pytest.raises(
             InputError, match=rf"Defensive: share must lie between 0 and 1; got share={share}"

@@ -9,14 +9,23 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Normal, Uniform
 
 from density.estimation.collapse import MutualInformation, ShuffledGap, verdict
+from density.estimation.diagnostics import khat_threshold
 from density.estimation.importance import estimate
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
 from experiments.evaluation.score_table import Table
-from experiments.evaluation.scores import COLUMNS, perplexity, report_item, rungs, totals, worst
+from experiments.evaluation.scores import (
+    COLUMNS,
+    perplexity,
+    report_item,
+    rows_of,
+    rungs,
+    totals,
+    worst,
+)
 from experiments.reports.validations import best_validation
 from experiments.text.task import measure_texts
 from experiments.training import command
@@ -87,7 +96,52 @@ def test_one_sample_has_no_standard_error_and_says_so() -> None:
         "standard_error is not finite for 1 of 1 rows (from 0: 0), so its mean is null: "
         "a single sample has no error, nor have weights that are all zero"
     ]
-    assert to_json(result)["khat_threshold"] is None
+
+
+KHAT_KEYS = ("khat_above_0.7", "khat_unreliable", "khat_threshold")
+
+
+@pytest.mark.parametrize("samples", [1, 20])
+def test_too_few_samples_for_a_khat_give_null_and_the_reason(samples: int) -> None:
+    rows = rows_of(Linear(), torch.ones(3, 1), samples, "posterior")
+    assert [scored["khat"] for scored in rows] == [None] * 3
+    results = [
+        totals(rows, samples),
+        measure(Linear(), [torch.ones(3, 1)], samples, Bound).to_json(),
+        measure(Broken(), [torch.ones(3, 1)], samples, Bound).to_json(),
+    ]
+    for result in results:
+        assert [result[key] for key in KHAT_KEYS] == [None] * 3
+        assert result["khat_note"] == "k-hat is undefined below 21 samples"
+    shown = report_item(rows, results[0] | {"samples": samples}, "title")
+    assert shown["note"].startswith("k-hat is undefined below 21 samples: draw more")
+    assert shown["khat"] == [None] * 3
+
+
+def test_samples_enough_for_a_khat_have_their_shares_and_no_note() -> None:
+    rows = rows_of(Linear(), torch.ones(3, 1), 21, "posterior")
+    results = [
+        totals(rows, 21),
+        measure(Linear(), [torch.ones(3, 1)], 21, Bound).to_json(),
+    ]
+    for result in results:
+        assert [result[key] for key in KHAT_KEYS] == [0.0, 0.0, khat_threshold(21)]
+        assert "khat_note" not in result
+
+
+def test_a_likelihood_of_bounded_support_has_honest_totals() -> None:
+    x = torch.linspace(-1.5, 1.5, 7)[:, None]
+    model = Within()
+    result = totals(rows_of(model, x, 2000, "posterior"), 2000)
+    assert result["khat_unreliable"] == 0.0
+    error = result["log_likelihood_nats"] - model.evidence(x).mean().item()
+    assert abs(error) < 5 * result["standard_error_nats"]
+    assert result["elbo_nats"] is None  # most weights are zero
+    # some 20 samples above zero: nothing is known of their tail
+    model.spread = 10.0
+    result = totals(rows_of(model, x, 1000, "posterior"), 1000)
+    assert result["khat_unreliable"] > 0.5
+    assert result["khat_threshold"] == pytest.approx(2 / 3)
 
 
 def test_the_worst_rows_are_those_without_a_likelihood() -> None:
@@ -121,6 +175,23 @@ class Linear:
 
     def likelihood(self, z: Tensor) -> Distribution:
         return Independent(Normal(z, 1.0), 1)
+
+
+class Within(Linear):
+    """z ~ N(0, 1), x uniform within 1/4 of z, and a normal proposal around x."""
+
+    spread = 1.0
+
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(x, self.spread), 1)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Independent(Uniform(z - 0.25, z + 0.25, validate_args=False), 1, validate_args=False)
+
+    def evidence(self, x: Tensor) -> Tensor:
+        return (
+            (2 * torch.special.ndtr(x + 0.25) - 2 * torch.special.ndtr(x - 0.25)).log().squeeze(-1)
+        )
 
 
 class Bound:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from experiments.compare import compare
-from experiments.reports import item_plots, plots
+from experiments.reports import demo_tables, item_plots, plots
 from experiments.reports.html import brief, escape, flat
 from experiments.reports.image_grid import write_picture
 from experiments.reports.items import ITEM_KINDS
@@ -308,6 +308,41 @@ def test_labelled_points_are_far_from_each_other() -> None:
     assert sorted(item_plots.spread_out(x, [0.0] * 6, count=3)) == [0, 4, 5]
     assert item_plots.spread_out([], []) == []
     assert item_plots.spread_out([1.0], [1.0]) == [0]
+
+
+def test_scores_without_a_khat_have_no_threshold_and_say_why() -> None:
+    item = {
+        "log_likelihood": [-1.0, -2.0],
+        "khat": [None, None],
+        "ladder": {"samples": [1, 2], "nats": [-3.0, -2.0]},
+    }
+    note = "k-hat is undefined below 21 samples"
+    right = item_plots.scores(item | {"totals": {"khat_threshold": None, "khat_note": note}}).axes[
+        2
+    ]
+    assert right.get_title() == note
+    assert not right.lines
+    right = item_plots.scores(item | {"totals": {"khat_threshold": 0.4}}).axes[2]
+    assert right.lines[0].get_ydata()[0] == 0.4
+    right = item_plots.scores(item | {"totals": {}}).axes[2]
+    assert right.lines[0].get_ydata()[0] == item_plots.MANY_SAMPLES
+
+
+def test_the_demo_says_of_texts_where_khat_is_unreliable_or_undefined(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    numbers = (
+        "nll_nats", "nll_standard_error", "nll_monte_carlo_error", "bits_per_token", "elbo_nats",
+        "effective_samples_median", "reconstruction_nats", "khat_threshold", "khat_unreliable",
+    )  # fmt: skip
+    words = {"data": 2, "samples": 16, "verdict": "used", "active_units": 1, "units": 2}
+    scores = dict.fromkeys(numbers, 0.25) | {"kl_nats": [1.0]} | words
+    demo_tables.print_text_scores(scores)
+    shown = "k-hat is above 0.25 for 25% of the texts: for them the estimate is no more than a"
+    assert shown in capsys.readouterr().err
+    undefined = {"khat_threshold": None, "khat_unreliable": None, "khat_note": "k-hat is undefined"}
+    demo_tables.print_text_scores(scores | undefined)
+    assert "median; k-hat is undefined\n" in capsys.readouterr().err
 
 
 def test_numbers_are_brief_and_text_is_escaped() -> None:
