@@ -31,6 +31,7 @@ __all__ = [
     "log_likelihood",
     "log_weights",
     "miwae",
+    "multiply_iwae",
     "sandwich",
     "stl",
 ]
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from density.estimation.refined import Refined
     from density.estimation.regret import likelihood_regret
     from density.model import LatentModel
-    from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
+    from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
     from density.pyro_model import from_pyro
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -76,7 +77,7 @@ else:
             "estimation.refined": ["Refined"],
             "estimation.regret": ["likelihood_regret"],
             "model": ["LatentModel"],
-            "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"],
+            "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"],
             "pyro_model": ["from_pyro"],
         },
         submodules=["coding", "estimation", "images", "likelihoods"],
