@@ -1,5 +1,6 @@
 """Several processes have the gradient of one with the whole batch, and average once a step."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -240,6 +241,34 @@ def labels_without_an_order_are_refused_by_all() -> None:
         cosent(torch.ones(2), labels, gather=True)
 
 
+class Tracked(nn.Module):
+    """Normalises each row by itself, and tracks statistics of the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.linear = nn.Linear(WIDTH, 8)
+        self.norm = nn.InstanceNorm1d(2, track_running_stats=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x).unflatten(1, (2, 4)).tanh()).flatten(1)
+
+
+def running_statistics_move_once_a_chunk(keep: int) -> None:
+    model = Tracked()
+    alone = Tracked()
+    local = Tracked()
+    counted = Counted(model)
+    x = batch(7, total())
+    paired_info_nce(alone(x)).backward()
+    for part in share(x).split(2):
+        local(part)
+    loss = functools.partial(paired_info_nce, gather=True)
+    cached_backward(counted.ddp, share(x), loss, 2, keep=keep)
+    same(grads(model), grads(alone))
+    same(list(model.buffers()), list(local.buffers()))
+
+
 def a_static_graph_is_refused() -> None:
     with pytest.raises(InputError, match="without static_graph=True"):
         cached_backward(Counted(Encoder(), static_graph=True).ddp, batch(0, 2), paired_info_nce, 1)
@@ -305,6 +334,8 @@ def all_theorems() -> None:
         two_encoders(keep, keep_bytes)
     cosent_of_all_pairs()
     labels_without_an_order_are_refused_by_all()
+    for keep in (0, 1, 100):
+        running_statistics_move_once_a_chunk(keep)
     a_static_graph_is_refused()
     functions_list_their_wrapped_modules()
     a_wrapped_module_that_is_not_listed_is_refused()
