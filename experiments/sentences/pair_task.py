@@ -68,10 +68,8 @@ class PairTask(PairRows):
 
     def weigh(self, batches: Sequence[Batch], total: Total) -> list[Batch]:
         """Return the batches of a step with its numbers of rows and tokens, over all processes."""
-        sums = total(
-            [sum(batch.step_rows for batch in batches), sum(batch.step_tokens for batch in batches)]
-        )
-        rows, tokens = map(round, sums)
+        local = [(batch.step_rows, batch.step_tokens) for batch in batches]
+        rows, tokens = map(round, total([sum(counts) for counts in zip(*local, strict=True)]))
         return [batch._replace(step_rows=rows, step_tokens=tokens) for batch in batches]
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
@@ -172,16 +170,10 @@ class PairTask(PairRows):
         if e.teacher is not None:
             teacher = np.array(e.teacher[texts], np.float32)
         families = torch.from_numpy(e.groups.families[texts]).long()
-        return Batch(
-            source,
-            target,
-            families,
-            torch.from_numpy(teacher),
-            labels=torch.empty(0),
-            files=torch.empty(0, dtype=torch.long),
-            step_rows=len(source),
-            step_tokens=int((target != PAD).sum()),
-        )
+        tokens = int((target != PAD).sum())
+        none = torch.empty(0)  # no labels
+        teacher_rows = torch.from_numpy(teacher)
+        return Batch(source, target, families, teacher_rows, none, none, len(source), tokens)
 
 
 class ChunkedPairTask(PairTask):
