@@ -34,6 +34,7 @@ __all__ = [
     "log_likelihood",
     "log_weights",
     "miwae",
+    "multiply_iwae",
     "sandwich",
     "stl",
 ]
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from density.estimation.regret import likelihood_regret
     from density.estimation.resampling import Jackknife, bootstrap_standard_error, jackknife
     from density.model import LatentModel
-    from density.objectives import ciwae, dreg, elbo, iwae, miwae, stl
+    from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
     from density.pyro_model import from_pyro
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -81,7 +82,7 @@ else:
             "estimation.regret": ["likelihood_regret"],
             "estimation.resampling": ["Jackknife", "bootstrap_standard_error", "jackknife"],
             "model": ["LatentModel"],
-            "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"],
+            "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"],
             "pyro_model": ["from_pyro"],
         },
         submodules=["coding", "estimation", "images", "likelihoods"],

@@ -5,21 +5,21 @@ the negative mean. Its *value* is the bound at the draws; its *gradient* is the 
 which is not always the derivative of the value. With :math:`w_k = p(x, z_k) / q(z_k)` and
 :math:`\tilde w_k = w_k / \sum_j w_j`:
 
-========  ===================================  =====================================================
-function  value                                gradient
-========  ===================================  =====================================================
-elbo      :math:`\frac1K \sum \log w_k`        of the value
-stl       the same                             of the value, the parameters of :math:`\log q`
-                                               constant
-iwae      :math:`\log \frac1K \sum w_k`        of the value
-dreg      the same                             decoder
-                                               :math:`\sum \tilde w_k \partial \log p(x, z_k)`,
-                                               encoder :math:`\sum \tilde w_k^2
-                                               \partial_z \log w_k\, \partial z_k`
-miwae     the mean of iwae over M groups       of the value
-ciwae     :math:`\beta` elbo +                 of the value
-          :math:`(1 - \beta)` iwae
-========  ===================================  =====================================================
+=============  ===================================  ================================================
+function       value                                gradient
+=============  ===================================  ================================================
+elbo           :math:`\frac1K \sum \log w_k`        of the value
+stl            the same                             of the value, the parameters of :math:`\log q`
+                                                    constant
+iwae           :math:`\log \frac1K \sum w_k`        of the value
+dreg           the same                             decoder
+                                                    :math:`\sum \tilde w_k \partial \log p(x, z_k)`,
+                                                    encoder :math:`\sum \tilde w_k^2
+                                                    \partial_z \log w_k\, \partial z_k`
+multiply_iwae  the mean of iwae over M groups       of the value
+ciwae          :math:`\beta` elbo +                 of the value
+               :math:`(1 - \beta)` iwae
+=============  ===================================  ================================================
 
 All are unbiased for the gradient of the expected value. The signal of iwae's encoder gradient fades
 as :math:`1 / \sqrt K`, that of dreg grows as :math:`\sqrt K`, and stl and dreg have no variance at
@@ -32,6 +32,8 @@ References:
     https://arxiv.org/abs/1802.04537
     Doubly Reparameterized Gradient Estimators (Tucker et al., 2018),
     https://arxiv.org/abs/1810.04152
+    MIWAE: Deep Generative Modelling and Imputation of Incomplete Data Sets (Mattei & Frellsen,
+    2019), https://arxiv.org/abs/1812.02633, which is another bound than multiply_iwae
 """
 
 import torch
@@ -43,7 +45,7 @@ from density.model import LatentModel, as_data
 from univae.errors import InputError
 from univae.latent.sampling import detached
 
-__all__ = ["ciwae", "dreg", "elbo", "iwae", "miwae", "stl"]
+__all__ = ["ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"]
 
 
 def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"]:
@@ -56,11 +58,22 @@ def iwae(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
     return log_likelihood(_log_weights(model, x, samples))
 
 
-def miwae(model: LatentModel, x: Tensor, groups: int, samples: int) -> Float64[Tensor, "B"]:
-    r"""Average the bound of ``samples`` weights over M ``groups``: more signal for the encoder."""
-    _require_counts("miwae", groups=groups, samples=samples)
+def multiply_iwae(model: LatentModel, x: Tensor, groups: int, samples: int) -> Float64[Tensor, "B"]:
+    r"""Average the bound of ``samples`` weights over M ``groups``: more signal for the encoder.
+
+    The multiply importance weighted auto-encoder of Rainforth et al. (2018), which they abbreviate
+    MIWAE. It has its full name here because MIWAE now mostly means the bound of Mattei & Frellsen
+    (2019) for data with missing values, which this is not. ``miwae`` is the same function.
+
+    Raises:
+        InputError: a count is below 1.
+    """
+    _require_counts("multiply_iwae", groups=groups, samples=samples)
     log_w = _log_weights(model, x, groups * samples).unflatten(0, (groups, samples))
     return log_likelihood(log_w.movedim(1, 0)).mean(0)
+
+
+miwae = multiply_iwae  # its name in version 0.1.0
 
 
 def ciwae(model: LatentModel, x: Tensor, samples: int, beta: float) -> Float64[Tensor, "B"]:

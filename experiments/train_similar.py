@@ -71,7 +71,7 @@ class Config(Configuration):
         super().__post_init__()
         require_vocabulary(self.data.tokenizer, self.model.vocab_size)
         o = self.objective
-        self.stage.check(o.chunk_size, o.gather, self.data.teacher)
+        self.stage.check(o.chunk_size, self.data.teacher)
 
     @property
     def stage(self) -> Stage:

@@ -105,12 +105,18 @@ class _STL(Bound):
         return density.stl(model, x, options.k)
 
 
-class _MIWAE(Bound):
+class _MultiplyIWAE(Bound):
     summary = "the mean of iwae over --groups"
     options = frozenset({"k", "groups"})
 
     def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
-        return density.miwae(model, x, options.groups, options.k)
+        return density.multiply_iwae(model, x, options.groups, options.k)
+
+
+class _MIWAE(_MultiplyIWAE):
+    """The name of version 0.1.0, which config.json of older runs holds."""
+
+    summary = "another name of multiply-iwae"
 
 
 class _CIWAE(Bound):
@@ -126,6 +132,7 @@ BOUNDS: Mapping[str, Bound] = {
     "iwae": _IWAE(),
     "dreg": _DReG(),
     "stl": _STL(),
+    "multiply-iwae": _MultiplyIWAE(),
     "miwae": _MIWAE(),
     "ciwae": _CIWAE(),
 }

@@ -32,7 +32,7 @@ class ImageObjective:
 
     objective: Annotated[BoundName, Doc(choices_help("bound to maximise", BOUNDS))] = "elbo"
     k: int = 1  # samples of the latent per row: more tighten the bound and take time
-    groups: int = 1  # with --objective miwae: groups of --k samples each
+    groups: int = 1  # with --objective multiply-iwae: groups of --k samples each
     beta: float = 0.5  # with --objective ciwae: share of the ELBO in the bound
     annealing: Annotated[
         Annealing,

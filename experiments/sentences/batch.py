@@ -16,6 +16,7 @@ from experiments.sentences.evaluation import spearman
 from experiments.sentences.stages import STAGES
 from experiments.sentences.supervision import SUPERVISIONS
 from univae.checkpoint import JsonObject
+from univae.errors import InputError
 from univae.registry import choices_help
 from univae.rules import Rule, above, at_least, check, within
 from univae.sentence.model import RoFormerSim
@@ -58,7 +59,7 @@ class SentenceObjective:
     # texts encoded at once, for large batches in little memory: the gradient stays that of the
     # whole batch; 0: all
     chunk_size: int = 0
-    # under torchrun with --stage pretrain or distil: contrast the pairs of all processes
+    # under torchrun: compare the pairs of all processes; not with --supervised classify
     gather: bool = False
     validation_pairs: int = 1000  # held-out pairs of a validation
 
@@ -80,6 +81,13 @@ class SentenceObjective:
     def __post_init__(self) -> None:
         check(self)
         self.noise()
+        reads_labels = STAGES[self.stage].reads_labels
+        if self.gather and reads_labels and not SUPERVISIONS[self.supervised].compares_pairs:
+            names = " or ".join(name for name, row in SUPERVISIONS.items() if row.compares_pairs)
+            raise InputError(
+                f"--gather with --stage {self.stage} is an option of --supervised {names}; got "
+                f"supervised={self.supervised}, a mean over single pairs; leave it out"
+            )
 
     def noise(self) -> Noise:
         """Return the noise of sources.
@@ -93,7 +101,8 @@ class SentenceObjective:
 class Batch(NamedTuple):
     """Rows of pairs: rows 2i and 2i + 1 are partners; pairs of single texts come last.
 
-    The first rows, those of ``target``, are generated.
+    The first rows, those of ``target``, are generated. A step sums the losses of several batches,
+    over micro-batches and processes; its numbers of rows and tokens are those of all of them.
     """
 
     source: Tensor  # (rows, n), maybe with noise
@@ -101,6 +110,9 @@ class Batch(NamedTuple):
     families: Tensor  # (rows,): texts of the same number are no negatives of each other
     teacher: Tensor  # (rows, width of the teacher), of sources without noise; else (rows, 0)
     labels: Tensor  # (pairs,), class numbers or scores; (0,) without labels
+    files: Tensor  # (pairs,), the file of each label; (0,) without labels
+    step_rows: int  # rows of the step
+    step_tokens: int  # tokens of the targets of the step
 
 
 @dataclass(frozen=True)

@@ -47,19 +47,28 @@ class LabelTask(PairRows):
 
     def load(self, item: np.ndarray) -> Batch:
         """Return the pairs of a batch with their labels."""
+        groups = self.examples.groups
+        assert groups.files is not None
         return Batch(
-            source=self.rows(self.examples.groups.pairs[item]),
+            source=self.rows(groups.pairs[item]),
             target=torch.empty(0, 0, dtype=torch.long),
             families=torch.empty(0, dtype=torch.long),
             teacher=torch.empty(0, 0),
             labels=torch.from_numpy(self.labels[item]),
+            files=torch.from_numpy(groups.files[item]),
+            step_rows=2 * len(item),
+            step_tokens=0,
         )
 
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, summed over the rows of a batch."""
+        """Return the loss, summed over the rows of a batch.
+
+        With ``--gather`` the pairs of all processes are one batch; those of one file are compared.
+        """
         vectors = self.module.read(batch.source)
-        scale = self.objective.contrast_scale
-        loss = self.supervision.loss(self.module, vectors, batch.labels, scale)
+        o = self.objective
+        files = batch.files if o.gather else None
+        loss = self.supervision.loss(self.module, vectors, batch.labels, o.contrast_scale, files)
         return loss * len(batch.source), {}
 
     def validate(self, progress: Progress) -> JsonObject:

@@ -17,10 +17,10 @@ from experiments.sentences.batch import Batch, Examples, PairRows, SentenceObjec
 from experiments.sentences.evaluation import generation, retrieval, selection
 from experiments.sentences.stages import STAGES
 from experiments.training.backward import TaskBackward
-from experiments.training.distributed import World
+from experiments.training.distributed import World, to_device
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.settings import Settings
-from experiments.training.task import Progress
+from experiments.training.task import Progress, Total
 from univae.checkpoint import JsonObject
 from univae.contrastive.all_gather import Share
 from univae.contrastive.gradient_cache import cached_backward
@@ -66,6 +66,12 @@ class PairTask(PairRows):
         clean = self._clean(item)
         return clean._replace(source=self.noise(clean.source))
 
+    def weigh(self, batches: Sequence[Batch], total: Total) -> list[Batch]:
+        """Return the batches of a step with its numbers of rows and tokens, over all processes."""
+        local = [(batch.step_rows, batch.step_tokens) for batch in batches]
+        rows, tokens = map(round, total([sum(counts) for counts in zip(*local, strict=True)]))
+        return [batch._replace(step_rows=rows, step_tokens=tokens) for batch in batches]
+
     def loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its terms, summed over the rows of a batch."""
         vectors, log_likelihood = self.encode(batch.source, batch.target)
@@ -86,10 +92,11 @@ class PairTask(PairRows):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the stage's loss and its terms, summed over rows.
 
-        With ``gather`` the rows of all processes are one batch.
+        Nats per token are a mean over all tokens of the step, times its rows: the sum over the
+        batches of a step, over its rows, is the mean. With ``gather`` the rows of all processes are
+        one batch.
         """
         o = self.objective
-        rows = len(batch.source)
         unit = F.normalize(vectors, dim=-1)
         all_rows = Share.of(unit, gather=gather).counts
         if STAGES[o.stage].has_teacher:
@@ -108,9 +115,8 @@ class PairTask(PairRows):
         total = loss * (sum(all_rows) / len(all_rows))
         logged = {name: total}
         if len(batch.target):
-            logged["generation_nats_per_token"] = rows * generation_loss(
-                log_likelihood, batch.target
-            )
+            mean = generation_loss(log_likelihood, batch.target, batch.step_tokens)
+            logged["generation_nats_per_token"] = batch.step_rows * mean
             total = total + o.generation * logged["generation_nats_per_token"]
         return total, logged
 
@@ -140,7 +146,7 @@ class PairTask(PairRows):
         device = next(self.module.parameters()).device
         for start in range(0, len(pairs), self.objective.batch_size):
             on_cpu = self._clean(pairs[start : start + self.objective.batch_size])
-            batch = Batch(*(tensor.to(device) for tensor in on_cpu))
+            batch = to_device(on_cpu, device)
             vectors, log_likelihood = self.encode(batch.source, batch.target)
             loss, _ = self.loss_of(vectors, log_likelihood, batch, gather=False)
             total += float(loss)
@@ -164,7 +170,10 @@ class PairTask(PairRows):
         if e.teacher is not None:
             teacher = np.array(e.teacher[texts], np.float32)
         families = torch.from_numpy(e.groups.families[texts]).long()
-        return Batch(source, target, families, torch.from_numpy(teacher), torch.empty(0))
+        tokens = int((target != PAD).sum())
+        none = torch.empty(0)  # no labels
+        teacher_rows = torch.from_numpy(teacher)
+        return Batch(source, target, families, teacher_rows, none, none, len(source), tokens)
 
 
 class ChunkedPairTask(PairTask):

@@ -17,17 +17,17 @@ class Stage:
     has_teacher: bool  # the target cosines are those of a teacher's vectors
     smallest_group: int  # fewest texts on a line of --pairs
 
-    def check(self, chunk_size: int, gather: bool, teacher: object) -> None:
+    def check(self, chunk_size: int, teacher: object) -> None:
         """Check the options that only some stages use.
 
         Raises:
-            InputError: --teacher is missing or not used, or --chunk-size or --gather is not used.
+            InputError: --teacher is missing or not used, or --chunk-size is not used.
         """
-        if self.reads_labels and (chunk_size or gather):
+        if self.reads_labels and chunk_size:
             stages = " and ".join(stage.name for stage in STAGES.values() if not stage.reads_labels)
             raise InputError(
-                f"--chunk-size and --gather are options of {stages}; "
-                f"got chunk_size={chunk_size}, gather={gather}; leave them out"
+                f"--chunk-size is an option of {stages}; got chunk_size={chunk_size} with "
+                f"--stage {self.name}; leave it out"
             )
         if self.has_teacher != (teacher is not None):
             (one,) = (stage.name for stage in STAGES.values() if stage.has_teacher)

@@ -3,8 +3,10 @@ r"""Steps down the gradient of the mean loss per target, over any number of micr
 .. math:: \nabla \frac{\sum_m \ell_m}{\sum_m w_m}
 
 The weights :math:`w_m` are summed over micro-batches and processes *before* the first backward
-pass, so a step of several ragged micro-batches is the step of one large batch. With a window of k
-micro-steps the optimizer receives k times the gradient of each, and averages them.
+pass, so a step of several ragged micro-batches is the step of one large batch. A loss of several
+terms with different weights, :class:`experiments.training.task.WeighingTask`, learns their sums
+then, too. With a window of k micro-steps the optimizer receives k times the gradient of each, and
+averages them.
 """
 
 import math
@@ -23,7 +25,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
-from experiments.training.task import Batch, Item, Progress, Task, reseed
+from experiments.training.task import Batch, Item, Progress, Task, WeighingTask, reseed
 from univae.dtypes import computation_dtype
 from univae.optim.backward_folding import accumulate_in_backward
 from univae.optim.egdd import EGDD
@@ -95,8 +97,11 @@ class GradientSteps(Generic[Item, Batch]):
             # none does where gradients are folded into the optimizer.
             self.world.share_buffers(self.task.module)
         indices = range(self.world.rank, len(items), self.world.size)
-        batches = [(index, self._load(index, items[index], progress)) for index in indices]
-        (weight,) = self.world.total([sum(self.task.weight(batch) for _, batch in batches)])
+        loaded = [self._load(index, items[index], progress) for index in indices]
+        if isinstance(self.task, WeighingTask):
+            loaded = self.task.weigh(loaded, self.world.total)
+        batches = list(zip(indices, loaded, strict=True))
+        (weight,) = self.world.total([sum(self.task.weight(batch) for batch in loaded)])
         if weight <= 0:
             raise ValueError(
                 f"training: the micro-batches of a step hold {weight:g} targets; each must hold one"

@@ -1,10 +1,10 @@
 """The interface of a training task, and the seeds of its random numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ __all__ = [
     "Item_co",
     "Progress",
     "Task",
+    "Total",
     "Trainable",
+    "WeighingTask",
     "evaluating",
     "reseed",
     "seed_of",
@@ -26,6 +28,9 @@ __all__ = [
 Item = TypeVar("Item")  # names a micro-batch, as an array of indices does
 Item_co = TypeVar("Item_co", covariant=True)
 Batch = TypeVar("Batch")  # tensors in tuples, lists or dictionaries
+
+# Returns each number summed over the processes of a step; a collective operation.
+Total: TypeAlias = Callable[[Sequence[float]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,22 @@ class Task(Trainable[Item], Protocol[Item, Batch]):
         """Return the loss, and numbers to log by name, summed over the micro-batch.
 
         ``batch`` is on the module's device.
+        """
+        ...
+
+
+@runtime_checkable
+class WeighingTask(Task[Item, Batch], Protocol[Item, Batch]):
+    """A task whose loss is a sum of means over different targets, such as rows and tokens.
+
+    A mean over all targets of a step is no mean of those of its micro-batches, which may have
+    different numbers of them.
+    """
+
+    def weigh(self, batches: Sequence[Batch], total: Total) -> list[Batch]:
+        """Return a process's micro-batches of a step with the numbers of targets of the step.
+
+        It is called once a step, before the first loss. Every process must call ``total`` alike.
         """
         ...
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from density import ciwae, dreg, elbo, iwae, miwae, stl
+from density import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
 from univae.errors import InputError
 from univae.latent.sampling import detached
 from univae.latent.spherical import HypersphericalUniform, VonMisesFisher
@@ -143,24 +143,25 @@ def test_values_are_the_bounds_whatever_the_gradients() -> None:
     torch.testing.assert_close(value(dreg, 12), bound)
     torch.testing.assert_close(value(ciwae, 12, 0.25), 0.25 * mean + 0.75 * bound)
     groups = torch.stack([part.logsumexp(0) - math.log(4) for part in log_w.split(4)])
-    torch.testing.assert_close(value(miwae, 3, 4), groups.mean(0))
+    torch.testing.assert_close(value(multiply_iwae, 3, 4), groups.mean(0))
 
 
 def test_the_mixed_objectives_end_in_the_pure_ones() -> None:
-    torch.testing.assert_close(value(miwae, 1, 6), value(iwae, 6))
-    torch.testing.assert_close(value(miwae, 6, 1), value(elbo, 6))
+    torch.testing.assert_close(value(multiply_iwae, 1, 6), value(iwae, 6))
+    torch.testing.assert_close(value(multiply_iwae, 6, 1), value(elbo, 6))
+    assert miwae is multiply_iwae
     torch.testing.assert_close(value(ciwae, 6, 0.0), value(iwae, 6))
     torch.testing.assert_close(value(ciwae, 6, 1.0), value(elbo, 6))
 
 
-@pytest.mark.parametrize(("mixed", "counts"), [(miwae, (4, 8)), (ciwae, (8, 0.5))])
+@pytest.mark.parametrize(("mixed", "counts"), [(multiply_iwae, (4, 8)), (ciwae, (8, 0.5))])
 def test_mixed_gradients_are_those_of_their_values(
     mixed: Callable[..., Tensor], counts: tuple[float, ...]
 ) -> None:
     model = PerDatum(50_000)
     encoder = model.gradients(mixed, *counts)[0]
     pure = model.gradients(iwae, 8)[0], model.gradients(elbo, 8)[0]
-    expected = pure[0].mean() if mixed is miwae else (pure[0].mean() + pure[1].mean()) / 2
+    expected = pure[0].mean() if mixed is multiply_iwae else (pure[0].mean() + pure[1].mean()) / 2
     error = 5 * (encoder.std() + pure[0].std() + pure[1].std()) / math.sqrt(50_000)
     assert (encoder.mean() - expected).abs() < error
 
@@ -215,7 +216,7 @@ def test_bad_arguments_are_named() -> None:
             InputError, match=r"objectives: samples must be at least 1; got samples=0"
         ):
             objective(model, model.x, 0)
-    with pytest.raises(InputError, match=r"miwae: groups must be at least 1; got groups=0"):
-        miwae(model, model.x, 0, 4)
+    with pytest.raises(InputError, match=r"multiply_iwae: groups must be at least 1; got groups=0"):
+        multiply_iwae(model, model.x, 0, 4)
     with pytest.raises(InputError, match=r"ciwae: beta must lie in \[0, 1\]; got beta=1.5"):
         ciwae(model, model.x, 4, 1.5)

@@ -582,8 +582,10 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
     labels = ("train-similar", "--pairs", files["labelled"], "--out", tmp_path / "run")
     assert "has labels, which --stage pretrain does not read" in refused(capsys, *labels)
     chunked = (*labels, "--stage", "finetune", "--chunk-size", 4)
-    assert "--chunk-size and --gather are options of pretrain and distil" in refused(
-        capsys, *chunked
+    assert "--chunk-size is an option of pretrain and distil" in refused(capsys, *chunked)
+    classified = (*labels, "--stage", "finetune", "--supervised", "classify", "--gather")
+    assert "--gather with --stage finetune is an option of --supervised cosent" in refused(
+        capsys, *classified
     )
     assert "width=32: --from" in refused(capsys, *base, "--from", folder, "--width", 32)
     write_table(tmp_path / "t.npz", ["a man"], np.ones((1, 3)))
@@ -1082,7 +1084,7 @@ def test_a_constant_has_no_rank_and_ties_count_against_the_own_text() -> None:
 def test_a_batch_moves_as_a_whole() -> None:
     from experiments.training.distributed import to_device
 
-    batch = Batch(*(torch.zeros(2, 1) for _ in range(5)))
+    batch = Batch(*(torch.zeros(2, 1) for _ in range(6)), step_rows=4, step_tokens=9)
     assert type(to_device(batch, torch.device("cpu"))) is Batch
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from univae.contrastive.all_gather import gather as gather_rows
     from univae.contrastive.chunking import by_tokens
     from univae.contrastive.gradient_cache import cached_backward
-    from univae.contrastive.losses import cosent, info_nce, paired_info_nce, partners
+    from univae.contrastive.losses import info_nce, paired_info_nce, partners
+    from univae.contrastive.ranking import cosent
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -26,6 +27,7 @@ else:
             "all_gather": ["gather as gather_rows"],
             "chunking": ["by_tokens"],
             "gradient_cache": ["cached_backward"],
-            "losses": ["cosent", "info_nce", "paired_info_nce", "partners"],
+            "losses": ["info_nce", "paired_info_nce", "partners"],
+            "ranking": ["cosent"],
         },
     )

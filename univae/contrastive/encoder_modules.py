@@ -5,6 +5,7 @@ The two passes over chunks treat some modules specially:
 - a module under ``DistributedDataParallel`` must average its gradients in one backward pass only;
 - a module that normalises with the statistics of its batch must not be applied to a chunk;
 - dropout on an accelerator draws from the generator of the device of the weights;
+- buffers that a pass changes, such as running statistics, must change once;
 - the storage of weights does not count as memory of a graph.
 
 A missing module of the first two kinds gives wrong gradients or a deadlock of the processes, so
@@ -21,6 +22,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from univae.batch_statistics import batch_normalised
+from univae.contrastive.encoder_state import Buffers
 from univae.errors import InputError
 
 __all__ = ["EncoderModules", "checked_calls", "encoder_modules", "refuse_batch_statistics"]
@@ -71,11 +73,14 @@ def refuse_batch_statistics(modules: Sequence[nn.Module]) -> None:
 
 
 @contextmanager
-def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None]:
+def checked_calls(
+    encoder: EncoderModules, buffers: Buffers | None, *, mixes_rows: bool
+) -> Iterator[None]:
     """Check the modules that the encoder calls inside the block against the listed ones.
 
     Args:
         encoder: the listed modules.
+        buffers: includes those of the called modules, and observes which of them change.
         mixes_rows: whether modules may normalise with the statistics of their batch.
 
     Raises:
@@ -92,6 +97,8 @@ def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None
             return
         submodules = list(module.modules())
         checked.update(submodules)
+        if buffers is not None:
+            buffers.include(submodules)
         _refuse_unlisted(submodules, encoder.wrapped)
         if not mixes_rows:
             refuse_batch_statistics([module])
@@ -101,6 +108,8 @@ def checked_calls(encoder: EncoderModules, *, mixes_rows: bool) -> Iterator[None
         yield
     finally:
         handle.remove()
+    if buffers is not None:
+        buffers.observe()
     if encoder.is_function:
         _refuse_uncalled(encoder.wrapped, called)
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from univae.contrastive.data_parallel import Reduction
+from univae.contrastive.drift import precision
 from univae.contrastive.encoder_modules import EncoderModules, checked_calls
-from univae.contrastive.random_state import Generators, devices_of
+from univae.contrastive.encoder_state import Buffers, EncoderState
+from univae.contrastive.random_state import devices_of
 from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
@@ -35,6 +37,7 @@ class Representations(NamedTuple):
 
     tensors: tuple[Tensor, ...]
     is_tensor: bool  # whether the encoder returns a tensor, not a tuple of them
+    epsilon: float  # machine epsilon of the lowest precision in the encoder
 
     def detach(self) -> "Representations":
         """Return the same values without their graph."""
@@ -46,7 +49,7 @@ class Encoded(NamedTuple):
 
     representations: Representations
     has_graph: bool
-    generators: Generators  # before the pass
+    start: EncoderState  # before the pass
 
 
 class Batch:
@@ -69,6 +72,11 @@ class Batch:
         ]
         self.reduction = Reduction([encoders[chunk.column].wrapped for chunk in chunks])
         self.devices = devices_of([chunk.inputs for chunk in chunks], self.modules)
+        self.buffers = Buffers()  # of the modules of chunks that are encoded twice
+        self._epsilons = [
+            precision(p for module in encoder.modules for p in module.parameters())
+            for encoder in encoders
+        ]
         self._graph_enabled = False
 
     @property
@@ -76,14 +84,17 @@ class Batch:
         """Whether every column is one chunk."""
         return len(self.chunks) == len(self.columns)
 
-    def encode_checked(
-        self, chunk_index: int, *, graph: bool, mixes_rows: bool = False
-    ) -> Representations:
-        """Return :meth:`encode` of a chunk; check the modules that a column's first chunk calls."""
+    def encode_checked(self, chunk_index: int, *, graph: bool, repeats: bool) -> Representations:
+        """Return :meth:`encode` of a chunk; check the modules that a column's first chunk calls.
+
+        With ``repeats`` this is the first of two passes, and ``buffers`` learns which buffers of
+        these modules it changes.
+        """
         column = self.chunks[chunk_index].column
         if chunk_index != self.columns[column][0]:
             return self.encode(chunk_index, graph=graph)
-        with checked_calls(self.encoders[column], mixes_rows=mixes_rows):
+        buffers = self.buffers if repeats else None
+        with checked_calls(self.encoders[column], buffers, mixes_rows=self.is_whole):
             return self.encode(chunk_index, graph=graph)
 
     def encode(self, chunk_index: int, *, graph: bool) -> Representations:
@@ -96,14 +107,16 @@ class Batch:
         chunk = self.chunks[chunk_index]
         with self.graph(enabled=graph):
             result = chunk.encode(chunk.inputs)
-            tensors = _representations(result, chunk.rows)
+            outputs = _outputs(result, chunk.rows)
+        tensors = tuple(at_least_float32(x) if x.is_floating_point() else x for x in outputs)
         for tensor in tensors:
             if not tensor.is_cpu and tensor.device not in self.devices:
                 raise InputError(
                     f"cached_backward: encode computes on {tensor.device}, where neither "
                     "its inputs nor its modules are; list the modules that it calls in modules="
                 )
-        return Representations(tensors, isinstance(result, Tensor))
+        epsilon = max(self._epsilons[chunk.column], precision(outputs))
+        return Representations(tensors, isinstance(result, Tensor), epsilon)
 
     def concatenated(self, chunks: Sequence[Representations]) -> list[Representations]:
         """Return the representations of every column, chunk after chunk."""
@@ -136,7 +149,7 @@ class Batch:
         return torch.set_grad_enabled(enabled)
 
 
-def _representations(result: object, rows: Sequence[int] | None) -> tuple[Tensor, ...]:
+def _outputs(result: object, rows: Sequence[int] | None) -> Sequence[Tensor]:
     elements = (result,) if isinstance(result, Tensor) else result
     if not isinstance(elements, tuple | list) or not elements or not all(map(_has_rows, elements)):
         raise InputError(
@@ -149,7 +162,7 @@ def _representations(result: object, rows: Sequence[int] | None) -> tuple[Tensor
         raise InputError(
             f"cached_backward: encode must return one row for each of a chunk; got {counts} rows"
         )
-    return tuple(at_least_float32(x) if x.is_floating_point() else x for x in elements)
+    return elements
 
 
 def _has_rows(value: object) -> bool:

@@ -47,9 +47,9 @@ def cached_backward(
     r"""Add :math:`\nabla L` to the ``.grad`` of all parameters, and return the value of L.
 
     Each pass runs under the autocast that is active at the call. The representations that the loss
-    receives and their gradients are in at least float32. Afterwards the generators are in the state
-    of encoding the chunks in order, once, and then computing the loss. An encoder that needs no
-    gradient is run twice for one chunk at most.
+    receives and their gradients are in at least float32. Afterwards generators and buffers, such as
+    running statistics, are in the state of encoding the chunks in order, once, and then computing
+    the loss. An encoder that needs no gradient is run twice for one chunk at most.
 
     Under ``DistributedDataParallel`` the gradients are averaged once a step for each wrapped
     module, in the last backward pass through it. Processes may have different numbers of chunks,
@@ -83,12 +83,13 @@ def cached_backward(
     Raises:
         InputError: a batch without rows or with an invalid partition; an encoder that normalises
             with the statistics of its batch, which differ between chunks, unless each column is one
-            chunk that is kept; an encoder that returns neither a tensor nor a tuple of them; a loss
+            chunk; an encoder that returns neither a tensor nor a tuple of them; a loss
             that is not a scalar or has no gradient; an encoder on a device without its inputs or
             modules; a function that calls a module under ``DistributedDataParallel`` which
             ``modules`` does not list, or does not call one that it lists; a static graph of
             ``DistributedDataParallel``; and, with wrong gradients already added, an encoder whose
-            second pass differs from the first.
+            second pass differs from the first by more than rounding, relative to the size of each
+            of its outputs.
     """
     encoders: list[Encode] = [encode] if callable(encode) else list(encode)
     columns = [batch] if callable(encode) else cast("Sequence[object]", batch)
@@ -103,7 +104,7 @@ def cached_backward(
     ]
     work = Batch(chunks, [encoder_modules(encoder, modules) for encoder in encoders])
     single = keep >= len(chunks) and work.reduction.allows_single_pass
-    if not (single and work.is_whole):
+    if not work.is_whole:
         refuse_batch_statistics(work.modules)
     if single:
         return single_pass(work, loss, scaler)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from univae.contrastive.data_parallel import leaves_of
+from univae.contrastive.encoder_state import EncoderState
 from univae.contrastive.encoding import Batch, Encoded, Representations
-from univae.contrastive.random_state import Generators
 from univae.errors import InputError
 
 __all__ = [
@@ -36,7 +36,7 @@ class Pending(NamedTuple):
     outputs: tuple[Tensor, ...]  # of the first pass
     gradients: tuple[Tensor | None, ...]  # of the loss with respect to them
     has_graph: bool
-    generators: Generators
+    start: EncoderState  # before the first pass
 
 
 class LossGradients(NamedTuple):
@@ -122,7 +122,7 @@ def _pending(chunks: Sequence[Encoded], leaves: Sequence[Tensor]) -> list[Pendin
     pending = []
     for chunk, value, gradient in zip(chunks, values, gradients, strict=True):
         outputs = chunk.representations.tensors if chunk.has_graph else value
-        pending.append(Pending(outputs, gradient, chunk.has_graph, chunk.generators))
+        pending.append(Pending(outputs, gradient, chunk.has_graph, chunk.start))
     return pending
 
 

@@ -1,4 +1,4 @@
-r"""Contrastive losses over a batch, and a ranking loss over labelled pairs.
+r"""Contrastive losses over a batch.
 
 .. math:: L = \frac1B \sum_i \Bigl( \log \sum_j e^{s_{ij}} - s_{ii} \Bigr), \qquad
     s_{ij} = \beta \, q_i \cdot k_j
@@ -12,12 +12,11 @@ References:
     Representation Learning with Contrastive Predictive Coding (van den Oord et al., 2018),
     https://arxiv.org/abs/1807.03748
     SimBERT v2, RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454
-    CoSENT (Su, 2022), https://kexue.fm/archives/8847
     Contrastive learning with gradient accumulation (Su, 2021), https://kexue.fm/archives/8471
 """
 
 import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from univae.contrastive.all_gather import Share
@@ -25,7 +24,7 @@ from univae.contrastive.all_gather import gather as gather_rows
 from univae.contrastive.tiled_softmax import Candidates, log_partition
 from univae.errors import InputError
 
-__all__ = ["cosent", "info_nce", "paired_info_nce", "partners"]
+__all__ = ["info_nce", "paired_info_nce", "partners"]
 
 
 def info_nce(
@@ -144,41 +143,6 @@ def partners(count: int) -> Int[Tensor, "count"]:
     tensor([1, 0, 3, 2])
     """
     return torch.arange(count) ^ 1
-
-
-def cosent(
-    scores: Float[Tensor, "pairs"],
-    labels: Real[Tensor, "pairs"],
-    scale: float | Float[Tensor, ""] = 20.0,
-) -> Float[Tensor, ""]:
-    r"""Return :math:`\log (1 + \sum_{y_p > y_q} e^{\beta (c_q - c_p)})` in nats.
-
-    A higher label asks for a higher score. With pairs sorted by label, the inner sum over q is a
-    cumulative one: O(B log B) time and O(B) memory.
-
-    Args:
-        scores: one similarity per pair of texts, such as a cosine.
-        labels: one number per pair; only their order counts.
-        scale: the inverse temperature :math:`\beta`.
-
-    Raises:
-        InputError: labels that are not finite.
-
-    References:
-        CoSENT (Su, 2022), https://kexue.fm/archives/8847
-    """
-    if not labels.isfinite().all():
-        raise InputError(
-            "cosent: labels must be finite, or they have no order; drop the pairs without one"
-        )
-    with torch.autocast(scores.device.type, enabled=False):
-        (scores,) = _promoted(scores)
-        ordered, order = labels.sort()
-        s = _as_tensor(scale, scores) * scores[order]
-        lower_count = torch.searchsorted(ordered, ordered)  # pairs with a lower label
-        first = int((lower_count == 0).sum())  # pairs of the lowest label have none
-        lower = s.logcumsumexp(0)[lower_count[first:] - 1]
-        return torch.cat((s.new_zeros(1), lower - s[first:])).logsumexp(0)
 
 
 def _cross_entropy(

@@ -4,28 +4,20 @@ The first pass computes the representations of every chunk without graphs. After
 the loss at these, the second pass computes each chunk with a graph and its backward pass.
 """
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from univae.contrastive.encoding import Batch, Encoded
+from univae.contrastive.drift import Drift
+from univae.contrastive.encoder_state import EncoderState
+from univae.contrastive.encoding import Batch, Encoded, Representations
 from univae.contrastive.graph_memory import GraphMemory
 from univae.contrastive.loss_gradients import Loss, Pending, Root, backward, evaluate, scaled
-from univae.contrastive.random_state import Generators
-from univae.errors import InputError
 
 __all__ = ["first_pass", "second_pass", "single_pass"]
-
-# The relative distance of representations between passes above which they count as different:
-# nondeterministic kernels differ by less, random numbers that are not repeated by more.
-MAX_DRIFT = 0.01
-
-TINY = 1e-300  # keeps a relative distance of zeros finite
 
 
 def single_pass(batch: Batch, loss: Loss, scaler: GradScaler | None) -> Tensor:
@@ -33,9 +25,7 @@ def single_pass(batch: Batch, loss: Loss, scaler: GradScaler | None) -> Tensor:
     representations = []
     for chunk_index in range(len(batch.chunks)):
         with batch.reduction.reduce_in(chunk_index, batch.reduction.last_chunk):
-            representations.append(
-                batch.encode_checked(chunk_index, graph=True, mixes_rows=batch.is_whole)
-            )
+            representations.append(batch.encode_checked(chunk_index, graph=True, repeats=False))
     value = evaluate(batch, loss, batch.concatenated(representations))
     torch.autograd.backward(scaled(value, scaler))
     return value.detach()
@@ -51,7 +41,7 @@ def first_pass(batch: Batch, keep: int, keep_bytes: int) -> list[Encoded]:
     memory = GraphMemory(keep_bytes, weights)
     encoded = []
     for chunk_index in range(len(batch.chunks)):
-        generators = Generators(batch.devices)
+        start = EncoderState(batch.devices, batch.buffers)
         is_kept = chunk_index >= len(batch.chunks) - keep
         reduces = batch.reduction.is_first(chunk_index)
         has_graph = (is_kept or memory.has_room) and not reduces
@@ -60,11 +50,13 @@ def first_pass(batch: Batch, keep: int, keep_bytes: int) -> list[Encoded]:
             # All processes build the first graph through a wrapped module here, even if it is
             # not kept: building it may communicate, and these collectives must not interleave
             # with those of the loss in other processes.
-            representations = batch.encode_checked(chunk_index, graph=has_graph or reduces)
+            representations = batch.encode_checked(
+                chunk_index, graph=has_graph or reduces, repeats=True
+            )
         has_graph = has_graph and (is_kept or memory.reserve())
         if not has_graph:
             representations = representations.detach()
-        encoded.append(Encoded(representations, has_graph, generators))
+        encoded.append(Encoded(representations, has_graph, start))
     return encoded
 
 
@@ -72,17 +64,16 @@ def second_pass(batch: Batch, pending: Sequence[Pending], deferred: dict[int, li
     """Run the backward passes: first through the kept graphs, which frees them, then recomputed.
 
     A column whose encoder needs no gradient is encoded again for one chunk at most. The states of
-    the generators at the call are restored.
+    generators and buffers at the call are restored.
 
     Raises:
         InputError: representations differ from those of the first pass.
     """
-    final_generators = Generators(batch.devices)
+    final = EncoderState(batch.devices, batch.buffers)
     with_graph = [i for i, chunk in enumerate(pending) if chunk.has_graph]
     without_graph = [i for i, chunk in enumerate(pending) if not chunk.has_graph]
     without_graph.sort(key=batch.reduction.is_first)
-    distances: list[float | Tensor] = [0.0]
-    sizes: list[float | Tensor] = [TINY]
+    drift = Drift()
     try:
         backward([root for i in with_graph for root in _roots(pending[i], pending[i].outputs)])
         frozen = {batch.chunks[i].column for i in with_graph if _is_frozen(pending[i].outputs)}
@@ -90,48 +81,24 @@ def second_pass(batch: Batch, pending: Sequence[Pending], deferred: dict[int, li
             column = batch.chunks[chunk_index].column
             if column in frozen:
                 continue
-            recomputed = _recompute(
-                batch, chunk_index, pending[chunk_index], deferred.get(chunk_index, [])
-            )
-            distances.append(recomputed.distance)
-            sizes.append(recomputed.size)
-            if recomputed.is_frozen:
+            chunk = pending[chunk_index]
+            repeated = _recompute(batch, chunk_index, chunk, deferred.get(chunk_index, []))
+            drift.add(column, chunk.outputs, repeated.tensors, repeated.epsilon)
+            if _is_frozen(repeated.tensors):
                 frozen.add(column)
     finally:
-        final_generators.restore()
-    _refuse_drift(float(sum(distances)), float(sum(sizes)))
-
-
-class _Recomputed(NamedTuple):
-    """The outputs of two passes over a chunk, compared by squared norms of floating-point ones."""
-
-    distance: float | Tensor  # of the outputs from those of the first pass
-    size: float | Tensor  # of the outputs of the first pass
-    is_frozen: bool  # whether no output needs a gradient
+        final.restore()
+    drift.refuse()
 
 
 def _recompute(
     batch: Batch, chunk_index: int, chunk: Pending, deferred: Sequence[Root]
-) -> _Recomputed:
-    chunk.generators.restore()
+) -> Representations:
+    chunk.start.restore()
     with batch.reduction.reduce_in(chunk_index, batch.reduction.first_chunk):
-        outputs = batch.encode(chunk_index, graph=True).tensors
-        backward([*_roots(chunk, outputs), *deferred])
-    with torch.no_grad():
-        pairs = zip(chunk.outputs, outputs, strict=True)
-        floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-        distance = sum((b - a).square().sum() for a, b in floats)
-        size = sum(a.square().sum() for a, _ in floats)
-    return _Recomputed(distance, size, _is_frozen(outputs))
-
-
-def _refuse_drift(distance: float, size: float) -> None:
-    if distance > MAX_DRIFT**2 * size:
-        raise InputError(
-            "cached_backward: the second pass of encode returned other representations, at a "
-            f"relative distance of {math.sqrt(distance / size):.2g}, so the gradients in .grad are "
-            "wrong; use torch's default generators alone in encode, and no state that it changes"
-        )
+        repeated = batch.encode(chunk_index, graph=True)
+        backward([*_roots(chunk, repeated.tensors), *deferred])
+    return repeated
 
 
 def _roots(chunk: Pending, outputs: Sequence[Tensor]) -> list[Root]:

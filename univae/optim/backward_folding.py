@@ -5,34 +5,41 @@ References:
     https://arxiv.org/abs/2305.19982
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-from univae.optim.base import Group, positive_integer
+from univae.optim.base import positive_integer
 from univae.optim.windowed import Windowed
 
 __all__ = ["Folding", "accumulate_in_backward"]
 
 
 class Folding:
-    """The hooks that fold gradients into an optimizer, until :meth:`remove` is called."""
+    """The hooks that fold gradients into an optimizer, until :meth:`remove` is called.
+
+    The first gradient of a parameter that was added to the optimizer or unfrozen later is folded by
+    :meth:`Windowed.step`, the following ones by a hook.
+    """
 
     def __init__(self, optimizer: Windowed) -> None:
         self._optimizer = optimizer
-        self._handles = []
+        self._hooked: set[Tensor] = set()
+        self._handles: list[RemovableHandle] = []
         # Allocate all state first: between the gradients of a backward pass it would fragment the
         # memory that they free.
         for group in optimizer.param_groups:
             for p in group["params"]:
                 optimizer.begin(group, p)
-        for group in optimizer.param_groups:
+        for index, group in enumerate(optimizer.param_groups):
             for p in group["params"]:
                 if p.requires_grad:
-                    handle = p.register_post_accumulate_grad_hook(self._hook(group))
-                    self._handles.append(handle)
+                    self._register(index, p)
+        self._handles.append(optimizer.register_step_post_hook(self._after_step))
 
     def remove(self) -> None:
         """Keep gradients in ``.grad`` from now on, until :meth:`Windowed.step`."""
@@ -40,13 +47,26 @@ class Folding:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, group: Group) -> Callable[[Tensor], None]:
+    def _register(self, group_index: int, p: Tensor) -> None:
         @torch.no_grad()
         def fold(p: Tensor) -> None:
-            self._optimizer.fold(group, [p])
+            # load_state_dict replaces the groups
+            self._optimizer.fold(self._optimizer.param_groups[group_index], [p])
             p.grad = None
 
-        return fold
+        self._hooked.add(p)
+        self._handles.append(p.register_post_accumulate_grad_hook(fold))
+
+    def _after_step(
+        self, optimizer: Optimizer, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> None:
+        """Free the gradients that ``step`` has folded, and hook their parameters."""
+        for index, group in enumerate(self._optimizer.param_groups):
+            for p in group["params"]:
+                if p.grad is None or p in self._hooked:
+                    continue
+                p.grad = None
+                self._register(index, p)
 
 
 def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) -> Folding:

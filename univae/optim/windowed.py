@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from typing import overload
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from univae.errors import InputError
@@ -36,12 +35,14 @@ from univae.optim.base import (
     zero_state,
 )
 from univae.optim.cache_chunks import Scratch, cache_chunks
+from univae.optim.process_averages import average_states
+from univae.optim.window_phase import joining_position
 
 __all__ = ["Windowed"]
 
 
 class Windowed(Base):
-    """The base class of optimizers with a window of gradients.
+    r"""The base class of optimizers with a window of gradients.
 
     A subclass implements :meth:`decays`, :meth:`_fold` and :meth:`_move`.
 
@@ -49,23 +50,40 @@ class Windowed(Base):
     window's last. Call ``scheduler.step()`` where :attr:`moved` is true. Gradients are read, never
     written; averages are in at least float32.
 
-    A gradient whose norm is not finite is skipped, parameter by parameter, and the mean is over the
-    finite ones, so the averages stay finite; this reads the norms back from the device. A
-    parameter without a gradient in a whole window is not moved, as in torch. Sparse gradients are
-    made dense, one parameter at a time.
+    A gradient whose norm is not finite is skipped, parameter by parameter, so the averages stay
+    finite; this reads the norms back from the device. Update s, with the finite gradients
+    :math:`g_i` of its window, makes
+
+    .. math:: m_s = \beta\, m_{s-1} + \frac{1 - \beta}{k} \sum_i g_i
+
+    so a skipped gradient counts as zero and the past keeps its weight :math:`\beta`. Where the past
+    has none, at s = 1 or :math:`\beta = 0`, the sum is divided by the number of finite gradients
+    instead of k. A parameter without a finite gradient in a whole window is not moved, as in torch.
+    Sparse gradients are made dense, one parameter at a time.
     """
+
+    processes = 1  # more average their states before a move: accumulate_in_backward
 
     def __init__(self, params: Parameters, defaults: Group) -> None:
         window = positive_integer(self, "window", defaults["window"])
-        self.processes = 1  # more average their states before a move: accumulate_in_backward
         super().__init__(params, defaults | {"window": window, "position": 0, "opened": window})
 
     def add_param_group(self, param_group: Group) -> None:
-        """Add a group of parameters, which may have its own ``window``."""
-        options = {}
-        if "window" in param_group:
-            options["window"] = positive_integer(self, "window", param_group["window"])
-        super().add_param_group(param_group | options)
+        """Add a group of parameters, which may have its own ``window``.
+
+        Inside a window of the other groups it joins them: its first window ends with theirs
+        (:func:`univae.optim.window_phase.joining_position`), and its first averages are over the
+        gradients from now on.
+        """
+        given = param_group.get("window", self.defaults["window"])
+        window = positive_integer(self, "window", given)
+        position = joining_position(self.param_groups, window)
+        phase = {"window": window, "position": position, "opened": window}
+        super().add_param_group(param_group | phase)
+        if position > 0:
+            group = self.param_groups[-1]
+            for p in group["params"]:
+                self.begin(group, p)["skipped"] = position
 
     @property
     def moved(self) -> bool:
@@ -107,7 +125,8 @@ class Windowed(Base):
         .. math:: m \gets m\, \frac{1 - \beta^s}{\beta (1 - \beta^{s-1}) + (1 - \beta)\, n / k},
 
         :math:`s` counting updates: every gradient keeps the weight it would have in a full window.
-        At :math:`\beta = 0` that is the plain mean of the :math:`n`.
+        At :math:`\beta = 0` that is the plain mean of the :math:`n`. Skipped gradients count among
+        the n, as zeros.
         """
         for group in self.param_groups:
             if group["position"] > 0:
@@ -192,7 +211,8 @@ class Windowed(Base):
     def _close(self, group: Group, length: int) -> None:
         """End a window after ``length`` micro-steps."""
         if self.processes > 1:
-            self._average(group)
+            states = [self.begin(group, p) for p in group["params"]]
+            average_states(states, self.decays(group), self.processes)
         scratch = Scratch()
         for chunk in cache_chunks(group["params"]):
             self._update(group, chunk, length, scratch)
@@ -210,35 +230,12 @@ class Windowed(Base):
                 count = self.processes * length - state["skipped"]
                 batches.setdefault((state["step"], count), []).append(p)
             state.update(open=False, skipped=0)
-        full_count = self.processes * group["window"]
+        window = group["window"]
         for (step, count), params in batches.items():
-            if count != full_count:
-                self._rescale(group, params, step, count / full_count)
-            self._move(group, params, step, count, scratch)
-
-    def _rescale(self, group: Group, params: list[Tensor], step: int, share: float) -> None:
-        for name, beta in self.decays(group).items():
-            weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
-            torch._foreach_mul_(self._slots(params, name), (1 - beta**step) / weight)
-
-    def _average(self, group: Group) -> None:
-        """Replace the averages by their means over processes.
-
-        Collective operations must match, so every process reduces every parameter in the same
-        order, with or without a gradient.
-        """
-        params = group["params"]
-        states = [self.begin(group, p) for p in params]
-        local_flags = [[float(state["open"]), float(state["skipped"])] for state in states]
-        flags = torch.tensor(local_flags, device=params[0].device)
-        dist.all_reduce(flags)
-        for state, (open_count, skipped) in zip(states, flags.tolist(), strict=True):
-            state["skipped"] = int(skipped)
-            if open_count == 0:
-                continue
             for name, beta in self.decays(group).items():
-                if not state["open"]:
-                    state[name].mul_(beta)
-                dist.all_reduce(state[name])
-                state[name].div_(self.processes)
-            state["open"] = True
+                has_past = step > 1 and beta > 0  # which a factor for skipped gradients would scale
+                share = length / window if has_past else count / (self.processes * window)
+                if share != 1:
+                    weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
+                    torch._foreach_mul_(self._slots(params, name), (1 - beta**step) / weight)
+            self._move(group, params, step, count, scratch)

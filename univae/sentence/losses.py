@@ -35,13 +35,23 @@ CLASSES = len(SIMILARITY) + len(NLI)
 
 
 def generation_loss(
-    log_likelihood: Float[Tensor, "batch"], target: Int[Tensor, "batch length"]
+    log_likelihood: Float[Tensor, "batch"],
+    target: Int[Tensor, "batch length"],
+    tokens: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Return :math:`-\sum_b \log p(t_b \mid s_b) / \sum_b |t_b|`, nats per target token.
 
     End tokens count as tokens. Without tokens the loss is 0.
+
+    Args:
+        log_likelihood: :math:`\log p(t_b \mid s_b)`, in nats.
+        target: the ids of :math:`t_b`, padded.
+        tokens: the denominator, by default the number of tokens of ``target``; for a part of a
+            batch that of the batch, so that the losses of the parts add up to that of the batch.
     """
-    return -log_likelihood.sum() / (target != PAD).sum().clamp_min(1)
+    if tokens is None:
+        tokens = int((target != PAD).sum())
+    return -log_likelihood.sum() / max(tokens, 1)
 
 
 def distillation_loss(

@@ -106,7 +106,7 @@ TAKES_DATA: dict[str, Callable[[Any, Tensor], Any]] = {
     "widened": lambda model, x: estimate(model, x, 4, proposal=density.Widened()).log_likelihood,
     "elbo": lambda model, x: density.elbo(model, x, 4),
     "iwae": lambda model, x: density.iwae(model, x, 4),
-    "miwae": lambda model, x: density.miwae(model, x, 2, 2),
+    "multiply_iwae": lambda model, x: density.multiply_iwae(model, x, 2, 2),
     "ciwae": lambda model, x: density.ciwae(model, x, 4, 0.5),
     "stl": lambda model, x: density.stl(model, x, 4),
     "dreg": lambda model, x: density.dreg(model, x, 4),
@@ -470,7 +470,7 @@ def test_the_package_names_what_it_promises() -> None:
     answers = {"Adaptive", "Annealed", "Estimate", "Jackknife", "Sandwich"}
     resampled = {"bootstrap_standard_error", "jackknife"}
     proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
-    objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "stl"}
+    objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"}
     others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
     assert set(density.__all__) == others | bounds | answers | resampled | proposals | objectives
     assert isinstance(wide()[0], LatentModel)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from experiments.data.pairs import Groups
+from experiments.sentences.batch import SentenceObjective
 from experiments.sentences.stages import STAGES
 from experiments.sentences.supervision import SUPERVISIONS
 from univae.errors import InputError
@@ -34,15 +35,36 @@ def test_a_stage_accepts_what_it_needs_and_refuses_the_rest(name: str) -> None:
     assert stage.summary
     assert stage.smallest_group >= 1
     teacher = "a teacher" if stage.has_teacher else None
-    stage.check(0, False, teacher)
+    stage.check(0, teacher)
     with pytest.raises(InputError, match=f"got stage={name}, teacher="):
-        stage.check(0, False, None if stage.has_teacher else "a teacher")
-    for chunk_size, gather in ((8, False), (0, True)):
-        if stage.reads_labels:
-            with pytest.raises(InputError, match="--chunk-size and --gather are options of"):
-                stage.check(chunk_size, gather, teacher)
-        else:
-            stage.check(chunk_size, gather, teacher)
+        stage.check(0, None if stage.has_teacher else "a teacher")
+    if stage.reads_labels:
+        with pytest.raises(InputError, match="--chunk-size is an option of pretrain and distil"):
+            stage.check(8, teacher)
+    else:
+        stage.check(8, teacher)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("supervised", SUPERVISIONS)
+def test_processes_gather_where_a_loss_compares_rows(stage: str, supervised: str) -> None:
+    if STAGES[stage].reads_labels and not SUPERVISIONS[supervised].compares_pairs:
+        with pytest.raises(InputError, match="is an option of --supervised cosent; got superv"):
+            SentenceObjective(stage=stage, supervised=supervised, gather=True)
+    else:
+        assert SentenceObjective(stage=stage, supervised=supervised, gather=True).gather
+
+
+@pytest.mark.parametrize("name", SUPERVISIONS)
+def test_a_mean_over_single_pairs_is_that_of_its_parts(name: str) -> None:
+    row = SUPERVISIONS[name]
+    labels = torch.from_numpy(row.labels(labelled_pairs(), similar_above=0.5))
+    model = RoFormerSim(RoFormerSimConfig(vocab_size=9, width=8, heads=2, layers=1))
+    vectors = torch.randn(2 * PAIRS, 8)
+    whole = row.loss(model, vectors, labels, 20.0)
+    parts = [row.loss(model, vectors[i : i + 4], labels[i // 2 : i // 2 + 2], 20.0) for i in (0, 4)]
+    is_mean = torch.allclose(whole, torch.stack(parts).mean())
+    assert is_mean != row.compares_pairs
 
 
 @pytest.mark.parametrize("name", SUPERVISIONS)

@@ -1,5 +1,6 @@
 """Losses of pairs: closed values, invariances, and the readable twins that hold every matrix."""
 
+import itertools
 import math
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from univae.contrastive.losses import cosent, info_nce, paired_info_nce, partners
+from univae.contrastive.losses import info_nce, paired_info_nce, partners
+from univae.contrastive.ranking import cosent
 from univae.errors import InputError
 
 
@@ -36,9 +38,11 @@ def plain_nce(
     return total / len(q)
 
 
-def plain_cosent(c: Tensor, y: Tensor, scale: float = 20.0) -> Tensor:
+def plain_cosent(c: Tensor, y: Tensor, scale: float = 20.0, g: Tensor | None = None) -> Tensor:
     terms = [0 * c.sum()]
-    terms += [scale * (c[q] - c[p]) for p in range(len(c)) for q in range(len(c)) if y[p] > y[q]]
+    for p, q in itertools.product(range(len(c)), repeat=2):
+        if y[p] > y[q] and (g is None or g[p] == g[q]):
+            terms.append(scale * (c[q] - c[p]))
     return torch.stack(terms).logsumexp(0)
 
 
@@ -213,6 +217,17 @@ def test_cosent_by_sorting_equals_the_sum_over_pairs_of_pairs(levels: int, pairs
     slope = (plain_cosent(c, y, 20 + step) - plain_cosent(c, y, 20 - step)) / (2 * step)
     (to_scale,) = torch.autograd.grad(cosent(c, y, scale), scale)
     torch.testing.assert_close(to_scale, slope, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("count", [1, 3, 33])
+def test_cosent_compares_labels_within_a_group(count: int) -> None:
+    c = torch.rand(33).mul(2).sub(1).requires_grad_()
+    y = torch.randint(0, 5, (33,))
+    g = torch.randint(0, count, (33,)) - 1
+    ours = gradients(cosent(c, y, 7.0, groups=g), c)
+    assert_same(ours, gradients(plain_cosent(c, y, 7.0, g), c), 1e-11)
+    if count == 1:
+        assert_same(ours, gradients(cosent(c, y, 7.0), c))
 
 
 def test_cosent_sees_differences_of_scores_and_the_order_of_labels_alone() -> None:

@@ -1,5 +1,6 @@
 """Several processes have the gradient of one with the whole batch, and average once a step."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -19,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from univae.contrastive.all_gather import gather as gather_rows
 from univae.contrastive.all_gather import rows_of_all
 from univae.contrastive.gradient_cache import cached_backward
-from univae.contrastive.losses import cosent, info_nce, paired_info_nce
+from univae.contrastive.losses import info_nce, paired_info_nce
+from univae.contrastive.ranking import cosent
 from univae.errors import InputError
 from univae.sentence.losses import distillation_loss
 
@@ -136,6 +138,10 @@ def losses_are_shares_of_the_whole_batchs(rows: int | None) -> None:
             q, 5.0, groups=groups, rows=rows, **o
         ),
         lambda q, k, extra, groups, ids, **o: distillation_loss(q, extra.detach(), 7.0, **o),
+        lambda q, k, extra, groups, ids, **o: cosent((q * k).sum(-1), ids, 5.0, **o),
+        lambda q, k, extra, groups, ids, **o: cosent(
+            (q * k).sum(-1), ids, extra.square().mean().detach(), groups=groups % 2, **o
+        ),
     ]
     for loss in losses:
         whole = [x.clone().requires_grad_() for x in (q, k, extra)]
@@ -211,20 +217,56 @@ def two_encoders(keep: int, keep_bytes: int) -> None:
             assert each.averaged() >= 1
 
 
-def cosent_of_everybodys_scores() -> None:
-    model = Encoder()
+def cosent_of_all_pairs() -> None:
+    alone = Encoder()
     x = batch(1, total())
     y = batch(2, total())
     labels = torch.arange(total()) % 3
-    cosent((model(x) * model(y)).sum(-1), labels).backward()
-    expected = grads(model)[:4]
-    counted = Counted(Encoder(), find_unused_parameters=True)
+    value = cosent((alone(x) * alone(y)).sum(-1), labels, alone.log_scale.exp())
+    value.backward()
+    model = Encoder()
+    counted = Counted(model)
 
     def loss(q: Tensor, k: Tensor) -> Tensor:
-        return cosent(gather_rows((q * k).sum(-1)), labels)
+        return cosent((q * k).sum(-1), share(labels), model.log_scale.exp(), gather=True)
 
-    cached_backward([counted.ddp] * 2, (share(x), share(y)), loss, 2)
-    same(grads(counted.model)[:4], expected)
+    mine = cached_backward([counted.ddp] * 2, (share(x), share(y)), loss, 2)
+    same([mine], [value.detach()])
+    same(grads(model), grads(alone))
+
+
+def labels_without_an_order_are_refused_by_all() -> None:
+    labels = torch.tensor([0.0, torch.nan if dist.get_rank() == 0 else 1.0])
+    with pytest.raises(InputError, match="cosent: labels must be finite"):
+        cosent(torch.ones(2), labels, gather=True)
+
+
+class Tracked(nn.Module):
+    """Normalises each row by itself, and tracks statistics of the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.linear = nn.Linear(WIDTH, 8)
+        self.norm = nn.InstanceNorm1d(2, track_running_stats=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x).unflatten(1, (2, 4)).tanh()).flatten(1)
+
+
+def running_statistics_move_once_a_chunk(keep: int) -> None:
+    model = Tracked()
+    alone = Tracked()
+    local = Tracked()
+    counted = Counted(model)
+    x = batch(7, total())
+    paired_info_nce(alone(x)).backward()
+    for part in share(x).split(2):
+        local(part)
+    loss = functools.partial(paired_info_nce, gather=True)
+    cached_backward(counted.ddp, share(x), loss, 2, keep=keep)
+    same(grads(model), grads(alone))
+    same(list(model.buffers()), list(local.buffers()))
 
 
 def a_static_graph_is_refused() -> None:
@@ -290,7 +332,10 @@ def all_theorems() -> None:
     a_gather_without_gradient_loses_some()
     for keep, keep_bytes in ((0, 0), (1, 0), (0, 2000), (100, 0)):
         two_encoders(keep, keep_bytes)
-    cosent_of_everybodys_scores()
+    cosent_of_all_pairs()
+    labels_without_an_order_are_refused_by_all()
+    for keep in (0, 1, 100):
+        running_statistics_move_once_a_chunk(keep)
     a_static_graph_is_refused()
     functions_list_their_wrapped_modules()
     a_wrapped_module_that_is_not_listed_is_refused()

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from univae.contrastive.losses import cosent, paired_info_nce, partners
+from univae.contrastive.losses import paired_info_nce, partners
+from univae.contrastive.ranking import cosent
 from univae.sentence.losses import (
     CLASSES,
     NLI,
