@@ -160,12 +160,8 @@ def _kl_between(p: VonMisesFisher, q: VonMisesFisher) -> Float[Tensor, "*batch"]
     m = p.mean_direction
     surplus_change = surplus(other_kappa, dim) - surplus(kappa, dim)
     radial = surplus_change - deficit(kappa, dim) * (kappa - other_kappa)
-    return (
-        radial.to(m)
-        + (mean_length(kappa, dim) * other_kappa).to(m)
-        * (m - q.mean_direction).square().sum(-1)
-        / 2
-    )
+    rate = (mean_length(kappa, dim) * other_kappa).to(m)
+    return radial.to(m) + rate * (m - q.mean_direction).square().sum(-1) / 2
 
 
 register_kl(VonMisesFisher, HypersphericalUniform)(_kl_from_uniform)
