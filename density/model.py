@@ -7,12 +7,12 @@ With the proposal :math:`q(z \mid x)` these are three distributions, each a
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from univae.errors import InputError
 
-__all__ = ["LatentModel", "as_data", "check_gradients"]
+__all__ = ["LatentModel", "as_data", "check_gradients", "draw_prior"]
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class LatentModel(Protocol):
     """
 
     def prior(self) -> Distribution:
-        r"""Return :math:`p(z)`, of batch shape ``()``."""
+        r"""Return :math:`p(z)`, of batch shape ``()``, or ``(B,)`` if every datum has its own."""
         ...
 
     def posterior(self, x: Tensor) -> Distribution:
@@ -51,6 +51,23 @@ def as_data(x: Tensor, who: str) -> Tensor:
             f"{who}: needs at least one datum; got a tensor of shape {tuple(x.shape)}; leave it out"
         )
     return x.to(torch.get_default_dtype()) if x.dtype == torch.bool else x
+
+
+def draw_prior(prior: Distribution, samples: int, batch_shape: Size) -> Tensor:
+    """Draw ``samples`` latents beside every datum, (samples, B, *E), from p(z) or each datum's own.
+
+    Raises:
+        InputError: the prior has a batch shape that is not that of the data.
+    """
+    if not prior.batch_shape:
+        return prior.sample(Size((samples, *batch_shape)))
+    if prior.batch_shape != batch_shape:
+        raise InputError(
+            f"draw_prior: the prior must be one distribution or one per datum, of batch shape () "
+            f"or {tuple(batch_shape)}; got {tuple(prior.batch_shape)}; sum over other axes with "
+            "Independent"
+        )
+    return prior.sample(Size((samples,)))
 
 
 def check_gradients(who: str) -> None:

@@ -11,7 +11,17 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
-from density.pyro_sites import LatentSite, Program, Trace, require_local, run, sample_nodes
+from density.pyro_checks import require_local
+from density.pyro_elimination import Factor, factor, marginal
+from density.pyro_sites import LatentSite
+from density.pyro_traces import (
+    Program,
+    Trace,
+    is_deterministic,
+    is_enumerated,
+    run,
+    sample_nodes,
+)
 from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
@@ -53,6 +63,15 @@ class PyroDistributions:
             values.append(flat.reshape(*flat.shape[:-1], *site.shape).to(site.dtype))
         return values
 
+    def flat(self, trace: Trace, samples: int) -> Float[Tensor, "K B d"]:
+        """Return the flat latent of a trace under a plate of ``samples`` particles."""
+        count = len(self.x)
+        flat_values = []
+        for site in self.sites:
+            value = trace.nodes[site.name]["value"].expand(samples, count, *site.shape)
+            flat_values.append(at_least_float32(value.reshape(samples, count, -1)))
+        return torch.cat(flat_values, -1)
+
     def log_densities(self, z: Float[Tensor, "K B d"], x: Tensor) -> _Scores:
         r"""Return :math:`\log p(z)` and :math:`\log p(x \mid z)`, (K, B) each, of one run.
 
@@ -68,8 +87,9 @@ class PyroDistributions:
 
     def _run_model(self, z: Float[Tensor, "K B d"], x: Tensor) -> _Scores:
         names = [site.name for site in self.sites]
-        trace = run(self.model, x, z.shape[0], dict(zip(names, self.values(z), strict=True)))
-        latent, observed, enumerated = _log_probs(trace, names, z.shape[1])
+        values = dict(zip(names, self.values(z), strict=True))
+        trace = run(self.model, x, z.shape[0], values, enumerated=True)
+        latent, observed = _factors(trace, names, z.shape[1])
         missing = sorted(set(names) - trace.nodes.keys())
         if missing:
             raise InputError(
@@ -80,8 +100,8 @@ class PyroDistributions:
             raise InputError("from_pyro: the model observes nothing; give a site obs=x")
 
         shape = (z.shape[0], z.shape[1])
-        log_prior = _marginal([*latent, *enumerated], shape)
-        log_joint = _marginal([*latent, *enumerated, *observed], shape)
+        log_prior = marginal(latent, shape)
+        log_joint = marginal([*latent, *observed], shape)
         return _Scores(z, x, log_prior, log_joint - log_prior)
 
 
@@ -121,17 +141,10 @@ class Posterior(_ProgramDistribution):
     def rsample_with_log_prob(self, sample_shape: Sequence[int] = Size()) -> tuple[Tensor, Tensor]:
         """Draw flat latents with their log-density, from one run of the guide."""
         samples = math.prod(sample_shape)
-        x = self.program.x
-        count = len(x)
-        trace = run(self.program.guide, x, samples, {})
-        flat_values = []
-        log_q = torch.zeros((samples, count), device=x.device)
-        for site in self.program.sites:
-            value = trace.nodes[site.name]["value"].expand(samples, count, *site.shape)
-            flat_values.append(at_least_float32(value.reshape(samples, count, -1)))
-            log_q = log_q + site.log_density(trace)
-        z = torch.cat(flat_values, -1)
-        return z.view(*sample_shape, *z.shape[1:]), log_q.view(*sample_shape, count)
+        trace = run(self.program.guide, self.program.x, samples, {})
+        z = self.program.flat(trace, samples)
+        log_q = self._log_density(trace, z)
+        return z.view(*sample_shape, *z.shape[1:]), log_q.view(*sample_shape, z.shape[1])
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of flat latents, from one run of the guide."""
@@ -140,17 +153,20 @@ class Posterior(_ProgramDistribution):
         for site, site_value in zip(self.program.sites, self.program.values(z), strict=True):
             conditions |= site.condition(site_value)
         trace = run(self.program.guide, self.program.x, z.shape[0], conditions)
+        return self._log_density(trace, z).reshape(value.shape[:-1])
+
+    def _log_density(self, trace: Trace, z: Float[Tensor, "K B d"]) -> Float[Tensor, "K B"]:
         log_q = torch.zeros(z.shape[:2], device=z.device)
         for site in self.program.sites:
             log_q = log_q + site.log_density(trace)
-        return log_q.reshape(value.shape[:-1])
+        return log_q
 
 
 class Prior(_ProgramDistribution):
-    """The model's distribution of flat latents, (d,)."""
+    """The model's distribution of flat latents beside the data of x, (B, d)."""
 
     def __init__(self, program: PyroDistributions) -> None:
-        super().__init__(program, (), (program.width,))
+        super().__init__(program, (len(program.x),), (program.width,))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of flat latents, of as many data as in x."""
@@ -158,18 +174,14 @@ class Prior(_ProgramDistribution):
         return self.program.log_densities(z, self.program.x).log_prior.reshape(value.shape[:-1])
 
     def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
-        """Draw flat latents by running the model on copies of the first datum, unconditioned."""
-        from pyro import poutine
+        """Draw flat latents by running the model beside the data: sites may depend on them.
 
-        count = math.prod(sample_shape)
-        x = self.program.x
-        copies = x[:1].expand(count, *x.shape[1:])
-        trace = run(poutine.uncondition(self.program.model), copies, 1, {})
-        flat_values = []
-        for site in self.program.sites:
-            value = trace.nodes[site.name]["value"]
-            flat_values.append(at_least_float32(value.reshape(count, -1)))
-        return torch.cat(flat_values, -1).view(*sample_shape, -1)
+        What the model enumerates is drawn too.
+        """
+        samples = math.prod(sample_shape)
+        trace = run(self.program.model, self.program.x, samples, {})
+        z = self.program.flat(trace, samples)
+        return z.view(*sample_shape, *z.shape[1:])
 
 
 class Likelihood(_ProgramDistribution):
@@ -186,39 +198,30 @@ class Likelihood(_ProgramDistribution):
         return scores.log_likelihood.reshape(self.z.shape[:-1])
 
 
-def _log_probs(
+def _factors(
     trace: Trace, latent_names: Sequence[str], count: int
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the log-probabilities of a model's latent, observed and enumerated sites."""
+) -> tuple[list[Factor], list[Factor]]:
+    """Return the log-probabilities of a model's latent sites, enumerated or not, and of the others.
+
+    Raises:
+        InputError: a site belongs to no datum, or has no value.
+    """
     latent = []
     observed = []
-    enumerated = []
     for name, node in sample_nodes(trace).items():
-        if node["infer"].get("_deterministic"):
+        if is_deterministic(node):
             continue
         require_local("model", name, node, count)
-        if name in latent_names:
-            latent.append(node["log_prob"])
+        if name in latent_names or is_enumerated(node):
+            latent.append(factor(name, node))
         elif node["is_observed"]:
-            observed.append(node["log_prob"])
-        elif node["infer"].get("_enumerate_dim") is not None:
-            enumerated.append(node["log_prob"])
+            observed.append(factor(name, node))
         else:
             raise InputError(
                 f"from_pyro: site {name!r} of the model is neither observed nor in the guide; "
-                "add it to the guide, or enumerate it if it is discrete"
+                'add it to the guide, or, if it is discrete, set infer={"enumerate": "parallel"}'
             )
-    return latent, observed, enumerated
-
-
-def _marginal(log_probs: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
-    """Return the sum of log-probabilities, (K, B), with enumerated values summed out."""
-    total = torch.zeros(shape, device=log_probs[0].device)
-    for term in log_probs:
-        total = total + term
-    if total.dim() == len(shape):
-        return total
-    return total.flatten(0, -len(shape) - 1).logsumexp(0)
+    return latent, observed
 
 
 def _with_one_sample_axis(z: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ have log-probabilities of shape (K, B), which are added and not summed:
 
 .. math:: \log w = \sum_{\text{model sites}} \log p - \sum_{\text{guide sites}} \log q
 
-Discrete sites that the model marks for enumeration and the guide omits are summed over
-exactly. Pyro's own ``vectorized_importance_weights`` sums over the data plate as well, which gives
-the weight of the whole batch.
+Discrete sites that the model marks for parallel enumeration and the guide omits are summed over
+exactly, see :mod:`density.pyro_elimination`; those of the guide are drawn. Pyro's own
+``vectorized_importance_weights`` sums over the data plate as well, which gives the weight of the
+whole batch.
 
 References:
     Pyro: Deep Universal Probabilistic Programming (Bingham et al., 2018),
@@ -33,6 +34,9 @@ def from_pyro(model: Callable[..., object], guide: Callable[..., object]) -> "Py
     site of the model, must lie in one plate over the data, at ``dim=-1`` and without subsampling;
     leave ``dim=-2`` and beyond free. Train them with Pyro's ELBOs, ``Trace_ELBO()(model, guide)``
     being a module for any torch optimizer.
+
+    A site scaled by ``poutine.scale``, a factor in the guide, and enumeration with ``num_samples``
+    give no density, and raise :class:`InputError` at the first run.
 
     Of Pyro's automatic guides ``AutoNormal`` draws each datum independently. Its site ``z`` is a
     point at the value of the auxiliary site ``z_unconstrained``, whose density and Jacobian make up
@@ -71,7 +75,7 @@ class PyroModel:
         return Posterior(self._last)
 
     def prior(self) -> Prior:
-        """Return p(z) for the data of the last :meth:`posterior`.
+        """Return p(z) beside each datum of the last :meth:`posterior`, of batch shape (B,).
 
         Raises:
             InputError: :meth:`posterior` was not called.

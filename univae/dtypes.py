@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "as_floating",
     "at_least_float32",
     "computation_dtype",
     "is_float_array",
@@ -27,6 +28,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 def computation_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype that :func:`at_least_float32` converts ``x`` to."""
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def as_floating(x: Tensor) -> Tensor:
+    """Return whole numbers and booleans in the default dtype, other tensors as they are.
+
+    >>> as_floating(torch.tensor([1, 2]))
+    tensor([1., 2.])
+    """
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
 # codes of numpy.dtype.kind

@@ -18,6 +18,7 @@ import numpy as np
 from density.coding.ans import Exhausted, Stack
 from density.coding.bit_swap import BitSwap
 from density.coding.data_code import Coding, Emission, Rows
+from density.coding.finite import naming_rows
 from density.coding.latents import Layers
 from density.coding.particles import ParticleCode
 from density.model import LatentModel
@@ -108,7 +109,8 @@ class BitsBack(Generic[Rows]):
         for start in range(plain, len(rows), self.tile):
             tile_rows = rows[start : start + self.tile]
             try:
-                self.code.push(stack, self.emission.tile(tile_rows), len(tile_rows))
+                with naming_rows(start):
+                    self.code.push(stack, self.emission.tile(tile_rows), len(tile_rows))
             except Exhausted as error:
                 return _Shortage(error.missing, plain_bits, start)
             progress(len(tile_rows))

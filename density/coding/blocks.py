@@ -9,6 +9,7 @@ import torch
 from density.coding.bits_back import BitsBack, Message, Progress, ignore_progress
 from density.coding.container import Block, Header, pack, to_bytes, to_words
 from density.coding.data_code import Rows
+from density.coding.finite import naming_rows
 from univae.errors import InputError
 
 __all__ = ["BLOCK", "Account", "decode", "encode"]
@@ -49,6 +50,10 @@ def encode(
         header: the header of the file, without blocks.
         block: the rows of a block.
         progress: receives the number of rows done since the last call.
+
+    Raises:
+        InputError: there are no rows, ``block`` is below 1, or the model gives a row a number that
+            is not finite.
     """
     if not len(rows):
         raise InputError("compress: needs at least one row; got none; give more data")
@@ -59,7 +64,8 @@ def encode(
     messages = []
     for start in range(0, len(rows), block):
         block_rows = rows[start : start + block]
-        message = coder.push(block_rows, progress)
+        with naming_rows(start):
+            message = coder.push(block_rows, progress)
         payload = to_bytes(message.words)
         sum_rows = zlib.crc32(coder.emission.content(block_rows))
         blocks.append(

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from density.coding.ans import LEAST, TOTAL
+from density.coding.finite import NotFinite
 
 __all__ = ["BUCKETS", "RADIX", "BucketGrid", "Span"]
 
@@ -34,6 +35,8 @@ class BucketGrid:
     _centres = ndtri((np.arange(BUCKETS) + 0.5) / BUCKETS)
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray) -> None:
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+            raise NotFinite("a grid of latents has no finite mean and deviation")
         self.mean = mean
         self.scale = scale
 
@@ -47,8 +50,18 @@ class BucketGrid:
 
         F is the distribution function of N(``mean``, ``scale``), :math:`e_i` the lower edge of
         bucket i.
+
+        Raises:
+            NotFinite: an edge is no number, because means are too far apart for float64.
         """
-        edge = (self._edges[bucket] * self.scale + (self.mean - mean)) / scale
+        with np.errstate(over="ignore", invalid="ignore"):
+            edge = (self._edges[bucket] * self.scale + (self.mean - mean)) / scale
+        if np.isnan(edge).any():
+            rows = np.isnan(edge).any(-1).reshape(-1, edge.shape[-2]).any(0)
+            raise NotFinite(
+                "the mean of a distribution of latents lies beyond float64 from its grid",
+                int(rows.argmax()),
+            )
         below = np.floor(ndtr(edge) * (TOTAL - LEAST * BUCKETS)).astype(np.int64)
         start: np.ndarray = below + LEAST * bucket
         return start

@@ -9,7 +9,8 @@ from density.coding.blocks import BLOCK, Account, decode, encode
 from density.coding.container import Header, unpack
 from density.coding.data_code import Coding
 from density.coding.exact import exactly, fingerprint, prepared, same_bits
-from density.coding.pixels import levels_of, pixel_code
+from density.coding.levels import levels_of
+from density.coding.pixels import pixel_code
 from density.model import LatentModel
 from univae.errors import InputError
 

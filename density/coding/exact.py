@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.distributions import Distribution
 
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
@@ -27,23 +28,29 @@ Model = TypeVar("Model")
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Use one thread, so that the order of sums is fixed, without gradients."""
+    """Use one thread, so that the order of sums is fixed, without gradients.
+
+    Arguments of distributions are not checked: coders name what is not finite with its row.
+    """
     threads = torch.get_num_threads()
+    checks_arguments = Distribution._validate_args
     torch.set_num_threads(1)
+    Distribution.set_default_validate_args(False)
     try:
         with torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(threads)
+        Distribution.set_default_validate_args(checks_arguments)
 
 
 def prepared(model: Model) -> Model:
     """Return a copy of the model in float64 on the CPU, in evaluation mode.
 
     Raises:
-        InputError: the model is not a torch module.
+        InputError: the model is not a torch module, or a weight is not a number.
     """
-    _require_module(model)
+    _require_numbers(_require_module(model))
     exact_model = copy.deepcopy(model)
     _require_module(exact_model).to("cpu", torch.float64).eval()
     return exact_model
@@ -72,6 +79,15 @@ def fingerprint(model: object, extra: JsonObject | None = None) -> bytes:
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Return whether two arrays have one dtype, shape and the same bytes: 0.0 and -0.0 differ."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _require_numbers(model: nn.Module) -> None:
+    for name, weight in model.named_parameters():
+        if weight.isnan().any():
+            raise InputError(
+                f"compress: the weight {name} holds nan, which is not finite; train or restore "
+                "the model again"
+            )
 
 
 def _require_module(model: object) -> nn.Module:

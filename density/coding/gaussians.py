@@ -8,6 +8,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from density.coding.finite import NotFinite, first_row
 from univae.errors import InputError
 
 __all__ = ["ClimbRecord", "Gaussians", "Layered", "as_gaussians", "climb"]
@@ -46,12 +47,13 @@ class ClimbRecord(NamedTuple):
     values: dict[int, np.ndarray]
 
 
-def as_gaussians(distribution: Distribution, rows: int) -> Gaussians:
+def as_gaussians(distribution: Distribution, rows: int, what: str) -> Gaussians:
     """Return means and deviations of Gaussians with independent coordinates, expanded to ``rows``.
 
     Raises:
         InputError: the distribution is not Gaussian: a codec needs one-dimensional distribution
             functions.
+        NotFinite: a mean or a deviation is not finite; ``what`` is part of the message.
     """
     base = distribution
     while isinstance(base, Independent):
@@ -64,20 +66,19 @@ def as_gaussians(distribution: Distribution, rows: int) -> Gaussians:
     width = distribution.event_shape.numel()
     mean = _flat(base.loc, rows, width)
     scale = _flat(base.scale, rows, width)
-    if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
-        raise InputError(
-            "bits-back: a distribution of the latents has no finite mean and deviation; "
-            "train or restore the model again"
-        )
+    is_finite = np.isfinite(mean) & np.isfinite(scale) & (scale > 0)
+    if not is_finite.all():
+        raise NotFinite(f"{what} has no finite mean and deviation", first_row(is_finite))
     return Gaussians(mean, scale)
 
 
-def climb(distribution: Distribution, rows: int, choose: Choose) -> ClimbRecord:
+def climb(distribution: Distribution, rows: int, choose: Choose, what: str) -> ClimbRecord:
     """Walk the layers of a distribution over ``rows`` rows; ``choose`` returns their values.
 
-    A distribution without layers is layer 0.
+    A distribution without layers is layer 0. ``what`` names it in errors, see
+    :func:`as_gaussians`.
     """
-    recorder = _Recorder(rows, choose)
+    recorder = _Recorder(rows, choose, what)
     if isinstance(distribution, Layered):
         distribution.walk(Size((rows,)), recorder)
     else:
@@ -88,14 +89,15 @@ def climb(distribution: Distribution, rows: int, choose: Choose) -> ClimbRecord:
 class _Recorder:
     """Records the values of each layer with the layer's Gaussian."""
 
-    def __init__(self, rows: int, choose: Choose) -> None:
+    def __init__(self, rows: int, choose: Choose, what: str) -> None:
         self.rows = rows
         self.choose = choose
+        self.what = what
         self.conditionals: dict[int, Gaussians] = {}
         self.values: dict[int, np.ndarray] = {}
 
     def __call__(self, layer: int, conditional: Distribution) -> Tensor:
-        gaussian = as_gaussians(conditional, self.rows)
+        gaussian = as_gaussians(conditional, self.rows, f"{self.what} of latent layer {layer}")
         values = self.choose(layer, gaussian)
         self.conditionals[layer] = gaussian
         self.values[layer] = values

@@ -9,7 +9,7 @@ the prior, rounded so that errors in the last digits have no effect.
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from density.coding.ans import SPARE, Stack, full_sizes
-from density.coding.buckets import BUCKETS, BucketGrid, Span
-from density.coding.gaussians import Gaussians, Layered, as_gaussians, climb
+from density.coding.buckets import BUCKETS, Span
+from density.coding.finite import naming_rows
+from density.coding.gaussians import Gaussians, Layered, climb
+from density.coding.prior_layout import PRIOR, prior_layout
 from density.model import LatentModel
 from univae.errors import InputError
 
 __all__ = ["Layers"]
 
-DRAWS = 1024  # from the prior, for the grids of layers below another
-
-SMALLEST_SCALE = 1e-30  # of a grid: a constant layer has a deviation of 0
+POSTERIOR = "the posterior"  # in errors
 
 # (layer, Gaussians of the rows given the buckets of the layers before) -> buckets (count, width)
 ChooseBuckets: TypeAlias = Callable[[int, Gaussians], np.ndarray]
@@ -40,7 +40,8 @@ class Layers:
         self.prior = model.prior()
         self.event_shape = self.prior.event_shape
 
-        self.widths = _widths(model.posterior(blank), tile)
+        with naming_rows(None):
+            self.widths = _widths(model.posterior(blank), tile)
         if sum(self.widths) != self.event_shape.numel():
             raise InputError(
                 "bits-back: prior and posterior must have as many coordinates; got "
@@ -51,7 +52,8 @@ class Layers:
         self.width = int(ends[-1])
         self.slices = [slice(start, end) for start, end in pairwise(ends)]
 
-        layout = _prior_layout(self.prior, self.slices)
+        with naming_rows(None):
+            layout = prior_layout(self.prior, self.slices)
         self.order = layout.order
         self.uniform = layout.uniform
         self.grids = layout.grids
@@ -81,17 +83,17 @@ class Layers:
 
         Beside them, the posterior of every layer given the buckets of those before it.
         """
-        return self._climb(q, len(position), partial(self._find, position))
+        return self._climb(q, len(position), partial(self._find, position), POSTERIOR)
 
     def posterior_conditionals(self, q: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
         """Return the posterior of every layer given the buckets of those before it."""
-        return self._conditionals(q, bucket)
+        return self._conditionals(q, bucket, POSTERIOR)
 
     def prior_conditionals(self, bucket: np.ndarray) -> dict[int, Gaussians]:
         """Return the prior of every layer given the buckets before it; empty if all are uniform."""
         if len(self.uniform) == len(self.widths):
             return {}
-        return self._conditionals(self.prior, bucket)
+        return self._conditionals(self.prior, bucket, PRIOR)
 
     def span(self, layer: int, gaussian: Gaussians, bucket: np.ndarray, count: int) -> Span:
         """Return the intervals (count, the layer's width) of a layer's buckets in its tables."""
@@ -126,7 +128,8 @@ class Layers:
     def pop_all(self, stack: Stack, count: int) -> np.ndarray:
         """Pop the buckets (tile, width) that :meth:`push_all` pushed."""
         if isinstance(self.prior, Layered):
-            return self._climb(self.prior, count, partial(self._pop_layer, stack, count))[0]
+            pop_layer = partial(self._pop_layer, stack, count)
+            return self._climb(self.prior, count, pop_layer, PRIOR)[0]
         bucket = self.middle()
         for layer in self.order:
             bucket[:count, self.slices[layer]] = self._pop_uniform(stack, layer, count)
@@ -165,8 +168,10 @@ class Layers:
         columns = position[:, self.slices[layer]]
         return self.grids[layer].find(columns, *gaussian.first(len(position)))
 
-    def _conditionals(self, distribution: Distribution, bucket: np.ndarray) -> dict[int, Gaussians]:
-        return climb(distribution, self.tile, partial(self._centres_of, bucket)).conditionals
+    def _conditionals(
+        self, distribution: Distribution, bucket: np.ndarray, what: str
+    ) -> dict[int, Gaussians]:
+        return climb(distribution, self.tile, partial(self._centres_of, bucket), what).conditionals
 
     def _centres_of(self, bucket: np.ndarray, layer: int, gaussian: Gaussians) -> np.ndarray:
         return self._centres(layer, bucket)
@@ -175,11 +180,11 @@ class Layers:
         return self.grids[layer].centres(bucket[:, self.slices[layer]])
 
     def _climb(
-        self, distribution: Distribution, count: int, choose: ChooseBuckets
+        self, distribution: Distribution, count: int, choose: ChooseBuckets, what: str
     ) -> tuple[np.ndarray, dict[int, Gaussians]]:
         """Return the buckets (tile, width) of ``choose``, and the Gaussians."""
         tile = _Tile(self, count, choose)
-        conditionals = climb(distribution, self.tile, tile.values).conditionals
+        conditionals = climb(distribution, self.tile, tile.values, what).conditionals
         return tile.bucket, conditionals
 
 
@@ -199,50 +204,11 @@ class _Tile:
         return self.layers.grids[layer].centres(columns)
 
 
-class _Layout(NamedTuple):
-    """The order, uniform layers and grids of a prior."""
-
-    order: list[int]  # of the climb of the prior
-    uniform: frozenset[int]  # layers whose grid is that of their prior: buckets are equally likely
-    grids: list[BucketGrid]
-
-
 def _widths(q: Distribution, tile: int) -> list[int]:
     """Return the number of coordinates of every layer of a posterior."""
-    conditionals = climb(q, tile, _means).conditionals
+    conditionals = climb(q, tile, _means, POSTERIOR).conditionals
     return [conditionals[layer].mean.shape[1] for layer in range(len(conditionals))]
 
 
 def _means(layer: int, gaussian: Gaussians) -> np.ndarray:
     return gaussian.mean.copy()
-
-
-def _prior_layout(prior: Distribution, slices: list[slice]) -> _Layout:
-    layers = range(len(slices))
-    if not isinstance(prior, Layered):
-        mean, scale = as_gaussians(prior, 1)
-        grids = [BucketGrid(mean[0, columns], scale[0, columns]) for columns in slices]
-        return _Layout(list(layers), frozenset(layers), grids)
-
-    record = climb(prior, DRAWS, partial(_draw, np.random.default_rng(0)))
-    order = list(record.conditionals)
-    first = order[0]
-    top = record.conditionals[first]
-    by_layer = {first: BucketGrid(top.mean[0], top.scale[0])}
-    for layer in order[1:]:
-        z = record.values[layer]
-        by_layer[layer] = BucketGrid(*_rounded(z.mean(0), z.std(0)))
-    return _Layout(order, frozenset([first]), [by_layer[layer] for layer in layers])
-
-
-def _draw(generator: np.random.Generator, layer: int, gaussian: Gaussians) -> np.ndarray:
-    samples: np.ndarray = gaussian.mean + gaussian.scale * generator.standard_normal(
-        gaussian.mean.shape
-    )
-    return samples
-
-
-def _rounded(mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scale rounded up to quarters of an octave, the mean to eighths of that scale."""
-    scale = np.exp2(np.ceil(4 * np.log2(np.maximum(scale, SMALLEST_SCALE))) / 4)
-    return np.round(8 * mean / scale) * scale / 8, scale

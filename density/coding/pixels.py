@@ -9,17 +9,16 @@ from torch import Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
 from density.coding.ans import Intervals, Stack, concatenate, frequencies, intervals
+from density.coding.finite import row_frequencies
 from density.likelihoods.autoregressive import CausalPixels
-from density.likelihoods.distributions import BINARY, LevelPixels
+from density.likelihoods.distributions import LevelPixels
 from density.likelihoods.head import Pixels
 from density.likelihoods.laws import LAWS
 from density.model import LatentModel
-from univae.dtypes import is_float_array, is_number_array
 from univae.errors import InputError
 
 __all__ = [
     "PixelCode",
-    "levels_of",
     "log_table",
     "pixel_code",
     "require_codable",
@@ -179,7 +178,9 @@ class PixelCode:
                 f"{table.shape[-1]} levels, the data are {shape} of {self.levels}; "
                 "give data of the model's shape and levels"
             )
-        return frequencies(table[:count].exp().reshape(-1, self.levels).contiguous().numpy())
+        p = table[:count].exp().reshape(-1, self.levels).contiguous().numpy()
+        row = np.arange(len(p)) // (len(p) // count)
+        return row_frequencies(p, row, "the distribution of the pixels")
 
 
 def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCode:
@@ -196,36 +197,6 @@ def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCo
             f"compress: the model's data are {model_shape} each; got {tuple(shape)}; reshape them"
         )
     return PixelCode(model, shape, levels, tile)
-
-
-def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
-    """Return the values as int64.
-
-    Raises:
-        InputError: a value is not a whole number 0..levels-1, or is -0.0, whose sign would be
-            lost.
-    """
-    if not is_number_array(values):
-        raise InputError(
-            f"compress: data must be whole numbers; got dtype {values.dtype}; convert them"
-        )
-    if is_float_array(values):
-        negative_zeros = int(((values == 0) & np.signbit(values)).sum())
-        if negative_zeros:
-            raise InputError(
-                f"compress: the sign of -0.0 would be lost; got {negative_zeros} of them; "
-                "add 0.0 to the data"
-            )
-    is_level = (values >= 0) & (values < levels) & (values == np.floor(values))
-    if not is_level.all():
-        remedy = "use a model of these data"
-        if levels == BINARY:
-            remedy = "binarise the data first, or train on them as they are"
-        first = values[~is_level][0]
-        raise InputError(
-            f"compress: the model codes whole numbers 0..{levels - 1}; got {first!s}; {remedy}"
-        )
-    return values.astype(np.int64)
 
 
 class _Counts:

@@ -114,12 +114,17 @@ def sandwich(
     suffice for this model.
 
     Raises:
-        InputError: as :func:`annealed`; ``count`` is less than 1, or the likelihood has no
-            ``sample()``.
+        InputError: as :func:`annealed`; ``count`` is less than 1, the prior is one of each datum,
+            or the likelihood has no ``sample()``.
     """
     if count < 1:
         raise InputError(f"sandwich: count must be at least 1; got count={count}")
     prior = _flat_prior(model, "sandwich", steps, chains)
+    if prior.batch_shape:
+        raise InputError(
+            "sandwich: simulates data, so the prior must be one distribution, of batch shape (); "
+            f"got {tuple(prior.batch_shape)}; use annealed() on your data for the lower bound alone"
+        )
     exact_z = prior.sample(Size((count,)))
     betas = sigmoid_path(steps)
     x = _simulate(model, exact_z)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from density.model import LatentModel
+from density.model import LatentModel, draw_prior
 from univae.errors import InputError
 from univae.latent.sampling import from_noise
 
@@ -46,7 +46,7 @@ class PriorBase:
 
     def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
         """Draw from the prior."""
-        return self._prior.sample(Size((chains, self._count)))
+        return draw_prior(self._prior, chains, Size((self._count,)))
 
     def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
         """Return ``log_prior``."""

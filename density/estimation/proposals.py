@@ -23,7 +23,7 @@ from torch.quasirandom import SobolEngine
 from density.estimation.diagnostics import group_sizes
 from density.estimation.noise_laws import Law, StudentT, Widened, draws_from
 from density.estimation.proposal import Draws, Proposal, chunk_sizes
-from density.model import LatentModel
+from density.model import LatentModel, draw_prior
 from univae.errors import InputError
 from univae.latent.sampling import draw
 
@@ -123,7 +123,7 @@ class Defensive:
         for count in chunk_sizes(samples, chunk):
             shape = torch.Size((count, *q.batch_shape))
             from_posterior = q.sample(torch.Size((count,)))
-            from_prior = prior.sample(shape)
+            from_prior = draw_prior(prior, count, q.batch_shape)
             picks = torch.rand(shape, device=from_posterior.device) < self.share
             z = torch.where(picks.view(*shape, *event_dims), from_posterior, from_prior)
             log_q = q.log_prob(z) + math.log(self.share)

@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from density.likelihoods.head import Output, Pixels
 from univae.checkpoint import JsonObject
+from univae.dtypes import computation_dtype
 from univae.latent.gaussian import diagonal_gaussian
 from univae.rules import SIZE, Rule, at_least, check_values, each
 
@@ -77,13 +78,14 @@ class ImageModel(DataModel):
         self.output = Output(pixels)
 
     def prior(self) -> Distribution:
-        """Return ``latent`` independent standard normals."""
-        origin = self.output.bias.new_zeros(self.latent)
+        """Return ``latent`` independent standard normals, in at least float32."""
+        bias = self.output.bias
+        origin = torch.zeros(self.latent, dtype=computation_dtype(bias), device=bias.device)
         return diagonal_gaussian(origin, torch.ones_like(origin))
 
     def likelihood(self, z: Float[Tensor, "*lead d"]) -> Distribution:
         r"""Return :math:`p(x \mid z)`; its ``log_prob`` broadcasts x over the sample axes of z."""
-        distribution: Distribution = self.output(self.decode(z))
+        distribution: Distribution = self.output(self.decode(z.to(self.output.bias.dtype)))
         return distribution
 
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:

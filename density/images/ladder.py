@@ -113,7 +113,8 @@ class _Ladder(nn.Module):
             mean, log_scale = parameters.chunk(2, -3)
             z = choose(layer, gaussian(mean.flatten(-3), log_scale.flatten(-3)))
 
-            state = state + over_images(self.inject[layer], z.unflatten(-1, self.shapes[layer]))
+            latent_image = z.to(self.top.dtype).unflatten(-1, self.shapes[layer])
+            state = state + over_images(self.inject[layer], latent_image)
             state = self.refine[layer](state)
             if layer:
                 state = over_images(self.grow[layer - 1], state)

@@ -78,7 +78,7 @@ class GaussianMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Distribution:
         """Return the diagonal Gaussian of each row."""
-        h = self.hidden(x)
+        h = self.hidden(x.to(self.mean.weight.dtype))  # latents have at least float32
         return gaussian(self.mean(h), self.log_scale(h))
 
 

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from density.images.base import ImageModel
 from density.images.layers import Activation, GaussianMLP, glorot, mlp
 from density.likelihoods.head import Pixels
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
 from univae.latent.hierarchy import Choose, Flat, Hierarchical, ModuleClimb
@@ -120,6 +121,7 @@ class _TopDown(nn.Module):
 
     def forward(self, choose: Choose) -> None:
         """Call ``choose`` for every layer, from the last downward."""
-        z = choose(len(self.laws), diagonal_gaussian(self.origin, torch.ones_like(self.origin)))
+        origin = at_least_float32(self.origin)
+        z = choose(len(self.laws), diagonal_gaussian(origin, torch.ones_like(origin)))
         for layer in reversed(range(len(self.laws))):
             z = choose(layer, self.laws[layer](z))

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Int
 from torch import Size, Tensor, nn
 
-from density.likelihoods.distributions import check_levels
 from density.likelihoods.head import Pixels
 from density.likelihoods.laws import LAWS
+from density.likelihoods.values import check_levels
 from univae.errors import InputError
 from univae.image_shapes import image_shape
 from univae.text.special import RESERVED

@@ -25,6 +25,8 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 from torch.types import _size
 
+from univae.dtypes import computation_dtype
+
 __all__ = ["IMAGE_DIMS", "Causal", "CausalPixels", "Position", "RasterWalk"]
 
 Position: TypeAlias = tuple[int, ...]  # row and column of one pixel, or () for all
@@ -165,11 +167,13 @@ class RasterWalk:
         self.masked_weight = joint.net.masked_weight()
         features = joint.features.expand(*lead, *joint.features.shape[-FEATURE_DIMS:])
         self.features = features.reshape(-1, *features.shape[-FEATURE_DIMS:])
-        self.pixels = features.new_zeros(len(self.features), *joint.event_shape)
+        shape = (len(self.features), *joint.event_shape)
+        dtype = computation_dtype(features)
+        self.pixels = torch.zeros(shape, dtype=dtype, device=features.device)
 
         # scaled pixels, zero beyond the image as in training
         reach = joint.net.reach
-        self.padded = F.pad(torch.zeros_like(self.pixels), (reach, reach, reach, 0))
+        self.padded = F.pad(features.new_zeros(shape), (reach, reach, reach, 0))
 
     def positions(self) -> Iterator[Position]:
         """Return row and column of every pixel in raster order."""

@@ -7,6 +7,7 @@ References:
     PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
 """
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import torch
@@ -17,8 +18,8 @@ from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.distributions.constraints import Constraint
 from torch.types import _size
 
+from density.likelihoods.values import check_levels, standardised
 from univae.dtypes import at_least_float32
-from univae.errors import InputError
 
 __all__ = [
     "BernoulliPixels",
@@ -27,7 +28,6 @@ __all__ = [
     "LevelPixels",
     "LogisticPixels",
     "Nats",
-    "check_levels",
 ]
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ BINARY = 2  # levels of a Bernoulli pixel
 # Factors of at most 2 in one product. float32 overflows at 2^128; 16 binary digits are left for the
 # rounding of partial products.
 FACTORS = 112
+
+# Of a logistic, in levels: beyond, float32 has no finite 1 / s or distance / s of 2^24 levels.
+LARGEST_LOG_SCALE = 60.0
+
+HALF_LOG_TAU = math.log(math.tau) / 2
 
 
 class LevelPixels(Distribution):
@@ -71,7 +76,8 @@ class LevelPixels(Distribution):
             InputError: a value is not a level, such as grey values under a Bernoulli distribution.
         """
         check_levels(type(self).__name__, value, self.event_shape, self.levels)
-        return self.log_pixel(value).sum(tuple(range(-len(self.event_shape), 0)))
+        log_pixels = self.log_pixel(at_least_float32(value))
+        return log_pixels.sum(tuple(range(-len(self.event_shape), 0)))
 
     def log_table(self) -> Float[Tensor, "*shape levels"]:
         r"""Return :math:`\log P(x_d = k)` for every pixel and level k, the last axis."""
@@ -160,14 +166,16 @@ class LogisticPixels(LevelPixels):
 
     All terms are in the unit of a level. The factors are exact in either tail, where a difference
     would cancel. ``means``, ``log_scale`` and ``weights`` (logits of :math:`\pi`) are (\*batch,
-    \*event, components). The channels of a colour are independent given z.
+    \*event, components); :math:`|\log s|` is clipped at 60. The channels of a colour are
+    independent given z.
     """
 
     def __init__(
         self, means: Tensor, log_scale: Tensor, weights: Tensor, event_dims: int, levels: int
     ) -> None:
         self.means = at_least_float32(means)
-        self.log_scale = at_least_float32(log_scale)
+        log_scale = at_least_float32(log_scale)
+        self.log_scale = log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
         self.weights = at_least_float32(weights)
         super().__init__(means.shape[:-1], event_dims, levels, means.device)
 
@@ -211,7 +219,7 @@ class LogisticPixels(LevelPixels):
 
 
 class GaussianPixels(IndependentNormal):
-    r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`."""
+    r"""Real numbers :math:`N(x_d; \mu_d, \sigma_d^2)`, in any unit: no variance is computed."""
 
     nats: ClassVar[Nats] = "density"
 
@@ -219,21 +227,14 @@ class GaussianPixels(IndependentNormal):
         pixels = Normal(at_least_float32(mean), at_least_float32(scale))
         super().__init__(pixels, event_dims)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        r"""Return :math:`-\sum_d \bigl(u_d^2 / 2 + \log \sigma_d + \log \sqrt{2 \pi}\bigr)`.
 
-def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
-    """Raise :class:`InputError` unless ``x`` ends in ``shape`` and holds whole numbers 0..levels-1.
-
-    ``who`` opens the message: the class whose input ``x`` is.
-    """
-    if x.shape[-len(shape) :] != shape:
-        raise InputError(f"{who}: x must end in {tuple(shape)}; got {tuple(x.shape)}; reshape it")
-    is_level = (x == x.round()) & (x >= 0) & (x < levels)
-    if not is_level.all():
-        first = x[~is_level][0].item()
-        raise InputError(
-            f"{who}: x must hold whole levels 0..{levels - 1}; got {first:g}; "
-            "binarise the data, name their levels, or choose a density"
-        )
+        Here :math:`u = (x - \mu) / \sigma`. In nats.
+        """
+        u = standardised(self.base_dist, value)
+        log_pixels = -u.square() / 2 - self.base_dist.scale.log() - HALF_LOG_TAU
+        return log_pixels.sum(tuple(range(-len(self.event_shape), 0)))
 
 
 def _of_component(values: Tensor, component: Tensor) -> Tensor:

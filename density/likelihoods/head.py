@@ -19,6 +19,7 @@ from density.likelihoods.autoregressive import IMAGE_DIMS, Causal, CausalPixels,
 from density.likelihoods.distributions import Nats
 from density.likelihoods.law import Law, Scaling
 from density.likelihoods.laws import LAWS, MOST_LEVELS, LawName
+from univae.dtypes import at_least_float32, computation_dtype
 from univae.errors import InputError
 from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 
@@ -121,7 +122,8 @@ class Output(nn.Module):
     def scaled(self, x: Tensor, position: Position = ()) -> Tensor:
         """Return rows, or their values at a position, scaled for a network: levels to [0, 1]."""
         index: Index = (..., *position)
-        return (x.to(self.centre.dtype) - self.centre[index]) / self.spread[index]
+        values = x.to(computation_dtype(self.centre))
+        return ((values - self.centre[index]) / self.spread[index]).to(self.centre.dtype)
 
     def forward(self, raw: Tensor) -> Distribution:
         r"""Return p(x | z) of ``raw``, the decoder's output (\*lead, numbers, \*event)."""
@@ -132,7 +134,7 @@ class Output(nn.Module):
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         r"""Set bias and scaling to the marginals of the rows x (N, \*event)."""
-        x = x.to(self.bias.dtype)
+        x = x.to(computation_dtype(self.bias))
         law = self.pixels.law
         scaling = law.scaling(x, Scaling(self.centre, self.spread))
         self.centre.copy_(scaling.centre)
@@ -143,6 +145,6 @@ class Output(nn.Module):
         """Return the distribution of all pixels, or of those at one position."""
         event_dims = len(self.pixels.shape) - len(position)
         index: Index = (..., *position)
-        parameters = (raw + self.bias[index]).movedim(-event_dims - 1, -1)
+        parameters = (at_least_float32(raw) + self.bias[index]).movedim(-event_dims - 1, -1)
         scaling = Scaling(self.centre[index], self.spread[index])
         return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)

@@ -13,6 +13,7 @@ __all__ = ["HasLevels", "Law", "LocationScale", "Scaling", "WholeNumbers"]
 
 # In deviations of the data: a constant column would have no finite density.
 SMALLEST_SCALE = 1e-3
+LARGEST_LOG_SCALE = 30.0  # in deviations of the data: one outlier would overflow the exponential
 
 
 @runtime_checkable
@@ -108,7 +109,7 @@ class LocationScale(Law):
     def location_and_scale(self, parameters: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
         """Return the location and the scale of every pixel, in the unit of the data."""
         location, log_scale = parameters.unbind(-1)
-        scale = SMALLEST_SCALE + log_scale.exp()
+        scale = SMALLEST_SCALE + log_scale.clamp_max(LARGEST_LOG_SCALE).exp()
         return scaling.centre + scaling.spread * location, scaling.spread * scale
 
     def marginal(self, x: Tensor, pixels: HasLevels, scaling: Scaling) -> Tensor:

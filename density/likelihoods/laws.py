@@ -33,6 +33,10 @@ CLIPPED_PROBABILITY = 0.001
 # In levels; the smallest initial deviation of a logistic, for constant pixels.
 SMALLEST_DEVIATION = 0.5
 
+# In levels; of a learned scale. The mass of a level at whose centre the mean lies is 1 to 2e-22;
+# below, one pixel that is far off would cost more than all others together.
+SMALLEST_LEVEL_SCALE = 0.01
+
 
 class Bernoulli(Law):
     """Zeros and ones."""
@@ -105,6 +109,7 @@ class Logistic(WholeNumbers):
         mean, log_scale, *weight = by_kind.unbind(-2)
         means = scaling.spread[..., None] * mean
         log_scales = scaling.spread.log()[..., None] + log_scale
+        log_scales = log_scales.clamp_min(math.log(SMALLEST_LEVEL_SCALE))
         weights = weight[0] if weight else torch.zeros_like(means)
         return LogisticPixels(means, log_scales, weights, event_dims, pixels.levels)
 

@@ -14,7 +14,8 @@ from density.coding.blocks import Account
 from density.coding.container import Header
 from density.coding.data_code import Coding
 from density.coding.exact import fingerprint, prepared, same_bits
-from density.coding.pixels import levels_of, pixel_code, require_codable
+from density.coding.levels import levels_of
+from density.coding.pixels import pixel_code, require_codable
 from density.images.base import DataModel
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity

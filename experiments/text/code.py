@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from density.coding.ans import Intervals, Stack, concatenate, frequencies, intervals
+from density.coding.ans import Intervals, Stack, concatenate, intervals
+from density.coding.finite import naming_rows, row_frequencies
 from univae.errors import InputError
 from univae.text.special import END, PAD, START
 from univae.text.tokenizers import pad
@@ -94,7 +95,8 @@ class TextCode:
         """Push texts with the prior's mode as latent."""
         for start in reversed(range(0, len(rows), self.size)):
             chunk = rows[start : start + self.size]
-            stack.push(self.intervals(self.mode, self.tile(chunk), len(chunk)))
+            with naming_rows(start):
+                stack.push(self.intervals(self.mode, self.tile(chunk), len(chunk)))
 
     def pop_plain(self, stack: Stack, count: int) -> list[Ids]:
         """Pop the texts that :meth:`push_plain` pushed."""
@@ -107,7 +109,8 @@ class TextCode:
 
 def _table(logits: Tensor, rows: np.ndarray) -> np.ndarray:
     """Return the frequencies of the next token of some rows, for encoder and decoder."""
-    return frequencies(logits.softmax(-1).numpy()[rows])
+    p = logits.softmax(-1).numpy()[rows]
+    return row_frequencies(p, rows, "the distribution of a token")
 
 
 def pieces(texts: Sequence[Ids], longest: int) -> tuple[list[Ids], list[tuple[int, int]]]:

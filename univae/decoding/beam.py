@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from univae.decoding.sampling import Stepper
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.text.special import END, PAD, START
 
@@ -50,7 +51,7 @@ def beam_search(
     scores: Tensor | None = None
     length = 0
     while length < max_length and running.any():
-        log_p = step(tokens).log_softmax(-1).view(rows, width, -1)
+        log_p = at_least_float32(step(tokens)).log_softmax(-1).view(rows, width, -1)
         scores, parent, token = _extended(scores, _with_padding(log_p, running))
         texts = texts.gather(1, parent[..., None].expand_as(texts))
         texts[:, :, length] = token

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from univae.dtypes import computation_dtype
+from univae.dtypes import at_least_float32, computation_dtype
 from univae.rules import COUNT, Rule, at_least, check, within
 from univae.text.special import END, PAD, START
 
@@ -68,7 +68,7 @@ class Sampling:
         if self.temperature == 0:
             return logits.argmax(-1)
         if self.temperature != 1:
-            logits = logits / self.temperature
+            logits = at_least_float32(logits) / self.temperature
         if 0 < self.top_k < logits.shape[-1]:
             # a softmax of k values is faster than one of a vocabulary of -inf
             top_logits, ids = logits.topk(self.top_k)

@@ -3,7 +3,8 @@ r"""The von Mises-Fisher normaliser and its derivatives in the concentration, in
 .. math:: L_d(\kappa) = \log {}_0F_1(; d/2; \kappa^2/4) = \log C_d(0) - \log C_d(\kappa),
           \qquad L_d' = A_d
 
-Exponentially scaled Bessel functions, or the series where these underflow.
+Exponentially scaled Bessel functions, or the series where these underflow; at large concentrations
+the series of :mod:`univae.latent.bessel_asymptotics`.
 """
 
 import math
@@ -12,35 +13,89 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Real
 from scipy.special import gammaln, ive
 from torch import Tensor
 
-__all__ = ["growth", "log_normaliser", "log_uniform", "mean_length", "on_host"]
+from univae.dtypes import as_floating
+from univae.latent.bessel_asymptotics import (
+    asymptotic_deficit,
+    asymptotic_surplus,
+    is_asymptotic,
+)
+
+__all__ = [
+    "deficit",
+    "divergence",
+    "log_normaliser",
+    "log_uniform",
+    "mean_length",
+    "on_host",
+    "surplus",
+]
 
 # Bessel functions below this value lose digits to underflow.
 SMALLEST_BESSEL = 1e-290
 
+FAR = 1e6  # a concentration at which the asymptotic series are finite
+
 Context: TypeAlias = Any  # of an autograd.Function; torch declares no type for it
 
 
-def log_normaliser(concentration: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
+def log_normaliser(concentration: Real[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
     r"""Return :math:`\log C_d(\kappa)`, the log of the density's normaliser.
 
     .. math:: C_d(\kappa) = \kappa^{d/2-1} / ((2\pi)^{d/2} I_{d/2-1}(\kappa))
+
+    Whole numbers give the default dtype.
     """
-    return (log_uniform(dim) - growth(on_host(concentration), dim)).to(concentration)
-
-
-def mean_length(concentration: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
-    r"""Return :math:`A_d(\kappa) = E[m \cdot z] = I_{d/2}(\kappa) / I_{d/2-1}(\kappa)`."""
     kappa = on_host(concentration)
-    return (kappa * _ratio(kappa, dim)).to(concentration)
+    return (log_uniform(dim) - kappa - surplus(kappa, dim)).to(as_floating(concentration))
 
 
-def growth(kappa: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
-    r"""Return :math:`\log C_d(0) - \log C_d(\kappa)`, for ``kappa`` of :func:`on_host`."""
-    return _growth(kappa, dim)
+def mean_length(concentration: Real[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
+    r"""Return :math:`A_d(\kappa) = E[m \cdot z] = I_{d/2}(\kappa) / I_{d/2-1}(\kappa)`.
+
+    Whole numbers give the default dtype.
+    """
+    kappa = on_host(concentration)
+    is_far, near, far = _regimes(kappa, dim)
+    length = torch.where(is_far, 1 - asymptotic_deficit(far, dim), near * _ratio(near, dim))
+    return length.to(as_floating(concentration))
+
+
+def deficit(kappa: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
+    r"""Return :math:`1 - A_d(\kappa)`, for ``kappa`` of :func:`on_host`."""
+    is_far, near, far = _regimes(kappa, dim)
+    return torch.where(is_far, asymptotic_deficit(far, dim), 1 - near * _ratio(near, dim))
+
+
+def divergence(kappa: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
+    r"""Return :math:`\kappa A_d(\kappa) - L_d(\kappa)`, the KL from the uniform distribution.
+
+    ``kappa`` is that of :func:`on_host`; the result is in nats.
+    """
+    is_far, near, far = _regimes(kappa, dim)
+    far_divergence = -far * asymptotic_deficit(far, dim) - asymptotic_surplus(far, dim)
+    near_divergence = near.square() * _ratio(near, dim) - _growth(near, dim)
+    return torch.where(is_far, far_divergence, near_divergence)
+
+
+def surplus(kappa: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch"]:
+    r"""Return :math:`L_d(\kappa) - \kappa`, for ``kappa`` of :func:`on_host`."""
+    is_far, near, far = _regimes(kappa, dim)
+    return torch.where(is_far, asymptotic_surplus(far, dim), _growth(near, dim) - near)
+
+
+def _regimes(
+    kappa: Float[Tensor, "*batch"], dim: int
+) -> tuple[Bool[Tensor, "*batch"], Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Return where the asymptotic series hold, and concentrations for either formula.
+
+    Those of the other regime are replaced, so that both formulas and their gradients are finite.
+    """
+    is_far = is_asymptotic(kappa, dim)
+    return is_far, torch.where(is_far, 1.0, kappa), torch.where(is_far, kappa, FAR)
 
 
 class _Growth(torch.autograd.Function):
@@ -127,6 +182,6 @@ def log_uniform(dim: int) -> float:
     return math.lgamma(dim / 2) - math.log(2) - dim / 2 * math.log(math.pi)
 
 
-def on_host(kappa: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+def on_host(kappa: Real[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Return ``kappa`` in float64 on the CPU, where the special functions are."""
     return kappa.to("cpu", torch.float64)

@@ -68,5 +68,5 @@ class VonMisesFisherHead(nn.Module):
         """Return the von Mises-Fisher distribution of each row."""
         direction = F.normalize(at_least_float32(self.linear(row)), dim=-1)
         # A fixed kappa is a Python number, whose sampling grid is cached from call to call.
-        kappa = self.kappa if self.log_kappa is None else self.log_kappa.exp()
+        kappa = self.kappa if self.log_kappa is None else at_least_float32(self.log_kappa).exp()
         return VonMisesFisher(direction, kappa)

@@ -102,10 +102,15 @@ def _grid(kappa: Float[Tensor, "R"], dim: int) -> _Grid:
     high = (mode + reach).clamp(max=math.pi)
     step = (high - low) / (NODES - 1)
     theta = low + step * torch.arange(NODES, device=k.device)
-    log_f = k * theta.cos() + torch.special.xlogy(t, theta.sin().clamp(min=0))
+    log_f = k * _cosine_less_one(theta) + torch.special.xlogy(t, theta.sin().clamp(min=0))
     f = (log_f - log_f.amax(-1, keepdim=True)).exp()
     cdf = _integral(f, step)
     return _Grid(theta, step, f / cdf[:, -1:], cdf / cdf[:, -1:])
+
+
+def _cosine_less_one(theta: Tensor) -> Tensor:
+    r"""Return :math:`\cos\theta - 1`, which loses no digits at small angles."""
+    return -2 * (theta / 2).sin().square()
 
 
 def _integral(f: Float[Tensor, "R nodes"], step: Float[Tensor, "R 1"]) -> Float[Tensor, "R nodes"]:
@@ -130,8 +135,9 @@ def _invert(
     theta = grid.theta.gather(-1, left) + s
     if not learned:
         return theta, theta
-    cos = grid.theta.cos()
-    tilted = (cos - _integral(cos * grid.density, grid.step)[:, -1:]) * grid.density
+    cosine = _cosine_less_one(grid.theta)
+    mean = _integral(cosine * grid.density, grid.step)[:, -1:]
+    tilted = (cosine - mean) * grid.density
     g, g_slope = _line(tilted, grid.step, left)
     integral = _integral(tilted, grid.step).gather(-1, left) + g * s + g_slope * s.square() / 2
     return theta, -integral / (f + f_slope * s).clamp(min=tiny)

@@ -3,13 +3,13 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import normalize
 from torch.types import _size
 
-from univae.dtypes import at_least_float32
+from univae.dtypes import as_floating, at_least_float32
 from univae.errors import InputError
 from univae.latent.bessel import log_uniform
 
@@ -25,6 +25,7 @@ class UnitVector(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         """Return which vectors have length one."""
+        value = as_floating(value)
         tolerance = max(1e-5, 16 * torch.finfo(value.dtype).eps)
         norm = torch.linalg.vector_norm(at_least_float32(value), dim=-1)
         inside: Tensor = (norm - 1).abs() <= tolerance
@@ -63,12 +64,14 @@ class HypersphericalUniform(Distribution):
         shape = self._extended_shape(sample_shape)
         return normalize(torch.randn(shape, dtype=self.dtype, device=self.device), dim=-1)
 
-    def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
+    def log_prob(self, value: Real[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
         """Return the constant log-density, in nats."""
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        return at_least_float32(value).new_full(shape, log_uniform(self.event_shape[0]))
+        return at_least_float32(as_floating(value)).new_full(
+            shape, log_uniform(self.event_shape[0])
+        )
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """Return the logarithm of the sphere's area, in nats."""

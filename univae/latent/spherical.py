@@ -11,16 +11,16 @@ References:
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import register_kl
 from torch.nn.functional import normalize
 from torch.types import _size
 
-from univae.dtypes import at_least_float32
+from univae.dtypes import as_floating, at_least_float32
 from univae.errors import InputError
-from univae.latent.bessel import growth, log_uniform, mean_length, on_host
+from univae.latent.bessel import deficit, divergence, log_uniform, mean_length, on_host, surplus
 from univae.latent.polar_angle import polar_angle
 from univae.latent.sphere import SMALLEST_DIM, HypersphericalUniform, UnitVector
 
@@ -55,12 +55,13 @@ class VonMisesFisher(Distribution):
 
     def __init__(
         self,
-        mean_direction: Float[Tensor, "*any d"],
+        mean_direction: Real[Tensor, "*any d"],
         concentration: Tensor | float,
         *,
         validate_args: bool | None = None,
     ) -> None:
-        if isinstance(concentration, Tensor):
+        mean_direction = as_floating(mean_direction)
+        if isinstance(concentration, Tensor) and concentration.is_floating_point():
             kappa = concentration
         else:
             kappa = torch.as_tensor(concentration, dtype=torch.float64)
@@ -101,7 +102,7 @@ class VonMisesFisher(Distribution):
         sin = theta.sin().to(m.dtype).unsqueeze(-1)
         return cos * m + sin * nu
 
-    def log_prob(self, value: Float[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
+    def log_prob(self, value: Real[Tensor, "*shape d"]) -> Float[Tensor, "*result"]:
         r"""Return the log-density in nats.
 
         It is computed as :math:`\log C_d(\kappa) + \kappa - \kappa \|z - m\|^2 / 2`, which float32
@@ -112,7 +113,7 @@ class VonMisesFisher(Distribution):
         kappa = on_host(self.concentration)
         dim = self.event_shape[0]
         m = self.mean_direction
-        peak = log_uniform(dim) + kappa - growth(kappa, dim)
+        peak = log_uniform(dim) - surplus(kappa, dim)
         return peak.to(m) - kappa.to(m) * (value - m).square().sum(-1) / 2
 
     def entropy(self) -> Float[Tensor, "*batch"]:
@@ -148,15 +149,19 @@ def _kl_between(p: VonMisesFisher, q: VonMisesFisher) -> Float[Tensor, "*batch"]
     r"""Return the divergence in nats.
 
     .. math:: L(\kappa') - L(\kappa) + A(\kappa) (\kappa - \kappa' + \kappa' \|m - m'\|^2 / 2)
+
+    The first terms are computed from :math:`L(\kappa) - \kappa` and :math:`1 - A(\kappa)`, which
+    lose no digits at large concentrations.
     """
     _check_same_space(p, q)
     kappa = on_host(p.concentration)
     other_kappa = on_host(q.concentration)
     dim = p.event_shape[0]
     m = p.mean_direction
-    length = mean_length(kappa, dim)
-    radial = growth(other_kappa, dim) - growth(kappa, dim) + length * (kappa - other_kappa)
-    return radial.to(m) + (length * other_kappa).to(m) * (m - q.mean_direction).square().sum(-1) / 2
+    surplus_change = surplus(other_kappa, dim) - surplus(kappa, dim)
+    radial = surplus_change - deficit(kappa, dim) * (kappa - other_kappa)
+    rate = (mean_length(kappa, dim) * other_kappa).to(m)
+    return radial.to(m) + rate * (m - q.mean_direction).square().sum(-1) / 2
 
 
 register_kl(VonMisesFisher, HypersphericalUniform)(_kl_from_uniform)
@@ -167,8 +172,7 @@ def _divergence_from_uniform(p: VonMisesFisher) -> Float[Tensor, "*batch"]:
     r"""Return :math:`KL(p \,\|\, U) = \kappa A_d(\kappa) - L_d(\kappa)` in nats."""
     kappa = on_host(p.concentration)
     dim = p.event_shape[0]
-    divergence = kappa * mean_length(kappa, dim) - growth(kappa, dim)
-    return divergence.to(p.mean_direction).expand(p.batch_shape)
+    return divergence(kappa, dim).to(p.mean_direction).expand(p.batch_shape)
 
 
 def _check(mean_direction: Tensor, kappa: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Batch normalisation that also trains on batches of one row."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,22 +34,43 @@ class StreamNorm(nn.BatchNorm1d):
         """Return the normalised rows."""
         if self.training and len(input) == 1:
             return self._normalise_single(input)
-        return super().forward(input)
+        return self._normalise_batch(input)
+
+    def _normalise_batch(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        """Normalise as ``nn.BatchNorm1d``, also rows of another dtype than the statistics."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        if self.running_mean.dtype == rows.dtype:
+            return super().forward(rows)
+        statistics = (self.running_mean.to(rows), self.running_var.to(rows))
+        normalised = F.batch_norm(
+            rows, *statistics, training=self.training, momentum=self.momentum, eps=self.eps
+        )
+        if self.training:
+            self._store(*statistics)
+        return normalised
 
     def _normalise_single(self, row: Float[Tensor, "1 d"]) -> Float[Tensor, "1 d"]:
         momentum = self.momentum
         assert momentum is not None
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
 
         change = row - self.running_mean
         mean = self.running_mean + momentum * change
         variance = (1 - momentum) * (self.running_var + momentum * change.square())
         normalised = (row - mean) / (variance + self.eps).sqrt()
 
-        with torch.no_grad():
-            self.running_mean.copy_(mean[0])
-            self.running_var.copy_(variance[0])
-            self.num_batches_tracked.add_(1)
+        self._store(mean[0], variance[0])
         return normalised
+
+    @torch.no_grad()
+    def _store(self, mean: Float[Tensor, "d"], variance: Float[Tensor, "d"]) -> None:
+        """Set the moving statistics after one more batch."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(variance)
+        self.num_batches_tracked.add_(1)

@@ -229,8 +229,8 @@ class RoFormerSim(nn.Module):
         # The product with the token table dominates the cost: rows of padding skip it.
         real = target != PAD
         logits = self.head(rows[real], self.embedding.tokens.weight)
-        nll = F.cross_entropy(logits, target[real], reduction="none")
-        nll = at_least_float32(nll)  # a sum over a text in bfloat16 loses digits
+        # a sum over a text in bfloat16 loses digits
+        nll = F.cross_entropy(at_least_float32(logits), target[real], reduction="none")
         text_indices = real.nonzero()[:, 0]
         return -nll.new_zeros(len(target)).index_add(0, text_indices, nll)
 

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from univae.decoding.sampling import Stepper, generate
+from univae.dtypes import at_least_float32
 from univae.text.special import END, PAD
 
 __all__ = ["TextLikelihood", "text_log_prob"]
@@ -19,10 +20,13 @@ __all__ = ["TextLikelihood", "text_log_prob"]
 def text_log_prob(
     logits: Float[Tensor, "*batch length vocab"], ids: Int[Tensor, "*#batch length"]
 ) -> Float[Tensor, "*batch"]:
-    """Return the log-probability of each text in nats: all tokens and the end, no padding."""
+    """Return the log-probability of each text in nats: all tokens and the end, no padding.
+
+    It is computed and summed in at least float32.
+    """
     ids = ids.expand(logits.shape[:-1])
     nll = F.cross_entropy(
-        logits.flatten(0, -2), ids.reshape(-1), ignore_index=PAD, reduction="none"
+        at_least_float32(logits).flatten(0, -2), ids.reshape(-1), ignore_index=PAD, reduction="none"
     )
     return -nll.view(ids.shape).sum(-1)
 

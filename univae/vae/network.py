@@ -82,7 +82,7 @@ class TwoStreamTransformer(nn.Module):
         for layer, block in enumerate(self._latent_blocks()):
             posterior.append(self.infer[layer](x[:, n - 1]))
             latents.append(choose(layer, posterior[-1]))
-            row = self.inject[layer](latents[-1])[:, None]
+            row = self._injected(layer, latents[-1])[:, None]
             if layer == len(self.infer) - 1:  # no later layer reads the encoder's rows
                 x = block(torch.cat((row, x[:, n:]), 1), phase[:, n - 1 :], streams.bridged)
             else:
@@ -120,7 +120,7 @@ class TwoStreamTransformer(nn.Module):
         for layer, block in enumerate(self.blocks[-len(heads) :]):
             z = choose(layer, heads[layer](x[..., -1, :]))
             if layer < len(heads) - 1:
-                row = self.inject[layer](z)[..., None, :]
+                row = self._injected(layer, z)[..., None, :]
                 x = torch.cat((x[..., :-1, :], row), -2).reshape(-1, n, rows.shape[-1])
                 x = block(x, phase, streams.encoder).view(*lead, n, -1)
 
@@ -139,10 +139,15 @@ class TwoStreamTransformer(nn.Module):
 
         x = x.expand(*lead, *x.shape[1:]).flatten(0, -3)
         for layer, block in enumerate(self._latent_blocks()):
-            row = self.inject[layer](z[:, layer])[:, None]
+            row = self._injected(layer, z[:, layer])[:, None]
             x = block(torch.cat((row, x), 1), phase, streams.bridged)
         logits: Tensor = self.head(x, self._table).unflatten(0, lead)
         return logits
+
+    def _injected(self, layer: int, z: Float[Tensor, "*lead d"]) -> Float[Tensor, "*lead width"]:
+        """Return the row of a latent, which distributions hold in at least float32."""
+        row: Tensor = self.inject[layer](z.to(self._table.dtype))
+        return row
 
     def _lower_blocks(self) -> nn.ModuleList:
         return self.blocks[: -len(self.infer)]

@@ -1,5 +1,6 @@
 """Image and table models: consistent distributions, published initial weights, stored copies."""
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -472,6 +473,38 @@ def test_distributions_stay_in_float32_under_autocast_and_models_move_to_float64
     ):
         assert b.dtype == torch.float64
         torch.testing.assert_close(a.double(), b, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_in_half_precision_scores_and_samples_in_float32(
+    name: str, dtype: torch.dtype
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    half = perturb(MODELS[name](SMALL), 0.05).to(dtype)
+    single = copy.deepcopy(half).float()
+    x = data(half).float()
+    q = half.posterior(x)
+    z = q.sample((2,))
+    assert z.dtype == half.prior().sample((2,)).dtype == torch.float32
+    for ours, truth in zip(log_densities(half, x, z), log_densities(single, x, z), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, truth, atol=0.5, rtol=0.05)
+    half.likelihood(z).log_prob(x).sum().backward()
+    images = half.likelihood(half.prior().sample((3,))).sample()
+    assert half.likelihood(z[:1]).log_prob(images[:1]).isfinite().all()
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "logistic"])
+def test_causal_pixels_in_half_precision_are_drawn_as_they_are_scored(likelihood: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    model = perturb(MLPVAE(Pixels((1, 3, 3), likelihood, 200, reach=1), (2,), ((8,),)), 0.05)
+    model.to(torch.bfloat16)
+    law = model.likelihood(model.prior().sample((4,)))
+    x = law.sample()
+    assert x.dtype == torch.float32
+    assert law.log_prob(x).dtype == torch.float32
+    assert law.log_prob(x).isfinite().all()
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)
