@@ -117,9 +117,7 @@ def _result(inner: Run, result: JsonObject, part: str, *, kept: bool) -> JsonObj
         "before": {name: before.get(name) for name in COMPARED},
         "after": {name: result.get(name) for name in COMPARED},
     }
-    metrics = {
-        name: value
-        for name, value in result.items()
-        if kept and name not in ("steps", "seconds", "selection")
-    }
-    return {**metrics, "calibration": summary}
+    own = ("steps", "seconds", "selection")
+    metrics = {name: value for name, value in result.items() if name not in own}
+    notes = {"notes": result["notes"]} if "notes" in result else {}
+    return {**(metrics if kept else notes), FOLDER: summary}

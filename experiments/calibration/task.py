@@ -19,6 +19,8 @@ from univae.checkpoint import JsonObject
 
 __all__ = ["CalibrationTask", "VaeTask"]
 
+UNUSED = "calibration: the latent is not in use, so these weights are not kept"
+
 
 @runtime_checkable
 class VaeTask(Task[Item, Tensor], Protocol[Item]):
@@ -81,8 +83,9 @@ class CalibrationTask(Generic[Item]):
         higher.
         """
         metrics = dict(self.task.validate(progress))
-        is_worse = self.part.may_collapse and progress.step > 0 and not _uses_latent(metrics)
-        return {**metrics, "selection": None if is_worse else -metrics["elbo_nats"]}
+        if self.part.may_collapse and progress.step > 0 and not _uses_latent(metrics):
+            return {**metrics, "selection": None, "notes": [*metrics.get("notes", []), UNUSED]}
+        return {**metrics, "selection": -metrics["elbo_nats"]}
 
 
 def _uses_latent(metrics: JsonObject) -> bool:

@@ -245,7 +245,7 @@ class _Loop(Generic[Item]):
 
     def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
         selection = metrics["selection"]
-        value = f"{selection:.4f}" if selection is not None else "not finite"
+        value = f"{selection:.4f}" if selection is not None else "not to be selected"
         best = ", the best so far" if improved else ""
         self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
         for note in metrics.get("notes", []):
