@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from gan.normalization.claims import plain_type
-from gan.normalization.exact_spectral import OperatorNorm
+from gan.normalization.exact_spectral import ConvolutionNorm, LinearNorm
 from univae.errors import InputError
 
 __all__ = [
@@ -42,8 +42,10 @@ def spectral_normalize(
 ) -> nn.Module:
     r"""Divide the weights of linear layers, convolutions and embeddings by their spectral norms.
 
-    The norm tracks the weight by one step of power iteration per training pass. Changes ``critic``
-    and returns it.
+    The usual norm follows the weight by one step of power iteration per training pass, and lags: it
+    is below the true one while the weights change. With ``exact_on`` linear layers and convolutions
+    have norm 1 within 1e-3 in every pass, also between an update and the next training pass; only
+    embeddings follow by one step. Changes ``critic`` and returns it.
 
     Args:
         critic: the critic to change.
@@ -52,7 +54,8 @@ def spectral_normalize(
         labels: the labels of ``exact_on``, for a conditional critic.
 
     Raises:
-        InputError: some weights are reparametrised already.
+        InputError: some weights are reparametrised already, or a convolution has no exact norm: it
+            is called on images of two sizes, or padded by other numbers than zeros.
     """
     shapes = input_shapes(critic, exact_on, labels) if exact_on is not None else {}
     layers = [module for module in critic.modules() if plain_type(module) in NORMALIZED]
@@ -63,8 +66,10 @@ def spectral_normalize(
 
     for layer in layers:
         if isinstance(layer, nn.Conv2d) and layer in shapes:
-            exact_norm = OperatorNorm(layer, shapes[layer])
+            exact_norm = ConvolutionNorm(layer, shapes[layer])
             parametrize.register_parametrization(layer, "weight", exact_norm)
+        elif isinstance(layer, nn.Linear) and exact_on is not None:
+            parametrize.register_parametrization(layer, "weight", LinearNorm(layer))
         else:
             parametrizations.spectral_norm(layer)
     return critic

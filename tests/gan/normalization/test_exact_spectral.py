@@ -1,4 +1,4 @@
-"""A convolution divided by its operator norm has norm 1 in every pass and after every update."""
+"""A layer divided by its operator norm has norm 1 in every pass and after every update."""
 
 import copy
 
@@ -22,8 +22,10 @@ def critic_of(width: int = 8) -> nn.Module:
 def norms(critic: nn.Module, shapes: dict[nn.Module, tuple[int, ...]]) -> list[float]:
     """Return the norms of the weights that a pass in the critic's mode uses, without a pass."""
     kept = copy.deepcopy(critic.state_dict())
-    convolutions = [module for module in critic.modules() if isinstance(module, nn.Conv2d)]
-    values = [operator_norm(convolution, shapes[convolution]) for convolution in convolutions]
+    values = []
+    for module in critic.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            values.append(operator_norm(module, shapes.get(module, ())))
     critic.load_state_dict(kept)
     return values
 
@@ -38,15 +40,45 @@ def test_the_norm_is_one_during_training_and_between_updates(
     spectral_normalize(critic, exact_on=x)
     shapes = input_shapes(critic, x)
     optimizer = torch.optim.Adam(critic.parameters(), learning_rate, betas=(0.0, 0.9))
-    assert norms(critic, shapes) == pytest.approx([1, 1], abs=1e-3)
+    assert norms(critic, shapes) == pytest.approx([1, 1, 1], abs=1e-3)
     for _ in range(20):
         difference = critic(x).mean() - critic(torch.randn_like(x).tanh()).mean()
         optimizer.zero_grad()
         difference.backward()
         optimizer.step()
         for training in (True, False):
-            assert norms(critic.train(training), shapes) == pytest.approx([1, 1], abs=1e-3)
+            assert norms(critic.train(training), shapes) == pytest.approx([1, 1, 1], abs=1e-3)
         critic.train()
+
+
+def test_the_norms_of_linear_layers_are_one_too_and_the_usual_ones_lag() -> None:
+    for exact in (True, False):
+        critic = build({"network": "MLPCritic", "shape": (8,), "hidden": (64, 64)})
+        spectral_normalize(critic, exact_on=torch.zeros(2, 8) if exact else None)
+        optimizer = torch.optim.Adam(critic.parameters(), 1e-3, betas=(0.0, 0.9))
+        largest = 0.0
+        for _ in range(60):
+            x = torch.randn(64, 8)
+            difference = critic(x).mean() - critic(x.tanh() + 0.3).mean()
+            optimizer.zero_grad()
+            difference.backward()
+            optimizer.step()
+            for value in norms(critic.eval(), {}):
+                largest = max(largest, abs(value - 1))
+            critic.train()
+        assert (largest < 1e-3) == exact
+        assert largest < 1e-3 or largest > 0.02
+
+
+def test_the_state_of_an_exact_linear_layer_is_that_of_the_usual_one() -> None:
+    exact = spectral_normalize(nn.Sequential(nn.Linear(6, 4)), exact_on=torch.zeros(2, 6))
+    usual = spectral_normalize(nn.Sequential(nn.Linear(6, 4)))
+    shapes = [
+        {name: x.shape for name, x in critic.state_dict().items()} for critic in (exact, usual)
+    ]
+    assert shapes[0] == shapes[1]
+    exact.load_state_dict(usual.state_dict())
+    assert operator_norm(exact[0], (6,)) == pytest.approx(1, abs=1e-6)
 
 
 def test_a_large_jump_of_the_weights_is_followed_at_once() -> None:
