@@ -2,11 +2,12 @@ r"""An audit of a critic: gradient norms, slopes within and across linear region
 
 It separates three statements that are often confused. The *pointwise* gradient :math:`\|\nabla
 f\|`; the *slope* between two points, within one linear region and across regions; and a
-*certificate*, the product of the layers' operator norms, which bounds every slope. Only a
-certificate makes :math:`(E f(x) - E f(y)) / L \le W_1` a lower bound; a normalised score has none,
-because it jumps between regions.
+*certificate*, the product of upper bounds of the Lipschitz constants of all calls of modules, which
+bounds every slope. Only a certificate makes :math:`(E f(x) - E f(y)) / L \le W_1` a lower bound; a
+normalised score has none, because it jumps between regions.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gan.audit_calls import record_calls
 from gan.audit_facts import Facts
-from gan.audit_layers import Layer, lipschitz_constant, measure_layers
+from gan.audit_layers import Certificate, Layer, certify, measure_layers
 from gan.audit_slopes import Slopes, measure_slopes
 from gan.audit_verdict import verdict
 from gan.metrics.transport import exact_wasserstein
@@ -83,12 +85,10 @@ def _measure(
     _, critic_gradient = differentiate(critic, x, labels, create_graph=False)
     value, gradient = differentiate(score, x, labels, create_graph=False)
     gradient_norms = norms(gradient)
-    layers = measure_layers(critic, x, labels) if isinstance(critic, nn.Module) else ()
-    certificate = None
+    layers, certificate = _certificate(score, x, labels)
     wasserstein = None
     if labels is None:
-        certificate = lipschitz_constant(critic, layers) if score.rule is None else None
-        wasserstein = _distances(score, value, x, other, certificate)
+        wasserstein = _distances(critic, x, other, certificate.constant)
 
     facts = Facts(
         normalization=normalization,
@@ -100,22 +100,49 @@ def _measure(
         largest_score=value.abs().max().item(),
         slopes=tuple(measure_slopes(score, critic, x, labels, length) for length in lengths),
         layers=layers,
-        certificate=certificate,
+        certificate=certificate.constant,
         wasserstein=wasserstein,
+        uncertified=certificate.refusal,
     )
     return replace(facts, verdict=verdict(facts))
 
 
+def _certificate(
+    score: Score, x: Tensor, labels: Tensor | None
+) -> tuple[tuple[Layer, ...], Certificate]:
+    """Return the norms of the critic's layers, and the Lipschitz constant that they prove."""
+    critic = score.critic
+    if not isinstance(critic, nn.Module):
+        return (), Certificate(None, "the critic is no module")
+    recording = record_calls(critic, x, labels)
+    layers = measure_layers(critic, recording)
+    if score.rule is not None:
+        return layers, Certificate(None, "the score is normalised by its gradient")
+    if labels is not None:
+        return layers, Certificate(None, "the critic is conditional")
+    return layers, certify(critic, recording, layers)
+
+
 def _distances(
-    score: Score, value: Tensor, x: Tensor, other: Tensor | None, certificate: float | None
+    critic: Critic, x: Tensor, other: Tensor | None, certificate: float | None
 ) -> tuple[float | None, float] | None:
     """Return the certified lower bound of W_1 between the rows, and its exact value."""
     if other is None:
         return None
-    other_value, _ = differentiate(score, other, create_graph=False)
-    difference = (value.mean() - other_value.mean()).abs().item()
-    lower_bound = difference / certificate if certificate else None
-    return lower_bound, exact_wasserstein(x.flatten(1), other.flatten(1))
+    exact = exact_wasserstein(x.flatten(1), other.flatten(1))
+    if not certificate:
+        return None, exact
+    return _score_difference(critic, x, other) / certificate, exact
+
+
+@torch.no_grad()
+def _score_difference(critic: Critic, x: Tensor, other: Tensor) -> float:
+    """Return :math:`|E f(x) - E f(y)|`, in float64: rounded scores could exceed the bound."""
+    assert isinstance(critic, nn.Module)
+    precise_critic = copy.deepcopy(critic).double()
+    difference = scores(precise_critic, x.double()).mean()
+    difference -= scores(precise_critic, other.double()).mean()
+    return difference.abs().item()
 
 
 def _quantiles(values: Tensor) -> tuple[float, ...]:

@@ -25,4 +25,5 @@ class Facts:
     certificate: float | None  # a proven Lipschitz constant; None: there is no proof
     # W_1 between the two sets of rows: certified lower bound, exact value
     wasserstein: tuple[float | None, float] | None
+    uncertified: str = ""  # the reason for no certificate
     verdict: str = ""

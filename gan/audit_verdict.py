@@ -23,7 +23,7 @@ def verdict(facts: Facts) -> str:
     sentences.append(_gradient_sentence(facts))
     if normalized:
         sentences += _jump_sentence(facts.slopes, facts.gradient_norms[-1])
-    sentences.append(_certificate_sentence(facts.certificate, normalized=normalized))
+    sentences.append(_certificate_sentence(facts, normalized=normalized))
     if facts.wasserstein is not None:
         sentences.append(_distance_sentence(*facts.wasserstein))
     return " ".join(sentences)
@@ -66,14 +66,14 @@ def _jump_sentence(slopes: Sequence[Slopes], largest_gradient: float) -> list[st
     return [f"No jump was measured: {description}."]
 
 
-def _certificate_sentence(certificate: float | None, *, normalized: bool) -> str:
-    if certificate is not None:
-        return f"Its layers prove a Lipschitz constant of {certificate:.3g}."
+def _certificate_sentence(facts: Facts, *, normalized: bool) -> str:
+    if facts.certificate is not None:
+        return f"Its layers prove a Lipschitz constant of {facts.certificate:.3g}."
     if normalized:
         return (
             "No Lipschitz constant can be proven, so its scores estimate no Wasserstein distance."
         )
-    return "No Lipschitz constant is proven: the critic is no chain of layers."
+    return f"No Lipschitz constant is proven: {facts.uncertified}."
 
 
 def _distance_sentence(lower_bound: float | None, exact: float) -> str:

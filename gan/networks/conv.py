@@ -62,10 +62,10 @@ class ConvCritic(Network):
 
     piecewise_linear = True
     affine_forward = True
+    sequential = True
 
     def __init__(self, shape: Shape, width: int = 32, leak: float = 0.1, classes: int = 0) -> None:
         super().__init__(shape, width=width, leak=leak, classes=classes)
-        self.sequential = not classes
         image_sizes = halvings(shape, "ConvCritic", SMALLEST_HALVED)
         widths = _widths(width, len(image_sizes))
         body: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, 1, 1), nn.LeakyReLU(leak)]

@@ -56,12 +56,12 @@ class MLPCritic(Network):
 
     piecewise_linear = True
     affine_forward = True
+    sequential = True
 
     def __init__(
         self, shape: Shape, hidden: Sequence[int] = (128, 128), leak: float = 0.1, classes: int = 0
     ) -> None:
         super().__init__(shape, hidden=tuple(hidden), leak=leak, classes=classes)
-        self.sequential = not classes
         widths = [math.prod(shape), *hidden]
         body: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):

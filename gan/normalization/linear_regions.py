@@ -16,14 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gan.normalization.module_types import (
-    CONTAINERS,
-    WEIGHTED,
-    declares,
-    is_piecewise_linear,
-    plain_type,
-    submodules_of_input,
-)
+from gan.normalization.claims import declares, is_modified, plain_type, submodules_of_input
+from gan.normalization.module_types import CONTAINERS, WEIGHTED, is_piecewise_linear
 
 __all__ = ["RecordedSlopes", "activations", "has_regions"]
 
@@ -55,9 +49,9 @@ def activations(critic: nn.Module) -> list[nn.Module]:
 def has_regions(critic: object) -> bool:
     """Return whether recorded signs of (leaky) ReLU modules determine the critic's affine map.
 
-    All modules must be affine layers or (leaky) ReLUs of torch, or declare ``affine_forward =
-    True`` in the class that defines their forward; none may have a hook, or weights that change
-    between two passes.
+    All modules must be affine layers or (leaky) ReLUs of torch with torch's own forward, or declare
+    ``affine_forward = True`` (:func:`gan.normalization.claims.declares`); none may have a hook, or
+    weights that change between two passes.
     """
     if not isinstance(critic, nn.Module) or not is_piecewise_linear(critic):
         return False
@@ -101,7 +95,7 @@ class RecordedSlopes:
 
 
 def _has_recorded_kinks(module: nn.Module) -> bool:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if is_modified(module):
         return False
     if parametrize.is_parametrized(module) and module.training:
         return False  # spectral norm changes the weight in every training pass

@@ -1,30 +1,29 @@
 r"""Properties of a critic by its module types: piecewise linearity, chains, rescaling.
 
 Module classes outside torch declare by class attributes which operations their ``forward`` has
-besides the calls of submodules. Without a declaration the slower second-order path is used.
+besides the calls of submodules (:func:`gan.normalization.claims.declares`). Without a declaration
+the slower second-order path is used.
 
 ``piecewise_linear = True``: piecewise linear operations only.
 ``affine_forward = True``: affine operations only; every kink is in a submodule.
+``sequential = True``: without a class embedding ``embed``, the modules of ``layers`` in turn.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from gan.normalization.claims import declares, is_modified, plain_type, submodules_of_input
 from univae.batch_statistics import batch_normalised
 from univae.errors import InputError
 
 __all__ = [
+    "WEIGHTED",
     "chain",
-    "declares",
     "is_piecewise_linear",
-    "plain_type",
     "refuse_batch_statistics",
     "rescale",
-    "submodules_of_input",
+    "sequence",
 ]
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -65,6 +64,8 @@ INHOMOGENEOUS = (
     nn.Embedding,
 )
 PIECEWISE_LINEAR = frozenset((*WEIGHTED, *HOMOGENEOUS, *CONTAINERS, *INHOMOGENEOUS))
+# Affine in evaluation mode.
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 # Kaiming's variance of weights before a ReLU is this over the fan-in.
 KAIMING_VARIANCE = 2
@@ -74,8 +75,8 @@ def is_piecewise_linear(critic: object) -> bool:
     r"""Return whether :math:`\nabla_x f` is constant around almost every x, by module types alone.
 
     Then :math:`\nabla_x \|\nabla_x f\| = 0` there. Linear maps, (leaky) ReLU, pooling, BatchNorm in
-    evaluation mode and modules that declare ``piecewise_linear = True`` qualify; a plain function
-    does not.
+    evaluation mode and modules that declare ``piecewise_linear = True`` qualify; a plain function,
+    a subclass of torch's classes and a module with forward hooks do not.
     """
     if not isinstance(critic, nn.Module):
         return False
@@ -97,30 +98,45 @@ def refuse_batch_statistics(critic: object, who: str) -> None:
         )
 
 
+def sequence(critic: nn.Module) -> list[nn.Module] | None:
+    """Return the modules of a critic that applies one after another, in the order of the calls.
+
+    Nested ``Sequential`` modules are replaced by their modules. A critic that declares ``sequential
+    = True`` and has no class embedding ``embed`` is the sequence ``layers``. ``None`` for any other
+    critic.
+    """
+    if declares(critic, "sequential") and getattr(critic, "embed", None) is None:
+        critic = critic.get_submodule("layers")
+    if plain_type(critic) is not nn.Sequential or is_modified(critic):
+        return None
+    assert isinstance(critic, nn.Sequential)
+
+    modules: list[nn.Module] = []
+    for module in critic:
+        if plain_type(module) is not nn.Sequential:
+            modules.append(module)
+            continue
+        inner_modules = sequence(module)
+        if inner_modules is None:
+            return None
+        modules += inner_modules
+    return modules
+
+
 def chain(critic: nn.Module) -> list[nn.Module] | None:
     """Return the layers with weights of a critic that is one chain of layers.
 
-    A chain alternates layers with weights and homogeneous modules. Nested ``Sequential`` modules
-    belong to it. A module that declares ``sequential = True`` is the chain ``layers``: its forward
-    without labels is that chain. ``None`` for any other critic.
+    A chain is a :func:`sequence` of layers with weights and homogeneous modules, none of them with
+    hooks. A layer that is called twice is returned twice. ``None`` for any other critic.
     """
-    if getattr(critic, "sequential", False):
-        critic = critic.get_submodule("layers")
-    if not isinstance(critic, nn.Sequential):
+    modules = sequence(critic)
+    if modules is None:
         return None
-
-    layers: list[nn.Module] = []
-    for module in critic:
-        if plain_type(module) in WEIGHTED:
-            layers.append(module)
-        elif isinstance(module, nn.Sequential):
-            inner_layers = chain(module)
-            if inner_layers is None:
-                return None
-            layers += inner_layers
-        elif plain_type(module) not in HOMOGENEOUS:
-            return None
-    return layers
+    layers = [module for module in modules if plain_type(module) in WEIGHTED]
+    others = [module for module in modules if plain_type(module) not in WEIGHTED]
+    if any(plain_type(module) not in HOMOGENEOUS for module in others):
+        return None
+    return None if any(is_modified(module) for module in modules) else layers
 
 
 @torch.no_grad()
@@ -132,13 +148,15 @@ def rescale(critic: nn.Module) -> None:
 
     :math:`c_l > 0` sets the root mean square of :math:`w_l` to :math:`\sqrt{2 / \text{fan in}}`.
     A normalised score does not depend on the scale of f, so that no gradient controls the size of
-    the weights, and they drift. Of a critic that is no :func:`chain` only the ``head`` is rescaled.
+    the weights, and they drift. Of a critic that is no :func:`chain` only the last layer ``head``
+    is rescaled, and by the same factor an embedding ``embed`` of the width of its input: the score
+    must be a projection :math:`w \cdot h + b + v_y \cdot h`, in which h depends on neither.
 
     Raises:
-        InputError: for a critic that is no chain and has no linear ``head``, or whose weights are
-            reparametrised.
+        InputError: for a critic that is no chain and has no linear ``head``, that calls a layer
+            twice, or whose weights are reparametrised.
     """
-    layers = _rescalable_layers(critic)
+    layers, embeddings = _rescalable_layers(critic)
     weights = [_tensor(layer.weight) for layer in layers]
     target_norms = torch.tensor(
         [(KAIMING_VARIANCE * w.numel() / w[0].numel()) ** 0.5 for w in weights],
@@ -151,59 +169,45 @@ def rescale(critic: nn.Module) -> None:
     for layer, factor in zip(layers, factors.cumprod(0).tolist(), strict=True):
         if layer.bias is not None:
             _tensor(layer.bias).mul_(factor)
-
-
-def plain_type(module: nn.Module) -> type:
-    """Return the class of a module, without the subclass that a reparametrisation adds."""
-    return type(module).__bases__[0] if parametrize.is_parametrized(module) else type(module)
-
-
-def declares(module: nn.Module, attribute: str) -> bool:
-    """Return whether the class that defines the module's ``forward`` declares ``attribute = True``.
-
-    A subclass that overrides ``forward`` does not inherit the declaration, and a ``forward`` set on
-    the instance has none.
-    """
-    if "forward" in vars(module):
-        return False
-    for base in type(module).__mro__:
-        if attribute in vars(base):
-            return vars(base)[attribute] is True
-        if "forward" in vars(base):
-            return False
-    return False
-
-
-def submodules_of_input(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the module and all submodules, except those that reparametrise weights."""
-    yield module
-    for name, child in module.named_children():
-        if name != "parametrizations":
-            yield from submodules_of_input(child)
+    for embedding in embeddings:
+        embedding.weight.mul_(factors[-1].item())
 
 
 def _module_is_piecewise_linear(module: nn.Module) -> bool:
-    if isinstance(module, _BatchNorm):
+    if is_modified(module):
+        return False
+    if plain_type(module) in BATCH_NORMS:
         return not module.training and module.running_mean is not None
     return plain_type(module) in PIECEWISE_LINEAR or declares(module, "piecewise_linear")
 
 
-def _rescalable_layers(critic: nn.Module) -> list[nn.Module]:
+def _rescalable_layers(critic: nn.Module) -> tuple[list[nn.Module], list[nn.Embedding]]:
+    """Return the layers to rescale, and the class embeddings that take the factor of the last."""
     layers = chain(critic)
-    if layers is None:
+    embeddings: list[nn.Embedding] = []
+    if not layers:
         head = getattr(critic, "head", None)
-        if not isinstance(head, nn.Linear):
+        if not isinstance(head, nn.Linear) or is_modified(head):
             raise InputError(
-                "rescale: a critic must be a Sequential of linear layers and ReLUs, or have a "
-                f"linear `head`; got {type(critic).__name__}; set rescale=False"
+                "rescale: a critic must be a Sequential of linear layers and ReLUs without hooks, "
+                f"or have a linear `head`; got {type(critic).__name__}; set rescale=False"
             )
         layers = [head]
-    if any(parametrize.is_parametrized(layer) for layer in layers):
+        embedding = getattr(critic, "embed", None)
+        if isinstance(embedding, nn.Embedding) and embedding.embedding_dim == head.in_features:
+            embeddings.append(embedding)
+    if any(parametrize.is_parametrized(layer) for layer in (*layers, *embeddings)):
         raise InputError(
             "rescale: the critic's weights are reparametrised (spectral norm), and cannot be "
             "changed; set rescale=False"
         )
-    return layers
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    if len(set(parameters)) < len(parameters):
+        raise InputError(
+            "rescale: each layer must have weights of its own; got two calls of one weight, which "
+            "has no size for both; set rescale=False"
+        )
+    return layers, embeddings
 
 
 def _tensor(value: object) -> Tensor:

@@ -3,7 +3,8 @@ r"""Spectral norm of a critic's layers: of the reshaped weight, as is usual, or 
 The usual :math:`\sigma` of a convolution is that of its weight reshaped to (out, in k k). It is not
 the norm of the convolution, which is up to 1.7 times larger, so that a critic with :math:`\sigma =
 1` is not 1-Lipschitz. The operator norm :math:`\max_{\|x\| = 1} \|w * x\|` depends on the size of
-the image; it is computed by power iteration on the convolution and its adjoint.
+the image; it is computed from the convolution and its adjoint
+(:mod:`gan.normalization.exact_spectral`).
 
 References:
     Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018),
@@ -13,19 +14,15 @@ References:
     https://arxiv.org/abs/1804.04368
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_input
 from torch.nn.utils import parametrizations, parametrize
 
-from gan.normalization.module_types import plain_type
-from univae.dtypes import at_least_float32
+from gan.normalization.claims import plain_type
+from gan.normalization.exact_spectral import ConvolutionNorm, LinearNorm
 from univae.errors import InputError
 
 __all__ = [
@@ -34,15 +31,10 @@ __all__ = [
     "SpectralNorm",
     "input_shapes",
     "is_spectral",
-    "operator_norm",
     "spectral_normalize",
 ]
 
-LAYERS = (nn.Linear, nn.Conv2d)
-NORMALIZED = (*LAYERS, nn.Embedding)
-
-# Steps of power iteration at the start; afterwards one step per training pass tracks the weights.
-INITIAL_STEPS = 30
+NORMALIZED = (nn.Linear, nn.Conv2d, nn.Embedding)
 
 
 def spectral_normalize(
@@ -50,8 +42,10 @@ def spectral_normalize(
 ) -> nn.Module:
     r"""Divide the weights of linear layers, convolutions and embeddings by their spectral norms.
 
-    The norm tracks the weight by one step of power iteration per training pass. Changes ``critic``
-    and returns it.
+    The usual norm follows the weight by one step of power iteration per training pass, and lags: it
+    is below the true one while the weights change. With ``exact_on`` linear layers and convolutions
+    have norm 1 within 1e-3 in every pass, also between an update and the next training pass; only
+    embeddings follow by one step. Changes ``critic`` and returns it.
 
     Args:
         critic: the critic to change.
@@ -60,7 +54,8 @@ def spectral_normalize(
         labels: the labels of ``exact_on``, for a conditional critic.
 
     Raises:
-        InputError: some weights are reparametrised already.
+        InputError: some weights are reparametrised already, or a convolution has no exact norm: it
+            is called on images of two sizes, or padded by other numbers than zeros.
     """
     shapes = input_shapes(critic, exact_on, labels) if exact_on is not None else {}
     layers = [module for module in critic.modules() if plain_type(module) in NORMALIZED]
@@ -71,8 +66,10 @@ def spectral_normalize(
 
     for layer in layers:
         if isinstance(layer, nn.Conv2d) and layer in shapes:
-            exact_norm = _OperatorNorm(layer, shapes[layer])
+            exact_norm = ConvolutionNorm(layer, shapes[layer])
             parametrize.register_parametrization(layer, "weight", exact_norm)
+        elif isinstance(layer, nn.Linear) and exact_on is not None:
+            parametrize.register_parametrization(layer, "weight", LinearNorm(layer))
         else:
             parametrizations.spectral_norm(layer)
     return critic
@@ -115,50 +112,25 @@ def is_spectral(critic: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def operator_norm(
-    layer: nn.Module, shape: tuple[int, ...], steps: int = 500, tolerance: float = 1e-6
-) -> float:
-    r"""Return the norm of a linear layer or convolution without bias, on inputs (..., \*shape).
-
-    Exact for a linear layer. For a convolution by power iteration, from below, until a step changes
-    the norm by less than the fraction ``tolerance``, or after ``steps``.
-
-    Raises:
-        InputError: the layer is neither linear nor a 2-d convolution.
-    """
-    if not isinstance(layer, LAYERS):
-        raise InputError(
-            f"operator_norm: takes linear layers and 2-d convolutions; got {type(layer).__name__}"
-        )
-    weight = at_least_float32(layer.weight.detach())
-    if isinstance(layer, nn.Linear):
-        return float(torch.linalg.matrix_norm(weight, 2))
-
-    noise = torch.Generator().manual_seed(0)
-    v = _unit(torch.randn(1, *shape, dtype=weight.dtype, generator=noise)).to(weight.device)
-    options = _convolution_options(layer)
-    norm = 0.0
-    for _ in range(steps):
-        u = F.conv2d(v, weight, **options)
-        previous_norm = norm
-        norm = torch.linalg.vector_norm(u).item()
-        if norm == 0 or abs(norm - previous_norm) < tolerance * norm:
-            break
-        v = _unit(_adjoint(v, weight, u, options))
-    return norm
-
-
-@torch.no_grad()
 def input_shapes(
     critic: nn.Module, x: Tensor, labels: Tensor | None = None
 ) -> dict[nn.Module, tuple[int, ...]]:
-    """Return one row's input shape of every linear layer and convolution, by a pass of two rows."""
+    """Return one row's input shape of every 2-d convolution, by a pass of two rows.
+
+    Raises:
+        InputError: a convolution is called on images of two sizes, on which its norms differ.
+    """
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        shapes[layer] = tuple(inputs[0].shape[1:])
+        shape = tuple(inputs[0].shape[1:])
+        if shapes.setdefault(layer, shape) != shape:
+            raise InputError(
+                "spectral_normalize: a convolution has an exact norm on images of one size; got "
+                f"{shapes[layer]} and {shape} of one layer; use the reshaped norm, exact_on=None"
+            )
 
-    layers = [module for module in critic.modules() if plain_type(module) in LAYERS]
+    layers = [module for module in critic.modules() if plain_type(module) is nn.Conv2d]
     hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     training = critic.training
     try:
@@ -169,68 +141,3 @@ def input_shapes(
         for hook in hooks:
             hook.remove()
     return shapes
-
-
-class ConvolutionOptions(TypedDict):
-    """The keyword arguments of :func:`torch.nn.functional.conv2d` besides the tensors."""
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-
-class _OperatorNorm(nn.Module):
-    """The weight of a convolution over its operator norm on images of one size."""
-
-    v: Tensor
-
-    def __init__(self, conv: nn.Conv2d, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            raise InputError(
-                "spectral_normalize: an exact norm needs padding by a number of zeros; got "
-                f"padding={conv.padding!r} of mode {conv.padding_mode}"
-            )
-        self.options = _convolution_options(conv)
-        self.register_buffer("v", _unit(torch.randn(1, *shape)).to(conv.weight))
-        with torch.no_grad():
-            for _ in range(INITIAL_STEPS):
-                self._iterate(conv.weight)
-
-    def forward(
-        self, weight: Float[Tensor, "out into height width"]
-    ) -> Float[Tensor, "out into height width"]:
-        """Return ``weight`` over its operator norm; in training after a step of power iteration."""
-        if self.training:
-            with torch.no_grad():
-                self._iterate(weight)
-        with torch.no_grad():
-            u = _unit(F.conv2d(self.v, weight, **self.options))
-        # A copy: the next pass changes the buffer, possibly before the backward pass of this one.
-        v = self.v.clone()
-        return weight / (u * F.conv2d(v, weight, **self.options)).sum()
-
-    def _iterate(self, weight: Tensor) -> None:
-        u = F.conv2d(self.v, weight, **self.options)
-        self.v.copy_(_unit(_adjoint(self.v, weight, u, self.options)))
-
-
-def _convolution_options(conv: nn.Conv2d) -> ConvolutionOptions:
-    return {
-        "stride": conv.stride,
-        "padding": conv.padding,  # type: ignore[typeddict-item]  # torch: also a string
-        "dilation": conv.dilation,
-        "groups": conv.groups,
-    }
-
-
-def _adjoint(v: Tensor, weight: Tensor, u: Tensor, options: ConvolutionOptions) -> Tensor:
-    """Return the adjoint of the convolution of inputs of the shape of ``v``, applied to ``u``."""
-    adjoint: Callable[..., Tensor] = conv2d_input  # without annotations in torch
-    return adjoint(v.shape, weight, u, **options)
-
-
-def _unit(x: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(x)
-    return x / norm.clamp_min(torch.finfo(x.dtype).tiny)

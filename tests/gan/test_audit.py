@@ -1,6 +1,7 @@
 """The audit's facts against closed forms: bounds, jumps, and what a certificate proves."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -83,6 +84,136 @@ def test_a_smooth_critic_under_gn_is_told_to_have_no_bound() -> None:
     assert "bounds nothing" in facts.verdict
 
 
+class InPlace(nn.Module):
+    """Declares a sequence, and does more than its modules between their calls."""
+
+    sequential = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layers[0](x)
+        h.mul_(3)
+        return self.layers[2](self.layers[1](h))
+
+
+class Repeated(InPlace):
+    """Declares a sequence, and calls one of its layers twice."""
+
+    sequential = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[2](self.layers[1](self.layers[0](self.layers[0](x))))
+
+
+class Outside(InPlace):
+    """Declares a sequence, and scales its result."""
+
+    sequential = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * self.layers(x)
+
+
+def summed(size: int) -> list[nn.Module]:
+    """Return a linear layer of norm 1 that attains the norm of a map of ones."""
+    layer = nn.Linear(size, 1)
+    nn.init.constant_(layer.weight, 1 / math.sqrt(size))
+    return [nn.Flatten(), layer]
+
+
+def convolution(kind: type, *, constant: float, **options: Any) -> nn.Module:
+    layer = kind(1, 1, 3, bias=False, **options)
+    nn.init.constant_(layer.weight, constant)
+    return layer
+
+
+def twice() -> list[nn.Module]:
+    layer = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(layer.weight).data.mul_(2)
+    return [layer, layer]
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "size"),
+    [
+        (lambda: [nn.Upsample(scale_factor=4)], (1, 4, 4), 256),
+        (lambda: [nn.ReflectionPad2d(3)], (1, 4, 4), 100),
+        (lambda: [nn.ReplicationPad2d(3)], (1, 4, 4), 100),
+        (lambda: [nn.AdaptiveAvgPool2d(16)], (1, 4, 4), 256),
+        (lambda: [nn.MaxPool2d(3, 1, 1)], (1, 4, 4), 16),
+        (lambda: [convolution(nn.Conv1d, constant=5, padding=1)], (1, 8), 8),
+        (lambda: [convolution(nn.Conv3d, constant=1, padding=1)], (1, 4, 4, 4), 64),
+        (
+            lambda: [convolution(nn.Conv2d, constant=1, padding=1, padding_mode="circular")],
+            (1, 4, 4),
+            16,
+        ),
+        (lambda: [convolution(nn.Conv2d, constant=1, padding="same")], (1, 4, 4), 16),
+        (twice, (4,), 4),
+    ],
+)
+def test_no_certified_distance_exceeds_the_exact_one(
+    body: Callable[[], list[nn.Module]], shape: tuple[int, ...], size: int
+) -> None:
+    critic = nn.Sequential(*body(), *summed(size))
+    x = torch.randn(12, *shape)
+    for y in (x + 1, x - 1, torch.randn(12, *shape)):
+        facts = audit(critic, x, y)
+        assert facts.certificate >= facts.gradient_norms[-1]
+        lower_bound, exact = facts.wasserstein
+        assert 0 <= lower_bound <= exact
+    assert facts.uncertified == ""
+
+
+def test_a_layer_that_is_called_twice_counts_twice() -> None:
+    facts = audit(nn.Sequential(*twice(), *summed(4)), torch.randn(3, 4))
+    assert [layer.name for layer in facts.layers] == ["0", "0", "3"]
+    assert facts.certificate == pytest.approx(4)
+
+
+@pytest.mark.parametrize("kind", [InPlace, Repeated, Outside])
+def test_a_forward_that_contradicts_its_declaration_has_no_certificate(
+    kind: type[nn.Module],
+) -> None:
+    facts = audit(kind(), torch.randn(3, 4))
+    assert facts.certificate is None
+    assert facts.uncertified == "the critic's forward is not the sequence that it declares"
+
+
+@pytest.mark.parametrize(
+    ("critic", "reason"),
+    [
+        (lambda: nn.Sequential(nn.Linear(2, 1), nn.SiLU()), "SiLU has no known Lipschitz constant"),
+        (
+            lambda: nn.Sequential(
+                nn.Unflatten(1, (1, 2, 1)),
+                nn.Upsample(scale_factor=2, mode="bicubic"),
+                *summed(8),
+            ),
+            "Upsample of mode bicubic has no known Lipschitz constant",
+        ),
+        (lambda: lambda x: x.sum(1), "the critic is no module"),
+    ],
+)
+def test_a_refused_certificate_has_its_reason(critic: Callable[[], Any], reason: str) -> None:
+    facts = audit(critic(), torch.randn(3, 2))
+    assert facts.certificate is None
+    assert facts.uncertified == reason
+    assert f"No Lipschitz constant is proven: {reason}." in facts.verdict
+
+
+def test_rounded_scores_certify_no_more_than_exact_ones() -> None:
+    critic = nn.Sequential(nn.Upsample(scale_factor=4), *summed(256)).float()
+    with torch.no_grad():
+        critic[2].bias.fill_(1e4)
+    x = torch.randn(12, 1, 4, 4).float()
+    lower_bound, exact = audit(critic, x, x + 1).wasserstein
+    assert 0.999 * exact < lower_bound <= exact
+
+
 def test_the_certificate_bounds_every_slope_and_the_bracket_holds() -> None:
     for family, shape in (("MLP", (2,)), ("Conv", (1, 8, 8))):
         critic = build({"network": f"{family}Critic", "shape": shape})
@@ -121,6 +252,8 @@ def test_a_critic_that_is_no_chain_gets_no_certificate(family: str) -> None:
     labels = torch.randint(2, (20,))
     facts = audit(critic, x, labels=labels, normalization="gn")
     assert facts.certificate is None
+    assert facts.uncertified == "the score is normalised by its gradient"
+    assert audit(critic, x, labels=labels).uncertified == "the critic is conditional"
     assert facts.piecewise_linear == (family == "ResNet")
     if family == "ResNet":
         assert facts.gradient_norms[-1] <= 1 + 1e-9

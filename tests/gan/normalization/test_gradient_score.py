@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from gan.networks.registry import NETWORKS
 from gan.normalization.derivatives import differentiate, norms
+from gan.normalization.operator_norms import operator_norm
 from gan.normalization.rules import NORMALIZATIONS, GradientNorm
 from gan.normalization.score import Score
-from gan.normalization.spectral import SPECTRAL_NORMS, is_spectral, operator_norm
+from gan.normalization.spectral import SPECTRAL_NORMS, is_spectral
 from univae.errors import InputError
 
 OPTIONS = {
