@@ -10,13 +10,14 @@ from torch import Tensor
 from density import LatentModel, log_weights
 from density.estimation.diagnostics import khat_threshold, ladder, unreliable
 from density.estimation.importance import summarise
-from experiments.evaluation.proposals import proposal
+from density.estimation.proposals import Proposal
 from univae.checkpoint import JsonObject
 
 __all__ = [
     "COLUMNS",
     "NATS",
     "finite",
+    "likelihood_totals",
     "perplexity",
     "report_item",
     "rows_of",
@@ -48,7 +49,7 @@ def rungs(samples: int) -> list[int]:
 
 
 def rows_of(
-    model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None
+    model: LatentModel, x: Tensor, samples: int, proposal: Proposal, chunk: int | None = None
 ) -> list[JsonObject]:
     """Return a record of :data:`COLUMNS` for each row of a batch, in nats and counts.
 
@@ -58,12 +59,11 @@ def rows_of(
         model: prior, posterior and likelihood.
         x: rows, as the model takes them.
         samples: importance samples per row.
-        name: a row of :data:`experiments.evaluation.proposals.PROPOSALS`.
+        proposal: the distribution of the samples.
         chunk: samples decoded at once; None lets the estimator choose.
     """
-    distribution = proposal(name)
-    log_w = log_weights(model, x, samples, proposal=distribution, chunk=chunk)
-    scores = summarise(log_w, distribution.replicates)
+    log_w = log_weights(model, x, samples, proposal=proposal, chunk=chunk)
+    scores = summarise(log_w, proposal.replicates)
     values = {column: getattr(scores, column).tolist() for column in COLUMNS}
     by_samples = ladder(log_w, rungs(samples)).T.tolist()
 
@@ -94,6 +94,27 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
         "khat_above_0.7": unreliable(khat).double().mean().item(),
         "khat_unreliable": unreliable(khat, samples).double().mean().item(),
         "khat_threshold": khat_threshold(samples),
+    }
+    not_finite = _not_finite(column["log_likelihood"])
+    if not_finite:
+        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:LISTED]}
+    notes = _not_finite_notes(column)
+    if notes:
+        result["notes"] = notes
+    return result
+
+
+def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
+    """Return the totals that any method of estimation has: the mean log-likelihood and its errors.
+
+    See :func:`totals`.
+    """
+    column = {
+        name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in NATS[:2]
+    }
+    result: JsonObject = {
+        "count": len(rows),
+        **{name: finite(value) for name, value in _likelihood_means(column).items()},
     }
     not_finite = _not_finite(column["log_likelihood"])
     if not_finite:
@@ -158,6 +179,14 @@ def worst(rows: Sequence[JsonObject], count: int = 10) -> list[int]:
 
 
 def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
+    return {
+        **_likelihood_means(column),
+        "elbo_nats": column["elbo"].mean().item(),
+        "effective_samples_median": column["effective_samples"].median().item(),
+    }
+
+
+def _likelihood_means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
     log_likelihood = column["log_likelihood"]
     count = len(log_likelihood)
     over_data = log_likelihood.std().item() / math.sqrt(count) if count > 1 else None
@@ -165,8 +194,6 @@ def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
         "log_likelihood_nats": log_likelihood.mean().item(),
         "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
         "standard_error_over_data_nats": over_data,
-        "elbo_nats": column["elbo"].mean().item(),
-        "effective_samples_median": column["effective_samples"].median().item(),
     }
 
 
@@ -178,7 +205,7 @@ def _not_finite_notes(column: Mapping[str, Tensor]) -> list[str]:
     """Return a note for each column whose mean is not finite, with the reason and the rows."""
     notes = []
     for name, reason in REASONS.items():
-        rows = _not_finite(column[name])
+        rows = _not_finite(column[name]) if name in column else []
         if not rows:
             continue
         listed = ", ".join(map(str, rows[:LISTED])) + (", ..." if len(rows) > LISTED else "")
