@@ -89,6 +89,25 @@ def test_every_estimator_gives_the_exact_likelihood_within_five_standard_errors(
     assert totals["standard_error_nats"] == pytest.approx(math.sqrt(variance) / 3)
 
 
+class Shifted(Linear):
+    def posterior(self, x: Tensor) -> Distribution:
+        return Independent(Normal(x / 2 + 4, 0.2), 1)
+
+
+def test_chains_reach_the_mass_that_importance_samples_miss() -> None:
+    x = torch.tensor([[0.3], [-1.0], [2.0]])
+    exact = Normal(0.0, math.sqrt(2.0)).log_prob(x).mean().item()
+    missed = Importance(400, "posterior")
+    totals = missed.totals(missed.rows(Shifted(), x, None))
+    assert totals["khat_unreliable"] == 1.0
+    assert totals["log_likelihood_nats"] < exact - 5
+    for start in ("prior", "posterior"):
+        chains = Annealing(60, 20, start)
+        reached = chains.totals(chains.rows(Shifted(), x, None))
+        error = reached["standard_error_nats"]
+        assert abs(reached["log_likelihood_nats"] - exact) < 5 * error
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_figure_of_an_estimator_has_the_panels_of_its_numbers(name: str) -> None:
     estimator = ESTIMATORS[name]
