@@ -6,8 +6,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from density import LatentModel
+from density import LatentModel, log_weights
 from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
+from experiments.evaluation.resampled import RESAMPLED, resampled, resampled_totals
 from experiments.evaluation.scores import report_item, rows_of, totals
 from univae.checkpoint import JsonObject
 
@@ -70,7 +71,7 @@ class Importance:
     samples: int
     proposal: str
     changed: Mapping[str, float | None] = field(default_factory=dict)  # settings by name
-    columns: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = RESAMPLED
     diagnostic: ClassVar[Diagnostic] = KHAT
     latents: ClassVar[int] = REFINED
 
@@ -84,8 +85,12 @@ class Importance:
         check_proposal(model, self.proposal)
 
     def rows(self, model: LatentModel, x: Tensor, chunk: int | None) -> list[JsonObject]:
-        """Return the records of :func:`experiments.evaluation.scores.rows_of`."""
-        return rows_of(model, x, self.samples, proposal(self.proposal, self.changed), chunk)
+        """Return the records of :func:`experiments.evaluation.scores.rows_of`, and both errors."""
+        distribution = proposal(self.proposal, self.changed)
+        log_w = log_weights(model, x, self.samples, proposal=distribution, chunk=chunk)
+        rows = rows_of(log_w, distribution.replicates)
+        errors = resampled(log_w, distribution.replicates)
+        return [row | error for row, error in zip(rows, errors, strict=True)]
 
     def settings(self) -> JsonObject:
         """Return samples, proposal, and the settings that the proposal takes."""
@@ -96,8 +101,11 @@ class Importance:
         }
 
     def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
-        """Return the totals of :func:`experiments.evaluation.scores.totals`."""
-        return totals(rows, self.samples)
+        """Return the totals of :func:`experiments.evaluation.scores.totals`, and both errors."""
+        errors, notes = resampled_totals(rows)
+        result = {**totals(rows, self.samples), **errors}
+        notes = [*result.get("notes", []), *notes]
+        return {**result, "notes": notes} if notes else result
 
     def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
         """Return the item of :func:`experiments.evaluation.scores.report_item`."""

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from density import LatentModel, log_weights
 from density.estimation.diagnostics import khat_threshold, ladder, unreliable
 from density.estimation.importance import summarise
-from density.estimation.proposals import Proposal
 from univae.checkpoint import JsonObject
 
 __all__ = [
@@ -48,27 +46,22 @@ def rungs(samples: int) -> list[int]:
     return [2**i for i in range(samples.bit_length()) if 2**i < samples] + [samples]
 
 
-def rows_of(
-    model: LatentModel, x: Tensor, samples: int, proposal: Proposal, chunk: int | None = None
-) -> list[JsonObject]:
+def rows_of(log_w: Tensor, replicates: int) -> list[JsonObject]:
     """Return a record of :data:`COLUMNS` for each row of a batch, in nats and counts.
 
     Its ``ladder`` holds the estimates from the first :func:`rungs` of the samples.
 
     Args:
-        model: prior, posterior and likelihood.
-        x: rows, as the model takes them.
-        samples: importance samples per row.
-        proposal: the distribution of the samples.
-        chunk: samples decoded at once; None lets the estimator choose.
+        log_w: log-weights (K, B) of K samples of each row.
+        replicates: the number of groups of samples that are independent of each other.
     """
-    log_w = log_weights(model, x, samples, proposal=proposal, chunk=chunk)
-    scores = summarise(log_w, proposal.replicates)
+    samples = len(log_w)
+    scores = summarise(log_w, replicates)
     values = {column: getattr(scores, column).tolist() for column in COLUMNS}
     by_samples = ladder(log_w, rungs(samples)).T.tolist()
 
     rows = []
-    for i in range(len(x)):
+    for i in range(log_w.shape[1]):
         record = {column: values[column][i] for column in COLUMNS}
         rows.append(record | {"ladder": by_samples[i]})
     return rows

@@ -118,8 +118,9 @@ class TextScorer:
         diagnostic = self.task.estimator.diagnostic
         lowest = []
         for i in worst(rows):
-            numbers = (rows[i]["log_likelihood"], rows[i][diagnostic.column])
-            lowest.append([rows[i]["text"], *(f"{number:.2f}" for number in numbers)])
+            value = rows[i][diagnostic.column]
+            shown = "undefined" if value is None else f"{value:.2f}"
+            lowest.append([rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", shown])
         table = {
             "kind": "texts",
             "title": "The least likely texts, the lowest first",
