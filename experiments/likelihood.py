@@ -53,9 +53,10 @@ def main(config: Config) -> JsonObject:
 
     ``log_likelihood_nats`` is an estimate, in expectation a lower bound; ``elbo_nats`` is the mean
     log-weight, with ``--proposal posterior`` the ELBO; ``jackknife_nats`` is the estimate less its
-    bias of order 1 / samples, no bound. Numbers that a method does not have are null. Texts count one end token each, and one end in ``perplexity_per_word``; ``bits_per_char``
-    is per character without line ends, and null where words are unknown, because the likelihood is
-    then that of <unk>. ``sandwich`` holds the bounds of simulated data.
+    bias of order 1 / samples, no bound. Numbers that a method does not have are null. Texts count
+    one end token each, and one end in ``perplexity_per_word``; ``bits_per_char`` is per character
+    without line ends, and null where words are unknown, because the likelihood is then that of
+    <unk>. ``sandwich`` holds the bounds of simulated data.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     new_scorer = row_of_kind(config.run, SCORERS)
