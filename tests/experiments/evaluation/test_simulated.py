@@ -66,7 +66,7 @@ class LinearScorer:
 
 
 def test_the_bounds_hold_the_likelihood_of_the_data_that_were_drawn() -> None:
-    scorer = LinearScorer()
+    scorer = LinearScorer(cut=2)
     simulation = Simulation(200, 10, 4, "posterior")
     result = simulation.bounds(scorer)
     assert [len(x) for x in scorer.simulated] == [20] * 10  # 160 latents, 8 a datum
@@ -77,8 +77,11 @@ def test_the_bounds_hold_the_likelihood_of_the_data_that_were_drawn() -> None:
     assert result["upper_nats"] > truth - 5 * error
     assert result["gap_nats"] == pytest.approx(result["upper_nats"] - result["lower_nats"])
     assert 0 < error < result["lower_standard_error_nats"]
-    assert result["count"] == 200
-    assert simulation.notes(result) == []
+    # log p(x) of x ~ p has the variance 1 / 2
+    spread = math.sqrt(0.5 / 200)
+    assert result["lower_standard_error_nats"] == pytest.approx(spread, rel=0.4)
+    assert (result["count"], result["cut"]) == (200, 20)
+    assert simulation.notes(result | {"cut": 0}) == []
 
 
 def test_one_datum_has_no_error_and_says_so() -> None:
