@@ -223,6 +223,16 @@ USES: dict[str, tuple[str, list[str]]] = {
         "images",
         ["likelihood", "RUN", "--data", "DATA/images.npy", "--limit", "4", "--samples", "30"],
     ),
+    "likelihood by chains": (
+        "table",
+        shlex.split("likelihood RUN --data DATA/table.npy --limit 4 --method annealed")
+        + shlex.split("--annealing-steps 3 --chains 2 --sandwich 3"),
+    ),
+    "likelihood to an error": (
+        "table",
+        shlex.split("likelihood RUN --data DATA/table.npy --limit 4 --samples 30")
+        + shlex.split("--standard-error 0.1 --limit-samples 60"),
+    ),
     "compress of texts": ("text", ["compress", "RUN", "DATA/texts.txt", "OUT.bits"]),
     "compress of images": ("images", ["compress", "RUN", "DATA/images.npy", "OUT.bits"]),
     "decompress": ("table", ["decompress", "RUN", "DATA/../table/data.bits", "OUT.npy"]),

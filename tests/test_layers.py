@@ -33,6 +33,7 @@ MODELS = UNIVAE | DENSITY | GAN | TRAINED
 SHARED = {"experiments/version", "experiments/training", "experiments/data", "experiments/reports"}
 SHARED |= {"experiments/evaluation", "experiments/training/processes"}
 FAMILIES = {"experiments/text", "experiments/images", "experiments/gans", "experiments/sentences"}
+FAMILIES |= {"experiments/calibration"}
 COMMANDS = {"experiments", "experiments/cli", "experiments/kinds"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -69,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/images": MODELS | SHARED,
     "experiments/gans": MODELS | SHARED,
     "experiments/sentences": MODELS | SHARED,
+    "experiments/calibration": MODELS | SHARED,
     "experiments/kinds": MODELS | SHARED | FAMILIES,
     "experiments/cli": GROUND
     | {"experiments/version", "experiments/training", "experiments/data"}

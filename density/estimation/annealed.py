@@ -36,7 +36,16 @@ from density.model import LatentModel, as_data, check_gradients
 from univae.errors import InputError
 from univae.registry import lookup
 
-__all__ = ["Annealed", "Sandwich", "annealed", "sandwich", "sigmoid_path"]
+__all__ = [
+    "Annealed",
+    "Sandwich",
+    "Simulated",
+    "annealed",
+    "sandwich",
+    "sandwich_of",
+    "sigmoid_path",
+    "simulate",
+]
 
 PILOTS = 4  # chains per datum that tune its step size and are not averaged
 FIRST_STEP = 0.2  # the step size before the tuning
@@ -70,6 +79,13 @@ class Sandwich(NamedTuple):
     def mean(self) -> tuple[float, float, float]:
         """Lower bound, upper bound and gap, averaged over the data."""
         return self.lower.mean().item(), self.upper.mean().item(), self.gap.mean().item()
+
+
+class Simulated(NamedTuple):
+    """Data drawn from a model, each with the latent that it was drawn from."""
+
+    x: Tensor
+    z: Tensor  # an exact draw of the posterior of x
 
 
 @torch.no_grad()
@@ -109,25 +125,59 @@ def sandwich(
     .. math:: z^* \sim p(z), \quad x \sim p(x \mid z^*), \qquad
               \log \bar w_{\text{forward}} \lesssim \log p(x) \lesssim -\log \bar w_{\text{reverse}}
 
-    The reverse chains all start from :math:`z^*`, an exact draw of the posterior, and retrace the
-    path with the step sizes of the forward ones. A small gap shows that ``steps`` and ``chains``
-    suffice for this model.
+    A small gap shows that ``steps`` and ``chains`` suffice for this model.
 
     Raises:
         InputError: as :func:`annealed`; ``count`` is less than 1, the prior is one of each datum,
             or the likelihood has no ``sample()``.
     """
+    _flat_prior(model, "sandwich", steps, chains)
+    return sandwich_of(model, simulate(model, count), steps, chains, start=start)
+
+
+@torch.no_grad()
+def simulate(model: LatentModel, count: int) -> Simulated:
+    r"""Draw ``count`` data, :math:`z^* \sim p(z)` and :math:`x \sim p(x \mid z^*)`.
+
+    Raises:
+        InputError: ``count`` is less than 1, the prior is one of each datum, or the likelihood has
+            no ``sample()``.
+    """
     if count < 1:
         raise InputError(f"sandwich: count must be at least 1; got count={count}")
-    prior = _flat_prior(model, "sandwich", steps, chains)
+    prior = model.prior()
     if prior.batch_shape:
         raise InputError(
             "sandwich: simulates data, so the prior must be one distribution, of batch shape (); "
             f"got {tuple(prior.batch_shape)}; use annealed() on your data for the lower bound alone"
         )
-    exact_z = prior.sample(Size((count,)))
+    z = prior.sample(Size((count,)))
+    likelihood = model.likelihood(z)
+    try:
+        return Simulated(likelihood.sample(), z)
+    except NotImplementedError as error:
+        raise InputError(
+            "sandwich: simulates data, so model.likelihood(z) needs sample(); "
+            f"{type(likelihood).__name__} has none; "
+            "implement it, or use annealed() on your data for the lower bound alone"
+        ) from error
+
+
+@torch.no_grad()
+def sandwich_of(
+    model: LatentModel, simulated: Simulated, steps: int, chains: int, *, start: Start = "prior"
+) -> Sandwich:
+    r"""Bound :math:`\log p(x)` of simulated data from both sides, see :func:`sandwich`.
+
+    The reverse chains all start from :math:`z^*`, an exact draw of the posterior, and retrace the
+    path with the step sizes of the forward ones.
+
+    Raises:
+        InputError: as :func:`annealed`.
+    """
+    prior = _flat_prior(model, "sandwich", steps, chains)
+    x, exact_z = simulated
     betas = sigmoid_path(steps)
-    x = _simulate(model, exact_z)
     base = lookup(BASES, start, "sandwich: start")
     path = Path(model, x, prior, base(model, x, prior))
 
@@ -165,18 +215,6 @@ def _walk(
         sizes.append(size)
         size = tune_step_size(size, probability[:PILOTS])
     return _Walk(log_w, torch.stack(acceptance), sizes)
-
-
-def _simulate(model: LatentModel, z: Tensor) -> Tensor:
-    likelihood = model.likelihood(z)
-    try:
-        return likelihood.sample()
-    except NotImplementedError as error:
-        raise InputError(
-            "sandwich: simulates data, so model.likelihood(z) needs sample(); "
-            f"{type(likelihood).__name__} has none; "
-            "implement it, or use annealed() on your data for the lower bound alone"
-        ) from error
 
 
 def _flat_prior(model: LatentModel, who: str, steps: int, chains: int) -> Distribution:

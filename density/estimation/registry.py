@@ -4,8 +4,8 @@ A new proposal is an object with the methods of :class:`density.estimation.propo
 one row of :data:`PROPOSALS`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from density.estimation.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
@@ -19,18 +19,42 @@ class NamedProposal:
     """A row of :data:`PROPOSALS`."""
 
     summary: str
-    proposal: Proposal
+    build: Callable[..., Proposal]
+    settings: Mapping[str, float] = field(default_factory=dict)  # defaults of what ``build`` takes
+
+    @property
+    def proposal(self) -> Proposal:
+        """The proposal with its default settings."""
+        return self.build(**self.settings)
 
 
+def _widened(width: float) -> Proposal:
+    return Widened(width)
+
+
+def _student(width: float, degrees: float) -> Proposal:
+    return StudentT(degrees, width)
+
+
+def _sobol(width: float) -> Proposal:
+    return Sobol(Widened(width))
+
+
+def _refined(width: float) -> Proposal:
+    return Refined(10, proposal=Widened(width))
+
+
+WIDER = {"width": 1.2}
 PROPOSALS: Mapping[str, NamedProposal] = {
-    "posterior": NamedProposal("the encoder's posterior", Posterior()),
-    "widened": NamedProposal("its spread times 1.2 (Gaussian latents)", Widened(1.2)),
-    "student": NamedProposal("heavy tails (Gaussian latents)", StudentT(5.0)),
-    "sobol": NamedProposal("widened, evenly spread (Gaussian latents)", Sobol(Widened(1.2))),
-    "defensive": NamedProposal("a tenth from the prior", Defensive(0.9)),
+    "posterior": NamedProposal("the encoder's posterior", Posterior),
+    "widened": NamedProposal("its spread times 1.2 (Gaussian latents)", _widened, WIDER),
+    "student": NamedProposal(
+        "heavy tails (Gaussian latents)", _student, {"width": 1.0, "degrees": 5.0}
+    ),
+    "sobol": NamedProposal("widened, evenly spread (Gaussian latents)", _sobol, WIDER),
+    "defensive": NamedProposal("a tenth from the prior", Defensive),
     "refined": NamedProposal(
-        "fitted to each datum by 10 gradient steps (Gaussian latents)",
-        Refined(10, proposal=Widened(1.2)),
+        "fitted to each datum by 10 gradient steps (Gaussian latents)", _refined, WIDER
     ),
 }
 

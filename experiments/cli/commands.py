@@ -92,7 +92,7 @@ def run(
         result = action(parse(config_type, argv, name))
         _end(0, _as_json(result) if first else "")
     except (InputError, PeerEnded) as error:
-        _end(2, f"{name}: {error}")
+        _end(2, f"{name}: {_without_command(str(error), name)}")
     except BrokenPipeError:
         _end_of_closed_pipe()
     except OSError as error:
@@ -103,7 +103,7 @@ def run(
     except KeyboardInterrupt as error:
         _end(130, f"{name}: {str(error) or 'interrupted'}" if first else "")
     except TrainingFailed as error:
-        _end(1, f"{name}: {error}")
+        _end(1, f"{name}: {_without_command(str(error), name)}")
 
 
 def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: str = "") -> Config:
@@ -154,6 +154,16 @@ ANSWERS: dict[str, Callable[[], str]] = {
     "-V": lambda: f"univae {version()}",
     "--version": lambda: f"univae {version()}",
 }
+
+
+def _without_command(message: str, name: str) -> str:
+    """Return a message without the name of its command, which a function may have in common.
+
+    >>> _without_command("compress: block must be at least 1", "univae compress")
+    'block must be at least 1'
+    """
+    command = os.path.basename(name).removesuffix(".py").replace("_", "-").split()[-1:]
+    return message.removeprefix(f"{''.join(command)}: ")
 
 
 def _end(code: int, text: str = "") -> NoReturn:

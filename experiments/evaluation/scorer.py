@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from experiments.evaluation.proposals import ProposalName
+from torch import Tensor
+
+from density import LatentModel
+from experiments.evaluation.estimators import Estimator
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
@@ -14,14 +17,13 @@ __all__ = ["Scorer", "ScoringTask"]
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """A run, the data to score with it, and the importance sampling."""
+    """A run, the data to score with it, and the method of estimation."""
 
     run: Path
     device: str
     data: str
     limit: int  # number of rows or texts to score; 0: all
-    samples: int  # importance samples per row or text
-    proposal: ProposalName
+    estimator: Estimator
 
 
 @runtime_checkable
@@ -33,8 +35,18 @@ class Scorer(Protocol):
         """The run folder, which holds the report."""
 
     @property
+    def model(self) -> LatentModel:
+        """The model of the run, in evaluation mode."""
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Further columns of the .csv file, besides those of all kinds of run."""
+
+    def rows_at_once(self, latents: int) -> int:
+        """Return how many data of any length fit into memory with ``latents`` latents each."""
+
+    def count_cut(self, x: Tensor) -> int:
+        """Return how many data simulated from the model were cut before they were complete."""
 
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the data, in their order."""

@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from density import LatentModel, log_weights
 from density.estimation.diagnostics import khat_is_defined, ladder, unreliable
 from density.estimation.importance import summarise
 from experiments.evaluation.khat_shares import KHAT_UNDEFINED, KhatShares
-from experiments.evaluation.proposals import proposal
 from univae.checkpoint import JsonObject
 
 __all__ = [
     "COLUMNS",
     "NATS",
     "finite",
+    "likelihood_totals",
     "perplexity",
     "report_item",
     "rows_of",
@@ -48,29 +47,23 @@ def rungs(samples: int) -> list[int]:
     return [2**i for i in range(samples.bit_length()) if 2**i < samples] + [samples]
 
 
-def rows_of(
-    model: LatentModel, x: Tensor, samples: int, name: str, chunk: int | None = None
-) -> list[JsonObject]:
+def rows_of(log_w: Tensor, replicates: int) -> list[JsonObject]:
     """Return a record of :data:`COLUMNS` for each row of a batch, in nats and counts.
 
     Its ``ladder`` holds the estimates from the first :func:`rungs` of the samples. Its ``khat`` is
     None below 21 samples.
 
     Args:
-        model: prior, posterior and likelihood.
-        x: rows, as the model takes them.
-        samples: importance samples per row.
-        name: a row of :data:`experiments.evaluation.proposals.PROPOSALS`.
-        chunk: samples decoded at once; None lets the estimator choose.
+        log_w: log-weights (K, B) of K samples of each row.
+        replicates: the number of groups of samples that are independent of each other.
     """
-    distribution = proposal(name)
-    log_w = log_weights(model, x, samples, proposal=distribution, chunk=chunk)
-    scores = summarise(log_w, distribution.replicates)
+    samples = len(log_w)
+    scores = summarise(log_w, replicates)
     values = {column: getattr(scores, column).tolist() for column in COLUMNS}
     by_samples = ladder(log_w, rungs(samples)).T.tolist()
 
     rows = []
-    for i in range(len(x)):
+    for i in range(log_w.shape[1]):
         record = {column: values[column][i] for column in COLUMNS}
         if not khat_is_defined(samples):
             record["khat"] = None
@@ -93,6 +86,27 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
         "count": len(rows),
         **{name: finite(value) for name, value in _means(column).items()},
         **KhatShares.of(column["khat"], samples).to_json(),
+    }
+    not_finite = _not_finite(column["log_likelihood"])
+    if not_finite:
+        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:LISTED]}
+    notes = _not_finite_notes(column)
+    if notes:
+        result["notes"] = notes
+    return result
+
+
+def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
+    """Return the totals that any method of estimation has: the mean log-likelihood and its errors.
+
+    See :func:`totals`.
+    """
+    column = {
+        name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in NATS[:2]
+    }
+    result: JsonObject = {
+        "count": len(rows),
+        **{name: finite(value) for name, value in _likelihood_means(column).items()},
     }
     not_finite = _not_finite(column["log_likelihood"])
     if not_finite:
@@ -171,6 +185,14 @@ def _khat_note(khat: Tensor, samples: int) -> str:
 
 
 def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
+    return {
+        **_likelihood_means(column),
+        "elbo_nats": column["elbo"].mean().item(),
+        "effective_samples_median": column["effective_samples"].median().item(),
+    }
+
+
+def _likelihood_means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
     log_likelihood = column["log_likelihood"]
     count = len(log_likelihood)
     over_data = log_likelihood.std().item() / math.sqrt(count) if count > 1 else None
@@ -178,8 +200,6 @@ def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
         "log_likelihood_nats": log_likelihood.mean().item(),
         "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
         "standard_error_over_data_nats": over_data,
-        "elbo_nats": column["elbo"].mean().item(),
-        "effective_samples_median": column["effective_samples"].median().item(),
     }
 
 
@@ -191,7 +211,7 @@ def _not_finite_notes(column: Mapping[str, Tensor]) -> list[str]:
     """Return a note for each column whose mean is not finite, with the reason and the rows."""
     notes = []
     for name, reason in REASONS.items():
-        rows = _not_finite(column[name])
+        rows = _not_finite(column[name]) if name in column else []
         if not rows:
             continue
         listed = ", ".join(map(str, rows[:LISTED])) + (", ..." if len(rows) > LISTED else "")

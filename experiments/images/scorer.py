@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from density import LatentModel
 from density.likelihoods.bits import bits_per_dim
 from density.trained import TrainedDensity
 from experiments.data.readers import read
 from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
-from experiments.evaluation.scores import finite, rows_of, worst
+from experiments.evaluation.scores import finite, worst
 from experiments.images.run import fit_to
 from experiments.reports.image_grid import write_grid
 from univae.checkpoint import JsonObject
@@ -20,6 +22,7 @@ from univae.run_folder import RunFolder
 __all__ = ["ArrayScorer"]
 
 ROWS = 100  # images or rows in a batch, at most
+LATENTS = 1600  # latents of all rows that are decoded at once: bounds the memory
 IMAGE_AXES = 3  # channels, height, width
 
 
@@ -38,17 +41,31 @@ class ArrayScorer:
         """The run folder."""
         return self.run.folder
 
+    @property
+    def model(self) -> LatentModel:
+        """The model of images or rows."""
+        return self.run.model
+
+    def rows_at_once(self, latents: int) -> int:
+        """Return how many rows fit into memory with ``latents`` latents each."""
+        return rows_at_once(self.run.model, min(ROWS, max(1, LATENTS // latents)), latents)
+
+    def count_cut(self, x: Tensor) -> int:
+        """Return 0: images and rows have no length."""
+        return 0
+
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the first ``limit`` rows."""
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
-        batch_size = rows_at_once(model, ROWS)
+        estimator = self.task.estimator
+        batch_size = self.rows_at_once(estimator.latents)
         with tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
             for start in range(0, count, batch_size):
                 x = self.data.batch(slice(start, min(count, start + batch_size)))
                 x = x.to(self.run.device)
                 chunk = samples_at_once(model, len(x))
-                yield from rows_of(model, x, self.task.samples, self.task.proposal, chunk)
+                yield from estimator.rows(model, x, chunk)
                 bar.update(len(x))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:

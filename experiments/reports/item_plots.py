@@ -1,8 +1,9 @@
 """Figures of the items of ``samples/``: scatter plots of codes, and scores of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.reports.figures import BLUE, GREY, ORANGE, empty_figure, stacked_axes
@@ -38,28 +39,61 @@ def points(item: JsonObject) -> Figure:
 
 
 def scores(item: JsonObject) -> Figure:
-    """Draw log-likelihoods: histogram, mean estimate by number of samples, and k-hat of each."""
+    """Draw log-likelihoods: a histogram, and those panels of :data:`PANELS` that the item has."""
+    names = [name for name in PANELS if item.get(name) is not None]
     figure = empty_figure(11, 3.6)
-    left, middle, right = figure.subplots(1, 3)
+    left, *others = figure.subplots(1, 1 + len(names), squeeze=False)[0]
     values = np.array(item["log_likelihood"], dtype=float)
-    khat = np.array(item["khat"], dtype=float)
-
     left.hist(values[np.isfinite(values)], bins=40, color=BLUE)
     left.set(xlabel="log-likelihood, nats", ylabel="data")
-
-    middle.plot(item["ladder"]["samples"], item["ladder"]["nats"], color=ORANGE, marker=".")
-    middle.set(xscale="log", xlabel="importance samples", ylabel="mean estimate, nats")
-
-    finite = np.isfinite(khat) & np.isfinite(values)
-    right.scatter(values[finite], khat[finite], s=8, color=BLUE, alpha=0.6, linewidths=0)
-    threshold = item["totals"].get("khat_threshold", MANY_SAMPLES)
-    right.set(xlabel="log-likelihood, nats", ylabel="k-hat")
-    if threshold is None:
-        right.set_title(item["totals"].get("khat_note", "no k-hat"), fontsize=9)
-    else:
-        right.axhline(threshold, color=GREY, linestyle="--", label="above: unreliable")
-        right.legend(frameon=False)
+    for name, axes in zip(names, others, strict=True):
+        PANELS[name](axes, item)
     return figure
+
+
+def _draw_ladder(axes: Axes, item: JsonObject) -> None:
+    """Draw the mean estimate by number of samples."""
+    axes.plot(item["ladder"]["samples"], item["ladder"]["nats"], color=ORANGE, marker=".")
+    axes.set(xscale="log", xlabel="importance samples", ylabel="mean estimate, nats")
+
+
+def _draw_khat(axes: Axes, item: JsonObject) -> None:
+    """Draw the k-hat of each row by its log-likelihood, and the threshold."""
+    _scatter(axes, item, "khat", "k-hat")
+    threshold = item["totals"].get("khat_threshold", MANY_SAMPLES)
+    if threshold is None:
+        axes.set_title(item["totals"].get("khat_note", "no k-hat"), fontsize=9)
+        return
+    axes.axhline(threshold, color=GREY, linestyle="--", label="above: unreliable")
+    axes.legend(frameon=False)
+
+
+def _draw_chains(axes: Axes, item: JsonObject) -> None:
+    """Draw the effective chains of each row by its log-likelihood."""
+    _scatter(axes, item, "effective_chains", "effective chains")
+
+
+def _draw_samples(axes: Axes, item: JsonObject) -> None:
+    """Draw the number of samples of each row by its log-likelihood."""
+    _scatter(axes, item, "samples", "importance samples")
+    axes.set(yscale="log")
+
+
+def _scatter(axes: Axes, item: JsonObject, name: str, label: str) -> None:
+    x = np.array(item["log_likelihood"], dtype=float)
+    y = np.array(item[name], dtype=float)
+    finite = np.isfinite(x) & np.isfinite(y)
+    axes.scatter(x[finite], y[finite], s=8, color=BLUE, alpha=0.6, linewidths=0)
+    axes.set(xlabel="log-likelihood, nats", ylabel=label)
+
+
+# Key of an item of scores -> the panel that draws it.
+PANELS: Mapping[str, Callable[[Axes, JsonObject], None]] = {
+    "ladder": _draw_ladder,
+    "khat": _draw_khat,
+    "effective_chains": _draw_chains,
+    "samples": _draw_samples,
+}
 
 
 def spread_out(x: Sequence[float], y: Sequence[float], count: int = LABELLED) -> list[int]:

@@ -39,9 +39,7 @@ def item_sections(content: Content, kind: str) -> str:
 
 def _likelihood(content: Content, number: int, item: JsonObject) -> str:
     """Return the totals of ``univae likelihood`` and the figures of its scores."""
-    alt = (
-        "Histogram of log-likelihoods, mean estimate by number of samples, k-hat by log-likelihood"
-    )
+    alt = "Histogram of log-likelihoods, and their diagnostics"
     figure = content.figure(f"likelihood_{number}", item_plots.scores(item), alt)
     totals = table([], [[name, brief(value)] for name, value in item["totals"].items()])
     return paragraph(item["note"]) + totals + figure

@@ -4,17 +4,20 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from density import LatentModel
 from experiments.data.text_notes import longer_notes, unknown_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
-from experiments.evaluation.scores import finite, perplexity, rows_of, worst
+from experiments.evaluation.scores import finite, perplexity, worst
 from univae.checkpoint import JsonObject, write_json
 from univae.run_folder import RunFolder
 from univae.text.corpus import Removed
-from univae.text.special import PAD
+from univae.text.special import END, PAD
 from univae.vae.trained import TrainedText
 
 __all__ = ["TextScorer"]
@@ -47,6 +50,22 @@ class TextScorer:
     def folder(self) -> RunFolder:
         """The run folder."""
         return self.run.folder
+
+    @property
+    def model(self) -> LatentModel:
+        """The text model."""
+        return self.run.model
+
+    def rows_at_once(self, latents: int) -> int:
+        """Return how many texts of ``max_length`` tokens fit with ``latents`` latents each."""
+        return _texts_at_once(latents, self.run.model.config.max_length)
+
+    def count_cut(self, x: Tensor) -> int:
+        """Return how many texts have ``max_length`` tokens and no end token.
+
+        Their log-probability is that of all texts that begin with these tokens.
+        """
+        return int((x != END).all(1).sum())
 
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the texts in their order.
@@ -96,14 +115,16 @@ class TextScorer:
 
     def write_worst(self, rows: Sequence[JsonObject]) -> None:
         """Write a table of the least likely texts."""
+        diagnostic = self.task.estimator.diagnostic
         lowest = []
         for i in worst(rows):
-            khat = "undefined" if rows[i]["khat"] is None else f"{rows[i]['khat']:.2f}"
-            lowest.append([rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", khat])
+            value = rows[i][diagnostic.column]
+            shown = "undefined" if value is None else f"{value:.2f}"
+            lowest.append([rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", shown])
         table = {
             "kind": "texts",
             "title": "The least likely texts, the lowest first",
-            "columns": ["text", "log-likelihood, nats", "k-hat"],
+            "columns": ["text", "log-likelihood, nats", diagnostic.label],
             "rows": lowest,
         }
         write_json(self.folder.subfolder("samples") / "worst.json", table)
@@ -112,10 +133,8 @@ class TextScorer:
         """Return the rows of a batch."""
         ids = self.run.token_ids(texts)
         tokens = (ids != PAD).sum(1).tolist()
-        chunk = max(1, TOKENS // ids.numel())
-        scores = rows_of(self.run.model, ids, self.task.samples, self.task.proposal, chunk)
         rows = []
-        for score, count, text in zip(scores, tokens, texts, strict=True):
+        for score, count, text in zip(self._estimates(ids), tokens, texts, strict=True):
             sizes = {
                 "tokens": count,
                 "characters": len(text),
@@ -123,6 +142,15 @@ class TextScorer:
                 "unknown_words": self.run.tokenizer.unknown(text),
             }
             rows.append({**score, **sizes, "text": text})
+        return rows
+
+    def _estimates(self, ids: Tensor) -> list[JsonObject]:
+        """Return the estimates of texts (N, T), as many at once as fit into memory."""
+        estimator = self.task.estimator
+        rows = []
+        for batch in torch.split(ids, _texts_at_once(estimator.latents, ids.shape[1])):
+            chunk = max(1, TOKENS // batch.numel())
+            rows += estimator.rows(self.run.model, batch, chunk)
         return rows
 
     def _token_notes(self, rows: Sequence[JsonObject]) -> list[str]:
@@ -143,6 +171,11 @@ class TextScorer:
                 "and bits_per_char leaves out the rest"
             )
         return notes
+
+
+def _texts_at_once(latents: int, length: int) -> int:
+    """Return how many texts of ``length`` tokens fit into memory, with ``latents`` latents each."""
+    return min(TEXTS, max(1, TOKENS // (latents * length)))
 
 
 def _sizes(rows: Sequence[JsonObject]) -> dict[str, int]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden import make
 
+from experiments.evaluation.estimators import Importance
 from experiments.evaluation.scorer import ScoringTask
 from experiments.kinds import CODECS, ENCODERS, SCORERS, open_codec, row_of_kind
 from experiments.sample import SAMPLERS
@@ -61,7 +62,7 @@ def test_every_codec_names_the_run_by_its_weights(kind: str, tmp_path: Path) -> 
 def test_every_scorer_fills_its_columns(kind: str, tmp_path: Path) -> None:
     data = DATA / make.COMPRESSED[GOLDEN[kind]]
     folder = make.copy_run(GOLDEN[kind], tmp_path)
-    task = ScoringTask(folder, "cpu", str(data), limit=3, samples=4, proposal="posterior")
+    task = ScoringTask(folder, "cpu", str(data), limit=3, estimator=Importance(4, "posterior"))
     scorer = row_of_kind(folder, SCORERS)(task)
     rows = list(scorer.rows())
     assert len(rows) == 3

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from density import annealed, sandwich
-from density.estimation.annealed import sigmoid_path
+from density.estimation.annealed import sandwich_of, sigmoid_path, simulate
 from density.estimation.hmc import transition, tune_step_size
 from univae.errors import InputError
 from univae.latent.spherical import HypersphericalUniform
@@ -120,6 +120,21 @@ def test_the_sandwich_holds_the_likelihood(start: str) -> None:
     marginal = MultivariateNormal(model.mu, model.w @ model.w.T + 0.25 * torch.eye(8))
     # log p(x) has the variance 8 / 2 = 4
     assert abs(truth.mean() + marginal.entropy()) < 5 * 2 / math.sqrt(40)
+
+
+def test_the_sandwich_is_that_of_data_that_were_simulated_before() -> None:
+    model, _ = wide()
+    torch.manual_seed(3)
+    whole = sandwich(model, 6, 5, 2)
+    torch.manual_seed(3)
+    simulated = simulate(model, 6)
+    parts = sandwich_of(model, simulated, 5, 2)
+    torch.testing.assert_close(parts, whole)
+    assert simulated.x.shape == (6, 8)
+    assert simulated.z.shape == (6, 3)
+    # x - mu - W z is the noise of the likelihood
+    noise = (simulated.x - model.mu - simulated.z @ model.w.T) / model.s
+    assert abs(noise.square().mean() - 1) < 5 * math.sqrt(2 / noise.numel())
 
 
 def test_longer_paths_close_the_gap() -> None:

@@ -33,3 +33,15 @@ def test_the_row_posterior_is_the_default() -> None:
         torch.manual_seed(1)
         results.append(estimate(model, x, 8, proposal=proposal).log_likelihood)
     assert torch.equal(*results)
+
+
+@EVERY
+def test_a_row_with_other_settings_is_unbiased_too_and_each_setting_counts(name: str) -> None:
+    model, x = wide()
+    row = PROPOSALS[name]
+    for setting, default in row.settings.items():
+        changed = row.build(**{**row.settings, setting: 1.5 * default})
+        assert changed != row.proposal
+        weights = (log_weights(model, x, 20_000, proposal=changed) - model.evidence(x)).exp()
+        error = 5 * weights.std(0) / len(weights) ** 0.5 + 1e-9
+        assert ((weights.mean(0) - 1).abs() < error).all()

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from experiments.cli import commands as cli
 from experiments.version import version
+from univae.errors import InputError
 
 ROOT = Path(__file__).parents[3]
 
@@ -324,3 +326,20 @@ def test_a_module_run_by_itself_is_the_same_command_and_a_closed_pipe_is_quiet(
     result = json.loads(alone.stdout.splitlines()[-1])
     assert (result["width"], result["words"]) == (8, "変😀")  # a terminal that knows ASCII only
     assert piped.communicate(timeout=60) == ("words before the result\n141\n", "")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_message_names_its_command_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class Config:
+        """Nothing."""
+
+    def action(config: Config) -> dict[str, Any]:
+        raise InputError(f"{command}: {command}: a file named so is missing")
+
+    module = cli.COMMANDS[command][0].rpartition(".")[2]
+    for name in (f"univae {command}", f"folder/{module}.py"):
+        with pytest.raises(SystemExit):
+            cli.run(Config, action, [], name)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"{name}: {command}: a file named so is missing"

@@ -1,0 +1,120 @@
+"""Importance sampling until the standard error of every row is small enough."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from density import LatentModel, estimate_until
+from density.estimation.diagnostics import unreliable
+from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
+from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
+from experiments.evaluation.scores import COLUMNS, totals
+from univae.checkpoint import JsonObject
+
+__all__ = ["FEWEST_FIRST", "UntilPrecise"]
+
+FEWEST_FIRST = 21  # samples of the first round: fewer have no k-hat
+
+
+@dataclass(frozen=True)
+class UntilPrecise:
+    """Importance sampling from ``samples`` up to ``limit`` samples a row, as its error asks for.
+
+    ``standard_error`` is in nats a row, see :func:`density.estimate_until`.
+    """
+
+    samples: int  # of the first round
+    standard_error: float
+    limit: int
+    proposal: str
+    changed: Mapping[str, float | None] = field(default_factory=dict)  # settings by name
+    columns: ClassVar[tuple[str, ...]] = ("samples", "reached")
+    diagnostic: ClassVar[Diagnostic] = KHAT
+    latents: ClassVar[int] = REFINED
+
+    @property
+    def title(self) -> str:
+        """The error, the limit and the proposal."""
+        return (
+            f"importance samples ({self.proposal}) to a standard error of "
+            f"{self.standard_error:g} nats, at most {self.limit}"
+        )
+
+    def check(self, model: LatentModel) -> None:
+        """Raise :class:`univae.errors.InputError` where the proposal does not fit the latents."""
+        check_proposal(model, self.proposal)
+
+    def rows(self, model: LatentModel, x: Tensor, chunk: int | None) -> list[JsonObject]:
+        """Return a record for each row, with its number of samples and whether they sufficed."""
+        result = estimate_until(
+            model,
+            x,
+            self.standard_error,
+            start=self.samples,
+            limit=self.limit,
+            proposal=proposal(self.proposal, self.changed),
+            chunk=chunk,
+        )
+        values = {column: getattr(result.estimate, column).tolist() for column in COLUMNS}
+        values["samples"] = result.samples.tolist()
+        values["reached"] = result.reached.tolist()
+        return [{column: each[i] for column, each in values.items()} for i in range(len(x))]
+
+    def settings(self) -> JsonObject:
+        """Return the samples of the first round, the error, the limit, and the proposal."""
+        return {
+            "samples": self.samples,
+            "standard_error": self.standard_error,
+            "limit_samples": self.limit,
+            "proposal": self.proposal,
+            **proposal_settings(self.proposal, self.changed),
+        }
+
+    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+        """Return the totals of scores, and the mean and largest number of samples.
+
+        ``not_reached`` counts the rows whose error was not reached. Each row's k-hat is judged by
+        the row's own number of samples.
+        """
+        samples = [row["samples"] for row in rows]
+        result = totals(rows, min(samples))
+        notes = result.pop("notes", [])
+        if max(samples) > min(samples):
+            result["khat_unreliable"] = sum(_unreliable_rows(rows)) / len(rows)
+            result["khat_threshold"] = None
+            notes.append(
+                "khat_threshold is null: it grows with the number of samples, which differs from "
+                f"row to row ({min(samples)} to {max(samples)})"
+            )
+        not_reached = sum(not row["reached"] for row in rows)
+        if not_reached:
+            notes.append(
+                f"{not_reached} of {len(rows)} data did not reach a standard error of "
+                f"{self.standard_error:g} nats within {self.limit} samples; raise --limit-samples, "
+                "or try another --proposal"
+            )
+        result["samples_mean"] = sum(samples) / len(rows)
+        result["samples_largest"] = max(samples)
+        result["not_reached"] = not_reached
+        return {**result, "notes": notes} if notes else result
+
+    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
+        """Return the item with log-likelihood, k-hat and number of samples of every row."""
+        count = sum(_unreliable_rows(rows))
+        note = (
+            f"{count} of {len(rows)} data have a k-hat above the limit for their number of "
+            "samples, or none: their estimate is no more than a better bound."
+        )
+        return likelihood_item(rows, result, title, note, "khat", "samples")
+
+
+def _unreliable_rows(rows: Sequence[JsonObject]) -> list[bool]:
+    """Return whether the k-hat of each row is above the limit for its number of samples."""
+    flags = []
+    for row in rows:
+        khat = torch.tensor(row["khat"], dtype=torch.float64)
+        flags.append(bool(unreliable(khat, row["samples"])))
+    return flags
