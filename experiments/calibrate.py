@@ -40,7 +40,7 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder, of train-text or train-density
     steps: int = 300  # number of optimizer steps
-    part: Annotated[PartName, Doc(choices_help("what is fitted", PARTS))] = "posterior"
+    part: Annotated[PartName, Doc(choices_help("weights that are fitted", PARTS))] = "posterior"
     overwrite: bool = False  # calibrate anew, from the weights before an earlier calibration
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 

@@ -30,7 +30,7 @@ class Calibration:
     # weights are kept where the held-out bound rises and the latent stays in use; 0: none
     calibration: float = 0.1
     calibrate: Annotated[
-        PartName, Doc(choices_help("with --calibration: what is fitted", PARTS))
+        PartName, Doc(choices_help("with --calibration: weights that are fitted", PARTS))
     ] = "posterior"
 
     RULES: ClassVar[Mapping[str, Rule]] = {

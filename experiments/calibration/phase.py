@@ -34,6 +34,7 @@ def calibration_phase(
         return None
 
     def phase(steps: Steps, world: World) -> JsonObject:
+        world.wait()  # barrier: the first process may still be saving its last checkpoint
         reserve = read_json(run.path / "checkpoints" / LAST / "state.json")["reserve"]
         seconds = SECONDS_PER_MINUTE * plan.settings.minutes
         if plan.settings.minutes and seconds < VALIDATIONS * reserve:

@@ -68,6 +68,7 @@ TRAINING = {
     "validation_texts": 20,
     "validation_samples": 4,
     "log_every": 4,
+    "calibration": 0.0,
 }
 
 
@@ -199,7 +200,7 @@ def test_two_processes_train_what_one_trains_in_two_turns(
     flags = ["--text", texts, "--tokenizer", "words", "--threads", 1, "--dropout", 0.1]
     flags += [
         part
-        for name, value in (SHAPE | TRAINING).items()
+        for name, value in (SHAPE | TRAINING | {"steps": 16, "calibration": 0.25}).items()
         for part in (f"--{name.replace('_', '-')}", value)
     ]
     for processes, own in (
@@ -208,13 +209,15 @@ def test_two_processes_train_what_one_trains_in_two_turns(
     ):
         result = started(processes, "experiments.train_text", *flags, *own, "--device", "cpu")
         assert result["steps"] == 12
+        assert result["calibration"]["steps"] == 4
     torch.set_default_dtype(torch.float32)
-    one, two = (
-        TrainedText.open(tmp_path / name, checkpoint="last").model.state_dict()
-        for name in ("one", "two")
-    )
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], atol=2e-5, rtol=1e-3)
+    for checkpoint in ("last", "best"):
+        one, two = (
+            TrainedText.open(tmp_path / name, checkpoint=checkpoint).model.state_dict()
+            for name in ("one", "two")
+        )
+        for name, value in one.items():
+            torch.testing.assert_close(value, two[name], atol=2e-5, rtol=1e-3)
 
 
 # What the commands return.

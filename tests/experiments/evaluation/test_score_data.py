@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, Uniform
 
+import density
 from density.estimation.collapse import MutualInformation, ShuffledGap, verdict
 from density.estimation.diagnostics import khat_threshold
 from density.estimation.importance import estimate
@@ -103,7 +104,7 @@ KHAT_KEYS = ("khat_above_0.7", "khat_unreliable", "khat_threshold")
 
 @pytest.mark.parametrize("samples", [1, 20])
 def test_too_few_samples_for_a_khat_give_null_and_the_reason(samples: int) -> None:
-    rows = rows_of(Linear(), torch.ones(3, 1), samples, "posterior")
+    rows = rows_of(density.log_weights(Linear(), torch.ones(3, 1), samples), 1)
     assert [scored["khat"] for scored in rows] == [None] * 3
     results = [
         totals(rows, samples),
@@ -119,7 +120,7 @@ def test_too_few_samples_for_a_khat_give_null_and_the_reason(samples: int) -> No
 
 
 def test_samples_enough_for_a_khat_have_their_shares_and_no_note() -> None:
-    rows = rows_of(Linear(), torch.ones(3, 1), 21, "posterior")
+    rows = rows_of(density.log_weights(Linear(), torch.ones(3, 1), 21), 1)
     results = [
         totals(rows, 21),
         measure(Linear(), [torch.ones(3, 1)], 21, Bound).to_json(),
@@ -132,14 +133,14 @@ def test_samples_enough_for_a_khat_have_their_shares_and_no_note() -> None:
 def test_a_likelihood_of_bounded_support_has_honest_totals() -> None:
     x = torch.linspace(-1.5, 1.5, 7)[:, None]
     model = Within()
-    result = totals(rows_of(model, x, 2000, "posterior"), 2000)
+    result = totals(rows_of(density.log_weights(model, x, 2000), 1), 2000)
     assert result["khat_unreliable"] == 0.0
     error = result["log_likelihood_nats"] - model.evidence(x).mean().item()
     assert abs(error) < 5 * result["standard_error_nats"]
     assert result["elbo_nats"] is None  # most weights are zero
     # some 20 samples above zero: nothing is known of their tail
     model.spread = 10.0
-    result = totals(rows_of(model, x, 1000, "posterior"), 1000)
+    result = totals(rows_of(density.log_weights(model, x, 1000), 1), 1000)
     assert result["khat_unreliable"] > 0.5
     assert result["khat_threshold"] == pytest.approx(2 / 3)
 
