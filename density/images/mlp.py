@@ -17,7 +17,8 @@ from density.images.layers import Activation, GaussianMLP, glorot, mlp
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
-from univae.latent.hierarchy import Choose, Flat, Hierarchical, ModuleClimb
+from univae.latent.hierarchy import Choose, Hierarchical, ModuleClimb
+from univae.latent.layouts import Flat
 
 __all__ = ["MLPVAE"]
 

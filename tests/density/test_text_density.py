@@ -56,6 +56,7 @@ def test_noise_maps_to_the_draws_of_a_layered_posterior() -> None:
     torch.testing.assert_close(mapped, z)
     torch.testing.assert_close(density, log_q)
     torch.testing.assert_close(density, q.log_prob(mapped))
+    torch.testing.assert_close(q.to_noise(mapped)[0], eps)
 
 
 @pytest.mark.parametrize("prior", ["standard", "learned"])
