@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from density.estimation.auto_proposal import Auto
 from density.estimation.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
 from density.estimation.refined import Refined
 
@@ -29,8 +30,10 @@ PROPOSALS: Mapping[str, NamedProposal] = {
     "sobol": NamedProposal("widened, evenly spread (Gaussian latents)", Sobol(Widened(1.2))),
     "defensive": NamedProposal("a tenth from the prior", Defensive(0.9)),
     "refined": NamedProposal(
-        "fitted to each datum by 10 gradient steps (Gaussian latents)",
-        Refined(10, proposal=Widened(1.2)),
+        "fitted to each datum by 30 gradient steps (Gaussian latents)", Refined()
+    ),
+    "auto": NamedProposal(
+        "a pilot decides width, tails and refinement of each datum; a tenth from the prior", Auto()
     ),
 }
 
