@@ -104,7 +104,8 @@ class Auto:
     ) -> tuple[Fitted, Decision]:
         """Run a pilot, refine the data where it is poor, and run a second one for these.
 
-        The refinement of a datum is kept where the second pilot is better.
+        The refinement of a datum is kept where the second pilot is better: more efficient or, where
+        the first one is too poor to tell, of lighter tails.
         """
         pilot = run_pilot(model, x, q, self.prior_share, chunk)
         moved = widened(q, pilot.factor)
@@ -115,7 +116,7 @@ class Auto:
             encoder = moved_alike(model.posterior(data), moved, rows)
             second = run_pilot(model, data, encoder, self.prior_share, chunk)
             is_better = second.efficiency > pilot.efficiency[rows]
-            is_better |= pilot.is_poor(THRESHOLD)[rows] & ~second.is_poor(THRESHOLD)
+            is_better |= pilot.is_poor(THRESHOLD)[rows] & (second.khat < pilot.khat[rows])
             rows = rows.masked_scatter(rows, is_better)
             second = Pilot(*[values[is_better] for values in second])
             pilot = Pilot(

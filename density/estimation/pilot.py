@@ -33,7 +33,8 @@ WIDTHS = (1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
 DEGREES = 5.0  # of freedom of the heavy-tailed candidates
 DRAWN: Sequence[Widened] = [Widened(width) for width in WIDTHS]
 # in the order of preference: of candidates that are about as efficient the last one is taken
-CANDIDATES: Sequence[Widened | StudentT] = [*DRAWN, *[StudentT(DEGREES, width) for width in WIDTHS]]
+CANDIDATES: Sequence[Widened | StudentT] = [*DRAWN, *[StudentT(DEGREES, f) for f in WIDTHS]]
+MOST_STUDENT_DIMS = 8  # of latents: in more, heavy tails waste most of the draws
 DRAWS_PER_WIDTH = 8
 PRIOR_DRAWS = 16
 PILOT_DRAWS = DRAWS_PER_WIDTH * len(DRAWN) + PRIOR_DRAWS
@@ -78,8 +79,9 @@ def run_pilot(
     log_prior = prior.log_prob(z).double()
     noise = noise.reshape(*log_q.shape, -1).double()
 
+    has_few_dims = noise.shape[-1] <= MOST_STUDENT_DIMS
     candidates = []
-    for law in CANDIDATES:
+    for law in CANDIDATES if has_few_dims else DRAWN:
         log_r = log_q + law.log_ratio(noise) + math.log1p(-prior_share)
         candidates.append(torch.logaddexp(log_r, log_prior + math.log(prior_share)))
     log_mixture = _log_mixture(noise, log_q, log_prior)
@@ -91,7 +93,7 @@ def run_pilot(
     log_square = 2 * log_w.logsumexp(0) - math.log(PILOT_DRAWS)
     efficiency = (log_square - torch.stack(second_moments)).exp().nan_to_num(0.0)
     best = efficiency.amax(0)
-    order = torch.arange(len(CANDIDATES), device=best.device).unsqueeze(-1)
+    order = torch.arange(len(candidates), device=best.device).unsqueeze(-1)
     index = torch.where(efficiency >= NEAR * best, order, 0).amax(0)
     chosen = efficiency.gather(0, index.unsqueeze(0)).squeeze(0)
     return Pilot(index, chosen, pareto_khat(log_w), log_likelihood(log_w))

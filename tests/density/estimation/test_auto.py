@@ -89,6 +89,15 @@ def test_the_law_of_a_pilot_is_the_one_of_its_index() -> None:
         assert (type(law) is type(TAILS)) == student
 
 
+def test_heavy_tails_are_for_few_dimensions() -> None:
+    narrow = LinearGaussian(torch.randn(8, 8), torch.zeros(8), widen=0.25)
+    wide_model = LinearGaussian(torch.randn(20, 12), torch.zeros(20), widen=0.25)
+    for model, has_students in ((narrow, True), (wide_model, False)):
+        x = torch.randn(60, len(model.mu))
+        pilot = run_pilot(model, x, model.posterior(x), 0.1, 4096)
+        assert pilot.student.any() == has_students
+
+
 # The proposal
 
 
