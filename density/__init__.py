@@ -7,6 +7,8 @@ from univae._lazy import lazy_exports
 __all__ = [
     "Adaptive",
     "Annealed",
+    "Auto",
+    "AutoEstimate",
     "Defensive",
     "Estimate",
     "Jackknife",
@@ -26,6 +28,7 @@ __all__ = [
     "dreg",
     "elbo",
     "estimate",
+    "estimate_auto",
     "estimate_until",
     "from_pyro",
     "iwae",
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from density.coding.compress import compress, decompress
     from density.estimation.adaptive import Adaptive, estimate_until
     from density.estimation.annealed import Annealed, Sandwich, annealed, sandwich
+    from density.estimation.auto import AutoEstimate, estimate_auto
+    from density.estimation.auto_proposal import Auto
     from density.estimation.importance import Estimate, estimate, log_likelihood, log_weights
     from density.estimation.proposals import (
         Defensive,
@@ -69,6 +74,8 @@ else:
             "coding.compress": ["compress", "decompress"],
             "estimation.adaptive": ["Adaptive", "estimate_until"],
             "estimation.annealed": ["Annealed", "Sandwich", "annealed", "sandwich"],
+            "estimation.auto": ["AutoEstimate", "estimate_auto"],
+            "estimation.auto_proposal": ["Auto"],
             "estimation.importance": ["Estimate", "estimate", "log_likelihood", "log_weights"],
             "estimation.proposals": [
                 "Defensive",

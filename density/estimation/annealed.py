@@ -94,10 +94,11 @@ def annealed(
 ) -> Annealed:
     r"""Estimate :math:`\log p(x)` by ``chains`` chains a datum, each over a path of ``steps``.
 
-    The path starts from the prior or from the posterior :math:`q(z \mid x)`, where a trained
-    encoder saves most of the steps. A step decodes (chains + 4) B rows 11 times with a gradient in
-    z: the 4 pilot chains tune the step size of their datum, so that no kernel depends on the chains
-    that are averaged and these stay unbiased. Call ``model.eval()`` first.
+    The path starts from the prior, from the posterior :math:`q(z \mid x)`, where a trained encoder
+    saves most of the steps, or from an even mixture of both, where a posterior may miss a mode. A
+    step decodes (chains + 4) B rows 11 times with a gradient in z: the 4 pilot chains tune the step
+    size of their datum, so that no kernel depends on the chains that are averaged and these stay
+    unbiased. Call ``model.eval()`` first.
 
     Raises:
         InputError: fewer than 2 steps or 1 chain, inference mode, or a prior whose latents do not

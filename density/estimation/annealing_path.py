@@ -6,6 +6,7 @@ References:
     Annealed Importance Sampling (Neal, 1998), https://arxiv.org/abs/physics/9803008
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
@@ -21,6 +22,7 @@ from univae.latent.sampling import from_noise
 
 __all__ = ["BASES", "Base", "Path", "Start", "is_flat", "sigmoid_path"]
 
+HALF = 0.5  # the share of each component of a mixture
 STEEPNESS = 4.0  # of the sigmoid: its densities lie closer at both ends of the path
 
 
@@ -68,9 +70,30 @@ class PosteriorBase:
         return self._posterior.log_prob(z).double()
 
 
+class MixtureBase:
+    """Half the posterior and half the prior: chains from both, where a posterior misses a mode."""
+
+    def __init__(self, model: LatentModel, x: Tensor, prior: Distribution) -> None:
+        self._prior = PriorBase(model, x, prior)
+        self._posterior = PosteriorBase(model, x, prior)
+
+    def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
+        """Draw from each with probability 1/2."""
+        from_prior = self._prior.sample(chains)
+        picks = torch.rand(from_prior.shape[:2], device=from_prior.device) < HALF
+        mask = picks.view(*picks.shape, *[1] * (from_prior.dim() - picks.dim()))
+        return torch.where(mask, from_prior, self._posterior.sample(chains))
+
+    def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
+        """Return the log-density of the mixture."""
+        log_posterior = self._posterior.log_density(z, log_prior)
+        return torch.logaddexp(log_prior, log_posterior) + math.log(HALF)
+
+
 BASES: Mapping[str, Callable[[LatentModel, Tensor, Distribution], Base]] = {
     "prior": PriorBase,
     "posterior": PosteriorBase,
+    "mixture": MixtureBase,
 }
 
 if TYPE_CHECKING:
@@ -124,7 +147,7 @@ def is_flat(prior: Distribution) -> bool:
         support = prior.support
     except NotImplementedError:
         return _maps_noise(prior)
-    while isinstance(support, constraints.independent):
+    while isinstance(support, constraints.independent | constraints.MixtureSameFamilyConstraint):
         support = support.base_constraint
     return isinstance(support, type(constraints.real))
 

@@ -34,10 +34,12 @@ class Law(ABC):
     extra: ClassVar[int] = 0
 
     @abstractmethod
-    def shape(
-        self, normals: Float64[Tensor, "*batch width"]
-    ) -> tuple[Tensor, Float64[Tensor, "*batch"]]:
-        r"""Return the noise and :math:`\log r(\epsilon) - \log \mathcal{N}(\epsilon; 0, I)`."""
+    def shape(self, normals: Float64[Tensor, "*batch width"]) -> Float64[Tensor, "*batch d"]:
+        """Return the noise of standard normals."""
+
+    @abstractmethod
+    def log_ratio(self, eps: Float64[Tensor, "*batch d"]) -> Float64[Tensor, "*batch"]:
+        r"""Return :math:`\log r(\epsilon) - \log \mathcal{N}(\epsilon; 0, I)` of any noise."""
 
     def draws(
         self, model: LatentModel, x: Tensor, q: Distribution, samples: int, chunk: int
@@ -66,13 +68,14 @@ class Widened(Law):
     def __post_init__(self) -> None:
         _require_positive("Widened", factor=self.factor)
 
-    def shape(
-        self, normals: Float64[Tensor, "*batch width"]
-    ) -> tuple[Tensor, Float64[Tensor, "*batch"]]:
-        """Return the normals times ``factor``, and their log-ratio to standard normal noise."""
-        log_volume = normals.shape[-1] * math.log(self.factor)
-        log_ratio = (self.factor**2 - 1) / 2 * normals.square().sum(-1) - log_volume
-        return self.factor * normals, log_ratio
+    def shape(self, normals: Float64[Tensor, "*batch width"]) -> Float64[Tensor, "*batch d"]:
+        """Return the normals times ``factor``."""
+        return self.factor * normals
+
+    def log_ratio(self, eps: Float64[Tensor, "*batch d"]) -> Float64[Tensor, "*batch"]:
+        """Return the log-density of noise over that of standard normal noise."""
+        log_volume = eps.shape[-1] * math.log(self.factor)
+        return (1 - self.factor**-2) / 2 * eps.square().sum(-1) - log_volume
 
 
 @dataclass(frozen=True)
@@ -98,31 +101,31 @@ class StudentT(Law):
     def __post_init__(self) -> None:
         _require_positive("StudentT", degrees=self.degrees, factor=self.factor)
 
-    def shape(
-        self, normals: Float64[Tensor, "*batch width"]
-    ) -> tuple[Tensor, Float64[Tensor, "*batch"]]:
-        """Return Student noise, and its log-ratio to standard normal noise."""
-        nu = self.degrees
-        dim = normals.shape[-1] - 1
+    def shape(self, normals: Float64[Tensor, "*batch width"]) -> Float64[Tensor, "*batch d"]:
+        """Return Student noise; the last normal determines its scale."""
         uniform = torch.special.ndtr(normals[..., -1])
-        quantile = 2 * gammaincinv(nu / 2, uniform.cpu().numpy())
+        quantile = 2 * gammaincinv(self.degrees / 2, uniform.cpu().numpy())
         chi_square = torch.as_tensor(quantile, device=normals.device)
-        eps = self.factor * normals[..., :-1] * (nu / chi_square).sqrt().unsqueeze(-1)
+        return self.factor * normals[..., :-1] * (self.degrees / chi_square).sqrt().unsqueeze(-1)
 
+    def log_ratio(self, eps: Float64[Tensor, "*batch d"]) -> Float64[Tensor, "*batch"]:
+        """Return the log-density of noise over that of standard normal noise."""
+        nu = self.degrees
+        dim = eps.shape[-1]
         square = eps.square().sum(-1)
         log_volume = dim / 2 * math.log(nu / 2 * self.factor**2)
         constant = math.lgamma((nu + dim) / 2) - math.lgamma(nu / 2) - log_volume
         tail = (nu + dim) / 2 * torch.log1p(square / (nu * self.factor**2))
-        return eps, constant - tail + square / 2
+        return constant - tail + square / 2
 
 
 def draws_from(
     law: Law, normals: Tensor, q: Distribution, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the posterior's map of a law's noise, with its log-density."""
-    eps, log_ratio = law.shape(normals)
+    eps = law.shape(normals)
     z, log_q = from_noise(q, eps.to(dtype).view(*normals.shape[:-1], *q.event_shape))
-    return z, log_q + log_ratio
+    return z, log_q + law.log_ratio(eps)
 
 
 def _require_positive(who: str, **values: float) -> None:

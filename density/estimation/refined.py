@@ -2,88 +2,52 @@ r"""A posterior refined for each datum: gradient steps on the bound, in the nois
 
 .. math:: \epsilon = m_x + e^{s_x} n, \qquad z = T_x(\epsilon), \qquad n \sim \mathcal{N}(0, I)
 
-Of a diagonal Gaussian this moves mean and log-scale, in units of its own spread; of any other
-posterior that maps normal noise to draws, a stack of layers say, it moves their counterparts.
+See :class:`density.estimation.moved.Moved`. The step size decays to zero along half a cosine.
 
 References:
     Semi-Amortized Variational Autoencoders (Kim et al., 2018), https://arxiv.org/abs/1802.02550
     Iterative Amortized Inference (Marino et al., 2018), https://arxiv.org/abs/1807.09356
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Size, Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.distributions import Distribution
-from torch.distributions.constraints import Constraint
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from density.estimation.moved import Moved, moved_alike
 from density.estimation.proposals import Draws, Posterior, Proposal
 from density.model import LatentModel, check_gradients
 from univae.errors import InputError
-from univae.latent.sampling import from_noise
 
-__all__ = ["Moved", "Refined", "bound"]
+__all__ = ["Refined", "bound"]
 
-
-class Moved(Distribution):
-    r"""The distribution of :math:`T(m + e^s n)` for a posterior :math:`T(\epsilon)`.
-
-    Here :math:`n \sim \mathcal{N}(0, I)`, m is ``shift`` and s ``log_scale``.
-    """
-
-    arg_constraints: ClassVar[dict[str, Constraint]] = {}
-    has_rsample = True
-
-    def __init__(self, q: Distribution, shift: Tensor, log_scale: Tensor) -> None:
-        self.q = q
-        self.shift = shift
-        self.log_scale = log_scale
-        super().__init__(q.batch_shape, q.event_shape, validate_args=False)
-
-    def from_noise(self, eps: Float[Tensor, "*sample"]) -> tuple[Tensor, Tensor]:
-        """Map standard normal noise to z and its log-density."""
-        inner = self.shift + self.log_scale.exp() * eps
-        z, log_q = from_noise(self.q, inner)
-        # log-density of eps over that of inner, per coordinate
-        log_ratio = (inner.square() - eps.square()) / 2 - self.log_scale
-        return z, log_q + log_ratio.reshape(*log_q.shape, -1).sum(-1)
-
-    def rsample_with_log_prob(self, sample_shape: Sequence[int] = Size()) -> tuple[Tensor, Tensor]:
-        """Draw z with its log-density."""
-        shape = (*sample_shape, *self.shift.shape)
-        return self.from_noise(torch.randn(shape, dtype=self.shift.dtype, device=self.shift.device))
-
-    def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
-        """Draw z."""
-        return self.rsample_with_log_prob(sample_shape)[0]
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Raise :class:`InputError`: the density would need the inverse of the map."""
-        raise InputError(
-            "Refined: a refined posterior has a density at its draws alone, which Defensive() "
-            "needs elsewhere; refine for Widened, StudentT, Sobol or Posterior"
-        )
+CHECKS = 4  # iterates that are compared, at equal distances, the last one among them
+JUDGES = 16  # draws a datum that compare two posteriors
+MEMORY = (0.9, 0.99)  # of Adam's moments: the second is as short as the refinement
 
 
 @dataclass(frozen=True)
 class Refined:
     r"""Draws by ``proposal`` from a posterior refined on the bound of each datum.
 
-    The refinement is ``steps`` of Adam, with new draws in each. Where it does not raise the bound
-    on one more set of draws, the encoder's parameters are used. It does not use the draws of the
-    weights, so these stay unbiased.
+    The refinement is ``steps`` of Adam, with new draws in each. Of four iterates the one with the
+    largest bound on one set of draws is kept; where it does not raise the bound on one more set,
+    the encoder's parameters are used. None of these draws is used in the weights, so they stay
+    unbiased.
 
     Raises:
         InputError: ``steps`` or ``particles`` is less than 1.
     """
 
-    steps: int = 10
-    lr: float = 0.1  # in standard deviations of the encoder's posterior
+    steps: int = 30
+    lr: float = 0.1  # of the first step, in standard deviations of the encoder's posterior
     proposal: Proposal = field(default_factory=Posterior)
-    particles: int = 16  # draws a datum and step
+    particles: int = 8  # draws a datum and step
+    full: bool = field(default=False, kw_only=True)  # a full covariance, not a diagonal one
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.particles < 1:
@@ -104,36 +68,65 @@ class Refined:
         """Yield ``samples`` draws a datum of the refined posterior, by the inner proposal."""
         yield from self.proposal.draws(model, x, self.refine(model, x, q), samples, chunk)
 
-    def refine(self, model: LatentModel, x: Tensor, q: Distribution) -> Moved:
+    @torch.no_grad()
+    def refine(
+        self,
+        model: LatentModel,
+        x: Tensor,
+        q: Distribution,
+        *,
+        rows: Bool[Tensor, "B"] | None = None,
+    ) -> Moved:
         """Return the refined posterior of each datum; its parameters carry no gradient.
+
+        With ``rows`` only these data are refined, at the cost of these alone. They are encoded
+        again, so q must be ``model.posterior(x)`` or a :class:`Moved` one.
 
         Raises:
             InputError: inference mode is on.
         """
         check_gradients("Refined")
-        like = q.sample()
-        shift = torch.zeros_like(like, requires_grad=True)
-        log_scale = torch.zeros_like(like, requires_grad=True)
-        optimizer = torch.optim.Adam([shift, log_scale], lr=self.lr)
-        for _ in range(self.steps):
-            with torch.enable_grad():
-                noise = torch.randn(self.particles, *like.shape)
-                loss = -bound(model, x, Moved(q, shift, log_scale), noise).sum()
-            shift.grad, log_scale.grad = torch.autograd.grad(loss, (shift, log_scale))
-            optimizer.step()
-        return self._better(model, x, q, shift.detach(), log_scale.detach())
+        if rows is None:
+            return self._refined(model, x, q)
+        zeros = torch.zeros_like(q.sample())
+        moved = Moved(q, zeros, zeros)
+        if not rows.any():
+            return moved
+        chosen = rows.to(x.device)
+        encoder = moved_alike(model.posterior(x[chosen]), q, rows)
+        refined = self._refined(model, x[chosen], encoder)
+        return _with_rows(moved, rows, refined)
 
-    @torch.no_grad()
-    def _better(
-        self, model: LatentModel, x: Tensor, q: Distribution, shift: Tensor, log_scale: Tensor
-    ) -> Moved:
-        """Return the refined posterior; for data whose bound did not rise, that of the encoder."""
-        noise = torch.randn(self.particles, *shift.shape)
-        zeros = torch.zeros_like(shift)
-        before = bound(model, x, Moved(q, zeros, zeros), noise)
-        after = bound(model, x, Moved(q, shift, log_scale), noise)
-        is_better = (after > before).view(*before.shape, *[1] * len(q.event_shape))
-        return Moved(q, torch.where(is_better, shift, 0.0), torch.where(is_better, log_scale, 0.0))
+    def _refined(self, model: LatentModel, x: Tensor, q: Distribution) -> Moved:
+        zeros = torch.zeros_like(q.sample())
+        lower = None
+        if self.full:
+            dim = q.event_shape.numel()
+            lower = zeros.new_zeros(*q.batch_shape, dim, dim)
+        encoder = Moved(q, zeros, zeros, lower)
+
+        noise = even_noise(JUDGES, zeros)
+        best = encoder
+        for iterate in self._iterates(model, x, encoder):
+            best = _better(model, x, best, iterate, noise)
+        return _better(model, x, encoder, best, even_noise(JUDGES, zeros))
+
+    def _iterates(self, model: LatentModel, x: Tensor, start: Moved) -> Iterator[Moved]:
+        """Yield a few of the posteriors on the way from ``start``, the last one among them."""
+        parameters = [p.clone().requires_grad_() for p in start.parameters]
+        optimizer = torch.optim.Adam(parameters, lr=self.lr, betas=MEMORY)
+        schedule = CosineAnnealingLR(optimizer, self.steps)
+        for step in range(self.steps):
+            with torch.enable_grad():
+                noise = even_noise(self.particles, start.shift)
+                loss = -bound(model, x, start.replaced(parameters), noise).sum()
+            gradients = torch.autograd.grad(loss, parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            schedule.step()
+            if (step + 1) * CHECKS // self.steps > step * CHECKS // self.steps:
+                yield start.replaced([p.detach().clone() for p in parameters])
 
 
 def bound(
@@ -142,3 +135,38 @@ def bound(
     """Return the ELBO of each datum under a moved posterior, a mean over K draws of ``noise``."""
     z, log_q = q.from_noise(noise.to(q.shift))
     return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)
+
+
+def even_noise(count: int, like: Float[Tensor, "*sample"]) -> Float[Tensor, "K *sample"]:
+    """Draw noise whose K values at each coordinate have mean 0 and variance 1, if K is above 1.
+
+    Means of quadratic functions without products of coordinates are then exact.
+    """
+    noise = torch.randn(count, *like.shape, dtype=like.dtype, device=like.device)
+    if count == 1:
+        return noise
+    centred = noise - noise.mean(0)
+    return centred / centred.square().mean(0).sqrt()
+
+
+def _better(model: LatentModel, x: Tensor, first: Moved, second: Moved, noise: Tensor) -> Moved:
+    """Return for each datum the posterior with the larger bound on ``noise``; in doubt the first.
+
+    Both are moved from the same posterior.
+    """
+    is_better = bound(model, x, second, noise) > bound(model, x, first, noise)
+    parameters = []
+    for before, after in zip(first.parameters, second.parameters, strict=True):
+        mask = is_better.view(*is_better.shape, *[1] * (before.dim() - is_better.dim()))
+        parameters.append(torch.where(mask, after, before))
+    return first.replaced(parameters)
+
+
+def _with_rows(moved: Moved, rows: Bool[Tensor, "B"], refined: Moved) -> Moved:
+    """Return ``moved``, at rest so far, with the parameters of ``refined`` in some rows."""
+    parameters = []
+    for values in refined.parameters:
+        whole = values.new_zeros(len(rows), *values.shape[1:])
+        whole[rows] = values
+        parameters.append(whole)
+    return Moved(moved.q, *parameters)

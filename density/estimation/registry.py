@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from density.estimation.auto_proposal import Auto
 from density.estimation.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
 from density.estimation.refined import Refined
 
@@ -41,7 +42,7 @@ def _sobol(width: float) -> Proposal:
 
 
 def _refined(width: float) -> Proposal:
-    return Refined(10, proposal=Widened(width))
+    return Refined(proposal=Widened(width))
 
 
 WIDER = {"width": 1.2}
@@ -54,7 +55,10 @@ PROPOSALS: Mapping[str, NamedProposal] = {
     "sobol": NamedProposal("widened, evenly spread (Gaussian latents)", _sobol, WIDER),
     "defensive": NamedProposal("a tenth from the prior", Defensive),
     "refined": NamedProposal(
-        "fitted to each datum by 10 gradient steps (Gaussian latents)", _refined, WIDER
+        "fitted to each datum by 30 gradient steps (Gaussian latents)", _refined, {"width": 1.0}
+    ),
+    "auto": NamedProposal(
+        "a pilot decides width, tails and refinement of each datum; a tenth from the prior", Auto
     ),
 }
 

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from density.estimation.refined import Moved, Refined, bound
+from density.estimation.moved import Moved
+from density.estimation.refined import Refined, bound
 from density.model import LatentModel, as_data
 from univae.errors import InputError
 

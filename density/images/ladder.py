@@ -19,7 +19,8 @@ from density.images.layers import ResNet, gaussian, glorot, over_images, zero_co
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
 from univae.image_shapes import halvings
-from univae.latent.hierarchy import Choose, Flat, Hierarchical, ModuleClimb
+from univae.latent.hierarchy import Choose, Hierarchical, ModuleClimb
+from univae.latent.layouts import Flat
 
 __all__ = ["LadderVAE"]
 

@@ -18,7 +18,8 @@ from density.likelihoods.head import Pixels
 from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
-from univae.latent.hierarchy import Choose, Flat, Hierarchical, ModuleClimb
+from univae.latent.hierarchy import Choose, Hierarchical, ModuleClimb
+from univae.latent.layouts import Flat
 
 __all__ = ["MLPVAE"]
 

@@ -5,8 +5,7 @@ each: the posterior :math:`q(z \mid x) = \prod_l q(z_l \mid z_{<l}, x)` of a sta
 prior from the top down, :math:`p(z_L)\, p(z_{L-1} \mid z_L) \cdots`. The rule that
 chooses the values determines the result: a sample, a density, a mode, or the symbols of a codec.
 
-A *layout* packs the layers into one tensor: :class:`Stacked` for layers of one width,
-(\*lead, layers, d), and :class:`Flat` for layers of any widths side by side, (\*lead, d).
+A *layout* (:mod:`univae.latent.layouts`) packs the layers into one tensor.
 
 References:
     UniVAE (Su, 2021), https://kexue.fm/archives/8475
@@ -17,7 +16,6 @@ References:
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -28,9 +26,10 @@ from torch.distributions.constraints import Constraint
 from torch.func import functional_call
 
 from univae.errors import InputError
-from univae.latent.sampling import from_noise
+from univae.latent.layouts import Flat, Stacked
+from univae.latent.sampling import from_noise, to_noise
 
-__all__ = ["Choose", "Climb", "DetachableClimb", "Flat", "Hierarchical", "ModuleClimb", "Stacked"]
+__all__ = ["Choose", "Climb", "DetachableClimb", "Hierarchical", "ModuleClimb"]
 
 
 Choose: TypeAlias = Callable[[int, Distribution], Tensor]  # (layer, p(z_l | ...)) -> z_l
@@ -51,48 +50,6 @@ class DetachableClimb(Protocol):
     def detached(self) -> Climb:
         """Return the same climb, differentiable in the chosen values alone."""
         ...
-
-
-@dataclass(frozen=True)
-class Stacked:
-    r"""Layers of one width, stacked: z is (\*lead, layers, width)."""
-
-    layers: int
-    width: int
-
-    @property
-    def event_shape(self) -> Size:
-        """The shape of z."""
-        return Size((self.layers, self.width))
-
-    def split(self, z: Float[Tensor, "*lead layers d"]) -> Sequence[Tensor]:
-        """Return the layers of z, (*lead, width) each."""
-        return z.unbind(-2)
-
-    def join(self, latents: Sequence[Tensor]) -> Float[Tensor, "*lead layers d"]:
-        """Return z from its layers."""
-        return torch.stack(list(latents), -2)
-
-
-@dataclass(frozen=True)
-class Flat:
-    r"""Layers of any widths, concatenated: z is (\*lead, sum of widths)."""
-
-    widths: tuple[int, ...]
-
-    @property
-    def event_shape(self) -> Size:
-        """The shape of z."""
-        return Size((sum(self.widths),))
-
-    def split(self, z: Float[Tensor, "*lead d"]) -> Sequence[Tensor]:
-        """Return the layers of z, (*lead, widths[l])."""
-        latents: tuple[Tensor, ...] = z.split(list(self.widths), -1)
-        return latents
-
-    def join(self, latents: Sequence[Tensor]) -> Float[Tensor, "*lead d"]:
-        """Return z from its layers."""
-        return torch.cat(list(latents), -1)
 
 
 class ModuleClimb:
@@ -170,6 +127,24 @@ class Hierarchical(Distribution):
 
         z, _ = self.walk(self._lead(eps), choose)
         return z, torch.stack(log_p).sum(0)
+
+    def to_noise(
+        self, z: Float[Tensor, "*sample_and_event"]
+    ) -> tuple[Float[Tensor, "*sample_and_event"], Float[Tensor, "*sample"]]:
+        r"""Return the noise that :meth:`from_noise` maps to z, and the log-density of z.
+
+        .. math:: \epsilon_l = (z_l - \mu_l(z_{<l})) / \sigma_l(z_{<l})
+
+        Raises:
+            InputError: the distribution of a layer is not a map of normal noise.
+        """
+        noise = []
+        log_p = []
+        for p, latent in zip(self.conditionals(z), self.layout.split(z), strict=True):
+            eps, log_density = to_noise(p, latent)
+            noise.append(eps)
+            log_p.append(log_density)
+        return self.layout.join(noise), torch.stack(log_p).sum(0)
 
     def log_prob(self, value: Float[Tensor, "*sample_and_event"]) -> Float[Tensor, "*sample"]:
         """Return the log-density of z, in nats."""

@@ -1,4 +1,4 @@
-r"""Samples of a posterior: with log-densities, from normal noise, or of constant parameters."""
+r"""Samples of a posterior: with log-densities, from and to noise, or of constant parameters."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +8,16 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from univae.errors import InputError
 
-__all__ = ["Detachable", "JointlySampled", "Reparametrised", "detached", "draw", "from_noise"]
+__all__ = [
+    "Detachable",
+    "Invertible",
+    "JointlySampled",
+    "Reparametrised",
+    "detached",
+    "draw",
+    "from_noise",
+    "to_noise",
+]
 
 
 @runtime_checkable
@@ -48,6 +57,15 @@ class Reparametrised(JointlySampled, Protocol):
 
 
 @runtime_checkable
+class Invertible(Reparametrised, Protocol):
+    r"""A map of normal noise with its inverse, :math:`\epsilon = T_x^{-1}(z)`."""
+
+    def to_noise(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the noise of latents (\*S, B, \*E), differentiable in ``z``, and log q(z)."""
+        ...
+
+
+@runtime_checkable
 class Detachable(Protocol):
     r"""A posterior that can be held constant in its parameters."""
 
@@ -82,6 +100,32 @@ def from_noise(q: Distribution, eps: Tensor) -> tuple[Tensor, Tensor]:
             f"got {type(q).__name__}; use the posterior itself (proposal=None) or Defensive()"
         )
     return z, posterior.log_prob(z)
+
+
+def to_noise(q: Distribution, z: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Map z to the noise :math:`\epsilon = T^{-1}(z)` of :func:`from_noise`, with log q(z).
+
+    Raises:
+        InputError: q is not a map of normal noise, or its inverse is unknown.
+    """
+    posterior: Distribution = q  # isinstance narrows the type of q alone
+    if isinstance(q, Invertible):
+        return q.to_noise(z)
+    if isinstance(q, Independent):
+        eps, log_q = to_noise(q.base_dist, z)
+        return eps, log_q.flatten(log_q.dim() - q.reinterpreted_batch_ndims).sum(-1)
+    if isinstance(q, Normal):
+        eps = (z - q.loc) / q.scale
+    elif isinstance(q, MultivariateNormal):
+        centred = (z - q.loc).unsqueeze(-1)
+        eps = torch.linalg.solve_triangular(q.scale_tril, centred, upper=False).squeeze(-1)
+    else:
+        raise InputError(
+            "to_noise: needs a posterior that maps normal noise to its samples one-to-one: Normal, "
+            "MultivariateNormal, Independent of these, or one with to_noise(z); "
+            f"got {type(q).__name__}; use the posterior itself (proposal=None) or Defensive()"
+        )
+    return eps, posterior.log_prob(z)
 
 
 def detached(q: Distribution) -> Distribution:

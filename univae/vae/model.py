@@ -21,7 +21,8 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from univae.attention.transformer import Block
 from univae.decoding.cached import CachedDecoder, DecoderLayers
 from univae.errors import InputError
-from univae.latent.hierarchy import Hierarchical, Stacked
+from univae.latent.hierarchy import Hierarchical
+from univae.latent.layouts import Stacked
 from univae.vae.config import UniVAEConfig
 from univae.vae.kl_weight import Elbo
 from univae.vae.likelihood import TextLikelihood, text_log_prob

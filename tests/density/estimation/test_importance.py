@@ -103,6 +103,11 @@ TAKES_DATA: dict[str, Callable[[Any, Tensor], Any]] = {
     "estimate_until": lambda model, x: (
         density.estimate_until(model, x, 0.1, start=4, limit=8).estimate.log_likelihood
     ),
+    "estimate_auto": lambda model, x: (
+        density.estimate_auto(
+            model, x, samples=32, fallback_steps=2, fallback_chains=2
+        ).estimate.log_likelihood
+    ),
     "widened": lambda model, x: estimate(model, x, 4, proposal=density.Widened()).log_likelihood,
     "elbo": lambda model, x: density.elbo(model, x, 4),
     "iwae": lambda model, x: density.iwae(model, x, 4),
@@ -466,10 +471,12 @@ def test_bad_arguments_are_named() -> None:
 
 
 def test_the_package_names_what_it_promises() -> None:
-    bounds = {"annealed", "estimate", "estimate_until", "log_likelihood", "log_weights", "sandwich"}
-    answers = {"Adaptive", "Annealed", "Estimate", "Jackknife", "Sandwich"}
+    bounds = {"annealed", "estimate", "estimate_auto", "estimate_until", "log_likelihood"}
+    bounds |= {"log_weights", "sandwich"}
+    answers = {"Adaptive", "Annealed", "AutoEstimate", "Estimate", "Jackknife", "Sandwich"}
     resampled = {"bootstrap_standard_error", "jackknife"}
-    proposals = {"Defensive", "Posterior", "Proposal", "Refined", "Sobol", "StudentT", "Widened"}
+    proposals = {"Auto", "Defensive", "Posterior", "Proposal", "Refined", "Sobol"}
+    proposals |= {"StudentT", "Widened"}
     objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"}
     others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
     assert set(density.__all__) == others | bounds | answers | resampled | proposals | objectives

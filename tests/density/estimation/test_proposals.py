@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Gamma, Independent, MultivariateNormal, Normal
 
 from density import (
+    Auto,
     Defensive,
     Posterior,
     Proposal,
@@ -23,7 +24,9 @@ from density import (
     log_weights,
 )
 from density.estimation.diagnostics import replicate_means
-from density.estimation.refined import Moved
+from density.estimation.moved import Moved
+from density.estimation.proposal import chunk_sizes
+from density.estimation.refined import bound, even_noise
 from univae.errors import InputError
 from univae.latent.sampling import from_noise
 from univae.latent.spherical import HypersphericalUniform, VonMisesFisher
@@ -37,6 +40,7 @@ EVERY = [
     Sobol(Widened(1.2), replicates=20),
     Sobol(StudentT(5.0), replicates=20),
     Defensive(0.7),
+    Auto(),
     Refined(steps=5),
     Refined(steps=5, proposal=Sobol(Widened(1.1), replicates=20)),
 ]
@@ -63,10 +67,15 @@ def test_any_chunk_size_draws_exactly_the_samples_asked_for(
     assert log_w.shape == (100, 5)
     assert len(log_w[:, 0].unique()) == 100
     assert model.encoded == 5
-    refined = isinstance(proposal, Refined)  # decodes 5 + 2 times on its own behalf, 16 draws each
-    assert model.decoded[:7] == [16] * 7 or not refined
-    assert sum(model.decoded) == 100 + refined * 7 * 16
-    assert max(model.decoded[7 * refined :]) <= (chunk or 100)
+    refining = []
+    if isinstance(proposal, Auto):  # the draws of its pilot, in chunks
+        refining = list(chunk_sizes(80, chunk or 80))
+    # Refined decodes 8 draws in each of 5 steps; 16, twice, to judge an iterate
+    if isinstance(proposal, Refined):
+        refining = [8, 8, 16, 16, 8, 16, 16, 8, 16, 16, 8, 16, 16, 16, 16]
+    assert model.decoded[: len(refining)] == refining
+    assert sum(model.decoded) == 100 + sum(refining)
+    assert max(model.decoded[len(refining) :]) <= (chunk or 100)
 
 
 @pytest.mark.parametrize("law", [Widened(1.0), StudentT(5.0)], ids=str)
@@ -304,6 +313,83 @@ def test_a_moved_posterior_is_the_normal_it_should_be() -> None:
     )
 
 
+def moved_gaussian(*, full: bool) -> tuple[Moved, MultivariateNormal]:
+    """Return a moved Gaussian, and the same distribution by matrices."""
+    q = gaussian()
+    shift = torch.randn(3, 4)
+    log_scale = torch.randn(3, 4) / 2
+    lower = torch.randn(3, 4, 4).tril(-1)
+    matrix = torch.diag_embed(log_scale.exp()) + full * lower
+    mean = q.loc + (q.scale_tril @ shift.unsqueeze(-1)).squeeze(-1)
+    moved = Moved(q, shift, log_scale, lower if full else None)
+    return moved, MultivariateNormal(mean, scale_tril=q.scale_tril @ matrix)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_moved_posterior_has_a_density_everywhere_and_maps_back_to_noise(full: bool) -> None:
+    moved, expected = moved_gaussian(full=full)
+    z = 2 * torch.randn(7, 3, 4)
+    torch.testing.assert_close(moved.log_prob(z), expected.log_prob(z))
+    eps = torch.randn(7, 3, 4)
+    drawn_z, log_q = moved.from_noise(eps)
+    torch.testing.assert_close(log_q, expected.log_prob(drawn_z))
+    noise, density = moved.to_noise(drawn_z)
+    torch.testing.assert_close(noise, eps)
+    torch.testing.assert_close(density, log_q)
+    twice = Moved(moved, moved.shift, moved.log_scale, moved.lower)
+    torch.testing.assert_close(twice.to_noise(twice.from_noise(eps)[0])[0], eps)
+
+
+def test_even_noise_makes_the_bound_of_a_linear_gaussian_model_exact() -> None:
+    model, x = wide()
+    q = model.posterior(x)
+    shift = torch.randn(5, 3)
+    moved = Moved(q, shift, torch.zeros(5, 3))
+    # KL(N(m, I) || N(0, I)) in the noise, where the posterior is exact
+    expected = model.evidence(x) - shift.square().sum(-1) / 2
+    for count in (2, 4, 16):
+        torch.testing.assert_close(bound(model, x, moved, even_noise(count, shift)), expected)
+    single = even_noise(1, shift)
+    assert single.shape == (1, 5, 3)
+    assert single.std() > 0.5
+
+
+def test_a_full_covariance_reaches_posteriors_that_a_diagonal_does_not() -> None:
+    model, x = wide()
+    covariance = model.posterior(x).covariance_matrix[0]
+
+    class Diagonal(LinearGaussian):
+        def posterior(self, x: Tensor) -> Distribution:
+            q = super().posterior(x)
+            return Independent(Normal(q.mean, covariance.diag().sqrt()), 1)
+
+    rotated = Diagonal(model.w @ torch.tensor([[1.0, 0, 0], [2, 1, 0], [0, 3, 1]]), model.mu)
+    exact = LinearGaussian(rotated.w, rotated.mu)
+    covariance = exact.posterior(x).covariance_matrix[0]
+    gaps = []
+    for full in (False, True):
+        result = estimate(rotated, x, 2000, proposal=Refined(200, particles=16, full=full))
+        gaps.append((exact.evidence(x) - result.elbo).mean())
+    assert gaps[1] < 0.2 * gaps[0]
+
+
+def test_only_the_rows_asked_for_are_refined_at_their_cost_alone() -> None:
+    model, x = wide(widen=2.0, shift=0.5)
+    q = model.posterior(x)
+    rows = torch.tensor([True, False, False, True, False])
+    model.encoded = 0
+    moved = Refined(8).refine(model, x, q, rows=rows)
+    assert model.encoded == 2
+    is_moved = (moved.shift != 0).any(-1)
+    assert torch.equal(is_moved, rows)
+    assert torch.equal((moved.log_scale != 0).any(-1), rows)
+    base = Moved(q, torch.full((5, 3), 0.1), torch.full((5, 3), 0.3))
+    again = Refined(8).refine(model, x, base, rows=rows)
+    z = torch.randn(4, 5, 3)
+    torch.testing.assert_close(again.log_prob(z)[:, ~rows], base.log_prob(z)[:, ~rows])
+    assert torch.equal(Refined(8).refine(model, x, q, rows=~rows & rows).shift, torch.zeros(5, 3))
+
+
 def test_refinement_lifts_the_bound_of_a_poor_encoder_at_every_datum() -> None:
     model, x = wide(widen=2.0, shift=0.5)
     plain = estimate(model, x, 2000)
@@ -332,10 +418,9 @@ def test_refinement_feeds_other_proposals_and_leaves_no_gradient() -> None:
     result = estimate(model, x, 512, proposal=sobol)
     assert ((result.log_likelihood - model.evidence(x)).abs() < 0.05).all()
     assert model.w.grad is None
-    with pytest.raises(
-        InputError, match=r"Refined: .* Defensive\(\) needs elsewhere; refine for Widened"
-    ):
-        estimate(model, x, 8, proposal=Refined(proposal=Defensive()))
+    result = estimate(model, x, 512, proposal=Refined(proposal=Defensive()))
+    assert ((result.log_likelihood - model.evidence(x)).abs() < 5 * result.standard_error).all()
+    assert (result.effective_samples > 100).all()
     with (
         torch.inference_mode(),
         pytest.raises(InputError, match=r"Refined: .* got inference mode; use torch"),
@@ -384,5 +469,5 @@ def test_bad_arguments_are_named() -> None:
         InputError, match=r"StudentT: degrees must be positive and finite; got degrees=-1.0"
     ):
         StudentT(-1.0)
-    with pytest.raises(InputError, match=r"Refined: .* at least 1; got steps=0, particles=16"):
+    with pytest.raises(InputError, match=r"Refined: .* at least 1; got steps=0, particles=8"):
         Refined(steps=0)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from univae.errors import InputError
 from univae.latent.families import FAMILIES
 from univae.latent.family import Family
-from univae.latent.sampling import detached, from_noise
+from univae.latent.sampling import detached, from_noise, to_noise
 from univae.vae.config import UniVAEConfig
 
 WIDTH = 8  # of rows
@@ -135,9 +135,12 @@ def test_normal_noise_maps_to_samples_with_their_density_or_is_refused(name: str
     if name in WITHOUT_NOISE:
         with pytest.raises(InputError, match="needs a posterior that maps normal noise"):
             from_noise(q, eps)
+        with pytest.raises(InputError, match="to_noise: needs a posterior that maps normal noise"):
+            to_noise(q, q.sample())
         return
     z, log_q = from_noise(q, eps)
     torch.testing.assert_close(log_q, q.log_prob(z))
+    torch.testing.assert_close(to_noise(q, z)[0], eps)
     standardised = (z - q.mean) / q.stddev
     assert standardised.mean(0).abs().max() < 5 / math.sqrt(SAMPLES)
     assert (z[eps > 0] > q.mean.expand_as(z)[eps > 0]).all()

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Gamma, Independent, MultivariateNormal, Normal
 
 from univae.errors import InputError
-from univae.latent.hierarchy import Choose, Flat, Hierarchical, ModuleClimb, Stacked
-from univae.latent.sampling import Detachable, JointlySampled, Reparametrised
+from univae.latent.hierarchy import Choose, Hierarchical, ModuleClimb
+from univae.latent.layouts import Flat, Stacked
+from univae.latent.sampling import Detachable, Invertible, JointlySampled
 
 WIDTHS = (2, 3, 1)
 
@@ -103,6 +104,18 @@ def test_noise_is_mapped_to_what_rsample_draws_and_one_to_one(order: tuple[int, 
     torch.testing.assert_close(log_q[2, 0], expected)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_latents_are_mapped_back_to_their_noise_with_the_same_density(
+    order: tuple[int, ...],
+) -> None:
+    q, *_ = hierarchy(order)
+    eps = torch.randn(5, 4, 6)
+    z, log_q = q.from_noise(eps)
+    noise, density = q.to_noise(z)
+    torch.testing.assert_close(noise, eps)
+    torch.testing.assert_close(density, log_q)
+
+
 def test_the_same_noise_gives_the_draw_of_the_same_seed() -> None:
     q, *_ = hierarchy((0, 1, 2))
     torch.manual_seed(3)
@@ -188,7 +201,7 @@ def test_one_latent_is_scored_under_all_of_a_batch() -> None:
 def test_it_is_what_estimators_ask_for() -> None:
     q, *_ = hierarchy((0, 1, 2))
     assert isinstance(q, JointlySampled)
-    assert isinstance(q, Reparametrised)
+    assert isinstance(q, Invertible)
     assert isinstance(q, Detachable)
     assert q.has_rsample
 
@@ -202,6 +215,8 @@ def test_noise_is_refused_by_distributions_that_do_not_map_it() -> None:
     assert q.rsample((3,)).shape == (3, 2)
     with pytest.raises(InputError, match="Gamma"):
         q.from_noise(torch.randn(3, 2))
+    with pytest.raises(InputError, match=r"to_noise: .* Gamma"):
+        q.to_noise(torch.rand(3, 2))
 
 
 # Stacked layers
@@ -234,6 +249,7 @@ def test_stacked_layers_are_the_flat_ones_in_another_shape() -> None:
     expected, expected_log_p = flat.from_noise(eps.flatten(-2))
     assert torch.equal(z.flatten(-2), expected)
     assert torch.equal(log_p, expected_log_p)
+    torch.testing.assert_close(stacked.to_noise(z)[0], eps)
     assert torch.equal(stacked.log_prob(z), flat.log_prob(expected))
     assert torch.equal(stacked.modes().flatten(-2), flat.modes())
     torch.manual_seed(4)
