@@ -22,6 +22,8 @@ class NamedProposal:
     summary: str
     build: Callable[..., Proposal]
     settings: Mapping[str, float] = field(default_factory=dict)  # defaults of what ``build`` takes
+    # whether estimates are judged, repeated and annealed, see density.estimate_auto
+    decides: bool = False
 
     @property
     def proposal(self) -> Proposal:
@@ -58,7 +60,10 @@ PROPOSALS: Mapping[str, NamedProposal] = {
         "fitted to each datum by 30 gradient steps (Gaussian latents)", _refined, {"width": 1.0}
     ),
     "auto": NamedProposal(
-        "a pilot decides width, tails and refinement of each datum; a tenth from the prior", Auto
+        "a pilot decides width, tails and refinement of each datum; what stays unreliable is "
+        "annealed",
+        Auto,
+        decides=True,
     ),
 }
 

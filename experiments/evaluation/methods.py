@@ -12,6 +12,7 @@ from typing_extensions import Doc
 
 from density.estimation.annealing_path import Start
 from experiments.evaluation.annealing import Annealing
+from experiments.evaluation.automatic import Automatic
 from experiments.evaluation.estimators import Estimator, Importance
 from experiments.evaluation.proposals import PROPOSALS, ProposalName, proposal
 from experiments.evaluation.simulated import Simulation
@@ -33,6 +34,8 @@ class Method:
 
 
 def _importance(options: "Estimation") -> Estimator:
+    if PROPOSALS[options.proposal].decides:
+        return Automatic(options.samples, options.standard_error, options.limit_samples)
     settings = {"width": options.width, "degrees": options.degrees}
     if options.standard_error is None:
         return Importance(options.samples, options.proposal, settings)
@@ -76,7 +79,7 @@ class Estimation:
     method: Annotated[MethodName, Doc(choices_help("method of estimation", METHODS))] = "importance"
     samples: int = 128  # importance samples per datum; more lower the standard error
     proposal: Annotated[ProposalName, Doc(choices_help("proposal distribution", PROPOSALS))] = (
-        "posterior"
+        "auto"
     )
     # with --proposal widened, student, sobol, refined: factor of the posterior's spread; by default
     # 1.2, and 1 for student

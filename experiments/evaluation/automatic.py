@@ -1,0 +1,93 @@
+"""Estimates that decide for themselves how to sample, and say which of them to trust."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from density import LatentModel, estimate_auto, log_weights
+from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
+from experiments.evaluation.scores import COLUMNS, totals
+from univae.checkpoint import JsonObject
+
+__all__ = ["Automatic"]
+
+BOUND_DRAWS = 32  # of the posterior, for the model's own bound
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """Estimates by :func:`density.estimate_auto` from at least ``samples`` samples a row.
+
+    ``standard_error`` is in nats a row; None asks for none. ``elbo`` is the bound of the model's
+    own posterior.
+    """
+
+    samples: int
+    standard_error: float | None
+    limit: int  # with ``standard_error``
+    columns: ClassVar[tuple[str, ...]] = ("samples", "refined", "annealed", "reliable")
+    diagnostic: ClassVar[Diagnostic] = KHAT
+    latents: ClassVar[int] = REFINED
+
+    @property
+    def title(self) -> str:
+        """The number of samples, and the error if there is one."""
+        error = self.standard_error
+        words = "" if error is None else f" to a standard error of {error:g} nats"
+        return f"at least {self.samples} importance samples (auto){words}"
+
+    def check(self, model: LatentModel) -> None:
+        """Accept every model: where latents do not allow more, the posterior is used as it is."""
+
+    def rows(self, model: LatentModel, x: torch.Tensor, chunk: int | None) -> list[JsonObject]:
+        """Return a record for each row, with how it was estimated and whether to trust it."""
+        result = estimate_auto(
+            model,
+            x,
+            samples=self.samples,
+            standard_error=self.standard_error,
+            limit=max(self.samples, self.limit),
+            chunk=chunk,
+        )
+        values = {column: getattr(result.estimate, column).tolist() for column in COLUMNS}
+        values["elbo"] = log_weights(model, x, BOUND_DRAWS, chunk=chunk).mean(0).tolist()
+        values["samples"] = result.samples.tolist()
+        values["refined"] = result.decision.refined.tolist()
+        values["annealed"] = result.annealed.tolist()
+        values["reliable"] = result.reliable.tolist()
+        return [{column: each[i] for column, each in values.items()} for i in range(len(x))]
+
+    def settings(self) -> JsonObject:
+        """Return the fewest samples, the error and the limit if there are any, the proposal."""
+        settings: JsonObject = {"samples": self.samples, "proposal": "auto"}
+        if self.standard_error is not None:
+            settings |= {"standard_error": self.standard_error, "limit_samples": self.limit}
+        return settings
+
+    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+        """Return the totals of scores, with the shares of rows by how they were estimated.
+
+        ``unreliable`` is the share whose estimate is no more than a bound. ``khat`` is that of the
+        last importance weights, and ``khat_unreliable`` is judged by the fewest samples.
+        """
+        result = totals(rows, self.samples)
+        notes = result.pop("notes", [])
+        result["samples_mean"] = sum(row["samples"] for row in rows) / len(rows)
+        for name in ("refined", "annealed"):
+            result[name] = sum(row[name] for row in rows) / len(rows)
+        doubtful = sum(not row["reliable"] for row in rows)
+        result["unreliable"] = doubtful / len(rows)
+        if doubtful:
+            notes.append(
+                f"{doubtful} of {len(rows)} data have an estimate that is no more than a better "
+                "bound; raise --samples, or try --method annealed with more --annealing-steps"
+            )
+        return {**result, "notes": notes} if notes else result
+
+    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
+        """Return the item with log-likelihood, k-hat and number of samples of every row."""
+        count = sum(not row["reliable"] for row in rows)
+        note = f"{count} of {len(rows)} data have an estimate that is no more than a better bound."
+        return likelihood_item(rows, result, title, note, "khat", "samples")
