@@ -39,6 +39,7 @@ class Config:
     """
 
     run: tyro.conf.Positional[Path]  # the run folder, of train-text or train-density
+    data: str = ""  # training data of the run where they have moved; empty: as in its config.json
     steps: int = 300  # number of optimizer steps
     part: Annotated[PartName, Doc(choices_help("weights that are fitted", PARTS))] = "posterior"
     overwrite: bool = False  # calibrate anew, from the weights before an earlier calibration
@@ -51,7 +52,7 @@ class Config:
 
 
 # The task that a run of each kind was trained on, and its settings.
-TASKS: Mapping[type, Callable[[Path], tuple[VaeTask[Any], Settings]]] = {
+TASKS: Mapping[type, Callable[[Path, str], tuple[VaeTask[Any], Settings]]] = {
     TrainedDensity: train_density.stored_task,
     TrainedText: train_text.stored_task,
 }
@@ -66,7 +67,7 @@ def main(config: Config) -> JsonObject:
         raise InputError(
             f"calibrate: {config.run} has been calibrated; give --overwrite to do it again"
         )
-    task, settings = stored_task(config.run)
+    task, settings = stored_task(config.run, config.data)
     settings = replace(settings, device=config.device)
     with join(config.device) as world, folder.locked():
         if config.overwrite:

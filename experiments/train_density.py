@@ -108,10 +108,15 @@ def _prepare(config: Config, world: World) -> Training:
     return Training(folder, settings, steps, notes=rows.notes, then=then)
 
 
-def stored_task(path: Path) -> tuple[DensityTask, Settings]:
-    """Return the task that a run was trained on, with a new model, and its settings."""
+def stored_task(path: Path, data: str = "") -> tuple[DensityTask, Settings]:
+    """Return the task that a run was trained on, with a new model, and its settings.
+
+    ``data`` are its training data where they have moved.
+    """
     run = Run.open(path)
     config = stored_configuration(Config, run)
+    if data:
+        config = config.change(data=data)
     return _task(config, _rows(config, run)), config.training
 
 

@@ -144,9 +144,15 @@ def _prepare(config: Config, world: World) -> Training:
     return replace(prepared, then=then)
 
 
-def stored_task(path: Path) -> tuple[TextTask, Settings]:
-    """Return the task that a run was trained on, with a new model, and its settings."""
+def stored_task(path: Path, data: str = "") -> tuple[TextTask, Settings]:
+    """Return the task that a run was trained on, with a new model, and its settings.
+
+    ``data`` are its training texts where they have moved and the run holds no token ids.
+    """
     config = stored_configuration(Config, Run.open(path))
+    if data:
+        config = config.change(text=data)
+    config.corpora.tokenise_missing()
     return _task(config), config.training
 
 

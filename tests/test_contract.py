@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # or tests/experiments would hide the package of that name
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import pytest
 import torch
 import tyro
@@ -214,6 +217,10 @@ USES: dict[str, tuple[str, list[str]]] = {
     "encode of sentences": (
         "similar",
         ["encode", "RUN", "--data", "DATA/corpus.txt", "--out", "OUT.npy"],
+    ),
+    "calibrate": (
+        "images",
+        ["calibrate", "RUN", "--data", "DATA/images.npy", "--steps", "3"],
     ),
     "likelihood of texts": (
         "text",

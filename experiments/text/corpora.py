@@ -78,6 +78,17 @@ class Corpora:
             self._tokenise(run, resumed)
         return run
 
+    def tokenise_missing(self) -> None:
+        """Write the token ids of a finished run again where its folder lacks them.
+
+        Raises:
+            InputError: the texts cannot be read, or are too few.
+        """
+        tokenizer = open_tokenizer(Run.open(self.out))
+        for source in self._sources():
+            if not (source.folder / "corpus.json").exists():
+                self._build(source, tokenizer, Removed())
+
     def split(self, validation_texts: int) -> tuple[Corpus, np.ndarray, Tensor]:
         """Return the corpus, its rows to train on, and the padded held-out texts (N, T).
 
