@@ -26,6 +26,7 @@ from experiments.gans import presets as gan_presets
 from experiments.gans.samples import fixed_latents, write_images
 from experiments.images import presets as image_presets
 from experiments.reports.demo_tables import (
+    print_calibration,
     print_image_scores,
     print_samples,
     print_sizes,
@@ -108,15 +109,19 @@ def score_texts(config: Config) -> JsonObject:
         seed=config.seed,
         threads=config.threads,
         resume=config.resume,
+        calibrate="model",
         **text_presets.PRESETS["tiny"],
     )
-    train_text.train(training)
+    trained_result = train_text.train(training)
     trained = open_run(TrainedText, config.out)
     lines = config.out / "held_out.txt"
     held_out, others = train_text.write_held_out(training, lines)
     reseed(config.seed, "demo")
     scores = measure_texts(trained.model, trained.token_ids(held_out), config.samples)
     print_text_scores(scores)
+    calibration = trained_result.get("calibration")
+    if calibration is not None:
+        print_calibration(calibration)
     print_samples(write_samples(trained, held_out, config.seed))
 
     files = round_trip(
@@ -125,7 +130,7 @@ def score_texts(config: Config) -> JsonObject:
     primed = xz_primed(lines.read_bytes(), others.encode())
     files["archivers"]["xz that has read the training text"] = primed
     print_sizes("held-out texts", files, "bits_per_char")
-    return {**scores, "files": files}
+    return {**scores, "calibration": calibration, "files": files}
 
 
 def score_digits(config: Config) -> JsonObject:

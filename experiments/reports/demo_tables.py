@@ -5,7 +5,13 @@ from collections.abc import Mapping
 
 from univae.checkpoint import JsonObject
 
-__all__ = ["print_image_scores", "print_samples", "print_sizes", "print_text_scores"]
+__all__ = [
+    "print_calibration",
+    "print_image_scores",
+    "print_samples",
+    "print_sizes",
+    "print_text_scores",
+]
 
 
 def print_sizes(name: str, files: JsonObject, unit: str) -> None:
@@ -41,6 +47,21 @@ def print_text_scores(scores: JsonObject) -> None:
         f"  {scores['verdict']}; {scores['active_units']} of {scores['units']} units active",
     ]
     print("\n".join(lines), file=sys.stderr)
+
+
+def print_calibration(calibration: JsonObject) -> None:
+    """Print bound, information and effective samples before and after the last phase."""
+    before = calibration["before"]
+    after = calibration["after"]
+    outcome = "" if calibration["kept"] else " (not kept)"
+    line = (
+        f"  the last {calibration['steps']} steps, without blanked words{outcome}: "
+        f"negative bound {-before['elbo_nats']:.2f} -> {-after['elbo_nats']:.2f}, "
+        f"information {before['mutual_information_nats']:.2f} -> "
+        f"{after['mutual_information_nats']:.2f}, effective samples "
+        f"{before['effective_samples_median']:.1f} -> {after['effective_samples_median']:.1f}"
+    )
+    print(line, file=sys.stderr)
 
 
 def print_image_scores(scores: JsonObject) -> None:

@@ -18,7 +18,7 @@ from univae.text.tokenizers import Tokenizer, pad
 from univae.trained import Trained
 from univae.vae.model import UniVAE, UniVAEConfig
 
-__all__ = ["Edit", "TrainedText", "model_config"]
+__all__ = ["Edit", "TrainedText", "model_config", "word_overlap"]
 
 ROWS = 256  # texts encoded, or hypotheses decoded, at once: bounds the memory
 GREEDY = Sampling(temperature=0.0)
@@ -174,11 +174,15 @@ def model_config(config: Mapping[str, object], vocab_size: int) -> UniVAEConfig:
     return model_shape(UniVAEConfig, config, vocab_size)
 
 
+def word_overlap(a: str, b: str) -> float:
+    """Return Dice's coefficient of the bags of words of two texts, in [0, 1]."""
+    total = len(a.split()) + len(b.split())
+    return 2 * len(_shared_words(a, b)) / total if total else 1.0
+
+
 def _edit(reconstruction: str, text: str) -> Edit:
     shared = _shared_words(reconstruction, text)
-    total = len(reconstruction.split()) + len(text.split())
-    share = 2 * len(shared) / total if total else 1.0
-    return Edit(text, shared, share)
+    return Edit(text, shared, word_overlap(reconstruction, text))
 
 
 def _shared_words(a: str, b: str) -> list[str]:
