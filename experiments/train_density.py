@@ -1,6 +1,7 @@
 """``univae train-density``: a VAE on images or a table."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,8 @@ class Config(Configuration):
     model: ImageShape = field(default_factory=ImageShape)
     objective: ImageObjective = field(default_factory=ImageObjective)
     training: Settings = field(default_factory=Settings)
-    calibration: Calibration = field(default_factory=Calibration)
+    # off by default: a posterior that is trained as it is used has nothing to gain
+    calibration: Calibration = field(default_factory=partial(Calibration, calibration=0.0))
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-density"] = "train-density"
 

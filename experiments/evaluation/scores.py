@@ -82,18 +82,11 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     lists the first ten.
     """
     column = {name: _column(rows, name) for name in COLUMNS}
-    result: JsonObject = {
-        "count": len(rows),
+    own = {
         **{name: finite(value) for name, value in _means(column).items()},
         **KhatShares.of(column["khat"], samples).to_json(),
     }
-    not_finite = _not_finite(column["log_likelihood"])
-    if not_finite:
-        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:LISTED]}
-    notes = _not_finite_notes(column)
-    if notes:
-        result["notes"] = notes
-    return result
+    return _with_not_finite(rows, column, own)
 
 
 def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
@@ -101,20 +94,9 @@ def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
 
     See :func:`totals`.
     """
-    column = {
-        name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in NATS[:2]
-    }
-    result: JsonObject = {
-        "count": len(rows),
-        **{name: finite(value) for name, value in _likelihood_means(column).items()},
-    }
-    not_finite = _not_finite(column["log_likelihood"])
-    if not_finite:
-        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:LISTED]}
-    notes = _not_finite_notes(column)
-    if notes:
-        result["notes"] = notes
-    return result
+    column = {name: _column(rows, name) for name in NATS[:2]}
+    means = _likelihood_means(column)
+    return _with_not_finite(rows, column, {name: finite(value) for name, value in means.items()})
 
 
 def finite(value: float | None) -> float | None:
@@ -201,6 +183,18 @@ def _likelihood_means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
         "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
         "standard_error_over_data_nats": over_data,
     }
+
+
+def _with_not_finite(
+    rows: Sequence[JsonObject], column: Mapping[str, Tensor], totals: JsonObject
+) -> JsonObject:
+    """Return totals with the number of rows, those that are not finite, and notes on these."""
+    result: JsonObject = {"count": len(rows), **totals}
+    not_finite = _not_finite(column["log_likelihood"])
+    if not_finite:
+        result["not_finite"] = {"count": len(not_finite), "rows": not_finite[:LISTED]}
+    notes = _not_finite_notes(column)
+    return {**result, "notes": notes} if notes else result
 
 
 def _not_finite(values: Tensor) -> list[int]:

@@ -41,7 +41,6 @@ COMMON: dict[str, Any] = {
     "validation_data": 20,
     "validation_samples": 4,
     "threads": 1,
-    "calibration": 0.0,
 }
 
 

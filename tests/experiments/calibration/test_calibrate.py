@@ -217,8 +217,8 @@ def test_a_file_from_before_the_calibration_is_restored(tmp_path: Path, texts: P
 
 def test_images_are_calibrated_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = {**TABLE_OPTIONS, "calibration": 0.0}
-    train_density.train(train_density.Config.of(out=run, **options))
+    trained = train_density.train(train_density.Config.of(out=run, **TABLE_OPTIONS))
+    assert "calibration" not in trained
     result = calibrate.main(calibrate.Config(run=run, steps=30))
     summary = result["calibration"]
     assert summary["kept"]
