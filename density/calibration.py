@@ -45,13 +45,13 @@ def inference_parameters(model: LatentModel, x: Tensor) -> dict[str, nn.Paramete
     joint = model.prior().log_prob(z).sum() + model.likelihood(z).log_prob(x).sum()
     generative = _read_by(joint, model)
     inferring = _read_by(q.log_prob(z).sum(), model)
-    own = {name: p for name, p in inferring.items() if name not in generative}
-    if not own:
+    unshared = {name: p for name, p in inferring.items() if name not in generative}
+    if not unshared:
         raise InputError(
             "inference_parameters: prior and likelihood read every parameter of the posterior, so "
             "that it cannot change alone; give it a layer of its own"
         )
-    return own
+    return unshared
 
 
 def _read_by(log_density: Tensor, model: nn.Module) -> dict[str, nn.Parameter]:

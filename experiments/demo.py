@@ -109,7 +109,7 @@ def score_texts(config: Config) -> JsonObject:
         seed=config.seed,
         threads=config.threads,
         resume=config.resume,
-        calibrate="model",
+        fit="model",
         **text_presets.PRESETS["tiny"],
     )
     trained_result = train_text.train(training)

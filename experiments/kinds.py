@@ -19,7 +19,7 @@ from experiments.sentences.codes import encode_sentences
 from experiments.text.codec import TextCodec
 from experiments.text.codes import encode_texts
 from experiments.text.scorer import TextScorer
-from univae.run_folder import BEST, UNCALIBRATED, RunFolder
+from univae.run_folder import BEST, RunFolder
 from univae.sentence.trained import TrainedSimilar
 from univae.trained import Trained
 from univae.vae.trained import TrainedText
@@ -72,9 +72,10 @@ def open_codec(path: Path, fingerprint: bytes | None = None) -> AnyFileCodec:
     """
     new_codec = row_of_kind(path, CODECS)
     codec = new_codec(path, BEST)
-    if fingerprint in (None, codec.fingerprint) or not RunFolder.open(path).has_checkpoint(
-        UNCALIBRATED
-    ):
+    if fingerprint in (None, codec.fingerprint):
         return codec
-    earlier = new_codec(path, UNCALIBRATED)
-    return earlier if earlier.fingerprint == fingerprint else codec
+    for name in RunFolder.open(path).uncalibrated():
+        earlier = new_codec(path, name)
+        if earlier.fingerprint == fingerprint:
+            return earlier
+    return codec

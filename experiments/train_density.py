@@ -39,7 +39,7 @@ from univae.latent.sampling import detached
 
 __all__ = ["PRESETS", "Config", "held_out_data", "main", "train"]
 
-CALIBRATION_ROWS = 10_000  # rows whose marginals initialise the pixel distribution
+MARGINAL_ROWS = 10_000  # rows whose marginals initialise the pixel distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +102,12 @@ def _prepare(config: Config, world: World) -> Training:
     print_notes(rows.notes)
 
     settings = config.calibration.training(config.training)
-    then = calibration_phase(folder, config.calibration, config.training)
+    phase = calibration_phase(folder, config.calibration, config.training)
 
     def steps(world: World) -> GradientSteps:
         return GradientSteps(task, settings, world)
 
-    return Training(folder, settings, steps, notes=rows.notes, then=then)
+    return Training(folder, settings, steps, notes=rows.notes, after_training=phase)
 
 
 def stored_task(path: Path, data: str = "") -> tuple[DensityTask, Settings]:
@@ -142,8 +142,8 @@ def _model(config: Config, rows: TrainingData, data: Data) -> DataModel:
     architecture = model_config(config.model, rows.data, binarisation.is_binary)
     reseed(config.training.seed, "weights")
     model = build(architecture)
-    start = data.batch(rows.rows[:CALIBRATION_ROWS])
-    model.calibrate(binarisation.marginal_rows(start, data.levels))
+    start = data.batch(rows.rows[:MARGINAL_ROWS])
+    model.match_marginals(binarisation.marginal_rows(start, data.levels))
     if BOUNDS[config.objective.objective].detaches_posterior:
         # raises for a posterior whose parameters cannot be detached, before a run folder is created
         detached(model.posterior(start[:1]))

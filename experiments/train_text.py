@@ -105,7 +105,7 @@ def train(config: Config) -> JsonObject:
 
 
 def held_out_texts(config: Config) -> list[str]:
-    """Return the texts of validations, and after them more held-out ones, 256 in all."""
+    """Return the texts of validations, and after them other held-out ones, up to 256 in all."""
     return config.corpora.held_out_texts(max(SHOWN, config.objective.validation_texts))
 
 
@@ -140,16 +140,23 @@ def _prepare(config: Config, world: World) -> Training:
         return GradientSteps(_task(config), settings, world)
 
     prepared = prepare_corpora(config.corpora, config.flat(), settings, steps, world)
-    then = calibration_phase(prepared.run, config.calibration, config.training)
-    return replace(prepared, then=then)
+    phase = calibration_phase(prepared.run, config.calibration, config.training)
+    return replace(prepared, after_training=phase)
 
 
 def stored_task(path: Path, data: str = "") -> tuple[TextTask, Settings]:
     """Return the task that a run was trained on, with a new model, and its settings.
 
     ``data`` are its training texts where they have moved and the run holds no token ids.
+
+    Raises:
+        InputError: the run lacks its token ids, and these texts are not those of its training.
     """
     config = stored_configuration(Config, Run.open(path))
+    if data and config.corpora.is_tokenised:
+        raise InputError(
+            f"{path} holds the token ids of its training; leave out --data; got --data {data}"
+        )
     if data:
         config = config.change(text=data)
     config.corpora.tokenise_missing()

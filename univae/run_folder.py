@@ -14,13 +14,23 @@ from univae.checkpoint import JsonObject, existing_folder, read_json
 from univae.errors import InputError
 from univae.rules import broken, reading
 
-__all__ = ["BEST", "LAST", "UNCALIBRATED", "RunFolder", "model_shape", "stored_value"]
+__all__ = [
+    "BEST",
+    "CALIBRATION",
+    "LAST",
+    "UNCALIBRATED",
+    "RunFolder",
+    "model_shape",
+    "stored_value",
+]
 
 # Checkpoints: the one that training resumes from, that of the best validation, calibrated where
 # that helped, and the best before its calibration.
 LAST = "last"
 BEST = "best"
 UNCALIBRATED = "uncalibrated"
+
+CALIBRATION = "calibration"  # the run of a calibration, a folder in the run that it calibrates
 
 Folder = TypeVar("Folder", bound="RunFolder")
 Shape = TypeVar("Shape")
@@ -68,6 +78,12 @@ class RunFolder:
     def has_checkpoint(self, name: str) -> bool:
         """Return whether the run holds a checkpoint of that name."""
         return existing_folder(self.path / "checkpoints" / name) is not None
+
+    def uncalibrated(self) -> list[str]:
+        """Return the names of the checkpoints that calibrations have replaced, the oldest first."""
+        folder = self.path / "checkpoints"
+        names = [path.name for path in folder.glob(f"{UNCALIBRATED}*")]
+        return sorted(names, key=lambda name: (len(name), name))
 
     def checkpoint(self, name: str = BEST) -> Path:
         """Return the folder of a checkpoint: ``best``, ``last`` or ``uncalibrated``.

@@ -99,7 +99,7 @@ def estimate_auto(
     sampling = _Sampling(model, x, proposal, log_weight, error, chunk)
     result = sampling.judged(adaptive.estimate, adaptive.samples, decision)
     if not result.reliable.all():
-        result = sampling.repeated(result)
+        result = sampling.repeated(result, limit if standard_error else REPEAT * samples)
     if fallback_chains == 0 or fitted is None or result.reliable.all():
         return result
     rows = ~result.reliable
@@ -142,18 +142,27 @@ class _Sampling:
         reliable &= is_covered(self.log_weight, samples)
         return AutoEstimate(estimate, samples, torch.zeros_like(reliable), reliable, decision)
 
-    def repeated(self, result: AutoEstimate) -> AutoEstimate:
-        """Return the result with data that are not reliable estimated from more, new draws."""
-        rows = ~result.reliable
-        count = REPEAT * int(result.samples[rows].max())
-        data = self.x[rows.to(self.x.device)]
-        again = estimate(self.model, data, count, proposal=self.proposal, chunk=self.chunk)
-        merged = [
-            values.masked_scatter(rows, new_values)
-            for values, new_values in zip(result.estimate, again, strict=True)
-        ]
-        samples = result.samples.masked_fill(rows, count)
-        return self.judged(Estimate(*merged), samples, result.decision)
+    def repeated(self, result: AutoEstimate, limit: int) -> AutoEstimate:
+        """Return the result with data that are not reliable estimated from more, new draws.
+
+        They are :data:`REPEAT` times as many, and at most ``limit``.
+        """
+        estimates = result.estimate
+        samples = result.samples
+        for count in result.samples[~result.reliable].unique().tolist():
+            more = min(limit, REPEAT * count)
+            if more <= count:
+                continue
+            rows = ~result.reliable & (result.samples == count)
+            data = self.x[rows.to(self.x.device)]
+            again = estimate(self.model, data, more, proposal=self.proposal, chunk=self.chunk)
+            merged = [
+                values.masked_scatter(rows, new_values)
+                for values, new_values in zip(estimates, again, strict=True)
+            ]
+            estimates = Estimate(*merged)
+            samples = samples.masked_fill(rows, more)
+        return self.judged(estimates, samples, result.decision)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class DataModel(nn.Module):
         r"""Return :math:`p(x \mid z)`; its ``log_prob`` broadcasts x over the sample axes of z."""
         raise NotImplementedError
 
-    def calibrate(self, x: Tensor) -> None:
+    def match_marginals(self, x: Tensor) -> None:
         """Set biases so that a decoder of zeros has the marginals of the training set x."""
         raise NotImplementedError
 
@@ -92,6 +92,6 @@ class ImageModel(DataModel):
         r"""Return the parameters of every pixel, (\*lead, numbers, \*shape)."""
         raise NotImplementedError
 
-    def calibrate(self, x: Tensor) -> None:
-        """Set the output's bias; see :meth:`density.likelihoods.Output.calibrate`."""
-        self.output.calibrate(x)
+    def match_marginals(self, x: Tensor) -> None:
+        """Set the output's bias; see :meth:`density.likelihoods.Output.match_marginals`."""
+        self.output.match_marginals(x)

@@ -151,7 +151,7 @@ class PatchVAE(DataModel):
         return self.text.elbo(self.output.to_ids(x))
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
+    def match_marginals(self, x: Tensor) -> None:
         """Set the output bias to the log-frequencies of the words in the images x, plus one each.
 
         Values between 0 and 1 of binary pixels are probabilities, which are sampled once.

@@ -98,8 +98,8 @@ class Output(nn.Module):
     r"""The last step of a decoder: ``numbers`` per pixel, plus a bias per pixel, to a distribution.
 
     With a ``reach`` the numbers are features, added to those of the pixels before; a network maps
-    the sum to parameters. :meth:`calibrate` sets the bias so that a decoder whose output is zero
-    gives the marginals of the data.
+    the sum to parameters. :meth:`match_marginals` sets the bias so that a decoder whose output is
+    zero gives the marginals of the data.
     """
 
     centre: Tensor
@@ -132,7 +132,7 @@ class Output(nn.Module):
         return CausalPixels(raw, self.causal, self._distribution, self.scaled)
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
+    def match_marginals(self, x: Tensor) -> None:
         r"""Set bias and scaling to the marginals of the rows x (N, \*event)."""
         x = x.to(computation_dtype(self.bias))
         law = self.pixels.law

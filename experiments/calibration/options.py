@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from typing_extensions import Doc
 
-from experiments.calibration.parts import PARTS, PartName
+from experiments.calibration.fits import FITS, FitName
 from experiments.training.settings import Settings
 from univae.registry import choices_help
 from univae.rules import Rule, check, within
@@ -18,7 +18,7 @@ __all__ = ["Calibration", "Plan", "plan"]
 class Plan:
     """What a calibration fits, and the settings of its training."""
 
-    part: PartName
+    fit: FitName
     settings: Settings
 
 
@@ -29,8 +29,8 @@ class Calibration:
     # last share of --steps or --minutes, without dropout, blanked words and floors of the KL; its
     # weights are kept where the held-out bound rises and the latent stays in use; 0: none
     calibration: float = 0.1
-    calibrate: Annotated[
-        PartName, Doc(choices_help("with --calibration: weights that are fitted", PARTS))
+    fit: Annotated[
+        FitName, Doc(choices_help("with --calibration: weights that are fitted", FITS))
     ] = "posterior"
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -52,30 +52,30 @@ class Calibration:
         """Return the plan of the calibration, or None where no step of it fits in."""
         if settings.minutes:
             minutes = self.calibration * settings.minutes
-            return plan(settings, self.calibrate, minutes=minutes) if minutes else None
+            return plan(settings, self.fit, minutes=minutes) if minutes else None
         steps = self._steps(settings)
-        return plan(settings, self.calibrate, steps=steps) if steps else None
+        return plan(settings, self.fit, steps=steps) if steps else None
 
     def _steps(self, settings: Settings) -> int:
         return int(self.calibration * settings.steps)
 
 
-def plan(settings: Settings, part: PartName, steps: int = 1, minutes: float = 0.0) -> Plan:
+def plan(settings: Settings, fit: FitName, steps: int = 1, minutes: float = 0.0) -> Plan:
     """Return the plan of a calibration of ``steps``, or of ``minutes`` where these are given.
 
     Args:
         settings: those of the training: device, precision, threads, seed, and the learning rate
-            that the part's is relative to.
-        part: a row of :data:`PARTS`.
+            that the fit's is relative to.
+        fit: a row of :data:`FITS`.
         steps: number of optimizer steps.
         minutes: time budget; 0: none.
     """
     return Plan(
-        part,
+        fit,
         Settings(
             steps=steps,
             minutes=minutes,
-            lr=PARTS[part].rate * settings.lr,
+            lr=FITS[fit].rate * settings.lr,
             clock=settings.clock,
             seed=settings.seed,
             weight_decay=0.0,

@@ -4,18 +4,21 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from experiments.calibration.options import Calibration
-from experiments.calibration.run import calibrate
+from experiments.calibration.run import calibrate, stored_result
 from experiments.calibration.task import VaeTask
+from experiments.training.budget import SECONDS_PER_MINUTE
 from experiments.training.distributed import World
+from experiments.training.gradient_steps import GradientSteps
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.step import Steps
+from experiments.training.stopping import TrainingFailed
 from univae.checkpoint import JsonObject, read_json
+from univae.errors import InputError
 from univae.run_folder import LAST
 
 __all__ = ["calibration_phase"]
 
-SECONDS_PER_MINUTE = 60.0
 VALIDATIONS = 3  # the time of one before, one after, and of steps worth taking between them
 
 
@@ -23,6 +26,8 @@ def calibration_phase(
     run: Run, options: Calibration, settings: Settings
 ) -> Callable[[Steps, World], JsonObject] | None:
     """Return the phase after the training of ``run``, or None where no step of it fits in.
+
+    A phase that cannot run, or fails, leaves the training as it is, with a note in the result.
 
     Args:
         run: the run.
@@ -35,17 +40,23 @@ def calibration_phase(
 
     def phase(steps: Steps, world: World) -> JsonObject:
         world.wait()  # barrier: the first process may still be saving its last checkpoint
+        if isinstance(steps, GradientSteps):
+            steps.release()
+        stored = stored_result(run)
+        if stored is not None:
+            return stored
         reserve = read_json(run.path / "checkpoints" / LAST / "state.json")["reserve"]
         seconds = SECONDS_PER_MINUTE * plan.settings.minutes
         if plan.settings.minutes and seconds < VALIDATIONS * reserve:
-            return {"notes": [_too_short(run, seconds, reserve)]}
-        return calibrate(run, cast("VaeTask[Any]", steps.task), plan, world)
+            reason = f"--calibration leaves {seconds:.1f} s, a validation takes {reserve:.1f} s"
+            return _not_calibrated(run, reason)
+        try:
+            return calibrate(run, cast("VaeTask[Any]", steps.task), plan, world)
+        except (InputError, TrainingFailed) as error:
+            return _not_calibrated(run, str(error))
 
     return phase
 
 
-def _too_short(run: Run, seconds: float, reserve: float) -> str:
-    return (
-        f"not calibrated: {seconds:.1f} s of the time are for it, and a validation takes "
-        f"{reserve:.1f} s; run univae calibrate {run.path}"
-    )
+def _not_calibrated(run: Run, reason: str) -> JsonObject:
+    return {"notes": [f"not calibrated: {reason}; run univae calibrate {run.path}"]}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from univae.checkpoint import JsonObject
 
-__all__ = ["COMPARED", "item"]
+__all__ = ["COMPARED", "report_item"]
 
 # The metrics of a validation that are compared, by their words in the report.
 COMPARED: Mapping[str, str] = {
@@ -20,29 +20,28 @@ COMPARED: Mapping[str, str] = {
     "verdict": "use of the latent",
 }
 
-NOT_KEPT = "is not kept: the bound did not rise with the latent in use"
 
-
-def item(summary: JsonObject) -> JsonObject:
-    """Return the item of ``samples/`` from the ``calibration`` of a result."""
-    rows = []
-    for name, words in COMPARED.items():
-        rows.append([words, _word(summary["before"][name]), _word(summary["after"][name])])
-    outcome = (
-        "is kept"
-        if summary["kept"]
-        else "is not kept: the bound did not rise with the latent in use"
-    )
+def report_item(result: JsonObject) -> JsonObject:
+    """Return the item of ``samples/`` from the result of a calibration."""
+    summary = result["calibration"]
+    before = summary["before"]
+    after = summary["after"]
+    rows = [[words, _word(before[name]), _word(after[name])] for name, words in COMPARED.items()]
+    outcome = "Its weights are kept." if summary["kept"] else "Its weights are not kept."
+    notes = " ".join(f"{note}." for note in result.get("notes", []))
     return {
         "kind": "texts",
         "title": f"Calibration of the {summary['fitted']}",
-        "note": f"{summary['steps']} steps, without dropout and floors of the KL; it {outcome}.",
+        "note": f"{summary['steps']} steps, without dropout and floors of the KL. {outcome} "
+        f"{notes}".rstrip(),
         "columns": ["held-out data", "before", "after"],
         "rows": rows,
     }
 
 
 def _word(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, list):
         return ", ".join(_word(entry) for entry in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,11 @@
 """The calibration of a trained run: a training of its own in ``calibration/`` of the run folder.
 
 It starts from the best checkpoint. Where it raises the bound of the held-out data, its weights
-become the best checkpoint, and those before are kept as ``checkpoints/uncalibrated``.
+become the best checkpoint, and those before are kept as ``checkpoints/uncalibrated``; those before
+a second calibration as ``uncalibrated-2``, and so on.
 """
 
+import hashlib
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
+from experiments.calibration.fits import FITS
 from experiments.calibration.options import Plan
-from experiments.calibration.parts import PARTS
-from experiments.calibration.report import COMPARED, item
+from experiments.calibration.report import COMPARED, report_item
 from experiments.calibration.task import CalibrationTask, VaeTask
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
@@ -27,12 +29,12 @@ from univae.checkpoint import (
     save_weights,
     write_json,
 )
-from univae.run_folder import BEST, LAST, UNCALIBRATED, RunFolder
+from univae.run_folder import BEST, CALIBRATION, LAST, UNCALIBRATED, RunFolder
 
-__all__ = ["FOLDER", "calibrate", "forget"]
+__all__ = ["calibrate", "stored_result"]
 
-FOLDER = "calibration"  # in the run folder
 WEIGHTS = "model.safetensors"
+NOT_METRICS = ("kind", "step", "steps", "seconds", "selection")  # keys of a validation's row
 
 
 def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObject:
@@ -50,74 +52,105 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
         ``calibration``: its steps, whether its weights are ``kept``, and metrics before and after;
         and, where they are kept, the metrics of the run.
     """
-    base = run.checkpoint(UNCALIBRATED if run.has_checkpoint(UNCALIBRATED) else BEST)
+    world.wait()  # barrier: the first process may still be saving its last checkpoint
+    base = _base(run)
+    is_begun = base.name != BEST or _stored_base(run) == _digest(base)
+    settings = replace(plan.settings, resume=is_begun and _has_saved(run))
+    world.wait()  # barrier: all have read what the first process replaces
+    inner = _inner_run(run, plan, settings, _digest(base))
     task.module.to(world.device)
     load_weights(task.module, base / WEIGHTS)
-    calibration = CalibrationTask(task, PARTS[plan.part])
-    settings = replace(plan.settings, resume=_is_begun(run, world))
-    inner = _inner_run(run, plan.part, settings)
+    calibration = CalibrationTask(task, FITS[plan.fit])
     world.wait()
-    result = fit(GradientSteps(calibration, settings, world), settings, inner, validates_first=True)
-    inner.finish(result)
+    fit(GradientSteps(calibration, settings, world), settings, inner, validates_first=True)
 
-    best = inner.path / "checkpoints" / BEST
-    load_weights(calibration.module, best / WEIGHTS)
-    kept = read_json(best / "state.json")["step"] > 0
-    result = _result(inner, result, plan.part, kept=kept)
+    result = _result(inner, plan.fit)
     if world.first:
-        if kept:
+        if result[CALIBRATION]["kept"]:
+            load_weights(calibration.module, inner.checkpoint(BEST) / WEIGHTS)
             _publish(run, base, task.module)
-        write_json(run.subfolder("samples") / f"{FOLDER}.json", item(result[FOLDER]))
+        write_json(run.subfolder("samples") / f"{CALIBRATION}.json", report_item(result))
+    inner.finish(result)
     world.wait()  # barrier: the others read the weights next
     return result
 
 
-def forget(run: Run, world: World) -> None:
-    """Delete an earlier calibration; the weights before it become the best checkpoint again."""
-    if world.first:
-        if run.has_checkpoint(UNCALIBRATED):
-            with run.saving(BEST) as folder:
-                shutil.copytree(run.checkpoint(UNCALIBRATED), folder, dirs_exist_ok=True)
-        shutil.rmtree(run.path / FOLDER, ignore_errors=True)
-    world.wait()
+def stored_result(run: RunFolder) -> JsonObject | None:
+    """Return the result of a finished calibration of a run, if there is one."""
+    done = run.path / CALIBRATION / "DONE"
+    return read_json(done) if done.exists() else None
 
 
-def _is_begun(run: Run, world: World) -> bool:
-    """Return whether a calibration has saved a checkpoint to continue from."""
-    inner = RunFolder(run.path / FOLDER, {})
-    return world.first_decides([inner.has_checkpoint(LAST)])[0]
+def _base(run: Run) -> Path:
+    """Return the checkpoint to start from: the best, or that of a calibration cut off at its end.
+
+    Such a one has kept the weights that it started from, but may not have replaced the best yet.
+    """
+    stored = _stored_base(run)
+    if stored is not None and stored_result(run) is None:
+        for name in run.uncalibrated():
+            if _digest(run.checkpoint(name)) == stored:
+                return run.checkpoint(name)
+    return run.checkpoint(BEST)
 
 
-def _inner_run(run: Run, part: str, settings: Settings) -> Run:
+def _stored_base(run: Run) -> str | None:
+    """Return the digest of the weights that the calibration in the folder started from."""
+    config = run.path / CALIBRATION / "config.json"
+    if stored_result(run) is not None or not config.exists():
+        return None
+    return read_json(config).get("base")
+
+
+def _digest(checkpoint: Path) -> str:
+    return hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _has_saved(run: Run) -> bool:
+    return RunFolder(run.path / CALIBRATION, {}).has_checkpoint(LAST)
+
+
+def _inner_run(run: Run, plan: Plan, settings: Settings, base: str) -> Run:
     """Return the run of the calibration, new or resumed, inside the folder of ``run``."""
-    path = run.path / FOLDER
+    path = run.path / CALIBRATION
     if run.writes and not settings.resume:
         shutil.rmtree(path, ignore_errors=True)
-    return Run.create(path, {"command": "calibrate", "calibrate": part, **asdict(settings)})
+    options = {"command": "calibrate", "fit": plan.fit, "base": base, **asdict(settings)}
+    return Run.create(path, options)
 
 
 def _publish(run: Run, base: Path, module: nn.Module) -> None:
-    """Make the module's weights the best checkpoint; keep that from before as ``uncalibrated``."""
-    if base.name != UNCALIBRATED:
-        with run.saving(UNCALIBRATED) as folder:
+    """Make the module's weights the best checkpoint; keep those from before."""
+    if base.name == BEST:
+        count = len(run.uncalibrated())
+        name = UNCALIBRATED if count == 0 else f"{UNCALIBRATED}-{count + 1}"
+        with run.saving(name) as folder:
             shutil.copytree(base, folder, dirs_exist_ok=True)
     with run.saving(BEST) as folder:
         shutil.copy(base / "state.json", folder)
         save_weights(module, folder / WEIGHTS)
 
 
-def _result(inner: Run, result: JsonObject, part: str, *, kept: bool) -> JsonObject:
+def _result(inner: Run, part: str) -> JsonObject:
+    """Return the result from the validations of a finished calibration.
+
+    They are that before the first step, and the best one; without a finite one there is no best.
+    """
     rows = inner.rows("validation")
-    before = rows[0] if rows else {}
+    step = 0
+    if inner.has_checkpoint(BEST):
+        step = read_json(inner.path / "checkpoints" / BEST / "state.json")["step"]
+    state = read_json(inner.path / "checkpoints" / LAST / "state.json")
+    kept = step > 0
+    after = next(row for row in rows if row["step"] == step) if kept else rows[-1]
     summary: JsonObject = {
         "fitted": part,
-        "steps": result["steps"],
-        "seconds": result["seconds"],
+        "steps": state["step"],
+        "seconds": round(state["seconds"], 3),
         "kept": kept,
-        "before": {name: before.get(name) for name in COMPARED},
-        "after": {name: result.get(name) for name in COMPARED},
+        "before": {name: rows[0].get(name) for name in COMPARED},
+        "after": {name: after.get(name) for name in COMPARED},
     }
-    own = ("steps", "seconds", "selection")
-    metrics = {name: value for name, value in result.items() if name not in own}
-    notes = {"notes": result["notes"]} if "notes" in result else {}
-    return {**(metrics if kept else notes), FOLDER: summary}
+    metrics = {name: value for name, value in after.items() if name not in NOT_METRICS}
+    notes = {"notes": after["notes"]} if "notes" in after else {}
+    return {**(metrics if kept else notes), CALIBRATION: summary}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import density
 from density.estimation.collapse import NEGLIGIBLE
-from experiments.calibration.parts import Part
+from experiments.calibration.fits import Fit
 from experiments.evaluation.bounds import layered_bound
 from experiments.training.task import Item, Progress, Task
 from univae.checkpoint import JsonObject
@@ -33,23 +33,23 @@ class VaeTask(Task[Item, Tensor], Protocol[Item]):
 
 
 class CalibrationTask(Generic[Item]):
-    """Fit a part of a trained model on the batches of its training.
+    """Fit a trained model, or a part of it, on the batches of its training.
 
-    ``module`` holds the parameters of the part alone, which checkpoints save.
+    ``module`` holds the fitted parameters alone, which checkpoints save.
 
     Args:
         task: the training task, whose ``module`` has the weights to start from. All parameters
-            but those of the part are frozen.
-        part: what is fitted.
+            but the fitted ones are frozen.
+        fit: what is fitted.
     """
 
-    def __init__(self, task: VaeTask[Item], part: Part) -> None:
+    def __init__(self, task: VaeTask[Item], fit: Fit) -> None:
         self.task = task
-        self.part = part
+        self.fit = fit
         self.model = task.module.eval()
         self.vae = cast("density.LatentModel", self.model)
         device = next(self.model.parameters()).device
-        fitted = part.parameters(self.model, task.held_out[:1].to(device))
+        fitted = fit.parameters(self.model, task.held_out[:1].to(device))
         self.model.requires_grad_(False)
         self.module = nn.Module()
         for name, parameter in fitted.items():
@@ -83,8 +83,9 @@ class CalibrationTask(Generic[Item]):
         higher.
         """
         metrics = dict(self.task.validate(progress))
-        if self.part.may_collapse and progress.step > 0 and not _uses_latent(metrics):
-            return {**metrics, "selection": None, "notes": [*metrics.get("notes", []), UNUSED]}
+        if self.fit.may_collapse and progress.step > 0 and not _uses_latent(metrics):
+            notes = [*metrics.get("notes", []), UNUSED]
+            return {**metrics, "selection": None, "unselected": "not selected", "notes": notes}
         return {**metrics, "selection": -metrics["elbo_nats"]}
 
 

@@ -8,7 +8,8 @@ import torch
 
 from density import LatentModel, estimate_auto, log_weights
 from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
-from experiments.evaluation.scores import COLUMNS, totals
+from experiments.evaluation.scores import COLUMNS
+from experiments.evaluation.until_precise import totals_by_row
 from univae.checkpoint import JsonObject
 
 __all__ = ["Automatic"]
@@ -70,11 +71,10 @@ class Automatic:
         """Return the totals of scores, with the shares of rows by how they were estimated.
 
         ``unreliable`` is the share whose estimate is no more than a bound. ``khat`` is that of the
-        last importance weights, and ``khat_unreliable`` is judged by the fewest samples.
+        last importance weights, also of a row that was annealed after them.
         """
-        result = totals(rows, self.samples)
+        result = totals_by_row(rows)
         notes = result.pop("notes", [])
-        result["samples_mean"] = sum(row["samples"] for row in rows) / len(rows)
         for name in ("refined", "annealed"):
             result[name] = sum(row[name] for row in rows) / len(rows)
         doubtful = sum(not row["reliable"] for row in rows)

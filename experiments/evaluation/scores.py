@@ -82,11 +82,11 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     lists the first ten.
     """
     column = {name: _column(rows, name) for name in COLUMNS}
-    own = {
+    means = {
         **{name: finite(value) for name, value in _means(column).items()},
         **KhatShares.of(column["khat"], samples).to_json(),
     }
-    return _with_not_finite(rows, column, own)
+    return _with_not_finite(rows, column, means)
 
 
 def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:

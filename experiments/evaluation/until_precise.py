@@ -14,7 +14,7 @@ from experiments.evaluation.proposals import check_proposal, proposal, proposal_
 from experiments.evaluation.scores import COLUMNS, totals
 from univae.checkpoint import JsonObject
 
-__all__ = ["FEWEST_FIRST", "UntilPrecise"]
+__all__ = ["FEWEST_FIRST", "UntilPrecise", "totals_by_row"]
 
 FEWEST_FIRST = 21  # samples of the first round: fewer have no k-hat
 
@@ -79,16 +79,8 @@ class UntilPrecise:
         ``not_reached`` counts the rows whose error was not reached. Each row's k-hat is judged by
         the row's own number of samples.
         """
-        samples = [row["samples"] for row in rows]
-        result = totals(rows, min(samples))
+        result = totals_by_row(rows)
         notes = result.pop("notes", [])
-        if max(samples) > min(samples):
-            result["khat_unreliable"] = sum(_unreliable_rows(rows)) / len(rows)
-            result["khat_threshold"] = None
-            notes.append(
-                "khat_threshold is null: it grows with the number of samples, which differs from "
-                f"row to row ({min(samples)} to {max(samples)})"
-            )
         not_reached = sum(not row["reached"] for row in rows)
         if not_reached:
             notes.append(
@@ -96,8 +88,6 @@ class UntilPrecise:
                 f"{self.standard_error:g} nats within {self.limit} samples; raise --limit-samples, "
                 "or try another --proposal"
             )
-        result["samples_mean"] = sum(samples) / len(rows)
-        result["samples_largest"] = max(samples)
         result["not_reached"] = not_reached
         return {**result, "notes": notes} if notes else result
 
@@ -109,6 +99,25 @@ class UntilPrecise:
             "samples, or none: their estimate is no more than a better bound."
         )
         return likelihood_item(rows, result, title, note, "khat", "samples")
+
+
+def totals_by_row(rows: Sequence[JsonObject]) -> JsonObject:
+    """Return the totals of rows of different numbers of ``samples``, and their mean and largest.
+
+    Each row's k-hat is judged by the row's own number.
+    """
+    samples = [row["samples"] for row in rows]
+    result = totals(rows, min(samples))
+    notes = result.pop("notes", [])
+    if max(samples) > min(samples):
+        result["khat_unreliable"] = sum(_unreliable_rows(rows)) / len(rows)
+        result["khat_threshold"] = None
+        notes.append(
+            "khat_threshold is null: it grows with the number of samples, which differs from "
+            f"row to row ({min(samples)} to {max(samples)})"
+        )
+    result |= {"samples_mean": sum(samples) / len(rows), "samples_largest": max(samples)}
+    return {**result, "notes": notes} if notes else result
 
 
 def _unreliable_rows(rows: Sequence[JsonObject]) -> list[bool]:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 
+from experiments.reports.html import brief
 from univae.checkpoint import JsonObject
 
 __all__ = [
@@ -56,10 +57,11 @@ def print_calibration(calibration: JsonObject) -> None:
     outcome = "" if calibration["kept"] else " (not kept)"
     line = (
         f"  the last {calibration['steps']} steps, without blanked words{outcome}: "
-        f"negative bound {-before['elbo_nats']:.2f} -> {-after['elbo_nats']:.2f}, "
-        f"information {before['mutual_information_nats']:.2f} -> "
-        f"{after['mutual_information_nats']:.2f}, effective samples "
-        f"{before['effective_samples_median']:.1f} -> {after['effective_samples_median']:.1f}"
+        f"bound {brief(before['elbo_nats'])} -> {brief(after['elbo_nats'])}, "
+        f"information {brief(before['mutual_information_nats'])} -> "
+        f"{brief(after['mutual_information_nats'])}, effective samples "
+        f"{brief(before['effective_samples_median'])} -> "
+        f"{brief(after['effective_samples_median'])}"
     )
     print(line, file=sys.stderr)
 

@@ -3,7 +3,7 @@
 import math
 
 from univae.checkpoint import JsonObject
-from univae.run_folder import RunFolder
+from univae.run_folder import CALIBRATION, RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
 
@@ -45,7 +45,7 @@ def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
     The KL is the sum over layers. Validations after ``within`` seconds of training are ignored.
     """
     rows = []
-    for row in run.rows("validation"):
+    for row in _validations(run):
         if row.get("seconds", 0.0) <= within:
             rows.append({name: value for name, value in row.items() if value is not None})
 
@@ -54,6 +54,13 @@ def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
     if None not in layers:
         best = best | {"kl_nats": sum(layers)}
     return best
+
+
+def _validations(run: RunFolder) -> list[JsonObject]:
+    """Return the validations of a run, or those of its calibration where that is kept."""
+    inner = RunFolder(run.path / CALIBRATION, {})
+    rows = inner.rows("validation") if run.uncalibrated() else []
+    return rows or run.rows("validation")
 
 
 def _selection(row: JsonObject) -> float:

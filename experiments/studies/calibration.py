@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments import calibrate, compress, likelihood, train_text
 from experiments.benchmarks.harness import report
-from experiments.calibration.parts import PARTS
+from experiments.calibration.fits import FITS
 from experiments.evaluation.open_run import open_run
 from experiments.text.task import measure_texts
 from experiments.training.configuration import stored_configuration
@@ -62,21 +62,21 @@ def main() -> None:
 
 
 def study(run: Path, steps: int, texts: int, samples: int) -> JsonObject:
-    """Return the measures of a run before a calibration and after one of each part."""
-    found: JsonObject = {}
+    """Return the measures of a run before a calibration and after one of each fit."""
+    measures: JsonObject = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for part in (BEFORE, *PARTS):
-            copy = Path(scratch) / part
+        for fit in (BEFORE, *FITS):
+            copy = Path(scratch) / fit
             shutil.copytree(run, copy)
             seconds = 0.0
-            if part in PARTS:
+            if fit in FITS:
                 calibrated = calibrate.main(
-                    calibrate.Config(run=copy, steps=steps, part=part, overwrite=True)
+                    calibrate.Config(run=copy, steps=steps, fit=fit, again=True)
                 )
                 seconds = calibrated["calibration"]["seconds"]
-            found[part] = {"seconds": seconds, **measured(copy, texts, samples)}
+            measures[fit] = {"seconds": seconds, **measured(copy, texts, samples)}
             shutil.rmtree(copy)
-    return found
+    return measures
 
 
 def measured(run: Path, count: int, samples: int) -> JsonObject:

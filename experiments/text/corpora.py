@@ -4,6 +4,7 @@ Texts are tokenised once, into ``corpus/`` and ``validation/`` of the run folder
 holds their fingerprints, so that a resumed run refuses texts that have changed.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,26 @@ class Corpora:
         """Write the token ids of a finished run again where its folder lacks them.
 
         Raises:
-            InputError: the texts cannot be read, or are too few.
+            InputError: the texts cannot be read, or are not those of the training.
         """
-        tokenizer = open_tokenizer(Run.open(self.out))
+        run = Run.open(self.out)
+        tokenizer = open_tokenizer(run)
         for source in self._sources():
-            if not (source.folder / "corpus.json").exists():
-                self._build(source, tokenizer, Removed())
+            if (source.folder / "corpus.json").exists():
+                continue
+            corpus = self._build(source, tokenizer, Removed())
+            stored = run.data_record().get(source.option, {}).get("fingerprint")
+            if stored not in (None, corpus.recipe["texts"]):
+                shutil.rmtree(source.folder)
+                raise InputError(
+                    f"{source.texts}: not the texts of the training of {self.out}, which has "
+                    f"another fingerprint of --{source.option}; restore them, or give --data"
+                )
+
+    @property
+    def is_tokenised(self) -> bool:
+        """Whether the run folder holds the token ids of all texts."""
+        return all((source.folder / "corpus.json").exists() for source in self._sources())
 
     def split(self, validation_texts: int) -> tuple[Corpus, np.ndarray, Tensor]:
         """Return the corpus, its rows to train on, and the padded held-out texts (N, T).

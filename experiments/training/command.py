@@ -28,7 +28,7 @@ class Training:
     counts: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()  # on the data, for the result
     # a further phase, from the trained steps: returns what it adds to the result
-    then: Callable[[Steps, World], JsonObject] | None = None
+    after_training: Callable[[Steps, World], JsonObject] | None = None
 
 
 # Checks options and data, starts or opens the run folder, and writes what training reads. Called on
@@ -108,8 +108,8 @@ def _fitted(training: Training, world: World) -> JsonObject:
     with or_nothing(run):
         steps = training.steps(world)
         result = fit(steps, training.settings, run)
-        if training.then is not None:
-            result |= training.then(steps, world)
+        if training.after_training is not None:
+            result |= training.after_training(steps, world)
         notes = [*training.notes, *result.get("notes", [])]
         result = with_notes({**training.counts, **result}, notes)
         run.finish(result)

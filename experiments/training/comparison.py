@@ -17,6 +17,9 @@ __all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_sam
 # threads, and another split rounds differently.
 UNCOMPARED = ("out", "resume", "checkpoint_every")
 
+# Options that are newer than runs that can be resumed, and their values in those runs.
+NEWER: Mapping[str, object] = {"calibration": 0.0, "fit": "posterior"}
+
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
@@ -29,7 +32,8 @@ def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
         InputError: an option that matters for the result differs; the message lists all of them.
     """
     uncompared = UNCOMPARED + (SOURCES if run.data_record() else ())
-    changes = _changes(run.config, config, uncompared)
+    stored = {**{name: NEWER[name] for name in NEWER if name in config}, **run.config}
+    changes = _changes(stored, config, uncompared)
     if changes:
         raise InputError(
             f"{run.path} was started with another configuration: {', '.join(changes)}; "

@@ -27,7 +27,7 @@ from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Batch, Item, Progress, Task, WeighingTask, reseed
 from univae.dtypes import computation_dtype
-from univae.optim.backward_folding import accumulate_in_backward
+from univae.optim.backward_folding import Folding, accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.step_sizes import AdaptedSteps
 from univae.optim.windowed import Windowed
@@ -73,8 +73,9 @@ class GradientSteps(Generic[Item, Batch]):
         self.backward: Backward[Batch] = backward or LossBackward(task, world)
         # whether backward passes add gradients to the momentum, without ``.grad``
         self.folds = self._can_fold()
+        self.folding: Folding | None = None
         if self.folds and isinstance(self.optimizer, Windowed):
-            accumulate_in_backward(self.optimizer, self.world.size)
+            self.folding = accumulate_in_backward(self.optimizer, self.world.size)
         self._bf16 = uses_bf16(settings.precision, world.device)
 
     @property
@@ -117,6 +118,11 @@ class GradientSteps(Generic[Item, Batch]):
             largest = max(largest, gradient_norm)
 
         return Stepped({"weight": weight} | sums, rate, math.nan if self.folds else largest)
+
+    def release(self) -> None:
+        """Leave gradients in ``.grad`` from now on: the last step has been taken."""
+        if self.folding is not None:
+            self.folding.remove()
 
     def step_sizes(self) -> dict[str, float]:
         """Return quantiles of adapted step sizes, where there are any."""

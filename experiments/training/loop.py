@@ -28,6 +28,7 @@ from univae.run_folder import BEST, LAST
 __all__ = ["fit", "fit_task"]
 
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
+UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
@@ -245,7 +246,9 @@ class _Loop(Generic[Item]):
 
     def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
         selection = metrics["selection"]
-        value = f"{selection:.4f}" if selection is not None else "not to be selected"
+        value = metrics.get(UNSELECTED, "not finite")
+        if selection is not None:
+            value = f"{selection:.4f}"
         best = ", the best so far" if improved else ""
         self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
         for note in metrics.get("notes", []):

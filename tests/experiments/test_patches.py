@@ -236,12 +236,12 @@ def test_calibrated_and_mute_the_model_gives_words_their_shares() -> None:
     for parameter in (model.text.head.bias, model.text.embedding.tokens.weight):
         parameter.zero_()
     x = (torch.rand(2000, 1, 2, 4) < 0.2).double()
-    model.calibrate(x)
+    model.match_marginals(x)
     share = torch.bincount(model.output.to_ids(x).flatten() - RESERVED, minlength=16) + 1
     z = model.prior().sample((2000,))
     expected = (share / share.sum()).log()[model.output.to_ids(x) - RESERVED].sum(-1)
     torch.testing.assert_close(model.likelihood(z).log_prob(x), expected)
-    model.calibrate(torch.full((2000, 1, 2, 4), 0.2))  # shares of white, drawn
+    model.match_marginals(torch.full((2000, 1, 2, 4), 0.2))  # shares of white, drawn
     again = model.likelihood(z).log_prob(x).mean()
     assert again == pytest.approx(expected.mean().item(), abs=0.05)
 

@@ -166,7 +166,7 @@ LIKELIHOODS = {
 def test_every_model_has_every_likelihood(kind: str, likelihood: str) -> None:
     model = perturb(MODELS[kind](LIKELIHOODS[likelihood]), 0.05)
     x = data(model)
-    model.calibrate(x)
+    model.match_marginals(x)
     result = density.estimate(model, x, 4)
     assert result.log_likelihood.isfinite().all()
     assert model.likelihood(model.prior().sample((2,))).mean.shape == (2, *x.shape[1:])
@@ -194,7 +194,7 @@ def test_a_patch_is_pasted_where_it_was_cut() -> None:
 def test_tables_get_a_density_in_their_own_unit() -> None:
     x = torch.randn(400, 3) * torch.tensor([1e-3, 1.0, 1e4]) + torch.tensor([0.0, 5.0, -2e4])
     model = MLPVAE(Pixels((3,), "gaussian"), (2,), ((8,),))
-    model.calibrate(x)
+    model.match_marginals(x)
     # a decoder of zeros: the likelihood is that of three Gaussians
     nn.init.zeros_(model.last.weight)
     log_p = model.likelihood(torch.randn(400, 2)).log_prob(x).mean()
@@ -277,7 +277,7 @@ def test_the_calibrated_decoder_starts_at_the_mean_of_the_data() -> None:
     model = iwae(1)
     x = (torch.rand(300, 1, 28, 28) < 0.3).double()
     x[:, :, :4] = 0
-    model.calibrate(x)
+    model.match_marginals(x)
     nn.init.zeros_(model.last.weight)
     mean = model.likelihood(torch.zeros(50)).mean
     torch.testing.assert_close(mean, x.mean(0).clamp(0.001, 0.999))
@@ -430,7 +430,7 @@ def moved(layer: Patches, rows: Tensor, down: int, right: int) -> Tensor:
 def test_a_model_comes_back_from_its_configuration_and_weights(name: str, tmp_path: Path) -> None:
     model = perturb(MODELS[name](SMALL))
     x = data(model)
-    model.calibrate(x)
+    model.match_marginals(x)
     write_json(tmp_path / "config.json", model.config)
     save_weights(model, tmp_path / "model.safetensors")
     again = build(read_json(tmp_path / "config.json"))

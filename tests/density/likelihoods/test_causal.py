@@ -112,7 +112,7 @@ def test_samples_of_z_share_the_context_of_a_datum() -> None:
 def test_a_network_whose_output_is_zero_gives_the_marginals() -> None:
     head = Output(KINDS["binary"])
     x = (torch.rand(400, 1, 3, 3) < 0.3).double()
-    head.calibrate(x)
+    head.match_marginals(x)
     assert head.causal is not None
     for parameter in head.causal.last.parameters():
         torch.nn.init.zeros_(parameter)

@@ -57,7 +57,7 @@ def test_calibrated_the_law_has_the_mean_of_the_rows_and_scores_them_better(name
     x = rows_of(pixels, 4000)
     raw = torch.zeros(output.numbers, *SHAPE)
     before = output(raw).log_prob(x).mean()
-    output.calibrate(x)
+    output.match_marginals(x)
     law = output(raw)
     # a mixture of two logistics is cut at the levels, which moves its mean a little
     torch.testing.assert_close(law.mean, x.mean(0), atol=0.15, rtol=0)

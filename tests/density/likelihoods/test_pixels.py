@@ -230,7 +230,7 @@ def marginals(kind: str, levels: int) -> tuple[Output, Tensor, Distribution]:
     out = output(kind, levels=levels)
     x = torch.randint(levels, (500, 2, 3)).double()
     x[:, 0, 0] = 1  # a constant pixel
-    out.calibrate(x)
+    out.match_marginals(x)
     return out, x, out(torch.zeros(4, out.numbers, 2, 3))
 
 
@@ -251,7 +251,7 @@ def test_a_calibrated_categorical_has_the_frequencies_of_every_pixel() -> None:
 def test_a_calibrated_logistic_has_the_mean_and_the_spread_of_the_data(components: int) -> None:
     out = output("logistic", levels=256, components=components)
     x = (torch.randn(4000, 2, 3) * 12 + 100).round().clamp(0, 255)
-    out.calibrate(x)
+    out.match_marginals(x)
     law = out(torch.zeros(out.numbers, 2, 3))
     assert isinstance(law, LogisticPixels)
     torch.testing.assert_close(law.mean, x.mean(0), atol=0.05, rtol=0)
@@ -266,7 +266,7 @@ def test_a_calibrated_gaussian_is_in_the_unit_of_the_data() -> None:
     out = output("gaussian")
     x = torch.randn(500, 2, 3) * 40 + 7
     x[:, 0, 0] = 5
-    out.calibrate(x)
+    out.match_marginals(x)
     law = out(torch.zeros(2, 2, 3))
     spread = x.std(0, correction=0)
     spread[0, 0] = 1
@@ -293,7 +293,7 @@ def test_the_numbers_of_a_logistic_are_means_log_scales_and_weights_in_turn(
 def test_a_constant_pixel_gets_a_narrow_distribution_and_not_a_point() -> None:
     out = output("logistic", levels=256)
     x = torch.full((9, 2, 3), 40.0)
-    out.calibrate(x)
+    out.match_marginals(x)
     law = out(torch.zeros(out.numbers, 2, 3))
     assert law.log_table()[..., 40].exp().min() > 0.7
     assert law.log_table().isfinite().all()
@@ -303,7 +303,7 @@ def test_the_numbers_of_a_gaussian_are_in_deviations_of_the_data() -> None:
     out = output("gaussian")
     x = torch.randn(500, 2, 3) * 40 + 7
     raw = torch.randn(4, 2, 2, 3)
-    out.calibrate(x)
+    out.match_marginals(x)
     law = out(raw)
     spread = x.std(0, correction=0)
     torch.testing.assert_close(law.mean, x.mean(0) + spread * raw[:, 0])

@@ -13,7 +13,7 @@ from density.likelihoods.student import StudentPixels
 def fit(likelihood: str, x: torch.Tensor) -> Distribution:
     """Return the law of one column with the bias of the greatest likelihood of rows x (N, 1)."""
     output = Output(Pixels((1,), likelihood))
-    output.calibrate(x)
+    output.match_marginals(x)
     optimizer = torch.optim.LBFGS([output.bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_four_degrees_have_their_closed_form() -> None:
 def test_a_calibrated_law_has_the_deviation_of_the_rows() -> None:
     output = Output(Pixels((2, 3), "student"))
     x = 7 + 40 * torch.randn(500, 2, 3)
-    output.calibrate(x)
+    output.match_marginals(x)
     law = output(torch.zeros(2, 2, 3))
     torch.testing.assert_close(law.mean, x.mean(0))
     torch.testing.assert_close(law.stddev, x.std(0, correction=0), rtol=2e-3, atol=0)

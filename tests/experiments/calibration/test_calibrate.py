@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments import calibrate, compress, decompress, train_density, train_text
+from experiments.calibration import run as calibration_run
+from experiments.calibration.fits import FITS
 from experiments.calibration.options import Calibration
-from experiments.calibration.parts import PARTS
 from experiments.calibration.task import CalibrationTask
 from experiments.evaluation.bounds import layered_bound
+from experiments.text.task import TextTask
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.settings import Settings
-from experiments.training.stopping import Interrupted
+from experiments.training.stopping import Interrupted, TrainingFailed
 from experiments.training.task import Progress
-from univae.checkpoint import read_json
+from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
 
 WORDS = [
@@ -158,12 +160,8 @@ def test_the_command_equals_the_last_phase_of_training(tmp_path: Path, texts: Pa
         )
     )
 
-    with pytest.raises(InputError, match="has been calibrated; give --overwrite"):
+    with pytest.raises(InputError, match="has been calibrated; --again does it once more"):
         calibrate.main(calibrate.Config(run=run, steps=20))
-    first = weights(run, "best")
-    again = calibrate.main(calibrate.Config(run=run, steps=20, overwrite=True))
-    assert again["calibration"]["kept"]
-    assert all(torch.equal(first[name], x) for name, x in weights(run, "best").items())
 
 
 def test_an_interrupted_calibration_resumes_to_the_same_weights(
@@ -197,22 +195,127 @@ def test_an_interrupted_calibration_resumes_to_the_same_weights(
     assert rows(tmp_path / "whole" / "calibration") == rows(tmp_path / "cut" / "calibration")
 
 
-def test_a_file_from_before_the_calibration_is_restored(tmp_path: Path, texts: Path) -> None:
+def test_files_of_all_weights_before_the_present_ones_are_restored(
+    tmp_path: Path, texts: Path
+) -> None:
     run = tmp_path / "run"
     train_text.train(text_config(run, texts, calibration=0.0))
     short = tmp_path / "short.txt"
     short.write_text("".join(texts.read_text().splitlines(keepends=True)[:8]))
-    early = tmp_path / "early.bits"
-    compress.main(compress.Config(run=run, data=str(short), out=early))
-    calibrate.main(calibrate.Config(run=run, steps=20))
-    late = tmp_path / "late.bits"
-    compress.main(compress.Config(run=run, data=str(short), out=late))
-    assert early.read_bytes() != late.read_bytes()
+    packed = [tmp_path / f"{count}.bits" for count in range(3)]
+    for count, file in enumerate(packed):
+        if count:
+            again = calibrate.main(calibrate.Config(run=run, steps=20, again=count > 1))
+            assert again["calibration"]["kept"]
+        compress.main(compress.Config(run=run, data=str(short), out=file))
+    assert Run.open(run).uncalibrated() == ["uncalibrated", "uncalibrated-2"]
+    assert len({file.read_bytes() for file in packed}) == 3
 
-    for packed in (early, late):
-        out = packed.with_suffix(".txt")
-        decompress.main(decompress.Config(run=run, data=packed, out=out))
+    for file in packed:
+        out = file.with_suffix(".txt")
+        decompress.main(decompress.Config(run=run, data=file, out=out))
         assert out.read_bytes() == short.read_bytes()
+
+
+def test_a_calibration_cut_off_while_it_is_kept_is_kept_by_the_next_call(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_text.train(text_config(tmp_path / "whole", texts, calibration=0.0))
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    calibrate.main(calibrate.Config(run=tmp_path / "whole", steps=20))
+    plain_save = calibration_run.save_weights
+
+    def failing(module: nn.Module, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    config = calibrate.Config(run=tmp_path / "cut", steps=20)
+    monkeypatch.setattr(calibration_run, "save_weights", failing)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate.main(config)
+    monkeypatch.setattr(calibration_run, "save_weights", plain_save)
+    calibrate.main(config)
+    assert Run.open(tmp_path / "cut").uncalibrated() == ["uncalibrated"]
+    for checkpoint in ("best", "uncalibrated"):
+        expected = weights(tmp_path / "whole", checkpoint)
+        assert all(
+            torch.equal(expected[name], x)
+            for name, x in weights(tmp_path / "cut", checkpoint).items()
+        )
+
+
+def test_folded_gradients_of_the_training_reach_the_calibration(
+    tmp_path: Path, texts: Path
+) -> None:
+    config = text_config(tmp_path / "run", texts, window=2, clip=0.0)
+    train_text.train(config)
+    norms = [row["gradient_norm"] for row in rows(tmp_path / "run" / "calibration")[1:-1]]
+    assert all(norm > 0 for norm in norms)
+
+
+def test_a_calibration_that_fails_leaves_a_finished_training(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = sum(p.sum() for p in self.module.parameters())
+        return loss * math.nan, {}
+
+    monkeypatch.setattr(CalibrationTask, "loss", broken)
+    result = train_text.train(text_config(tmp_path / "run", texts))
+    assert "calibration" not in result
+    assert any("not calibrated: training stopped in step 1" in note for note in result["notes"])
+    assert read_json(tmp_path / "run" / "DONE") == result
+    with pytest.raises(TrainingFailed, match="is as it was before"):
+        calibrate.main(calibrate.Config(run=tmp_path / "run"))
+
+
+def test_an_unfinished_training_is_not_calibrated(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_loss = TextTask.loss
+
+    def stopping_loss(self: Any, batch: Tensor, progress: Progress) -> Any:
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain_loss(self, batch, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextTask, "loss", stopping_loss)
+        config = text_config(tmp_path / "run", texts)
+        with pytest.raises(Interrupted):
+            train_text.train(config)
+    with pytest.raises(InputError, match="is not complete; finish it with --resume"):
+        calibrate.main(calibrate.Config(run=tmp_path / "run"))
+
+
+def test_a_run_older_than_the_options_resumes_without_a_calibration(
+    tmp_path: Path, texts: Path
+) -> None:
+    run = tmp_path / "run"
+    train_text.train(text_config(run, texts, calibration=0.0))
+    config = read_json(run / "config.json")
+    write_json(
+        run / "config.json",
+        {name: config[name] for name in config if name not in ("calibration", "fit")},
+    )
+    train_text.train(text_config(run, texts, calibration=0.0, resume=True))
+    with pytest.raises(InputError, match=r"calibration: 0.0 -> 0.5"):
+        train_text.train(text_config(run, texts, resume=True))
+
+
+def test_other_texts_are_no_training_texts(tmp_path: Path, texts: Path) -> None:
+    run = tmp_path / "run"
+    train_text.train(text_config(run, texts, calibration=0.0))
+    with pytest.raises(InputError, match="holds the token ids of its training; leave out --data"):
+        calibrate.main(calibrate.Config(run=run, data=str(texts)))
+    shutil.rmtree(run / "corpus")
+    other = tmp_path / "other.txt"
+    other.write_text("a cat\n" * 50)
+    with pytest.raises(InputError, match="not the texts of the training"):
+        calibrate.main(calibrate.Config(run=run, data=str(other)))
+    assert not (run / "corpus").exists()
+    moved = tmp_path / "moved texts.txt"
+    moved.write_bytes(texts.read_bytes())
+    assert calibrate.main(calibrate.Config(run=run, data=str(moved), steps=20))["calibration"]
 
 
 def test_images_are_calibrated_too(tmp_path: Path) -> None:
@@ -232,16 +335,16 @@ def test_all_of_the_model_gains_more_than_its_posterior(
     for name in ("model", "collapsed"):
         shutil.copytree(tmp_path / "posterior", tmp_path / name)
     # random words leave a latent little to do: with the plain bound it falls out of use
-    config = calibrate.Config(run=tmp_path / "collapsed", steps=40, part="model")
+    config = calibrate.Config(run=tmp_path / "collapsed", steps=40, fit="model")
     result = calibrate.main(config)
     assert not result["calibration"]["kept"]
     assert any("the latent is not in use" in note for note in result["notes"])
 
     monkeypatch.setattr("experiments.calibration.task.NEGLIGIBLE", -math.inf)
     bounds = {}
-    for part in PARTS:
-        config = calibrate.Config(run=tmp_path / part, steps=40, part=part)
-        bounds[part] = calibrate.main(config)["elbo_nats"]
+    for fit in FITS:
+        config = calibrate.Config(run=tmp_path / fit, steps=40, fit=fit)
+        bounds[fit] = calibrate.main(config)["elbo_nats"]
     assert bounds["model"] > bounds["posterior"]
     before = weights(tmp_path / "model", "uncalibrated")
     after = weights(tmp_path / "model", "best")
@@ -253,15 +356,15 @@ def test_the_share_divides_steps_and_minutes() -> None:
     options = Calibration(calibration=0.25)
     timed = Settings(minutes=8.0)
     assert options.training(timed).minutes == 6.0
-    length = options.plan(timed)
-    assert length is not None
-    assert length.settings.minutes == 2.0
+    plan = options.plan(timed)
+    assert plan is not None
+    assert plan.settings.minutes == 2.0
 
     counted = Settings(steps=10)
     assert options.training(counted).steps == 8
-    length = options.plan(counted)
-    assert length is not None
-    assert (length.settings.steps, length.settings.minutes) == (2, 0.0)
+    plan = options.plan(counted)
+    assert plan is not None
+    assert (plan.settings.steps, plan.settings.minutes) == (2, 0.0)
     assert options.plan(Settings(steps=3)) is None
     assert Calibration(calibration=0.0).plan(timed) is None
 

@@ -1,8 +1,8 @@
-r"""The registry of what a calibration fits, ``PARTS``: the posterior alone, or all of the model.
+r"""The registry of what a calibration fits, ``FITS``: the posterior alone, or all of the model.
 
 Of a text VAE that was trained with blanked words and a floor of the KL, all of the model gains
-more: the decoder stops to expect the blanks. It then also relies less on the latent; how much, a
-result says before and after.
+more: the decoder stops expecting blanks. It then also relies less on the latent; how much, a result
+says before and after.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from density.calibration import inference_parameters
 from density.model import LatentModel
 
-__all__ = ["PARTS", "Part", "PartName"]
+__all__ = ["FITS", "Fit", "FitName"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A row of :data:`PARTS`."""
+class Fit:
+    """A row of :data:`FITS`."""
 
     summary: str
     parameters: Callable[[nn.Module, Tensor], Mapping[str, nn.Parameter]]
@@ -35,14 +35,14 @@ def _of_model(model: nn.Module, x: Tensor) -> Mapping[str, nn.Parameter]:
     return dict(model.named_parameters())
 
 
-PARTS: Mapping[str, Part] = {
-    "posterior": Part(
+FITS: Mapping[str, Fit] = {
+    "posterior": Fit(
         "the posterior alone, so that likelihoods stay", _of_posterior, 2.0, may_collapse=False
     ),
-    "model": Part("all weights, for higher likelihoods", _of_model, 1 / 3, may_collapse=True),
+    "model": Fit("all weights, for higher likelihoods", _of_model, 1 / 3, may_collapse=True),
 }
 
 if TYPE_CHECKING:
-    PartName: TypeAlias = str
+    FitName: TypeAlias = str
 else:
-    PartName = Literal[tuple(PARTS)]
+    FitName = Literal[tuple(FITS)]
