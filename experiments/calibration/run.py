@@ -64,10 +64,15 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
     world.wait()
     fit(GradientSteps(calibration, settings, world), settings, inner, validates_first=True)
 
+    world.wait()  # barrier: all read what the first process has saved
     result = _result(inner, plan.fit)
+    kept = result[CALIBRATION]["kept"]
+    load_weights(task.module, base / WEIGHTS)
+    if kept:
+        load_weights(calibration.module, inner.checkpoint(BEST) / WEIGHTS)
+    world.wait()  # barrier: all have read what the first process replaces
     if world.first:
-        if result[CALIBRATION]["kept"]:
-            load_weights(calibration.module, inner.checkpoint(BEST) / WEIGHTS)
+        if kept:
             _publish(run, base, task.module)
         write_json(run.subfolder("samples") / f"{CALIBRATION}.json", report_item(result))
     inner.finish(result)

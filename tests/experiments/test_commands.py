@@ -283,7 +283,9 @@ def test_codes_are_the_modes_of_the_posterior(
 def test_likelihood_totals_are_those_of_its_rows(folder: Path, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
     result = likelihood.main(
-        likelihood.Config(run=folder, data=str(texts), samples=20, limit=40, out=out)
+        likelihood.Config(
+            run=folder, data=str(texts), samples=20, proposal="posterior", limit=40, out=out
+        )
     )
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -490,7 +492,9 @@ def test_training_reports_the_share_of_unknown_words(
 def test_a_code_for_unk_is_no_code_for_characters(folder: Path, tmp_path: Path, capsys) -> None:
     source = tmp_path / "texts.txt"
     source.write_text("the zebra sees  a cat\n\nno emu\n" + "cat " * 70 + "\n")
-    result = likelihood.main(likelihood.Config(run=folder, data=str(source), samples=2))
+    result = likelihood.main(
+        likelihood.Config(run=folder, data=str(source), samples=2, proposal="posterior")
+    )
     assert result["bits_per_char"] is None
     assert (result["unknown_words"], result["words"]) == (2, 77)
     assert result["perplexity_per_word"] > 1
@@ -505,7 +509,9 @@ def test_a_code_for_unk_is_no_code_for_characters(folder: Path, tmp_path: Path, 
     ] == capsys.readouterr().err.strip().splitlines()[-4:]
     assert "bits_per_char is null" in Path(result["report"]).read_text()
     source.write_text("the old cat sees a cat\n")
-    plain = likelihood.main(likelihood.Config(run=folder, data=str(source), samples=2))
+    plain = likelihood.main(
+        likelihood.Config(run=folder, data=str(source), samples=2, proposal="posterior")
+    )
     assert plain["bits_per_char"] > 0
     assert "notes" not in plain
 

@@ -346,7 +346,7 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     train_density.train(config(tmp_path / "run", binarisation="dynamic"))
     out = tmp_path / "scores.csv"
     options = {"run": tmp_path / "run", "data": "digits", "limit": 130}
-    found = likelihood.main(likelihood.Config(**options, samples=21, out=out))
+    found = likelihood.main(likelihood.Config(**options, samples=21, proposal="posterior", out=out))
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["index"]) for row in rows] == list(range(130)) == list(range(found["count"]))
@@ -375,8 +375,8 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
     # pages are slow to draw
     monkeypatch.setattr("experiments.reports.page.write", lambda path: path)
-    exact = likelihood.main(likelihood.Config(**options, samples=200))
-    for name in ("widened", "student", "sobol", "defensive", "refined"):
+    exact = likelihood.main(likelihood.Config(**options, samples=200, proposal="posterior"))
+    for name in ("widened", "student", "sobol", "defensive", "refined", "auto"):
         other = likelihood.main(likelihood.Config(**options, samples=200, proposal=name))
         error = math.hypot(other["standard_error_nats"], exact["standard_error_nats"])
         assert abs(other["log_likelihood_nats"] - exact["log_likelihood_nats"]) < 5 * error

@@ -35,6 +35,8 @@ SIMILAR = shlex.split("--tokenizer words --vocab-size 60 --width 16 --heads 2 --
 SIMILAR += shlex.split("--max-length 16 --batch-size 6 --held-out 0.15")
 
 # Run -> the command that trains it, in the folder of the data.
+PLAIN = ["--samples", "8", "--proposal", "posterior"]  # the sampling of version 0.1.0
+
 RUNS: dict[str, list[str]] = {
     "text": ["train-text", "--text", "texts.txt", *TEXT, *COMMON],
     "text_vmf": ["train-text", "--text", "texts.txt", "--latent", "vmf", *TEXT, *COMMON],
@@ -70,15 +72,15 @@ RESUMED = ("text", "images", "gan_images", "gan_table")
 # Run -> commands that measure it. RUN and OUT stand for the run folder and for a new file.
 SCORES: dict[str, list[list[str]]] = {
     "text": [
-        ["likelihood", "RUN", "--data", "texts.txt", "--limit", "12", "--samples", "8"],
+        ["likelihood", "RUN", "--data", "texts.txt", "--limit", "12", *PLAIN],
         ["encode", "RUN", "--data", "texts.txt", "--limit", "12", "--out", "OUT.npy"],
     ],
     "text_vmf": [
-        ["likelihood", "RUN", "--data", "texts.txt", "--limit", "12", "--samples", "8"],
+        ["likelihood", "RUN", "--data", "texts.txt", "--limit", "12", *PLAIN],
         ["encode", "RUN", "--data", "texts.txt", "--limit", "12", "--out", "OUT.npy"],
     ],
-    "images": [["likelihood", "RUN", "--data", "images.npy", "--samples", "8"]],
-    "table": [["likelihood", "RUN", "--data", "table.npy", "--samples", "8"]],
+    "images": [["likelihood", "RUN", "--data", "images.npy", *PLAIN]],
+    "table": [["likelihood", "RUN", "--data", "table.npy", *PLAIN]],
     "gan_images": [["audit", "RUN", "--count", "40"], ["evaluate-gan", "RUN", "--count", "60"]],
     "gan_table": [["audit", "RUN", "--count", "40"], ["evaluate-gan", "RUN", "--count", "60"]],
     "similar": [["encode", "RUN", "--data", "corpus.txt", "--out", "OUT.npy"]],

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent, Normal
 from density.estimation.diagnostics import khat_threshold
 from experiments import likelihood
 from experiments.evaluation.annealing import OF_WEIGHTS, Annealing
+from experiments.evaluation.automatic import Automatic
 from experiments.evaluation.estimators import Estimator, Importance
 from experiments.evaluation.methods import METHODS, Estimation
 from experiments.evaluation.proposals import PROPOSALS, proposal
@@ -66,6 +67,8 @@ class Narrow(Linear):
 ESTIMATORS: dict[str, Estimator] = {
     "importance": Importance(400, "posterior"),
     "until precise": UntilPrecise(30, 0.02, 4000, "widened", {"width": 1.3}),
+    "automatic": Automatic(100, None, 4000),
+    "automatic until precise": Automatic(50, 0.05, 4000),
     "annealed": Annealing(6, 40, "posterior"),
     "annealed from the prior": Annealing(20, 40, "prior"),
 }
@@ -267,7 +270,7 @@ def test_the_khat_of_a_row_is_judged_by_the_samples_of_the_row() -> None:
 @pytest.mark.parametrize("name", ["annealed", *PROPOSALS])
 def test_what_moves_latents_refuses_those_of_a_sphere_by_its_option(name: str) -> None:
     estimator = Annealing(4, 4, "prior") if name == "annealed" else Importance(8, name)
-    if name in ("posterior", "defensive"):
+    if name in ("posterior", "defensive", "auto"):
         estimator.check(OnSphere())
         return
     option = "--method annealed" if name == "annealed" else f"--proposal {name}"
@@ -326,9 +329,38 @@ def test_a_spherical_run_is_refused_before_its_data_are_scored(
         scored("text_vmf", tmp_path, **option)
 
 
+def test_the_default_says_how_each_datum_was_estimated_and_whether_to_trust_it(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "scores.csv"
+    result = scored("text", tmp_path, samples=64, out=out)
+    plain = scored("text", tmp_path / "plain", samples=64, proposal="posterior")
+    assert result["proposal"] == "auto"
+    # the bound is the model's own, whatever the proposal is
+    assert result["elbo_nats"] == pytest.approx(plain["elbo_nats"], abs=0.5)
+    head, *lines = out.read_text(encoding="utf-8").splitlines()
+    rows = [dict(zip(head.split(","), line.split(","), strict=False)) for line in lines]
+    assert all(row["reliable"] in ("True", "False") for row in rows)
+    assert result["unreliable"] == sum(row["reliable"] == "False" for row in rows) / 4
+    for name in ("refined", "annealed"):
+        assert result[name] == sum(row[name] == "True" for row in rows) / 4
+    assert result["samples_largest"] == max(int(row["samples"]) for row in rows) >= 64
+
+
+def test_the_limit_of_samples_holds_for_the_default_too(tmp_path: Path) -> None:
+    result = scored("text", tmp_path, samples=30, standard_error=1e-4, limit_samples=40)
+    assert result["samples_largest"] <= 40
+    assert result["unreliable"] == 1.0
+
+
 def test_a_run_is_scored_to_a_standard_error(tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
-    options = {"samples": 32, "standard_error": 0.5, "limit_samples": 256}
+    options = {
+        "samples": 32,
+        "standard_error": 0.5,
+        "limit_samples": 256,
+        "proposal": "posterior",
+    }
     result = scored("text", tmp_path, out=out, **options)
     assert result["limit_samples"] == 256
     assert result["samples_largest"] <= 256
