@@ -78,3 +78,25 @@ def test_the_page_on_likelihoods_says_what_was_measured() -> None:
     assert f"{results['ratios'][0]} to {results['ratios'][-1]:g} times" in page
     assert "1, 4 and 16 dimensions" in page
     assert results["dimensions"] == [1, 4, 16]
+
+
+def test_the_page_says_what_known_evidence_showed() -> None:
+    page = (ROOT / "docs" / "likelihoods.md").read_text(encoding="utf-8")
+    content = json.loads((ROOT / "experiments" / "results" / "known_evidence.json").read_text())
+    pooled = content["results"]["all"]
+    cases = content["results"]["cases"]
+    decodes = {name: round(case["auto"]["decodes"]) for name, case in cases.items()}
+    more = [f"{seed['within_two_errors']:.0%}" for seed in content["more_seeds"].values()]
+    wrong = [seed["reliable_and_wrong"] for seed in content["more_seeds"].values()]
+    words = " ".join(page.split())
+    for claim in (
+        f"Over {pooled['data']:,} data of known evidence",
+        f"{pooled['within_two_errors']:.0%} of the estimates that it called reliable",
+        f"{pooled['reliable_and_wrong']} were wrong (by four errors and 0.05 nats)",
+        f"and {pooled['flagged']:.1%} were flagged",
+        f"the judge, {pooled['reliable_and_wrong_plain']} were reliable and wrong",
+        f"Two more seeds gave {' and '.join(more)}, and {max(wrong)} wrong",
+        f"It costs {decodes['exact posterior']} times the decodes",
+        f"{decodes['two modes by symmetry']} and {decodes['two clusters in the prior']} times in",
+    ):
+        assert claim in words, claim
