@@ -100,3 +100,37 @@ def test_the_page_says_what_known_evidence_showed() -> None:
         f"{decodes['two modes by symmetry']} and {decodes['two clusters in the prior']} times in",
     ):
         assert claim in words, claim
+
+
+def test_the_page_says_what_a_calibration_changed() -> None:
+    page = (ROOT / "docs" / "likelihoods.md").read_text(encoding="utf-8")
+    content = json.loads((ROOT / "experiments" / "results" / "calibration.json").read_text())
+    results = {name: run for entry in content["runs"] for name, run in entry["results"].items()}
+    for name, label in (("demo", "docs"), ("ptb", "PTB")):
+        shares = []
+        times = []
+        for fit, words in (
+            ("before", "before"),
+            ("posterior", "posterior fitted"),
+            ("model", "model fitted"),
+        ):
+            row = results[name][fit]
+            plain = row["posterior"]
+            packed = row["compressed"]
+            cells = [
+                f"{label}, {words}",
+                f"{row['elbo_nats']:.1f}",
+                f"{plain['log_likelihood_nats']:.1f}",
+                f"{plain['effective_samples_median']:.1f}",
+                f"{plain['khat_above_0.7']:.0%}",
+                f"{row['mutual_information_nats']:.2f}",
+                f"{row['shuffled_gap_nats']:.1f}",
+                f"{row['reconstructed_words']:.2f}",
+                "" if packed is None else f"{packed['bits_per_char']:.3f}",
+            ]
+            assert f"| {' | '.join(cells)} |".replace("  ", " ") in page
+            shares.append(f"{row['auto']['khat_above_0.7']:.0%}")
+            auto = row["auto"]["processor_seconds_per_text"]
+            times.append(f"{auto / plain['processor_seconds_per_text']:.0f}")
+        assert f"{', '.join(shares)} ({label})" in page
+        assert ", ".join(times) in page
