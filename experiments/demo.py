@@ -109,6 +109,7 @@ def score_texts(config: Config) -> JsonObject:
         seed=config.seed,
         threads=config.threads,
         resume=config.resume,
+        calibration=0.15,
         fit="model",
         **text_presets.PRESETS["tiny"],
     )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-__all__ = ["CLOCKS", "SECONDS_PER_MINUTE", "Budget", "Clock"]
+__all__ = ["CLOCKS", "Budget", "Clock"]
 
 SECONDS_PER_MINUTE = 60.0
 

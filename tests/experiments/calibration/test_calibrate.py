@@ -268,6 +268,15 @@ def test_a_calibration_that_fails_leaves_a_finished_training(
         calibrate.main(calibrate.Config(run=tmp_path / "run"))
 
 
+def test_minutes_without_room_for_a_calibration_leave_a_note(tmp_path: Path, texts: Path) -> None:
+    config = text_config(tmp_path / "run", texts, minutes=0.05, calibration=0.001)
+    result = train_text.train(config)
+    assert result["steps"] > 0
+    assert any(
+        "not calibrated: minutes=5e-05 leave no time to train" in note for note in result["notes"]
+    )
+
+
 def test_an_unfinished_training_is_not_calibrated(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
