@@ -33,7 +33,8 @@ def transition(
               (z', p') = \text{10 leapfrogs of size } \epsilon, \qquad
               a = \min(1, e^{H(z, p) - H(z', p')}), \qquad H = \|p\|^2 / 2 - \log f(z)
 
-    A proposal whose energy is NaN is rejected.
+    A proposal whose energy is NaN is rejected. A slope that is not finite counts as 0: the move is
+    valid with any field of slopes that depends on z alone.
     """
     event_dims = [1] * (z.dim() - SCALAR_DIMS)
     size = step_size.view(-1, *event_dims).to(z.dtype)
@@ -68,7 +69,7 @@ def _value_and_slope(log_density: Callable[[Tensor], Tensor], z: Tensor) -> tupl
         leaf = z.detach().requires_grad_()
         value = log_density(leaf)
         (slope,) = torch.autograd.grad(value.sum(), leaf)
-    return value.detach(), slope
+    return value.detach(), slope.where(slope.isfinite(), 0.0)
 
 
 def _kinetic(momentum: Float[Tensor, "chains B *event"]) -> Float[Tensor, "chains B"]:

@@ -62,7 +62,7 @@ def _climb(model: LatentModel, x: Tensor, q: Distribution) -> Tensor:
         with torch.enable_grad():
             log_joint = (prior.log_prob(z) + model.likelihood(z).log_prob(x)).sum()
         (slope,) = torch.autograd.grad(log_joint, z)
-        z.grad = -slope
+        z.grad = -slope.where(slope.isfinite(), 0.0)
         optimizer.step()
         schedule.step()
     return z.detach()

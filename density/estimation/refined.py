@@ -122,7 +122,8 @@ class Refined:
                 loss = -bound(model, x, start.replaced(parameters), noise).sum()
             gradients = torch.autograd.grad(loss, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+                # a datum whose bound has no gradient stays as it is
+                parameter.grad = gradient.where(gradient.isfinite(), 0.0)
             optimizer.step()
             schedule.step()
             if (step + 1) * CHECKS // self.steps > step * CHECKS // self.steps:

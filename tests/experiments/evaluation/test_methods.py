@@ -4,14 +4,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from golden import make
+from sklearn.datasets import load_wine
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from density.estimation.diagnostics import khat_threshold
-from experiments import likelihood
+from experiments import likelihood, train_density
 from experiments.evaluation.annealing import OF_WEIGHTS, Annealing
 from experiments.evaluation.automatic import Automatic
 from experiments.evaluation.estimators import Estimator, Importance
@@ -368,3 +370,34 @@ def test_a_run_is_scored_to_a_standard_error(tmp_path: Path) -> None:
     page = Path(result["report"]).read_text(encoding="utf-8")
     assert "to a standard error of 0.5 nats, at most 256" in page
     assert "cannot be shown" not in page
+
+
+@pytest.mark.parametrize("proposal", ["auto", "refined"])
+def test_a_datum_without_probability_leaves_the_others_their_estimates(
+    tmp_path: Path, proposal: str
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    table = load_wine().data[:4].copy()
+    table[1, 0] = 1e30
+    np.save(tmp_path / "outlier.npy", table)
+    folder = tmp_path / "run"
+    train_density.train(
+        train_density.Config.of(
+            data="wine", out=folder, latents=(4,), hidden=(32,), steps=60, lr=4e-3, threads=1
+        )
+    )
+    out = tmp_path / "scores.csv"
+    config = likelihood.Config(
+        run=folder,
+        data=str(tmp_path / "outlier.npy"),
+        samples=100,
+        proposal=proposal,
+        device="cpu",
+        out=out,
+    )
+    result = likelihood.main(config)
+    assert result["not_finite"] == {"count": 1, "rows": [1]}
+    head, *lines = out.read_text(encoding="utf-8").splitlines()
+    place = head.split(",").index("log_likelihood_nats")
+    values = [float(line.split(",")[place]) for line in lines]
+    assert [math.isfinite(value) for value in values] == [True, False, True, True]
