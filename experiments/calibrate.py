@@ -27,7 +27,7 @@ from univae.checkpoint import JsonObject, read_json
 from univae.errors import InputError
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check
-from univae.run_folder import CALIBRATION, LAST, RunFolder
+from univae.run_folder import LAST
 from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "main"]
@@ -96,13 +96,12 @@ def _require_ready(folder: Run, config: Config) -> None:
         )
     if config.again:
         if folder.writes and stored_result(folder) is None:
-            shutil.rmtree(folder.path / CALIBRATION, ignore_errors=True)
+            shutil.rmtree(folder.calibration.path, ignore_errors=True)
         return
     if stored_result(folder) is not None:
         raise InputError(f"{folder.path} has been calibrated; --again does it once more")
-    inner = folder.path / CALIBRATION
-    if RunFolder(inner, {}).has_checkpoint(LAST):
-        begun = read_json(inner / "config.json")
+    if folder.calibration.has_checkpoint(LAST):
+        begun = read_json(folder.calibration.path / "config.json")
         if (begun["fit"], begun["steps"]) != (config.fit, config.steps):
             raise InputError(
                 f"{folder.path} has an unfinished calibration; --steps {begun['steps']} "

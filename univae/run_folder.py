@@ -79,6 +79,11 @@ class RunFolder:
         """Return whether the run holds a checkpoint of that name."""
         return existing_folder(self.path / "checkpoints" / name) is not None
 
+    @property
+    def calibration(self) -> "RunFolder":
+        """The folder of the run's calibration, which is empty or missing where there is none."""
+        return RunFolder(self.path / CALIBRATION, {})
+
     def uncalibrated(self) -> list[str]:
         """Return the names of the checkpoints that calibrations have replaced, the oldest first."""
         folder = self.path / "checkpoints"

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["LEAPFROGS", "transition", "tune_step_size"]
+__all__ = ["LEAPFROGS", "transition", "tune_step_size", "value_and_slope"]
 
 LEAPFROGS = 10
 ACCEPTANCE = 0.65  # the optimum in many dimensions
@@ -39,14 +39,14 @@ def transition(
     event_dims = [1] * (z.dim() - SCALAR_DIMS)
     size = step_size.view(-1, *event_dims).to(z.dtype)
     momentum = torch.randn_like(z)
-    value, slope = _value_and_slope(log_density, z)
+    value, slope = value_and_slope(log_density, z)
     energy = value - _kinetic(momentum)
 
     proposal = z
     for _ in range(LEAPFROGS):
         momentum = momentum + size / 2 * slope
         proposal = proposal + size * momentum
-        value, slope = _value_and_slope(log_density, proposal)
+        value, slope = value_and_slope(log_density, proposal)
         momentum = momentum + size / 2 * slope
 
     log_ratio = value - _kinetic(momentum) - energy
@@ -64,7 +64,8 @@ def tune_step_size(
     return step_size * (GAIN * (acceptance - ACCEPTANCE)).exp()
 
 
-def _value_and_slope(log_density: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_slope(log_density: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a log-density at z and its slope in z, 0 where that is not finite."""
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         value = log_density(leaf)

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from density.estimation.auto_proposal import Decision
 from density.estimation.fitted import TAILS, Fitted
+from density.estimation.hmc import value_and_slope
 from density.estimation.importance import log_weights_of
 from density.model import LatentModel
 
@@ -58,11 +59,12 @@ def _climb(model: LatentModel, x: Tensor, q: Distribution) -> Tensor:
     z.requires_grad_()
     optimizer = torch.optim.Adam([z], lr=STEP_SIZE * spread)
     schedule = CosineAnnealingLR(optimizer, STEPS)
+
+    def log_joint(z: Tensor) -> Tensor:
+        return prior.log_prob(z) + model.likelihood(z).log_prob(x)
+
     for _ in range(STEPS):
-        with torch.enable_grad():
-            log_joint = (prior.log_prob(z) + model.likelihood(z).log_prob(x)).sum()
-        (slope,) = torch.autograd.grad(log_joint, z)
-        z.grad = -slope.where(slope.isfinite(), 0.0)
+        z.grad = -value_and_slope(log_joint, z)[1]
         optimizer.step()
         schedule.step()
     return z.detach()

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -54,12 +54,12 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
     """
     world.wait()  # barrier: the first process may still be saving its last checkpoint
     base = _base(run)
-    is_begun = base.name != BEST or _stored_base(run) == _digest(base)
-    settings = replace(plan.settings, resume=is_begun and _has_saved(run))
+    resumes = base.is_begun and run.calibration.has_checkpoint(LAST)
+    settings = replace(plan.settings, resume=resumes)
     world.wait()  # barrier: all have read what the first process replaces
-    inner = _inner_run(run, plan, settings, _digest(base))
+    inner = _inner_run(run, plan, settings, base)
     task.module.to(world.device)
-    load_weights(task.module, base / WEIGHTS)
+    load_weights(task.module, base.checkpoint / WEIGHTS)
     calibration = CalibrationTask(task, FITS[plan.fit])
     world.wait()
     fit(GradientSteps(calibration, settings, world), settings, inner, validates_first=True)
@@ -67,13 +67,13 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
     world.wait()  # barrier: all read what the first process has saved
     result = _result(inner, plan.fit)
     kept = result[CALIBRATION]["kept"]
-    load_weights(task.module, base / WEIGHTS)
+    load_weights(task.module, base.checkpoint / WEIGHTS)
     if kept:
         load_weights(calibration.module, inner.checkpoint(BEST) / WEIGHTS)
     world.wait()  # barrier: all have read what the first process replaces
     if world.first:
         if kept:
-            _publish(run, base, task.module)
+            _publish(run, base.checkpoint, task.module)
         write_json(run.subfolder("samples") / f"{CALIBRATION}.json", report_item(result))
     inner.finish(result)
     world.wait()  # barrier: the others read the weights next
@@ -82,45 +82,52 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
 
 def stored_result(run: RunFolder) -> JsonObject | None:
     """Return the result of a finished calibration of a run, if there is one."""
-    done = run.path / CALIBRATION / "DONE"
+    done = run.calibration.path / "DONE"
     return read_json(done) if done.exists() else None
 
 
-def _base(run: Run) -> Path:
+class _Base(NamedTuple):
+    """The checkpoint that a calibration starts from."""
+
+    checkpoint: Path
+    digest: str  # of its weights
+    is_begun: bool  # whether the unfinished calibration in the folder started from it
+
+
+def _base(run: Run) -> _Base:
     """Return the checkpoint to start from: the best, or that of a calibration cut off at its end.
 
     Such a one has kept the weights that it started from, but may not have replaced the best yet.
     """
-    stored = _stored_base(run)
-    if stored is not None and stored_result(run) is None:
-        for name in run.uncalibrated():
-            if _digest(run.checkpoint(name)) == stored:
-                return run.checkpoint(name)
-    return run.checkpoint(BEST)
+    begun = _begun_digest(run)
+    for name in run.uncalibrated() if begun is not None else []:
+        checkpoint = run.checkpoint(name)
+        if _digest(checkpoint) == begun:
+            return _Base(checkpoint, begun, is_begun=True)
+    checkpoint = run.checkpoint(BEST)
+    digest = _digest(checkpoint)
+    return _Base(checkpoint, digest, is_begun=digest == begun)
 
 
-def _stored_base(run: Run) -> str | None:
-    """Return the digest of the weights that the calibration in the folder started from."""
-    config = run.path / CALIBRATION / "config.json"
+def _begun_digest(run: Run) -> str | None:
+    """Return the digest of the weights that an unfinished calibration started from."""
+    config = run.calibration.path / "config.json"
     if stored_result(run) is not None or not config.exists():
         return None
     return read_json(config).get("base")
 
 
 def _digest(checkpoint: Path) -> str:
-    return hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
+    with (checkpoint / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _has_saved(run: Run) -> bool:
-    return RunFolder(run.path / CALIBRATION, {}).has_checkpoint(LAST)
-
-
-def _inner_run(run: Run, plan: Plan, settings: Settings, base: str) -> Run:
+def _inner_run(run: Run, plan: Plan, settings: Settings, base: _Base) -> Run:
     """Return the run of the calibration, new or resumed, inside the folder of ``run``."""
-    path = run.path / CALIBRATION
+    path = run.calibration.path
     if run.writes and not settings.resume:
         shutil.rmtree(path, ignore_errors=True)
-    options = {"command": "calibrate", "fit": plan.fit, "base": base, **asdict(settings)}
+    options = {"command": "calibrate", "fit": plan.fit, "base": base.digest, **asdict(settings)}
     return Run.create(path, options)
 
 
@@ -144,8 +151,8 @@ def _result(inner: Run, part: str) -> JsonObject:
     rows = inner.rows("validation")
     step = 0
     if inner.has_checkpoint(BEST):
-        step = read_json(inner.path / "checkpoints" / BEST / "state.json")["step"]
-    state = read_json(inner.path / "checkpoints" / LAST / "state.json")
+        step = read_json(inner.checkpoint(BEST) / "state.json")["step"]
+    state = read_json(inner.checkpoint(LAST) / "state.json")
     kept = step > 0
     after = next(row for row in rows if row["step"] == step) if kept else rows[-1]
     summary: JsonObject = {

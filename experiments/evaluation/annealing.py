@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from density import LatentModel, annealed
@@ -12,7 +11,7 @@ from density.estimation.annealed import PILOTS
 from density.estimation.annealing_path import Start
 from experiments.evaluation.estimators import Diagnostic, likelihood_item
 from experiments.evaluation.flat_latents import require_flat
-from experiments.evaluation.scores import COLUMNS, likelihood_totals
+from experiments.evaluation.scores import COLUMNS, column_of, likelihood_totals, records
 from univae.checkpoint import JsonObject
 
 __all__ = ["Annealing"]
@@ -56,12 +55,8 @@ class Annealing:
     def rows(self, model: LatentModel, x: Tensor, chunk: int | None) -> list[JsonObject]:
         """Return a record for each row; None in the columns of importance weights."""
         result = annealed(model, x, self.steps, self.chains, start=self.start)
-        values = {column: value.tolist() for column, value in result._asdict().items()}
         empty: JsonObject = dict.fromkeys(COLUMNS)
-        rows = []
-        for i in range(len(x)):
-            rows.append(empty | {column: each[i] for column, each in values.items()})
-        return rows
+        return [empty | record for record in records(result._asdict())]
 
     def settings(self) -> JsonObject:
         """Return steps, chains and start."""
@@ -78,7 +73,7 @@ class Annealing:
         tuned.
         """
         result = likelihood_totals(rows)
-        effective = _column(rows, "effective_chains")
+        effective = column_of(rows, "effective_chains")
         notes = result.pop("notes", [])
         few = int((effective < FEW_CHAINS).sum())
         if few:
@@ -95,7 +90,7 @@ class Annealing:
             **result,
             **dict.fromkeys(OF_WEIGHTS),
             "effective_chains_median": effective.median().item(),
-            "acceptance_mean": _column(rows, "acceptance").mean().item(),
+            "acceptance_mean": column_of(rows, "acceptance").mean().item(),
             "notes": notes,
         }
 
@@ -103,7 +98,3 @@ class Annealing:
         """Return the item with log-likelihood and effective chains of every row."""
         note = "Estimates by annealed chains, in expectation lower bounds."
         return likelihood_item(rows, result, title, note, "effective_chains")
-
-
-def _column(rows: Sequence[JsonObject], name: str) -> Tensor:
-    return torch.tensor([row[name] for row in rows], dtype=torch.float64)

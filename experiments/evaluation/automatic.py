@@ -8,7 +8,7 @@ import torch
 
 from density import LatentModel, estimate_auto, log_weights
 from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
-from experiments.evaluation.scores import COLUMNS
+from experiments.evaluation.scores import COLUMNS, records
 from experiments.evaluation.until_precise import totals_by_row
 from univae.checkpoint import JsonObject
 
@@ -52,13 +52,18 @@ class Automatic:
             limit=max(self.samples, self.limit),
             chunk=chunk,
         )
-        values = {column: getattr(result.estimate, column).tolist() for column in COLUMNS}
-        values["elbo"] = log_weights(model, x, BOUND_DRAWS, chunk=chunk).mean(0).tolist()
-        values["samples"] = result.samples.tolist()
-        values["refined"] = result.decision.refined.tolist()
-        values["annealed"] = result.annealed.tolist()
-        values["reliable"] = result.reliable.tolist()
-        return [{column: each[i] for column, each in values.items()} for i in range(len(x))]
+        columns = {column: getattr(result.estimate, column) for column in COLUMNS}
+        bound = log_weights(model, x, BOUND_DRAWS, chunk=chunk).mean(0)
+        return records(
+            {
+                **columns,
+                "elbo": bound,
+                "samples": result.samples,
+                "refined": result.decision.refined,
+                "annealed": result.annealed,
+                "reliable": result.reliable,
+            }
+        )
 
     def settings(self) -> JsonObject:
         """Return the fewest samples, the error and the limit if there are any, the proposal."""

@@ -15,9 +15,11 @@ from univae.checkpoint import JsonObject
 __all__ = [
     "COLUMNS",
     "NATS",
+    "column_of",
     "finite",
     "likelihood_totals",
     "perplexity",
+    "records",
     "report_item",
     "rows_of",
     "rungs",
@@ -81,7 +83,7 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     the reason in ``notes``; ``not_finite`` counts the rows without a finite log-likelihood and
     lists the first ten.
     """
-    column = {name: _column(rows, name) for name in COLUMNS}
+    column = {name: column_of(rows, name) for name in COLUMNS}
     means = {
         **{name: finite(value) for name, value in _means(column).items()},
         **KhatShares.of(column["khat"], samples).to_json(),
@@ -94,7 +96,7 @@ def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
 
     See :func:`totals`.
     """
-    column = {name: _column(rows, name) for name in NATS[:2]}
+    column = {name: column_of(rows, name) for name in NATS[:2]}
     means = _likelihood_means(column)
     return _with_not_finite(rows, column, {name: finite(value) for name, value in means.items()})
 
@@ -127,7 +129,7 @@ def report_item(rows: Sequence[JsonObject], result: JsonObject, title: str) -> J
     return {
         "kind": "likelihood",
         "title": title,
-        "note": _khat_note(_column(rows, "khat"), samples),
+        "note": _khat_note(column_of(rows, "khat"), samples),
         "totals": dict(result),
         "log_likelihood": [row["log_likelihood"] for row in rows],
         "khat": [row["khat"] for row in rows],
@@ -148,7 +150,14 @@ def worst(rows: Sequence[JsonObject], count: int = 10) -> list[int]:
     return sorted(range(len(rows)), key=order)[:count]
 
 
-def _column(rows: Sequence[JsonObject], name: str) -> Tensor:
+def records(columns: Mapping[str, Tensor]) -> list[JsonObject]:
+    """Return a record for each row from columns (B,) by name."""
+    names = list(columns)
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]
+
+
+def column_of(rows: Sequence[JsonObject], name: str) -> Tensor:
     """Return a column (B,) of the rows, NaN for None."""
     values = [math.nan if row[name] is None else row[name] for row in rows]
     return torch.tensor(values, dtype=torch.float64)

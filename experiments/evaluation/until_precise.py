@@ -11,7 +11,7 @@ from density import LatentModel, estimate_until
 from density.estimation.diagnostics import unreliable
 from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
 from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
-from experiments.evaluation.scores import COLUMNS, totals
+from experiments.evaluation.scores import COLUMNS, records, totals
 from univae.checkpoint import JsonObject
 
 __all__ = ["FEWEST_FIRST", "UntilPrecise", "totals_by_row"]
@@ -58,10 +58,8 @@ class UntilPrecise:
             proposal=proposal(self.proposal, self.changed),
             chunk=chunk,
         )
-        values = {column: getattr(result.estimate, column).tolist() for column in COLUMNS}
-        values["samples"] = result.samples.tolist()
-        values["reached"] = result.reached.tolist()
-        return [{column: each[i] for column, each in values.items()} for i in range(len(x))]
+        columns = {column: getattr(result.estimate, column) for column in COLUMNS}
+        return records({**columns, "samples": result.samples, "reached": result.reached})
 
     def settings(self) -> JsonObject:
         """Return the samples of the first round, the error, the limit, and the proposal."""

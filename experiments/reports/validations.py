@@ -3,7 +3,7 @@
 import math
 
 from univae.checkpoint import JsonObject
-from univae.run_folder import CALIBRATION, RunFolder
+from univae.run_folder import RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
 
@@ -58,8 +58,7 @@ def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
 
 def _validations(run: RunFolder) -> list[JsonObject]:
     """Return the validations of a run, or those of its calibration where that is kept."""
-    inner = RunFolder(run.path / CALIBRATION, {})
-    rows = inner.rows("validation") if run.uncalibrated() else []
+    rows = run.calibration.rows("validation") if run.uncalibrated() else []
     return rows or run.rows("validation")
 
 

@@ -97,6 +97,25 @@ def weights(run: Path, checkpoint: str) -> dict[str, Tensor]:
     return load_file(run / "checkpoints" / checkpoint / "model.safetensors")
 
 
+def same_weights(one: Path, other: Path, checkpoint: str) -> bool:
+    """Return whether a checkpoint of two runs is the same, bit for bit."""
+    first = weights(one, checkpoint)
+    second = weights(other, checkpoint)
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def stop_at(step: int, task: type[Any], patch: pytest.MonkeyPatch) -> None:
+    """Let this process be asked to stop while a task takes a step."""
+    plain_loss = task.loss
+
+    def stopping_loss(self: Any, batch: Tensor, progress: Progress) -> Any:
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain_loss(self, batch, progress)
+
+    patch.setattr(task, "loss", stopping_loss)
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     stored = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{key: row[key] for key in row if key not in TIMING} for row in stored]
@@ -153,12 +172,7 @@ def test_the_command_equals_the_last_phase_of_training(tmp_path: Path, texts: Pa
     run = tmp_path / "two"
     train_text.train(text_config(run, texts, calibration=0.0, steps=20))
     calibrate.main(calibrate.Config(run=run, steps=20))
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(
-            weights(tmp_path / "one", "best").values(), weights(run, "best").values(), strict=True
-        )
-    )
+    assert same_weights(tmp_path / "one", run, "best")
 
     with pytest.raises(InputError, match="has been calibrated; --again does it once more"):
         calibrate.main(calibrate.Config(run=run, steps=20))
@@ -169,15 +183,8 @@ def test_an_interrupted_calibration_resumes_to_the_same_weights(
 ) -> None:
     whole = text_config(tmp_path / "whole", texts, checkpoint_every=1)
     train_text.train(whole)
-    plain_loss = CalibrationTask.loss
-
-    def stopping_loss(self: Any, batch: Tensor, progress: Progress) -> Any:
-        if progress.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain_loss(self, batch, progress)
-
     with monkeypatch.context() as patch:
-        patch.setattr(CalibrationTask, "loss", stopping_loss)
+        stop_at(7, CalibrationTask, patch)
         cut = text_config(tmp_path / "cut", texts, checkpoint_every=1)
         with pytest.raises(Interrupted):
             train_text.train(cut)
@@ -186,12 +193,7 @@ def test_an_interrupted_calibration_resumes_to_the_same_weights(
 
     train_text.train(text_config(tmp_path / "cut", texts, checkpoint_every=1, resume=True))
     for checkpoint in ("best", "uncalibrated"):
-        pairs = zip(
-            weights(tmp_path / "whole", checkpoint).values(),
-            weights(tmp_path / "cut", checkpoint).values(),
-            strict=True,
-        )
-        assert all(torch.equal(a, b) for a, b in pairs)
+        assert same_weights(tmp_path / "whole", tmp_path / "cut", checkpoint)
     assert rows(tmp_path / "whole" / "calibration") == rows(tmp_path / "cut" / "calibration")
 
 
@@ -236,11 +238,7 @@ def test_a_calibration_cut_off_while_it_is_kept_is_kept_by_the_next_call(
     calibrate.main(config)
     assert Run.open(tmp_path / "cut").uncalibrated() == ["uncalibrated"]
     for checkpoint in ("best", "uncalibrated"):
-        expected = weights(tmp_path / "whole", checkpoint)
-        assert all(
-            torch.equal(expected[name], x)
-            for name, x in weights(tmp_path / "cut", checkpoint).items()
-        )
+        assert same_weights(tmp_path / "whole", tmp_path / "cut", checkpoint)
 
 
 def test_folded_gradients_of_the_training_reach_the_calibration(
@@ -280,15 +278,8 @@ def test_minutes_without_room_for_a_calibration_leave_a_note(tmp_path: Path, tex
 def test_an_unfinished_training_is_not_calibrated(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain_loss = TextTask.loss
-
-    def stopping_loss(self: Any, batch: Tensor, progress: Progress) -> Any:
-        if progress.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain_loss(self, batch, progress)
-
     with monkeypatch.context() as patch:
-        patch.setattr(TextTask, "loss", stopping_loss)
+        stop_at(7, TextTask, patch)
         config = text_config(tmp_path / "run", texts)
         with pytest.raises(Interrupted):
             train_text.train(config)
