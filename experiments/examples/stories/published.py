@@ -2,7 +2,8 @@
 
 The stories take a folder of data sets: ``ptb/ptb.*.txt.gz``, ``multi30k_en/*.en.gz``,
 ``tatoeba_cmn_eng/cmn.txt.gz``, ``stsb/stsb-en-*.csv.gz`` (sentence, sentence, score),
-``qqp_20k/*.tsv.gz`` (label, question, question, number) and ``cifar10_lossless4k/`` (sheets of 32x32 pictures).
+``qqp_20k/*.tsv.gz`` (label, question, question, number) and ``cifar10_lossless4k/`` (sheets of
+pictures, one a row).
 """
 
 import csv
