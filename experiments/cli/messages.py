@@ -1,10 +1,12 @@
 """One-line messages for options that cannot be parsed, with the nearest options that exist."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from tyro import _errors as parse_errors
 from tyro._arguments import ArgumentDefinition
+
+from experiments.cli.aliases import hint
 
 __all__ = ["error_message"]
 
@@ -12,12 +14,12 @@ SIMILARITY = 0.6  # least similarity of a spelling that is proposed for another
 PROPOSALS = 3  # spellings that a message proposes, at most
 
 
-def error_message(event: parse_errors.ParseErrorEvent, spellings: Iterable[str]) -> str:
+def error_message(event: parse_errors.ParseErrorEvent, spellings: Collection[str]) -> str:
     """Return the message of a parsing error, without the name of the command.
 
     Args:
         event: the error.
-        spellings: every option of the command.
+        spellings: every option of the command, and its arguments in capitals.
     """
     if isinstance(event, parse_errors.UnrecognizedArgs):
         return _unknown(event.tokens, spellings)
@@ -35,7 +37,7 @@ def error_message(event: parse_errors.ParseErrorEvent, spellings: Iterable[str])
     return f"the options cannot be read ({type(event).__name__}); see --help"
 
 
-def _missing(event: parse_errors.MissingArgs, spellings: Iterable[str]) -> str:
+def _missing(event: parse_errors.MissingArgs, spellings: Collection[str]) -> str:
     if event.unrecognized_tokens:
         return _unknown(event.unrecognized_tokens, spellings)
     names = [" ".join(_usage(missing.arg)) for missing in event.missing_arguments]
@@ -49,11 +51,14 @@ def _usage(argument: ArgumentDefinition) -> tuple[str, ...]:
     return (argument.lowered.name_or_flags[-1], str(argument.lowered.metavar))
 
 
-def _unknown(tokens: Sequence[str], spellings: Iterable[str]) -> str:
+def _unknown(tokens: Sequence[str], spellings: Collection[str]) -> str:
     options = [token for token in tokens if token.startswith("--")]
     if not options:
         return f"there is no argument {tokens[0]}; see --help"
     name = options[0].partition("=")[0]
+    advice = hint(name, spellings)
+    if advice:
+        return f"there is no option {name}: {advice}"
     similar = difflib.get_close_matches(
         name.replace("_", "-"), sorted(spellings), n=PROPOSALS, cutoff=SIMILARITY
     )

@@ -14,6 +14,7 @@ from experiments.training.budget import Budget
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.distributed import join
 from experiments.training.gradient_steps import GradientSteps
+from experiments.training.metric_names import headline
 from experiments.training.optimizers import Build, build
 from experiments.training.progress_bar import Bar
 from experiments.training.run_folder import Run
@@ -21,6 +22,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
+from experiments.training.units import units_of
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
 from univae.run_folder import BEST, LAST
@@ -101,7 +103,9 @@ class _Loop(Generic[Item]):
             settings.clock,
         )
         self._restart_speed()
-        self.bar = Bar(self.world.first)
+        self.units = units_of(steps.task)
+        self.speed = 0.0  # of the last step: targets per second
+        self.bar = Bar(self.world.first, self.units.counted)
 
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
@@ -239,20 +243,29 @@ class _Loop(Generic[Item]):
 
     def _print_progress(self, stepped: Stepped, fraction: float) -> None:
         weight = stepped.sums["weight"]
-        speed = weight / max(self.budget.pace, SHORTEST)
+        self.speed = weight / max(self.budget.pace, SHORTEST)
         elapsed = self.budget.seconds - self.budget.prelude
         remaining = elapsed * (1 - fraction) / max(fraction, SHORTEST)
-        self.bar.update(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
+        loss = stepped.sums["loss"] / weight
+        self.bar.update(fraction, self._step_words(), loss, self.speed, remaining)
 
     def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
-        selection = metrics["selection"]
-        value = metrics.get(UNSELECTED, "not finite")
-        if selection is not None:
-            value = f"{selection:.4f}"
-        best = ", the best so far" if improved else ""
-        self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
+        values = headline(metrics, self.units.datum)
+        if metrics["selection"] is None:
+            values = ", ".join(filter(None, (values, metrics.get(UNSELECTED, "not finite"))))
+        words = [f"step {self._step_words()}", values or "validated"]
+        if self.speed:
+            words.append(f"{self.speed:,.0f} {self.units.counted}/s")
+        if improved:
+            words.append("the best so far")
+        self.bar.write_line(" · ".join(words))
         for note in metrics.get("notes", []):
             self.bar.write_line(f"note: {note}")
+
+    def _step_words(self) -> str:
+        """Return the number of steps taken, of all where they are limited."""
+        step = self.state.step
+        return f"{step:,}" if self.budget.timed else f"{step:,}/{self.settings.steps:,}"
 
 
 def _is_multiple(step: int, interval: int) -> bool:

@@ -13,11 +13,13 @@ class Bar:
 
     Args:
         visible: whether anything is printed.
+        counted: what the speed counts, such as tokens.
         interval: seconds between lines, at least.
     """
 
-    def __init__(self, visible: bool, interval: float = 30.0) -> None:
+    def __init__(self, visible: bool, counted: str = "data", interval: float = 30.0) -> None:
         self.visible = visible
+        self.counted = counted
         self.interval = interval
         self._last_line = time.monotonic()
         self._terminal = visible and sys.stderr.isatty()
@@ -27,17 +29,18 @@ class Bar:
         )
 
     def update(
-        self, fraction: float, step: int, loss: float, speed: float, remaining: float
+        self, fraction: float, step: str, loss: float, speed: float, remaining: float
     ) -> None:
         """Move the bar, or print a line if the last one is ``interval`` seconds old.
 
-        ``speed`` is in targets per second, ``remaining`` in seconds.
+        ``step`` says how many are taken, ``speed`` is per second, ``remaining`` in seconds.
         """
         recent = time.monotonic() - self._last_line < self.interval
         if not self.visible or (recent and not self._terminal):
             return
         minutes, seconds = divmod(round(remaining), 60)
-        text = f"step {step}, loss {loss:.4f}, {speed:,.0f} tokens/s, {minutes}:{seconds:02} left"
+        left = f"{minutes}:{seconds:02} left"
+        text = f"step {step} · loss {loss:.4f} · {speed:,.0f} {self.counted}/s · {left}"
         if self._terminal:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(min(1.0, fraction) - self._bar.n)
