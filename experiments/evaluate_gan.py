@@ -29,6 +29,7 @@ from univae.rules import Rule, at_least, check
 
 __all__ = ["Config", "main"]
 
+RESULTS = ("step", "count", "feature_space", "run", "report")  # the table holds the metrics
 AVERAGE = "moving average"
 RAW = "raw weights"
 ROWS = 256  # rows that are generated at once to count modes

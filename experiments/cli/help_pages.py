@@ -81,14 +81,14 @@ class Page:
 
     @property
     def common(self) -> list[HelpOption]:
-        """The options that ``--help`` shows: required ones, then the most common."""
+        """The options that ``--help`` shows: required ones, then the most common, then others."""
         options = self.options
         if len(options) <= SHORT + SLACK:
             return options
         required = [option for option in options if option.required]
         by_name = {option.name: option for option in options if not option.required}
-        common = [by_name[name] for name in COMMON if name in by_name]
-        return [*required, *common][: max(SHORT, len(required))]
+        common = [by_name.pop(name) for name in COMMON if name in by_name]
+        return [*required, *common, *by_name.values()][: max(SHORT, len(required))]
 
 
 def is_asked(arguments: Sequence[str]) -> bool:

@@ -6,8 +6,7 @@ null, stay in the JSON.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from experiments.training.metric_names import METRICS, number_text
 from univae.checkpoint import JsonObject
@@ -26,34 +25,32 @@ Form: TypeAlias = Callable[[object], str]
 
 def number(value: object) -> str:
     """Return a number with four digits, a whole number with all of them."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return ""
-    return number_text(int(value) if isinstance(value, int) else float(value))
+    return number_text(value) if _is_number(value) else ""
 
 
 def total(value: object) -> str:
     """Return the sum of a list of numbers, or a number."""
-    if isinstance(value, Sequence) and all(isinstance(entry, Real) for entry in value):
+    if isinstance(value, Sequence) and all(map(_is_number, value)):
         return number(float(sum(value)))
     return number(value)
 
 
 def share(value: object) -> str:
     """Return a share in percent."""
-    return f"{100 * float(value):.3g} %" if isinstance(value, Real) else ""
+    return f"{100 * value:.3g} %" if _is_number(value) else ""
 
 
 def duration(value: object) -> str:
     """Return seconds as minutes and seconds."""
-    if not isinstance(value, Real):
+    if not _is_number(value):
         return ""
-    minutes, seconds = divmod(float(value), MINUTE)
+    minutes, seconds = divmod(value, MINUTE)
     return f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"
 
 
 def size(value: object) -> str:
     """Return a number of bytes."""
-    if not isinstance(value, Real):
+    if not _is_number(value):
         return ""
     count = float(value)
     for unit in ("bytes", "kB", "MB"):
@@ -85,6 +82,10 @@ def lines(value: object) -> str:
         return ""
     rest = len(value) - LISTED
     return "\n".join([*shown, *([f"and {rest} more in the JSON"] if rest > 0 else [])])
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _line(entry: object) -> str:
@@ -187,9 +188,9 @@ def _value(result: JsonObject, key: str, row: Row, datum: str) -> str:
     value = row.form(result[key])
     if not value:
         return ""
-    error = number(result.get(row.error))
-    if error:
-        value += f" ± {error}"
+    error = result.get(row.error)
+    if _is_number(error):
+        value += f" ± {error:.2g}"
     unit = f"{NATS}/{datum}" if row.unit == NATS else row.unit
     return f"{value} {unit}".rstrip()
 
