@@ -18,6 +18,7 @@ LISTED = 10  # lines of a list
 KILOBYTE = 1000
 MINUTE = 60
 NATS = "nats"
+UNPRINTABLE = "\ufffd"  # for control characters, which could change the terminal
 
 # Returns a value as text; nothing where its type is another than expected.
 Form: TypeAlias = Callable[[object], str]
@@ -26,6 +27,11 @@ Form: TypeAlias = Callable[[object], str]
 def number(value: object) -> str:
     """Return a number with four digits, a whole number with all of them."""
     return number_text(value) if _is_number(value) else ""
+
+
+def positive(value: object) -> str:
+    """Return a number above 0; nothing of 0."""
+    return number(value) if value else ""
 
 
 def total(value: object) -> str:
@@ -64,7 +70,7 @@ def text(value: object) -> str:
     """Return a text in one line, shortened; or a whole number."""
     if not isinstance(value, str):
         return number(value)
-    line = " ".join(value.split())
+    line = "".join(c if c.isprintable() else UNPRINTABLE for c in " ".join(value.split()))
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
@@ -115,11 +121,11 @@ ROWS: Mapping[str, Row] = {
     "steps": Row("training steps"),
     "seconds": Row("time", form=duration),
     "step": Row("step of the weights"),
-    "texts_left_out": Row("texts left out, too long", "texts"),
-    "cut": Row("texts cut to the model's length", "texts"),
+    "texts_left_out": Row("texts left out, too long", form=positive),
+    "cut": Row("texts cut to the model's length", form=positive),
     "pairs": Row("pairs"),
-    "count": Row("data"),
-    "data": Row("held-out data", form=text),
+    "count": Row("number of data"),
+    "data": Row("data", form=text),
     "method": Row("method", form=text),
     "validation_nll_nats": Row(
         "held-out negative log-likelihood", NATS, error="validation_nll_standard_error"

@@ -59,10 +59,11 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric("coverage"),
     "sliced_wasserstein": Metric("sliced Wasserstein distance"),
     "classes_found": Metric("classes found"),
+    "accuracy": Metric("accuracy"),
 }
 
 # Metrics of a progress line, the first that a validation has; then those that accompany it.
-HEADLINES = ("nll_nats", "spearman", "recall_at_1", "frechet_distance", "held_out_loss")
+HEADLINES = ("nll_nats", "spearman", "recall_at_1", "frechet_distance", "held_out_loss", "accuracy")
 COMPANIONS = {
     "spearman": ("recall_at_1",),
     "recall_at_1": ("recall_at_10", "generation_nats_per_token"),
@@ -71,12 +72,15 @@ COMPANIONS = {
 
 
 def headline(metrics: JsonObject, datum: str) -> str:
-    """Return the main numbers of a validation in words, with units; nothing if it has none.
+    """Return the main numbers of a validation in words, with units; otherwise its selection.
 
     >>> headline({"nll_nats": 103.04, "elbo_nats": -104.21}, "text")
     'held-out NLL 103.0 nats/text (bound 104.2)'
     """
     names = [name for name in HEADLINES if isinstance(metrics.get(name), Real)]
+    selection = metrics.get("selection")
+    if not names and isinstance(selection, Real):
+        return f"selection {number_text(float(selection))} (lower is better)"
     if not names:
         return ""
     return ", ".join(_headline_parts(metrics, names[0], datum))

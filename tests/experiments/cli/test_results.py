@@ -48,7 +48,7 @@ def test_numbers_have_labels_units_and_errors() -> None:
         }
     )
     assert table.splitlines() == [
-        "  data                          12,345",
+        "  number of data                12,345",
         "  log-likelihood, estimate      -103.0 ± 0.25 nats/text",
         "  lower bound (ELBO)            -104.0 nats/text",
         "  KL of all layers              4.000 nats/text",
@@ -77,12 +77,13 @@ def test_sizes_times_and_shares_are_readable() -> None:
 
 
 def test_texts_are_listed_a_line_each_and_long_ones_shortened() -> None:
-    table = result_table({"samples": ["a\nb", "", "c" * 200, *"defghijklm"]})
+    table = result_table({"samples": ["a\nb\x1b[2J", "", "c" * 200, *"defghijklm"]})
     lines = [line.strip() for line in table.splitlines()]
-    assert lines[:2] == ["samples  a b", "(empty)"]
+    assert lines[:2] == ["samples  a b\ufffd[2J", "(empty)"]
     assert lines[2].endswith("...")
     assert lines[-1] == "and 3 more in the JSON"
     assert "x | 0.5000" in result_table({"results": [["x", 0.5], ["y", 0.25]]})
+    assert result_table({"texts_left_out": 0}) == ""
     assert result_table({"samples": 128}) == "  samples  128"
 
 
@@ -135,7 +136,8 @@ def test_other_processes_print_no_table(
             "Spearman correlation 0.5998, recall at 1 0.5000",
         ),
         ({"nll_nats": 90.0, "elbo_nats": None}, "held-out NLL 90.00 nats/text"),
-        ({"nll_nats": None, "selection": 3.0}, ""),
+        ({"nll_nats": None, "selection": 3.0}, "selection 3.000 (lower is better)"),
+        ({"nll_nats": None, "selection": None}, ""),
     ],
 )
 def test_a_validation_is_named_with_its_units(metrics: dict[str, Any], words: str) -> None:
