@@ -74,7 +74,6 @@ HINTS: Mapping[str, Hint] = {
     "--hidden-size": WIDTH,
     "--embed-dim": WIDTH,
     "--d-model": WIDTH,
-    "--run": RUN,
     "--model-path": RUN,
     "--checkpoint-dir": RUN,
 }

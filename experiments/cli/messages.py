@@ -13,6 +13,11 @@ __all__ = ["error_message"]
 SIMILARITY = 0.6  # least similarity of a spelling that is proposed for another
 PROPOSALS = 3  # spellings that a message proposes, at most
 
+NOTHING = "{None}|"  # what the metavariable of an option without a default begins with
+
+# Metavariable -> the values in words.
+NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
+
 
 def error_message(event: parse_errors.ParseErrorEvent, spellings: Collection[str]) -> str:
     """Return the message of a parsing error, without the name of the command.
@@ -31,10 +36,20 @@ def error_message(event: parse_errors.ParseErrorEvent, spellings: Collection[str
     if isinstance(event, parse_errors.BadValue):
         return f"{_usage(event.argument)[0]} needs a value; see --help"
     if isinstance(event, parse_errors.InstantiationFailure):
-        if event.argument is None:
-            return event.message
-        return f"{_usage(event.argument)[0]}: {event.message}"
+        return _unreadable(event)
     return f"the options cannot be read ({type(event).__name__}); see --help"
+
+
+def _unreadable(event: parse_errors.InstantiationFailure) -> str:
+    """Return the message of a value that has another type than its option."""
+    if event.argument is None:
+        return event.message
+    option = _usage(event.argument)[0]
+    metavariable = str(event.argument.lowered.metavar).removeprefix(NOTHING)
+    value = event.message.rpartition(": ")[2]
+    if metavariable not in NUMBERS:
+        return f"{option}: {event.message}"
+    return f"{option} must be {NUMBERS[metavariable]}; got {value}"
 
 
 def _missing(event: parse_errors.MissingArgs, spellings: Collection[str]) -> str:
@@ -56,6 +71,9 @@ def _unknown(tokens: Sequence[str], spellings: Collection[str]) -> str:
     if not options:
         return f"there is no argument {tokens[0]}; see --help"
     name = options[0].partition("=")[0]
+    argument = name.removeprefix("--").upper()
+    if argument in spellings:
+        return f"{argument} is an argument: give it without {name}; see --help"
     advice = hint(name, spellings)
     if advice:
         return f"there is no option {name}: {advice}"
@@ -63,4 +81,4 @@ def _unknown(tokens: Sequence[str], spellings: Collection[str]) -> str:
         name.replace("_", "-"), sorted(spellings), n=PROPOSALS, cutoff=SIMILARITY
     )
     nearest = f"; did you mean {' or '.join(similar)}?" if similar else ""
-    return f"there is no option {name}{nearest}; see --help"
+    return f"there is no option {name}{nearest}; see --help-all"

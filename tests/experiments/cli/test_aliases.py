@@ -79,8 +79,8 @@ def test_options_without_a_counterpart_are_pointed_to(argv: list[str], message: 
 
 def test_advice_names_only_options_that_the_command_has() -> None:
     assert hint("--epochs", EVERY["likelihood"]) == ""
-    assert "argument" in hint("--run", EVERY["likelihood"])
-    assert hint("--run", EVERY["train-text"]) == ""
+    assert "argument" in hint("--model-path", EVERY["likelihood"])
+    assert hint("--model-path", EVERY["train-text"]) == ""
 
 
 def test_the_kind_of_a_run_is_still_accepted_as_an_option() -> None:

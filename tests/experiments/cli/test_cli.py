@@ -195,16 +195,18 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
     [
         (
             ["a", "--out", "b", "--lerning-rate", "1"],
-            "there is no option --lerning-rate; see --help",
+            "there is no option --lerning-rate; see --help-all",
         ),
         (
             ["a", "--out", "b", "--widht=3"],
-            "there is no option --widht; did you mean --width or --window?; see --help",
+            "there is no option --widht; did you mean --width or --window?; see --help-all",
         ),
         (
             ["a", "--out", "b", "--lr", "fast"],
-            "--lr: could not convert string to float: 'fast'",
+            "--lr must be a number; got 'fast'",
         ),
+        (["a", "--out", "b", "--width", "1.5"], "--width must be a whole number; got '1.5'"),
+        (["--text", "a", "--out", "b"], "TEXT is an argument: give it without --text; see --help"),
         (["a", "--out", "b", "--lr", "-1"], "lr must be above 0; got lr=-1.0"),
         (
             ["a", "--out", "b", "--latent", "x"],
