@@ -7,8 +7,9 @@ from tyro import _errors as parse_errors
 from tyro._arguments import ArgumentDefinition
 
 from experiments.cli.aliases import hint
+from univae.errors import InputError
 
-__all__ = ["error_message"]
+__all__ = ["error_message", "require_no_named_argument"]
 
 SIMILARITY = 0.6  # least similarity of a spelling that is proposed for another
 PROPOSALS = 3  # spellings that a message proposes, at most
@@ -38,6 +39,19 @@ def error_message(event: parse_errors.ParseErrorEvent, spellings: Collection[str
     if isinstance(event, parse_errors.InstantiationFailure):
         return _unreadable(event)
     return f"the options cannot be read ({type(event).__name__}); see --help"
+
+
+def require_no_named_argument(argv: Sequence[str], spellings: Collection[str]) -> None:
+    """Check that no argument of the command is given as an option, as in ``--run FOLDER``.
+
+    Raises:
+        InputError: one is.
+    """
+    for word in argv:
+        option = word.partition("=")[0]
+        name = option.removeprefix("--").upper()
+        if option.startswith("--") and option not in spellings and name in spellings:
+            raise InputError(f"{name} is an argument: give it without {option}; see --help")
 
 
 def _unreadable(event: parse_errors.InstantiationFailure) -> str:
@@ -71,9 +85,6 @@ def _unknown(tokens: Sequence[str], spellings: Collection[str]) -> str:
     if not options:
         return f"there is no argument {tokens[0]}; see --help"
     name = options[0].partition("=")[0]
-    argument = name.removeprefix("--").upper()
-    if argument in spellings:
-        return f"{argument} is an argument: give it without {name}; see --help"
     advice = hint(name, spellings)
     if advice:
         return f"there is no option {name}: {advice}"

@@ -14,7 +14,7 @@ import tyro
 from tyro import _errors as parse_errors
 
 from experiments.cli.aliases import translate
-from experiments.cli.messages import error_message
+from experiments.cli.messages import error_message, require_no_named_argument
 from experiments.cli.spellings import spellings, without_annotations
 from experiments.data.sources import names_code
 from experiments.training.configuration import compose, options_of, parts_of
@@ -49,6 +49,7 @@ def parse(
         InputError: an option does not exist, is missing, cannot be read or breaks its rule.
     """
     names = spellings(config_type, presets)
+    require_no_named_argument(argv, names)
     defaults, arguments = _defaults(config_type, translate(argv, names), presets)
 
     def raise_error(event: parse_errors.ParseErrorEvent) -> NoReturn:
