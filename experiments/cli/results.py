@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
+from experiments.cli.comparison_table import COLUMNS, comparison_table
 from experiments.training.metric_names import METRICS, number_text
 from univae.checkpoint import JsonObject
 
@@ -153,6 +154,9 @@ ROWS: Mapping[str, Row] = {
     "precision": _metric("precision", share),
     "recall": _metric("recall", share),
     "coverage": _metric("coverage", share),
+    "auroc": Row("area under the ROC curve"),
+    "word_overlap": Row("words kept by reconstruction", form=share),
+    "filled": Row("cells filled"),
     "exact_share": Row("data restored exactly", form=share),
     "kept_share": Row("words kept", form=share),
     "bytes_in": Row("size before", form=size),
@@ -179,6 +183,9 @@ def result_table(result: JsonObject, shown: Collection[str] | None = None) -> st
         shown: the keys to show; None: all that have a row.
     """
     datum = "text" if "bits_per_token" in result else "datum"
+    compared = comparison_table(result) if shown is None else ""
+    if compared:
+        shown = ROWS.keys() - COLUMNS.keys()
     cells = []
     for key, row in ROWS.items():
         if key in result and (shown is None or key in shown):
@@ -186,7 +193,8 @@ def result_table(result: JsonObject, shown: Collection[str] | None = None) -> st
             if value:
                 cells.append((row.label, value))
     width = max((len(label) for label, _ in cells), default=0)
-    return "\n".join(_aligned(label, value, width) for label, value in cells)
+    lines = [_aligned(label, value, width) for label, value in cells]
+    return "\n".join([*filter(None, [compared]), *lines])
 
 
 def _value(result: JsonObject, key: str, row: Row, datum: str) -> str:

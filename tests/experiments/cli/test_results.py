@@ -142,3 +142,15 @@ def test_other_processes_print_no_table(
 )
 def test_a_validation_is_named_with_its_units(metrics: dict[str, Any], words: str) -> None:
     assert headline(metrics, "text") == words
+
+
+def test_a_ladder_is_an_aligned_table_with_the_model_first() -> None:
+    model = {"frechet_distance": 1.5, "precision": 0.5, "step": 7}
+    result = {**model, "raw": {"frechet_distance": 12345.6}, "ladder": {"noise": model, "none": 3}}
+    assert result_table(result).splitlines() == [
+        "                   Fréchet  precision",
+        "  this model         1.500     0.5000",
+        "  its raw weights   12,346           ",
+        "  noise              1.500     0.5000",
+        "  step of the weights  7",
+    ]
