@@ -18,8 +18,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from experiments.cli.help_pages import is_asked, render, stored_page
@@ -105,7 +105,7 @@ def run(
     first = is_first_process()  # the only process that prints the result
     try:
         config = parse(config_type, arguments, name)
-        with open(os.devnull, "w") as nothing, redirect_stderr(nothing if is_quiet else sys.stderr):
+        with _progress(is_quiet):
             result = action(config)
             if first:
                 _print_table(config_type, result)
@@ -139,6 +139,19 @@ def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: st
         page = page_of(config_type, presets)
         _end(0, render(page, name, arguments, note_of(_command_of(name))))
     return options.parse(config_type, arguments, presets, name)
+
+
+@contextmanager
+def _progress(is_quiet: bool) -> Iterator[None]:
+    """Print progress, notes and tables on stderr while the block runs, or discard them."""
+    if not is_quiet:
+        yield
+        return
+    with (
+        open(os.devnull, "w", encoding="utf-8", errors="replace") as nothing,
+        redirect_stderr(nothing),
+    ):
+        yield
 
 
 def _print_table(config_type: type, result: "JsonObject") -> None:
