@@ -46,7 +46,7 @@ def comparison_table(result: JsonObject) -> str:
     return "\n".join(lines)
 
 
-def _cell(row: JsonObject, key: str) -> str:
+def _cell(row: Mapping[str, object], key: str) -> str:
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
