@@ -99,17 +99,9 @@ def run(
     from univae.errors import InputError
 
     name = name or os.path.basename(sys.argv[0])
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    is_quiet = QUIET in arguments
-    arguments = [argument for argument in arguments if argument != QUIET]
-    first = is_first_process()  # the only process that prints the result
+    first = is_first_process()  # the only process that prints the result and an interruption
     try:
-        config = parse(config_type, arguments, name)
-        with _progress(is_quiet):
-            result = action(config)
-            if first:
-                _print_table(config_type, result)
-        _end(0, _as_json(result) if first else "")
+        _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
     except (InputError, PeerEnded) as error:
         _end(2, f"{name}: {_without_command(str(error), name)}")
     except BrokenPipeError:
@@ -125,17 +117,35 @@ def run(
         _end(1, f"{name}: {_without_command(str(error), name)}")
 
 
+def _perform(
+    config_type: type[Config],
+    action: "Callable[[Config], JsonObject]",
+    arguments: Sequence[str],
+    name: str,
+) -> NoReturn:
+    """Run the command and end the process; the first process prints the result."""
+    is_quiet = QUIET in arguments
+    config = parse(config_type, [word for word in arguments if word != QUIET], name)
+    first = is_first_process()
+    with _progress(is_quiet):
+        result = action(config)
+        if first:
+            _print_table(config_type, result)
+    _end(0, _as_json(result) if first else "")
+
+
 def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: str = "") -> Config:
     """Return a ``config_type`` filled from options: :func:`experiments.cli.options.parse`.
 
     ``--help`` and ``--help-all`` print the help and end the process.
     """
     from experiments.cli import options
-    from experiments.cli.help_sources import page_of
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     presets = getattr(sys.modules[config_type.__module__], "PRESETS", {})
     if is_asked(arguments):
+        from experiments.cli.help_sources import page_of
+
         page = page_of(config_type, presets)
         _end(0, render(page, name, arguments, note_of(_command_of(name))))
     return options.parse(config_type, arguments, presets, name)
