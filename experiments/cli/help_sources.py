@@ -36,7 +36,8 @@ def page_of(config_type: type, presets: Mapping[str, JsonObject]) -> Page:
     groups = []
     by_owner = _by_group(config_type)
     for title, options in by_owner.items():
-        lines = sorted(map(_help_option, options), key=_order)
+        lines = [_help_option(config_type, option) for option in options]
+        lines.sort(key=_order)
         if presets and title == TITLE:
             lines.append(_preset_option(presets))
         part = parts_of(config_type).get(title)
@@ -65,8 +66,8 @@ def _by_group(config_type: type) -> dict[str, list[Option]]:
     return {title: options for title, options in groups.items() if options}
 
 
-def _help_option(option: Option) -> HelpOption:
-    name = spelling(option)
+def _help_option(config_type: type, option: Option) -> HelpOption:
+    name = spelling(config_type, option.name)
     positional = is_positional(option)
     kind = without_annotations(option.hint)
     if positional:

@@ -20,21 +20,24 @@ def spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
     names = set(GLOBAL)
     if presets:
         names.add("--preset")
-    for option in options_of(config_type).values():
+    for name, option in options_of(config_type).items():
         if is_hidden(option):
             continue
         if is_positional(option):
             names.add(option.name.upper())
             continue
-        names.add(f"--{spelling(option)}")
+        typed = spelling(config_type, name)
+        names.add(f"--{typed}")
         if option.hint is bool:
-            names.add(f"--no-{spelling(option)}")
+            names.add(f"--no-{typed}")
     return names
 
 
-def spelling(option: Option) -> str:
-    """Return an option as it is typed, without its dashes; of an argument its name."""
-    return _explicit_name(option.hint) or option.name.replace("_", "-")
+def spelling(config_type: type, name: str) -> str:
+    """Return an option as it is typed, without dashes; ``name`` is its field, if it has one."""
+    option = options_of(config_type).get(name)
+    explicit = None if option is None else _explicit_name(option.hint)
+    return explicit or name.replace("_", "-")
 
 
 def is_positional(option: Option) -> bool:

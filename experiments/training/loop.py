@@ -14,7 +14,6 @@ from experiments.training.budget import Budget
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.distributed import join
 from experiments.training.gradient_steps import GradientSteps
-from experiments.training.metric_names import headline
 from experiments.training.optimizers import Build, build
 from experiments.training.progress_bar import Bar
 from experiments.training.run_folder import Run
@@ -30,7 +29,6 @@ from univae.run_folder import BEST, LAST
 __all__ = ["fit", "fit_task"]
 
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
-UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
@@ -103,9 +101,8 @@ class _Loop(Generic[Item]):
             settings.clock,
         )
         self._restart_speed()
-        self.units = units_of(steps.task)
-        self.speed = 0.0  # of the last step: targets per second
-        self.bar = Bar(self.world.first, self.units.counted)
+        total = 0 if self.budget.timed else settings.steps
+        self.bar = Bar(self.world.first, units_of(steps.task), total)
 
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
@@ -185,7 +182,7 @@ class _Loop(Generic[Item]):
             metrics = to_json(self._measure())
             self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
             improved = self.state.add_validation(metrics)
-            self._print_validation(metrics, improved)
+            self.bar.write_validation(self.state.step, metrics, improved=improved)
         self.state.validated = self.state.step
         if improved:
             self.checkpoints.save(BEST, self.budget)
@@ -243,29 +240,10 @@ class _Loop(Generic[Item]):
 
     def _print_progress(self, stepped: Stepped, fraction: float) -> None:
         weight = stepped.sums["weight"]
-        self.speed = weight / max(self.budget.pace, SHORTEST)
+        speed = weight / max(self.budget.pace, SHORTEST)
         elapsed = self.budget.seconds - self.budget.prelude
         remaining = elapsed * (1 - fraction) / max(fraction, SHORTEST)
-        loss = stepped.sums["loss"] / weight
-        self.bar.update(fraction, self._step_words(), loss, self.speed, remaining)
-
-    def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
-        values = headline(metrics, self.units.datum)
-        if metrics["selection"] is None:
-            values = ", ".join(filter(None, (values, metrics.get(UNSELECTED, "not finite"))))
-        words = [f"step {self._step_words()}", values or "validated"]
-        if self.speed:
-            words.append(f"{self.speed:,.0f} {self.units.counted}/s")
-        if improved:
-            words.append("the best so far")
-        self.bar.write_line(" · ".join(words))
-        for note in metrics.get("notes", []):
-            self.bar.write_line(f"note: {note}")
-
-    def _step_words(self) -> str:
-        """Return the number of steps taken, of all where they are limited."""
-        step = self.state.step
-        return f"{step:,}" if self.budget.timed else f"{step:,}/{self.settings.steps:,}"
+        self.bar.update(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
 
 
 def _is_multiple(step: int, interval: int) -> bool:

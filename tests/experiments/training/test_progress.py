@@ -36,10 +36,10 @@ def test_a_file_gets_a_line_now_and_then(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    bar = Bar(visible=True, counted="tokens", interval=30.0)
+    bar = Bar(visible=True, units=Units("text", "tokens"), interval=30.0)
     for second in range(100):
         now[0] = float(second)
-        bar.update(second / 100, str(second), 1.5, 1234.0, 61.0)
+        bar.update(second / 100, second, 1.5, 1234.0, 61.0)
     bar.write_line("done")
     bar.close()
     out, err = capsys.readouterr()
@@ -49,11 +49,11 @@ def test_a_file_gets_a_line_now_and_then(
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    bar = Bar(visible=True, counted="images")
+    bar = Bar(visible=True, units=Units("image", "images"), steps=8)
     bar._bar.mininterval = 0.0
-    bar.update(0.5, "7/8", 2.0, 10.0, 5.0)
+    bar.update(0.5, 7, 2.0, 10.0, 5.0)
     bar.write_line("a word")
-    bar.update(1.5, "8/8", 1.0, 10.0, 0.0)
+    bar.update(1.5, 8, 1.0, 10.0, 0.0)
     bar.close()
     text = terminal.getvalue()
     assert " 50%|" in text
@@ -64,7 +64,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     bar = Bar(visible=False, interval=0.0)
-    bar.update(0.5, "1", 1.0, 1.0, 1.0)
+    bar.update(0.5, 1, 1.0, 1.0, 1.0)
     bar.write_line("nothing")
     bar.close()
     assert capsys.readouterr() == ("", "")
