@@ -1,6 +1,5 @@
 """``univae audit``: gradients, slopes and layer norms of a trained critic, with a verdict."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,6 @@ def main(config: Config) -> JsonObject:
 
     report, problems = update(config.run, write_facts)
     print_notes([*data.notes, *problems])
-    print(facts["verdict"], file=sys.stderr)
     result = {"run": str(config.run), "step": run.step, "count": len(real)}
     result |= {**facts, "report": report}
     return with_notes(result, [*run.notes, *data.notes, *problems])

@@ -1,6 +1,5 @@
 """``univae demo``: the main job on built-in data, in a few minutes on two cores."""
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from experiments.reports.demo_tables import (
     print_image_scores,
     print_samples,
     print_sizes,
+    print_summary,
     print_text_scores,
 )
 from experiments.reports.page import write as write_report
@@ -48,18 +48,20 @@ from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "generate_digits", "main", "round_trip", "score_digits", "score_texts"]
 
+RESULTS = ()  # print_summary shows the result
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Train a UniVAE on Python's documentation, a VAE and a WGAN-GN on digits; score, compress."""
 
-    out: Path = Path("runs/demo")  # the run folder
+    out: Path = Path("runs/demo")  # run folder to write; a new or empty folder
     minutes: float = 3.0  # minutes of training on texts
     image_minutes: float = 0.4  # minutes of training the VAE on digits
     gan_minutes: float = 0.8  # minutes of training the WGAN-GN on digits
     samples: int = 64  # importance samples per held-out text; more tighten its likelihood
     image_samples: int = 256  # importance samples per held-out digit
-    seed: int = 0  # seed of initial weights, the order of the data and all noise
+    seed: int = 0  # seed of the initial weights, the order of the data and all noise
     threads: int = 0  # processor threads; 0: PyTorch's choice
     resume: bool = False  # continue an interrupted demo in --out
 
@@ -78,7 +80,7 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Train, score and compress held-out texts and digits, generate digits, write the reports.
 
-    Tables of the results are printed on stderr.
+    Tables of the results are printed on stderr, and at the end a summary of them.
     """
     if process_count() > 1:
         raise InputError("the demo trains and scores in one process; start it without torchrun")
@@ -87,10 +89,8 @@ def main(config: Config) -> JsonObject:
     images = score_digits(config)
     generated = generate_digits(config)
     page = write_report(config.out)
-    print(f"\nreport: {page}", file=sys.stderr)
-
     seconds = round(time.perf_counter() - start, 1)
-    return {
+    result = {
         "run": str(config.out),
         "report": str(page),
         "seconds": seconds,
@@ -98,6 +98,8 @@ def main(config: Config) -> JsonObject:
         "images": images,
         "gan": generated,
     }
+    print_summary(result)
+    return result
 
 
 def score_texts(config: Config) -> JsonObject:

@@ -1,6 +1,5 @@
 """``univae evaluate-gan``: metrics of a GAN in a feature space, with a floor and known faults."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ def main(config: Config) -> JsonObject:
 def _report(
     run: TrainedGan, reference: Reference, measured: Mapping[str, JsonObject]
 ) -> tuple[str | None, list[str]]:
-    """Print the table of metrics and add it to the run's report.
+    """Add the table of metrics to the run's report.
 
     Returns:
         the path of the report, and notes; see :func:`experiments.reports.page.update`.
@@ -104,7 +103,6 @@ def _report(
 
     report, problems = update(run.path, write_table)
     print_notes(problems)
-    print("\n".join(" | ".join(row) for row in [columns, *cells]), file=sys.stderr)
     return report, problems
 
 

@@ -15,6 +15,7 @@ from density.estimation.collapse import NEGLIGIBLE
 from experiments.calibration.fits import Fit
 from experiments.evaluation.bounds import layered_bound
 from experiments.training.task import Item, Progress, Task
+from experiments.training.units import Units, units_of
 from univae.checkpoint import JsonObject
 
 __all__ = ["CalibrationTask", "VaeTask"]
@@ -55,6 +56,11 @@ class CalibrationTask(Generic[Item]):
         for name, parameter in fitted.items():
             parameter.requires_grad_()
             self.module.register_parameter(name.replace(".", "/"), parameter)
+
+    @property
+    def units(self) -> Units:
+        """The words for its data."""
+        return units_of(self.task)
 
     def batches(self, epoch: int) -> Sequence[Item]:
         """Return the batches of an epoch of the training."""

@@ -4,9 +4,11 @@ A command module has a ``Config``, a ``main(config) -> dict`` and, for presets, 
 of options by the name of the preset. ``univae COMMAND`` and ``python -m experiments.MODULE`` both
 call :func:`run`.
 
-Progress and tables go to stderr; the last line of stdout is the result, one JSON object. Exit
-codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 the pipe of the
-output was closed. Only a bug shows a traceback.
+Progress, notes and a table of the result go to stderr, and ``--quiet`` hides them; the last line of
+stdout is the result, one JSON object. ``RESULTS`` of a command module names the keys that its table
+shows, where these are not all that have a label. Exit codes: 0 done, 1 training failed, 2 bad input
+or configuration, 130 interrupted, 141 the pipe of the output was closed. Only a bug shows a
+traceback.
 
 Modules that take long to import are imported once the command has been read.
 """
@@ -16,9 +18,12 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
+from experiments.cli.help_pages import is_asked, render, stored_page
+from experiments.cli.jobs import note_of, overview, unknown_command
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import PeerEnded, TrainingFailed
 from experiments.version import version
@@ -64,17 +69,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the ``univae`` command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["help"]:  # univae help COMMAND
+        arguments = [*arguments[1:2], "--help", *arguments[2:]]
     command = arguments[0] if arguments else "--help"
     if command in ANSWERS:
         _end(0, ANSWERS[command]())
     if command not in COMMANDS:
         kind = "option" if command.startswith("-") else "command"
-        _end(2, f"univae: there is no {kind} {command}{_nearest(command)}; see univae --help")
+        meant = unknown_command(command, _summaries())
+        _end(2, f"univae: there is no {kind} {command}{meant}; see univae --help")
+    name = f"univae {command}"
+    page = stored_page(command) if is_asked(arguments) else None
+    if page is not None:
+        _end(0, render(page, name, arguments, note_of(command)))
     try:
         module = importlib.import_module(COMMANDS[command][0])
     except KeyboardInterrupt:
         _end(130, "univae: interrupted")
-    run(module.Config, module.main, arguments[1:], f"univae {command}")
+    run(module.Config, module.main, arguments[1:], name)
 
 
 def run(
@@ -83,14 +95,13 @@ def run(
     argv: Sequence[str] | None = None,
     name: str = "",
 ) -> NoReturn:
-    """Parse the options, run ``action``, print its result as a line of JSON, and exit."""
+    """Parse the options, run ``action``, print its result as a table and as JSON, and exit."""
     from univae.errors import InputError
 
     name = name or os.path.basename(sys.argv[0])
-    first = is_first_process()  # the only process that prints the result
+    first = is_first_process()  # the only process that prints the result and an interruption
     try:
-        result = action(parse(config_type, argv, name))
-        _end(0, _as_json(result) if first else "")
+        _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
     except (InputError, PeerEnded) as error:
         _end(2, f"{name}: {_without_command(str(error), name)}")
     except BrokenPipeError:
@@ -106,34 +117,73 @@ def run(
         _end(1, f"{name}: {_without_command(str(error), name)}")
 
 
+def _perform(
+    config_type: type[Config],
+    action: "Callable[[Config], JsonObject]",
+    arguments: Sequence[str],
+    name: str,
+) -> NoReturn:
+    """Run the command and end the process; the first process prints the result."""
+    is_quiet = QUIET in arguments
+    config = parse(config_type, [word for word in arguments if word != QUIET], name)
+    first = is_first_process()
+    with _progress(is_quiet):
+        result = action(config)
+        if first:
+            _print_table(config_type, result)
+    _end(0, _as_json(result) if first else "")
+
+
 def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: str = "") -> Config:
-    """Return a ``config_type`` filled from options: :func:`experiments.cli.options.parse`."""
+    """Return a ``config_type`` filled from options: :func:`experiments.cli.options.parse`.
+
+    ``--help`` and ``--help-all`` print the help and end the process.
+    """
     from experiments.cli import options
 
+    arguments = list(sys.argv[1:] if argv is None else argv)
     presets = getattr(sys.modules[config_type.__module__], "PRESETS", {})
-    return options.parse(config_type, list(sys.argv[1:] if argv is None else argv), presets, name)
+    if is_asked(arguments):
+        from experiments.cli.help_sources import page_of
+
+        page = page_of(config_type, presets)
+        _end(0, render(page, name, arguments, note_of(_command_of(name))))
+    return options.parse(config_type, arguments, presets, name)
+
+
+@contextmanager
+def _progress(is_quiet: bool) -> Iterator[None]:
+    """Print progress, notes and tables on stderr while the block runs, or discard them."""
+    if not is_quiet:
+        yield
+        return
+    with (
+        open(os.devnull, "w", encoding="utf-8", errors="replace") as nothing,
+        redirect_stderr(nothing),
+    ):
+        yield
+
+
+def _print_table(config_type: type, result: "JsonObject") -> None:
+    """Print the result for people on stderr."""
+    from experiments.cli.results import result_table
+
+    shown = getattr(sys.modules[config_type.__module__], "RESULTS", None)
+    table = result_table(result, shown)
+    if table:
+        print(table, file=sys.stderr, flush=True)
+
+
+def _summaries() -> dict[str, str]:
+    return {command: summary for command, (_, summary) in COMMANDS.items()}
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {command:<{width}}  {summary}" for command, (_, summary) in COMMANDS.items()]
-    head = ["usage: univae COMMAND [OPTIONS]", "", "commands:"]
-    foot = [
-        "",
-        "univae COMMAND --help shows the options of a command, univae --version the version.",
-    ]
-    return "\n".join([*head, *lines, *foot])
+    return overview(_summaries())
 
 
-SIMILARITY = 0.5  # least similarity of a command that is proposed for another
+QUIET = "--quiet"
 CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
-
-
-def _nearest(command: str) -> str:
-    import difflib
-
-    similar = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=SIMILARITY)
-    return f"; did you mean {' or '.join(similar)}?" if similar else ""
 
 
 def _as_json(result: "JsonObject") -> str:
@@ -162,8 +212,12 @@ def _without_command(message: str, name: str) -> str:
     >>> _without_command("compress: block must be at least 1", "univae compress")
     'block must be at least 1'
     """
-    command = os.path.basename(name).removesuffix(".py").replace("_", "-").split()[-1:]
-    return message.removeprefix(f"{''.join(command)}: ")
+    return message.removeprefix(f"{_command_of(name)}: ")
+
+
+def _command_of(name: str) -> str:
+    """Return the command of ``univae COMMAND`` or of the file COMMAND.py."""
+    return "".join(os.path.basename(name).removesuffix(".py").replace("_", "-").split()[-1:])
 
 
 def _end(code: int, text: str = "") -> NoReturn:

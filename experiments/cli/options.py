@@ -1,21 +1,21 @@
 """Configurations filled from command-line options.
 
-tyro parses: fields are options, ``tyro.conf.Positional`` fields are arguments, the comments beside
-fields are their help, and the parts of a configuration are the groups of the help. This module adds
-presets, and the defaults of a resumed run.
+tyro parses: fields are options, ``tyro.conf.Positional`` fields are arguments. This module adds
+presets, the spellings of other programs, and the defaults of a resumed run.
 """
 
 import argparse
 import dataclasses
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar, get_args, get_origin
+from typing import NoReturn, TypeVar, get_args, get_origin
 
 import tyro
 from tyro import _errors as parse_errors
 
-from experiments.cli.messages import error_message
+from experiments.cli.aliases import translate
+from experiments.cli.messages import error_message, require_no_named_argument
+from experiments.cli.spellings import spellings, without_annotations
 from experiments.data.sources import names_code
 from experiments.training.configuration import compose, options_of, parts_of
 from univae.checkpoint import JsonObject, JsonValue
@@ -43,23 +43,23 @@ def parse(
     """Return a ``config_type`` filled from the arguments of a command.
 
     An option has the value of the first of these that holds one: the arguments, ``--preset``, the
-    run in ``--out`` with ``--resume``, the default of the field. ``name`` is the command, for the
-    usage line.
+    run in ``--out`` with ``--resume``, the default of the field. ``name`` is the command.
 
     Raises:
         InputError: an option does not exist, is missing, cannot be read or breaks its rule.
     """
-    defaults, arguments = _defaults(config_type, argv, presets)
+    names = spellings(config_type, presets)
+    require_no_named_argument(argv, names)
+    defaults, arguments = _defaults(config_type, translate(argv, names), presets)
 
     def raise_error(event: parse_errors.ParseErrorEvent) -> NoReturn:
-        raise InputError(error_message(event, _spellings(config_type, presets)))
+        raise InputError(error_message(event, names))
 
     with parse_errors.on_parse_error(raise_error):
         return tyro.cli(
             config_type,
             args=arguments,
             default=_unchecked(config_type, defaults),
-            description=_description(config_type, presets),
             prog=name or None,
             config=(tyro.conf.OmitArgPrefixes,),
         )
@@ -141,7 +141,7 @@ def _saved(config_type: type, run: RunFolder) -> JsonObject:
     for name, value in run.config.items():
         if name not in options:
             continue
-        hint = _without_annotations(options[name].hint)
+        hint = without_annotations(options[name].hint)
         if value is None and type(None) not in get_args(hint):
             continue
         words = broken(options[name].owner, name, value)
@@ -184,40 +184,3 @@ def _instance(kind: type[Config], values: Mapping[str, object]) -> Config:
     for name, value in values.items():
         object.__setattr__(instance, name, value)
     return instance
-
-
-def _description(config_type: type, presets: Mapping[str, JsonObject]) -> str:
-    text = inspect.cleandoc(config_type.__doc__ or "")
-    if not presets:
-        return text
-    lines = ["", "", "--preset NAME starts from one of these, and explicit options win:"]
-    for name, values in presets.items():
-        lines.append(f"  {name}: {', '.join(f'{key} {value}' for key, value in values.items())}")
-    return text + "\n".join(lines)
-
-
-def _spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
-    """Return all options of a command as they are typed."""
-    spellings = {"--help"}
-    if presets:
-        spellings.add("--preset")
-    positional = get_args(tyro.conf.Positional[int])[1]
-    for name, option in options_of(config_type).items():
-        if positional in get_args(option.hint):
-            continue
-        spelling = _explicit_name(option.hint) or name.replace("_", "-")
-        spellings.add(f"--{spelling}")
-        if option.hint is bool:
-            spellings.add(f"--no-{spelling}")
-    return spellings
-
-
-def _without_annotations(hint: object) -> object:
-    """Return a type without its annotations."""
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
-
-
-def _explicit_name(hint: object) -> str | None:
-    """Return the option of a field whose name would be a keyword of Python, such as ``from``."""
-    names = (getattr(marker, "name", None) for marker in get_args(hint)[1:])
-    return next((name for name in names if isinstance(name, str)), None)

@@ -19,6 +19,7 @@ from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import Progress, reseed, seed_of
+from experiments.training.units import Units
 from gan.players import Players
 from gan.wgan import WGAN, NotFinite
 from univae.checkpoint import JsonObject
@@ -58,6 +59,11 @@ class GanTask:
         self.data, self.train = train
         self._validate = validate
         self.labels = self.data.labels if players.critic.classes > 0 else None
+
+    @property
+    def units(self) -> Units:
+        """The words for its data."""
+        return Units("image", "images") if self.data.is_images else Units("row", "rows")
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Return the indices of shuffled batches of equal size; a remainder is dropped."""

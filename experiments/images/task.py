@@ -18,6 +18,7 @@ from experiments.evaluation.memory import samples_at_once
 from experiments.images.binarisation import BINARISATIONS, BinarisationName
 from experiments.images.bounds import BOUNDS, BoundName, check_options
 from experiments.training.task import Progress
+from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
@@ -97,6 +98,11 @@ class DensityTask:
         self.data, self.train = train
         self.held_out = held_out
         self.held_out_rows = held_out_rows
+
+    @property
+    def units(self) -> Units:
+        """The words for its data."""
+        return Units("image", "images") if self.data.is_images else Units("row", "rows")
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Return the indices of the rows of every batch, in an order drawn for the epoch."""

@@ -11,8 +11,34 @@ __all__ = [
     "print_image_scores",
     "print_samples",
     "print_sizes",
+    "print_summary",
     "print_text_scores",
 ]
+
+
+def print_summary(result: JsonObject) -> None:
+    """Print what the demo did, one number with its unit for each job, and where the report is."""
+    files = result["files"]
+    images = result["images"]
+    rival = min(files["archivers"], key=files["archivers"].get)
+    ratio = files["bits_per_char"] / files["bytes_out"]
+    generated = result["gan"]
+    floor = generated["floor"]["frechet_distance"]
+    lines = [
+        f"\nThe demo trained three models in {result['seconds']:.0f} s and used them on data that "
+        "they had not seen:",
+        f"  a text VAE       {result['nll_nats']:8.1f} nats/text, the negative log-likelihood of "
+        f"{result['data']} sentences",
+        f"  its codec        {files['bits_per_char']:8.2f} bits/character; best other: "
+        f"{files['archivers'][rival] * ratio:.2f}, {rival}",
+        f"  an image VAE     {-images['log_likelihood_nats']:8.1f} nats/image, the negative "
+        f"log-likelihood of {images['count']} digits",
+        f"  a WGAN-GN        {generated['frechet_distance']:8.2f} Fréchet distance to real digits; "
+        f"of other real digits: {floor:.2f}",
+        f"The report with samples and plots: {result['report']}",
+        f"Next: univae sample {result['run']} --count 5",
+    ]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def print_sizes(name: str, files: JsonObject, unit: str) -> None:

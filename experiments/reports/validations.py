@@ -2,41 +2,14 @@
 
 import math
 
+from experiments.training.metric_names import METRICS
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
 __all__ = ["NUMBERS", "best_validation"]
 
-# Key in a validation's row -> label. Metrics without a label are stored only.
-NUMBERS = {
-    "nll_nats": "negative log-likelihood (nats)",
-    "nll_standard_error": "its standard error over data (nats)",
-    "effective_samples_median": "effective importance samples (median)",
-    "khat_above_0.7": "share of data whose k-hat is above 0.7 or none",
-    "khat_unreliable": "share of data whose k-hat is above the limit for the samples, or none",
-    "bits_per_token": "bits per token",
-    "bits_per_dim": "bits per dimension",
-    "elbo_nats": "ELBO (nats)",
-    "reconstruction_nats": "reconstruction (nats)",
-    "kl_nats": "KL of all layers (nats)",
-    "active_units": "active units",
-    "mutual_information_nats": "mutual information (nats)",
-    "mutual_information_ceiling_nats": "ceiling of its estimate (nats)",
-    "shuffled_gap_nats": "loss with shuffled latents (nats)",
-    "spearman": "Spearman's rank correlation with labels",
-    "recall_at_1": "recall at 1 of held-out pairs",
-    "recall_at_10": "recall at 10 of held-out pairs",
-    "generation_nats_per_token": "generation of the other text (nats per token)",
-    "held_out_loss": "loss of held-out pairs",
-    "frechet_distance": "Fréchet distance",
-    "kernel_distance": "kernel distance",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "sliced_wasserstein": "sliced Wasserstein distance",
-    "classes_found": "classes found",
-}
+# Key in a validation's row -> label with its unit.
+NUMBERS = {key: metric.titled for key, metric in METRICS.items()}
 
 
 def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:

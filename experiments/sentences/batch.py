@@ -15,6 +15,7 @@ from experiments.data.pairs import Groups
 from experiments.sentences.evaluation import spearman
 from experiments.sentences.stages import STAGES
 from experiments.sentences.supervision import SUPERVISIONS
+from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.registry import choices_help
@@ -138,6 +139,11 @@ class PairRows:
         self.objective = objective
         self.seed = seed
         self.examples = examples
+
+    @property
+    def units(self) -> Units:
+        """The words for its data."""
+        return Units("pair", "texts")
 
     def weight(self, batch: Batch) -> int:
         """Return the number of rows of a batch."""

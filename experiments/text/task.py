@@ -12,6 +12,7 @@ from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import measure
 from experiments.training.task import Progress
+from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
@@ -91,6 +92,11 @@ class TextTask:
         self.seed = seed
         self.corpus, self.train = train
         self.held_out = held_out
+
+    @property
+    def units(self) -> Units:
+        """The words for its data."""
+        return Units("text", "tokens")
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Return the indices of the texts of every batch, in an order drawn for the epoch."""

@@ -21,6 +21,7 @@ from experiments.training.settings import Settings
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
+from experiments.training.units import units_of
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
 from univae.run_folder import BEST, LAST
@@ -28,7 +29,6 @@ from univae.run_folder import BEST, LAST
 __all__ = ["fit", "fit_task"]
 
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
-UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
@@ -101,7 +101,8 @@ class _Loop(Generic[Item]):
             settings.clock,
         )
         self._restart_speed()
-        self.bar = Bar(self.world.first)
+        total = 0 if self.budget.timed else settings.steps
+        self.bar = Bar(self.world.first, units_of(steps.task), total)
 
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
@@ -181,7 +182,7 @@ class _Loop(Generic[Item]):
             metrics = to_json(self._measure())
             self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
             improved = self.state.add_validation(metrics)
-            self._print_validation(metrics, improved)
+            self.bar.write_validation(self.state.step, metrics, improved=improved)
         self.state.validated = self.state.step
         if improved:
             self.checkpoints.save(BEST, self.budget)
@@ -243,16 +244,6 @@ class _Loop(Generic[Item]):
         elapsed = self.budget.seconds - self.budget.prelude
         remaining = elapsed * (1 - fraction) / max(fraction, SHORTEST)
         self.bar.update(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
-
-    def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
-        selection = metrics["selection"]
-        value = metrics.get(UNSELECTED, "not finite")
-        if selection is not None:
-            value = f"{selection:.4f}"
-        best = ", the best so far" if improved else ""
-        self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
-        for note in metrics.get("notes", []):
-            self.bar.write_line(f"note: {note}")
 
 
 def _is_multiple(step: int, interval: int) -> bool:

@@ -5,7 +5,13 @@ import time
 
 from tqdm import tqdm
 
+from experiments.training.metric_names import headline
+from experiments.training.units import Units
+from univae.checkpoint import JsonObject
+
 __all__ = ["Bar"]
+
+UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
 
 
 class Bar:
@@ -13,12 +19,23 @@ class Bar:
 
     Args:
         visible: whether anything is printed.
+        units: the words for the data.
+        steps: number of steps of the training; 0: time limits it.
         interval: seconds between lines, at least.
     """
 
-    def __init__(self, visible: bool, interval: float = 30.0) -> None:
+    def __init__(
+        self,
+        visible: bool,
+        units: Units = Units(),  # noqa: B008, as it is frozen
+        steps: int = 0,
+        interval: float = 30.0,
+    ) -> None:
         self.visible = visible
+        self.units = units
+        self.steps = steps
         self.interval = interval
+        self.speed = 0.0  # of the last step
         self._last_line = time.monotonic()
         self._terminal = visible and sys.stderr.isatty()
         layout = "{percentage:3.0f}%|{bar}| {postfix}"
@@ -33,16 +50,34 @@ class Bar:
 
         ``speed`` is in targets per second, ``remaining`` in seconds.
         """
+        self.speed = speed
         recent = time.monotonic() - self._last_line < self.interval
         if not self.visible or (recent and not self._terminal):
             return
         minutes, seconds = divmod(round(remaining), 60)
-        text = f"step {step}, loss {loss:.4f}, {speed:,.0f} tokens/s, {minutes}:{seconds:02} left"
+        left = f"{minutes}:{seconds:02} left"
+        text = f"{self._step_words(step)} · loss {loss:.4f} · {self._speed_words()} · {left}"
         if self._terminal:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(min(1.0, fraction) - self._bar.n)
         else:
             self.write_line(f"{fraction:4.0%}  {text}")
+
+    def write_validation(self, step: int, metrics: JsonObject, *, improved: bool) -> None:
+        """Print the main numbers of a validation with their units, then its notes."""
+        words = [self._step_words(step)]
+        values = headline(metrics, self.units.datum)
+        if values:
+            words.append(values)
+        if metrics["selection"] is None:
+            words.append(metrics.get(UNSELECTED, "not finite"))
+        if self.speed:
+            words.append(self._speed_words())
+        if improved:
+            words.append("the best so far")
+        self.write_line(" · ".join(words))
+        for note in metrics.get("notes", []):
+            self.write_line(f"note: {note}")
 
     def write_line(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -55,3 +90,10 @@ class Bar:
     def close(self) -> None:
         """Remove the bar."""
         self._bar.close()
+
+    def _step_words(self, step: int) -> str:
+        """Return the number of steps taken, of all where they are limited."""
+        return f"step {step:,}/{self.steps:,}" if self.steps else f"step {step:,}"
+
+    def _speed_words(self) -> str:
+        return f"{self.speed:,.0f} {self.units.counted}/s"

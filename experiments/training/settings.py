@@ -87,7 +87,7 @@ class Settings:
     validate_every: int = 500  # steps between validations; 0: only at the end
     log_every: int = 20  # steps between rows in metrics.jsonl
     threads: int = 0  # processor threads; 0: PyTorch's choice
-    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, mps ...
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
     resume: bool = False  # continue the run in --out; the weights are those of an unstopped run
 
     RULES: ClassVar[Mapping[str, Rule]] = {

@@ -106,7 +106,7 @@ def call(
 
 
 def fake(call: Call, *argv: str) -> dict[str, Any]:
-    code, out, err = call("fake", "a.txt", "--out", "run", *argv)
+    code, out, err = call("fake", "a.txt", "--out", "run", "--quiet", *argv)
     assert (code, err) == (0, "")
     return json.loads(out.splitlines()[-1])
 
@@ -195,16 +195,18 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
     [
         (
             ["a", "--out", "b", "--lerning-rate", "1"],
-            "there is no option --lerning-rate; see --help",
+            "there is no option --lerning-rate; see --help-all",
         ),
         (
             ["a", "--out", "b", "--widht=3"],
-            "there is no option --widht; did you mean --width or --window?; see --help",
+            "there is no option --widht; did you mean --width or --window?; see --help-all",
         ),
         (
             ["a", "--out", "b", "--lr", "fast"],
-            "--lr: could not convert string to float: 'fast'",
+            "--lr must be a number; got 'fast'",
         ),
+        (["a", "--out", "b", "--width", "1.5"], "--width must be a whole number; got '1.5'"),
+        (["--text", "a", "--out", "b"], "TEXT is an argument: give it without --text; see --help"),
         (["a", "--out", "b", "--lr", "-1"], "lr must be above 0; got lr=-1.0"),
         (
             ["a", "--out", "b", "--latent", "x"],
@@ -229,7 +231,7 @@ def test_a_mistaken_option_is_explained_in_one_line(
 
 
 def test_help_of_a_command_shows_comments_defaults_and_presets(call: Call) -> None:
-    code, out, err = call("fake", "--help")
+    code, out, err = call("fake", "--help-all")
     assert (code, err) == (0, "")
     for words in (
         "usage: univae fake",
@@ -241,8 +243,9 @@ def test_help_of_a_command_shows_comments_defaults_and_presets(call: Call) -> No
         assert words in out
     for words in (
         "optimizer steps",
-        "--preset NAME",
-        "tiny: width 8",
+        "--preset {tiny,large}",
+        "tiny ",
+        "--width 8, --layers 1 2",
         "(required)",
         "{gaussian,vmf}",
     ):
@@ -299,21 +302,20 @@ def test_only_the_first_process_prints_a_result(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert call("fake", "a.txt", "--out", "run") == (0, "words before the result\n", "")
+    assert call("fake", "a.txt", "--out", "run", "--quiet") == (0, "words before the result\n", "")
 
 
 def test_a_module_run_by_itself_is_the_same_command_and_a_closed_pipe_is_quiet(
     call: Call, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "fake_command", "a.txt", "--out", "run", "--preset", "tiny"]
+    command.append("--quiet")
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
         "PYTHONIOENCODING": "ascii",
     }
     python = shlex.quote(sys.executable)
-    script = (
-        f"{python} -m fake_command a.txt --out run --act lines | head -n 1; echo ${{PIPESTATUS[0]}}"
-    )
+    script = f"{python} -m fake_command a.txt --out run --quiet --act lines | head -n 1; echo ${{PIPESTATUS[0]}}"
     piped = subprocess.Popen(
         ["bash", "-c", script],
         stdout=subprocess.PIPE,

@@ -345,6 +345,35 @@ def test_the_demo_says_of_texts_where_khat_is_unreliable_or_undefined(
     assert "median; k-hat is undefined\n" in capsys.readouterr().err
 
 
+def test_the_demo_ends_with_four_numbers_and_the_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = {"bits_per_char": 2.0, "bytes_out": 100, "archivers": {"gzip": 300, "xz": 150}}
+    result = {
+        "run": "runs/demo",
+        "report": "runs/demo/report.html",
+        "seconds": 240.2,
+        "nll_nats": 150.66,
+        "data": 256,
+        "files": files,
+        "images": {"log_likelihood_nats": -23.32, "count": 180},
+        "gan": {"frechet_distance": 1.67, "floor": {"frechet_distance": 0.41}},
+    }
+    demo_tables.print_summary(result)
+    shown = capsys.readouterr().err
+    for words in (
+        "240 s",
+        "150.7 nats/text, the negative log-likelihood of 256 sentences",
+        "2.00 bits/character; best other: 3.00, xz",
+        "23.3 nats/image, the negative log-likelihood of 180 digits",
+        "1.67 Fréchet distance to real digits; of other real digits: 0.41",
+        "plots: runs/demo/report.html\n",
+        "univae sample runs/demo",
+    ):
+        assert words in shown
+    assert len(shown.strip().splitlines()) < 10
+
+
 def test_numbers_are_brief_and_text_is_escaped() -> None:
     assert [brief(x) for x in (3.14159, 123456.7, 5, True, None, "a", [1])] == [
         "3.142", "123457", "5", "true", "null", "a", "[1]",

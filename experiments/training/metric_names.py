@@ -1,0 +1,120 @@
+"""The metrics of validations in words: labels and units for reports, tables and progress lines."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Real
+
+from univae.checkpoint import JsonObject
+
+__all__ = ["METRICS", "Metric", "headline", "number_text"]
+
+LARGEST_FRACTION = 1e4  # larger numbers are written without decimals
+SMALLEST = 1e-3  # smaller ones with an exponent
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a validation or a result."""
+
+    label: str
+    unit: str = ""
+    short: str = ""  # in a progress line; empty: as the label
+
+    @property
+    def titled(self) -> str:
+        """The label with the unit in brackets."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+# Key in a row of metrics -> its name. Metrics without a row are stored only.
+METRICS: dict[str, Metric] = {
+    "nll_nats": Metric("negative log-likelihood", "nats", "held-out NLL"),
+    "nll_standard_error": Metric("its standard error over data", "nats"),
+    "effective_samples_median": Metric("effective importance samples (median)"),
+    "khat_above_0.7": Metric("share of data whose k-hat is above 0.7 or none"),
+    "khat_unreliable": Metric(
+        "share of data whose k-hat is above the limit for the samples, or none"
+    ),
+    "bits_per_token": Metric("bits per token"),
+    "bits_per_dim": Metric("bits per dimension"),
+    "elbo_nats": Metric("ELBO", "nats"),
+    "reconstruction_nats": Metric("reconstruction", "nats"),
+    "kl_nats": Metric("KL of all layers", "nats"),
+    "active_units": Metric("active units"),
+    "mutual_information_nats": Metric("mutual information", "nats"),
+    "mutual_information_ceiling_nats": Metric("ceiling of its estimate", "nats"),
+    "shuffled_gap_nats": Metric("loss with shuffled latents", "nats"),
+    "spearman": Metric("Spearman's rank correlation with labels", short="Spearman correlation"),
+    "recall_at_1": Metric("recall at 1 of held-out pairs", short="recall at 1"),
+    "recall_at_10": Metric("recall at 10 of held-out pairs", short="recall at 10"),
+    "generation_nats_per_token": Metric(
+        "generation of the other text", "nats per token", "generation"
+    ),
+    "held_out_loss": Metric("loss of held-out pairs", short="held-out loss"),
+    "frechet_distance": Metric("Fréchet distance"),
+    "kernel_distance": Metric("kernel distance"),
+    "precision": Metric("precision"),
+    "recall": Metric("recall"),
+    "density": Metric("density"),
+    "coverage": Metric("coverage"),
+    "sliced_wasserstein": Metric("sliced Wasserstein distance"),
+    "classes_found": Metric("classes found"),
+    "accuracy": Metric("accuracy"),
+}
+
+# Metrics of a progress line, the first that a validation has; then those that accompany it.
+HEADLINES = ("nll_nats", "spearman", "recall_at_1", "frechet_distance", "held_out_loss", "accuracy")
+COMPANIONS = {
+    "spearman": ("recall_at_1",),
+    "recall_at_1": ("recall_at_10", "generation_nats_per_token"),
+    "frechet_distance": ("precision", "recall"),
+}
+
+
+def headline(metrics: JsonObject, datum: str) -> str:
+    """Return the main numbers of a validation in words, with units; otherwise its selection.
+
+    >>> headline({"nll_nats": 103.04, "elbo_nats": -104.21}, "text")
+    'held-out NLL 103.0 nats/text (bound 104.2)'
+    """
+    names = [name for name in HEADLINES if isinstance(metrics.get(name), Real)]
+    selection = metrics.get("selection")
+    if not names and isinstance(selection, Real):
+        return f"selection {number_text(float(selection))} (lower is better)"
+    if not names:
+        return ""
+    return ", ".join(_headline_parts(metrics, names[0], datum))
+
+
+def _headline_parts(metrics: JsonObject, name: str, datum: str) -> Iterator[str]:
+    text = _words(name, metrics[name], datum)
+    bound = metrics.get("elbo_nats")
+    if name == "nll_nats" and isinstance(bound, Real):
+        text += f" (bound {number_text(-float(bound))})"
+    yield text
+    for companion in COMPANIONS.get(name, ()):
+        if isinstance(metrics.get(companion), Real):
+            yield _words(companion, metrics[companion], datum)
+
+
+def _words(name: str, value: float, datum: str) -> str:
+    metric = METRICS[name]
+    unit = f" {metric.unit}" if metric.unit else ""
+    if metric.unit == "nats":
+        unit = f" nats/{datum}"
+    return f"{metric.short or metric.label} {number_text(value)}{unit}"
+
+
+def number_text(value: float) -> str:
+    """Return a number with four digits.
+
+    >>> number_text(103.04), number_text(0.5), number_text(0.0), number_text(12345.6)
+    ('103.0', '0.5000', '0', '12,346')
+    """
+    if value == 0 or isinstance(value, int):
+        return f"{value:,.0f}"
+    if abs(value) >= LARGEST_FRACTION:
+        return f"{value:,.0f}"
+    if abs(value) < SMALLEST:
+        return f"{value:.4g}"
+    return f"{value:#.4g}".rstrip(".")
