@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 from univae.checkpoint import JsonValue
 
-__all__ = ["COLUMN_KINDS", "NLI_SCORES", "NO_LABEL", "ColumnKind", "is_missing", "kind_of", "score_of"]
+__all__ = [
+    "COLUMN_KINDS",
+    "NLI_SCORES",
+    "NO_LABEL",
+    "ColumnKind",
+    "is_missing",
+    "kind_of",
+    "score_of",
+]
 
 NLI_SCORES = {"contradiction": 0.0, "neutral": 0.5, "entailment": 1.0}
 NO_LABEL = "-"  # in SNLI and MNLI: the annotators did not agree
