@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from univae.checkpoint import JsonValue
 from univae.errors import InputError
@@ -29,6 +29,17 @@ class Row(NamedTuple):
     where: str  # file and number of the line, for messages
     cells: list[JsonValue]  # texts; of JSON, any values
     names: tuple[str, ...] = ()  # the keys of a JSON object
+
+
+@runtime_checkable
+class CsvReader(Protocol):
+    """A reader of the module csv."""
+
+    line_num: int  # lines read so far
+
+    def __next__(self) -> list[str]:
+        """Return the cells of the next row."""
+        ...
 
 
 def csv_rows(path: Path, removed: Removed) -> Iterator[Row]:
@@ -62,21 +73,21 @@ def tsv_rows(path: Path, removed: Removed) -> Iterator[Row]:
         yield Row(f"{path}, line {number}", [_unquoted(cell) for cell in cells])
 
 
-def _parsed(reader: "csv._reader", path: Path, removed: Removed) -> Iterator[Row]:
+def _parsed(reader: CsvReader, path: Path, removed: Removed) -> Iterator[Row]:
     """Yield the rows of a CSV reader that are not blank."""
     rows = 0
     number = 1
     while True:
         number = reader.line_num + 1
         try:
-            cells = next(reader, None)
+            cells = next(reader)
+        except StopIteration:
+            break
         except csv.Error as error:
             raise InputError(
                 f"{path}, line {number}: no CSV ({error}); close every quote, and double those "
                 "inside a quoted text"
             ) from error
-        if cells is None:
-            break
         if not any(cell.strip() for cell in cells):
             removed.blank_lines += 1
             continue

@@ -32,7 +32,7 @@ def column_texts(path: Path, column: str, removed: Removed) -> Iterator[str]:
 def texts_in(sheet: Sheet, column: str, removed: Removed) -> Iterator[str]:
     """Yield the texts of a column of an open file; see :func:`column_texts`."""
     index = sheet.find(column, OPTION) if column else _only_column(sheet, removed)
-    sheet.require_text(index, f"choose another one with {OPTION}; it has {sheet.listing()}")
+    sheet.require_text(index, f"choose another column; it has {sheet.listing()}")
     count = 0
     for row in sheet.rows():
         cell = row.cells[index] if index < len(row.cells) else None
@@ -57,8 +57,8 @@ def _only_column(sheet: Sheet, removed: Removed) -> int:
         number = f"{len(texts)} columns" if texts else "no column"
         example = sheet.name(texts[0]) if texts else "NAME"
         raise InputError(
-            f"{sheet.path}: {number} may hold the texts; choose one with {OPTION} {example}; "
-            f"it has {sheet.listing()}"
+            f"{sheet.path}: {number} may hold the texts; choose one with {OPTION} {example}, or "
+            f"{sheet.path.name}:{example}; it has {sheet.listing()}"
         )
     if len(sheet.kinds) > 1:
         left_out = [sheet.name(i) for i in range(len(sheet.kinds)) if i != texts[0]]

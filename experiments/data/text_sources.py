@@ -17,7 +17,6 @@ __all__ = ["BUILT_IN", "TEXT_SOURCES", "TextSource", "texts_of_source"]
 BUILT_IN = "python-docs"  # the corpus that needs no file
 TEXT_SUFFIX = ".txt"  # of the files of a folder
 COLUMN_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-NO_COLUMN = "it has no columns; leave out --column"
 
 
 @runtime_checkable
@@ -112,17 +111,27 @@ class Folder:
 
 
 class Columns:
-    """A column of a CSV, TSV, JSONL or JSON file."""
+    """A column of a CSV, TSV, JSONL or JSON file: FILE with ``--column``, or FILE:COLUMN."""
 
-    summary = ".csv, .tsv, .jsonl or .json with --column"
+    summary = ".csv, .tsv, .jsonl or .json, maybe FILE:COLUMN"
 
     def recognises(self, source: str) -> bool:
         """Return whether the file's name ends in a suffix of a file of columns."""
-        return inner_suffix(Path(source)) in COLUMN_SUFFIXES
+        return inner_suffix(self._parts(source)[0]) in COLUMN_SUFFIXES
 
     def texts(self, source: str, column: str, removed: Removed) -> Iterator[str]:
         """Yield the texts of the column."""
-        return column_texts(Path(source), column, removed)
+        path, named = self._parts(source)
+        if named and column and named != column:
+            raise InputError(f"--column {column}: {source} names another column; leave one out")
+        return column_texts(path, named or column, removed)
+
+    def _parts(self, source: str) -> tuple[Path, str]:
+        """Return the file and the column that FILE:COLUMN names; no column of any other source."""
+        file, _, column = source.rpartition(":")
+        if Path(source).exists() or not Path(file).is_file():
+            return Path(source), ""
+        return Path(file), column
 
 
 class Lines:
@@ -158,4 +167,4 @@ def texts_of_source(source: str, column: str, removed: Removed) -> Iterator[str]
 
 def _refuse_column(source: str, column: str) -> None:
     if column:
-        raise InputError(f"--column {column}: {source}: {NO_COLUMN}")
+        raise InputError(f"--column {column}: {source} has no columns; leave out --column")

@@ -19,6 +19,7 @@ from univae.text.lines import COMPRESSED, Removed
 __all__ = [
     "BUILT_IN",
     "Sources",
+    "TextFiles",
     "Texts",
     "absolute_sources",
     "exact_text",
@@ -38,6 +39,32 @@ class Texts(NamedTuple):
 
     texts: list[str]
     notes: list[str]
+
+
+class TextFiles(NamedTuple):
+    """Sources of texts that are read one after the other, and more than once."""
+
+    sources: Sources
+    column: str = ""  # name or number of the column of texts, for files of columns
+
+    @property
+    def name(self) -> str:
+        """The names of the sources, for records and messages."""
+        return ", ".join(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each source."""
+        return listed(self.sources)
+
+    def read(self, removed: Removed | None = None) -> Iterator[str]:
+        """Yield the texts; ``removed`` counts what is left out."""
+        return texts_of(self.sources, removed=removed, column=self.column)
+
+    def require_rereadable(self, option: str) -> None:
+        """Raise :class:`InputError` if a source cannot be read a second time."""
+        for name in self.names:
+            require_rereadable(option, Path(name))
 
 
 def listed(data: Sources) -> list[str]:

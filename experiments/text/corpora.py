@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.data.notes import print_notes
 from experiments.data.text_notes import notes_of
-from experiments.data.texts import listed, require_rereadable
+from experiments.data.texts import listed
 from experiments.text.data_options import TextData
 from experiments.text.sources import Source, counts_of, sources_of
 from experiments.text.unknown_words import add_unknown_words, count_words_at, count_words_of
@@ -60,8 +60,7 @@ class Corpora:
                 others; the folder is then unchanged.
         """
         for source in self._sources():
-            for name in listed(source.texts):
-                require_rereadable(f"--{source.option}", Path(name))
+            source.texts.require_rereadable(f"--{source.option}")
         resumed = bool(options["resume"])
         if resumed:
             self._refuse_changes(options)
@@ -86,7 +85,7 @@ class Corpora:
             if stored not in (None, corpus.recipe["texts"]):
                 shutil.rmtree(source.folder)
                 raise InputError(
-                    f"{source.name}: not the texts of the training of {self.out}, which has "
+                    f"{source.texts.name}: not the texts of the training of {self.out}, which has "
                     f"another fingerprint of --{source.option}; restore them, or give --data"
                 )
 
@@ -177,7 +176,7 @@ class Corpora:
         path = self.out / "tokenizer.json"
         if path.exists():
             return open_tokenizer(run)
-        texts = self._sources()[0].read()
+        texts = self._sources()[0].texts.read()
         tokenizer = train_tokenizer(self.data.tokenizer, texts, self.vocab_size)
         write_json(path, tokenizer.to_json())
         return tokenizer
@@ -214,7 +213,7 @@ class Corpora:
             add_unknown_words(record["validation"], "held_out", held_out)
             return
         rows = set(self._split_rows(len(corpora["text"]))[1].tolist())
-        texts = self._sources()[0].read()
+        texts = self._sources()[0].texts.read()
         held_out = count_words_at(rows, texts, tokenizer, self.max_length)
         add_unknown_words(record["text"], "training", training.minus(held_out))
         add_unknown_words(record["text"], "held_out", held_out)

@@ -1,13 +1,13 @@
 """One option's texts of a text model: read, fingerprinted, tokenised, and recorded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from experiments.data.text_notes import left_out_notes, unknown_shares
-from experiments.data.texts import Sources, listed, size_of, texts_of
+from experiments.data.texts import TextFiles, size_of
 from experiments.text.data_options import TextData
 from univae.checkpoint import JsonObject
 from univae.text.corpus import Corpus, Removed, fingerprint_texts
@@ -23,23 +23,13 @@ class Source(NamedTuple):
     """An option that names texts, and the folder of their token ids."""
 
     option: str  # without dashes
-    texts: Sources
-    column: str
+    texts: TextFiles
     folder: Path
-
-    @property
-    def name(self) -> str:
-        """The names of the files or data sets, for records and messages."""
-        return ", ".join(listed(self.texts))
-
-    def read(self, removed: Removed | None = None) -> Iterator[str]:
-        """Yield the texts; ``removed`` counts what is left out."""
-        return texts_of(self.texts, removed=removed, column=self.column)
 
     def fingerprint(self) -> JsonObject:
         """Return source, fingerprint and count, for a comparison with ``data.json``."""
-        count, fingerprint = fingerprint_texts(self.read())
-        return {"source": self.name, "fingerprint": fingerprint, "count": count}
+        count, fingerprint = fingerprint_texts(self.texts.read())
+        return {"source": self.texts.name, "fingerprint": fingerprint, "count": count}
 
     def build(self, tokenizer: Tokenizer, max_length: int, removed: Removed) -> Corpus:
         """Write the token ids of the texts, or open those of the same texts and tokenizer.
@@ -48,7 +38,7 @@ class Source(NamedTuple):
             InputError: the texts cannot be read, or the folder holds the ids of others.
         """
         with tqdm(
-            total=size_of(self.texts),
+            total=size_of(self.texts.sources),
             unit="B",
             unit_scale=True,
             desc="tokenising",
@@ -56,7 +46,7 @@ class Source(NamedTuple):
             leave=False,
         ) as bar:
             return Corpus.build(
-                self.read(removed),
+                self.texts.read(removed),
                 tokenizer,
                 self.folder,
                 max_length=max_length,
@@ -70,7 +60,7 @@ class Source(NamedTuple):
         count = len(corpus) + dropped
         notes = left_out_notes(option, dropped, count, corpus.recipe["max_length"])
         return {
-            "source": self.name,
+            "source": self.texts.name,
             "fingerprint": corpus.recipe["texts"],
             "count": count,
             "texts_left_out": dropped,
@@ -80,9 +70,10 @@ class Source(NamedTuple):
 
 def sources_of(data: TextData, out: Path) -> list[Source]:
     """Return the training texts, and the held-out ones if an option names them."""
-    sources = [Source("text", data.text, data.column, out / "corpus")]
+    sources = [Source("text", TextFiles(data.text, data.column), out / "corpus")]
     if data.validation:
-        sources.append(Source("validation", data.validation, data.column, out / "validation"))
+        held_out = TextFiles(data.validation, data.column)
+        sources.append(Source("validation", held_out, out / "validation"))
     return sources
 
 
