@@ -167,4 +167,4 @@ def texts_of_source(source: str, column: str, removed: Removed) -> Iterator[str]
 
 def _refuse_column(source: str, column: str) -> None:
     if column:
-        raise InputError(f"--column {column}: {source} has no columns; leave out --column")
+        raise InputError(f"--column {column}: {source} has no columns; name a column behind its file, FILE:COLUMN")

@@ -39,7 +39,7 @@ TWO = 2
 def evaluate_pairs(run: TrainedSimilar, path: str, columns: Sequence[str] = ()) -> JsonObject:
     """Return the metrics of a model on the pairs of a file, with their standard errors.
 
-    ``spearman`` of labelled pairs, ``auroc`` and ``accuracy`` at the best ``threshold`` of pairs
+    ``spearman`` of labelled pairs, ``auroc`` and ``best_accuracy``, at ``best_threshold``, of pairs
     with two labels, ``recall_at_1`` and ``recall_at_10`` of pairs without labels; ``pairs`` counts
     them, ``cut`` the distinct texts of which the model read only the beginning. A metric that is
     undefined is null. ``notes`` are on lines left out, texts cut, and unknown words.
@@ -170,9 +170,9 @@ def _agreement(cosines: np.ndarray, scores: np.ndarray) -> JsonObject:
         "positives": positives,
         "auroc": area,
         "auroc_standard_error": roc_standard_error(area, positives, len(scores) - positives),
-        "accuracy": accuracy,
-        "accuracy_standard_error": _share_error(accuracy, len(scores)),
-        "threshold": threshold if math.isfinite(threshold) else None,
+        "best_accuracy": accuracy,
+        "best_accuracy_standard_error": _share_error(accuracy, len(scores)),
+        "best_threshold": threshold if math.isfinite(threshold) else None,
     }
 
 
