@@ -6,8 +6,8 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from univae.errors import InputError
 
@@ -19,10 +19,10 @@ BYTE_ORDER_MARK = "\ufeff"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 # Suffix of a compressed file -> class of files that are decompressed while they are read.
-COMPRESSED: Mapping[str, Callable[[Path], BinaryIO]] = {
-    ".gz": cast("Callable[[Path], BinaryIO]", gzip.GzipFile),
-    ".bz2": cast("Callable[[Path], BinaryIO]", bz2.BZ2File),
-    ".xz": cast("Callable[[Path], BinaryIO]", lzma.LZMAFile),
+COMPRESSED: Mapping[str, Callable[[Path], BufferedIOBase]] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
 }
 DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
@@ -121,13 +121,13 @@ def inner_suffix(path: Path) -> str:
     return (path.with_suffix("") if is_compressed else path).suffix.lower()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedIOBase:
     """Open a file for reading, decompressed where its suffix says that it is compressed."""
     opener = COMPRESSED.get(path.suffix.lower())
     return path.open("rb") if opener is None else opener(path)
 
 
-def _byte_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def _byte_lines(file: BufferedIOBase, path: Path) -> Iterator[bytes]:
     """Yield the lines of an open file with their ends, none longer than LONGEST_LINE."""
     while True:
         try:
