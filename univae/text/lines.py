@@ -34,7 +34,7 @@ class Removed:
     blank_lines: int = 0
     carriage_returns: int = 0  # at the end of a line
     byte_order_mark: bool = False
-    empty_cells: int = 0  # rows without a text in a column that is read
+    empty_cells: int = 0  # rows without a text or label in a column that is read
     line_ends: int = 0  # inside a cell, each of which is read as a space
     other_files: int = 0  # of a folder, without a name of a text file
     empty_files: int = 0  # of a folder
@@ -50,7 +50,7 @@ class Removed:
             (self.empty_files, "empty file"),
         ):
             if number:
-                removed.append(_count(number, noun) + (" without a text" if noun == "row" else ""))
+                removed.append(_count(number, noun) + (" with an empty cell" if noun == "row" else ""))
         if self.carriage_returns:
             lines = _count(self.carriage_returns, "line")
             removed.append(f"the carriage return at the end of {lines}")

@@ -132,7 +132,7 @@ def test_a_column_of_texts_is_found_or_named(tmp_path: Path) -> None:
     texts, notes = read_texts(str(path))
     assert texts == expected
     assert [note.removeprefix(f"{path}: ") for note in notes] == [
-        "left out 1 row without a text, the carriage return at the end of 4 lines, "
+        "left out 1 row with an empty cell, the carriage return at the end of 4 lines, "
         "a byte order mark",
         "1 line end inside texts read as a space",
         "the first line is a header: id, review, stars",
@@ -235,7 +235,7 @@ def test_a_hub_data_set_is_name_split_and_column(monkeypatch: pytest.MonkeyPatch
     texts, notes = read_texts("hub:mine/reviews:test")
     assert texts == ["a b", "c d"]
     assert notes == [
-        "hub:mine/reviews:test: left out 1 row without a text",
+        "hub:mine/reviews:test: left out 1 row with an empty cell",
         "hub:mine/reviews:test: texts in column text; left out label",
     ]
     assert read_texts("hub:mine/reviews:test:text").texts == texts
