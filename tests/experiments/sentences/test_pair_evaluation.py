@@ -136,7 +136,7 @@ def test_pairs_without_labels_give_recall_and_cuts_are_counted(
     assert result["recall_at_10"] == 1
     assert result["recall_at_1_standard_error"] == math.sqrt(recall * (1 - recall) / 2)
     cut, groups = result["notes"]
-    assert "1 of 4 texts (25%) has more than max_length=8 tokens" in cut
+    assert "1 of 5 texts (20%) has more than max_length=8 tokens" in cut
     assert "1 of 2 groups have more than two texts; the first and the last" in groups
 
 
