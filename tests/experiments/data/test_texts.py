@@ -118,7 +118,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path: Path) -> None:
     (folder / "b.TXT").unlink()
     with pytest.raises(InputError, match=r"no text: 1 of its 2 files end in \.txt"):
         read_texts(str(folder))
-    with pytest.raises(InputError, match=r"a\.txt has no columns; name a column behind its file"):
+    with pytest.raises(InputError, match=r"a\.txt has no columns; name a column as FILE:COLUMN"):
         read_texts(str(plain), column="text")
 
 
