@@ -173,7 +173,7 @@ def test_a_column_without_texts_is_refused_by_name(
         (
             "a.tsv",
             "good day\tgood night\nthe sun\tthe moon\n",
-            r"2 columns may .* --column 1, or a",
+            r"2 columns may .*: a\.tsv:1, or --column 1 in",
         ),
         ("a.csv", "1,2.5\n3,4.5\n", r"no column may hold the texts; .* 2 \(numbers, '2\.5'\)"),
         (

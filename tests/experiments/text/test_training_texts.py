@@ -84,7 +84,7 @@ def test_a_column_is_trained_on_and_remembered(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     rows = "".join(f"{i},x{i % 2},{line}\n" for i, line in enumerate(LINES))
     table.write_text("id,title words,body\n" + rows)
-    with pytest.raises(InputError, match="2 columns may hold the texts; choose one with --column"):
+    with pytest.raises(InputError, match="2 columns may hold the texts; choose one: table"):
         train_text.train(config(tmp_path / "run", text=str(table)))
     assert not (tmp_path / "run" / "config.json").exists()
     settings = config(tmp_path / "named", text=str(table), column="body")
