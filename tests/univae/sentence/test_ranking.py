@@ -1,5 +1,6 @@
 """Ranking by cosine and by marginal relevance, distinct texts, and exact retrieval from disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from univae.errors import InputError
+from univae.sentence import nearest
 from univae.sentence.nearest import top_k
-from univae.sentence.ranking import distinct, rank
+from univae.sentence.ranking import Draws, count_draws, distinct, rank
 
 
 def test_the_first_of_equal_texts_stays_and_the_source_goes() -> None:
@@ -77,6 +79,28 @@ def test_blocks_from_disk_give_what_one_product_gives(
     assert torch.equal(rows, expected.indices)
 
 
+def test_many_queries_shrink_the_blocks_and_change_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    matrix = np.random.default_rng(0).integers(-9, 9, (50, 3)).astype(np.float32)
+    queries = torch.randn(40, 3)
+    sizes: list[int] = []
+    plain = torch.from_numpy
+
+    def counted(array: np.ndarray) -> torch.Tensor:
+        sizes.append(len(array))
+        return plain(array)
+
+    expected = top_k(queries, matrix, 4)
+    monkeypatch.setattr(nearest, "PRODUCT_BYTES", 4 * 40 * 7)
+    monkeypatch.setattr(torch, "from_numpy", counted)
+    scores, rows = top_k(queries, matrix, 4)
+    assert sizes == [7] * 7 + [1]
+    torch.testing.assert_close(scores, expected[0])
+    assert torch.equal(rows, expected[1])
+
+
 def test_fewer_rows_than_asked_for_are_all_given() -> None:
     scores, rows = top_k(torch.eye(2), np.eye(2)[[1, 0, 1]], 10, block=2)
     assert scores.tolist() == [[1, 0, 0], [1, 1, 0]]
@@ -85,3 +109,17 @@ def test_fewer_rows_than_asked_for_are_all_given() -> None:
         InputError, match=r"k >= 1 and rows of width 2; got k=1 and a matrix of \(3, 3\)"
     ):
         top_k(torch.eye(2), np.eye(3), 1)
+
+
+def test_every_drawn_text_is_counted_once_by_what_becomes_of_it() -> None:
+    texts = [[1, 2], [3], [1, 2], [4, 4], [5], [3], [3], [9]]
+
+    def key(text: Sequence[int]) -> tuple[int, ...] | None:
+        return None if 4 in text else tuple(text)
+
+    source = [9]
+    draws = count_draws(texts, source, key, incomplete=2)
+    assert draws == Draws(10, incomplete=2, equal_to_source=1, excluded=1, duplicates=3)
+    assert draws.candidates == len(distinct(texts, source, key)) == 3
+    assert count_draws([], source, key, 5) == Draws(5, 5)
+    assert count_draws([[4]], [4], key, 0) == Draws(1, excluded=1)
