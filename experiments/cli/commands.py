@@ -4,9 +4,10 @@ A command module has a ``Config``, a ``main(config) -> dict`` and, for presets, 
 of options by the name of the preset. ``univae COMMAND`` and ``python -m experiments.MODULE`` both
 call :func:`run`.
 
-Progress and tables go to stderr; the last line of stdout is the result, one JSON object. Exit
-codes: 0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 the pipe of the
-output was closed. Only a bug shows a traceback.
+Progress and tables go to stderr; the last line of stdout is the result, one JSON object, or the
+last line of stderr where stdout carries data (``data_on_stdout`` of the configuration). Exit codes:
+0 done, 1 training failed, 2 bad input or configuration, 130 interrupted, 141 the pipe of the output
+was closed. Only a bug shows a traceback.
 
 Modules that take long to import are imported once the command has been read.
 """
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
     "decompress": ("experiments.decompress", "read such a file back"),
+    "export": ("experiments.export", "write the part of a run that using its model needs"),
     "evaluate-gan": (
         "experiments.evaluate_gan",
         "measure a GAN, with the floor and known faults for comparison",
@@ -89,8 +91,10 @@ def run(
     name = name or os.path.basename(sys.argv[0])
     first = is_first_process()  # the only process that prints the result
     try:
-        result = action(parse(config_type, argv, name))
-        _end(0, _as_json(result) if first else "")
+        config = parse(config_type, argv, name)
+        result = action(config)
+        on_stderr = getattr(config, "data_on_stdout", False)
+        _end(0, _as_json(result) if first else "", sys.stderr if on_stderr else sys.stdout)
     except (InputError, PeerEnded) as error:
         _end(2, f"{name}: {_without_command(str(error), name)}")
     except BrokenPipeError:
@@ -166,9 +170,9 @@ def _without_command(message: str, name: str) -> str:
     return message.removeprefix(f"{''.join(command)}: ")
 
 
-def _end(code: int, text: str = "") -> NoReturn:
-    """Print a result on stdout, or an error in one line on stderr, and end the process."""
-    stream: TextIO = sys.stdout
+def _end(code: int, text: str = "", stream: TextIO | None = None) -> NoReturn:
+    """Print a result on stdout or ``stream``, an error in one line on stderr; end the process."""
+    stream = stream or sys.stdout
     if code:
         stream = sys.stderr
         text = " ".join(text.split("\n"))
