@@ -1,9 +1,10 @@
 """``univae compress``: write data to a file of about as many bits as the negative ELBO."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from typing_extensions import Doc
@@ -18,7 +19,7 @@ from experiments.data.readers import SOURCES
 from experiments.data.standard_streams import STREAM, source_file
 from experiments.evaluation.code_sizes import ideal_sizes, key_words, print_summary, sizes
 from experiments.evaluation.compressed_file import Compressed, compressed, is_restored
-from experiments.evaluation.file_codec import Content, Exact, FileCodec
+from experiments.evaluation.file_codec import AnyFileCodec, Content, Exact, FileCodec
 from experiments.evaluation.folder_content import read_folder
 from experiments.kinds import open_codec
 from experiments.training.progress_bar import RowBar
@@ -90,6 +91,8 @@ def main(config: Config) -> JsonObject:
     line ends, is the rate of the file, of a folder that of the rows in it; ``net_bits_per_dim``
     that of ``net_bits``. ``archivers`` holds the bytes of the same data in general formats.
     """
+    if config.data_on_stdout and sys.stdout.isatty():
+        raise InputError("compress: standard output is a terminal; give a file, or a pipe to -")
     out = Output(
         config.out, config.overwrite, (config.run, config.data), "OUT", stdout=True
     ).check_file()
@@ -113,7 +116,8 @@ def main(config: Config) -> JsonObject:
     return with_notes(result, [*content.notes, *codec.run_notes])
 
 
-def _read(config: Config, codec: FileCodec[Exact, Rows], source: str) -> Content[Exact, Rows]:
+def _read(config: Config, codec: AnyFileCodec, source: str) -> Content[Any, Any]:
+    """Return the content of a file, of a folder or of a built-in set."""
     coding = Coding(config.particles, config.tile or 1, config.swap)
     if Path(source).is_dir():
         return read_folder(codec, Path(source), coding)

@@ -10,12 +10,15 @@ from density.coding.fields import damaged
 __all__ = ["expand", "squeeze"]
 
 STRONGEST = 9  # preset of LZMA2
-FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": STRONGEST | lzma.PRESET_EXTREME}]
+SMALLEST_WINDOW = 4096  # bytes, of the format
+LARGEST_WINDOW = 64 * 2**20  # bytes, of the preset
 
 
 def squeeze(content: bytes) -> bytes:
     """Return the content as one LZMA2 stream."""
-    return lzma.compress(content, lzma.FORMAT_RAW, filters=FILTERS)
+    # Preparing the largest window takes longer than compressing a small content.
+    window = min(max(SMALLEST_WINDOW, len(content)), LARGEST_WINDOW)
+    return lzma.compress(content, lzma.FORMAT_RAW, filters=_filters(window))
 
 
 def expand(stream: bytes, size: int) -> bytes:
@@ -26,7 +29,7 @@ def expand(stream: bytes, size: int) -> bytes:
     Raises:
         InputError: the stream is damaged, or of another size.
     """
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(LARGEST_WINDOW))
     try:
         content = decoder.decompress(stream, max_length=size + 1)
     except lzma.LZMAError as error:
@@ -34,3 +37,8 @@ def expand(stream: bytes, size: int) -> bytes:
     if len(content) != size:
         raise damaged(f"a stored part holds {len(content)} bytes or more instead of {size}")
     return content
+
+
+def _filters(window: int) -> list[dict[str, int]]:
+    preset = STRONGEST | lzma.PRESET_EXTREME
+    return [{"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": window}]

@@ -94,7 +94,7 @@ def run(
         config = parse(config_type, argv, name)
         result = action(config)
         on_stderr = getattr(config, "data_on_stdout", False)
-        _end(0, _as_json(result) if first else "", sys.stderr if on_stderr else sys.stdout)
+        _end(0, _as_json(result) if first else "", on_stderr=on_stderr)
     except (InputError, PeerEnded) as error:
         _end(2, f"{name}: {_without_command(str(error), name)}")
     except BrokenPipeError:
@@ -170,9 +170,9 @@ def _without_command(message: str, name: str) -> str:
     return message.removeprefix(f"{''.join(command)}: ")
 
 
-def _end(code: int, text: str = "", stream: TextIO | None = None) -> NoReturn:
-    """Print a result on stdout or ``stream``, an error in one line on stderr; end the process."""
-    stream = stream or sys.stdout
+def _end(code: int, text: str = "", *, on_stderr: bool = False) -> NoReturn:
+    """Print a result on stdout, or an error in one line on stderr, and end the process."""
+    stream: TextIO = sys.stderr if on_stderr else sys.stdout
     if code:
         stream = sys.stderr
         text = " ".join(text.split("\n"))

@@ -216,10 +216,10 @@ class Output:
         # replaced.
         is_run = (source / "config.json").exists()
         entry = target.relative_to(source.resolve()).parts[0]
-        if not is_run:
-            self._refuse(f"it lies in the input {source}; give a name outside of it")
-        if entry in RUN_FILES:
+        if entry in RUN_FILES if is_run else target.exists():
             self._refuse(f"it is a part of the input {source}; give another name")
+        if not is_run:
+            self._refuse(f"it would become a part of the input {source}; give a name outside of it")
 
     def _refuse(self, rule: str) -> None:
         raise InputError(f"{self.option} {self.path}: {rule}")

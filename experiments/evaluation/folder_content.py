@@ -6,6 +6,7 @@ a list of all members, as columns of JSON, and the bytes of all other files, in 
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,12 @@ def read_folder(
         InputError: the codec is one of single files, or the folder is empty.
     """
     codec.check_folder()
-    tree = read_tree(folder)
+    tree: Tree = read_tree(folder)
     if not tree.members:
         raise InputError(f"compress: {folder} is empty; give a folder that holds files")
-    parts = [codec.split(member.content) if member.content else None for member in tree.members]
+    parts: list[Part | None] = []
+    for member in tree.members:
+        parts.append(codec.split(member.content) if member.content else None)
     coded = [part for part in parts if part is not None]
     values: Rows = codec.join_rows([part.rows for part in coded])
     shape = (len(tree.members),)
@@ -60,7 +63,7 @@ def read_folder(
         size=tree.size,
         stored=_archive(tree.members, [None] * len(parts)),
         units=sum(codec.count_units(part) for part in coded),
-        archiver_sizes=lambda: tree_sizes(tree.members),
+        archiver_sizes=partial(tree_sizes, tree.members),
         beside=_archive(tree.members, parts),
         facts=_counts(codec, tree, parts),
         notes=(*tree.notes, *_stored_notes(folder, tree, parts)),

@@ -85,7 +85,7 @@ def join_png(picture: Picture) -> bytes:
         rows = rows[..., 0]
     image = Image.fromarray(rows.astype(bool) if picture.one_bit else rows)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     encoded = [chunk.whole for chunk in _chunks(buffer.getvalue()) if chunk.name == PIXELS]
 
     parts = [SIGNATURE]

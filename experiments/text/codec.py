@@ -181,9 +181,7 @@ class TextCodec:
                 return index
         return None
 
-    def _pieces(
-        self, text: str, tokens: Sequence[Sequence[int]]
-    ) -> tuple[list[list[int]], JsonObject]:
+    def _pieces(self, text: str, tokens: Sequence[list[int]]) -> tuple[list[list[int]], JsonObject]:
         """Return the tokens in pieces that the model takes, and what else restores the text."""
         values, cut = pieces(tokens, self.model.config.max_length)
         notes: JsonObject = {}

@@ -91,8 +91,8 @@ def _as_a_user() -> None:
 def there_and_back(
     run: Path, source: Path | str, folder: Path, out: str, **options
 ) -> tuple[dict, Path]:
-    compressed = {"out": folder / "file", "ideal_samples": 2, "overwrite": True}
-    found = compress.main(compress.Config(run=run, data=str(source), **compressed, **options))
+    compressed = {"out": folder / "file", "ideal_samples": 2, "overwrite": True, "store": False}
+    found = compress.main(compress.Config(run=run, data=str(source), **{**compressed, **options}))
     decompress.main(
         decompress.Config(run=run, data=folder / "file", out=folder / out, overwrite=True)
     )
@@ -277,7 +277,7 @@ def test_bad_files_end_with_one_line_and_leave_nothing(
     out = tmp_path / "back.txt"
     source.write_text(lines(8))
     config = compress.Config(
-        run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False
+        run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False, store=False
     )
     compress.main(config)
     content = file.read_bytes()
@@ -324,6 +324,7 @@ def test_the_commands_print_json_and_read_with_other_threads(
         tmp_path / "a.txt",
         tmp_path / "file",
         "--no-verify",
+        "--no-store",
         "--ideal-samples",
         0,
     )
