@@ -112,7 +112,8 @@ def _check_names(members: Sequence[Member]) -> None:
                 f"decompress: the name {member.name!r} leads out of the new folder; "
                 "the file is damaged or hostile"
             )
-        if any(str(parent) in files for parent in path.parents):
+    for member in members:
+        if any(str(parent) in files for parent in PurePosixPath(member.name).parents):
             raise InputError(
                 f"decompress: {member.name!r} lies below a file; the file is damaged or hostile"
             )
