@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -13,6 +14,7 @@ from experiments.data.standard_streams import STREAM
 from experiments.data.trees import write_tree
 from experiments.evaluation.compressed_file import Opened
 from experiments.evaluation.file_codec import AnyFileCodec
+from experiments.evaluation.folder_content import member_rows
 from experiments.kinds import open_codec
 from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject
@@ -57,14 +59,7 @@ def main(config: Config) -> JsonObject:
 
     with exactly(), RowBar(opened.count, "decompressing") as bar:
         values = opened.values(codec, bar.add)
-    if opened.is_folder and codec.is_file_name(config.out):
-        codec.write(codec.as_file(values), out)
-    elif opened.is_folder:
-        members = opened.content(codec, values)
-        with out.folder() as folder:
-            write_tree(members, folder)
-    else:
-        codec.write(opened.content(codec, values), out)
+    _write(codec, opened, opened.content(codec, values), out)
     result = {
         "run": str(config.run),
         "out": str(config.out),
@@ -72,6 +67,17 @@ def main(config: Config) -> JsonObject:
         "count": opened.count,
     }
     return result | opened.facts
+
+
+def _write(codec: AnyFileCodec, opened: Opened, content: Any, out: Output) -> None:
+    """Write the members of a folder, or one content."""
+    if not opened.is_folder:
+        codec.write(content, out)
+    elif codec.is_file_name(out.path):
+        codec.write(codec.as_file(member_rows(codec, content)), out)
+    else:
+        with out.folder() as folder:
+            write_tree(content, folder)
 
 
 def _packed(path: Path) -> bytes:

@@ -32,7 +32,7 @@ def sizes(
     return {
         "count": account.count,
         "bytes_in": content.size,
-        **content.facts,
+        **_facts(content, file),
         "bytes_out": len(file.packed),
         "share": len(file.packed) / content.size if content.size else None,
         "model_bytes": file.model_bytes,
@@ -83,6 +83,14 @@ def key_words(run: Path, fingerprint: str | None) -> str:
         f"it opens only with the weights of {run} (fingerprint {fingerprint[:SHORT]}): "
         f"keep the run, or a file of univae export {run} FILE"
     )
+
+
+def _facts(content: Content[Exact, Rows], file: Compressed) -> JsonObject:
+    """Return the facts of a content; every file of a folder without the model is exact."""
+    if content.beside is None or file.row_bytes:
+        return content.facts
+    exact = {"pixels_exact": 0, "bytes_exact": content.facts["files"], "coded_files": 0}
+    return {**content.facts, **exact}
 
 
 def print_summary(run: Path, source: str, result: JsonObject) -> None:

@@ -16,6 +16,7 @@ from density.coding.fields import damaged
 from experiments.evaluation.file_codec import Content, Exact, FileCodec, header_facts
 from experiments.evaluation.folder_content import is_folder, restore_folder
 from univae.checkpoint import JsonObject
+from univae.errors import InputError
 
 __all__ = ["Compressed", "Opened", "compressed", "is_restored"]
 
@@ -141,6 +142,8 @@ class Opened:
             return restore_folder(codec, self.archive, values)
         try:
             return codec.restore_stored(self.archive)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise damaged("its stored part is invalid") from error
 

@@ -24,7 +24,7 @@ from experiments.evaluation.file_codec import Content, FileCodec, Part
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
-__all__ = ["FOLDER", "is_folder", "read_folder", "restore_folder"]
+__all__ = ["FOLDER", "is_folder", "member_rows", "read_folder", "restore_folder"]
 
 FOLDER = "folder"  # the fact of an archive that it holds a folder, with its number of members
 LENGTH = 8  # bytes of the length of the list of members
@@ -79,8 +79,17 @@ def restore_folder(codec: FileCodec[Any, Rows], archive: Archive, values: Rows) 
     try:
         columns, rest = _columns(archive.stored)
         return _members(codec, columns, rest, values)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError, StopIteration) as error:
         raise damaged("its list of files is invalid") from error
+
+
+def member_rows(codec: FileCodec[Any, Rows], members: Members) -> Rows:
+    """Return the rows of all files that the model codes, one after the other."""
+    parts = [codec.split(member.content) for member in members if member.content]
+    values: Rows = codec.join_rows([part.rows for part in parts if part is not None])
+    return values
 
 
 def _archive(members: Members, parts: Sequence[Part | None]) -> Archive:

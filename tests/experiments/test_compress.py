@@ -220,6 +220,19 @@ def test_images_go_to_the_kind_of_file_a_name_asks_for(
     assert (np.stack(shown) == 255 * array).all()
 
 
+def test_a_model_that_codes_shorter_than_xz_is_used(runs: dict[str, Path], tmp_path: Path) -> None:
+    bits = np.random.default_rng(2).integers(0, 2, (800, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "bits.npy", bits)
+    found, back = there_and_back(
+        runs["binary"], tmp_path / "bits.npy", tmp_path, "back.npy", store=True, verify=False
+    )
+    assert np.array_equal(np.load(back), bits)
+    assert (found["blocks"], found["stored_blocks"]) == (1, 0)
+    assert found["bytes_out"] == found["model_bytes"] < found["archivers"]["xz"]
+    assert "opens only with the weights of" in found["key"]
+    assert found["fingerprint"][:16] in found["key"]
+
+
 def test_a_table_comes_back(tmp_path: Path) -> None:
     table = np.random.default_rng(0).integers(0, 2, (120, 5)).astype(np.uint8)
     np.save(tmp_path / "table.npy", table)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.training.progress_bar import Bar
+from experiments.training.progress_bar import Bar, RowBar
 
 
 class Terminal(io.StringIO):
@@ -50,3 +50,31 @@ def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     bar.write_line("nothing")
     bar.close()
     assert capsys.readouterr() == ("", "")
+
+
+def test_rows_off_a_terminal_get_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with RowBar(2000, "compressing", interval=30.0) as bar:
+        bar.add(100)
+        bar.add(-100)  # a coder starts again
+        for second in range(1, 101):
+            now[0] = float(second)
+            bar.add(20)
+    out, err = capsys.readouterr()
+    lines = [
+        f"compressing  {second}%  {20 * second:,} of 2,000 rows, {left} left"
+        for second, left in ((30, "1:10"), (60, "0:40"), (90, "0:10"))
+    ]
+    assert (out, err.splitlines()) == ("", lines)
+
+
+def test_rows_on_a_terminal_get_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with RowBar(10, "scoring", interval=0.0) as bar:
+        bar._bar.mininterval = 0.0
+        bar.add(5)
+    assert "scoring:  50%" in terminal.getvalue()
+    assert "rows" not in terminal.getvalue()
