@@ -13,7 +13,7 @@ from density.coding.blocks import Account, decode, encode
 from density.coding.container import Header, unpack
 from density.coding.data_code import Rows
 from density.coding.fields import damaged
-from experiments.evaluation.file_codec import Content, Exact, FileCodec, header_facts
+from experiments.evaluation.file_codec import DAMAGE, Content, Exact, FileCodec, header_facts
 from experiments.evaluation.folder_content import is_folder, restore_folder
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -144,7 +144,7 @@ class Opened:
             return codec.restore_stored(self.archive)
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             raise damaged("its stored part is invalid") from error
 
 

@@ -30,8 +30,11 @@ from density.model import LatentModel
 from experiments.data.outputs import Output
 from univae.checkpoint import JsonObject
 
-__all__ = ["AnyFileCodec", "Content", "Exact", "FileCodec", "Part", "header_facts"]
+__all__ = ["DAMAGE", "AnyFileCodec", "Content", "Exact", "FileCodec", "Part", "header_facts"]
 
+
+# What parsers of facts raise where a file with right checksums is not what a writer makes.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 Exact = TypeVar("Exact")  # the content of a file: an array, or a text
 

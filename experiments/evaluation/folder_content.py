@@ -20,7 +20,7 @@ from density.coding.data_code import Coding, Rows
 from density.coding.fields import damaged
 from experiments.data.trees import Member, Tree, beginning, read_tree
 from experiments.evaluation.archivers import tree_sizes
-from experiments.evaluation.file_codec import Content, FileCodec, Part
+from experiments.evaluation.file_codec import DAMAGE, Content, FileCodec, Part
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -28,6 +28,7 @@ __all__ = ["FOLDER", "is_folder", "member_rows", "read_folder", "restore_folder"
 
 FOLDER = "folder"  # the fact of an archive that it holds a folder, with its number of members
 LENGTH = 8  # bytes of the length of the list of members
+LATEST = 2**40  # seconds from 1970, of a change
 NO_FILE = -1  # the size of a folder among the sizes of files
 
 Members = tuple[Member, ...]
@@ -81,7 +82,7 @@ def restore_folder(codec: FileCodec[Any, Rows], archive: Archive, values: Rows) 
         return _members(codec, columns, rest, values)
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, OverflowError, StopIteration) as error:
+    except (*DAMAGE, StopIteration) as error:
         raise damaged("its list of files is invalid") from error
 
 
@@ -142,7 +143,9 @@ def _members(
             rows = values[row : row + count]
             row += count
             content = codec.join(Part(rows, content or b"", next(facts)))
-        members.append(Member(name, mode, time, content))
+        if abs(time) > LATEST:
+            raise ValueError("a time beyond all calendars")
+        members.append(Member(str(name), int(mode), int(time), content))
     if position != len(stored) or row != len(values):
         raise ValueError("other sizes than those of the files")
     return tuple(members)

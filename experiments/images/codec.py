@@ -23,7 +23,7 @@ from density.trained import TrainedDensity
 from experiments.data.arrays import Data
 from experiments.data.outputs import Output
 from experiments.data.readers import read
-from experiments.data.sources import size_on_disk
+from experiments.data.sources import has_suffix, size_on_disk
 from experiments.evaluation.archivers import array_sizes, image_sizes
 from experiments.evaluation.file_codec import Content, Part
 from experiments.evaluation.open_run import open_run
@@ -41,6 +41,19 @@ IMAGE_AXES = 3  # channels, height, width
 MANY = 4000  # images: the initial bits of LARGE_TILE are then a small share of the file
 LARGE_TILE = 4
 BYTE_LEVELS = 256
+
+
+def _lost(source: str, data: Data) -> list[str]:
+    """Return notes on what a data set holds besides its array."""
+    notes = []
+    if data.labels is not None:
+        notes.append(f"{data.name}: its labels are not in the compressed file")
+    if has_suffix(Path(source), ".zip"):
+        notes.append(
+            f"{data.name}: the names of its files are not in the compressed file; unpack it, and "
+            "compress the folder, to keep them"
+        )
+    return notes
 
 
 class ArrayCodec:
@@ -118,7 +131,7 @@ class ArrayCodec:
             units=levels.size,
             archiver_sizes=lambda: self._archiver_sizes(exact, levels),
             facts={"bytes_array": exact.nbytes},
-            notes=data.notes,
+            notes=(*data.notes, *_lost(source, data)),
         )
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:

@@ -149,7 +149,7 @@ def join_pieces(all_pieces: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> li
     counts = dict(cut)
     start = 0
     while start < len(all_pieces):
-        count = counts.get(len(texts), 1)
+        count = max(1, counts.get(len(texts), 1))
         pieces_of_text = all_pieces[start : start + count]
         texts.append([token for piece in pieces_of_text for token in piece])
         start += count

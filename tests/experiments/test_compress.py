@@ -213,7 +213,8 @@ def test_images_go_to_the_kind_of_file_a_name_asks_for(
 
     array = np.random.default_rng(1).integers(0, 2, (12, 6, 6), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=array, labels=np.arange(12))
-    _, back = there_and_back(runs["binary"], tmp_path / "a.npz", tmp_path, "back.npz")
+    found, back = there_and_back(runs["binary"], tmp_path / "a.npz", tmp_path, "back.npz")
+    assert found["notes"] == ["a: its labels are not in the compressed file"]
     assert (np.load(back)["images"] == array).all()
     _, folder = there_and_back(runs["binary"], tmp_path / "a.npz", tmp_path, "pictures")
     shown = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]

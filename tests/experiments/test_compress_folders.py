@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,8 @@ def test_a_hostile_file_writes_nothing(runs: dict[str, Path], tmp_path: Path, na
         {"names": []},
         {"times": ["a"]},
         {"facts": 3},
-        {"names": [3]},
+        {"times": [2**60]},
+        {"modes": ["x"]},
     ],
     ids=str,
 )
@@ -206,6 +208,27 @@ def test_a_damaged_list_of_files_is_refused(runs: dict[str, Path], change: dict[
     codec = open_codec(runs["images"])
     with pytest.raises(InputError, match="the file is damaged or cut short"):
         restore_folder(codec, Archive({"folder": 1}, stored), codec.join_rows([]))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"dtype": "|u1", "shape": [2, 8, 8]},
+        {"dtype": "O", "shape": [1]},
+        {"dtype": "|u1"},
+        {"dtype": "|u1", "shape": [1, 8, 8], "levels": "x"},
+        {"dtype": "|u1", "shape": [1, 8, 8], "levels": 16, "notes": [1]},
+        {"dtype": 3, "shape": [64]},
+    ],
+    ids=str,
+)
+def test_a_damaged_array_is_refused(
+    runs: dict[str, Path], tmp_path: Path, facts: dict[str, Any], unchecked: None
+) -> None:
+    (tmp_path / "bits").write_bytes(pack_archive(Archive(facts, bytes(64))))
+    with pytest.raises(InputError, match="the file is damaged or cut short"):
+        unpacked(runs["images"], tmp_path / "bits", tmp_path / "a.npy")
+    assert [path.name for path in tmp_path.iterdir()] == ["bits"]
 
 
 # No file is longer than xz and 64 bytes.
@@ -276,6 +299,18 @@ def test_a_file_without_the_model_is_refused_by_a_run_of_another_kind(
         unpacked(runs["images"], tmp_path / "text.bits", tmp_path / "b.npy")
     with pytest.raises(InputError, match="the file holds no text"):
         unpacked(runs["text"], tmp_path / "image.bits", tmp_path / "b.txt")
+
+
+def test_a_zip_of_images_is_said_to_lose_its_names(runs: dict[str, Path], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number, image in enumerate(IMAGES[:3]):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "PNG")
+            archive.writestr(f"{number}.png", buffer.getvalue())
+    result = packed(runs["images"], tmp_path / "a.zip", tmp_path / "bits")
+    assert "names of its files are not in the compressed file" in result["notes"][-1]
+    assert result["bytes_in"] == (tmp_path / "a.zip").stat().st_size
+    assert result["bytes_array"] == IMAGES[:3].nbytes
 
 
 # The summary.
