@@ -54,15 +54,12 @@ class Config:
     out: tyro.conf.Positional[Path]  # the file to write; -: standard output
     overwrite: bool = False  # replace an existing output file
     particles: int = 1  # importance samples per datum; more save bits and take time
-    # data coded together; more save time and cost initial bits; 0: 16 texts, or 1 image or row
-    # (4 of 4000 and more)
-    tile: int = 0
+    tile: int = 0  # data coded together; more save time and cost initial bits; 0: chosen by data
     block: int = BLOCK  # data per block, which can be decoded alone; fewer cost bits
     swap: bool = True  # Bit-Swap, for latent layers that form a chain: fewer initial bits
     store: bool = True  # store as xz does what the model's code would make longer
     verify: bool = True  # decode the file and compare it with the data before it is renamed to OUT
-    # importance samples of the bounds that the size is compared with; 0: no comparison
-    ideal_samples: int = 16
+    ideal_samples: int = 16  # importance samples of the bounds the size is compared with; 0: none
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "particles": at_least(1, 4096),

@@ -35,8 +35,7 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder that univae compress used, or its export
     data: tyro.conf.Positional[Path]  # the compressed file; -: standard input
-    # .npy, .npz, .txt, or a new folder, for the files of a folder or PNG images; -: standard output
-    out: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Path]  # .npy, .npz, .txt or a new folder; -: standard output
     overwrite: bool = False  # replace an existing output file
 
     def __post_init__(self) -> None:
