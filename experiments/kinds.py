@@ -5,7 +5,7 @@ in each table of an operation that it supports. Text models are the last row, wh
 names for a run in no row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from univae.sentence.trained import TrainedSimilar
 from univae.trained import Trained
 from univae.vae.trained import TrainedText
 
-__all__ = ["CODECS", "ENCODERS", "SCORERS", "open_codec", "row_of_kind"]
+__all__ = ["CODECS", "ENCODERS", "EXPORTED", "SCORERS", "open_codec", "row_of_kind"]
 
 Row = TypeVar("Row")
 
@@ -45,6 +45,9 @@ ENCODERS: Mapping[type[Trained], Encoder] = {
     TrainedSimilar: encode_sentences,
     TrainedText: encode_texts,
 }
+
+# The kinds of run that an export can replace. The average of a GAN is part of its training state.
+EXPORTED: Sequence[type[Trained]] = (TrainedDensity, TrainedSimilar, TrainedText)
 
 
 def row_of_kind(path: Path, table: Mapping[type[Trained], Row]) -> Row:

@@ -243,6 +243,7 @@ USES: dict[str, tuple[str, list[str]]] = {
     "compress of texts": ("text", ["compress", "RUN", "DATA/texts.txt", "OUT.bits"]),
     "compress of images": ("images", ["compress", "RUN", "DATA/images.npy", "OUT.bits"]),
     "decompress": ("table", ["decompress", "RUN", "DATA/../table/data.bits", "OUT.npy"]),
+    "export": ("table", ["export", "RUN", "OUT.univae"]),
     "similar": (
         "similar",
         ["similar", "RUN", "a man sees a ball", "--count", "2", "--samples", "4"],

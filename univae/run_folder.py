@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from univae.checkpoint import JsonObject, existing_folder, read_json
 from univae.errors import InputError
+from univae.exported import is_export, open_export
 from univae.rules import broken, reading
 
 __all__ = [
@@ -49,12 +50,17 @@ class RunFolder:
 
     @classmethod
     def open(cls: type[Folder], path: str | Path) -> Folder:
-        """Open an existing run folder.
+        """Open an existing run folder, or a file of ``univae export``.
+
+        The file is unpacked into the user's cache, where ``path`` then is.
 
         Raises:
-            InputError: the folder is missing, or its ``config.json`` is missing or no JSON object.
+            InputError: the folder is missing, or its ``config.json`` is missing or no JSON object;
+                the file is damaged.
         """
         path = Path(path)
+        if is_export(path):
+            path = open_export(path)
         config_file = path / "config.json"
         if not path.exists():
             raise InputError(

@@ -1,8 +1,12 @@
-"""Rows as the bytes of a file, in blocks that can be decoded separately."""
+"""Rows as the bytes of a file, in blocks that can be decoded separately.
+
+A block whose message is longer than the same rows under LZMA2 can be stored that way.
+"""
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -10,12 +14,15 @@ from density.coding.bits_back import BitsBack, Message, Progress, ignore_progres
 from density.coding.container import Block, Header, pack, to_bytes, to_words
 from density.coding.data_code import Rows
 from density.coding.finite import naming_rows
+from density.coding.stored import expand, squeeze
 from univae.errors import InputError
 
 __all__ = ["BLOCK", "Account", "decode", "encode"]
 
 # Rows of a block. Each block has its own initial bits, the cost of decoding it separately.
 BLOCK = 4096
+BYTE = 8  # bits
+SIZE = 8  # bytes of the number of bytes of a stored block
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,11 @@ class Account:
     """The rows and bits of a file."""
 
     count: int  # rows
-    plain: int  # rows coded without latents
+    plain: int  # rows coded without latents, or stored
     initial_bits: int  # of these
     net_bits: int  # of the other rows
+    blocks: int = 1
+    stored_blocks: int = 0  # of these, those without a message of the model
 
     @property
     def bits(self) -> int:
@@ -39,6 +48,8 @@ def encode(
     header: Header,
     block: int = BLOCK,
     progress: Progress = ignore_progress,
+    *,
+    store: bool = False,
 ) -> tuple[bytes, Account]:
     """Return the bytes of a file of rows, and its numbers of rows and bits.
 
@@ -50,6 +61,7 @@ def encode(
         header: the header of the file, without blocks.
         block: the rows of a block.
         progress: receives the number of rows done since the last call.
+        store: store a block without the model where that takes fewer bytes.
 
     Raises:
         InputError: there are no rows, ``block`` is below 1, or the model gives a row a number that
@@ -63,17 +75,48 @@ def encode(
     payloads = []
     messages = []
     for start in range(0, len(rows), block):
-        block_rows = rows[start : start + block]
         with naming_rows(start):
-            message = coder.push(block_rows, progress)
-        payload = to_bytes(message.words)
-        sum_rows = zlib.crc32(coder.emission.content(block_rows))
-        blocks.append(
-            Block(message.count, message.plain, len(payload), zlib.crc32(payload), sum_rows)
-        )
-        payloads.append(payload)
-        messages.append(message)
-    return pack(replace(header, blocks=tuple(blocks)), payloads), _account(messages)
+            message = coder.push(rows[start : start + block], progress)
+        encoded = _encode_block(coder, rows[start : start + block], message, store=store)
+        blocks.append(encoded.block)
+        payloads.append(encoded.payload)
+        messages.append(encoded.message)
+    full_header = replace(header, blocks=tuple(blocks))
+    return pack(full_header, payloads), _account(messages, blocks)
+
+
+class _Encoded(NamedTuple):
+    """A block of a file, its bytes, and its numbers of rows and bits."""
+
+    block: Block
+    payload: bytes
+    message: Message
+
+
+def _encode_block(coder: BitsBack[Rows], rows: Rows, message: Message, *, store: bool) -> _Encoded:
+    """Return the block of a message, or of its rows without the model where that is shorter."""
+    payload = to_bytes(message.words)
+    stored = _stored(coder, rows, len(payload)) if store else None
+    if stored is not None:
+        payload = stored
+        bits = BYTE * len(stored)
+        message = replace(message, plain=message.count, initial_bits=bits, net_bits=0)
+    block = Block(
+        message.count,
+        message.plain,
+        len(payload),
+        zlib.crc32(payload),
+        zlib.crc32(coder.emission.content(rows)),
+        is_stored=stored is not None,
+    )
+    return _Encoded(block, payload, message)
+
+
+def _stored(coder: BitsBack[Rows], rows: Rows, most: int) -> bytes | None:
+    """Return rows under LZMA2, behind their number of bytes; None unless below ``most`` bytes."""
+    content = coder.emission.compact(rows)
+    stored = len(content).to_bytes(SIZE, "little") + squeeze(content)
+    return stored if len(stored) < most else None
 
 
 def decode(
@@ -110,7 +153,12 @@ def _decode_block(
 ) -> Rows:
     block = header.blocks[index]
     try:
-        rows = coder.pop(to_words(payload), block.count, block.plain, progress)
+        if block.is_stored:
+            content = expand(payload[SIZE:], int.from_bytes(payload[:SIZE], "little"))
+            rows = coder.emission.from_compact(content, block.count)
+            progress(block.count)
+        else:
+            rows = coder.pop(to_words(payload), block.count, block.plain, progress)
         sum_rows = zlib.crc32(coder.emission.content(rows))
     except (ValueError, IndexError) as error:  # a model can fail on symbols that were not pushed
         raise _arithmetic_error(header) from error
@@ -119,12 +167,14 @@ def _decode_block(
     return rows
 
 
-def _account(messages: Sequence[Message]) -> Account:
+def _account(messages: Sequence[Message], blocks: Sequence[Block]) -> Account:
     return Account(
         count=sum(message.count for message in messages),
         plain=sum(message.plain for message in messages),
         initial_bits=sum(message.initial_bits for message in messages),
         net_bits=sum(message.net_bits for message in messages),
+        blocks=len(blocks),
+        stored_blocks=sum(block.is_stored for block in blocks),
     )
 
 

@@ -59,6 +59,14 @@ class Emission(Protocol[Rows]):
         """Return the rows as bytes, for a checksum."""
         ...
 
+    def compact(self, rows: Rows) -> bytes:
+        """Return the rows as few bytes, to store them without a model."""
+        ...
+
+    def from_compact(self, content: bytes, count: int) -> Rows:
+        """Return the rows of :meth:`compact`; raise ValueError where there are not ``count``."""
+        ...
+
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
         """Return the intervals of the symbols of x in the tables of p(x | z)."""
         ...

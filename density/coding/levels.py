@@ -1,4 +1,7 @@
-"""Arrays of whole numbers as the levels that a code takes."""
+"""Arrays of whole numbers as the levels that a code takes, and as few bytes."""
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -7,7 +10,7 @@ from density.likelihoods.distributions import BINARY
 from univae.dtypes import is_float_array, is_number_array
 from univae.errors import InputError
 
-__all__ = ["levels_of"]
+__all__ = ["compact", "from_compact", "levels_of"]
 
 
 def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
@@ -43,3 +46,31 @@ def levels_of(values: np.ndarray, levels: int) -> np.ndarray:
             f"compress: the model codes whole numbers 0..{levels - 1}; got {first!s}; {remedy}"
         )
     return values.astype(np.int64)
+
+
+def compact(values: np.ndarray, levels: int) -> bytes:
+    """Return rows of whole numbers 0..levels-1 in one byte each, or as many as ``levels`` needs.
+
+    Zeros and ones are packed, eight to a byte; every row starts a byte.
+    """
+    if levels == BINARY:
+        return np.packbits(values.reshape(len(values), -1).astype(bool), axis=1).tobytes()
+    return values.astype(_dtype(levels)).tobytes()
+
+
+def from_compact(content: bytes, levels: int, shape: Sequence[int]) -> np.ndarray:
+    """Return the rows of :func:`compact` as int64 of a shape (rows, ...).
+
+    Raises:
+        ValueError: the content holds another number of values.
+    """
+    if levels == BINARY:
+        row_bytes = np.frombuffer(content, np.uint8).reshape(shape[0], -1)
+        values = np.unpackbits(row_bytes, axis=1, count=math.prod(shape[1:]))
+    else:
+        values = np.frombuffer(content, _dtype(levels))
+    return values.astype(np.int64).reshape(shape)
+
+
+def _dtype(levels: int) -> np.dtype:
+    return np.min_scalar_type(levels - 1).newbyteorder("<")

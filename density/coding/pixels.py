@@ -10,6 +10,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from density.coding.ans import Intervals, Stack, concatenate, frequencies, intervals
 from density.coding.finite import row_frequencies
+from density.coding.levels import compact, from_compact
 from density.likelihoods.autoregressive import CausalPixels
 from density.likelihoods.distributions import LevelPixels
 from density.likelihoods.head import Pixels
@@ -105,6 +106,14 @@ class PixelCode:
     def content(self, rows: np.ndarray) -> bytes:
         """Return the levels as little-endian int64, for a checksum."""
         return rows.astype("<i8").tobytes()
+
+    def compact(self, rows: np.ndarray) -> bytes:
+        """Return the levels in as few bytes as their number needs, two levels as bits."""
+        return compact(rows, self.levels)
+
+    def from_compact(self, content: bytes, count: int) -> np.ndarray:
+        """Return the rows of :meth:`compact` as int64."""
+        return from_compact(content, self.levels, (count, *self.shape))
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
         """Return the intervals of the pixels of x in the tables of p(x | z)."""

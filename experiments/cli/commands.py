@@ -5,9 +5,10 @@ of options by the name of the preset. ``univae COMMAND`` and ``python -m experim
 call :func:`run`.
 
 Progress, notes and a table of the result go to stderr, and ``--quiet`` hides them; the last line of
-stdout is the result, one JSON object. ``RESULTS`` of a command module names the keys that its table
-shows, where these are not all that have a label. Exit codes: 0 done, 1 training failed, 2 bad input
-or configuration, 130 interrupted, 141 the pipe of the output was closed. Only a bug shows a
+stdout is the result, one JSON object, or the last line of stderr where stdout carries data
+(``data_on_stdout`` of the configuration). ``RESULTS`` of a command module names the keys that its
+table shows, where these are not all that have a label. Exit codes: 0 done, 1 training failed, 2 bad
+input or configuration, 130 interrupted, 141 the pipe of the output was closed. Only a bug shows a
 traceback.
 
 Modules that take long to import are imported once the command has been read.
@@ -56,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
     "decompress": ("experiments.decompress", "read such a file back"),
+    "export": ("experiments.export", "write the part of a run that using its model needs"),
     "evaluate-gan": (
         "experiments.evaluate_gan",
         "measure a GAN, with the floor and known faults for comparison",
@@ -131,7 +133,8 @@ def _perform(
         result = action(config)
         if first:
             _print_table(config_type, result)
-    _end(0, _as_json(result) if first else "")
+    on_stderr = getattr(config, "data_on_stdout", False)
+    _end(0, _as_json(result) if first else "", on_stderr=on_stderr)
 
 
 def parse(config_type: type[Config], argv: Sequence[str] | None = None, name: str = "") -> Config:
@@ -220,9 +223,9 @@ def _command_of(name: str) -> str:
     return "".join(os.path.basename(name).removesuffix(".py").replace("_", "-").split()[-1:])
 
 
-def _end(code: int, text: str = "") -> NoReturn:
+def _end(code: int, text: str = "", *, on_stderr: bool = False) -> NoReturn:
     """Print a result on stdout, or an error in one line on stderr, and end the process."""
-    stream: TextIO = sys.stdout
+    stream: TextIO = sys.stderr if on_stderr else sys.stdout
     if code:
         stream = sys.stderr
         text = " ".join(text.split("\n"))

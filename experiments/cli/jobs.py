@@ -46,7 +46,7 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "compress",
-        ("compress", "decompress"),
+        ("compress", "decompress", "export"),
         "univae compress runs/mine held_out.txt held_out.bits",
     ),
     Job("report", ("report", "compare"), "univae compare runs/a runs/b --out compare.html"),

@@ -7,7 +7,9 @@ bad path at once, and writes through it afterwards:
   (``replaces``);
 - an output that is an input, or a file of an input's folder, is refused, also with ``--overwrite``;
 - a symbolic link is followed: the link stays, its target is written;
-- a device or a pipe is written to, never replaced;
+- a device or a pipe is written to, never replaced, and ``-`` is standard output where a command
+  allows it;
+- a file inside a folder of data is refused, because the folder would hold it as data afterwards;
 - a folder of results must be new or empty, and not the current folder or one above it.
 """
 
@@ -16,10 +18,11 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.data.standard_streams import STREAM, temporary_file, write_stdout
 from univae.checkpoint import replacing_file, sync, sync_tree
 from univae.errors import InputError
 
@@ -58,6 +61,7 @@ class Output:
         option: the option of the path, for messages.
         replaces: returns whether the same command wrote an existing file, which may then be
             replaced.
+        stdout: whether ``-`` is standard output, and not a file of that name.
 
     Raises:
         InputError: the path breaks one of the rules of this module.
@@ -68,6 +72,7 @@ class Output:
     inputs: Sequence[str | Path] = ()
     option: str = "--out"
     replaces: Callable[[Path], bool] | None = None
+    stdout: bool = False
 
     def __post_init__(self) -> None:
         target = self.target
@@ -75,6 +80,11 @@ class Output:
             self._refuse(f"there is no folder {target.parent}; create it first")
         for source in self.inputs:
             self._refuse_input(Path(source))
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the output is standard output."""
+        return self.stdout and str(self.path) == STREAM
 
     @property
     def target(self) -> Path:
@@ -97,6 +107,8 @@ class Output:
 
     def check_folder(self) -> "Output":
         """Raise :class:`InputError` unless the path can become a new folder; return self."""
+        if self.is_stdout:
+            self._refuse("standard output takes one file, and this is a folder; give a new folder")
         target = self.target
         if Path.cwd().is_relative_to(target):
             self._refuse("it is the folder you are in, or one above it; give a new folder")
@@ -115,10 +127,9 @@ class Output:
         """
         self.check_file()
         if self._is_special():
-            with _temporary_file() as temporary:
+            with temporary_file() as temporary:
                 yield temporary
-                with temporary.open("rb") as source, self.path.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
+                self._copy(temporary)
             return
 
         mode = self.target.stat().st_mode if self.target.exists() else None
@@ -171,11 +182,21 @@ class Output:
             self.path.with_suffix(suffix), self.overwrite, self.inputs, self.option, self.replaces
         )
 
+    def _copy(self, file: Path) -> None:
+        """Write the bytes of a file to standard output, or to the device or pipe."""
+        if self.is_stdout:
+            write_stdout(file)
+            return
+        with file.open("rb") as source, self.path.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+
     def _may_replace(self) -> bool:
         return self.overwrite or (self.replaces is not None and self.replaces(self.target))
 
     def _is_special(self) -> bool:
         # The path is tested, not its target: /dev/stdout may link to a pipe without a path.
+        if self.is_stdout:
+            return True
         return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
 
     def _require_writable(self, folder: Path) -> None:
@@ -190,12 +211,15 @@ class Output:
             self._refuse(f"it is the input {source}; give another name")
         if not source.is_dir() or not target.is_relative_to(source.resolve()):
             return
-        # All files of a folder of images are inputs. In a run folder only RUN_FILES are; all other
-        # files there are results of commands, which may be replaced.
+        # All files of a folder of images are inputs, and a new one would become an input. In a run
+        # folder only RUN_FILES are; all other files there are results of commands, which may be
+        # replaced.
         is_run = (source / "config.json").exists()
         entry = target.relative_to(source.resolve()).parts[0]
         if entry in RUN_FILES if is_run else target.exists():
             self._refuse(f"it is a part of the input {source}; give another name")
+        if not is_run:
+            self._refuse(f"it would become a part of the input {source}; give a name outside of it")
 
     def _refuse(self, rule: str) -> None:
         raise InputError(f"{self.option} {self.path}: {rule}")
@@ -215,15 +239,3 @@ def _umask() -> int:
     mask = os.umask(0)  # the mask can only be read by setting another
     os.umask(mask)
     return mask
-
-
-@contextmanager
-def _temporary_file() -> Iterator[Path]:
-    """Yield a file in the system's temporary folder, for outputs such as /dev/stdout."""
-    descriptor, name = tempfile.mkstemp()
-    os.close(descriptor)
-    try:
-        yield Path(name)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["HUB", "has_suffix", "names_code", "resolved"]
+__all__ = ["HUB", "has_suffix", "names_code", "resolved", "size_on_disk"]
 
 HUB = "hub:"  # begins the name of a data set of the Hugging Face hub
 
@@ -35,3 +35,9 @@ def resolved(source: str, built_in: Collection[str] = ()) -> str:
 def names_code(value: object) -> bool:
     """Return whether an option names Python code to import, ``package.module:name``."""
     return isinstance(value, str) and ":" in value
+
+
+def size_on_disk(source: str, otherwise: int) -> int:
+    """Return the bytes of a file; ``otherwise`` for the name of a built-in set."""
+    path = Path(source)
+    return path.stat().st_size if path.is_file() else otherwise

@@ -1,15 +1,21 @@
-"""Sizes of data in general-purpose formats: gzip, bz2, xz, and PNG for images, at best settings."""
+"""Sizes of data in general-purpose formats: gzip, bz2, xz, and PNG for images, at best settings.
+
+Folders are measured as a tar file, which these formats compress.
+"""
 
 import bz2
 import gzip
 import io
 import lzma
+import tarfile
+from collections.abc import Sequence
 
 import numpy as np
 
 from density.likelihoods.distributions import BINARY
+from experiments.data.trees import Member
 
-__all__ = ["array_sizes", "image_sizes", "text_sizes", "xz_primed"]
+__all__ = ["array_sizes", "image_sizes", "text_sizes", "tree_sizes", "xz_primed"]
 
 STRONGEST = 9  # compression level of gzip, bz2 and xz
 XZ_PRESET = STRONGEST | lzma.PRESET_EXTREME
@@ -57,6 +63,22 @@ def image_sizes(values: np.ndarray, levels: int) -> dict[str, int]:
         picture.save(buffer, "PNG", optimize=True)
         total += buffer.tell()
     return array_sizes(values) | {"png": total}
+
+
+def tree_sizes(members: Sequence[Member]) -> dict[str, int]:
+    """Return the sizes of a folder as .tar.gz, .tar.bz2 and .tar.xz, in bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for member in members:
+            entry = tarfile.TarInfo(member.name)
+            entry.mode = member.mode
+            entry.mtime = member.time
+            if member.content is None:
+                entry.type = tarfile.DIRTYPE
+            else:
+                entry.size = len(member.content)
+            archive.addfile(entry, io.BytesIO(member.content or b""))
+    return text_sizes(buffer.getvalue())
 
 
 def xz_primed(content: bytes, training: bytes) -> int:

@@ -1,14 +1,15 @@
 """The codec of image and table runs, which codes arrays of whole numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from density.coding.archive import Archive
 from density.coding.bits_back import BitsBack
 from density.coding.blocks import Account
 from density.coding.container import Header
@@ -20,13 +21,16 @@ from density.images.base import DataModel
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data
-from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
 from experiments.data.readers import read
+from experiments.data.sources import has_suffix, size_on_disk
 from experiments.evaluation.archivers import array_sizes, image_sizes
-from experiments.evaluation.file_codec import Content
+from experiments.evaluation.file_codec import Content, Part
 from experiments.evaluation.open_run import open_run
+from experiments.images.array_output import ARRAY_WRITERS, check_array_name, write_array, write_pngs
 from experiments.images.binarisation import WHITE, black_and_white
+from experiments.images.pictures import join_picture, split_picture
+from experiments.images.stored_arrays import DTYPE, array_of, from_levels, store_array
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.run_folder import BEST
@@ -39,19 +43,17 @@ LARGE_TILE = 4
 BYTE_LEVELS = 256
 
 
-def _write_npy(file: BinaryIO, name: str, array: np.ndarray) -> None:
-    np.save(file, array, allow_pickle=False)
-
-
-def _write_npz(file: BinaryIO, name: str, array: np.ndarray) -> None:
-    write_npz(file, {name: array})
-
-
-# Suffix of an output -> function that writes an array of a name to it.
-ARRAY_WRITERS: Mapping[str, Callable[[BinaryIO, str, np.ndarray], None]] = {
-    ".npy": _write_npy,
-    ".npz": _write_npz,
-}
+def _lost(source: str, data: Data) -> list[str]:
+    """Return notes on what a data set holds besides its array."""
+    notes = []
+    if data.labels is not None:
+        notes.append(f"{data.name}: its labels are not in the compressed file")
+    if has_suffix(Path(source), ".zip"):
+        notes.append(
+            f"{data.name}: the names of its files are not in the compressed file; unpack it, and "
+            "compress the folder, to keep them"
+        )
+    return notes
 
 
 class ArrayCodec:
@@ -59,6 +61,7 @@ class ArrayCodec:
 
     rate: ClassVar[str] = "bits_per_dim"
     batch_size: ClassVar[int] = 100
+    exactness: ClassVar[str] = "pixels_exact"
 
     def __init__(self, path: Path, checkpoint: str = BEST) -> None:
         self.run = open_run(TrainedDensity, path, "cpu", checkpoint)
@@ -119,15 +122,30 @@ class ArrayCodec:
             self.fingerprint, coding, torch.__version__, exact.dtype.str, exact.shape, header_notes
         )
         levels = levels_of(values, self.pixels.levels)
-        return Content(exact, levels, header, exact.nbytes, data.notes)
+        return Content(
+            exact,
+            levels,
+            header,
+            size=size_on_disk(source, exact.nbytes),
+            stored=store_array(exact, levels, header, self.pixels.levels),
+            units=levels.size,
+            archiver_sizes=lambda: self._archiver_sizes(exact, levels),
+            facts={"bytes_array": exact.nbytes},
+            notes=(*data.notes, *_lost(source, data)),
+        )
 
     def restore(self, values: np.ndarray, header: Header) -> np.ndarray:
         """Return the array of a file from its level numbers."""
-        if header.notes.get("white") == WHITE:
-            values = WHITE * values
-        if header.notes.get("last"):
-            values = np.moveaxis(values, 1, 3)
-        return values.astype(header.dtype).reshape(header.shape)
+        return from_levels(values, header.notes, header.dtype, header.shape)
+
+    def restore_stored(self, archive: Archive) -> np.ndarray:
+        """Return an array that is stored without the model."""
+        if DTYPE not in archive.facts:
+            raise InputError(
+                f"decompress: the file holds no array, and {self.run.path} is the run of an image "
+                "or table model; give the run that wrote it"
+            )
+        return array_of(archive, self.shape)
 
     def equal(self, a: np.ndarray, b: np.ndarray) -> bool:
         """Return whether two arrays have the same dtype, shape and bits."""
@@ -135,30 +153,49 @@ class ArrayCodec:
 
     def check_name(self, out: Path) -> None:
         """Raise :class:`InputError` for the name of another format than the data can have."""
-        if out.suffix.lower() in ARRAY_WRITERS or (self.is_image and not out.suffix):
-            return
-        folder = ", or a folder without a suffix for PNG" if self.is_image else ""
-        raise InputError(
-            f"decompress: {out}: the file holds an array; "
-            f"give a name that ends in .npy, .npz{folder}"
-        )
+        check_array_name(out, is_image=self.is_image)
+
+    def is_file_name(self, out: Path) -> bool:
+        """Return whether the images of a folder go to one array of this name."""
+        return out.suffix.lower() in ARRAY_WRITERS
+
+    def as_file(self, values: np.ndarray) -> np.ndarray:
+        """Return the level numbers of images in the smallest dtype."""
+        return values.astype(np.min_scalar_type(self.pixels.levels - 1))
 
     def write(self, exact: np.ndarray, out: Output) -> None:
-        """Write an .npy, an .npz with ``images`` or ``x``, or a folder of PNG images.
-
-        Zeros and ones are black and white in a PNG.
-        """
-        suffix = out.path.suffix.lower()
-        if not suffix:
-            self._write_pngs(exact, out)
+        """Write an .npy, an .npz with ``images`` or ``x``, or a folder of PNG images."""
+        if out.path.suffix or out.is_stdout:
+            write_array(exact, out, "images" if self.is_image else "x")
             return
-        name = "images" if self.is_image else "x"
-        with out.file() as temporary, temporary.open("wb") as file:
-            ARRAY_WRITERS[suffix](file, name, exact)
+        is_channels_first = exact.ndim == 1 + IMAGE_AXES and exact.shape[1:] == self.shape
+        images = np.moveaxis(exact, 1, 3) if is_channels_first else exact
+        write_pngs(images, out, is_binary=self.pixels.levels == BINARY)
 
-    def count_units(self, content: Content[np.ndarray, np.ndarray]) -> int:
-        """Return the number of pixels' channels, or of table cells."""
-        return content.values.size
+    def check_folder(self) -> None:
+        """Raise :class:`InputError` for a table run, or one that codes no whole numbers."""
+        if not self.is_image:
+            raise InputError(
+                f"compress: {self.run.path} is the run of a table model, which codes one file; "
+                "give a file, or the run of an image model"
+            )
+        require_codable(self.pixels)
+
+    def split(self, content: bytes) -> Part | None:
+        """Return the pixels of a PNG of the model's shape and levels; None for other files."""
+        return split_picture(content, self.shape, self.pixels.levels)
+
+    def join(self, part: Part) -> bytes:
+        """Return a PNG of the same pixels."""
+        return join_picture(part, self.pixels.levels)
+
+    def join_rows(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the level numbers of several images in one array."""
+        return np.concatenate([np.empty((0, *self.shape), np.int64), *parts])
+
+    def count_units(self, part: Part) -> int:
+        """Return the number of pixels' channels."""
+        return int(part.rows.size)
 
     def net_rate(self, account: Account) -> JsonObject:
         """Return the net bits per dimension."""
@@ -166,17 +203,9 @@ class ArrayCodec:
         rate = account.net_bits / rows / self.pixels.dims if rows else None
         return {"net_bits_per_dim": rate}
 
-    def archiver_sizes(self, content: Content[np.ndarray, np.ndarray]) -> dict[str, int]:
-        """Return the sizes in general formats, of images also in PNG, in bytes."""
-        if not self.is_image:
-            return array_sizes(content.exact)
-        small = self.pixels.levels <= BYTE_LEVELS
-        images = content.values.astype(np.uint8) if small else content.values
-        return image_sizes(images, self.pixels.levels)
-
-    def ideal_rate(self, bits: float, content: Content[np.ndarray, np.ndarray]) -> JsonObject:
+    def ideal_rate(self, bits: float, values: np.ndarray) -> JsonObject:
         """Return the ideal bits per dimension."""
-        return {"ideal_bits_per_dim": bits / content.values.size}
+        return {"ideal_bits_per_dim": bits / values.size}
 
     def batch(self, values: np.ndarray) -> tuple[Tensor, int | None]:
         """Return level numbers as floats; the estimator chooses how many latents it draws."""
@@ -205,16 +234,10 @@ class ArrayCodec:
             return np.moveaxis(exact, 3, 1), True
         return exact.reshape(-1, *self.shape), False
 
-    def _write_pngs(self, exact: np.ndarray, out: Output) -> None:
-        from PIL import Image
-
-        channels_first = exact.ndim == 1 + IMAGE_AXES and exact.shape[1:] == self.shape
-        images = (np.moveaxis(exact, 1, 3) if channels_first else exact).astype(np.uint8)
-        binary = self.pixels.levels == BINARY and images.max() <= 1
-        if binary:
-            images = images * np.uint8(WHITE)
-        with out.folder() as folder:
-            for number, image in enumerate(images):
-                grey = image.shape[2:] == (1,)
-                picture = Image.fromarray(image.squeeze(2) if grey else image)
-                picture.save(folder / f"{number:06}.png")
+    def _archiver_sizes(self, exact: np.ndarray, values: np.ndarray) -> dict[str, int]:
+        """Return the bytes of an array in general formats, of images also in PNG."""
+        if not self.is_image:
+            return array_sizes(exact)
+        small = self.pixels.levels <= BYTE_LEVELS
+        images = values.astype(np.uint8) if small else values
+        return image_sizes(images, self.pixels.levels)

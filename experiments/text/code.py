@@ -40,6 +40,7 @@ class TextCode:
         self.model = model
         self.size = tile
         self.longest = model.config.max_length
+        self.dtype = np.min_scalar_type(model.config.vocab_size - 1).newbyteorder("<")
         prior = model.prior()
         mode = prior.modes() if hasattr(prior, "modes") else prior.mode
         self.mode = mode.expand(tile, *mode.shape[-2:]).contiguous()
@@ -61,6 +62,19 @@ class TextCode:
     def content(self, rows: Sequence[Ids]) -> bytes:
         """Return the tokens, end tokens included, as little-endian int32, for a checksum."""
         return b"".join(np.array([*ids, END], "<i4").tobytes() for ids in rows)
+
+    def compact(self, rows: Sequence[Ids]) -> bytes:
+        """Return the tokens, end tokens included, in as few bytes as the vocabulary needs."""
+        return np.array([token for ids in rows for token in [*ids, END]], self.dtype).tobytes()
+
+    def from_compact(self, content: bytes, count: int) -> list[Ids]:
+        """Return the ``count`` texts of :meth:`compact`; raise ValueError for another number."""
+        tokens = np.frombuffer(content, self.dtype)
+        ends = np.flatnonzero(tokens == END)
+        if len(ends) != count or (count and ends[-1] != len(tokens) - 1):
+            raise ValueError(f"{len(ends)} texts instead of {count}")
+        texts = np.split(tokens, ends + 1)[:count]
+        return [text[:-1].tolist() for text in texts]
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
         """Return the intervals of the tokens of x in the tables of p(x | z)."""
@@ -135,7 +149,7 @@ def join_pieces(all_pieces: Sequence[Ids], cut: Sequence[tuple[int, int]]) -> li
     counts = dict(cut)
     start = 0
     while start < len(all_pieces):
-        count = counts.get(len(texts), 1)
+        count = max(1, counts.get(len(texts), 1))
         pieces_of_text = all_pieces[start : start + count]
         texts.append([token for piece in pieces_of_text for token in piece])
         start += count

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from density.coding.archive import Archive
 from density.coding.bits_back import BitsBack
 from density.coding.blocks import Account
 from density.coding.container import Header
@@ -15,7 +16,7 @@ from density.coding.exact import fingerprint, prepared
 from experiments.data.outputs import Output
 from experiments.data.texts import exact_text
 from experiments.evaluation.archivers import text_sizes
-from experiments.evaluation.file_codec import Content
+from experiments.evaluation.file_codec import Content, Part
 from experiments.evaluation.open_run import open_run
 from experiments.text.code import TextCode, join_pieces, pieces
 from univae.checkpoint import JsonObject
@@ -28,6 +29,7 @@ from univae.vae.trained import TrainedText
 __all__ = ["TextCodec"]
 
 TILE = 16  # texts coded together by default
+TEXT = "text"  # the fact of an archive that its bytes are UTF-8 text, with its lines
 TOKENS = 16_384  # positions decoded at once: bounds the memory
 ARRAY_SUFFIXES = (".npy", ".npz", ".png")
 
@@ -37,6 +39,7 @@ class TextCodec:
 
     rate: ClassVar[str] = "bits_per_char"
     batch_size: ClassVar[int] = 16
+    exactness: ClassVar[str] = "bytes_exact"
 
     def __init__(self, path: Path, checkpoint: str = BEST) -> None:
         self.run = open_run(TrainedText, path, "cpu", checkpoint)
@@ -71,28 +74,40 @@ class TextCodec:
                 restore a line exactly.
         """
         text = exact_text(source)
-        lines = text.split("\n")
-        ends_with_newline = not lines[-1]
-        if ends_with_newline:
-            lines.pop()
+        lines = _lines(text)
         tokens = self.run.tokenizer.encode_batch(lines)
-        self._require_exact(source, lines, tokens)
-        values, cut = pieces(tokens, self.model.config.max_length)
-
-        notes: JsonObject = {}  # needed to restore the file, besides the tokens
-        if not ends_with_newline:
-            notes["open"] = 1
-        if cut:
-            notes["cut"] = cut
+        lossy = self._lossy_line(lines, tokens)
+        if lossy is not None:
+            raise InputError(
+                f"compress: {source}, line {lossy + 1}: the run's tokenizer "
+                f"({self.run.tokenizer.kind}) cannot restore it exactly; "
+                "use a run trained with --tokenizer bytes, chars or bpe"
+            )
+        values, notes = self._pieces(text, tokens)
         header = Header(self.fingerprint, coding, torch.__version__, "text", (len(lines),), notes)
-        return Content(text, values, header, len(text.encode()))
+        content = text.encode()
+        return Content(
+            text,
+            values,
+            header,
+            size=len(content),
+            stored=Archive({TEXT: len(lines)}, content),
+            units=_characters(text),
+            archiver_sizes=lambda: text_sizes(content),
+        )
 
     def restore(self, values: list[list[int]], header: Header) -> str:
         """Return the text of a file from its tokens."""
-        cut = [(text, count) for text, count in header.notes.get("cut", [])]
-        tokens = join_pieces(values, cut)
-        lines = [self.run.tokenizer.decode(ids) for ids in tokens]
-        return "\n".join(lines) + ("" if header.notes.get("open") else "\n")
+        return self._text(values, header.notes)
+
+    def restore_stored(self, archive: Archive) -> str:
+        """Return a text that is stored without the model."""
+        if TEXT not in archive.facts:
+            raise InputError(
+                f"decompress: the file holds no text, and {self.run.path} is the run of a text "
+                "model; give the run that wrote it"
+            )
+        return archive.stored.decode()
 
     def equal(self, a: str, b: str) -> bool:
         """Return whether two texts are equal."""
@@ -105,24 +120,52 @@ class TextCodec:
                 f"decompress: {out}: the file holds text; give a name that ends in .txt"
             )
 
+    def is_file_name(self, out: Path) -> bool:
+        """Return that texts of several files go to a folder."""
+        return False
+
+    def as_file(self, values: list[list[int]]) -> str:
+        """Raise ValueError: the texts of several files are no text."""
+        raise ValueError("the texts of a folder have a file each")
+
     def write(self, exact: str, out: Output) -> None:
         """Write one UTF-8 file."""
         out.write_text(exact)
 
-    def count_units(self, content: Content[str, list[list[int]]]) -> int:
+    def check_folder(self) -> None:
+        """Do nothing: every folder may hold texts."""
+
+    def split(self, content: bytes) -> Part | None:
+        """Return the tokens of a UTF-8 file that the tokenizer restores; None for other files."""
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        lines = _lines(text)
+        tokens = self.run.tokenizer.encode_batch(lines)
+        if not text or self._lossy_line(lines, tokens) is not None:
+            return None
+        values, notes = self._pieces(text, tokens)
+        return Part(values, facts=notes)
+
+    def join(self, part: Part) -> bytes:
+        """Return the bytes of a text."""
+        return self._text(part.rows, part.facts).encode()
+
+    def join_rows(self, parts: Sequence[list[list[int]]]) -> list[list[int]]:
+        """Return the texts of several files in one list."""
+        return [ids for texts in parts for ids in texts]
+
+    def count_units(self, part: Part) -> int:
         """Return the number of characters without line ends."""
-        return sum(map(len, content.exact.split("\n")))
+        return _characters(self._text(part.rows, part.facts))
 
     def net_rate(self, account: Account) -> JsonObject:
         """Return the net bits per text."""
         texts = account.count - account.plain
         return {"net_bits_per_text": account.net_bits / texts if texts else None}
 
-    def archiver_sizes(self, content: Content[str, list[list[int]]]) -> dict[str, int]:
-        """Return the sizes in general formats, in bytes."""
-        return text_sizes(content.exact.encode())
-
-    def ideal_rate(self, bits: float, content: Content[str, list[list[int]]]) -> JsonObject:
+    def ideal_rate(self, bits: float, values: list[list[int]]) -> JsonObject:
         """Return no rate: a result has the ideal bits of all texts only."""
         return {}
 
@@ -131,14 +174,38 @@ class TextCodec:
         ids = pad(values)
         return ids, max(1, TOKENS // ids.numel())
 
-    def _require_exact(
-        self, source: str, lines: Sequence[str], tokens: Sequence[Sequence[int]]
-    ) -> None:
-        tokenizer = self.run.tokenizer
-        for number, (line, ids) in enumerate(zip(lines, tokens, strict=True), start=1):
-            if tokenizer.decode(ids) != line:
-                raise InputError(
-                    f"compress: {source}, line {number}: the run's tokenizer ({tokenizer.kind}) "
-                    "cannot restore it exactly; "
-                    "use a run trained with --tokenizer bytes, chars or bpe"
-                )
+    def _lossy_line(self, lines: Sequence[str], tokens: Sequence[Sequence[int]]) -> int | None:
+        """Return the index of the first line that its tokens do not restore, if there is one."""
+        for index, (line, ids) in enumerate(zip(lines, tokens, strict=True)):
+            if self.run.tokenizer.decode(ids) != line:
+                return index
+        return None
+
+    def _pieces(self, text: str, tokens: Sequence[list[int]]) -> tuple[list[list[int]], JsonObject]:
+        """Return the tokens in pieces that the model takes, and what else restores the text."""
+        values, cut = pieces(tokens, self.model.config.max_length)
+        notes: JsonObject = {}
+        if not text.endswith("\n"):
+            notes["open"] = 1
+        if cut:
+            notes["cut"] = cut
+        return values, notes
+
+    def _text(self, values: list[list[int]], notes: JsonObject) -> str:
+        """Return the text of :meth:`_pieces`."""
+        cut = [(text, count) for text, count in notes.get("cut", [])]
+        lines = [self.run.tokenizer.decode(ids) for ids in join_pieces(values, cut)]
+        return "\n".join(lines) + ("" if notes.get("open") else "\n")
+
+
+def _lines(text: str) -> list[str]:
+    r"""Return the texts between ``\n``; none follows the last one of a file that ends with it."""
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _characters(text: str) -> int:
+    """Return the number of characters without line ends."""
+    return len(text) - text.count("\n")

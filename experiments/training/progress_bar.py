@@ -9,7 +9,9 @@ from experiments.training.metric_names import headline
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "RowBar"]
+
+INTERVAL = 30.0  # seconds between lines, at least
 
 UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
 
@@ -29,7 +31,7 @@ class Bar:
         visible: bool,
         units: Units = Units(),  # noqa: B008, as it is frozen
         steps: int = 0,
-        interval: float = 30.0,
+        interval: float = INTERVAL,
     ) -> None:
         self.visible = visible
         self.units = units
@@ -54,8 +56,7 @@ class Bar:
         recent = time.monotonic() - self._last_line < self.interval
         if not self.visible or (recent and not self._terminal):
             return
-        minutes, seconds = divmod(round(remaining), 60)
-        left = f"{minutes}:{seconds:02} left"
+        left = f"{_clock(remaining)} left"
         text = f"{self._step_words(step)} · loss {loss:.4f} · {self._speed_words()} · {left}"
         if self._terminal:
             self._bar.set_postfix_str(text, refresh=False)
@@ -97,3 +98,46 @@ class Bar:
 
     def _speed_words(self) -> str:
         return f"{self.speed:,.0f} {self.units.counted}/s"
+
+
+class RowBar:
+    """The progress of work on rows on stderr: a bar on a terminal, otherwise lines.
+
+    Args:
+        total: the rows.
+        action: what is done to them, such as "compressing".
+        interval: seconds between lines, at least.
+    """
+
+    def __init__(self, total: int, action: str, interval: float = INTERVAL) -> None:
+        self.total = total
+        self.action = action
+        self.interval = interval
+        self.done = 0
+        self._start = time.monotonic()
+        self._last_line = self._start
+        self._bar = tqdm(total=total, desc=action, file=sys.stderr, disable=None, leave=False)
+
+    def __enter__(self) -> "RowBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, count: int) -> None:
+        """Count rows as done, or as not done where ``count`` is negative."""
+        self.done += count
+        self._bar.update(count)
+        now = time.monotonic()
+        if not self._bar.disable or self.done < 1 or now - self._last_line < self.interval:
+            return
+        self._last_line = now
+        remaining = (now - self._start) / self.done * max(0, self.total - self.done)
+        share = f"{self.done / self.total:4.0%}  {self.done:,} of {self.total:,} rows"
+        print(f"{self.action} {share}, {_clock(remaining)} left", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    """Return minutes and seconds as 1:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"

@@ -91,8 +91,8 @@ def _as_a_user() -> None:
 def there_and_back(
     run: Path, source: Path | str, folder: Path, out: str, **options
 ) -> tuple[dict, Path]:
-    compressed = {"out": folder / "file", "ideal_samples": 2, "overwrite": True}
-    found = compress.main(compress.Config(run=run, data=str(source), **compressed, **options))
+    compressed = {"out": folder / "file", "ideal_samples": 2, "overwrite": True, "store": False}
+    found = compress.main(compress.Config(run=run, data=str(source), **{**compressed, **options}))
     decompress.main(
         decompress.Config(run=run, data=folder / "file", out=folder / out, overwrite=True)
     )
@@ -213,11 +213,26 @@ def test_images_go_to_the_kind_of_file_a_name_asks_for(
 
     array = np.random.default_rng(1).integers(0, 2, (12, 6, 6), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=array, labels=np.arange(12))
-    _, back = there_and_back(runs["binary"], tmp_path / "a.npz", tmp_path, "back.npz")
+    found, back = there_and_back(runs["binary"], tmp_path / "a.npz", tmp_path, "back.npz")
+    assert found["notes"] == ["a: its labels are not in the compressed file"]
     assert (np.load(back)["images"] == array).all()
     _, folder = there_and_back(runs["binary"], tmp_path / "a.npz", tmp_path, "pictures")
     shown = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
     assert (np.stack(shown) == 255 * array).all()
+
+
+def test_a_model_that_codes_shorter_than_xz_is_used(runs: dict[str, Path], tmp_path: Path) -> None:
+    bits = np.random.default_rng(2).integers(0, 2, (500, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "bits.npy", bits)
+    options = {"store": True, "verify": False, "ideal_samples": 0}
+    found, back = there_and_back(
+        runs["binary"], tmp_path / "bits.npy", tmp_path, "back.npy", **options
+    )
+    assert np.array_equal(np.load(back), bits)
+    assert (found["blocks"], found["stored_blocks"]) == (1, 0)
+    assert found["bytes_out"] == found["model_bytes"] < found["archivers"]["xz"]
+    assert "opens only with the weights of" in found["key"]
+    assert found["fingerprint"][:16] in found["key"]
 
 
 def test_a_table_comes_back(tmp_path: Path) -> None:
@@ -277,7 +292,7 @@ def test_bad_files_end_with_one_line_and_leave_nothing(
     out = tmp_path / "back.txt"
     source.write_text(lines(8))
     config = compress.Config(
-        run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False
+        run=runs["standard"], data=str(source), out=file, ideal_samples=0, verify=False, store=False
     )
     compress.main(config)
     content = file.read_bytes()
@@ -324,6 +339,7 @@ def test_the_commands_print_json_and_read_with_other_threads(
         tmp_path / "a.txt",
         tmp_path / "file",
         "--no-verify",
+        "--no-store",
         "--ideal-samples",
         0,
     )

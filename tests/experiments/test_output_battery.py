@@ -21,6 +21,7 @@ from experiments import (
     compress,
     decompress,
     encode,
+    export,
     likelihood,
     sample,
     search,
@@ -88,7 +89,13 @@ def commands(folder: Path) -> dict[str, Command]:
         **{name: value for name, value in TRAINING.items() if name != "checkpoint_every"},
     )  # fmt: skip
     train_gan.train(gan)
-    for data, run, name in ((texts, text, "texts.bits"), (images, density, "images.bits")):
+    (folder / "folder" / "sub").mkdir(parents=True)
+    (folder / "folder" / "sub" / "a.txt").write_text("a cat")
+    for data, run, name in (
+        (texts, text, "texts.bits"),
+        (images, density, "images.bits"),
+        (folder / "folder", density, "folder.bits"),
+    ):
         compress.main(
             compress.Config(run=run.out, data=str(data), out=folder / name, ideal_samples=0)
         )
@@ -123,6 +130,9 @@ def commands(folder: Path) -> dict[str, Command]:
     def compared(out: Path, over: bool) -> Any:
         return compare.main(compare.Config(runs=(text.out,), out=out, overwrite=over))
 
+    def exported(out: Path, over: bool) -> Any:
+        return export.main(export.Config(run=text.out, out=out, overwrite=over))
+
     return {
         "likelihood of texts": Command(score(text.out, texts), ".csv", (texts, text.out)),
         "likelihood of images": Command(score(density.out, images), ".csv", (images, density.out)),
@@ -141,6 +151,10 @@ def commands(folder: Path) -> dict[str, Command]:
         "decompress to a folder": Command(
             unpack(density.out, folder / "images.bits"), "", (folder / "images.bits", density.out)
         ),
+        "decompress a folder": Command(
+            unpack(density.out, folder / "folder.bits"), "", (folder / "folder.bits", density.out)
+        ),
+        "export": Command(exported, ".univae", (text.out,)),
         "search": Command(searched, ".npy", (texts, similar.out)),
         "compare": Command(compared, ".html", (text.out,)),
     }
@@ -156,6 +170,8 @@ NAMES = (
     "decompress texts",
     "decompress to .npy",
     "decompress to a folder",
+    "decompress a folder",
+    "export",
     "search",
     "compare",
 )

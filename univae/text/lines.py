@@ -50,7 +50,9 @@ class Removed:
             (self.empty_files, "empty file"),
         ):
             if number:
-                removed.append(_count(number, noun) + (" with an empty cell" if noun == "row" else ""))
+                removed.append(
+                    _count(number, noun) + (" with an empty cell" if noun == "row" else "")
+                )
         if self.carriage_returns:
             lines = _count(self.carriage_returns, "line")
             removed.append(f"the carriage return at the end of {lines}")

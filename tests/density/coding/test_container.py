@@ -82,7 +82,7 @@ def test_foreign_files_are_refused(foreign: bytes) -> None:
 
 
 def test_another_version_is_named(content: bytes) -> None:
-    with pytest.raises(InputError, match=r"must be version 1; got 9"):
+    with pytest.raises(InputError, match=r"must be version 1 or 2; got 9"):
         unpack(content[:4] + b"\x09" + content[5:])
 
 

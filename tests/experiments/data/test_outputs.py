@@ -81,7 +81,9 @@ def test_a_part_of_an_input_folder_is_refused_and_a_result_in_a_run_is_not(tmp_p
         path.parent.mkdir(exist_ok=True)
         with pytest.raises(InputError, match="it is a part of the input"):
             Output(path, overwrite=True, inputs=(run, images))
-    for path in (run / "scores.csv", run / "samples" / "drawn.npz", images / "new.npz"):
+    with pytest.raises(InputError, match=r"it would become a part of the input .*outside of it"):
+        Output(images / "new.npz", inputs=(run, images))
+    for path in (run / "scores.csv", run / "samples" / "drawn.npz"):
         Output(path, overwrite=True, inputs=(run, images, "digits")).check_file()
 
 
@@ -230,3 +232,16 @@ def test_a_new_folder_is_as_readable_as_any(tmp_path: Path) -> None:
         (folder / "0.png").write_text("")
     (tmp_path / "plain").mkdir()
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_minus_is_standard_output_where_a_command_allows_it(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Output(Path("-"), stdout=True).check_file().write_bytes(b"\0data")
+    assert capfdbinary.readouterr().out == b"\0data"
+    assert names(tmp_path) == []
+    with pytest.raises(InputError, match="standard output takes one file"):
+        Output(Path("-"), stdout=True).check_folder()
+    Output(Path("-")).write_bytes(b"a file of that name")
+    assert names(tmp_path) == ["-"]

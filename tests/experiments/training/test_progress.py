@@ -19,7 +19,7 @@ from experiments.sentences.pair_task import PairTask
 from experiments.text.task import TextTask
 from experiments.training.budget import CLOCKS
 from experiments.training.loop import fit_task
-from experiments.training.progress_bar import Bar
+from experiments.training.progress_bar import Bar, RowBar
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.task import Progress
@@ -155,3 +155,31 @@ def test_a_task_without_units_has_data() -> None:
     task = Numbers({})
     assert isinstance(task, HasUnits)
     assert units_of(task).counted == "numbers"
+
+
+def test_rows_off_a_terminal_get_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with RowBar(2000, "compressing", interval=30.0) as bar:
+        bar.add(100)
+        bar.add(-100)  # a coder starts again
+        for second in range(1, 101):
+            now[0] = float(second)
+            bar.add(20)
+    out, err = capsys.readouterr()
+    lines = [
+        f"compressing  {second}%  {20 * second:,} of 2,000 rows, {left} left"
+        for second, left in ((30, "1:10"), (60, "0:40"), (90, "0:10"))
+    ]
+    assert (out, err.splitlines()) == ("", lines)
+
+
+def test_rows_on_a_terminal_get_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with RowBar(10, "scoring", interval=0.0) as bar:
+        bar._bar.mininterval = 0.0
+        bar.add(5)
+    assert "scoring:  50%" in terminal.getvalue()
+    assert "rows" not in terminal.getvalue()

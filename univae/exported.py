@@ -1,0 +1,127 @@
+"""The export of a run: one file of what using its model needs, in place of the run folder.
+
+It is a .zip of the JSON files of the run folder and the weights (safetensors) of its checkpoints,
+without compression and without times, so that the same run gives the same bytes. Opening it
+executes no code: :func:`open_export` unpacks the expected names, and no other, into the user's
+cache folder, under the digest of the file.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from univae.errors import InputError
+
+__all__ = ["exported_files", "is_export", "open_export", "write_export"]
+
+NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9]+/(model\.safetensors|state\.json)")
+CHECKPOINT_FILES = ("model.safetensors", "state.json")
+LEFT_OUT = ("environment.json", "ERROR.json")  # JSON files of a run folder that no reader needs
+CONFIG = "config.json"  # a file without it is no export
+
+TIME = (1980, 1, 1, 0, 0, 0)  # of every file in an export: the earliest of the format
+MODE = 0o644 << 16  # permission bits of every file, in the format's place
+UNIX = 3  # the system that wrote the file, in the format's numbers
+CHUNK = 2**20  # bytes read at once
+DIGITS = 32  # of the digest in the name of a cache folder
+
+
+def exported_files(run: Path, checkpoints: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files of an export by their names in it.
+
+    Args:
+        run: the run folder.
+        checkpoints: the folders of checkpoints by their names.
+    """
+    files = {path.name: path for path in run.glob("*.json") if path.name not in LEFT_OUT}
+    for name, folder in checkpoints.items():
+        for file in CHECKPOINT_FILES:
+            if (folder / file).exists():
+                files[f"checkpoints/{name}/{file}"] = folder / file
+    return {name: files[name] for name in sorted(files)}
+
+
+def write_export(files: Mapping[str, Path], out: Path) -> None:
+    """Write files under their names as an export."""
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, path in files.items():
+            entry = zipfile.ZipInfo(name, TIME)
+            entry.external_attr = MODE
+            entry.create_system = UNIX
+            archive.writestr(entry, path.read_bytes())
+
+
+def is_export(path: Path) -> bool:
+    """Return whether a file may be an export: a .zip that holds a ``config.json``."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return CONFIG in archive.namelist()
+
+
+def open_export(path: Path) -> Path:
+    """Return the folder that an export is unpacked into, in the user's cache.
+
+    Raises:
+        InputError: the file holds other files than an export, is damaged, or the cache folder
+            cannot be written.
+    """
+    digest = _digest(path)
+    folder = _cache() / digest[:DIGITS]
+    if (folder / CONFIG).exists():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be unpacked into {folder.parent} ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
+    try:
+        _unpack(path, temporary)
+        if not folder.exists():  # another process may have unpacked the same file
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_entries(path, archive.infolist())
+            for name in archive.namelist():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(name))
+    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise InputError(f"{path}: the file is damaged ({error}); export the run again") from error
+
+
+def _check_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise InputError for a name that no export has, and for a file that was compressed."""
+    for entry in entries:
+        if not NAME.fullmatch(entry.filename) or entry.compress_type != zipfile.ZIP_STORED:
+            raise InputError(
+                f"{path}: {entry.filename!r} is not a file of univae export; export the run again"
+            )
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _cache() -> Path:
+    """Return the cache folder of exports, as the XDG base directory specification says."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "univae" / "exports"
