@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.likelihoods.distributions import BINARY
 from density.likelihoods.head import Pixels
 from univae.dtypes import is_number_array
@@ -21,7 +22,6 @@ from univae.run_folder import RunFolder
 
 __all__ = ["Binarisation", "DataUnits", "black_or_white"]
 
-IMAGE_AXES = 3  # channels, height, width
 SEEDS = 2**64  # NumPy takes no negative seed
 
 Binarisation: TypeAlias = Literal["static", "threshold"]
@@ -87,6 +87,11 @@ class DataUnits:
             dtype=dtype.name if dtype.kind == "f" else "float64",
         )
 
+    @property
+    def is_images(self) -> bool:
+        """Whether a row is an image, of shape (channels, height, width)."""
+        return len(self.shape) == IMAGE_DIMS
+
     def to_model(self, data: ArrayLike) -> Tensor:
         r"""Return rows of the data as the model takes them: (N, \*shape), of the default dtype.
 
@@ -131,7 +136,7 @@ class DataUnits:
         for layout in self._layouts():
             for rows in (values, values[None]):
                 if rows.shape[1:] == layout and len(rows):
-                    channels_last = layout != self.shape and len(layout) == IMAGE_AXES
+                    channels_last = layout != self.shape and len(layout) == IMAGE_DIMS
                     in_order = np.moveaxis(rows, -1, 1) if channels_last else rows
                     return in_order.reshape(-1, *self.shape)
         raise InputError(
@@ -140,7 +145,7 @@ class DataUnits:
 
     def _layouts(self) -> list[tuple[int, ...]]:
         """Return the shapes that one row may have."""
-        if len(self.shape) != IMAGE_AXES:
+        if not self.is_images:
             return [self.shape]
         channels, height, width = self.shape
         layouts = [self.shape, (height, width, channels)]

@@ -62,7 +62,7 @@ def main(config: Config) -> JsonObject:
     They come with the floor, the metrics of other real data, and with those of real data with known
     faults: blur, noise, a dropped class, 50 data repeated. The report has a table of all.
     """
-    run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
+    run = open_run(TrainedGan, config.run, config.device, config.checkpoint, "evaluate-gan")
     settings = _settings(config, run)
     rows = settings.rows(run.folder)
     print_notes(rows.data.notes)

@@ -59,7 +59,7 @@ def main(config: Config) -> JsonObject:
     <unk>. ``sandwich`` holds the bounds of simulated data.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
-    new_scorer = row_of_kind(config.run, SCORERS)
+    new_scorer = row_of_kind(config.run, SCORERS, "likelihood")
     reseed(config.seed, "likelihood")
     estimator = config.estimator
     task = ScoringTask(config.run, config.device, config.data, config.limit, estimator)

@@ -32,6 +32,7 @@ __all__ = [
     "Part",
     "code_columns",
     "result_file",
+    "result_in_run",
     "write_result",
 ]
 
@@ -117,40 +118,52 @@ WRITERS: Mapping[str, Writer] = {
 
 
 def result_file(
-    path: Path | None,
+    path: Path,
     parts: Sequence[Part],
-    run: Path,
-    name: str = "",
-    inputs: Sequence[str | Path] = (),
+    inputs: Sequence[str | Path],
     *,
     overwrite: bool = False,
-) -> Output | None:
+) -> Output:
     """Return the checked output of a result, in a format that takes one of its parts.
 
     A result with a picture has it in a .png beside the file, which is checked, too.
 
     Args:
-        path: ``--out``; None: ``samples/NAME`` in the run, which may be replaced.
+        path: ``--out``.
         parts: the parts of the result.
-        run: the run folder.
-        name: the default name, with its suffix; empty: no file by default.
-        inputs: what the command reads besides the run.
-        overwrite: whether an existing file at ``path`` may be replaced.
+        inputs: what the command reads: the run, and data; empty names are left out.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
         InputError: the suffix is of no such format, or needs a library that is not installed, or
             the file breaks a rule of :mod:`experiments.data.outputs`.
     """
-    if path is None:
-        if not name:
-            return None
-        path = RunFolder.open(run).subfolder(SAMPLES) / name
-        overwrite = True
     _check_suffix(path, parts)
-    out = Output(path, overwrite, (run, *inputs)).check_file()
+    sources = [source for source in inputs if str(source)]
+    out = Output(path, overwrite, sources).check_file()
     if "picture" in parts and _has_picture_beside(out):
         out.beside(PICTURE).check_file()
     return out
+
+
+def result_in_run(
+    path: Path | None,
+    name: str,
+    parts: Sequence[Part],
+    run: Path,
+    inputs: Sequence[str | Path] = (),
+    *,
+    overwrite: bool = False,
+) -> Output:
+    """Return :func:`result_file`, by default ``samples/NAME`` in the run, which may be replaced.
+
+    Raises:
+        InputError: see :func:`result_file`; or the run is no run folder.
+    """
+    if path is None:
+        path = RunFolder.open(run).subfolder(SAMPLES) / name
+        overwrite = True
+    return result_file(path, parts, (run, *inputs), overwrite=overwrite)
 
 
 def write_result(out: Output, contents: Contents) -> JsonObject:

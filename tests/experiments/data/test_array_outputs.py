@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import stat
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from experiments.data.array_outputs import (
     Part,
     code_columns,
     result_file,
+    result_in_run,
     write_result,
 )
 from experiments.data.readers import read
@@ -45,8 +48,7 @@ ALL: tuple[Part, ...] = ("arrays", "columns", "texts", "picture")
 def written(suffix: str, tmp_path: Path) -> Path:
     """Write the contents into a new file."""
     path = tmp_path / f"out{suffix}"
-    out = result_file(path, ALL, tmp_path / "run")
-    assert out is not None
+    out = result_file(path, ALL, [])
     files = write_result(out, CONTENTS)
     assert files["file"] == str(path)
     assert Path(files["picture"]).name == "out.png"
@@ -113,7 +115,7 @@ def test_another_suffix_is_refused_with_the_list(
 ) -> None:
     for name in ("out.xlsx", "out"):
         with pytest.raises(InputError, match=rf"--out .*{name}: must end in {suffixes}; give one"):
-            result_file(tmp_path / name, parts, tmp_path)
+            result_file(tmp_path / name, parts, [])
 
 
 def test_a_format_without_its_library_names_the_extra(
@@ -123,25 +125,32 @@ def test_a_format_without_its_library_names_the_extra(
     with pytest.raises(
         InputError, match=r"\.parquet needs pyarrow; pip install 'univae\[tables\]'"
     ):
-        result_file(tmp_path / "out.parquet", TABLE, tmp_path)
-    assert result_file(tmp_path / "out.csv", TABLE, tmp_path) is not None
+        result_file(tmp_path / "out.parquet", TABLE, [])
+    assert result_file(tmp_path / "out.csv", TABLE, []).path == tmp_path / "out.csv"
 
 
 def test_an_existing_picture_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.png").write_bytes(b"mine")
     with pytest.raises(InputError, match=r"out\.png: it exists"):
-        result_file(tmp_path / "out.npz", IMAGES, tmp_path / "run")
-    assert result_file(tmp_path / "out.npz", IMAGES, tmp_path / "run", overwrite=True) is not None
+        result_file(tmp_path / "out.npz", IMAGES, [])
+    result_file(tmp_path / "out.npz", TABLE, [])  # has no picture
+    result_file(tmp_path / "out.npz", IMAGES, [], overwrite=True)
 
 
-def test_without_a_path_a_result_lies_in_the_run_or_nowhere(tmp_path: Path) -> None:
+def test_without_a_path_a_result_lies_in_the_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert result_file(None, TEXTS, tmp_path) is None
     for _ in range(2):  # the second replaces the first
-        out = result_file(None, IMAGES, tmp_path, "drawn.npz")
-        assert out is not None
+        out = result_in_run(None, "drawn.npz", IMAGES, tmp_path)
         files = write_result(out, CONTENTS)
     assert files["picture"] == str(tmp_path / "samples" / "drawn.png")
+    with pytest.raises(InputError, match=r"drawn\.npz: it exists"):
+        result_in_run(tmp_path / "samples" / "drawn.npz", "", IMAGES, tmp_path)
+
+
+def test_a_device_is_written_to_without_a_picture_beside(tmp_path: Path) -> None:
+    files = write_result(result_file(Path(os.devnull), IMAGES, []), CONTENTS)
+    assert files == {"file": os.devnull}
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
 def test_every_format_takes_a_part_of_a_result() -> None:
