@@ -11,7 +11,7 @@ import tyro
 
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
-from experiments.data.array_outputs import TEXTS, Contents, result_file, write_result
+from experiments.data.array_outputs import TEXTS, Column, Contents, result_file, write_result
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
 from experiments.images.pictures import contents_of, output_of
@@ -90,7 +90,7 @@ def _edit_text(config: Config) -> JsonObject:
         "kept_share": shares,
     }
     if out is not None:
-        columns = {"text": texts, "kept_share": shares}
+        columns: dict[str, Column] = {"text": texts, "kept_share": shares}
         result |= write_result(out, Contents(texts=texts, columns=columns))
     return with_notes(result, [*run.notes, *notes])
 

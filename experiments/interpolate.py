@@ -12,6 +12,7 @@ from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.array_outputs import (
     TEXTS,
+    Column,
     Contents,
     result_file,
     write_result,
@@ -78,7 +79,7 @@ def _between_texts(config: Config) -> JsonObject:
     print_notes(notes)
     result: JsonObject = {"run": str(config.run), "texts": texts}
     if out is not None:
-        columns = {"step": list(range(len(texts))), "text": texts}
+        columns: dict[str, Column] = {"step": list(range(len(texts))), "text": texts}
         result |= write_result(out, Contents(texts=texts, columns=columns))
     return with_notes(result, [*run.notes, *notes])
 

@@ -9,7 +9,7 @@ operation that it supports, here or in the command's module, and for each other 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from density.trained import TrainedDensity
 from experiments.evaluation.abilities import refusal
@@ -37,7 +37,9 @@ Row = TypeVar("Row")
 
 @runtime_checkable
 class RunOptions(Protocol):
-    """The options of a command that takes one run folder."""
+    """The options of a command that takes one run folder, a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def run(self) -> Path:

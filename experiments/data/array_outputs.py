@@ -28,6 +28,7 @@ __all__ = [
     "TABLE",
     "TEXTS",
     "WRITERS",
+    "Column",
     "Contents",
     "Part",
     "code_columns",

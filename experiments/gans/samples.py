@@ -93,13 +93,16 @@ def between(run: TrainedGan, start: int, end: int, steps: int) -> Tensor:
 
     They are the latents of ``univae sample --count 1`` with these seeds.
     """
-    ends = []
-    for seed in (start, end):
-        reseed(seed, "sample")
-        ends.append(torch.randn(1, run.latent_width))
+    a, b = (_drawn(run, seed) for seed in (start, end))
     if start == end:
-        return ends[0].expand(steps, -1)
-    return slerp(*ends, torch.linspace(0, 1, steps)[:, None])
+        return a.expand(steps, -1)
+    return slerp(a, b, torch.linspace(0, 1, steps)[:, None])
+
+
+def _drawn(run: TrainedGan, seed: int) -> Tensor:
+    """Return the latent (1, d) of ``univae sample --count 1`` with a seed."""
+    reseed(seed, "sample")
+    return torch.randn(1, run.latent_width)
 
 
 def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
