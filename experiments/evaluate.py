@@ -134,8 +134,10 @@ def _task(config: Config) -> ScoringTask:
 
 
 @torch.no_grad()
-def _scores(config: Config, scorer: Scorer) -> tuple[JsonObject, list[JsonObject]]:
-    """Return the numbers of ``univae likelihood``, from the same draws, and the score of each datum.
+def _scores(
+    config: Config, scorer: TextScorer | ArrayScorer
+) -> tuple[JsonObject, list[JsonObject]]:
+    """Return the numbers of ``univae likelihood``, from the same draws, and the scores.
 
     ``nll_nats`` is the negative mean log-likelihood, an estimate.
     """
