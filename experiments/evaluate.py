@@ -124,7 +124,9 @@ def _evaluate_pairs(config: Config) -> JsonObject:
     _require_data(config, "labelled or similar pairs")
     run = open_run(TrainedSimilar, config.run, config.device)
     result = evaluate_pairs(run, config.data, config.columns)
-    return {"run": str(config.run), "data": config.data, **result}
+    notes = result.pop("notes", [])
+    print_notes(notes)
+    return with_notes({"run": str(config.run), **result}, [*run.notes, *notes])
 
 
 def _task(config: Config) -> ScoringTask:
