@@ -18,11 +18,16 @@ __all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_sam
 UNCOMPARED = ("out", "resume", "checkpoint_every")
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
-NEWER: Mapping[str, object] = {"calibration": 0.0, "fit": "posterior"}
+NEWER: Mapping[str, object] = {
+    "calibration": 0.0,
+    "fit": "posterior",
+    "column": "",
+    "columns": [],
+}
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
-SOURCES = ("data", "text", "pairs", "validation", "teacher")
+SOURCES = ("data", "text", "pairs", "validation", "teacher", "column", "columns")
 
 
 def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
