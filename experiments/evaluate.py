@@ -132,6 +132,8 @@ def _evaluate_pairs(config: Config) -> JsonObject:
 def _task(config: Config) -> ScoringTask:
     _require_data(config, "the data to score")
     estimator = Estimation(samples=config.samples, proposal=config.proposal).estimator
+    # before the run is opened, as likelihood does: a new model draws initial weights
+    reseed(config.seed, "likelihood")
     return ScoringTask(config.run, config.device, config.data, config.limit, estimator)
 
 
@@ -146,7 +148,6 @@ def _scores(
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     estimator = scorer.task.estimator
     estimator.check(scorer.model)
-    reseed(config.seed, "likelihood")
     rows = scored_rows(scorer, estimator, out)
     totals = estimator.totals(rows)
     mean = totals["log_likelihood_nats"]
