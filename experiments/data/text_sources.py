@@ -100,7 +100,8 @@ class Folder:
                     yield line
                 else:
                     removed.blank_lines += 1
-            removed.empty_files += not lines
+            if not lines:
+                removed.empty_files += 1
             count += lines
         if not count:
             number = f"{len(texts)} of its {len(files)} files" if texts else "none of its files"
@@ -167,4 +168,6 @@ def texts_of_source(source: str, column: str, removed: Removed) -> Iterator[str]
 
 def _refuse_column(source: str, column: str) -> None:
     if column:
-        raise InputError(f"--column {column}: {source} has no columns; name a column behind its file, FILE:COLUMN")
+        raise InputError(
+            f"--column {column}: {source} has no columns; name a column as FILE:COLUMN"
+        )
