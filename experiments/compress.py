@@ -28,7 +28,9 @@ from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 
-__all__ = ["Config", "main"]
+__all__ = ["RESULTS", "Config", "main"]
+
+RESULTS = ()  # keys of a table of the result: none, for the command prints a summary of its own
 
 
 @dataclass(frozen=True, kw_only=True)

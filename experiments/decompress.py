@@ -15,7 +15,7 @@ from experiments.data.trees import write_tree
 from experiments.evaluation.compressed_file import Opened
 from experiments.evaluation.file_codec import AnyFileCodec
 from experiments.evaluation.folder_content import member_rows
-from experiments.kinds import open_codec
+from experiments.kinds import CODECS, open_codec, row_of_kind
 from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -49,6 +49,7 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the facts in the file's header, its bytes and the number of its data."""
+    row_of_kind(config.run, CODECS, "decompress")
     packed = _packed(config.data)
     opened = Opened(packed)
     codec = open_codec(config.run, opened.header.fingerprint if opened.header else None)

@@ -13,11 +13,16 @@ from experiments import train_gan
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
+from experiments.data.readers import read
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
 from experiments.gans import validation
 from experiments.gans.evaluation import Reference, table
+from experiments.gans.features import AUTO
 from experiments.gans.ladder import FLOOR, ladder
+from experiments.gans.training_data import TrainingRows, other_rows
+from experiments.gans.units import units_of
+from experiments.images.run import as_training_set
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -38,6 +43,7 @@ class Config:
     """Measures a trained GAN: its moving average and its raw weights."""
 
     run: tyro.conf.Positional[Path]  # the run folder
+    data: str = ""  # other real data to compare with, test data say; empty: the training data
     # number of generated data, at most half of the real ones, whose other half is the reference
     count: int = 5000
     features: str = ""  # feature space, see train-gan --features; empty: that of the run
@@ -61,9 +67,9 @@ def main(config: Config) -> JsonObject:
     They come with the floor, the metrics of other real data, and with those of real data with known
     faults: blur, noise, a dropped class, 50 data repeated. The report has a table of all.
     """
-    run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
+    run = open_run(TrainedGan, config.run, config.device, config.checkpoint, "evaluate-gan")
     settings = _settings(config, run)
-    rows = settings.rows(run.folder)
+    rows = _rows(config, settings, run)
     print_notes(rows.data.notes)
     reference = validation.reference(
         settings.data, settings.training, config.run, rows, config.count
@@ -78,7 +84,20 @@ def main(config: Config) -> JsonObject:
     result = {"run": str(config.run), "step": run.step, "count": reference.count}
     result |= _metrics(reference, measured, rungs)
     result |= {"report": report}
-    return with_notes(result, [*rows.data.notes, *run.notes, *problems])
+    notes = [*rows.data.notes, *run.notes, *problems]
+    if config.data:
+        result |= {"data": config.data}
+        notes.append(f"memorisation_ratio and copies are of {config.data}, not of the training set")
+    return with_notes(result, notes)
+
+
+def _rows(config: Config, settings: train_gan.Config, run: TrainedGan) -> TrainingRows:
+    """Return the training data of the run, or those of ``--data`` in its units."""
+    if not config.data:
+        return settings.rows(run.folder)
+    whose = f"the training set of {run.path}"
+    data = as_training_set(read(config.data), units_of(run), f"--data {config.data}", whose)
+    return other_rows(data, settings.data, settings.training.seed, run.folder)
 
 
 def _report(
@@ -165,6 +184,8 @@ def _settings(config: Config, run: TrainedGan) -> train_gan.Config:
         InputError: the run names a feature space that is code, and this call does not.
     """
     space = config.features or run.config.get("features", "auto")
+    if config.data and space == AUTO and (run.path / "features").is_dir():
+        space = str(run.path / "features")  # the classifier of the training set's labels
     if not config.features and names_code(space):
         raise InputError(
             f"{config.run}: its feature space {space} is code, which a run folder must not start; "

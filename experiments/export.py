@@ -8,9 +8,9 @@ import tyro
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
+from experiments.evaluation.abilities import refusal
 from experiments.kinds import EXPORTED
 from univae.checkpoint import JsonObject
-from univae.errors import InputError
 from univae.exported import exported_files, write_export
 from univae.rules import check
 from univae.run_folder import BEST, LAST, RunFolder
@@ -43,10 +43,7 @@ def main(config: Config) -> JsonObject:
     """
     folder = RunFolder.open(config.run)
     if not any(kind.opens(folder) for kind in EXPORTED):
-        raise InputError(
-            f"export: {config.run} is a run of {folder.kind}, whose use needs the training "
-            "state; copy the run folder instead"
-        )
+        raise refusal(config.run, EXPORTED[-1], "export")
     out = Output(config.out, config.overwrite, (config.run,), "OUT").check_file()
     names = [BEST if folder.has_checkpoint(BEST) else LAST, *folder.uncalibrated()]
     checkpoints = {name: folder.checkpoint(name) for name in names}

@@ -105,7 +105,7 @@ def main(config: Config) -> JsonObject:
     out = output_file(config.out, config.overwrite, inputs)
     require_jsonl(out)
     queries, query_notes = _queries(config)
-    run = open_run(TrainedSimilar, config.run, config.device)
+    run = open_run(TrainedSimilar, config.run, config.device, command="search")
     vectors = vectors_of(run, config.files, config.vectors, config.precision, config.overwrite)
     tally = Tally()
     encoded = run.encode(queries, tally)

@@ -76,7 +76,7 @@ def main(config: Config) -> JsonObject:
     out = output_file(config.out, config.overwrite, inputs)
     require_jsonl(out)
     sources, reading_notes = _sources(config)
-    run = open_run(TrainedSimilar, config.run, config.device)
+    run = open_run(TrainedSimilar, config.run, config.device, command="similar")
     reseed(config.seed, "similar")
     generated = run.generate(
         sources,

@@ -210,9 +210,14 @@ TRAINING = [name for name in golden.RUNS if name != "text_vmf"]
 USES: dict[str, tuple[str, list[str]]] = {
     "sample of texts": ("text", ["sample", "RUN", "--count", "2"]),
     "sample of a GAN": ("gan_images", ["sample", "RUN", "--count", "4", "--out", "OUT.npz"]),
+    "sample of a table": ("table", ["sample", "RUN", "--count", "4", "--out", "OUT.csv"]),
     "reconstruct": ("text", ["reconstruct", "RUN", "--data", "DATA/texts.txt", "--limit", "2"]),
     "interpolate": ("text", ["interpolate", "RUN", "a cat", "the dog", "--steps", "3"]),
     "edit": ("text", ["edit", "RUN", "a cat", "--layers", "0", "--count", "2"]),
+    "reconstruct of images": ("images", ["reconstruct", "RUN", "--data", "DATA/images.npy"]),
+    "reconstruct of a table": ("table", ["reconstruct", "RUN", "--data", "DATA/table.npy"]),
+    "interpolate of rows": ("images", shlex.split("interpolate RUN 0 1 --data DATA/images.npy")),
+    "interpolate of a GAN": ("gan_images", ["interpolate", "RUN", "0", "1"]),
     "encode": ("text", ["encode", "RUN", "--data", "DATA/texts.txt", "--out", "OUT.npy"]),
     "encode of sentences": (
         "similar",
@@ -250,6 +255,16 @@ USES: dict[str, tuple[str, list[str]]] = {
     ),
     "search": ("similar", ["search", "RUN", "a man", "--corpus", "OUT.corpus", "--count", "2"]),
     "audit": ("gan_table", ["audit", "RUN", "--count", "20"]),
+    "evaluate of texts": (
+        "text",
+        shlex.split("evaluate RUN --data DATA/texts.txt --limit 4 --samples 30"),
+    ),
+    "evaluate of images": (
+        "images",
+        shlex.split("evaluate RUN --data DATA/images.npy --limit 4 --samples 30"),
+    ),
+    "evaluate of a GAN": ("gan_table", ["evaluate", "RUN", "--count", "60"]),
+    "evaluate of pairs": ("similar", ["evaluate", "RUN", "--data", "DATA/groups.tsv"]),
     "evaluate-gan": ("gan_table", ["evaluate-gan", "RUN", "--count", "60"]),
     "report": ("text", ["report", "RUN"]),
     "compare": ("text", ["compare", "RUN", "--out", "OUT.html"]),

@@ -23,6 +23,7 @@ TRAINED = {"density/trained", "gan/trained"}  # above their packages: they open 
 DENSITY = {
     "density",
     "density/model",
+    "density/data_units",
     "density/likelihoods",
     "density/images",
     "density/estimation",
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "univae/sentence": PARTS | {"univae/contrastive"},
     "density/model": GROUND,
     "density/likelihoods": GROUND,
+    "density/data_units": GROUND | {"density/likelihoods"},
     "density/images": GROUND | {"density/likelihoods"},
     "density/estimation": GROUND | {"density/model"},
     "density/coding": GROUND | {"density/model", "density/likelihoods"},
@@ -55,12 +57,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/metrics": GROUND,
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
-    "density/trained": GROUND | {"density/images"},
+    "density/trained": GROUND | {"density/images", "density/data_units", "univae/latent"},
     "gan": GROUND | {"gan/metrics", "gan/networks", "gan/normalization"},
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
     "experiments/training/processes": set(),
-    "experiments/data": GROUND | {"univae/text", "experiments/training/processes"},
+    # black and white from grey levels is drawn by the units of a run's data
+    "experiments/data": GROUND
+    | {"univae/text", "density/data_units", "experiments/training/processes"},
     "experiments/training": GROUND
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
     | {"experiments/training/processes"},

@@ -41,7 +41,7 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "measure",
-        ("likelihood", "evaluate-gan", "audit"),
+        ("likelihood", "evaluate", "evaluate-gan", "audit"),
         "univae likelihood runs/mine --data held_out.txt --out scores.csv",
     ),
     Job(

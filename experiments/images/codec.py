@@ -29,7 +29,7 @@ from experiments.evaluation.file_codec import Content, Part
 from experiments.evaluation.open_run import open_run
 from experiments.images.array_output import ARRAY_WRITERS, check_array_name, write_array, write_pngs
 from experiments.images.binarisation import WHITE, black_and_white
-from experiments.images.pictures import join_picture, split_picture
+from experiments.images.coded_pictures import join_picture, split_picture
 from experiments.images.stored_arrays import DTYPE, array_of, from_levels, store_array
 from univae.checkpoint import JsonObject
 from univae.errors import InputError

@@ -129,7 +129,7 @@ def test_rows_of_a_table_are_drawn_in_its_units(runs: dict[str, Path], tmp_path:
         ),
         ("classes", ("--label", "10"), r"label must lie in 0\.\.9; got label=10"),
         ("first", ("--count", "0"), "count must be at least 1"),
-        ("first", ("--out", "drawn.png"), r"an --out that ends in \.npz; got drawn\.png"),
+        ("first", ("--out", "drawn.csv"), r"--out drawn\.csv: must end in \.npz, \.npy or \.png"),
         ("first", ("--checkpoint", "middle"), "holds no checkpoint 'middle'"),
     ],
 )

@@ -611,7 +611,7 @@ def test_mistakes_are_explained_in_one_line_and_leave_nothing(
         capsys, "search", folder, "a", "--corpus", tmp_path / "none.txt"
     )
     text_model = refused(capsys, "sample", folder)
-    assert "is not the run of a text model" in text_model
+    assert "is the run of a sentence model, and univae sample takes one of" in text_model
 
 
 # What is left out, cut or unknown is said in numbers.

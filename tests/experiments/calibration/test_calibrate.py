@@ -371,5 +371,5 @@ def test_the_share_divides_steps_and_minutes() -> None:
 
 def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"command": "train-gan"}')
-    with pytest.raises(InputError, match="is not the run of"):
+    with pytest.raises(InputError, match="is the run of a GAN, and univae calibrate takes one of"):
         calibrate.main(calibrate.Config(run=tmp_path))

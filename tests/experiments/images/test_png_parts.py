@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from experiments.images.pictures import join_picture, split_picture
+from experiments.images.coded_pictures import join_picture, split_picture
 from experiments.images.png_parts import join_png, split_png
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 4), dtype=np.uint8)
