@@ -27,6 +27,7 @@ DENSITY = {
     "density/images",
     "density/estimation",
     "density/coding",
+    "density/tables",
 }
 GAN = {"gan", "gan/metrics", "gan/networks", "gan/normalization"}
 MODELS = UNIVAE | DENSITY | GAN | TRAINED
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "univae/sentence": PARTS | {"univae/contrastive"},
     "density/model": GROUND,
     "density/likelihoods": GROUND,
+    "density/tables": GROUND | {"density/likelihoods"},
     "density/images": GROUND | {"density/likelihoods"},
     "density/estimation": GROUND | {"density/model"},
     "density/coding": GROUND | {"density/model", "density/likelihoods"},
@@ -60,7 +62,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
     "experiments/training/processes": set(),
-    "experiments/data": GROUND | {"univae/text", "experiments/training/processes"},
+    "experiments/data": GROUND
+    | {"univae/text", "density/tables", "experiments/training/processes"},
     "experiments/training": GROUND
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
     | {"experiments/training/processes"},

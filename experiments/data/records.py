@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from density.tables.columns import Columns
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
 from experiments.data.sources import names_code, resolved
@@ -38,9 +39,10 @@ def describe(data: Data, source: str) -> JsonObject:
     """Return the record of a data set: source, fingerprint, count, shape, units, notes.
 
     ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none;
-    ``classes`` counts the distinct whole-number labels.
+    ``classes`` counts the distinct whole-number labels; ``columns`` is the schema of a table with
+    named columns.
     """
-    return {
+    record = {
         "source": resolved(source, BUILT_IN),
         "fingerprint": fingerprint(data),
         "count": len(data),
@@ -54,6 +56,9 @@ def describe(data: Data, source: str) -> JsonObject:
         "spread": data.spread,
         "notes": data.notes,
     }
+    if data.columns is not None:
+        record["columns"] = data.columns.to_json()
+    return record
 
 
 def without_rows(record: JsonObject) -> Data:
@@ -71,6 +76,7 @@ def without_rows(record: JsonObject) -> Data:
             record["kind"],
             centre=_unit(record["centre"]),
             spread=_unit(record["spread"]),
+            columns=Columns.from_json(record["columns"]) if "columns" in record else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
