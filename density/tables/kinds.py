@@ -25,7 +25,6 @@ class Kind(ABC):
     """A kind of column."""
 
     summary: ClassVar[str]
-    has_categories: ClassVar[bool] = False
 
     def categories(self, table: RawTable, name: str) -> tuple[Category, ...]:
         """Return the different values of a column, in order; none for a kind without categories."""
@@ -85,7 +84,6 @@ class Categorical(Kind):
     """Finitely many values, texts or numbers, without an order."""
 
     summary = "one of finitely many values"
-    has_categories = True
 
     def categories(self, table: RawTable, name: str) -> tuple[Category, ...]:
         """Return the different values, sorted: numbers where all are numbers, otherwise texts."""

@@ -64,7 +64,7 @@ class RawTable:
         """Return which cells of a column are not missing, (N,)."""
         cells = self.column(name)
         if cells.dtype == np.float64:
-            return np.logical_not(np.isnan(cells))
+            return np.asarray(~np.isnan(cells))
         return np.array([not is_missing(cell) for cell in cells], dtype=bool)
 
     def numbers(self, name: str) -> np.ndarray:

@@ -28,18 +28,26 @@ __all__ = [
 def centred(data: Data, run: RunFolder | None) -> Data:
     """Return a table with the mean of each real column as its ``centre``; other data unchanged.
 
-    The means are those of the training set of ``run``, or of ``data`` if there is no run yet. They
-    are subtracted in float64, which does not change a density. A run of version 0.1.0 has none.
+    Counts and categories have the centre 0. The means are those of the training set of ``run``, or
+    of ``data`` if there is no run yet. They are subtracted in float64, which does not change a
+    density. A run of version 0.1.0 has none.
     """
     if data.is_images or data.levels is not None:
         return data
     if run is None:
-        means = np.asarray(data.values.mean(0, dtype=np.float64))
-        return replace(data, centre=means, original=None)
+        return replace(data, centre=_means(data), original=None)
     record = run.data_record()
     if not record:
         return data
     return replace(data, centre=without_rows(record["data"]).centre, original=None)
+
+
+def _means(data: Data) -> np.ndarray:
+    """Return the mean of the observed cells of each real column, 0 for counts and categories."""
+    if data.columns is None:
+        return np.asarray(data.values.mean(0, dtype=np.float64))
+    is_numeric = np.array([kind == "numeric" for kind in data.columns.kinds])
+    return np.where(is_numeric, np.nanmean(data.values, axis=0), 0.0)
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
