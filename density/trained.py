@@ -6,6 +6,7 @@ from torch import Tensor
 
 from density.images.base import DataModel
 from density.images.registry import build
+from density.tables.columns import Columns
 from univae.checkpoint import load_weights, read_json
 from univae.rules import reading
 from univae.run_folder import RunFolder
@@ -31,6 +32,7 @@ class TrainedDensity(Trained):
     ) -> None:
         super().__init__(folder, device, checkpoint)
         self.model = model
+        self.columns = _columns(folder)  # the schema of a table with named columns
 
     @classmethod
     def read(cls, folder: RunFolder, device: torch.device, checkpoint: str) -> "TrainedDensity":
@@ -82,3 +84,9 @@ class TrainedDensity(Trained):
             except NotImplementedError:
                 rows.append(likelihood.sample().cpu())
         return torch.cat(rows)
+
+
+def _columns(folder: RunFolder) -> Columns | None:
+    """Return the schema in the data record of a run, or None."""
+    stored = folder.data_record().get("data", {}).get("columns")
+    return None if stored is None else Columns.from_json(stored)

@@ -90,9 +90,16 @@ class ColumnLaw(ABC):
     def marginal(self, x: Tensor, sizes: Sequence[int], scaling: Scaling, numeric: Law) -> Tensor:
         """Return parameters (columns, parameters) at the marginals of the observed cells."""
 
-    @abstractmethod
-    def typical(self, distribution: Distribution) -> Tensor:
-        r"""Return the value (\*batch, columns) that stands for a distribution."""
+    def statistic(self, distribution: Distribution) -> Tensor:
+        r"""Return numbers (\*batch, columns, n) whose averages over distributions have a meaning.
+
+        By default they are the means.
+        """
+        return distribution.mean
+
+    def decide(self, statistic: Tensor) -> Tensor:
+        r"""Return the value (\*batch, columns) of a cell with such a statistic."""
+        return statistic.squeeze(-1)
 
 
 class Numeric(ColumnLaw):
@@ -112,10 +119,6 @@ class Numeric(ColumnLaw):
     def marginal(self, x: Tensor, sizes: Sequence[int], scaling: Scaling, numeric: Law) -> Tensor:
         """Return the law's parameters for standardised data."""
         return numeric.marginal(x, _NO_LEVELS, scaling).mT
-
-    def typical(self, distribution: Distribution) -> Tensor:
-        """Return the mean."""
-        return distribution.mean.squeeze(-1)
 
 
 class Count(ColumnLaw):
@@ -143,9 +146,9 @@ class Count(ColumnLaw):
         bounded = log_size.clamp(-LARGEST_LOG_SIZE, LARGEST_LOG_SIZE)
         return torch.stack([log_mean, bounded], -1).nan_to_num()
 
-    def typical(self, distribution: Distribution) -> Tensor:
+    def decide(self, statistic: Tensor) -> Tensor:
         """Return the mean, rounded to a count."""
-        return distribution.mean.squeeze(-1).round()
+        return statistic.squeeze(-1).round()
 
 
 class Categories(ColumnLaw):
@@ -192,10 +195,14 @@ class Categories(ColumnLaw):
         ]
         return (torch.stack(counts) + 1.0).log().to(x.dtype)
 
-    def typical(self, distribution: Distribution) -> Tensor:
-        """Return the most probable value."""
+    def statistic(self, distribution: Distribution) -> Tensor:
+        """Return the probabilities of the values."""
         assert isinstance(distribution, CategoricalPixels)
-        return distribution.logits.argmax(-1).squeeze(-1)
+        return distribution.logits.squeeze(-2).softmax(-1)
+
+    def decide(self, statistic: Tensor) -> Tensor:
+        """Return the most probable value."""
+        return statistic.argmax(-1)
 
 
 class Counts(IndependentCounts):

@@ -165,9 +165,21 @@ class Rows(Distribution):
         It is the mean of numbers, the rounded mean of counts, and the most probable category, since
         categories have no mean.
         """
-        rows = self._like.new_empty(self._extended_shape())
-        for group, part in zip(self.law.groups, self.parts, strict=True):
-            rows[..., group.positions] = group.law.typical(part).to(rows.dtype)
+        return self.decide(self.statistics())
+
+    def statistics(self) -> list[Tensor]:
+        r"""Return, of each group of columns, numbers (\*batch, columns, n) that may be averaged.
+
+        They are the means of numbers and counts, and the probabilities of categories.
+        """
+        pairs = zip(self.law.groups, self.parts, strict=True)
+        return [group.law.statistic(part) for group, part in pairs]
+
+    def decide(self, statistics: Sequence[Tensor]) -> Tensor:
+        r"""Return rows (\*batch, columns) from :meth:`statistics`, or from averages of them."""
+        rows = self._like.new_empty(*statistics[0].shape[:-2], *self.event_shape)
+        for group, statistic in zip(self.law.groups, statistics, strict=True):
+            rows[..., group.positions] = group.law.decide(statistic).to(rows.dtype)
         return rows
 
 

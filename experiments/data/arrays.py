@@ -104,7 +104,7 @@ def refuse_beyond_float32(data: Data) -> None:
         overflows = (np.abs(centred) > largest).reshape(len(chunk), -1).any(1)
         if overflows.any():
             row = int(overflows.argmax())
-            value = np.abs(chunk[row]).max()
+            value = np.nanmax(np.abs(chunk[row]))
             raise InputError(
                 f"{data.name}: row {start + row} holds {value:.3g}, more than the {largest:.2g} "
                 "of float32; rescale it"

@@ -1,5 +1,6 @@
 """The record of a data set in ``data.json``, and the absolute paths of its sources."""
 
+import json
 from hashlib import blake2b
 from pathlib import Path
 
@@ -20,7 +21,7 @@ DIGEST_BYTES = 16
 
 
 def fingerprint(data: Data) -> str:
-    """Return 128 bits of BLAKE2b, in hexadecimal, of the values and labels, dtypes and shapes."""
+    """Return 128 bits of BLAKE2b, in hexadecimal, of the values, labels and schema."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     for array in (data.values, data.labels):
         if array is None:
@@ -31,6 +32,8 @@ def fingerprint(data: Data) -> str:
         for start in range(0, len(array), rows):
             block = np.ascontiguousarray(array[start : start + rows])
             digest.update(block.reshape(-1).view(np.uint8).data)
+    if data.columns is not None:
+        digest.update(json.dumps(data.columns.to_json()).encode())
 
     return digest.hexdigest()
 

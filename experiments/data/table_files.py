@@ -22,7 +22,7 @@ from experiments.data.arrays import Data
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
-__all__ = ["Schema", "TableFile", "as_data", "read_raw"]
+__all__ = ["Schema", "TableFile", "as_data", "as_numbers", "read_raw"]
 
 # The schema of a trained model, or the columns and kinds that a user names for a new one.
 Schema: TypeAlias = Choice | Columns
@@ -74,6 +74,33 @@ def as_data(table: RawTable, schema: Schema, name: str) -> Data:
             f"{table.source}: missing cells: {missing}, in {rows} of {len(table)} rows",
         )
     return Data(values, None, None, name, "table", notes=notes, columns=columns, table=table)
+
+
+def as_numbers(data: Data, who: str) -> Data:
+    """Return a table as plain numbers, without kinds of columns; other data unchanged.
+
+    Args:
+        data: the data to convert.
+        who: what takes plain numbers only, for messages.
+
+    Raises:
+        InputError: a column holds texts, or a cell is missing.
+    """
+    if data.columns is None:
+        return data
+    for i, column in enumerate(data.columns):
+        if any(isinstance(category, str) for category in column.categories):
+            raise InputError(
+                f"{data.name}: column {column.name!r} holds texts; {who} takes numbers; drop it"
+            )
+        if np.isnan(data.values[:, i]).any():
+            raise InputError(
+                f"{data.name}: column {column.name!r} has missing cells; {who} takes complete "
+                "rows; fill or remove them"
+            )
+    cells = data.columns.decode(data.values)
+    values = np.stack([np.asarray(column, np.float64) for column in cells.values()], 1)
+    return replace(data, values=values, columns=Columns.numeric(data.columns.names))
 
 
 def read_raw(path: Path) -> RawTable:

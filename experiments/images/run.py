@@ -8,7 +8,9 @@ import numpy as np
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data, refuse_beyond_float32
+from experiments.data.readers import read
 from experiments.data.records import without_rows
+from experiments.data.table_files import as_data, as_numbers
 from experiments.images.binarisation import BINARISATIONS, WHITE, black_and_white, require_levels
 from experiments.images.task import ImageObjective
 from experiments.training.settings import Settings
@@ -22,6 +24,7 @@ __all__ = [
     "black_and_white",
     "centred",
     "fit_to",
+    "read_for",
 ]
 
 
@@ -67,6 +70,7 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     """
     if data.shape != train.shape:
         raise InputError(f"{who}: a datum is {data.shape}, {whose} has {train.shape}")
+    data = _with_columns(data, train, who, whose)
     if train.levels is None:
         if data.levels is not None and data.is_images:
             data = data.noted(
@@ -80,6 +84,32 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if data.one_bit and train.levels > BINARY:
         return _spread_bits(data, train.levels)
     return _with_levels(data, data.levels, train.levels)
+
+
+def _with_columns(data: Data, train: Data, who: str, whose: str) -> Data:
+    """Return data with the schema of a training set, or without one where that has none.
+
+    Numbers without names are taken for the columns of a training set in their order.
+    """
+    if train.columns is None:
+        return replace(as_numbers(data, whose), columns=None)
+    if data.columns is None and not train.columns.all_numeric:
+        raise InputError(
+            f"{who}: numbers without column names, but {whose} has columns of several kinds "
+            f"({', '.join(train.columns.names)}); give a .csv, .tsv or .parquet"
+        )
+    if data.columns is not None and data.columns != train.columns:
+        raise InputError(f"{who}: its columns were not read with the schema of {whose}")
+    return replace(data, columns=train.columns)
+
+
+def read_for(run: TrainedDensity, source: str) -> Data:
+    """Read data as the input of a run's model, tables with the schema of the run.
+
+    Raises:
+        InputError: see :func:`experiments.data.readers.read` and :func:`fit_to`.
+    """
+    return fit_to(run, read(source, run.columns))
 
 
 def _spread_bits(data: Data, levels: int) -> Data:
@@ -119,6 +149,8 @@ def fit_to(run: TrainedDensity, data: Data) -> Data:
         InputError: the shape is another, or the model gives a value no probability.
     """
     pixels = run.model.output.pixels
+    if data.table is not None and run.columns is not None and data.columns != run.columns:
+        data = as_data(data.table, run.columns, data.name)
     shape = tuple(pixels.shape)
     if data.shape != shape:
         raise InputError(

@@ -18,7 +18,15 @@ __all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_sam
 UNCOMPARED = ("out", "resume", "checkpoint_every")
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
-NEWER: Mapping[str, object] = {"calibration": 0.0, "fit": "posterior"}
+NEWER: Mapping[str, object] = {
+    "calibration": 0.0,
+    "fit": "posterior",
+    "columns": [],
+    "drop": [],
+    "categorical": [],
+    "count": [],
+    "numeric": [],
+}
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
