@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "univae/sentence": PARTS | {"univae/contrastive"},
     "density/model": GROUND,
     "density/likelihoods": GROUND,
-    "density/tables": GROUND | {"density/likelihoods"},
+    "density/tables": GROUND | {"density/likelihoods", "density/model"},
     "density/images": GROUND | {"density/likelihoods"},
     "density/estimation": GROUND | {"density/model"},
     "density/coding": GROUND | {"density/model", "density/likelihoods"},

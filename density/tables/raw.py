@@ -75,11 +75,15 @@ class RawTable:
         return np.array([_number(cell, self.decimal) for cell in cells], dtype=np.float64)
 
     def texts(self, name: str) -> list[str]:
-        """Return the cells of a column as texts without surrounding spaces; numbers in short."""
+        """Return the cells of a column as texts without surrounding spaces, empty for missing."""
+        return [cell.strip() for cell in self.written(name)]
+
+    def written(self, name: str) -> list[str]:
+        """Return the cells of a column as a .csv holds them: as they were read, numbers in full."""
         cells = self.column(name)
         if cells.dtype == np.float64:
-            return ["" if np.isnan(cell) else f"{cell:.17g}" for cell in cells]
-        return ["" if cell is None else str(cell).strip() for cell in cells]
+            return ["" if np.isnan(cell) else _number_text(cell) for cell in cells]
+        return ["" if cell is None else str(cell) for cell in cells]
 
 
 def is_missing(cell: object) -> bool:
@@ -99,3 +103,8 @@ def _number(cell: object, decimal: str) -> float:
     except ValueError:
         return np.nan
     return value if np.isfinite(value) else np.nan
+
+
+def _number_text(value: float) -> str:
+    """Return the shortest text that reads back as the same number, whole ones without a point."""
+    return str(int(value)) if value == int(value) else repr(float(value))

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from density import LatentModel
 from density.likelihoods.bits import bits_per_dim
+from density.tables.raw import RawTable
 from density.trained import TrainedDensity
 from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.open_run import open_run
@@ -44,6 +45,11 @@ class ArrayScorer:
     def model(self) -> LatentModel:
         """The model of images or rows."""
         return self.run.model
+
+    @property
+    def table(self) -> RawTable | None:
+        """The table that is scored, where it has named columns."""
+        return self.data.table
 
     def rows_at_once(self, latents: int) -> int:
         """Return how many rows fit into memory with ``latents`` latents each."""
