@@ -1,27 +1,40 @@
-"""A trained VAE of images or rows of a table: samples, codes and reconstructions."""
+"""A trained VAE of images or rows of a table: samples, codes, reconstructions, paths and edits."""
+
+from collections.abc import Collection
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from density.data_units import DataUnits
 from density.images.base import DataModel
 from density.images.registry import build
 from density.tables.columns import Columns
+from density.tables.frames import filled_frame, is_frame
+from density.tables.imputation import impute
 from univae.checkpoint import load_weights, read_json
+from univae.errors import InputError
+from univae.latent.interpolation import lerp
 from univae.rules import reading
 from univae.run_folder import RunFolder
+from univae.seeds import seeded
 from univae.trained import Trained
 
 __all__ = ["TrainedDensity"]
 
 ROWS = 100  # rows encoded or decoded at once: bounds the memory
+ENDS = 2  # rows of the shortest interpolation
 
 
 class TrainedDensity(Trained):
-    """An image or table VAE.
+    r"""An image or table VAE.
 
-    Its methods take and return rows x (N, \\*shape) in the units of the model: grey levels 0, 1,
-    ..., or real numbers (columns less their mean in the training set).
+    Rows are NumPy arrays (N, \*shape) in the units of the data: grey levels as uint8, or the
+    numbers of the columns; :meth:`to_model` and :meth:`from_model` convert them. The methods on
+    tensors (:meth:`draw`, :meth:`modes`, :meth:`decode`, :meth:`between`, :meth:`redraw`) take and
+    return the units of the model: level numbers, or columns less their mean in the training set.
     """
 
     kind = "train-density"
@@ -32,7 +45,6 @@ class TrainedDensity(Trained):
     ) -> None:
         super().__init__(folder, device, checkpoint)
         self.model = model
-        self.columns = _columns(folder)  # the schema of a table with named columns
 
     @classmethod
     def read(cls, folder: RunFolder, device: torch.device, checkpoint: str) -> "TrainedDensity":
@@ -46,9 +58,131 @@ class TrainedDensity(Trained):
         model.to(device).eval()
         return run
 
+    # Units.
+
+    @cached_property
+    def units(self) -> DataUnits:
+        """Shape, levels and centre of the data that the run was trained on."""
+        return DataUnits.of(self.folder, self.model.output.pixels)
+
+    @property
+    def columns(self) -> Columns | None:
+        """The schema of a table with named columns, or None."""
+        return self.units.columns
+
+    def to_model(self, data: ArrayLike) -> Tensor:
+        r"""Return rows of the data as the model takes them, (N, \*shape); see :class:`DataUnits`.
+
+        Raises:
+            InputError: ``data`` are not rows of the shape and the levels of the training set.
+        """
+        return self.units.to_model(data)
+
+    def from_model(self, x: Tensor) -> np.ndarray:
+        r"""Return rows (N, \*shape) of the model in the units of the data."""
+        return self.units.from_model(x)
+
+    def by_column(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns (N,) of a table's rows (N, columns) by name, or as c0, c1, ...
+
+        Categories are those of the data, as objects.
+        """
+        if self.columns is not None:
+            return self.columns.decode(rows)
+        return {f"c{i}": column for i, column in enumerate(rows.T)}
+
+    # Rows in the units of the data.
+
+    def sample(self, count: int, seed: int | None = None) -> np.ndarray:
+        r"""Draw rows (count, \*shape): a latent from the prior, then the row given the latent.
+
+        With a ``seed`` the global generators are left as they are.
+
+        Raises:
+            InputError: ``count`` is below 1.
+        """
+        if count < 1:
+            raise InputError(f"sample: count must be at least 1; got count={count}")
+        with seeded(seed, self.device):
+            return self.from_model(self.draw(count))
+
+    def encode(self, data: ArrayLike) -> np.ndarray:
+        """Return the codes of rows, (N, d) float32: the modes of all latent layers side by side.
+
+        See :meth:`modes`.
+        """
+        return self.modes(self.to_model(data)).flatten(1).float().cpu().numpy()
+
+    def reconstruct(self, data: ArrayLike) -> np.ndarray:
+        r"""Return the decoded codes (N, \*shape) of rows, see :meth:`decode`."""
+        return self.from_model(self.decode(self.modes(self.to_model(data))))
+
+    def impute(self, data: ArrayLike, samples: int = 1000, seed: int | None = None) -> ArrayLike:
+        """Return a table with its missing cells filled; see :mod:`density.tables.imputation`.
+
+        Args:
+            data: a data frame, which gives a data frame; or encoded rows (N, columns) with NaN for
+                missing cells.
+            samples: importance samples per row.
+            seed: with a seed the global generators are left as they are.
+
+        Raises:
+            InputError: the run is not of a table with named columns.
+        """
+        if self.columns is None:
+            raise InputError(
+                f"impute: {self.path} was not trained on a table with named columns; missing cells "
+                "need one: train on a .csv, .tsv, .parquet or data frame"
+            )
+        x = self.to_model(data).to(self.device)
+        with seeded(seed, self.device):
+            rows = self.from_model(impute(self.model, x, samples))
+        return filled_frame(data, self.by_column(rows)) if is_frame(data) else rows
+
+    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 7) -> np.ndarray:
+        r"""Return the rows (steps, \*shape) between rows a and b, both reconstructed.
+
+        They are decoded from the points of a straight line through all latent layers.
+
+        Raises:
+            InputError: ``steps`` is below 2, or a or b is not one row.
+        """
+        start = self.modes(self._one(a, "a"))
+        end = self.modes(self._one(b, "b"))
+        return self.from_model(self.decode(self.between(start[0], end[0], steps)))
+
+    def edit(
+        self,
+        data: ArrayLike,
+        layers: Collection[int] = (0,),
+        count: int = 5,
+        seed: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        r"""Return the reconstruction of a row, and ``count`` rows with some layers drawn anew.
+
+        Args:
+            data: one row.
+            layers: the latent layers to draw, counted from 0; see :meth:`redraw`.
+            count: how many draws.
+            seed: with a seed the global generators are left as they are.
+
+        Returns:
+            arrays of shape (\*shape) and (count, \*shape).
+
+        Raises:
+            InputError: ``count`` is below 1, or the model has one latent layer, or no such layer.
+        """
+        z = self.modes(self._one(data, "the data"))
+        with seeded(seed, self.device):
+            edited = self.redraw(z[0], layers, count)
+            rows = self.from_model(self.decode(torch.cat((z, edited))))
+        return rows[0], rows[1:]
+
+    # Tensors in the units of the model.
+
     @torch.inference_mode()
-    def sample(self, count: int) -> Tensor:
-        """Draw rows (count, \\*shape) on the CPU: a latent from the prior, then its pixels."""
+    def draw(self, count: int) -> Tensor:
+        r"""Draw rows (count, \*shape) on the CPU, in the units of the model."""
         rows = []
         for start in range(0, count, ROWS):
             size = min(ROWS, count - start)
@@ -58,35 +192,81 @@ class TrainedDensity(Trained):
 
     @torch.inference_mode()
     def modes(self, x: Tensor) -> Tensor:
-        """Return the codes (N, d): the posterior's mode, each layer given the modes before it."""
+        r"""Return the codes (N, \*event) of rows in the units of the model.
+
+        They are the posterior's modes, each layer's given the modes of the layers before it.
+        """
         codes = []
         for chunk in torch.split(x, ROWS):
             posterior = self.model.posterior(chunk.to(self.device))
             codes.append(posterior.modes() if hasattr(posterior, "modes") else posterior.mode)
         return torch.cat(codes)
 
-    def encode(self, x: Tensor) -> np.ndarray:
-        """Return the codes of rows, (N, d) float32, see :meth:`modes`."""
-        return self.modes(x).float().cpu().numpy()
-
     @torch.inference_mode()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return a reconstruction of every row, on the CPU.
+    def decode(self, z: Tensor) -> Tensor:
+        r"""Return rows (N, \*shape) of latents, on the CPU, in the units of the model.
 
-        It is the mean of the pixels given the row's code, or a draw where pixels depend on each
+        They are the means of the pixels given the latents, or a draw where pixels depend on each
         other and their mean is not known.
         """
         rows = []
-        for codes in torch.split(self.modes(x), ROWS):
-            likelihood = self.model.likelihood(codes)
+        for chunk in torch.split(z, ROWS):
+            likelihood = self.model.likelihood(chunk)
             try:
                 rows.append(likelihood.mean.cpu())
             except NotImplementedError:
                 rows.append(likelihood.sample().cpu())
         return torch.cat(rows)
 
+    def between(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        r"""Return latents (steps, \*event) on the straight line between two, both included.
 
-def _columns(folder: RunFolder) -> Columns | None:
-    """Return the schema in the data record of a run, or None."""
-    stored = folder.data_record().get("data", {}).get("columns")
-    return None if stored is None else Columns.from_json(stored)
+        Raises:
+            InputError: ``steps`` is below 2.
+        """
+        if steps < ENDS:
+            raise InputError(
+                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
+            )
+        t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
+        return lerp(start, end, t)
+
+    @torch.inference_mode()
+    def redraw(self, z: Tensor, layers: Collection[int], count: int) -> Tensor:
+        r"""Return ``count`` copies of a latent (\*event) with some layers drawn from the prior.
+
+        A layer is drawn given those that the prior draws before it; the others stay.
+
+        Raises:
+            InputError: ``count`` is below 1; or the model has one latent layer, or not these; or
+                the data depend on none of them.
+        """
+        if count < 1:
+            raise InputError(f"edit: count must be at least 1; got count={count}")
+        self._check_layers(layers)
+        return self.model.resample(z.expand(count, *z.shape), layers)
+
+    def _check_layers(self, layers: Collection[int]) -> None:
+        """Raise InputError for layers that the model lacks, or that change nothing."""
+        layer_count = self.model.layer_count
+        if layer_count == 1:
+            raise InputError(
+                f"edit: the model of {self.path} has one latent layer, and drawing all of "
+                "it anew keeps nothing; univae sample does that; edit a model of several layers"
+            )
+        unknown = set(layers) - set(range(layer_count))
+        if unknown:
+            raise InputError(f"edit: latent layers are 0..{layer_count - 1}; got {sorted(unknown)}")
+        decoded = self.model.decoded_layers
+        if layers and not set(layers) & set(decoded):
+            raise InputError(
+                f"edit: the data depend on layer {decoded[0]} alone, which would stay; "
+                f"got {sorted(layers)}; add {decoded[0]}"
+            )
+
+    def _one(self, data: ArrayLike, name: str) -> Tensor:
+        """Return one row as a batch of the model."""
+        x = self.to_model(data)
+        if len(x) != 1:
+            raise InputError(f"{name} must be one row; got {len(x)} rows")
+        return x

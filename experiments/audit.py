@@ -52,7 +52,7 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the facts of :func:`gan.audit` and its verdict, and add them to the report."""
-    run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
+    run = open_run(TrainedGan, config.run, config.device, config.checkpoint, "audit")
     settings = stored(train_gan.Config, run.folder, out=config.run, resume=False)
     data, rows, _ = settings.rows(run.folder)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(config.seed))

@@ -64,7 +64,7 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the metrics before and after; continue a calibration that was interrupted."""
-    stored_task = row_of_kind(config.run, TASKS)
+    stored_task = row_of_kind(config.run, TASKS, "calibrate")
     folder = Run.open(config.run)
     with join(config.device) as world, folder.locked():
         _require_ready(folder, config)

@@ -18,7 +18,9 @@ from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
 from experiments.gans import validation
 from experiments.gans.evaluation import Reference, table
+from experiments.gans.features import AUTO
 from experiments.gans.ladder import FLOOR, ladder
+from experiments.gans.training_data import other_rows
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -39,6 +41,7 @@ class Config:
     """Measures a trained GAN: its moving average and its raw weights."""
 
     run: tyro.conf.Positional[Path]  # the run folder
+    data: str = ""  # other real data to compare with, test data say; empty: the training data
     # number of generated data, at most half of the real ones, whose other half is the reference
     count: int = 5000
     features: str = ""  # feature space, see train-gan --features; empty: that of the run
@@ -62,9 +65,13 @@ def main(config: Config) -> JsonObject:
     They come with the floor, the metrics of other real data, and with those of real data with known
     faults: blur, noise, a dropped class, 50 data repeated. The report has a table of all.
     """
-    run = open_run(TrainedGan, config.run, config.device, config.checkpoint)
+    run = open_run(TrainedGan, config.run, config.device, config.checkpoint, "evaluate-gan")
     settings = _settings(config, run)
-    rows = settings.rows(run.folder)
+    rows = (
+        other_rows(config.data, settings.data, settings.training.seed, run)
+        if config.data
+        else settings.rows(run.folder)
+    )
     print_notes(rows.data.notes)
     reference = validation.reference(
         settings.data, settings.training, config.run, rows, config.count
@@ -79,7 +86,11 @@ def main(config: Config) -> JsonObject:
     result = {"run": str(config.run), "step": run.step, "count": reference.count}
     result |= _metrics(reference, measured, rungs)
     result |= {"report": report}
-    return with_notes(result, [*rows.data.notes, *run.notes, *problems])
+    notes = [*rows.data.notes, *run.notes, *problems]
+    if config.data:
+        result |= {"data": config.data}
+        notes.append(f"memorisation_ratio and copies are of {config.data}, not of the training set")
+    return with_notes(result, notes)
 
 
 def _report(
@@ -167,6 +178,8 @@ def _settings(config: Config, run: TrainedGan) -> train_gan.Config:
         InputError: the run names a feature space that is code, and this call does not.
     """
     space = config.features or run.config.get("features", "auto")
+    if config.data and space == AUTO and (run.path / "features").is_dir():
+        space = str(run.path / "features")  # the classifier of the training set's labels
     if not config.features and names_code(space):
         raise InputError(
             f"{config.run}: its feature space {space} is code, which a run folder must not start; "

@@ -83,12 +83,10 @@ def main(config: Config) -> JsonObject:
 def _filled(config: Config, trained: TrainedDensity, data: Data) -> np.ndarray:
     """Return the encoded table (N, columns) in the units of the data, without missing cells."""
     fill = draw_missing if config.draw else impute
-    centre = np.zeros(data.shape) if data.centre is None else data.centre
     parts = []
     for start in range(0, len(data), ROWS):
         x = data.batch(slice(start, start + ROWS)).to(trained.device)
-        values = fill(trained.model, x, config.samples)
-        parts.append(values.double().cpu().numpy() + centre)
+        parts.append(trained.from_model(fill(trained.model, x, config.samples)))
     return np.concatenate(parts)
 
 

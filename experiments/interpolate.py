@@ -1,31 +1,55 @@
-"""``univae interpolate``: texts decoded from latents between those of two texts."""
+"""``univae interpolate``: data decoded from latents between those of two."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 import tyro
 
+from density.trained import TrainedDensity
 from experiments.cli.commands import run
+from experiments.data.array_outputs import (
+    TEXTS,
+    Column,
+    Contents,
+    result_file,
+    write_result,
+)
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
+from experiments.gans import samples as gan_samples
+from experiments.gans.units import units_of
+from experiments.images.pictures import contents_of, output_of
+from experiments.images.rows import Rows, row_number
+from experiments.kinds import Use, use_of
 from experiments.text.notes import text_notes
+from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.rules import Rule, at_least, check
+from univae.trained import Trained
 from univae.vae.trained import TrainedText
 
-__all__ = ["Config", "main"]
+__all__ = ["INTERPOLATORS", "Config", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Decodes latents between those of two texts."""
+    """Decodes latents between those of two texts, images or rows, or between two of a GAN."""
 
     run: tyro.conf.Positional[Path]  # the run folder
-    start: tyro.conf.Positional[str]  # the text at the start
-    end: tyro.conf.Positional[str]  # the text at the end
-    steps: int = 8  # number of texts, both ends included
+    # the start: a text; of images and tables the number of a row of --data, from 0; of a GAN the
+    # seed of its latent
+    start: tyro.conf.Positional[str]
+    end: tyro.conf.Positional[str]  # the end, in the same way
+    # for an image or table model: any source of train-density; empty: the run's training data
+    data: str = ""
+    # output file; texts: .txt, .csv, .jsonl, .parquet; images: .npz or .npy, with a .png beside, or
+    # .png; rows: .csv, .jsonl, .parquet, .npz, .npy; default of images and rows: in the run folder
+    out: Path | None = None
+    overwrite: bool = False  # replace an existing output file
+    steps: int = 8  # number of texts, images or rows, both ends included
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -37,12 +61,75 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return ``texts``: the first and the last are the reconstructions of the ends."""
+    """Decode the latents; the first and the last are the reconstructions of the ends.
+
+    Returns:
+        ``texts``; of images and rows the path ``file``, and of images that of their ``picture``.
+    """
+    return use_of(config, INTERPOLATORS, "interpolate").act(config)
+
+
+def _between_texts(config: Config) -> JsonObject:
+    out = None
+    if config.out is not None:
+        out = result_file(config.out, TEXTS, (config.run,), overwrite=config.overwrite)
     run = open_run(TrainedText, config.run, config.device)
     texts = run.interpolate(config.start, config.end, config.steps)
     notes = text_notes(run, "start and end", [config.start, config.end], written=True)
     print_notes(notes)
-    return with_notes({"run": str(config.run), "texts": texts}, [*run.notes, *notes])
+    result: JsonObject = {"run": str(config.run), "texts": texts}
+    if out is not None:
+        columns: dict[str, Column] = {"step": list(range(len(texts))), "text": texts}
+        result |= write_result(out, Contents(texts=texts, columns=columns))
+    return with_notes(result, [*run.notes, *notes])
+
+
+def _between_rows(config: Config) -> JsonObject:
+    run = open_run(TrainedDensity, config.run, config.device)
+    out = output_of(run, config.out, "interpolated", config.data, overwrite=config.overwrite)
+    rows = Rows(run, config.data)
+    print_notes(rows.notes)
+    ends = [row_number(rows, "start", config.start), row_number(rows, "end", config.end)]
+    start, end = run.modes(rows.inputs(ends)).unbind(0)
+    path = run.from_model(run.decode(run.between(start, end, config.steps)))
+
+    result = {
+        "run": str(config.run),
+        "data": rows.source,
+        "rows": ends,
+        "count": len(path),
+        **write_result(out, contents_of(run, path, len(path))),
+    }
+    return with_notes(result, [*run.notes, *rows.notes])
+
+
+def _between_latents(config: Config) -> JsonObject:
+    run = open_run(TrainedGan, config.run, config.device)
+    data = units_of(run)
+    out = gan_samples.output_of(run, data, config.out, "interpolated", overwrite=config.overwrite)
+    seeds = [gan_samples.seed_of(name, getattr(config, name)) for name in ("start", "end")]
+    z = gan_samples.between(run, seeds[0], seeds[1], config.steps)
+    labels = torch.zeros(len(z), dtype=torch.long) if run.classes else None
+    rows = run.generate(z, labels)
+    result = {
+        "run": str(config.run),
+        "step": run.step,
+        "seeds": seeds,
+        "count": len(rows),
+        **write_result(out, gan_samples.contents_of(data, rows, labels, len(rows))),
+    }
+    notes = [*run.notes]
+    if labels is not None:
+        notes.append("all are of class 0; univae sample draws every class")
+        print_notes(notes[-1:])
+    return with_notes(result, notes)
+
+
+INTERPOLATORS: Mapping[type[Trained], Use[Any]] = {
+    TrainedGan: Use(TrainedGan, (), _between_latents),
+    TrainedDensity: Use(TrainedDensity, ("data",), _between_rows),
+    TrainedText: Use(TrainedText, (), _between_texts),
+}
 
 
 if __name__ == "__main__":

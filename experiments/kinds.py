@@ -1,32 +1,62 @@
 """Registries of what commands do with each kind of run, by the class of the run.
 
-A command that works for several kinds finds its row with :func:`row_of_kind`. A new kind is a row
-in each table of an operation that it supports. Text models are the last row, which the message
-names for a run in no row.
+A command that works for several kinds finds its row with :func:`row_of_kind`, or with
+:func:`use_of` where some of its options are for some kinds. A new kind is a row in each table of an
+operation that it supports, here or in the command's module, and for each other command a reason in
+:mod:`experiments.evaluation.abilities`. Text models are the last row of a table.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from density.trained import TrainedDensity
+from experiments.evaluation.abilities import refusal
 from experiments.evaluation.codes import Encoder
 from experiments.evaluation.file_codec import AnyFileCodec
 from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.images.codec import ArrayCodec
+from experiments.images.codes import encode_rows
 from experiments.images.scorer import ArrayScorer
 from experiments.sentences.codes import encode_sentences
 from experiments.text.codec import TextCodec
 from experiments.text.codes import encode_texts
 from experiments.text.scorer import TextScorer
+from univae.checkpoint import JsonObject
+from univae.errors import InputError
 from univae.run_folder import BEST, RunFolder
 from univae.sentence.trained import TrainedSimilar
 from univae.trained import Trained
 from univae.vae.trained import TrainedText
 
-__all__ = ["CODECS", "ENCODERS", "SCORERS", "open_codec", "row_of_kind"]
+__all__ = ["CODECS", "ENCODERS", "SCORERS", "Use", "open_codec", "row_of_kind", "use_of"]
 
 Row = TypeVar("Row")
+
+
+@runtime_checkable
+class RunOptions(Protocol):
+    """The options of a command that takes one run folder, a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+
+
+Options = TypeVar("Options", bound=RunOptions, contravariant=True)
+
+
+@dataclass(frozen=True)
+class Use(Generic[Options]):
+    """What a command does with the runs of one kind."""
+
+    trained: type[Trained]
+    options: tuple[str, ...]  # options that not every kind of run uses
+    act: Callable[[Options], JsonObject]
+
 
 # The lossless codec of a run folder.
 CODECS: Mapping[type[Trained], Callable[[Path, str], AnyFileCodec]] = {
@@ -40,25 +70,47 @@ SCORERS: Mapping[type[Trained], Callable[[ScoringTask], Scorer]] = {
     TrainedText: TextScorer,
 }
 
-# The encoder of texts to latent codes or vectors.
+# The encoder of data to latent codes or vectors.
 ENCODERS: Mapping[type[Trained], Encoder] = {
+    TrainedDensity: encode_rows,
     TrainedSimilar: encode_sentences,
     TrainedText: encode_texts,
 }
 
 
-def row_of_kind(path: Path, table: Mapping[type[Trained], Row]) -> Row:
+def row_of_kind(path: Path, table: Mapping[type[Trained], Row], command: str = "") -> Row:
     """Return the row of a table for the kind of a run folder.
 
     Raises:
-        InputError: the folder is no run folder, or the table has no row for its kind.
+        InputError: the folder is no run folder, or the table has no row for its kind; the message
+            says why, and which commands take such runs.
     """
     folder = RunFolder.open(path)
     for trained, row in table.items():
         if trained.opens(folder):
             return row
     *_, last = table
-    raise last.wrong_kind(path)
+    raise refusal(path, last, command)
+
+
+def use_of(config: Options, table: Mapping[type[Trained], Use[Any]], command: str) -> Use[Options]:
+    """Return the use of a command for the kind of its run.
+
+    Raises:
+        InputError: see :func:`row_of_kind`; or an option is given that only other kinds use.
+    """
+    use = row_of_kind(config.run, table, command)
+    defaults = {field.name: field.default for field in fields(config)}
+    for name in sorted({name for row in table.values() for name in row.options}):
+        value = getattr(config, name)
+        if name in use.options or value == defaults[name]:
+            continue
+        owners = [row.trained.description for row in table.values() if name in row.options]
+        raise InputError(
+            f"{command}: {name} is an option for {' and '.join(owners)}, and "
+            f"{config.run} is the run of {use.trained.description}; got {name}={value}; drop it"
+        )
+    return use
 
 
 def open_codec(path: Path, fingerprint: bytes | None = None) -> AnyFileCodec:
@@ -70,7 +122,7 @@ def open_codec(path: Path, fingerprint: bytes | None = None) -> AnyFileCodec:
     Raises:
         InputError: the folder is no run folder, or its kind of run has no codec.
     """
-    new_codec = row_of_kind(path, CODECS)
+    new_codec = row_of_kind(path, CODECS, "compress")
     codec = new_codec(path, BEST)
     if fingerprint in (None, codec.fingerprint):
         return codec

@@ -24,7 +24,7 @@ from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, write_json
 from univae.rules import Rule
 
-__all__ = ["Config", "main"]
+__all__ = ["Config", "main", "scored_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def main(config: Config) -> JsonObject:
     <unk>. ``sandwich`` holds the bounds of simulated data.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
-    new_scorer = row_of_kind(config.run, SCORERS)
+    new_scorer = row_of_kind(config.run, SCORERS, "likelihood")
     reseed(config.seed, "likelihood")
     estimator = config.estimator
     task = ScoringTask(config.run, config.device, config.data, config.limit, estimator)
@@ -68,7 +68,7 @@ def main(config: Config) -> JsonObject:
     simulation = config.simulation
     if simulation is not None:
         simulation.check(scorer)
-    rows = _scored_rows(scorer, estimator, out)
+    rows = scored_rows(scorer, estimator, out)
 
     result: JsonObject = {
         "run": str(config.run),
@@ -90,7 +90,7 @@ def _simulated(scorer: Scorer, simulation: Simulation, notes: Sequence[str]) -> 
     return {"sandwich": bounds, "notes": [*notes, *simulation.notes(bounds)]}
 
 
-def _scored_rows(scorer: Scorer, estimator: Estimator, out: Output | None) -> list[JsonObject]:
+def scored_rows(scorer: Scorer, estimator: Estimator, out: Output | None) -> list[JsonObject]:
     """Return the scores of all data; write each to ``out``, if there is one, as it is computed."""
     rows = []
     with Table.open(out, (*estimator.columns, *scorer.columns), scorer.table) as table:

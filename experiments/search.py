@@ -55,7 +55,7 @@ def main(config: Config) -> JsonObject:
     ``cached`` is whether the vectors were read from their file; ``cut`` counts the texts of the
     corpus with more than ``max_length`` tokens, of which only the beginning is compared.
     """
-    run = open_run(TrainedSimilar, config.run, config.device)
+    run = open_run(TrainedSimilar, config.run, config.device, command="search")
     vectors = vectors_of(run, config.corpus, config.vectors, config.precision, config.overwrite)
     tally = Tally()
     query = torch.from_numpy(run.encode([config.text], tally))

@@ -62,7 +62,7 @@ def main(config: Config) -> JsonObject:
     ``cut`` is 1 where the text has more than ``max_length`` tokens, of which the model reads the
     first.
     """
-    run = open_run(TrainedSimilar, config.run, config.device)
+    run = open_run(TrainedSimilar, config.run, config.device, command="similar")
     reseed(config.seed, "similar")
     (ranked,) = run.similar(
         [config.text],

@@ -23,6 +23,7 @@ TRAINED = {"density/trained", "gan/trained"}  # above their packages: they open 
 DENSITY = {
     "density",
     "density/model",
+    "density/data_units",
     "density/likelihoods",
     "density/images",
     "density/estimation",
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "density/model": GROUND,
     "density/likelihoods": GROUND,
     "density/tables": GROUND | {"density/likelihoods", "density/model"},
+    "density/data_units": GROUND | {"density/likelihoods", "density/tables"},
     "density/images": GROUND | {"density/likelihoods"},
     "density/estimation": GROUND | {"density/model"},
     "density/coding": GROUND | {"density/model", "density/likelihoods"},
@@ -57,13 +59,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/metrics": GROUND,
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
-    "density/trained": GROUND | {"density/images", "density/tables"},
+    "density/trained": GROUND
+    | {"density/images", "density/tables", "density/data_units", "univae/latent"},
     "gan": GROUND | {"gan/metrics", "gan/networks", "gan/normalization"},
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
     "experiments/training/processes": set(),
+    # black and white from grey levels is drawn by the units of a run's data
     "experiments/data": GROUND
-    | {"univae/text", "density/tables", "experiments/training/processes"},
+    | {"univae/text", "density/data_units", "density/tables"}
+    | {"experiments/training/processes"},
     "experiments/training": GROUND
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
     | {"experiments/training/processes"},

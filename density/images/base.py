@@ -1,5 +1,6 @@
 """The base classes of image and table models: standard normal prior, plain-value configuration."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 import torch
@@ -10,7 +11,9 @@ from torch.distributions import Distribution
 from density.likelihoods.head import Output, Pixels
 from univae.checkpoint import JsonObject
 from univae.dtypes import computation_dtype
+from univae.errors import InputError
 from univae.latent.gaussian import diagonal_gaussian
+from univae.latent.hierarchy import Hierarchical
 from univae.rules import SIZE, Rule, at_least, check_values, each
 
 __all__ = ["DataModel", "HasPixels", "ImageModel"]
@@ -59,6 +62,32 @@ class DataModel(nn.Module):
     def match_marginals(self, x: Tensor) -> None:
         """Set biases so that a decoder of zeros has the marginals of the training set x."""
         raise NotImplementedError
+
+    @property
+    def layer_count(self) -> int:
+        """The number of latent layers."""
+        prior = self.prior()
+        return prior.layout.count if isinstance(prior, Hierarchical) else 1
+
+    @property
+    def decoded_layers(self) -> range:
+        """The latent layers that the pixels depend on directly."""
+        return range(self.layer_count)
+
+    def resample(self, z: Tensor, layers: Collection[int]) -> Tensor:
+        r"""Draw some latent layers from the prior, each given the layers before; keep the others.
+
+        Args:
+            z: latents (\*lead, \*event).
+            layers: the layers to draw, counted from 0.
+
+        Raises:
+            InputError: the model has one latent layer, which the data depend on as a whole.
+        """
+        prior = self.prior()
+        if not isinstance(prior, Hierarchical):
+            raise InputError("resample: the model has one latent layer; train one with several")
+        return prior.resample(z, layers)
 
 
 class ImageModel(DataModel):

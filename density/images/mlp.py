@@ -83,6 +83,11 @@ class MLPVAE(ImageModel):
         climb = ModuleClimb(self.up, (q.base_dist.loc, q.base_dist.scale))
         return Hierarchical(climb, Flat(self.latents), q.batch_shape)
 
+    @property
+    def decoded_layers(self) -> range:
+        """The layer that the pixels depend on directly: the first."""
+        return range(1)
+
     def decode(self, z: Float[Tensor, "*lead d"]) -> Tensor:
         r"""Return the parameters of every pixel, (\*lead, numbers, \*shape)."""
         flat = self.last(self.decoder(z[..., : self.latents[0]]))

@@ -10,7 +10,7 @@ References:
     PixelVAE (Gulrajani et al., 2017), https://arxiv.org/abs/1611.05013
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import torch
@@ -144,6 +144,15 @@ class PatchVAE(DataModel):
     def likelihood(self, z: Float[Tensor, "*lead layers d"]) -> PatchLikelihood:
         """Return p(x | z)."""
         return PatchLikelihood(self.text, self.output, z)
+
+    @property
+    def layer_count(self) -> int:
+        """The number of latent layers."""
+        return self.text.config.latent_layers
+
+    def resample(self, z: Tensor, layers: Collection[int]) -> Tensor:
+        r"""Draw some layers of latents (\*lead, layers, d) from the prior; keep the others."""
+        return self.text.resample(z, layers)
 
     def elbo(self, x: Tensor) -> Elbo:
         """Draw one latent per image and return both terms of the bound, as the text model does."""

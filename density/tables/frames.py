@@ -1,5 +1,6 @@
 """Data frames of pandas as raw tables, and decoded columns as data frames."""
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ from univae.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["from_frame", "is_frame", "to_frame"]
+__all__ = ["filled_frame", "from_frame", "is_frame", "to_frame"]
 
 
 def is_frame(data: object) -> bool:
     """Return whether an object is a data frame of pandas, without importing pandas."""
-    return type(data).__module__.split(".")[0] == "pandas" and hasattr(data, "columns")
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
 def from_frame(frame: "pandas.DataFrame", source: str = "the data frame") -> RawTable:
@@ -29,7 +31,18 @@ def from_frame(frame: "pandas.DataFrame", source: str = "the data frame") -> Raw
     return RawTable(source, tuple(map(str, frame.columns)), cells)
 
 
-def to_frame(columns: Mapping[str, np.ndarray]) -> "pandas.DataFrame":
+def filled_frame(frame: "pandas.DataFrame", cells: Mapping[str, np.ndarray]) -> "pandas.DataFrame":
+    """Return a copy of a data frame whose missing cells in some columns are those of ``cells``."""
+    filled = frame.copy()
+    for name, values in cells.items():
+        missing = filled[name].isna()
+        if missing.any():
+            kept = filled[name].astype(object)
+            filled[name] = kept.where(~missing, values).infer_objects()
+    return filled
+
+
+def to_frame(columns: Mapping[str, np.ndarray], index: Any = None) -> "pandas.DataFrame":  # noqa: ANN401
     """Return decoded columns as a data frame.
 
     Raises:
@@ -39,7 +52,7 @@ def to_frame(columns: Mapping[str, np.ndarray]) -> "pandas.DataFrame":
         import pandas
     except ImportError as error:
         raise InputError("a data frame needs pandas: pip install 'univae[tables]'") from error
-    return pandas.DataFrame(dict(columns))
+    return pandas.DataFrame(dict(columns), index=index)
 
 
 def _cells(series: Any) -> np.ndarray:  # noqa: ANN401  a series of pandas, which has no stubs here

@@ -1,36 +1,18 @@
 """Black and white from grey levels, drawn once for all epochs or for every batch."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.arrays import CHUNK, Data
+from density.data_units import Binarisation, black_or_white
+from experiments.data.arrays import Data
 from univae.errors import InputError
 
 __all__ = ["binarise", "redraw"]
 
-Threshold = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
-SEEDS = 2**64  # NumPy takes no negative seed
-
-
-def _uniform(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return generator.random(shape, np.float32)
-
-
-def _half(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return np.full(shape, 0.5, np.float32)
-
-
-# The grey value in [0, 1] above which a pixel is white.
-THRESHOLDS: Mapping[str, Threshold] = {"static": _uniform, "threshold": _half}
-
-
-def binarise(data: Data, how: Literal["static", "threshold"], seed: int = 0) -> Data:
+def binarise(data: Data, how: Binarisation, seed: int = 0) -> Data:
     r"""Return the data with every pixel 0 or 1: another data set, with another likelihood.
 
     ``static`` draws each pixel, 1 with probability grey / (levels - 1), from ``seed``;
@@ -43,15 +25,8 @@ def binarise(data: Data, how: Literal["static", "threshold"], seed: int = 0) -> 
     References:
         On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008)
     """
-    white = _white(data.levels)
-    generator = np.random.default_rng(seed % SEEDS)
-    threshold = THRESHOLDS[how]
-
-    binary = np.empty(data.values.shape, np.uint8)
-    for start in range(0, len(data), CHUNK):
-        grey = data.values[start : start + CHUNK] / np.float32(white)
-        binary[start : start + CHUNK] = grey > threshold(generator, grey.shape)
-
+    levels = _white(data.levels) + 1
+    binary = black_or_white(data.values, levels, how, seed)
     name = f"{data.name}, {how} binarisation"
     return replace(data, values=binary, levels=2, name=name, original=None)
 

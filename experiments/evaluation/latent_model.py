@@ -1,7 +1,7 @@
 """The metrics of a latent-variable model in a validation: likelihood, bound, use of latents."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +15,15 @@ from experiments.evaluation.khat_shares import KhatShares
 from experiments.evaluation.measured import BoundMeans, LatentUse, LikelihoodMeans, Measured
 from univae.checkpoint import JsonObject
 
-__all__ = ["Bound", "codes", "measure", "of_training", "without_selection"]
+__all__ = [
+    "COMPARED",
+    "Bound",
+    "bound_and_use",
+    "codes",
+    "measure",
+    "of_training",
+    "without_selection",
+]
 
 COMPARED = 64  # rows of the mutual information by default
 PAIRS = 1024  # pairs of row and latent evaluated at once for the mutual information
@@ -79,6 +87,43 @@ def measure(
     modes = torch.cat([codes(model, batch) for batch in batches])
     use = _latent_use(model, compared, modes)
     return Measured(likelihood, bound_means, use, samples, int(finite.sum()), not_finite, notes)
+
+
+@torch.no_grad()
+def bound_and_use(
+    model: LatentModel,
+    batches: Iterable[Tensor],
+    bound: Callable[[Tensor], Bound],
+    compared: Tensor,
+) -> JsonObject:
+    """Return the bound, the KL per latent layer, and the use of the latents, without a likelihood.
+
+    Rows whose bound is not finite are left out of the means, with a note. The batches are read one
+    at a time; ``compared`` are the rows of mutual information and shuffled gap. See
+    :func:`measure`.
+    """
+    bounds = []
+    finite_rows = []
+    modes = []
+    for batch in batches:
+        terms = bound(batch)
+        finite = terms.log_likelihood.isfinite() & terms.kl.isfinite().all(-1)
+        bounds.append(terms)
+        finite_rows.append(finite)
+        modes.append(codes(model, batch[finite]) if finite.any() else batch.new_zeros(0))
+    finite = torch.cat(finite_rows)
+    not_finite = _not_finite(finite, None)
+    if not finite.any():
+        words = "the use of the latent cannot be judged: no row is finite"
+        return {"kl_nats": None, "kl_sum_nats": None, "active_units": None, "verdict": words}
+
+    kept = torch.cat([each for each in modes if len(each)])
+    means = _bound_means(bounds, finite)
+    result = means.to_json()
+    result["kl_sum_nats"] = None if means.kl is None else sum(means.kl)
+    result |= _latent_use(model, compared, kept).to_json()
+    notes = _not_finite_notes(not_finite, len(finite))
+    return {**result, "notes": notes} if notes else result
 
 
 def codes(model: LatentModel, x: Tensor) -> Tensor:

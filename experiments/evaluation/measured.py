@@ -30,6 +30,14 @@ class BoundMeans:
     reconstruction: float
     kl: list[float] | None  # per latent layer
 
+    def to_json(self) -> JsonObject:
+        """Return the numbers by their keys in metrics and results."""
+        return {
+            "elbo_nats": self.elbo,
+            "reconstruction_nats": self.reconstruction,
+            "kl_nats": self.kl,
+        }
+
 
 @dataclass(frozen=True)
 class LatentUse:
@@ -42,6 +50,18 @@ class LatentUse:
     shuffled_gap: float | None
     shuffled_gap_standard_error: float | None
     verdict: str
+
+    def to_json(self) -> JsonObject:
+        """Return the numbers by their keys in metrics and results."""
+        return {
+            "active_units": self.active_units,
+            "units": self.units,
+            "mutual_information_nats": self.mutual_information,
+            "mutual_information_ceiling_nats": self.mutual_information_ceiling,
+            "shuffled_gap_nats": self.shuffled_gap,
+            "shuffled_gap_standard_error": self.shuffled_gap_standard_error,
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True)
@@ -72,16 +92,8 @@ class Measured:
             "nll_monte_carlo_error": self.likelihood.monte_carlo_error,
             "effective_samples_median": self.likelihood.effective_samples_median,
             **self.likelihood.khat.to_json(),
-            "elbo_nats": self.bound.elbo,
-            "reconstruction_nats": self.bound.reconstruction,
-            "kl_nats": self.bound.kl,
-            "active_units": self.use.active_units,
-            "units": self.use.units,
-            "mutual_information_nats": self.use.mutual_information,
-            "mutual_information_ceiling_nats": self.use.mutual_information_ceiling,
-            "shuffled_gap_nats": self.use.shuffled_gap,
-            "shuffled_gap_standard_error": self.use.shuffled_gap_standard_error,
-            "verdict": self.use.verdict,
+            **self.bound.to_json(),
+            **self.use.to_json(),
             "samples": self.samples,
             "data": self.count,
         }

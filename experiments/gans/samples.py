@@ -1,27 +1,108 @@
-"""Image grids of a GAN's report: generated and real images, and a walk between latents."""
+"""Generated rows as files and image grids: of commands, and of a GAN's report."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.data.array_outputs import IMAGES, TABLE, Contents, result_in_run
 from experiments.data.arrays import Data
-from experiments.gans.scaling import gan_rows, to_grey_levels
+from experiments.data.outputs import Output
+from experiments.gans.scaling import gan_rows, to_data_units, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
+from experiments.training.task import reseed
 from gan.networks.layers import is_image
 from gan.trained import TrainedGan
+from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["fixed_latents", "strip", "write_images", "write_samples"]
+__all__ = [
+    "between",
+    "contents_of",
+    "fixed_latents",
+    "output_of",
+    "seed_of",
+    "slerp",
+    "strip",
+    "write_images",
+    "write_samples",
+]
 
 ROWS = 6
 COUNT = ROWS * COLUMNS
 LEVELS = 256  # grey levels of a picture
+LARGEST_SEED = 2**63 - 1
 
 
 def fixed_latents(width: int, count: int = COUNT) -> Tensor:
     """Return the same latents (count, width) in every run, so that grids can be compared."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, width, generator=generator, dtype=torch.float32)
+
+
+def output_of(
+    run: TrainedGan, data: Data, out: Path | None, name: str, *, overwrite: bool
+) -> Output:
+    """Return the output of generated rows of such data, by default ``samples/NAME.npz`` of the run.
+
+    ``overwrite`` is whether an existing file at ``out``, the path of ``--out``, may be replaced.
+    """
+    parts = IMAGES if data.is_images else TABLE
+    return result_in_run(out, f"{name}.npz", parts, run.path, overwrite=overwrite)
+
+
+def contents_of(
+    data: Data, x: Tensor, labels: Tensor | None = None, columns: int = COLUMNS
+) -> Contents:
+    """Return generated rows, and their labels, as contents of a file in the units of ``data``.
+
+    Args:
+        data: kind and units of the rows.
+        x: rows in the units of the networks.
+        labels: the class of each row.
+        columns: images side by side in the grid.
+    """
+    rows = to_data_units(x, data)
+    arrays = {"images" if data.is_images else "x": rows}
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    if data.is_images:
+        return Contents(arrays=arrays, picture=png(to_grey_levels(x), LEVELS, columns))
+    named = {f"c{i}": column for i, column in enumerate(rows.T)}
+    if labels is not None:
+        named["label"] = arrays["labels"]
+    return Contents(arrays=arrays, columns=named)
+
+
+def seed_of(name: str, value: str) -> int:
+    """Return the seed of a latent that an argument names.
+
+    Raises:
+        InputError: the argument is no whole number from 0.
+    """
+    if not value.isdecimal() or int(value) > LARGEST_SEED:
+        raise InputError(
+            f"{name} must be the seed of a latent of the GAN, 0..{LARGEST_SEED}; got {name}={value}"
+        )
+    return int(value)
+
+
+def between(run: TrainedGan, start: int, end: int, steps: int) -> Tensor:
+    """Return latents (steps, d) on the arc between those of two seeds, both included.
+
+    They are the latents of ``univae sample --count 1`` with these seeds.
+    """
+    a, b = (_drawn(run, seed) for seed in (start, end))
+    if start == end:
+        return a.expand(steps, -1)
+    return slerp(a, b, torch.linspace(0, 1, steps)[:, None])
+
+
+def _drawn(run: TrainedGan, seed: int) -> Tensor:
+    """Return the latent (1, d) of ``univae sample --count 1`` with a seed."""
+    reseed(seed, "sample")
+    return torch.randn(1, run.latent_width)
 
 
 def write_samples(run: TrainedGan, data: Data, rows: np.ndarray) -> None:
@@ -61,10 +142,10 @@ def _walks(width: int) -> Tensor:
     """Return latents (COUNT, width): in each row of the grid the way from one to another."""
     ends = fixed_latents(width, 2 * ROWS)
     t = torch.linspace(0, 1, COLUMNS)[None, :, None]
-    return _slerp(ends[:ROWS, None], ends[ROWS:, None], t).flatten(0, 1)
+    return slerp(ends[:ROWS, None], ends[ROWS:, None], t).flatten(0, 1)
 
 
-def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Return points between latents of any lengths, by the angle between them."""
     lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
     cosine = (a * b).sum(-1, keepdim=True) / lengths

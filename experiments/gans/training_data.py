@@ -19,7 +19,7 @@ from univae.rules import Rule, at_least, check, within
 from univae.run_folder import RunFolder
 from univae.text.corpus import split
 
-__all__ = ["GanData", "TrainingRows", "training_rows"]
+__all__ = ["GanData", "TrainingRows", "other_rows", "training_rows"]
 
 FEWEST_TRAINING_ROWS = 20  # where batches are smaller
 FEWEST_HELD_OUT = 2  # rows
@@ -80,6 +80,13 @@ def training_rows(
         raise InputError(
             f"--data {source.data}: all {len(data)} rows are alike; give data that differ"
         )
+    return TrainingRows(data, rows, gan_rows(data, held_out_rows[:MOST_HELD_OUT]))
+
+
+def other_rows(data: Data, source: GanData, seed: int, run: RunFolder) -> TrainingRows:
+    """Split other real data, of the shape and levels of a run, as its training data were."""
+    data = in_units_of(data, run)
+    rows, held_out_rows = split(len(data), source.held_out, seed)
     return TrainingRows(data, rows, gan_rows(data, held_out_rows[:MOST_HELD_OUT]))
 
 

@@ -26,6 +26,11 @@ class Stacked:
         """The shape of z."""
         return Size((self.layers, self.width))
 
+    @property
+    def count(self) -> int:
+        """The number of layers."""
+        return self.layers
+
     def split(self, z: Float[Tensor, "*lead layers d"]) -> Sequence[Tensor]:
         """Return the layers of z, (*lead, width) each."""
         return z.unbind(-2)
@@ -45,6 +50,11 @@ class Flat:
     def event_shape(self) -> Size:
         """The shape of z."""
         return Size((sum(self.widths),))
+
+    @property
+    def count(self) -> int:
+        """The number of layers."""
+        return len(self.widths)
 
     def split(self, z: Float[Tensor, "*lead d"]) -> Sequence[Tensor]:
         """Return the layers of z, (*lead, widths[l])."""

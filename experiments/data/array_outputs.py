@@ -1,0 +1,234 @@
+"""Results of commands as files: arrays, columns, texts and pictures, in the format of the suffix.
+
+A command says which *parts* its result has, checks ``--out`` by :func:`result_file` before it
+computes, and writes a :class:`Contents` by :func:`write_result`. A new format is a row of
+:data:`WRITERS`.
+"""
+
+import csv
+import importlib.util
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias
+
+import numpy as np
+
+from experiments.data.numpy_files import write_npz
+from experiments.data.outputs import Output
+from univae.checkpoint import JsonObject, to_json
+from univae.errors import InputError
+from univae.run_folder import RunFolder
+
+__all__ = [
+    "CODES",
+    "IMAGES",
+    "TABLE",
+    "TEXTS",
+    "WRITERS",
+    "Column",
+    "Contents",
+    "Part",
+    "code_columns",
+    "result_file",
+    "result_in_run",
+    "write_result",
+]
+
+Part: TypeAlias = Literal["texts", "columns", "arrays", "picture"]
+Column: TypeAlias = Sequence[object] | np.ndarray
+
+PICTURE = ".png"
+SAMPLES = "samples"  # folder in a run for results without --out
+
+# The parts of a kind of result; the first format of the first part is the default.
+TEXTS: tuple[Part, ...] = ("texts", "columns")
+TABLE: tuple[Part, ...] = ("columns", "arrays")
+CODES: tuple[Part, ...] = ("arrays", "columns")
+IMAGES: tuple[Part, ...] = ("arrays", "picture")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A result: the parts that it has."""
+
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # the first is that of a .npy
+    columns: Mapping[str, Column] = field(default_factory=dict)  # of one length, by name
+    texts: Sequence[str] = ()
+    picture: bytes = b""  # PNG
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A row of :data:`WRITERS`: the part that a format takes, and how it is written."""
+
+    part: Part
+    write: Callable[[Contents, BinaryIO], object]
+    needs: str = ""  # module of an optional extra
+
+
+def _write_lines(contents: Contents, file: BinaryIO) -> None:
+    """Write one text a line; a line end inside a text becomes a space."""
+    for text in contents.texts:
+        file.write(f"{' '.join(text.split(chr(10)))}\n".encode())
+
+
+def _write_csv(contents: Contents, file: BinaryIO) -> None:
+    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(contents.columns)
+        writer.writerows(zip(*contents.columns.values(), strict=True))
+
+
+def _write_jsonl(contents: Contents, file: BinaryIO) -> None:
+    columns = [_plain(column) for column in contents.columns.values()]
+    for cells in zip(*columns, strict=True):
+        row = to_json(dict(zip(contents.columns, cells, strict=True)))
+        file.write(f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode())
+
+
+def _write_parquet(contents: Contents, file: BinaryIO) -> None:
+    import pandas
+
+    pandas.DataFrame(dict(contents.columns)).to_parquet(file, index=False)
+
+
+def _write_npy(contents: Contents, file: BinaryIO) -> None:
+    np.save(file, next(iter(contents.arrays.values())), allow_pickle=False)
+
+
+def _write_npz(contents: Contents, file: BinaryIO) -> None:
+    write_npz(file, contents.arrays)
+
+
+def _write_picture(contents: Contents, file: BinaryIO) -> None:
+    file.write(contents.picture)
+
+
+WRITERS: Mapping[str, Writer] = {
+    ".txt": Writer("texts", _write_lines),
+    ".csv": Writer("columns", _write_csv),
+    ".jsonl": Writer("columns", _write_jsonl),
+    ".parquet": Writer("columns", _write_parquet, needs="pyarrow"),
+    ".npz": Writer("arrays", _write_npz),
+    ".npy": Writer("arrays", _write_npy),
+    PICTURE: Writer("picture", _write_picture),
+}
+
+
+def result_file(
+    path: Path,
+    parts: Sequence[Part],
+    inputs: Sequence[str | Path],
+    *,
+    overwrite: bool = False,
+) -> Output:
+    """Return the checked output of a result, in a format that takes one of its parts.
+
+    A result with a picture has it in a .png beside the file, which is checked, too.
+
+    Args:
+        path: ``--out``.
+        parts: the parts of the result.
+        inputs: what the command reads: the run, and data; empty names are left out.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        InputError: the suffix is of no such format, or needs a library that is not installed, or
+            the file breaks a rule of :mod:`experiments.data.outputs`.
+    """
+    _check_suffix(path, parts)
+    sources = [source for source in inputs if str(source)]
+    out = Output(path, overwrite, sources).check_file()
+    if "picture" in parts and _has_picture_beside(out):
+        out.beside(PICTURE).check_file()
+    return out
+
+
+def result_in_run(
+    path: Path | None,
+    name: str,
+    parts: Sequence[Part],
+    run: Path,
+    inputs: Sequence[str | Path] = (),
+    *,
+    overwrite: bool = False,
+) -> Output:
+    """Return :func:`result_file`, by default ``samples/NAME`` in the run, which may be replaced.
+
+    Raises:
+        InputError: see :func:`result_file`; or the run is no run folder.
+    """
+    if path is None:
+        path = RunFolder.open(run).subfolder(SAMPLES) / name
+        overwrite = True
+    return result_file(path, parts, (run, *inputs), overwrite=overwrite)
+
+
+def write_result(out: Output, contents: Contents) -> JsonObject:
+    """Write a result, and its picture beside it; return the paths ``file`` and ``picture``."""
+    parts: list[Part] = []
+    for part in ("arrays", "columns", "texts", "picture"):
+        if getattr(contents, part):
+            parts.append(part)
+    writer = _writer(out.path, parts)
+    with out.file() as temporary, temporary.open("wb") as file:
+        writer.write(contents, file)
+
+    files: JsonObject = {"file": str(out.path)}
+    if writer.part == "picture":
+        files["picture"] = files["file"]
+    elif contents.picture and _has_picture_beside(out):
+        picture = out.beside(PICTURE)
+        picture.write_bytes(contents.picture)
+        files["picture"] = str(picture.path)
+    return files
+
+
+def code_columns(codes: np.ndarray, name: str = "z") -> dict[str, np.ndarray]:
+    """Return the columns of codes (N, ...) by name: z0, z1, ..., or z0_0, z0_1, ... of layers.
+
+    >>> list(code_columns(np.zeros((1, 2, 2))))
+    ['z0_0', 'z0_1', 'z1_0', 'z1_1']
+    """
+    columns = {}
+    for index in np.ndindex(codes.shape[1:]):
+        columns[name + "_".join(map(str, index))] = codes[:, *index]
+    return columns
+
+
+def _writer(path: Path, parts: Sequence[Part]) -> Writer:
+    """Return the writer of a path's suffix, or for a device or pipe the default one."""
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is not None and writer.part in parts:
+        return writer
+    return next(writer for part in parts for writer in WRITERS.values() if writer.part == part)
+
+
+def _has_picture_beside(out: Output) -> bool:
+    """Return whether the name ends as another format, which that of a device may not."""
+    return out.path.suffix.lower() in WRITERS.keys() - {PICTURE}
+
+
+def _check_suffix(path: Path, parts: Sequence[Part]) -> None:
+    """Raise InputError unless the suffix is that of a format which can be written here."""
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe has no suffix, and a folder is refused as an output
+    suffix = path.suffix.lower()
+    suffixes = [name for name, writer in WRITERS.items() if writer.part in parts]
+    if suffix not in suffixes:
+        *names, last = suffixes
+        listed = f"{', '.join(names)} or {last}"
+        raise InputError(f"--out {path}: must end in {listed}; give one of these")
+    needed = WRITERS[suffix].needs
+    if needed and importlib.util.find_spec(needed) is None:
+        raise InputError(f"--out {path}: {suffix} needs {needed}; pip install 'univae[tables]'")
+
+
+def _plain(column: Column) -> Sequence[object]:
+    """Return a column as a list of plain values, floats of float32 in their shortest form."""
+    if isinstance(column, np.ndarray) and column.dtype == np.float32:
+        return [float(str(value)) for value in column]
+    return column.tolist() if isinstance(column, np.ndarray) else column

@@ -1,0 +1,184 @@
+"""``univae evaluate``: the measures of a trained model of any kind on test data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+import tyro
+from typing_extensions import Doc
+
+from density.trained import TrainedDensity
+from experiments import evaluate_gan
+from experiments.cli.commands import run
+from experiments.data.notes import print_notes, with_notes
+from experiments.data.outputs import output_file
+from experiments.evaluation.methods import Estimation
+from experiments.evaluation.open_run import open_run
+from experiments.evaluation.proposals import PROPOSALS, ProposalName
+from experiments.evaluation.scorer import Scorer, ScoringTask
+from experiments.images.evaluation import row_measures
+from experiments.images.scorer import ArrayScorer
+from experiments.kinds import Use, use_of
+from experiments.likelihood import scored_rows
+from experiments.text.evaluation import text_measures
+from experiments.text.scorer import TextScorer
+from experiments.training.settings import LIMIT, SEED
+from experiments.training.task import reseed
+from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject
+from univae.errors import InputError
+from univae.registry import choices_help
+from univae.rules import Rule, at_least, check
+from univae.sentence.trained import TrainedSimilar
+from univae.trained import Trained
+from univae.vae.trained import TrainedText
+
+__all__ = ["EVALUATORS", "Config", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measures a trained model on test data, by the measures of its kind."""
+
+    run: tyro.conf.Positional[Path]  # the run folder
+    # test data: texts, one a line; images or rows in any format of train-density; labelled or
+    # similar pairs for a sentence model; for a GAN other real data, empty: its training data
+    data: str = ""
+    out: Path | None = None  # for a VAE: .csv file to write, with the scores of each datum
+    overwrite: bool = False  # replace an existing output file
+    limit: int = 0  # for a VAE: number of data to measure, the first of --data; 0: all
+    samples: int = 128  # for a VAE: importance samples per datum; more lower the standard error
+    proposal: Annotated[
+        ProposalName, Doc(choices_help("for a VAE: proposal distribution", PROPOSALS))
+    ] = "auto"
+    # for a sentence model: columns of the two texts and their label, names or numbers from 1
+    columns: tuple[str, ...] = ()
+    # for a GAN: number of generated data, at most half of the real ones
+    count: int = 5000
+    features: str = ""  # for a GAN: feature space, see train-gan --features; empty: that of the run
+    checkpoint: str = "best"  # for a GAN: best (weights of the best validation) or last
+    seed: int = 0  # seed of the samples
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "limit": LIMIT,
+        "samples": at_least(1, 10**8),
+        "count": at_least(10, 10**8),
+        "seed": SEED,
+    }
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def main(config: Config) -> JsonObject:
+    """Measure the model.
+
+    Returns:
+        of texts means per text: ``nll_nats`` (importance-sampled), ``elbo_nats`` (the bound),
+        ``kl_nats`` per latent layer, perplexities, bits, mutual information, active units, and
+        ``word_overlap`` of reconstructions; of images and rows the same per row, with
+        ``bits_per_dim``; of a GAN what ``evaluate-gan`` returns; of a sentence model rank
+        correlation, area under the curve and recall.
+    """
+    return use_of(config, EVALUATORS, "evaluate").act(config)
+
+
+def _evaluate_texts(config: Config) -> JsonObject:
+    scorer = TextScorer(_task(config))
+    result, rows = _scores(config, scorer)
+    nll = math.nan if result["nll_nats"] is None else result["nll_nats"]
+    reseed(config.seed, "evaluate")
+    measures = text_measures(scorer.run, rows, nll)
+    return _with_all_notes(scorer, rows, result, measures)
+
+
+def _evaluate_rows(config: Config) -> JsonObject:
+    scorer = ArrayScorer(_task(config))
+    result, rows = _scores(config, scorer)
+    reseed(config.seed, "evaluate")
+    measures = row_measures(scorer.run, scorer.data, len(rows))
+    return _with_all_notes(scorer, rows, result, measures)
+
+
+def _evaluate_gan(config: Config) -> JsonObject:
+    return evaluate_gan.main(
+        evaluate_gan.Config(
+            run=config.run,
+            data=config.data,
+            count=config.count,
+            features=config.features,
+            checkpoint=config.checkpoint,
+            seed=config.seed,
+            device=config.device,
+        )
+    )
+
+
+def _evaluate_pairs(config: Config) -> JsonObject:
+    from experiments.sentences.pair_evaluation import evaluate_pairs
+
+    _require_data(config, "labelled or similar pairs")
+    run = open_run(TrainedSimilar, config.run, config.device)
+    result = evaluate_pairs(run, config.data, config.columns)
+    return {"run": str(config.run), "data": config.data, **result}
+
+
+def _task(config: Config) -> ScoringTask:
+    _require_data(config, "the data to score")
+    estimator = Estimation(samples=config.samples, proposal=config.proposal).estimator
+    return ScoringTask(config.run, config.device, config.data, config.limit, estimator)
+
+
+@torch.no_grad()
+def _scores(config: Config, scorer: Scorer) -> tuple[JsonObject, list[JsonObject]]:
+    """Return the numbers of ``univae likelihood``, from the same draws, and the score of each datum.
+
+    ``nll_nats`` is the negative mean log-likelihood, an estimate.
+    """
+    out = output_file(config.out, config.overwrite, (config.run, config.data))
+    estimator = scorer.task.estimator
+    estimator.check(scorer.model)
+    reseed(config.seed, "likelihood")
+    rows = scored_rows(scorer, estimator, out)
+    totals = estimator.totals(rows)
+    mean = totals["log_likelihood_nats"]
+    result: JsonObject = {
+        "run": str(config.run),
+        **estimator.settings(),
+        "nll_nats": None if mean is None else -mean,
+        **totals,
+        **scorer.rates(rows, math.nan if mean is None else mean),
+    }
+    return result, rows
+
+
+def _with_all_notes(
+    scorer: Scorer, rows: Sequence[JsonObject], result: JsonObject, measures: JsonObject
+) -> JsonObject:
+    """Return scores and measures as one result, with all notes."""
+    notes = [*scorer.notes(rows, result), *result.pop("notes", []), *measures.pop("notes", [])]
+    print_notes(notes)
+    return with_notes({**result, **measures}, [*scorer.folder.notes, *notes])
+
+
+def _require_data(config: Config, words: str) -> None:
+    if not config.data:
+        raise InputError(f"evaluate: {config.run} needs --data, {words}")
+
+
+SCORED = ("out", "overwrite", "limit", "samples", "proposal")
+
+EVALUATORS: Mapping[type[Trained], Use[Any]] = {
+    TrainedGan: Use(TrainedGan, ("count", "features", "checkpoint"), _evaluate_gan),
+    TrainedDensity: Use(TrainedDensity, SCORED, _evaluate_rows),
+    TrainedSimilar: Use(TrainedSimilar, ("columns",), _evaluate_pairs),
+    TrainedText: Use(TrainedText, SCORED, _evaluate_texts),
+}
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,53 @@
+"""Measures of a text VAE on test texts besides their likelihood: perplexity, latents, rebuilding."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from experiments.evaluation.latent_model import COMPARED, bound_and_use
+from experiments.evaluation.scores import perplexity
+from univae.checkpoint import JsonObject
+from univae.vae.trained import TrainedText, word_overlap
+
+__all__ = ["text_measures"]
+
+ROWS = 32  # texts evaluated at once: bounds the memory
+REBUILT = 200  # texts that are decoded again
+
+
+def text_measures(run: TrainedText, rows: Sequence[JsonObject], nll_nats: float) -> JsonObject:
+    """Return perplexity per token, bound, use of the latents, and what reconstructions keep.
+
+    ``word_overlap`` is the mean Dice's coefficient of the words of a text and its greedy
+    reconstruction, over the first ``reconstructed`` texts.
+
+    Args:
+        run: the text model.
+        rows: scores of texts, with ``text`` and ``tokens``.
+        nll_nats: mean negative log-likelihood of a text.
+    """
+    texts = [row["text"] for row in rows]
+    tokens = sum(row["tokens"] for row in rows)
+    compared = run.token_ids(texts[:COMPARED])
+    return {
+        "perplexity_per_token": perplexity(nll_nats * len(texts), tokens),
+        **bound_and_use(run.model, _batches(run, texts), run.model.elbo, compared),
+        **_rebuilding(run, texts[:REBUILT]),
+    }
+
+
+def _batches(run: TrainedText, texts: Sequence[str]) -> Iterator[Tensor]:
+    """Yield padded ids of all texts, those of similar length together."""
+    by_length = sorted(texts, key=len)
+    for start in range(0, len(texts), ROWS):
+        yield run.token_ids(by_length[start : start + ROWS])
+
+
+def _rebuilding(run: TrainedText, texts: Sequence[str]) -> JsonObject:
+    again = run.reconstruct(texts)
+    pairs = list(zip(texts, again, strict=True))
+    return {
+        "word_overlap": sum(word_overlap(*pair) for pair in pairs) / len(pairs),
+        "exact_share": sum(text == rebuilt for text, rebuilt in pairs) / len(pairs),
+        "reconstructed": len(pairs),
+    }
