@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from typing_extensions import Doc
 
+from density.tables.columns import Columns
 from density.tables.inference import Choice
 from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.readers import SOURCES, read
@@ -72,7 +73,7 @@ def training_data(
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
     """
-    data, other, record = _read(source)
+    data, other, record = _read(source, run)
     if run is not None:
         require_same_data(run, record)
 
@@ -98,10 +99,17 @@ def training_data(
     return TrainingData(data, rows, x, chosen, held_out, record, tuple(notes))
 
 
-def _read(source: ArrayData) -> tuple[Data, Data | None, dict[str, JsonObject]]:
-    """Return the data of --data, those of --validation, and the record of both."""
+def _read(
+    source: ArrayData, run: RunFolder | None
+) -> tuple[Data, Data | None, dict[str, JsonObject]]:
+    """Return the data of --data, those of --validation, and the record of both.
+
+    A table is read with the schema of ``run``, if there is one.
+    """
     choice = source.choice
-    data = read(source.data, choice)
+    stored = {} if run is None else run.data_record().get("data", {})
+    schema = Columns.from_json(stored["columns"]) if "columns" in stored else choice
+    data = read(source.data, schema)
     if data.columns is None and choice != Choice():
         raise InputError(
             f"--data {source.data} has no column names, which --columns, --drop, --categorical, "
