@@ -11,7 +11,7 @@ from density.coding.container import unpack
 from experiments.cli.commands import run
 from experiments.data.outputs import Output
 from experiments.evaluation.file_codec import header_facts
-from experiments.kinds import open_codec
+from experiments.kinds import CODECS, open_codec, row_of_kind
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import check
@@ -34,6 +34,7 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the facts in the file's header, its bytes and the number of its data."""
+    row_of_kind(config.run, CODECS, "decompress")
     if not config.data.is_file():
         raise InputError(
             f"decompress: {config.data} is no file; give one that univae compress wrote"

@@ -124,25 +124,30 @@ def _evaluate_pairs(config: Config) -> JsonObject:
     _require_data(config, "labelled or similar pairs")
     run = open_run(TrainedSimilar, config.run, config.device)
     result = evaluate_pairs(run, config.data, config.columns)
-    return {"run": str(config.run), "data": config.data, **result}
+    notes = result.pop("notes", [])
+    print_notes(notes)
+    return with_notes({"run": str(config.run), **result}, [*run.notes, *notes])
 
 
 def _task(config: Config) -> ScoringTask:
     _require_data(config, "the data to score")
     estimator = Estimation(samples=config.samples, proposal=config.proposal).estimator
+    # before the run is opened, as likelihood does: a new model draws initial weights
+    reseed(config.seed, "likelihood")
     return ScoringTask(config.run, config.device, config.data, config.limit, estimator)
 
 
 @torch.no_grad()
-def _scores(config: Config, scorer: Scorer) -> tuple[JsonObject, list[JsonObject]]:
-    """Return the numbers of ``univae likelihood``, from the same draws, and the score of each datum.
+def _scores(
+    config: Config, scorer: TextScorer | ArrayScorer
+) -> tuple[JsonObject, list[JsonObject]]:
+    """Return the numbers of ``univae likelihood``, from the same draws, and the scores.
 
     ``nll_nats`` is the negative mean log-likelihood, an estimate.
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     estimator = scorer.task.estimator
     estimator.check(scorer.model)
-    reseed(config.seed, "likelihood")
     rows = scored_rows(scorer, estimator, out)
     totals = estimator.totals(rows)
     mean = totals["log_likelihood_nats"]

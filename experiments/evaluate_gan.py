@@ -14,13 +14,16 @@ from experiments import train_gan
 from experiments.cli.commands import run
 from experiments.cli.options import stored
 from experiments.data.notes import print_notes, with_notes
+from experiments.data.readers import read
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
 from experiments.gans import validation
 from experiments.gans.evaluation import Reference, table
 from experiments.gans.features import AUTO
 from experiments.gans.ladder import FLOOR, ladder
-from experiments.gans.training_data import other_rows
+from experiments.gans.training_data import TrainingRows, other_rows
+from experiments.gans.units import units_of
+from experiments.images.run import as_training_set
 from experiments.reports.page import update
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -67,11 +70,7 @@ def main(config: Config) -> JsonObject:
     """
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint, "evaluate-gan")
     settings = _settings(config, run)
-    rows = (
-        other_rows(config.data, settings.data, settings.training.seed, run)
-        if config.data
-        else settings.rows(run.folder)
-    )
+    rows = _rows(config, settings, run)
     print_notes(rows.data.notes)
     reference = validation.reference(
         settings.data, settings.training, config.run, rows, config.count
@@ -91,6 +90,15 @@ def main(config: Config) -> JsonObject:
         result |= {"data": config.data}
         notes.append(f"memorisation_ratio and copies are of {config.data}, not of the training set")
     return with_notes(result, notes)
+
+
+def _rows(config: Config, settings: train_gan.Config, run: TrainedGan) -> TrainingRows:
+    """Return the training data of the run, or those of ``--data`` in its units."""
+    if not config.data:
+        return settings.rows(run.folder)
+    whose = f"the training set of {run.path}"
+    data = as_training_set(read(config.data), units_of(run), f"--data {config.data}", whose)
+    return other_rows(data, settings.data, settings.training.seed, run.folder)
 
 
 def _report(

@@ -1,6 +1,6 @@
 """``univae similar``: texts similar to a text, generated and ranked by a RoFormer-Sim."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +9,10 @@ import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
+from experiments.data.outputs import output_file
+from experiments.data.texts import Texts, read_texts
 from experiments.evaluation.open_run import open_run
+from experiments.sentences.answers import require_jsonl, write_jsonl
 from experiments.sentences.notes import sentence_notes
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
@@ -17,7 +20,7 @@ from univae.checkpoint import JsonObject
 from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
-from univae.sentence.trained import TrainedSimilar
+from univae.sentence.trained import Generated, TrainedSimilar
 from univae.text.tally import Tally
 
 __all__ = ["Config", "main"]
@@ -28,7 +31,11 @@ class Config:
     """Generates texts similar to a text, and ranks them by the cosine of the same model."""
 
     run: tyro.conf.Positional[Path]  # the run folder of train-similar
-    text: tyro.conf.Positional[str]  # the source text
+    text: tyro.conf.Positional[str] = ""  # the source text; none: those of --texts
+    # a file of source texts, one a line, or .csv, .tsv, .jsonl (FILE:COLUMN), instead of TEXT
+    texts: Path | None = None
+    out: Path | None = None  # .jsonl file to write: source, rank, text and score of each result
+    overwrite: bool = False  # replace an existing output file
     count: int = 10  # most results
     samples: int = 100  # texts to generate, of which the best are the results; more take time
     keep: tuple[str, ...] = ()  # words that every result must contain
@@ -52,20 +59,27 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.text.strip():
-            raise InputError("the text is empty; give a sentence")
+        if self.texts is None and not self.text.strip():
+            raise InputError("the text is empty; give a sentence, or --texts FILE")
+        if self.texts is not None and self.text:
+            raise InputError("TEXT and --texts: give one of them")
 
 
 def main(config: Config) -> JsonObject:
     """Return ``results`` as [text, cosine], the best first; fewer than --count if samples repeat.
 
-    ``cut`` is 1 where the text has more than ``max_length`` tokens, of which the model reads the
-    first.
+    With ``--texts``, ``results`` are a source and its results for each, or with ``--out`` in the
+    file alone. ``cut`` counts the sources of more than ``max_length`` tokens, of which the model
+    reads the first.
     """
+    inputs = (config.run,) if config.texts is None else (config.run, config.texts)
+    out = output_file(config.out, config.overwrite, inputs)
+    require_jsonl(out)
+    sources, reading_notes = _sources(config)
     run = open_run(TrainedSimilar, config.run, config.device, command="similar")
     reseed(config.seed, "similar")
-    (ranked,) = run.similar(
-        [config.text],
+    generated = run.generate(
+        sources,
         config.count,
         config.samples,
         Sampling(config.temperature, config.top_k, config.top_p),
@@ -74,12 +88,66 @@ def main(config: Config) -> JsonObject:
         diversity=config.diversity,
     )
     tally = Tally()
-    run.text.counting(tally).encode_batch([config.text])
-    notes = sentence_notes(run, "the text", tally)
+    run.text.counting(tally).encode_batch(sources)
+    source = "the text" if config.texts is None else f"--texts {config.texts}"
+    notes = [*reading_notes, *sentence_notes(run, source, tally), *draw_notes(config, generated)]
     print_notes(notes)
-    results = [list(pair) for pair in ranked]
-    result = {"run": str(config.run), "text": config.text, "cut": tally.cut, "results": results}
+    if out is not None:
+        write_jsonl(out, _records(sources, generated))
+    result = {
+        "run": str(config.run),
+        **({"text": config.text} if config.texts is None else {"texts": len(sources)}),
+        "cut": tally.cut,
+        **_shown(config, sources, generated),
+    }
     return with_notes(result, [*run.notes, *notes])
+
+
+def draw_notes(config: Config, generated: Sequence[Generated]) -> list[str]:
+    """Return a note on why there are fewer results than asked for, if there are."""
+    fewer = [row for row in generated if len(row.ranked) < config.count]
+    if not fewer:
+        return []
+    draws = [sum(counts) for counts in zip(*(row.draws for row in fewer), strict=True)]
+    words = [
+        "texts were generated",
+        "without an end or empty",
+        "equal to the source",
+        "without a word of --keep",
+        "duplicates",
+    ]
+    reasons = [f"{number} {word}" for number, word in zip(draws, words, strict=True) if number]
+    asked = f"{sum(len(row.ranked) for row in fewer)} of {config.count * len(fewer)} asked"
+    if len(generated) > 1:
+        asked += f", for {len(fewer)} of {len(generated)} texts"
+    return [f"{asked}: {', '.join(reasons)}; raise --samples or --temperature"]
+
+
+def _sources(config: Config) -> Texts:
+    """Return the source texts, and notes on those left out."""
+    if config.texts is None:
+        return Texts([config.text], [])
+    texts, notes = read_texts(str(config.texts))
+    return Texts(texts, [f"--texts {note}" for note in notes])
+
+
+def _records(sources: Sequence[str], generated: Sequence[Generated]) -> Iterator[JsonObject]:
+    """Yield source, rank from 1, text and score of every result."""
+    for source, row in zip(sources, generated, strict=True):
+        for rank, (text, score) in enumerate(row.ranked, start=1):
+            yield {"source": source, "rank": rank, "text": text, "score": score}
+
+
+def _shown(config: Config, sources: Sequence[str], generated: Sequence[Generated]) -> JsonObject:
+    """Return the results, or the file that holds them, for the result."""
+    file = {} if config.out is None else {"out": str(config.out)}
+    results = [[list(pair) for pair in row.ranked] for row in generated]
+    if config.texts is None:
+        return {**file, "results": results[0]}
+    if file:
+        return file
+    rows = zip(sources, results, strict=True)
+    return {"results": [{"text": text, "results": pairs} for text, pairs in rows]}
 
 
 if __name__ == "__main__":

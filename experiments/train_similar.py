@@ -54,9 +54,10 @@ class ModelOptions(RoFormerSimConfig):
 class Config(Configuration):
     """Trains a RoFormer-Sim, and writes a run folder with a report.
 
-    A line of --pairs is a pair or a group of similar texts, separated by tabs (.tsv) or a JSON list
-    (.jsonl). With a label as its third cell, a number or contradiction, neutral, entailment, it is
-    a pair for --stage finetune, each of whose batches is from one file.
+    A line of --pairs is a pair or a group of similar texts, separated by tabs (.tsv), by commas
+    (.csv), a JSON list or an object (.jsonl). With a label, a number or contradiction, neutral,
+    entailment, it is a pair for --stage finetune, each of whose batches is from one file. Headers
+    and published files are recognised; --columns names the columns otherwise.
     """
 
     out: Path  # run folder to write; a new or empty folder

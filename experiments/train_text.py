@@ -1,4 +1,4 @@
-"""``univae train-text``: a UniVAE on one text per line."""
+"""``univae train-text``: a UniVAE on texts, one a line or a cell."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -49,7 +49,7 @@ class ModelOptions(UniVAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """Trains a UniVAE on a UTF-8 file of one text per line; writes a run folder with a report."""
+    """Trains a UniVAE on texts, one a line or a cell; writes a run folder with a report."""
 
     out: Path  # run folder to write; a new or empty folder
     data: TextData
@@ -118,7 +118,8 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
     held_out = held_out_texts(config)
     write_text_atomic(path, "".join(text + "\n" for text in held_out))
     excluded = set(held_out)
-    others = [text for text in texts_of(config.data.text) if text not in excluded]
+    texts = texts_of(config.data.text, column=config.data.column)
+    others = [text for text in texts if text not in excluded]
     return held_out, "".join(text + "\n" for text in others)
 
 

@@ -1,9 +1,10 @@
 """Groups of similar texts, labelled pairs, and the pairs and batches of an epoch.
 
 A row of a file (:mod:`experiments.data.pair_files`) is a group of similar texts; three cells of
-which the last is a label are a labelled pair. A label is a number that rises with similarity, or
-one of ``contradiction``, ``neutral``, ``entailment``. Either all rows are labelled or none. Labels
-are compared within a file only, since every file may have another scale.
+which the last is a label are a labelled pair. Which columns are read is decided in
+:mod:`experiments.data.pair_layouts`. A label is a number that rises with similarity, or one of
+``contradiction``, ``neutral``, ``entailment``. Either all rows are labelled or none. Labels are
+compared within a file only, since every file may have another scale.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,10 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from experiments.data.pair_files import Row, brief, read_rows
+from experiments.data.column_kinds import score_of
+from experiments.data.columns import open_sheet
+from experiments.data.pair_files import Row, brief
+from experiments.data.pair_layouts import layout_of, picked_rows
 from univae.checkpoint import JsonValue
 from univae.dtypes import is_float_array
 from univae.errors import InputError
@@ -24,7 +28,6 @@ from univae.text.corpus import Removed, fingerprint_texts
 
 __all__ = ["Groups", "group_up", "pair_batches", "pair_up", "read_groups"]
 
-NLI_SCORES = {"contradiction": 0.0, "neutral": 0.5, "entailment": 1.0}
 NLI_CLASSES = {"contradiction": 2, "entailment": 3, "neutral": 4}  # as in univae.sentence.losses
 NO_CLASS = -1
 LABELLED_CELLS = 3  # text, text, label
@@ -32,7 +35,7 @@ WINDOW = 50  # batches' worth of pairs sorted by length together
 SEEDS = 2**64  # NumPy takes no negative seed
 DIGEST_BYTES = 16
 
-Label: TypeAlias = int | float | str  # a similarity, or a key of NLI_SCORES
+Label: TypeAlias = int | float | str  # a similarity, or an NLI label
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,13 @@ class Groups:
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def read_groups(*paths: Path) -> Groups:
+def read_groups(*paths: Path, columns: Sequence[str] = ()) -> Groups:
     """Return the groups of files, in the order of their rows.
+
+    Args:
+        paths: the files.
+        columns: names or numbers, from 1, of the columns of texts and, last, of the label; none:
+            recognised.
 
     Raises:
         InputError: a line breaks a rule of its format or of this module; the message names it.
@@ -112,18 +120,30 @@ def read_groups(*paths: Path) -> Groups:
     rows: list[Row] = []
     files: list[int] = []
     notes: list[str] = []
-    for path in paths:
+    for number, path in enumerate(paths):
         removed = Removed()
-        rows += read_rows(path, removed)
-        files += [paths.index(path)] * (len(rows) - len(files))
+        file_rows = _read(path, columns, removed)
+        rows += file_rows
+        files += [number] * len(file_rows)
         notes += removed.notes(str(path))
 
     return replace(_grouped(rows, files), notes=tuple(notes))
 
 
+def _read(path: Path, columns: Sequence[str], removed: Removed) -> list[Row]:
+    """Return the rows of texts and labels of a file."""
+    sheet = open_sheet(path, removed, columns)
+    rows = list(picked_rows(sheet, layout_of(sheet, columns, removed), removed))
+    if not rows:
+        raise InputError(f"{path}: every row lacks a text or its label; fill the empty cells")
+    return rows
+
+
 def _grouped(rows: Sequence[Row], files: Sequence[int]) -> Groups:
     """Return the groups of rows; ``files`` are the indices of their files."""
-    labelled = [len(row.cells) == LABELLED_CELLS and _is_label(row.cells[-1]) for row in rows]
+    labelled = [
+        len(row.cells) == LABELLED_CELLS and score_of(row.cells[-1]) is not None for row in rows
+    ]
     if not any(labelled):
         return group_up(_texts(row.cells, row.where) for row in rows)
     if not all(labelled):
@@ -161,8 +181,8 @@ def group_up(
     if labels is None:
         return Groups(texts, offsets, member_array, families)
 
-    scores = np.array([_score(label) for label in labels])
-    classes = np.array([NLI_CLASSES.get(str(label), NO_CLASS) for label in labels])
+    scores = np.array([score_of(label) for label in labels], dtype=np.float64)
+    classes = np.array([NLI_CLASSES.get(_word(label), NO_CLASS) for label in labels])
     file_array = np.array(files or [0] * len(labels))
     return Groups(texts, offsets, member_array, families, scores, classes, file_array)
 
@@ -210,18 +230,12 @@ def pair_batches(
     return [batches[i] for i in draw.permutation(len(batches))]
 
 
-def _is_label(cell: JsonValue) -> bool:
-    """Return whether a cell is a finite number or an NLI label."""
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
-        return False
-    try:
-        return bool(np.isfinite(_score(cell)))
-    except (ValueError, OverflowError):
-        return False
+def _is_labelled(cells: Sequence[JsonValue]) -> bool:
+    return len(cells) == LABELLED_CELLS and score_of(cells[-1]) is not None
 
 
-def _score(label: Label) -> float:
-    return NLI_SCORES[label] if label in NLI_SCORES else float(label)
+def _word(label: Label) -> str:
+    return str(label).strip().casefold()
 
 
 def _texts(cells: Sequence[JsonValue], where: str) -> list[str]:

@@ -1,29 +1,88 @@
-"""Texts of a file or of a built-in corpus: one a line, or the whole file unchanged.
+"""Texts of files, folders and data sets: one a line or a cell, or a whole file unchanged.
 
-Every command reads texts through this module. Lines are those of
+Every command reads texts through this module. What a name stands for is decided by
+:mod:`experiments.data.text_sources`. Lines are those of
 :func:`univae.text.corpus.numbered_lines`: UTF-8, without a byte order mark, blank lines and
 carriage returns, each of which is counted and noted.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from experiments.data.sources import resolved
+from experiments.data.text_sources import BUILT_IN, texts_of_source
 from univae.errors import InputError
-from univae.text.corpus import Removed, read_lines
+from univae.text.lines import COMPRESSED, Removed
 
-__all__ = ["BUILT_IN", "Texts", "exact_text", "read_texts", "require_rereadable", "texts_of"]
+__all__ = [
+    "BUILT_IN",
+    "Sources",
+    "TextFiles",
+    "Texts",
+    "absolute_sources",
+    "exact_text",
+    "listed",
+    "read_texts",
+    "require_rereadable",
+    "size_of",
+    "texts_of",
+]
 
-
-BUILT_IN = "python-docs"  # the corpus that needs no file
+# One source of texts, or several: files, folders, hub:NAME, or BUILT_IN.
+Sources: TypeAlias = str | Path | Sequence[str] | Sequence[Path]
 
 
 class Texts(NamedTuple):
-    """Texts of a file, and notes on the lines that were left out."""
+    """Texts of a source, and notes on what was left out."""
 
     texts: list[str]
     notes: list[str]
+
+
+class TextFiles(NamedTuple):
+    """Sources of texts that are read one after the other, and more than once."""
+
+    sources: Sources
+    column: str = ""  # name or number of the column of texts, for files of columns
+
+    @property
+    def name(self) -> str:
+        """The names of the sources, for records and messages."""
+        return ", ".join(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each source."""
+        return listed(self.sources)
+
+    def read(self, removed: Removed | None = None) -> Iterator[str]:
+        """Yield the texts; ``removed`` counts what is left out."""
+        return texts_of(self.sources, removed=removed, column=self.column)
+
+    def require_rereadable(self, option: str) -> None:
+        """Raise :class:`InputError` if a source cannot be read a second time."""
+        for name in self.names:
+            require_rereadable(option, Path(name))
+
+
+def listed(data: Sources) -> list[str]:
+    """Return sources as a list of names.
+
+    >>> listed("a.txt"), listed(("a.txt", Path("b.txt"))), listed("")
+    (['a.txt'], ['a.txt', 'b.txt'], [])
+    """
+    if isinstance(data, str | Path):
+        return [str(data)] if str(data) else []
+    return [str(source) for source in data]
+
+
+def absolute_sources(data: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return sources with absolute paths, which name the same files from every folder."""
+    if isinstance(data, str):
+        return resolved(data, (BUILT_IN,))
+    return tuple(resolved(source, (BUILT_IN,)) for source in data)
 
 
 def require_rereadable(option: str, path: Path) -> None:
@@ -34,26 +93,42 @@ def require_rereadable(option: str, path: Path) -> None:
         )
 
 
-def texts_of(data: str, limit: int = 0, removed: Removed | None = None) -> Iterator[str]:
-    """Yield the texts of a file, one a line, or of the built-in corpus.
+def size_of(data: Sources) -> int | None:
+    """Return the bytes of the lines of all sources; None where they are not known."""
+    paths = [Path(source) for source in listed(data)]
+    if not all(path.is_file() and path.suffix.lower() not in COMPRESSED for path in paths):
+        return None
+    return sum(path.stat().st_size for path in paths)
+
+
+def texts_of(
+    data: Sources, limit: int = 0, removed: Removed | None = None, column: str = ""
+) -> Iterator[str]:
+    """Yield the texts of one source or of several, one after the other.
 
     Args:
-        data: the name of the file, or :data:`BUILT_IN`.
+        data: names of files, folders or data sets: see
+            :data:`experiments.data.text_sources.TEXT_SOURCES`.
         limit: the most texts to yield; 0: all.
-        removed: counts blank lines and other parts of the file that are left out.
+        removed: counts blank lines and other parts of the files that are left out.
+        column: name or number, from 1, of the column of texts, for files of columns; empty: the
+            only column of texts.
 
     Raises:
-        InputError: while reading, for a file that is missing, empty, or not UTF-8.
+        InputError: while reading, for a file that is missing, empty, or not UTF-8, or a column that
+            is not there or holds no texts.
     """
-    lines: Iterable[str] = _corpus() if data == BUILT_IN else read_lines(Path(data), removed)
-    return islice(lines, limit or None)
+    counts = removed or Removed()
+    texts = (texts_of_source(source, column, counts) for source in listed(data))
+    all_texts: Iterable[str] = chain.from_iterable(texts)
+    return islice(all_texts, limit or None)
 
 
-def read_texts(data: str, limit: int = 0) -> Texts:
-    """Return the texts that :func:`texts_of` yields, with notes on the lines left out."""
+def read_texts(data: Sources, limit: int = 0, column: str = "") -> Texts:
+    """Return the texts that :func:`texts_of` yields, with notes on what was left out."""
     removed = Removed()
-    texts = list(texts_of(data, limit, removed))
-    return Texts(texts, removed.notes(data))
+    texts = list(texts_of(data, limit, removed, column))
+    return Texts(texts, removed.notes(", ".join(listed(data))))
 
 
 def exact_text(data: str) -> str:
@@ -63,7 +138,7 @@ def exact_text(data: str) -> str:
         InputError: there is no such file, or it is empty or not UTF-8.
     """
     if data == BUILT_IN:
-        return "\n".join(_corpus()) + "\n"
+        return "\n".join(texts_of(BUILT_IN)) + "\n"
 
     path = Path(data)
     if not path.is_file():
@@ -77,9 +152,3 @@ def exact_text(data: str) -> str:
     if not text:
         raise InputError(f"{path} is empty; give a file with texts")
     return text
-
-
-def _corpus() -> list[str]:
-    from experiments.data.python_docs import sentences
-
-    return sentences()

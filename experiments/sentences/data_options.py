@@ -21,9 +21,12 @@ __all__ = ["PairData"]
 class PairData:
     """The pairs to train on and to hold out, the initial weights, and the teacher."""
 
-    # .tsv, .jsonl or .json files of pairs or groups of similar texts; labels are compared within a
-    # file
+    # .tsv, .csv, .jsonl or .json files, maybe .gz, of pairs or groups of similar texts; labels are
+    # compared within a file
     pairs: tuple[Path, ...]
+    # names, or numbers from 1, of the columns of similar texts and, last, of their label; none:
+    # recognised
+    columns: tuple[str, ...] = ()
     validation: tuple[Path, ...] = ()  # files of labelled pairs; none: a share of --pairs
     held_out: float = 0.05  # share of --pairs that is held out
     # run folder of train-similar whose weights and vocabulary this run starts from

@@ -39,8 +39,10 @@ class PairSets:
         Raises:
             InputError: a line breaks a rule of its format.
         """
-        groups = read_groups(*data.pairs)
-        validation = read_groups(*data.validation) if data.validation else None
+        groups = read_groups(*data.pairs, columns=data.columns)
+        validation = None
+        if data.validation:
+            validation = read_groups(*data.validation, columns=data.columns)
         return cls(data, stage, seed, groups, validation)
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +85,8 @@ class PairSets:
         if not self.stage.reads_labels and groups.scores is not None:
             raise InputError(
                 f"{files} has labels, which --stage {self.stage.name} does not read; give the "
-                "similar pairs alone, without a label, or --stage finetune"
+                "similar pairs alone, without a label (--columns names the columns to read), or "
+                "--stage finetune"
             )
         if (np.diff(groups.offsets) < self.stage.smallest_group).any():
             raise InputError(

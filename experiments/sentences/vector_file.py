@@ -20,7 +20,7 @@ from univae.errors import InputError
 from univae.text.corpus import UNREADABLE_ARRAY
 from univae.text.tally import Tally
 
-__all__ = ["read_matrix", "vector_outputs", "write_description"]
+__all__ = ["read_matrix", "unchecked_outputs", "vector_outputs", "write_description"]
 
 COUNTS = tuple(asdict(Tally()))
 MATRIX_SUFFIX = ".npy"
@@ -57,6 +57,11 @@ def vector_outputs(
         for output in outputs:
             output.check_file()
     return outputs
+
+
+def unchecked_outputs(path: Path) -> tuple[Output, Output]:
+    """Return the files of a matrix that is read, and of its description."""
+    return Output(path, option="--vectors"), Output(path.with_suffix(".json"), overwrite=True)
 
 
 def write_description(out: Output, matrix: Path, recipe: JsonObject, tally: Tally) -> None:

@@ -3,6 +3,7 @@
 A file that is damaged or was computed from other texts, weights or options is replaced.
 """
 
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,14 +12,20 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.data.outputs import Output
-from experiments.data.texts import require_rereadable
+from experiments.data.texts import TextFiles
 from experiments.sentences.notes import sentence_notes
 from experiments.sentences.teacher import RECOMPUTED, fingerprint_file
-from experiments.sentences.vector_file import read_matrix, vector_outputs, write_description
+from experiments.sentences.vector_cache import cached_files, writable_file
+from experiments.sentences.vector_file import (
+    read_matrix,
+    unchecked_outputs,
+    vector_outputs,
+    write_description,
+)
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.sentence.trained import TrainedSimilar
-from univae.text.corpus import Removed, fingerprint_texts, read_lines
+from univae.text.corpus import Removed, fingerprint_texts
 from univae.text.tally import Tally
 
 __all__ = ["Precision", "Vectors", "require_cosines", "texts_at", "vectors_of"]
@@ -40,39 +47,49 @@ class Vectors(NamedTuple):
 
 def vectors_of(
     run: TrainedSimilar,
-    corpus: Path,
-    cache: Path | None,
+    corpus: TextFiles,
+    file: Path | None,
     precision: Precision,
     overwrite: bool = False,
 ) -> Vectors:
-    """Return the vectors of the texts of ``corpus``, one a line.
+    """Return the vectors of the texts of ``corpus``.
 
-    ``cache`` is the file of the matrix, by default ``CORPUS.vectors.npy`` beside the corpus. A
-    matrix that this function wrote is computed again where corpus, weights or precision have
-    changed; any other file of these names, .npy or .json, is replaced only with ``overwrite``.
+    ``file`` is the file of the matrix, by default one in the run folder or the user's cache: see
+    :mod:`experiments.sentences.vector_cache`. A matrix that this function wrote is computed again
+    where corpus, weights or precision have changed; any other file of these names, .npy or .json,
+    is replaced only with ``overwrite``.
     """
-    require_rereadable("--corpus", corpus)
-    path = cache or corpus.with_name(corpus.name + ".vectors.npy")
-    matrix_file, description = vector_outputs(path, (run.path, corpus), overwrite=overwrite)
+    corpus.require_rereadable("--corpus")
+    outputs = None
+    if file is not None:
+        outputs = vector_outputs(file, (run.path, *corpus.names), overwrite=overwrite)
     removed = Removed()
     recipe = _recipe(run, corpus, precision, removed)
     shape = (recipe["texts"], run.model.config.width)
-    stored = read_matrix(matrix_file, description, recipe, shape)
+
+    files = cached_files(run.path, corpus, recipe) if file is None else [file]
+    stored = None
+    for path in files:
+        stored = read_matrix(*(outputs or unchecked_outputs(path)), recipe, shape)
+        if stored is not None:
+            break
     if stored is not None:
         matrix, tally = stored
     else:
+        path = writable_file(run.path, recipe) if file is None else file
+        matrix_file, description = outputs or vector_outputs(path, corpus.names, overwrite=True)
         tally = Tally()
         _encode(run, corpus, matrix_file, shape, precision, tally)
         write_description(description, path, recipe, tally)
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    source = f"--corpus {corpus}"
+    source = f"--corpus {corpus.name}"
     notes = [*removed.notes(source), *sentence_notes(run, source, tally)]
     return Vectors(matrix, path, stored is not None, tally, notes)
 
 
 def _encode(
     run: TrainedSimilar,
-    corpus: Path,
+    corpus: TextFiles,
     out: Output,
     shape: tuple[int, int],
     precision: Precision,
@@ -83,7 +100,7 @@ def _encode(
     with out.file() as path, bar:
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(precision), shape=shape)
         start = 0
-        for block in run.encode_blocks(read_lines(corpus), tally):
+        for block in run.encode_blocks(corpus.read(), tally):
             matrix[start : start + len(block)] = block
             start += len(block)
             bar.update(len(block))
@@ -100,19 +117,19 @@ def require_cosines(scores: list[float], path: Path, precision: Precision) -> No
             )
 
 
-def texts_at(corpus: Path, rows: list[int]) -> list[str]:
-    """Return the texts of some rows of the matrix, in the order of ``rows``."""
+def texts_at(corpus: TextFiles, rows: Collection[int]) -> dict[int, str]:
+    """Return the texts of some rows of the matrix, by the number of their row."""
     selected = set(rows)
     texts: dict[int, str] = {}
-    for row, text in enumerate(islice(read_lines(corpus), max(rows, default=-1) + 1)):
+    for row, text in enumerate(islice(corpus.read(), max(selected, default=-1) + 1)):
         if row in selected:
             texts[row] = text
-    return [texts[row] for row in rows]
+    return texts
 
 
-def _recipe(run: TrainedSimilar, corpus: Path, precision: str, removed: Removed) -> JsonObject:
+def _recipe(run: TrainedSimilar, corpus: TextFiles, precision: str, removed: Removed) -> JsonObject:
     """Return all that the vectors depend on; count the lines left out in ``removed``."""
-    texts, fingerprint = fingerprint_texts(read_lines(corpus, removed))
+    texts, fingerprint = fingerprint_texts(corpus.read(removed))
     return {
         "texts": texts,
         "fingerprint": fingerprint,

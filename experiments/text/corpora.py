@@ -8,36 +8,27 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from experiments.data.notes import print_notes
-from experiments.data.text_notes import left_out_notes, notes_of, unknown_shares
-from experiments.data.texts import BUILT_IN, require_rereadable, texts_of
+from experiments.data.text_notes import notes_of
+from experiments.data.texts import listed
 from experiments.text.data_options import TextData
+from experiments.text.sources import Source, counts_of, sources_of
 from experiments.text.unknown_words import add_unknown_words, count_words_at, count_words_of
 from experiments.training.comparison import require_same_data
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
-from univae.text.corpus import Corpus, Removed, fingerprint_texts, split
+from univae.text.corpus import Corpus, Removed, split
 from univae.text.tokenizers import Tokenizer, train_tokenizer
 
 __all__ = ["Corpora"]
 
 FEWEST = 2  # held-out texts: a validation measures variances and information between texts
-
-
-class Source(NamedTuple):
-    """An option that names texts, and the folder of their token ids."""
-
-    option: str  # without dashes
-    texts: str
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -69,8 +60,7 @@ class Corpora:
                 others; the folder is then unchanged.
         """
         for source in self._sources():
-            if source.texts != BUILT_IN:
-                require_rereadable(f"--{source.option}", Path(source.texts))
+            source.texts.require_rereadable(f"--{source.option}")
         resumed = bool(options["resume"])
         if resumed:
             self._refuse_changes(options)
@@ -90,12 +80,12 @@ class Corpora:
         for source in self._sources():
             if (source.folder / "corpus.json").exists():
                 continue
-            corpus = self._build(source, tokenizer, Removed())
+            corpus = source.build(tokenizer, self.max_length, Removed())
             stored = run.data_record().get(source.option, {}).get("fingerprint")
             if stored not in (None, corpus.recipe["texts"]):
                 shutil.rmtree(source.folder)
                 raise InputError(
-                    f"{source.texts}: not the texts of the training of {self.out}, which has "
+                    f"{source.texts.name}: not the texts of the training of {self.out}, which has "
                     f"another fingerprint of --{source.option}; restore them, or give --data"
                 )
 
@@ -128,20 +118,10 @@ class Corpora:
 
     def counts(self, run: Run) -> JsonObject:
         """Return how many texts were left out, and the shares of unknown words, for the result."""
-        record = run.data_record()
-        counts: JsonObject = {}
-        for option, name in COUNTS.items():
-            if option in record:
-                counts[name] = record[option].get("texts_left_out")
-        for entry in record.values():
-            counts |= unknown_shares(entry)
-        return counts
+        return counts_of(run.data_record())
 
     def _sources(self) -> list[Source]:
-        sources = [Source("text", self.data.text, self.out / "corpus")]
-        if self.data.validation:
-            sources.append(Source("validation", self.data.validation, self.out / "validation"))
-        return sources
+        return sources_of(self.data, self.out)
 
     def _refuse_changes(self, options: JsonObject) -> None:
         """Raise InputError where the run was started with other texts or another tokenizer."""
@@ -155,9 +135,7 @@ class Corpora:
 
         record: dict[str, JsonObject] = {}
         for source in self._sources():
-            count, fingerprint = fingerprint_texts(texts_of(source.texts))
-            entry = {"source": source.texts, "fingerprint": fingerprint, "count": count}
-            record[source.option] = entry
+            record[source.option] = source.fingerprint()
         if tokenizer is not None:
             record["tokenizer"] = tokenizer_record(tokenizer)
         require_same_data(run, record)
@@ -168,7 +146,7 @@ class Corpora:
             return
         for source in self._sources():
             if (source.folder / "corpus.json").exists():
-                self._build(source, tokenizer, Removed())
+                source.build(tokenizer, self.max_length, Removed())
 
     def _tokenise(self, run: Run, resumed: bool) -> None:
         """Write those of ``tokenizer.json``, the corpora and ``data.json`` that are missing."""
@@ -180,9 +158,9 @@ class Corpora:
             if resumed and (source.folder / "corpus.json").exists():
                 corpus = Corpus.open(source.folder)
             else:
-                corpus = self._build(source, tokenizer, removed)
+                corpus = source.build(tokenizer, self.max_length, removed)
             corpora[source.option] = corpus
-            record[source.option] = _record_of(source, corpus, removed)
+            record[source.option] = source.record(corpus, removed)
         self._require_enough(corpora)
 
         stored = run.data_record()
@@ -198,20 +176,10 @@ class Corpora:
         path = self.out / "tokenizer.json"
         if path.exists():
             return open_tokenizer(run)
-        tokenizer = train_tokenizer(self.data.tokenizer, texts_of(self.data.text), self.vocab_size)
+        texts = self._sources()[0].texts.read()
+        tokenizer = train_tokenizer(self.data.tokenizer, texts, self.vocab_size)
         write_json(path, tokenizer.to_json())
         return tokenizer
-
-    def _build(self, source: Source, tokenizer: Tokenizer, removed: Removed) -> Corpus:
-        file = Path(source.texts)
-        size = file.stat().st_size if source.texts != BUILT_IN and file.is_file() else None
-        texts = texts_of(source.texts, removed=removed)
-        with tqdm(
-            total=size, unit="B", unit_scale=True, desc="tokenising", disable=None, leave=False
-        ) as bar:
-            return Corpus.build(
-                texts, tokenizer, source.folder, max_length=self.max_length, progress=bar.update
-            )
 
     def _require_enough(self, corpora: Mapping[str, Corpus]) -> None:
         """Raise InputError where too few texts are held out for a validation."""
@@ -219,7 +187,7 @@ class Corpora:
         if self.data.validation:
             held_out = len(corpora["validation"])
             if held_out < FEWEST:
-                file = self.data.validation
+                file = ", ".join(listed(self.data.validation))
                 raise InputError(f"{rule}; --validation {file} gives {held_out}; give more texts")
             return
         count = len(corpora["text"])
@@ -245,7 +213,7 @@ class Corpora:
             add_unknown_words(record["validation"], "held_out", held_out)
             return
         rows = set(self._split_rows(len(corpora["text"]))[1].tolist())
-        texts = texts_of(self.data.text)
+        texts = self._sources()[0].texts.read()
         held_out = count_words_at(rows, texts, tokenizer, self.max_length)
         add_unknown_words(record["text"], "training", training.minus(held_out))
         add_unknown_words(record["text"], "held_out", held_out)
@@ -253,22 +221,3 @@ class Corpora:
     def _split_rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of ``count`` texts to train on, and those held out."""
         return split(count, self.data.held_out, self.seed)
-
-
-# Option -> key, in a result, of the number of its texts that were left out.
-COUNTS = {"text": "texts_left_out", "validation": "validation_texts_left_out"}
-
-
-def _record_of(source: Source, corpus: Corpus, removed: Removed) -> JsonObject:
-    """Return the entry of a source of texts in ``data.json``."""
-    option = f"--{source.option}"
-    dropped = corpus.totals["dropped"]
-    count = len(corpus) + dropped
-    notes = left_out_notes(option, dropped, count, corpus.recipe["max_length"])
-    return {
-        "source": source.texts,
-        "fingerprint": corpus.recipe["texts"],
-        "count": count,
-        "texts_left_out": dropped,
-        "notes": [*removed.notes(option), *notes],
-    }

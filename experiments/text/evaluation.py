@@ -1,4 +1,4 @@
-"""Measures of a text VAE on test texts besides their likelihood: perplexity, latents, rebuilding."""
+"""Measures of a text VAE on test texts besides their likelihood: latents and reconstructions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from univae.vae.trained import TrainedText, word_overlap
 __all__ = ["text_measures"]
 
 ROWS = 32  # texts evaluated at once: bounds the memory
-REBUILT = 200  # texts that are decoded again
+RECONSTRUCTED = 200  # texts that are decoded again
 
 
 def text_measures(run: TrainedText, rows: Sequence[JsonObject], nll_nats: float) -> JsonObject:
@@ -32,7 +32,7 @@ def text_measures(run: TrainedText, rows: Sequence[JsonObject], nll_nats: float)
     return {
         "perplexity_per_token": perplexity(nll_nats * len(texts), tokens),
         **bound_and_use(run.model, _batches(run, texts), run.model.elbo, compared),
-        **_rebuilding(run, texts[:REBUILT]),
+        **_reconstruction(run, texts[:RECONSTRUCTED]),
     }
 
 
@@ -43,11 +43,11 @@ def _batches(run: TrainedText, texts: Sequence[str]) -> Iterator[Tensor]:
         yield run.token_ids(by_length[start : start + ROWS])
 
 
-def _rebuilding(run: TrainedText, texts: Sequence[str]) -> JsonObject:
+def _reconstruction(run: TrainedText, texts: Sequence[str]) -> JsonObject:
     again = run.reconstruct(texts)
     pairs = list(zip(texts, again, strict=True))
     return {
         "word_overlap": sum(word_overlap(*pair) for pair in pairs) / len(pairs),
-        "exact_share": sum(text == rebuilt for text, rebuilt in pairs) / len(pairs),
+        "exact_share": sum(text == reconstruction for text, reconstruction in pairs) / len(pairs),
         "reconstructed": len(pairs),
     }

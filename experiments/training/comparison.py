@@ -26,11 +26,12 @@ NEWER: Mapping[str, object] = {
     "categorical": [],
     "count": [],
     "numeric": [],
+    "column": "",
 }
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
-SOURCES = ("data", "text", "pairs", "validation", "teacher")
+SOURCES = ("data", "text", "pairs", "validation", "teacher", "column", "columns")
 
 
 def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:

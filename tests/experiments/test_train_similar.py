@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from itertools import product
@@ -519,7 +520,7 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
     assert first["results"] == second["results"]
     assert first["results"][0][0] == text
     assert first["results"][0][1] == pytest.approx(1, abs=1e-5)
-    matrix = np.load(tmp_path / "corpus.txt.vectors.npy")
+    matrix = np.load(first["vectors"])
     np.testing.assert_allclose(
         matrix, TrainedSimilar.open(folder).encode(corpus.read_text().splitlines()), atol=1e-6
     )
@@ -528,8 +529,12 @@ def test_search_finds_a_text_itself_and_remembers_the_vectors(
     assert half["results"][0][0] == text
     with corpus.open("a") as file:
         file.write("a new text\n")
-    assert search.main(search.Config(**options))["cached"] is False
-    assert np.load(tmp_path / "corpus.txt.vectors.npy").shape == (37, 16)
+    changed = search.main(search.Config(**options))
+    assert changed["cached"] is False
+    assert np.load(changed["vectors"]).shape == (37, 16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "corpus.txt", "half.json", "half.npy",
+    ]  # fmt: skip
 
 
 def test_an_encoding_that_breaks_off_leaves_no_vectors(
@@ -678,7 +683,8 @@ def test_encode_search_and_similar_say_what_was_cut_or_unknown(
     assert "2 of 4 texts (50%) have more than max_length=16 tokens and were cut to it" in cut
     assert "1 of 53 words (1.9%) is unknown to the vocabulary and read as <unk>" in unknown
     assert encoded["notes"] == [note.removeprefix("--corpus ") for note in (blank, cut, unknown)]
-    assert query == written["notes"]
+    assert query == written["notes"][:-1]
+    assert re.match(r"\d of 10 asked: 5 texts were generated, ", written["notes"][-1])
     assert (
         "the text: 1 of 1 texts (100%) has more than max_length=16 tokens and was cut to it"
         in query[0]
@@ -686,7 +692,7 @@ def test_encode_search_and_similar_say_what_was_cut_or_unknown(
     assert "1 of 25 words" in query[1]
     assert (
         len([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")])
-        == 3 + 5 + 5 + 2
+        == 3 + 5 + 5 + 3
     )
 
 
@@ -1105,19 +1111,113 @@ def test_labels_that_are_all_alike_leave_no_correlation_and_a_reason(
     assert row["selection"] == 0.0
 
 
-def test_a_file_beside_the_corpus_that_search_did_not_make_is_kept(
+def test_a_file_beside_the_corpus_is_read_where_search_made_it_and_never_written(
     files: dict[str, Path], folder: Path, tmp_path: Path
 ) -> None:
     corpus = tmp_path / "c.txt"
-    corpus.write_bytes(files["corpus"].read_bytes())
-    mine = tmp_path / "c.txt.vectors.npy"
-    np.save(mine, np.ones(3))
-    before = mine.read_bytes()
-    with pytest.raises(InputError, match="it exists; give another name, or --overwrite"):
-        search.main(search.Config(run=folder, text="a man", corpus=corpus))
-    assert mine.read_bytes() == before
-    mine.unlink()
-    first = search.main(search.Config(run=folder, text="a man", corpus=corpus))
-    assert search.main(search.Config(run=folder, text="a man", corpus=corpus)) == first | {
-        "cached": True
-    }
+    corpus.write_text("one cat\ntwo cats\n")
+    beside = tmp_path / "c.txt.vectors.npy"
+    query = search.Config(run=folder, text="a man", corpus=corpus)
+    np.save(beside, np.ones(3))
+    foreign = beside.read_bytes()
+    first = search.main(query)
+    assert (first["cached"], beside.read_bytes()) == (False, foreign)
+    assert Path(first["vectors"]).parent == folder / "vectors"
+
+    Path(first["vectors"]).replace(beside)  # as an earlier version placed them
+    Path(first["vectors"]).with_suffix(".json").replace(beside.with_suffix(".json"))
+    assert search.main(query) == first | {"cached": True, "vectors": str(beside)}
+    corpus.write_text("one cat\ntwo dogs\n")
+    changed = search.main(query)
+    assert (changed["cached"], Path(changed["vectors"]).parent) == (False, folder / "vectors")
+
+
+def test_vectors_go_to_the_users_cache_where_the_run_cannot_be_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder, run, ignore=shutil.ignore_patterns("vectors"))
+    (run / "vectors").write_text("a file in the place of the folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "c.txt").write_text("one cat\ntwo cats\n")
+    query = search.Config(run=run, text="a man", corpus=tmp_path / "c.txt")
+    first = search.main(query)
+    assert Path(first["vectors"]).parent == tmp_path / "cache" / "univae" / "vectors"
+    assert search.main(query) == first | {"cached": True}
+    (tmp_path / "blocked").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    with pytest.raises(InputError, match=r"can be written to; give --vectors FILE\.npy"):
+        search.main(query)
+
+
+def test_many_queries_give_what_each_of_them_gives_alone(
+    files: dict[str, Path], folder: Path, tmp_path: Path, capsys
+) -> None:
+    asked = ["a man sees the cat", "two dogs"]
+    queries = tmp_path / "queries.csv"
+    queries.write_text("id,question\n" + "".join(f"{i},{q}\n" for i, q in enumerate(asked)))
+    options = {"run": folder, "corpus": files["corpus"], "count": 3}
+    together = search.main(search.Config(queries=queries, **options))
+    assert together["queries"] == 2
+    alone = [search.main(search.Config(text=text, **options))["results"] for text in asked]
+    for query, row, results in zip(asked, together["results"], alone, strict=True):
+        assert row["query"] == query
+        assert [text for text, _ in row["results"]] == [text for text, _ in results]
+        np.testing.assert_allclose([s for _, s in row["results"]], [s for _, s in results], 1e-5)
+
+    out = tmp_path / "results.jsonl"
+    written = search.main(search.Config(queries=queries, out=out, **options))
+    assert "results" not in written
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    corpus = files["corpus"].read_text().splitlines()
+    assert [row["rank"] for row in rows] == [1, 2, 3] * 2
+    assert [row["query"] for row in rows] == [asked[0]] * 3 + [asked[1]] * 3
+    assert all(corpus[row["row"]] == row["text"] for row in rows)
+    assert [[row["text"], row["score"]] for row in rows[:3]] == together["results"][0]["results"]
+    capsys.readouterr()
+    both = ("search", folder, "a", "--corpus", files["corpus"])
+    assert "TEXT and --queries: give one" in refused(capsys, *both, "--queries", queries)
+    assert "results are written as .jsonl" in refused(capsys, *both, "--out", tmp_path / "a.csv")
+
+
+def test_a_corpus_is_files_folders_or_a_column_and_the_text_may_come_after_it(
+    files: dict[str, Path], folder: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("a man\n")
+    (tmp_path / "b.csv").write_text("title,body\nthe cat,two dogs\n")
+    argv = ["search", folder, "--corpus", tmp_path / "docs", tmp_path / "b.csv:body", "two dogs"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in [*argv, "--count", 1]])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (stop.value.code, result["texts"], result["text"]) == (0, 2, "two dogs")
+    assert result["results"][0][0] == "two dogs"
+    column = search.Config(run=folder, text="x", corpus=tmp_path / "b.csv", column="title")
+    assert search.main(column)["results"][0][0] == "the cat"
+    capsys.readouterr()
+    missing = refused(capsys, "search", folder, "--corpus", files["corpus"])
+    assert "the text is empty; give a sentence, or --queries FILE" in missing
+
+
+def test_similar_says_why_it_returns_fewer_and_takes_many_texts(
+    folder: Path, tmp_path: Path, capsys
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a man sees the cat\ntwo dogs\n")
+    out = tmp_path / "out.jsonl"
+    result = similar.main(
+        similar.Config(run=folder, texts=texts, out=out, count=30, samples=20, temperature=0.5)
+    )
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    (note,) = result["notes"]
+    match = re.match(r"(\d+) of 60 asked, for 2 of 2 texts: 40 texts were generated, (.*);", note)
+    assert match
+    assert int(match[1]) == len(rows) < 40
+    removed = sum(int(part.split()[0]) for part in match[2].split(", "))
+    assert removed == 40 - len(rows)
+    assert {row["source"] for row in rows} <= set(texts.read_text().splitlines())
+    assert [row["rank"] for row in rows][:2] == [1, 2][: len(rows)]
+    enough = similar.Config(run=folder, text="two dogs", count=1, samples=50)
+    assert "notes" not in similar.main(enough)
+    capsys.readouterr()
+    assert "TEXT and --texts" in refused(capsys, "similar", folder, "a", "--texts", texts)

@@ -32,7 +32,7 @@ from univae.sentence.config import RoFormerSimConfig
 from univae.sentence.layout import ends, is_real, positions, tokens, unilm_mask
 from univae.sentence.losses import CLASSES
 from univae.sentence.pooling import POOLINGS
-from univae.sentence.ranking import Key, Ranked, distinct, rank
+from univae.sentence.ranking import Key, Ranked, count_draws, distinct, rank
 from univae.text.padding import pad
 from univae.text.special import END, PAD, START
 
@@ -189,8 +189,11 @@ class RoFormerSim(nn.Module):
         results = []
         for text, vector, rows in zip(ids, vectors, sampled_texts, strict=True):
             texts = [tokens(row) for row in rows if _is_complete(row)]
-            candidates = [texts[i] for i in distinct(texts, tokens(text), key)]
-            results.append(self._ranked(vector, candidates, count, diversity))
+            original = tokens(text)
+            candidates = [texts[i] for i in distinct(texts, original, key)]
+            draws = count_draws(texts, original, key, len(rows) - len(texts))
+            ranked = self._ranked(vector, candidates, count, diversity)
+            results.append(ranked._replace(draws=draws))
         return results
 
     def _ranked(

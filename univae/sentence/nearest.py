@@ -16,6 +16,7 @@ from univae.errors import InputError
 __all__ = ["top_k"]
 
 BLOCK_BYTES = 2**24  # of float32 rows that are compared at once
+PRODUCT_BYTES = 2**26  # of float32 products of a block with all queries
 FLOAT32_BYTES = 4
 MATRIX_DIMENSIONS = 2
 
@@ -31,7 +32,7 @@ def top_k(
         queries: one vector a row.
         matrix: (rows, width), in memory or mapped from a file.
         k: how many products to return; all where there are fewer rows.
-        block: rows that are compared at once; 0: 16 MiB of them.
+        block: rows that are compared at once; 0: 16 MiB of them, and 64 MiB of products.
 
     Raises:
         InputError: ``k`` < 1, or the widths differ.
@@ -42,7 +43,9 @@ def top_k(
             f"top_k: needs k >= 1 and rows of width {width}; "
             f"got k={k} and a matrix of {tuple(matrix.shape)}"
         )
-    block = block or max(1, BLOCK_BYTES // (FLOAT32_BYTES * max(width, 1)))
+    rows_at_once = BLOCK_BYTES // (FLOAT32_BYTES * max(width, 1))
+    products_at_once = PRODUCT_BYTES // (FLOAT32_BYTES * max(len(queries), 1))
+    block = block or max(1, min(rows_at_once, products_at_once))
     queries = at_least_float32(queries)
     best = queries.new_empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)

@@ -17,20 +17,36 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["Key", "Ranked", "distinct", "rank"]
+__all__ = ["Draws", "Key", "Ranked", "count_draws", "distinct", "rank"]
 
 # Maps the tokens of a text to a value that equal texts share; None excludes the text.
 Key = Callable[[Sequence[int]], Hashable | None]
 
 
+class Draws(NamedTuple):
+    """Counts of the texts that were generated from a source, by what became of them."""
+
+    generated: int = 0
+    incomplete: int = 0  # empty, or without an end
+    equal_to_source: int = 0
+    excluded: int = 0  # by a key of None
+    duplicates: int = 0
+
+    @property
+    def candidates(self) -> int:
+        """The texts that remain."""
+        return self.generated - sum(self[1:])
+
+
 class Ranked(NamedTuple):
     """Generated texts, padded ids with their end token, and their cosines to the source.
 
-    The texts are in the order of their rank.
+    The texts are in the order of their rank; ``draws`` counts all that were generated.
     """
 
     ids: Int[Tensor, "k length"]
     scores: Float[Tensor, "k"]
+    draws: Draws = Draws()
 
 
 def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = tuple) -> list[int]:
@@ -43,6 +59,26 @@ def distinct(texts: Sequence[Sequence[int]], source: Sequence[int], key: Key = t
             keys.add(text_key)
             indices.append(i)
     return indices
+
+
+def count_draws(
+    texts: Sequence[Sequence[int]], source: Sequence[int], key: Key, incomplete: int
+) -> Draws:
+    """Return what becomes of generated texts in :func:`distinct`.
+
+    Args:
+        texts: the complete texts.
+        source: the text that they were generated from.
+        key: maps a text to a value that equal texts share; None excludes it.
+        incomplete: the number of texts that were empty or without an end.
+    """
+    keys = [key(text) for text in texts]
+    source_key = key(source)
+    excluded = keys.count(None)
+    equal = 0 if source_key is None else keys.count(source_key)
+    others = set(keys) - {None, source_key}
+    duplicates = len(keys) - excluded - equal - len(others)
+    return Draws(len(texts) + incomplete, incomplete, equal, excluded, duplicates)
 
 
 def rank(

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +13,14 @@ from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.run_folder import RunFolder, model_shape
 from univae.sentence.model import NUCLEUS, RoFormerSim, RoFormerSimConfig
-from univae.sentence.ranking import Key
+from univae.sentence.ranking import Draws, Key
 from univae.sentence.tokenizer import SimilarText
 from univae.text.run_tokenizer import open_tokenizer
 from univae.text.tally import Tally
 from univae.text.tokenizers import Tokenizer, pad
 from univae.trained import Trained
 
-__all__ = ["RankedTexts", "TrainedSimilar", "encode_rows", "similar_config"]
+__all__ = ["Generated", "RankedTexts", "TrainedSimilar", "encode_rows", "similar_config"]
 
 ROWS = 128  # texts encoded at once
 DRAWS = 800  # texts generated at once
@@ -27,6 +28,13 @@ READ_AHEAD = 64 * ROWS  # texts sorted by length together
 VALUE_WIDTH = 60  # characters of a wrong value in a message
 
 RankedTexts = list[tuple[str, float]]  # texts and their cosine to the source, best first
+
+
+class Generated(NamedTuple):
+    """Ranked texts, and counts of all that were generated from the source."""
+
+    ranked: RankedTexts
+    draws: Draws
 
 
 class TrainedSimilar(Trained):
@@ -95,7 +103,21 @@ class TrainedSimilar(Trained):
         mask: Sequence[str] = (),
         diversity: float = 0.0,
     ) -> list[RankedTexts]:
-        """Generate texts similar to each text and rank them by their cosine.
+        """Return the ranked texts of :meth:`generate`, without the counts."""
+        generated = self.generate(texts, count, samples, sampling, keep, mask, diversity)
+        return [row.ranked for row in generated]
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        count: int,
+        samples: int = 100,
+        sampling: Sampling = NUCLEUS,
+        keep: Sequence[str] = (),
+        mask: Sequence[str] = (),
+        diversity: float = 0.0,
+    ) -> list[Generated]:
+        """Generate texts similar to each text, rank them by their cosine, and count them.
 
         Args:
             texts: the source texts.
@@ -113,7 +135,7 @@ class TrainedSimilar(Trained):
         hidden = self._positions(ids, texts, mask).to(self.device)
         ids = ids.to(self.device)
         key = self._key(keep)
-        results: list[RankedTexts] = []
+        results: list[Generated] = []
         chunk_size = max(1, DRAWS // samples)
         for start in range(0, len(ids), chunk_size):
             rows = slice(start, start + chunk_size)
@@ -128,7 +150,8 @@ class TrainedSimilar(Trained):
             )
             for ranked in generated:
                 ranked_texts = [self.text.decode(row) for row in ranked.ids]
-                results.append(list(zip(ranked_texts, ranked.scores.tolist(), strict=True)))
+                pairs = list(zip(ranked_texts, ranked.scores.tolist(), strict=True))
+                results.append(Generated(pairs, ranked.draws))
         return results
 
     def _positions(self, ids: Tensor, texts: Sequence[str], words: Sequence[str]) -> Tensor:

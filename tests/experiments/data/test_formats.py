@@ -201,6 +201,7 @@ ROWS = [["a b", "c"], ["d", "e", "f 1"], ["g"]]
 PAIR_WRITERS: dict[str, tuple[str, str]] = {
     "jsonl": ("a.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS)),
     "json": ("a.json", json.dumps(ROWS, indent=1) + "\n"),
+    "csv": ("a.csv", "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in ROWS)),
     "tsv": ("a.tsv", "".join("\t".join(row) + "\n" for row in ROWS)),
 }
 

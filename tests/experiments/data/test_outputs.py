@@ -204,6 +204,7 @@ def test_every_command_with_an_output_path_has_the_option_overwrite() -> None:
         "compress",
         "decompress",
         "search",
+        "similar",
         "compare",
     ):
         module = importlib.import_module(cli.COMMANDS[command][0])

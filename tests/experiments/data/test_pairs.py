@@ -57,15 +57,16 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
     ("name", "text", "message"),
     [
         ("a.tsv", "a\tb\t1\nc\td\te\n", "line 2: no label where other lines have one"),
-        ("a.tsv", "a\tb\nc\t\n", "line 2: every column is a text"),
-        ("a.jsonl", '["a", "b"]\n{"c": 1}\n', "line 2: a line is a list of texts"),
+        ("a.jsonl", '["a", "b"]\n{"c": 1}\n', "line 2: an object .* where other lines are lists"),
+        ("a.jsonl", '{"c": "d"}\n["a", "b"]\n', "line 2: a list, where other lines are objects"),
         (
             "a.jsonl",
             '{"sentence1": "a", "score": 3.2}\n',
-            "line 1: .* an object with the keys sentence1, score; write",
+            r"column score holds numbers .* the file has 2 columns: sentence1 \(texts, 'a'\), score",
         ),
+        ("a.tsv", "a\t\n", "every row lacks a text or its label; fill the empty cells"),
         ("a.jsonl", '["a", "b"]\n\n\n["a", "b"\n', "line 4: not JSON"),  # blank lines count
-        ("a.tsv", "\n\na\tb\n \nc\t\n", "line 5: every column is a text"),
+        ("a.tsv", "\n\na\tb\t1\n \nc\td\n", "line 5: no label where other lines have one"),
         (
             "a.jsonl",
             '[["a", "b"], ["c", "d"]]\n',
@@ -99,7 +100,7 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
         (
             "a.json",
             '[["a", "b"], {"x": "c"}]\n',
-            "list 2: a line is a list of texts.* the keys x; write",
+            "list 2: an object with keys, where other lines are lists",
         ),
         ("a.json", '[["a", "b"],\n ["c", "d"]\n', "line 1: not JSON"),
         (
@@ -113,7 +114,7 @@ def test_a_third_column_of_numbers_or_of_entailment_is_a_label(tmp_path: Path) -
             r"list 2: half of a surrogate pair \(\\ude00\)",
         ),
         ("a.jsonl", '["a", "b"\n', "line 1: not JSON"),
-        ("a.jsonl", '["a", 3]\n', "line 1: every column is a text"),
+        ("a.jsonl", '["a", 3]\n', r"column 2 holds numbers \('3'\), which are no texts; choose"),
         ("a.tsv", "\n", "has no line with a text"),
     ],
 )

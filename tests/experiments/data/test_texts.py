@@ -1,11 +1,22 @@
-"""One reader of texts: lines with notes of what was left out, or the whole file as it is."""
+"""One reader of texts: lines and columns with notes of what was left out, or a whole file."""
 
+import gzip
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.data.python_docs import sentences
-from experiments.data.texts import BUILT_IN, exact_text, read_texts, texts_of
+from experiments.data.text_sources import TEXT_SOURCES
+from experiments.data.texts import (
+    BUILT_IN,
+    TextFiles,
+    absolute_sources,
+    exact_text,
+    read_texts,
+    texts_of,
+)
 from univae.errors import InputError
 
 CONTENT = b"\xef\xbb\xbfone\r\n\n two \nthree"
@@ -62,3 +73,202 @@ def test_what_is_no_text_is_refused_by_name(
         exact_text(str(path))
     with pytest.raises(InputError, match=r"a\.txt"):
         list(texts_of(str(path)))
+
+
+def test_every_source_of_texts_is_recognised_by_its_own_row(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    table = tmp_path / "a.csv"
+    table.write_text("text\na b\n")
+    names = {
+        "built-in": BUILT_IN,
+        "hub": "hub:name:train",
+        "folder": str(tmp_path / "folder"),
+        "columns": str(table),
+        "lines": str(tmp_path / "a.txt"),
+    }
+    assert names.keys() == TEXT_SOURCES.keys()
+    for name, source in names.items():
+        assert next(row for row in TEXT_SOURCES if TEXT_SOURCES[row].recognises(source)) == name
+        assert TEXT_SOURCES[name].summary
+    assert TEXT_SOURCES["columns"].recognises(f"{table}:text")
+    assert not TEXT_SOURCES["columns"].recognises(f"{tmp_path / 'none.csv'}:text")
+
+
+def test_several_sources_are_read_one_after_the_other(tmp_path: Path) -> None:
+    plain = tmp_path / "a.txt"
+    plain.write_text("one\n\ntwo\n")
+    packed = tmp_path / "b.txt.gz"
+    packed.write_bytes(gzip.compress(b"three\n\n"))
+    folder = tmp_path / "folder"
+    (folder / "z").mkdir(parents=True)
+    (folder / "z" / "a.txt").write_text("five\r\n")
+    (folder / "b.TXT").write_text("four\n")
+    (folder / "empty.txt").write_text("")
+    (folder / "image.png").write_bytes(b"\x89")
+    sources = (str(plain), str(packed), str(folder))
+    texts, notes = read_texts(sources)
+    assert texts == ["one", "two", "three", "four", "five"]
+    assert notes == [
+        f"{plain}, {packed}, {folder}: left out 2 blank lines, 1 other file, 1 empty file, "
+        "the carriage return at the end of 1 line"
+    ]
+    assert read_texts(sources, 3).texts == texts[:3]
+    assert list(TextFiles(sources).read()) == texts
+    (folder / "z" / "a.txt").unlink()
+    (folder / "b.TXT").unlink()
+    with pytest.raises(InputError, match=r"no text: 1 of its 2 files end in \.txt"):
+        read_texts(str(folder))
+    with pytest.raises(InputError, match=r"a\.txt has no columns; name a column behind its file"):
+        read_texts(str(plain), column="text")
+
+
+REVIEWS = 'id,review,stars\r\n1,"good, ""really""\nyes",5\r\n2,,4\r\n3,bad one,1\r\n'
+
+
+def test_a_column_of_texts_is_found_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + REVIEWS.encode())
+    expected = ['good, "really" yes', "bad one"]
+    texts, notes = read_texts(str(path))
+    assert texts == expected
+    assert [note.removeprefix(f"{path}: ") for note in notes] == [
+        "left out 1 row without a text, the carriage return at the end of 4 lines, "
+        "a byte order mark",
+        "1 line end inside texts read as a space",
+        "the first line is a header: id, review, stars",
+        "texts in column review; left out id, stars",
+    ]
+    for named in (
+        read_texts(str(path), column="review"),
+        read_texts(str(path), column="2"),
+        read_texts(f"{path}:review"),
+    ):
+        assert named.texts == expected
+        assert [note.replace(":review", "") for note in named.notes] == notes[:3]
+    with pytest.raises(InputError, match="names another column; leave one out"):
+        read_texts(f"{path}:review", column="id")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("id", r"column id holds whole numbers, all of them different \('1'\), which are no texts"),
+        ("nope", r"has no column nope; it has 3 columns: id \(whole numbers"),
+        ("0", "has no column 0"),
+        ("4", "has no column 4"),
+    ],
+)
+def test_a_column_without_texts_is_refused_by_name(
+    column: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text(REVIEWS)
+    with pytest.raises(InputError, match=message):
+        read_texts(str(path), column=column)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.tsv",
+            "good day\tgood night\nthe sun\tthe moon\n",
+            r"2 columns may .* --column 1, or a",
+        ),
+        ("a.csv", "1,2.5\n3,4.5\n", r"no column may hold the texts; .* 2 \(numbers, '2\.5'\)"),
+        (
+            "a.csv",
+            'a,"b\n',
+            r"a\.csv, line 1: no CSV \(unexpected end of data\); close every quote",
+        ),
+        ("a.csv", "id,text\n", "has a header, id, text, and no row below it"),
+        ("a.csv", "id,text\n1,a,b\n", "line 2: 3 cells, and the header names 2; put quotes"),
+        ("a.jsonl", '{"text": "a"}\n["b"]\n', "line 2: a list, where other lines are objects"),
+        ("a.jsonl", '{"text": "a"}\n{"text": {}}\n', "line 2: column text holds {}, which is no"),
+        ("a.jsonl", '{"text": ""}\n{"text": null}\n', "no column may hold the texts"),
+    ],
+)
+def test_a_file_of_columns_that_cannot_be_read_says_where(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message) as refused:
+        read_texts(str(tmp_path / name))
+    assert "\n" not in str(refused.value)
+
+
+def test_lines_of_json_are_texts_or_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('"a b"\n"c\\nd"\n')
+    assert read_texts(str(path)).texts == ["a b", "c d"]
+    path.write_text('{"n": 1, "text": "a b"}\n{"n": 2}\n{"text": "c", "extra": 1}\n')
+    assert read_texts(str(path)).texts == ["a b", "c"]
+
+
+def test_texts_keep_their_white_space_and_a_lone_column_needs_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("just a text\nand another; text\n")
+    assert read_texts(str(path)) == (["just a text", "and another; text"], [])
+    path.write_text("id;text\n1;a, b\n2;c\n")
+    assert read_texts(str(path)).texts == ["a, b", "c"]
+
+
+# Hub data sets
+
+
+class StandIn:
+    """A module ``datasets`` with one data set of two columns."""
+
+    column_names = ("label", "text")
+
+    def load_dataset(self, name: str, split: str) -> "StandIn":
+        if (name, split) != ("mine/reviews", "test"):
+            raise ValueError(f"no {name}\nof {split}")
+        return self
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        yield from ({"label": i, "text": text} for i, text in enumerate(["a b", "", "c d"]))
+
+
+def test_a_hub_data_set_is_name_split_and_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", StandIn())
+    texts, notes = read_texts("hub:mine/reviews:test")
+    assert texts == ["a b", "c d"]
+    assert notes == [
+        "hub:mine/reviews:test: left out 1 row without a text",
+        "hub:mine/reviews:test: texts in column text; left out label",
+    ]
+    assert read_texts("hub:mine/reviews:test:text").texts == texts
+    with pytest.raises(InputError, match="column label holds whole numbers"):
+        read_texts("hub:mine/reviews:test:label")
+    with pytest.raises(InputError, match=r"hub:other: cannot be loaded \(no other of train\)"):
+        read_texts("hub:other")
+    with pytest.raises(InputError, match="give hub:NAME, hub:NAME:SPLIT or"):
+        read_texts("hub:a:b:c:d")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"needs the extra hub: pip install 'univae\[hub\]'"):
+        read_texts("hub:mine/reviews:test")
+
+
+def test_a_local_folder_is_read_as_a_hub_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text('{"text": "a b"}\n{"text": "c d"}\n')
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    assert read_texts(f"hub:{tmp_path / 'set'}").texts == ["a b", "c d"]
+
+
+def test_sources_become_absolute_unless_they_are_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    assert absolute_sources("a.txt") == str(tmp_path / "a.txt")
+    assert absolute_sources((BUILT_IN, "hub:x/y:test", "hub:set:test", "a.csv:text")) == (
+        BUILT_IN,
+        "hub:x/y:test",
+        f"hub:{tmp_path / 'set'}:test",
+        str(tmp_path / "a.csv:text"),
+    )

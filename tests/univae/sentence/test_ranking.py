@@ -1,5 +1,6 @@
 """Ranking by cosine and by marginal relevance, distinct texts, and exact retrieval from disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 
 from univae.errors import InputError
 from univae.sentence.nearest import top_k
-from univae.sentence.ranking import distinct, rank
+from univae.sentence.ranking import Draws, count_draws, distinct, rank
 
 
 def test_the_first_of_equal_texts_stays_and_the_source_goes() -> None:
@@ -85,3 +86,17 @@ def test_fewer_rows_than_asked_for_are_all_given() -> None:
         InputError, match=r"k >= 1 and rows of width 2; got k=1 and a matrix of \(3, 3\)"
     ):
         top_k(torch.eye(2), np.eye(3), 1)
+
+
+def test_every_drawn_text_is_counted_once_by_what_becomes_of_it() -> None:
+    texts = [[1, 2], [3], [1, 2], [4, 4], [5], [3], [3], [9]]
+
+    def key(text: Sequence[int]) -> tuple[int, ...] | None:
+        return None if 4 in text else tuple(text)
+
+    source = [9]
+    draws = count_draws(texts, source, key, incomplete=2)
+    assert draws == Draws(10, incomplete=2, equal_to_source=1, excluded=1, duplicates=3)
+    assert draws.candidates == len(distinct(texts, source, key)) == 3
+    assert count_draws([], source, key, 5) == Draws(5, 5)
+    assert count_draws([[4]], [4], key, 0) == Draws(1, excluded=1)

@@ -1,0 +1,105 @@
+"""Rows of JSON files: a list, an object or a text a line, or one list of these in the file."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from experiments.data.delimited import Row
+from univae.checkpoint import JsonValue
+from univae.errors import InputError
+from univae.text.lines import Removed, numbered_lines
+
+__all__ = ["brief", "json_rows", "jsonl_rows"]
+
+RULE = "a line is a list of texts"
+# json.loads joins surrogate pairs into one character: a surrogate that remains is half of one
+SURROGATE = re.compile("[\ud800-\udfff]")
+LONGEST_VALUE = 80  # characters of a value in a message
+
+
+def jsonl_rows(path: Path, removed: Removed) -> Iterator[Row]:
+    """Yield the row of every line; ``removed`` counts blank lines.
+
+    Raises:
+        InputError: a line is not JSON, or no row; the message names it.
+    """
+    for number, line in numbered_lines(path, removed):
+        where = f"{path}, line {number}"
+        yield _row(_parsed(line, where), where)
+
+
+def json_rows(path: Path, removed: Removed) -> Iterator[Row]:
+    """Yield the elements of the file's one list; where it holds no such list, its lines.
+
+    Raises:
+        InputError: a line or an element is no row; the message names it.
+    """
+    lines = list(numbered_lines(path, removed))
+    values = _outer_list("\n".join(line for _, line in lines))
+    if values is None:
+        for number, line in lines:
+            where = f"{path}, line {number}"
+            yield _row(_parsed(line, where), where)
+        return
+    for number, value in enumerate(values, start=1):
+        where = f"{path}, list {number}"
+        yield _row(value, where)
+
+
+def brief(value: JsonValue) -> str:
+    """Return a value as one line of JSON, cut to :data:`LONGEST_VALUE` characters."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        text = f"a {type(value).__name__}"
+    text = text.encode("utf-8", errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def _outer_list(content: str) -> list[JsonValue] | None:
+    """Return the elements of one JSON list of lists or objects; None for anything else."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None  # parsing line by line finds the line for the message
+    if not isinstance(value, list) or not value:
+        return None
+    return value if all(isinstance(row, list | dict) for row in value) else None
+
+
+def _parsed(line: str, where: str) -> JsonValue:
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deep; give one list of texts a line") from error
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON ({error}); give one list a line") from error
+
+
+def _row(value: JsonValue, where: str) -> Row:
+    """Return a parsed line as a row, if it holds no halves of characters."""
+    if isinstance(value, dict) and value:
+        for cell in value.values():
+            _require_characters(cell if isinstance(cell, list) else [cell], where)
+        return Row(where, list(value.values()), tuple(map(str, value)))
+    cells = [value] if isinstance(value, str) else value
+    if not isinstance(cells, list) or not cells:
+        raise InputError(f"{where}: {RULE}, maybe with a label; got {brief(value)}")
+    if any(isinstance(cell, list) for cell in cells):
+        raise InputError(
+            f"{where}: {RULE}, and holds no other lists; got {brief(cells)}; give one list a line, "
+            "or one list of lists in a file whose name ends in .json"
+        )
+    _require_characters(cells, where)
+    return Row(where, cells)
+
+
+def _require_characters(cells: Sequence[JsonValue], where: str) -> None:
+    for cell in cells:
+        half = SURROGATE.search(cell) if isinstance(cell, str) else None
+        if half:
+            raise InputError(
+                f"{where}: half of a surrogate pair ({ascii(half.group())[1:-1]}), which is no "
+                "character; write the whole pair, or \\ufffd in its place"
+            )
