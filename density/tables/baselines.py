@@ -19,7 +19,7 @@ from univae.checkpoint import JsonObject
 
 __all__ = ["BASELINES", "Baseline", "baseline_nll"]
 
-MOST_ROWS = 5000  # rows of the training set that are fitted, the first of a random order
+MOST_ROWS = 2000  # rows of the training set that are fitted, the first of a random order
 MOST_COLUMNS = 100  # beyond, full covariances take too long
 MOST_COMPONENTS = 10
 ROWS_OF_A_COMPONENT = 10  # at least, on average

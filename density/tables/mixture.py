@@ -9,13 +9,14 @@ cells are integrated out exactly. :mod:`density.tables.mixture_fit` fits it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from density.tables.columns import Columns
 
-__all__ = ["Layout", "Mixture", "conditional", "log_counts", "patterns"]
+__all__ = ["Layout", "Mixture", "log_counts", "patterns"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Layout:
             positions[column.kind].append(i)
         sizes = [columns.sizes[i] for i in positions["categorical"]]
         return cls(positions["numeric"], positions["count"], positions["categorical"], sizes)
+
+
+class _Left(NamedTuple):
+    """The covariance of missing numbers given the observed ones, of rows of one pattern."""
+
+    rows: np.ndarray
+    missing: np.ndarray  # positions of the missing numbers
+    covariance: np.ndarray  # (K, missing, missing)
 
 
 @dataclass(frozen=True)
@@ -77,36 +86,39 @@ class Mixture:
             total[observed] += table[:, x[observed, position].astype(int)].T
         return total
 
-    def expectation(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return numbers (N, D) with missing ones at their conditional mean, and covariances.
+    def expectation(self, x: np.ndarray) -> tuple[np.ndarray, list[_Left]]:
+        """Return numbers (K, N, D) with missing ones at their conditional mean, by component.
 
-        The covariances (N, D, D) are those of the missing numbers given the observed ones of the
-        row, in component ``k``.
+        Beside them stand, for each pattern of missing numbers, what is left of their covariance
+        given the observed ones.
         """
-        filled = x.copy()
-        spread = np.zeros((len(x), x.shape[1], x.shape[1]))
+        filled = np.tile(x, (len(self.mean), 1, 1))
+        left = []
         for rows, seen in patterns(x):
             unseen = ~seen
             if not unseen.any():
                 continue
-            gain, rest = conditional(self.covariance[k], seen)
-            deviation = x[rows][:, seen] - self.mean[k, seen]
-            filled[np.ix_(rows, unseen)] = self.mean[k, unseen] + deviation @ gain.T
-            spread[np.ix_(rows, unseen, unseen)] = rest
-        return filled, spread
+            between = self.covariance[:, unseen][:, :, seen]
+            among = self.covariance[:, seen][:, :, seen]
+            gain = np.linalg.solve(among, between.swapaxes(1, 2)).swapaxes(1, 2)
+            deviation = x[rows][:, seen] - self.mean[:, None, seen]
+            values = self.mean[:, None, unseen] + deviation @ gain.swapaxes(1, 2)
+            filled[:, rows[:, None], np.flatnonzero(unseen)] = values
+            rest = self.covariance[:, unseen][:, :, unseen] - gain @ between.swapaxes(1, 2)
+            left.append(_Left(rows, np.flatnonzero(unseen), rest))
+        return filled, left
 
     def _gaussian_terms(self, x: np.ndarray) -> np.ndarray:
         terms = np.zeros((len(x), len(self.log_weights)))
         for rows, seen in patterns(x):
             if not seen.any():
                 continue
-            for k in range(len(self.log_weights)):
-                covariance = self.covariance[k][np.ix_(seen, seen)]
-                root = np.linalg.cholesky(covariance)
-                u = np.linalg.solve(root, (x[rows][:, seen] - self.mean[k, seen]).T)
-                log_root = np.log(np.diag(root)).sum()
-                constant = seen.sum() * np.log(2 * np.pi) / 2
-                terms[rows, k] = -(u**2).sum(0) / 2 - log_root - constant
+            root = np.linalg.cholesky(self.covariance[:, seen][:, :, seen])
+            deviation = x[rows][:, seen] - self.mean[:, None, seen]
+            u = np.linalg.solve(root, deviation.swapaxes(1, 2))
+            log_root = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
+            constant = seen.sum() * np.log(2 * np.pi) / 2
+            terms[rows] = (-(u**2).sum(1) / 2 - log_root[:, None] - constant).T
         return terms
 
     @property
@@ -131,10 +143,3 @@ def patterns(x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the rows of each pattern of observed numbers, with the pattern (D,)."""
     seen, pattern_of = np.unique(~np.isnan(x), axis=0, return_inverse=True)
     return [(np.flatnonzero(pattern_of.reshape(-1) == i), seen[i]) for i in range(len(seen))]
-
-
-def conditional(covariance: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the regression of unseen on seen numbers, and the covariance that is left."""
-    between = covariance[np.ix_(~seen, seen)]
-    gain = np.linalg.solve(covariance[np.ix_(seen, seen)], between.T).T
-    return gain, covariance[np.ix_(~seen, ~seen)] - gain @ between.T

@@ -23,7 +23,7 @@ PSEUDO_COUNT = 0.5  # of each category in a component
 SMALLEST_MEAN = 1e-3  # of a count
 LOG_SIZES = (-6.0, 10.0)  # range of the log-size of a count; at its end the law is a Poisson
 STEPS = 200  # of EM, at most
-TOLERANCE = 1e-5  # nats per row below which EM ends
+TOLERANCE = 1e-4  # nats per row below which EM ends
 
 
 def fit_mixture(
@@ -82,10 +82,9 @@ def _maximised(
 ) -> Mixture:
     """Return the parameters that maximise the expected log-density for responsibilities r."""
     total = r.sum(0) + np.finfo(float).tiny
-    gaussians = [
-        _gaussian(x[:, layout.numeric], r[:, k], previous, k, diagonal=diagonal)
-        for k in range(r.shape[1])
-    ]
+    mean, covariance = _gaussians(x[:, layout.numeric], r, previous)
+    if diagonal:
+        covariance = covariance * np.eye(covariance.shape[-1])
     counts = np.array(
         [[_count(x[:, i], r[:, k]) for i in layout.counts] for k in range(r.shape[1])]
     ).reshape(r.shape[1], len(layout.counts), 2)
@@ -96,29 +95,36 @@ def _maximised(
     return Mixture(
         layout,
         np.log(total / total.sum()),
-        np.array([mean for mean, _ in gaussians]),
-        np.array([covariance for _, covariance in gaussians]),
+        mean,
+        covariance,
         counts[..., 0],
         counts[..., 1],
         tables,
     )
 
 
-def _gaussian(
-    x: np.ndarray, r: np.ndarray, previous: Mixture | None, k: int, *, diagonal: bool
+def _gaussians(
+    x: np.ndarray, r: np.ndarray, previous: Mixture | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and covariance of standardised numbers with weights r (N,)."""
+    """Return means (K, D) and covariances (K, D, D) of standardised numbers with weights r (N, K).
+
+    In the first step missing numbers have mean 0 and variance 1.
+    """
+    dims = x.shape[1]
+    weight = (r / (r.sum(0) + np.finfo(float).tiny)).T
+    covariance = np.tile(RIDGE * np.eye(dims), (r.shape[1], 1, 1))
     if previous is None:
-        filled = np.nan_to_num(x)
-        lost = np.isnan(x).astype(float)[:, :, None] * np.eye(x.shape[1])
+        filled = np.tile(np.nan_to_num(x), (r.shape[1], 1, 1))
+        covariance += (weight @ np.isnan(x))[:, :, None] * np.eye(dims)
     else:
-        filled, lost = previous.expectation(x, k)
-    weight = r / (r.sum() + np.finfo(float).tiny)
-    mean = weight @ filled
-    deviation = filled - mean
-    covariance = (weight[:, None] * deviation).T @ deviation
-    covariance += np.einsum("n,nij->ij", weight, lost) + RIDGE * np.eye(x.shape[1])
-    return mean, np.diag(np.diag(covariance)) if diagonal else covariance
+        filled, left = previous.expectation(x)
+        for rows, missing, rest in left:
+            share = weight[:, rows].sum(1)[:, None, None]
+            covariance[:, missing[:, None], missing] += share * rest
+    mean = np.einsum("kn,knd->kd", weight, filled)
+    deviation = filled - mean[:, None]
+    covariance += (weight[:, :, None] * deviation).swapaxes(1, 2) @ deviation
+    return mean, covariance
 
 
 def _count(x: np.ndarray, r: np.ndarray) -> tuple[float, float]:
