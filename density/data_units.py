@@ -1,7 +1,9 @@
 r"""The units of the data of a run, and those of its model.
 
 A model takes floats: the levels 0, 1, ... of images, real numbers less the mean of their column in
-the training set, or zeros and ones where training made the pixels black or white.
+the training set, or zeros and ones where training made the pixels black or white. A table with
+named columns has counts as they are, categories as 0, 1, ... in the order of its schema, and NaN
+for missing cells.
 """
 
 from collections.abc import Mapping
@@ -16,6 +18,8 @@ from torch import Tensor
 from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.likelihoods.distributions import BINARY
 from density.likelihoods.head import Pixels
+from density.tables.columns import Columns
+from density.tables.frames import from_frame, is_frame
 from univae.dtypes import is_number_array
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -42,7 +46,7 @@ class DataUnits:
     ``levels`` are those of the data, None for real numbers; ``centre`` is subtracted from real
     numbers, one number or one per column; ``binarisation`` is None unless grey levels become black
     or white, drawn from ``seed``; ``dtype`` is the name of that of
-    real numbers.
+    real numbers; ``columns`` is the schema of a table with named columns.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +55,7 @@ class DataUnits:
     binarisation: Binarisation | None = None
     seed: int = 0
     dtype: str = "float64"
+    columns: Columns | None = None
 
     @classmethod
     def of(cls, folder: RunFolder, pixels: Pixels) -> "DataUnits":
@@ -85,6 +90,7 @@ class DataUnits:
             binarisation=binarisation,
             seed=int(folder.config.get("seed", 0)),
             dtype=dtype.name if dtype.kind == "f" else "float64",
+            columns=Columns.from_json(data["columns"]) if data.get("columns") else None,
         )
 
     @property
@@ -96,13 +102,16 @@ class DataUnits:
         r"""Return rows of the data as the model takes them: (N, \*shape), of the default dtype.
 
         ``data`` is (N, \*shape) or one row; images may have their channels last, and grey ones no
-        axis of channels.
+        axis of channels. Of a table with named columns it may be a data frame, whose cells are
+        encoded by the schema.
 
         Raises:
-            InputError: the shape is another, or a value is not finite, or not one of the levels.
+            InputError: the shape is another, or a value is not finite, or not one of the levels, or
+                a data frame lacks a column or holds a cell that does not fit.
         """
-        values = self._rows(np.asarray(data))
-        if not np.isfinite(values).all():
+        encoded = self._encoded(data) if is_frame(data) else data
+        values = self._rows(np.asarray(encoded))
+        if not np.isfinite(values).all() and (self.columns is None or np.isinf(values).any()):
             raise InputError("data: must be finite; got NaN or infinity; drop or fill it")
         if self.levels is not None:
             self._require_levels(values, self.levels)
@@ -126,6 +135,12 @@ class DataUnits:
         if self.centre is not None:
             values = values + self.centre
         return values.astype(self.dtype)
+
+    def _encoded(self, frame: ArrayLike) -> ArrayLike:
+        """Return a data frame as rows: encoded by the schema, or its numbers as they are."""
+        if self.columns is None:
+            return frame
+        return self.columns.encode(from_frame(frame))
 
     def _rows(self, values: np.ndarray) -> np.ndarray:
         r"""Return an array as rows (N, \*shape)."""

@@ -11,6 +11,9 @@ from torch import Tensor
 from density.data_units import DataUnits
 from density.images.base import DataModel
 from density.images.registry import build
+from density.tables.columns import Columns
+from density.tables.frames import filled_frame, is_frame
+from density.tables.imputation import impute
 from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
 from univae.latent.interpolation import lerp
@@ -62,6 +65,11 @@ class TrainedDensity(Trained):
         """Shape, levels and centre of the data that the run was trained on."""
         return DataUnits.of(self.folder, self.model.output.pixels)
 
+    @property
+    def columns(self) -> Columns | None:
+        """The schema of a table with named columns, or None."""
+        return self.units.columns
+
     def to_model(self, data: ArrayLike) -> Tensor:
         r"""Return rows of the data as the model takes them, (N, \*shape); see :class:`DataUnits`.
 
@@ -75,7 +83,12 @@ class TrainedDensity(Trained):
         return self.units.from_model(x)
 
     def by_column(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the columns (N,) of a table's rows (N, columns) by name: c0, c1, ..."""
+        """Return the columns (N,) of a table's rows (N, columns) by name, or as c0, c1, ...
+
+        Categories are those of the data, as objects.
+        """
+        if self.columns is not None:
+            return self.columns.decode(rows)
         return {f"c{i}": column for i, column in enumerate(rows.T)}
 
     # Rows in the units of the data.
@@ -103,6 +116,28 @@ class TrainedDensity(Trained):
     def reconstruct(self, data: ArrayLike) -> np.ndarray:
         r"""Return the decoded codes (N, \*shape) of rows, see :meth:`decode`."""
         return self.from_model(self.decode(self.modes(self.to_model(data))))
+
+    def impute(self, data: ArrayLike, samples: int = 1000, seed: int | None = None) -> ArrayLike:
+        """Return a table with its missing cells filled; see :mod:`density.tables.imputation`.
+
+        Args:
+            data: a data frame, which gives a data frame; or encoded rows (N, columns) with NaN for
+                missing cells.
+            samples: importance samples per row.
+            seed: with a seed the global generators are left as they are.
+
+        Raises:
+            InputError: the run is not of a table with named columns.
+        """
+        if self.columns is None:
+            raise InputError(
+                f"impute: {self.path} was not trained on a table with named columns; missing cells "
+                "need one: train on a .csv, .tsv, .parquet or data frame"
+            )
+        x = self.to_model(data).to(self.device)
+        with seeded(seed, self.device):
+            rows = self.from_model(impute(self.model, x, samples))
+        return filled_frame(data, self.by_column(rows)) if is_frame(data) else rows
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 7) -> np.ndarray:
         r"""Return the rows (steps, \*shape) between rows a and b, both reconstructed.

@@ -93,7 +93,7 @@ def _simulated(scorer: Scorer, simulation: Simulation, notes: Sequence[str]) -> 
 def scored_rows(scorer: Scorer, estimator: Estimator, out: Output | None) -> list[JsonObject]:
     """Return the scores of all data; write each to ``out``, if there is one, as it is computed."""
     rows = []
-    with Table.open(out, (*estimator.columns, *scorer.columns)) as table:
+    with Table.open(out, (*estimator.columns, *scorer.columns), scorer.table) as table:
         for row in scorer.rows():
             table.add(row)
             rows.append(row)

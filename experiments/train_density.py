@@ -18,6 +18,7 @@ from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
+from experiments.images.baselines import baseline_text, with_baselines, write_baselines
 from experiments.images.binarisation import BINARISATIONS
 from experiments.images.bounds import BOUNDS
 from experiments.images.config import ImageShape, model_config
@@ -65,12 +66,13 @@ def main(config: Config) -> JsonObject:
     """
 
     def report() -> Path:
-        write_samples(
-            open_run(TrainedDensity, config.out, config.training.device), held_out_data(config)
-        )
+        trained = open_run(TrainedDensity, config.out, config.training.device)
+        write_samples(trained, held_out_data(config))
+        write_baselines(trained.folder)
         return write_report(config.out)
 
     result = train_command(config.training, lambda world: _prepare(config, world), report)
+    print_notes(baseline_text(result))
     return of_training(result)
 
 
@@ -102,7 +104,7 @@ def _prepare(config: Config, world: World) -> Training:
     print_notes(rows.notes)
 
     settings = config.calibration.training(config.training)
-    phase = calibration_phase(folder, config.calibration, config.training)
+    phase = with_baselines(calibration_phase(folder, config.calibration, config.training), rows)
 
     def steps(world: World) -> GradientSteps:
         return GradientSteps(task, settings, world)

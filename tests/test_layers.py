@@ -28,6 +28,7 @@ DENSITY = {
     "density/images",
     "density/estimation",
     "density/coding",
+    "density/tables",
 }
 GAN = {"gan", "gan/metrics", "gan/networks", "gan/normalization"}
 MODELS = UNIVAE | DENSITY | GAN | TRAINED
@@ -49,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "univae/sentence": PARTS | {"univae/contrastive"},
     "density/model": GROUND,
     "density/likelihoods": GROUND,
-    "density/data_units": GROUND | {"density/likelihoods"},
+    "density/tables": GROUND | {"density/likelihoods", "density/model"},
+    "density/data_units": GROUND | {"density/likelihoods", "density/tables"},
     "density/images": GROUND | {"density/likelihoods"},
     "density/estimation": GROUND | {"density/model"},
     "density/coding": GROUND | {"density/model", "density/likelihoods"},
@@ -57,14 +59,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/metrics": GROUND,
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
-    "density/trained": GROUND | {"density/images", "density/data_units", "univae/latent"},
+    "density/trained": GROUND
+    | {"density/images", "density/tables", "density/data_units", "univae/latent"},
     "gan": GROUND | {"gan/metrics", "gan/networks", "gan/normalization"},
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
     "experiments/training/processes": set(),
     # black and white from grey levels is drawn by the units of a run's data
     "experiments/data": GROUND
-    | {"univae/text", "density/data_units", "experiments/training/processes"},
+    | {"univae/text", "density/data_units", "density/tables"}
+    | {"experiments/training/processes"},
     "experiments/training": GROUND
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
     | {"experiments/training/processes"},

@@ -1,7 +1,6 @@
 """The base classes of image and table models: standard normal prior, plain-value configuration."""
 
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import Protocol
 
 import torch
@@ -103,7 +102,7 @@ class ImageModel(DataModel):
     def __init__(self, pixels: Pixels, **options: object) -> None:
         super().__init__()
         check_values(type(self).__name__, RULES, options)
-        self.config = {"model": type(self).__name__, "pixels": asdict(pixels), **options}
+        self.config = {"model": type(self).__name__, "pixels": pixels.to_json(), **options}
         self.output = Output(pixels)
 
     def prior(self) -> Distribution:

@@ -55,7 +55,7 @@ class MLPVAE(ImageModel):
         # Every conditional depends on one neighbouring layer, which Bit-Swap requires.
         self.chain = len(latents) > 1
 
-        inputs = (pixels.dims, *latents)
+        inputs = (self.output.feature_count, *latents)
         layers = range(1, len(latents))
         self.first = GaussianMLP((inputs[0], *hidden[0]), latents[0], activation)
         self.up = _BottomUp(
@@ -76,7 +76,7 @@ class MLPVAE(ImageModel):
 
     def posterior(self, x: Float[Tensor, "batch *shape"]) -> Distribution:
         r"""Return :math:`q(z_1 \mid x)\, q(z_2 \mid z_1) \cdots`."""
-        q = self.first(self.output.scaled(x).flatten(1))
+        q = self.first(self.output.features(x).flatten(1))
         if not self.chain:
             single: Distribution = q
             return single

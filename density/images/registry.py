@@ -56,8 +56,10 @@ def _pixels(config: object) -> Pixels:
     if "shape" not in config:
         raise TypeError("pixels has no shape")
     options = dict(config)
-    shape = tuple(options.pop("shape"))  # a list in JSON
-    return Pixels(shape, **options)
+    for name in ("shape", "kinds", "sizes"):
+        if name in options:
+            options[name] = tuple(options[name])  # a list in JSON
+    return Pixels(**options)
 
 
 IMAGE_MODELS: dict[str, ImageModelEntry[DataModel]] = {

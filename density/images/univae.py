@@ -11,7 +11,6 @@ References:
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from typing import ClassVar
 
 import torch
@@ -108,7 +107,7 @@ class PatchVAE(DataModel):
         rows, columns = patch  # JSON has lists
         self.config = {
             "model": "PatchVAE",
-            "pixels": asdict(pixels),
+            "pixels": pixels.to_json(),
             "width": width,
             "heads": heads,
             "layers": layers,

@@ -7,7 +7,7 @@ the data in their original unit.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import EllipsisType
 from typing import ClassVar, TypeAlias
 
@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from density.likelihoods.autoregressive import IMAGE_DIMS, Causal, CausalPixels, Position
+from density.likelihoods.column_laws import COLUMN_LAWS
+from density.likelihoods.columns import ColumnsLaw
 from density.likelihoods.distributions import Nats
-from density.likelihoods.law import Law, Scaling
+from density.likelihoods.law import Law, LocationScale, Scaling
 from density.likelihoods.laws import LAWS, MOST_LEVELS, LawName
+from univae.checkpoint import JsonObject
 from univae.dtypes import at_least_float32, computation_dtype
 from univae.errors import InputError
+from univae.registry import lookup
 from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 
 __all__ = ["Output", "Pixels"]
@@ -53,6 +57,10 @@ class Pixels:
     # density.likelihoods.autoregressive
     reach: int = 0
     context: int = 32  # features of the pixels within reach
+    # of a table with named columns: their kinds and numbers of categories; see
+    # density.likelihoods.columns
+    kinds: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "shape": _sides,
@@ -65,6 +73,8 @@ class Pixels:
 
     def __post_init__(self) -> None:
         check_values("Pixels", self.RULES, vars(self))
+        if self.kinds:
+            self._check_columns()
         rule = self.law.levels_rule(self.levels)
         if rule:
             raise InputError(f"Pixels: levels must be {rule}; got levels={self.levels}")
@@ -73,10 +83,33 @@ class Pixels:
                 f"Pixels: reach must be 0, or more for images (c, h, w); got reach={self.reach}"
             )
 
+    def _check_columns(self) -> None:
+        """Raise :class:`InputError` where kinds, sizes and shape do not fit each other."""
+        for kind in self.kinds:
+            lookup(COLUMN_LAWS, kind, "Pixels: kinds")
+        if self.shape != (len(self.kinds),) or len(self.sizes) != len(self.kinds):
+            raise InputError(
+                f"Pixels: kinds must have one entry for each column; got {len(self.kinds)} kinds "
+                f"and {len(self.sizes)} sizes for the shape {self.shape}"
+            )
+        if not isinstance(LAWS[self.likelihood], LocationScale):
+            raise InputError(
+                "Pixels: likelihood must be one of real numbers where columns have kinds; "
+                f"got {self.likelihood}"
+            )
+
     @property
     def law(self) -> Law:
-        """The row of ``LAWS`` that ``likelihood`` names."""
-        return LAWS[self.likelihood]
+        """The row of ``LAWS`` that ``likelihood`` names; of columns with kinds, their joint law."""
+        law = LAWS[self.likelihood]
+        return ColumnsLaw(law, self.kinds, self.sizes) if self.kinds else law
+
+    def to_json(self) -> JsonObject:
+        """Return all fields as plain values; without kinds as before there were any."""
+        values = asdict(self)
+        if not self.kinds:
+            del values["kinds"], values["sizes"]
+        return values
 
     @property
     def dims(self) -> int:
@@ -124,6 +157,17 @@ class Output(nn.Module):
         index: Index = (..., *position)
         values = x.to(computation_dtype(self.centre))
         return ((values - self.centre[index]) / self.spread[index]).to(self.centre.dtype)
+
+    @property
+    def feature_count(self) -> int:
+        """The number of inputs of an encoder; see :meth:`features`."""
+        return math.prod(self.pixels.law.feature_shape(self.pixels.shape))
+
+    def features(self, x: Tensor) -> Tensor:
+        r"""Return rows (\*batch, \*event) as the input (\*batch, \*features) of an encoder."""
+        values = x.to(computation_dtype(self.centre))
+        scaling = Scaling(self.centre, self.spread)
+        return self.pixels.law.features(values, scaling).to(self.centre.dtype)
 
     def forward(self, raw: Tensor) -> Distribution:
         r"""Return p(x | z) of ``raw``, the decoder's output (\*lead, numbers, \*event)."""

@@ -85,6 +85,14 @@ class Law(ABC):
         r"""Return the scaling for rows x (N, \*event); that of levels does not depend on them."""
         return initial
 
+    def feature_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the input of an encoder for a row of ``shape``."""
+        return shape
+
+    def features(self, x: Tensor, scaling: Scaling) -> Tensor:
+        r"""Return rows (\*batch, \*event) as the input of an encoder."""
+        return (x - scaling.centre) / scaling.spread
+
 
 class WholeNumbers(Law):
     """A law of two or more levels."""

@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "similar": ("experiments.similar", "generate texts similar to one, ranked"),
     "search": ("experiments.search", "find the texts of a file nearest to one"),
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
+    "impute": ("experiments.impute", "fill the missing cells of a table"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
     "decompress": ("experiments.decompress", "read such a file back"),
     "export": ("experiments.export", "write the part of a run that using its model needs"),

@@ -1,7 +1,8 @@
 """The data record: an array of images or table rows, with its levels, labels, units and notes.
 
 Images are (N, channels, height, width) and tables (N, columns). Whole numbers 0..levels-1 are
-uint8; other numbers are real and ``levels`` is None. The values are neither scaled nor shuffled.
+uint8; other numbers are real and ``levels`` is None. The values are neither scaled nor shuffled. A
+table with named columns has its schema, and NaN for missing cells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from density.tables.columns import Columns
+from density.tables.raw import RawTable
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
 
@@ -42,6 +45,8 @@ class Data:
     spread: np.ndarray | None = None  # divides a batch after that
     # read from images of 1 bit a pixel: 1 is white, also beside images of more levels
     one_bit: bool = False
+    columns: Columns | None = None  # the schema of a table with named columns
+    table: RawTable | None = None  # its cells as they were read
 
     def __len__(self) -> int:
         return len(self.values)
@@ -99,7 +104,7 @@ def refuse_beyond_float32(data: Data) -> None:
         overflows = (np.abs(centred) > largest).reshape(len(chunk), -1).any(1)
         if overflows.any():
             row = int(overflows.argmax())
-            value = np.abs(chunk[row]).max()
+            value = np.nanmax(np.abs(chunk[row]))
             raise InputError(
                 f"{data.name}: row {start + row} holds {value:.3g}, more than the {largest:.2g} "
                 "of float32; rescale it"

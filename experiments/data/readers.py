@@ -16,6 +16,7 @@ from experiments.data.built_in import BUILT_IN
 from experiments.data.idx_files import IdxFile
 from experiments.data.image_files import ImageFiles
 from experiments.data.numpy_files import NpyFile, NpzFile
+from experiments.data.table_files import Schema, TableFile
 from univae.errors import InputError
 
 __all__ = ["FORMATS", "READERS", "SOURCES", "Reader", "read"]
@@ -66,6 +67,7 @@ READERS: Mapping[str, Reader] = {
     "images": ImageFiles(),
     "npz": NpzFile(),
     "npy": NpyFile(),
+    "table": TableFile(),
     "idx": IdxFile(),
 }
 
@@ -81,12 +83,14 @@ FORMATS = _alternatives()
 SOURCES = f"{FORMATS}; or a built-in set: {', '.join(BUILT_IN)}"
 
 
-def read(source: str | Path) -> Data:
+def read(source: str | Path, schema: Schema | None = None) -> Data:
     """Read a data set; a built-in name takes precedence over a file of that name.
 
     Folders and .zip hold PNG and JPEG images, whose subfolders are classes; .npz holds ``images``
     or ``x`` (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX
-    takes its labels from the file beside it.
+    takes its labels from the file beside it; .csv, .tsv and .parquet have named columns, which are
+    encoded by ``schema`` (that of a trained model, or a choice of columns and kinds; by default
+    inferred).
 
     Raises:
         InputError: there is no such file, or it is damaged, or of another format.
@@ -100,7 +104,8 @@ def read(source: str | Path) -> Data:
             f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
         )
 
-    reader = next(reader for reader in READERS.values() if reader.recognises(path))
+    readers = READERS if schema is None else {**READERS, "table": TableFile(schema)}
+    reader = next(reader for reader in readers.values() if reader.recognises(path))
     try:
         return reader.read(path)
     except InputError:

@@ -1,10 +1,12 @@
 """The record of a data set in ``data.json``, and the absolute paths of its sources."""
 
+import json
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
+from density.tables.columns import Columns
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
 from experiments.data.sources import names_code, resolved
@@ -19,7 +21,7 @@ DIGEST_BYTES = 16
 
 
 def fingerprint(data: Data) -> str:
-    """Return 128 bits of BLAKE2b, in hexadecimal, of the values and labels, dtypes and shapes."""
+    """Return 128 bits of BLAKE2b, in hexadecimal, of the values, labels and schema."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     for array in (data.values, data.labels):
         if array is None:
@@ -30,6 +32,8 @@ def fingerprint(data: Data) -> str:
         for start in range(0, len(array), rows):
             block = np.ascontiguousarray(array[start : start + rows])
             digest.update(block.reshape(-1).view(np.uint8).data)
+    if data.columns is not None:
+        digest.update(json.dumps(data.columns.to_json()).encode())
 
     return digest.hexdigest()
 
@@ -38,9 +42,10 @@ def describe(data: Data, source: str) -> JsonObject:
     """Return the record of a data set: source, fingerprint, count, shape, units, notes.
 
     ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none;
-    ``classes`` counts the distinct whole-number labels.
+    ``classes`` counts the distinct whole-number labels; ``columns`` is the schema of a table with
+    named columns.
     """
-    return {
+    record = {
         "source": resolved(source, BUILT_IN),
         "fingerprint": fingerprint(data),
         "count": len(data),
@@ -54,6 +59,9 @@ def describe(data: Data, source: str) -> JsonObject:
         "spread": data.spread,
         "notes": data.notes,
     }
+    if data.columns is not None:
+        record["columns"] = data.columns.to_json()
+    return record
 
 
 def without_rows(record: JsonObject) -> Data:
@@ -71,6 +79,7 @@ def without_rows(record: JsonObject) -> Data:
             record["kind"],
             centre=_unit(record["centre"]),
             spread=_unit(record["spread"]),
+            columns=Columns.from_json(record["columns"]) if "columns" in record else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

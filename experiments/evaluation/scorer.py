@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from density import LatentModel
+from density.tables.raw import RawTable
 from experiments.evaluation.estimators import Estimator
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
@@ -41,6 +42,10 @@ class Scorer(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Further columns of the .csv file, besides those of all kinds of run."""
+
+    @property
+    def table(self) -> RawTable | None:
+        """The table that is scored, whose cells are joined to its scores; None for other data."""
 
     def rows_at_once(self, latents: int) -> int:
         """Return how many data of any length fit into memory with ``latents`` latents each."""

@@ -11,6 +11,7 @@ from typing_extensions import Doc
 from experiments.data.arrays import Data, all_alike
 from experiments.data.readers import SOURCES, read
 from experiments.data.records import describe
+from experiments.data.table_files import as_numbers
 from experiments.gans.scaling import gan_rows, in_units_of
 from experiments.training.run_folder import Run
 from univae.errors import InputError
@@ -68,7 +69,7 @@ def training_rows(
     Raises:
         InputError: the data differ from those of ``run``, have too few rows, or all rows are equal.
     """
-    data = read(source.data)
+    data = as_numbers(read(source.data), "a GAN")
     if run is not None and run.data_record():
         record = {**run.data_record(), "data": describe(data, source.data)}
         Run(run.path, {"resume": True}).record_data(record)

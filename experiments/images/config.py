@@ -1,7 +1,5 @@
 """The configuration of an image or table model, from its options and the data."""
 
-from dataclasses import asdict
-
 from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.likelihoods.distributions import BINARY
 from density.likelihoods.head import Pixels
@@ -37,8 +35,10 @@ def model_config(shape: ImageShape, data: Data, binary: bool) -> JsonObject:
         components=shape.components,
         reach=shape.reach,
         context=shape.context,
+        kinds=() if data.columns is None else data.columns.kinds,
+        sizes=() if data.columns is None else data.columns.sizes,
     )
-    return {**kind.config(shape, pixels), "pixels": asdict(pixels)}
+    return {**kind.config(shape, pixels), "pixels": pixels.to_json()}
 
 
 def _likelihood(shape: ImageShape, levels: int | None, name: str) -> str:

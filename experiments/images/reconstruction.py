@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from density.tables.columns import Columns
 from density.trained import TrainedDensity
 from experiments.data.array_outputs import Contents
 from experiments.images.pictures import pairs_picture
@@ -13,8 +14,11 @@ __all__ = ["errors", "pair_contents"]
 def errors(run: TrainedDensity, originals: np.ndarray, again: np.ndarray) -> JsonObject:
     r"""Return mean errors per dimension of reconstructions (N, \*shape), in the unit of the data.
 
-    Tables have those of each column, too: their units differ.
+    Tables have those of each column, too: their units differ. Named columns have no common error;
+    that of a categorical column is the share of other values, and missing cells are left out.
     """
+    if run.columns is not None:
+        return {"mean_absolute_error_of_columns": _errors_by_name(run.columns, originals, again)}
     difference = again.astype(np.float64) - originals
     result: JsonObject = {
         "mean_absolute_error": float(np.abs(difference).mean()),
@@ -26,6 +30,18 @@ def errors(run: TrainedDensity, originals: np.ndarray, again: np.ndarray) -> Jso
             name: float(column.mean()) for name, column in by_column.items()
         }
     return result
+
+
+def _errors_by_name(columns: Columns, originals: np.ndarray, again: np.ndarray) -> JsonObject:
+    """Return the mean error of the observed cells of each column, null where there are none."""
+    errors: JsonObject = {}
+    for i, column in enumerate(columns):
+        difference = np.abs(again[:, i].astype(np.float64) - originals[:, i])
+        observed = difference[~np.isnan(difference)]
+        if column.categories:
+            observed = observed > 0
+        errors[column.name] = float(observed.mean()) if len(observed) else None
+    return errors
 
 
 def pair_contents(run: TrainedDensity, originals: np.ndarray, again: np.ndarray) -> Contents:

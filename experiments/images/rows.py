@@ -29,7 +29,7 @@ class Rows:
     def __init__(self, run: TrainedDensity, source: str = "") -> None:
         self.run = run
         self.source = source or _own_source(run)
-        self.stored = read(self.source)
+        self.stored = read(self.source, run.columns)
         self.data = fit_to(run, self.stored)
 
     def __len__(self) -> int:

@@ -8,7 +8,9 @@ import numpy as np
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data, refuse_beyond_float32
+from experiments.data.readers import read
 from experiments.data.records import without_rows
+from experiments.data.table_files import as_data, as_numbers
 from experiments.images.binarisation import BINARISATIONS, WHITE, black_and_white, require_levels
 from experiments.images.task import ImageObjective
 from experiments.training.settings import Settings
@@ -22,24 +24,33 @@ __all__ = [
     "black_and_white",
     "centred",
     "fit_to",
+    "read_for",
 ]
 
 
 def centred(data: Data, run: RunFolder | None) -> Data:
     """Return a table with the mean of each real column as its ``centre``; other data unchanged.
 
-    The means are those of the training set of ``run``, or of ``data`` if there is no run yet. They
-    are subtracted in float64, which does not change a density. A run of version 0.1.0 has none.
+    Counts and categories have the centre 0. The means are those of the training set of ``run``, or
+    of ``data`` if there is no run yet. They are subtracted in float64, which does not change a
+    density. A run of version 0.1.0 has none.
     """
     if data.is_images or data.levels is not None:
         return data
     if run is None:
-        means = np.asarray(data.values.mean(0, dtype=np.float64))
-        return replace(data, centre=means, original=None)
+        return replace(data, centre=_means(data), original=None)
     record = run.data_record()
     if not record:
         return data
     return replace(data, centre=without_rows(record["data"]).centre, original=None)
+
+
+def _means(data: Data) -> np.ndarray:
+    """Return the mean of the observed cells of each real column, 0 for counts and categories."""
+    if data.columns is None:
+        return np.asarray(data.values.mean(0, dtype=np.float64))
+    is_numeric = np.array([kind == "numeric" for kind in data.columns.kinds])
+    return np.where(is_numeric, np.nanmean(data.values, axis=0), 0.0)
 
 
 def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
@@ -59,6 +70,7 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     """
     if data.shape != train.shape:
         raise InputError(f"{who}: a datum is {data.shape}, {whose} has {train.shape}")
+    data = _with_columns(data, train, who, whose)
     if train.levels is None:
         if data.levels is not None and data.is_images:
             data = data.noted(
@@ -72,6 +84,32 @@ def as_training_set(data: Data, train: Data, who: str, whose: str) -> Data:
     if data.one_bit and train.levels > BINARY:
         return _spread_bits(data, train.levels)
     return _with_levels(data, data.levels, train.levels)
+
+
+def _with_columns(data: Data, train: Data, who: str, whose: str) -> Data:
+    """Return data with the schema of a training set, or without one where that has none.
+
+    Numbers without names are taken for the columns of a training set in their order.
+    """
+    if train.columns is None:
+        return replace(as_numbers(data, whose), columns=None)
+    if data.columns is None and not train.columns.all_numeric:
+        raise InputError(
+            f"{who}: numbers without column names, but {whose} has columns of several kinds "
+            f"({', '.join(train.columns.names)}); give a .csv, .tsv or .parquet"
+        )
+    if data.columns is not None and data.columns != train.columns:
+        raise InputError(f"{who}: its columns were not read with the schema of {whose}")
+    return replace(data, columns=train.columns)
+
+
+def read_for(run: TrainedDensity, source: str) -> Data:
+    """Read data as the input of a run's model, tables with the schema of the run.
+
+    Raises:
+        InputError: see :func:`experiments.data.readers.read` and :func:`fit_to`.
+    """
+    return fit_to(run, read(source, run.columns))
 
 
 def _spread_bits(data: Data, levels: int) -> Data:
@@ -111,6 +149,8 @@ def fit_to(run: TrainedDensity, data: Data) -> Data:
         InputError: the shape is another, or the model gives a value no probability.
     """
     pixels = run.model.output.pixels
+    if data.table is not None and run.columns is not None and data.columns != run.columns:
+        data = as_data(data.table, run.columns, data.name)
     shape = tuple(pixels.shape)
     if data.shape != shape:
         raise InputError(

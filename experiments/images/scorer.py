@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 from density import LatentModel
 from density.likelihoods.bits import bits_per_dim
+from density.tables.raw import RawTable
 from density.trained import TrainedDensity
-from experiments.data.readers import read
 from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
 from experiments.evaluation.scores import finite, worst
-from experiments.images.run import fit_to
+from experiments.images.run import read_for
 from experiments.reports.image_grid import write_grid
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
@@ -34,7 +34,7 @@ class ArrayScorer:
     def __init__(self, task: ScoringTask) -> None:
         self.task = task
         self.run = open_run(TrainedDensity, task.run, task.device)
-        self.data = fit_to(self.run, read(task.data))
+        self.data = read_for(self.run, task.data)
 
     @property
     def folder(self) -> RunFolder:
@@ -45,6 +45,11 @@ class ArrayScorer:
     def model(self) -> LatentModel:
         """The model of images or rows."""
         return self.run.model
+
+    @property
+    def table(self) -> RawTable | None:
+        """The table that is scored, where it has named columns."""
+        return self.data.table
 
     def rows_at_once(self, latents: int) -> int:
         """Return how many rows fit into memory with ``latents`` latents each."""

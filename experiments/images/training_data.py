@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from typing_extensions import Doc
 
+from density.tables.columns import Columns
+from density.tables.inference import Choice
 from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.readers import SOURCES, read
 from experiments.data.records import describe
@@ -33,11 +35,22 @@ class ArrayData:
     data: Annotated[str, Doc(SOURCES)]
     validation: str = ""  # held-out set, in the same formats; empty: a share of --data
     held_out: float = 0.1  # without --validation: share of --data that is held out
+    columns: tuple[str, ...] = ()  # of a table: the columns to use; by default all
+    drop: tuple[str, ...] = ()  # of a table: columns to leave out, such as ids
+    # of a table: columns of categories; kinds that no option names are inferred
+    categorical: tuple[str, ...] = ()
+    count: tuple[str, ...] = ()  # of a table: columns of whole numbers from 0
+    numeric: tuple[str, ...] = ()  # of a table: columns of real numbers
 
     RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the data")}
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def choice(self) -> Choice:
+        """The columns of a table and their kinds that the options name."""
+        return Choice(self.columns, self.drop, self.categorical, self.count, self.numeric)
 
 
 class TrainingData(NamedTuple):
@@ -47,6 +60,7 @@ class TrainingData(NamedTuple):
     rows: np.ndarray  # indices to train on
     held_out: torch.Tensor
     held_out_rows: np.ndarray  # which rows of their file the held-out ones are
+    held_out_data: Data  # that file
     record: dict[str, JsonObject]  # content of data.json
     notes: tuple[str, ...]
 
@@ -59,7 +73,7 @@ def training_data(
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
     """
-    data, other, record = _read(source)
+    data, other, record = _read(source, run)
     if run is not None:
         require_same_data(run, record)
 
@@ -81,16 +95,30 @@ def training_data(
     held_out = _binarised(data if other is None else other, data, source, objective, seed)
     order = np.random.default_rng(seed).permutation(held_out_rows)
     chosen = order[: objective.validation_data]
-    return TrainingData(data, rows, held_out.batch(chosen), chosen, record, tuple(notes))
+    x = held_out.batch(chosen)
+    return TrainingData(data, rows, x, chosen, held_out, record, tuple(notes))
 
 
-def _read(source: ArrayData) -> tuple[Data, Data | None, dict[str, JsonObject]]:
-    """Return the data of --data, those of --validation, and the record of both."""
-    data = read(source.data)
+def _read(
+    source: ArrayData, run: RunFolder | None
+) -> tuple[Data, Data | None, dict[str, JsonObject]]:
+    """Return the data of --data, those of --validation, and the record of both.
+
+    A table is read with the schema of ``run``, if there is one.
+    """
+    choice = source.choice
+    stored = {} if run is None else run.data_record().get("data", {})
+    schema = Columns.from_json(stored["columns"]) if "columns" in stored else choice
+    data = read(source.data, schema)
+    if data.columns is None and choice != Choice():
+        raise InputError(
+            f"--data {source.data} has no column names, which --columns, --drop, --categorical, "
+            "--count and --numeric need; give a .csv, .tsv or .parquet"
+        )
     record = {"data": describe(data, source.data)}
     other = None
     if source.validation:
-        other = read(source.validation)
+        other = read(source.validation, data.columns)
         record["validation"] = describe(other, source.validation)
     return data, other, record
 

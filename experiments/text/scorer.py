@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from density import LatentModel
+from density.tables.raw import RawTable
 from experiments.data.text_notes import longer_notes, unknown_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.open_run import open_run
@@ -40,6 +41,7 @@ class TextScorer:
     """
 
     columns: tuple[str, ...] = (*SIZES, "text")
+    table: RawTable | None = None  # texts are a column of scores
 
     def __init__(self, task: ScoringTask) -> None:
         self.task = task

@@ -21,8 +21,12 @@ UNCOMPARED = ("out", "resume", "checkpoint_every")
 NEWER: Mapping[str, object] = {
     "calibration": 0.0,
     "fit": "posterior",
-    "column": "",
     "columns": [],
+    "drop": [],
+    "categorical": [],
+    "count": [],
+    "numeric": [],
+    "column": "",
 }
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files

@@ -1,0 +1,262 @@
+"""Tables with named columns through the commands: training, scores, imputation, samples."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+import univae
+from density.estimation.importance import estimate
+from density.tables.baselines import BASELINES
+from density.trained import TrainedDensity
+from experiments import impute, likelihood, sample, train_density, train_gan
+from experiments.cli.commands import parse
+from experiments.images.run import read_for
+from univae.errors import InputError
+from univae.run_folder import RunFolder
+
+HEADER = ("kind", "count", "size", "note")
+
+
+def rows(count: int, seed: int = 0, missing: float = 0.1) -> list[tuple[str, ...]]:
+    rng = np.random.default_rng(seed)
+    table = []
+    for i in range(count):
+        kind = int(rng.integers(2))
+        cells = ("ab"[kind], str(rng.poisson(3 + 9 * kind)), f"{rng.normal(50 * kind, 5):.2f}")
+        kept = ["" if rng.random() < missing else cell for cell in cells]
+        table.append((*kept, f"row {i}"))
+    return table
+
+
+def written(path: Path, lines: list[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+    return path
+
+
+def config(out: Path, data: Path, *options: object) -> train_density.Config:
+    arguments = ["--out", out, "--data", data, "--preset", "tiny", "--steps", 4, "--threads", 1]
+    return parse(train_density.Config, [*map(str, (*arguments, *options))], "train-density")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    folder = tmp_path_factory.mktemp("table")
+    data = written(folder / "train.csv", rows(60))
+    result = train_density.main(config(folder / "run", data))
+    return folder / "run", data, result
+
+
+def test_a_table_trains_with_the_tiny_preset_and_stands_beside_baselines(trained) -> None:
+    run, _, result = trained
+    assert all(math.isfinite(result["baselines"][name]) for name in BASELINES)
+    assert any("column 'note' is left out" in note for note in result["notes"])
+    item = json.loads((run / "samples" / "baselines.json").read_text())
+    assert [row[0] for row in item["rows"]] == [
+        "this VAE",
+        *(row.summary for row in BASELINES.values()),
+    ]
+    assert "Held-out negative log-likelihood beside baselines" in (run / "report.html").read_text()
+
+
+def test_the_run_folder_holds_the_schema(trained) -> None:
+    run, _, _ = trained
+    opened = univae.load(run)
+    assert isinstance(opened, TrainedDensity)
+    assert opened.columns is not None
+    assert opened.columns.names == ("kind", "count", "size")
+    assert opened.columns.kinds == ("categorical", "count", "numeric")
+    assert opened.columns[0].categories == ("a", "b")
+
+
+def test_scores_are_joined_to_the_rows(trained, tmp_path: Path) -> None:
+    run, data, _ = trained
+    out = tmp_path / "scores.csv"
+    result = likelihood.main(
+        likelihood.Config(
+            run=run, data=str(data), out=out, samples=8, limit=7, proposal="posterior", device="cpu"
+        )
+    )
+    table = pandas.read_csv(out, keep_default_na=False, dtype=str)
+    original = pandas.read_csv(data, keep_default_na=False, dtype=str)
+    assert tuple(table.columns[:5]) == (*HEADER, "log_likelihood_nats")
+    pandas.testing.assert_frame_equal(table[list(HEADER)], original[:7])
+    assert table["log_likelihood_nats"].astype(float).mean() == pytest.approx(
+        result["log_likelihood_nats"]
+    )
+
+
+def test_a_column_with_the_name_of_a_score_is_refused(trained, tmp_path: Path) -> None:
+    run, _, _ = trained
+    data = written(tmp_path / "a.csv", rows(5), ("kind", "count", "size", "khat"))
+    out = tmp_path / "scores.csv"
+    with pytest.raises(InputError, match="column 'khat' of --data has the name of a score"):
+        likelihood.main(
+            likelihood.Config(run=run, data=str(data), out=out, samples=8, device="cpu")
+        )
+    assert not out.exists()
+
+
+def test_the_likelihood_of_a_table_is_in_its_units(tmp_path: Path) -> None:
+    """The same rows in another unit: log p falls by the logarithm of the factor, per number."""
+    torch.set_default_dtype(torch.float32)
+    complete = rows(40, missing=0.0)
+    scaled = [(kind, count, repr(1000 * float(size)), note) for kind, count, size, note in complete]
+    scores = []
+    for name, table in (("a", complete), ("b", scaled)):
+        data = written(tmp_path / f"{name}.csv", table)
+        train_density.train(config(tmp_path / name, data))
+        run = TrainedDensity.open(tmp_path / name, "cpu")
+        torch.manual_seed(0)
+        x = read_for(run, str(data)).batch(slice(None))
+        scores.append(estimate(run.model, x, 64).log_likelihood.mean().item())
+    assert scores[0] - scores[1] == pytest.approx(math.log(1000), abs=1e-4)
+
+
+def test_impute_fills_the_missing_cells_and_no_other(trained, tmp_path: Path) -> None:
+    run, data, _ = trained
+    out = tmp_path / "filled.csv"
+    result = impute.main(impute.Config(run=run, data=str(data), out=out, samples=20, device="cpu"))
+    with data.open() as before, out.open() as after:
+        pairs = list(zip(csv.reader(before), csv.reader(after), strict=True))
+    changed = 0
+    for old, new in pairs:
+        assert "" not in new
+        for a, b in zip(old, new, strict=True):
+            assert a in ("", b)
+            changed += a != b
+    assert changed == result["filled"] == sum(result["filled_by_column"].values()) > 0
+    with pytest.raises(InputError, match="it exists"):
+        impute.main(impute.Config(run=run, data=str(data), out=out, device="cpu"))
+
+
+def test_drawn_cells_differ_between_seeds(trained, tmp_path: Path) -> None:
+    run, data, _ = trained
+    for seed in (0, 1):
+        out = tmp_path / f"{seed}.csv"
+        impute.main(
+            impute.Config(
+                run=run, data=str(data), out=out, samples=20, draw=True, seed=seed, device="cpu"
+            )
+        )
+    assert (tmp_path / "0.csv").read_text() != (tmp_path / "1.csv").read_text()
+
+
+def test_a_data_frame_is_imputed_to_a_data_frame(trained) -> None:
+    run, data, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    frame = pandas.read_csv(data).iloc[10:30]
+    filled = opened.impute(frame, samples=20, seed=0)
+    assert isinstance(filled, pandas.DataFrame)
+    assert filled.index.equals(frame.index)
+    assert not filled.isna().any().any()
+    for name in HEADER:
+        kept = frame[name].notna()
+        assert (filled.loc[kept, name] == frame.loc[kept, name]).all()
+    np.testing.assert_array_equal(opened.to_model(frame).isnan()[:, 0], frame["kind"].isna())
+
+
+def test_samples_have_the_names_and_values_of_the_data(trained, tmp_path: Path) -> None:
+    run, _, _ = trained
+    sample.main(sample.Config(run=run, count=20, out=tmp_path / "s.csv", device="cpu"))
+    table = pandas.read_csv(tmp_path / "s.csv")
+    assert tuple(table.columns) == ("kind", "count", "size")
+    assert set(table["kind"]) <= {"a", "b"}
+    assert (table["count"] >= 0).all()
+    assert (table["count"] == table["count"].round()).all()
+
+
+def test_rows_are_read_with_the_schema_of_the_run(trained, tmp_path: Path) -> None:
+    run, _, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    data = written(tmp_path / "one.csv", [("1.5", "b", "4")], ("size", "kind", "count"))
+    np.testing.assert_array_equal(read_for(opened, str(data)).values, [[1, 4, 1.5]])
+
+
+VALIDATIONS = {
+    "unknown category": (
+        [("a", "1", "2.5", ""), ("c", "1", "2.5", "")],
+        HEADER,
+        r"line 3, column 'kind': 'c' is not one of the 2 values of the training set \(a, b\)",
+    ),
+    "no number": (
+        [("a", "1", "x", ""), ("b", "1", "2.5", "")],
+        HEADER,
+        "line 2, column 'size': 'x'",
+    ),
+    "missing column": (
+        [("a", "1"), ("b", "2")],
+        ("kind", "count"),
+        "lacks the column 'size' of the training set; it has kind, count",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALIDATIONS)
+def test_a_validation_that_does_not_fit_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    lines, header, message = VALIDATIONS[name]
+    data = written(tmp_path / "train.csv", rows(40))
+    other = written(tmp_path / "other.csv", lines, header)
+    with pytest.raises(InputError, match=message) as error:
+        train_density.main(config(tmp_path / "run", data, "--validation", other))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_choose_columns_and_kinds(tmp_path: Path) -> None:
+    data = written(tmp_path / "train.csv", rows(40))
+    options = ("--drop", "kind", "--numeric", "count")
+    train_density.train(config(tmp_path / "run", data, *options))
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
+    assert opened.columns is not None
+    assert opened.columns.names == ("count", "size")
+    assert opened.columns.kinds == ("numeric", "numeric")
+
+
+def test_a_resumed_run_keeps_its_columns(trained) -> None:
+    run, data, _ = trained
+    with pytest.raises(InputError, match=r"started with another configuration.*drop"):
+        train_density.train(config(run, data, "--resume", "--drop", "kind"))
+
+
+def test_options_of_tables_need_names(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(30, 2)))
+    with pytest.raises(InputError, match="has no column names, which --columns"):
+        train_density.train(config(tmp_path / "run", tmp_path / "a.npy", "--drop", "x"))
+
+
+def test_a_run_without_names_takes_a_table_of_numbers_and_imputes_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(30, 2)))
+    train_density.train(config(tmp_path / "run", tmp_path / "a.npy"))
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
+    lines = [("0.5", "1.5"), ("2.5", "-1")]
+    data = written(tmp_path / "b.csv", lines, ("x", "y"))
+    np.testing.assert_array_equal(read_for(opened, str(data)).values, [[0.5, 1.5], [2.5, -1]])
+    with pytest.raises(InputError, match="was not trained on a table with named columns"):
+        impute.main(
+            impute.Config(
+                run=tmp_path / "run", data=str(data), out=tmp_path / "o.csv", device="cpu"
+            )
+        )
+    written(data, [("0.5", ""), ("2.5", "-1"), ("3.5", "7")], ("x", "y"))
+    with pytest.raises(InputError, match=r"column 'y' has missing cells; .* takes complete rows"):
+        read_for(opened, str(data))
+
+
+def test_a_gan_takes_tables_of_numbers_and_says_what_it_cannot_take(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    data = written(tmp_path / "train.csv", rows(40))
+    options = {"out": tmp_path / "run", "steps": 1, "device": "cpu"}
+    with pytest.raises(InputError, match="column 'kind' holds texts; a GAN takes numbers"):
+        train_gan.train(train_gan.Config.of(data=str(data), **options))
+    assert not (tmp_path / "run").exists()
+    numbers = [(x, y) for _, x, y, _ in rows(80, missing=0.0)]
+    data = written(tmp_path / "numbers.csv", numbers, ("x", "y"))
+    train_gan.train(train_gan.Config.of(data=str(data), batch_size=16, **options))
+    assert RunFolder.open(tmp_path / "run").data_record()["data"]["columns"][1]["name"] == "y"
