@@ -42,6 +42,7 @@ class Data:
     spread: np.ndarray | None = None  # divides a batch after that
     # read from images of 1 bit a pixel: 1 is white, also beside images of more levels
     one_bit: bool = False
+    class_names: tuple[str, ...] = ()  # of the labels 0, 1, ...; empty where they have none
 
     def __len__(self) -> int:
         return len(self.values)

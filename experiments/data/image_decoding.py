@@ -1,104 +1,262 @@
-"""Decode one PNG or JPEG file to an array of 8 bits a channel, and count assumptions.
+"""Decode one image file to an array of 8 bits a channel, and say what was assumed.
 
-Images that 8 bits cannot represent are refused: more than 8 bits, transparency, animations.
+The header of a file gives its :class:`Facts`. From the facts of all files follows the
+:class:`Layout` that every image is decoded to.
 """
 
-from collections import Counter
-from io import BytesIO
-from typing import TYPE_CHECKING
+from io import BufferedIOBase, BytesIO
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
+from experiments.data.image_depth import BITS, bits_of, reduced
+from experiments.data.image_options import ImageReading
+from experiments.data.image_resizing import RESIZES
 from univae.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MULTIPLE", "ONE_BIT", "PALETTE", "ROTATED", "SCALED", "decode"]
+__all__ = ["ONE_BIT", "DamagedImage", "Decoded", "Facts", "Layout", "decode", "facts_of"]
 
-# Assumptions that are counted, in the words of the notes.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names
+
+# Remarks on an image, in the words of the notes.
 ROTATED = "turned as their EXIF orientation says"
 PALETTE = "of a palette, read as red, green and blue"
 SCALED = "of 2 or 4 bits a pixel, spread to 0..255"
 ONE_BIT = "of 1 bit a pixel"
+REDUCED = "of 16 bits a channel, of which the high 8 are kept"
 MULTIPLE = "in files of several pictures, of which the first is read"
+OPAQUE = "with an alpha channel that is opaque, left out"
+NO_ALPHA = "without alpha, read as opaque"
+PRINTED = "of the colours of print (CMYK), converted to red, green and blue"
+PROFILE = "with a colour profile other than sRGB, which is ignored"
+GREY = "grey, read as colour"
+COLOUR = "of colour, read as grey"
+ENLARGED = "enlarged to --size"
 
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # Pillow's names of 8 bits a channel or fewer
-GREY_MODES = ("1", "L", "LA")
-PALETTE_MODE = "P"
-PNG = "PNG"
-BITS = 8  # of a channel
-OPAQUE = (255, 255)  # least and largest alpha
+GREY_MODES = ("1", "L", "LA")  # Pillow's names of 8 bits a channel or fewer
+ALPHA_MODES = ("LA", "PA", "RGBA")
+PALETTE_MODES = ("P", "PA")
+PRINT_MODE = "CMYK"
+MODES = (*GREY_MODES, *PALETTE_MODES, "RGB", "RGBA", PRINT_MODE)
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 ROTATIONS = range(2, 9)
-# Byte of a PNG that holds the bits of a channel: after the signature (8 bytes), the chunk's length
-# and name (8), width and height (8).
-DEPTH = 24
+SIDEWAYS = range(5, 9)  # orientations that exchange height and width
+OPAQUE_RANGE = (255, 255)  # least and largest alpha
 
 
-def decode(content: bytes, source: str, remarks: Counter[str]) -> np.ndarray:
-    """Return an opaque image of 8 bits a channel as (1 or 3, height, width), uint8.
+class DamagedImage(InputError):
+    """A file that Pillow cannot read as an image."""
+
+
+class Facts(NamedTuple):
+    """What the header of a file says about its image."""
+
+    height: int
+    width: int
+    is_colour: bool
+    has_alpha: bool
+
+
+class Layout(NamedTuple):
+    """What every image of a data set is decoded to."""
+
+    height: int
+    width: int
+    is_colour: bool
+    has_alpha: bool
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the channels."""
+        colour = "RGB" if self.is_colour else "L"
+        return f"{colour}A" if self.has_alpha else colour
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return len(self.mode), self.height, self.width
+
+
+class Decoded(NamedTuple):
+    """An image, and the remarks on it."""
+
+    values: np.ndarray  # (channels, height, width), uint8
+    remarks: list[str]
+
+
+def facts_of(file: BufferedIOBase, source: str) -> Facts:
+    """Return the facts of the header of an image file, whose pixels are not decoded.
+
+    Raises:
+        DamagedImage: Pillow cannot read the header.
+    """
+    image = _opened(file, source)
+    width, height = image.size
+    if _orientation(image) in SIDEWAYS:
+        width, height = height, width
+    is_colour = not _is_grey(image)
+    return Facts(height, width, is_colour, _has_alpha(image))
+
+
+def decode(content: bytes, source: str, layout: Layout, reading: ImageReading) -> Decoded:
+    """Return the image of a file, in the layout of its data set.
 
     Args:
         content: the bytes of the file.
         source: the file, for messages.
-        remarks: counts assumptions, under the constants of this module.
+        layout: the size and channels of the result.
+        reading: the options of the conversion.
 
     Raises:
-        InputError: the bytes are no PNG or JPEG, or would lose information in 8 bits.
+        DamagedImage: Pillow cannot read the file.
+        InputError: the image loses information that ``reading`` does not give up.
     """
-    image, frames = _opened(content, source)
-    bits = content[DEPTH] if image.format == PNG else BITS
-    _require_lossless(image, bits, frames, source)
-    array = np.asarray(_upright(image, remarks))
-    if frames > 1:
-        remarks[MULTIPLE] += 1
-    if image.mode == PALETTE_MODE:
-        remarks[PALETTE] += 1
-    elif bits < BITS:
-        remarks[ONE_BIT if bits == 1 else SCALED] += 1
-
-    return np.moveaxis(array.reshape(*array.shape[:2], -1), -1, 0)
+    remarks: list[str] = []
+    image = _loaded(content, source, reading, remarks)
+    plain = _in_layout(image, source, layout, reading, remarks)
+    if plain.size != (layout.width, layout.height):
+        plain = _resized(plain, source, layout, reading, remarks)
+    array = np.asarray(plain).reshape(layout.height, layout.width, -1)
+    return Decoded(np.moveaxis(array, -1, 0), remarks)
 
 
-def _opened(content: bytes, source: str) -> tuple["Image", int]:
-    """Return the first picture of a file, and the number of its pictures."""
+def _opened(file: BufferedIOBase, source: str) -> "Image":
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(content), formats=(PNG, "JPEG")) as image:
-            frames = getattr(image, "n_frames", 1)
-            image.load()
+        return Image.open(cast("IO[bytes]", file), formats=FORMATS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{source} is no PNG or JPEG image; convert or remove it") from error
-    return image, frames
+        raise _damaged(source, error) from error
 
 
-def _require_lossless(image: "Image", bits: int, frames: int, source: str) -> None:
-    """Raise :class:`InputError` for an image that 8 opaque bits a channel do not represent."""
+def _damaged(source: str, error: Exception) -> DamagedImage:
+    from PIL import Image
+
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, Image.UnidentifiedImageError):
+        reason = "its content is of another format"
+    return DamagedImage(
+        f"{source} cannot be read as an image ({reason}); remove it, or leave damaged images out "
+        "with --skip-damaged"
+    )
+
+
+def _loaded(content: bytes, source: str, reading: ImageReading, remarks: list[str]) -> "Image":
+    """Return the first picture of a file upright, in a mode of :data:`MODES`."""
+    from PIL import Image, ImageOps
+
+    image = _opened(BytesIO(content), source)
+    bits = bits_of(image, content)
+    picture_format = image.format
+    try:
+        frames = getattr(image, "n_frames", 1)
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _damaged(source, error) from error
+
+    if frames > 1:
+        if reading.is_exact and picture_format != "MPO":
+            raise InputError(f"{source} is an animation of {frames} frames; save one frame")
+        remarks.append(MULTIPLE)
+    if _has_other_profile(image):
+        remarks.append(PROFILE)
+    if bits > BITS:
+        image = reduced(image, bits, source, reading)
+        remarks.append(REDUCED)
+    elif bits < BITS and image.mode not in PALETTE_MODES:
+        remarks.append(ONE_BIT if bits == 1 else SCALED)
     if image.mode not in MODES:
         raise InputError(
             f"{source} must be grey or RGB of 8 bits; got mode {image.mode}; convert it"
         )
-    # Pillow drops the low bytes of 16-bit colour and alpha, and reports the mode RGB or RGBA.
-    if bits > BITS:
+    if _orientation(image) in ROTATIONS:
+        remarks.append(ROTATED)
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _in_layout(
+    image: "Image", source: str, layout: Layout, reading: ImageReading, remarks: list[str]
+) -> "Image":
+    """Return an image with the channels of a layout, of the size that it has."""
+    from PIL import Image
+
+    if image.mode in PALETTE_MODES:
+        remarks.append(PALETTE)
+    if image.mode == PRINT_MODE:
+        _refuse_if_exact(reading, f"{source} has the colours of print (CMYK)")
+        remarks.append(PRINTED)
+    if _is_grey(image) and layout.is_colour:
+        remarks.append(GREY)
+    if not _is_grey(image) and not layout.is_colour:
+        remarks.append(COLOUR)
+    if not _has_alpha(image):
+        if layout.has_alpha:
+            remarks.append(NO_ALPHA)
+        return _converted(image, layout.mode)
+
+    layers = image.convert("RGBA")
+    if layout.has_alpha:
+        return _converted(layers, layout.mode)
+    if layers.getchannel("A").getextrema() == OPAQUE_RANGE:
+        remarks.append(OPAQUE)
+        return layers.convert("RGB").convert(layout.mode)
+    _refuse_if_exact(reading, f"{source} has transparent pixels")
+    remarks.append(f"with transparent pixels, flattened onto {reading.background}")
+    background = Image.new("RGBA", image.size, (*reading.background_colour, 255))
+    return Image.alpha_composite(background, layers).convert("RGB").convert(layout.mode)
+
+
+def _converted(image: "Image", mode: str) -> "Image":
+    """Return an image in another mode, by way of one that Pillow converts to every other."""
+    if image.mode == mode:
+        return image
+    grey = image.mode in GREY_MODES
+    between = "L" if grey else "RGBA" if image.mode == "RGBA" else "RGB"
+    return image.convert(between).convert(mode)
+
+
+def _resized(
+    image: "Image", source: str, layout: Layout, reading: ImageReading, remarks: list[str]
+) -> "Image":
+    if not reading.size:
         raise InputError(
-            f"{source} must be grey or RGB of 8 bits; got {bits} bits a channel; convert it"
+            f"{source} has {image.height} x {image.width} pixels, its header says "
+            f"{layout.height} x {layout.width}; save it again, or give --size"
         )
-    if frames > 1 and image.format == PNG:
-        raise InputError(f"{source} is an animation of {frames} frames; save one frame as an image")
-    if image.convert("RGBA").getchannel("A").getextrema() != OPAQUE:
-        raise InputError(
-            f"{source} must be opaque; got transparent pixels; flatten it onto a background"
-        )
+    if min(image.size) < reading.size:
+        remarks.append(ENLARGED)
+    colour = reading.background_colour
+    opaque = colour if layout.is_colour else colour[:1]
+    background = (*opaque, 0) if layout.has_alpha else opaque
+    return RESIZES[reading.resize].apply(image, reading.size, background)
 
 
-def _upright(image: "Image", remarks: Counter[str]) -> "Image":
-    """Return a grey or RGB image, rotated or mirrored as its EXIF orientation says."""
-    from PIL import ImageOps
+def _refuse_if_exact(reading: ImageReading, fact: str) -> None:
+    if reading.is_exact:
+        raise InputError(f"{fact}, which would be lost; convert it beforehand")
 
-    plain = image.convert("L" if image.mode in GREY_MODES else "RGB")
-    if image.getexif().get(ORIENTATION, 1) in ROTATIONS:
-        remarks[ROTATED] += 1
-        plain = ImageOps.exif_transpose(plain)
-    return plain
+
+def _is_grey(image: "Image") -> bool:
+    return image.mode in GREY_MODES or image.mode.startswith("I")
+
+
+def _has_alpha(image: "Image") -> bool:
+    return image.mode in ALPHA_MODES or "transparency" in image.info
+
+
+def _orientation(image: "Image") -> int:
+    """Return the EXIF orientation, 1 where there is none."""
+    # of a PNG whose header has none, getexif would decode the pixels to search after them
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    return int(image.getexif().get(ORIENTATION, 1))
+
+
+def _has_other_profile(image: "Image") -> bool:
+    profile = image.info.get("icc_profile") or b""
+    names = (b"sRGB", "sRGB".encode("utf-16-be"))
+    return bool(profile) and not any(name in profile for name in names)

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.data.sources import INPUTS
 from univae.checkpoint import replacing_file, sync, sync_tree
 from univae.errors import InputError
 
@@ -41,6 +42,7 @@ RUN_FILES = frozenset(
         "checkpoints",
         "corpus",
         "features",
+        INPUTS,
         "plots",
         "validation",
     ]

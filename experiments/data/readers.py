@@ -4,6 +4,7 @@ To add a format, write a class that recognises and reads its files, and list it 
 which reads every file that no other row recognises.
 """
 
+import tarfile
 import tokenize
 import zipfile
 import zlib
@@ -15,10 +16,11 @@ from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
 from experiments.data.idx_files import IdxFile
 from experiments.data.image_files import ImageFiles
+from experiments.data.image_options import refuse_unused
 from experiments.data.numpy_files import NpyFile, NpzFile
 from univae.errors import InputError
 
-__all__ = ["FORMATS", "READERS", "SOURCES", "Reader", "read"]
+__all__ = ["FORMATS", "READERS", "SOURCES", "Reader", "read", "read_training_set"]
 
 # What NumPy, zlib and Python's parsers raise for damaged files, besides the readers' InputError.
 DAMAGE = (
@@ -34,6 +36,7 @@ DAMAGE = (
     SyntaxError,
     tokenize.TokenError,
     zlib.error,
+    tarfile.TarError,
     zipfile.BadZipFile,
 )
 
@@ -62,8 +65,9 @@ class Reader(Protocol):
 
 
 # The first format that recognises a file reads it.
+IMAGE_FILES = "images"
 READERS: Mapping[str, Reader] = {
-    "images": ImageFiles(),
+    IMAGE_FILES: ImageFiles(),
     "npz": NpzFile(),
     "npy": NpyFile(),
     "idx": IdxFile(),
@@ -81,12 +85,16 @@ FORMATS = _alternatives()
 SOURCES = f"{FORMATS}; or a built-in set: {', '.join(BUILT_IN)}"
 
 
-def read(source: str | Path) -> Data:
+def read(source: str | Path, images: ImageFiles | None = None) -> Data:
     """Read a data set; a built-in name takes precedence over a file of that name.
 
-    Folders and .zip hold PNG and JPEG images, whose subfolders are classes; .npz holds ``images``
-    or ``x`` (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX
-    takes its labels from the file beside it.
+    Folders and archives hold images, whose subfolders are classes; .npz holds ``images`` or ``x``
+    (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX takes its
+    labels from the file beside it.
+
+    Args:
+        source: a file, a folder or a built-in name.
+        images: the reader of image files; None: without options, and in memory.
 
     Raises:
         InputError: there is no such file, or it is damaged, or of another format.
@@ -101,6 +109,8 @@ def read(source: str | Path) -> Data:
         )
 
     reader = next(reader for reader in READERS.values() if reader.recognises(path))
+    if images is not None and reader is READERS[IMAGE_FILES]:
+        reader = images
     try:
         return reader.read(path)
     except InputError:
@@ -108,3 +118,16 @@ def read(source: str | Path) -> Data:
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read ({reason}); give {FORMATS}") from error
+
+
+def read_training_set(source: str, images: ImageFiles, option: str = "--data") -> Data:
+    """Read a data set for training, with the options of image files where it consists of them.
+
+    Raises:
+        InputError: as :func:`read`; or options of image files are given for other data.
+    """
+    data = read(source, images)
+    is_image_files = str(source) not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
+    if not is_image_files:
+        refuse_unused(images.reading, f"{option} {source}")
+    return data

@@ -38,7 +38,8 @@ def describe(data: Data, source: str) -> JsonObject:
     """Return the record of a data set: source, fingerprint, count, shape, units, notes.
 
     ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none;
-    ``classes`` counts the distinct whole-number labels.
+    ``classes`` counts the distinct whole-number labels, ``class_names`` are their names if they
+    have any.
     """
     return {
         "source": resolved(source, BUILT_IN),
@@ -50,6 +51,7 @@ def describe(data: Data, source: str) -> JsonObject:
         "levels": data.levels,
         "dtype": data.values.dtype.name,
         "classes": _class_count(data.labels),
+        "class_names": data.class_names,
         "centre": data.centre,
         "spread": data.spread,
         "notes": data.notes,

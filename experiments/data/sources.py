@@ -7,7 +7,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["has_suffix", "names_code", "resolved"]
+__all__ = ["INPUTS", "has_suffix", "names_code", "resolved"]
+
+INPUTS = "inputs"  # the subfolder of a run that holds decoded images
 
 
 def has_suffix(path: Path, *suffixes: str) -> bool:

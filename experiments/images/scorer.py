@@ -9,6 +9,7 @@ from tqdm import tqdm
 from density import LatentModel
 from density.likelihoods.bits import bits_per_dim
 from density.trained import TrainedDensity
+from experiments.data.image_files import ImageFiles
 from experiments.data.readers import read
 from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.open_run import open_run
@@ -34,7 +35,7 @@ class ArrayScorer:
     def __init__(self, task: ScoringTask) -> None:
         self.task = task
         self.run = open_run(TrainedDensity, task.run, task.device)
-        self.data = fit_to(self.run, read(task.data))
+        self.data = fit_to(self.run, read(task.data, ImageFiles.of_run(self.run.folder)))
 
     @property
     def folder(self) -> RunFolder:

@@ -9,7 +9,8 @@ import torch
 from typing_extensions import Doc
 
 from experiments.data.arrays import Data, refuse_beyond_float32
-from experiments.data.readers import SOURCES, read
+from experiments.data.image_files import ImageFiles
+from experiments.data.readers import SOURCES, read_training_set
 from experiments.data.records import describe
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
@@ -52,14 +53,20 @@ class TrainingData(NamedTuple):
 
 
 def training_data(
-    source: ArrayData, objective: ImageObjective, seed: int, run: RunFolder | None = None
+    source: ArrayData,
+    objective: ImageObjective,
+    seed: int,
+    run: RunFolder | None = None,
+    images: ImageFiles | None = None,
 ) -> TrainingData:
     """Read training set and held-out set, in the units of ``run`` or of a new one.
+
+    ``images`` is the reader of image files, by default one without options.
 
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
     """
-    data, other, record = _read(source)
+    data, other, record = _read(source, images or ImageFiles())
     if run is not None:
         require_same_data(run, record)
 
@@ -84,13 +91,13 @@ def training_data(
     return TrainingData(data, rows, held_out.batch(chosen), chosen, record, tuple(notes))
 
 
-def _read(source: ArrayData) -> tuple[Data, Data | None, dict[str, JsonObject]]:
+def _read(source: ArrayData, images: ImageFiles) -> tuple[Data, Data | None, dict[str, JsonObject]]:
     """Return the data of --data, those of --validation, and the record of both."""
-    data = read(source.data)
+    data = read_training_set(source.data, images)
     record = {"data": describe(data, source.data)}
     other = None
     if source.validation:
-        other = read(source.validation)
+        other = read_training_set(source.validation, images, "--validation")
         record["validation"] = describe(other, source.validation)
     return data, other, record
 

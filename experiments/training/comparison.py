@@ -5,7 +5,9 @@ Nothing is written here, so that a refusal leaves the run folder as it was.
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 
+from experiments.data.image_options import ImageReading
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -14,11 +16,15 @@ __all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_sam
 
 # Options that a resumed run may change: a folder may have moved, and the interval of checkpoints
 # leaves the result unchanged. The number of threads is no such option: sums are split among
-# threads, and another split rounds differently.
-UNCOMPARED = ("out", "resume", "checkpoint_every")
+# threads, and another split rounds differently. A cache of decoded images may have moved too.
+UNCOMPARED = ("out", "resume", "checkpoint_every", "cache")
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
-NEWER: Mapping[str, object] = {"calibration": 0.0, "fit": "posterior"}
+NEWER: Mapping[str, object] = {
+    "calibration": 0.0,
+    "fit": "posterior",
+    **asdict(ImageReading()),
+}
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
