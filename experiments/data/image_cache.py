@@ -68,7 +68,7 @@ class CacheEntry:
                 return None
             values = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
             return _restored(values, record["data"])
-        except (OSError, InputError, KeyError, TypeError, ValueError):
+        except (OSError, EOFError, InputError, KeyError, TypeError, ValueError):
             return None  # missing or damaged: it is written again
 
     def is_large(self, shape: Sequence[int]) -> bool:

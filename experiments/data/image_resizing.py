@@ -33,13 +33,9 @@ def _crop(image: "Image", size: int, background: Colour) -> "Image":
 def _pad(image: "Image", size: int, background: Colour) -> "Image":
     from PIL import Image, ImageOps
 
-    scale = size / max(image.size)
-    width, height = (max(1, round(scale * side)) for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    margins = size - width, size - height
-    left, top = (margin // 2 for margin in margins)
-    border = (left, top, margins[0] - left, margins[1] - top)
-    return ImageOps.expand(resized, border, background if len(background) > 1 else background[0])
+    # Pillow takes one number, not a tuple of one, for grey
+    colour = background if len(background) > 1 else background[0]
+    return ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS, color=colour)
 
 
 def _stretch(image: "Image", size: int, background: Colour) -> "Image":

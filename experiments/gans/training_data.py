@@ -13,6 +13,7 @@ from experiments.data.image_files import ImageFiles
 from experiments.data.readers import SOURCES, read_training_set
 from experiments.data.records import describe
 from experiments.gans.scaling import gan_rows, in_units_of
+from experiments.training.comparison import require_same_reading
 from experiments.training.run_folder import Run
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
@@ -70,12 +71,16 @@ def training_rows(
 ) -> TrainingRows:
     """Read the data in the units of ``run``, by default of a new run, and split them.
 
-    ``images`` is the reader of image files, by default one without options.
+    ``images`` is the reader of image files, by default one without options; it must be that of
+    ``run``.
 
     Raises:
         InputError: the data differ from those of ``run``, have too few rows, or all rows are equal.
     """
-    data = read_training_set(source.data, images or ImageFiles())
+    images = images or ImageFiles()
+    if run is not None:
+        require_same_reading(run, images.reading)
+    data = read_training_set(source.data, images)
     if run is not None and run.data_record():
         record = {**run.data_record(), "data": describe(data, source.data)}
         Run(run.path, {"resume": True}).record_data(record)

@@ -15,7 +15,7 @@ from experiments.data.records import describe
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
 from experiments.images.task import ImageObjective
-from experiments.training.comparison import require_same_data
+from experiments.training.comparison import require_same_data, require_same_reading
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, check, within
@@ -61,12 +61,16 @@ def training_data(
 ) -> TrainingData:
     """Read training set and held-out set, in the units of ``run`` or of a new one.
 
-    ``images`` is the reader of image files, by default one without options.
+    ``images`` is the reader of image files, by default one without options; it must be that of
+    ``run``.
 
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
     """
-    data, other, record = _read(source, images or ImageFiles())
+    images = images or ImageFiles()
+    if run is not None:
+        require_same_reading(run, images.reading)
+    data, other, record = _read(source, images)
     if run is not None:
         require_same_data(run, record)
 

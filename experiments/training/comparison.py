@@ -12,7 +12,13 @@ from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_same_options"]
+__all__ = [
+    "UNCOMPARED",
+    "require_same_data",
+    "require_same_model",
+    "require_same_options",
+    "require_same_reading",
+]
 
 # Options that a resumed run may change: a folder may have moved, and the interval of checkpoints
 # leaves the result unchanged. The number of threads is no such option: sums are split among
@@ -70,6 +76,17 @@ def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]
             f"{run.path} was started with other data, which have changed since ({change}); "
             "restore them, or start a new run with another --out"
         )
+
+
+def require_same_reading(run: RunFolder, reading: ImageReading) -> None:
+    """Compare the options of image files with those in ``config.json`` of a run.
+
+    It is called before the data are read, which other options would change.
+
+    Raises:
+        InputError: an option differs; the message lists all of them.
+    """
+    require_same_options(run, {**run.config, **asdict(reading)})
 
 
 def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
