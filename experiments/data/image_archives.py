@@ -1,6 +1,7 @@
 """The files of a folder, .zip or .tar by their names, read on demand, also by several threads."""
 
 import os
+import posixpath
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedIOBase, BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple, cast
 
 __all__ = ["ARCHIVES", "FileSet", "StoredFile", "beginning", "file_set", "is_archive", "left_out"]
@@ -26,17 +27,17 @@ class StoredFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FileSet:
-    """The files of a folder or archive, by their names in it."""
+    """The files of a folder or archive, by their names in it, whose folders end in a slash."""
 
     path: Path
-    files: Mapping[PurePosixPath, StoredFile]
+    files: Mapping[str, StoredFile]
     notes: list[str] = field(default_factory=list)  # on what cannot hold files
 
-    def source(self, name: PurePosixPath) -> str:
+    def source(self, name: str) -> str:
         """Return a file in words, for messages."""
         return f"{self.path}: {name}"
 
-    def read(self, name: PurePosixPath) -> bytes:
+    def read(self, name: str) -> bytes:
         """Return the bytes of a file."""
         with self.files[name].open() as file:
             return file.read()
@@ -69,42 +70,43 @@ def _suffix(path: Path) -> str:
 
 def _folder(folder: Path) -> FileSet:
     """Return the files of a folder, with notes on links to folders, devices and empty folders."""
-    files = {}
-    linked: list[str] = []
-    special: list[str] = []
-    empty: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        place = Path(parent)
-        for name in folders:
-            if (place / name).is_symlink():
-                linked.append(_name(place / name, folder))
-        if not folders and not names and place != folder:
-            empty.append(_name(place, folder))
-        for name in names:
-            path = place / name
-            if path.is_file():
-                state = path.stat()
-                opener = cast("Callable[[], BufferedIOBase]", partial(path.open, "rb"))
-                stored = StoredFile(opener, state.st_size, state.st_mtime_ns)
-                files[PurePosixPath(_name(path, folder))] = stored
-            else:
-                special.append(_name(path, folder))
-
-    kinds = {
-        "linked folders": linked,
-        "broken links or devices": special,
-        "empty folders": empty,
+    files: dict[str, StoredFile] = {}
+    skipped: dict[str, list[str]] = {
+        "linked folders": [],
+        "broken links or devices": [],
+        "empty folders": [],
     }
-    notes = [left_out(kind, sorted(members)) for kind, members in kinds.items() if members]
+    waiting = [""]  # names of folders, each with a final slash
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(folder / prefix) as entries:
+            count = 0
+            for entry in entries:
+                count += 1
+                name = prefix + entry.name
+                if entry.is_file():
+                    files[name] = _stored(entry)
+                elif not entry.is_dir():
+                    skipped["broken links or devices"].append(name)
+                elif entry.is_symlink():
+                    skipped["linked folders"].append(name)
+                else:
+                    waiting.append(f"{name}/")
+        if prefix and not count:
+            skipped["empty folders"].append(prefix[:-1])
+
+    notes = [left_out(kind, sorted(names)) for kind, names in skipped.items() if names]
     return FileSet(folder, files, notes)
 
 
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+def _stored(entry: "os.DirEntry[str]") -> StoredFile:
+    state = entry.stat()
+    opener = cast("Callable[[], BufferedIOBase]", partial(open, entry.path, "rb"))
+    return StoredFile(opener, state.st_size, state.st_mtime_ns)
 
 
 @contextmanager
-def _zip(path: Path) -> Iterator[dict[PurePosixPath, StoredFile]]:
+def _zip(path: Path) -> Iterator[dict[str, StoredFile]]:
     with zipfile.ZipFile(path) as archive:
         files = {}
         for member in archive.infolist():
@@ -112,24 +114,24 @@ def _zip(path: Path) -> Iterator[dict[PurePosixPath, StoredFile]]:
                 opener = cast(
                     "Callable[[], BufferedIOBase]", partial(archive.open, member.filename)
                 )
-                files[PurePosixPath(member.filename)] = StoredFile(opener, member.file_size, 0)
+                files[_plain_name(member.filename)] = StoredFile(opener, member.file_size, 0)
         yield files
 
 
 @contextmanager
-def _tar(path: Path) -> Iterator[dict[PurePosixPath, StoredFile]]:
+def _tar(path: Path) -> Iterator[dict[str, StoredFile]]:
     """Yield the files of a .tar, which are read in place by their offsets."""
     files = {}
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             if member.isreg():
                 opener = partial(_slice, path, member.offset_data, member.size)
-                files[_member_name(member)] = StoredFile(opener, member.size, 0)
+                files[_plain_name(member.name)] = StoredFile(opener, member.size, 0)
     yield files
 
 
 @contextmanager
-def _compressed_tar(path: Path) -> Iterator[dict[PurePosixPath, StoredFile]]:
+def _compressed_tar(path: Path) -> Iterator[dict[str, StoredFile]]:
     """Yield the files of a .tar.gz, which are held in memory: gzip cannot be read in any order."""
     files = {}
     with tarfile.open(path, "r:gz") as archive:
@@ -137,12 +139,13 @@ def _compressed_tar(path: Path) -> Iterator[dict[PurePosixPath, StoredFile]]:
             content = archive.extractfile(member) if member.isreg() else None
             if content is not None:
                 opener = partial(BytesIO, content.read())
-                files[_member_name(member)] = StoredFile(opener, member.size, 0)
+                files[_plain_name(member.name)] = StoredFile(opener, member.size, 0)
     yield files
 
 
-def _member_name(member: tarfile.TarInfo) -> PurePosixPath:
-    return PurePosixPath(os.path.normpath(member.name))
+def _plain_name(name: str) -> str:
+    """Return the name of a member of an archive without "./" and a slash before it."""
+    return posixpath.normpath(name).lstrip("/")
 
 
 def _slice(path: Path, start: int, size: int) -> BufferedIOBase:

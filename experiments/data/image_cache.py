@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -41,9 +41,7 @@ class ImageCache:
     folder: Path
     least_bytes: int = 0  # of decoded images; smaller sets stay in memory
 
-    def entry(
-        self, source: FileSet, names: Sequence[PurePosixPath], reading: ImageReading
-    ) -> "CacheEntry":
+    def entry(self, source: FileSet, names: Sequence[str], reading: ImageReading) -> "CacheEntry":
         """Return the entry of some images of a source, which may not exist yet."""
         options = asdict(reading) | {"cache": "", "exact": reading.is_exact}
         place = _digest({"source": str(source.path.resolve()), "options": options})
@@ -150,13 +148,13 @@ def _create(folder: Path) -> None:
         raise InputError(f"{folder}: {error.strerror}; give another folder with --cache") from error
 
 
-def _state(source: FileSet, names: Sequence[PurePosixPath]) -> JsonObject:
+def _state(source: FileSet, names: Sequence[str]) -> JsonObject:
     """Return what changes when the files of a source do."""
     import PIL
 
     archive = source.path.stat()
     stamp = [] if source.path.is_dir() else [archive.st_size, archive.st_mtime_ns]
-    files = [(str(n), source.files[n].size, source.files[n].modified) for n in names]
+    files = [(n, source.files[n].size, source.files[n].modified) for n in names]
     return {"version": VERSION, "decoder": PIL.__version__, "archive": stamp, "files": files}
 
 

@@ -1,7 +1,7 @@
 """Which files of a set are images, and the class of each: the first folder in its name."""
 
+import posixpath
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ class Classes(NamedTuple):
     names: tuple[str, ...] = ()  # of the classes
 
 
-def image_names(source: FileSet, notes: list[str]) -> list[PurePosixPath]:
+def image_names(source: FileSet, notes: list[str]) -> list[str]:
     """Return the names of the images in their order, and note the files that are none.
 
     Raises:
@@ -38,13 +38,13 @@ def image_names(source: FileSet, notes: list[str]) -> list[PurePosixPath]:
     images = []
     hidden = []
     others = []
-    for name in sorted(source.files):
+    for name in sorted(source.files, key=_parts):
         if _is_hidden(name):
-            hidden.append(str(name))
+            hidden.append(name)
         elif _is_image(source, name):
             images.append(name)
         else:
-            others.append(str(name))
+            others.append(name)
     for kind, names in {"hidden files": hidden, "other files": others}.items():
         if names:
             notes.append(left_out(kind, names))
@@ -56,19 +56,24 @@ def image_names(source: FileSet, notes: list[str]) -> list[PurePosixPath]:
     return images
 
 
-def _is_hidden(name: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == HIDDEN_FOLDER for part in name.parts)
+def _parts(name: str) -> list[str]:
+    return name.split("/")
 
 
-def _is_image(source: FileSet, name: PurePosixPath) -> bool:
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == HIDDEN_FOLDER for part in _parts(name))
+
+
+def _is_image(source: FileSet, name: str) -> bool:
     """Return whether the suffix of a file is an image's, or, without one, its first bytes are."""
-    if name.suffix:
-        return name.suffix.lower() in SUFFIXES
+    suffix = posixpath.splitext(name)[1]
+    if suffix:
+        return suffix.lower() in SUFFIXES
     with source.files[name].open() as file:
         return file.read(max(map(len, SIGNATURES))).startswith(SIGNATURES)
 
 
-def class_labels(names: Sequence[PurePosixPath], source: FileSet, notes: list[str]) -> Classes:
+def class_labels(names: Sequence[str], source: FileSet, notes: list[str]) -> Classes:
     """Return the class of each image, and note the numbers of the classes.
 
     The class is the first folder below those that all images share.
@@ -76,17 +81,17 @@ def class_labels(names: Sequence[PurePosixPath], source: FileSet, notes: list[st
     Raises:
         InputError: some images lie in no class folder, others do.
     """
-    inner = _without_shared_folders(names)
-    loose = [name for name in inner if len(name.parts) == 1]
+    inner = _without_shared_folders([tuple(_parts(name)) for name in names])
+    loose = [parts[0] for parts in inner if len(parts) == 1]
     if len(loose) == len(inner):
         return Classes(None)
-    classes = sorted({name.parts[0] for name in inner if len(name.parts) > 1})
+    classes = sorted({parts[0] for parts in inner if len(parts) > 1})
     if loose:
         raise InputError(
-            f"{source.path} holds images, {loose[0].name} for one, beside class folders such as "
+            f"{source.path} holds images, {loose[0]} for one, beside class folders such as "
             f"{classes[0]}; give each a class, or none"
         )
-    deepest = max(len(name.parts) for name in inner) - 1
+    deepest = max(len(parts) for parts in inner) - 1
     if deepest > 1:
         notes.append(f"images lie up to {deepest} folders deep: the first folder is the class")
     if len(classes) == 1:
@@ -95,24 +100,23 @@ def class_labels(names: Sequence[PurePosixPath], source: FileSet, notes: list[st
     numbered = [f"{number} {folder}" for number, folder in enumerate(classes)]
     notes.append(f"labels are the {len(classes)} subfolders: {beginning(numbered)}")
     number_of = {folder: number for number, folder in enumerate(classes)}
-    labels = np.array([number_of[name.parts[0]] for name in inner])
+    labels = np.array([number_of[parts[0]] for parts in inner])
     return Classes(labels, tuple(classes))
 
 
-def _without_shared_folders(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Return names without the outer folders that all of them share.
+def _without_shared_folders(names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return names, as their parts, without the outer folders that all of them share.
 
     A folder that holds an image itself is not left out, except where all images lie in it.
     """
-    parents = {name.parent.parts for name in names}
+    parents = {parts[:-1] for parts in names}
     if len(parents) == 1:
-        return [PurePosixPath(name.name) for name in names]
+        return [parts[-1:] for parts in names]
     first = min(parents)
     last = max(parents)
     shared = 0
     while shared < len(first) and first[shared] == last[shared]:
         shared += 1
     if first[:shared] in parents:
-        shared -= 1
-    shared = max(0, shared)
-    return [PurePosixPath(*name.parts[shared:]) for name in names]
+        shared = max(0, shared - 1)
+    return [parts[shared:] for parts in names]

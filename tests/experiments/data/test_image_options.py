@@ -51,6 +51,7 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, suffix: str) -> None:
         saved(tmp_path / "set" / name, grey(2, 8, 6)[number])
     with tarfile.open(tmp_path / f"pack{suffix}", "w:gz" if "gz" in suffix else "w") as archive:
         archive.add(tmp_path / "set", "./set")
+    # the folder that all images share is none of their classes
     data = read(tmp_path / f"pack{suffix}")
     assert np.array_equal(data.values, read(tmp_path / "set").values)
     assert (data.name, data.class_names) == ("pack", ("cat", "dog"))
