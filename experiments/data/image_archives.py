@@ -31,7 +31,9 @@ class FileSet:
 
     path: Path
     files: Mapping[str, StoredFile]
+    name: str  # of the data set
     notes: list[str] = field(default_factory=list)  # on what cannot hold files
+    stamp: tuple[object, ...] = ()  # of an archive: changes when it does
 
     def source(self, name: str) -> str:
         """Return a file in words, for messages."""
@@ -50,7 +52,8 @@ def file_set(path: Path) -> Iterator[FileSet]:
         yield _folder(path)
         return
     with ARCHIVES[_suffix(path)](path) as files:
-        yield FileSet(path, files)
+        state = path.stat()
+        yield FileSet(path, files, _set_name(path), stamp=(state.st_size, state.st_mtime_ns))
 
 
 def left_out(kind: str, names: list[str]) -> str:
@@ -62,6 +65,11 @@ def beginning(names: list[str]) -> str:
     """Return the first names, and ... if there are more."""
     more = ", ..." if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def _set_name(path: Path) -> str:
+    """Return the name of a folder or archive without its suffixes."""
+    return path.resolve().stem.removesuffix(".tar")
 
 
 def _suffix(path: Path) -> str:
@@ -96,7 +104,7 @@ def _folder(folder: Path) -> FileSet:
             skipped["empty folders"].append(prefix[:-1])
 
     notes = [left_out(kind, sorted(names)) for kind, names in skipped.items() if names]
-    return FileSet(folder, files, notes)
+    return FileSet(folder, files, _set_name(folder), notes)
 
 
 def _stored(entry: "os.DirEntry[str]") -> StoredFile:

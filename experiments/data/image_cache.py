@@ -45,7 +45,7 @@ class ImageCache:
         """Return the entry of some images of a source, which may not exist yet."""
         options = asdict(reading) | {"cache": "", "exact": reading.is_exact}
         place = _digest({"source": str(source.path.resolve()), "options": options})
-        name = f"{source.path.resolve().stem}-{place}"
+        name = f"{source.name}-{place}"
         key = _digest(_state(source, names) | {"options": options})
         return CacheEntry(self.folder / name, key, self.least_bytes)
 
@@ -152,10 +152,8 @@ def _state(source: FileSet, names: Sequence[str]) -> JsonObject:
     """Return what changes when the files of a source do."""
     import PIL
 
-    archive = source.path.stat()
-    stamp = [] if source.path.is_dir() else [archive.st_size, archive.st_mtime_ns]
     files = [(n, source.files[n].size, source.files[n].modified) for n in names]
-    return {"version": VERSION, "decoder": PIL.__version__, "archive": stamp, "files": files}
+    return {"version": VERSION, "decoder": PIL.__version__, "archive": source.stamp, "files": files}
 
 
 def _digest(state: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from experiments.data.arrays import Data, row_chunks
-from experiments.data.image_archives import file_set, is_archive
+from experiments.data.image_archives import FileSet, file_set, is_archive
 from experiments.data.image_cache import CacheEntry, ImageCache, cache_of_run
 from experiments.data.image_classes import class_labels, image_names
 from experiments.data.image_decoding import ONE_BIT
@@ -61,16 +61,20 @@ class ImageFiles:
                 that the reading does not give up.
         """
         with file_set(path) as source:
-            notes = list(source.notes)
-            names = image_names(source, notes)
-            entry = self.cache.entry(source, names, self.reading) if self.cache else None
-            cached = entry.load() if entry else None
-            if cached is not None:
-                return cached
-            images = plan(source, names, self.reading)
-            if entry is not None and entry.is_large(images.shape):
-                return _cached(images, notes, entry)
-            return _data(images, notes, np.zeros(images.shape, np.uint8))
+            return self.read_set(source)
+
+    def read_set(self, source: FileSet) -> Data:
+        """Return the images of a set of files, as :meth:`read` does."""
+        notes = list(source.notes)
+        names = image_names(source, notes)
+        entry = self.cache.entry(source, names, self.reading) if self.cache else None
+        cached = entry.load() if entry else None
+        if cached is not None:
+            return cached
+        images = plan(source, names, self.reading)
+        if entry is not None and entry.is_large(images.shape):
+            return _cached(images, notes, entry)
+        return _data(images, notes, np.zeros(images.shape, np.uint8))
 
 
 def _cached(images: Plan, notes: list[str], entry: CacheEntry) -> Data:
@@ -100,7 +104,7 @@ def _data(images: Plan, notes: list[str], values: np.ndarray) -> Data:
             "every pixel is 0 or 255, read as 256 grey levels; --binarisation threshold makes it 2"
         )
 
-    name = _set_name(images.source.path)
+    name = images.source.name
     return Data(
         decoded.values,
         2 if one_bit else WHITE + 1,
@@ -111,11 +115,6 @@ def _data(images: Plan, notes: list[str], values: np.ndarray) -> Data:
         one_bit=one_bit,
         class_names=classes.names,
     )
-
-
-def _set_name(path: Path) -> str:
-    """Return the name of a folder or archive without its suffixes."""
-    return path.resolve().stem.removesuffix(".tar")
 
 
 def _remark_notes(remarks: Counter[str], count: int) -> list[str]:

@@ -36,7 +36,8 @@ class ImageReading:
 
     size: int = 0  # height and width in pixels to which images are resized; 0: as they are
     resize: Annotated[
-        ResizeName, Doc(choices_help("with --size: what becomes of another shape", RESIZES))
+        ResizeName,
+        Doc(choices_help("with --size, or as --fit: other shapes", RESIZES)),
     ] = "crop"
     # 1: read images as grey; 3: as colour; auto: as colour where at least one image has it
     channels: Literal["auto", "1", "3"] = "auto"
@@ -58,6 +59,10 @@ class ImageReading:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.resize != "crop" and not self.size:
+            raise InputError(
+                f"resize={self.resize} needs a size to resize images to; give --size, or drop it"
+            )
 
     @property
     def background_colour(self) -> tuple[int, int, int]:

@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
+from experiments.data.hub_images import hub_images
+from experiments.data.hub_sets import is_hub
 from experiments.data.idx_files import IdxFile
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import refuse_unused
@@ -82,7 +84,7 @@ def _alternatives() -> str:
 FORMATS = _alternatives()
 
 # The help of an option that names a data set.
-SOURCES = f"{FORMATS}; or a built-in set: {', '.join(BUILT_IN)}"
+SOURCES = f"{FORMATS}; hub:NAME[:SPLIT] of images; or a built-in set: {', '.join(BUILT_IN)}"
 
 
 def read(source: str | Path, images: ImageFiles | None = None) -> Data:
@@ -93,7 +95,7 @@ def read(source: str | Path, images: ImageFiles | None = None) -> Data:
     labels from the file beside it.
 
     Args:
-        source: a file, a folder or a built-in name.
+        source: a file, a folder, a built-in name, or ``hub:NAME[:SPLIT]`` for images.
         images: the reader of image files; None: without options, and in memory.
 
     Raises:
@@ -101,6 +103,8 @@ def read(source: str | Path, images: ImageFiles | None = None) -> Data:
     """
     if str(source) in BUILT_IN:
         return BUILT_IN[str(source)].load()
+    if is_hub(str(source)):
+        return (images or ImageFiles()).read_set(hub_images(str(source)))
 
     path = Path(source)
     if not path.exists():
@@ -127,7 +131,7 @@ def read_training_set(source: str, images: ImageFiles, option: str = "--data") -
         InputError: as :func:`read`; or options of image files are given for other data.
     """
     data = read(source, images)
-    is_image_files = str(source) not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
-    if not is_image_files:
+    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
+    if not (is_file or is_hub(source)):
         refuse_unused(images.reading, f"{option} {source}")
     return data

@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["INPUTS", "has_suffix", "names_code", "resolved"]
+__all__ = ["HUB", "INPUTS", "has_suffix", "names_code", "resolved"]
 
+HUB = "hub:"  # begins the name of a data set of the Hugging Face hub
 INPUTS = "inputs"  # the subfolder of a run that holds decoded images
 
 
@@ -20,10 +21,15 @@ def has_suffix(path: Path, *suffixes: str) -> bool:
 def resolved(source: str, built_in: Collection[str] = ()) -> str:
     """Return a data source as an absolute path, which names the same file from every folder.
 
-    Built-in names and the empty string stay as they are.
+    Built-in names and the empty string stay as they are, and names of data sets of a hub, unless
+    they are folders here.
     """
     if not source or source in built_in:
         return source
+    if source.startswith(HUB) and not os.path.exists(source):
+        name, *others = source.removeprefix(HUB).split(":")
+        path = os.path.abspath(name) if os.path.isdir(name) else name
+        return HUB + ":".join([path, *others])
     return os.path.abspath(source)
 
 

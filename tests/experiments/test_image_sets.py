@@ -105,7 +105,7 @@ def test_fit_is_resize_for_images_and_of_the_calibration_otherwise(
 ) -> None:
     def arguments(value: str) -> list[str]:
         fit = [f"--fit={value}"] if joined else ["--fit", value]
-        return ["--data", "digits", "--out", str(tmp_path / "run"), *fit]
+        return ["--data", "digits", "--out", str(tmp_path / "run"), "--size", "8", *fit]
 
     config = parse(train_density.Config, arguments("pad"), {}, "train-density")
     assert (config.images.resize, config.calibration.fit) == ("pad", "posterior")

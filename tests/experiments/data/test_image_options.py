@@ -1,6 +1,7 @@
 """Options of image files: sizes, channels, transparency, depth, damage, classes and formats."""
 
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,22 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, suffix: str) -> None:
     data = read(tmp_path / f"pack{suffix}")
     assert np.array_equal(data.values, read(tmp_path / "set").values)
     assert (data.name, data.class_names) == ("pack", ("cat", "dog"))
+
+
+def test_names_in_an_archive_may_begin_with_a_dot_and_a_slash(tmp_path: Path) -> None:
+    saved(tmp_path / "a.png", grey(8, 6))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in ("./cat/a.png", "./dog/b.png"):
+            archive.writestr(name, (tmp_path / "a.png").read_bytes())
+    assert read(tmp_path / "set.zip").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8bjunk"])
+def test_a_damaged_tar_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"^[^\n]*{name} cannot be read \([^\n]*$"):
+        read(tmp_path / name)
 
 
 # What is no image, and classes
@@ -318,6 +335,7 @@ def test_options_of_image_files_are_refused_for_arrays(
     ("options", "message"),
     [
         ({"size": -1}, r"size must be 0 \(as they are\) or more; got size=-1"),
+        ({"resize": "pad"}, r"resize=pad needs a size to resize images to; give --size"),
         ({"background": "pink"}, r"background must be white, black, grey or #rrggbb; got"),
     ],
 )
