@@ -1,15 +1,20 @@
-"""Decode one image file to an array of 8 bits a channel, and say what was assumed.
+"""Decode one image file to an array of 8 bits a channel, and say what was assumed."""
 
-The header of a file gives its :class:`Facts`. From the facts of all files follows the
-:class:`Layout` that every image is decoded to.
-"""
-
-from io import BufferedIOBase, BytesIO
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from experiments.data.image_depth import BITS, bits_of, reduced
+from experiments.data.image_headers import (
+    GREY_MODES,
+    damaged,
+    has_alpha,
+    has_other_profile,
+    is_grey,
+    opened,
+    orientation,
+)
 from experiments.data.image_options import ImageReading
 from experiments.data.image_resizing import RESIZES
 from univae.errors import InputError
@@ -17,9 +22,7 @@ from univae.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ONE_BIT", "DamagedImage", "Decoded", "Facts", "Layout", "decode", "facts_of"]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names
+__all__ = ["ONE_BIT", "Decoded", "Layout", "decode"]
 
 # Remarks on an image, in the words of the notes.
 ROTATED = "turned as their EXIF orientation says"
@@ -36,28 +39,11 @@ GREY = "grey, read as colour"
 COLOUR = "of colour, read as grey"
 ENLARGED = "enlarged to --size"
 
-GREY_MODES = ("1", "L", "LA")  # Pillow's names of 8 bits a channel or fewer
-ALPHA_MODES = ("LA", "PA", "RGBA")
 PALETTE_MODES = ("P", "PA")
 PRINT_MODE = "CMYK"
 MODES = (*GREY_MODES, *PALETTE_MODES, "RGB", "RGBA", PRINT_MODE)
-ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 ROTATIONS = range(2, 9)
-SIDEWAYS = range(5, 9)  # orientations that exchange height and width
 OPAQUE_RANGE = (255, 255)  # least and largest alpha
-
-
-class DamagedImage(InputError):
-    """A file that Pillow cannot read as an image."""
-
-
-class Facts(NamedTuple):
-    """What the header of a file says about its image."""
-
-    height: int
-    width: int
-    is_colour: bool
-    has_alpha: bool
 
 
 class Layout(NamedTuple):
@@ -87,20 +73,6 @@ class Decoded(NamedTuple):
     remarks: list[str]
 
 
-def facts_of(file: BufferedIOBase, source: str) -> Facts:
-    """Return the facts of the header of an image file, whose pixels are not decoded.
-
-    Raises:
-        DamagedImage: Pillow cannot read the header.
-    """
-    image = _opened(file, source)
-    width, height = image.size
-    if _orientation(image) in SIDEWAYS:
-        width, height = height, width
-    is_colour = not _is_grey(image)
-    return Facts(height, width, is_colour, _has_alpha(image))
-
-
 def decode(content: bytes, source: str, layout: Layout, reading: ImageReading) -> Decoded:
     """Return the image of a file, in the layout of its data set.
 
@@ -123,46 +95,14 @@ def decode(content: bytes, source: str, layout: Layout, reading: ImageReading) -
     return Decoded(np.moveaxis(array, -1, 0), remarks)
 
 
-def _opened(file: BufferedIOBase, source: str) -> "Image":
-    from PIL import Image
-
-    try:
-        return Image.open(cast("IO[bytes]", file), formats=FORMATS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _damaged(source, error) from error
-
-
-def _damaged(source: str, error: Exception) -> DamagedImage:
-    from PIL import Image
-
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, Image.UnidentifiedImageError):
-        reason = "its content is of another format"
-    return DamagedImage(
-        f"{source} cannot be read as an image ({reason}); remove it, or leave damaged images out "
-        "with --skip-damaged"
-    )
-
-
 def _loaded(content: bytes, source: str, reading: ImageReading, remarks: list[str]) -> "Image":
     """Return the first picture of a file upright, in a mode of :data:`MODES`."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    image = _opened(BytesIO(content), source)
-    bits = bits_of(image, content)
-    picture_format = image.format
-    try:
-        frames = getattr(image, "n_frames", 1)
-        image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _damaged(source, error) from error
-
-    if frames > 1:
-        if reading.is_exact and picture_format != "MPO":
-            raise InputError(f"{source} is an animation of {frames} frames; save one frame")
-        remarks.append(MULTIPLE)
-    if _has_other_profile(image):
+    image = _first_picture(content, source, reading, remarks)
+    if has_other_profile(image):
         remarks.append(PROFILE)
+    bits = bits_of(image, content)
     if bits > BITS:
         image = reduced(image, bits, source, reading)
         remarks.append(REDUCED)
@@ -172,9 +112,32 @@ def _loaded(content: bytes, source: str, reading: ImageReading, remarks: list[st
         raise InputError(
             f"{source} must be grey or RGB of 8 bits; got mode {image.mode}; convert it"
         )
-    if _orientation(image) in ROTATIONS:
+    if orientation(image) in ROTATIONS:
         remarks.append(ROTATED)
         return ImageOps.exif_transpose(image)
+    return image
+
+
+def _first_picture(
+    content: bytes, source: str, reading: ImageReading, remarks: list[str]
+) -> "Image":
+    """Return the first picture of a file, decoded."""
+    from PIL import Image
+
+    image = opened(BytesIO(content), source)
+    is_photograph = image.format == "MPO"  # of a camera that stores previews after it
+    is_turned = orientation(image) in ROTATIONS
+    try:
+        frames = getattr(image, "n_frames", 1)
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise damaged(source, error) from error
+    if frames > 1:
+        if reading.is_exact and not is_photograph:
+            raise InputError(f"{source} is an animation of {frames} frames; save one frame")
+        remarks.append(MULTIPLE)
+    if is_turned and orientation(image) not in ROTATIONS:  # Pillow turns TIFF as it decodes
+        remarks.append(ROTATED)
     return image
 
 
@@ -189,11 +152,11 @@ def _in_layout(
     if image.mode == PRINT_MODE:
         _refuse_if_exact(reading, f"{source} has the colours of print (CMYK)")
         remarks.append(PRINTED)
-    if _is_grey(image) and layout.is_colour:
+    if is_grey(image) and layout.is_colour:
         remarks.append(GREY)
-    if not _is_grey(image) and not layout.is_colour:
+    if not is_grey(image) and not layout.is_colour:
         remarks.append(COLOUR)
-    if not _has_alpha(image):
+    if not has_alpha(image):
         if layout.has_alpha:
             remarks.append(NO_ALPHA)
         return _converted(image, layout.mode)
@@ -238,25 +201,3 @@ def _resized(
 def _refuse_if_exact(reading: ImageReading, fact: str) -> None:
     if reading.is_exact:
         raise InputError(f"{fact}, which would be lost; convert it beforehand")
-
-
-def _is_grey(image: "Image") -> bool:
-    return image.mode in GREY_MODES or image.mode.startswith("I")
-
-
-def _has_alpha(image: "Image") -> bool:
-    return image.mode in ALPHA_MODES or "transparency" in image.info
-
-
-def _orientation(image: "Image") -> int:
-    """Return the EXIF orientation, 1 where there is none."""
-    # of a PNG whose header has none, getexif would decode the pixels to search after them
-    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
-        return 1
-    return int(image.getexif().get(ORIENTATION, 1))
-
-
-def _has_other_profile(image: "Image") -> bool:
-    profile = image.info.get("icc_profile") or b""
-    names = (b"sRGB", "sRGB".encode("utf-16-be"))
-    return bool(profile) and not any(name in profile for name in names)

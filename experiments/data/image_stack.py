@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from experiments.data.arrays import CHUNK
 from experiments.data.image_archives import FileSet, left_out
-from experiments.data.image_decoding import DamagedImage, Decoded, Facts, Layout, decode, facts_of
+from experiments.data.image_decoding import Decoded, Layout, decode
+from experiments.data.image_headers import DamagedImage, Facts, facts_of
 from experiments.data.image_options import ImageReading
 from univae.errors import InputError
 

@@ -107,14 +107,7 @@ def read(source: str | Path, images: ImageFiles | None = None) -> Data:
         return (images or ImageFiles()).read_set(hub_images(str(source)))
 
     path = Path(source)
-    if not path.exists():
-        raise InputError(
-            f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
-        )
-
-    reader = next(reader for reader in READERS.values() if reader.recognises(path))
-    if images is not None and reader is READERS[IMAGE_FILES]:
-        reader = images
+    reader = _reader(path, images)
     try:
         return reader.read(path)
     except InputError:
@@ -122,6 +115,18 @@ def read(source: str | Path, images: ImageFiles | None = None) -> Data:
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read ({reason}); give {FORMATS}") from error
+
+
+def _reader(path: Path, images: ImageFiles | None) -> Reader:
+    """Return the reader of a file or folder, which is ``images`` for image files."""
+    if not path.exists():
+        raise InputError(
+            f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
+        )
+    reader = next(reader for reader in READERS.values() if reader.recognises(path))
+    if images is not None and reader is READERS[IMAGE_FILES]:
+        return images
+    return reader
 
 
 def read_training_set(source: str, images: ImageFiles, option: str = "--data") -> Data:

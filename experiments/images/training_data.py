@@ -67,10 +67,9 @@ def training_data(
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
     """
-    images = images or ImageFiles()
-    if run is not None:
+    if run is not None and images is not None:
         require_same_reading(run, images.reading)
-    data, other, record = _read(source, images)
+    data, other, record = _read(source, images or ImageFiles())
     if run is not None:
         require_same_data(run, record)
 
