@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.data.image_depth import BITS, bits_of, reduced
 from experiments.data.image_headers import (
+    DAMAGE,
     GREY_MODES,
     damaged,
     has_alpha,
@@ -130,7 +131,7 @@ def _first_picture(
     try:
         frames = getattr(image, "n_frames", 1)
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise damaged(source, error) from error
     if frames > 1:
         if reading.is_exact and not is_photograph:

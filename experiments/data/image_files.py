@@ -128,4 +128,4 @@ def _remark_notes(remarks: Counter[str], count: int) -> list[str]:
 
 
 def _is_black_and_white(values: np.ndarray) -> bool:
-    return all(bool(((chunk == 0) | (chunk == WHITE)).all()) for chunk in row_chunks(values))
+    return all(bool(((image == 0) | (image == WHITE)).all()) for image in values)

@@ -1,5 +1,7 @@
 """The header of an image file: what it says about the image before its pixels are decoded."""
 
+import struct
+import zlib
 from io import BufferedIOBase
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
@@ -9,6 +11,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "DAMAGE",
     "GREY_MODES",
     "DamagedImage",
     "Facts",
@@ -22,6 +25,20 @@ __all__ = [
 ]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names
+
+# What Pillow and its decoders raise for damaged files.
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 GREY_MODES = ("1", "L", "LA")  # Pillow's names of 8 bits a channel or fewer
 WIDE_GREY = "I"  # the beginning of Pillow's names of grey of more bits
@@ -78,7 +95,7 @@ def opened(file: BufferedIOBase, source: str) -> "Image":
 
     try:
         return Image.open(cast("IO[bytes]", file), formats=FORMATS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise damaged(source, error) from error
 
 

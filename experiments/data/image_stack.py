@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from experiments.data.arrays import CHUNK
 from experiments.data.image_archives import FileSet, left_out
-from experiments.data.image_decoding import Decoded, Layout, decode
+from experiments.data.image_decoding import Layout, decode
 from experiments.data.image_headers import DamagedImage, Facts, facts_of
 from experiments.data.image_options import ImageReading
 from univae.errors import InputError
@@ -80,13 +80,14 @@ def stack(images: Plan, values: np.ndarray) -> Stack:
     kept: list[str] = []
     damaged = list(images.damaged)
     remarks: Counter[str] = Counter()
-    for name, image in zip(images.names, _decoded(images), strict=True):
-        if image is None:
-            damaged.append(name)
+    for row, remarks_of_row in enumerate(_decoded(images, values)):
+        if remarks_of_row is None:
+            damaged.append(images.names[row])
             continue
-        values[len(kept)] = image.values
-        kept.append(name)
-        remarks.update(image.remarks)
+        if len(kept) < row:  # a damaged image came before
+            values[len(kept)] = values[row]
+        kept.append(images.names[row])
+        remarks.update(remarks_of_row)
     _require_any(kept, images.source, damaged)
     notes = [left_out("damaged images", sorted(damaged))] if damaged else []
     return Stack(values[: len(kept)], kept, remarks, notes)
@@ -132,24 +133,31 @@ def _surveyed(
     return _in_threads(_without_damaged(survey, reading), names, "reading headers")
 
 
-def _decoded(images: Plan) -> Iterator[Decoded | None]:
-    """Yield the image of each file; None for a damaged one that is left out."""
+def _decoded(images: Plan, values: np.ndarray) -> Iterator[list[str] | None]:
+    """Decode each file into its row, and yield the remarks on it; None for a damaged one.
+
+    The threads write the rows, so that no decoded image waits in memory.
+    """
     source = images.source
 
-    def image(name: str) -> Decoded:
-        return decode(source.read(name), source.source(name), images.layout, images.reading)
+    def row(number: int) -> list[str]:
+        name = images.names[number]
+        image = decode(source.read(name), source.source(name), images.layout, images.reading)
+        values[number] = image.values
+        return image.remarks
 
-    return _in_threads(_without_damaged(image, images.reading), images.names, "decoding images")
+    rows = range(len(images.names))
+    return _in_threads(_without_damaged(row, images.reading), rows, "decoding images")
 
 
 def _without_damaged(
-    function: Callable[[str], Result], reading: ImageReading
-) -> Callable[[str], Result | None]:
+    function: Callable[[Item], Result], reading: ImageReading
+) -> Callable[[Item], Result | None]:
     """Return a function that returns None for damaged images, with ``--skip-damaged``."""
 
-    def call(name: str) -> Result | None:
+    def call(item: Item) -> Result | None:
         try:
-            return function(name)
+            return function(item)
         except DamagedImage:
             if not reading.skip_damaged:
                 raise

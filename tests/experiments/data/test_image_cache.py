@@ -1,6 +1,7 @@
 """Decoded images in a file: the same data set, decoded once, and written again when out of date."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,17 @@ def test_a_full_disk_is_refused_before_an_image_is_decoded(
     with pytest.raises(InputError, match=r"are free; give another folder with --cache"):
         read(images, reader(tmp_path / "cache"))
     assert decoded == []
+
+
+def test_a_large_set_is_decoded_without_being_held_in_memory(tmp_path: Path) -> None:
+    for number in range(40):
+        saved(tmp_path / "set" / f"{number}.png", np.full((200, 200, 3), number, np.uint8))
+    tracemalloc.start()
+    data = read(tmp_path / "set", reader(tmp_path / "cache"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [int(image[0, 0, 0]) for image in data.values] == sorted(range(40), key=str)
+    assert peak < 0.3 * data.values.nbytes  # a few images, one or two a thread
 
 
 def test_a_cache_that_cannot_be_created_is_refused(images: Path, tmp_path: Path) -> None:
