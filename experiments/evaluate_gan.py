@@ -12,6 +12,7 @@ from torch import Tensor
 from experiments import train_gan
 from experiments.cli.commands import run
 from experiments.cli.options import stored
+from experiments.data.image_files import ImageFiles
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.readers import read
 from experiments.data.sources import names_code
@@ -96,7 +97,8 @@ def _rows(config: Config, settings: train_gan.Config, run: TrainedGan) -> Traini
     if not config.data:
         return settings.rows(run.folder)
     whose = f"the training set of {run.path}"
-    data = as_training_set(read(config.data), units_of(run), f"--data {config.data}", whose)
+    other = read(config.data, ImageFiles.of_run(run.folder))
+    data = as_training_set(other, units_of(run), f"--data {config.data}", whose)
     return other_rows(data, settings.data, settings.training.seed, run.folder)
 
 

@@ -14,6 +14,8 @@ from experiments.calibration.options import Calibration
 from experiments.calibration.phase import calibration_phase
 from experiments.cli.commands import run
 from experiments.data.arrays import Data
+from experiments.data.image_files import ImageFiles
+from experiments.data.image_options import ImageReading
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources
 from experiments.evaluation.latent_model import of_training
@@ -49,6 +51,7 @@ class Config(Configuration):
 
     out: Path  # run folder to write; a new or empty folder
     data: ArrayData
+    images: ImageReading = field(default_factory=ImageReading)
     model: ImageShape = field(default_factory=ImageShape)
     objective: ImageObjective = field(default_factory=ImageObjective)
     training: Settings = field(default_factory=Settings)
@@ -91,7 +94,8 @@ def held_out_data(config: Config) -> torch.Tensor:
 
 
 def _rows(config: Config, run: Run | None) -> TrainingData:
-    return training_data(config.data, config.objective, config.training.seed, run)
+    images = ImageFiles.for_run(config.images, config.out)
+    return training_data(config.data, config.objective, config.training.seed, run, images)
 
 
 def _prepare(config: Config, world: World) -> Training:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from experiments.cli.commands import run
 from experiments.data.arrays import Data
+from experiments.data.image_files import ImageFiles
+from experiments.data.image_options import ImageReading
 from experiments.data.notes import print_notes
 from experiments.data.records import absolute_sources, describe
 from experiments.data.sources import names_code
@@ -49,6 +51,7 @@ class Config(Configuration):
 
     out: Path  # run folder to write; a new or empty folder
     data: GanData
+    images: ImageReading = field(default_factory=ImageReading)
     model: GanShape = field(default_factory=GanShape)
     players: GanOptions = field(default_factory=GanOptions)
     training: Settings = field(default_factory=_settings)
@@ -66,7 +69,8 @@ class Config(Configuration):
 
     def rows(self, run: RunFolder | None = None) -> TrainingRows:
         """Read the data in the units of ``run``, by default of a new run."""
-        return training_rows(self.data, self.players.batch_size, self.training.seed, run)
+        images = ImageFiles.for_run(self.images, self.out)
+        return training_rows(self.data, self.players.batch_size, self.training.seed, run, images)
 
 
 def main(config: Config) -> JsonObject:

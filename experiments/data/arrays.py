@@ -47,6 +47,7 @@ class Data:
     one_bit: bool = False
     columns: Columns | None = None  # the schema of a table with named columns
     table: RawTable | None = None  # its cells as they were read
+    class_names: tuple[str, ...] = ()  # of the labels 0, 1, ...; empty where they have none
 
     def __len__(self) -> int:
         return len(self.values)

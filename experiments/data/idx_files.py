@@ -63,6 +63,10 @@ def _read_array(path: Path) -> np.ndarray:
         )
 
     start = SHAPE_OFFSET + SIZE_BYTES * content[AXES_OFFSET]
+    if len(content) < start:
+        raise InputError(
+            f"{path} ends inside its header, after {len(content)} bytes; copy it again"
+        )
     sizes = []
     for offset in range(SHAPE_OFFSET, start, SIZE_BYTES):
         sizes.append(int.from_bytes(content[offset : offset + SIZE_BYTES], "big"))

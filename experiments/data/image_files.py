@@ -1,166 +1,131 @@
-"""A folder or .zip of PNG and JPEG images as a data set: sorted by name, subfolders are classes."""
+"""A folder or archive of image files as a data set: sorted by name, subfolders are classes."""
 
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from experiments.data.arrays import Data
-from experiments.data.image_decoding import MULTIPLE, ONE_BIT, PALETTE, ROTATED, SCALED, decode
-from experiments.data.sources import has_suffix
-from univae.errors import InputError
+from experiments.data.arrays import Data, row_chunks
+from experiments.data.image_archives import FileSet, file_set, is_archive
+from experiments.data.image_cache import CacheEntry, ImageCache, cache_of_run
+from experiments.data.image_classes import class_labels, image_names
+from experiments.data.image_decoding import ONE_BIT
+from experiments.data.image_options import ExactReading, ImageReading, stored_reading
+from experiments.data.image_stack import Plan, plan, stack
+from univae.run_folder import RunFolder
 
 __all__ = ["ImageFiles"]
 
-# The bytes of every file by its name inside the folder or archive, read on demand.
-Files: TypeAlias = Mapping[PurePosixPath, Callable[[], bytes]]
-
-NAMED = 3  # names that a note lists before it ends in ...
 WHITE = 255
 
 
+@dataclass(frozen=True)
 class ImageFiles:
     """Images of one size, of 2 levels where all files have 1 bit a pixel, otherwise of 256."""
 
-    summary = "a folder or .zip of PNG or JPEG images"
+    summary: ClassVar[str] = "a folder, .zip or .tar of images (PNG, JPEG, WebP, BMP, TIFF, GIF)"
+
+    reading: ImageReading = field(default_factory=ImageReading)
+    cache: ImageCache | None = None  # None: the images are held in memory
+
+    @classmethod
+    def for_run(cls, reading: ImageReading, run: Path) -> "ImageFiles":
+        """Return the reader of the training set of a run; large sets are cached in its folder."""
+        return cls(reading, cache_of_run(reading, run))
+
+    @classmethod
+    def of_run(cls, run: RunFolder) -> "ImageFiles":
+        """Return the reader of images as those that a run was trained on."""
+        return cls.for_run(stored_reading(run), run.path)
+
+    @classmethod
+    def exact(cls, run: RunFolder) -> "ImageFiles":
+        """Return the reader of images for a lossless copy by the model of a run."""
+        return cls(ExactReading.of(stored_reading(run)))
 
     def recognises(self, path: Path) -> bool:
-        """Return whether this is a folder, or a file whose name ends in .zip."""
-        return path.is_dir() or has_suffix(path, ".zip")
+        """Return whether this is a folder, or a file with the suffix of an archive."""
+        return path.is_dir() or is_archive(path)
 
     def read(self, path: Path) -> Data:
-        """Return the images in the order of their names; subfolders are classes.
+        """Return the images in the order of their names; the first subfolders are classes.
 
         The levels are 0 and 1 if all files have 1 bit a pixel, otherwise 0..255, also where every
-        pixel is black or white. Photographs are rotated upright, hidden files left out.
+        pixel is black or white. Photographs are rotated upright; hidden files and files that are
+        no images are left out, with notes.
 
         Raises:
-            InputError: a file is no opaque grey or colour image of 8 bits, is animated, or has
-                another size.
+            InputError: an image is damaged, has another size than the others, or loses information
+                that the reading does not give up.
         """
-        if path.is_dir():
-            paths = sorted(path.rglob("*"))
-            files = {_name(p, path): p.read_bytes for p in paths if p.is_file()}
-            return _stack(files, path, _unread_notes(paths, path))
+        with file_set(path) as source:
+            return self.read_set(source)
 
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            members = {PurePosixPath(name): partial(archive.read, name) for name in names}
-            return _stack(members, path, [])
-
-
-def _name(file: Path, folder: Path) -> PurePosixPath:
-    return PurePosixPath(file.relative_to(folder).as_posix())
-
-
-def _unread_notes(paths: Sequence[Path], folder: Path) -> list[str]:
-    """Return notes on symbolic links to folders, broken links, devices and empty folders."""
-    linked = [p for p in paths if p.is_symlink() and p.is_dir()]
-    special = [p for p in paths if not p.is_file() and not p.is_dir()]
-    empty = [p for p in paths if p.is_dir() and not p.is_symlink() and not any(p.iterdir())]
-    kinds = {
-        "linked folders": linked,
-        "broken links or devices": special,
-        "empty folders": empty,
-    }
-
-    notes = []
-    for kind, members in kinds.items():
-        if members:
-            notes.append(_unread_note(kind, [str(_name(p, folder)) for p in members]))
-    return notes
+    def read_set(self, source: FileSet) -> Data:
+        """Return the images of a set of files, as :meth:`read` does."""
+        notes = list(source.notes)
+        names = image_names(source, notes)
+        entry = self.cache.entry(source, names, self.reading) if self.cache else None
+        cached = entry.load() if entry else None
+        if cached is not None:
+            return cached
+        images = plan(source, names, self.reading)
+        if entry is not None and entry.is_large(images.shape):
+            return _cached(images, notes, entry)
+        return _data(images, notes, np.zeros(images.shape, np.uint8))
 
 
-def _unread_note(kind: str, names: Sequence[str]) -> str:
-    return f"{kind} left out: {len(names)} ({_beginning(names)})"
+def _cached(images: Plan, notes: list[str], entry: CacheEntry) -> Data:
+    """Decode a large set into its entry of the cache, unless another process has just done so."""
+    with entry.locked():
+        cached = entry.load()
+        if cached is not None:
+            return cached
+        with entry.writing() as new:
+            data = _data(images, notes, new.allocate(images.shape))
+            new.finish(data)
+        return entry.load() or data
 
 
-def _beginning(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
-def _is_hidden(name: PurePosixPath) -> bool:
-    return any(component.startswith(".") for component in name.parts)
-
-
-def _stack(files: Files, path: Path, notes: list[str]) -> Data:
-    """Return the images of all files that are not hidden, in the order of their names."""
-    hidden = sorted(str(name) for name in files if _is_hidden(name))
-    if hidden:
-        notes.append(_unread_note("hidden files", hidden))
-    names = sorted(name for name in files if not _is_hidden(name))
-    if not names:
-        raise InputError(f"{path} holds no image; give PNG or JPEG images")
-
-    labels = _class_labels(names, path, notes)
-    values, remarks = _decoded(files, names, path)
-    notes += _remark_notes(remarks, len(names))
-    one_bit = remarks[ONE_BIT] == len(names)
+def _data(images: Plan, notes: list[str], values: np.ndarray) -> Data:
+    """Decode images into ``values``, and return them with their classes and all notes."""
+    decoded = stack(images, values)
+    classes = class_labels(decoded.names, images.source, notes)
+    notes = [*notes, *decoded.notes, *_remark_notes(decoded.remarks, len(decoded.names))]
+    is_binary = _is_black_and_white(decoded.values)
+    one_bit = is_binary and decoded.remarks[ONE_BIT] == len(decoded.names)
     if one_bit:
-        values //= WHITE
-    elif all(_is_black_and_white(image) for image in values):
+        for chunk in row_chunks(decoded.values):
+            chunk //= WHITE
+    elif is_binary:
         notes.append(
             "every pixel is 0 or 255, read as 256 grey levels; --binarisation threshold makes it 2"
         )
 
-    name = path.resolve().stem
-    levels = 2 if one_bit else WHITE + 1
-    all_notes = tuple(f"{name}: {note}" for note in notes)
-    return Data(values, levels, labels, name, "images", notes=all_notes, one_bit=one_bit)
-
-
-def _class_labels(
-    names: Sequence[PurePosixPath], path: Path, notes: list[str]
-) -> np.ndarray | None:
-    """Return the number of each image's subfolder, and note the numbers; None for one folder."""
-    folders = sorted({name.parent for name in names})
-    if len(folders) == 1:
-        return None
-    if PurePosixPath(".") in folders:
-        raise InputError(
-            f"{path} holds images beside class folders such as {folders[1]}; give each a class, "
-            "or none"
-        )
-
-    numbered = [f"{number} {folder}" for number, folder in enumerate(folders)]
-    notes.append(f"labels are the {len(folders)} subfolders: {_beginning(numbered)}")
-    return np.array([folders.index(name.parent) for name in names])
-
-
-def _decoded(
-    files: Files, names: Sequence[PurePosixPath], path: Path
-) -> tuple[np.ndarray, Counter[str]]:
-    """Return the images, and the number of images to which each remark applies."""
-    remarks: Counter[str] = Counter()
-    first = decode(files[names[0]](), f"{path}: {names[0]}", Counter())
-    values = np.empty((len(names), *first.shape), np.uint8)
-    for i, name in enumerate(names):
-        image = decode(files[name](), f"{path}: {name}", remarks)
-        if image.shape != first.shape:
-            raise InputError(
-                f"images in {path} must be of one size; got (channels, height, width) = "
-                f"{first.shape} in {names[0]}, {image.shape} in {name}; resize or convert them"
-            )
-        values[i] = image
-    return values, remarks
+    name = images.source.name
+    return Data(
+        decoded.values,
+        2 if one_bit else WHITE + 1,
+        classes.labels,
+        name,
+        "images",
+        notes=tuple(f"{name}: {note}" for note in notes),
+        one_bit=one_bit,
+        class_names=classes.names,
+    )
 
 
 def _remark_notes(remarks: Counter[str], count: int) -> list[str]:
     notes = []
-    if 0 < remarks[ONE_BIT] < count:
-        notes.append(
-            f"{remarks[ONE_BIT]} of {count} images {ONE_BIT}, read as the grey levels 0 and 255"
-        )
-    for remark in (ROTATED, PALETTE, SCALED, MULTIPLE):
-        if remarks[remark]:
-            notes.append(f"{remarks[remark]} of {count} images {remark}")
+    for remark, number in remarks.items():
+        if remark != ONE_BIT:
+            notes.append(f"{number} of {count} images {remark}")
+        elif number < count:
+            notes.append(f"{number} of {count} images {remark}, read as the grey levels 0 and 255")
     return notes
 
 
-def _is_black_and_white(image: np.ndarray) -> bool:
-    return bool(((image == 0) | (image == WHITE)).all())
+def _is_black_and_white(values: np.ndarray) -> bool:
+    return all(bool(((image == 0) | (image == WHITE)).all()) for image in values)

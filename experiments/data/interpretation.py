@@ -19,7 +19,9 @@ __all__ = ["interpret"]
 TABLE_AXES = 2
 GREY_IMAGE_AXES = 3
 IMAGE_AXES = 4
+LAST_AXIS = 3  # of images, where channels may lie
 CHANNELS = (1, 3)  # grey; red, green and blue
+WITH_ALPHA = (2, 4)  # the same, and how opaque a pixel is
 BLACK_AND_WHITE = 2  # levels of zeros and ones
 TOP_LEVEL = 255  # of 8 bits a channel
 EXACT_INTEGERS = 2**53  # float64 represents every whole number up to here
@@ -82,13 +84,23 @@ def _converted(array: np.ndarray, levels: int | None) -> np.ndarray:
 def _channels_first(array: np.ndarray, source: str) -> np.ndarray:
     if array.ndim == GREY_IMAGE_AXES:
         return array[:, None]
-    if array.ndim == TABLE_AXES or array.shape[1] in CHANNELS:
+    if array.ndim == TABLE_AXES:
         return array
-    if array.shape[3] not in CHANNELS:
+    axis = _channel_axis(array.shape)
+    if axis is None:
         raise InputError(
-            f"{source} must have 1 or 3 channels, first or last; got {array.shape}; convert it"
+            f"{source} must have 1 to 4 channels, first or last; got {array.shape}; convert it"
         )
-    return np.moveaxis(array, 3, 1)
+    return np.moveaxis(array, axis, 1)
+
+
+def _channel_axis(shape: Sequence[int]) -> int | None:
+    """Return the axis of the channels: the first of axes 1 and 3 without alpha, else with it."""
+    for counts in (CHANNELS, WITH_ALPHA):
+        for axis in (1, LAST_AXIS):
+            if shape[axis] in counts:
+                return axis
+    return None
 
 
 def _levels(array: np.ndarray, source: str) -> int | None:
@@ -126,10 +138,15 @@ def _all_whole(chunks: Iterable[np.ndarray]) -> bool:
 def _assumptions(array: np.ndarray, levels: int | None, name: str) -> list[str]:
     """Return a note for each assumption about the meaning of the stored numbers."""
     notes = []
-    if array.ndim == IMAGE_AXES and array.shape[1] in CHANNELS and array.shape[3] in CHANNELS:
-        notes.append(
-            f"{name}: of the shape {array.shape}, axis 1 is taken for the channels, not axis 3"
-        )
+    if array.ndim == IMAGE_AXES:
+        both = (*CHANNELS, *WITH_ALPHA)
+        axis = _channel_axis(array.shape)
+        if array.shape[1] in both and array.shape[LAST_AXIS] in both:
+            other = LAST_AXIS if axis == 1 else 1
+            notes.append(
+                f"{name}: of the shape {array.shape}, axis {axis} is taken for the channels, "
+                f"not axis {other}"
+            )
     if levels is not None and is_float_array(array):
         meaning = "black and white" if levels == BLACK_AND_WHITE else "levels of 0..255"
         extent = f"{array.min():g}..{array.max():g}"

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.data.sources import INPUTS
 from experiments.data.standard_streams import STREAM, temporary_file, write_stdout
 from univae.checkpoint import replacing_file, sync, sync_tree
 from univae.errors import InputError
@@ -44,6 +45,7 @@ RUN_FILES = frozenset(
         "checkpoints",
         "corpus",
         "features",
+        INPUTS,
         "plots",
         "validation",
     ]

@@ -4,6 +4,7 @@ To add a format, write a class that recognises and reads its files, and list it 
 which reads every file that no other row recognises.
 """
 
+import tarfile
 import tokenize
 import zipfile
 import zlib
@@ -13,13 +14,16 @@ from typing import Protocol, runtime_checkable
 
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
+from experiments.data.hub_images import hub_images
+from experiments.data.hub_sets import is_hub
 from experiments.data.idx_files import IdxFile
 from experiments.data.image_files import ImageFiles
+from experiments.data.image_options import refuse_unused
 from experiments.data.numpy_files import NpyFile, NpzFile
 from experiments.data.table_files import Schema, TableFile
 from univae.errors import InputError
 
-__all__ = ["FORMATS", "READERS", "SOURCES", "Reader", "read"]
+__all__ = ["FORMATS", "READERS", "SOURCES", "Reader", "read", "read_training_set"]
 
 # What NumPy, zlib and Python's parsers raise for damaged files, besides the readers' InputError.
 DAMAGE = (
@@ -35,6 +39,7 @@ DAMAGE = (
     SyntaxError,
     tokenize.TokenError,
     zlib.error,
+    tarfile.TarError,
     zipfile.BadZipFile,
 )
 
@@ -63,11 +68,13 @@ class Reader(Protocol):
 
 
 # The first format that recognises a file reads it.
+IMAGE_FILES = "images"
+TABLES = "table"
 READERS: Mapping[str, Reader] = {
-    "images": ImageFiles(),
+    IMAGE_FILES: ImageFiles(),
     "npz": NpzFile(),
     "npy": NpyFile(),
-    "table": TableFile(),
+    TABLES: TableFile(),
     "idx": IdxFile(),
 }
 
@@ -80,32 +87,34 @@ def _alternatives() -> str:
 FORMATS = _alternatives()
 
 # The help of an option that names a data set.
-SOURCES = f"{FORMATS}; or a built-in set: {', '.join(BUILT_IN)}"
+SOURCES = f"{FORMATS}; hub:NAME[:SPLIT] of images; or a built-in set: {', '.join(BUILT_IN)}"
 
 
-def read(source: str | Path, schema: Schema | None = None) -> Data:
+def read(
+    source: str | Path, images: ImageFiles | None = None, schema: Schema | None = None
+) -> Data:
     """Read a data set; a built-in name takes precedence over a file of that name.
 
-    Folders and .zip hold PNG and JPEG images, whose subfolders are classes; .npz holds ``images``
-    or ``x`` (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX
-    takes its labels from the file beside it; .csv, .tsv and .parquet have named columns, which are
-    encoded by ``schema`` (that of a trained model, or a choice of columns and kinds; by default
-    inferred).
+    Folders and archives hold images, whose subfolders are classes; .npz holds ``images`` or ``x``
+    (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX takes its
+    labels from the file beside it; .csv, .tsv and .parquet have named columns.
+
+    Args:
+        source: a file, a folder, a built-in name, or ``hub:NAME[:SPLIT]`` for images.
+        images: the reader of image files; None: without options, and in memory.
+        schema: encodes named columns: that of a trained model, or a choice of columns and kinds;
+            None: inferred.
 
     Raises:
         InputError: there is no such file, or it is damaged, or of another format.
     """
     if str(source) in BUILT_IN:
         return BUILT_IN[str(source)].load()
+    if is_hub(str(source)):
+        return (images or ImageFiles()).read_set(hub_images(str(source)))
 
     path = Path(source)
-    if not path.exists():
-        raise InputError(
-            f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
-        )
-
-    readers = READERS if schema is None else {**READERS, "table": TableFile(schema)}
-    reader = next(reader for reader in readers.values() if reader.recognises(path))
+    reader = _reader(path, images, schema)
     try:
         return reader.read(path)
     except InputError:
@@ -113,3 +122,32 @@ def read(source: str | Path, schema: Schema | None = None) -> Data:
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read ({reason}); give {FORMATS}") from error
+
+
+def _reader(path: Path, images: ImageFiles | None, schema: Schema | None) -> Reader:
+    """Return the reader of a file or folder: ``images`` of image files, of tables by ``schema``."""
+    if not path.exists():
+        raise InputError(
+            f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
+        )
+    reader = next(reader for reader in READERS.values() if reader.recognises(path))
+    if images is not None and reader is READERS[IMAGE_FILES]:
+        return images
+    if schema is not None and reader is READERS[TABLES]:
+        return TableFile(schema)
+    return reader
+
+
+def read_training_set(
+    source: str, images: ImageFiles, option: str = "--data", schema: Schema | None = None
+) -> Data:
+    """Read a data set for training, with the options of image files where it consists of them.
+
+    Raises:
+        InputError: as :func:`read`; or options of image files are given for other data.
+    """
+    data = read(source, images, schema)
+    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
+    if not (is_file or is_hub(source)):
+        refuse_unused(images.reading, f"{option} {source}")
+    return data

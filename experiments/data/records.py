@@ -42,8 +42,8 @@ def describe(data: Data, source: str) -> JsonObject:
     """Return the record of a data set: source, fingerprint, count, shape, units, notes.
 
     ``centre`` and ``spread`` are the numbers of :meth:`Data.batch`, null where there are none;
-    ``classes`` counts the distinct whole-number labels; ``columns`` is the schema of a table with
-    named columns.
+    ``classes`` counts the distinct whole-number labels, ``class_names`` are their names if they
+    have any; ``columns`` is the schema of a table with named columns.
     """
     record = {
         "source": resolved(source, BUILT_IN),
@@ -55,6 +55,7 @@ def describe(data: Data, source: str) -> JsonObject:
         "levels": data.levels,
         "dtype": data.values.dtype.name,
         "classes": _class_count(data.labels),
+        "class_names": data.class_names,
         "centre": data.centre,
         "spread": data.spread,
         "notes": data.notes,

@@ -7,9 +7,10 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["HUB", "has_suffix", "names_code", "resolved", "size_on_disk"]
+__all__ = ["HUB", "INPUTS", "has_suffix", "names_code", "resolved", "size_on_disk"]
 
 HUB = "hub:"  # begins the name of a data set of the Hugging Face hub
+INPUTS = "inputs"  # the subfolder of a run that holds decoded images
 
 
 def has_suffix(path: Path, *suffixes: str) -> bool:

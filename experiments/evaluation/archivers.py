@@ -49,7 +49,7 @@ def array_sizes(values: np.ndarray) -> dict[str, int]:
 def image_sizes(values: np.ndarray, levels: int) -> dict[str, int]:
     """Return the sizes of :func:`array_sizes`, and the sum of one PNG per image as ``png``.
 
-    Images are (N, 1 or 3, height, width) of up to 256 levels; two levels have 1 bit a pixel.
+    Images are (N, 1 to 4, height, width) of up to 256 levels; two levels have 1 bit a pixel.
     """
     from PIL import Image
 

@@ -25,10 +25,9 @@ import density
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.outputs import Output, output_file
-from experiments.data.readers import read
 from experiments.evaluation.khat_shares import KhatShares
 from experiments.evaluation.open_run import open_run
-from experiments.images.run import fit_to
+from experiments.images.run import read_for
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -99,7 +98,7 @@ def _write(out: Output, rows: Sequence[JsonObject]) -> None:
 
 def _scores(image_run: TrainedDensity, name: str, config: Config) -> list[JsonObject]:
     """Return the scores of the first rows of a file."""
-    data = fit_to(image_run, read(name))
+    data = read_for(image_run, name)
     count = min(len(data), config.limit)
     rows: list[JsonObject] = []
     for start in range(0, count, BATCH):

@@ -9,10 +9,12 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from experiments.data.arrays import Data, all_alike
-from experiments.data.readers import SOURCES, read
+from experiments.data.image_files import ImageFiles
+from experiments.data.readers import SOURCES, read_training_set
 from experiments.data.records import describe
 from experiments.data.table_files import as_numbers
 from experiments.gans.scaling import gan_rows, in_units_of
+from experiments.training.comparison import require_same_reading
 from experiments.training.run_folder import Run
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
@@ -62,14 +64,24 @@ class TrainingRows(NamedTuple):
 
 
 def training_rows(
-    source: GanData, batch_size: int, seed: int, run: RunFolder | None = None
+    source: GanData,
+    batch_size: int,
+    seed: int,
+    run: RunFolder | None = None,
+    images: ImageFiles | None = None,
 ) -> TrainingRows:
     """Read the data in the units of ``run``, by default of a new run, and split them.
+
+    ``images`` is the reader of image files, by default one without options; it must be that of
+    ``run``.
 
     Raises:
         InputError: the data differ from those of ``run``, have too few rows, or all rows are equal.
     """
-    data = as_numbers(read(source.data), "a GAN")
+    images = images or ImageFiles()
+    if run is not None:
+        require_same_reading(run, images.reading)
+    data = as_numbers(read_training_set(source.data, images), "a GAN")
     if run is not None and run.data_record():
         record = {**run.data_record(), "data": describe(data, source.data)}
         Run(run.path, {"resume": True}).record_data(record)

@@ -21,6 +21,7 @@ from density.images.base import DataModel
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data
+from experiments.data.image_files import ImageFiles
 from experiments.data.outputs import Output
 from experiments.data.readers import read
 from experiments.data.sources import has_suffix, size_on_disk
@@ -104,7 +105,7 @@ class ArrayCodec:
         Raises:
             InputError: the model cannot code them: another shape, real numbers, or other levels.
         """
-        data = self._with_levels(read(source))
+        data = self._with_levels(read(source, ImageFiles.exact(self.run.folder)))
         exact = np.asarray(data.values if data.original is None else data.original)
         require_codable(self.pixels)
         self._require_shape(data)

@@ -8,6 +8,7 @@ import numpy as np
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
 from experiments.data.arrays import Data, refuse_beyond_float32
+from experiments.data.image_files import ImageFiles
 from experiments.data.readers import read
 from experiments.data.records import without_rows
 from experiments.data.table_files import as_data, as_numbers
@@ -109,7 +110,7 @@ def read_for(run: TrainedDensity, source: str) -> Data:
     Raises:
         InputError: see :func:`experiments.data.readers.read` and :func:`fit_to`.
     """
-    return fit_to(run, read(source, run.columns))
+    return fit_to(run, read(source, ImageFiles.of_run(run.folder), run.columns))
 
 
 def _spread_bits(data: Data, levels: int) -> Data:

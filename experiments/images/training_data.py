@@ -11,12 +11,13 @@ from typing_extensions import Doc
 from density.tables.columns import Columns
 from density.tables.inference import Choice
 from experiments.data.arrays import Data, refuse_beyond_float32
-from experiments.data.readers import SOURCES, read
+from experiments.data.image_files import ImageFiles
+from experiments.data.readers import SOURCES, read_training_set
 from experiments.data.records import describe
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
 from experiments.images.task import ImageObjective
-from experiments.training.comparison import require_same_data
+from experiments.training.comparison import require_same_data, require_same_reading
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, check, within
@@ -66,14 +67,23 @@ class TrainingData(NamedTuple):
 
 
 def training_data(
-    source: ArrayData, objective: ImageObjective, seed: int, run: RunFolder | None = None
+    source: ArrayData,
+    objective: ImageObjective,
+    seed: int,
+    run: RunFolder | None = None,
+    images: ImageFiles | None = None,
 ) -> TrainingData:
     """Read training set and held-out set, in the units of ``run`` or of a new one.
+
+    ``images`` is the reader of image files, by default one without options; it must be that of
+    ``run``.
 
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
     """
-    data, other, record = _read(source, run)
+    if run is not None and images is not None:
+        require_same_reading(run, images.reading)
+    data, other, record = _read(source, images or ImageFiles(), run)
     if run is not None:
         require_same_data(run, record)
 
@@ -100,7 +110,7 @@ def training_data(
 
 
 def _read(
-    source: ArrayData, run: RunFolder | None
+    source: ArrayData, images: ImageFiles, run: RunFolder | None
 ) -> tuple[Data, Data | None, dict[str, JsonObject]]:
     """Return the data of --data, those of --validation, and the record of both.
 
@@ -109,7 +119,7 @@ def _read(
     choice = source.choice
     stored = {} if run is None else run.data_record().get("data", {})
     schema = Columns.from_json(stored["columns"]) if "columns" in stored else choice
-    data = read(source.data, schema)
+    data = read_training_set(source.data, images, schema=schema)
     if data.columns is None and choice != Choice():
         raise InputError(
             f"--data {source.data} has no column names, which --columns, --drop, --categorical, "
@@ -118,7 +128,7 @@ def _read(
     record = {"data": describe(data, source.data)}
     other = None
     if source.validation:
-        other = read(source.validation, data.columns)
+        other = read_training_set(source.validation, images, "--validation", data.columns)
         record["validation"] = describe(other, source.validation)
     return data, other, record
 

@@ -5,17 +5,25 @@ Nothing is written here, so that a refusal leaves the run folder as it was.
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 
+from experiments.data.image_options import ImageReading
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_same_options"]
+__all__ = [
+    "UNCOMPARED",
+    "require_same_data",
+    "require_same_model",
+    "require_same_options",
+    "require_same_reading",
+]
 
 # Options that a resumed run may change: a folder may have moved, and the interval of checkpoints
 # leaves the result unchanged. The number of threads is no such option: sums are split among
-# threads, and another split rounds differently.
-UNCOMPARED = ("out", "resume", "checkpoint_every")
+# threads, and another split rounds differently. A cache of decoded images may have moved too.
+UNCOMPARED = ("out", "resume", "checkpoint_every", "cache")
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
 NEWER: Mapping[str, object] = {
@@ -27,6 +35,7 @@ NEWER: Mapping[str, object] = {
     "count": [],
     "numeric": [],
     "column": "",
+    **asdict(ImageReading()),
 }
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
@@ -73,6 +82,17 @@ def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]
             f"{run.path} was started with other data, which have changed since ({change}); "
             "restore them, or start a new run with another --out"
         )
+
+
+def require_same_reading(run: RunFolder, reading: ImageReading) -> None:
+    """Compare the options of image files with those in ``config.json`` of a run.
+
+    It is called before the data are read, which other options would change.
+
+    Raises:
+        InputError: an option differs; the message lists all of them.
+    """
+    require_same_options(run, {**run.config, **asdict(reading)})
 
 
 def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:

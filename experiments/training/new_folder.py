@@ -1,7 +1,8 @@
-"""Folders that a new run may start in: new, empty, or with files of killed processes only."""
+"""Folders that a new run may start in: new, empty, or with files of earlier attempts only."""
 
 from pathlib import Path
 
+from experiments.data.sources import INPUTS
 from experiments.training.folder_lock import LOCK
 from univae.checkpoint import is_temporary
 from univae.errors import InputError
@@ -29,5 +30,5 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def _is_residue(path: Path) -> bool:
-    """Return whether a file is a lock file, or one that a killed process was writing."""
-    return path.name == LOCK or is_temporary(path)
+    """Return whether an earlier attempt left a lock, decoded images, or a file it was writing."""
+    return path.name in (LOCK, INPUTS) or is_temporary(path)

@@ -136,7 +136,9 @@ def test_every_format_is_in_the_message_for_a_missing_file(name: str) -> None:
 def test_the_formats_are_one_phrase() -> None:
     *first, last = [reader.summary for reader in READERS.values()]
     assert f"{', '.join(first)} or {last}" == FORMATS
-    assert FORMATS.startswith("a folder or .zip of PNG or JPEG images, .npz, .npy")
+    assert FORMATS.startswith(
+        "a folder, .zip or .tar of images (PNG, JPEG, WebP, BMP, TIFF, GIF), .npz, .npy"
+    )
 
 
 @pytest.mark.parametrize("command", ["train-density", "train-gan", "compress"])

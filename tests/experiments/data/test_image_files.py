@@ -14,6 +14,8 @@ from PIL import Image
 from density.trained import TrainedDensity
 from experiments import compress, decompress, train_density
 from experiments.data.arrays import Data
+from experiments.data.image_files import ImageFiles
+from experiments.data.image_options import ExactReading
 from experiments.data.readers import read
 from experiments.data.records import fingerprint
 from experiments.images.run import fit_to
@@ -54,40 +56,42 @@ def png(array: np.ndarray, depth: int, colour: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-@pytest.mark.parametrize(
-    ("channels", "colour", "message"),
-    [(1, 0, "got mode I;16"), (3, 2, "got 16 bits"), (2, 4, "got 16 bits"), (4, 6, "got 16 bits")],
-)
+@pytest.mark.parametrize(("channels", "colour"), [(1, 0), (3, 2), (2, 4), (4, 6)])
 def test_sixteen_bits_a_channel_are_refused_with_colour_and_alpha_too(
-    tmp_path: Path, channels: int, colour: int, message: str
+    tmp_path: Path, channels: int, colour: int
 ) -> None:
     array = np.full((2, 2, channels), 65_535, np.uint16)
     array[0, 0, 0] = 1000
     (tmp_path / "a.png").write_bytes(png(array, 16, colour))
-    with pytest.raises(InputError, match=rf"a.png must be grey or RGB of 8 bits; {message}"):
+    with pytest.raises(InputError, match=r"a.png must be grey or RGB of 8 bits; got 16 bits"):
         read(tmp_path)
 
 
-def test_an_animation_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "gif", "webp", "tiff"])
+def test_the_first_picture_of_an_animation_is_read_and_noted(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(grey(4, 4)), Image.fromarray(255 - grey(4, 4))]
-    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
-    with pytest.raises(
-        InputError, match=r"a.png is an animation of 2 frames; save one frame as an image"
-    ):
-        read(tmp_path)
+    options = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
+    data = read(tmp_path)
+    assert np.array_equal(data.values[0, 0], grey(4, 4))
+    note = "1 of 1 images in files of several pictures, of which the first is read"
+    assert f"{tmp_path.name}: {note}" in data.notes
+    with pytest.raises(InputError, match=rf"a.{suffix} is an animation of 2 frames; save one"):
+        read(tmp_path, ImageFiles(ExactReading()))
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
 def test_a_turned_photograph_is_set_upright_and_counted(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees, clockwise
     array = np.zeros((8, 16), np.uint8)
     array[:, :8] = 200
-    saved(tmp_path / f"a.{suffix}", array, exif=exif)
+    options = {"lossless": True} if suffix == "webp" else {}
+    saved(tmp_path / f"a.{suffix}", array, exif=exif, **options)
     data = read(tmp_path)
-    assert data.shape == (1, 16, 8)
+    assert data.shape[1:] == (16, 8)
     assert np.abs(data.values[0, 0].astype(int) - np.rot90(array, -1)).max() < 8  # JPEG rounds
-    assert data.notes[0] == f"{tmp_path.name}: 1 of 1 images turned as their EXIF orientation says"
+    assert f"{tmp_path.name}: 1 of 1 images turned as their EXIF orientation says" in data.notes
 
 
 def test_palettes_and_pixels_of_few_bits_are_counted(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""The header of an image file: what it says about the image before its pixels are decoded."""
+
+import struct
+import zlib
+from io import BufferedIOBase
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
+
+from univae.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "DAMAGE",
+    "GREY_MODES",
+    "DamagedImage",
+    "Facts",
+    "damaged",
+    "facts_of",
+    "has_alpha",
+    "has_other_profile",
+    "is_grey",
+    "opened",
+    "orientation",
+]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names
+
+# What Pillow and its decoders raise for damaged files.
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+GREY_MODES = ("1", "L", "LA")  # Pillow's names of 8 bits a channel or fewer
+WIDE_GREY = "I"  # the beginning of Pillow's names of grey of more bits
+ALPHA_MODES = ("LA", "PA", "RGBA")
+ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+TIFF_WIDTH = 256  # the tags
+TIFF_HEIGHT = 257
+SIDEWAYS = range(5, 9)  # orientations that exchange height and width
+
+
+class DamagedImage(InputError):
+    """A file that Pillow cannot read as an image."""
+
+
+class Facts(NamedTuple):
+    """What the header of a file says about its image."""
+
+    height: int
+    width: int
+    is_colour: bool
+    has_alpha: bool
+
+
+def facts_of(file: BufferedIOBase, source: str) -> Facts:
+    """Return the facts of the header of an image file, whose pixels are not decoded.
+
+    Raises:
+        DamagedImage: Pillow cannot read the header.
+    """
+    image = opened(file, source)
+    width, height = _stored_size(image)
+    if orientation(image) in SIDEWAYS:
+        width, height = height, width
+    is_colour = not is_grey(image)
+    return Facts(height, width, is_colour, has_alpha(image))
+
+
+def _stored_size(image: "Image") -> tuple[int, int]:
+    """Return width and height before the image is turned upright."""
+    if image.format != "TIFF":
+        return image.size
+    # the size of a TIFF that was not decoded yet is upright or not by the version of Pillow
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return int(tags[TIFF_WIDTH]), int(tags[TIFF_HEIGHT])
+
+
+def opened(file: BufferedIOBase, source: str) -> "Image":
+    """Return an image whose pixels are decoded when they are first used.
+
+    Raises:
+        DamagedImage: the file is of no known format, or its header is damaged.
+    """
+    from PIL import Image
+
+    try:
+        return Image.open(cast("IO[bytes]", file), formats=FORMATS)
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise damaged(source, error) from error
+
+
+def damaged(source: str, error: Exception) -> DamagedImage:
+    """Return the error for a file that Pillow refuses with ``error``."""
+    from PIL import Image
+
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, Image.UnidentifiedImageError):
+        reason = "its content is of another format"
+    return DamagedImage(
+        f"{source} cannot be read as an image ({reason}); remove it, or leave damaged images out "
+        "with --skip-damaged"
+    )
+
+
+def is_grey(image: "Image") -> bool:
+    """Return whether an image has one channel, besides alpha."""
+    return image.mode in GREY_MODES or image.mode.startswith(WIDE_GREY)
+
+
+def has_alpha(image: "Image") -> bool:
+    """Return whether an image has a channel or a colour that may be transparent."""
+    return image.mode in ALPHA_MODES or "transparency" in image.info
+
+
+def orientation(image: "Image") -> int:
+    """Return the EXIF orientation, 1 where there is none."""
+    # of a PNG whose header has none, getexif would decode the pixels to search after them
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    return int(image.getexif().get(ORIENTATION, 1))
+
+
+def has_other_profile(image: "Image") -> bool:
+    """Return whether an image has a colour profile that does not say that it is sRGB."""
+    profile = image.info.get("icc_profile") or b""
+    names = (b"sRGB", "sRGB".encode("utf-16-be"))
+    return bool(profile) and not any(name in profile for name in names)
