@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic
 
 from experiments.training.budget import Budget
+from experiments.training.length import is_longer, train_on
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.state import State
@@ -25,7 +26,7 @@ from univae.checkpoint import (
 from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import reading
-from univae.run_folder import LAST
+from univae.run_folder import LAST, RunFolder
 
 __all__ = ["Checkpoints"]
 
@@ -53,10 +54,14 @@ class Checkpoints(Generic[Item]):
         self.state = State(processes=steps.world.size)
         folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
         training = None if folder is None else self._load(folder)
+        # read before the barrier of _restore, after which the first process replaces the file
+        stored = RunFolder.open(run.path) if settings.resume else None
         # The saved weights are the average: it is created once they are loaded.
         self.average = EMA(steps.averaged, settings.ema) if settings.ema else None
         if folder is not None and training is not None:
             self._restore(training, folder)
+        if stored is not None and is_longer(stored, run.config):
+            self._train_on(stored, folder)
         if settings.resume:
             run.record_resume()
         run.truncate_rows(self.state.rows)
@@ -82,6 +87,16 @@ class Checkpoints(Generic[Item]):
     def averaged_weights(self) -> AbstractContextManager[object]:
         """Let the module have its averaged weights, if there are any, while a block runs."""
         return self.average.swapped() if self.average else nullcontext()
+
+    def _train_on(self, stored: RunFolder, folder: Path | None) -> None:
+        """Continue a run that may be complete, with more steps or minutes than before."""
+        self.state.complete = False
+        if not self.run.writes:
+            return
+        if folder is not None:
+            # before config.json: a process killed between the two leaves a run to be continued
+            write_json(folder / "state.json", asdict(self.state))
+        train_on(stored, self.run.config, self.state.step)
 
     def _load(self, folder: Path) -> JsonObject:
         """Load position and weights; return the state of the optimizer and of the average."""

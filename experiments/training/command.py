@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from experiments.data.notes import with_notes
 from experiments.data.text_notes import notes_of
 from experiments.training.distributed import World, join
+from experiments.training.length import length_notes
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
@@ -110,7 +111,7 @@ def _fitted(training: Training, world: World) -> JsonObject:
         result = fit(steps, training.settings, run)
         if training.after_training is not None:
             result |= training.after_training(steps, world)
-        notes = [*training.notes, *result.get("notes", [])]
+        notes = [*training.notes, *length_notes(run), *result.get("notes", [])]
         result = with_notes({**training.counts, **result}, notes)
         run.finish(result)
     return result

@@ -6,6 +6,7 @@ Nothing is written here, so that a refusal leaves the run folder as it was.
 import json
 from collections.abc import Collection, Mapping
 
+from experiments.training.length import LENGTH, is_longer
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -18,7 +19,12 @@ __all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_sam
 UNCOMPARED = ("out", "resume", "checkpoint_every")
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
-NEWER: Mapping[str, object] = {"calibration": 0.0, "fit": "posterior"}
+NEWER: Mapping[str, object] = {
+    "calibration": 0.0,
+    "fit": "posterior",
+    "from_run": None,
+    "kl_weight": 1.0,
+}
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
@@ -26,12 +32,13 @@ SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
 def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
-    """Compare a configuration with the one in ``config.json`` of a run.
+    """Compare a configuration with the one in ``config.json`` of a run, whose length may grow.
 
     Raises:
         InputError: an option that matters for the result differs; the message lists all of them.
+            Or the configuration asks for less training than the run was started with.
     """
-    uncompared = UNCOMPARED + (SOURCES if run.data_record() else ())
+    uncompared = UNCOMPARED + LENGTH + (SOURCES if run.data_record() else ())
     stored = {**{name: NEWER[name] for name in NEWER if name in config}, **run.config}
     changes = _changes(stored, config, uncompared)
     if changes:
@@ -39,6 +46,7 @@ def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
             f"{run.path} was started with another configuration: {', '.join(changes)}; "
             "leave these options as they were, or start a new run with another --out"
         )
+    is_longer(run, config)  # raises where it is shorter
 
 
 def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]) -> None:
