@@ -1,7 +1,7 @@
 """``univae train-text``: a UniVAE on one text per line."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,9 +19,10 @@ from experiments.text.samples import write_samples
 from experiments.text.task import TextObjective, TextTask
 from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration, stored_configuration
+from experiments.training.configuration import Configuration, Inherited, stored_configuration
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
+from experiments.training.origin import Origin, inherit
 from experiments.training.run_folder import Run
 from experiments.training.run_tokenizer import open_tokenizer
 from experiments.training.settings import Settings
@@ -34,6 +35,10 @@ from univae.vae.model import UniVAE, UniVAEConfig
 from univae.vae.trained import TrainedText, model_config
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
+
+SHAPE = tuple(field.name for field in fields(UniVAEConfig))
+# Options of the model that training from another run's weights may change.
+REPLACEABLE = ("max_length", "dropout", "attention_dropout", "word_dropout")
 
 SHOWN = 256  # held-out texts of samples, reports and the demo
 
@@ -57,8 +62,14 @@ class Config(Configuration):
     objective: TextObjective = field(default_factory=TextObjective)
     training: Settings = field(default_factory=Settings)
     calibration: Calibration = field(default_factory=Calibration)
+    origin: Origin = field(default_factory=Origin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-text"] = "train-text"
+
+    INHERITED: ClassVar[Inherited] = Inherited(
+        fixed=("tokenizer", *(name for name in SHAPE if name not in REPLACEABLE)),
+        defaults=REPLACEABLE,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +85,8 @@ class Config(Configuration):
         """The token ids of the texts."""
         shape = self.model
         seed = self.training.seed
-        return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size)
+        source = self.origin.from_run
+        return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size, source)
 
 
 def main(config: Config) -> JsonObject:
@@ -89,7 +101,7 @@ def main(config: Config) -> JsonObject:
         write_samples(trained, held_out_texts(config))
         return write_report(config.out)
 
-    config = _absolute(config)
+    config = _complete(config)
     result = train_command(config.training, lambda world: _prepare(config, world), report)
     return of_training(result)
 
@@ -100,7 +112,7 @@ def train(config: Config) -> JsonObject:
     Returns:
         the result of :func:`experiments.training.loop.fit`.
     """
-    config = _absolute(config)
+    config = _complete(config)
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
@@ -122,15 +134,15 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
     return held_out, "".join(text + "\n" for text in others)
 
 
-def _absolute(config: Config) -> Config:
-    """Return the configuration with absolute paths of its texts.
+def _complete(config: Config) -> Config:
+    """Return the configuration with absolute paths, and with the model of the run of ``--from``.
 
     A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
     compared with its ``config.json``.
     """
-    if config.training.resume and not (config.out / "data.json").exists():
-        return config
-    return replace(config, data=config.data.absolute())
+    if not config.training.resume or (config.out / "data.json").exists():
+        config = replace(config, data=config.data.absolute())
+    return inherit(config, config.INHERITED)
 
 
 def _prepare(config: Config, world: World) -> Training:

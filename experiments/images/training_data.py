@@ -10,11 +10,11 @@ from typing_extensions import Doc
 
 from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.readers import SOURCES, read
-from experiments.data.records import describe
+from experiments.data.records import describe, without_rows
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
 from experiments.images.task import ImageObjective
-from experiments.training.comparison import require_same_data
+from experiments.training.comparison import ORIGIN, require_same_data
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, check, within
@@ -52,9 +52,20 @@ class TrainingData(NamedTuple):
 
 
 def training_data(
-    source: ArrayData, objective: ImageObjective, seed: int, run: RunFolder | None = None
+    source: ArrayData,
+    objective: ImageObjective,
+    seed: int,
+    run: RunFolder | None = None,
+    origin: RunFolder | None = None,
 ) -> TrainingData:
     """Read training set and held-out set, in the units of ``run`` or of a new one.
+
+    Args:
+        source: the options that name the data.
+        objective: how grey levels become black or white, and the size of validations.
+        seed: of the choice of held-out rows.
+        run: the run that is resumed, or opened again; None for a new one.
+        origin: the run whose weights a new one starts from, and whose units it has.
 
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
@@ -63,9 +74,10 @@ def training_data(
     if run is not None:
         require_same_data(run, record)
 
+    data = _in_units_of_weights(data, source, run, origin)
     notes = [*data.notes, *(other.notes if other is not None else ())]
-    data = centred(data, run)
-    record["data"]["centre"] = data.centre
+    data = centred(data, run or origin)
+    record["data"] |= {"centre": data.centre, "levels": data.levels, "notes": data.notes}
     refuse_beyond_float32(data)
     if other is None:
         rows, held_out_rows = split(len(data), source.held_out, seed)
@@ -82,6 +94,23 @@ def training_data(
     order = np.random.default_rng(seed).permutation(held_out_rows)
     chosen = order[: objective.validation_data]
     return TrainingData(data, rows, held_out.batch(chosen), chosen, record, tuple(notes))
+
+
+def _in_units_of_weights(
+    data: Data, source: ArrayData, run: RunFolder | None, origin: RunFolder | None
+) -> Data:
+    """Return data in the levels of the run whose weights training starts from.
+
+    A run that has started has a record of them.
+    """
+    units = run or origin
+    if units is None or (run is not None and ORIGIN not in run.data_record()):
+        return data
+    record = units.data_record()
+    if not record:
+        return data
+    who = f"--data {source.data}"
+    return as_training_set(data, without_rows(record["data"]), who, f"the run {units.path}")
 
 
 def _read(source: ArrayData) -> tuple[Data, Data | None, dict[str, JsonObject]]:

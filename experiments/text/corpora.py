@@ -20,6 +20,7 @@ from experiments.data.texts import BUILT_IN, require_rereadable, texts_of
 from experiments.text.data_options import TextData
 from experiments.text.unknown_words import add_unknown_words, count_words_at, count_words_of
 from experiments.training.comparison import require_same_data
+from experiments.training.origin import origin_record
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
@@ -50,6 +51,7 @@ class Corpora:
         seed: of the choice of held-out texts.
         max_length: most tokens of a text, its end token included; longer texts are left out.
         vocab_size: most token ids that the tokenizer learns.
+        origin: the run whose weights this one starts from, and whose tokenizer it has.
     """
 
     data: TextData
@@ -57,6 +59,7 @@ class Corpora:
     seed: int
     max_length: int
     vocab_size: int
+    origin: Path | None = None
 
     def prepare(self, options: JsonObject) -> Run:
         """Start or continue the run, and write tokenizer and token ids into its folder.
@@ -160,6 +163,7 @@ class Corpora:
             record[source.option] = entry
         if tokenizer is not None:
             record["tokenizer"] = tokenizer_record(tokenizer)
+        record |= origin_record(self.origin, self.out, resumed=True)
         require_same_data(run, record)
 
     def _refuse_changed_corpora(self, tokenizer: Tokenizer | None) -> None:
@@ -183,6 +187,7 @@ class Corpora:
                 corpus = self._build(source, tokenizer, removed)
             corpora[source.option] = corpus
             record[source.option] = _record_of(source, corpus, removed)
+        record |= origin_record(self.origin, self.out, resumed=resumed)
         self._require_enough(corpora)
 
         stored = run.data_record()
@@ -198,6 +203,10 @@ class Corpora:
         path = self.out / "tokenizer.json"
         if path.exists():
             return open_tokenizer(run)
+        if self.origin is not None:
+            tokenizer = open_tokenizer(Run.open(self.origin))
+            write_json(path, tokenizer.to_json())
+            return tokenizer
         tokenizer = train_tokenizer(self.data.tokenizer, texts_of(self.data.text), self.vocab_size)
         write_json(path, tokenizer.to_json())
         return tokenizer

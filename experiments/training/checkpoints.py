@@ -32,7 +32,7 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints(Generic[Item]):
-    """The checkpoints of a run; a resumed run starts from the last one.
+    """The checkpoints of a run; a resumed run starts from the last one, others where --from says.
 
     Args:
         steps: what is trained; its weights and state are replaced where a run is resumed.
@@ -53,12 +53,18 @@ class Checkpoints(Generic[Item]):
         self.module = steps.task.module
         self.state = State(processes=steps.world.size)
         folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
-        training = None if folder is None else self._load(folder)
+        start = run.origin if folder is None else None
+        if start is not None:
+            training = self._load_initial(start)
+        else:
+            training = {} if folder is None else self._load(folder)
         # read before the barrier of _restore, after which the first process replaces the file
         stored = RunFolder.open(run.path) if settings.resume else None
         # The saved weights are the average: it is created once they are loaded.
         self.average = EMA(steps.averaged, settings.ema) if settings.ema else None
-        if folder is not None and training is not None:
+        if start is not None:
+            self._restore_average(training, start)
+        if folder is not None:
             self._restore(training, folder)
         if stored is not None and is_longer(stored, run.config):
             self._train_on(stored, folder)
@@ -108,10 +114,24 @@ class Checkpoints(Generic[Item]):
         load_weights(self.module, folder / "model.safetensors")
         return training
 
-    def _restore(self, training: JsonObject, folder: Path) -> None:
-        if self.average:
+    def _load_initial(self, folder: Path) -> JsonObject:
+        """Load the weights of another run; return the weights that they are an average of, if any.
+
+        A calibrated checkpoint has the former only.
+        """
+        load_weights(self.module, folder / "model.safetensors")
+        path = folder / "optimizer.pt"
+        training = load_state(path) if path.exists() else {}
+        return {name: training[name] for name in ("weights", "updates") if name in training}
+
+    def _restore_average(self, training: JsonObject, folder: Path) -> None:
+        """Continue a moving average, and let the module have the weights that it averages."""
+        if self.average and "weights" in training:
             self.average.updates = training.get("updates", 0)
-            fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
+            fill_weights(self.module, training["weights"], folder / "optimizer.pt")
+
+    def _restore(self, training: JsonObject, folder: Path) -> None:
+        self._restore_average({"weights": None, **training}, folder)
         self.steps.load_state_dict(training, self.state.step)
         self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
 

@@ -11,7 +11,14 @@ from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["UNCOMPARED", "require_same_data", "require_same_model", "require_same_options"]
+__all__ = [
+    "ORIGIN",
+    "UNCOMPARED",
+    "differences",
+    "require_same_data",
+    "require_same_model",
+    "require_same_options",
+]
 
 # Options that a resumed run may change: a folder may have moved, and the interval of checkpoints
 # leaves the result unchanged. The number of threads is no such option: sums are split among
@@ -28,6 +35,8 @@ NEWER: Mapping[str, object] = {
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
+ORIGIN = "from"  # entry of ``data.json``: the weights that training started from
+
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 
@@ -40,7 +49,7 @@ def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
     """
     uncompared = UNCOMPARED + LENGTH + (SOURCES if run.data_record() else ())
     stored = {**{name: NEWER[name] for name in NEWER if name in config}, **run.config}
-    changes = _changes(stored, config, uncompared)
+    changes = differences(stored, config, uncompared)
     if changes:
         raise InputError(
             f"{run.path} was started with another configuration: {', '.join(changes)}; "
@@ -52,7 +61,8 @@ def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
 def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]) -> None:
     """Compare a record of data with the fingerprints in ``data.json`` of a run.
 
-    A run of version 0.1.0 has no ``data.json`` and is not checked.
+    A run of version 0.1.0 has no ``data.json`` and is not checked. Nor are the weights that a run
+    started from, where ``record`` is one of data alone.
 
     Raises:
         InputError: a fingerprint differs, or a role is in one of the records only.
@@ -61,6 +71,8 @@ def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]
     if not stored:
         return
     for role in dict.fromkeys((*stored, *record)):
+        if role == ORIGIN and role not in record:
+            continue
         old = stored.get(role, {})
         new = to_json(record.get(role, {}))
         if old.get("fingerprint") == new.get("fingerprint"):
@@ -83,7 +95,7 @@ def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
     path = run.path / "model.json"
     if not path.exists():
         return
-    changes = _changes(read_json(path), to_json(model))
+    changes = differences(read_json(path), to_json(model))
     if changes:
         raise InputError(
             f"{run.path} holds another model: {', '.join(changes)}; restore the data and the "
@@ -91,7 +103,7 @@ def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
         )
 
 
-def _changes(
+def differences(
     old: Mapping[str, object],
     new: Mapping[str, object],
     uncompared: Collection[str] = (),
@@ -103,7 +115,7 @@ def _changes(
         before = old.get(key)
         after = new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            changes += _changes(before, after, uncompared, f"{prefix}{key}.")
+            changes += differences(before, after, uncompared, f"{prefix}{key}.")
         elif before != after and prefix + key not in uncompared:
             changes.append(f"{prefix}{key}: {_as_json(before)} -> {_as_json(after)}")
     return changes

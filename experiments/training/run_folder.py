@@ -3,10 +3,12 @@
 =====================  ======================================================================
 ``config.json``        the complete configuration, defaults included
 ``data.json``          source, fingerprint, count and notes of the training and validation
-                       data, by the option that names them (``data``, ``validation``)
+                       data, by the option that names them (``data``, ``validation``); and of
+                       the weights that training started from (``from``)
 ``model.json``         the configuration of the model, where it depends on the data
 ``environment.json``   versions, processor, threads, device, git commit, command line; one
-                       more entry per resume
+                       more entry per resume; the ``lengths`` of a run that was given more
+                       steps or minutes
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
 ``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
 ``checkpoints/best``   the same, of the validation with the smallest selection
@@ -82,6 +84,12 @@ class Run(RunFolder):
         else:
             run._start()
         return run
+
+    @property
+    def origin(self) -> Path | None:
+        """The checkpoint of another run that this one starts from, ``--from``; None without one."""
+        source = self.config.get("from_run")
+        return None if source is None else Run.open(source).checkpoint()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
