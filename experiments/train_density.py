@@ -43,6 +43,7 @@ from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
 from univae.latent.sampling import detached
+from univae.vae.kl_weight import weight_notes
 
 __all__ = ["PRESETS", "Config", "held_out_data", "main", "train"]
 
@@ -120,7 +121,8 @@ def _prepare(config: Config, world: World) -> Training:
         require_model_of(source, task.module.config)
     record = rows.record | origin_record(source, config.out, resumed=resumed)
     folder = begin_run(config.out, absolute_sources(config.flat()), record, task.module.config)
-    print_notes(rows.notes)
+    notes = (*rows.notes, *weight_notes(config.objective.kl_weight))
+    print_notes(notes)
 
     settings = config.calibration.training(config.training)
     phase = calibration_phase(folder, config.calibration, config.training)
@@ -128,7 +130,7 @@ def _prepare(config: Config, world: World) -> Training:
     def steps(world: World) -> GradientSteps:
         return GradientSteps(task, settings, world)
 
-    return Training(folder, settings, steps, notes=rows.notes, after_training=phase)
+    return Training(folder, settings, steps, notes=notes, after_training=phase)
 
 
 def stored_task(path: Path, data: str = "") -> tuple[DensityTask, Settings]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from experiments.calibration.options import Calibration
 from experiments.calibration.phase import calibration_phase
 from experiments.cli.commands import run
+from experiments.data.notes import print_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
@@ -31,6 +32,7 @@ from univae.checkpoint import JsonObject, write_text_atomic
 from univae.errors import InputError
 from univae.rules import Rule
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
+from univae.vae.kl_weight import weight_notes
 from univae.vae.model import UniVAE, UniVAEConfig
 from univae.vae.trained import TrainedText, model_config
 
@@ -153,7 +155,9 @@ def _prepare(config: Config, world: World) -> Training:
 
     prepared = prepare_corpora(config.corpora, config.flat(), settings, steps, world)
     phase = calibration_phase(prepared.run, config.calibration, config.training)
-    return replace(prepared, after_training=phase)
+    notes = weight_notes(config.objective.kl_weight)
+    print_notes(notes)
+    return replace(prepared, after_training=phase, notes=[*prepared.notes, *notes])
 
 
 def stored_task(path: Path, data: str = "") -> tuple[TextTask, Settings]:

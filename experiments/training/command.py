@@ -112,6 +112,7 @@ def _fitted(training: Training, world: World) -> JsonObject:
         if training.after_training is not None:
             result |= training.after_training(steps, world)
         notes = [*training.notes, *length_notes(run), *result.get("notes", [])]
-        result = with_notes({**training.counts, **result}, notes)
+        origin = {"trained_from": run.config.get("from_run")}
+        result = with_notes({**training.counts, **result, **origin}, notes)
         run.finish(result)
     return result

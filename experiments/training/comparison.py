@@ -33,10 +33,10 @@ NEWER: Mapping[str, object] = {
     "kl_weight": 1.0,
 }
 
-# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
-# may move.
 ORIGIN = "from"  # entry of ``data.json``: the weights that training started from
 
+# Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
+# may move.
 SOURCES = ("data", "text", "pairs", "validation", "teacher")
 
 

@@ -373,3 +373,24 @@ def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"command": "train-gan"}')
     with pytest.raises(InputError, match="is not the run of"):
         calibrate.main(calibrate.Config(run=tmp_path))
+
+
+def test_training_on_undoes_the_calibration_and_calibrates_again_at_the_end(
+    texts: Path, tmp_path: Path
+) -> None:
+    short: dict[str, Any] = {"steps": 40, "calibration": 0.5, "validate_every": 10}
+    train_text.train(text_config(tmp_path / "a", texts, **short))
+    assert read_json(tmp_path / "a" / "calibration" / "config.json")["steps"] == 20
+    train_text.train(text_config(tmp_path / "plain", texts, **short | {"calibration": 0.0}))
+    longer = short | {"steps": 60, "resume": True}
+    for name in ("a", "b"):
+        if name == "b":
+            train_text.train(text_config(tmp_path / name, texts, **short))
+        result = train_text.train(text_config(tmp_path / name, texts, **longer))
+        assert (result["steps"], result["calibration"]["steps"]) == (30, 30)
+        assert "trained on after step 20 with --steps 60" in result["notes"][-1]
+    assert Run.open(tmp_path / "a").uncalibrated() == ["uncalibrated"]
+    state = read_json(tmp_path / "a" / "checkpoints" / "uncalibrated" / "state.json")
+    assert state["step"] == 30
+    for checkpoint in ("last", "best", "uncalibrated"):
+        assert same_weights(tmp_path / "a", tmp_path / "b", checkpoint)
