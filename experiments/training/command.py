@@ -13,6 +13,7 @@ from experiments.training.loop import fit
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
 from experiments.training.step import Steps
+from experiments.training.stopping import Interrupted, StopRequest
 from univae.checkpoint import JsonObject
 
 __all__ = ["Corpora", "Prepare", "Training", "prepare_corpora", "train"]
@@ -93,14 +94,24 @@ def train(
         the result of :func:`experiments.training.loop.fit`, with counts and notes on the data.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
+        Interrupted: after Ctrl-C or SIGTERM; a step was finished and saved.
         TrainingFailed: a loss or its gradient is not finite.
     """
-    with join(settings.device) as world:
+    # Whatever is no training step is interrupted at once; fit() lets a step end.
+    with StopRequest(at_once=True), join(settings.device) as world:
         result = _fitted(prepare(world), world)
         if report is not None and world.first:
-            result["report"] = str(report())
+            result["report"] = str(_reported(report))
         return result
+
+
+def _reported(report: Callable[[], Path]) -> Path:
+    try:
+        return report()
+    except Interrupted as error:
+        raise Interrupted(
+            "interrupted while samples and report were written; --resume writes them"
+        ) from error
 
 
 def _fitted(training: Training, world: World) -> JsonObject:

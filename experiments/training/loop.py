@@ -111,10 +111,14 @@ class _Loop(Generic[Item]):
                 self._save_last()
                 step = self.state.step
                 raise Interrupted(f"interrupted after step {step}; continue with --resume")
-            if fraction >= 1 or self.state.complete:
+            if self.state.complete:
                 return self._finish()
-            if self._validation_due() and has_room:
-                self._validate()  # takes time: the clock is read again before the next step
+            if fraction >= 1:
+                self._require_steps()
+                if self.state.validated == self.state.step:
+                    return self._finish()
+            if fraction >= 1 or (self._validation_due() and has_room):
+                self._validate(stop)  # takes time: the clock is read again before the next step
             elif self._checkpoint_due():
                 self._save_last()
             else:
@@ -174,18 +178,16 @@ class _Loop(Generic[Item]):
         self.speed_start = time.perf_counter()
         self.speed_start_weight = self.state.window.get("weight", 0.0)
 
-    def _validate(self) -> None:
+    def _validate(self, stop: StopRequest) -> None:
+        """Validate in the first process; a resumed run repeats what a request to stop ended."""
         start = self.budget.seconds
-        improved = False
-        if self.world.first:
-            metrics = to_json(self._measure())
-            self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
-            improved = self.state.add_validation(metrics)
-            self._print_validation(metrics, improved)
-        self.state.validated = self.state.step
-        if improved:
-            self.checkpoints.save(BEST, self.budget)
-        self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
+        try:
+            if self.world.first:
+                self._record_validation(to_json(self._measure()))
+            self.state.validated = self.state.step
+            self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
+        except Interrupted:
+            stop.request()  # all processes stop together, once they have agreed
         self._restart_speed()
         self.world.wait()
 
@@ -194,16 +196,27 @@ class _Loop(Generic[Item]):
             # The same noise in every validation, so that differences are those of the weights.
             reseed(self.settings.seed, "validation")
             step = self.state.step
-            return self.steps.task.validate(Progress(step, self.budget.fraction(step)))
+            progress = Progress(step, self.budget.fraction(step))
+            with StopRequest(at_once=True):  # innermost: the blocks around it restore the weights
+                return self.steps.task.validate(progress)
 
-    def _finish(self) -> JsonObject:
+    def _record_validation(self, metrics: JsonObject) -> None:
+        """Log the metrics of a validation, and save the weights if they are the best so far."""
+        self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
+        improved = self.state.add_validation(metrics)
+        self._print_validation(metrics, improved)
+        self.state.validated = self.state.step
+        if improved:
+            self.checkpoints.save(BEST, self.budget)
+
+    def _require_steps(self) -> None:
         if self.state.step == 0:
             raise InputError(
                 f"minutes={self.settings.minutes:g} leave no time to train: validation takes "
                 f"{self.budget.reserve:.0f} s; give more, or a number of steps"
             )
-        if self.state.validated != self.state.step:
-            self._validate()
+
+    def _finish(self) -> JsonObject:
         if not self.state.complete:
             self.state.complete = True
             self._save_last()

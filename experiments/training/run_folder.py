@@ -50,6 +50,9 @@ from univae.run_folder import RunFolder
 __all__ = ["TIMING", "Run", "begin_run", "or_nothing"]
 
 
+RESUME = "--resume"  # the option
+
+
 class Run(RunFolder):
     """A run folder that training writes; start one with :meth:`create`, read one with :meth:`open`.
 
@@ -250,7 +253,12 @@ def or_nothing(run: Run) -> Iterator[None]:
     with run.locked():
         try:
             yield
-        except (Interrupted, TrainingFailed):
+        except Interrupted as error:
+            if RESUME in str(error):
+                raise
+            when = "" if run.has_trained else " before the first step"
+            raise Interrupted(f"interrupted{when}; continue with {RESUME}") from error
+        except TrainingFailed:
             raise
         except BaseException:
             if run.writes and not run.has_trained and not run.config.get("resume"):

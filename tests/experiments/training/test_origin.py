@@ -136,7 +136,7 @@ def test_images_are_read_in_the_levels_of_the_weights(
     result = run(*argv, "--out", tmp_path / "second", "--from", first)
     assert read_json(tmp_path / "second" / "model.json") == read_json(first / "model.json")
     assert result["notes"] == [
-        "images.npy: 0..16 are read as 17 levels, as those of the training set are"
+        "images: 0..16 are read as 17 levels, as those of the training set are"
     ]
 
 
