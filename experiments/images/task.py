@@ -17,7 +17,7 @@ from experiments.evaluation.latent_model import measure
 from experiments.evaluation.memory import samples_at_once
 from experiments.images.binarisation import BINARISATIONS, BinarisationName
 from experiments.images.bounds import BOUNDS, BoundName, check_options
-from experiments.training.task import Progress
+from experiments.training.task import Progress, probe_rows
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
@@ -127,6 +127,12 @@ class DensityTask:
         samples = self.objective.validation_samples
         metrics = measure_images(self.module, self.held_out, samples, names=self.held_out_rows)
         return {"selection": metrics["nll_nats"], **metrics}
+
+    def probe(self) -> float:
+        """Validate an eighth of the held-out rows, and return their share."""
+        rows = probe_rows(len(self.held_out))
+        measure_images(self.module, self.held_out[:rows], self.objective.validation_samples)
+        return rows / len(self.held_out)
 
 
 @torch.no_grad()

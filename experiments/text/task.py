@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import measure
-from experiments.training.task import Progress
+from experiments.training.task import Progress, probe_rows
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
@@ -128,6 +128,12 @@ class TextTask:
         """Return the metrics of the held-out texts; the lowest ``selection`` is the best."""
         metrics = measure_texts(self.module, self.held_out, self.objective.validation_samples)
         return {"selection": metrics["nll_nats"], **metrics}
+
+    def probe(self) -> float:
+        """Validate an eighth of the held-out texts, and return their share."""
+        rows = probe_rows(len(self.held_out))
+        measure_texts(self.module, self.held_out[:rows], self.objective.validation_samples)
+        return rows / len(self.held_out)
 
 
 @torch.no_grad()

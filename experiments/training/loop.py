@@ -6,7 +6,8 @@ uninterrupted one, and a validation has no effect on training.
 """
 
 import time
-from typing import Generic
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 
@@ -20,15 +21,18 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
+from experiments.training.task import Batch, Item, ProbedTask, Progress, Task, evaluating, reseed
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
 from univae.run_folder import BEST, LAST
 
 __all__ = ["fit", "fit_task"]
 
+Result = TypeVar("Result")
+
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
 UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
+TIMED_STEPS = 3  # after which the number of steps is estimated: the first ones are slower
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
@@ -149,6 +153,8 @@ class _Loop(Generic[Item]):
         if self.state.step % self.settings.log_every == 0:
             self._log(stepped)
         self.budget.pace = self.budget.seconds - start
+        if self.budget.timed and self.state.step == TIMED_STEPS:
+            self.bar.write_note(self.budget.note_after_step(TIMED_STEPS))
         self._print_progress(stepped, progress.fraction)
 
     def _log(self, stepped: Stepped) -> None:
@@ -183,7 +189,8 @@ class _Loop(Generic[Item]):
         start = self.budget.seconds
         try:
             if self.world.first:
-                self._record_validation(to_json(self._measure()))
+                self._note_long_validation()
+                self._record_validation(to_json(self._evaluated(self._measure)))
             self.state.validated = self.state.step
             self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
         except Interrupted:
@@ -192,13 +199,27 @@ class _Loop(Generic[Item]):
         self.world.wait()
 
     def _measure(self) -> JsonObject:
+        step = self.state.step
+        return self.steps.task.validate(Progress(step, self.budget.fraction(step)))
+
+    def _evaluated(self, measure: Callable[[], Result]) -> Result:
+        """Return what a function measures of the averaged weights, in evaluation mode."""
         with self.checkpoints.averaged_weights(), evaluating(self.module), torch.no_grad():
             # The same noise in every validation, so that differences are those of the weights.
             reseed(self.settings.seed, "validation")
-            step = self.state.step
-            progress = Progress(step, self.budget.fraction(step))
             with StopRequest(at_once=True):  # innermost: the blocks around it restore the weights
-                return self.steps.task.validate(progress)
+                return measure()
+
+    def _note_long_validation(self) -> None:
+        """Print a note where the first validations will take most of the time."""
+        task = self.steps.task
+        if self.state.validated >= 0 or not self.budget.timed or not isinstance(task, ProbedTask):
+            return
+        start = self.budget.seconds
+        share = self._evaluated(task.probe)
+        self.bar.write_note(
+            self.budget.note_before_validation((self.budget.seconds - start) / share)
+        )
 
     def _record_validation(self, metrics: JsonObject) -> None:
         """Log the metrics of a validation, and save the weights if they are the best so far."""
@@ -210,11 +231,14 @@ class _Loop(Generic[Item]):
             self.checkpoints.save(BEST, self.budget)
 
     def _require_steps(self) -> None:
-        if self.state.step == 0:
-            raise InputError(
-                f"minutes={self.settings.minutes:g} leave no time to train: validation takes "
-                f"{self.budget.reserve:.0f} s; give more, or a number of steps"
-            )
+        """Raise InputError where no step fits into the time; the run can be given more."""
+        if self.state.step > 0:
+            return
+        self._save_last()
+        raise InputError(
+            f"minutes={self.settings.minutes:g} leave no time to train: validation takes "
+            f"{self.budget.reserve:.0f} s; give more with --resume --minutes"
+        )
 
     def _finish(self) -> JsonObject:
         if not self.state.complete:
@@ -265,7 +289,7 @@ class _Loop(Generic[Item]):
         best = ", the best so far" if improved else ""
         self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
         for note in metrics.get("notes", []):
-            self.bar.write_line(f"note: {note}")
+            self.bar.write_note(note)
 
 
 def _is_multiple(step: int, interval: int) -> bool:

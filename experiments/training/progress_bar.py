@@ -52,6 +52,11 @@ class Bar:
         elif self.visible:
             print(text, file=sys.stderr, flush=True)
 
+    def write_note(self, note: str) -> None:
+        """Print a note; nothing where it is empty."""
+        if note:
+            self.write_line(f"note: {note}")
+
     def close(self) -> None:
         """Remove the bar."""
         self._bar.close()
