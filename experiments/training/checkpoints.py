@@ -53,7 +53,7 @@ class Checkpoints(Generic[Item]):
         self.module = steps.task.module
         self.state = State(processes=steps.world.size)
         folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
-        start = run.origin if folder is None else None
+        start = _origin(run) if folder is None else None
         if start is not None:
             training = self._load_initial(start)
         else:
@@ -144,3 +144,9 @@ class Checkpoints(Generic[Item]):
                 f"{self.run.path} was trained by {stored} processes, now there are {current}; "
                 f"resume with torchrun --nproc-per-node {stored}"
             )
+
+
+def _origin(run: Run) -> Path | None:
+    """Return the checkpoint of another run that a run starts from, ``--from``; None without one."""
+    source = run.config.get("from_run")
+    return None if source is None else Run.open(source).checkpoint()

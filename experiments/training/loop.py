@@ -6,8 +6,7 @@ uninterrupted one, and a validation has no effect on training.
 """
 
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 
@@ -21,17 +20,15 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Batch, Item, ProbedTask, Progress, Task, evaluating, reseed
-from univae.checkpoint import JsonObject, to_json
+from experiments.training.task import Batch, Item, Progress, Task
+from experiments.training.validator import Validator
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.run_folder import BEST, LAST
+from univae.run_folder import LAST
 
 __all__ = ["fit", "fit_task"]
 
-Result = TypeVar("Result")
-
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
-UNSELECTED = "unselected"  # key of the reason why a finite validation has no selection
 TIMED_STEPS = 3  # after which the number of steps is estimated: the first ones are slower
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
@@ -106,6 +103,7 @@ class _Loop(Generic[Item]):
         )
         self._restart_speed()
         self.bar = Bar(self.world.first)
+        self.validator = Validator(self.checkpoints, self.budget, self.bar, settings.seed)
 
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
@@ -122,7 +120,8 @@ class _Loop(Generic[Item]):
                 if self.state.validated == self.state.step:
                     return self._finish()
             if fraction >= 1 or (self._validation_due() and has_room):
-                self._validate(stop)  # takes time: the clock is read again before the next step
+                self.validator.validate(stop)
+                self._restart_speed()  # the clock is read again before the next step
             elif self._checkpoint_due():
                 self._save_last()
             else:
@@ -184,52 +183,6 @@ class _Loop(Generic[Item]):
         self.speed_start = time.perf_counter()
         self.speed_start_weight = self.state.window.get("weight", 0.0)
 
-    def _validate(self, stop: StopRequest) -> None:
-        """Validate in the first process; a resumed run repeats what a request to stop ended."""
-        start = self.budget.seconds
-        try:
-            if self.world.first:
-                self._note_long_validation()
-                self._record_validation(to_json(self._evaluated(self._measure)))
-            self.state.validated = self.state.step
-            self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
-        except Interrupted:
-            stop.request()  # all processes stop together, once they have agreed
-        self._restart_speed()
-        self.world.wait()
-
-    def _measure(self) -> JsonObject:
-        step = self.state.step
-        return self.steps.task.validate(Progress(step, self.budget.fraction(step)))
-
-    def _evaluated(self, measure: Callable[[], Result]) -> Result:
-        """Return what a function measures of the averaged weights, in evaluation mode."""
-        with self.checkpoints.averaged_weights(), evaluating(self.module), torch.no_grad():
-            # The same noise in every validation, so that differences are those of the weights.
-            reseed(self.settings.seed, "validation")
-            with StopRequest(at_once=True):  # innermost: the blocks around it restore the weights
-                return measure()
-
-    def _note_long_validation(self) -> None:
-        """Print a note where the first validations will take most of the time."""
-        task = self.steps.task
-        if self.state.validated >= 0 or not self.budget.timed or not isinstance(task, ProbedTask):
-            return
-        start = self.budget.seconds
-        share = self._evaluated(task.probe)
-        self.bar.write_note(
-            self.budget.note_before_validation((self.budget.seconds - start) / share)
-        )
-
-    def _record_validation(self, metrics: JsonObject) -> None:
-        """Log the metrics of a validation, and save the weights if they are the best so far."""
-        self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
-        improved = self.state.add_validation(metrics)
-        self._print_validation(metrics, improved)
-        self.state.validated = self.state.step
-        if improved:
-            self.checkpoints.save(BEST, self.budget)
-
     def _require_steps(self) -> None:
         """Raise InputError where no step fits into the time; the run can be given more."""
         if self.state.step > 0:
@@ -280,16 +233,6 @@ class _Loop(Generic[Item]):
         elapsed = self.budget.seconds - self.budget.prelude
         remaining = elapsed * (1 - fraction) / max(fraction, SHORTEST)
         self.bar.update(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
-
-    def _print_validation(self, metrics: JsonObject, improved: bool) -> None:
-        selection = metrics["selection"]
-        value = metrics.get(UNSELECTED, "not finite")
-        if selection is not None:
-            value = f"{selection:.4f}"
-        best = ", the best so far" if improved else ""
-        self.bar.write_line(f"step {self.state.step}: validation {value}{best}")
-        for note in metrics.get("notes", []):
-            self.bar.write_note(note)
 
 
 def _is_multiple(step: int, interval: int) -> bool:

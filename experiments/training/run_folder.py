@@ -88,12 +88,6 @@ class Run(RunFolder):
             run._start()
         return run
 
-    @property
-    def origin(self) -> Path | None:
-        """The checkpoint of another run that this one starts from, ``--from``; None without one."""
-        source = self.config.get("from_run")
-        return None if source is None else Run.open(source).checkpoint()
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let no other process train in this folder while the block runs.
