@@ -47,10 +47,11 @@ class Validator(Generic[Item]):
 
         Where a signal ends it, ``stop`` is requested and nothing is recorded.
         """
-        start = self.budget.seconds
         try:
             if self.world.first:
                 self._note_long_validation()
+            start = self.budget.seconds
+            if self.world.first:
                 self._record(to_json(self._evaluated(self._measure)))
             self.state.validated = self.state.step
             self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)

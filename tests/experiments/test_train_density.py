@@ -241,6 +241,22 @@ def test_annealing_and_free_bits_weigh_the_kl() -> None:
     assert losses["weighted and free"] == pytest.approx(free, rel=1e-5)
 
 
+def test_a_probe_measures_an_eighth_of_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read("digits")
+    model = build(model_config(ImageShape(latents=(3,)), data, binary=False))
+    held_out = data.batch(np.arange(80))
+    objective = ImageObjective(validation_samples=2)
+    task = DensityTask(model, objective, 0, (data, np.arange(40)), held_out)
+    sizes = []
+    monkeypatch.setattr(
+        "experiments.images.task.measure_images", lambda model, x, samples: sizes.append(len(x))
+    )
+    assert task.probe() == 1 / 8
+    task.held_out = held_out[:3]
+    assert task.probe() == 2 / 3  # two rows at least, of which a variance is defined
+    assert sizes == [10, 2]
+
+
 def test_a_weight_of_the_kl_is_noted_in_the_result_and_the_bound_has_none(tmp_path: Path) -> None:
     result = train_density.train(config(tmp_path / "run", kl_weight=0.25, steps=1))
     (note,) = result["notes"]

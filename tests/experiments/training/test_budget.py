@@ -1,8 +1,10 @@
 import time
+from pathlib import Path
 
 import pytest
 
 from experiments.training.budget import CLOCKS, Budget
+from tests.experiments.training.test_loop import MINUTE, Clock, Toy, train
 
 
 @pytest.fixture
@@ -71,3 +73,20 @@ def test_a_time_that_holds_few_steps_is_noted_once_steps_are_timed(clock: list[f
     )
     budget.pace = 0.5
     assert budget.note_after_step(4) == ""
+
+
+def test_a_training_estimates_its_first_validation_before_it_spends_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Probed(Toy):
+        def probe(self) -> float:
+            timer.pass_by(2.5)
+            return 1 / 8
+
+    timer = Clock(monkeypatch, task := Probed(), validation=20.0)
+    train(tmp_path / "run", MINUTE, task)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("note: a validation takes about 20 s")
+    assert "the 1 minutes of training leave about 18 s to train" in lines[0]
+    assert lines[1].startswith("step 0: validation")
+    assert lines[2].startswith("note: the 1 minutes of training hold about 35 steps")
