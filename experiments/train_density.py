@@ -1,9 +1,9 @@
 """``univae train-density``: a VAE on images or a table."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -31,14 +31,22 @@ from experiments.images.training_data import ArrayData, TrainingData, training_d
 from experiments.reports.page import write as write_report
 from experiments.training.command import Training
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration, stored_configuration
+from experiments.training.configuration import Configuration, Inherited, stored_configuration
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
+from experiments.training.origin import (
+    Origin,
+    inherit,
+    origin_record,
+    require_model_of,
+    units_of,
+)
 from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
 from univae.latent.sampling import detached
+from univae.vae.kl_weight import weight_notes
 
 __all__ = ["PRESETS", "Config", "held_out_data", "main", "train"]
 
@@ -57,8 +65,14 @@ class Config(Configuration):
     training: Settings = field(default_factory=Settings)
     # off by default: a posterior that is trained as it is used has nothing to gain
     calibration: Calibration = field(default_factory=partial(Calibration, calibration=0.0))
+    origin: Origin = field(default_factory=Origin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-density"] = "train-density"
+
+    # the model, and what makes grey levels black or white
+    INHERITED: ClassVar[Inherited] = Inherited(
+        fixed=(*(field.name for field in fields(ImageShape)), "binarisation")
+    )
 
 
 def main(config: Config) -> JsonObject:
@@ -74,6 +88,7 @@ def main(config: Config) -> JsonObject:
         write_baselines(trained.folder)
         return write_report(config.out)
 
+    config = inherit(config, config.INHERITED)
     result = train_command(config.training, lambda world: _prepare(config, world), report)
     print_notes(baseline_text(result))
     return of_training(result)
@@ -85,6 +100,7 @@ def train(config: Config) -> JsonObject:
     Returns:
         the result of :func:`experiments.training.loop.fit`, with notes on the data.
     """
+    config = inherit(config, config.INHERITED)
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
@@ -95,7 +111,8 @@ def held_out_data(config: Config) -> torch.Tensor:
 
 def _rows(config: Config, run: Run | None) -> TrainingData:
     images = ImageFiles.for_run(config.images, config.out)
-    return training_data(config.data, config.objective, config.training.seed, run, images)
+    origin = units_of(config.origin.from_run, resumed=run is not None)
+    return training_data(config.data, config.objective, config.training.seed, run, images, origin)
 
 
 def _prepare(config: Config, world: World) -> Training:
@@ -104,8 +121,14 @@ def _prepare(config: Config, world: World) -> Training:
     settled = BINARISATIONS[config.objective.binarisation].settled(rows.data)
     config = config.change(binarisation=settled)
     task = _task(config, rows)
-    folder = begin_run(config.out, absolute_sources(config.flat()), rows.record, task.module.config)
-    print_notes(rows.notes)
+    source = config.origin.from_run
+    resumed = config.training.resume
+    if source is not None and not resumed:
+        require_model_of(source, task.module.config)
+    record = rows.record | origin_record(source, config.out, resumed=resumed)
+    folder = begin_run(config.out, absolute_sources(config.flat()), record, task.module.config)
+    notes = (*rows.notes, *weight_notes(config.objective.kl_weight))
+    print_notes(notes)
 
     settings = config.calibration.training(config.training)
     phase = with_baselines(calibration_phase(folder, config.calibration, config.training), rows)
@@ -113,7 +136,7 @@ def _prepare(config: Config, world: World) -> Training:
     def steps(world: World) -> GradientSteps:
         return GradientSteps(task, settings, world)
 
-    return Training(folder, settings, steps, notes=rows.notes, after_training=phase)
+    return Training(folder, settings, steps, notes=notes, after_training=phase)
 
 
 def stored_task(path: Path, data: str = "") -> tuple[DensityTask, Settings]:

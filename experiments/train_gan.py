@@ -1,8 +1,8 @@
 """``univae train-gan``: train a GAN on images or a table, by default gradient-normalised."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from experiments.cli.commands import run
 from experiments.data.arrays import Data
@@ -23,8 +23,15 @@ from experiments.gans.validation import GeneratorValidation, reference
 from experiments.reports.page import write as write_report
 from experiments.training.command import Training
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration
+from experiments.training.configuration import Configuration, Inherited
 from experiments.training.distributed import World
+from experiments.training.origin import (
+    Origin,
+    inherit,
+    origin_record,
+    require_model_of,
+    units_of,
+)
 from experiments.training.run_folder import Run, begin_run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
@@ -55,8 +62,13 @@ class Config(Configuration):
     model: GanShape = field(default_factory=GanShape)
     players: GanOptions = field(default_factory=GanOptions)
     training: Settings = field(default_factory=_settings)
+    origin: Origin = field(default_factory=Origin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-gan"] = "train-gan"
+
+    INHERITED: ClassVar[Inherited] = Inherited(
+        fixed=tuple(field.name for field in fields(GanShape))
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,7 +82,9 @@ class Config(Configuration):
     def rows(self, run: RunFolder | None = None) -> TrainingRows:
         """Read the data in the units of ``run``, by default of a new run."""
         images = ImageFiles.for_run(self.images, self.out)
-        return training_rows(self.data, self.players.batch_size, self.training.seed, run, images)
+        origin = units_of(self.origin.from_run, resumed=run is not None)
+        batch_size = self.players.batch_size
+        return training_rows(self.data, batch_size, self.training.seed, run, images, origin)
 
 
 def main(config: Config) -> JsonObject:
@@ -82,12 +96,14 @@ def main(config: Config) -> JsonObject:
         write_samples(trained, training_set.data, training_set.rows)
         return write_report(config.out)
 
+    config = inherit(config, config.INHERITED)
     result = train_command(config.training, lambda world: _prepare(config, world), report)
     return without_selection(result)
 
 
 def train(config: Config) -> JsonObject:
     """Train without samples and report; return the result of training."""
+    config = inherit(config, config.INHERITED)
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
@@ -104,7 +120,11 @@ def _prepare(config: Config, world: World) -> Training:
     players = Players(networks)
     config.players.recipe().check(players.critic)
 
+    source = config.origin.from_run
+    if source is not None and resumed is None:
+        require_model_of(source, networks)
     record = _data_record(config, rows.data)
+    record |= origin_record(source, config.out, resumed=resumed is not None)
     folder = begin_run(config.out, absolute_sources(config.flat()), record, networks)
     print_notes(rows.data.notes)
     settings = _with_average(config, world)

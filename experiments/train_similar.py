@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.cli.commands import run
-from experiments.cli.options import stored
 from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
@@ -20,14 +19,13 @@ from experiments.sentences.samples import write_samples
 from experiments.sentences.stages import STAGES, Stage
 from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration, flatten, options_of
+from experiments.training.configuration import Configuration, Inherited
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
-from experiments.training.run_folder import Run
+from experiments.training.origin import Origin, inherit
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
-from univae.checkpoint import JsonObject, load_weights
-from univae.errors import InputError
+from univae.checkpoint import JsonObject
 from univae.rules import Rule
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
 from univae.sentence.trained import TrainedSimilar, similar_config
@@ -36,7 +34,7 @@ from univae.text.tokenizers import VOCABULARY, require_vocabulary
 
 __all__ = ["PRESETS", "Config", "main", "train"]
 
-# Options that a run has in common with the run of --from, whose weights and tokens it uses.
+# Options of a run that are those of the run of --from, whose weights and tokens it uses.
 SHAPE = ("width", "heads", "layers", "norm", "scale", "scale_base", "pooling")
 WORDS = ("lowercase", "tokenizer", "vocab_size")
 
@@ -65,8 +63,13 @@ class Config(Configuration):
     model: ModelOptions = field(default_factory=ModelOptions)
     objective: SentenceObjective = field(default_factory=SentenceObjective)
     training: Settings = field(default_factory=Settings)
+    origin: Origin = field(default_factory=Origin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-similar"] = "train-similar"
+
+    INHERITED: ClassVar[Inherited] = Inherited(
+        fixed=(*SHAPE, *WORDS), defaults=("max_length", "dropout", "attention_dropout")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,6 +95,7 @@ class Config(Configuration):
             shape.max_length,
             shape.vocab_size,
             self.training.device,
+            self.origin.from_run,
         )
 
 
@@ -137,9 +141,6 @@ def _steps(config: Config, world: World) -> GradientSteps:
     seed = config.training.seed
     reseed(seed, "weights")
     model = RoFormerSim(similar_config(config.flat(), text.vocab_size))
-    from_run = config.data.from_run
-    if from_run is not None and not config.corpora.has_weights(config.training.resume):
-        load_weights(model, Run.open(from_run).checkpoint() / "model.safetensors")
     objective = config.objective
     if config.stage.reads_labels:
         return GradientSteps(LabelTask(model, objective, seed, examples), config.training, world)
@@ -148,47 +149,14 @@ def _steps(config: Config, world: World) -> GradientSteps:
 
 
 def _complete(config: Config) -> Config:
-    """Return the configuration with absolute paths, and with the shape of the run of ``--from``.
+    """Return the configuration with absolute paths, and with the model of the run of ``--from``.
 
     A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
     compared with its ``config.json``.
-
-    Raises:
-        InputError: the run of ``--from`` is no sentence model, or has another value of an option.
     """
-    resumed = config.training.resume
-    if not resumed or (config.out / "data.json").exists():
+    if not config.training.resume or (config.out / "data.json").exists():
         config = replace(config, data=config.data.absolute())
-    source = config.data.from_run
-    if source is None:
-        return config
-    if config.corpora.has_weights(resumed) and not source.exists():
-        return config  # config.json of the resumed run holds the inherited options
-    return _inherited(config, Run.open(source))
-
-
-def _inherited(config: Config, run: Run) -> Config:
-    """Return the configuration with the shape and the tokenizer options of ``run``."""
-    option = f"--from {config.data.from_run}"
-    if run.kind != config.command:
-        raise InputError(f"{option} is no sentence model; give the --out of train-similar")
-    names = [*SHAPE, *WORDS]
-    missing = sorted({*names, "max_length"} - run.config.keys())
-    if missing:
-        lacks = f"config.json lacks {', '.join(missing)}; the run folder is damaged"
-        raise InputError(f"{option}: {lacks}")
-
-    inherited = flatten(stored(Config, run))
-    values = config.flat()
-    defaults = {name: row.default for name, row in options_of(Config).items()}
-    for name in names:
-        if values[name] not in (defaults[name], inherited[name]):
-            raise InputError(
-                f"{name}={values[name]}: {option} has {name}={inherited[name]}; leave it out"
-            )
-    if values["max_length"] == defaults["max_length"]:
-        names.append("max_length")
-    return config.change(**{name: inherited[name] for name in names})
+    return inherit(config, config.INHERITED)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """``univae train-text``: a UniVAE on texts, one a line or a cell."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.calibration.options import Calibration
 from experiments.calibration.phase import calibration_phase
 from experiments.cli.commands import run
+from experiments.data.notes import print_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
@@ -19,9 +20,10 @@ from experiments.text.samples import write_samples
 from experiments.text.task import TextObjective, TextTask
 from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
-from experiments.training.configuration import Configuration, stored_configuration
+from experiments.training.configuration import Configuration, Inherited, stored_configuration
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
+from experiments.training.origin import Origin, inherit
 from experiments.training.run_folder import Run
 from experiments.training.run_tokenizer import open_tokenizer
 from experiments.training.settings import Settings
@@ -30,10 +32,15 @@ from univae.checkpoint import JsonObject, write_text_atomic
 from univae.errors import InputError
 from univae.rules import Rule
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
+from univae.vae.kl_weight import weight_notes
 from univae.vae.model import UniVAE, UniVAEConfig
 from univae.vae.trained import TrainedText, model_config
 
 __all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
+
+SHAPE = tuple(field.name for field in fields(UniVAEConfig))
+# Options of the model that training from another run's weights may change.
+REPLACEABLE = ("max_length", "dropout", "attention_dropout", "word_dropout")
 
 SHOWN = 256  # held-out texts of samples, reports and the demo
 
@@ -57,8 +64,14 @@ class Config(Configuration):
     objective: TextObjective = field(default_factory=TextObjective)
     training: Settings = field(default_factory=Settings)
     calibration: Calibration = field(default_factory=Calibration)
+    origin: Origin = field(default_factory=Origin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-text"] = "train-text"
+
+    INHERITED: ClassVar[Inherited] = Inherited(
+        fixed=("tokenizer", *(name for name in SHAPE if name not in REPLACEABLE)),
+        defaults=REPLACEABLE,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +87,8 @@ class Config(Configuration):
         """The token ids of the texts."""
         shape = self.model
         seed = self.training.seed
-        return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size)
+        source = self.origin.from_run
+        return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size, source)
 
 
 def main(config: Config) -> JsonObject:
@@ -89,7 +103,7 @@ def main(config: Config) -> JsonObject:
         write_samples(trained, held_out_texts(config))
         return write_report(config.out)
 
-    config = _absolute(config)
+    config = _complete(config)
     result = train_command(config.training, lambda world: _prepare(config, world), report)
     return of_training(result)
 
@@ -100,7 +114,7 @@ def train(config: Config) -> JsonObject:
     Returns:
         the result of :func:`experiments.training.loop.fit`.
     """
-    config = _absolute(config)
+    config = _complete(config)
     return train_command(config.training, lambda world: _prepare(config, world))
 
 
@@ -123,15 +137,15 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
     return held_out, "".join(text + "\n" for text in others)
 
 
-def _absolute(config: Config) -> Config:
-    """Return the configuration with absolute paths of its texts.
+def _complete(config: Config) -> Config:
+    """Return the configuration with absolute paths, and with the model of the run of ``--from``.
 
     A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
     compared with its ``config.json``.
     """
-    if config.training.resume and not (config.out / "data.json").exists():
-        return config
-    return replace(config, data=config.data.absolute())
+    if not config.training.resume or (config.out / "data.json").exists():
+        config = replace(config, data=config.data.absolute())
+    return inherit(config, config.INHERITED)
 
 
 def _prepare(config: Config, world: World) -> Training:
@@ -142,7 +156,9 @@ def _prepare(config: Config, world: World) -> Training:
 
     prepared = prepare_corpora(config.corpora, config.flat(), settings, steps, world)
     phase = calibration_phase(prepared.run, config.calibration, config.training)
-    return replace(prepared, after_training=phase)
+    notes = weight_notes(config.objective.kl_weight)
+    print_notes(notes)
+    return replace(prepared, after_training=phase, notes=[*prepared.notes, *notes])
 
 
 def stored_task(path: Path, data: str = "") -> tuple[TextTask, Settings]:

@@ -1,5 +1,6 @@
 """The calibration as the last phase of a training command."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -44,6 +45,8 @@ def calibration_phase(
         try:
             return calibrate(run, cast("VaeTask[Any]", steps.task), plan, world)
         except (InputError, TrainingFailed) as error:
+            if run.writes and isinstance(error, InputError):  # no step was taken
+                shutil.rmtree(run.calibration.path, ignore_errors=True)
             reason = str(error).split(";")[0]
             return {"notes": [f"not calibrated: {reason}; run univae calibrate {run.path}"]}
 

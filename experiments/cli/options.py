@@ -18,7 +18,8 @@ from experiments.cli.messages import error_message, require_no_named_argument
 from experiments.cli.spellings import spellings, without_annotations
 from experiments.data.image_resizing import RESIZES
 from experiments.data.sources import names_code
-from experiments.training.configuration import compose, options_of, parts_of
+from experiments.training.configuration import Configuration, compose, options_of, parts_of
+from experiments.training.origin import inherited_options, require_inherited
 from univae.checkpoint import JsonObject, JsonValue
 from univae.errors import InputError
 from univae.rules import broken
@@ -43,8 +44,9 @@ def parse(
 ) -> Config:
     """Return a ``config_type`` filled from the arguments of a command.
 
-    An option has the value of the first of these that holds one: the arguments, ``--preset``, the
-    run in ``--out`` with ``--resume``, the default of the field. ``name`` is the command.
+    An option has the value of the first of these that holds one: the arguments, the run of
+    ``--from`` where it is inherited, ``--preset``, the run in ``--out`` with ``--resume``, the
+    default of the field. ``name`` is the command.
 
     Raises:
         InputError: an option does not exist, is missing, cannot be read or breaks its rule.
@@ -57,13 +59,17 @@ def parse(
         raise InputError(error_message(event, names))
 
     with parse_errors.on_parse_error(raise_error):
-        return tyro.cli(
+        config = tyro.cli(
             config_type,
             args=arguments,
             default=_unchecked(config_type, defaults),
             prog=name or None,
             config=(tyro.conf.OmitArgPrefixes,),
         )
+    source = _origin(config_type, argv)
+    if source is not None and isinstance(config, Configuration):
+        require_inherited(config, _inherited(type(config), source), config.INHERITED)
+    return config
 
 
 def stored(config_type: type[Config], run: RunFolder, **changes: object) -> Config:
@@ -95,6 +101,9 @@ def _defaults(
         preset, arguments = _extract(arguments, "--preset")
         if preset is not None:
             defaults |= _preset(config_type, presets, preset)
+    source = _origin(config_type, argv)
+    if source is not None:
+        defaults |= _inherited(config_type, source)
     return defaults, arguments
 
 
@@ -115,6 +124,20 @@ def _with_resize(config_type: type, argv: Sequence[str]) -> list[str]:
         else:
             arguments.append(argument)
     return arguments
+
+
+def _origin(config_type: type, argv: Sequence[str]) -> Path | None:
+    """Return the run of ``--from``, for a command that has the option and starts a new run."""
+    if not issubclass(config_type, Configuration) or not config_type.INHERITED.fixed:
+        return None
+    source = None if "--resume" in argv else _extract(argv, "--from")[0]
+    return None if source in (None, "None") else Path(source)
+
+
+def _inherited(config_type: type[Configuration], source: Path) -> JsonObject:
+    """Return the values of the options that a run inherits from that of ``--from``."""
+    run = RunFolder.open(source)
+    return inherited_options(config_type, run, config_type.INHERITED)
 
 
 def _preset(config_type: type, presets: Mapping[str, JsonObject], name: str) -> JsonObject:

@@ -11,7 +11,7 @@ from typing_extensions import Doc
 from experiments.data.arrays import Data, all_alike
 from experiments.data.image_files import ImageFiles
 from experiments.data.readers import SOURCES, read_training_set
-from experiments.data.records import describe
+from experiments.data.records import describe, without_rows
 from experiments.data.table_files import as_numbers
 from experiments.gans.scaling import gan_rows, in_units_of
 from experiments.training.comparison import require_same_reading
@@ -69,11 +69,17 @@ def training_rows(
     seed: int,
     run: RunFolder | None = None,
     images: ImageFiles | None = None,
+    origin: RunFolder | None = None,
 ) -> TrainingRows:
     """Read the data in the units of ``run``, by default of a new run, and split them.
 
-    ``images`` is the reader of image files, by default one without options; it must be that of
-    ``run``.
+    Args:
+        source: the options that name the data.
+        batch_size: rows of a batch.
+        seed: of the choice of held-out rows.
+        run: the run that is resumed, or opened again; None for a new one.
+        images: the reader of image files, which must be that of ``run``; None: one without options.
+        origin: the run whose weights a new one starts from, and whose units it has.
 
     Raises:
         InputError: the data differ from those of ``run``, have too few rows, or all rows are equal.
@@ -85,7 +91,9 @@ def training_rows(
     if run is not None and run.data_record():
         record = {**run.data_record(), "data": describe(data, source.data)}
         Run(run.path, {"resume": True}).record_data(record)
-    data = in_units_of(data, run)
+    if origin is not None:
+        _require_kind_of(origin, data, source)
+    data = in_units_of(data, run or origin)
     rows, held_out_rows = split(len(data), source.held_out, seed)
     _require_enough(source, batch_size, rows, held_out_rows)
     if all_alike(data):
@@ -100,6 +108,22 @@ def other_rows(data: Data, source: GanData, seed: int, run: RunFolder) -> Traini
     data = in_units_of(data, run)
     rows, held_out_rows = split(len(data), source.held_out, seed)
     return TrainingRows(data, rows, gan_rows(data, held_out_rows[:MOST_HELD_OUT]))
+
+
+def _require_kind_of(origin: RunFolder, data: Data, source: GanData) -> None:
+    """Raise InputError where a row has another shape or other units than those of ``origin``."""
+    record = origin.data_record()
+    if not record:
+        return
+    units = without_rows(record["data"])
+    who = f"--data {source.data}"
+    whose = f"the run {origin.path}"
+    if units.shape != data.shape:
+        raise InputError(f"{who}: a row is {data.shape}, that of {whose} is {units.shape}")
+    if (units.levels is None) != (data.levels is None):
+        kinds = ["grey levels", "real numbers"]
+        held = kinds[data.levels is None]
+        raise InputError(f"{who}: holds {held}, {whose} has {kinds[units.levels is None]}; convert")
 
 
 def _require_enough(

@@ -30,6 +30,8 @@ class BoundOptions(Protocol):
     @property
     def beta(self) -> float: ...
     @property
+    def kl_weight(self) -> float: ...
+    @property
     def annealing(self) -> Annealing: ...
     @property
     def anneal_warmup(self) -> float: ...
@@ -63,7 +65,7 @@ class Bound(ABC):
 
 class _ELBO(Bound):
     summary = "the evidence lower bound"
-    options = frozenset({"k", "annealing", "free_bits"})
+    options = frozenset({"k", "kl_weight", "annealing", "free_bits"})
 
     def value(self, model: DataModel, x: Tensor, options: BoundOptions) -> Tensor:
         return density.elbo(model, x, options.k)
@@ -72,8 +74,9 @@ class _ELBO(Bound):
         self, model: DataModel, x: Tensor, options: BoundOptions, fraction: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         log_p, kl = layered_bound(model, x, options.k)
+        o = options
         weight = annealed_weight(
-            fraction, options.annealing, options.anneal_warmup, options.anneal_cycles
+            fraction, o.annealing, o.anneal_warmup, o.anneal_cycles, o.kl_weight
         )
         cost = kl.sum()
         if options.free_bits:
@@ -145,6 +148,7 @@ else:
 # Option -> its value without effect, and the words before the bounds that use it in a message.
 _WITHOUT_EFFECT: Mapping[str, tuple[object, str]] = {
     "groups": (1, "unless"),
+    "kl_weight": (1.0, "unless the objective is"),
     "annealing": ("none", "unless the objective is"),
     "free_bits": (0.0, "unless"),
 }

@@ -13,11 +13,11 @@ from density.tables.inference import Choice
 from experiments.data.arrays import Data, refuse_beyond_float32
 from experiments.data.image_files import ImageFiles
 from experiments.data.readers import SOURCES, read_training_set
-from experiments.data.records import describe
+from experiments.data.records import describe, without_rows
 from experiments.images.binarisation import BINARISATIONS, require_levels
 from experiments.images.run import as_training_set, centred
 from experiments.images.task import ImageObjective
-from experiments.training.comparison import require_same_data, require_same_reading
+from experiments.training.comparison import ORIGIN, require_same_data, require_same_reading
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.rules import Rule, check, within
@@ -72,11 +72,17 @@ def training_data(
     seed: int,
     run: RunFolder | None = None,
     images: ImageFiles | None = None,
+    origin: RunFolder | None = None,
 ) -> TrainingData:
     """Read training set and held-out set, in the units of ``run`` or of a new one.
 
-    ``images`` is the reader of image files, by default one without options; it must be that of
-    ``run``.
+    Args:
+        source: the options that name the data.
+        objective: how grey levels become black or white, and the size of validations.
+        seed: of the choice of held-out rows.
+        run: the run that is resumed, or opened again; None for a new one.
+        images: the reader of image files, which must be that of ``run``; None: one without options.
+        origin: the run whose weights a new one starts from, and whose units it has.
 
     Raises:
         InputError: the data are not those of ``run``, or cannot be used for training.
@@ -87,9 +93,10 @@ def training_data(
     if run is not None:
         require_same_data(run, record)
 
+    data = _in_units_of_weights(data, source, run, origin)
     notes = [*data.notes, *(other.notes if other is not None else ())]
-    data = centred(data, run)
-    record["data"]["centre"] = data.centre
+    data = centred(data, run or origin)
+    record["data"] |= {"centre": data.centre, "levels": data.levels, "notes": data.notes}
     refuse_beyond_float32(data)
     if other is None:
         rows, held_out_rows = split(len(data), source.held_out, seed)
@@ -107,6 +114,23 @@ def training_data(
     chosen = order[: objective.validation_data]
     x = held_out.batch(chosen)
     return TrainingData(data, rows, x, chosen, held_out, record, tuple(notes))
+
+
+def _in_units_of_weights(
+    data: Data, source: ArrayData, run: RunFolder | None, origin: RunFolder | None
+) -> Data:
+    """Return data in the levels of the run whose weights training starts from.
+
+    A run that has started has a record of them.
+    """
+    units = run or origin
+    if units is None or (run is not None and ORIGIN not in run.data_record()):
+        return data
+    record = units.data_record()
+    if not record:
+        return data
+    who = f"--data {source.data}"
+    return as_training_set(data, without_rows(record["data"]), who, f"the run {units.path}")
 
 
 def _read(

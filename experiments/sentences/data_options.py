@@ -1,11 +1,10 @@
-"""The options that name the pairs, initial weights and teacher of a sentence model."""
+"""The options that name the pairs and the teacher of a sentence model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import tyro
 from typing_extensions import Doc
 
 from experiments.data.sources import resolved
@@ -19,7 +18,7 @@ __all__ = ["PairData"]
 
 @dataclass(frozen=True, kw_only=True)
 class PairData:
-    """The pairs to train on and to hold out, the initial weights, and the teacher."""
+    """The pairs to train on and to hold out, and the teacher."""
 
     # .tsv, .csv, .jsonl or .json files, maybe .gz, of pairs or groups of similar texts; labels are
     # compared within a file
@@ -29,8 +28,6 @@ class PairData:
     columns: tuple[str, ...] = ()
     validation: tuple[Path, ...] = ()  # files of labelled pairs; none: a share of --pairs
     held_out: float = 0.05  # share of --pairs that is held out
-    # run folder of train-similar whose weights and vocabulary this run starts from
-    from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     # with --stage distil: a run folder of train-similar, or a .npz of texts and vectors
     teacher: Path | None = None
     tokenizer: Annotated[TokenizerName, Doc(choices_help("kind of tokens", TOKENIZERS))] = "bpe"
@@ -49,15 +46,10 @@ class PairData:
             self,
             pairs=tuple(Path(resolved(str(path))) for path in self.pairs),
             validation=tuple(Path(resolved(str(path))) for path in self.validation),
-            from_run=_absolute(self.from_run),
-            teacher=_absolute(self.teacher),
+            teacher=None if self.teacher is None else Path(resolved(str(self.teacher))),
         )
 
     @property
     def pair_files(self) -> str:
         """The files of ``--pairs``, for messages."""
         return ", ".join(map(str, self.pairs))
-
-
-def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else Path(resolved(str(path)))

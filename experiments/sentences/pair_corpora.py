@@ -16,13 +16,13 @@ from experiments.sentences.data_options import PairData
 from experiments.sentences.pair_record import (
     add_cut_texts,
     add_unknown_words,
-    has_weights,
     pair_record,
 )
 from experiments.sentences.pair_sets import PairSets
 from experiments.sentences.stages import Stage
 from experiments.sentences.teacher import open_vectors, teach
 from experiments.training.comparison import require_same_data
+from experiments.training.origin import origin_record
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
@@ -50,6 +50,7 @@ class PairCorpora:
         max_length: most tokens of a text, its end token included; longer texts are cut.
         vocab_size: most token ids that the tokenizer learns.
         device: where a teacher computes vectors.
+        origin: the run whose weights this one starts from, and whose tokenizer it has.
     """
 
     data: PairData
@@ -59,6 +60,7 @@ class PairCorpora:
     max_length: int
     vocab_size: int
     device: str
+    origin: Path | None = None
 
     def prepare(self, options: JsonObject) -> Run:
         """Start or continue the run, and write token ids and vectors into its folder.
@@ -75,10 +77,9 @@ class PairCorpora:
                 require_rereadable(option, path)
         resumed = bool(options["resume"])
         sets = self._sets()
-        if self.data.from_run is not None and not self.has_weights(resumed):
-            Run.open(self.data.from_run).checkpoint()
         sets.check()
         record = pair_record(sets, self.out, resumed=resumed)
+        record |= origin_record(self.origin, self.out, resumed=resumed)
         if resumed:
             self._refuse_changes(options, record, sets)
         run = Run.create(self.out, options)
@@ -123,10 +124,6 @@ class PairCorpora:
         for entry in record.values():
             counts |= unknown_shares(entry)
         return counts
-
-    def has_weights(self, resumed: bool) -> bool:
-        """Return whether a resumed run has weights in its folder."""
-        return has_weights(self.out, resumed=resumed)
 
     def _sets(self) -> PairSets:
         return PairSets.read(self.data, self.stage, self.seed)
@@ -192,8 +189,8 @@ class PairCorpora:
 
     def _tokenizer(self, sets: PairSets) -> Tokenizer:
         """Return a new tokenizer, or that of the run whose weights this one starts from."""
-        if self.data.from_run is not None:
-            return open_tokenizer(Run.open(self.data.from_run))
+        if self.origin is not None:
+            return open_tokenizer(Run.open(self.origin))
         kind = self.data.tokenizer
         lowercase = self.data.lowercase
         texts = (tokenizer_input(text, kind, lowercase=lowercase) for text in sets.groups.texts)

@@ -5,13 +5,13 @@ white space at their ends.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.notes import sentence_notes
+from experiments.training.origin import fingerprint_file
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, replacing_file
 from univae.dtypes import is_float_array
@@ -33,8 +33,6 @@ TEACHER = "a .npz with texts (N,) and vectors (N, width), or the run folder of t
 
 RECOMPUTED = "delete it, and it is computed again"
 SHORTEST = 1e-12  # least length that a vector is divided by
-HASH_BLOCK = 2**20  # bytes that are hashed at once
-DIGEST_BYTES = 16
 QUOTED = 60  # characters of a text in a message
 
 
@@ -95,15 +93,6 @@ def teacher_record(teacher: Path) -> JsonObject:
             f"--teacher {teacher} cannot be read ({reason}); give {TEACHER}"
         ) from error
     return {"source": str(teacher), "fingerprint": fingerprint, "count": len(files)}
-
-
-def fingerprint_file(path: Path) -> str:
-    """Return a fingerprint of a file's bytes."""
-    digest = blake2b(digest_size=DIGEST_BYTES)
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_BLOCK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def write_table(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:

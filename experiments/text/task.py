@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import measure
-from experiments.training.task import Progress
+from experiments.training.task import Progress, probe_rows
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
@@ -21,6 +21,7 @@ from univae.text.special import PAD
 from univae.vae.kl_weight import (
     ANNEALINGS,
     FREE_BITS,
+    KL_WEIGHT,
     Annealing,
     FreeBitsPer,
     annealed_weight,
@@ -39,8 +40,11 @@ ROWS = 32  # texts evaluated at once
 class TextObjective:
     """The bound, the size of a batch, and the size of validations."""
 
+    # weight of the KL in training, that of validations stays 1; below 1: better reconstructions,
+    # above 1: fewer nats in the latents
+    kl_weight: float = 1.0
     annealing: Annotated[
-        Annealing, Doc(choices_help("weight of the KL, against its vanishing", ANNEALINGS))
+        Annealing, Doc(choices_help("factor of --kl-weight, against a vanishing KL", ANNEALINGS))
     ] = "none"
     # with --annealing: share of training (cyclical: of a cycle) over which the weight rises
     anneal_warmup: float = 0.3
@@ -56,6 +60,7 @@ class TextObjective:
     validation_samples: int = 64
 
     RULES: ClassVar[Mapping[str, Rule]] = {
+        "kl_weight": KL_WEIGHT,
         "anneal_warmup": within("(0, 1]", "a share of training"),
         "anneal_cycles": at_least(1, 10**6),
         "free_bits": at_least(0, 1e6, "0 or more"),
@@ -116,7 +121,9 @@ class TextTask:
         """Return the sum to minimise over a batch, in nats, and its parts by name."""
         o = self.objective
         bound = self.module.elbo(batch)
-        weight = annealed_weight(progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles)
+        weight = annealed_weight(
+            progress.fraction, o.annealing, o.anneal_warmup, o.anneal_cycles, o.kl_weight
+        )
         loss = weight * free_bits(bound, o.free_bits, o.free_bits_per) - bound.log_likelihood.sum()
         return loss, {
             "reconstruction_nats_per_token": -bound.log_likelihood.sum(),
@@ -127,6 +134,12 @@ class TextTask:
         """Return the metrics of the held-out texts; the lowest ``selection`` is the best."""
         metrics = measure_texts(self.module, self.held_out, self.objective.validation_samples)
         return {"selection": metrics["nll_nats"], **metrics}
+
+    def probe(self) -> float:
+        """Validate an eighth of the held-out texts, and return their share."""
+        rows = probe_rows(len(self.held_out))
+        measure_texts(self.module, self.held_out[:rows], self.objective.validation_samples)
+        return rows / len(self.held_out)
 
 
 @torch.no_grad()

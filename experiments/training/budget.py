@@ -8,6 +8,9 @@ __all__ = ["CLOCKS", "Budget", "Clock"]
 
 SECONDS_PER_MINUTE = 60.0
 
+FEW_STEPS = 100  # a time limit that holds fewer is noted
+MOST_SHARE = 0.5  # share of the time that validations may take without a note
+
 # Functions that return seconds since some moment.
 CLOCKS: dict[str, Callable[[], float]] = {
     "wall": time.perf_counter,
@@ -82,3 +85,50 @@ class Budget:
     def has_room(self) -> bool:
         """Return whether there is time for a validation now and another at the end."""
         return not self.timed or self.seconds + 2 * self.reserve < self.limit
+
+    def note_before_validation(self, validation: float) -> str:
+        """Return a note where validations will take most of the time; otherwise an empty string.
+
+        One is made before the first step and one at the end.
+
+        Args:
+            validation: the estimated seconds of a validation.
+        """
+        left = self.limit - self.seconds - 2 * validation
+        if left > (1 - MOST_SHARE) * self.limit:
+            return ""
+        rest = "no time to train" if left <= 0 else f"about {_duration(left)} to train"
+        return (
+            f"a validation takes about {_duration(validation)}, and one comes before the first "
+            f"step and one at the end: {self._words} leave {rest}; give more --minutes, now or "
+            "with --resume"
+        )
+
+    def note_after_step(self, step: int) -> str:
+        """Return a note where the time holds few steps; otherwise an empty string.
+
+        The steps to come are taken to last as long as the last one.
+        """
+        left = self.limit - self.reserve - self.seconds
+        steps = step + max(0, int(left / self.pace)) if self.pace > 0 else FEW_STEPS
+        if steps >= FEW_STEPS:
+            return ""
+        return (
+            f"{self._words} hold about {steps} steps; a validation takes "
+            f"{_duration(self.reserve)}; give more --minutes with --resume"
+        )
+
+    @property
+    def _words(self) -> str:
+        return f"the {self.limit / SECONDS_PER_MINUTE:.3g} minutes of training"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> _duration(3.21), _duration(100.0)
+    ('3.2 s', '1.7 minutes')
+    """
+    if seconds < SECONDS_PER_MINUTE:
+        return f"{seconds:.2g} s"
+    return f"{seconds / SECONDS_PER_MINUTE:.2g} minutes"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic
 
 from experiments.training.budget import Budget
+from experiments.training.length import is_longer, train_on
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.state import State
@@ -25,13 +26,13 @@ from univae.checkpoint import (
 from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import reading
-from univae.run_folder import LAST
+from univae.run_folder import LAST, RunFolder
 
 __all__ = ["Checkpoints"]
 
 
 class Checkpoints(Generic[Item]):
-    """The checkpoints of a run; a resumed run starts from the last one.
+    """The checkpoints of a run; a resumed run starts from the last one, others where --from says.
 
     Args:
         steps: what is trained; its weights and state are replaced where a run is resumed.
@@ -52,11 +53,21 @@ class Checkpoints(Generic[Item]):
         self.module = steps.task.module
         self.state = State(processes=steps.world.size)
         folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
-        training = None if folder is None else self._load(folder)
+        start = _origin(run) if folder is None else None
+        if start is not None:
+            training = self._load_initial(start)
+        else:
+            training = {} if folder is None else self._load(folder)
+        # read before the barrier of _restore, after which the first process replaces the file
+        stored = RunFolder.open(run.path) if settings.resume else None
         # The saved weights are the average: it is created once they are loaded.
         self.average = EMA(steps.averaged, settings.ema) if settings.ema else None
-        if folder is not None and training is not None:
+        if start is not None:
+            self._restore_average(training, start)
+        if folder is not None:
             self._restore(training, folder)
+        if stored is not None and is_longer(stored, run.config):
+            self._train_on(stored, folder)
         if settings.resume:
             run.record_resume()
         run.truncate_rows(self.state.rows)
@@ -83,6 +94,16 @@ class Checkpoints(Generic[Item]):
         """Let the module have its averaged weights, if there are any, while a block runs."""
         return self.average.swapped() if self.average else nullcontext()
 
+    def _train_on(self, stored: RunFolder, folder: Path | None) -> None:
+        """Continue a run that may be complete, with more steps or minutes than before."""
+        self.state.complete = False
+        if not self.run.writes:
+            return
+        if folder is not None:
+            # before config.json: a process killed between the two leaves a run to be continued
+            write_json(folder / "state.json", asdict(self.state))
+        train_on(stored, self.run.config, self.state.step)
+
     def _load(self, folder: Path) -> JsonObject:
         """Load position and weights; return the state of the optimizer and of the average."""
         values = read_json(folder / "state.json")
@@ -93,10 +114,24 @@ class Checkpoints(Generic[Item]):
         load_weights(self.module, folder / "model.safetensors")
         return training
 
-    def _restore(self, training: JsonObject, folder: Path) -> None:
-        if self.average:
+    def _load_initial(self, folder: Path) -> JsonObject:
+        """Load the weights of another run; return the weights that they are an average of, if any.
+
+        A calibrated checkpoint has the former only.
+        """
+        load_weights(self.module, folder / "model.safetensors")
+        path = folder / "optimizer.pt"
+        training = load_state(path) if path.exists() else {}
+        return {name: training[name] for name in ("weights", "updates") if name in training}
+
+    def _restore_average(self, training: JsonObject, folder: Path) -> None:
+        """Continue a moving average, and let the module have the weights that it averages."""
+        if self.average and "weights" in training:
             self.average.updates = training.get("updates", 0)
-            fill_weights(self.module, training.get("weights"), folder / "optimizer.pt")
+            fill_weights(self.module, training["weights"], folder / "optimizer.pt")
+
+    def _restore(self, training: JsonObject, folder: Path) -> None:
+        self._restore_average({"weights": None, **training}, folder)
         self.steps.load_state_dict(training, self.state.step)
         self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
 
@@ -109,3 +144,9 @@ class Checkpoints(Generic[Item]):
                 f"{self.run.path} was trained by {stored} processes, now there are {current}; "
                 f"resume with torchrun --nproc-per-node {stored}"
             )
+
+
+def _origin(run: Run) -> Path | None:
+    """Return the checkpoint of another run that a run starts from, ``--from``; None without one."""
+    source = run.config.get("from_run")
+    return None if source is None else Run.open(source).checkpoint()

@@ -8,10 +8,12 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from experiments.data.notes import with_notes
 from experiments.data.text_notes import notes_of
 from experiments.training.distributed import World, join
+from experiments.training.length import length_notes
 from experiments.training.loop import fit
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
 from experiments.training.step import Steps
+from experiments.training.stopping import Interrupted, StopRequest
 from univae.checkpoint import JsonObject
 
 __all__ = ["Corpora", "Prepare", "Training", "prepare_corpora", "train"]
@@ -92,14 +94,24 @@ def train(
         the result of :func:`experiments.training.loop.fit`, with counts and notes on the data.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
+        Interrupted: after Ctrl-C or SIGTERM; a step was finished and saved.
         TrainingFailed: a loss or its gradient is not finite.
     """
-    with join(settings.device) as world:
+    # Whatever is no training step is interrupted at once; fit() lets a step end.
+    with StopRequest(at_once=True), join(settings.device) as world:
         result = _fitted(prepare(world), world)
         if report is not None and world.first:
-            result["report"] = str(report())
+            result["report"] = str(_reported(report))
         return result
+
+
+def _reported(report: Callable[[], Path]) -> Path:
+    try:
+        return report()
+    except Interrupted as error:
+        raise Interrupted(
+            "interrupted while samples and report were written; --resume writes them"
+        ) from error
 
 
 def _fitted(training: Training, world: World) -> JsonObject:
@@ -110,7 +122,8 @@ def _fitted(training: Training, world: World) -> JsonObject:
         result = fit(steps, training.settings, run)
         if training.after_training is not None:
             result |= training.after_training(steps, world)
-        notes = [*training.notes, *result.get("notes", [])]
-        result = with_notes({**training.counts, **result}, notes)
+        notes = [*training.notes, *length_notes(run), *result.get("notes", [])]
+        origin = {"trained_from": run.config.get("from_run")}
+        result = with_notes({**training.counts, **result, **origin}, notes)
         run.finish(result)
     return result

@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from experiments.data.image_options import ImageReading
+from experiments.training.length import LENGTH, is_longer
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
 __all__ = [
+    "ORIGIN",
     "UNCOMPARED",
+    "differences",
     "require_same_data",
     "require_same_model",
     "require_same_options",
@@ -36,7 +39,11 @@ NEWER: Mapping[str, object] = {
     "numeric": [],
     "column": "",
     **asdict(ImageReading()),
+    "from_run": None,
+    "kl_weight": 1.0,
 }
+
+ORIGIN = "from"  # entry of ``data.json``: the weights that training started from
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
@@ -44,25 +51,28 @@ SOURCES = ("data", "text", "pairs", "validation", "teacher", "column", "columns"
 
 
 def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
-    """Compare a configuration with the one in ``config.json`` of a run.
+    """Compare a configuration with the one in ``config.json`` of a run, whose length may grow.
 
     Raises:
         InputError: an option that matters for the result differs; the message lists all of them.
+            Or the configuration asks for less training than the run was started with.
     """
-    uncompared = UNCOMPARED + (SOURCES if run.data_record() else ())
+    uncompared = UNCOMPARED + LENGTH + (SOURCES if run.data_record() else ())
     stored = {**{name: NEWER[name] for name in NEWER if name in config}, **run.config}
-    changes = _changes(stored, config, uncompared)
+    changes = differences(stored, config, uncompared)
     if changes:
         raise InputError(
             f"{run.path} was started with another configuration: {', '.join(changes)}; "
             "leave these options as they were, or start a new run with another --out"
         )
+    is_longer(run, config)  # raises where it is shorter
 
 
 def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]) -> None:
     """Compare a record of data with the fingerprints in ``data.json`` of a run.
 
-    A run of version 0.1.0 has no ``data.json`` and is not checked.
+    A run of version 0.1.0 has no ``data.json`` and is not checked. Nor are the weights that a run
+    started from, where ``record`` is one of data alone.
 
     Raises:
         InputError: a fingerprint differs, or a role is in one of the records only.
@@ -71,6 +81,8 @@ def require_same_data(run: RunFolder, record: Mapping[str, Mapping[str, object]]
     if not stored:
         return
     for role in dict.fromkeys((*stored, *record)):
+        if role == ORIGIN and role not in record:
+            continue
         old = stored.get(role, {})
         new = to_json(record.get(role, {}))
         if old.get("fingerprint") == new.get("fingerprint"):
@@ -104,7 +116,7 @@ def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
     path = run.path / "model.json"
     if not path.exists():
         return
-    changes = _changes(read_json(path), to_json(model))
+    changes = differences(read_json(path), to_json(model))
     if changes:
         raise InputError(
             f"{run.path} holds another model: {', '.join(changes)}; restore the data and the "
@@ -112,7 +124,7 @@ def require_same_model(run: RunFolder, model: Mapping[str, object]) -> None:
         )
 
 
-def _changes(
+def differences(
     old: Mapping[str, object],
     new: Mapping[str, object],
     uncompared: Collection[str] = (),
@@ -124,7 +136,7 @@ def _changes(
         before = old.get(key)
         after = new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            changes += _changes(before, after, uncompared, f"{prefix}{key}.")
+            changes += differences(before, after, uncompared, f"{prefix}{key}.")
         elif before != after and prefix + key not in uncompared:
             changes.append(f"{prefix}{key}: {_as_json(before)} -> {_as_json(after)}")
     return changes

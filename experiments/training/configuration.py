@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, get_type_hints
+from typing import ClassVar, NamedTuple, TypeVar, get_type_hints
 
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -30,7 +30,9 @@ from univae.run_folder import RunFolder
 
 __all__ = [
     "Configuration",
+    "Inherited",
     "Option",
+    "as_tuples",
     "compose",
     "flatten",
     "options_of",
@@ -40,6 +42,13 @@ __all__ = [
 
 Config = TypeVar("Config")
 Composed = TypeVar("Composed", bound="Configuration")
+
+
+class Inherited(NamedTuple):
+    """Options that have the values of the run whose weights training starts from, ``--from``."""
+
+    fixed: tuple[str, ...] = ()  # with another value the weights would not fit
+    defaults: tuple[str, ...] = ()  # which another value may replace
 
 
 class Option(NamedTuple):
@@ -54,6 +63,8 @@ class Option(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """The base of configurations with parts; see the module."""
+
+    INHERITED: ClassVar[Inherited] = Inherited()
 
     def __post_init__(self) -> None:
         check(self)
@@ -180,15 +191,15 @@ def stored_configuration(config_type: type[Composed], run: RunFolder) -> Compose
     Raises:
         InputError: the file is of another version, or damaged.
     """
-    values = {name: _tuples(value) for name, value in run.config.items()}
+    values = {name: as_tuples(value) for name, value in run.config.items()}
     with reading(run.path / "config.json"):
         return config_type.of(**{**values, "out": run.path, "resume": True})
 
 
-def _tuples(value: object) -> object:
-    """Return JSON's lists as the tuples that they were written from."""
+def as_tuples(value: object) -> object:
+    """Return a value of JSON with lists as the tuples that they were written from."""
     if isinstance(value, list):
-        return tuple(_tuples(entry) for entry in value)
+        return tuple(as_tuples(entry) for entry in value)
     return value
 
 

@@ -20,15 +20,17 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Batch, Item, Progress, Task, evaluating, reseed
+from experiments.training.task import Batch, Item, Progress, Task
 from experiments.training.units import units_of
-from univae.checkpoint import JsonObject, to_json
+from experiments.training.validator import Validator
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.run_folder import BEST, LAST
+from univae.run_folder import LAST
 
 __all__ = ["fit", "fit_task"]
 
 SHORTEST = 1e-9  # seconds, for divisions by a measured time
+TIMED_STEPS = 3  # after which the number of steps is estimated: the first ones are slower
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
 
@@ -103,6 +105,7 @@ class _Loop(Generic[Item]):
         self._restart_speed()
         total = 0 if self.budget.timed else settings.steps
         self.bar = Bar(self.world.first, units_of(steps.task), total)
+        self.validator = Validator(self.checkpoints, self.budget, self.bar, settings.seed)
 
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
@@ -112,10 +115,15 @@ class _Loop(Generic[Item]):
                 self._save_last()
                 step = self.state.step
                 raise Interrupted(f"interrupted after step {step}; continue with --resume")
-            if fraction >= 1 or self.state.complete:
+            if self.state.complete:
                 return self._finish()
-            if self._validation_due() and has_room:
-                self._validate()  # takes time: the clock is read again before the next step
+            if fraction >= 1:
+                self._require_steps()
+                if self.state.validated == self.state.step:
+                    return self._finish()
+            if fraction >= 1 or (self._validation_due() and has_room):
+                self.validator.validate(stop)
+                self._restart_speed()  # the clock is read again before the next step
             elif self._checkpoint_due():
                 self._save_last()
             else:
@@ -146,6 +154,8 @@ class _Loop(Generic[Item]):
         if self.state.step % self.settings.log_every == 0:
             self._log(stepped)
         self.budget.pace = self.budget.seconds - start
+        if self.budget.timed and self.state.step == TIMED_STEPS:
+            self.bar.write_note(self.budget.note_after_step(TIMED_STEPS))
         self._print_progress(stepped, progress.fraction)
 
     def _log(self, stepped: Stepped) -> None:
@@ -175,36 +185,17 @@ class _Loop(Generic[Item]):
         self.speed_start = time.perf_counter()
         self.speed_start_weight = self.state.window.get("weight", 0.0)
 
-    def _validate(self) -> None:
-        start = self.budget.seconds
-        improved = False
-        if self.world.first:
-            metrics = to_json(self._measure())
-            self.run.log("validation", self.state.step, **metrics, seconds=self.budget.seconds)
-            improved = self.state.add_validation(metrics)
-            self.bar.write_validation(self.state.step, metrics, improved=improved)
-        self.state.validated = self.state.step
-        if improved:
-            self.checkpoints.save(BEST, self.budget)
-        self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
-        self._restart_speed()
-        self.world.wait()
-
-    def _measure(self) -> JsonObject:
-        with self.checkpoints.averaged_weights(), evaluating(self.module), torch.no_grad():
-            # The same noise in every validation, so that differences are those of the weights.
-            reseed(self.settings.seed, "validation")
-            step = self.state.step
-            return self.steps.task.validate(Progress(step, self.budget.fraction(step)))
+    def _require_steps(self) -> None:
+        """Raise InputError where no step fits into the time; the run can be given more."""
+        if self.state.step > 0:
+            return
+        self._save_last()
+        raise InputError(
+            f"minutes={self.settings.minutes:g} leave no time to train: validation takes "
+            f"{self.budget.reserve:.0f} s; give more with --resume --minutes"
+        )
 
     def _finish(self) -> JsonObject:
-        if self.state.step == 0:
-            raise InputError(
-                f"minutes={self.settings.minutes:g} leave no time to train: validation takes "
-                f"{self.budget.reserve:.0f} s; give more, or a number of steps"
-            )
-        if self.state.validated != self.state.step:
-            self._validate()
         if not self.state.complete:
             self.state.complete = True
             self._save_last()

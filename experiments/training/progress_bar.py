@@ -78,7 +78,7 @@ class Bar:
             words.append("the best so far")
         self.write_line(" · ".join(words))
         for note in metrics.get("notes", []):
-            self.write_line(f"note: {note}")
+            self.write_note(note)
 
     def write_line(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -87,6 +87,11 @@ class Bar:
             self._bar.write(text, file=sys.stderr)
         elif self.visible:
             print(text, file=sys.stderr, flush=True)
+
+    def write_note(self, note: str) -> None:
+        """Print a note; nothing where it is empty."""
+        if note:
+            self.write_line(f"note: {note}")
 
     def close(self) -> None:
         """Remove the bar."""

@@ -3,10 +3,12 @@
 =====================  ======================================================================
 ``config.json``        the complete configuration, defaults included
 ``data.json``          source, fingerprint, count and notes of the training and validation
-                       data, by the option that names them (``data``, ``validation``)
+                       data, by the option that names them (``data``, ``validation``); and of
+                       the weights that training started from (``from``)
 ``model.json``         the configuration of the model, where it depends on the data
 ``environment.json``   versions, processor, threads, device, git commit, command line; one
-                       more entry per resume
+                       more entry per resume; the ``lengths`` of a run that was given more
+                       steps or minutes
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
 ``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
 ``checkpoints/best``   the same, of the validation with the smallest selection
@@ -46,6 +48,9 @@ from univae.errors import InputError
 from univae.run_folder import RunFolder
 
 __all__ = ["TIMING", "Run", "begin_run", "or_nothing"]
+
+
+RESUME = "--resume"  # the option
 
 
 class Run(RunFolder):
@@ -242,7 +247,12 @@ def or_nothing(run: Run) -> Iterator[None]:
     with run.locked():
         try:
             yield
-        except (Interrupted, TrainingFailed):
+        except Interrupted as error:
+            if RESUME in str(error):
+                raise
+            when = "" if run.has_trained else " before the first step"
+            raise Interrupted(f"interrupted{when}; continue with {RESUME}") from error
+        except TrainingFailed:
             raise
         except BaseException:
             if run.writes and not run.has_trained and not run.config.get("resume"):

@@ -19,7 +19,7 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped training, after a step that was finished and saved.
+    """A signal stopped a training command, which has saved what it had finished.
 
     A command exits with 130.
     """
@@ -49,11 +49,18 @@ class StopRequest:
     A second Ctrl-C raises :class:`KeyboardInterrupt` at once. A repeated SIGTERM has no effect, nor
     has a second SIGINT within ``debounce`` seconds: a launcher forwards the terminal's SIGINT to
     processes that have already received it, and then sends SIGTERM.
+
+    Args:
+        debounce: seconds.
+        at_once: whether the first signal raises :class:`Interrupted`, like Python's own handler of
+            Ctrl-C. For blocks that take long and change nothing but files, which are replaced as a
+            whole: a validation, tokenising, a report. A step must end before it can be saved.
     """
 
-    def __init__(self, debounce: float = 0.5) -> None:
+    def __init__(self, debounce: float = 0.5, *, at_once: bool = False) -> None:
         self.requested = False
         self.debounce = debounce
+        self.at_once = at_once
         self._first_signal = 0.0  # seconds on the monotonic clock
         self._previous: dict[int, Handler] = {}
 
@@ -73,14 +80,20 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def request(self) -> None:
+        """Ask to stop, as a signal does."""
+        self.requested = True
+        self._first_signal = time.monotonic()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             elapsed = time.monotonic() - self._first_signal
             if number == signal.SIGINT and elapsed > self.debounce:
                 raise KeyboardInterrupt
             return
-        self.requested = True
-        self._first_signal = time.monotonic()
+        self.request()
+        if self.at_once:
+            raise Interrupted("interrupted")
         if is_first_process():
             # The signal may interrupt a print, whose buffer is then locked: use the system call.
             os.write(

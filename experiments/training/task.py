@@ -15,15 +15,20 @@ __all__ = [
     "Batch",
     "Item",
     "Item_co",
+    "ProbedTask",
     "Progress",
     "Task",
     "Total",
     "Trainable",
     "WeighingTask",
     "evaluating",
+    "probe_rows",
     "reseed",
     "seed_of",
 ]
+
+PROBED_SHARE = 8
+FEWEST_PROBED = 2  # rows: a validation measures variances
 
 Item = TypeVar("Item")  # names a micro-batch, as an array of indices does
 Item_co = TypeVar("Item_co", covariant=True)
@@ -102,6 +107,23 @@ class WeighingTask(Task[Item, Batch], Protocol[Item, Batch]):
         It is called once a step, before the first loss. Every process must call ``total`` alike.
         """
         ...
+
+
+@runtime_checkable
+class ProbedTask(Protocol):
+    """A task whose validation can be timed by a small part of it."""
+
+    def probe(self) -> float:
+        """Validate a small part of the held-out set; return its share of a validation, in (0, 1].
+
+        A validation of the whole takes about as much longer.
+        """
+        ...
+
+
+def probe_rows(count: int) -> int:
+    """Return how many of ``count`` held-out rows a probe takes: an eighth, and at least two."""
+    return min(count, max(FEWEST_PROBED, count // PROBED_SHARE))
 
 
 def reseed(*key: int | str) -> None:

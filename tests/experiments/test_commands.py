@@ -408,6 +408,17 @@ def test_annealing_and_free_bits_reach_the_loss(
         plain / 2, rel=1e-3
     )
     assert loss(0.0, free_bits=3.0) == pytest.approx(8 * 2 * 3, rel=1e-4)
+    half = {"annealing": "linear", "anneal_warmup": 0.5, "kl_weight": 0.2}
+    assert loss(0.9, kl_weight=0.2) == pytest.approx(0.2 * plain, rel=1e-3)
+    assert loss(0.25, **half) == pytest.approx(0.1 * plain, rel=1e-3)
+    assert loss(0.25, **half, free_bits=3.0) == pytest.approx(0.1 * 8 * 2 * 3, rel=1e-4)
+    assert task().probe() == 2 / 8
+    for name in ("nll_nats", "elbo_nats"):
+        values = []
+        for weight in (1.0, 0.2):
+            torch.manual_seed(0)
+            values.append(task(kl_weight=weight).validate(Progress(0, 0.5))[name])
+        assert values[0] == values[1]
     assert loss(0.0, free_bits=1.0, free_bits_per="dimension") == pytest.approx(8 * 8 * 1, rel=1e-4)
     assert int((batch != PAD).sum()) == task().weight(batch)
 

@@ -223,6 +223,8 @@ def test_annealing_and_free_bits_weigh_the_kl() -> None:
         ("none of it", {"annealing": "linear", "anneal_warmup": 0.5}, 0.0),
         ("half", {"annealing": "linear", "anneal_warmup": 0.5}, 0.25),
         ("free", {"free_bits": 1e3}, 0.0),
+        ("weighted", {"kl_weight": 4.0, "annealing": "linear", "anneal_warmup": 0.5}, 0.25),
+        ("weighted and free", {"kl_weight": 0.5, "free_bits": 1e3}, 0.0),
     ):
         task = DensityTask(model, ImageObjective(batch_size=40, **options), 0, (data, rows), x)
         torch.manual_seed(0)
@@ -234,6 +236,35 @@ def test_annealing_and_free_bits_weigh_the_kl() -> None:
     assert losses["none of it"] == pytest.approx(reconstruction, rel=1e-5)
     assert losses["half"] == pytest.approx(reconstruction + 0.5 * kl, rel=1e-5)
     assert losses["free"] == pytest.approx(reconstruction + 1e3 * 40, rel=1e-5)
+    assert losses["weighted"] == pytest.approx(reconstruction + 0.5 * 4 * kl, rel=1e-5)
+    free = reconstruction + 0.5 * 1e3 * 40
+    assert losses["weighted and free"] == pytest.approx(free, rel=1e-5)
+
+
+def test_a_probe_measures_an_eighth_of_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read("digits")
+    model = build(model_config(ImageShape(latents=(3,)), data, binary=False))
+    held_out = data.batch(np.arange(80))
+    objective = ImageObjective(validation_samples=2)
+    task = DensityTask(model, objective, 0, (data, np.arange(40)), held_out)
+    sizes = []
+    monkeypatch.setattr(
+        "experiments.images.task.measure_images", lambda model, x, samples: sizes.append(len(x))
+    )
+    assert task.probe() == 1 / 8
+    task.held_out = held_out[:3]
+    assert task.probe() == 2 / 3  # two rows at least, of which a variance is defined
+    assert sizes == [10, 2]
+
+
+def test_a_weight_of_the_kl_is_noted_in_the_result_and_the_bound_has_none(tmp_path: Path) -> None:
+    result = train_density.train(config(tmp_path / "run", kl_weight=0.25, steps=1))
+    (note,) = result["notes"]
+    assert note.startswith("--kl-weight 0.25 weighs the KL in training only; validations")
+    bound = -result["reconstruction_nats"] - sum(result["kl_nats"])
+    assert result["elbo_nats"] == pytest.approx(bound)
+    with pytest.raises(InputError, match="kl_weight must be 1 unless the objective is elbo"):
+        config(tmp_path / "other", kl_weight=0.25, objective="iwae")
 
 
 def test_a_grid_puts_pictures_side_by_side() -> None:

@@ -1,7 +1,12 @@
 r"""Remedies against a vanishing KL in the training objective of a text VAE.
 
-Annealing and free bits change the training objective only; a reported bound has weight 1 and no
-floor.
+Annealing, a constant weight and free bits change the training objective only; a reported bound has
+weight 1 and no floor. Together, after a fraction t of training, with weight :math:`\beta` and floor
+:math:`\lambda`, the KL of a batch costs
+
+.. math:: \beta \, a(t) \, B \sum_j \max(\lambda, \tfrac1B \sum_i \mathrm{KL}_{ij}),
+
+with a(t) in [0, 1] of the annealing: the floor is that of the KL itself, before it is weighted.
 
 References:
     Generating Sentences from a Continuous Space (Bowman et al., 2016),
@@ -9,6 +14,7 @@ References:
     Cyclical Annealing Schedule (Fu et al., 2019), https://arxiv.org/abs/1903.10145
     Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016),
     https://arxiv.org/abs/1606.04934 (free bits)
+    beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl (constant weight)
 """
 
 from collections.abc import Callable
@@ -20,15 +26,18 @@ from torch import Tensor
 
 from univae.errors import InputError
 from univae.registry import lookup
+from univae.rules import at_least
 
 __all__ = [
     "ANNEALINGS",
     "FREE_BITS",
+    "KL_WEIGHT",
     "Annealing",
     "Elbo",
     "FreeBitsPer",
     "annealed_weight",
     "free_bits",
+    "weight_notes",
 ]
 
 
@@ -45,9 +54,22 @@ class Elbo(NamedTuple):
     kl_dimensions: Float[Tensor, "batch layers d"] | None = None
 
 
+KL_WEIGHT = at_least(0, 1e6, "0 (no cost) or more")  # the rule of --kl-weight
+
+
+def weight_notes(weight: float) -> list[str]:
+    """Return a note that a weight of the KL holds for training only, unless it is 1."""
+    if weight == 1:
+        return []
+    return [
+        f"--kl-weight {weight:g} weighs the KL in training only; validations, likelihoods and a "
+        "calibration are of the bound itself, with weight 1"
+    ]
+
+
 @dataclass(frozen=True)
 class AnnealingSchedule:
-    """A weight of the KL: ``weight(fraction of training, warmup, cycles)``."""
+    """A weight of the KL: ``weight(fraction of training, warmup, cycles)``, in [0, 1]."""
 
     summary: str
     weight: Callable[[float, float, int], float]
@@ -74,16 +96,21 @@ else:
 
 
 def annealed_weight(
-    fraction: float, annealing: Annealing, warmup: float = 0.3, cycles: int = 4
+    fraction: float,
+    annealing: Annealing,
+    warmup: float = 0.3,
+    cycles: int = 4,
+    final: float = 1.0,
 ) -> float:
     r"""Return the weight of the KL after ``fraction`` in [0, 1] of training.
 
-    ``linear`` rises from 0 to 1 over the first ``warmup`` of training and then stays at 1.
-    ``cyclical`` does so in each of ``cycles`` equal intervals of training; ``warmup`` is then a
-    fraction of a cycle.
+    ``none`` is the weight ``final`` throughout. ``linear`` rises from 0 to ``final`` over the first
+    ``warmup`` of training and then stays there. ``cyclical`` does so in each of ``cycles`` equal
+    intervals of training; ``warmup`` is then a fraction of a cycle.
 
     Raises:
-        InputError: the annealing is unknown, ``warmup`` is outside (0, 1], or ``cycles`` < 1.
+        InputError: the annealing is unknown, ``warmup`` is outside (0, 1], ``cycles`` < 1, or
+            ``final`` is negative.
 
     >>> [annealed_weight(fraction, "linear", warmup=0.5) for fraction in (0.0, 0.25, 0.5, 1.0)]
     [0.0, 0.5, 1.0, 1.0]
@@ -94,7 +121,9 @@ def annealed_weight(
             "annealed_weight: warmup must lie in (0, 1] and cycles be at least 1; "
             f"got warmup={warmup}, cycles={cycles}"
         )
-    return schedule.weight(fraction, warmup, cycles)
+    if not final >= 0:
+        raise InputError(f"annealed_weight: final must be 0 or more; got final={final}")
+    return final * schedule.weight(fraction, warmup, cycles)
 
 
 @dataclass(frozen=True)

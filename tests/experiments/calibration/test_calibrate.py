@@ -373,3 +373,24 @@ def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"command": "train-gan"}')
     with pytest.raises(InputError, match="is the run of a GAN, and univae calibrate takes one of"):
         calibrate.main(calibrate.Config(run=tmp_path))
+
+
+def test_training_on_undoes_the_calibration_and_calibrates_again_at_the_end(
+    texts: Path, tmp_path: Path
+) -> None:
+    short: dict[str, Any] = {"steps": 20, "calibration": 0.5, "validate_every": 10}
+    train_text.train(text_config(tmp_path / "a", texts, **short))
+    assert read_json(tmp_path / "a" / "calibration" / "config.json")["steps"] == 10
+    assert Run.open(tmp_path / "a").uncalibrated() == ["uncalibrated"]
+    longer = short | {"steps": 30, "resume": True}
+    for name in ("a", "b"):
+        if name == "b":
+            train_text.train(text_config(tmp_path / name, texts, **short))
+        result = train_text.train(text_config(tmp_path / name, texts, **longer))
+        assert (result["steps"], result["calibration"]["steps"]) == (15, 15)
+        assert "trained on after step 10 with --steps 30" in result["notes"][-1]
+    assert Run.open(tmp_path / "a").uncalibrated() == ["uncalibrated"]
+    state = read_json(tmp_path / "a" / "checkpoints" / "uncalibrated" / "state.json")
+    assert state["step"] == 15
+    for checkpoint in ("last", "best", "uncalibrated"):
+        assert same_weights(tmp_path / "a", tmp_path / "b", checkpoint)

@@ -12,7 +12,12 @@ from experiments.images.bounds import BOUNDS
 from experiments.images.task import ImageObjective
 from univae.errors import InputError
 
-CHANGED: dict[str, Any] = {"groups": 2, "annealing": "linear", "free_bits": 1.0}
+CHANGED: dict[str, Any] = {
+    "groups": 2,
+    "kl_weight": 0.5,
+    "annealing": "linear",
+    "free_bits": 1.0,
+}
 
 every_bound = pytest.mark.parametrize("name", BOUNDS)
 

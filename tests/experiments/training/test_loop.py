@@ -422,9 +422,14 @@ def test_a_time_budget_without_time_to_train_is_refused(
 ) -> None:
     Clock(monkeypatch, task := Toy())
     with pytest.raises(
-        InputError, match=r"minutes=0\.3 leave no time to train: validation takes 10 s; give more"
+        InputError,
+        match=r"minutes=0\.3 leave no time to train: validation takes 10 s; give more with --resume",
     ):
         train(tmp_path / "run", replace(MINUTE, minutes=0.3), task)
+    Clock(monkeypatch, task := Toy())
+    # the first validation counts: 10 s of 24, and 10 s for the last one
+    longer = replace(MINUTE, minutes=0.4, resume=True)
+    assert train(tmp_path / "run", longer, task)[0]["steps"] == 7
     Clock(monkeypatch, task := Toy())
     # from 10 s to 14 s
     assert train(tmp_path / "enough", replace(MINUTE, minutes=0.4), task)[0]["steps"] == 7
@@ -530,6 +535,16 @@ except KeyboardInterrupt as error:
 """
 
 
+def start_two(path: Path, settings: Settings) -> list[subprocess.Popen]:
+    """Start two processes that train together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    both |= {"OMP_NUM_THREADS": "1"}
+    return [start(path, settings, RANK=rank, LOCAL_RANK=rank, **both) for rank in ("0", "1")]
+
+
 def start(path: Path, settings: Settings, pause: float = 0.0, **variables: str) -> subprocess.Popen:
     code = _SCRIPT.format(tests=str(Path(__file__).parent))
     arguments = [sys.executable, "-c", code, str(path), json.dumps(asdict(settings)), str(pause)]
@@ -545,18 +560,7 @@ def start(path: Path, settings: Settings, pause: float = 0.0, **variables: str) 
 
 def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=5)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    both = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        start(tmp_path / "two", settings, RANK=rank, LOCAL_RANK=rank, **both) for rank in ("0", "1")
-    ]
+    processes = start_two(tmp_path / "two", settings)
     _, one, first = train(tmp_path / "one", replace(settings, accumulate=4))
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
@@ -571,10 +575,18 @@ def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
     for a, b in zip(first.rows(), second.rows(), strict=True):
         assert a.keys() == b.keys()
         assert all(a[k] == pytest.approx(b[k]) for k in a if k not in TIMING)
+    longer = replace(settings, steps=8, resume=True)  # and both train on alike
+    processes = start_two(tmp_path / "two", longer)
+    _, one, _ = train(tmp_path / "one", replace(longer, accumulate=4))
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [out for out, _ in outputs] == ["6 [3.0]\n"] * 2, outputs
+    two.load_state_dict(load_state(second.checkpoint("last") / "optimizer.pt")["weights"])
+    for x, y in zip(one.module.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(x, y)
     with pytest.raises(
         InputError, match="trained by 2 processes, now there are 1; resume with torchrun"
     ):
-        train(second.path, replace(settings, resume=True))
+        train(second.path, longer)
 
 
 def test_ctrl_c_saves_and_exits_130_without_a_traceback(tmp_path: Path) -> None:

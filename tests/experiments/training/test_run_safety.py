@@ -184,7 +184,7 @@ def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
         if path.is_file() and path.name != ".lock"
     }
     with pytest.raises(InputError, match="another configuration"):
-        Run.create(run.path, {"steps": 4, "resume": True})
+        Run.create(run.path, {"steps": 3, "lr": 0.1, "resume": True})
     (run.checkpoint("last") / "model.safetensors").rename(tmp_path / "weights")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         resumed(run.path)

@@ -19,6 +19,14 @@ def test_linear_annealing_rises_once_and_cyclical_in_every_part() -> None:
     assert annealed_weight(0.0, "none") == 1
 
 
+def test_a_constant_weight_multiplies_every_annealing() -> None:
+    assert annealed_weight(0.3, "none", final=0.2) == 0.2
+    assert annealed_weight(0.2, "linear", warmup=0.4, final=4.0) == 2.0
+    assert annealed_weight(0.9, "cyclical", final=4.0) == 4.0
+    with pytest.raises(InputError, match=r"final must be 0 or more; got final=-1"):
+        annealed_weight(0.5, "none", final=-1.0)
+
+
 def test_free_bits_per_layer_put_a_floor_under_the_mean_of_each_layer() -> None:
     elbo = bound([[1.0, 4.0], [2.0, 6.0]])  # means 1.5 and 5
     assert free_bits(elbo, 0.0).item() == 13
