@@ -17,6 +17,7 @@ __all__ = [
     "Proposal",
     "Refined",
     "Sandwich",
+    "Scores",
     "Sobol",
     "StudentT",
     "Widened",
@@ -39,6 +40,7 @@ __all__ = [
     "miwae",
     "multiply_iwae",
     "sandwich",
+    "score",
     "stl",
 ]
 
@@ -52,7 +54,8 @@ if TYPE_CHECKING:
     from density.estimation.annealed import Annealed, Sandwich, annealed, sandwich
     from density.estimation.auto import AutoEstimate, estimate_auto
     from density.estimation.auto_proposal import Auto
-    from density.estimation.importance import Estimate, estimate, log_likelihood, log_weights
+    from density.estimation.importance import Estimate, estimate, log_weights
+    from density.estimation.log_likelihood import log_likelihood
     from density.estimation.proposals import (
         Defensive,
         Posterior,
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from density.model import LatentModel
     from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
     from density.pyro_model import from_pyro
+    from density.scores import Scores, score
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -76,7 +80,8 @@ else:
             "estimation.annealed": ["Annealed", "Sandwich", "annealed", "sandwich"],
             "estimation.auto": ["AutoEstimate", "estimate_auto"],
             "estimation.auto_proposal": ["Auto"],
-            "estimation.importance": ["Estimate", "estimate", "log_likelihood", "log_weights"],
+            "estimation.importance": ["Estimate", "estimate", "log_weights"],
+            "estimation.log_likelihood": ["log_likelihood"],
             "estimation.proposals": [
                 "Defensive",
                 "Posterior",
@@ -91,6 +96,7 @@ else:
             "model": ["LatentModel"],
             "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"],
             "pyro_model": ["from_pyro"],
+            "scores": ["Scores", "score"],
         },
         submodules=["coding", "estimation", "images", "likelihoods"],
     )

@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/metrics": GROUND,
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
-    "density/trained": GROUND | {"density/images", "density/data_units", "univae/latent"},
+    "density/trained": GROUND | DENSITY | {"univae/latent"},
     "gan": GROUND | {"gan/metrics", "gan/networks", "gan/normalization"},
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,

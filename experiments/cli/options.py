@@ -23,7 +23,7 @@ from univae.errors import InputError
 from univae.rules import broken
 from univae.run_folder import RunFolder
 
-__all__ = ["parse", "stored"]
+__all__ = ["parse", "spelling", "stored"]
 
 Config = TypeVar("Config")
 
@@ -205,11 +205,18 @@ def _spellings(config_type: type, presets: Mapping[str, object]) -> set[str]:
     for name, option in options_of(config_type).items():
         if positional in get_args(option.hint):
             continue
-        spelling = _explicit_name(option.hint) or name.replace("_", "-")
-        spellings.add(f"--{spelling}")
+        typed = spelling(config_type, name)
+        spellings.add(f"--{typed}")
         if option.hint is bool:
-            spellings.add(f"--no-{spelling}")
+            spellings.add(f"--no-{typed}")
     return spellings
+
+
+def spelling(config_type: type, name: str) -> str:
+    """Return an option as it is typed, without dashes; ``name`` is its field, if it has one."""
+    option = options_of(config_type).get(name)
+    explicit = None if option is None else _explicit_name(option.hint)
+    return explicit or name.replace("_", "-")
 
 
 def _without_annotations(hint: object) -> object:
