@@ -131,7 +131,7 @@ def _sample_gan(config: Config) -> JsonObject:
         picture.check_file()
 
     reseed(config.seed, "sample")
-    rows = run.sample(config.count, labels)
+    rows = run.draw(config.count, labels)
     _write_rows(out, "images" if is_image else "x", to_data_units(rows, data), labels)
     result: JsonObject = {
         "run": str(config.run),

@@ -11,7 +11,7 @@ __all__ = ["evaluating"]
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Set modules to evaluation mode while the block runs, then restore each submodule's mode."""
-    modes = {}
+    modes: dict[nn.Module, bool] = {}
     for module in modules:
         modes |= {submodule: submodule.training for submodule in module.modules()}
         module.eval()

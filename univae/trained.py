@@ -184,4 +184,6 @@ class Trained(ABC):
             if getattr(trained, method) is not getattr(Trained, method):
                 able.append(kind)
         reason = self.lacks.get(name, f"{self.description} has no {name}")
-        return InputError(f"{name}: {reason}; runs of {', '.join(able)} have it ({self.path})")
+        return InputError(
+            f"{name}: {reason}; it works on runs of {', '.join(able)}; got {self.path}"
+        )

@@ -216,7 +216,7 @@ def test_a_gan_generates_the_rows_of_its_latents(name: str, tmp_path: Path) -> N
     run = opened(name, tmp_path)
     assert isinstance(run, TrainedGan)
     torch.manual_seed(2)
-    rows = run.sample(3)
+    rows = run.draw(3)
     torch.manual_seed(2)
     z = torch.randn(3, run.latent_width)
     assert torch.equal(rows, run.generate(z))
