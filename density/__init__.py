@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from density.estimation.auto import AutoEstimate, estimate_auto
     from density.estimation.auto_proposal import Auto
     from density.estimation.importance import Estimate, estimate, log_weights
-    from density.estimation.log_likelihood import log_likelihood
     from density.estimation.proposals import (
         Defensive,
         Posterior,
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
     from density.estimation.refined import Refined
     from density.estimation.regret import likelihood_regret
     from density.estimation.resampling import Jackknife, bootstrap_standard_error, jackknife
+    from density.log_likelihood import log_likelihood
     from density.model import LatentModel
     from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
     from density.pyro_model import from_pyro
@@ -81,7 +81,7 @@ else:
             "estimation.auto": ["AutoEstimate", "estimate_auto"],
             "estimation.auto_proposal": ["Auto"],
             "estimation.importance": ["Estimate", "estimate", "log_weights"],
-            "estimation.log_likelihood": ["log_likelihood"],
+            "log_likelihood": ["log_likelihood"],
             "estimation.proposals": [
                 "Defensive",
                 "Posterior",

@@ -18,16 +18,19 @@ from torch import Tensor, nn
 from density.estimation.batches import row_batches
 from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
 from density.estimation.proposal import Proposal
+from density.estimation.proposals import Defensive
 from density.model import LatentModel, model_input
 from density.score_results import Scores
 from univae.as_texts import index_of
 from univae.errors import InputError
 from univae.modes import evaluating
 from univae.seeds import seed_of, seeded
-from univae.trained import Scoring, Trained
+from univae.trained import Scoring, ScoringBatch, Trained
 
 __all__ = ["Scores", "score"]
 
+AUTO = "auto"
+PRIOR_SHARE = 0.5  # of the draws, where "auto" cannot judge data one by one
 STREAM = "likelihood"  # what a seed is hashed with, as in the command of that name
 
 
@@ -53,6 +56,8 @@ def score(
             DataFrames keep their index.
         samples: importance samples a datum; with ``auto`` the fewest.
         proposal: the name of a row of :data:`density.estimation.registry.PROPOSALS`, or a proposal.
+            With an automatic guide of Pyro, which holds latents of each training datum, ``auto`` is
+            ``Defensive(0.5)``: half of the draws are from the prior.
         seed: seed of the samples, with which the global generators are left as they are; None:
             draw from the global generators.
 
@@ -64,6 +69,8 @@ def score(
         raise InputError(f"score: samples must be at least 1; got samples={samples}")
     latent_model = _latent_model(model)
     scoring = _scoring(model, latent_model, data)
+    if proposal == AUTO and needs_all_data(latent_model):
+        proposal = Defensive(PRIOR_SHARE)
     hashed = None if seed is None else seed_of(seed, STREAM)
     with seeded(hashed, _device(model)), torch.no_grad(), _evaluating(latent_model):
         columns = _columns(latent_model, scoring, samples, proposal)
@@ -96,7 +103,18 @@ def _scoring(model: Trained | LatentModel, latent_model: LatentModel, data: obje
     if isinstance(model, Trained):
         return model.scoring(data, REFINED)
     x = model_input(data, "score")
-    return Scoring(len(x), row_batches(latent_model, x, REFINED), {}, "datum")
+    batches = row_batches(latent_model, x, REFINED)
+    if needs_all_data(latent_model):
+        batches = iter([ScoringBatch(list(range(len(x))), x, None)])
+    return Scoring(len(x), batches, {}, "datum")
+
+
+def needs_all_data(model: LatentModel) -> bool:
+    """Return whether a model scores all its training data together, and not some of them.
+
+    The automatic guides of Pyro hold latents of every training datum.
+    """
+    return bool(getattr(model, "needs_all_data", False))
 
 
 def _columns(

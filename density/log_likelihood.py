@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from density.estimation.batches import row_batches
-from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
 from density.estimation.importance import log_mean_weight
 from density.estimation.proposal import Proposal
-from density.model import LatentModel, model_input
+from density.model import LatentModel
+from density.scores import score
 from univae.errors import InputError
+from univae.trained import Trained
 
 __all__ = ["log_likelihood"]
 
@@ -22,7 +22,7 @@ def log_likelihood(model: Float[Tensor, "K *batch"]) -> Float64[Tensor, "*batch"
 
 @overload
 def log_likelihood(
-    model: LatentModel,
+    model: Trained | LatentModel,
     x: object,
     samples: int = 128,
     *,
@@ -31,7 +31,7 @@ def log_likelihood(
 
 
 def log_likelihood(
-    model: LatentModel | Float[Tensor, "K *batch"],
+    model: Trained | LatentModel | Float[Tensor, "K *batch"],
     x: object = None,
     samples: int = 128,
     *,
@@ -39,13 +39,13 @@ def log_likelihood(
 ) -> Float64[Tensor, "*batch"]:
     r"""Estimate :math:`\log p(x)` of each datum in nats, without gradients.
 
-    An estimate is in expectation a lower bound; :func:`density.score` returns it with its error
-    and diagnostics. Call ``model.eval()`` first. ``log_likelihood(log_w)``, of log-weights (K, \*B)
+    An estimate is in expectation a lower bound; :func:`density.score`, which draws it, returns its
+    error and diagnostics, too. ``log_likelihood(log_w)``, of log-weights (K, \*B)
     alone, is :func:`density.estimation.importance.log_mean_weight`.
 
     Args:
-        model: a model with prior, posterior and likelihood.
-        x: the data, a tensor or an array.
+        model: a model with prior, posterior and likelihood, or a run.
+        x: the data, see :func:`density.score`.
         samples: importance samples a datum; with ``auto`` the fewest.
         proposal: ``auto`` or the name of another proposal, or a proposal.
 
@@ -59,13 +59,4 @@ def log_likelihood(
                 "data; give the model first"
             )
         return log_mean_weight(model)
-    if samples < 1:
-        raise InputError(f"log_likelihood: samples must be at least 1; got samples={samples}")
-    data = model_input(x, "log_likelihood")
-    with torch.no_grad():
-        check_proposal(model, data[:1], proposal)
-        estimates = []
-        for batch in row_batches(model, data, REFINED):
-            scores = datum_scores(model, batch.x, samples, proposal, batch.chunk)
-            estimates.append(scores["log_likelihood"])
-    return torch.cat(estimates)
+    return torch.from_numpy(score(model, x, samples, proposal, seed=None).log_likelihood)
