@@ -10,6 +10,7 @@ __all__ = [
     "Auto",
     "AutoEstimate",
     "Defensive",
+    "DensityEstimator",
     "Estimate",
     "Jackknife",
     "LatentModel",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from density.estimation.refined import Refined
     from density.estimation.regret import likelihood_regret
     from density.estimation.resampling import Jackknife, bootstrap_standard_error, jackknife
+    from density.estimator import DensityEstimator
     from density.log_likelihood import log_likelihood
     from density.model import LatentModel
     from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
@@ -81,6 +83,7 @@ else:
             "estimation.auto": ["AutoEstimate", "estimate_auto"],
             "estimation.auto_proposal": ["Auto"],
             "estimation.importance": ["Estimate", "estimate", "log_weights"],
+            "estimator": ["DensityEstimator"],
             "log_likelihood": ["log_likelihood"],
             "estimation.proposals": [
                 "Defensive",

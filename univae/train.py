@@ -6,7 +6,7 @@ points of the group ``univae.trainers``, so that no import points upward.
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from univae.command_package import command_module
 from univae.entry_points import TRAINERS, points
@@ -24,6 +24,7 @@ def train_text(
     *,
     preset: str | None = None,
     progress: bool = True,
+    report: bool = True,
     **options: Option,
 ) -> Trained:
     """Train a text VAE as ``univae train-text`` does, and open its run.
@@ -39,6 +40,7 @@ def train_text(
         preset: a preset of the command, ``tiny`` for instance.
         progress: print what the command prints to stderr. Without it nothing is printed by this
             process while it trains.
+        report: write samples and ``report.html`` into the run after training.
         options: any option of the command, with underscores: ``steps=500``, ``lr=1e-3``,
             ``minutes=3``, ``resume=True``; ``univae train-text --help`` lists them.
 
@@ -47,7 +49,8 @@ def train_text(
         experiments.training.stopping.Interrupted: Ctrl-C; the last step is saved.
         experiments.training.stopping.TrainingFailed: the loss is not finite.
     """
-    return _train("train-text", texts, out, options, preset=preset, progress=progress)
+    settings = Settings(preset, progress, report)
+    return _train("train-text", texts, out, options, settings)
 
 
 def train_density(
@@ -56,6 +59,7 @@ def train_density(
     *,
     preset: str | None = None,
     progress: bool = True,
+    report: bool = True,
     **options: Option,
 ) -> Trained:
     """Train an image or table VAE as ``univae train-density`` does, and open its run.
@@ -67,12 +71,14 @@ def train_density(
         out: see :func:`train_text`.
         preset: see :func:`train_text`.
         progress: see :func:`train_text`.
+        report: see :func:`train_text`.
         options: any option of the command; ``univae train-density --help`` lists them.
 
     Raises:
         InputError: see :func:`train_text`, with the other exceptions.
     """
-    return _train("train-density", data, out, options, preset=preset, progress=progress)
+    settings = Settings(preset, progress, report)
+    return _train("train-density", data, out, options, settings)
 
 
 def train_gan(
@@ -81,6 +87,7 @@ def train_gan(
     *,
     preset: str | None = None,
     progress: bool = True,
+    report: bool = True,
     **options: Option,
 ) -> Trained:
     """Train a GAN as ``univae train-gan`` does, and open its run.
@@ -90,12 +97,14 @@ def train_gan(
         out: see :func:`train_text`.
         preset: see :func:`train_text`.
         progress: see :func:`train_text`.
+        report: see :func:`train_text`.
         options: any option of the command; ``univae train-gan --help`` lists them.
 
     Raises:
         InputError: see :func:`train_text`, with the other exceptions.
     """
-    return _train("train-gan", data, out, options, preset=preset, progress=progress)
+    settings = Settings(preset, progress, report)
+    return _train("train-gan", data, out, options, settings)
 
 
 def train_similar(
@@ -104,6 +113,7 @@ def train_similar(
     *,
     preset: str | None = None,
     progress: bool = True,
+    report: bool = True,
     **options: Option,
 ) -> Trained:
     """Train a sentence model as ``univae train-similar`` does, and open its run.
@@ -114,26 +124,30 @@ def train_similar(
         out: see :func:`train_text`.
         preset: see :func:`train_text`.
         progress: see :func:`train_text`.
+        report: see :func:`train_text`.
         options: any option of the command; ``univae train-similar --help`` lists them.
 
     Raises:
         InputError: see :func:`train_text`, with the other exceptions.
     """
-    return _train("train-similar", pairs, out, options, preset=preset, progress=progress)
+    settings = Settings(preset, progress, report)
+    return _train("train-similar", pairs, out, options, settings)
+
+
+class Settings(NamedTuple):
+    """How a command is called, besides its options."""
+
+    preset: str | None
+    progress: bool
+    report: bool
 
 
 def _train(
-    command: str,
-    data: Data,
-    out: str | Path,
-    options: dict[str, Option],
-    *,
-    preset: str | None,
-    progress: bool,
+    command: str, data: Data, out: str | Path, options: dict[str, Option], settings: Settings
 ) -> Trained:
     """Call the trainer of a command, and open the run that it wrote."""
     point = points(TRAINERS)[command]
     find = command_module if point.module.startswith("experiments") else import_module
     trainer = getattr(find(point.module), point.attr)
-    run: Trained = trainer(data, out, preset=preset, progress=progress, options=options)
+    run: Trained = trainer(data, out, options=options, **settings._asdict())
     return run

@@ -40,6 +40,7 @@ class Trainer:
         *,
         preset: str | None = None,
         progress: bool = True,
+        report: bool = True,
         options: Mapping[str, Value],
     ) -> Trained:
         """Train, and return the run; see :func:`univae.train_text`.
@@ -59,7 +60,7 @@ class Trainer:
             contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO())
         )
         with silence, _settings_kept(), _or_nothing(Path(out)):
-            self._run(values)
+            self._run(values, report)
         return load(out, device=str(options.get("device", "auto")))
 
     @property
@@ -67,7 +68,7 @@ class Trainer:
         """The name of the function, for messages."""
         return self.command.replace("-", "_")
 
-    def _run(self, values: Mapping[str, Value]) -> None:
+    def _run(self, values: Mapping[str, Value], report: bool) -> None:
         module = import_module(COMMANDS[self.command][0])
         named = self._with_files(values)
         arguments = _arguments(module.Config, named)
@@ -77,7 +78,8 @@ class Trainer:
             raise InputError(f"{self.name}: give the options of a training, not of help") from end
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from error
-        module.main(config)
+        train = module.main if report else module.train
+        train(config)
 
     def _with_files(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return options with the names of files in place of data in memory."""
