@@ -35,7 +35,7 @@ STREAM = "likelihood"  # what a seed is hashed with, as in the command of that n
 
 
 def score(
-    model: Trained | LatentModel,
+    model: object,
     data: object,
     samples: int = 128,
     proposal: str | Proposal = "auto",
@@ -78,7 +78,7 @@ def score(
     return Scores.of(columns, scoring, name, index_of(data))
 
 
-def _latent_model(model: Trained | LatentModel) -> LatentModel:
+def _latent_model(model: object) -> LatentModel:
     """Return the model of a run, or the model itself.
 
     Raises:
@@ -98,7 +98,7 @@ def _latent_model(model: Trained | LatentModel) -> LatentModel:
     return model
 
 
-def _scoring(model: Trained | LatentModel, latent_model: LatentModel, data: object) -> Scoring:
+def _scoring(model: object, latent_model: LatentModel, data: object) -> Scoring:
     """Return the data as batches to score."""
     if isinstance(model, Trained):
         return model.scoring(data, REFINED)
@@ -137,7 +137,7 @@ def _array(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy()
 
 
-def _device(model: Trained | LatentModel) -> torch.device:
+def _device(model: object) -> torch.device:
     """Return the device that draws: that of a run, or of a module's first parameter."""
     if isinstance(model, Trained):
         return model.device

@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from experiments.data.readers import READERS
 from univae.as_texts import as_texts
 from univae.atomic_files import replacing_file
 from univae.checkpoint import write_text_atomic
@@ -19,13 +21,16 @@ __all__ = ["ROWS", "SIMILAR", "TEXTS", "Format", "write_once"]
 Data: TypeAlias = Any  # a list, an array, or an object of pandas
 
 FEWEST_CELLS = 2  # texts of a pair
+NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, whole and real numbers
+CSV = ".csv"
+TABLE = "table"  # row of READERS that reads tables with named columns
 
 
 @dataclass(frozen=True)
 class Format:
     """How a kind of data in memory becomes a file."""
 
-    suffix: str
+    suffix: Callable[[Data], str]
     write: Callable[[Data, Path], None]
     in_memory: Callable[[Data], bool]  # whether a value is data, and not a name or a path
 
@@ -40,9 +45,10 @@ def write_once(data: Data, path: Path, form: Format) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         form.write(data, path)
         return
-    with replacing_file(path) as temporary:
-        form.write(data, temporary)
-        if not filecmp.cmp(temporary, path, shallow=False):
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        form.write(data, copy)
+        if not filecmp.cmp(copy, path, shallow=False):
             raise InputError(
                 f"{path.parent.parent} was started with other data than these; give the same data, "
                 "or leave them out, or train in a new folder"
@@ -90,8 +96,12 @@ def _are_pairs(data: Data) -> bool:
 
 
 def _write_rows(data: Data, path: Path) -> None:
+    if path.suffix == CSV:
+        with replacing_file(path) as temporary:
+            data.to_csv(temporary, index=False)
+        return
     values = np.asarray(data)
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in NUMBERS:
         raise InputError(
             f"train: data in memory must be numbers; got dtype {values.dtype}; "
             "convert the columns, or leave some out"
@@ -100,10 +110,15 @@ def _write_rows(data: Data, path: Path) -> None:
         np.save(file, values)
 
 
+def _rows_suffix(data: Data) -> str:
+    """Return the suffix of a table with named columns, where a reader has them, or of an array."""
+    return CSV if hasattr(data, "columns") and TABLE in READERS else ".npy"
+
+
 def _are_rows(data: Data) -> bool:
     return not isinstance(data, str | Path)
 
 
-TEXTS = Format(".txt", _write_texts, _are_texts)
-SIMILAR = Format(".jsonl", _write_pairs, _are_pairs)
-ROWS = Format(".npy", _write_rows, _are_rows)
+TEXTS = Format(lambda _: ".txt", _write_texts, _are_texts)
+SIMILAR = Format(lambda _: ".jsonl", _write_pairs, _are_pairs)
+ROWS = Format(_rows_suffix, _write_rows, _are_rows)

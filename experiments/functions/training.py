@@ -91,7 +91,7 @@ class Trainer:
                 continue
             if not values.get("resume"):
                 require_new_folder(out)
-            path = (out / IN_MEMORY_DATA / f"{name}{self.form.suffix}").absolute()
+            path = (out / IN_MEMORY_DATA / f"{name}{self.form.suffix(value)}").absolute()
             write_once(value, path, self.form)
             named[name] = path
         return named
