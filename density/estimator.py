@@ -105,7 +105,7 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 lr=self.learning_rate,
                 seed=seed,
                 checkpoint_every=0,
-                validate_every=max(1, self.steps // VALIDATIONS),
+                validate_every=self.steps // VALIDATIONS,
                 device="cpu",
                 **options,
             )
