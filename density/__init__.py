@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from density.estimation.regret import likelihood_regret
     from density.estimation.resampling import Jackknife, bootstrap_standard_error, jackknife
     from density.estimator import DensityEstimator
-    from density.log_likelihood import log_likelihood
+    from density.log_likelihoods import log_likelihood
     from density.model import LatentModel
     from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
     from density.pyro_model import from_pyro
@@ -84,7 +84,7 @@ else:
             "estimation.auto_proposal": ["Auto"],
             "estimation.importance": ["Estimate", "estimate", "log_weights"],
             "estimator": ["DensityEstimator"],
-            "log_likelihood": ["log_likelihood"],
+            "log_likelihoods": ["log_likelihood"],
             "estimation.proposals": [
                 "Defensive",
                 "Posterior",

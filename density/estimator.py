@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import sklearn.utils.validation as sklearn_validation
@@ -19,6 +19,7 @@ from torch.quasirandom import SobolEngine
 from density.estimation.noise_laws import StudentT, draws_from
 from density.estimation.proposal import Draws
 from density.estimation.proposals import SMALLEST_UNIFORM
+from density.images.base import DataModel
 from density.model import LatentModel
 from density.scores import score
 from univae.train import train_density
@@ -32,6 +33,21 @@ SEEDS = 2**31 - 1
 FEWEST_SPLIT = 40  # rows; of fewer all are used for training and for the choice of the best weights
 VALIDATIONS = 5  # of which the best weights are kept
 HELD_OUT = 0.1  # share of the rows that choose the best weights
+
+
+@runtime_checkable
+class TableRun(Protocol):
+    """The run of a table model, as :class:`density.trained.TrainedDensity` is."""
+
+    model: DataModel
+
+    def to_model(self, data: np.ndarray) -> Tensor:
+        """Return rows in the units of the model."""
+        ...
+
+    def sample(self, count: int, seed: int | None = None) -> np.ndarray:
+        """Draw rows in the units of the data."""
+        ...
 
 
 class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -87,11 +103,11 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
         deviation = rows.std(0)
         self._spread = np.where(deviation > 0, deviation, 1.0)
         standardised = (rows - self._centre) / self._spread
-        options: dict[str, object] = {"held_out": HELD_OUT}
+        options: dict[str, Any] = {"held_out": HELD_OUT}
         if len(rows) < FEWEST_SPLIT:
             options = {"validation": standardised}
         with tempfile.TemporaryDirectory() as folder:
-            self.run_ = train_density(
+            run = train_density(
                 standardised,
                 Path(folder) / "run",
                 progress=False,
@@ -109,6 +125,7 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 device="cpu",
                 **options,
             )
+            self.run_ = cast("TableRun", run)
             self.run_.to_model(standardised[:1])  # reads the units, before the folder is deleted
         self._model = copy.deepcopy(self.run_.model).double()
         self._noise_seed = seed
@@ -120,7 +137,9 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
         rows = _validated(self, X, reset=False)
         x = self.run_.to_model((rows - self._centre) / self._spread).double()
         scores = score(self._model, x, self.samples, SameNoise(self._noise_seed))
-        return scores.log_likelihood - float(np.log(self._spread).sum())
+        jacobian = float(np.log(self._spread).sum())
+        log_densities: np.ndarray = scores.log_likelihood - jacobian
+        return log_densities
 
     def score(self, X: Table, y: object = None) -> float:
         """Return the mean log-density of the rows in nats; ``y`` is ignored."""
@@ -130,8 +149,9 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """Draw rows (n_samples, columns) in the units of the data."""
         sklearn_validation.check_is_fitted(self)
         seed = int(check_random_state(random_state).randint(SEEDS))
-        rows: np.ndarray = self.run_.sample(n_samples, seed=seed)
-        return rows * self._spread + self._centre
+        rows = self.run_.sample(n_samples, seed=seed)
+        in_units: np.ndarray = rows * self._spread + self._centre
+        return in_units
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class TrainedGan(Trained):
         with seeded(seed, self.device):
             return self.from_networks(self.draw(count, classes))
 
-    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 7) -> np.ndarray:
+    def interpolate(self, a: int | ArrayLike, b: int | ArrayLike, steps: int = 7) -> np.ndarray:
         r"""Return rows (steps, \*shape) between those of two latents, along the sphere.
 
         Args:
@@ -183,7 +183,7 @@ class TrainedGan(Trained):
     def _training_state(self) -> Path:
         return self.weights.with_name("optimizer.pt")
 
-    def _latent(self, end: ArrayLike) -> Tensor:
+    def _latent(self, end: int | ArrayLike) -> Tensor:
         """Return a latent (d,), drawn where ``end`` is a seed."""
         if isinstance(end, int | np.integer):
             with seeded(int(end), torch.device("cpu")):

@@ -79,6 +79,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/cli": GROUND
     | {"experiments/version", "experiments/training", "experiments/data"}
     | {"experiments/training/processes"},
+    # commands as functions: they find the commands by name, as the command line does
+    "experiments/functions": GROUND
+    | {"experiments/cli", "experiments/data", "experiments/training"},
     "experiments": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/examples": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/benchmarks": MODELS | SHARED | FAMILIES | COMMANDS,

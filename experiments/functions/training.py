@@ -61,7 +61,7 @@ class Trainer:
         )
         with silence, _settings_kept(), _or_nothing(Path(out)):
             self._run(values, report)
-        return load(out, device=str(options.get("device", "auto")))
+            return load(out, device=str(options.get("device", "auto")))
 
     @property
     def name(self) -> str:

@@ -150,7 +150,7 @@ class TrainedText(Trained):
         longest = max(map(len, self.tokenizer.encode_batch(texts))) + 1  # and the end token
         return self.decode(self.modes(texts), beam=beam, longest=longest)
 
-    def interpolate(self, a: str, b: str, steps: int = 7) -> list[str]:
+    def interpolate(self, a: Texts, b: Texts, steps: int = 7) -> list[str]:
         """Return the texts at ``steps`` equal distances from a to b, both reconstructed.
 
         The way is a straight line for Gaussian latents, a great circle for those on a sphere.
@@ -170,7 +170,7 @@ class TrainedText(Trained):
 
     @torch.inference_mode()
     def edit(
-        self, text: str, layers: Collection[int] = (0,), count: int = 5, seed: int | None = None
+        self, text: Texts, layers: Collection[int] = (0,), count: int = 5, seed: int | None = None
     ) -> tuple[str, list[Edit]]:
         """Return the reconstruction of a text, and ``count`` texts with some layers drawn anew.
 
@@ -220,7 +220,7 @@ def word_overlap(a: str, b: str) -> float:
     return 2 * len(_shared_words(a, b)) / total if total else 1.0
 
 
-def _one_text(text: str, who: str) -> list[str]:
+def _one_text(text: Texts, who: str) -> list[str]:
     """Return a text as a list of one; a list of one text is one, too."""
     texts = as_texts(text, who)
     if len(texts) != 1:
