@@ -3,7 +3,7 @@ r"""Log-likelihoods of data by a run or by any latent-variable model, with error
 >>> from density.images.mlp import MLPVAE
 >>> from density.likelihoods.head import Pixels
 >>> model = MLPVAE(Pixels((4,)), (1,), ((4,),))
->>> scores = score(model, [[0, 1, 1, 0], [1, 1, 1, 1]], samples=64)
+>>> scores = score(model, [[0, 1, 1, 0], [1, 1, 1, 1]], samples=64, proposal="posterior")
 >>> len(scores), scores.mean < 0
 (2, True)
 """
