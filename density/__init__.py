@@ -10,6 +10,7 @@ __all__ = [
     "Auto",
     "AutoEstimate",
     "Defensive",
+    "DensityEstimator",
     "Estimate",
     "Jackknife",
     "LatentModel",
@@ -17,6 +18,7 @@ __all__ = [
     "Proposal",
     "Refined",
     "Sandwich",
+    "Scores",
     "Sobol",
     "StudentT",
     "Widened",
@@ -39,6 +41,7 @@ __all__ = [
     "miwae",
     "multiply_iwae",
     "sandwich",
+    "score",
     "stl",
 ]
 
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
     from density.estimation.annealed import Annealed, Sandwich, annealed, sandwich
     from density.estimation.auto import AutoEstimate, estimate_auto
     from density.estimation.auto_proposal import Auto
-    from density.estimation.importance import Estimate, estimate, log_likelihood, log_weights
+    from density.estimation.importance import Estimate, estimate, log_weights
     from density.estimation.proposals import (
         Defensive,
         Posterior,
@@ -64,9 +67,12 @@ if TYPE_CHECKING:
     from density.estimation.refined import Refined
     from density.estimation.regret import likelihood_regret
     from density.estimation.resampling import Jackknife, bootstrap_standard_error, jackknife
+    from density.estimator import DensityEstimator
+    from density.log_likelihoods import log_likelihood
     from density.model import LatentModel
     from density.objectives import ciwae, dreg, elbo, iwae, miwae, multiply_iwae, stl
     from density.pyro_model import from_pyro
+    from density.scores import Scores, score
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -76,7 +82,9 @@ else:
             "estimation.annealed": ["Annealed", "Sandwich", "annealed", "sandwich"],
             "estimation.auto": ["AutoEstimate", "estimate_auto"],
             "estimation.auto_proposal": ["Auto"],
-            "estimation.importance": ["Estimate", "estimate", "log_likelihood", "log_weights"],
+            "estimation.importance": ["Estimate", "estimate", "log_weights"],
+            "estimator": ["DensityEstimator"],
+            "log_likelihoods": ["log_likelihood"],
             "estimation.proposals": [
                 "Defensive",
                 "Posterior",
@@ -91,6 +99,7 @@ else:
             "model": ["LatentModel"],
             "objectives": ["ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"],
             "pyro_model": ["from_pyro"],
+            "scores": ["Scores", "score"],
         },
         submodules=["coding", "estimation", "images", "likelihoods"],
     )

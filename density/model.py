@@ -6,13 +6,16 @@ With the proposal :math:`q(z \mid x)` these are three distributions, each a
 
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from univae.errors import InputError
 
-__all__ = ["LatentModel", "as_data", "check_gradients", "draw_prior"]
+__all__ = ["LatentModel", "as_data", "check_gradients", "draw_prior", "model_input"]
+
+NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, whole and real numbers
 
 
 @runtime_checkable
@@ -51,6 +54,26 @@ def as_data(x: Tensor, who: str) -> Tensor:
             f"{who}: needs at least one datum; got a tensor of shape {tuple(x.shape)}; leave it out"
         )
     return x.to(torch.get_default_dtype()) if x.dtype == torch.bool else x
+
+
+def model_input(data: object, who: str) -> Tensor:
+    """Return data as the tensor that a model takes.
+
+    A tensor stays as it is, apart from :func:`as_data`. An array, a list of numbers or a DataFrame
+    becomes floats of the default dtype.
+
+    Raises:
+        InputError: there are no data, or they are no numbers in rows; the message names ``who``.
+    """
+    if isinstance(data, Tensor):
+        return as_data(data, who)
+    rows = np.asarray(data)
+    if rows.dtype.kind not in NUMBERS or rows.ndim == 0:
+        raise InputError(
+            f"{who}: data must be a tensor, or an array of numbers with a row for each datum; got "
+            f"{type(data).__name__} of dtype {rows.dtype}; convert them"
+        )
+    return as_data(torch.as_tensor(rows.astype(np.float64)).to(torch.get_default_dtype()), who)
 
 
 def draw_prior(prior: Distribution, samples: int, batch_shape: Size) -> Tensor:

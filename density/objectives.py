@@ -40,7 +40,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from density.estimation.importance import draw_log_weights, log_likelihood, log_weights_of
+from density.estimation.importance import draw_log_weights, log_mean_weight, log_weights_of
 from density.model import LatentModel, as_data
 from univae.errors import InputError
 from univae.latent.sampling import detached
@@ -55,7 +55,7 @@ def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"
 
 def iwae(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
     r"""Return :math:`\log \frac1K \sum_k w_k`: the ELBO at K = 1, tighter at larger K."""
-    return log_likelihood(_log_weights(model, x, samples))
+    return log_mean_weight(_log_weights(model, x, samples))
 
 
 def multiply_iwae(model: LatentModel, x: Tensor, groups: int, samples: int) -> Float64[Tensor, "B"]:
@@ -70,7 +70,7 @@ def multiply_iwae(model: LatentModel, x: Tensor, groups: int, samples: int) -> F
     """
     _require_counts("multiply_iwae", groups=groups, samples=samples)
     log_w = _log_weights(model, x, groups * samples).unflatten(0, (groups, samples))
-    return log_likelihood(log_w.movedim(1, 0)).mean(0)
+    return log_mean_weight(log_w.movedim(1, 0)).mean(0)
 
 
 miwae = multiply_iwae  # its name in version 0.1.0
@@ -87,7 +87,7 @@ def ciwae(model: LatentModel, x: Tensor, samples: int, beta: float) -> Float64[T
             f"ciwae: beta must lie in [0, 1]; got beta={beta}; 0 is iwae and 1 the elbo"
         )
     log_w = _log_weights(model, x, samples)
-    return beta * log_w.mean(0) + (1 - beta) * log_likelihood(log_w)
+    return beta * log_w.mean(0) + (1 - beta) * log_mean_weight(log_w)
 
 
 def stl(model: LatentModel, x: Tensor, samples: int = 1) -> Float64[Tensor, "B"]:
@@ -114,7 +114,7 @@ def dreg(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "B"]:
         factor = weights.view(*weights.shape, *event_dims).to(z.dtype)
         z.register_hook(lambda gradient: gradient * factor)
     surrogate = (weights * log_w).sum(0)
-    return surrogate + (log_likelihood(log_w) - surrogate).detach()
+    return surrogate + (log_mean_weight(log_w) - surrogate).detach()
 
 
 def _log_weights(model: LatentModel, x: Tensor, samples: int) -> Float64[Tensor, "K B"]:

@@ -15,11 +15,12 @@ References:
     https://arxiv.org/abs/1810.09538
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
+from density.pyro_code import CodablePyro
 from density.pyro_distributions import Likelihood, Posterior, Prior, PyroDistributions
 from density.pyro_sites import latent_sites
 from univae.errors import InputError
@@ -89,6 +90,24 @@ class PyroModel:
             InputError: :meth:`posterior` was not called.
         """
         return Likelihood(self._last_distributions(), z)
+
+    @property
+    def needs_all_data(self) -> bool:
+        """Whether the guide holds latents of every training datum, as automatic guides do.
+
+        It then runs beside all of them only, and not beside some.
+        """
+        from pyro.infer.autoguide import AutoGuide
+
+        return isinstance(self.guide, AutoGuide)
+
+    def codable(self, shape: Sequence[int]) -> CodablePyro:
+        """Return the pair as a torch module for :func:`density.compress`, of rows of one shape.
+
+        Raises:
+            InputError: the programs are not as :mod:`density.pyro_code` says.
+        """
+        return CodablePyro(self.model, self.guide, shape)
 
     def _last_distributions(self) -> PyroDistributions:
         if self._last is None:

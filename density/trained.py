@@ -9,8 +9,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from density.data_units import DataUnits
+from density.estimation.batches import row_batches
 from density.images.base import DataModel
 from density.images.registry import build
+from density.row_scoring import RowScoring
 from density.tables.columns import Columns
 from density.tables.frames import filled_frame, is_frame
 from density.tables.imputation import impute
@@ -177,6 +179,16 @@ class TrainedDensity(Trained):
             edited = self.redraw(z[0], layers, count)
             rows = self.from_model(self.decode(torch.cat((z, edited))))
         return rows[0], rows[1:]
+
+    def scoring(self, data: ArrayLike, latents: int) -> RowScoring:
+        """Return rows in the units of the data as batches to score.
+
+        Raises:
+            InputError: see :meth:`to_model`.
+        """
+        x = self.to_model(data).to(self.device)
+        batches = row_batches(self.model, x, latents)
+        return RowScoring.of(x, batches, self.model.output.pixels)
 
     # Tensors in the units of the model.
 

@@ -78,7 +78,7 @@ def _facts(
 ) -> JsonObject:
     """Return the audit of the critic on real rows and as many generated ones."""
     reseed(seed, "audit")
-    fake = run.sample(len(real)).to(run.device)
+    fake = run.draw(len(real)).to(run.device)
     facts = audit(
         run.players.critic,
         real,

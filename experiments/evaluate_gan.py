@@ -130,7 +130,7 @@ def _report(
 def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:
     """Return the metrics of the data that a GAN generates from a seed."""
     reseed(seed, "evaluate")
-    metrics = reference.measure(run.sample(reference.count))
+    metrics = reference.measure(run.draw(reference.count))
     if reference.rows_for_modes:
         metrics |= reference.modes(_batches(run, reference.rows_for_modes))
     return metrics
@@ -140,7 +140,7 @@ def _batches(run: TrainedGan, count: int) -> Iterator[Tensor]:
     """Generate ``count`` rows of every class in turn, a batch at a time."""
     for rows in torch.arange(count).split(ROWS):
         labels = rows % run.classes if run.classes else None
-        yield run.sample(len(rows), labels)
+        yield run.draw(len(rows), labels)
 
 
 def _metrics(

@@ -60,7 +60,6 @@ def main(config: Config) -> JsonObject:
     """
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     new_scorer = row_of_kind(config.run, SCORERS, "likelihood")
-    reseed(config.seed, "likelihood")
     estimator = config.estimator
     task = ScoringTask(config.run, config.device, config.data, config.limit, estimator)
     scorer = new_scorer(task)
@@ -68,6 +67,7 @@ def main(config: Config) -> JsonObject:
     simulation = config.simulation
     if simulation is not None:
         simulation.check(scorer)
+    reseed(config.seed, "likelihood")  # after the model is built, as density.score draws
     rows = scored_rows(scorer, estimator, out)
 
     result: JsonObject = {

@@ -120,7 +120,7 @@ def _sample_gan(config: Config) -> JsonObject:
     out = gan_samples.output_of(run, data, config.out, name, overwrite=config.overwrite)
     labels = _labels(config, run)
     reseed(config.seed, "sample")
-    rows = run.sample(config.count, labels)
+    rows = run.draw(config.count, labels)
     result: JsonObject = {
         "run": str(config.run),
         "step": run.step,

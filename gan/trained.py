@@ -1,19 +1,28 @@
 """A trained GAN: generated images or rows of a table."""
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gan.players import Players
+from gan.units import DataUnits
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
+from univae.errors import InputError
 from univae.rules import reading
 from univae.run_folder import RunFolder
+from univae.seeds import seeded
 from univae.trained import Trained
 
-__all__ = ["TrainedGan"]
+__all__ = ["TrainedGan", "slerp"]
 
 ROWS = 256  # rows generated at once: bounds the memory
+ENDS = 2  # rows of the shortest interpolation
 RAW_WEIGHTS = "weights"  # key in optimizer.pt; there where the weights file holds an average
 
 
@@ -21,12 +30,20 @@ class TrainedGan(Trained):
     """A generator and its critic, ``players``.
 
     The generator has the moving average of its weights if training kept one
-    (``has_average``); :meth:`raw` has the last ones. Rows are in the units of the networks:
-    images in [-1, 1], columns standardised.
+    (``has_average``); :meth:`raw` has the last ones. :meth:`sample` and :meth:`interpolate` return
+    NumPy arrays in the units of the data: grey levels as uint8, or the numbers of the columns. The
+    methods on tensors (:meth:`draw`, :meth:`generate`) return the units of the networks: images in
+    [-1, 1], columns standardised.
     """
 
     kind = "train-gan"
     description = "a GAN"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "encode": "a GAN has no encoder",
+        "reconstruct": "a GAN has no encoder",
+        "edit": "a GAN has no layers of latents",
+        "score": "a GAN has no likelihood",
+    }
 
     def __init__(
         self, folder: RunFolder, device: torch.device, checkpoint: str, players: Players
@@ -75,8 +92,70 @@ class TrainedGan(Trained):
         """The number of features of a latent."""
         return self.players.generator.latent
 
-    def sample(self, count: int, labels: Tensor | None = None) -> Tensor:
-        """Generate rows (count, \\*shape), on the CPU, from standard normal latents.
+    @cached_property
+    def units(self) -> DataUnits | None:
+        """The units of the training set; None in a run of version 0.1.0, which has no record."""
+        return DataUnits.of(self.folder)
+
+    def from_networks(self, x: Tensor) -> np.ndarray:
+        """Return rows in the units of the data.
+
+        Those of a run of version 0.1.0 stay in the units of the networks, with a note in
+        :attr:`notes`.
+        """
+        if self.units is not None:
+            return self.units.from_networks(x)
+        note = (
+            f"{self.path} has no data.json, as runs of version 0.1.0: rows are in the units of the "
+            "networks (images in [-1, 1], columns standardised)"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+        return x.cpu().numpy()
+
+    def sample(
+        self, count: int, labels: ArrayLike | None = None, seed: int | None = None
+    ) -> np.ndarray:
+        r"""Generate rows (count, \*shape) in the units of the data.
+
+        Args:
+            count: the number of rows.
+            labels: the class of each row, or one class for all, of a conditional GAN; by default
+                every class in turn.
+            seed: with a seed the global generators are left as they are.
+
+        Raises:
+            InputError: ``count`` is below 1, or a label is no class.
+        """
+        if count < 1:
+            raise InputError(f"sample: count must be at least 1; got count={count}")
+        classes = self._checked(labels, count)
+        with seeded(seed, self.device):
+            return self.from_networks(self.draw(count, classes))
+
+    def interpolate(self, a: int | ArrayLike, b: int | ArrayLike, steps: int = 7) -> np.ndarray:
+        r"""Return rows (steps, \*shape) between those of two latents, along the sphere.
+
+        Args:
+            a: the seed of the first latent, or the latent (d,).
+            b: the seed of the last latent, or the latent.
+            steps: the number of rows, both ends included.
+
+        Raises:
+            InputError: ``steps`` is below 2, or a latent is not of the model's width.
+        """
+        if steps < ENDS:
+            raise InputError(
+                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
+            )
+        start = self._latent(a)
+        end = self._latent(b)
+        t = torch.linspace(0, 1, steps, dtype=start.dtype)
+        labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
+        return self.from_networks(self.generate(slerp(start, end, t[:, None]), labels))
+
+    def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
+        r"""Generate rows (count, \*shape), on the CPU, from standard normal latents.
 
         ``labels``: see :meth:`generate`.
         """
@@ -103,3 +182,47 @@ class TrainedGan(Trained):
     @property
     def _training_state(self) -> Path:
         return self.weights.with_name("optimizer.pt")
+
+    def _latent(self, end: int | ArrayLike) -> Tensor:
+        """Return a latent (d,), drawn where ``end`` is a seed."""
+        if isinstance(end, int | np.integer):
+            with seeded(int(end), torch.device("cpu")):
+                return torch.randn(self.latent_width)
+        z = torch.as_tensor(np.asarray(end, np.float64)).to(torch.get_default_dtype())
+        if z.shape != (self.latent_width,):
+            raise InputError(
+                f"interpolate: a and b must be seeds, or latents of shape ({self.latent_width},); "
+                f"got {tuple(z.shape)}"
+            )
+        return z
+
+    def _checked(self, labels: ArrayLike | None, count: int) -> Tensor | None:
+        """Return labels (count,); None for every class in turn."""
+        if labels is None:
+            return None
+        if not self.classes:
+            raise InputError(
+                f"sample: labels are for a conditional GAN; {self.path} has no classes"
+            )
+        classes = torch.as_tensor(np.asarray(labels)).long().expand(count)
+        if int(classes.min()) < 0 or int(classes.max()) >= self.classes:
+            raise InputError(f"sample: labels must lie in 0..{self.classes - 1}; got {labels}")
+        return classes
+
+
+def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
+    """Return points between latents of any lengths, by the angle between them.
+
+    Args:
+        start: latents (..., d), not all zeros.
+        end: latents (..., d).
+        t: shares of the way, in [0, 1], which broadcast with the latents.
+    """
+    lengths = start.norm(dim=-1, keepdim=True) * end.norm(dim=-1, keepdim=True)
+    cosine = (start * end).sum(-1, keepdim=True) / lengths
+    angle = cosine.clamp(-1, 1).arccos()
+    if not bool((angle.sin() > 0).all()):  # the same direction: the line
+        return torch.lerp(start, end, t)
+    start_weight: Tensor = ((1 - t) * angle).sin() / angle.sin()
+    end_weight: Tensor = (t * angle).sin() / angle.sin()
+    return start_weight * start + end_weight * end

@@ -59,8 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/metrics": GROUND,
     "gan/networks": GROUND,
     "gan/normalization": GROUND,
-    "density/trained": GROUND
-    | {"density/images", "density/tables", "density/data_units", "univae/latent"},
+    "density/trained": GROUND | DENSITY | {"density/data_units", "univae/latent"},
     "gan": GROUND | {"gan/metrics", "gan/networks", "gan/normalization"},
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
@@ -83,6 +82,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/cli": GROUND
     | {"experiments/version", "experiments/training", "experiments/data"}
     | {"experiments/training/processes"},
+    # commands as functions: they find the commands by name, as the command line does
+    "experiments/functions": GROUND
+    | {"experiments/cli", "experiments/data", "experiments/training"},
     "experiments": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/examples": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/benchmarks": MODELS | SHARED | FAMILIES | COMMANDS,

@@ -55,11 +55,18 @@ def test_the_wheel_holds_every_module_and_runs_where_the_tree_is_not(tmp_path: P
     )
     said = run(target / "bin" / "univae", "--help", cwd=empty, PYTHONPATH=str(target))
     assert "train-text" in said
+    (empty / "experiments").mkdir()  # a user's own package of the name of the commands'
+    (empty / "experiments" / "__init__.py").write_text("")
     where = run(
         sys.executable,
         "-c",
-        "import univae; print(univae.__file__)",
+        "import univae, density; print(univae.__file__); "
+        f"r = univae.load({str(ROOT / 'tests' / 'golden' / 'text' / 'run')!r}, 'cpu'); "
+        "print(len(r.sample(3)), density.score(r, ['a text']).count)",
         cwd=empty,
         PYTHONPATH=str(target),
     )
     assert str(target) in where
+    assert where.splitlines()[-1] == "3 1"
+    version = run(sys.executable, "-m", "univae", "--version", cwd=empty, PYTHONPATH=str(target))
+    assert version.startswith("univae ")

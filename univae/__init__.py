@@ -10,12 +10,17 @@ __all__ = [
     "RoFormerSimConfig",
     "UniVAE",
     "UniVAEConfig",
+    "__version__",
     "attention",
     "contrastive",
     "latent",
     "load",
     "optim",
     "text",
+    "train_density",
+    "train_gan",
+    "train_similar",
+    "train_text",
 ]
 
 if TYPE_CHECKING:
@@ -23,9 +28,10 @@ if TYPE_CHECKING:
     from univae import decoding as decoding
     from univae import sentence as sentence
     from univae import vae as vae
-    from univae._version import __version__ as __version__
+    from univae._version import __version__
     from univae.kinds import load
     from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+    from univae.train import train_density, train_gan, train_similar, train_text
     from univae.vae.model import Elbo, UniVAE, UniVAEConfig
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -34,6 +40,7 @@ else:
             "kinds": ["load"],
             "_version": ["__version__"],
             "sentence.model": ["RoFormerSim", "RoFormerSimConfig"],
+            "train": ["train_density", "train_gan", "train_similar", "train_text"],
             "vae.model": ["Elbo", "UniVAE", "UniVAEConfig"],
         },
         submodules=[

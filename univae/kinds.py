@@ -1,30 +1,22 @@
 """Open a run folder of any kind: the classes are found by name, so that no import points upward.
 
-The class of a kind is an entry point of the group ``univae.kinds``; another distribution adds a
-kind by declaring one. The library's own kinds are also listed here, for source trees that run
-without being installed.
+The class of a kind is an entry point of the group ``univae.kinds``, see
+:mod:`univae.entry_points`; another distribution adds a kind by declaring one.
 """
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import cast
 
+from univae.entry_points import KINDS, LIBRARY, points
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 from univae.trained import Trained
 
 __all__ = ["GROUP", "LIBRARY_KINDS", "kinds", "load", "trained_class"]
 
-GROUP = "univae.kinds"
-
-# Kind -> the class of its runs; setup.cfg declares the same entry points.
-LIBRARY_KINDS = {
-    "train-text": "univae.vae.trained:TrainedText",
-    "train-density": "density.trained:TrainedDensity",
-    "train-gan": "gan.trained:TrainedGan",
-    "train-similar": "univae.sentence.trained:TrainedSimilar",
-}
+GROUP = KINDS
+LIBRARY_KINDS = LIBRARY[KINDS]
 
 
 def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Trained:
@@ -57,9 +49,6 @@ def trained_class(folder: RunFolder) -> type[Trained]:
     return cast("type[Trained]", classes[kind].load())
 
 
-@cache
 def kinds() -> dict[str, EntryPoint]:
     """Return the entry point of every kind that can be opened."""
-    library = {name: EntryPoint(name, value, GROUP) for name, value in LIBRARY_KINDS.items()}
-    installed = {point.name: point for point in entry_points(group=GROUP)}
-    return {**library, **installed}
+    return points(KINDS)

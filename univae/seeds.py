@@ -1,13 +1,24 @@
-"""Random draws from a seed, apart from the global generators."""
+"""Seeds of PyTorch's generators, and random draws from a seed apart from the global generators."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 
 import torch
 
-__all__ = ["seeded"]
+__all__ = ["reseed", "seed_of", "seeded"]
 
 HOST = "cpu"
+
+
+def reseed(*key: int | str) -> None:
+    """Seed PyTorch's generators with a hash of ``key``; different keys give unrelated streams."""
+    torch.manual_seed(seed_of(*key))
+
+
+def seed_of(*key: int | str) -> int:
+    """Return a hash of ``key`` as a seed of 64 bits."""
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
 @contextmanager

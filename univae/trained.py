@@ -5,31 +5,67 @@ a folder. It is found by its name in the entry points of the group ``univae.kind
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, read_json
 from univae.devices import pick_device
+from univae.entry_points import FUNCTIONS, KINDS, points
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["Trained"]
+__all__ = ["Scoring", "ScoringBatch", "Trained"]
 
 WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
+MILLION = 1e6
 
 Run = TypeVar("Run", bound="Trained")
+KindSpecific: TypeAlias = Any  # what differs from kind to kind of run: arguments and results
+
+
+class ScoringBatch(NamedTuple):
+    """Some of the data to score, as many as fit into memory at once."""
+
+    rows: list[int]  # their numbers among all data
+    x: Tensor  # the input of the model
+    chunk: int | None  # latents of each that are decoded at once; None: the estimator's choice
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Data to score by their likelihood, with the sizes that rates need."""
+
+    count: int
+    batches: Iterator[ScoringBatch]
+    sizes: Mapping[str, list[int]]  # numbers of tokens, words, ... of every datum
+    unit: str  # what a datum is: text, image, row
+
+    def rates(self, log_likelihood: float) -> JsonObject:
+        """Return bits per unit from the mean log-likelihood in nats, None where not known."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """Return what was assumed, and why a rate is not known, a line each."""
+        return []
 
 
 class Trained(ABC):
     """A trained model on its device, with the run folder it was read from.
 
-    ``checkpoint`` is the name of the checkpoint, ``best`` or ``last``.
+    ``checkpoint`` is the name of the checkpoint, ``best`` or ``last``. Every kind has the methods
+    ``sample``, ``encode``, ``reconstruct``, ``interpolate``, ``edit`` and ``score``; those that a
+    kind of model cannot have raise :class:`univae.errors.InputError` with the reason. They take
+    lists, NumPy arrays and pandas objects, and return lists and NumPy arrays, without gradients.
     """
 
     kind: ClassVar[str]  # the command that trains such runs: ``command`` in config.json
     description: ClassVar[str]  # what such a run is of, with its article, for messages
+    lacks: ClassVar[Mapping[str, str]] = {}  # why a kind has no such method, by its name
 
     def __init__(self, folder: RunFolder, device: torch.device, checkpoint: str) -> None:
         self.folder = folder
@@ -72,6 +108,17 @@ class Trained(ABC):
             f"{path} is not the run of {cls.description}; give the --out of {cls.kind}"
         )
 
+    def __repr__(self) -> str:
+        """Return class, folder, number of parameters, step and checkpoint in one line."""
+        modules = [value for value in vars(self).values() if isinstance(value, nn.Module)]
+        count = sum(p.numel() for module in modules for p in module.parameters())
+        size = f"{count / MILLION:.1f} M" if count >= MILLION / 10 else f"{count:,}"
+        parts = [repr(str(self.path)), f"{size} parameters"]
+        state = self.weights.with_name("state.json")
+        if state.is_file():
+            parts.append(f"step {read_json(state).get('step')}")
+        return f"{type(self).__name__}({', '.join([*parts, self.checkpoint])})"
+
     @property
     def path(self) -> Path:
         """The run folder."""
@@ -91,3 +138,52 @@ class Trained(ABC):
     def notes(self) -> list[str]:
         """What was assumed when the folder was opened, a line each."""
         return self.folder.notes
+
+    # Uses of a model. A kind overrides those that it has.
+
+    def sample(self, *args: KindSpecific, **options: KindSpecific) -> KindSpecific:
+        """Draw from the model, in the units of its data."""
+        raise self.refusal("sample")
+
+    def encode(self, *args: KindSpecific, **options: KindSpecific) -> KindSpecific:
+        """Return the latents or vectors of data."""
+        raise self.refusal("encode")
+
+    def reconstruct(self, *args: KindSpecific, **options: KindSpecific) -> KindSpecific:
+        """Return data, encoded and decoded."""
+        raise self.refusal("reconstruct")
+
+    def interpolate(self, *args: KindSpecific, **options: KindSpecific) -> KindSpecific:
+        """Return data on the way between two."""
+        raise self.refusal("interpolate")
+
+    def edit(self, *args: KindSpecific, **options: KindSpecific) -> KindSpecific:
+        """Return data with some latent layers drawn anew."""
+        raise self.refusal("edit")
+
+    def scoring(self, data: KindSpecific, latents: int) -> Scoring:
+        """Return the data as batches to score, with ``latents`` latents a datum in memory."""
+        raise self.refusal("score")
+
+    def score(
+        self, data: KindSpecific, *args: KindSpecific, **options: KindSpecific
+    ) -> KindSpecific:
+        """Estimate the log-likelihood of every datum: ``density.score(self, data, ...)``.
+
+        Returns:
+            density.Scores, see :func:`density.score` for the other arguments.
+        """
+        return points(FUNCTIONS)["score"].load()(self, data, *args, **options)
+
+    def refusal(self, name: str) -> InputError:
+        """Return the error for a method that this kind does not have, with the kinds that do."""
+        method = "scoring" if name == "score" else name
+        able = []
+        for kind, point in points(KINDS).items():
+            trained = point.load()
+            if getattr(trained, method) is not getattr(Trained, method):
+                able.append(kind)
+        reason = self.lacks.get(name, f"{self.description} has no {name}")
+        return InputError(
+            f"{name}: {reason}; it works on runs of {', '.join(able)}; got {self.path}"
+        )

@@ -1,5 +1,8 @@
 r"""Lossless compression: arrays in about :math:`-\log_2 p(x)` bits of a model, and back."""
 
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +35,15 @@ __all__ = [
 TORCH = "torch."  # prefix of the dtype of a tensor in a header
 
 
+@runtime_checkable
+class HasCodable(Protocol):
+    """A model that has another form for codecs, as that of :func:`density.from_pyro`."""
+
+    def codable(self, shape: Sequence[int]) -> LatentModel:
+        """Return a torch module with the same distributions, for rows of one shape."""
+        ...
+
+
 def compress(
     model: LatentModel,
     x: Tensor | np.ndarray,
@@ -52,7 +64,9 @@ def compress(
     True
 
     Args:
-        model: a model with Gaussian latents and a law of whole numbers.
+        model: a torch module with Gaussian latents and a distribution of whole numbers
+            (Bernoulli, Categorical, or one of this library), or such a pair of
+            :func:`density.from_pyro`.
         x: the rows, a tensor or an array.
         particles: importance samples per row; more take time and save bits.
         tile: rows coded together; more save time and cost initial bits.
@@ -64,11 +78,12 @@ def compress(
         InputError: there are no rows, a value is not a level of the model's law, the law is a
             density, or the latents are not Gaussian.
     """
-    exact_model = prepared(model)
     values = _array(x)
+    module = _module(model, values.shape[1:])
+    exact_model = prepared(module)
     dtype = str(x.dtype) if isinstance(x, Tensor) else x.dtype.str
     coding = Coding(particles, tile, swap)
-    header = Header(fingerprint(model), coding, torch.__version__, dtype, tuple(x.shape))
+    header = Header(fingerprint(module), coding, torch.__version__, dtype, tuple(x.shape))
     with exactly():
         code = pixel_code(exact_model, tuple(values.shape[1:]), tile)
         coder = BitsBack(exact_model, code, coding)
@@ -88,8 +103,9 @@ def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> 
             machine with another arithmetic.
     """
     header, payloads = unpack(data)
-    header.check(fingerprint(model))
-    exact_model = prepared(model)
+    module = _module(model, header.shape[1:])
+    header.check(fingerprint(module))
+    exact_model = prepared(module)
     with exactly():
         code = pixel_code(exact_model, header.shape[1:], header.coding.tile)
         coder = BitsBack(exact_model, code, header.coding)
@@ -98,6 +114,11 @@ def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> 
         dtype = getattr(torch, header.dtype.removeprefix(TORCH))
         return torch.from_numpy(values).to(dtype)
     return values.astype(header.dtype)
+
+
+def _module(model: LatentModel, shape: Sequence[int]) -> LatentModel:
+    """Return the form of a model that codecs use."""
+    return model.codable(shape) if isinstance(model, HasCodable) else model
 
 
 def _array(x: Tensor | np.ndarray) -> np.ndarray:

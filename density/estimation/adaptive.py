@@ -29,6 +29,13 @@ class Adaptive(NamedTuple):
     # whether the estimate's own standard error is small enough, and its k-hat reliable
     reached: Bool[Tensor, "B"]
 
+    def __repr__(self) -> str:
+        """Return the estimate, and how many data reached the error, in one line."""
+        return (
+            f"Adaptive({self.estimate!r}, reached {int(self.reached.sum())}, "
+            f"at most {int(self.samples.max())} samples)"
+        )
+
 
 @torch.no_grad()
 def estimate_until(

@@ -31,10 +31,11 @@ from torch.distributions import Distribution
 from density.estimation.annealing_path import BASES, Path, Start, is_flat, sigmoid_path
 from density.estimation.diagnostics import effective_samples, standard_error
 from density.estimation.hmc import transition, tune_step_size
-from density.estimation.importance import log_likelihood
+from density.estimation.importance import log_mean_weight
 from density.model import LatentModel, as_data, check_gradients
 from univae.errors import InputError
 from univae.registry import lookup
+from univae.summaries import counted, mean_with_error
 
 __all__ = [
     "Annealed",
@@ -60,12 +61,28 @@ class Annealed(NamedTuple):
     effective_chains: Tensor  # between 1 and C
     acceptance: Tensor  # mean over chains and steps: near 0.65 where the tuning worked
 
+    def __repr__(self) -> str:
+        """Return means over the data in one line."""
+        return (
+            f"Annealed(log_likelihood {mean_with_error(self.log_likelihood)} nats, "
+            f"effective_chains {self.effective_chains.median().item():.1f}, "
+            f"acceptance {self.acceptance.mean().item():.2f}, {counted(self.acceptance.numel())})"
+        )
+
 
 class Sandwich(NamedTuple):
     """Bounds on log p(x) of data simulated from the model, in nats: each holds in expectation."""
 
     lower: Tensor
     upper: Tensor
+
+    def __repr__(self) -> str:
+        """Return the mean bounds and their gap in one line."""
+        lower, upper, gap = self.mean
+        return (
+            f"Sandwich(lower {lower:.3f}, upper {upper:.3f}, gap {gap:.2g} nats, "
+            f"{counted(self.lower.numel())})"
+        )
 
     @property
     def gap(self) -> Tensor:
@@ -113,7 +130,7 @@ def annealed(
     log_w = walk.log_w[PILOTS:]
     acceptance = walk.acceptance[:, PILOTS:].mean((0, 1))
     return Annealed(
-        log_likelihood(log_w), standard_error(log_w), effective_samples(log_w), acceptance
+        log_mean_weight(log_w), standard_error(log_w), effective_samples(log_w), acceptance
     )
 
 
@@ -185,7 +202,7 @@ def sandwich_of(
     forward = _walk(path, path.base.sample(PILOTS + chains), betas)
     exact_draws = exact_z.expand(chains, *exact_z.shape)
     reverse = _walk(path, exact_draws, betas.flip(0), forward.step_sizes[::-1])
-    return Sandwich(log_likelihood(forward.log_w[PILOTS:]), -log_likelihood(reverse.log_w))
+    return Sandwich(log_mean_weight(forward.log_w[PILOTS:]), -log_mean_weight(reverse.log_w))
 
 
 class _Walk(NamedTuple):

@@ -58,6 +58,13 @@ class AutoEstimate(NamedTuple):
     reliable: Bool[Tensor, "B"]
     decision: Decision
 
+    def __repr__(self) -> str:
+        """Return the estimate, and how many data are reliable and annealed, in one line."""
+        return (
+            f"AutoEstimate({self.estimate!r}, reliable {int(self.reliable.sum())}, "
+            f"annealed {int(self.annealed.sum())}, at most {int(self.samples.max())} samples)"
+        )
+
 
 @torch.no_grad()
 def estimate_auto(

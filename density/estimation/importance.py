@@ -27,12 +27,14 @@ from density.estimation.proposals import Posterior, Proposal
 from density.model import LatentModel, as_data
 from univae.errors import InputError
 from univae.latent.sampling import draw
+from univae.summaries import counted, mean_with_error
 
 __all__ = [
     "Estimate",
     "draw_log_weights",
     "estimate",
     "log_likelihood",
+    "log_mean_weight",
     "log_weights",
     "log_weights_of",
     "summarise",
@@ -52,6 +54,15 @@ class Estimate(NamedTuple):
     # Pareto tail index of the weights: if ``diagnostics.unreliable``, the standard error
     # is, too
     khat: Tensor
+
+    def __repr__(self) -> str:
+        """Return means over the data in one line."""
+        return (
+            f"Estimate(log_likelihood {mean_with_error(self.log_likelihood)} nats, "
+            f"elbo {self.elbo.mean().item():.3f}, "
+            f"effective_samples {self.effective_samples.median().item():.1f}, "
+            f"khat {self.khat.median().item():.2f}, {counted(self.khat.numel())})"
+        )
 
 
 @torch.no_grad()
@@ -85,7 +96,7 @@ def summarise(log_w: Float[Tensor, "K *batch"], replicates: int = 1) -> Estimate
     log_w = log_w.double()
     independent = log_w if replicates == 1 else replicate_means(log_w, replicates)
     return Estimate(
-        log_likelihood=log_likelihood(log_w),
+        log_likelihood=log_mean_weight(log_w),
         elbo=log_w.mean(dim=0),
         standard_error=standard_error(independent),
         effective_samples=effective_samples(log_w),
@@ -93,13 +104,18 @@ def summarise(log_w: Float[Tensor, "K *batch"], replicates: int = 1) -> Estimate
     )
 
 
-def log_likelihood(log_w: Float[Tensor, "K *batch"]) -> Float64[Tensor, "*batch"]:
-    r"""Estimate :math:`\log p(x)` in nats; a lower bound in expectation, the ELBO at K = 1.
+def log_mean_weight(log_w: Float[Tensor, "K *batch"]) -> Float64[Tensor, "*batch"]:
+    r"""Return :math:`\log \frac1K \sum_k w_k`, the estimate of :math:`\log p(x)` in nats.
 
-    >>> log_likelihood(torch.tensor([[0.25], [0.75]]).log()).exp()
+    It is a lower bound in expectation, the ELBO at K = 1.
+
+    >>> log_mean_weight(torch.tensor([[0.25], [0.75]]).log()).exp()
     tensor([0.5000], dtype=torch.float64)
     """
     return log_w.double().logsumexp(dim=0) - math.log(log_w.shape[0])
+
+
+log_likelihood = log_mean_weight  # its name in version 0.1.0
 
 
 def log_weights(

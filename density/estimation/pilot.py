@@ -22,7 +22,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from density.estimation.diagnostics import pareto_khat
-from density.estimation.importance import log_likelihood, log_weights_of
+from density.estimation.importance import log_mean_weight, log_weights_of
 from density.estimation.noise_laws import StudentT, Widened
 from density.model import LatentModel
 from univae.latent.sampling import from_noise, to_noise
@@ -96,7 +96,7 @@ def run_pilot(
     order = torch.arange(len(candidates), device=best.device).unsqueeze(-1)
     index = torch.where(efficiency >= NEAR * best, order, 0).amax(0)
     chosen = efficiency.gather(0, index.unsqueeze(0)).squeeze(0)
-    return Pilot(index, chosen, pareto_khat(log_w), log_likelihood(log_w))
+    return Pilot(index, chosen, pareto_khat(log_w), log_mean_weight(log_w))
 
 
 def _draws(

@@ -6,15 +6,14 @@ from typing import ClassVar
 
 import torch
 
-from density import LatentModel, estimate_auto, log_weights
-from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
-from experiments.evaluation.scores import COLUMNS, records
+from density import LatentModel
+from density.estimation.datum_scores import REFINED, auto_scores
+from experiments.evaluation.estimators import KHAT, Diagnostic, likelihood_item
+from experiments.evaluation.scores import records
 from experiments.evaluation.until_precise import totals_by_row
 from univae.checkpoint import JsonObject
 
 __all__ = ["Automatic"]
-
-BOUND_DRAWS = 32  # of the posterior, for the model's own bound
 
 
 @dataclass(frozen=True)
@@ -44,26 +43,15 @@ class Automatic:
 
     def rows(self, model: LatentModel, x: torch.Tensor, chunk: int | None) -> list[JsonObject]:
         """Return a record for each row, with how it was estimated and whether to trust it."""
-        result = estimate_auto(
+        scores = auto_scores(
             model,
             x,
-            samples=self.samples,
+            self.samples,
             standard_error=self.standard_error,
-            limit=max(self.samples, self.limit),
+            limit=self.limit,
             chunk=chunk,
         )
-        columns = {column: getattr(result.estimate, column) for column in COLUMNS}
-        bound = log_weights(model, x, BOUND_DRAWS, chunk=chunk).mean(0)
-        return records(
-            {
-                **columns,
-                "elbo": bound,
-                "samples": result.samples,
-                "refined": result.decision.refined,
-                "annealed": result.annealed,
-                "reliable": result.reliable,
-            }
-        )
+        return records(scores)
 
     def settings(self) -> JsonObject:
         """Return the fewest samples, the error and the limit if there are any, the proposal."""

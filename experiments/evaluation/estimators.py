@@ -7,14 +7,13 @@ from typing import ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from density import LatentModel, log_weights
+from density.estimation.datum_scores import REFINED
 from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
 from experiments.evaluation.resampled import RESAMPLED, resampled, resampled_totals
 from experiments.evaluation.scores import report_item, rows_of, totals
 from univae.checkpoint import JsonObject
 
 __all__ = ["Diagnostic", "Estimator", "Importance", "likelihood_item"]
-
-REFINED = 16  # latents of a datum that a refined posterior decodes at once
 
 
 @dataclass(frozen=True)

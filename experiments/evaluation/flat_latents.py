@@ -1,28 +1,14 @@
-"""Methods of estimation that move latents, and the latents that they need."""
-
-from torch.distributions import Independent
+"""The latents that methods of estimation need which move them."""
 
 from density import LatentModel
-from density.estimation.annealing_path import is_flat
-from univae.errors import InputError
+from density.estimation.flat_latents import require_flat as require_flat_prior
 
 __all__ = ["require_flat"]
 
 
 def require_flat(model: LatentModel, option: str, remedy: str) -> None:
-    r"""Raise :class:`InputError` where latents do not fill :math:`\mathbb{R}^d`, as on a sphere.
+    """Raise :class:`InputError` for a model whose option needs flat latents and which has none.
 
-    Args:
-        model: the model of the run.
-        option: the option that needs such latents.
-        remedy: what to give instead.
+    See :func:`density.estimation.flat_latents.require_flat`.
     """
-    prior = model.prior()
-    if is_flat(prior):
-        return
-    while isinstance(prior, Independent):
-        prior = prior.base_dist
-    raise InputError(
-        f"{option} needs latents on all of R^d, and the prior of this run is a "
-        f"{type(prior).__name__}; {remedy}"
-    )
+    require_flat_prior(model.prior(), option, remedy)

@@ -1,16 +1,17 @@
 """Scores of rows by importance sampling: one record per row, and totals with their diagnostics."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from density.estimation.datum_scores import COLUMNS
 from density.estimation.diagnostics import khat_is_defined, ladder, unreliable
 from density.estimation.importance import summarise
 from experiments.evaluation.khat_shares import KHAT_UNDEFINED, KhatShares
 from univae.checkpoint import JsonObject
+from univae.vae.scoring import perplexity
 
 __all__ = [
     "COLUMNS",
@@ -28,8 +29,6 @@ __all__ = [
 ]
 
 LISTED = 10  # rows that a message lists before it ends in ...
-LARGEST_EXPONENT = math.log(sys.float_info.max)
-COLUMNS = ("log_likelihood", "standard_error", "elbo", "effective_samples", "khat")
 NATS = COLUMNS[:3]  # those in nats; the others have no unit
 # Why a column may hold values that are not finite.
 REASONS = {
@@ -104,19 +103,6 @@ def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
 def finite(value: float | None) -> float | None:
     """Return the value; None where it is infinite or NaN."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def perplexity(nll_nats: float, units: float) -> float | None:
-    r"""Return :math:`\exp(\text{NLL} / n)` over n words or tokens, an end per text included.
-
-    None where the NLL is not finite, or the power overflows a float (709.78 nats a unit).
-
-    >>> round(perplexity(326.7, 79.8673), 2)  # Yahoo: mean nats and words of a text, with its end
-    59.77
-    """
-    if not math.isfinite(nll_nats) or nll_nats / units > LARGEST_EXPONENT:
-        return None
-    return math.exp(nll_nats / units)
 
 
 def report_item(rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:

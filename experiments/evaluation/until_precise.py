@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from density import LatentModel, estimate_until
+from density.estimation.datum_scores import REFINED
 from density.estimation.diagnostics import unreliable
-from experiments.evaluation.estimators import KHAT, REFINED, Diagnostic, likelihood_item
+from experiments.evaluation.estimators import KHAT, Diagnostic, likelihood_item
 from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
 from experiments.evaluation.scores import COLUMNS, records, totals
 from univae.checkpoint import JsonObject

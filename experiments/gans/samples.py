@@ -13,7 +13,7 @@ from experiments.gans.scaling import gan_rows, to_data_units, to_grey_levels
 from experiments.reports.image_grid import COLUMNS, png, write_grid
 from experiments.training.task import reseed
 from gan.networks.layers import is_image
-from gan.trained import TrainedGan
+from gan.trained import TrainedGan, slerp
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -143,11 +143,3 @@ def _walks(width: int) -> Tensor:
     ends = fixed_latents(width, 2 * ROWS)
     t = torch.linspace(0, 1, COLUMNS)[None, :, None]
     return slerp(ends[:ROWS, None], ends[ROWS:, None], t).flatten(0, 1)
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Return points between latents of any lengths, by the angle between them."""
-    lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
-    cosine = (a * b).sum(-1, keepdim=True) / lengths
-    angle = cosine.clamp(-1, 1).arccos()
-    return ((1 - t) * angle).sin() / angle.sin() * a + (t * angle).sin() / angle.sin() * b

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.data.arrays import Data
 from experiments.data.records import without_rows
+from gan.units import DataUnits
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -74,16 +75,10 @@ def standardise(data: Data) -> Data:
 def to_data_units(x: Tensor, data: Data) -> np.ndarray:
     """Return generated rows in the units of the data: the inverse of :func:`gan_rows`.
 
-    Levels are uint8 numbers 0..levels-1; other rows have the dtype of the data.
+    See :meth:`gan.units.DataUnits.from_networks`.
     """
-    numbers = x.double().cpu().numpy()
-    if data.centre is not None and data.spread is not None:
-        numbers = numbers * data.spread + data.centre
-    elif data.levels is not None:
-        numbers = (numbers + 1) / 2 * (data.levels - 1)
-    if data.levels is not None:
-        return np.clip(np.round(numbers), 0, data.levels - 1).astype(np.uint8)
-    return numbers.astype(data.values.dtype)
+    units = DataUnits(data.levels, data.centre, data.spread, data.values.dtype)
+    return units.from_networks(x)
 
 
 def in_units_of(data: Data, run: RunFolder | None) -> Data:

@@ -7,10 +7,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from density import LatentModel
+from density.estimation.batches import samples_at_once, scored_at_once
 from density.likelihoods.bits import bits_per_dim
 from density.tables.raw import RawTable
 from density.trained import TrainedDensity
-from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
 from experiments.evaluation.scores import finite, worst
@@ -21,8 +21,6 @@ from univae.run_folder import RunFolder
 
 __all__ = ["ArrayScorer"]
 
-ROWS = 100  # images or rows in a batch, at most
-LATENTS = 1600  # latents of all rows that are decoded at once: bounds the memory
 IMAGE_AXES = 3  # channels, height, width
 
 
@@ -53,7 +51,7 @@ class ArrayScorer:
 
     def rows_at_once(self, latents: int) -> int:
         """Return how many rows fit into memory with ``latents`` latents each."""
-        return rows_at_once(self.run.model, min(ROWS, max(1, LATENTS // latents)), latents)
+        return scored_at_once(self.run.model, latents)
 
     def count_cut(self, x: Tensor) -> int:
         """Return 0: images and rows have no length."""

@@ -1,10 +1,8 @@
 """Scores of texts: the log-likelihood of each, and its tokens, characters and words."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,19 +12,24 @@ from experiments.data.text_notes import longer_notes, unknown_notes
 from experiments.data.texts import texts_of
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
-from experiments.evaluation.scores import finite, perplexity, worst
+from experiments.evaluation.scores import worst
 from univae.checkpoint import JsonObject, write_json
 from univae.run_folder import RunFolder
 from univae.text.corpus import Removed
-from univae.text.special import END, PAD
+from univae.text.special import END
+from univae.trained import ScoringBatch
+from univae.vae.scoring import (
+    BLOCK,
+    SIZES,
+    text_batches,
+    text_rates,
+    text_sizes,
+    texts_at_once,
+)
 from univae.vae.trained import TrainedText
 
 __all__ = ["TextScorer"]
 
-BLOCK = 2048  # texts that are sorted by length together
-TEXTS = 16  # texts in a batch
-TOKENS = 16_384  # positions decoded at once: bounds the memory, whatever the number of samples
-SIZES = ("tokens", "characters", "words", "unknown_words")
 UNKNOWN = (
     "; perplexity_per_word is of words and <unk>, and bits_per_char is null, because a code "
     "for <unk> does not name the characters"
@@ -60,7 +63,7 @@ class TextScorer:
 
     def rows_at_once(self, latents: int) -> int:
         """Return how many texts of ``max_length`` tokens fit with ``latents`` latents each."""
-        return _texts_at_once(latents, self.run.model.config.max_length)
+        return texts_at_once(latents, self.run.model.config.max_length)
 
     def count_cut(self, x: Tensor) -> int:
         """Return how many texts have ``max_length`` tokens and no end token.
@@ -77,30 +80,17 @@ class TextScorer:
         texts = texts_of(self.task.data, self.task.limit, self.removed)
         with tqdm(desc="scoring", unit=" texts", disable=None, leave=False) as bar:
             while block := list(islice(texts, BLOCK)):
-                order = sorted(range(len(block)), key=lambda i: len(block[i]))
                 rows: dict[int, JsonObject] = {}
-                for start in range(0, len(order), TEXTS):
-                    batch = order[start : start + TEXTS]
-                    rows |= zip(batch, self._score([block[i] for i in batch]), strict=True)
-                    bar.update(len(batch))
+                for batch in text_batches(self.run, block, self.task.estimator.latents):
+                    rows |= zip(batch.rows, self._score(batch, block), strict=True)
+                    bar.update(len(batch.rows))
                 yield from (rows[i] for i in range(len(block)))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
         """Return bits per token and character, perplexity per word, and their denominators."""
-        count = len(rows)
         sizes = _sizes(rows)
-        nats = -log_likelihood * count
-        bits = nats / math.log(2)
-        per_char = None  # unknown where a code stands for <unk>, not for the word's characters
-        if not sizes["unknown_words"]:
-            per_char = finite(bits / sizes["characters"])
-        return {
-            "bits_per_token": finite(bits / sizes["tokens"]),
-            "bits_per_char": per_char,
-            "perplexity_per_word": perplexity(nats, sizes["words"] + count),
-            **sizes,
-            "data": self.task.data,
-        }
+        rates = text_rates(sizes, len(rows), log_likelihood)
+        return {**rates, **sizes, "data": self.task.data}
 
     def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
         """Return notes on lines left out, long texts, unknown words, and overflow."""
@@ -131,29 +121,15 @@ class TextScorer:
         }
         write_json(self.folder.subfolder("samples") / "worst.json", table)
 
-    def _score(self, texts: list[str]) -> list[JsonObject]:
-        """Return the rows of a batch."""
-        ids = self.run.token_ids(texts)
-        tokens = (ids != PAD).sum(1).tolist()
-        rows = []
-        for score, count, text in zip(self._estimates(ids), tokens, texts, strict=True):
-            sizes = {
-                "tokens": count,
-                "characters": len(text),
-                "words": len(text.split()),
-                "unknown_words": self.run.tokenizer.unknown(text),
-            }
-            rows.append({**score, **sizes, "text": text})
-        return rows
-
-    def _estimates(self, ids: Tensor) -> list[JsonObject]:
-        """Return the estimates of texts (N, T), as many at once as fit into memory."""
-        estimator = self.task.estimator
-        rows = []
-        for batch in torch.split(ids, _texts_at_once(estimator.latents, ids.shape[1])):
-            chunk = max(1, TOKENS // batch.numel())
-            rows += estimator.rows(self.run.model, batch, chunk)
-        return rows
+    def _score(self, batch: ScoringBatch, block: Sequence[str]) -> list[JsonObject]:
+        """Return the rows of a batch of the texts of a block."""
+        scores = self.task.estimator.rows(self.run.model, batch.x, batch.chunk)
+        texts = [block[row] for row in batch.rows]
+        sizes = text_sizes(self.run.tokenizer, texts)
+        for i, (score, text) in enumerate(zip(scores, texts, strict=True)):
+            score |= {name: values[i] for name, values in sizes.items()}
+            score["text"] = text
+        return scores
 
     def _token_notes(self, rows: Sequence[JsonObject]) -> list[str]:
         """Return notes on long texts, unknown words, and white space that tokens leave out."""
@@ -173,11 +149,6 @@ class TextScorer:
                 "and bits_per_char leaves out the rest"
             )
         return notes
-
-
-def _texts_at_once(latents: int, length: int) -> int:
-    """Return how many texts of ``length`` tokens fit into memory, with ``latents`` latents each."""
-    return min(TEXTS, max(1, TOKENS // (latents * length)))
 
 
 def _sizes(rows: Sequence[JsonObject]) -> dict[str, int]:

@@ -1,4 +1,8 @@
-"""Folders that a new run may start in: new, empty, or with files of earlier attempts only."""
+"""Folders that a new run may start in: new or empty, but for what belongs to no other run.
+
+That are the files of killed processes, images that were decoded, and the data in memory that a
+function wrote to be read.
+"""
 
 from pathlib import Path
 
@@ -7,7 +11,10 @@ from experiments.training.folder_lock import LOCK
 from univae.checkpoint import is_temporary
 from univae.errors import InputError
 
-__all__ = ["remove_temporary_files", "require_new_folder"]
+__all__ = ["IN_MEMORY_DATA", "remove_temporary_files", "require_new_folder"]
+
+# The folder of a run with the data that a function was given in memory, so that it can be resumed.
+IN_MEMORY_DATA = "in_memory_data"
 
 
 def require_new_folder(path: Path) -> None:
@@ -30,5 +37,5 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def _is_residue(path: Path) -> bool:
-    """Return whether an earlier attempt left a lock, decoded images, or a file it was writing."""
-    return path.name in (LOCK, INPUTS) or is_temporary(path)
+    """Return whether an entry is a lock, decoded images, data in memory, or a killed one's file."""
+    return path.name in (LOCK, INPUTS, IN_MEMORY_DATA) or is_temporary(path)

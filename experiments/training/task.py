@@ -1,15 +1,14 @@
-"""The interface of a training task, and the seeds of its random numbers."""
+"""The interface of a training task."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject
+from univae.modes import evaluating
+from univae.seeds import reseed, seed_of
 
 __all__ = [
     "Batch",
@@ -124,25 +123,3 @@ class ProbedTask(Protocol):
 def probe_rows(count: int) -> int:
     """Return how many of ``count`` held-out rows a probe takes: an eighth, and at least two."""
     return min(count, max(FEWEST_PROBED, count // PROBED_SHARE))
-
-
-def reseed(*key: int | str) -> None:
-    """Seed PyTorch's generators with a hash of ``key``; different keys give unrelated streams."""
-    torch.manual_seed(seed_of(*key))
-
-
-def seed_of(*key: int | str) -> int:
-    """Return a hash of ``key`` as a seed of 64 bits."""
-    return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Set a module to evaluation mode while the block runs, then restore each submodule's mode."""
-    modes = {submodule: submodule.training for submodule in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, mode in modes.items():
-            submodule.training = mode

@@ -16,7 +16,7 @@ from golden import make
 import univae
 from density.trained import TrainedDensity
 from gan.trained import TrainedGan
-from univae import kinds
+from univae import entry_points, kinds
 from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -83,13 +83,13 @@ def test_every_kind_knows_its_name(kind: str) -> None:
 def test_another_distribution_adds_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "train-flow"}))
     point = EntryPoint("train-flow", "univae.vae.trained:TrainedText", kinds.GROUP)
-    monkeypatch.setattr(kinds, "entry_points", lambda group: [point])
-    kinds.kinds.cache_clear()
+    monkeypatch.setattr(entry_points, "entry_points", lambda group: [point])
+    entry_points.points.cache_clear()
     try:
         assert kinds.trained_class(RunFolder.open(tmp_path)) is TrainedText
     finally:
         monkeypatch.undo()
-        kinds.kinds.cache_clear()
+        entry_points.points.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["text", "similar", "images", "gan_images"])
@@ -216,7 +216,7 @@ def test_a_gan_generates_the_rows_of_its_latents(name: str, tmp_path: Path) -> N
     run = opened(name, tmp_path)
     assert isinstance(run, TrainedGan)
     torch.manual_seed(2)
-    rows = run.sample(3)
+    rows = run.draw(3)
     torch.manual_seed(2)
     z = torch.randn(3, run.latent_width)
     assert torch.equal(rows, run.generate(z))

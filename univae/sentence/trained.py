@@ -2,17 +2,19 @@
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from univae.as_texts import Texts, as_texts
 from univae.checkpoint import load_weights
 from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.run_folder import RunFolder, model_shape
 from univae.sentence.model import NUCLEUS, RoFormerSim, RoFormerSimConfig
+from univae.sentence.nearest import top_k
 from univae.sentence.ranking import Draws, Key
 from univae.sentence.tokenizer import SimilarText
 from univae.text.run_tokenizer import open_tokenizer
@@ -38,10 +40,20 @@ class Generated(NamedTuple):
 
 
 class TrainedSimilar(Trained):
-    """A RoFormer-Sim, and ``text``, which turns texts into its token ids."""
+    """A RoFormer-Sim, and ``text``, which turns texts into its token ids.
+
+    Texts are a text, a list of texts, or an array, Series or DataFrame of them.
+    """
 
     kind = "train-similar"
     description = "a sentence model"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "sample": "a sentence model writes texts similar to a text: similar(text)",
+        "reconstruct": "the vectors of a sentence model have no decoder",
+        "interpolate": "the vectors of a sentence model have no decoder",
+        "edit": "a sentence model has no layers of latents",
+        "score": "a sentence model has no likelihood; its cosines are similarity(a, b)",
+    }
 
     def __init__(
         self,
@@ -71,14 +83,14 @@ class TrainedSimilar(Trained):
         """The tokenizer, without the normalisation of :attr:`text`."""
         return self.text.tokenizer
 
-    def encode(self, texts: Sequence[str], tally: Tally | None = None) -> np.ndarray:
+    def encode(self, texts: Texts, tally: Tally | None = None) -> np.ndarray:
         """Return the texts' vectors (N, width), float32, of length 1.
 
         Args:
             texts: the texts; those longer than the model's are read by their beginning.
             tally: counts the texts, those cut, and unknown words.
         """
-        blocks = list(self.encode_blocks(texts, tally))
+        blocks = list(self.encode_blocks(as_texts(texts, "encode"), tally))
         return np.concatenate(blocks or [np.zeros((0, self.model.config.width), np.float32)])
 
     def encode_blocks(
@@ -93,10 +105,44 @@ class TrainedSimilar(Trained):
         while block := list(islice(remaining, READ_AHEAD)):
             yield encode_rows(self.model, text.encode_batch(block))
 
+    def similarity(self, a: Texts, b: Texts) -> np.ndarray:
+        """Return the cosine of every pair of texts, (N,) float32.
+
+        Raises:
+            InputError: there are not as many texts in ``a`` as in ``b``.
+        """
+        first = as_texts(a, "similarity")
+        second = as_texts(b, "similarity")
+        if len(first) != len(second):
+            raise InputError(
+                f"similarity: needs pairs of texts; got {len(first)} and {len(second)} texts"
+            )
+        cosines: np.ndarray = (self.encode(first) * self.encode(second)).sum(1)
+        return cosines
+
+    def search(self, corpus: Texts, queries: Texts, count: int = 10) -> list[RankedTexts]:
+        """Return the ``count`` texts of a corpus that are nearest to each query, by their cosine.
+
+        A query alone, not in a list, has a list of one result, too.
+
+        Raises:
+            InputError: ``count`` is below 1, or the corpus is empty.
+        """
+        texts = as_texts(corpus, "search")
+        if not texts:
+            raise InputError("search: the corpus is empty; give at least one text")
+        vectors = torch.from_numpy(self.encode(queries))
+        scores, rows = top_k(vectors, self.encode(texts), count)
+        results = []
+        for query_scores, query_rows in zip(scores.tolist(), rows.tolist(), strict=True):
+            best = [texts[row] for row in query_rows]
+            results.append(list(zip(best, query_scores, strict=True)))
+        return results
+
     def similar(
         self,
-        texts: Sequence[str],
-        count: int,
+        texts: Texts,
+        count: int = 10,
         samples: int = 100,
         sampling: Sampling = NUCLEUS,
         keep: Sequence[str] = (),
@@ -119,8 +165,10 @@ class TrainedSimilar(Trained):
     ) -> list[Generated]:
         """Generate texts similar to each text, rank them by their cosine, and count them.
 
+        The result has a list of texts for each source, also for one that is not in a list.
+
         Args:
-            texts: the source texts.
+            texts: the source texts, or one.
             count: the largest number of results for each; fewer where draws repeat.
             samples: the number of draws that the results of a text are chosen from.
             sampling: how the next token is drawn.
@@ -131,6 +179,7 @@ class TrainedSimilar(Trained):
         Raises:
             InputError: a source does not have a word of ``mask``, or a number is out of its range.
         """
+        texts = as_texts(texts, "similar")
         ids = self.text.batch(texts)
         hidden = self._positions(ids, texts, mask).to(self.device)
         ids = ids.to(self.device)

@@ -27,6 +27,7 @@ from torch import Tensor
 from univae.errors import InputError
 from univae.registry import lookup
 from univae.rules import at_least
+from univae.summaries import counted, mean_with_error
 
 __all__ = [
     "ANNEALINGS",
@@ -52,6 +53,14 @@ class Elbo(NamedTuple):
     kl: Float[Tensor, "batch layers"]  # KL(q(z_l | z_<l, x) || p(z_l | z_<l)), exact given z_<l
     # the same per coordinate, for families of independent coordinates
     kl_dimensions: Float[Tensor, "batch layers d"] | None = None
+
+    def __repr__(self) -> str:
+        """Return means over the texts in one line."""
+        return (
+            f"Elbo(log_likelihood {mean_with_error(self.log_likelihood)} nats, "
+            f"kl {mean_with_error(self.kl.sum(-1))} in {self.kl.shape[-1]} layers, "
+            f"{counted(len(self.kl))})"
+        )
 
 
 KL_WEIGHT = at_least(0, 1e6, "0 (no cost) or more")  # the rule of --kl-weight

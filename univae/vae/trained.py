@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from univae.as_texts import Texts, as_texts
 from univae.checkpoint import load_weights
 from univae.decoding.beam import beam_search
 from univae.decoding.sampling import Sampling, generate
 from univae.errors import InputError
 from univae.run_folder import RunFolder, model_shape
+from univae.seeds import seeded
 from univae.text.run_tokenizer import open_tokenizer
 from univae.text.tokenizers import Tokenizer, pad
 from univae.trained import Trained
 from univae.vae.model import UniVAE, UniVAEConfig
+from univae.vae.scoring import TextScoring, text_batches, text_sizes
 
 __all__ = ["Edit", "TrainedText", "model_config", "word_overlap"]
 
@@ -78,14 +81,18 @@ class TrainedText(Trained):
 
     # Texts and latents.
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the codes of texts, (N, S, d) float32, see :meth:`modes`."""
-        return self.modes(texts).float().cpu().numpy()
+    def encode(self, texts: Texts) -> np.ndarray:
+        """Return the codes of texts, (N, S, d) float32, see :meth:`modes`.
+
+        ``texts`` are a text, a list of texts, or an array, Series or DataFrame of them.
+        """
+        return self.modes(as_texts(texts, "encode")).float().cpu().numpy()
 
     @torch.inference_mode()
     def modes(self, texts: Sequence[str]) -> Tensor:
         """Return the codes (N, S, d): each layer's posterior mode given the modes before it."""
-        codes = []
+        config = self.model.config
+        codes = [torch.empty(0, config.latent_layers, config.latent_width, device=self.device)]
         for start in range(0, len(texts), ROWS):
             ids = self.token_ids(texts[start : start + ROWS])
             codes.append(self.model.posterior(ids).modes())
@@ -116,22 +123,34 @@ class TrainedText(Trained):
         return texts
 
     @torch.inference_mode()
-    def sample(self, count: int, sampling: Sampling = ANCESTRAL) -> list[str]:
+    def sample(
+        self, count: int, sampling: Sampling = ANCESTRAL, seed: int | None = None
+    ) -> list[str]:
         """Draw texts from the prior.
+
+        With a ``seed`` the global generators are left as they are.
 
         Raises:
             InputError: ``count`` is below 1.
         """
         if count < 1:
             raise InputError(f"sample: count must be at least 1; got count={count}")
-        return self.decode(self.model.prior().sample(torch.Size((count,))), sampling)
+        with seeded(seed, self.device):
+            z = self.model.prior().sample(torch.Size((count,)))
+            return self.decode(z, sampling)
 
-    def reconstruct(self, texts: Sequence[str], beam: int = 1) -> list[str]:
-        """Return the most probable text of each code, by greedy decoding or a beam."""
+    def reconstruct(self, texts: Texts, beam: int = 1) -> list[str]:
+        """Return the most probable text of each code, by greedy decoding or a beam.
+
+        ``texts``: see :meth:`encode`.
+        """
+        texts = as_texts(texts, "reconstruct")
+        if not texts:
+            return []
         longest = max(map(len, self.tokenizer.encode_batch(texts))) + 1  # and the end token
         return self.decode(self.modes(texts), beam=beam, longest=longest)
 
-    def interpolate(self, a: str, b: str, steps: int = 7) -> list[str]:
+    def interpolate(self, a: Texts, b: Texts, steps: int = 7) -> list[str]:
         """Return the texts at ``steps`` equal distances from a to b, both reconstructed.
 
         The way is a straight line for Gaussian latents, a great circle for those on a sphere.
@@ -143,30 +162,51 @@ class TrainedText(Trained):
             raise InputError(
                 f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
             )
-        start, end = self.modes([a, b]).unbind(0)
+        start, end = self.modes(_one_text(a, "interpolate") + _one_text(b, "interpolate"))
         with torch.inference_mode():
             t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
             z = self.model.config.family.interpolate(start, end, t)
         return self.decode(z)
 
     @torch.inference_mode()
-    def edit(self, text: str, layers: Collection[int], count: int = 5) -> tuple[str, list[Edit]]:
+    def edit(
+        self, text: Texts, layers: Collection[int] = (0,), count: int = 5, seed: int | None = None
+    ) -> tuple[str, list[Edit]]:
         """Return the reconstruction of a text, and ``count`` texts with some layers drawn anew.
 
         Args:
             text: the text.
             layers: the latent layers to draw from the prior, counted from 0 at the bottom.
             count: how many draws.
+            seed: with a seed the global generators are left as they are.
 
         Raises:
             InputError: ``count`` is below 1, or the model has no such layer.
         """
         if count < 1:
             raise InputError(f"edit: count must be at least 1; got count={count}")
-        z = self.modes([text])
-        edited = self.model.resample(z.repeat(count, 1, 1), layers)
+        z = self.modes(_one_text(text, "edit"))
+        with seeded(seed, self.device):
+            edited = self.model.resample(z.repeat(count, 1, 1), layers)
         reconstruction, *texts = self.decode(torch.cat((z, edited)))
         return reconstruction, [_edit(reconstruction, text) for text in texts]
+
+    def scoring(self, data: Texts, latents: int) -> TextScoring:
+        """Return texts as batches to score, see :class:`univae.vae.scoring.TextScoring`.
+
+        Raises:
+            InputError: there are no texts, or an entry is no text.
+        """
+        texts = as_texts(data, "score")
+        if not texts:
+            raise InputError("score: needs at least one text; got an empty list")
+        return TextScoring(
+            count=len(texts),
+            batches=text_batches(self, texts, latents),
+            sizes=text_sizes(self.tokenizer, texts),
+            unit="text",
+            max_length=self.model.config.max_length,
+        )
 
 
 def model_config(config: Mapping[str, object], vocab_size: int) -> UniVAEConfig:
@@ -178,6 +218,14 @@ def word_overlap(a: str, b: str) -> float:
     """Return Dice's coefficient of the bags of words of two texts, in [0, 1]."""
     total = len(a.split()) + len(b.split())
     return 2 * len(_shared_words(a, b)) / total if total else 1.0
+
+
+def _one_text(text: Texts, who: str) -> list[str]:
+    """Return a text as a list of one; a list of one text is one, too."""
+    texts = as_texts(text, who)
+    if len(texts) != 1:
+        raise InputError(f"{who}: takes one text; got {len(texts)}; call it for each")
+    return texts
 
 
 def _edit(reconstruction: str, text: str) -> Edit:

@@ -1,0 +1,162 @@
+r"""Log-likelihoods of data by a run or by any latent-variable model, with errors and diagnostics.
+
+>>> from density.images.mlp import MLPVAE
+>>> from density.likelihoods.head import Pixels
+>>> model = MLPVAE(Pixels((4,)), (1,), ((4,),))
+>>> scores = score(model, [[0, 1, 1, 0], [1, 1, 1, 1]], samples=64, proposal="posterior")
+>>> len(scores), scores.mean < 0
+(2, True)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from density.estimation.batches import row_batches
+from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
+from density.estimation.proposal import Proposal
+from density.estimation.proposals import Defensive
+from density.model import LatentModel, model_input
+from density.score_results import Scores
+from univae.as_texts import index_of
+from univae.errors import InputError
+from univae.modes import evaluating
+from univae.seeds import seed_of, seeded
+from univae.trained import Scoring, ScoringBatch, Trained
+
+__all__ = ["Scores", "score"]
+
+AUTO = "auto"
+PRIOR_SHARE = 0.5  # of the draws, where "auto" cannot judge data one by one
+STREAM = "likelihood"  # what a seed is hashed with, as in the command of that name
+
+
+def score(
+    model: object,
+    data: object,
+    samples: int = 128,
+    proposal: str | Proposal = "auto",
+    *,
+    seed: int | None = 0,
+) -> Scores:
+    r"""Estimate the log-likelihood of every datum, with its error and diagnostics.
+
+    With the same seed the numbers of a run are those of ``univae likelihood``. Data are scored in
+    batches that fit into memory, and the scores are in their order. Modules are in evaluation mode
+    meanwhile, and there are no gradients.
+
+    Args:
+        model: a run of :func:`univae.load`, or a model with prior, posterior and likelihood, as
+            :func:`density.from_pyro` returns.
+        data: for a text run a list of texts; for a run of images or a table rows in the units of
+            its training data; for another model its input, a tensor or an array. Series and
+            DataFrames keep their index.
+        samples: importance samples a datum; with ``auto`` the fewest.
+        proposal: the name of a row of :data:`density.estimation.registry.PROPOSALS`, or a proposal.
+            With an automatic guide of Pyro, which holds latents of each training datum, ``auto`` is
+            ``Defensive(0.5)``: half of the draws are from the prior.
+        seed: seed of the samples, with which the global generators are left as they are; None:
+            draw from the global generators.
+
+    Raises:
+        InputError: the model has no likelihood or no posterior, the data are not of its kind, or
+            the proposal does not fit its latents.
+    """
+    if samples < 1:
+        raise InputError(f"score: samples must be at least 1; got samples={samples}")
+    latent_model = _latent_model(model)
+    scoring = _scoring(model, latent_model, data)
+    if proposal == AUTO and needs_all_data(latent_model):
+        proposal = Defensive(PRIOR_SHARE)
+    hashed = None if seed is None else seed_of(seed, STREAM)
+    with seeded(hashed, _device(model)), torch.no_grad(), _evaluating(latent_model):
+        columns = _columns(latent_model, scoring, samples, proposal)
+    name = proposal if isinstance(proposal, str) else type(proposal).__name__
+    return Scores.of(columns, scoring, name, index_of(data))
+
+
+def _latent_model(model: object) -> LatentModel:
+    """Return the model of a run, or the model itself.
+
+    Raises:
+        InputError: it is no latent-variable model, or the kind of run has no likelihood.
+    """
+    if isinstance(model, Trained):
+        inner = getattr(model, "model", None)
+        if not isinstance(inner, LatentModel):
+            raise model.refusal("score")
+        return inner
+    if not isinstance(model, LatentModel):
+        raise InputError(
+            "score: model must be a run of univae.load, or have prior(), posterior(x) and "
+            f"likelihood(z); got {type(model).__name__}; for Pyro give "
+            "density.from_pyro(model, guide)"
+        )
+    return model
+
+
+def _scoring(model: object, latent_model: LatentModel, data: object) -> Scoring:
+    """Return the data as batches to score."""
+    if isinstance(model, Trained):
+        return model.scoring(data, REFINED)
+    x = model_input(data, "score")
+    batches = row_batches(latent_model, x, REFINED)
+    if needs_all_data(latent_model):
+        batches = iter([ScoringBatch(list(range(len(x))), x, None)])
+    return Scoring(len(x), batches, {}, "datum")
+
+
+def needs_all_data(model: LatentModel) -> bool:
+    """Return whether a model scores all its training data together, and not some of them.
+
+    The automatic guides of Pyro hold latents of every training datum.
+    """
+    return bool(getattr(model, "needs_all_data", False))
+
+
+def _columns(
+    model: LatentModel, scoring: Scoring, samples: int, proposal: str | Proposal
+) -> dict[str, np.ndarray]:
+    """Return the scores of all batches by column, in the order of the data."""
+    columns: dict[str, np.ndarray] = {}
+    for batch in scoring.batches:
+        if not columns:
+            check_proposal(model, batch.x[:1], proposal)
+        for name, values in datum_scores(model, batch.x, samples, proposal, batch.chunk).items():
+            array = _array(values)
+            if name not in columns:
+                columns[name] = np.empty(scoring.count, array.dtype)
+            columns[name][batch.rows] = array
+    return columns
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
+
+
+def _device(model: object) -> torch.device:
+    """Return the device that draws: that of a run, or of a module's first parameter."""
+    if isinstance(model, Trained):
+        return model.device
+    for module in _modules(model):
+        for parameter in module.parameters():
+            return parameter.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def _evaluating(model: LatentModel) -> Iterator[None]:
+    """Set a model, or the modules of a Pyro pair, to evaluation mode while the block runs."""
+    with evaluating(*_modules(model)):
+        yield
+
+
+def _modules(model: object) -> list[nn.Module]:
+    """Return the modules whose mode matters: the model, or what it is made of."""
+    if isinstance(model, nn.Module):
+        return [model]
+    parts = [getattr(model, name, None) for name in ("model", "guide")]
+    return [part for part in parts if isinstance(part, nn.Module)]

@@ -1,0 +1,1 @@
+"""Commands as functions of Python, with data in memory."""

@@ -1,0 +1,150 @@
+"""Training commands as functions: options by name, data by path or in memory, the run returned."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from experiments.cli.commands import COMMANDS
+from experiments.cli.options import parse
+from experiments.cli.spellings import spelling
+from experiments.functions.memory import ROWS, SIMILAR, TEXTS, Format, write_once
+from experiments.training.new_folder import IN_MEMORY_DATA, require_new_folder
+from univae.errors import InputError
+from univae.kinds import load
+from univae.trained import Trained
+
+__all__ = ["DENSITY", "GAN", "SIMILAR_TEXTS", "TEXT", "Trainer"]
+
+Value: TypeAlias = Any  # of an option
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A training command as a function."""
+
+    command: str
+    option: str  # that names the training data
+    form: Format  # of training and validation data in memory
+
+    def __call__(
+        self,
+        data: Value,
+        out: str | Path,
+        *,
+        preset: str | None = None,
+        progress: bool = True,
+        report: bool = True,
+        options: Mapping[str, Value],
+    ) -> Trained:
+        """Train, and return the run; see :func:`univae.train_text`.
+
+        PyTorch's random generator and number of threads are the same before and after.
+        """
+        if not str(out):
+            raise InputError(f"{self.name}: out is required: the run folder to write")
+        if self.option in options and data is not None:
+            raise InputError(f"{self.name}: the data are given twice; leave {self.option} out")
+        values = {**options, "out": Path(out)}
+        if data is not None:
+            values[self.option] = data
+        if preset is not None:
+            values["preset"] = preset
+        silence = (
+            contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO())
+        )
+        with silence, _settings_kept(), _or_nothing(Path(out)):
+            self._run(values, report)
+            return load(out, device=str(options.get("device", "auto")))
+
+    @property
+    def name(self) -> str:
+        """The name of the function, for messages."""
+        return self.command.replace("-", "_")
+
+    def _run(self, values: Mapping[str, Value], report: bool) -> None:
+        module = import_module(COMMANDS[self.command][0])
+        named = self._with_files(values)
+        arguments = _arguments(module.Config, named)
+        try:
+            config = parse(module.Config, arguments, module.PRESETS, f"univae {self.command}")
+        except SystemExit as end:  # the help of the command was asked for, and printed
+            raise InputError(f"{self.name}: give the options of a training, not of help") from end
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        train = module.main if report else module.train
+        train(config)
+
+    def _with_files(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Return options with the names of files in place of data in memory."""
+        named = dict(values)
+        out = values["out"]
+        for name in (self.option, "validation"):
+            value = named.get(name)
+            if value is None or not self.form.in_memory(value):
+                continue
+            if not values.get("resume"):
+                require_new_folder(out)
+            path = (out / IN_MEMORY_DATA / f"{name}{self.form.suffix(value)}").absolute()
+            write_once(value, path, self.form)
+            named[name] = path
+        return named
+
+
+def _arguments(config_type: type, values: Mapping[str, Value]) -> list[str]:
+    """Return options as they are typed; those that are None are left out."""
+    arguments = []
+    for name, value in values.items():
+        option = spelling(config_type, name)
+        if isinstance(value, bool | np.bool_):
+            arguments.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+            arguments += [f"--{option}", *map(str, value)]
+        elif value is not None:
+            arguments.append(f"--{option}={value}")
+    return arguments
+
+
+def _printing(progress: bool) -> contextlib.AbstractContextManager[object]:
+    """Print to stderr while a block runs, or nothing."""
+    if progress:
+        return contextlib.nullcontext()
+    return contextlib.redirect_stderr(io.StringIO())
+
+
+@contextlib.contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Restore PyTorch's generator and number of threads when the block ends."""
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(), torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _or_nothing(out: Path) -> Iterator[None]:
+    """Remove data that were written for a run which did not start, with its new folder."""
+    existed = out.exists()
+    try:
+        yield
+    except BaseException:
+        if not (out / "config.json").exists():
+            shutil.rmtree(out / IN_MEMORY_DATA, ignore_errors=True)
+            if not existed and out.is_dir() and not any(out.iterdir()):
+                out.rmdir()
+        raise
+
+
+TEXT = Trainer("train-text", "text", TEXTS)
+DENSITY = Trainer("train-density", "data", ROWS)
+GAN = Trainer("train-gan", "data", ROWS)
+SIMILAR_TEXTS = Trainer("train-similar", "pairs", SIMILAR)
