@@ -62,8 +62,10 @@ def number_of(hint: Any) -> type | None:
 def built(kind: type, **changes: Any) -> Any:
     values: dict[str, Any] = {}
     for name, option in options_of(kind).items():
-        if option.default is dataclasses.MISSING:
-            default = "x" if plain_hints(kind)[name] is str else Path("x")
+        # the text of search and similar has a default, because --queries or --texts replaces it
+        if option.default is dataclasses.MISSING or name == "text":
+            hint = plain_hints(kind)[name]
+            default = "x" if str in (hint, *get_args(hint)) else Path("x")
             values[name] = REQUIRED.get(name, default)
     return compose(kind, values | changes)
 
