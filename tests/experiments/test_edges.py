@@ -113,7 +113,7 @@ def test_a_value_of_another_type_is_refused_by_name(command: str, unchecked: Non
     kind = CONFIGS[command]
     for name, hint in plain_hints(kind).items():
         wrong = 5 if hint in (str, bool, Path) or get_origin(hint) is tuple else "five"
-        if isinstance(wrong, str) and Path in get_args(hint):
+        if isinstance(wrong, str) and {Path, str} & {*get_args(hint)}:
             continue
         with pytest.raises(InputError, match=rf"^{name} must be .*; got {name}="):
             built(kind, **{name: wrong})
