@@ -36,7 +36,7 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "use",
-        ("sample", "reconstruct", "interpolate", "edit", "encode", "similar", "search"),
+        ("sample", "reconstruct", "interpolate", "edit", "encode", "impute", "similar", "search"),
         "univae sample runs/mine --count 5",
     ),
     Job(
