@@ -36,12 +36,12 @@ class ArrayData:
     data: Annotated[str, Doc(SOURCES)]
     validation: str = ""  # held-out set, in the same formats; empty: a share of --data
     held_out: float = 0.1  # without --validation: share of --data that is held out
-    columns: tuple[str, ...] = ()  # of a table: the columns to use; by default all
-    drop: tuple[str, ...] = ()  # of a table: columns to leave out, such as ids
-    # of a table: columns of categories; kinds that no option names are inferred
+    columns: tuple[str, ...] = ()  # with a table: the columns to use; by default all
+    drop: tuple[str, ...] = ()  # with a table: columns to leave out, such as ids
+    # with a table: columns of categories; kinds that no option names are inferred
     categorical: tuple[str, ...] = ()
-    count: tuple[str, ...] = ()  # of a table: columns of whole numbers from 0
-    numeric: tuple[str, ...] = ()  # of a table: columns of real numbers
+    count: tuple[str, ...] = ()  # with a table: columns of whole numbers from 0
+    numeric: tuple[str, ...] = ()  # with a table: columns of real numbers
 
     RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the data")}
 
