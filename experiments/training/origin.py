@@ -49,6 +49,10 @@ class Origin:
     # or units of the data
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
 
+    def __post_init__(self) -> None:
+        if self.from_run is not None:  # config.json holds a string
+            object.__setattr__(self, "from_run", Path(self.from_run))
+
 
 def inherit(config: Config, inherited: Inherited) -> Config:
     """Return a configuration with an absolute ``from_run`` and the options inherited from there.

@@ -138,6 +138,7 @@ def test_images_are_read_in_the_levels_of_the_weights(
     assert result["notes"] == [
         "images: 0..16 are read as 17 levels, as those of the training set are"
     ]
+    assert run("calibrate", tmp_path / "second", "--steps", 1)["calibration"]["steps"] == 1
 
 
 @pytest.fixture(scope="module")
