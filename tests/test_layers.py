@@ -87,6 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"experiments/cli", "experiments/data", "experiments/training"},
     "experiments": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/examples": MODELS | SHARED | FAMILIES | COMMANDS,
+    "experiments/examples/stories": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/benchmarks": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/studies": MODELS | SHARED | FAMILIES | COMMANDS | {"experiments/benchmarks"},
 }
