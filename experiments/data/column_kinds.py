@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 NLI_SCORES = {"contradiction": 0.0, "neutral": 0.5, "entailment": 1.0}
+NLI_CLASSES = {"contradiction": 2, "entailment": 3, "neutral": 4}  # as in univae.sentence.losses
+NO_CLASS = -1
 NO_LABEL = "-"  # in SNLI and MNLI: the annotators did not agree
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -68,12 +70,17 @@ def score_of(cell: JsonValue) -> float | None:
     text = cell.strip()
     if text.casefold() in NLI_SCORES:
         return NLI_SCORES[text.casefold()]
-    if text.endswith("%"):
-        share = score_of(text[:-1])
-        return None if share is None or text[:-1].casefold() in NLI_SCORES else share / 100
+    divisor = 100 if text.endswith("%") else 1
+    text = text.removesuffix("%").strip()
     if DECIMAL_COMMA.fullmatch(text) and not THOUSANDS.fullmatch(text):
         text = text.replace(",", ".")
-    return _finite(text)
+    number = _finite(text)
+    return None if number is None else number / divisor
+
+
+def class_of(label: JsonValue) -> int:
+    """Return the class of an NLI label in any case, -1 for any other label."""
+    return NLI_CLASSES.get(str(label).strip().casefold(), NO_CLASS)
 
 
 def kind_of(values: Values) -> ColumnKind:
@@ -101,9 +108,7 @@ def _are_percentages(values: Values) -> bool:
 
 
 def _are_numbers(values: Values) -> bool:
-    return all(
-        score_of(value) is not None and str(value).casefold() not in NLI_SCORES for value in values
-    )
+    return all(score_of(value) is not None and class_of(value) == NO_CLASS for value in values)
 
 
 def _are_classes(values: Values) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from experiments.data.column_kinds import score_of
+from experiments.data.column_kinds import class_of, score_of
 from experiments.data.columns import open_sheet
 from experiments.data.pair_files import Row, brief
 from experiments.data.pair_layouts import layout_of, picked_rows
@@ -28,8 +28,6 @@ from univae.text.corpus import Removed, fingerprint_texts
 
 __all__ = ["Groups", "group_up", "pair_batches", "pair_up", "read_groups"]
 
-NLI_CLASSES = {"contradiction": 2, "entailment": 3, "neutral": 4}  # as in univae.sentence.losses
-NO_CLASS = -1
 LABELLED_CELLS = 3  # text, text, label
 WINDOW = 50  # batches' worth of pairs sorted by length together
 SEEDS = 2**64  # NumPy takes no negative seed
@@ -182,7 +180,7 @@ def group_up(
         return Groups(texts, offsets, member_array, families)
 
     scores = np.array([score_of(label) for label in labels], dtype=np.float64)
-    classes = np.array([NLI_CLASSES.get(_word(label), NO_CLASS) for label in labels])
+    classes = np.array([class_of(label) for label in labels])
     file_array = np.array(files or [0] * len(labels))
     return Groups(texts, offsets, member_array, families, scores, classes, file_array)
 
@@ -232,10 +230,6 @@ def pair_batches(
 
 def _is_labelled(cells: Sequence[JsonValue]) -> bool:
     return len(cells) == LABELLED_CELLS and score_of(cells[-1]) is not None
-
-
-def _word(label: Label) -> str:
-    return str(label).strip().casefold()
 
 
 def _texts(cells: Sequence[JsonValue], where: str) -> list[str]:

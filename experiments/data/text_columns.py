@@ -57,8 +57,8 @@ def _only_column(sheet: Sheet, removed: Removed) -> int:
         number = f"{len(texts)} columns" if texts else "no column"
         example = sheet.name(texts[0]) if texts else "NAME"
         raise InputError(
-            f"{sheet.path}: {number} may hold the texts; choose one with {OPTION} {example}, or "
-            f"{sheet.path.name}:{example}; it has {sheet.listing()}"
+            f"{sheet.path}: {number} may hold the texts; choose one: {sheet.path.name}:{example}, "
+            f"or {OPTION} {example} in training and search; it has {sheet.listing()}"
         )
     if len(sheet.kinds) > 1:
         left_out = [sheet.name(i) for i in range(len(sheet.kinds)) if i != texts[0]]

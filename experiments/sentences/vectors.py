@@ -65,26 +65,57 @@ def vectors_of(
         outputs = vector_outputs(file, (run.path, *corpus.names), overwrite=overwrite)
     removed = Removed()
     recipe = _recipe(run, corpus, precision, removed)
-    shape = (recipe["texts"], run.model.config.width)
-
-    files = cached_files(run.path, corpus, recipe) if file is None else [file]
-    stored = None
-    for path in files:
-        stored = read_matrix(*(outputs or unchecked_outputs(path)), recipe, shape)
-        if stored is not None:
-            break
-    if stored is not None:
-        matrix, tally = stored
+    if outputs is None:
+        stored = _cached(run, corpus, recipe)
     else:
-        path = writable_file(run.path, recipe) if file is None else file
-        matrix_file, description = outputs or vector_outputs(path, corpus.names, overwrite=True)
-        tally = Tally()
-        _encode(run, corpus, matrix_file, shape, precision, tally)
-        write_description(description, path, recipe, tally)
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        stored = _stored(outputs, run, recipe)
+    vectors = stored or _computed(run, corpus, recipe, outputs)
     source = f"--corpus {corpus.name}"
-    notes = [*removed.notes(source), *sentence_notes(run, source, tally)]
-    return Vectors(matrix, path, stored is not None, tally, notes)
+    notes = [*removed.notes(source), *sentence_notes(run, source, vectors.tally)]
+    return vectors._replace(notes=notes)
+
+
+def _cached(run: TrainedSimilar, corpus: TextFiles, recipe: JsonObject) -> Vectors | None:
+    """Return the vectors of a file of the run folder, the user's cache, or beside the corpus."""
+    for path in cached_files(run.path, corpus, recipe):
+        vectors = _stored(unchecked_outputs(path), run, recipe)
+        if vectors is not None:
+            return vectors
+    return None
+
+
+def _stored(
+    outputs: tuple[Output, Output], run: TrainedSimilar, recipe: JsonObject
+) -> Vectors | None:
+    """Return the vectors of a file; None where they are missing, damaged, or of another recipe."""
+    matrix_file, description = outputs
+    stored = read_matrix(matrix_file, description, recipe, _shape(run, recipe))
+    if stored is None:
+        return None
+    matrix, tally = stored
+    return Vectors(matrix, matrix_file.path, True, tally, [])
+
+
+def _computed(
+    run: TrainedSimilar,
+    corpus: TextFiles,
+    recipe: JsonObject,
+    outputs: tuple[Output, Output] | None,
+) -> Vectors:
+    """Compute the vectors, and write them to ``outputs`` or, without these, to the cache."""
+    if outputs is None:
+        path = writable_file(run.path, recipe)
+        outputs = vector_outputs(path, corpus.names, overwrite=True)
+    matrix_file, description = outputs
+    tally = Tally()
+    _encode(run, corpus, matrix_file, _shape(run, recipe), recipe["precision"], tally)
+    write_description(description, matrix_file.path, recipe, tally)
+    matrix = np.load(matrix_file.path, mmap_mode="r", allow_pickle=False)
+    return Vectors(matrix, matrix_file.path, False, tally, [])
+
+
+def _shape(run: TrainedSimilar, recipe: JsonObject) -> tuple[int, int]:
+    return recipe["texts"], run.model.config.width
 
 
 def _encode(

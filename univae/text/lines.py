@@ -34,7 +34,7 @@ class Removed:
     blank_lines: int = 0
     carriage_returns: int = 0  # at the end of a line
     byte_order_mark: bool = False
-    empty_cells: int = 0  # rows without a text in a column that is read
+    empty_cells: int = 0  # rows without a text or label in a column that is read
     line_ends: int = 0  # inside a cell, each of which is read as a space
     other_files: int = 0  # of a folder, without a name of a text file
     empty_files: int = 0  # of a folder
@@ -43,14 +43,14 @@ class Removed:
     def notes(self, source: str) -> list[str]:
         """Return one line that lists what was removed from ``source``, if anything; the remarks."""
         removed = []
-        for number, noun in (
-            (self.blank_lines, "blank line"),
-            (self.empty_cells, "row"),
-            (self.other_files, "other file"),
-            (self.empty_files, "empty file"),
-        ):
-            if number:
-                removed.append(_count(number, noun) + (" without a text" if noun == "row" else ""))
+        if self.blank_lines:
+            removed.append(_count(self.blank_lines, "blank line"))
+        if self.empty_cells:
+            removed.append(f"{_count(self.empty_cells, 'row')} with an empty cell")
+        if self.other_files:
+            removed.append(_count(self.other_files, "other file"))
+        if self.empty_files:
+            removed.append(_count(self.empty_files, "empty file"))
         if self.carriage_returns:
             lines = _count(self.carriage_returns, "line")
             removed.append(f"the carriage return at the end of {lines}")

@@ -118,7 +118,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path: Path) -> None:
     (folder / "b.TXT").unlink()
     with pytest.raises(InputError, match=r"no text: 1 of its 2 files end in \.txt"):
         read_texts(str(folder))
-    with pytest.raises(InputError, match=r"a\.txt has no columns; name a column behind its file"):
+    with pytest.raises(InputError, match=r"a\.txt has no columns; name a column as FILE:COLUMN"):
         read_texts(str(plain), column="text")
 
 
@@ -132,7 +132,7 @@ def test_a_column_of_texts_is_found_or_named(tmp_path: Path) -> None:
     texts, notes = read_texts(str(path))
     assert texts == expected
     assert [note.removeprefix(f"{path}: ") for note in notes] == [
-        "left out 1 row without a text, the carriage return at the end of 4 lines, "
+        "left out 1 row with an empty cell, the carriage return at the end of 4 lines, "
         "a byte order mark",
         "1 line end inside texts read as a space",
         "the first line is a header: id, review, stars",
@@ -173,7 +173,7 @@ def test_a_column_without_texts_is_refused_by_name(
         (
             "a.tsv",
             "good day\tgood night\nthe sun\tthe moon\n",
-            r"2 columns may .* --column 1, or a",
+            r"2 columns may .*: a\.tsv:1, or --column 1 in",
         ),
         ("a.csv", "1,2.5\n3,4.5\n", r"no column may hold the texts; .* 2 \(numbers, '2\.5'\)"),
         (
@@ -235,7 +235,7 @@ def test_a_hub_data_set_is_name_split_and_column(monkeypatch: pytest.MonkeyPatch
     texts, notes = read_texts("hub:mine/reviews:test")
     assert texts == ["a b", "c d"]
     assert notes == [
-        "hub:mine/reviews:test: left out 1 row without a text",
+        "hub:mine/reviews:test: left out 1 row with an empty cell",
         "hub:mine/reviews:test: texts in column text; left out label",
     ]
     assert read_texts("hub:mine/reviews:test:text").texts == texts

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from univae.errors import InputError
+from univae.sentence import nearest
 from univae.sentence.nearest import top_k
 from univae.sentence.ranking import Draws, count_draws, distinct, rank
 
@@ -76,6 +77,28 @@ def test_blocks_from_disk_give_what_one_product_gives(
     expected = (queries @ torch.from_numpy(matrix.astype(np.float32)).T).topk(9, 1)
     torch.testing.assert_close(scores, expected.values)
     assert torch.equal(rows, expected.indices)
+
+
+def test_many_queries_shrink_the_blocks_and_change_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    matrix = np.random.default_rng(0).integers(-9, 9, (50, 3)).astype(np.float32)
+    queries = torch.randn(40, 3)
+    sizes: list[int] = []
+    plain = torch.from_numpy
+
+    def counted(array: np.ndarray) -> torch.Tensor:
+        sizes.append(len(array))
+        return plain(array)
+
+    expected = top_k(queries, matrix, 4)
+    monkeypatch.setattr(nearest, "PRODUCT_BYTES", 4 * 40 * 7)
+    monkeypatch.setattr(torch, "from_numpy", counted)
+    scores, rows = top_k(queries, matrix, 4)
+    assert sizes == [7] * 7 + [1]
+    torch.testing.assert_close(scores, expected[0])
+    assert torch.equal(rows, expected[1])
 
 
 def test_fewer_rows_than_asked_for_are_all_given() -> None:

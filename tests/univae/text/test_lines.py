@@ -109,7 +109,7 @@ def test_a_compressed_file_has_the_lines_of_its_content(
 def test_notes_list_every_count_and_remarks_come_last() -> None:
     removed = Removed(1, 2, True, 3, 4, 5, 6, ["a.csv: a remark"])
     assert removed.notes("a") == [
-        "a: left out 1 blank line, 3 rows without a text, 5 other files, 6 empty files, "
+        "a: left out 1 blank line, 3 rows with an empty cell, 5 other files, 6 empty files, "
         "the carriage return at the end of 2 lines, a byte order mark",
         "a: 4 line ends inside texts read as a space",
         "a.csv: a remark",
