@@ -14,7 +14,7 @@ from experiments.cli.commands import run
 from experiments.data.array_outputs import TEXTS, Column, Contents, result_file, write_result
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
-from experiments.images.pictures import contents_of, output_of
+from experiments.images.row_outputs import contents_of, output_of
 from experiments.images.rows import Rows, row_number
 from experiments.kinds import Use, use_of
 from experiments.text.notes import text_notes

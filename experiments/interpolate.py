@@ -21,7 +21,7 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
 from experiments.gans import samples as gan_samples
 from experiments.gans.units import units_of
-from experiments.images.pictures import contents_of, output_of
+from experiments.images.row_outputs import contents_of, output_of
 from experiments.images.rows import Rows, row_number
 from experiments.kinds import Use, use_of
 from experiments.text.notes import text_notes

@@ -18,8 +18,8 @@ from experiments.data.array_outputs import (
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.texts import read_texts
 from experiments.evaluation.open_run import open_run
-from experiments.images.pictures import output_of
 from experiments.images.reconstruction import errors, pair_contents
+from experiments.images.row_outputs import output_of
 from experiments.images.rows import Rows
 from experiments.kinds import Use, use_of
 from experiments.text.notes import text_notes

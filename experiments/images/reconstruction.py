@@ -5,7 +5,7 @@ import numpy as np
 from density.tables.columns import Columns
 from density.trained import TrainedDensity
 from experiments.data.array_outputs import Contents
-from experiments.images.pictures import pairs_picture
+from experiments.images.row_outputs import pairs_picture
 from univae.checkpoint import JsonObject
 
 __all__ = ["errors", "pair_contents"]

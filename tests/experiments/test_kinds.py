@@ -15,6 +15,7 @@ from experiments.evaluate import EVALUATORS
 from experiments.evaluation.abilities import NOT_FOR, commands_for, refusal
 from experiments.evaluation.estimators import Importance
 from experiments.evaluation.scorer import ScoringTask
+from experiments.examples import command_matrix
 from experiments.examples.command_matrix import ARGUMENTS, WORKS, Trial, attempt, trial
 from experiments.interpolate import INTERPOLATORS
 from experiments.kinds import CODECS, ENCODERS, SCORERS, open_codec, row_of_kind
@@ -92,6 +93,18 @@ def test_a_command_works_or_names_the_kinds_for_which_it_does(
         assert (description in takes) == (kind not in NOT_FOR[command])
     (listed,) = outcome.rpartition("for this run there are univae ")[2:]
     assert {*listed.split(", "), "report", "compare"} == {*commands_for(tried.kind)}
+
+
+def test_the_matrix_says_what_works_and_why_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {command: ARGUMENTS[command] for command in ("sample", "audit")}
+    monkeypatch.setattr(command_matrix, "ARGUMENTS", few)
+    path = make.HERE / "text" / "run"
+    reason = NOT_FOR["audit"]["train-text"]
+    table = command_matrix.main(command_matrix.Config(runs=(path,)))["table"]
+    assert table == {"sample": {str(path): WORKS}, "audit": {str(path): reason}}
+    assert f"| audit | {reason} |" in capsys.readouterr().err
 
 
 def test_every_command_of_a_run_is_in_the_list_of_abilities() -> None:

@@ -26,7 +26,7 @@ from experiments import (
     train_text,
 )
 from experiments.data.readers import read
-from experiments.images.pictures import pairs_picture, picture
+from experiments.images.row_outputs import pairs_picture, picture
 from experiments.images.rows import Rows
 from univae.errors import InputError
 from univae.vae.trained import TrainedText, word_overlap

@@ -43,16 +43,14 @@ class Removed:
     def notes(self, source: str) -> list[str]:
         """Return one line that lists what was removed from ``source``, if anything; the remarks."""
         removed = []
-        for number, noun in (
-            (self.blank_lines, "blank line"),
-            (self.empty_cells, "row"),
-            (self.other_files, "other file"),
-            (self.empty_files, "empty file"),
-        ):
-            if number:
-                removed.append(
-                    _count(number, noun) + (" with an empty cell" if noun == "row" else "")
-                )
+        if self.blank_lines:
+            removed.append(_count(self.blank_lines, "blank line"))
+        if self.empty_cells:
+            removed.append(f"{_count(self.empty_cells, 'row')} with an empty cell")
+        if self.other_files:
+            removed.append(_count(self.other_files, "other file"))
+        if self.empty_files:
+            removed.append(_count(self.empty_files, "empty file"))
         if self.carriage_returns:
             lines = _count(self.carriage_returns, "line")
             removed.append(f"the carriage return at the end of {lines}")
