@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from density.images.base import DataModel
 from density.images.registry import build
 from density.row_scoring import RowScoring
 from density.tables.columns import Columns
-from density.tables.frames import filled_frame, is_frame
+from density.tables.frames import filled_frame, is_frame, to_frame
 from density.tables.imputation import impute
 from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
@@ -23,6 +24,9 @@ from univae.rules import reading
 from univae.run_folder import RunFolder
 from univae.seeds import seeded
 from univae.trained import Trained
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["TrainedDensity"]
 
@@ -93,12 +97,20 @@ class TrainedDensity(Trained):
             return self.columns.decode(rows)
         return {f"c{i}": column for i, column in enumerate(rows.T)}
 
+    def to_frame(self, rows: np.ndarray) -> "pandas.DataFrame":
+        """Return a table's rows (N, columns) as a data frame of the names and values of the data.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return to_frame(self.by_column(rows))
+
     # Rows in the units of the data.
 
     def sample(self, count: int, seed: int | None = None) -> np.ndarray:
         r"""Draw rows (count, \*shape): a latent from the prior, then the row given the latent.
 
-        With a ``seed`` the global generators are left as they are.
+        Categories of a table are codes, which :meth:`to_frame` and :meth:`by_column` name. With a ``seed`` the global generators are left as they are.
 
         Raises:
             InputError: ``count`` is below 1.

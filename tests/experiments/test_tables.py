@@ -172,6 +172,16 @@ def test_samples_have_the_names_and_values_of_the_data(trained, tmp_path: Path) 
     assert (table["count"] == table["count"].round()).all()
 
 
+def test_samples_become_a_data_frame(trained) -> None:
+    run, _, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    rows = opened.sample(5, seed=0)
+    frame = opened.to_frame(rows)
+    assert list(frame) == ["kind", "count", "size"]
+    assert frame["kind"].tolist() == ["ab"[int(code)] for code in rows[:, 0]]
+    np.testing.assert_array_equal(frame["size"], rows[:, 2])
+
+
 def test_rows_are_read_with_the_schema_of_the_run(trained, tmp_path: Path) -> None:
     run, _, _ = trained
     opened = TrainedDensity.open(run, "cpu")
