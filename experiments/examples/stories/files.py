@@ -11,6 +11,7 @@ __all__ = ["write_houses", "write_log", "write_pictures"]
 DISTRICTS = ("centre", "harbour", "hills", "old town")
 PICTURES = 240
 SIDE = 24  # pixels
+NOISE = 6.0  # deviation of the grain of a picture, in grey levels
 MISSING = 0.06  # share of the cells
 
 
@@ -41,8 +42,8 @@ def _house(rng: np.random.Generator) -> list[str]:
 def write_pictures(folder: Path, seed: int = 0) -> None:
     """Write PNG files of several modes and two sizes, and files that are no pictures.
 
-    Every picture has a square of one colour on another; some have a palette, some are grey, some
-    have an alpha channel.
+    Every picture has a square of one colour on another, with the grain of a photograph; some have a
+    palette, some are grey, some have an alpha channel.
     """
     from PIL import Image
 
@@ -68,7 +69,8 @@ def _square(rng: np.random.Generator, side: int) -> np.ndarray:
     image[:] = rng.integers(160, 256, 3)
     top, left = rng.integers(0, side // 2, 2)
     image[top : top + side // 2, left : left + side // 2] = rng.integers(0, 120, 3)
-    return image
+    noisy = image + rng.normal(0, NOISE, image.shape)
+    return noisy.round().clip(0, 255).astype(np.uint8)
 
 
 def write_log(path: Path, lines: int = 4000, seed: int = 0) -> None:

@@ -21,19 +21,22 @@ def _files(folder: Path, published: Path) -> None:
 
 def _steps(folder: Path, minutes: float) -> list[Step]:
     train = f"--preset tiny --minutes {minutes:g}"
-    finetune = f"--stage finetune --columns 6 7 5 {train}"
+    finetune = f"--stage finetune {train}"
+    questions = "--columns question1 question2 is_duplicate"
     search = "--corpus questions.txt"
     return [
         command(f"univae train-similar --pairs sts-train.csv {train} --out runs/no", expected=2),
-        command(f"univae train-similar --pairs sts-train.csv {finetune} --out runs/sts"),
+        command(
+            f"univae train-similar --pairs sts-train.csv --columns 6 7 5 {finetune} --out runs/sts"
+        ),
         command("univae evaluate runs/sts --data sts-test.csv --columns 6 7 5"),
         command(
             "univae train-similar --pairs quora_duplicate_questions.tsv "
-            f"--columns question1 question2 is_duplicate {train} --out runs/quora"
+            f"{questions} {finetune} --out runs/quora"
         ),
         command(
             "univae evaluate runs/quora --data quora_duplicate_questions.tsv "
-            "--columns question1 question2 is_duplicate --limit 2000"
+            f"{questions} --limit 2000"
         ),
         command(f'univae search runs/quora {search} "how do I learn french ?" --count 3'),
         command(f"univae search runs/quora {search} --queries asked.txt --out found.jsonl"),
