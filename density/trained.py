@@ -110,7 +110,8 @@ class TrainedDensity(Trained):
     def sample(self, count: int, seed: int | None = None) -> np.ndarray:
         r"""Draw rows (count, \*shape): a latent from the prior, then the row given the latent.
 
-        Categories of a table are codes, which :meth:`to_frame` and :meth:`by_column` name. With a ``seed`` the global generators are left as they are.
+        Categories of a table are codes, which :meth:`to_frame` and :meth:`by_column` name. With a
+        ``seed`` the global generators are left as they are.
 
         Raises:
             InputError: ``count`` is below 1.
