@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from density.images.base import DataModel
 from density.images.registry import build
 from density.row_scoring import RowScoring
 from density.tables.columns import Columns
-from density.tables.frames import filled_frame, is_frame, to_frame
+from density.tables.frames import as_frame, filled_frame, is_frame, is_named, to_frame
 from density.tables.imputation import impute
 from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["TrainedDensity"]
+
+Rows: TypeAlias = Any  # a NumPy array, or a data frame of a table with named columns
 
 ROWS = 100  # rows encoded or decoded at once: bounds the memory
 ENDS = 2  # rows of the shortest interpolation
@@ -97,29 +99,32 @@ class TrainedDensity(Trained):
             return self.columns.decode(rows)
         return {f"c{i}": column for i, column in enumerate(rows.T)}
 
-    def to_frame(self, rows: np.ndarray) -> "pandas.DataFrame":
+    def to_frame(self, rows: np.ndarray, index: object = None) -> "pandas.DataFrame":
         """Return a table's rows (N, columns) as a data frame of the names and values of the data.
+
+        ``index`` is that of the data frame; by default 0, 1, ...
 
         Raises:
             InputError: pandas is not installed.
         """
-        return to_frame(self.by_column(rows))
+        return to_frame(self.by_column(rows), index)
 
     # Rows in the units of the data.
 
-    def sample(self, count: int, seed: int | None = None) -> np.ndarray:
+    def sample(self, count: int, seed: int | None = None) -> Rows:
         r"""Draw rows (count, \*shape): a latent from the prior, then the row given the latent.
 
-        Categories of a table are codes, which :meth:`to_frame` and :meth:`by_column` name. With a
-        ``seed`` the global generators are left as they are.
+        Rows of a table with named columns are a data frame. With a ``seed`` the global generators
+        are left as they are.
 
         Raises:
-            InputError: ``count`` is below 1.
+            InputError: ``count`` is below 1; or columns have names and pandas is not installed.
         """
         if count < 1:
             raise InputError(f"sample: count must be at least 1; got count={count}")
         with seeded(seed, self.device):
-            return self.from_model(self.draw(count))
+            rows = self.from_model(self.draw(count))
+        return rows if self.columns is None else self.to_frame(rows)
 
     def encode(self, data: ArrayLike) -> np.ndarray:
         """Return the codes of rows, (N, d) float32: the modes of all latent layers side by side.
@@ -128,9 +133,13 @@ class TrainedDensity(Trained):
         """
         return self.modes(self.to_model(data)).flatten(1).float().cpu().numpy()
 
-    def reconstruct(self, data: ArrayLike) -> np.ndarray:
-        r"""Return the decoded codes (N, \*shape) of rows, see :meth:`decode`."""
-        return self.from_model(self.decode(self.modes(self.to_model(data))))
+    def reconstruct(self, data: Rows) -> Rows:
+        r"""Return the decoded codes (N, \*shape) of rows, see :meth:`decode`.
+
+        A data frame gives a data frame of the same index.
+        """
+        rows = self.from_model(self.decode(self.modes(self.to_model(data))))
+        return self.to_frame(rows, data.index) if is_frame(data) else rows
 
     def impute(self, data: ArrayLike, samples: int = 1000, seed: int | None = None) -> ArrayLike:
         """Return a table with its missing cells filled; see :mod:`density.tables.imputation`.
@@ -154,17 +163,19 @@ class TrainedDensity(Trained):
             rows = self.from_model(impute(self.model, x, samples))
         return filled_frame(data, self.by_column(rows)) if is_frame(data) else rows
 
-    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 7) -> np.ndarray:
+    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 7) -> Rows:
         r"""Return the rows (steps, \*shape) between rows a and b, both reconstructed.
 
-        They are decoded from the points of a straight line through all latent layers.
+        They are decoded from the points of a straight line through all latent layers. A row of a
+        data frame as ``a`` gives a data frame.
 
         Raises:
             InputError: ``steps`` is below 2, or a or b is not one row.
         """
         start = self.modes(self._one(a, "a"))
         end = self.modes(self._one(b, "b"))
-        return self.from_model(self.decode(self.between(start[0], end[0], steps)))
+        rows = self.from_model(self.decode(self.between(start[0], end[0], steps)))
+        return self.to_frame(rows) if is_named(a) else rows
 
     def edit(
         self,
@@ -172,7 +183,7 @@ class TrainedDensity(Trained):
         layers: Collection[int] = (0,),
         count: int = 5,
         seed: int | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Rows, Rows]:
         r"""Return the reconstruction of a row, and ``count`` rows with some layers drawn anew.
 
         Args:
@@ -182,7 +193,7 @@ class TrainedDensity(Trained):
             seed: with a seed the global generators are left as they are.
 
         Returns:
-            arrays of shape (\*shape) and (count, \*shape).
+            arrays of shape (\*shape) and (count, \*shape), or data frames of a row of one.
 
         Raises:
             InputError: ``count`` is below 1, or the model has one latent layer, or no such layer.
@@ -191,6 +202,8 @@ class TrainedDensity(Trained):
         with seeded(seed, self.device):
             edited = self.redraw(z[0], layers, count)
             rows = self.from_model(self.decode(torch.cat((z, edited))))
+        if is_named(data):
+            return self.to_frame(rows[:1]), self.to_frame(rows[1:])
         return rows[0], rows[1:]
 
     def scoring(self, data: ArrayLike, latents: int) -> RowScoring:
@@ -290,8 +303,8 @@ class TrainedDensity(Trained):
             )
 
     def _one(self, data: ArrayLike, name: str) -> Tensor:
-        """Return one row as a batch of the model."""
-        x = self.to_model(data)
+        """Return one row as a batch of the model; a Series is a row of a data frame."""
+        x = self.to_model(as_frame(data))
         if len(x) != 1:
             raise InputError(f"{name} must be one row; got {len(x)} rows")
         return x

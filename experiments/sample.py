@@ -106,7 +106,8 @@ def _sample_rows(config: Config) -> JsonObject:
     run = open_run(TrainedDensity, config.run, config.device, config.checkpoint)
     out = output_of(run, config.out, f"drawn_{config.seed}", overwrite=config.overwrite)
     reseed(config.seed, "sample")
-    files = write_result(out, contents_of(run, run.sample(config.count)))
+    rows = run.from_model(run.draw(config.count))
+    files = write_result(out, contents_of(run, rows))
     result = {"run": str(config.run), "count": config.count, **files}
     return with_notes(result, run.notes)
 

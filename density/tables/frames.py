@@ -12,13 +12,24 @@ from univae.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["filled_frame", "from_frame", "is_frame", "to_frame"]
+__all__ = ["as_frame", "filled_frame", "from_frame", "is_frame", "is_named", "to_frame"]
 
 
 def is_frame(data: object) -> bool:
     """Return whether an object is a data frame of pandas, without importing pandas."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def is_named(data: object) -> bool:
+    """Return whether an object is a data frame, or a Series, which is a row of one."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame | pandas.Series)
+
+
+def as_frame(data: Any) -> Any:  # noqa: ANN401  of any type, and unchanged if not a Series
+    """Return a Series, a row of a data frame, as a data frame of one row; other data unchanged."""
+    return data.to_frame().T.infer_objects() if is_named(data) and not is_frame(data) else data
 
 
 def from_frame(frame: "pandas.DataFrame", source: str = "the data frame") -> RawTable:

@@ -79,6 +79,11 @@ class Count(Numeric):
             )
         return values
 
+    def decode(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
+        """Return whole numbers as integers; values as they are where one is missing or a mean."""
+        is_whole = bool(np.isfinite(values).all() and (values == np.round(values)).all())
+        return values.astype(np.int64) if is_whole else values
+
 
 class Categorical(Kind):
     """Finitely many values, texts or numbers, without an order."""

@@ -79,7 +79,8 @@ def _write_csv(contents: Contents, file: BinaryIO) -> None:
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         writer = csv.writer(text)
         writer.writerow(contents.columns)
-        writer.writerows(zip(*contents.columns.values(), strict=True))
+        for cells in zip(*contents.columns.values(), strict=True):
+            writer.writerow(["" if cell != cell else cell for cell in cells])  # NaN: no value
 
 
 def _write_jsonl(contents: Contents, file: BinaryIO) -> None:
