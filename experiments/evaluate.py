@@ -38,6 +38,8 @@ from univae.vae.trained import TrainedText
 
 __all__ = ["EVALUATORS", "Config", "main"]
 
+DOUBTFUL = 0.1  # share of estimates with a large k-hat above which the result says so
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -49,11 +51,11 @@ class Config:
     data: str = ""
     out: Path | None = None  # for a VAE: .csv file to write, with the scores of each datum
     overwrite: bool = False  # replace an existing output file
-    limit: int = 0  # for a VAE: number of data to measure, the first of --data; 0: all
+    limit: int = 0  # number of data or pairs to measure, the first of --data; 0: all
     samples: int = 128  # for a VAE: importance samples per datum; more lower the standard error
     proposal: Annotated[
         ProposalName, Doc(choices_help("for a VAE: proposal distribution", PROPOSALS))
-    ] = "auto"
+    ] = "posterior"
     # for a sentence model: columns of the two texts and their label, names or numbers from 1
     columns: tuple[str, ...] = ()
     # for a GAN: number of generated data, at most half of the real ones
@@ -123,7 +125,7 @@ def _evaluate_pairs(config: Config) -> JsonObject:
 
     _require_data(config, "labelled or similar pairs")
     run = open_run(TrainedSimilar, config.run, config.device)
-    result = evaluate_pairs(run, config.data, config.columns)
+    result = evaluate_pairs(run, config.data, config.columns, config.limit)
     notes = result.pop("notes", [])
     print_notes(notes)
     return with_notes({"run": str(config.run), **result}, [*run.notes, *notes])
@@ -132,8 +134,6 @@ def _evaluate_pairs(config: Config) -> JsonObject:
 def _task(config: Config) -> ScoringTask:
     _require_data(config, "the data to score")
     estimator = Estimation(samples=config.samples, proposal=config.proposal).estimator
-    # before the run is opened, as likelihood does: a new model draws initial weights
-    reseed(config.seed, "likelihood")
     return ScoringTask(config.run, config.device, config.data, config.limit, estimator)
 
 
@@ -148,6 +148,7 @@ def _scores(
     out = output_file(config.out, config.overwrite, (config.run, config.data))
     estimator = scorer.task.estimator
     estimator.check(scorer.model)
+    reseed(config.seed, "likelihood")  # after the model is built, as likelihood draws
     rows = scored_rows(scorer, estimator, out)
     totals = estimator.totals(rows)
     mean = totals["log_likelihood_nats"]
@@ -166,6 +167,12 @@ def _with_all_notes(
 ) -> JsonObject:
     """Return scores and measures as one result, with all notes."""
     notes = [*scorer.notes(rows, result), *result.pop("notes", []), *measures.pop("notes", [])]
+    share = result.get("khat_unreliable")
+    if share is not None and share > DOUBTFUL:
+        notes.append(
+            f"nll_nats is no more than an upper bound for {share:.0%} of the data, whose k-hat is "
+            "large; --proposal auto takes longer and estimates them better"
+        )
     print_notes(notes)
     return with_notes({**result, **measures}, [*scorer.folder.notes, *notes])
 
@@ -180,7 +187,7 @@ SCORED = ("out", "overwrite", "limit", "samples", "proposal")
 EVALUATORS: Mapping[type[Trained], Use[Any]] = {
     TrainedGan: Use(TrainedGan, ("count", "features", "checkpoint"), _evaluate_gan),
     TrainedDensity: Use(TrainedDensity, SCORED, _evaluate_rows),
-    TrainedSimilar: Use(TrainedSimilar, ("columns",), _evaluate_pairs),
+    TrainedSimilar: Use(TrainedSimilar, ("columns", "limit"), _evaluate_pairs),
     TrainedText: Use(TrainedText, SCORED, _evaluate_texts),
 }
 

@@ -36,7 +36,9 @@ BLOCK = 1024  # pairs whose cosines to all second texts are computed at once
 TWO = 2
 
 
-def evaluate_pairs(run: TrainedSimilar, path: str, columns: Sequence[str] = ()) -> JsonObject:
+def evaluate_pairs(
+    run: TrainedSimilar, path: str, columns: Sequence[str] = (), limit: int = 0
+) -> JsonObject:
     """Return the metrics of a model on the pairs of a file, with their standard errors.
 
     ``spearman`` of labelled pairs, ``auroc`` and ``best_accuracy``, at ``best_threshold``, of pairs
@@ -49,6 +51,7 @@ def evaluate_pairs(run: TrainedSimilar, path: str, columns: Sequence[str] = ()) 
         path: a file of pairs, as of ``train-similar --pairs``.
         columns: names or numbers, from 1, of the columns of two texts and, last, of the label;
             none: recognised.
+        limit: the number of pairs, the first of the file; 0: all.
 
     Raises:
         InputError: the file cannot be read, or has fewer than two pairs.
@@ -57,15 +60,17 @@ def evaluate_pairs(run: TrainedSimilar, path: str, columns: Sequence[str] = ()) 
     groups = read_groups(Path(path), columns=columns)
     _require_pairs(groups, path)
     tally = Tally()
-    vectors = run.encode(groups.texts, tally)
-    first, second = vectors[groups.pairs.T].astype(np.float64)
+    pairs = groups.pairs[: limit or None]
+    used, rows = np.unique(pairs, return_inverse=True)
+    vectors = run.encode([groups.texts[text] for text in used], tally)
+    first, second = vectors[rows.reshape(pairs.shape).T].astype(np.float64)
     notes = [*groups.notes, *sentence_notes(run, path, tally)]
-    result: JsonObject = {"data": path, "pairs": len(groups), "cut": tally.cut}
+    result: JsonObject = {"data": path, "pairs": len(pairs), "cut": tally.cut}
     if groups.scores is None:
         notes += _group_notes(groups, path)
-        result |= _retrieval(first, second, groups.pairs[:, 1])
+        result |= _retrieval(first, second, pairs[:, 1])
     else:
-        result |= _agreement((first * second).sum(-1), groups.scores)
+        result |= _agreement((first * second).sum(-1), groups.scores[: len(pairs)])
     return {**result, "notes": notes} if notes else result
 
 

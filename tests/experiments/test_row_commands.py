@@ -376,6 +376,16 @@ def test_an_evaluation_of_texts_counts_tokens_and_words(runs: dict[str, Path]) -
     assert result["reconstructed"] == 12
 
 
+def test_an_evaluation_says_where_its_numbers_are_no_more_than_bounds(
+    runs: dict[str, Path],
+) -> None:
+    source = str(runs["text"].parent / "texts.txt")
+    config = evaluate.Config(run=runs["text"], data=source, limit=6, samples=64, device="cpu")
+    result = evaluate.main(config)
+    notes = [note for note in result["notes"] if "nll_nats is no more than an upper bound" in note]
+    assert len(notes) == (result["khat_unreliable"] > 0.1)
+
+
 def test_an_evaluation_without_data_asks_for_them(runs: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="needs --data, the data to score"):
         evaluate.main(evaluate.Config(run=runs["digits"]))

@@ -101,6 +101,18 @@ def test_graded_labels_give_the_rank_correlation(run: TrainedSimilar, tmp_path: 
     assert result["notes"] == [f"{path}: the first line is a header: sentence1, sentence2, score"]
 
 
+def test_a_limit_is_the_evaluation_of_the_first_pairs(run: TrainedSimilar, tmp_path: Path) -> None:
+    rows = [f"{a}\t{b}\t{i % 6}\n" for i, (a, b) in enumerate(zip(TEXTS, TEXTS[::-1], strict=True))]
+    whole = tmp_path / "whole.tsv"
+    whole.write_text("".join(rows))
+    first = tmp_path / "first.tsv"
+    first.write_text("".join(rows[:10]))
+    limited = evaluate_pairs(run, str(whole), limit=10)
+    alone = evaluate_pairs(run, str(first))
+    assert limited["pairs"] == 10
+    assert limited["spearman"] == pytest.approx(alone["spearman"])
+
+
 def test_two_labels_give_auroc_and_accuracy_by_any_columns(
     run: TrainedSimilar, tmp_path: Path
 ) -> None:
@@ -136,7 +148,7 @@ def test_pairs_without_labels_give_recall_and_cuts_are_counted(
     assert result["recall_at_10"] == 1
     assert result["recall_at_1_standard_error"] == math.sqrt(recall * (1 - recall) / 2)
     cut, groups = result["notes"]
-    assert "1 of 5 texts (20%) has more than max_length=8 tokens" in cut
+    assert "1 of 4 texts (25%) has more than max_length=8 tokens" in cut
     assert "1 of 2 groups have more than two texts; the first and the last" in groups
 
 
