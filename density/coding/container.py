@@ -71,7 +71,7 @@ class Header:
         """Raise :class:`InputError` if another model wrote the file."""
         if self.fingerprint != fingerprint:
             raise InputError(
-                f"container: the model must be {self.fingerprint.hex()[:16]}, the writer's; "
+                f"decompress: the model must be {self.fingerprint.hex()[:16]}, the writer's; "
                 f"got {fingerprint.hex()[:16]}; use the unchanged run that wrote it"
             )
 
@@ -105,7 +105,7 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
     version = version_of(content)
     if version not in VERSIONS:
         raise InputError(
-            f"container: the format must be version {PLAIN_VERSION} or {STORED_VERSION}; "
+            f"decompress: the format must be version {PLAIN_VERSION} or {STORED_VERSION}; "
             f"got {version}; use the univae that wrote the file"
         )
     reader = _HeaderReader(content, version)
@@ -153,7 +153,7 @@ class _HeaderReader(FieldReader):
         self.verify_header()
         if coder != CODER:
             raise InputError(
-                f"container: the coder must be {CODER}; got {coder}; use a newer univae"
+                f"decompress: the coder must be {CODER}; got {coder}; use a newer univae"
             )
         coding = Coding(particles, tile, swap)
         parsed = json.loads(notes) if notes else {}

@@ -30,7 +30,7 @@ def version_of(content: bytes) -> int:
         InputError: the content is no compressed file of univae.
     """
     if content[: len(MAGIC)] != MAGIC:
-        raise InputError("container: not a file of univae compress; give one of these")
+        raise InputError("decompress: not a file of univae compress; give one of these")
     if len(content) == len(MAGIC):
         raise damaged("it ends within its header")
     return content[len(MAGIC)]
@@ -103,4 +103,4 @@ class FieldReader:
 
 def damaged(problem: str) -> InputError:
     """Return the error for a file that is not as it was written."""
-    return InputError(f"container: the file is damaged or cut short: {problem}; copy it again")
+    return InputError(f"decompress: the file is damaged or cut short: {problem}; copy it again")

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.data.sources import HUB
 from univae.errors import InputError
 
-__all__ = ["is_hub", "load_split", "name_and_split"]
+__all__ = ["SPLIT", "is_hub", "load_split", "name_and_split"]
 
 SPLIT = "train"  # where none is named
 PARTS = 2  # name, split

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data.columns import JUDGED, Sheet
+from experiments.data.hub_sets import SPLIT, load_split
 from experiments.data.pair_files import Row
 from experiments.data.sources import HUB
 from experiments.data.text_columns import texts_in
@@ -17,9 +18,7 @@ from univae.text.lines import Removed
 
 __all__ = ["hub_texts"]
 
-SPLIT = "train"  # where none is named
 PARTS = 3  # name, split, column
-LONGEST_REASON = 160  # characters of the library's message
 
 
 def hub_texts(source: str, column: str, removed: Removed) -> Iterator[str]:
@@ -37,7 +36,7 @@ def hub_texts(source: str, column: str, removed: Removed) -> Iterator[str]:
     name, split, named = _parts(source)
     if named and column and named != column:
         raise InputError(f"--column {column}: {source} names another column; leave one out")
-    data = _loaded(source, name, split or SPLIT)
+    data = load_split(source, name, split or SPLIT)
     names = tuple(data.column_names)
     rows = _rows(source, data, names)
     head = list(islice(rows, JUDGED))
@@ -52,19 +51,6 @@ def _parts(source: str) -> tuple[str, str, str]:
         raise InputError(f"{source}: give hub:NAME, hub:NAME:SPLIT or hub:NAME:SPLIT:COLUMN")
     name, split, column = [*parts, "", ""][:PARTS]
     return name, split, column
-
-
-def _loaded(source: str, name: str, split: str) -> Any:
-    """Return a split of a data set."""
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise InputError(f"{source}: needs the extra hub: pip install 'univae[hub]'") from error
-    try:
-        return load_dataset(name, split=split)
-    except Exception as error:  # the library raises many classes, also those of its own parts
-        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
-        raise InputError(f"{source}: cannot be loaded ({reason}); check name and split") from error
 
 
 def _rows(source: str, data: Any, names: tuple[str, ...]) -> Iterator[Row]:

@@ -58,7 +58,7 @@ def as_data(table: RawTable, schema: Schema, name: str) -> Data:
         InputError: the table has no rows, lacks a column, or holds a cell that does not fit.
     """
     if not len(table):
-        raise InputError(f"{table.source}: has no rows; give a table of two rows or more")
+        raise InputError(f"{table.source} has no rows; give a table of two rows or more")
     notes = table.notes
     columns = schema
     if isinstance(columns, Choice):
@@ -170,7 +170,7 @@ def _records(text: str, separator: str, source: str) -> tuple[list[list[str]], l
 def _table(source: str, rows: list[list[str]], lines: list[int], separator: str) -> RawTable:
     """Return rows as columns, with the names of the first row where it is a header."""
     if not rows:
-        raise InputError(f"{source}: has no rows; give a table of two rows or more")
+        raise InputError(f"{source} has no rows; give a table of two rows or more")
     if len(rows) > 1 and len(rows[1]) == len(rows[0]) + 1:
         rows[0].insert(0, "")  # the names of rows, as R writes them, have no header
     _require_rectangular(source, rows, lines)
@@ -195,7 +195,7 @@ def _require_rectangular(source: str, rows: Sequence[list[str]], lines: Sequence
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width:
             raise InputError(
-                f"{source}, line {line}: {len(row)} cells where line {lines[0]} has {width}; "
+                f"{source}, line {line}: has {len(row)} of the {width} cells of line {lines[0]}; "
                 "add the missing ones, or put a cell that holds the separator into quotes"
             )
 

@@ -296,7 +296,7 @@ def test_bad_files_end_with_one_line_and_leave_nothing(
     )
     compress.main(config)
     content = file.read_bytes()
-    other = "container: the model must be"
+    other = "the model must be"
     assert other in refused(capsys, "decompress", runs["learned"], file, out)
     assert other in refused(capsys, "decompress", runs["grey"], file, tmp_path / "back.npy")
     assert "give a name that ends in .txt" in refused(

@@ -61,13 +61,13 @@ def test_every_flipped_bit_is_noticed(content: bytes) -> None:
         for bit in range(8):
             broken = bytearray(content)
             broken[place] ^= 1 << bit
-            with pytest.raises(InputError, match=r"^container: "):
+            with pytest.raises(InputError, match=r"^decompress: "):
                 unpack(bytes(broken))
 
 
 def test_every_truncation_and_every_addition_is_noticed(content: bytes) -> None:
     for size in range(len(content)):
-        with pytest.raises(InputError, match=r"^container: "):
+        with pytest.raises(InputError, match=r"^decompress: "):
             unpack(content[:size])
     with pytest.raises(InputError, match=r"instead of \d+; copy it again"):
         unpack(content + b"\0")
@@ -77,7 +77,7 @@ def test_every_truncation_and_every_addition_is_noticed(content: bytes) -> None:
     "foreign", [b"", b"\x89PNG\r\n", b"uVAE", b"uVAE\x01" + b"\xff" * 500, b"\x1f\x8b" * 90]
 )
 def test_foreign_files_are_refused(foreign: bytes) -> None:
-    with pytest.raises(InputError, match=r"^container: "):
+    with pytest.raises(InputError, match=r"^decompress: "):
         density.decompress(model(), foreign)
 
 

@@ -44,10 +44,10 @@ def test_every_flipped_bit_and_every_cut_of_the_stored_part_is_noticed() -> None
     for place in range(5, len(packed)):
         broken = bytearray(packed)
         broken[place] ^= 1 << place % 8
-        with pytest.raises(InputError, match=r"^container: the file is damaged"):
+        with pytest.raises(InputError, match=r"^decompress: the file is damaged"):
             unpack_archive(bytes(broken))
     for size in range(5, len(packed)):
-        with pytest.raises(InputError, match=r"^container: the file is damaged"):
+        with pytest.raises(InputError, match=r"^decompress: the file is damaged"):
             unpack_archive(packed[:size])
     with pytest.raises(InputError, match=r"bytes instead of"):
         unpack_archive(packed + b"x")

@@ -81,7 +81,7 @@ def test_missing_cells_are_counted_in_a_note(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "ragged": ("x,y\n1,2\n3\n", "line 3: 1 cells where line 1 has 2"),
+    "ragged": ("x,y\n1,2\n3\n", "line 3: has 1 of the 2 cells of line 1"),
     "empty": ("", "has no rows"),
     "header only": ("x,y\n", "has no rows|must have|no column is left"),
     "latin": ("x,y\n1,caf\u00e9\n", "is not UTF-8"),
@@ -105,13 +105,13 @@ def test_other_data_are_read_with_the_schema_of_the_training_set(tmp_path: Path)
     columns = read(train).columns
     other = tmp_path / "b.csv"
     other.write_text("extra,y,x\n1,b,7\n2,b,8\n")
-    np.testing.assert_array_equal(read(other, columns).values, [[7, 1], [8, 1]])
+    np.testing.assert_array_equal(read(other, schema=columns).values, [[7, 1], [8, 1]])
     other.write_text("y,z\nb,1\na,2\n")
     with pytest.raises(InputError, match=r"lacks the column 'x' of the training set; it has y, z"):
-        read(other, columns)
+        read(other, schema=columns)
     other.write_text("y,x\nb,1\nc,2\n")
     with pytest.raises(InputError, match="line 3, column 'y': 'c' is not one of the 2 values"):
-        read(other, columns)
+        read(other, schema=columns)
 
 
 def test_the_schema_is_in_the_record_of_the_data(tmp_path: Path) -> None:
