@@ -25,6 +25,7 @@ from experiments.training.settings import Settings
 from experiments.training.stopping import Interrupted, TrainingFailed
 from univae.checkpoint import JsonObject, read_json
 from univae.errors import InputError
+from univae.exported import require_folder
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check
 from univae.run_folder import LAST
@@ -64,6 +65,7 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the metrics before and after; continue a calibration that was interrupted."""
+    require_folder(config.run, "calibrate")
     stored_task = row_of_kind(config.run, TASKS, "calibrate")
     folder = Run.open(config.run)
     with join(config.device) as world, folder.locked():

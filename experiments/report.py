@@ -9,6 +9,7 @@ from experiments.cli.commands import run
 from experiments.reports.page import write
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.exported import require_folder
 from univae.rules import check
 
 __all__ = ["Config", "main"]
@@ -28,6 +29,8 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the ``path`` of the report, and the ``paths`` of all if there are several."""
+    for path in config.runs:
+        require_folder(path, "report")
     paths = [str(write(path)) for path in config.runs]
     result: JsonObject = {"path": paths[0]}
     if len(paths) > 1:

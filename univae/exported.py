@@ -17,7 +17,14 @@ from pathlib import Path
 
 from univae.errors import InputError
 
-__all__ = ["exported_files", "is_export", "open_export", "write_export"]
+__all__ = [
+    "exported_files",
+    "is_export",
+    "is_unpacked",
+    "open_export",
+    "require_folder",
+    "write_export",
+]
 
 NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9]+/(model\.safetensors|state\.json)")
 CHECKPOINT_FILES = ("model.safetensors", "state.json")
@@ -90,6 +97,20 @@ def open_export(path: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Return whether a run folder is an export that :func:`open_export` unpacked into the cache."""
+    return folder.parent == _cache()
+
+
+def require_folder(path: Path, who: str) -> None:
+    """Raise :class:`InputError` for an export where ``who`` needs the run folder itself."""
+    if is_export(path):
+        raise InputError(
+            f"{who}: {path} is an export, which holds what using the model needs and nothing of "
+            "its training; give the run folder"
+        )
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar, get_args, get_origin
+from typing import NoReturn, TypeVar, get_args
 
 import tyro
 from tyro import _errors as parse_errors
@@ -18,10 +18,17 @@ from experiments.cli.messages import error_message, require_no_named_argument
 from experiments.cli.spellings import spellings, without_annotations
 from experiments.data.image_resizing import RESIZES
 from experiments.data.sources import names_code
-from experiments.training.configuration import Configuration, compose, options_of, parts_of
+from experiments.training.configuration import (
+    Configuration,
+    compose,
+    from_json,
+    options_of,
+    parts_of,
+)
 from experiments.training.origin import inherited_options, require_inherited
-from univae.checkpoint import JsonObject, JsonValue
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.exported import require_folder
 from univae.rules import broken
 from univae.run_folder import RunFolder
 
@@ -170,6 +177,7 @@ def _stored_options(config_type: type, argv: Sequence[str]) -> JsonObject:
     out = _extract(argv, "--out")[0] or options["out"].default
     if out is dataclasses.MISSING:
         return {}  # parsing will fail: --out is required
+    require_folder(Path(str(out)), "--resume")
     values = _saved(config_type, RunFolder.open(Path(str(out))))
     for name in CODE:
         if names_code(values.get(name)):
@@ -191,20 +199,8 @@ def _saved(config_type: type, run: RunFolder) -> JsonObject:
         if words:
             file = run.path / "config.json"
             raise InputError(f"{file}: {name} must be {words}; {DAMAGED}")
-        values[name] = _typed(value, hint)
+        values[name] = from_json(value, hint)
     return values
-
-
-def _typed(value: JsonValue, hint: object) -> object:
-    """Return a value of JSON, which has no paths and no tuples, in the type of its field."""
-    if isinstance(value, list):
-        if get_origin(hint) is list:
-            return value
-        element = next(iter(get_args(hint)), None)
-        return tuple(_typed(item, element) for item in value)
-    if isinstance(value, str) and Path in (hint, *get_args(hint)):
-        return Path(value)
-    return value
 
 
 def _unchecked(config_type: type[Config], values: Mapping[str, object]) -> Config:

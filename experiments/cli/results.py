@@ -126,7 +126,7 @@ ROWS: Mapping[str, Row] = {
     "cut": Row("texts cut to the model's length", form=positive),
     "pairs": Row("pairs"),
     "count": Row("number of data"),
-    "data": Row("data", form=text),
+    "data": Row("data measured", form=text),
     "method": Row("method", form=text),
     "validation_nll_nats": Row(
         "held-out negative log-likelihood", NATS, error="validation_nll_standard_error"
@@ -161,8 +161,8 @@ ROWS: Mapping[str, Row] = {
     "filled": Row("cells filled"),
     "exact_share": Row("data restored exactly", form=share),
     "kept_share": Row("words kept", form=share),
-    "bytes_in": Row("size before", form=size),
-    "bytes_out": Row("size after", form=size),
+    "bytes_in": Row("size of the input", form=size),
+    "bytes_out": Row("size of the output", form=size),
     "verdict": Row("verdict", form=path),
     "samples": Row("samples", form=lines),
     "texts": Row("texts", form=lines),

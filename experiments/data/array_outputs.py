@@ -20,6 +20,7 @@ from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
+from univae.exported import is_unpacked
 from univae.run_folder import RunFolder
 
 __all__ = [
@@ -162,6 +163,8 @@ def result_in_run(
     Raises:
         InputError: see :func:`result_file`; or the run is no run folder.
     """
+    if path is None and is_unpacked(run):
+        raise InputError("--out is needed, for the run is an export, which is not written into")
     if path is None:
         path = RunFolder.open(run).subfolder(SAMPLES) / name
         overwrite = True

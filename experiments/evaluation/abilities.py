@@ -25,6 +25,7 @@ NO_DECODER = "a sentence model does not decode its vectors; univae similar write
 NO_DENSITY = "a GAN gives data no probability; univae evaluate measures its samples"
 NO_PROBABILITY = "a sentence model gives vectors and cosines, no probability of a text"
 NO_BOUND = "the posterior of a VAE is calibrated, and this model has none"
+NO_CELLS = "its data are texts, which have no cells to fill"
 ANY_KIND = "it measures generated data; univae evaluate takes every kind of run"
 NO_CRITIC = "it has no critic, whose gradients are measured"
 NO_VECTORS = "it needs vectors of texts whose cosine is similarity; train-similar trains them"
@@ -36,16 +37,14 @@ NOT_FOR: Mapping[str, Mapping[str, str]] = {
     "interpolate": {SIMILAR: NO_DECODER},
     "edit": {GAN: NO_ENCODER, SIMILAR: NO_DECODER},
     "encode": {GAN: NO_ENCODER},
+    "impute": {TEXT: NO_CELLS, GAN: NO_ENCODER, SIMILAR: NO_CELLS},
     "likelihood": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "compress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "decompress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "export": {GAN: "its moving average lies in its training state; copy the run folder instead"},
     "calibrate": {GAN: NO_BOUND, SIMILAR: NO_BOUND},
     "evaluate": {},
-    "evaluate-gan": dict.fromkeys(
-        (TEXT, DENSITY, SIMILAR),
-        "it measures generated data; univae evaluate takes every kind of run",
-    ),
+    "evaluate-gan": dict.fromkeys((TEXT, DENSITY, SIMILAR), ANY_KIND),
     "audit": {TEXT: NO_CRITIC, DENSITY: NO_CRITIC, SIMILAR: NO_CRITIC},
     "similar": {
         TEXT: "it has no vectors to rank texts by; univae edit and interpolate vary a text",

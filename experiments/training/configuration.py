@@ -20,8 +20,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, ClassVar, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -35,6 +36,7 @@ __all__ = [
     "as_tuples",
     "compose",
     "flatten",
+    "from_json",
     "options_of",
     "parts_of",
     "stored_configuration",
@@ -191,9 +193,27 @@ def stored_configuration(config_type: type[Composed], run: RunFolder) -> Compose
     Raises:
         InputError: the file is of another version, or damaged.
     """
-    values = {name: as_tuples(value) for name, value in run.config.items()}
+    options = options_of(config_type)
+    values: JsonObject = {}
+    for name, value in run.config.items():
+        hint = options[name].hint if name in options else None
+        values[name] = from_json(value, hint)
     with reading(run.path / "config.json"):
         return config_type.of(**{**values, "out": run.path, "resume": True})
+
+
+def from_json(value: object, hint: object) -> object:
+    """Return a value of JSON, which has no paths and no tuples, in the type of its field."""
+    if get_origin(hint) is Annotated:
+        return from_json(value, get_args(hint)[0])
+    if isinstance(value, list):
+        if get_origin(hint) is list:
+            return value
+        element = next(iter(get_args(hint)), None)
+        return tuple(from_json(entry, element) for entry in value)
+    if isinstance(value, str) and Path in (hint, *get_args(hint)):
+        return Path(value)
+    return value
 
 
 def as_tuples(value: object) -> object:

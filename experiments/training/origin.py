@@ -124,7 +124,7 @@ def require_model_of(source: Path, model: Mapping[str, object]) -> None:
     Raises:
         InputError: they differ; the message has the first difference.
     """
-    changes = differences(read_json(source / "model.json"), to_json(model))
+    changes = differences(read_json(RunFolder.open(source).path / "model.json"), to_json(model))
     if changes:
         raise InputError(
             f"--from {source} has another model than these data and options give: {changes[0]}; "

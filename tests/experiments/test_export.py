@@ -124,7 +124,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 
 def test_a_gan_and_an_existing_file_are_refused(tmp_path: Path) -> None:
     run = make.copy_run("gan_table", tmp_path)
-    with pytest.raises(InputError, match=r"is a run of train-gan.*copy the run folder instead"):
+    with pytest.raises(InputError, match=r"is the run of a GAN.*copy the run folder instead"):
         export.main(export.Config(run=run, out=tmp_path / "key"))
     file = exported("table", tmp_path)
     before = file.read_bytes()

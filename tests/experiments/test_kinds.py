@@ -40,6 +40,8 @@ WITHOUT_RUN = {"demo", "train-text", "train-density", "train-gan", "train-simila
 
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {
+    ("impute", "images"): "was not trained on a table with named columns",
+    ("impute", "table"): "was not trained on a table with named columns",
     ("edit", "images"): "has one latent layer",
     ("edit", "table"): "has one latent layer",
     ("compress", "text_vmf"): "train with --latent gaussian",

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from experiments.cli.commands import main
+from univae.exported import exported_files, write_export
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = ("text", "images", "table", "gan_images", "gan_table", "similar")  # folders of old runs
@@ -89,6 +90,11 @@ USES = (
     "decompress images text.bits back.npy",
     "train-density --from text --data digits --out new",
     "train-text --resume --out missing --text texts.txt",
+    # exports, where a run folder is needed
+    "report key.univae",
+    "calibrate key.univae",
+    "sample key.univae --count 2 --seed 1 --checkpoint middle",
+    "train-density --resume --out key.univae",
     # outputs that would cost the user a file, or have no format
     "encode text --data texts.txt --out texts.txt",
     "encode text --data texts.txt --out codes.docx",
@@ -140,6 +146,8 @@ def make_files(folder: Path) -> None:
     for name in RUNS:
         shutil.copytree(GOLDEN / name / "run", folder / name)
     shutil.copy(GOLDEN / "text" / "data.bits", folder / "text.bits")
+    files = exported_files(folder / "images", {"best": folder / "images" / "checkpoints" / "best"})
+    write_export(files, folder / "key.univae")
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ def test_the_averaged_chains_do_not_touch_the_step_size(monkeypatch: pytest.Monk
     assert alone.standard_error.isinf().all()  # one weight, and not the pilots'
     torch.testing.assert_close(alone.effective_chains, torch.ones(5))
     averaged: list[Tensor] = []
-    monkeypatch.setattr(module, "log_likelihood", lambda w: (averaged.append(w), w.mean(0))[1])
+    monkeypatch.setattr(module, "log_mean_weight", lambda w: (averaged.append(w), w.mean(0))[1])
     sandwich(model, 3, 4, 6)
     assert [w.shape for w in averaged] == [(6, 3), (6, 3)]  # forward without the pilots, and back
 

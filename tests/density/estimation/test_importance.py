@@ -472,13 +472,28 @@ def test_bad_arguments_are_named() -> None:
 
 def test_the_package_names_what_it_promises() -> None:
     bounds = {"annealed", "estimate", "estimate_auto", "estimate_until", "log_likelihood"}
-    bounds |= {"log_weights", "sandwich"}
-    answers = {"Adaptive", "Annealed", "AutoEstimate", "Estimate", "Jackknife", "Sandwich"}
+    bounds |= {"log_weights", "sandwich", "score"}
+    answers = {
+        "Adaptive",
+        "Annealed",
+        "AutoEstimate",
+        "Estimate",
+        "Jackknife",
+        "Sandwich",
+        "Scores",
+    }
     resampled = {"bootstrap_standard_error", "jackknife"}
     proposals = {"Auto", "Defensive", "Posterior", "Proposal", "Refined", "Sobol"}
     proposals |= {"StudentT", "Widened"}
     objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"}
-    others = {"LatentModel", "compress", "decompress", "from_pyro", "likelihood_regret"}
+    others = {
+        "DensityEstimator",
+        "LatentModel",
+        "compress",
+        "decompress",
+        "from_pyro",
+        "likelihood_regret",
+    }
     assert set(density.__all__) == others | bounds | answers | resampled | proposals | objectives
     assert isinstance(wide()[0], LatentModel)
     assert not isinstance(object(), LatentModel)

@@ -45,6 +45,7 @@ class LinearScorer:
     cut: int = 0
     folder: Any = None
     columns: tuple[str, ...] = ()
+    table: Any = None
 
     def rows_at_once(self, latents: int) -> int:
         return 160 // latents

@@ -88,5 +88,5 @@ def test_a_training_estimates_its_first_validation_before_it_spends_the_time(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("note: a validation takes about 20 s")
     assert "the 1 minutes of training leave about 18 s to train" in lines[0]
-    assert lines[1].startswith("step 0: validation")
+    assert lines[1].startswith("step 0 · ")
     assert lines[2].startswith("note: the 1 minutes of training hold about 35 steps")

@@ -206,7 +206,8 @@ def test_hidden_tokens_are_not_seen_by_the_generator_and_seen_by_the_ranking() -
         torch.manual_seed(1)
         drawn.append(model.generate(source, 300, samples=60, hidden=hidden)[0])
     a, b = (
-        {tuple(tokens(row)): score for row, score in zip(*ranked, strict=True)} for ranked in drawn
+        {tuple(tokens(row)): score for row, score in zip(*ranked[:2], strict=True)}
+        for ranked in drawn
     )
     assert a.keys() == b.keys()
     assert max(abs(a[text] - b[text]) for text in a) > 1e-5
