@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from density import LatentModel
 from density.estimation.batches import samples_at_once, scored_at_once
@@ -16,6 +15,7 @@ from experiments.evaluation.scorer import ScoringTask
 from experiments.evaluation.scores import finite, worst
 from experiments.images.run import read_for
 from experiments.reports.image_grid import write_grid
+from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
@@ -63,13 +63,13 @@ class ArrayScorer:
         count = min(len(self.data), self.task.limit or len(self.data))
         estimator = self.task.estimator
         batch_size = self.rows_at_once(estimator.latents)
-        with tqdm(total=count, desc="scoring", disable=None, leave=False) as bar:
+        with RowBar(count, "scoring") as bar:
             for start in range(0, count, batch_size):
                 x = self.data.batch(slice(start, min(count, start + batch_size)))
                 x = x.to(self.run.device)
                 chunk = samples_at_once(model, len(x))
                 yield from estimator.rows(model, x, chunk)
-                bar.update(len(x))
+                bar.add(len(x))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
         """Return ``bits_per_dim`` with its convention, and the name of the data."""

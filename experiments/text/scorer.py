@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from torch import Tensor
-from tqdm import tqdm
 
 from density import LatentModel
 from density.tables.raw import RawTable
@@ -13,6 +12,7 @@ from experiments.data.texts import texts_of
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.scorer import ScoringTask
 from experiments.evaluation.scores import worst
+from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject, write_json
 from univae.run_folder import RunFolder
 from univae.text.corpus import Removed
@@ -78,12 +78,12 @@ class TextScorer:
         Texts are sorted by length within a block, so that batches have little padding.
         """
         texts = texts_of(self.task.data, self.task.limit, self.removed)
-        with tqdm(desc="scoring", unit=" texts", disable=None, leave=False) as bar:
+        with RowBar(self.task.limit, "scoring") as bar:
             while block := list(islice(texts, BLOCK)):
                 rows: dict[int, JsonObject] = {}
                 for batch in text_batches(self.run, block, self.task.estimator.latents):
                     rows |= zip(batch.rows, self._score(batch, block), strict=True)
-                    bar.update(len(batch.rows))
+                    bar.add(len(batch.rows))
                 yield from (rows[i] for i in range(len(block)))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:

@@ -109,7 +109,7 @@ class RowBar:
     """The progress of work on rows on stderr: a bar on a terminal, otherwise lines.
 
     Args:
-        total: the rows.
+        total: the rows; 0: not known.
         action: what is done to them, such as "compressing".
         interval: seconds between lines, at least.
     """
@@ -121,7 +121,8 @@ class RowBar:
         self.done = 0
         self._start = time.monotonic()
         self._last_line = self._start
-        self._bar = tqdm(total=total, desc=action, file=sys.stderr, disable=None, leave=False)
+        size = total or None
+        self._bar = tqdm(total=size, desc=action, file=sys.stderr, disable=None, leave=False)
 
     def __enter__(self) -> "RowBar":
         return self
@@ -137,9 +138,15 @@ class RowBar:
         if not self._bar.disable or self.done < 1 or now - self._last_line < self.interval:
             return
         self._last_line = now
+        print(f"{self.action} {self._progress(now)}", file=sys.stderr, flush=True)
+
+    def _progress(self, now: float) -> str:
+        """Return the rows done, and the time that the others take where their number is known."""
+        if not self.total:
+            return f"{self.done:,} rows in {_clock(now - self._start)}"
         remaining = (now - self._start) / self.done * max(0, self.total - self.done)
         share = f"{self.done / self.total:4.0%}  {self.done:,} of {self.total:,} rows"
-        print(f"{self.action} {share}, {_clock(remaining)} left", file=sys.stderr, flush=True)
+        return f"{share}, {_clock(remaining)} left"
 
 
 def _clock(seconds: float) -> str:

@@ -27,7 +27,7 @@ def _steps(folder: Path, minutes: float) -> list[Step]:
         command(f'univae train-text --text ptb.train.txt --out "runs/ptb words" {train}'),
         command('univae evaluate "runs/ptb words" --data ptb.test.txt --limit 100'),
         command(
-            'univae likelihood "runs/ptb words" --data ptb.test.txt --limit 30 --samples 64 '
+            'univae likelihood "runs/ptb words" --data ptb.test.txt --limit 10 --samples 64 '
             "--out scores.csv"
         ),
         command('univae sample "runs/ptb words" --count 3'),

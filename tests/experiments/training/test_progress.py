@@ -176,6 +176,17 @@ def test_rows_off_a_terminal_get_a_line_now_and_then(
     assert (out, err.splitlines()) == ("", lines)
 
 
+def test_rows_of_an_unknown_number_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with RowBar(0, "scoring", interval=30.0) as bar:
+        now[0] = 65.0
+        bar.add(7)
+    assert capsys.readouterr().err == "scoring 7 rows in 1:05\n"
+
+
 def test_rows_on_a_terminal_get_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with RowBar(10, "scoring", interval=0.0) as bar:
