@@ -22,6 +22,7 @@ from density.estimation.proposals import Defensive
 from density.model import LatentModel, model_input
 from density.score_results import Scores
 from univae.as_texts import index_of
+from univae.data_frames import as_frame
 from univae.errors import InputError
 from univae.modes import evaluating
 from univae.seeds import seed_of, seeded
@@ -75,7 +76,8 @@ def score(
     with seeded(hashed, _device(model)), torch.no_grad(), _evaluating(latent_model):
         columns = _columns(latent_model, scoring, samples, proposal)
     name = proposal if isinstance(proposal, str) else type(proposal).__name__
-    return Scores.of(columns, scoring, name, index_of(data))
+    rows = as_frame(data) if getattr(model, "columns", None) is not None else data
+    return Scores.of(columns, scoring, name, index_of(rows))
 
 
 def _latent_model(model: object) -> LatentModel:

@@ -19,6 +19,7 @@ from density.tables.frames import from_frame
 from density.tables.inference import Choice, infer
 from density.tables.raw import RawTable, is_missing
 from experiments.data.arrays import Data
+from experiments.data.frame_files import is_frame_file, read_frame
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
@@ -43,8 +44,8 @@ class TableFile:
     summary = ".csv, .tsv or .parquet"
 
     def recognises(self, path: Path) -> bool:
-        """Return whether the file's name ends in .csv, .tsv or .parquet."""
-        return has_suffix(path, *SUFFIXES) and path.is_file()
+        """Return whether the name ends in .csv, .tsv or .parquet, or is that of a stored frame."""
+        return (has_suffix(path, *SUFFIXES) or is_frame_file(path)) and path.is_file()
 
     def read(self, path: Path) -> Data:
         """Return the columns as numbers, with their schema."""
@@ -111,6 +112,8 @@ def read_raw(path: Path) -> RawTable:
     """
     if has_suffix(path, ".parquet"):
         return _read_parquet(path)
+    if is_frame_file(path):
+        return read_frame(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
