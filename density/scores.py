@@ -32,6 +32,7 @@ __all__ = ["Scores", "score"]
 
 AUTO = "auto"
 PRIOR_SHARE = 0.5  # of the draws, where "auto" cannot judge data one by one
+ROW = "row"  # unit of tables
 STREAM = "likelihood"  # what a seed is hashed with, as in the command of that name
 
 
@@ -76,7 +77,7 @@ def score(
     with seeded(hashed, _device(model)), torch.no_grad(), _evaluating(latent_model):
         columns = _columns(latent_model, scoring, samples, proposal)
     name = proposal if isinstance(proposal, str) else type(proposal).__name__
-    rows = as_frame(data) if getattr(model, "columns", None) is not None else data
+    rows = as_frame(data) if scoring.unit == ROW else data  # a Series is one row of a table
     return Scores.of(columns, scoring, name, index_of(rows))
 
 

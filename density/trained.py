@@ -142,7 +142,7 @@ class TrainedDensity(Trained):
         named = self._named(data)
         return rows if named is None else self.to_frame(rows, named.index)
 
-    def impute(self, data: ArrayLike, samples: int = 1000, seed: int | None = None) -> ArrayLike:
+    def impute(self, data: Rows, samples: int = 1000, seed: int | None = None) -> Rows:
         """Return a table with its missing cells filled; see :mod:`density.tables.imputation`.
 
         Args:

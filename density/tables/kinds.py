@@ -44,7 +44,7 @@ class Kind(ABC):
 
     def outside(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
         """Return which encoded values (N,) no cell of this kind has; NaN is a missing cell."""
-        return np.isinf(values)
+        return np.asarray(np.isinf(values))
 
     def rule(self, categories: tuple[Category, ...]) -> str:
         """Return what encoded values must be, in a few words."""
@@ -96,7 +96,8 @@ class Count(Numeric):
 
     def outside(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
         """Return which values are no whole numbers from 0."""
-        return ~np.isnan(values) & ~(np.isfinite(values) & (values >= 0) & _is_whole(values))
+        is_count = np.isfinite(values) & (values >= 0) & _is_whole(values)
+        return np.asarray(~np.isnan(values) & ~is_count)
 
     def rule(self, categories: tuple[Category, ...]) -> str:
         """Return what encoded values must be, in a few words."""
@@ -153,7 +154,7 @@ class Categorical(Kind):
     def outside(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
         """Return which values are no position of a category."""
         is_code = (values >= 0) & (values < len(categories)) & _is_whole(values)
-        return ~np.isnan(values) & ~is_code
+        return np.asarray(~np.isnan(values) & ~is_code)
 
     def rule(self, categories: tuple[Category, ...]) -> str:
         """Return what encoded values must be, in a few words."""

@@ -70,8 +70,11 @@ def _write_lines(lines: Sequence[str], path: Path, who: str) -> None:
     """Write a file of one line per datum.
 
     Raises:
-        InputError: a line holds half of a surrogate pair, which UTF-8 cannot encode.
+        InputError: there is no line, or one holds half of a surrogate pair, which UTF-8 cannot
+            encode.
     """
+    if not lines:
+        raise InputError(f"{who}: the data in memory are empty; give at least one row")
     for row, line in enumerate(lines):
         try:
             line.encode()
