@@ -8,12 +8,14 @@ import numpy as np
 
 from density.tables.raw import RawTable
 from univae.data_frames import as_frame, is_frame, is_named, to_frame
+from univae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = ["as_frame", "filled_frame", "from_frame", "is_frame", "is_named", "to_frame"]
 
+SHOWN = 60  # characters of a wrong value in a message
 NUMBERS = (int, float, Decimal, np.integer, np.floating)  # cells of an object column
 
 
@@ -76,8 +78,6 @@ def _cells(series: Any) -> np.ndarray:  # noqa: ANN401  a series of pandas, whic
     types = pandas.api.types
     if isinstance(series.dtype, pandas.CategoricalDtype):
         series = series.astype(object)
-    if types.is_object_dtype(series.dtype):
-        series = series.infer_objects()
     is_real = types.is_numeric_dtype(series.dtype) and not types.is_complex_dtype(series.dtype)
     if is_real and not types.is_bool_dtype(series.dtype):
         return np.array(series.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -95,7 +95,19 @@ def _cells(series: Any) -> np.ndarray:  # noqa: ANN401  a series of pandas, whic
 
 
 def _text(cell: object) -> str | None:
+    """Return a cell as a text, None where it is blank.
+
+    Raises:
+        InputError: it holds half of a surrogate pair, which no file of the run could hold.
+    """
     text = str(cell)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the data frame: {text[:SHOWN]!r} holds half of a surrogate pair, which UTF-8 cannot "
+            "encode; remove it"
+        ) from error
     return text if text.strip() else None
 
 

@@ -1,8 +1,9 @@
 """Data frames as files that keep names, types and missing cells of their columns exactly.
 
-The file is JSON: ``{"format": "univae data frame", "version": 1, "columns": [...]}``. A column is
+A .parquet file is read by pandas and pyarrow. The data frame of a run that was trained on one in
+memory is JSON: ``{"format": "univae data frame", "version": 1, "columns": [...]}``. A column is
 ``{"name": ..., "numbers": ..., "categorical": ..., "cells": [...]}``: numbers in full precision,
-texts, truth values, and null for a missing cell. It is read without pandas.
+texts, truth values, and null for a missing cell. It needs neither.
 """
 
 import json
@@ -19,7 +20,7 @@ from univae.checkpoint import read_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["FRAME", "is_frame_file", "read_frame", "write_frame"]
+__all__ = ["FRAME", "is_frame_file", "read_frame", "read_parquet", "write_frame"]
 
 Frame: TypeAlias = Any  # of pandas, which is optional
 
@@ -77,6 +78,22 @@ def read_frame(path: Path) -> RawTable:
             typed=True,
             categorical=tuple(column["name"] for column in columns if column["categorical"]),
         )
+
+
+def read_parquet(path: Path) -> RawTable:
+    """Return the cells of a .parquet file.
+
+    Raises:
+        InputError: pandas or pyarrow is not installed.
+    """
+    try:
+        import pandas
+        import pyarrow  # noqa: F401  which pandas imports by name
+    except ImportError as error:
+        raise InputError(
+            f"{path}: .parquet needs pandas and pyarrow: pip install 'univae[tables]'"
+        ) from error
+    return from_frame(pandas.read_parquet(path, engine="pyarrow"), str(path))
 
 
 def _stored(cells: np.ndarray, *, numbers: bool) -> list[Any]:

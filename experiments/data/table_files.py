@@ -15,11 +15,10 @@ from typing import TypeAlias
 import numpy as np
 
 from density.tables.columns import Columns
-from density.tables.frames import from_frame
 from density.tables.inference import Choice, infer
 from density.tables.raw import RawTable, is_missing
 from experiments.data.arrays import Data
-from experiments.data.frame_files import is_frame_file, read_frame
+from experiments.data.frame_files import is_frame_file, read_frame, read_parquet
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
@@ -111,7 +110,7 @@ def read_raw(path: Path) -> RawTable:
         InputError: the file is damaged, or its lines have different numbers of cells.
     """
     if has_suffix(path, ".parquet"):
-        return _read_parquet(path)
+        return read_parquet(path)
     if is_frame_file(path):
         return read_frame(path)
     try:
@@ -125,17 +124,6 @@ def read_raw(path: Path) -> RawTable:
     return replace(
         table, notes=(*table.notes, f"{path}: no line end at the end; it may be cut off")
     )
-
-
-def _read_parquet(path: Path) -> RawTable:
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  which pandas imports by name
-    except ImportError as error:
-        raise InputError(
-            f"{path}: .parquet needs pandas and pyarrow: pip install 'univae[tables]'"
-        ) from error
-    return from_frame(pandas.read_parquet(path, engine="pyarrow"), str(path))
 
 
 def _separator(text: str) -> str:

@@ -23,6 +23,7 @@ Data: TypeAlias = Any  # a list, an array, or an object of pandas
 
 FEWEST_CELLS = 2  # texts of a pair
 NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, whole and real numbers
+FEWEST_AXES = 2  # of rows
 SHOWN = 60  # characters of a wrong value in a message
 
 
@@ -126,8 +127,11 @@ def _write_rows(data: Data, path: Path) -> None:
         write_frame(data, path)
         return
     values = _array(data)
-    if not values.size:
-        raise InputError(f"train: data in memory must have a row; got shape {values.shape}")
+    if values.ndim < FEWEST_AXES or not values.size:
+        raise InputError(
+            "train: data in memory must have a row or more, and a shape such as (N, columns) or "
+            f"(N, height, width); got shape {values.shape}; reshape them"
+        )
     if values.dtype.kind not in NUMBERS:
         raise InputError(
             f"train: data in memory must be numbers; got dtype {values.dtype}; "

@@ -248,8 +248,9 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> N
     [
         (univae.train_density, np.array([["a", "b"]]), "must be numbers"),
         (univae.train_density, [[1, 2], [3]], "rows of different lengths"),
-        (univae.train_density, [], "must have a row"),
-        (univae.train_gan, np.empty((0, 3)), r"must have a row; got shape \(0, 3\)"),
+        (univae.train_density, [], "must have a row or more"),
+        (univae.train_density, [1.0, 2.0], r"such as \(N, columns\) .* got shape \(2,\)"),
+        (univae.train_gan, np.empty((0, 3)), r"must have a row .* got shape \(0, 3\)"),
         (univae.train_similar, [], "train_similar: the data in memory are empty"),
         (univae.train_similar, [("a", "half \ud83d")], "train_similar: row 0 .*surrogate pair"),
         (univae.train_similar, [("a",)], r"must be tuples \(a, b\)"),

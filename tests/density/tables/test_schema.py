@@ -218,6 +218,26 @@ def test_texts_of_numbers_in_a_data_frame_are_numbers_where_an_option_says_so() 
     np.testing.assert_array_equal(columns.encode(from_frame(frame))[:, 0], [1.5, 2.5, np.nan, 4])
 
 
+def test_objects_of_a_data_frame_are_numbers_texts_or_truth_values() -> None:
+    frame = pandas.DataFrame(
+        {
+            "number": [1, None, 2.5],
+            "mixed": [1, "b", True],
+            "truth": [True, None, False],
+            "blank": ["a", " ", pandas.NA],
+        },
+        dtype=object,
+    )
+    table = from_frame(frame)
+    np.testing.assert_array_equal(table.cells[0], [1, np.nan, 2.5])
+    assert [cells.tolist() for cells in table.cells[1:]] == [
+        ["1", "b", "True"], [True, None, False], ["a", None, None],
+    ]  # fmt: skip
+    half = pandas.DataFrame({"a": pandas.Series(["half \ud83d", "b"], dtype=object)})
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        from_frame(half)
+
+
 def test_a_mark_of_a_missing_cell_is_a_category_only_where_training_saw_it_as_a_text() -> None:
     seen, _ = infer(from_frame(pandas.DataFrame({"a": ["none", "b", "none", "b"]})))
     of_file, _ = infer(table(a=texts("c", "b", "none", "c", "b")))
