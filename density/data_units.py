@@ -19,7 +19,7 @@ from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.likelihoods.distributions import BINARY
 from density.likelihoods.head import Pixels
 from density.tables.columns import Columns
-from density.tables.frames import from_frame, is_frame
+from density.tables.frames import as_frame, from_frame, is_named
 from univae.dtypes import is_number_array
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -102,16 +102,17 @@ class DataUnits:
         r"""Return rows of the data as the model takes them: (N, \*shape), of the default dtype.
 
         ``data`` is (N, \*shape) or one row; images may have their channels last, and grey ones no
-        axis of channels. Of a table with named columns it may be a data frame, whose cells are
-        encoded by the schema.
+        axis of channels. Of a table with named columns it may be a data frame, or a Series, which
+        is a row of one; their cells are encoded by the schema.
 
         Raises:
             InputError: the shape is another, or a value is not finite, or not one of the levels, or
                 a data frame lacks a column or holds a cell that does not fit.
         """
-        encoded = self._encoded(data) if is_frame(data) else data
-        values = self._rows(np.asarray(encoded))
-        if not np.isfinite(values).all() and (self.columns is None or np.isinf(values).any()):
+        values = self._rows(self._array(data))
+        if self.columns is not None:
+            self.columns.check(values)
+        elif not np.isfinite(values).all():
             raise InputError("data: must be finite; got NaN or infinity; drop or fill it")
         if self.levels is not None:
             self._require_levels(values, self.levels)
@@ -136,11 +137,20 @@ class DataUnits:
             values = values + self.centre
         return values.astype(self.dtype)
 
-    def _encoded(self, frame: ArrayLike) -> ArrayLike:
-        """Return a data frame as rows: encoded by the schema, or its numbers as they are."""
-        if self.columns is None:
-            return frame
-        return self.columns.encode(from_frame(frame))
+    def _array(self, data: ArrayLike) -> np.ndarray:
+        """Return data as an array: named columns encoded by the schema, other numbers as they are.
+
+        A Series is a row of a data frame where columns have names.
+        """
+        if self.columns is not None and is_named(data):
+            return self.columns.encode(from_frame(as_frame(data)))
+        try:
+            return np.asarray(data)
+        except ValueError as error:  # lists of different lengths
+            raise InputError(
+                f"data: must be numbers of shape (N, {self._sides()}); got rows of different "
+                "lengths; make them equally long"
+            ) from error
 
     def _rows(self, values: np.ndarray) -> np.ndarray:
         r"""Return an array as rows (N, \*shape)."""

@@ -22,6 +22,7 @@ from density.estimation.proposals import Defensive
 from density.model import LatentModel, model_input
 from density.score_results import Scores
 from univae.as_texts import index_of
+from univae.data_frames import as_frame
 from univae.errors import InputError
 from univae.modes import evaluating
 from univae.seeds import seed_of, seeded
@@ -31,6 +32,7 @@ __all__ = ["Scores", "score"]
 
 AUTO = "auto"
 PRIOR_SHARE = 0.5  # of the draws, where "auto" cannot judge data one by one
+ROW = "row"  # unit of tables
 STREAM = "likelihood"  # what a seed is hashed with, as in the command of that name
 
 
@@ -75,7 +77,8 @@ def score(
     with seeded(hashed, _device(model)), torch.no_grad(), _evaluating(latent_model):
         columns = _columns(latent_model, scoring, samples, proposal)
     name = proposal if isinstance(proposal, str) else type(proposal).__name__
-    return Scores.of(columns, scoring, name, index_of(data))
+    rows = as_frame(data) if scoring.unit == ROW else data  # a Series is one row of a table
+    return Scores.of(columns, scoring, name, index_of(rows))
 
 
 def _latent_model(model: object) -> LatentModel:

@@ -15,7 +15,7 @@ from density.images.base import DataModel
 from density.images.registry import build
 from density.row_scoring import RowScoring
 from density.tables.columns import Columns
-from density.tables.frames import as_frame, filled_frame, is_frame, is_named, to_frame
+from density.tables.frames import as_frame, filled_frame, is_named, to_frame
 from density.tables.imputation import impute
 from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
@@ -136,22 +136,23 @@ class TrainedDensity(Trained):
     def reconstruct(self, data: Rows) -> Rows:
         r"""Return the decoded codes (N, \*shape) of rows, see :meth:`decode`.
 
-        A data frame gives a data frame of the same index.
+        A data frame gives a data frame of the same index, and a Series, a row of one, one of a row.
         """
         rows = self.from_model(self.decode(self.modes(self.to_model(data))))
-        return self.to_frame(rows, data.index) if is_frame(data) else rows
+        named = self._named(data)
+        return rows if named is None else self.to_frame(rows, named.index)
 
-    def impute(self, data: ArrayLike, samples: int = 1000, seed: int | None = None) -> ArrayLike:
+    def impute(self, data: Rows, samples: int = 1000, seed: int | None = None) -> Rows:
         """Return a table with its missing cells filled; see :mod:`density.tables.imputation`.
 
         Args:
-            data: a data frame, which gives a data frame; or encoded rows (N, columns) with NaN for
-                missing cells.
+            data: a data frame or a row of one, which give a data frame; or encoded rows
+                (N, columns) with NaN for missing cells.
             samples: importance samples per row.
             seed: with a seed the global generators are left as they are.
 
         Raises:
-            InputError: the run is not of a table with named columns.
+            InputError: the run is not of a table with named columns, or ``samples`` is below 1.
         """
         if self.columns is None:
             raise InputError(
@@ -161,7 +162,12 @@ class TrainedDensity(Trained):
         x = self.to_model(data).to(self.device)
         with seeded(seed, self.device):
             rows = self.from_model(impute(self.model, x, samples))
-        return filled_frame(data, self.by_column(rows)) if is_frame(data) else rows
+        missing = x.isnan().cpu().numpy()
+        named = self._named(data)
+        if named is None:  # observed numbers as they are, not as the model's dtype rounds them
+            return np.where(missing, rows, np.asarray(data).reshape(rows.shape))
+        is_missing = dict(zip(self.columns.names, missing.T, strict=True))
+        return filled_frame(named, self.by_column(rows), is_missing)
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 7) -> Rows:
         r"""Return the rows (steps, \*shape) between rows a and b, both reconstructed.
@@ -175,7 +181,7 @@ class TrainedDensity(Trained):
         start = self.modes(self._one(a, "a"))
         end = self.modes(self._one(b, "b"))
         rows = self.from_model(self.decode(self.between(start[0], end[0], steps)))
-        return self.to_frame(rows) if is_named(a) else rows
+        return rows if self._named(a) is None else self.to_frame(rows)
 
     def edit(
         self,
@@ -202,7 +208,7 @@ class TrainedDensity(Trained):
         with seeded(seed, self.device):
             edited = self.redraw(z[0], layers, count)
             rows = self.from_model(self.decode(torch.cat((z, edited))))
-        if is_named(data):
+        if self._named(data) is not None:
             return self.to_frame(rows[:1]), self.to_frame(rows[1:])
         return rows[0], rows[1:]
 
@@ -302,9 +308,13 @@ class TrainedDensity(Trained):
                 f"got {sorted(layers)}; add {decoded[0]}"
             )
 
+    def _named(self, data: Rows) -> "pandas.DataFrame | None":
+        """Return a data frame, or a Series as one of a row, of a table; None for other data."""
+        return as_frame(data) if is_named(data) and not self.units.is_images else None
+
     def _one(self, data: ArrayLike, name: str) -> Tensor:
         """Return one row as a batch of the model; a Series is a row of a data frame."""
-        x = self.to_model(as_frame(data))
+        x = self.to_model(data)
         if len(x) != 1:
             raise InputError(f"{name} must be one row; got {len(x)} rows")
         return x

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from gan.players import Players
 from gan.units import DataUnits
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
+from univae.data_frames import to_frame
 from univae.errors import InputError
 from univae.rules import reading
 from univae.run_folder import RunFolder
@@ -20,6 +21,8 @@ from univae.seeds import seeded
 from univae.trained import Trained
 
 __all__ = ["TrainedGan", "slerp"]
+
+Rows: TypeAlias = Any  # a NumPy array, or a data frame of a table with named columns
 
 ROWS = 256  # rows generated at once: bounds the memory
 ENDS = 2  # rows of the shortest interpolation
@@ -31,9 +34,9 @@ class TrainedGan(Trained):
 
     The generator has the moving average of its weights if training kept one
     (``has_average``); :meth:`raw` has the last ones. :meth:`sample` and :meth:`interpolate` return
-    NumPy arrays in the units of the data: grey levels as uint8, or the numbers of the columns. The
-    methods on tensors (:meth:`draw`, :meth:`generate`) return the units of the networks: images in
-    [-1, 1], columns standardised.
+    NumPy arrays in the units of the data: grey levels as uint8, or the numbers of the columns; or a
+    data frame, where the columns have names. The methods on tensors (:meth:`draw`,
+    :meth:`generate`) return the units of the networks: images in [-1, 1], columns standardised.
     """
 
     kind = "train-gan"
@@ -113,9 +116,7 @@ class TrainedGan(Trained):
             self.notes.append(note)
         return x.cpu().numpy()
 
-    def sample(
-        self, count: int, labels: ArrayLike | None = None, seed: int | None = None
-    ) -> np.ndarray:
+    def sample(self, count: int, labels: ArrayLike | None = None, seed: int | None = None) -> Rows:
         r"""Generate rows (count, \*shape) in the units of the data.
 
         Args:
@@ -125,15 +126,16 @@ class TrainedGan(Trained):
             seed: with a seed the global generators are left as they are.
 
         Raises:
-            InputError: ``count`` is below 1, or a label is no class.
+            InputError: ``count`` is below 1, or a label is no class; or columns have names and
+                pandas is not installed.
         """
         if count < 1:
             raise InputError(f"sample: count must be at least 1; got count={count}")
         classes = self._checked(labels, count)
         with seeded(seed, self.device):
-            return self.from_networks(self.draw(count, classes))
+            return self._named(self.from_networks(self.draw(count, classes)))
 
-    def interpolate(self, a: int | ArrayLike, b: int | ArrayLike, steps: int = 7) -> np.ndarray:
+    def interpolate(self, a: int | ArrayLike, b: int | ArrayLike, steps: int = 7) -> Rows:
         r"""Return rows (steps, \*shape) between those of two latents, along the sphere.
 
         Args:
@@ -152,7 +154,7 @@ class TrainedGan(Trained):
         end = self._latent(b)
         t = torch.linspace(0, 1, steps, dtype=start.dtype)
         labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
-        return self.from_networks(self.generate(slerp(start, end, t[:, None]), labels))
+        return self._named(self.from_networks(self.generate(slerp(start, end, t[:, None]), labels)))
 
     def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
         r"""Generate rows (count, \*shape), on the CPU, from standard normal latents.
@@ -178,6 +180,11 @@ class TrainedGan(Trained):
             else:
                 rows.append(generator(chunk, labels[start : start + ROWS].to(self.device)))
         return torch.cat(rows).float().cpu()
+
+    def _named(self, rows: np.ndarray) -> Rows:
+        """Return rows (N, columns) of a table with named columns as a data frame."""
+        names = self.units.names if self.units is not None else ()
+        return to_frame(dict(zip(names, rows.T, strict=True))) if names else rows
 
     @property
     def _training_state(self) -> Path:

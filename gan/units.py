@@ -20,13 +20,14 @@ class DataUnits:
 
     ``levels`` are those of images of whole numbers, None for real numbers; ``spread`` multiplies
     and ``centre`` is added to the others, one number or one per column; ``dtype`` is that of the
-    data.
+    data; ``names`` are those of the columns of a table, empty where they have none.
     """
 
     levels: int | None
     centre: np.ndarray | None
     spread: np.ndarray | None
     dtype: np.dtype
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: RunFolder) -> "DataUnits | None":
@@ -41,7 +42,8 @@ class DataUnits:
         try:
             data = record["data"]
             centre, spread = (_numbers(data[name]) for name in ("centre", "spread"))
-            return cls(data["levels"], centre, spread, np.dtype(data["dtype"]))
+            names = tuple(str(column["name"]) for column in data.get("columns") or ())
+            return cls(data["levels"], centre, spread, np.dtype(data["dtype"]), names)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{folder.path / 'data.json'}: not a record of images or a table ({error}); "

@@ -1,6 +1,6 @@
 """Texts as people have them in memory: a list, an array, a pandas Series or DataFrame."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from univae.errors import InputError
@@ -17,7 +17,8 @@ SHOWN = 60  # characters of a wrong value in a message
 def as_texts(data: Texts, who: str) -> list[str]:
     """Return texts as a list; a text alone is a list of one.
 
-    Of a DataFrame its only column is taken, or its only column of texts. pandas itself is not
+    Of a DataFrame its only column is taken, or the only one whose first value that is not missing
+    is a text. pandas itself is not
     needed: its objects are known by their attributes.
 
     Args:
@@ -36,7 +37,7 @@ def as_texts(data: Texts, who: str) -> list[str]:
         raise InputError(
             f"{who}: texts must be a list, or an array of one axis; got shape {tuple(data.shape)}"
         )
-    if isinstance(data, bytes) or not isinstance(data, Iterable):
+    if isinstance(data, bytes | Mapping) or not isinstance(data, Iterable):
         raise InputError(
             f"{who}: give a text or a list of texts; got {type(data).__name__} {_shown(data)}"
         )
@@ -58,7 +59,10 @@ def index_of(data: object) -> Index:
 
 
 def _text_column(frame: Texts, who: str) -> Texts:
-    """Return the only column of a DataFrame, or the only one whose first value is a text."""
+    """Return the only column of a DataFrame, or the only one whose first value is a text.
+
+    Missing values do not count.
+    """
     names = list(frame.columns)
     if len(names) > 1:
         names = [name for name in names if _holds_texts(frame[name])]
@@ -72,7 +76,7 @@ def _text_column(frame: Texts, who: str) -> Texts:
 
 
 def _holds_texts(column: Texts) -> bool:
-    return any(isinstance(value, str) for value in column.head(1))
+    return any(isinstance(value, str) for value in column.dropna().head(1))
 
 
 def _shown(value: object) -> str:

@@ -5,6 +5,7 @@ training commands write the folder and document its files (:mod:`experiments.tra
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from univae.rules import broken, reading
 __all__ = [
     "BEST",
     "CALIBRATION",
+    "IN_MEMORY_DATA",
     "LAST",
     "UNCALIBRATED",
     "RunFolder",
@@ -32,6 +34,9 @@ BEST = "best"
 UNCALIBRATED = "uncalibrated"
 
 CALIBRATION = "calibration"  # the run of a calibration, a folder in the run that it calibrates
+
+# The folder of a run with the data that a function was given in memory, so that it can be resumed.
+IN_MEMORY_DATA = "in_memory_data"
 
 Folder = TypeVar("Folder", bound="RunFolder")
 Shape = TypeVar("Shape")
@@ -74,7 +79,7 @@ class RunFolder:
         config = read_json(config_file)
         if not isinstance(config, dict):
             raise InputError(f"{config_file}: not a JSON object; {path} is not a run folder")
-        return cls(path, config)
+        return cls(path, _with_moved_data(config, path))
 
     @property
     def kind(self) -> object:
@@ -197,3 +202,24 @@ def stored_value(folder: RunFolder, kind: type, name: str) -> object:
     if words:
         raise InputError(f"{name} must be {words}")
     return folder.config[name]
+
+
+def _with_moved_data(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a configuration with the files of data in memory where the run folder lies now."""
+    moved = dict(config)
+    for name, value in config.items():
+        if isinstance(value, str):
+            moved[name] = _moved(value, folder)
+        elif isinstance(value, list):
+            moved[name] = [
+                _moved(entry, folder) if isinstance(entry, str) else entry for entry in value
+            ]
+    return moved
+
+
+def _moved(value: str, folder: Path) -> str:
+    stored = Path(value)
+    if stored.parent.name != IN_MEMORY_DATA or os.path.exists(stored):
+        return value
+    here = folder / IN_MEMORY_DATA / stored.name
+    return str(here.absolute()) if here.is_file() else value

@@ -34,8 +34,9 @@ def train_text(
     Data in memory are written to ``OUT/in_memory_data``, so that the run can be resumed.
 
     Args:
-        texts: the file of one text per line, ``python-docs``, or texts in memory: a list, an array,
-            a Series or a DataFrame. A line end inside a text becomes a space.
+        texts: the file of one text per line, a list of files as ``Path``, ``python-docs``, or texts
+            in memory: a list, an array, a Series or a DataFrame. A line end inside a text becomes a
+            space.
         out: the run folder to write, new or empty.
         preset: a preset of the command, ``tiny`` for instance.
         progress: print what the command prints to stderr. Without it nothing is printed by this
@@ -67,7 +68,7 @@ def train_density(
     Args:
         data: a file, a folder or a built-in set, or rows in memory: an array of images
             (N, channels, height, width) or (N, height, width), an array of columns (N, columns),
-            or a DataFrame.
+            or a DataFrame of pandas, whose columns keep their names and types.
         out: see :func:`train_text`.
         preset: see :func:`train_text`.
         progress: see :func:`train_text`.

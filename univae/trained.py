@@ -23,6 +23,8 @@ __all__ = ["Scoring", "ScoringBatch", "Trained"]
 
 WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
 MILLION = 1e6
+# Why a kind lacks a method, where the kind itself does not say it.
+LACKS = {"impute": "only a table with named columns has missing cells"}
 
 Run = TypeVar("Run", bound="Trained")
 KindSpecific: TypeAlias = Any  # what differs from kind to kind of run: arguments and results
@@ -58,9 +60,10 @@ class Trained(ABC):
     """A trained model on its device, with the run folder it was read from.
 
     ``checkpoint`` is the name of the checkpoint, ``best`` or ``last``. Every kind has the methods
-    ``sample``, ``encode``, ``reconstruct``, ``interpolate``, ``edit`` and ``score``; those that a
-    kind of model cannot have raise :class:`univae.errors.InputError` with the reason. They take
-    lists, NumPy arrays and pandas objects, and return lists and NumPy arrays, without gradients.
+    ``sample``, ``encode``, ``reconstruct``, ``interpolate``, ``edit``, ``impute`` and ``score``;
+    those that a kind of model cannot have raise :class:`univae.errors.InputError` with the reason.
+    They take lists, NumPy arrays and pandas objects, and return lists, NumPy arrays and, of tables
+    with named columns, data frames, without gradients.
     """
 
     kind: ClassVar[str]  # the command that trains such runs: ``command`` in config.json
@@ -161,6 +164,10 @@ class Trained(ABC):
         """Return data with some latent layers drawn anew."""
         raise self.refusal("edit")
 
+    def impute(self, *args: KindSpecific, **options: KindSpecific) -> KindSpecific:
+        """Return a table with its missing cells filled."""
+        raise self.refusal("impute")
+
     def scoring(self, data: KindSpecific, latents: int) -> Scoring:
         """Return the data as batches to score, with ``latents`` latents a datum in memory."""
         raise self.refusal("score")
@@ -183,7 +190,7 @@ class Trained(ABC):
             trained = point.load()
             if getattr(trained, method) is not getattr(Trained, method):
                 able.append(kind)
-        reason = self.lacks.get(name, f"{self.description} has no {name}")
+        reason = self.lacks.get(name) or LACKS.get(name, f"{self.description} has no {name}")
         return InputError(
             f"{name}: {reason}; it works on runs of {', '.join(able)}; got {self.path}"
         )

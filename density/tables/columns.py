@@ -115,6 +115,18 @@ class Columns:
             for i, column in enumerate(self)
         }
 
+    def check(self, values: np.ndarray) -> None:
+        """Raise :class:`InputError` for encoded values (N, columns) that no cell has."""
+        for i, column in enumerate(self):
+            wrong = column.rules.outside(values[:, i], column.categories)
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise InputError(
+                    f"data: column {column.name!r} must hold {column.rules.rule(column.categories)}"
+                    f"; got {values[row, i]:g} in row {row} (from 0); correct it, or give a data "
+                    "frame with the values themselves"
+                )
+
     def to_json(self) -> list[JsonObject]:
         """Return the schema as plain values."""
         return [asdict(column) for column in self]

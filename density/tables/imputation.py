@@ -33,7 +33,7 @@ def impute(
     one, each under the self-normalised weights of ``samples`` samples of the latent.
 
     Raises:
-        InputError: the model is not one of columns of several kinds.
+        InputError: the model is not one of columns of several kinds, or ``samples`` is below 1.
     """
     filled = []
     for chunk in x.split(ROWS):
@@ -57,7 +57,7 @@ def draw_missing(
     calls give a multiple imputation.
 
     Raises:
-        InputError: the model is not one of columns of several kinds.
+        InputError: the model is not one of columns of several kinds, or ``samples`` is below 1.
     """
     filled = []
     for chunk in x.split(ROWS):
@@ -70,6 +70,8 @@ def draw_missing(
 
 def _weighted(model: LatentModel, x: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """Return latents (K, B, *E) of the posterior and their weights (K, B), which sum to one."""
+    if samples < 1:
+        raise InputError(f"impute: samples must be at least 1; got samples={samples}")
     q = model.posterior(x)
     z = q.sample(torch.Size((samples,)))
     log_joint = model.prior().log_prob(z) + model.likelihood(z).log_prob(x)

@@ -10,6 +10,9 @@ The rules, in this order, for a column that no option names:
 4. Dates are left out.
 5. Texts of at most 100 different values, in two rows each or more on average, are categorical;
    other texts (names, ids, sentences) are left out.
+
+A column of a data frame is what its dtype says: texts stay texts (rules 4 and 5), and truth values
+and columns of dtype category are categorical.
 """
 
 import re
@@ -101,6 +104,8 @@ def infer(table: RawTable, choice: Choice | None = None) -> tuple[Columns, tuple
 
 
 def _column(table: RawTable, name: str, kind: str) -> Column:
+    if table.column(name).dtype == np.float64:
+        COLUMN_KINDS["numeric"].encode(table, name, ())  # raises for infinity
     rules = COLUMN_KINDS[kind]
     categories = rules.categories(table, name)
     values = rules.encode(table, name, categories)
@@ -122,14 +127,23 @@ def _inferred(table: RawTable, name: str) -> tuple[str, str]:
         return "", "all its cells are missing"
     if len(set(cells)) == 1:
         return "", f"all its cells are {cells[0]!r}"
+    if name in table.categorical or table.truths(name) is not None:
+        return "categorical", ""
+    if table.holds_texts(name):
+        kind, reason = _of_texts(name, cells)
+        if reason and np.isfinite(table.numbers(name)[observed]).mean() > 1 / 2:
+            reason = f"its numbers are texts; convert it to numbers, or give --numeric {name!r}"
+        return kind, reason
     numbers = table.numbers(name)[observed]
     is_number = np.isfinite(numbers)
-    if is_number.mean() > 1 / 2:
+    if is_number.mean() > 1 / 2 or table.column(name).dtype == np.float64:
         return _of_numbers(name, numbers[is_number])
     return _of_texts(name, cells)
 
 
 def _of_numbers(name: str, numbers: np.ndarray) -> tuple[str, str]:
+    if not len(numbers):
+        return "numeric", ""
     values = np.unique(numbers)
     if name.strip().lower() in ROW_NAMES and len(numbers) > 1 and (np.diff(numbers) == 1).all():
         return "", f"it counts the rows; give --numeric {name!r} to keep it"

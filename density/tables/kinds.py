@@ -11,12 +11,12 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from density.tables.raw import RawTable
+from density.tables.raw import RawTable, is_missing
 from univae.errors import InputError
 
 __all__ = ["COLUMN_KINDS", "Category", "Kind"]
 
-Category: TypeAlias = str | int | float
+Category: TypeAlias = str | bool | int | float
 
 LISTED = 5  # categories that a message lists
 
@@ -42,6 +42,14 @@ class Kind(ABC):
         """Return the cells of encoded values (N,), NaN or None where they are missing."""
         return values
 
+    def outside(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
+        """Return which encoded values (N,) no cell of this kind has; NaN is a missing cell."""
+        return np.asarray(np.isinf(values))
+
+    def rule(self, categories: tuple[Category, ...]) -> str:
+        """Return what encoded values must be, in a few words."""
+        return "finite, or NaN where they are missing"
+
 
 class Numeric(Kind):
     """Real numbers."""
@@ -52,6 +60,8 @@ class Numeric(Kind):
         """Return the numbers."""
         values = table.numbers(name)
         wrong = table.observed(name) & ~np.isfinite(values)
+        if table.holds_texts(name):
+            wrong &= np.array([not is_missing(text) for text in table.texts(name)], dtype=bool)
         if wrong.any():
             row = int(wrong.argmax())
             raise InputError(
@@ -84,6 +94,15 @@ class Count(Numeric):
         is_whole = bool(np.isfinite(values).all() and (values == np.round(values)).all())
         return values.astype(np.int64) if is_whole else values
 
+    def outside(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
+        """Return which values are no whole numbers from 0."""
+        is_count = np.isfinite(values) & (values >= 0) & _is_whole(values)
+        return np.asarray(~np.isnan(values) & ~is_count)
+
+    def rule(self, categories: tuple[Category, ...]) -> str:
+        """Return what encoded values must be, in a few words."""
+        return "counts, whole numbers from 0"
+
 
 class Categorical(Kind):
     """Finitely many values, texts or numbers, without an order."""
@@ -91,30 +110,38 @@ class Categorical(Kind):
     summary = "one of finitely many values"
 
     def categories(self, table: RawTable, name: str) -> tuple[Category, ...]:
-        """Return the different values, sorted: numbers where all are numbers, otherwise texts."""
+        """Return the different values, sorted: truth values, numbers where all are, or texts.
+
+        Texts of a typed table stay texts where they read as numbers.
+        """
+        truths = table.truths(name)
+        if truths is not None:
+            return tuple(sorted(set(truths)))
         observed = table.observed(name)
         numbers = table.numbers(name)[observed]
-        if np.isfinite(numbers).all():
+        if np.isfinite(numbers).all() and not table.holds_texts(name):
             return tuple(_plain(value) for value in np.unique(numbers))
         texts = table.texts(name)
         return tuple(sorted({texts[row] for row in np.flatnonzero(observed).tolist()}))
 
     def encode(self, table: RawTable, name: str, categories: tuple[Category, ...]) -> np.ndarray:
-        """Return the position of each value in the categories."""
-        code = {category: float(i) for i, category in enumerate(categories)}
-        cells: list[Category] = list(table.texts(name))
+        """Return the position of each value in the categories.
+
+        A text like "none" is missing, unless it is a category.
+        """
+        code = _codes(categories)
+        texts = table.texts(name)
+        numbers = np.full(len(texts), np.nan)
         if not any(isinstance(category, str) for category in categories):
             numbers = table.numbers(name)
-            cells = [
-                x if np.isnan(number) else float(number)
-                for x, number in zip(cells, numbers, strict=True)
-            ]
-        observed = table.observed(name)
-        values = np.full(len(cells), np.nan)
-        for row in np.flatnonzero(observed).tolist():
-            if cells[row] not in code:
+        values = np.full(len(texts), np.nan)
+        for row, (text, number) in enumerate(zip(texts, numbers.tolist(), strict=True)):
+            cell = text if np.isnan(number) else number
+            position = code.get(cell, code.get(text.strip()))
+            if position is not None:
+                values[row] = position
+            elif not is_missing(text):
                 raise InputError(_unknown(table, row, name, categories))
-            values[row] = code[cells[row]]
         return values
 
     def decode(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
@@ -124,12 +151,36 @@ class Categorical(Kind):
             cells[row] = categories[int(values[row])]
         return cells
 
+    def outside(self, values: np.ndarray, categories: tuple[Category, ...]) -> np.ndarray:
+        """Return which values are no position of a category."""
+        is_code = (values >= 0) & (values < len(categories)) & _is_whole(values)
+        return np.asarray(~np.isnan(values) & ~is_code)
+
+    def rule(self, categories: tuple[Category, ...]) -> str:
+        """Return what encoded values must be, in a few words."""
+        return f"positions of its categories, whole numbers 0..{len(categories) - 1}"
+
 
 COLUMN_KINDS: Mapping[str, Kind] = {
     "numeric": Numeric(),
     "count": Count(),
     "categorical": Categorical(),
 }
+
+
+def _codes(categories: tuple[Category, ...]) -> dict[Category, float]:
+    """Return the position of each category; truth values also as texts in any usual case."""
+    code: dict[Category, float] = {}
+    for position, category in enumerate(categories):
+        code[category] = float(position)
+        if isinstance(category, bool):
+            for text in (str(category), str(category).lower(), str(category).upper()):
+                code[text] = float(position)
+    return code
+
+
+def _is_whole(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values == np.round(values))
 
 
 def _plain(value: float) -> int | float:

@@ -15,10 +15,10 @@ from typing import TypeAlias
 import numpy as np
 
 from density.tables.columns import Columns
-from density.tables.frames import from_frame
 from density.tables.inference import Choice, infer
 from density.tables.raw import RawTable, is_missing
 from experiments.data.arrays import Data
+from experiments.data.frame_files import is_frame_file, read_frame, read_parquet
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
@@ -43,8 +43,8 @@ class TableFile:
     summary = ".csv, .tsv or .parquet"
 
     def recognises(self, path: Path) -> bool:
-        """Return whether the file's name ends in .csv, .tsv or .parquet."""
-        return has_suffix(path, *SUFFIXES) and path.is_file()
+        """Return whether the name ends in .csv, .tsv or .parquet, or is that of a stored frame."""
+        return (has_suffix(path, *SUFFIXES) or is_frame_file(path)) and path.is_file()
 
     def read(self, path: Path) -> Data:
         """Return the columns as numbers, with their schema."""
@@ -110,7 +110,9 @@ def read_raw(path: Path) -> RawTable:
         InputError: the file is damaged, or its lines have different numbers of cells.
     """
     if has_suffix(path, ".parquet"):
-        return _read_parquet(path)
+        return read_parquet(path)
+    if is_frame_file(path):
+        return read_frame(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -122,17 +124,6 @@ def read_raw(path: Path) -> RawTable:
     return replace(
         table, notes=(*table.notes, f"{path}: no line end at the end; it may be cut off")
     )
-
-
-def _read_parquet(path: Path) -> RawTable:
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  which pandas imports by name
-    except ImportError as error:
-        raise InputError(
-            f"{path}: .parquet needs pandas and pyarrow: pip install 'univae[tables]'"
-        ) from error
-    return from_frame(pandas.read_parquet(path, engine="pyarrow"), str(path))
 
 
 def _separator(text: str) -> str:

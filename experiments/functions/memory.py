@@ -2,15 +2,16 @@
 
 import filecmp
 import json
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from experiments.data.readers import READERS
+from experiments.data.frame_files import FRAME, is_frame_file, write_frame
 from univae.as_texts import as_texts
 from univae.atomic_files import replacing_file
 from univae.checkpoint import write_text_atomic
@@ -22,8 +23,8 @@ Data: TypeAlias = Any  # a list, an array, or an object of pandas
 
 FEWEST_CELLS = 2  # texts of a pair
 NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, whole and real numbers
-CSV = ".csv"
-TABLE = "table"  # row of READERS that reads tables with named columns
+FEWEST_AXES = 2  # of rows
+SHOWN = 60  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,40 @@ def write_once(data: Data, path: Path, form: Format) -> None:
 
 
 def _write_texts(data: Data, path: Path) -> None:
-    texts = [" ".join(text.split("\n")) for text in as_texts(data, "train_text")]
-    write_text_atomic(path, "".join(f"{text}\n" for text in texts))
+    who = "train_text"
+    texts = as_texts(data, who)
+    if texts and all(map(os.path.isfile, texts)):
+        raise InputError(
+            f"{who}: every text of the list is the name of a file, such as {texts[0][:SHOWN]!r}; "
+            "give [Path(name) for name in names] to read the files"
+        )
+    _write_lines([" ".join(text.split("\n")) for text in texts], path, who)
+
+
+def _write_lines(lines: Sequence[str], path: Path, who: str) -> None:
+    """Write a file of one line per datum.
+
+    Raises:
+        InputError: there is no line, or one holds half of a surrogate pair, which UTF-8 cannot
+            encode.
+    """
+    if not lines:
+        raise InputError(f"{who}: the data in memory are empty; give at least one row")
+    for row, line in enumerate(lines):
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{who}: row {row} (from 0) holds {line[error.start]!r}, half of a surrogate pair, "
+                "which UTF-8 cannot encode; remove it"
+            ) from error
+    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
 def _are_texts(data: Data) -> bool:
     """Return whether a value holds texts; one string names a file, and so do paths in a list."""
     if isinstance(data, list | tuple):
-        return not all(isinstance(entry, Path) for entry in data)
+        return not data or not all(isinstance(entry, Path) for entry in data)
     return not isinstance(data, str | Path)
 
 
@@ -75,10 +102,10 @@ def _write_pairs(data: Data, path: Path) -> None:
         if len(cells) < FEWEST_CELLS:
             raise InputError(
                 f"train_similar: pairs must be tuples (a, b) or (a, b, label); row {number} "
-                f"(from 0) is {str(row)[:60]!r}"
+                f"(from 0) is {str(row)[:SHOWN]!r}"
             )
         lines.append(json.dumps([_plain(cell) for cell in cells], ensure_ascii=False))
-    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+    _write_lines(lines, path, "train_similar")
 
 
 def _plain(cell: object) -> object:
@@ -91,16 +118,20 @@ def _are_pairs(data: Data) -> bool:
     if isinstance(data, str | Path):
         return False
     if isinstance(data, list | tuple):
-        return not all(isinstance(entry, str | Path) for entry in data)
+        return not data or not all(isinstance(entry, str | Path) for entry in data)
     return True
 
 
 def _write_rows(data: Data, path: Path) -> None:
-    if path.suffix == CSV:
-        with replacing_file(path) as temporary:
-            data.to_csv(temporary, index=False)
+    if is_frame_file(path):
+        write_frame(data, path)
         return
-    values = np.asarray(data)
+    values = _array(data)
+    if values.ndim < FEWEST_AXES or not values.size:
+        raise InputError(
+            "train: data in memory must have a row or more, and a shape such as (N, columns) or "
+            f"(N, height, width); got shape {values.shape}; reshape them"
+        )
     if values.dtype.kind not in NUMBERS:
         raise InputError(
             f"train: data in memory must be numbers; got dtype {values.dtype}; "
@@ -111,8 +142,18 @@ def _write_rows(data: Data, path: Path) -> None:
 
 
 def _rows_suffix(data: Data) -> str:
-    """Return the suffix of a table with named columns, where a reader has them, or of an array."""
-    return CSV if hasattr(data, "columns") and TABLE in READERS else ".npy"
+    """Return the end of the file's name of a data frame, or of an array."""
+    return FRAME if hasattr(data, "columns") else ".npy"
+
+
+def _array(data: Data) -> np.ndarray:
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise InputError(
+            "train: data in memory must be rows of one shape; got rows of different lengths; make "
+            "them equally long"
+        ) from error
 
 
 def _are_rows(data: Data) -> bool:

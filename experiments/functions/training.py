@@ -16,7 +16,12 @@ from experiments.cli.commands import COMMANDS
 from experiments.cli.options import parse
 from experiments.cli.spellings import spelling
 from experiments.functions.memory import ROWS, SIMILAR, TEXTS, Format, write_once
-from experiments.training.new_folder import IN_MEMORY_DATA, require_new_folder
+from experiments.training.new_folder import (
+    IN_MEMORY_DATA,
+    new_folders,
+    remove_empty,
+    require_new_folder,
+)
 from univae.errors import InputError
 from univae.kinds import load
 from univae.trained import Trained
@@ -112,13 +117,6 @@ def _arguments(config_type: type, values: Mapping[str, Value]) -> list[str]:
     return arguments
 
 
-def _printing(progress: bool) -> contextlib.AbstractContextManager[object]:
-    """Print to stderr while a block runs, or nothing."""
-    if progress:
-        return contextlib.nullcontext()
-    return contextlib.redirect_stderr(io.StringIO())
-
-
 @contextlib.contextmanager
 def _settings_kept() -> Iterator[None]:
     """Restore PyTorch's generator and number of threads when the block ends."""
@@ -132,15 +130,14 @@ def _settings_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _or_nothing(out: Path) -> Iterator[None]:
-    """Remove data that were written for a run which did not start, with its new folder."""
-    existed = out.exists()
+    """Remove data that were written for a run which did not start, with its new folders."""
+    created = new_folders(out)
     try:
         yield
     except BaseException:
         if not (out / "config.json").exists():
             shutil.rmtree(out / IN_MEMORY_DATA, ignore_errors=True)
-            if not existed and out.is_dir() and not any(out.iterdir()):
-                out.rmdir()
+            remove_empty(created)
         raise
 
 

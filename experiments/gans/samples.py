@@ -1,5 +1,6 @@
 """Generated rows as files and image grids: of commands, and of a GAN's report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,10 @@ def contents_of(
         arrays["labels"] = labels.numpy()
     if data.is_images:
         return Contents(arrays=arrays, picture=png(to_grey_levels(x), LEVELS, columns))
-    named = {f"c{i}": column for i, column in enumerate(rows.T)}
+    names: Sequence[str] = [f"c{i}" for i in range(rows.shape[1])]
+    if data.columns is not None:
+        names = data.columns.names
+    named: dict[str, np.ndarray] = dict(zip(names, rows.T, strict=True))
     if labels is not None:
         named["label"] = arrays["labels"]
     return Contents(arrays=arrays, columns=named)

@@ -4,17 +4,25 @@ That are the files of killed processes, images that were decoded, and the data i
 function wrote to be read.
 """
 
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from experiments.data.sources import INPUTS
 from experiments.training.folder_lock import LOCK
 from univae.checkpoint import is_temporary
 from univae.errors import InputError
+from univae.run_folder import IN_MEMORY_DATA
 
-__all__ = ["IN_MEMORY_DATA", "remove_temporary_files", "require_new_folder"]
-
-# The folder of a run with the data that a function was given in memory, so that it can be resumed.
-IN_MEMORY_DATA = "in_memory_data"
+__all__ = [
+    "IN_MEMORY_DATA",
+    "new_folders",
+    "remove_empty",
+    "remove_start",
+    "remove_temporary_files",
+    "require_new_folder",
+]
 
 
 def require_new_folder(path: Path) -> None:
@@ -27,6 +35,35 @@ def require_new_folder(path: Path) -> None:
         )
     if path.exists() and any(not _is_residue(entry) for entry in path.iterdir()):
         raise InputError(f"{path} holds other files; give a new or empty folder with --out")
+
+
+def new_folders(path: Path) -> list[Path]:
+    """Return what a start of a run creates: the folder and its missing parents, the deepest first.
+
+    A folder that holds decoded images was created by the run's own reader.
+    """
+    own = [path] if (path / INPUTS).exists() else []
+    return own + [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_start(path: Path, created: Sequence[Path]) -> None:
+    """Remove the files of a run that did not start, and the folders it ``created`` if empty.
+
+    An empty folder of the user stays.
+    """
+    for entry in list(path.iterdir()) if path.is_dir() else []:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    remove_empty(created)
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the deepest first, until one is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def remove_temporary_files(folder: Path) -> None:

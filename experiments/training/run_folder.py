@@ -20,7 +20,6 @@
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +33,12 @@ from experiments.training.comparison import (
 from experiments.training.environment import environment
 from experiments.training.folder_lock import hold_lock
 from experiments.training.metrics_file import TIMING, MetricsFile
-from experiments.training.new_folder import remove_temporary_files, require_new_folder
+from experiments.training.new_folder import (
+    new_folders,
+    remove_start,
+    remove_temporary_files,
+    require_new_folder,
+)
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
 from univae.checkpoint import (
@@ -59,12 +63,14 @@ class Run(RunFolder):
     Attributes:
         writes: whether this process writes, as the first process does.
         has_trained: whether a training step was started, or a state saved, since it was opened.
+        created: the run folder and its parents, as far as its start created them.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, object]) -> None:
         super().__init__(path, config)
         self.writes = is_first_process()
         self.has_trained = False
+        self.created: list[Path] = []
         self._has_lock = False
         self._metrics = MetricsFile(self.path / "metrics.jsonl")
 
@@ -192,6 +198,7 @@ class Run(RunFolder):
 
     def _start(self) -> None:
         require_new_folder(self.path)
+        self.created = new_folders(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with self.locked():  # two processes may have come this far
             if (self.path / "config.json").exists():
@@ -239,7 +246,9 @@ def begin_run(
 
 @contextmanager
 def or_nothing(run: Run) -> Iterator[None]:
-    """Hold the lock of ``run``; remove its new folder if the block fails before the first step.
+    """Hold the lock of ``run``; remove its files if the block fails before the first step.
+
+    The folder is removed too, with its parents, unless it was there before the run.
 
     The folder of an interrupted or failed training stays, because its message refers to files in
     it. So does that of a resumed run, and one in which another process trains.
@@ -256,5 +265,5 @@ def or_nothing(run: Run) -> Iterator[None]:
             raise
         except BaseException:
             if run.writes and not run.has_trained and not run.config.get("resume"):
-                shutil.rmtree(run.path, ignore_errors=True)
+                remove_start(run.path, run.created)
             raise

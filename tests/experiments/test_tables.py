@@ -192,6 +192,65 @@ def test_a_data_frame_is_decoded_to_a_data_frame(trained) -> None:
     np.testing.assert_allclose(path["size"].iloc[[0, 2]], encoded[[0, 3], 2])
 
 
+def test_a_row_of_a_data_frame_is_read_by_its_names(trained) -> None:
+    run, data, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    frame = pandas.read_csv(data).iloc[10:14]
+    shuffled = frame[["size", "note", "kind", "count"]].iloc[1]
+    np.testing.assert_array_equal(opened.to_model(shuffled), opened.to_model(frame)[1:2])
+    np.testing.assert_array_equal(opened.encode(shuffled), opened.encode(frame.iloc[[1]]))
+    pandas.testing.assert_frame_equal(
+        opened.reconstruct(shuffled), opened.reconstruct(frame.iloc[[1]])
+    )
+    scores = opened.score(shuffled, 5, "posterior").to_pandas()
+    assert scores.index.tolist() == [frame.index[1]]
+    with pytest.raises(InputError, match="there is no column 'kind'"):
+        opened.encode(frame["size"])
+
+
+def test_every_missing_cell_of_a_frame_is_filled_and_no_other(trained) -> None:
+    run, _, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    frame = pandas.DataFrame(
+        {
+            "kind": ["?", "a", "none", None],
+            "count": [3, 4, 5, 6],
+            "size": [0.123456789012, 1, 2, 3.0],
+        }
+    )
+    filled = opened.impute(frame, samples=5, seed=0)
+    assert set(filled["kind"]) <= {"a", "b"}
+    pandas.testing.assert_frame_equal(filled[["count", "size"]], frame[["count", "size"]])
+    of_category = frame.assign(kind=pandas.Categorical(["a", "a", None, None]))
+    filled = opened.impute(of_category, samples=5, seed=0)
+    assert isinstance(filled["kind"].dtype, pandas.CategoricalDtype)
+    assert not filled["kind"].isna().any()
+    assert opened.impute(frame.iloc[0], samples=5, seed=0).loc[0, "kind"] in ("a", "b")
+
+
+def test_observed_numbers_of_an_array_stay_bit_for_bit(trained) -> None:
+    run, _, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    codes = np.array([[0, 3, 0.123456789012], [np.nan, np.nan, 1 / 3]])
+    filled = opened.impute(codes, samples=5, seed=0)
+    missing = np.isnan(codes)
+    assert not np.isnan(filled).any()
+    np.testing.assert_array_equal(filled[~missing], codes[~missing])
+    with pytest.raises(InputError, match="impute: samples must be at least 1; got samples=0"):
+        opened.impute(codes, samples=0)
+
+
+def test_codes_and_rows_that_do_not_fit_are_refused(trained) -> None:
+    run, _, _ = trained
+    opened = TrainedDensity.open(run, "cpu")
+    with pytest.raises(InputError, match="column 'kind' must hold positions of its categories"):
+        opened.encode([[7, 1, 0.5]])
+    with pytest.raises(InputError, match="rows of different lengths; make them equally long"):
+        opened.encode([[0, 1, 0.5], [1]])
+    with pytest.raises(InputError, match="N at least 1"):
+        opened.encode([])
+
+
 def test_rows_are_read_with_the_schema_of_the_run(trained, tmp_path: Path) -> None:
     run, _, _ = trained
     opened = TrainedDensity.open(run, "cpu")
@@ -280,3 +339,10 @@ def test_a_gan_takes_tables_of_numbers_and_says_what_it_cannot_take(tmp_path: Pa
     data = written(tmp_path / "numbers.csv", numbers, ("x", "y"))
     train_gan.train(train_gan.Config.of(data=str(data), batch_size=16, **options))
     assert RunFolder.open(tmp_path / "run").data_record()["data"]["columns"][1]["name"] == "y"
+
+    run = univae.load(tmp_path / "run", "cpu")
+    assert list(run.sample(3, seed=0)) == ["x", "y"]
+    assert run.interpolate(0, 1, 4).shape == (4, 2)
+    out = tmp_path / "drawn.csv"
+    sample.main(sample.Config(run=run.path, count=3, out=out, device="cpu"))
+    assert list(pandas.read_csv(out)) == ["x", "y"]

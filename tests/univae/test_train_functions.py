@@ -112,6 +112,41 @@ def test_rows_in_memory_train_a_table_and_an_image_model(tmp_path: Path) -> None
     assert univae.train_density(frame, tmp_path / "frame", **DENSITY).path == tmp_path / "frame"
 
 
+def test_the_names_of_a_frame_are_names_and_its_cells_keep_their_types(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.normal(size=(60, 2)), columns=[2019, 2020])
+    frame["code"] = np.where(rng.random(60) < 0.5, "01234", "none")
+    frame["truth"] = rng.random(60) < 0.5
+    out = tmp_path / "run"
+    run = univae.train_density(frame, out, **DENSITY)
+    assert isinstance(run, TrainedDensity)
+    assert run.columns is not None
+    assert run.columns.names == ("2019", "2020", "code", "truth")
+    assert run.columns.sizes == (0, 0, 2, 2)
+    assert run.folder.data_record()["data"]["count"] == 60
+    drawn = run.sample(50, seed=0)
+    assert drawn["truth"].dtype == bool
+    assert set(drawn["code"]) == {"01234", "none"}
+    pandas.testing.assert_frame_equal(run.impute(frame, samples=2), frame)
+
+    univae.train_density(frame, out, resume=True, **DENSITY)
+    with pytest.raises(InputError, match="was started with other data than these"):
+        univae.train_density(frame[::-1], out, resume=True, **DENSITY)
+
+
+def test_a_run_of_data_in_memory_is_resumed_where_it_was_moved(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    univae.train_density(rows, tmp_path / "old", **DENSITY)
+    moved = (tmp_path / "old").rename(tmp_path / "new")
+    run = univae.train_density(None, moved, resume=True, **{**DENSITY, "steps": 3})
+    assert "step 3" in repr(run)
+    univae.train_text(TEXTS, tmp_path / "old", **TEXT)
+    moved = (tmp_path / "old").rename(tmp_path / "text")
+    run = univae.train_text(None, moved, resume=True, **{**TEXT, "steps": 3})
+    assert "step 3" in repr(run)
+
+
 def test_a_gan_returns_rows_in_the_units_of_its_data(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal([5000, 0], [300, 0.01], (80, 2))
     run = univae.train_gan(
@@ -162,6 +197,9 @@ def test_training_works_in_another_thread(tmp_path: Path) -> None:
         (TEXTS, {"text": "a.txt"}, "the data are given twice"),
         (TEXTS[:1], {}, "held-out texts are needed"),
         ([1, 2], {}, "every entry must be a text; row 0"),
+        ({"text": TEXTS}, {}, "got dict"),
+        ([*TEXTS, "half \ud83d"], {}, r"row 40 .from 0. holds '.ud83d', half of a surrogate pair"),
+        ([], {}, "train_text: the data in memory are empty"),
         ("nowhere.txt", {}, "nowhere.txt"),
     ],
 )
@@ -171,6 +209,29 @@ def test_bad_input_leaves_nothing_behind(
     with pytest.raises(InputError, match=message):
         univae.train_text(data, tmp_path / "run", **{**TEXT, **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_start_keeps_the_folder_of_the_user_and_removes_its_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for out in (mine, tmp_path / "a" / "b"):
+        with pytest.raises(InputError, match="held-out texts are needed"):
+            univae.train_text(TEXTS[:1], out, **TEXT)
+        with pytest.raises(InputError, match="no option --stepz"):
+            univae.train_density(np.zeros((3, 2)), out, stepz=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_list_of_the_names_of_files_is_no_list_of_texts(tmp_path: Path) -> None:
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for file in files:
+        file.write_text("".join(f"{text}\n" for text in TEXTS))
+    with pytest.raises(InputError, match=r"name of a file.* give \[Path\(name\) for name in names"):
+        univae.train_text([str(file) for file in files], tmp_path / "run", **TEXT)
+    assert not (tmp_path / "run").exists()
+    options = {**TEXT, "steps": 1}
+    run = univae.train_text(files, tmp_path / "run", **options)
+    assert run.folder.data_record()["text"]["count"] > 0
 
 
 def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
@@ -186,6 +247,12 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> N
     ("train", "data", "message"),
     [
         (univae.train_density, np.array([["a", "b"]]), "must be numbers"),
+        (univae.train_density, [[1, 2], [3]], "rows of different lengths"),
+        (univae.train_density, [], "must have a row or more"),
+        (univae.train_density, [1.0, 2.0], r"such as \(N, columns\) .* got shape \(2,\)"),
+        (univae.train_gan, np.empty((0, 3)), r"must have a row .* got shape \(0, 3\)"),
+        (univae.train_similar, [], "train_similar: the data in memory are empty"),
+        (univae.train_similar, [("a", "half \ud83d")], "train_similar: row 0 .*surrogate pair"),
         (univae.train_similar, [("a",)], r"must be tuples \(a, b\)"),
         (univae.train_similar, [3, 4], r"must be tuples \(a, b\)"),
     ],

@@ -15,11 +15,11 @@ from univae.as_texts import as_texts
 from univae.errors import InputError
 from univae.trained import Trained
 
-USES = ("sample", "encode", "reconstruct", "interpolate", "edit", "score")
+USES = ("sample", "encode", "reconstruct", "interpolate", "edit", "impute", "score")
 LACKS = {
-    "gan_images": {"encode", "reconstruct", "edit", "score"},
-    "similar": {"sample", "reconstruct", "interpolate", "edit", "score"},
-    "text": set(),
+    "gan_images": {"encode", "reconstruct", "edit", "impute", "score"},
+    "similar": {"sample", "reconstruct", "interpolate", "edit", "impute", "score"},
+    "text": {"impute"},
     "images": set(),
 }
 
@@ -47,6 +47,15 @@ def test_every_use_exists_on_every_run_and_a_missing_one_names_the_kinds(
                 getattr(run, use)("a")
 
 
+def test_only_a_table_with_named_columns_is_imputed(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="not trained on a table with named columns; missing cells"
+    ):
+        opened("images", tmp_path).impute(np.zeros((1, 8, 8)))
+    with pytest.raises(InputError, match="impute: only a table with named columns has missing"):
+        opened("text", tmp_path).impute(["a"])
+
+
 @pytest.mark.parametrize("name", sorted(make.RUNS))
 def test_a_run_prints_in_one_line(name: str, tmp_path: Path) -> None:
     run = opened(name, tmp_path)
@@ -69,6 +78,13 @@ def test_a_frame_has_one_column_of_texts() -> None:
     pandas = pytest.importorskip("pandas")
     assert as_texts(pandas.Series(["a", "b"], index=[5, 6]), "test") == ["a", "b"]
     assert as_texts(pandas.DataFrame({"n": [1, 2], "t": ["a", "b"]}), "test") == ["a", "b"]
+    lost_first = pandas.DataFrame({"n": [1, 2], "t": [None, "b"]})
+    assert as_texts(lost_first.iloc[1:], "test") == ["b"]
+    with pytest.raises(InputError, match=r"every entry must be a text; row 0"):
+        as_texts(lost_first, "test")
+    two = pandas.DataFrame({"t": [None, "b"], "u": ["a", "b"]})
+    with pytest.raises(InputError, match="got 2 of its columns t, u"):
+        as_texts(two, "test")
     with pytest.raises(
         InputError, match="must have one column of texts; got 2 of its columns a, b"
     ):
@@ -83,6 +99,7 @@ def test_a_frame_has_one_column_of_texts() -> None:
         ([1], "row 0 .from 0. is int 1"),
         (["a", None], "row 1 .from 0. is NoneType"),
         (b"a", "got bytes"),
+        ({"t": ["a"]}, "got dict"),
         (3, "got int"),
         (np.array([["a"]]), "an array of one axis"),
     ],

@@ -175,7 +175,119 @@ def test_a_data_frame_of_every_dtype_is_read() -> None:
     np.testing.assert_array_equal(values[:, 0], [70, nan, 90, 95])
     np.testing.assert_array_equal(values[:, 2], [1, 0, 1, 0])
     np.testing.assert_array_equal(values[:, 3], [0, 1, nan, 1])
-    assert to_frame(columns.decode(values))["truth"].tolist() == ["True", "False", "True", "False"]
+    assert to_frame(columns.decode(values))["truth"].tolist() == [True, False, True, False]
+
+
+def typed_frame() -> pandas.DataFrame:
+    return pandas.DataFrame(
+        {
+            "code": ["01234", "01234", "00007", "00007"],
+            "truth": pandas.array([True, None, False, True], dtype="boolean"),
+            "level": pandas.Categorical([3, 1, None, 3]),
+            "word": ["none", "?", "none", "?"],
+            0: [1.5, 2.5, np.nan, 4.0],
+        }
+    )
+
+
+def test_cells_of_a_data_frame_keep_their_types() -> None:
+    columns, _ = infer(from_frame(typed_frame()))
+    assert columns.names == ("code", "truth", "level", "word", "0")
+    assert [column.categories for column in columns] == [
+        ("00007", "01234"), (False, True), (1, 3), ("?", "none"), (),
+    ]  # fmt: skip
+    values = columns.encode(from_frame(typed_frame()))
+    nan = np.nan
+    np.testing.assert_array_equal(
+        values,
+        [[1, 1, 1, 1, 1.5], [1, nan, 0, 0, 2.5], [0, 0, nan, 1, nan], [0, 1, 1, 0, 4]],
+    )
+    again = Columns.from_json(json.loads(json.dumps(columns.to_json())))
+    decoded = to_frame(again.decode(values[[0, 3]]))
+    assert decoded["truth"].dtype == bool
+    assert decoded["level"].tolist() == [3, 3]
+    assert decoded["code"].tolist() == ["01234", "00007"]
+
+
+def test_texts_of_numbers_in_a_data_frame_are_numbers_where_an_option_says_so() -> None:
+    frame = pandas.DataFrame({"x": ["1.5", "2.5", "?", "4"], "y": [0.5, 1.5, 2.5, 3.5]})
+    columns, notes = infer(from_frame(frame))
+    assert columns.names == ("y",)
+    assert "its numbers are texts; convert it to numbers, or give --numeric 'x'" in notes[0]
+    columns, _ = infer(from_frame(frame), Choice(numeric=("x",)))
+    np.testing.assert_array_equal(columns.encode(from_frame(frame))[:, 0], [1.5, 2.5, np.nan, 4])
+
+
+def test_objects_of_a_data_frame_are_numbers_texts_or_truth_values() -> None:
+    frame = pandas.DataFrame(
+        {
+            "number": [1, None, 2.5],
+            "mixed": [1, "b", True],
+            "truth": [True, None, False],
+            "blank": ["a", " ", pandas.NA],
+        },
+        dtype=object,
+    )
+    table = from_frame(frame)
+    np.testing.assert_array_equal(table.cells[0], [1, np.nan, 2.5])
+    assert [cells.tolist() for cells in table.cells[1:]] == [
+        ["1", "b", "True"], [True, None, False], ["a", None, None],
+    ]  # fmt: skip
+    half = pandas.DataFrame({"a": pandas.Series(["half \ud83d", "b"], dtype=object)})
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        from_frame(half)
+
+
+def test_a_mark_of_a_missing_cell_is_a_category_only_where_training_saw_it_as_a_text() -> None:
+    seen, _ = infer(from_frame(pandas.DataFrame({"a": ["none", "b", "none", "b"]})))
+    of_file, _ = infer(table(a=texts("c", "b", "none", "c", "b")))
+    frame = from_frame(pandas.DataFrame({"a": ["none", "b"]}))
+    np.testing.assert_array_equal(seen.encode(frame)[:, 0], [1, 0])
+    np.testing.assert_array_equal(of_file.encode(frame)[:, 0], [np.nan, 0])
+    np.testing.assert_array_equal(seen.encode(table(a=texts("none", "")))[:, 0], [1, np.nan])
+
+
+@pytest.mark.parametrize("text", ["True", "true", "TRUE"])
+def test_a_file_writes_truth_values_in_any_case(text: str) -> None:
+    columns = Columns([Column("a", "categorical", (False, True))])
+    assert columns.encode(table(a=texts(text)))[0, 0] == 1
+
+
+@pytest.mark.parametrize("cells", [[1, 2, 1, 2, np.inf], [0.5, 1.5, -np.inf], [np.inf, np.inf, 1]])
+def test_infinity_in_a_data_frame_is_named(cells: list[float]) -> None:
+    frame = pandas.DataFrame({"a": cells})
+    with pytest.raises(
+        InputError, match=r"the data frame, row \d .* column 'a': '-?inf' is no fin"
+    ):
+        infer(from_frame(frame))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            [0.5, 0, 0],
+            r"column 'kind' must hold positions of its categories, whole numbers 0\.\.1; ",
+        ),
+        ([2, 0, 0], "column 'kind' must hold positions"),
+        ([-1, 0, 0], "got -1 in row 1"),
+        ([0, -1, 0], "column 'count' must hold counts, whole numbers from 0"),
+        ([0, 1.5, 0], "column 'count' must hold counts"),
+        ([0, np.inf, 0], "column 'count' must hold counts"),
+        ([0, 0, np.inf], "column 'size' must hold finite"),
+    ],
+)
+def test_codes_that_no_cell_has_are_named_by_their_column(row: list[float], message: str) -> None:
+    columns = Columns(
+        [
+            Column("kind", "categorical", ("a", "b")),
+            Column("count", "count"),
+            Column("size", "numeric"),
+        ]
+    )
+    columns.check(np.array([[0, 3, -0.5], [np.nan] * 3]))
+    with pytest.raises(InputError, match=message):
+        columns.check(np.array([[0, 3, -0.5], row]))
 
 
 @pytest.mark.parametrize("kind", COLUMN_KINDS)

@@ -321,6 +321,17 @@ def test_a_start_that_finds_another_process_training_deletes_nothing(tmp_path: P
     assert not run.path.exists()
 
 
+def test_a_failed_start_leaves_an_empty_folder_of_the_user_and_no_parent_of_its_own(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine").mkdir()
+    for out in (tmp_path / "mine", tmp_path / "a" / "b"):
+        run = Run.create(out, {"steps": 1})
+        with pytest.raises(InputError, match="no"), or_nothing(run):
+            raise InputError("no")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_a_refused_resume_with_a_linked_folder_writes_nothing(tmp_path: Path) -> None:
     run = trained(tmp_path / "run")
     (run.path / "samples").rmdir()
