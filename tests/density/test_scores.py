@@ -173,6 +173,40 @@ def test_an_own_torch_model_is_scored_and_compresses(levels: int) -> None:
     assert torch.equal(torch.as_tensor(density.decompress(model, content)), x)
 
 
+class WithConstants(Own):
+    """An own model with constants of the default dtype in its prior, and maybe in its decoder."""
+
+    def __init__(self, scale: Tensor | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def prior(self) -> Distribution:
+        return Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        if self.scale is not None:
+            z = z @ self.scale
+        return super().likelihood(z)
+
+
+def test_a_prior_of_float32_constants_compresses_and_the_default_dtype_stays() -> None:
+    torch.set_default_dtype(torch.float32)
+    model = WithConstants()
+    x = torch.randint(2, (12, 6))
+    assert density.score(model, x.float(), 30).count == len(x)
+    decoded = density.decompress(model, density.compress(model, x))
+    assert torch.equal(torch.as_tensor(decoded), x)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_constant_that_stays_float32_is_refused_with_the_way_out() -> None:
+    torch.set_default_dtype(torch.float32)
+    x = torch.randint(2, (12, 6))
+    with pytest.raises(InputError, match=r"stays float32 .*new_zeros.*register_buffer") as caught:
+        density.compress(WithConstants(torch.eye(2)), x)
+    assert "\n" not in str(caught.value)
+
+
 def test_log_likelihood_is_of_a_model_and_data_or_of_log_weights() -> None:
     model = LinearGaussian(1.2)
     x = torch.randn(9)
