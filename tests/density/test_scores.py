@@ -232,6 +232,67 @@ def test_without_a_seed_the_global_generator_draws() -> None:
     np.testing.assert_array_equal(first, again)
 
 
+def test_whole_numbers_are_scored_as_floats_by_a_model_that_takes_no_others() -> None:
+    x = torch.randint(2, (12, 6))
+    scores = density.score(Own(), x, 30)
+    assert scores.count == len(x)
+    torch.manual_seed(0)
+    torch.randint(2, (12, 6))
+    model = Own()
+    from_floats = density.score(model, x.to(torch.get_default_dtype()), 30)
+    from_whole = density.score(model, x, 30)
+    np.testing.assert_array_equal(from_whole.log_likelihood, from_floats.log_likelihood)
+
+
+def test_a_datum_that_is_not_in_a_batch_is_refused_with_the_way_out() -> None:
+    x = torch.randint(2, (12, 6)).to(torch.get_default_dtype())
+    with pytest.raises(InputError, match=r"shape \(6,\) must have batch shape .*x\[None\]"):
+        density.score(Own(), x[0], 30)
+    with pytest.raises(InputError, match=r"does not take data of shape \(12, 5\)"):
+        density.score(Own(), x[:, :5], 30)
+    assert density.score(Own(), x[0][None], 30).count == 1
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": "posterior"}, "samples must be a whole number of at least 1; got"),
+        ({"samples": 2.5}, r"samples must be a whole number of at least 1; got samples=2.5"),
+        ({"samples": 0}, "samples must be at least 1; got samples=0"),
+        ({"proposal": 3}, "proposal must be a name, .*; got int 3"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        density.score(LinearGaussian(), torch.zeros(3), **options)
+
+
+@pytest.mark.parametrize("kind", ["list", "frame"])
+def test_lists_and_frames_compress_as_their_arrays(kind: str) -> None:
+    rows = np.random.default_rng(0).integers(2, size=(9, 6))
+    data: Any = rows.tolist()
+    if kind == "frame":
+        data = pytest.importorskip("pandas").DataFrame(rows)
+    model = Own()
+    content = density.compress(model, data)
+    assert content == density.compress(model, rows)
+    np.testing.assert_array_equal(density.decompress(model, content), rows)
+
+
+@pytest.mark.parametrize("data", [["a", "b"], [[0, 1], [1]], 3])
+def test_what_is_no_array_of_numbers_is_not_compressed(data: Any) -> None:
+    with pytest.raises(InputError, match=r"^compress: data must "):
+        density.compress(Own(), data)
+
+
+def test_a_file_of_scores_needs_its_folder(tmp_path: Path) -> None:
+    scores = density.score(LinearGaussian(), torch.zeros(3), 30)
+    with pytest.raises(InputError, match=r"^to_csv: .*nowhere is no folder .*; create it first"):
+        scores.to_csv(tmp_path / "nowhere" / "s.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
 # Pyro.
 
 
