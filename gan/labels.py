@@ -44,8 +44,8 @@ def _class_number(label: object, classes: int, names: Sequence[str]) -> int:
         return names.index(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < classes:
         return label
-    known = f", or be one of {', '.join(names)}" if names else ""
+    known = f", or one of {', '.join(names)}" if names else ""
     raise InputError(
-        f"sample: labels must lie in 0..{classes - 1}, whole numbers{known}; "
+        f"sample: labels must be whole numbers in 0..{classes - 1}{known}; "
         f"got {repr(label)[:SHOWN]}"
     )

@@ -191,12 +191,12 @@ def test_labels_are_numbers_or_names_for_all_rows_or_each() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0.7, 1.9], "labels must lie in 0..2, whole numbers, .*; got 0.7"),
+        ([0.7, 1.9], "labels must be whole numbers in 0..2, or one of cat, dog, eel; got 0.7"),
         ([0, 1, 2], r"one class, or 2 of them, one for each row; got shape \(3,\)"),
-        ("cow", "or be one of cat, dog, eel; got 'cow'"),
-        (3, "labels must lie in 0..2, .*; got 3"),
+        ("cow", "or one of cat, dog, eel; got 'cow'"),
+        (3, "labels must be whole numbers in 0..2, .*; got 3"),
         ([[0], [1]], r"got shape \(2, 1\)"),
-        (True, "whole numbers, .*; got True"),
+        (True, "whole numbers in .*; got True"),
     ],
 )
 def test_a_label_that_is_no_class_is_refused(labels: Any, message: str) -> None:
