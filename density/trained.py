@@ -262,10 +262,7 @@ class TrainedDensity(Trained):
         Raises:
             InputError: ``steps`` is below 2.
         """
-        if steps < ENDS:
-            raise InputError(
-                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
-            )
+        steps = whole_number("interpolate", "steps", steps, ENDS)
         t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
         return lerp(start, end, t)
 

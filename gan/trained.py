@@ -146,10 +146,7 @@ class TrainedGan(Trained):
         Raises:
             InputError: ``steps`` is below 2, or a latent is not of the model's width.
         """
-        if steps < ENDS:
-            raise InputError(
-                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
-            )
+        steps = whole_number("interpolate", "steps", steps, ENDS)
         start = self._latent(a)
         end = self._latent(b)
         t = torch.linspace(0, 1, steps, dtype=start.dtype)

@@ -23,6 +23,7 @@ LACKS = {
     "text": set(),
     "images": set(),
 }
+BLANK = np.zeros((1, 8, 8), np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +164,12 @@ def test_similar_texts_repeat_with_a_seed_and_none_have_none(tmp_path: Path) -> 
         ("text", lambda run: run.edit("a", layers=-1), "edit: layers must be at least 0"),
         ("text", lambda run: run.interpolate("a", "b", 2.5), "interpolate: steps must be a whole"),
         ("images", lambda run: run.sample(2.5), "sample: count must be a whole number"),
+        ("images", lambda run: run.interpolate(BLANK, BLANK, 2.5), "interpolate: steps must be a"),
+        (
+            "gan_images",
+            lambda run: run.interpolate(1, 2, 1),
+            "interpolate: steps must be at least 2",
+        ),
         ("gan_images", lambda run: run.sample("3"), "sample: count must be a whole number"),
         ("gan_images", lambda run: run.interpolate("a", "b"), "must be seeds, or .*; got str 'a'"),
     ],
