@@ -59,7 +59,7 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     Args:
         latents: the number of latents.
-        hidden: widths of the hidden layers.
+        hidden: widths of the hidden layers, or the width of one.
         steps: optimizer steps.
         batch_size: rows in a step.
         learning_rate: the highest learning rate.
@@ -75,7 +75,7 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def __init__(
         self,
         latents: int = 4,
-        hidden: Sequence[int] = (64, 64),
+        hidden: int | Sequence[int] = (64, 64),
         steps: int = 500,
         batch_size: int = 64,
         learning_rate: float = 5e-3,
@@ -113,7 +113,7 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 progress=False,
                 report=False,
                 latents=(self.latents,),
-                hidden=tuple(self.hidden),
+                hidden=tuple(np.atleast_1d(self.hidden).tolist()),
                 likelihood="gaussian",
                 binarisation="none",
                 steps=self.steps,

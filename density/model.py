@@ -11,11 +11,17 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from univae.dtypes import is_number_array
 from univae.errors import InputError
 
-__all__ = ["LatentModel", "as_data", "check_gradients", "draw_prior", "model_input"]
-
-NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, whole and real numbers
+__all__ = [
+    "LatentModel",
+    "as_data",
+    "check_gradients",
+    "draw_prior",
+    "model_input",
+    "number_array",
+]
 
 
 @runtime_checkable
@@ -67,13 +73,29 @@ def model_input(data: object, who: str) -> Tensor:
     """
     if isinstance(data, Tensor):
         return as_data(data, who)
-    rows = np.asarray(data)
-    if rows.dtype.kind not in NUMBERS or rows.ndim == 0:
+    rows = number_array(data, who)
+    return as_data(torch.as_tensor(rows.astype(np.float64)).to(torch.get_default_dtype()), who)
+
+
+def number_array(data: object, who: str) -> np.ndarray:
+    """Return an array, a list of numbers or a DataFrame as an array with a row for each datum.
+
+    Raises:
+        InputError: they are no numbers in rows; the message names ``who``.
+    """
+    try:
+        rows = np.asarray(data)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(
+            f"{who}: data must have rows of one length; got a {type(data).__name__} of others; "
+            "pad them"
+        ) from error
+    if not is_number_array(rows) or rows.ndim == 0:
         raise InputError(
             f"{who}: data must be a tensor, or an array of numbers with a row for each datum; got "
             f"{type(data).__name__} of dtype {rows.dtype}; convert them"
         )
-    return as_data(torch.as_tensor(rows.astype(np.float64)).to(torch.get_default_dtype()), who)
+    return rows
 
 
 def draw_prior(prior: Distribution, samples: int, batch_shape: Size) -> Tensor:

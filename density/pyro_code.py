@@ -6,7 +6,8 @@ latent site must be a Normal, whose parameters depend in the guide on the data a
 model on nothing; and one site must observe the data, as Bernoulli or Categorical values.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -14,6 +15,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from density.pyro_traces import Node, Program, is_deterministic, run, sample_nodes
+from univae.dtypes import as_floating
 from univae.errors import InputError
 
 __all__ = ["CodablePyro"]
@@ -141,10 +143,24 @@ def _owner(program: Callable[..., object], role: str) -> nn.Module:
 def _sites(
     program: Program, x: Tensor, samples: int, values: Mapping[str, Tensor]
 ) -> dict[str, Node]:
-    """Run a program, and return its sample sites; the global generator stays as it is."""
-    with torch.random.fork_rng(devices=[]):
+    """Run a program, and return its sample sites; the global generator stays as it is.
+
+    Constants that it creates, as by ``torch.zeros``, have the dtype of ``x``.
+    """
+    with torch.random.fork_rng(devices=[]), _default_dtype(as_floating(x).dtype):
         nodes = sample_nodes(run(program, x, samples, values))
     return {name: node for name, node in nodes.items() if not is_deterministic(node)}
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set PyTorch's default dtype while the block runs."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _base(distribution: Distribution) -> Parameters:

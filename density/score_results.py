@@ -131,12 +131,21 @@ class Scores:
         return pd.DataFrame(self.columns, index=self.index)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a .csv file with a row for each datum; it replaces an existing file as a whole."""
+        """Write a .csv file with a row for each datum; it replaces an existing file as a whole.
+
+        Raises:
+            InputError: the folder of the file does not exist.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError(
+                f"to_csv: {path.parent} is no folder to write {path.name} into; create it first"
+            )
         index = range(self.count) if self.index is None else list(self.index)
         names = self.columns
         rows = zip(index, *(column.tolist() for column in names.values()), strict=True)
         with (
-            replacing_file(Path(path)) as temporary,
+            replacing_file(path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)

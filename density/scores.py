@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from density.estimation.batches import row_batches
+from density.estimation.batches import row_batches, scored_at_once
 from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
 from density.estimation.proposal import Proposal
 from density.estimation.proposals import Defensive
 from density.model import LatentModel, model_input
 from density.score_results import Scores
+from univae.arguments import whole_number
 from univae.as_texts import index_of
 from univae.data_frames import as_frame
+from univae.dtypes import as_floating
 from univae.errors import InputError
 from univae.modes import evaluating
 from univae.seeds import seed_of, seeded
@@ -33,6 +35,7 @@ __all__ = ["Scores", "score"]
 AUTO = "auto"
 PRIOR_SHARE = 0.5  # of the draws, where "auto" cannot judge data one by one
 ROW = "row"  # unit of tables
+REMEDY = "the first axis counts the data: give x[None] for one datum x"
 STREAM = "likelihood"  # what a seed is hashed with, as in the command of that name
 
 
@@ -67,8 +70,12 @@ def score(
         InputError: the model has no likelihood or no posterior, the data are not of its kind, or
             the proposal does not fit its latents.
     """
-    if samples < 1:
-        raise InputError(f"score: samples must be at least 1; got samples={samples}")
+    samples = whole_number("score", "samples", samples)
+    if not isinstance(proposal, str | Proposal):
+        raise InputError(
+            "score: proposal must be a name, such as 'auto' or 'posterior', or an object with "
+            f"draws; got {type(proposal).__name__} {proposal!r}"
+        )
     latent_model = _latent_model(model)
     scoring = _scoring(model, latent_model, data)
     if proposal == AUTO and needs_all_data(latent_model):
@@ -106,10 +113,39 @@ def _scoring(model: object, latent_model: LatentModel, data: object) -> Scoring:
     if isinstance(model, Trained):
         return model.scoring(data, REFINED)
     x = model_input(data, "score")
-    batches = row_batches(latent_model, x, REFINED)
     if needs_all_data(latent_model):
         batches = iter([ScoringBatch(list(range(len(x))), x, None)])
+    else:
+        x = _accepted(latent_model, x)
+        batches = row_batches(latent_model, x, REFINED)
     return Scoring(len(x), batches, {}, "datum")
+
+
+def _accepted(model: LatentModel, x: Tensor) -> Tensor:
+    """Return the data as the model takes them: whole numbers as floats where it takes no others.
+
+    Raises:
+        InputError: the model takes no rows of this shape, or its posterior is not one per datum.
+    """
+    batch = x[: scored_at_once(model, REFINED)]
+    shape = tuple(batch.shape)
+    try:
+        with seeded(0, x.device), torch.no_grad(), _evaluating(model):
+            posterior = model.posterior(batch)
+    except RuntimeError as error:
+        if not x.is_floating_point():
+            return _accepted(model, as_floating(x))
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"score: the model does not take data of shape {shape} ({reason}); {REMEDY}"
+        ) from error
+    if posterior.batch_shape != (len(batch),):
+        raise InputError(
+            f"score: posterior(x) of data of shape {shape} must have batch shape ({len(batch)},); "
+            f"got {tuple(posterior.batch_shape)}; {REMEDY}, and sum over other axes with "
+            "Independent"
+        )
+    return x
 
 
 def needs_all_data(model: LatentModel) -> bool:

@@ -17,6 +17,7 @@ from density.row_scoring import RowScoring
 from density.tables.columns import Columns
 from density.tables.frames import as_frame, filled_frame, is_named, to_frame
 from density.tables.imputation import impute
+from univae.arguments import as_layers, whole_number
 from univae.checkpoint import load_weights, read_json
 from univae.errors import InputError
 from univae.latent.interpolation import lerp
@@ -120,8 +121,7 @@ class TrainedDensity(Trained):
         Raises:
             InputError: ``count`` is below 1; or columns have names and pandas is not installed.
         """
-        if count < 1:
-            raise InputError(f"sample: count must be at least 1; got count={count}")
+        count = whole_number("sample", "count", count)
         with seeded(seed, self.device):
             rows = self.from_model(self.draw(count))
         return rows if self.columns is None else self.to_frame(rows)
@@ -186,7 +186,7 @@ class TrainedDensity(Trained):
     def edit(
         self,
         data: ArrayLike,
-        layers: Collection[int] = (0,),
+        layers: int | Collection[int] = (0,),
         count: int = 5,
         seed: int | None = None,
     ) -> tuple[Rows, Rows]:
@@ -194,7 +194,7 @@ class TrainedDensity(Trained):
 
         Args:
             data: one row.
-            layers: the latent layers to draw, counted from 0; see :meth:`redraw`.
+            layers: the latent layers to draw, or one, counted from 0; see :meth:`redraw`.
             count: how many draws.
             seed: with a seed the global generators are left as they are.
 
@@ -268,15 +268,12 @@ class TrainedDensity(Trained):
         Raises:
             InputError: ``steps`` is below 2.
         """
-        if steps < ENDS:
-            raise InputError(
-                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
-            )
+        steps = whole_number("interpolate", "steps", steps, ENDS)
         t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
         return lerp(start, end, t)
 
     @torch.inference_mode()
-    def redraw(self, z: Tensor, layers: Collection[int], count: int) -> Tensor:
+    def redraw(self, z: Tensor, layers: int | Collection[int], count: int) -> Tensor:
         r"""Return ``count`` copies of a latent (\*event) with some layers drawn from the prior.
 
         A layer is drawn given those that the prior draws before it; the others stay.
@@ -285,8 +282,8 @@ class TrainedDensity(Trained):
             InputError: ``count`` is below 1; or the model has one latent layer, or not these; or
                 the data depend on none of them.
         """
-        if count < 1:
-            raise InputError(f"edit: count must be at least 1; got count={count}")
+        count = whole_number("edit", "count", count)
+        layers = as_layers("edit", layers)
         self._check_layers(layers)
         return self.model.resample(z.expand(count, *z.shape), layers)
 

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gan.labels import class_numbers
 from gan.players import Players
 from gan.units import DataUnits
+from univae.arguments import whole_number
 from univae.checkpoint import fill_weights, load_state, load_weights, read_json
 from univae.data_frames import to_frame
 from univae.errors import InputError
@@ -121,16 +123,16 @@ class TrainedGan(Trained):
 
         Args:
             count: the number of rows.
-            labels: the class of each row, or one class for all, of a conditional GAN; by default
-                every class in turn.
+            labels: the class of each row, or one class for all, of a conditional GAN, by its number
+                or, where the classes of the data have names, its name; by default every class in
+                turn.
             seed: with a seed the global generators are left as they are.
 
         Raises:
             InputError: ``count`` is below 1, or a label is no class; or columns have names and
                 pandas is not installed.
         """
-        if count < 1:
-            raise InputError(f"sample: count must be at least 1; got count={count}")
+        count = whole_number("sample", "count", count)
         classes = self._checked(labels, count)
         with seeded(seed, self.device):
             return self._named(self.from_networks(self.draw(count, classes)))
@@ -146,10 +148,7 @@ class TrainedGan(Trained):
         Raises:
             InputError: ``steps`` is below 2, or a latent is not of the model's width.
         """
-        if steps < ENDS:
-            raise InputError(
-                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
-            )
+        steps = whole_number("interpolate", "steps", steps, ENDS)
         start = self._latent(a)
         end = self._latent(b)
         t = torch.linspace(0, 1, steps, dtype=start.dtype)
@@ -195,12 +194,13 @@ class TrainedGan(Trained):
         if isinstance(end, int | np.integer):
             with seeded(int(end), torch.device("cpu")):
                 return torch.randn(self.latent_width)
-        z = torch.as_tensor(np.asarray(end, np.float64)).to(torch.get_default_dtype())
+        rule = f"a and b must be seeds, or latents of shape ({self.latent_width},)"
+        try:
+            z = torch.as_tensor(np.asarray(end, np.float64)).to(torch.get_default_dtype())
+        except (TypeError, ValueError) as error:
+            raise InputError(f"interpolate: {rule}; got {type(end).__name__} {end!r}") from error
         if z.shape != (self.latent_width,):
-            raise InputError(
-                f"interpolate: a and b must be seeds, or latents of shape ({self.latent_width},); "
-                f"got {tuple(z.shape)}"
-            )
+            raise InputError(f"interpolate: {rule}; got {tuple(z.shape)}")
         return z
 
     def _checked(self, labels: ArrayLike | None, count: int) -> Tensor | None:
@@ -211,10 +211,8 @@ class TrainedGan(Trained):
             raise InputError(
                 f"sample: labels are for a conditional GAN; {self.path} has no classes"
             )
-        classes = torch.as_tensor(np.asarray(labels)).long().expand(count)
-        if int(classes.min()) < 0 or int(classes.max()) >= self.classes:
-            raise InputError(f"sample: labels must lie in 0..{self.classes - 1}; got {labels}")
-        return classes
+        names = self.folder.data_record().get("data", {}).get("class_names") or []
+        return class_numbers(labels, count, self.classes, names)
 
 
 def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:

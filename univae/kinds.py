@@ -4,6 +4,7 @@ The class of a kind is an entry point of the group ``univae.kinds``, see
 :mod:`univae.entry_points`; another distribution adds a kind by declaring one.
 """
 
+import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,8 @@ LIBRARY_KINDS = LIBRARY[KINDS]
 def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Trained:
     """Open a run folder of any kind.
 
+    The run stays usable where the working directory changes: its ``path`` is absolute.
+
     Args:
         path: the folder that a training command wrote with ``--out``.
         device: ``auto`` (the GPU if there is one) or the name of a device.
@@ -30,7 +33,13 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Tr
     Raises:
         InputError: the folder is no run folder, of a kind that nothing installed opens, or damaged.
     """
-    return trained_class(RunFolder.open(path)).open(path, device, checkpoint)
+    if not isinstance(path, str | os.PathLike):
+        opened = "; it is open already" if isinstance(path, Trained) else ""
+        raise InputError(
+            f"load: path must be the path of a run folder; got {type(path).__name__}{opened}"
+        )
+    folder = RunFolder.open(path)
+    return trained_class(folder).open(folder.path.absolute(), device, checkpoint)
 
 
 def trained_class(folder: RunFolder) -> type[Trained]:

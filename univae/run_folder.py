@@ -119,19 +119,30 @@ class RunFolder:
             if folder is not None and note not in self.notes:
                 self.notes.append(note)
         if folder is None:
-            raise InputError(
-                f"{self.path} holds no checkpoint {name!r}: "
-                "its training stopped before the first was saved"
-            )
+            raise InputError(f"{self.path} holds no checkpoint {name!r}{self._way_out()}")
         return folder
+
+    def checkpoints(self) -> list[str]:
+        """Return the names of the checkpoints that the run holds."""
+        folders = (self.path / "checkpoints").glob("[!.]*")
+        return sorted(path.name for path in folders if path.is_dir())
+
+    def _way_out(self) -> str:
+        """Return what a message on a missing checkpoint ends with."""
+        names = self.checkpoints()
+        if not names:
+            return ": its training stopped before the first was saved"
+        return f"; give one that it holds: {', '.join(names)}"
 
     def data_record(self) -> JsonObject:
         """Return ``data.json``; empty for a run of version 0.1.0, which has none.
 
         Raises:
-            InputError: the file is no JSON object of objects.
+            InputError: the folder is gone, or the file is no JSON object of objects.
         """
         path = self.path / "data.json"
+        if not self.path.is_dir():
+            raise InputError(f"{self.path} is not there any more; open the run where it is now")
         if not path.exists():
             return {}
         record = read_json(path)

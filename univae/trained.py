@@ -74,6 +74,7 @@ class Trained(ABC):
         self.folder = folder
         self.device = device
         self.checkpoint = checkpoint
+        self._saved_step = _saved_step(self.folder, checkpoint)
 
     @classmethod
     def open(
@@ -117,9 +118,8 @@ class Trained(ABC):
         count = sum(p.numel() for module in modules for p in module.parameters())
         size = f"{count / MILLION:.1f} M" if count >= MILLION / 10 else f"{count:,}"
         parts = [repr(str(self.path)), f"{size} parameters"]
-        state = self.weights.with_name("state.json")
-        if state.is_file():
-            parts.append(f"step {read_json(state).get('step')}")
+        if self._saved_step is not None:
+            parts.append(f"step {self._saved_step}")
         return f"{type(self).__name__}({', '.join([*parts, self.checkpoint])})"
 
     @property
@@ -194,3 +194,12 @@ class Trained(ABC):
         return InputError(
             f"{name}: {reason}; it works on runs of {', '.join(able)}; got {self.path}"
         )
+
+
+def _saved_step(folder: RunFolder, checkpoint: str) -> object:
+    """Return the step of a checkpoint, None where it cannot be read: a kind needs it or not."""
+    try:
+        state = read_json(folder.checkpoint(checkpoint) / "state.json")
+    except InputError:
+        return None
+    return state.get("step") if isinstance(state, dict) else None

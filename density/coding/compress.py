@@ -1,7 +1,7 @@
 r"""Lossless compression: arrays in about :math:`-\log_2 p(x)` bits of a model, and back."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from density.coding.data_code import Coding
 from density.coding.exact import exactly, fingerprint, prepared, same_bits
 from density.coding.levels import levels_of
 from density.coding.pixels import pixel_code
-from density.model import LatentModel
+from density.model import LatentModel, number_array
 from univae.errors import InputError
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "same_bits",
 ]
 
+ArrayLike: TypeAlias = Any  # a tensor, an array, a list of numbers or a DataFrame
+
 TORCH = "torch."  # prefix of the dtype of a tensor in a header
 
 
@@ -46,7 +48,7 @@ class HasCodable(Protocol):
 
 def compress(
     model: LatentModel,
-    x: Tensor | np.ndarray,
+    x: ArrayLike,
     *,
     particles: int = 1,
     tile: int = 1,
@@ -67,7 +69,7 @@ def compress(
         model: a torch module with Gaussian latents and a distribution of whole numbers
             (Bernoulli, Categorical, or one of this library), or such a pair of
             :func:`density.from_pyro`.
-        x: the rows, a tensor or an array.
+        x: the rows: a tensor, or an array, a list or a DataFrame, which come back as an array.
         particles: importance samples per row; more take time and save bits.
         tile: rows coded together; more save time and cost initial bits.
         swap: use Bit-Swap, where the model is a chain of layers.
@@ -78,6 +80,8 @@ def compress(
         InputError: there are no rows, a value is not a level of the model's law, the law is a
             density, or the latents are not Gaussian.
     """
+    if not isinstance(x, Tensor):
+        x = number_array(x, "compress")
     values = _array(x)
     module = _module(model, values.shape[1:])
     exact_model = prepared(module)

@@ -31,6 +31,9 @@ def exactly() -> Iterator[None]:
     """Use one thread, so that the order of sums is fixed, without gradients.
 
     Arguments of distributions are not checked: coders name what is not finite with its row.
+
+    Raises:
+        InputError: a constant that a model made in float32 meets its weights in float64.
     """
     threads = torch.get_num_threads()
     checks_arguments = Distribution._validate_args
@@ -39,6 +42,14 @@ def exactly() -> Iterator[None]:
     try:
         with torch.inference_mode():
             yield
+    except RuntimeError as error:
+        if not _mixes_precisions(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            "compress: a constant of the model stays float32 where the model is evaluated in "
+            f"float64 ({reason}); create it with z.new_zeros(...), or keep it by register_buffer"
+        ) from error
     finally:
         torch.set_num_threads(threads)
         Distribution.set_default_validate_args(checks_arguments)
@@ -79,6 +90,12 @@ def fingerprint(model: object, extra: JsonObject | None = None) -> bytes:
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Return whether two arrays have one dtype, shape and the same bytes: 0.0 and -0.0 differ."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _mixes_precisions(error: RuntimeError) -> bool:
+    """Return whether an error of PyTorch says that an operation got float32 and float64."""
+    message = str(error).lower()
+    return "float" in message and "double" in message
 
 
 def _require_numbers(model: nn.Module) -> None:

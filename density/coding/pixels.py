@@ -199,7 +199,8 @@ def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCo
         InputError: the shape of the model's rows is not ``shape``.
     """
     with torch.random.fork_rng(devices=[]):
-        distribution = model.likelihood(model.prior().sample(Size((1,))))
+        z = model.prior().sample(Size((1,))).to(torch.float64)  # as latents are, see Layers.latent
+        distribution = model.likelihood(z)
         model_shape, levels = shape_and_levels(distribution)
     if model_shape != tuple(shape):
         raise InputError(

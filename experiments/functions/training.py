@@ -2,20 +2,23 @@
 
 import contextlib
 import io
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import torch
 
 from experiments.cli.commands import COMMANDS
 from experiments.cli.options import parse
-from experiments.cli.spellings import spelling
+from experiments.cli.spellings import spelling, without_annotations
 from experiments.functions.memory import ROWS, SIMILAR, TEXTS, Format, write_once
+from experiments.training.configuration import options_of
 from experiments.training.new_folder import (
     IN_MEMORY_DATA,
     new_folders,
@@ -29,6 +32,9 @@ from univae.trained import Trained
 __all__ = ["DENSITY", "GAN", "SIMILAR_TEXTS", "TEXT", "Trainer"]
 
 Value: TypeAlias = Any  # of an option
+
+NOT_A_VALUE = re.compile(r"-[^0-9.]")  # what the beginning of an option looks like
+REPORT_FOLDERS = ("plots", "samples")
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,9 @@ class Trainer:
 
         PyTorch's random generator and number of threads are the same before and after.
         """
-        if not str(out):
-            raise InputError(f"{self.name}: out is required: the run folder to write")
+        if not isinstance(out, str | os.PathLike) or not str(out):
+            got = "" if out is None or out == "" else f"; got {type(out).__name__} {out!r}"
+            raise InputError(f"{self.name}: out is required: the run folder to write{got}")
         if self.option in options and data is not None:
             raise InputError(f"{self.name}: the data are given twice; leave {self.option} out")
         values = {**options, "out": Path(out)}
@@ -77,15 +84,19 @@ class Trainer:
     def _run(self, values: Mapping[str, Value], report: bool) -> None:
         module = import_module(COMMANDS[self.command][0])
         named = self._with_files(values)
-        arguments = _arguments(module.Config, named)
         try:
+            arguments = _arguments(module.Config, named)
             config = parse(module.Config, arguments, module.PRESETS, f"univae {self.command}")
         except SystemExit as end:  # the help of the command was asked for, and printed
             raise InputError(f"{self.name}: give the options of a training, not of help") from end
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from error
-        train = module.main if report else module.train
-        train(config)
+        if report:
+            module.main(config)
+        else:
+            module.train(config)
+            for name in REPORT_FOLDERS:
+                remove_empty([values["out"] / name])
 
     def _with_files(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return options with the names of files in place of data in memory."""
@@ -104,25 +115,60 @@ class Trainer:
 
 
 def _arguments(config_type: type, values: Mapping[str, Value]) -> list[str]:
-    """Return options as they are typed; those that are None are left out."""
+    """Return options as they are typed; those that are None are left out.
+
+    Raises:
+        InputError: an option that needs a value has none, or a value cannot be typed.
+    """
     arguments = []
     for name, value in values.items():
         option = spelling(config_type, name)
+        kinds = _kinds(config_type, name)
         if isinstance(value, bool | np.bool_):
+            if kinds and bool not in kinds:
+                raise InputError(f"{name} needs a value; got {name}={value}")
             arguments.append(f"--{option}" if value else f"--no-{option}")
         elif isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-            arguments += [f"--{option}", *map(str, value)]
+            arguments += _sequence(name, option, [str(item) for item in value])
+        elif isinstance(value, float) and value.is_integer() and int in kinds:
+            arguments.append(f"--{option}={int(value)}")
         elif value is not None:
             arguments.append(f"--{option}={value}")
     return arguments
 
 
+def _kinds(config_type: type, name: str) -> tuple[object, ...]:
+    """Return the types that an option takes; none of an option that does not exist."""
+    option = options_of(config_type).get(name)
+    if option is None:
+        return ()
+    hint = without_annotations(option.hint)
+    return (hint, *get_args(hint))
+
+
+def _sequence(name: str, option: str, items: list[str]) -> list[str]:
+    """Return the arguments of an option with several values.
+
+    Raises:
+        InputError: a value but the first begins with a dash, and would be read as an option.
+    """
+    for item in items[1:]:
+        if NOT_A_VALUE.match(item):
+            raise InputError(f"{name}: only the first value can begin with a dash; got {item!r}")
+    if items and NOT_A_VALUE.match(items[0]):
+        return [f"--{option}={items[0]}", *items[1:]]
+    return [f"--{option}", *items]
+
+
 @contextlib.contextmanager
 def _settings_kept() -> Iterator[None]:
-    """Restore PyTorch's generator and number of threads when the block ends."""
+    """Restore PyTorch's generator and number of threads when the block ends.
+
+    Gradients are taken inside, also where the caller has turned them off.
+    """
     threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(), torch.enable_grad():
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         torch.set_num_threads(threads)

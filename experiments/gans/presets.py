@@ -45,7 +45,7 @@ _MNIST: JsonObject = {
 _UNNORMALIZED: JsonObject = {**_MNIST, "lr": 5e-4, "normalization": "none"}
 
 PRESETS: dict[str, JsonObject] = {
-    "tiny": {**_FAST, "latent": 32, "steps": 1500, "lr": 1e-3},
+    "tiny": {**_FAST, "network": "auto", "latent": 32, "steps": 1500, "lr": 1e-3},
     "mnist": {**_MNIST, "lr": 1e-3, "loss": "non-saturating"},
     "relativistic": {**_UNNORMALIZED, "loss": "relativistic", "r1": 0.1, "r2": 0.1},
     "wgan-gp": {**_UNNORMALIZED, "loss": "wasserstein", "gp": 10.0},

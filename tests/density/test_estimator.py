@@ -94,6 +94,12 @@ def test_a_frame_names_the_columns(rows: np.ndarray) -> None:
         estimator.score_samples(frame[["width", "mass"]])
 
 
+def test_one_width_is_one_hidden_layer(rows: np.ndarray) -> None:
+    alone = DensityEstimator(hidden=8, steps=3, random_state=0).fit(rows)
+    listed = DensityEstimator(hidden=[8], steps=3, random_state=0).fit(rows)
+    np.testing.assert_array_equal(alone.score_samples(rows[:4]), listed.score_samples(rows[:4]))
+
+
 def test_missing_values_and_bad_parameters_are_refused(rows: np.ndarray) -> None:
     with pytest.raises(ValueError, match="NaN"):
         DensityEstimator(**TINY).fit([[0.0, np.nan], [1.0, 2.0]])

@@ -27,7 +27,8 @@ class Pair(nn.Module):
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            a = pyro.sample("a", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+            zeros = torch.zeros(1) if self.latent == "constants" else x.new_zeros(1)
+            a = pyro.sample("a", dist.Normal(zeros, 1.0).to_event(1))
             b = pyro.sample("b", self.prior_of_b(a, x))
             table = self.decoder(torch.cat((a, b), -1)).unflatten(-1, (6, self.levels))
             pyro.sample("x", self.pixels(table), obs=x)
@@ -37,6 +38,8 @@ class Pair(nn.Module):
             return dist.Normal(a, 1.0).to_event(1)
         if self.latent == "data":
             return dist.Normal(x[:, :1] + torch.arange(len(x))[:, None], 1.0).to_event(1)
+        if self.latent == "constants":
+            return dist.Normal(torch.zeros(len(x), 1), 2.0).to_event(1)
         if self.latent == "laplace":
             return dist.Laplace(x.new_zeros(1), 1.0).to_event(1)
         return dist.Normal(x.new_zeros(1), 2.0).to_event(1)
@@ -68,6 +71,18 @@ def test_a_pair_of_whole_numbers_round_trips(levels: int, dtype: torch.dtype) ->
     assert torch.equal(torch.as_tensor(decoded), x)
     with pytest.raises(InputError, match=r"the model must be .*, the writer's"):
         density.decompress(from_pyro(Pair(levels).model, Pair(levels).guide), content)
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+def test_constants_of_the_default_dtype_have_that_of_the_weights(default: torch.dtype) -> None:
+    torch.set_default_dtype(torch.float32)
+    pair = Pair(latent="constants")
+    torch.set_default_dtype(default)
+    x = torch.randint(2, (12, 6))
+    model = from_pyro(pair.model, pair.guide)
+    decoded = density.decompress(model, density.compress(model, x))
+    assert torch.equal(torch.as_tensor(decoded), x)
+    assert torch.get_default_dtype() == default
 
 
 def test_an_array_keeps_its_dtype_and_the_generator_its_state() -> None:

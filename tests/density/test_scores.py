@@ -173,6 +173,40 @@ def test_an_own_torch_model_is_scored_and_compresses(levels: int) -> None:
     assert torch.equal(torch.as_tensor(density.decompress(model, content)), x)
 
 
+class WithConstants(Own):
+    """An own model with constants of the default dtype in its prior, and maybe in its decoder."""
+
+    def __init__(self, scale: Tensor | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def prior(self) -> Distribution:
+        return Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        if self.scale is not None:
+            z = z @ self.scale
+        return super().likelihood(z)
+
+
+def test_a_prior_of_float32_constants_compresses_and_the_default_dtype_stays() -> None:
+    torch.set_default_dtype(torch.float32)
+    model = WithConstants()
+    x = torch.randint(2, (12, 6))
+    assert density.score(model, x.float(), 30).count == len(x)
+    decoded = density.decompress(model, density.compress(model, x))
+    assert torch.equal(torch.as_tensor(decoded), x)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_constant_that_stays_float32_is_refused_with_the_way_out() -> None:
+    torch.set_default_dtype(torch.float32)
+    x = torch.randint(2, (12, 6))
+    with pytest.raises(InputError, match=r"stays float32 .*new_zeros.*register_buffer") as caught:
+        density.compress(WithConstants(torch.eye(2)), x)
+    assert "\n" not in str(caught.value)
+
+
 def test_log_likelihood_is_of_a_model_and_data_or_of_log_weights() -> None:
     model = LinearGaussian(1.2)
     x = torch.randn(9)
@@ -196,6 +230,67 @@ def test_without_a_seed_the_global_generator_draws() -> None:
     again = density.score(LinearGaussian(1.5), x, 30, seed=None).log_likelihood
     assert (first != second).any()
     np.testing.assert_array_equal(first, again)
+
+
+def test_whole_numbers_are_scored_as_floats_by_a_model_that_takes_no_others() -> None:
+    x = torch.randint(2, (12, 6))
+    scores = density.score(Own(), x, 30)
+    assert scores.count == len(x)
+    torch.manual_seed(0)
+    torch.randint(2, (12, 6))
+    model = Own()
+    from_floats = density.score(model, x.to(torch.get_default_dtype()), 30)
+    from_whole = density.score(model, x, 30)
+    np.testing.assert_array_equal(from_whole.log_likelihood, from_floats.log_likelihood)
+
+
+def test_a_datum_that_is_not_in_a_batch_is_refused_with_the_way_out() -> None:
+    x = torch.randint(2, (12, 6)).to(torch.get_default_dtype())
+    with pytest.raises(InputError, match=r"shape \(6,\) must have batch shape .*x\[None\]"):
+        density.score(Own(), x[0], 30)
+    with pytest.raises(InputError, match=r"does not take data of shape \(12, 5\)"):
+        density.score(Own(), x[:, :5], 30)
+    assert density.score(Own(), x[0][None], 30).count == 1
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": "posterior"}, "samples must be a whole number of at least 1; got"),
+        ({"samples": 2.5}, r"samples must be a whole number of at least 1; got samples=2.5"),
+        ({"samples": 0}, "samples must be at least 1; got samples=0"),
+        ({"proposal": 3}, "proposal must be a name, .*; got int 3"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        density.score(LinearGaussian(), torch.zeros(3), **options)
+
+
+@pytest.mark.parametrize("kind", ["list", "frame"])
+def test_lists_and_frames_compress_as_their_arrays(kind: str) -> None:
+    rows = np.random.default_rng(0).integers(2, size=(9, 6))
+    data: Any = rows.tolist()
+    if kind == "frame":
+        data = pytest.importorskip("pandas").DataFrame(rows)
+    model = Own()
+    content = density.compress(model, data)
+    assert content == density.compress(model, rows)
+    np.testing.assert_array_equal(density.decompress(model, content), rows)
+
+
+@pytest.mark.parametrize("data", [["a", "b"], [[0, 1], [1]], 3])
+def test_what_is_no_array_of_numbers_is_not_compressed(data: Any) -> None:
+    with pytest.raises(InputError, match=r"^compress: data must "):
+        density.compress(Own(), data)
+
+
+def test_a_file_of_scores_needs_its_folder(tmp_path: Path) -> None:
+    scores = density.score(LinearGaussian(), torch.zeros(3), 30)
+    with pytest.raises(InputError, match=r"^to_csv: .*nowhere is no folder .*; create it first"):
+        scores.to_csv(tmp_path / "nowhere" / "s.csv")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Pyro.

@@ -3,10 +3,12 @@
 import configparser
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +137,48 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="does not exist; give the folder a training command"):
         univae.load(tmp_path / "nowhere")
+
+
+def test_a_missing_checkpoint_names_those_that_exist(tmp_path: Path) -> None:
+    folder = make.copy_run("text", tmp_path)
+    (folder / "checkpoints" / ".best.new").mkdir()
+    with pytest.raises(InputError, match=r"holds no checkpoint 'nope'; .*: best, last$"):
+        univae.load(folder, "cpu", "nope")
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(InputError, match="'nope': its training stopped before the first was saved"):
+        univae.load(folder, "cpu", "nope")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_path_is_refused(tmp_path: Path) -> None:
+    run: Any = opened("text", tmp_path)
+    nothing: Any = None
+    with pytest.raises(InputError, match=r"path of a run folder; got NoneType$"):
+        univae.load(nothing)
+    with pytest.raises(InputError, match=r"got TrainedText; it is open already$"):
+        univae.load(run)
+
+
+def test_a_run_outlives_its_folder_and_a_change_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("text", "gan_images"):
+        make.copy_run(name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = univae.load("text", "cpu")
+    generator: Any = univae.load(Path("gan_images"), "cpu")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.path == tmp_path / "text"
+    assert run.folder.rows()
+    assert repr(run).endswith(" parameters, step 12, best)")
+    shutil.rmtree(tmp_path / "text")
+    assert repr(run).endswith(" parameters, step 12, best)")
+    assert len(run.sample(2)) == 2
+    shutil.rmtree(tmp_path / "gan_images")
+    assert "step 12" in repr(generator)
+    with pytest.raises(InputError, match="is not there any more"):
+        generator.sample(2)
 
 
 @pytest.mark.parametrize("name", ["text", "images", "gan_images", "similar"])

@@ -184,6 +184,36 @@ def test_training_works_in_another_thread(tmp_path: Path) -> None:
     assert isinstance(runs[0], TrainedText)
 
 
+def test_training_works_in_inference_mode_and_whole_floats_are_whole_numbers(
+    tmp_path: Path,
+) -> None:
+    with torch.inference_mode():
+        run = univae.train_text(TEXTS, tmp_path / "run", **{**TEXT, "steps": 2.0})
+        assert torch.is_inference_mode_enabled()
+    assert run.config["steps"] == 2
+    assert not (run.path / "samples").exists()
+    assert not (run.path / "plots").exists()
+
+
+def test_a_column_whose_name_begins_with_a_dash_can_be_left_out(tmp_path: Path) -> None:
+    frame = pytest.importorskip("pandas").DataFrame(
+        np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "-x", "b"]
+    )
+    run: Any = univae.train_density(frame, tmp_path / "run", drop=["-x"], **DENSITY)
+    assert list(run.sample(1).columns) == ["a", "b"]
+    with pytest.raises(InputError, match="drop: only the first value can begin with a dash"):
+        univae.train_density(frame, tmp_path / "other", drop=["a", "-x"], **DENSITY)
+
+
+def test_the_tiny_preset_of_a_gan_takes_tables(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(80, 2))
+    run: Any = univae.train_gan(
+        rows, tmp_path / "run", preset="tiny", steps=1, batch_size=16, feature_steps=3,
+        validation_data=40, report=False, progress=False,
+    )  # fmt: skip
+    assert run.sample(3).shape == (3, 2)
+
+
 # What is refused.
 
 
@@ -192,6 +222,8 @@ def test_training_works_in_another_thread(tmp_path: Path) -> None:
     [
         (TEXTS, {"stepz": 3}, "no option --stepz; did you mean --steps"),
         (TEXTS, {"steps": -1}, "steps must be at least 1"),
+        (TEXTS, {"steps": True}, "^train_text: steps needs a value; got steps=True$"),
+        (TEXTS, {"steps": 2.5}, "steps must be a whole number; got '2.5'"),
         (TEXTS, {"preset": "huge"}, "preset must be one of"),
         (TEXTS, {"help": True}, "give the options of a training, not of help"),
         (TEXTS, {"text": "a.txt"}, "the data are given twice"),
@@ -241,6 +273,13 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(InputError, match="out is required"):
         univae.train_text(TEXTS)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("out", [None, 3])
+def test_an_out_that_is_no_path_is_refused(out: Any) -> None:
+    with pytest.raises(InputError, match=r"^train_text: out is required: the run folder to write"):
+        univae.train_text(TEXTS, out, **TEXT)
 
 
 @pytest.mark.parametrize(

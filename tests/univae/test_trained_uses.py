@@ -9,6 +9,7 @@ import torch
 from golden import make
 
 import univae
+from gan.labels import class_numbers
 from gan.trained import TrainedGan, slerp
 from gan.units import DataUnits
 from univae.as_texts import as_texts
@@ -22,6 +23,7 @@ LACKS = {
     "text": {"impute"},
     "images": set(),
 }
+BLANK = np.zeros((1, 8, 8), np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +143,89 @@ def test_a_sentence_run_compares_and_searches(tmp_path: Path) -> None:
 
 
 # Rows of a GAN.
+
+
+def test_words_to_keep_or_hide_are_a_word_or_several(tmp_path: Path) -> None:
+    run = opened("similar", tmp_path)
+    text = make.WORDS[0]
+    alone = run.similar(text, samples=20, seed=1, mask=text, keep=text)
+    assert alone == run.similar(text, samples=20, seed=1, mask=[text], keep=[text])
+    with pytest.raises(InputError, match="the text has no word 'zebra'"):
+        run.similar(text, mask="zebra")
+
+
+def test_similar_texts_repeat_with_a_seed_and_none_have_none(tmp_path: Path) -> None:
+    run = opened("similar", tmp_path)
+    text = " ".join(make.WORDS[:4])
+    state = torch.get_rng_state()
+    first = run.similar(text, samples=20, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first == run.similar(text, samples=20, seed=1)
+    assert first[0]
+    assert first != run.similar(text, samples=20, seed=2)
+    assert run.similar([]) == []
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("name", "use", "message"),
+    [
+        ("similar", lambda run: run.similar("a", samples=0), "similar: samples must be at least 1"),
+        ("similar", lambda run: run.similar("a", count=0), "similar: count must be at least 1"),
+        ("similar", lambda run: run.search(["a"], "b", count=0), "search: count must be at least"),
+        ("text", lambda run: run.sample("3"), "sample: count must be a whole number .*count='3'"),
+        ("text", lambda run: run.sample(2.5), "sample: count must be a whole number .*count=2.5"),
+        ("text", lambda run: run.sample(True), "sample: count must be a whole number .*True"),
+        ("text", lambda run: run.reconstruct("a", beam=0), "reconstruct: beam must be at least 1"),
+        ("text", lambda run: run.edit("a", layers="x"), "edit: layers must be a whole number"),
+        ("text", lambda run: run.edit("a", layers=-1), "edit: layers must be at least 0"),
+        ("text", lambda run: run.interpolate("a", "b", 2.5), "interpolate: steps must be a whole"),
+        ("images", lambda run: run.sample(2.5), "sample: count must be a whole number"),
+        ("images", lambda run: run.interpolate(BLANK, BLANK, 2.5), "interpolate: steps must be a"),
+        (
+            "gan_images",
+            lambda run: run.interpolate(1, 2, 1),
+            "interpolate: steps must be at least 2",
+        ),
+        ("gan_images", lambda run: run.sample("3"), "sample: count must be a whole number"),
+        ("gan_images", lambda run: run.interpolate("a", "b"), "must be seeds, or .*; got str 'a'"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_in_one_line(
+    name: str, use: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        use(opened(name, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_layer_is_a_list_of_it(tmp_path: Path) -> None:
+    run = opened("text", tmp_path)
+    assert run.edit("a cat", 0, seed=1) == run.edit("a cat", [0], seed=1)
+
+
+def test_labels_are_numbers_or_names_for_all_rows_or_each() -> None:
+    names = ["cat", "dog", "eel"]
+    assert class_numbers("dog", 2, 3, names).tolist() == [1, 1]
+    assert class_numbers(["eel", "cat"], 2, 3, names).tolist() == [2, 0]
+    assert class_numbers(np.array([2, 0], np.uint8), 2, 3, []).tolist() == [2, 0]
+    assert class_numbers([1], 2, 3, []).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.7, 1.9], "labels must be whole numbers in 0..2, or one of cat, dog, eel; got 0.7"),
+        ([0, 1, 2], r"one class, or 2 of them, one for each row; got shape \(3,\)"),
+        ("cow", "or one of cat, dog, eel; got 'cow'"),
+        (3, "labels must be whole numbers in 0..2, .*; got 3"),
+        ([[0], [1]], r"got shape \(2, 1\)"),
+        (True, "whole numbers in .*; got True"),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused(labels: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        class_numbers(labels, 2, 3, ["cat", "dog", "eel"])
 
 
 def test_units_of_a_gan_undo_its_scaling() -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from univae.arguments import whole_number
 from univae.as_texts import Texts, as_texts
 from univae.checkpoint import load_weights
 from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.run_folder import RunFolder, model_shape
+from univae.seeds import seeded
 from univae.sentence.model import NUCLEUS, RoFormerSim, RoFormerSimConfig
 from univae.sentence.nearest import top_k
 from univae.sentence.ranking import Draws, Key
@@ -128,6 +130,7 @@ class TrainedSimilar(Trained):
         Raises:
             InputError: ``count`` is below 1, or the corpus is empty.
         """
+        count = whole_number("search", "count", count)
         texts = as_texts(corpus, "search")
         if not texts:
             raise InputError("search: the corpus is empty; give at least one text")
@@ -145,22 +148,28 @@ class TrainedSimilar(Trained):
         count: int = 10,
         samples: int = 100,
         sampling: Sampling = NUCLEUS,
-        keep: Sequence[str] = (),
-        mask: Sequence[str] = (),
+        keep: str | Sequence[str] = (),
+        mask: str | Sequence[str] = (),
         diversity: float = 0.0,
+        *,
+        seed: int | None = None,
     ) -> list[RankedTexts]:
-        """Return the ranked texts of :meth:`generate`, without the counts."""
-        generated = self.generate(texts, count, samples, sampling, keep, mask, diversity)
+        """Return the ranked texts of :meth:`generate`, without the counts.
+
+        With a ``seed`` the global generators are left as they are.
+        """
+        with seeded(seed, self.device):
+            generated = self.generate(texts, count, samples, sampling, keep, mask, diversity)
         return [row.ranked for row in generated]
 
     def generate(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         count: int,
         samples: int = 100,
         sampling: Sampling = NUCLEUS,
-        keep: Sequence[str] = (),
-        mask: Sequence[str] = (),
+        keep: str | Sequence[str] = (),
+        mask: str | Sequence[str] = (),
         diversity: float = 0.0,
     ) -> list[Generated]:
         """Generate texts similar to each text, rank them by their cosine, and count them.
@@ -172,18 +181,22 @@ class TrainedSimilar(Trained):
             count: the largest number of results for each; fewer where draws repeat.
             samples: the number of draws that the results of a text are chosen from.
             sampling: how the next token is drawn.
-            keep: words that every result has.
-            mask: words of the sources that the generator does not see.
+            keep: words that every result has, or one.
+            mask: words of the sources that the generator does not see, or one.
             diversity: in [0, 1), see :mod:`univae.sentence.ranking`.
 
         Raises:
             InputError: a source does not have a word of ``mask``, or a number is out of its range.
         """
+        count = whole_number("similar", "count", count)
+        samples = whole_number("similar", "samples", samples)
         texts = as_texts(texts, "similar")
+        if not texts:
+            return []
         ids = self.text.batch(texts)
-        hidden = self._positions(ids, texts, mask).to(self.device)
+        hidden = self._positions(ids, texts, as_texts(mask, "mask")).to(self.device)
         ids = ids.to(self.device)
-        key = self._key(keep)
+        key = self._key(as_texts(keep, "keep"))
         results: list[Generated] = []
         chunk_size = max(1, DRAWS // samples)
         for start in range(0, len(ids), chunk_size):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from univae.arguments import as_layers, whole_number
 from univae.as_texts import Texts, as_texts
 from univae.checkpoint import load_weights
 from univae.decoding.beam import beam_search
@@ -133,8 +134,7 @@ class TrainedText(Trained):
         Raises:
             InputError: ``count`` is below 1.
         """
-        if count < 1:
-            raise InputError(f"sample: count must be at least 1; got count={count}")
+        count = whole_number("sample", "count", count)
         with seeded(seed, self.device):
             z = self.model.prior().sample(torch.Size((count,)))
             return self.decode(z, sampling)
@@ -143,7 +143,11 @@ class TrainedText(Trained):
         """Return the most probable text of each code, by greedy decoding or a beam.
 
         ``texts``: see :meth:`encode`.
+
+        Raises:
+            InputError: ``beam``, the number of hypotheses, is below 1.
         """
+        beam = whole_number("reconstruct", "beam", beam)
         texts = as_texts(texts, "reconstruct")
         if not texts:
             return []
@@ -158,10 +162,7 @@ class TrainedText(Trained):
         Raises:
             InputError: ``steps`` is below 2.
         """
-        if steps < ENDS:
-            raise InputError(
-                f"interpolate: steps must be at least 2, the ends included; got steps={steps}"
-            )
+        steps = whole_number("interpolate", "steps", steps, ENDS)
         start, end = self.modes(_one_text(a, "interpolate") + _one_text(b, "interpolate"))
         with torch.inference_mode():
             t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)
@@ -170,21 +171,25 @@ class TrainedText(Trained):
 
     @torch.inference_mode()
     def edit(
-        self, text: Texts, layers: Collection[int] = (0,), count: int = 5, seed: int | None = None
+        self,
+        text: Texts,
+        layers: int | Collection[int] = (0,),
+        count: int = 5,
+        seed: int | None = None,
     ) -> tuple[str, list[Edit]]:
         """Return the reconstruction of a text, and ``count`` texts with some layers drawn anew.
 
         Args:
             text: the text.
-            layers: the latent layers to draw from the prior, counted from 0 at the bottom.
+            layers: the latent layers to draw from the prior, or one, counted from 0 at the bottom.
             count: how many draws.
             seed: with a seed the global generators are left as they are.
 
         Raises:
             InputError: ``count`` is below 1, or the model has no such layer.
         """
-        if count < 1:
-            raise InputError(f"edit: count must be at least 1; got count={count}")
+        count = whole_number("edit", "count", count)
+        layers = as_layers("edit", layers)
         z = self.modes(_one_text(text, "edit"))
         with seeded(seed, self.device):
             edited = self.model.resample(z.repeat(count, 1, 1), layers)
