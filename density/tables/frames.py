@@ -1,7 +1,7 @@
 """Data frames of pandas as raw tables, and decoded columns as data frames."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["as_frame", "filled_frame", "from_frame", "is_frame", "is_named", "to_frame"]
+
+EXACT_INTEGERS = 2**53  # float64 represents every whole number below
 
 
 def is_frame(data: object) -> bool:
@@ -35,7 +37,8 @@ def as_frame(data: Any) -> Any:  # noqa: ANN401  of any type, and unchanged if n
 def from_frame(frame: "pandas.DataFrame", source: str = "the data frame") -> RawTable:
     """Return a data frame as a raw table.
 
-    Columns of numbers stay numbers; all others, truth values and times included, become texts.
+    Columns of numbers stay numbers, whole ones beyond 2^53 as Python's integers; all others, truth
+    values and times included, become texts.
     Missing values of any kind are missing cells. The index is left out.
     """
     cells = tuple(_cells(frame.iloc[:, i]) for i in range(frame.shape[1]))
@@ -72,9 +75,17 @@ def _cells(series: Any) -> np.ndarray:  # noqa: ANN401  a series of pandas, whic
     is_number = pandas.api.types.is_numeric_dtype(series.dtype)
     is_truth = pandas.api.types.is_bool_dtype(series.dtype)
     if is_number and not is_truth and not pandas.api.types.is_complex_dtype(series.dtype):
-        return np.array(series.to_numpy(dtype=np.float64, na_value=np.nan))
+        numbers = np.array(series.to_numpy(dtype=np.float64, na_value=np.nan))
+        is_whole = pandas.api.types.is_integer_dtype(series.dtype)
+        if not is_whole or not (np.abs(numbers) >= EXACT_INTEGERS).any():
+            return numbers
+        return _objects(series, int)
+    return _objects(series, str)
+
+
+def _objects(series: Any, convert: Callable[[Any], object]) -> np.ndarray:  # noqa: ANN401
+    """Return the converted cells of a series as objects, None where they are missing."""
     missing = series.isna().to_numpy()
-    texts = [None if lost else str(cell) for cell, lost in zip(series, missing, strict=True)]
-    cells = np.empty(len(texts), dtype=object)
-    cells[:] = texts
+    cells = np.empty(len(series), dtype=object)
+    cells[:] = [None if lost else convert(x) for x, lost in zip(series, missing, strict=True)]
     return cells

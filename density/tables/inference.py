@@ -13,6 +13,7 @@ The rules, in this order, for a column that no option names:
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import numpy as np
 from density.tables.columns import Column, Columns
 from density.tables.kinds import COLUMN_KINDS
 from density.tables.raw import RawTable
-from univae.errors import InputError
+from univae.errors import InputError, brief_list
 
 __all__ = ["Choice", "infer"]
 
@@ -61,8 +62,8 @@ class Choice:
             for name in getattr(self, option):
                 if name not in table.names:
                     raise InputError(
-                        f"--{option} {name}: {table.source} has no such column; it has "
-                        f"{', '.join(table.names)}"
+                        f"--{option} {shlex.quote(name)}: {table.source} has no such column; it "
+                        f"has {brief_list(table.names)}"
                     )
         named = [name for option in ("drop", *COLUMN_KINDS) for name in getattr(self, option)]
         for name in named:
@@ -103,14 +104,30 @@ def infer(table: RawTable, choice: Choice | None = None) -> tuple[Columns, tuple
 def _column(table: RawTable, name: str, kind: str) -> Column:
     rules = COLUMN_KINDS[kind]
     categories = rules.categories(table, name)
-    values = rules.encode(table, name, categories)
+    try:
+        values = rules.encode(table, name, categories)
+    except InputError as error:
+        raise InputError(f"{error}, or give {_alternatives(table, name, kind)}") from error
     observed = values[~np.isnan(values)]
     if len(np.unique(observed)) < 2:  # noqa: PLR2004  one value has no distribution
         raise InputError(
             f"{table.source}: column {name!r} must have two different values or more; "
-            f"give --drop {name}"
+            f"give --drop {shlex.quote(name)}"
         )
     return Column(name, kind, categories)
+
+
+def _alternatives(table: RawTable, name: str, kind: str) -> str:
+    """Return the options that train on a table without a column, or with another kind of it."""
+    options = []
+    for other, rules in COLUMN_KINDS.items():
+        try:
+            rules.encode(table, name, rules.categories(table, name))
+        except InputError:
+            continue
+        if other != kind:
+            options.append(f"--{other} {shlex.quote(name)}")
+    return " or ".join((*options, f"--drop {shlex.quote(name)}"))
 
 
 def _inferred(table: RawTable, name: str) -> tuple[str, str]:
@@ -125,18 +142,22 @@ def _inferred(table: RawTable, name: str) -> tuple[str, str]:
     numbers = table.numbers(name)[observed]
     is_number = np.isfinite(numbers)
     if is_number.mean() > 1 / 2:
-        return _of_numbers(name, numbers[is_number])
+        return _of_numbers(name, numbers[is_number], is_complete=bool(is_number.all()))
     return _of_texts(name, cells)
 
 
-def _of_numbers(name: str, numbers: np.ndarray) -> tuple[str, str]:
+def _of_numbers(name: str, numbers: np.ndarray, *, is_complete: bool) -> tuple[str, str]:
+    """Return the kind of a column of numbers; ``is_complete``: no other cells are among them."""
     values = np.unique(numbers)
     if name.strip().lower() in ROW_NAMES and len(numbers) > 1 and (np.diff(numbers) == 1).all():
-        return "", f"it counts the rows; give --numeric {name!r} to keep it"
+        return "", f"it counts the rows; give --numeric {shlex.quote(name)} to keep it"
     if (values != np.round(values)).any():
         return "numeric", ""
-    if len(values) <= FEW_NUMBERS and len(numbers) >= ROWS_OF_A_CATEGORY * len(values):
+    are_few = len(values) <= FEW_NUMBERS and len(numbers) >= ROWS_OF_A_CATEGORY * len(values)
+    if are_few and is_complete:
         return "categorical", ""
+    if not is_complete:
+        return "numeric", ""  # whose encoding names the first cell that is no number
     if 0 <= values[0] <= SMALLEST_OF_COUNTS:
         return "count", ""
     return "numeric", ""
@@ -150,7 +171,7 @@ def _of_texts(name: str, cells: Sequence[str]) -> tuple[str, str]:
         return "categorical", ""
     return "", (
         f"{different} different texts in {len(cells)} rows are names, ids or sentences; "
-        f"give --categorical {name!r} to keep it"
+        f"give --categorical {shlex.quote(name)} to keep it"
     )
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from density.tables.raw import RawTable
-from univae.errors import InputError
+from univae.errors import InputError, brief_list
 
 __all__ = ["COLUMN_KINDS", "Category", "Kind"]
 
@@ -56,7 +56,7 @@ class Numeric(Kind):
             row = int(wrong.argmax())
             raise InputError(
                 f"{table.place(row, name)}: {table.texts(name)[row]!r} is no finite number; "
-                f"correct it, or give --categorical {name} or --drop {name}"
+                "correct the cell, or empty it"
             )
         return values
 
@@ -75,7 +75,7 @@ class Count(Numeric):
             row = int(wrong.argmax())
             raise InputError(
                 f"{table.place(row, name)}: {values[row]:g} is no whole number from 0, as a "
-                f"count is; correct it, or give --numeric {name}"
+                "count is; correct the cell, or empty it"
             )
         return values
 
@@ -137,10 +137,8 @@ def _plain(value: float) -> int | float:
 
 
 def _unknown(table: RawTable, row: int, name: str, categories: tuple[Category, ...]) -> str:
-    listed = ", ".join(map(str, categories[:LISTED])) + (
-        ", ..." if len(categories) > LISTED else ""
-    )
+    listed = brief_list(categories, LISTED)
     return (
         f"{table.place(row, name)}: {table.texts(name)[row]!r} is not one of the "
-        f"{len(categories)} values of the training set ({listed}); correct it, or leave it empty"
+        f"{len(categories)} values of the training set ({listed}); correct the cell, or empty it"
     )

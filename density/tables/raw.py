@@ -1,15 +1,23 @@
 """A table as it was read: names, cells of text or numbers, and the line of every row."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from univae.errors import InputError
+from univae.errors import InputError, brief_list
 
 __all__ = ["MISSING", "RawTable", "is_missing"]
 
 # Texts that stand for a missing cell, in lower case.
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-", "."))
+
+WHOLE = re.compile(r"[+-]?\d{1,30}")
+PADDED = re.compile(r"[+-]?0\d+")  # whole numbers with zeros in front, such as codes of places
+BEYOND_64_BITS = 2**63
+LARGE = re.compile(r"[+-]?\d{16,300}")  # whole numbers that may be beyond 2**53
+SEPARATED = re.compile(r"[+-]?\d+([.,]\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -19,9 +27,13 @@ class RawTable:
     Args:
         source: the file, for messages.
         names: the names of the columns.
-        cells: a column each, (N,): float64 with NaN for missing cells, or texts as objects.
+        cells: a column each, (N,): float64 with NaN for missing cells; or objects, which are texts,
+            whole numbers that float64 would round, or None for missing cells.
         lines: the line of the file in which each row ends, (N,); None where there are no lines.
-        decimal: the decimal mark of numbers in texts.
+        decimal: the decimal mark of the file, which that of a column may differ from.
+        decimal_commas: the columns of texts whose numbers have a decimal comma, not a point.
+        unclear: the columns of texts in whose numbers commas or points may separate thousands.
+        separator: what separates the cells of the file.
         notes: what the reader assumed, a line each.
     """
 
@@ -30,6 +42,9 @@ class RawTable:
     cells: tuple[np.ndarray, ...]
     lines: np.ndarray | None = None
     decimal: str = "."
+    decimal_commas: frozenset[str] = frozenset()
+    unclear: frozenset[str] = frozenset()
+    separator: str = ","
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -51,7 +66,7 @@ class RawTable:
         """
         if name not in self.names:
             raise InputError(
-                f"{self.source}: there is no column {name!r}; it has {', '.join(self.names)}"
+                f"{self.source}: there is no column {name!r}; it has {brief_list(self.names)}"
             )
         return self.cells[self.names.index(name)]
 
@@ -68,11 +83,56 @@ class RawTable:
         return np.array([not is_missing(cell) for cell in cells], dtype=bool)
 
     def numbers(self, name: str) -> np.ndarray:
-        """Return the cells of a column as float64, NaN where they are missing or no number."""
+        """Return the cells of a column as float64, NaN where they are missing or no number.
+
+        Raises:
+            InputError: commas or points in the numbers may be decimal marks or separate thousands.
+        """
         cells = self.column(name)
         if cells.dtype == np.float64:
             return cells
-        return np.array([_number(cell, self.decimal) for cell in cells], dtype=np.float64)
+        if name in self.unclear:
+            raise InputError(self._unclear(name))
+        decimal = "," if name in self.decimal_commas else "."
+        return np.array([_number(cell, decimal) for cell in cells], dtype=np.float64)
+
+    def has_rounded(self, name: str) -> bool:
+        """Return whether a column holds whole numbers that :meth:`numbers` rounds."""
+        cells = self.column(name)
+        if cells.dtype == np.float64:
+            return False
+        large = [int(text) for text in self.texts(name) if LARGE.fullmatch(text)]
+        return any(number != int(float(number)) for number in large)
+
+    def marks(self, name: str) -> Counter[str]:
+        """Return the texts of a column that are read as missing cells, and how often each is."""
+        texts = [text for text in self.texts(name) if text]
+        return Counter(text for text in texts if is_missing(text))
+
+    def values(self, name: str) -> list[object]:
+        """Return the cells of a column as numbers where all are numbers, otherwise as texts.
+
+        Whole numbers are exact integers. Missing numbers and empty cells are None. Numbers that can
+        be read in two ways, have zeros in front, or are beyond 64 bits stay texts.
+        """
+        cells = self.column(name)
+        if cells.dtype == np.float64:
+            observed = cells[~np.isnan(cells)]
+            is_whole = bool((observed == np.round(observed)).all())
+            return [None if np.isnan(x) else int(x) if is_whole else float(x) for x in cells]
+        texts = self.texts(name)
+        observed_texts = [text for text in texts if not is_missing(text)]
+        as_read: list[object] = ["" if x is None else x for x in cells.tolist()]
+        if name in self.unclear or any(PADDED.fullmatch(text) for text in observed_texts):
+            return [None if x == "" else x for x in as_read]
+        numbers: list[object] = []
+        if all(WHOLE.fullmatch(text) for text in observed_texts):
+            numbers = [None if is_missing(text) else int(text) for text in texts]
+            if any(abs(int(text)) >= BEYOND_64_BITS for text in observed_texts):
+                numbers = []
+        elif np.isfinite(self.numbers(name)[self.observed(name)]).all():
+            numbers = [None if np.isnan(x) else float(x) for x in self.numbers(name)]
+        return numbers or [None if x == "" else x for x in as_read]
 
     def texts(self, name: str) -> list[str]:
         """Return the cells of a column as texts without surrounding spaces, empty for missing."""
@@ -85,6 +145,17 @@ class RawTable:
             return ["" if np.isnan(cell) else _number_text(cell) for cell in cells]
         return ["" if cell is None else str(cell) for cell in cells]
 
+    def _unclear(self, name: str) -> str:
+        """Return the message for numbers that can be read in two ways."""
+        texts = self.texts(name)
+        row = next(i for i, text in enumerate(texts) if SEPARATED.fullmatch(text))
+        text = texts[row]
+        whole = re.sub("[.,]", "", text)
+        return (
+            f"{self.place(row, name)}: {text!r} may be {whole} or a number with decimals; write "
+            "numbers without separators of thousands, and with a decimal point"
+        )
+
 
 def is_missing(cell: object) -> bool:
     """Return whether a cell is None or one of the texts :data:`MISSING`."""
@@ -96,10 +167,11 @@ def _number(cell: object, decimal: str) -> float:
     if cell is None:
         return np.nan
     text = str(cell).strip()
-    if "_" in text:  # which Python reads as a separator of thousands
+    # Python takes an underscore for a separator of thousands
+    if "_" in text or (decimal == "," and "." in text):
         return np.nan
     try:
-        value = float(text if decimal == "." else text.replace(decimal, "."))
+        value = float(text.replace(decimal, "."))
     except ValueError:
         return np.nan
     return value if np.isfinite(value) else np.nan

@@ -32,6 +32,7 @@ __all__ = [
     "Contents",
     "Part",
     "code_columns",
+    "holds_text",
     "result_file",
     "result_in_run",
     "write_result",
@@ -58,6 +59,7 @@ class Contents:
     columns: Mapping[str, Column] = field(default_factory=dict)  # of one length, by name
     texts: Sequence[str] = ()
     picture: bytes = b""  # PNG
+    separator: str = ","  # of the cells of a .csv
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Writer:
     part: Part
     write: Callable[[Contents, BinaryIO], object]
     needs: str = ""  # module of an optional extra
+    is_text: bool = False  # whether cells have no types
 
 
 def _write_lines(contents: Contents, file: BinaryIO) -> None:
@@ -76,8 +79,16 @@ def _write_lines(contents: Contents, file: BinaryIO) -> None:
 
 
 def _write_csv(contents: Contents, file: BinaryIO) -> None:
+    _write_delimited(contents, file, contents.separator)
+
+
+def _write_tsv(contents: Contents, file: BinaryIO) -> None:
+    _write_delimited(contents, file, "\t")
+
+
+def _write_delimited(contents: Contents, file: BinaryIO, separator: str) -> None:
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        writer = csv.writer(text)
+        writer = csv.writer(text, delimiter=separator)
         writer.writerow(contents.columns)
         for cells in zip(*contents.columns.values(), strict=True):
             writer.writerow(["" if cell != cell else cell for cell in cells])  # NaN: no value
@@ -110,7 +121,8 @@ def _write_picture(contents: Contents, file: BinaryIO) -> None:
 
 WRITERS: Mapping[str, Writer] = {
     ".txt": Writer("texts", _write_lines),
-    ".csv": Writer("columns", _write_csv),
+    ".csv": Writer("columns", _write_csv, is_text=True),
+    ".tsv": Writer("columns", _write_tsv, is_text=True),
     ".jsonl": Writer("columns", _write_jsonl),
     ".parquet": Writer("columns", _write_parquet, needs="pyarrow"),
     ".npz": Writer("arrays", _write_npz),
@@ -186,6 +198,11 @@ def write_result(out: Output, contents: Contents) -> JsonObject:
         picture.write_bytes(contents.picture)
         files["picture"] = str(picture.path)
     return files
+
+
+def holds_text(out: Output) -> bool:
+    """Return whether the format of a file of columns holds texts, without types of cells."""
+    return _writer(out.path, ("columns",)).is_text
 
 
 def code_columns(codes: np.ndarray, name: str = "z") -> dict[str, np.ndarray]:
