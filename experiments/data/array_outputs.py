@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
@@ -104,7 +104,12 @@ def _write_jsonl(contents: Contents, file: BinaryIO) -> None:
 def _write_parquet(contents: Contents, file: BinaryIO) -> None:
     import pandas
 
-    pandas.DataFrame(dict(contents.columns)).to_parquet(file, index=False)
+    columns: dict[str, Any] = dict(contents.columns)
+    for name, column in contents.columns.items():
+        # pandas would turn whole numbers beside missing ones into floats
+        if None in column and all(cell is None or isinstance(cell, int) for cell in column):
+            columns[name] = pandas.array(list(column), dtype="Int64")
+    pandas.DataFrame(columns).to_parquet(file, index=False)
 
 
 def _write_npy(contents: Contents, file: BinaryIO) -> None:
