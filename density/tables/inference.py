@@ -15,7 +15,7 @@ The rules, in this order, for a column that no option names:
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Choice:
         categorical: columns of categories.
         count: columns of counts.
         numeric: columns of real numbers.
+        missing: the texts that stand for a missing cell, besides empty ones; None:
+            :data:`density.tables.raw.MISSING`.
     """
 
     columns: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class Choice:
     categorical: tuple[str, ...] = ()
     count: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
 
     def kind_of(self, name: str) -> str | None:
         """Return the kind that an option names for a column, or None."""
@@ -83,6 +86,7 @@ def infer(table: RawTable, choice: Choice | None = None) -> tuple[Columns, tuple
     """
     choice = choice or Choice()
     choice.check(table)
+    table = replace(table, missing=choice.missing)
     columns: list[Column] = []
     left_out: list[str] = []
     for name in choice.columns or table.names:
@@ -98,7 +102,7 @@ def infer(table: RawTable, choice: Choice | None = None) -> tuple[Columns, tuple
     if not columns:
         reasons = f" ({left_out[0].split(': ', 1)[1]})" if left_out else ""
         raise InputError(f"{table.source}: no column is left to train on{reasons}")
-    return Columns(columns), (*left_out, f"{table.source}: {_summary(columns)}")
+    return Columns(columns, choice.missing), (*left_out, f"{table.source}: {_summary(columns)}")
 
 
 def _column(table: RawTable, name: str, kind: str) -> Column:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from univae.errors import InputError, brief_list
 
 __all__ = ["MISSING", "RawTable", "is_missing"]
 
-# Texts that stand for a missing cell, in lower case.
+# Texts that stand for a missing cell where no others are named, in lower case.
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-", "."))
 
 WHOLE = re.compile(r"[+-]?\d{1,30}")
@@ -35,6 +36,8 @@ class RawTable:
         unclear: the columns of texts in whose numbers commas or points may separate thousands.
         separator: what separates the cells of the file.
         notes: what the reader assumed, a line each.
+        missing: the texts that stand for a missing cell, besides empty ones; None:
+            :data:`MISSING`, in upper or lower case.
     """
 
     source: str
@@ -46,6 +49,7 @@ class RawTable:
     unclear: frozenset[str] = frozenset()
     separator: str = ","
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
@@ -79,8 +83,9 @@ class RawTable:
         """Return which cells of a column are not missing, (N,)."""
         cells = self.column(name)
         if cells.dtype == np.float64:
-            return np.asarray(~np.isnan(cells))
-        return np.array([not is_missing(cell) for cell in cells], dtype=bool)
+            marks = [_number(mark, ".") for mark in self.missing or ()]
+            return np.asarray(~np.isnan(cells) & ~np.isin(cells, marks))
+        return np.array([not is_missing(cell, self.missing) for cell in cells], dtype=bool)
 
     def numbers(self, name: str) -> np.ndarray:
         """Return the cells of a column as float64, NaN where they are missing or no number.
@@ -89,12 +94,14 @@ class RawTable:
             InputError: commas or points in the numbers may be decimal marks or separate thousands.
         """
         cells = self.column(name)
+        observed = self.observed(name)
         if cells.dtype == np.float64:
-            return cells
+            return np.where(observed, cells, np.nan)
         if name in self.unclear:
             raise InputError(self._unclear(name))
         decimal = "," if name in self.decimal_commas else "."
-        return np.array([_number(cell, decimal) for cell in cells], dtype=np.float64)
+        numbers = np.array([_number(cell, decimal) for cell in cells], dtype=np.float64)
+        return np.where(observed, numbers, np.nan)
 
     def has_rounded(self, name: str) -> bool:
         """Return whether a column holds whole numbers that :meth:`numbers` rounds."""
@@ -107,7 +114,7 @@ class RawTable:
     def marks(self, name: str) -> Counter[str]:
         """Return the texts of a column that are read as missing cells, and how often each is."""
         texts = [text for text in self.texts(name) if text]
-        return Counter(text for text in texts if is_missing(text))
+        return Counter(text for text in texts if is_missing(text, self.missing))
 
     def values(self, name: str) -> list[object]:
         """Return the cells of a column as numbers where all are numbers, otherwise as texts.
@@ -116,23 +123,19 @@ class RawTable:
         be read in two ways, have zeros in front, or are beyond 64 bits stay texts.
         """
         cells = self.column(name)
+        observed = self.observed(name)
         if cells.dtype == np.float64:
-            observed = cells[~np.isnan(cells)]
-            is_whole = bool((observed == np.round(observed)).all())
-            return [None if np.isnan(x) else int(x) if is_whole else float(x) for x in cells]
+            numbers = self.numbers(name)
+            is_whole = bool((numbers[observed] == np.round(numbers[observed])).all())
+            return [None if np.isnan(x) else int(x) if is_whole else float(x) for x in numbers]
         texts = self.texts(name)
-        observed_texts = [text for text in texts if not is_missing(text)]
-        as_read: list[object] = ["" if x is None else x for x in cells.tolist()]
-        if name in self.unclear or any(PADDED.fullmatch(text) for text in observed_texts):
-            return [None if x == "" else x for x in as_read]
-        numbers: list[object] = []
-        if all(WHOLE.fullmatch(text) for text in observed_texts):
-            numbers = [None if is_missing(text) else int(text) for text in texts]
-            if any(abs(int(text)) >= BEYOND_64_BITS for text in observed_texts):
-                numbers = []
-        elif np.isfinite(self.numbers(name)[self.observed(name)]).all():
-            numbers = [None if np.isnan(x) else float(x) for x in self.numbers(name)]
-        return numbers or [None if x == "" else x for x in as_read]
+        of_numbers = [texts[row] for row in np.flatnonzero(observed).tolist()]
+        if all(_is_exact(text) for text in of_numbers):
+            return [int(x) if seen else None for x, seen in zip(texts, observed, strict=True)]
+        is_code = name in self.unclear or any(PADDED.fullmatch(text) for text in of_numbers)
+        if not is_code and np.isfinite(self.numbers(name)[observed]).all():
+            return [None if np.isnan(x) else float(x) for x in self.numbers(name)]
+        return [None if cell == "" else cell for cell in cells]
 
     def texts(self, name: str) -> list[str]:
         """Return the cells of a column as texts without surrounding spaces, empty for missing."""
@@ -157,9 +160,17 @@ class RawTable:
         )
 
 
-def is_missing(cell: object) -> bool:
-    """Return whether a cell is None or one of the texts :data:`MISSING`."""
-    return cell is None or str(cell).strip().lower() in MISSING
+def is_missing(cell: object, marks: Collection[str] | None = None) -> bool:
+    """Return whether a cell is None, empty or one of ``marks``, by default :data:`MISSING`."""
+    text = "" if cell is None else str(cell).strip()
+    return text.lower() in MISSING if marks is None else not text or text in marks
+
+
+def _is_exact(text: str) -> bool:
+    """Return whether a text is a whole number of 64 bits without zeros in front."""
+    return bool(
+        WHOLE.fullmatch(text) and not PADDED.fullmatch(text) and abs(int(text)) < BEYOND_64_BITS
+    )
 
 
 def _number(cell: object, decimal: str) -> float:

@@ -48,6 +48,7 @@ def as_data(table: RawTable, schema: Schema, name: str) -> Data:
     """
     if not len(table):
         raise InputError(f"{table.source} has no rows; give a table of two rows or more")
+    table = replace(table, missing=schema.missing)
     notes = table.notes
     columns = schema
     if isinstance(columns, Choice):

@@ -351,6 +351,17 @@ def test_options_choose_columns_and_kinds(tmp_path: Path) -> None:
     assert opened.columns.kinds == ("numeric", "numeric")
 
 
+def test_the_marks_of_missing_cells_are_those_of_the_training_set(tmp_path: Path) -> None:
+    lines = [("None" if kind == "a" else kind, *cells) for kind, *cells in rows(40)]
+    data = written(tmp_path / "train.csv", lines)
+    train_density.train(config(tmp_path / "run", data, "--missing", ""))
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
+    assert opened.columns is not None
+    assert opened.columns[0].categories == ("None", "b")
+    missing = [line[0] == "" for line in lines]
+    np.testing.assert_array_equal(np.isnan(read_for(opened, str(data)).values[:, 0]), missing)
+
+
 def test_a_resumed_run_keeps_its_columns(trained) -> None:
     run, data, _ = trained
     with pytest.raises(InputError, match=r"started with another configuration.*drop"):

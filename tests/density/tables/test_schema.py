@@ -157,6 +157,25 @@ def test_a_bad_cell_or_option_is_named_in_one_line(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_marks_of_missing_cells_replace_the_usual_ones_and_are_in_the_schema() -> None:
+    raw = table(
+        s=texts("None", "a", "", "a", "None", "x", "x"),
+        x=texts("1.5", "-999", "2", "", "3", "4", "5"),
+    )
+    columns, _ = infer(raw, Choice(missing=("-999",)))
+    assert columns[0].categories == ("None", "a", "x")
+    expected = np.array([[0, 1, np.nan, 1, 0, 2, 2], [1.5, np.nan, 2, np.nan, 3, 4, 5]]).T
+    np.testing.assert_array_equal(columns.encode(raw), expected)
+    stored = Columns.from_json(json.loads(json.dumps(columns.to_json())))
+    assert stored == columns
+    np.testing.assert_array_equal(stored.encode(raw), expected)
+    assert infer(raw, Choice(missing=("",)))[0] != columns
+    with pytest.raises(InputError, match="'NA' is no finite number"):
+        infer(table(x=texts("1.5", "NA", "2")), Choice(missing=("",)))
+    frame = from_frame(pandas.DataFrame({"s": ["a", "x"], "x": [1.5, -999]}))
+    np.testing.assert_array_equal(columns.encode(frame), [[1, 1.5], [2, np.nan]])
+
+
 def test_a_typo_is_a_category_where_an_option_says_so() -> None:
     cells = texts("1", "2", "1", "2", "nope", "1")
     columns, _ = infer(table(a=cells), Choice(categorical=("a",)))
