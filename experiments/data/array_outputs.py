@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
@@ -78,17 +79,9 @@ def _write_lines(contents: Contents, file: BinaryIO) -> None:
         file.write(f"{' '.join(text.split(chr(10)))}\n".encode())
 
 
-def _write_csv(contents: Contents, file: BinaryIO) -> None:
-    _write_delimited(contents, file, contents.separator)
-
-
-def _write_tsv(contents: Contents, file: BinaryIO) -> None:
-    _write_delimited(contents, file, "\t")
-
-
-def _write_delimited(contents: Contents, file: BinaryIO, separator: str) -> None:
+def _write_csv(contents: Contents, file: BinaryIO, separator: str = "") -> None:
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        writer = csv.writer(text, delimiter=separator)
+        writer = csv.writer(text, delimiter=separator or contents.separator)
         writer.writerow(contents.columns)
         for cells in zip(*contents.columns.values(), strict=True):
             writer.writerow(["" if cell != cell else cell for cell in cells])  # NaN: no value
@@ -127,7 +120,7 @@ def _write_picture(contents: Contents, file: BinaryIO) -> None:
 WRITERS: Mapping[str, Writer] = {
     ".txt": Writer("texts", _write_lines),
     ".csv": Writer("columns", _write_csv, is_text=True),
-    ".tsv": Writer("columns", _write_tsv, is_text=True),
+    ".tsv": Writer("columns", partial(_write_csv, separator="\t"), is_text=True),
     ".jsonl": Writer("columns", _write_jsonl),
     ".parquet": Writer("columns", _write_parquet, needs="pyarrow"),
     ".npz": Writer("arrays", _write_npz),
