@@ -14,10 +14,10 @@ from density.trained import TrainedDensity
 from experiments import evaluate_gan
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.data.outputs import output_file
 from experiments.evaluation.methods import Estimation
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.proposals import PROPOSALS, ProposalName
+from experiments.evaluation.score_table import scores_file
 from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.images.evaluation import row_measures
 from experiments.images.scorer import ArrayScorer
@@ -49,7 +49,8 @@ class Config:
     # test data: texts, one a line; images or rows in any format of train-density; labelled or
     # similar pairs for a sentence model; for a GAN other real data, empty: its training data
     data: str = ""
-    out: Path | None = None  # for a VAE: .csv file to write, with the scores of each datum
+    # for a VAE: file to write, with the scores of each datum: .csv, .tsv, .jsonl or .parquet
+    out: Path | None = None
     overwrite: bool = False  # replace an existing output file
     limit: int = 0  # number of data or pairs to measure, the first of --data; 0: all
     samples: int = 128  # for a VAE: importance samples per datum; more lower the standard error
@@ -145,7 +146,7 @@ def _scores(
 
     ``nll_nats`` is the negative mean log-likelihood, an estimate.
     """
-    out = output_file(config.out, config.overwrite, (config.run, config.data))
+    out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     estimator = scorer.task.estimator
     estimator.check(scorer.model)
     reseed(config.seed, "likelihood")  # after the model is built, as likelihood draws

@@ -1,6 +1,5 @@
 """``univae impute``: a table with its missing cells filled by a trained model."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ from density.tables.imputation import draw_missing, impute
 from density.tables.raw import RawTable
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
+from experiments.data.array_outputs import Contents, holds_text, result_file, write_result
 from experiments.data.arrays import Data
 from experiments.data.notes import print_notes, with_notes
-from experiments.data.outputs import Output, output_file
+from experiments.data.outputs import Output
+from experiments.data.table_outputs import joined_columns, number_text, separator_of
 from experiments.evaluation.open_run import open_run
 from experiments.images.run import read_for
 from experiments.training.settings import SEED
@@ -36,7 +37,8 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder, of train-density on a table
     data: str  # the table: a .csv, .tsv or .parquet with the columns of the training set
-    out: Path  # .csv file to write: the table with its missing cells filled
+    # file to write, the table with its missing cells filled: .csv, .tsv, .jsonl or .parquet
+    out: Path
     overwrite: bool = False  # replace an existing output file
     samples: int = 1000  # importance samples per row; more are more precise and take time
     # draw the missing cells at random instead of their mean or most probable value; several seeds
@@ -54,7 +56,8 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Write the table; return the number of rows and of cells filled, in total and by column."""
-    out = output_file(config.out, config.overwrite, (config.run, config.data))
+    inputs = (config.run, config.data)
+    out = result_file(config.out, ("columns",), inputs, overwrite=config.overwrite)
     trained = open_run(TrainedDensity, config.run, config.device, config.checkpoint)
     if trained.columns is None:
         raise InputError(
@@ -62,7 +65,7 @@ def main(config: Config) -> JsonObject:
             "train on a .csv, .tsv or .parquet"
         )
     data = read_for(trained, config.data)
-    if data.table is None or out is None:
+    if data.table is None:
         raise InputError(f"--data {config.data} has no column names; give a .csv, .tsv or .parquet")
     reseed(config.seed, "impute")
     cells = trained.columns.decode(_filled(config, trained, data))
@@ -97,20 +100,25 @@ def _write(
     is_missing: Mapping[str, np.ndarray],
 ) -> None:
     """Write the table as it was read, with the missing cells of the model's columns filled."""
-    columns = []
-    for name in table.names:
-        texts = table.written(name)
+    columns = {}
+    for name, values in joined_columns(table, as_text=holds_text(out)).items():
+        column = list(values)
+        as_texts = any(isinstance(cell, str) for cell in column)
+        decimal = "," if name in table.decimal_commas else table.decimal
         for row in np.flatnonzero(is_missing.get(name, np.zeros(0, dtype=bool))).tolist():
-            texts[row] = _text(cells[name][row])
-        columns.append(texts)
-    with out.file() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.names)
-        writer.writerows(zip(*columns, strict=True))
+            value = _rounded(cells[name][row])
+            text = number_text(value, decimal)
+            column[row] = str(text) if as_texts else value
+        columns[name] = column
+    write_result(out, Contents(columns=columns, separator=separator_of(table)))
 
 
-def _text(value: object) -> str:
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+def _rounded(value: object) -> object:
+    """Return a real number with :data:`DIGITS` digits, a whole one or a text as it is."""
+    if isinstance(value, float):
+        number = float(f"{value:.{DIGITS}g}")
+        return int(number) if number == int(number) else number
+    return value.item() if isinstance(value, np.generic) else value
 
 
 if __name__ == "__main__":

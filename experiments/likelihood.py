@@ -11,10 +11,10 @@ import tyro
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
-from experiments.data.outputs import Output, output_file
+from experiments.data.outputs import Output
 from experiments.evaluation.estimators import Estimator
 from experiments.evaluation.methods import Estimation
-from experiments.evaluation.score_table import Table
+from experiments.evaluation.score_table import Table, scores_file
 from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.evaluation.simulated import Simulation
 from experiments.kinds import SCORERS, row_of_kind
@@ -35,7 +35,8 @@ class Config(Estimation):
     # data to score: a file of one text per line, or python-docs; for images and tables any source
     # of train-density
     data: str
-    out: Path | None = None  # .csv file to write, with a row per datum
+    # file to write, with a row per datum: .csv, .tsv, .jsonl or .parquet
+    out: Path | None = None
     overwrite: bool = False  # replace an existing output file
     limit: int = 0  # number of data to score, the first of --data; 0: all
     seed: int = 0  # seed of the samples
@@ -58,7 +59,7 @@ def main(config: Config) -> JsonObject:
     without line ends, and null where words are unknown, because the likelihood is then that of
     <unk>. ``sandwich`` holds the bounds of simulated data.
     """
-    out = output_file(config.out, config.overwrite, (config.run, config.data))
+    out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     new_scorer = row_of_kind(config.run, SCORERS, "likelihood")
     estimator = config.estimator
     task = ScoringTask(config.run, config.device, config.data, config.limit, estimator)

@@ -1,6 +1,10 @@
 """The exception for invalid input: data, files and options that break a stated rule."""
 
-__all__ = ["InputError"]
+from collections.abc import Iterable
+
+__all__ = ["InputError", "brief_list"]
+
+LISTED = 8  # names in a message
 
 
 class InputError(ValueError):
@@ -10,3 +14,13 @@ class InputError(ValueError):
     prints the message as one line on stderr and exits with code 2; a caller of the library can
     catch it as a :class:`ValueError`.
     """
+
+
+def brief_list(names: Iterable[object], most: int = LISTED) -> str:
+    """Return names for a message: the first ``most``, with commas between them, then ``...``.
+
+    >>> brief_list("abc"), brief_list("abc", most=2)
+    ('a, b, c', 'a, b, ...')
+    """
+    words = [str(name) for name in names]
+    return ", ".join((*words[:most], "...") if len(words) > most else words)

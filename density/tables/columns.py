@@ -1,7 +1,7 @@
 """The schema of a table: the name, kind and categories of every column that a model sees."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -44,10 +44,16 @@ class Columns:
 
     An encoded table is float64 (N, columns): numbers and counts in the units of the data,
     categories as 0, 1, ..., and NaN for missing cells.
+
+    Args:
+        columns: the columns.
+        missing: the texts that stand for a missing cell, see
+            :class:`density.tables.raw.RawTable`.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], missing: Sequence[str] | None = None) -> None:
         self._columns = tuple(columns)
+        self.missing = None if missing is None else tuple(missing)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self._columns)
@@ -59,10 +65,12 @@ class Columns:
         return len(self._columns)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Columns) and self._columns == other._columns
+        if not isinstance(other, Columns):
+            return False
+        return (self._columns, self.missing) == (other._columns, other.missing)
 
     def __hash__(self) -> int:
-        return hash(self._columns)
+        return hash((self._columns, self.missing))
 
     def __repr__(self) -> str:
         return f"Columns({'; '.join(column.describe() for column in self)})"
@@ -93,6 +101,7 @@ class Columns:
         Raises:
             InputError: a column is missing, or a cell does not fit; the message names it.
         """
+        table = replace(table, missing=self.missing)
         values = np.empty((len(table), len(self)))
         for i, column in enumerate(self):
             values[:, i] = column.rules.encode(table, column.name, column.categories)
@@ -128,8 +137,12 @@ class Columns:
                 )
 
     def to_json(self) -> list[JsonObject]:
-        """Return the schema as plain values."""
-        return [asdict(column) for column in self]
+        """Return the schema as plain values; every column has the marks of missing cells, if any.
+
+        A run of an older version has none.
+        """
+        marks = {} if self.missing is None else {"missing": list(self.missing)}
+        return [asdict(column) | marks for column in self]
 
     @classmethod
     def from_json(cls, stored: Sequence[Mapping[str, object]]) -> "Columns":
@@ -143,13 +156,15 @@ class Columns:
                 Column(str(entry["name"]), str(entry["kind"]), tuple(entry["categories"]))  # type: ignore[arg-type]
                 for entry in stored
             ]
+            marks = stored[0].get("missing") if stored else None
+            missing = None if marks is None else tuple(map(str, marks))  # type: ignore[call-overload]
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"columns: not the schema of a table ({error}); the run folder is damaged"
             ) from error
         for column in columns:
             lookup(COLUMN_KINDS, column.kind, f"column {column.name!r}: kind")
-        return cls(columns)
+        return cls(columns, missing)
 
     @classmethod
     def numeric(cls, names: Sequence[str]) -> "Columns":

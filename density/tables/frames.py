@@ -17,14 +17,16 @@ __all__ = ["as_frame", "filled_frame", "from_frame", "is_frame", "is_named", "to
 
 SHOWN = 60  # characters of a wrong value in a message
 NUMBERS = (int, float, Decimal, np.integer, np.floating)  # cells of an object column
+EXACT_INTEGERS = 2**53  # float64 represents every whole number below
 
 
 def from_frame(frame: "pandas.DataFrame", source: str = "the data frame") -> RawTable:
     """Return a data frame as a raw table, whose cells keep their types.
 
-    Numbers stay numbers, truth values truth values and texts texts; times and other objects become
-    texts. Missing values of any kind are missing cells, and so are blank texts; a text like "none"
-    is a text. Columns of dtype category are categorical. The index is left out.
+    Numbers stay numbers, whole ones beyond 2^53 as Python's integers, truth values truth values and
+    texts texts; times and other objects become texts. Missing values of any kind are missing cells,
+    and so are blank texts; a text like "none" is a text. Columns of dtype category are categorical.
+    The index is left out.
     """
     import pandas
 
@@ -80,7 +82,7 @@ def _cells(series: Any) -> np.ndarray:  # noqa: ANN401  a series of pandas, whic
         series = series.astype(object)
     is_real = types.is_numeric_dtype(series.dtype) and not types.is_complex_dtype(series.dtype)
     if is_real and not types.is_bool_dtype(series.dtype):
-        return np.array(series.to_numpy(dtype=np.float64, na_value=np.nan))
+        return _numbers(series, whole=types.is_integer_dtype(series.dtype))
     missing = series.isna().to_numpy()
     cells = np.empty(len(series), dtype=object)
     cells[~missing] = [cell for cell, lost in zip(series, missing, strict=True) if not lost]
@@ -91,6 +93,17 @@ def _cells(series: Any) -> np.ndarray:  # noqa: ANN401  a series of pandas, whic
     are_truths = all(isinstance(cell, bool | np.bool_) for cell in observed)
     for row in np.flatnonzero(~missing).tolist():
         cells[row] = bool(cells[row]) if are_truths else _text(cells[row])
+    return cells
+
+
+def _numbers(series: Any, *, whole: bool) -> np.ndarray:  # noqa: ANN401  a series of pandas
+    """Return a column of numbers as float64, or as objects where that would round whole ones."""
+    numbers = np.array(series.to_numpy(dtype=np.float64, na_value=np.nan))
+    if not whole or not (np.abs(numbers) >= EXACT_INTEGERS).any():
+        return numbers
+    cells = np.empty(len(series), dtype=object)
+    missing = series.isna().to_numpy()
+    cells[:] = [None if lost else int(x) for x, lost in zip(series, missing, strict=True)]
     return cells
 
 

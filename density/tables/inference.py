@@ -16,15 +16,16 @@ and columns of dtype category are categorical.
 """
 
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from density.tables.columns import Column, Columns
 from density.tables.kinds import COLUMN_KINDS
 from density.tables.raw import RawTable
-from univae.errors import InputError
+from univae.errors import InputError, brief_list
 
 __all__ = ["Choice", "infer"]
 
@@ -46,6 +47,8 @@ class Choice:
         categorical: columns of categories.
         count: columns of counts.
         numeric: columns of real numbers.
+        missing: the texts that stand for a missing cell, besides empty ones; None:
+            :data:`density.tables.raw.MISSING`.
     """
 
     columns: tuple[str, ...] = ()
@@ -53,6 +56,7 @@ class Choice:
     categorical: tuple[str, ...] = ()
     count: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
 
     def kind_of(self, name: str) -> str | None:
         """Return the kind that an option names for a column, or None."""
@@ -64,8 +68,8 @@ class Choice:
             for name in getattr(self, option):
                 if name not in table.names:
                     raise InputError(
-                        f"--{option} {name}: {table.source} has no such column; it has "
-                        f"{', '.join(table.names)}"
+                        f"--{option} {shlex.quote(name)}: {table.source} has no such column; it "
+                        f"has {brief_list(table.names)}"
                     )
         named = [name for option in ("drop", *COLUMN_KINDS) for name in getattr(self, option)]
         for name in named:
@@ -85,6 +89,7 @@ def infer(table: RawTable, choice: Choice | None = None) -> tuple[Columns, tuple
     """
     choice = choice or Choice()
     choice.check(table)
+    table = replace(table, missing=choice.missing)
     columns: list[Column] = []
     left_out: list[str] = []
     for name in choice.columns or table.names:
@@ -100,7 +105,7 @@ def infer(table: RawTable, choice: Choice | None = None) -> tuple[Columns, tuple
     if not columns:
         reasons = f" ({left_out[0].split(': ', 1)[1]})" if left_out else ""
         raise InputError(f"{table.source}: no column is left to train on{reasons}")
-    return Columns(columns), (*left_out, f"{table.source}: {_summary(columns)}")
+    return Columns(columns, choice.missing), (*left_out, f"{table.source}: {_summary(columns)}")
 
 
 def _column(table: RawTable, name: str, kind: str) -> Column:
@@ -108,14 +113,30 @@ def _column(table: RawTable, name: str, kind: str) -> Column:
         COLUMN_KINDS["numeric"].encode(table, name, ())  # raises for infinity
     rules = COLUMN_KINDS[kind]
     categories = rules.categories(table, name)
-    values = rules.encode(table, name, categories)
+    try:
+        values = rules.encode(table, name, categories)
+    except InputError as error:
+        raise InputError(f"{error}, or give {_alternatives(table, name, kind)}") from error
     observed = values[~np.isnan(values)]
     if len(np.unique(observed)) < 2:  # noqa: PLR2004  one value has no distribution
         raise InputError(
             f"{table.source}: column {name!r} must have two different values or more; "
-            f"give --drop {name}"
+            f"give --drop {shlex.quote(name)}"
         )
     return Column(name, kind, categories)
+
+
+def _alternatives(table: RawTable, name: str, kind: str) -> str:
+    """Return the options that train on a table without a column, or with another kind of it."""
+    options = []
+    for other, rules in COLUMN_KINDS.items():
+        try:
+            rules.encode(table, name, rules.categories(table, name))
+        except InputError:
+            continue
+        if other != kind:
+            options.append(f"--{other} {shlex.quote(name)}")
+    return " or ".join((*options, f"--drop {shlex.quote(name)}"))
 
 
 def _inferred(table: RawTable, name: str) -> tuple[str, str]:
@@ -132,25 +153,30 @@ def _inferred(table: RawTable, name: str) -> tuple[str, str]:
     if table.holds_texts(name):
         kind, reason = _of_texts(name, cells)
         if reason and np.isfinite(table.numbers(name)[observed]).mean() > 1 / 2:
-            reason = f"its numbers are texts; convert it to numbers, or give --numeric {name!r}"
+            option = f"--numeric {shlex.quote(name)}"
+            reason = f"its numbers are texts; convert it to numbers, or give {option}"
         return kind, reason
     numbers = table.numbers(name)[observed]
     is_number = np.isfinite(numbers)
     if is_number.mean() > 1 / 2 or table.column(name).dtype == np.float64:
-        return _of_numbers(name, numbers[is_number])
+        return _of_numbers(name, numbers[is_number], is_complete=bool(is_number.all()))
     return _of_texts(name, cells)
 
 
-def _of_numbers(name: str, numbers: np.ndarray) -> tuple[str, str]:
+def _of_numbers(name: str, numbers: np.ndarray, *, is_complete: bool) -> tuple[str, str]:
+    """Return the kind of a column of numbers; ``is_complete``: no other cells are among them."""
     if not len(numbers):
         return "numeric", ""
     values = np.unique(numbers)
     if name.strip().lower() in ROW_NAMES and len(numbers) > 1 and (np.diff(numbers) == 1).all():
-        return "", f"it counts the rows; give --numeric {name!r} to keep it"
+        return "", f"it counts the rows; give --numeric {shlex.quote(name)} to keep it"
     if (values != np.round(values)).any():
         return "numeric", ""
-    if len(values) <= FEW_NUMBERS and len(numbers) >= ROWS_OF_A_CATEGORY * len(values):
+    are_few = len(values) <= FEW_NUMBERS and len(numbers) >= ROWS_OF_A_CATEGORY * len(values)
+    if are_few and is_complete:
         return "categorical", ""
+    if not is_complete:
+        return "numeric", ""  # whose encoding names the first cell that is no number
     if 0 <= values[0] <= SMALLEST_OF_COUNTS:
         return "count", ""
     return "numeric", ""
@@ -164,7 +190,7 @@ def _of_texts(name: str, cells: Sequence[str]) -> tuple[str, str]:
         return "categorical", ""
     return "", (
         f"{different} different texts in {len(cells)} rows are names, ids or sentences; "
-        f"give --categorical {name!r} to keep it"
+        f"give --categorical {shlex.quote(name)} to keep it"
     )
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from density.tables.raw import RawTable, is_missing
-from univae.errors import InputError
+from univae.errors import InputError, brief_list
 
 __all__ = ["COLUMN_KINDS", "Category", "Kind"]
 
@@ -61,12 +61,13 @@ class Numeric(Kind):
         values = table.numbers(name)
         wrong = table.observed(name) & ~np.isfinite(values)
         if table.holds_texts(name):
-            wrong &= np.array([not is_missing(text) for text in table.texts(name)], dtype=bool)
+            texts = table.texts(name)
+            wrong &= np.array([not is_missing(text, table.missing) for text in texts], dtype=bool)
         if wrong.any():
             row = int(wrong.argmax())
             raise InputError(
                 f"{table.place(row, name)}: {table.texts(name)[row]!r} is no finite number; "
-                f"correct it, or give --categorical {name} or --drop {name}"
+                "correct the cell, or empty it"
             )
         return values
 
@@ -85,7 +86,7 @@ class Count(Numeric):
             row = int(wrong.argmax())
             raise InputError(
                 f"{table.place(row, name)}: {values[row]:g} is no whole number from 0, as a "
-                f"count is; correct it, or give --numeric {name}"
+                "count is; correct the cell, or empty it"
             )
         return values
 
@@ -140,7 +141,7 @@ class Categorical(Kind):
             position = code.get(cell, code.get(text.strip()))
             if position is not None:
                 values[row] = position
-            elif not is_missing(text):
+            elif not is_missing(text, table.missing):
                 raise InputError(_unknown(table, row, name, categories))
         return values
 
@@ -188,10 +189,8 @@ def _plain(value: float) -> int | float:
 
 
 def _unknown(table: RawTable, row: int, name: str, categories: tuple[Category, ...]) -> str:
-    listed = ", ".join(map(str, categories[:LISTED])) + (
-        ", ..." if len(categories) > LISTED else ""
-    )
+    listed = brief_list(categories, LISTED)
     return (
         f"{table.place(row, name)}: {table.texts(name)[row]!r} is not one of the "
-        f"{len(categories)} values of the training set ({listed}); correct it, or leave it empty"
+        f"{len(categories)} values of the training set ({listed}); correct the cell, or empty it"
     )

@@ -11,8 +11,9 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
@@ -33,6 +34,7 @@ __all__ = [
     "Contents",
     "Part",
     "code_columns",
+    "holds_text",
     "result_file",
     "result_in_run",
     "write_result",
@@ -59,6 +61,7 @@ class Contents:
     columns: Mapping[str, Column] = field(default_factory=dict)  # of one length, by name
     texts: Sequence[str] = ()
     picture: bytes = b""  # PNG
+    separator: str = ","  # of the cells of a .csv
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Writer:
     part: Part
     write: Callable[[Contents, BinaryIO], object]
     needs: str = ""  # module of an optional extra
+    is_text: bool = False  # whether cells have no types
 
 
 def _write_lines(contents: Contents, file: BinaryIO) -> None:
@@ -76,9 +80,9 @@ def _write_lines(contents: Contents, file: BinaryIO) -> None:
         file.write(f"{' '.join(text.split(chr(10)))}\n".encode())
 
 
-def _write_csv(contents: Contents, file: BinaryIO) -> None:
+def _write_csv(contents: Contents, file: BinaryIO, separator: str = "") -> None:
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        writer = csv.writer(text)
+        writer = csv.writer(text, delimiter=separator or contents.separator)
         writer.writerow(contents.columns)
         for cells in zip(*contents.columns.values(), strict=True):
             writer.writerow(["" if cell != cell else cell for cell in cells])  # NaN: no value
@@ -94,7 +98,12 @@ def _write_jsonl(contents: Contents, file: BinaryIO) -> None:
 def _write_parquet(contents: Contents, file: BinaryIO) -> None:
     import pandas
 
-    pandas.DataFrame(dict(contents.columns)).to_parquet(file, index=False)
+    columns: dict[str, Any] = dict(contents.columns)
+    for name, column in contents.columns.items():
+        # pandas would turn whole numbers beside missing ones into floats
+        if None in column and all(cell is None or isinstance(cell, int) for cell in column):
+            columns[name] = pandas.array(list(column), dtype="Int64")
+    pandas.DataFrame(columns).to_parquet(file, index=False)
 
 
 def _write_npy(contents: Contents, file: BinaryIO) -> None:
@@ -111,7 +120,8 @@ def _write_picture(contents: Contents, file: BinaryIO) -> None:
 
 WRITERS: Mapping[str, Writer] = {
     ".txt": Writer("texts", _write_lines),
-    ".csv": Writer("columns", _write_csv),
+    ".csv": Writer("columns", _write_csv, is_text=True),
+    ".tsv": Writer("columns", partial(_write_csv, separator="\t"), is_text=True),
     ".jsonl": Writer("columns", _write_jsonl),
     ".parquet": Writer("columns", _write_parquet, needs="pyarrow"),
     ".npz": Writer("arrays", _write_npz),
@@ -189,6 +199,11 @@ def write_result(out: Output, contents: Contents) -> JsonObject:
         picture.write_bytes(contents.picture)
         files["picture"] = str(picture.path)
     return files
+
+
+def holds_text(out: Output) -> bool:
+    """Return whether the format of a file of columns holds texts, without types of cells."""
+    return _writer(out.path, ("columns",)).is_text
 
 
 def code_columns(codes: np.ndarray, name: str = "z") -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from experiments.data.column_kinds import COLUMN_KINDS, ColumnKind, is_missing, 
 from experiments.data.json_rows import brief
 from experiments.data.pair_files import Row, read_rows
 from univae.checkpoint import JsonValue
-from univae.errors import InputError
+from univae.errors import InputError, brief_list
 from univae.text.lines import Removed
 
 __all__ = ["Sheet", "open_sheet"]
@@ -87,7 +87,7 @@ class Sheet:
         for column, kind in enumerate(self.kinds):
             example = "" if kind is COLUMN_KINDS["nothing"] else f", {self._example(column)}"
             parts.append(f"{self.name(column)} ({kind.words}{example})")
-        return f"{len(parts)} column{'s' if len(parts) > 1 else ''}: {', '.join(parts)}"
+        return f"{len(parts)} column{'s' if len(parts) > 1 else ''}: {brief_list(parts)}"
 
     def require_text(self, column: int, way_out: str) -> None:
         """Raise :class:`InputError` for a column that holds no texts, with the way out."""
@@ -131,8 +131,8 @@ def open_sheet(path: Path, removed: Removed, expected: Sequence[str] = ()) -> Sh
         return Sheet(path, (), head, _of_lists(rows))
     body = head[1:]
     if not body:
-        raise InputError(f"{path}: has a header, {', '.join(names)}, and no row below it")
-    removed.remarks.append(f"{path}: the first line is a header: {', '.join(names)}")
+        raise InputError(f"{path}: has a header, {brief_list(names)}, and no row below it")
+    removed.remarks.append(f"{path}: the first line is a header: {brief_list(names)}")
     return Sheet(path, names, list(_of_width(body, len(names))), _of_width(rows, len(names)))
 
 

@@ -10,17 +10,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from univae.checkpoint import JsonValue
 from univae.errors import InputError
 from univae.text.lines import BYTE_ORDER_MARK, LONGEST_LINE, Removed, all_lines, numbered_lines
 
-__all__ = ["Row", "csv_rows", "tsv_rows"]
+__all__ = ["Row", "csv_rows", "parsed_rows", "tsv_rows"]
 
 SNIFFED = 50  # lines whose separators are counted
 MOST_JOINED = 20  # lines of one quoted cell between tabs
 QUOTE = '"'
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -55,14 +57,23 @@ def csv_rows(path: Path, removed: Removed) -> Iterator[Row]:
         yield from tsv_rows(path, removed)
         return
     csv.field_size_limit(LONGEST_LINE)
-    lines = (f"{line}\n" for line in all_lines(path, removed))
+    lines = (f"{line}\n" for line in _uncounted_ends(all_lines(path, removed), removed))
     reader = csv.reader(lines, delimiter=_separator(first), strict=True)
-    yield from _parsed(reader, path, removed)
+    rows = 0
+    for number, cells in parsed_rows(reader, str(path)):
+        if not any(cell.strip() for cell in cells):
+            removed.blank_lines += 1
+            continue
+        rows += 1
+        yield Row(f"{path}, line {number}", [_one_line(cell, removed) for cell in cells])
+    if not rows:
+        problem = "has no line with a text" if reader.line_num else "is empty"
+        raise InputError(f"{path} {problem}; give a UTF-8 file with one text per line")
 
 
 def tsv_rows(path: Path, removed: Removed) -> Iterator[Row]:
     """Yield the cells between the tabs of every line, without white space at their ends."""
-    lines = numbered_lines(path, removed)
+    lines = _uncounted_ends(numbered_lines(path, removed), removed)
     buffer: deque[tuple[int, str]] = deque()
     width = 0
     for number, line in chain(islice(lines, 1), _buffered(buffer, lines)):
@@ -73,29 +84,33 @@ def tsv_rows(path: Path, removed: Removed) -> Iterator[Row]:
         yield Row(f"{path}, line {number}", [_unquoted(cell) for cell in cells])
 
 
-def _parsed(reader: CsvReader, path: Path, removed: Removed) -> Iterator[Row]:
-    """Yield the rows of a CSV reader that are not blank."""
-    rows = 0
-    number = 1
+def parsed_rows(reader: CsvReader, source: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line in which each row begins, and its cells, of a strict reader of CSV.
+
+    Raises:
+        InputError: a quote is not closed, or text follows a closed one; the message names the line
+            in which the row begins.
+    """
     while True:
         number = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
-            break
+            return
         except csv.Error as error:
             raise InputError(
-                f"{path}, line {number}: no CSV ({error}); close every quote, and double those "
+                f"{source}, line {number}: no CSV ({error}); close every quote, and double those "
                 "inside a quoted text"
             ) from error
-        if not any(cell.strip() for cell in cells):
-            removed.blank_lines += 1
-            continue
-        rows += 1
-        yield Row(f"{path}, line {number}", [_one_line(cell, removed) for cell in cells])
-    if not rows:
-        problem = "has no line with a text" if reader.line_num else "is empty"
-        raise InputError(f"{path} {problem}; give a UTF-8 file with one text per line")
+        yield number, cells
+
+
+def _uncounted_ends(lines: Iterator[T], removed: Removed) -> Iterator[T]:
+    """Yield lines; the carriage returns at their ends, as RFC 4180 has them, are not counted."""
+    carriage_returns = removed.carriage_returns
+    for line in lines:
+        removed.carriage_returns = carriage_returns
+        yield line
 
 
 def _separator(lines: Sequence[str]) -> str:

@@ -93,7 +93,9 @@ def read_parquet(path: Path) -> RawTable:
         raise InputError(
             f"{path}: .parquet needs pandas and pyarrow: pip install 'univae[tables]'"
         ) from error
-    return from_frame(pandas.read_parquet(path, engine="pyarrow"), str(path))
+    # nullable types: whole numbers beside missing cells would become floats
+    frame = pandas.read_parquet(path, engine="pyarrow", dtype_backend="numpy_nullable")
+    return from_frame(frame, str(path))
 
 
 def _stored(cells: np.ndarray, *, numbers: bool) -> list[Any]:

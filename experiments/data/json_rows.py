@@ -8,9 +8,9 @@ from pathlib import Path
 from experiments.data.delimited import Row
 from univae.checkpoint import JsonValue
 from univae.errors import InputError
-from univae.text.lines import Removed, numbered_lines
+from univae.text.lines import Removed, all_lines, numbered_lines
 
-__all__ = ["brief", "json_rows", "jsonl_rows"]
+__all__ = ["brief", "json_rows", "json_texts", "jsonl_rows"]
 
 RULE = "a line is a list of texts"
 # json.loads joins surrogate pairs into one character: a surrogate that remains is half of one
@@ -36,7 +36,7 @@ def json_rows(path: Path, removed: Removed) -> Iterator[Row]:
         InputError: a line or an element is no row; the message names it.
     """
     lines = list(numbered_lines(path, removed))
-    values = _outer_list("\n".join(line for _, line in lines))
+    values = _list_of("\n".join(line for _, line in lines), list, dict)
     if values is None:
         for number, line in lines:
             where = f"{path}, line {number}"
@@ -45,6 +45,20 @@ def json_rows(path: Path, removed: Removed) -> Iterator[Row]:
     for number, value in enumerate(values, start=1):
         where = f"{path}, list {number}"
         yield _row(value, where)
+
+
+def json_texts(path: Path) -> Iterator[Row] | None:
+    """Return a row for each text of a file that is one JSON list of texts, otherwise None.
+
+    Raises:
+        InputError: the file is missing, empty or not UTF-8; while reading: a text holds half of a
+            character.
+    """
+    content = "\n".join(all_lines(path, Removed()))
+    values = _list_of(content, str)
+    if values is None:
+        return None
+    return (_row(value, f"{path}, text {i}") for i, value in enumerate(values, start=1))
 
 
 def brief(value: JsonValue) -> str:
@@ -57,15 +71,15 @@ def brief(value: JsonValue) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
-def _outer_list(content: str) -> list[JsonValue] | None:
-    """Return the elements of one JSON list of lists or objects; None for anything else."""
+def _list_of(content: str, *types: type) -> list[JsonValue] | None:
+    """Return the elements of one JSON list of values of these types; None for anything else."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return None  # parsing line by line finds the line for the message
     if not isinstance(value, list) or not value:
         return None
-    return value if all(isinstance(row, list | dict) for row in value) else None
+    return value if all(isinstance(row, types) for row in value) else None
 
 
 def _parsed(line: str, where: str) -> JsonValue:

@@ -1,13 +1,14 @@
 """The texts of one column of a file of columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from experiments.data.column_kinds import is_missing
 from experiments.data.columns import Sheet, open_sheet
-from experiments.data.json_rows import brief
-from univae.errors import InputError
-from univae.text.lines import Removed
+from experiments.data.json_rows import brief, json_texts
+from experiments.data.pair_files import Row
+from univae.errors import InputError, brief_list
+from univae.text.lines import Removed, inner_suffix
 
 __all__ = ["column_texts", "texts_in"]
 
@@ -16,6 +17,8 @@ OPTION = "--column"
 
 def column_texts(path: Path, column: str, removed: Removed) -> Iterator[str]:
     """Yield the texts of a column; empty cells are counted in ``removed``.
+
+    A .json file that is one list of texts has one text in each of its elements.
 
     Args:
         path: a CSV, TSV, JSONL or JSON file.
@@ -26,7 +29,25 @@ def column_texts(path: Path, column: str, removed: Removed) -> Iterator[str]:
         InputError: while reading: the file cannot be read; there is no such column, or it holds no
             texts; several columns hold texts, and none is named.
     """
+    texts = json_texts(path) if inner_suffix(path) == ".json" else None
+    if texts is not None:
+        if column:
+            raise InputError(
+                f"{OPTION} {column}: {path} is one list of texts, without columns; leave it out"
+            )
+        yield from _of_rows(texts, removed)
+        return
     yield from texts_in(open_sheet(path, removed, [column] if column else []), column, removed)
+
+
+def _of_rows(rows: Iterable[Row], removed: Removed) -> Iterator[str]:
+    """Yield the one text of each row; empty ones are counted in ``removed``."""
+    for row in rows:
+        text = str(row.cells[0])
+        if is_missing(text):
+            removed.empty_cells += 1
+            continue
+        yield _one_line(text, removed)
 
 
 def texts_in(sheet: Sheet, column: str, removed: Removed) -> Iterator[str]:
@@ -63,7 +84,7 @@ def _only_column(sheet: Sheet, removed: Removed) -> int:
     if len(sheet.kinds) > 1:
         left_out = [sheet.name(i) for i in range(len(sheet.kinds)) if i != texts[0]]
         removed.remarks.append(
-            f"{sheet.path}: texts in column {sheet.name(texts[0])}; left out {', '.join(left_out)}"
+            f"{sheet.path}: texts in column {sheet.name(texts[0])}; left out {brief_list(left_out)}"
         )
     return texts[0]
 

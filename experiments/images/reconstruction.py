@@ -15,10 +15,10 @@ def errors(run: TrainedDensity, originals: np.ndarray, again: np.ndarray) -> Jso
     r"""Return mean errors per dimension of reconstructions (N, \*shape), in the unit of the data.
 
     Tables have those of each column, too: their units differ. Named columns have no common error;
-    that of a categorical column is the share of other values, and missing cells are left out.
+    those of categories have the share of wrong values. Missing cells are left out.
     """
     if run.columns is not None:
-        return {"mean_absolute_error_of_columns": _errors_by_name(run.columns, originals, again)}
+        return _errors_by_name(run.columns, originals, again)
     difference = again.astype(np.float64) - originals
     result: JsonObject = {
         "mean_absolute_error": float(np.abs(difference).mean()),
@@ -33,15 +33,20 @@ def errors(run: TrainedDensity, originals: np.ndarray, again: np.ndarray) -> Jso
 
 
 def _errors_by_name(columns: Columns, originals: np.ndarray, again: np.ndarray) -> JsonObject:
-    """Return the mean error of the observed cells of each column, null where there are none."""
-    errors: JsonObject = {}
+    """Return the mean errors of numbers, and the shares of wrong categories, by column.
+
+    They are those of the observed cells, null where there are none.
+    """
+    absolute: JsonObject = {}
+    wrong: JsonObject = {}
     for i, column in enumerate(columns):
         difference = np.abs(again[:, i].astype(np.float64) - originals[:, i])
         observed = difference[~np.isnan(difference)]
         if column.categories:
-            observed = observed > 0
-        errors[column.name] = float(observed.mean()) if len(observed) else None
-    return errors
+            wrong[column.name] = float((observed > 0).mean()) if len(observed) else None
+        else:
+            absolute[column.name] = float(observed.mean()) if len(observed) else None
+    return {"mean_absolute_error_of_columns": absolute, "wrong_share_of_columns": wrong}
 
 
 def pair_contents(run: TrainedDensity, originals: np.ndarray, again: np.ndarray) -> Contents:

@@ -42,6 +42,9 @@ class ArrayData:
     categorical: tuple[str, ...] = ()
     count: tuple[str, ...] = ()  # with a table: columns of whole numbers from 0
     numeric: tuple[str, ...] = ()  # with a table: columns of real numbers
+    # with a table: texts of missing cells besides empty ones, instead of NA, nan, None, ?, - ...;
+    # "": empty cells alone
+    missing: tuple[str, ...] | None = None
 
     RULES: ClassVar[Mapping[str, Rule]] = {"held_out": within("(0, 1)", "a share of the data")}
 
@@ -51,7 +54,8 @@ class ArrayData:
     @property
     def choice(self) -> Choice:
         """The columns of a table and their kinds that the options name."""
-        return Choice(self.columns, self.drop, self.categorical, self.count, self.numeric)
+        kinds = (self.categorical, self.count, self.numeric)
+        return Choice(self.columns, self.drop, *kinds, missing=self.missing)
 
 
 class TrainingData(NamedTuple):
@@ -147,7 +151,7 @@ def _read(
     if data.columns is None and choice != Choice():
         raise InputError(
             f"--data {source.data} has no column names, which --columns, --drop, --categorical, "
-            "--count and --numeric need; give a .csv, .tsv or .parquet"
+            "--count, --numeric and --missing need; give a .csv, .tsv or .parquet"
         )
     record = {"data": describe(data, source.data)}
     other = None

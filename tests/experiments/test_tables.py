@@ -14,7 +14,7 @@ import univae
 from density.estimation.importance import estimate
 from density.tables.baselines import BASELINES
 from density.trained import TrainedDensity
-from experiments import impute, likelihood, sample, train_density, train_gan
+from experiments import impute, likelihood, reconstruct, sample, train_density, train_gan
 from experiments.cli.commands import parse
 from experiments.images.run import read_for
 from univae.errors import InputError
@@ -134,6 +134,118 @@ def test_impute_fills_the_missing_cells_and_no_other(trained, tmp_path: Path) ->
     assert changed == result["filled"] == sum(result["filled_by_column"].values()) > 0
     with pytest.raises(InputError, match="it exists"):
         impute.main(impute.Config(run=run, data=str(data), out=out, device="cpu"))
+
+
+def read_back(path: Path) -> list[dict[str, object]]:
+    """Return the rows of a file of columns."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    if path.suffix == ".parquet":
+        frame = pandas.read_parquet(path, dtype_backend="numpy_nullable").astype(object)
+        return frame.where(frame.notna(), None).to_dict("records")
+    return pandas.read_csv(path, sep="\t").astype(object).to_dict("records")
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".jsonl", ".parquet"])
+def test_tables_are_written_in_the_format_of_the_suffix(
+    suffix: str, trained, tmp_path: Path
+) -> None:
+    run, data, _ = trained
+    filled = tmp_path / f"filled{suffix}"
+    scores = tmp_path / f"scores{suffix}"
+    options = {"run": run, "data": str(data), "samples": 8, "device": "cpu"}
+    impute.main(impute.Config(**options, out=filled))
+    likelihood.main(likelihood.Config(**options, out=scores, proposal="posterior"))
+    original = pandas.read_csv(data)
+    rows_filled = read_back(filled)
+    assert len(rows_filled) == len(original)
+    for row, (_, cells) in zip(rows_filled, original.iterrows(), strict=True):
+        assert list(row) == list(HEADER)
+        assert None not in row.values()
+        for name, value in row.items():
+            assert pandas.isna(cells[name]) or value == cells[name]
+    first = read_back(scores)[0]
+    assert list(first)[:5] == [*HEADER, "log_likelihood_nats"]
+    assert isinstance(first["log_likelihood_nats"], float)
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.xlsx", "out"])
+def test_another_suffix_of_a_table_is_refused(name: str, trained, tmp_path: Path) -> None:
+    run, data, _ = trained
+    options = {"run": run, "data": str(data), "out": tmp_path / name, "device": "cpu"}
+    message = r"must end in \.csv, \.tsv, \.jsonl or \.parquet"
+    with pytest.raises(InputError, match=message):
+        impute.main(impute.Config(**options))
+    with pytest.raises(InputError, match=message):
+        likelihood.main(likelihood.Config(**options))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("separator", [";", ","])
+def test_outputs_of_decimal_commas_are_read_by_the_run(
+    separator: str, trained, tmp_path: Path
+) -> None:
+    run, data, _ = trained
+    comma = tmp_path / "comma.csv"
+    frame = pandas.read_csv(data)
+    frame.to_csv(comma, sep=separator, decimal=",", index=False)
+    opened = TrainedDensity.open(run, "cpu")
+    values = read_for(opened, str(comma)).values
+    np.testing.assert_array_equal(values, read_for(opened, str(data)).values)
+    options = {"run": run, "data": str(comma), "samples": 8, "device": "cpu"}
+    filled = tmp_path / "filled.csv"
+    scores = tmp_path / "scores.csv"
+    impute.main(impute.Config(**options, out=filled))
+    likelihood.main(likelihood.Config(**options, out=scores, proposal="posterior"))
+    again = read_for(opened, str(filled)).values
+    assert not np.isnan(again).any()
+    np.testing.assert_array_equal(np.where(np.isnan(values), np.nan, again), values)
+    np.testing.assert_array_equal(read_for(opened, str(scores)).values, values)
+    table = pandas.read_csv(scores, sep=separator, decimal=",")
+    assert table["log_likelihood_nats"].dtype == np.float64
+
+
+def test_large_numbers_of_other_columns_are_copied_as_they_are(trained, tmp_path: Path) -> None:
+    run, data, _ = trained
+    frame = pandas.read_csv(data)
+    large = [2**60 + i if i % 3 else None for i in range(len(frame))]
+    frame["note"] = pandas.array(large, "Int64")
+    source = tmp_path / "large.parquet"
+    frame.to_parquet(source)
+    for suffix in (".csv", ".parquet"):
+        out = tmp_path / f"filled{suffix}"
+        impute.main(impute.Config(run=run, data=str(source), out=out, samples=8, device="cpu"))
+        options = {"dtype_backend": "numpy_nullable"}
+        reader = pandas.read_csv if suffix == ".csv" else pandas.read_parquet
+        copied = reader(out, **options)["note"]
+        assert [None if pandas.isna(x) else int(x) for x in copied] == large
+
+
+def test_a_cell_that_does_not_fit_names_no_option_of_training(trained, tmp_path: Path) -> None:
+    run, _, _ = trained
+    data = written(tmp_path / "b.csv", [("a", "1", "x", ""), ("b", "1", "2.5", "")])
+    with pytest.raises(
+        InputError, match=r"'x' is no finite number; correct the cell, or empty it$"
+    ):
+        likelihood.main(likelihood.Config(run=run, data=str(data), device="cpu"))
+
+
+def test_reconstructions_have_errors_of_numbers_and_shares_of_wrong_categories(
+    trained, tmp_path: Path
+) -> None:
+    run, data, _ = trained
+    out = tmp_path / "r.csv"
+    result = reconstruct.main(
+        reconstruct.Config(run=run, data=str(data), out=out, limit=0, device="cpu")
+    )
+    table = pandas.read_csv(out)
+    errors = result["mean_absolute_error_of_columns"]
+    assert list(errors) == ["count", "size"]
+    for name, error in errors.items():
+        assert error == pytest.approx((table[name] - table[f"{name}_reconstruction"]).abs().mean())
+    observed = table[table["kind"].notna()]
+    wrong = (observed["kind"] != observed["kind_reconstruction"]).mean()
+    assert result["wrong_share_of_columns"] == {"kind": pytest.approx(wrong)}
 
 
 def test_drawn_cells_differ_between_seeds(trained, tmp_path: Path) -> None:
@@ -296,6 +408,17 @@ def test_options_choose_columns_and_kinds(tmp_path: Path) -> None:
     assert opened.columns is not None
     assert opened.columns.names == ("count", "size")
     assert opened.columns.kinds == ("numeric", "numeric")
+
+
+def test_the_marks_of_missing_cells_are_those_of_the_training_set(tmp_path: Path) -> None:
+    lines = [("None" if kind == "a" else kind, *cells) for kind, *cells in rows(40)]
+    data = written(tmp_path / "train.csv", lines)
+    train_density.train(config(tmp_path / "run", data, "--missing", ""))
+    opened = TrainedDensity.open(tmp_path / "run", "cpu")
+    assert opened.columns is not None
+    assert opened.columns[0].categories == ("None", "b")
+    missing = [line[0] == "" for line in lines]
+    np.testing.assert_array_equal(np.isnan(read_for(opened, str(data)).values[:, 0]), missing)
 
 
 def test_a_resumed_run_keeps_its_columns(trained) -> None:

@@ -119,6 +119,17 @@ REFUSED = {
         Choice(),
         r"t\.csv, line 3, column 'a': 'two' is no finite number",
     ),
+    "typo among few whole numbers": (
+        texts("1", "2", "1", "2", "nope", "1"),
+        Choice(),
+        r"line 6, column 'a': 'nope' is no finite number; correct the cell, or empty it, "
+        r"or give --categorical a or --drop a",
+    ),
+    "typo in counts": (
+        texts("1", "9", "x", "4"),
+        Choice(count=("a",)),
+        "--categorical a or --drop a",
+    ),
     "infinite": (texts("1.5", "inf", "3", "4"), Choice(), "'inf' is no finite number"),
     "thousands": (texts("1_5", "2", "3", "4"), Choice(), "'1_5' is no finite number"),
     "no count": (texts("1", "2", "-3", "4"), Choice(count=("a",)), "-3 is no whole number from 0"),
@@ -144,6 +155,50 @@ def test_a_bad_cell_or_option_is_named_in_one_line(name: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         infer(table(a=cells), choice)
     assert "\n" not in str(error.value)
+
+
+def test_marks_of_missing_cells_replace_the_usual_ones_and_are_in_the_schema() -> None:
+    raw = table(
+        s=texts("None", "a", "", "a", "None", "x", "x"),
+        x=texts("1.5", "-999", "2", "", "3", "4", "5"),
+    )
+    columns, _ = infer(raw, Choice(missing=("-999",)))
+    assert columns[0].categories == ("None", "a", "x")
+    expected = np.array([[0, 1, np.nan, 1, 0, 2, 2], [1.5, np.nan, 2, np.nan, 3, 4, 5]]).T
+    np.testing.assert_array_equal(columns.encode(raw), expected)
+    stored = Columns.from_json(json.loads(json.dumps(columns.to_json())))
+    assert stored == columns
+    np.testing.assert_array_equal(stored.encode(raw), expected)
+    assert infer(raw, Choice(missing=("",)))[0] != columns
+    with pytest.raises(InputError, match="'NA' is no finite number"):
+        infer(table(x=texts("1.5", "NA", "2")), Choice(missing=("",)))
+    frame = from_frame(pandas.DataFrame({"s": ["a", "x"], "x": [1.5, -999]}))
+    np.testing.assert_array_equal(columns.encode(frame), [[1, 1.5], [2, np.nan]])
+
+
+def test_a_typo_is_a_category_where_an_option_says_so() -> None:
+    cells = texts("1", "2", "1", "2", "nope", "1")
+    columns, _ = infer(table(a=cells), Choice(categorical=("a",)))
+    assert columns[0].categories == ("1", "2", "nope")
+
+
+def test_a_proposed_option_can_be_pasted() -> None:
+    cells = texts("1.5", "2.5", "x", "4")
+    with pytest.raises(InputError, match="or give --categorical 'body mass' or --drop 'body mass'"):
+        infer(table(**{"body mass": cells}))
+
+
+def test_a_cell_that_does_not_fit_a_trained_schema_can_be_corrected_or_emptied() -> None:
+    for kind, cell in (("numeric", "x"), ("count", "-1"), ("categorical", "c")):
+        columns = Columns([Column("a", kind, ("a", "b") if kind == "categorical" else ())])
+        with pytest.raises(InputError, match=r"; correct the cell, or empty it$"):
+            columns.encode(table(a=texts(cell)))
+
+
+def test_a_message_lists_eight_columns_of_a_wide_table() -> None:
+    wide = table(**{f"c{i}": texts("1", "2") for i in range(80)})
+    with pytest.raises(InputError, match=r"it has c0, c1, c2, c3, c4, c5, c6, c7, \.\.\.$"):
+        infer(wide, Choice(drop=("nope",)))
 
 
 def test_a_category_that_training_never_saw_is_named_by_line_and_column() -> None:
@@ -213,7 +268,7 @@ def test_texts_of_numbers_in_a_data_frame_are_numbers_where_an_option_says_so() 
     frame = pandas.DataFrame({"x": ["1.5", "2.5", "?", "4"], "y": [0.5, 1.5, 2.5, 3.5]})
     columns, notes = infer(from_frame(frame))
     assert columns.names == ("y",)
-    assert "its numbers are texts; convert it to numbers, or give --numeric 'x'" in notes[0]
+    assert "its numbers are texts; convert it to numbers, or give --numeric x" in notes[0]
     columns, _ = infer(from_frame(frame), Choice(numeric=("x",)))
     np.testing.assert_array_equal(columns.encode(from_frame(frame))[:, 0], [1.5, 2.5, np.nan, 4])
 

@@ -104,9 +104,9 @@ def test_a_picture_lies_beside_arrays_or_is_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "suffixes"),
     [
-        (TEXTS, r"\.txt, \.csv, \.jsonl or \.parquet"),
-        (TABLE, r"\.csv, \.jsonl, \.parquet, \.npz or \.npy"),
-        (CODES, r"\.csv, \.jsonl, \.parquet, \.npz or \.npy"),
+        (TEXTS, r"\.txt, \.csv, \.tsv, \.jsonl or \.parquet"),
+        (TABLE, r"\.csv, \.tsv, \.jsonl, \.parquet, \.npz or \.npy"),
+        (CODES, r"\.csv, \.tsv, \.jsonl, \.parquet, \.npz or \.npy"),
         (IMAGES, r"\.npz, \.npy or \.png"),
     ],
 )

@@ -1,6 +1,7 @@
 """One reader of texts: lines and columns with notes of what was left out, or a whole file."""
 
 import gzip
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,8 +133,7 @@ def test_a_column_of_texts_is_found_or_named(tmp_path: Path) -> None:
     texts, notes = read_texts(str(path))
     assert texts == expected
     assert [note.removeprefix(f"{path}: ") for note in notes] == [
-        "left out 1 row with an empty cell, the carriage return at the end of 4 lines, "
-        "a byte order mark",
+        "left out 1 row with an empty cell, a byte order mark",
         "1 line end inside texts read as a space",
         "the first line is a header: id, review, stars",
         "texts in column review; left out id, stars",
@@ -203,6 +203,33 @@ def test_lines_of_json_are_texts_or_objects(tmp_path: Path) -> None:
     assert read_texts(str(path)).texts == ["a b", "c d"]
     path.write_text('{"n": 1, "text": "a b"}\n{"n": 2}\n{"text": "c", "extra": 1}\n')
     assert read_texts(str(path)).texts == ["a b", "c"]
+
+
+def test_a_json_list_of_texts_has_one_text_in_each_element(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for indent in (None, 2):
+        path.write_text(json.dumps(["a b", " ", "c\nd"], indent=indent))
+        texts, notes = read_texts(str(path))
+        assert texts == ["a b", "c d"]
+        assert notes[0] == f"{path}: left out 1 row with an empty cell"
+    with pytest.raises(InputError, match=r"--column b: .* is one list of texts, without columns"):
+        read_texts(str(path), column="b")
+
+
+def test_a_message_lists_eight_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"text{i}" for i in range(80)) + "\n" + ",".join(["a b"] * 80) + "\n")
+    with pytest.raises(InputError, match=r"it has 80 columns: .*, \.\.\.$") as refused:
+        read_texts(str(path))
+    assert str(refused.value).count("(texts, ") == 8
+
+
+def test_texts_between_tabs_may_end_in_crlf(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b"id\ttext\r\n1\ta b\r\n2\tc d\r\n")
+    texts, notes = read_texts(str(path))
+    assert texts == ["a b", "c d"]
+    assert not any("carriage return" in note for note in notes)
 
 
 def test_texts_keep_their_white_space_and_a_lone_column_needs_no_header(tmp_path: Path) -> None:
