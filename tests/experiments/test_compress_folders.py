@@ -137,6 +137,15 @@ def test_a_folder_of_texts_comes_back_byte_for_byte(runs: dict[str, Path], tmp_p
     assert result["stored_blocks"] == 0
 
 
+@pytest.mark.parametrize("store", [True, False])
+def test_an_empty_text_comes_back_alone(runs: dict[str, Path], tmp_path: Path, store: bool) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+    result = packed(runs["text"], tmp_path / "empty.txt", tmp_path / "bits", store=store)
+    assert (result["count"], result["bytes_in"], result["share"]) == (0, 0, None)
+    assert result["bytes_out"] <= 64
+    assert unpacked(runs["text"], tmp_path / "bits", tmp_path / "b.txt").read_bytes() == b""
+
+
 def test_the_images_of_a_folder_go_to_an_array(runs: dict[str, Path], tmp_path: Path) -> None:
     source = photos(tmp_path / "photos")
     packed(runs["images"], source, tmp_path / "bits")
@@ -198,6 +207,12 @@ def test_a_hostile_file_writes_nothing(runs: dict[str, Path], tmp_path: Path, na
         {"facts": 3},
         {"times": [2**60]},
         {"modes": ["x"]},
+        # the second file would end where the first began
+        {
+            **dict.fromkeys(("modes", "times", "rows"), [0, 0]),
+            "names": ["a", "b"],
+            "sizes": [3, -2],
+        },
     ],
     ids=str,
 )
@@ -434,4 +449,25 @@ def test_a_full_disk_leaves_nothing(
         unpacked(runs["images"], tmp_path / "bits", tmp_path / "out")
     with pytest.raises(OSError, match="No space left"):
         packed(runs["images"], source, tmp_path / "new.bits", verify=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bits", "photos"]
+
+
+# Damage.
+
+
+def test_a_random_change_of_a_file_is_noticed_and_leaves_nothing(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    source = photos(tmp_path / "photos")
+    bits = tmp_path / "bits"
+    packed(runs["images"], source, bits, store=False)
+    content = bits.read_bytes()
+    draw = np.random.default_rng(0)
+    for _ in range(100):
+        broken = bytearray(content)
+        broken[draw.integers(len(content))] ^= 1 << draw.integers(8)
+        cut = len(content) if draw.random() < 0.7 else draw.integers(len(content))
+        bits.write_bytes(broken[:cut])
+        with pytest.raises(InputError, match=r"^decompress: [^\n]+$"):
+            unpacked(runs["images"], bits, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bits", "photos"]
