@@ -208,11 +208,7 @@ def test_a_hostile_file_writes_nothing(runs: dict[str, Path], tmp_path: Path, na
         {"times": [2**60]},
         {"modes": ["x"]},
         # the second file would end where the first began
-        {
-            **dict.fromkeys(("modes", "times", "rows"), [0, 0]),
-            "names": ["a", "b"],
-            "sizes": [3, -2],
-        },
+        {"names": ["a", "b"], "sizes": [3, -2], "modes": [0, 0], "times": [0, 0], "rows": [0, 0]},
     ],
     ids=str,
 )
