@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from golden import make
 from PIL import Image
 
 from density.coding.archive import Archive, pack_archive
+from density.coding.container import pack, unpack
 from experiments import compress, decompress
 from experiments.data.trees import read_tree
 from experiments.evaluation.folder_content import restore_folder
@@ -449,6 +451,34 @@ def test_a_full_disk_leaves_nothing(
 
 
 # Damage.
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "changes"),
+    [
+        ("text", b"a cat\nthe dog\n", {"notes": {"cut": 3}}),
+        ("text", b"a cat\nthe dog\n", {"notes": {"cut": [[0]]}}),
+        ("images", IMAGES[:2], {"shape": (3, 3)}),
+        ("images", IMAGES[:2], {"dtype": "no dtype"}),
+        ("images", IMAGES[:2], {"dtype": "O"}),
+        ("images", IMAGES[:2], {"dtype": "|S1000000000"}),
+    ],
+)
+def test_a_header_that_does_not_fit_its_rows_is_damaged(
+    runs: dict[str, Path], tmp_path: Path, name: str, source: Any, changes: dict[str, Any]
+) -> None:
+    data = tmp_path / ("a.txt" if name == "text" else "a.npy")
+    if name == "text":
+        data.write_bytes(source)
+    else:
+        np.save(data, source)
+    bits = tmp_path / "bits"
+    packed(runs[name], data, bits, store=False)
+    header, payloads = unpack(bits.read_bytes())
+    bits.write_bytes(pack(replace(header, **changes), payloads))
+    with pytest.raises(InputError, match=r"^decompress: the file is damaged or cut short"):
+        unpacked(runs[name], bits, tmp_path / f"b{data.suffix}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [data.name, "bits"]
 
 
 def test_a_random_change_of_a_file_is_noticed_and_leaves_nothing(
