@@ -9,6 +9,7 @@ import torch
 
 from density.images.base import DataModel
 from density.images.registry import build
+from density.tables.inference import Choice
 from density.trained import TrainedDensity
 from experiments.calibration.options import Calibration
 from experiments.calibration.phase import calibration_phase
@@ -69,9 +70,13 @@ class Config(Configuration):
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-density"] = "train-density"
 
-    # the model, and what makes grey levels black or white
+    # the model, what makes grey levels black or white, and the columns of a table
     INHERITED: ClassVar[Inherited] = Inherited(
-        fixed=(*(field.name for field in fields(ImageShape)), "binarisation")
+        fixed=(
+            *(field.name for field in fields(ImageShape)),
+            "binarisation",
+            *(field.name for field in fields(Choice)),
+        )
     )
 
 

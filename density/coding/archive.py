@@ -65,7 +65,7 @@ def unpack_archive(content: bytes) -> Archive:
     reader = FieldReader(content)
     try:
         facts = json.loads(reader.text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged("its header is invalid") from error
     size = reader.number()
     stream_size = reader.number()

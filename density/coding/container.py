@@ -136,7 +136,7 @@ class _HeaderReader(FieldReader):
             return self._header()
         except InputError:
             raise
-        except (ValueError, IndexError, OverflowError, TypeError) as error:
+        except (ValueError, IndexError, OverflowError, TypeError, RecursionError) as error:
             raise damaged("its header is invalid") from error
 
     def _header(self) -> Header:

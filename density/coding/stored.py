@@ -12,6 +12,9 @@ __all__ = ["expand", "squeeze"]
 STRONGEST = 9  # preset of LZMA2
 SMALLEST_WINDOW = 4096  # bytes, of the format
 LARGEST_WINDOW = 64 * 2**20  # bytes, of the preset
+# Bytes that a byte of a stream expands to at most: a match of 273 bytes, the longest, takes 14
+# binary decisions, and each at least log2(2048 / 2017) bits.
+MOST_EXPANSION = 2**13
 
 
 def squeeze(content: bytes) -> bytes:
@@ -24,11 +27,14 @@ def squeeze(content: bytes) -> bytes:
 def expand(stream: bytes, size: int) -> bytes:
     """Return the ``size`` bytes of a stream of :func:`squeeze`.
 
-    No more than ``size`` bytes and one are ever expanded, whatever the stream holds.
+    No more than ``size`` bytes and one are ever expanded, whatever the stream holds, and none where
+    ``size`` is more than a stream of this length can hold.
 
     Raises:
         InputError: the stream is damaged, or of another size.
     """
+    if size > MOST_EXPANSION * len(stream):
+        raise damaged(f"a stored part of {len(stream)} bytes cannot hold {size}")
     decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(LARGEST_WINDOW))
     try:
         content = decoder.decompress(stream, max_length=size + 1)

@@ -146,10 +146,13 @@ def verdict(information: MutualInformation, gap: ShuffledGap) -> str:
     if not (math.isfinite(information.nats) and math.isfinite(gap.nats)):
         return f"the use of the latent cannot be judged: a likelihood is not finite ({numbers})"
     if information.nats < NEGLIGIBLE:
-        reason = "the posterior ignores the data"
+        reason = f"the posterior ignores the data, its information is below {NEGLIGIBLE} nats"
         return f"collapsed: {reason} ({numbers}): this is an unconditional model now"
     if gap.nats < NEGLIGIBLE:
-        reason = "the decoder ignores the latent"
+        reason = (
+            "the decoder ignores the latent, whatever information it holds: with that of another "
+            f"datum the log-likelihood falls by less than {NEGLIGIBLE} nats"
+        )
         return f"collapsed: {reason} ({numbers}): this is an unconditional model now"
     if information.nats > information.ceiling - NEGLIGIBLE:
         return (

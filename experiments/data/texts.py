@@ -135,7 +135,7 @@ def exact_text(data: str) -> str:
     r"""Return a file's whole text, every character of it, or the built-in corpus with ``\n`` ends.
 
     Raises:
-        InputError: there is no such file, or it is empty or not UTF-8.
+        InputError: there is no such file, or it is not UTF-8.
     """
     if data == BUILT_IN:
         return "\n".join(texts_of(BUILT_IN)) + "\n"
@@ -144,11 +144,8 @@ def exact_text(data: str) -> str:
     if not path.is_file():
         raise InputError(f"{path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
     try:
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is no UTF-8 text; convert the file"
         ) from error
-    if not text:
-        raise InputError(f"{path} is empty; give a file with texts")
-    return text

@@ -19,6 +19,8 @@ __all__ = ["Member", "Tree", "beginning", "read_tree", "write_tree"]
 NAMED = 3  # names that a note lists before it ends in ...
 PERMISSIONS = 0o777  # the bits of a mode that are kept
 UP = ".."
+LONGEST_NAME = 255  # bytes of a file's name without its folders, in the usual file systems
+SHOWN = 40  # characters of a name in a message
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def write_tree(members: Sequence[Member], folder: Path) -> None:
     """Write members into an empty folder, with their permission bits and times.
 
     Raises:
-        InputError: a name is not below the folder, appears twice, or is that of a file in the name
-            of another member. Nothing is written then.
+        InputError: a name is not below the folder, is too long, appears twice, or is that of a
+            file in the name of another member. Nothing is written then.
     """
     _check_names(members)
     for member in members:
@@ -106,6 +108,7 @@ def _check_names(members: Sequence[Member]) -> None:
         raise InputError("decompress: two members of the folder have one name; it is damaged")
     for member in members:
         path = PurePosixPath(member.name)
+        _check_length(path)
         is_plain = str(path) == member.name and "\0" not in member.name and path.parts
         if not is_plain or path.is_absolute() or UP in path.parts:
             raise InputError(
@@ -116,4 +119,20 @@ def _check_names(members: Sequence[Member]) -> None:
         if any(str(parent) in files for parent in PurePosixPath(member.name).parents):
             raise InputError(
                 f"decompress: {member.name!r} lies below a file; the file is damaged or hostile"
+            )
+
+
+def _check_length(path: PurePosixPath) -> None:
+    """Raise :class:`InputError` for a name that no file can have here."""
+    for name in path.parts:
+        try:
+            size = len(os.fsencode(name))
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"decompress: the name {name[:SHOWN]!r} is no text; the file is damaged or hostile"
+            ) from error
+        if size > LONGEST_NAME:
+            raise InputError(
+                f"decompress: a name has {size} bytes ({name[:SHOWN]}...), and a file may have "
+                f"{LONGEST_NAME}; the file is damaged, or from another file system"
             )

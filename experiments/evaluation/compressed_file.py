@@ -135,17 +135,17 @@ class Opened:
         Raises:
             InputError: the file is damaged, or its content is of another kind of run.
         """
-        if self.archive is None:
-            assert self.header is not None
-            return codec.restore(values, self.header)
-        if self.is_folder:
+        if self.archive is not None and self.is_folder:
             return restore_folder(codec, self.archive, values)
         try:
-            return codec.restore_stored(self.archive)
+            if self.archive is not None:
+                return codec.restore_stored(self.archive)
+            assert self.header is not None
+            return codec.restore(values, self.header)
         except InputError:
             raise
         except DAMAGE as error:
-            raise damaged("its stored part is invalid") from error
+            raise damaged("what it says of its content is invalid") from error
 
 
 def is_restored(

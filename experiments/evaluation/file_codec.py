@@ -34,7 +34,7 @@ __all__ = ["DAMAGE", "AnyFileCodec", "Content", "Exact", "FileCodec", "Part", "h
 
 
 # What parsers of facts raise where a file with right checksums is not what a writer makes.
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 Exact = TypeVar("Exact")  # the content of a file: an array, or a text
 

@@ -135,6 +135,8 @@ def _members(
     position = 0
     row = 0
     for name, mode, time, size, count in names_to_rows:
+        if size < NO_FILE or count < 0:  # would read the bytes or rows of a file a second time
+            raise ValueError("a negative size")
         content = None
         if size != NO_FILE:
             content = stored[position : position + size]

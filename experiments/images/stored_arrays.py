@@ -20,6 +20,7 @@ SHAPE = "shape"
 LEVELS = "levels"  # of the level numbers that the archive holds instead of the array's own bytes
 NOTES = "notes"  # needed to restore the array from level numbers
 
+NUMBER_KINDS = "biuf"  # of a dtype: truth values, whole numbers and floats
 BYTE_LEVELS = 256
 
 
@@ -49,9 +50,16 @@ def array_of(archive: Archive, row_shape: tuple[int, ...]) -> np.ndarray:
 def from_levels(
     values: np.ndarray, notes: JsonObject, dtype: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return an array from its level numbers: ``notes`` hold its white and place of channels."""
+    """Return an array from its level numbers: ``notes`` hold its white and place of channels.
+
+    Raises:
+        ValueError: ``dtype`` is none of numbers, or the shape is that of another array.
+    """
+    number_type = np.dtype(dtype)
+    if number_type.kind not in NUMBER_KINDS:  # texts of a declared length would fill the memory
+        raise ValueError("the dtype of the array is none of numbers")
     if notes.get("white") == WHITE:
         values = WHITE * values
     if notes.get("last"):
         values = np.moveaxis(values, 1, 3)
-    return values.astype(dtype).reshape(shape)
+    return values.astype(number_type).reshape(shape)

@@ -93,7 +93,7 @@ def training_data(
     """
     if run is not None and images is not None:
         require_same_reading(run, images.reading)
-    data, other, record = _read(source, images or ImageFiles(), run)
+    data, other, record = _read(source, images or ImageFiles(), run or origin)
     if run is not None:
         require_same_data(run, record)
 
@@ -138,17 +138,19 @@ def _in_units_of_weights(
 
 
 def _read(
-    source: ArrayData, images: ImageFiles, run: RunFolder | None
+    source: ArrayData, images: ImageFiles, units: RunFolder | None
 ) -> tuple[Data, Data | None, dict[str, JsonObject]]:
     """Return the data of --data, those of --validation, and the record of both.
 
-    A table is read with the schema of ``run``, if there is one.
+    A table is read with the schema of ``units``: the run that is resumed, or whose weights a new
+    one starts from, if there is one.
     """
     choice = source.choice
-    stored = {} if run is None else run.data_record().get("data", {})
-    schema = Columns.from_json(stored["columns"]) if "columns" in stored else choice
+    stored = {} if units is None else units.data_record().get("data", {})
+    has_schema = "columns" in stored
+    schema = Columns.from_json(stored["columns"]) if has_schema else choice
     data = read_training_set(source.data, images, schema=schema)
-    if data.columns is None and choice != Choice():
+    if data.columns is None and choice != Choice() and not has_schema:
         raise InputError(
             f"--data {source.data} has no column names, which --columns, --drop, --categorical, "
             "--count, --numeric and --missing need; give a .csv, .tsv or .parquet"

@@ -70,8 +70,8 @@ class TextCodec:
         Only ``\n`` ends a line; all other characters belong to texts, which may be empty.
 
         Raises:
-            InputError: there is no such file, it is empty or not UTF-8, or the tokenizer cannot
-                restore a line exactly.
+            InputError: there is no such file, it is not UTF-8, or the tokenizer cannot restore a
+                line exactly.
         """
         text = exact_text(source)
         lines = _lines(text)

@@ -118,6 +118,13 @@ class Budget:
             f"{_duration(self.reserve)}; give more --minutes with --resume"
         )
 
+    def words_without_step(self) -> str:
+        """Return what to say where no step fits into the time, or no validation before it."""
+        validation = f": a validation takes {_duration(self.reserve)}" if self.reserve else ""
+        return (
+            f"{self._words} leave no time to train{validation}; give more --minutes with --resume"
+        )
+
     @property
     def _words(self) -> str:
         return f"the {self.limit / SECONDS_PER_MINUTE:.3g} minutes of training"

@@ -190,10 +190,7 @@ class _Loop(Generic[Item]):
         if self.state.step > 0:
             return
         self._save_last()
-        raise InputError(
-            f"minutes={self.settings.minutes:g} leave no time to train: validation takes "
-            f"{self.budget.reserve:.0f} s; give more with --resume --minutes"
-        )
+        raise InputError(self.budget.words_without_step())
 
     def _finish(self) -> JsonObject:
         if not self.state.complete:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from golden import make
 from PIL import Image
 
 from density.coding.archive import Archive, pack_archive
+from density.coding.container import pack, unpack
 from experiments import compress, decompress
 from experiments.data.trees import read_tree
 from experiments.evaluation.folder_content import restore_folder
@@ -137,6 +139,15 @@ def test_a_folder_of_texts_comes_back_byte_for_byte(runs: dict[str, Path], tmp_p
     assert result["stored_blocks"] == 0
 
 
+@pytest.mark.parametrize("store", [True, False])
+def test_an_empty_text_comes_back_alone(runs: dict[str, Path], tmp_path: Path, store: bool) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+    result = packed(runs["text"], tmp_path / "empty.txt", tmp_path / "bits", store=store)
+    assert (result["count"], result["bytes_in"], result["share"]) == (0, 0, None)
+    assert result["bytes_out"] <= 64
+    assert unpacked(runs["text"], tmp_path / "bits", tmp_path / "b.txt").read_bytes() == b""
+
+
 def test_the_images_of_a_folder_go_to_an_array(runs: dict[str, Path], tmp_path: Path) -> None:
     source = photos(tmp_path / "photos")
     packed(runs["images"], source, tmp_path / "bits")
@@ -198,6 +209,8 @@ def test_a_hostile_file_writes_nothing(runs: dict[str, Path], tmp_path: Path, na
         {"facts": 3},
         {"times": [2**60]},
         {"modes": ["x"]},
+        # the second file would end where the first began
+        {"names": ["a", "b"], "sizes": [3, -2], "modes": [0, 0], "times": [0, 0], "rows": [0, 0]},
     ],
     ids=str,
 )
@@ -434,4 +447,53 @@ def test_a_full_disk_leaves_nothing(
         unpacked(runs["images"], tmp_path / "bits", tmp_path / "out")
     with pytest.raises(OSError, match="No space left"):
         packed(runs["images"], source, tmp_path / "new.bits", verify=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bits", "photos"]
+
+
+# Damage.
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "changes"),
+    [
+        ("text", b"a cat\nthe dog\n", {"notes": {"cut": 3}}),
+        ("text", b"a cat\nthe dog\n", {"notes": {"cut": [[0]]}}),
+        ("images", IMAGES[:2], {"shape": (3, 3)}),
+        ("images", IMAGES[:2], {"dtype": "no dtype"}),
+        ("images", IMAGES[:2], {"dtype": "O"}),
+        ("images", IMAGES[:2], {"dtype": "|S1000000000"}),
+    ],
+)
+def test_a_header_that_does_not_fit_its_rows_is_damaged(
+    runs: dict[str, Path], tmp_path: Path, name: str, source: Any, changes: dict[str, Any]
+) -> None:
+    data = tmp_path / ("a.txt" if name == "text" else "a.npy")
+    if name == "text":
+        data.write_bytes(source)
+    else:
+        np.save(data, source)
+    bits = tmp_path / "bits"
+    packed(runs[name], data, bits, store=False)
+    header, payloads = unpack(bits.read_bytes())
+    bits.write_bytes(pack(replace(header, **changes), payloads))
+    with pytest.raises(InputError, match=r"^decompress: the file is damaged or cut short"):
+        unpacked(runs[name], bits, tmp_path / f"b{data.suffix}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [data.name, "bits"]
+
+
+def test_a_random_change_of_a_file_is_noticed_and_leaves_nothing(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    source = photos(tmp_path / "photos")
+    bits = tmp_path / "bits"
+    packed(runs["images"], source, bits, store=False)
+    content = bits.read_bytes()
+    draw = np.random.default_rng(0)
+    for _ in range(100):
+        broken = bytearray(content)
+        broken[draw.integers(len(content))] ^= 1 << draw.integers(8)
+        cut = len(content) if draw.random() < 0.7 else draw.integers(len(content))
+        bits.write_bytes(broken[:cut])
+        with pytest.raises(InputError, match=r"^decompress: [^\n]+$"):
+            unpacked(runs["images"], bits, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bits", "photos"]

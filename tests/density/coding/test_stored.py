@@ -1,6 +1,7 @@
 """Content without a model: no longer than xz makes it, and blocks that a model makes longer."""
 
 import lzma
+import zlib
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from density.coding.blocks import decode, encode
 from density.coding.container import Header, unpack
 from density.coding.data_code import Coding
 from density.coding.exact import exactly, prepared
+from density.coding.fields import CHECKSUM, checksum_field, text_field
 from density.coding.levels import compact, from_compact
 from density.coding.pixels import pixel_code
-from density.coding.stored import expand, squeeze
+from density.coding.stored import MOST_EXPANSION, expand, squeeze
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
@@ -58,6 +60,29 @@ def test_no_more_is_expanded_than_a_file_says() -> None:
         expand(squeeze(bytes(10**6)), 10)
     with pytest.raises(InputError, match="holds 3 bytes or more instead of 10"):
         expand(squeeze(b"abc"), 10)
+
+
+@pytest.mark.parametrize("size", [2**40, 2**62, 2**64 - 1])
+def test_a_size_beyond_what_a_stream_can_hold_is_refused_before_it_is_expanded(size: int) -> None:
+    with pytest.raises(InputError, match=rf"a stored part of \d+ bytes cannot hold {size}"):
+        expand(squeeze(b"abc"), size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**16, 2**24])
+def test_the_most_compressible_content_stays_below_the_bound_of_a_stream(size: int) -> None:
+    stream = squeeze(bytes(size))
+    assert size <= MOST_EXPANSION * len(stream)
+    assert expand(stream, size) == bytes(size)
+
+
+def test_facts_that_are_nested_without_end_are_called_damaged() -> None:
+    packed = pack_archive(Archive({}, b""))
+    facts = text_field("[" * 10**5)
+    rest = packed[5 + len(text_field("{}")) : -1 - CHECKSUM]
+    head = packed[:5] + facts + rest
+    hostile = head + checksum_field(zlib.crc32(head)) + squeeze(b"")
+    with pytest.raises(InputError, match=r"^decompress: the file is damaged .* header is invalid"):
+        unpack_archive(hostile)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 257, 70_000])

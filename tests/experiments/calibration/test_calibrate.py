@@ -271,7 +271,8 @@ def test_minutes_without_room_for_a_calibration_leave_a_note(tmp_path: Path, tex
     result = train_text.train(config)
     assert result["steps"] > 0
     assert any(
-        "not calibrated: minutes=5e-05 leave no time to train" in note for note in result["notes"]
+        "not calibrated: the 5e-05 minutes of training leave no time to train" in note
+        for note in result["notes"]
     )
 
 

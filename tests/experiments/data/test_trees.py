@@ -1,6 +1,7 @@
 """A folder comes back with its names, contents, permissions and times, and nothing outside of it."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,22 @@ def test_names_that_exclude_each_other_are_refused(names: tuple[str, str], tmp_p
     with pytest.raises(InputError, match=r"have one name|lies below a file"):
         write_tree([Member(name, 0o644, 0, b"") for name in names], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a" * 256, r"a name has 256 bytes \(a{40}\.\.\.\), and a file may have 255"),
+        ("folder/" + "\u00e9" * 128, r"a name has 256 bytes"),
+        ("a\ud800", r"the name 'a\\ud800' is no text"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        write_tree([Member("good", 0o644, 0, b""), Member(name, 0o644, 0, b"")], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_name_and_special_permission_bits(tmp_path: Path) -> None:
+    write_tree([Member("a" * 255, 0o7644, 3, b"x")], tmp_path)
+    assert stat.S_IMODE((tmp_path / ("a" * 255)).stat().st_mode) == 0o644

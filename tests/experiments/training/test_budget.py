@@ -64,6 +64,15 @@ def test_validations_that_will_take_most_of_the_time_are_noted_beforehand(
     assert budget.note_before_validation(40.0) != ""
 
 
+def test_a_time_without_a_step_names_no_validation_that_was_not_made() -> None:
+    words = Budget(steps=1, minutes=0.5).words_without_step()
+    assert words == (
+        "the 0.5 minutes of training leave no time to train; give more --minutes with --resume"
+    )
+    words = Budget(steps=1, minutes=0.5, reserve=40.0).words_without_step()
+    assert "leave no time to train: a validation takes 40 s; give more" in words
+
+
 def test_a_time_that_holds_few_steps_is_noted_once_steps_are_timed(clock: list[float]) -> None:
     budget = Budget(steps=1, minutes=3.0, reserve=60.0)
     clock[0] = 66.0

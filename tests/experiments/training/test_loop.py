@@ -423,7 +423,8 @@ def test_a_time_budget_without_time_to_train_is_refused(
     Clock(monkeypatch, task := Toy())
     with pytest.raises(
         InputError,
-        match=r"minutes=0\.3 leave no time to train: validation takes 10 s; give more with --resume",
+        match=r"^the 0\.3 minutes of training leave no time to train: a validation takes 10 s; give "
+        r"more --minutes with --resume$",
     ):
         train(tmp_path / "run", replace(MINUTE, minutes=0.3), task)
     Clock(monkeypatch, task := Toy())

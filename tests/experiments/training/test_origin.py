@@ -125,6 +125,48 @@ def test_tables_keep_the_units_of_the_weights(
         assert run(command[0], "--out", second, "--resume", "--steps", 2)["steps"] == 2
 
 
+def named_columns(path: Path, seed: int, colours: str, header: str = "size,colour,count") -> Path:
+    """Write a table of a real number, a category and a count."""
+    draw = np.random.default_rng(seed)
+    lines = [header]
+    for _ in range(40):
+        lines.append(f"{draw.normal():.4f},{draw.choice(list(colours))},{draw.poisson(3)}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_table_of_named_columns_is_read_with_the_schema_of_the_weights(
+    tmp_path: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    first = tmp_path / "first"
+    data = named_columns(tmp_path / "a.csv", 0, "rgb")
+    run(*TABLE, *QUICK_TABLE, "--data", data, "--count", "count", "--out", first, "--steps", 1)
+    other = named_columns(tmp_path / "b.csv", 1, "rb")  # fewer categories, another mean
+    second = tmp_path / "second"
+    argv = ("train-density", *QUICK_TABLE, *STILL, "--from", first)
+    run(*argv, "--data", other, "--out", second)
+    torch.testing.assert_close(trained_weights(second), trained_weights(first))
+    before = read_json(first / "data.json")["data"]
+    assert read_json(second / "data.json")["data"]["columns"] == before["columns"]
+    assert read_json(second / "config.json")["count"] == ["count"]
+    assert run("train-density", "--out", second, "--resume", "--steps", 2)["steps"] == 2
+
+    refused = {
+        "'x' is not one of the 3 values": ("--data", named_columns(tmp_path / "c.csv", 2, "rx")),
+        "lacks the column 'size'": (
+            "--data",
+            named_columns(tmp_path / "d.csv", 2, "rgb", "length,colour,count"),
+        ),
+        "categorical=['colour']: --from": ("--data", other, "--categorical", "colour"),
+        "a datum is (1, 8, 8)": ("--data", "digits"),
+    }
+    for message, options in refused.items():
+        error = run(*argv, *options, "--out", tmp_path / "third", code=2)["error"]
+        assert message in error
+        assert "\n" not in error
+        assert not (tmp_path / "third").exists()
+
+
 def test_images_are_read_in_the_levels_of_the_weights(
     tmp_path: Path, run: Callable[..., dict[str, Any]]
 ) -> None:
