@@ -80,7 +80,7 @@ def compress(
         InputError: there are no rows, a value is not a level of the model's law, the law is a
             density, or the latents are not Gaussian.
     """
-    if not isinstance(x, Tensor):
+    if not isinstance(x, Tensor | np.ndarray):
         x = number_array(x, "compress")
     values = _array(x)
     module = _module(model, values.shape[1:])
