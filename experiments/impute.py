@@ -19,6 +19,7 @@ from experiments.data.outputs import Output
 from experiments.data.table_outputs import joined_columns, number_text, separator_of
 from experiments.evaluation.open_run import open_run
 from experiments.images.run import read_for
+from experiments.kinds import row_of_kind
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
@@ -56,6 +57,7 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Write the table; return the number of rows and of cells filled, in total and by column."""
+    row_of_kind(config.run, {TrainedDensity: "impute"}, "impute")
     inputs = (config.run, config.data)
     out = result_file(config.out, ("columns",), inputs, overwrite=config.overwrite)
     trained = open_run(TrainedDensity, config.run, config.device, config.checkpoint)

@@ -211,6 +211,8 @@ USES: dict[str, tuple[str, list[str]]] = {
     "sample of texts": ("text", ["sample", "RUN", "--count", "2"]),
     "sample of a GAN": ("gan_images", ["sample", "RUN", "--count", "4", "--out", "OUT.npz"]),
     "sample of a table": ("table", ["sample", "RUN", "--count", "4", "--out", "OUT.csv"]),
+    "impute": ("columns", shlex.split("impute RUN --data DATA/houses.csv --out OUT.csv")),
+    "sample of named columns": ("columns", ["sample", "RUN", "--count", "4", "--out", "OUT.csv"]),
     "reconstruct": ("text", ["reconstruct", "RUN", "--data", "DATA/texts.txt", "--limit", "2"]),
     "interpolate": ("text", ["interpolate", "RUN", "a cat", "the dog", "--steps", "3"]),
     "edit": ("text", ["edit", "RUN", "a cat", "--layers", "0", "--count", "2"]),

@@ -43,6 +43,10 @@ NEWER: Mapping[str, object] = {
     "kl_weight": 1.0,
 }
 
+# Options with a value that leaves the decision to the data. A run that was started with another
+# value has decided; its model is compared.
+UNDECIDED: Mapping[str, object] = {"network": "auto"}
+
 ORIGIN = "from"  # entry of ``data.json``: the weights that training started from
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
@@ -59,7 +63,8 @@ def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
     """
     uncompared = UNCOMPARED + LENGTH + (SOURCES if run.data_record() else ())
     stored = {**{name: NEWER[name] for name in NEWER if name in config}, **run.config}
-    changes = differences(stored, config, uncompared)
+    undecided = {name for name, value in UNDECIDED.items() if config.get(name) == value}
+    changes = differences(stored, config, (*uncompared, *undecided))
     if changes:
         raise InputError(
             f"{run.path} was started with another configuration: {', '.join(changes)}; "

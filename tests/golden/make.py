@@ -58,6 +58,7 @@ RUNS: dict[str, list[str]] = {
         *DENSITY,
         *COMMON,
     ],
+    "columns": ["train-density", "--data", "houses.csv", *DENSITY, *COMMON],
     "gan_images": ["train-gan", "--data", "digits", *GAN, *COMMON],
     "gan_table": ["train-gan", "--data", "wine", *GAN, *COMMON],
     "similar": ["train-similar", "--pairs", "groups.tsv", *SIMILAR, *COMMON],
@@ -81,6 +82,7 @@ SCORES: dict[str, list[list[str]]] = {
     ],
     "images": [["likelihood", "RUN", "--data", "images.npy", *PLAIN]],
     "table": [["likelihood", "RUN", "--data", "table.npy", *PLAIN]],
+    "columns": [["likelihood", "RUN", "--data", "houses.csv", *PLAIN]],
     "gan_images": [["audit", "RUN", "--count", "40"], ["evaluate-gan", "RUN", "--count", "60"]],
     "gan_table": [["audit", "RUN", "--count", "40"], ["evaluate-gan", "RUN", "--count", "60"]],
     "similar": [["encode", "RUN", "--data", "corpus.txt", "--out", "OUT.npy"]],
@@ -151,6 +153,12 @@ def write_data(folder: Path) -> None:
     np.save(folder / "images.npy", images.astype(np.uint8))
     table = draw.integers(0, 6, (60, 5)) + draw.integers(0, 2, (60, 1))
     np.save(folder / "table.npy", table.astype(np.uint8))
+
+    lines = ["area,rooms,district"]
+    for _ in range(60):
+        cells = [f"{draw.normal(90, 20):.1f}", f"{draw.poisson(3)}", draw.choice(["hills", "port"])]
+        lines.append(",".join(cell if draw.random() > 0.1 else "" for cell in cells))
+    (folder / "houses.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def strip(run_folder: Path, data: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.training.comparison import require_same_options
 from experiments.training.run_folder import Run
 from univae.checkpoint import read_json
 from univae.errors import InputError
@@ -204,3 +205,11 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
         run.fail({})
         run.truncate_rows(0)
     assert {path: path.is_file() and path.read_bytes() for path in first.path.rglob("*")} == before
+
+
+def test_a_decision_left_to_the_data_is_that_of_the_run(tmp_path: Path) -> None:
+    stored = RunFolder(tmp_path, {"network": "conv", "steps": 2, "minutes": 0.0})
+    options = {"network": "auto", "steps": 2, "minutes": 0.0}
+    require_same_options(stored, options)
+    with pytest.raises(InputError, match='network: "conv" -> "mlp"'):
+        require_same_options(stored, {**options, "network": "mlp"})
