@@ -11,7 +11,7 @@ from experiments.training.comparison import require_same_options
 from experiments.training.run_folder import Run
 from univae.checkpoint import read_json
 from univae.errors import InputError
-from univae.run_folder import model_shape
+from univae.run_folder import RunFolder, model_shape
 from univae.vae.model import UniVAEConfig
 
 CONFIG = {
