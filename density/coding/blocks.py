@@ -13,6 +13,7 @@ import torch
 from density.coding.bits_back import BitsBack, Message, Progress, ignore_progress
 from density.coding.container import Block, Header, pack, to_bytes, to_words
 from density.coding.data_code import Rows
+from density.coding.fields import damaged
 from density.coding.finite import naming_rows
 from density.coding.stored import expand, squeeze
 from univae.errors import InputError
@@ -162,6 +163,9 @@ def _decode_block(
         sum_rows = zlib.crc32(coder.emission.content(rows))
     except (ValueError, IndexError) as error:  # a model can fail on symbols that were not pushed
         raise _arithmetic_error(header) from error
+    except MemoryError as error:
+        problem = f"block {index} of {len(header.blocks)} declares {block.count} rows"
+        raise damaged(f"{problem}, more than fit into memory") from error
     if sum_rows != block.sum_data:
         raise _arithmetic_error(header)
     return rows

@@ -163,6 +163,8 @@ class _HeaderReader(FieldReader):
         is_stored = self.version == STORED_VERSION and bool(self.take(1)[0])
         count = self.number()
         plain = self.number()
+        if plain > count:
+            raise damaged("its header is invalid")
         size = self.number()
         sum_bytes = self.checksum()
         return Block(count, plain, size, sum_bytes, self.checksum(), is_stored)

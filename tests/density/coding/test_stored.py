@@ -2,6 +2,7 @@
 
 import lzma
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from density.coding.archive import Archive, is_archive, pack_archive, unpack_archive
 from density.coding.bits_back import BitsBack
 from density.coding.blocks import decode, encode
-from density.coding.container import Header, unpack
+from density.coding.container import Header, pack, unpack
 from density.coding.data_code import Coding
 from density.coding.exact import exactly, prepared
 from density.coding.fields import CHECKSUM, checksum_field, text_field
@@ -138,3 +139,23 @@ def test_a_block_of_another_content_is_refused(coder: BitsBack[np.ndarray]) -> N
         second, _ = encode(coder, rows + 1, header, store=True)
         with pytest.raises(InputError, match="so the data cannot be read"):
             decode(coder, unpack(first)[0], unpack(second)[1])
+
+
+@pytest.mark.parametrize(
+    ("count", "plain", "message"),
+    [
+        (20, 21, "its header is invalid"),
+        (2**50, 2**50, rf"block 0 of 1 declares {2**50} rows, more than fit into memory"),
+    ],
+)
+def test_a_block_of_more_rows_than_fit_into_memory_is_damaged(
+    coder: BitsBack[np.ndarray], count: int, plain: int, message: str
+) -> None:
+    rows = np.full((20, 12), 7)
+    with exactly():
+        packed, _ = encode(coder, rows, Header(bytes(32), Coding(), "2.0", "|u1", rows.shape))
+        header, payloads = unpack(packed)
+        block = replace(header.blocks[0], count=count, plain=plain)
+        hostile = pack(replace(header, blocks=(block,)), payloads)
+        with pytest.raises(InputError, match=f"^decompress: the file is damaged .*{message}"):
+            decode(coder, *unpack(hostile))
