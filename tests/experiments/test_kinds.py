@@ -44,6 +44,9 @@ OWN_REASONS = {
     ("impute", "table"): "was not trained on a table with named columns",
     ("edit", "images"): "has one latent layer",
     ("edit", "table"): "has one latent layer",
+    ("edit", "columns"): "has one latent layer",
+    ("compress", "columns"): "has columns of several kinds, which are not coded",
+    ("decompress", "columns"): "is no file",
     ("compress", "text_vmf"): "train with --latent gaussian",
     ("decompress", "text_vmf"): "is no file",
 }

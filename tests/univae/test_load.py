@@ -33,6 +33,7 @@ CLASSES = {
     "text_vmf": TrainedText,
     "images": TrainedDensity,
     "table": TrainedDensity,
+    "columns": TrainedDensity,
     "gan_images": TrainedGan,
     "gan_table": TrainedGan,
     "similar": TrainedSimilar,

@@ -69,8 +69,8 @@ def test_sizes_times_and_shares_are_readable() -> None:
     )
     values = dict(line.strip().split("  ", 1) for line in table.splitlines())
     assert {label: value.strip() for label, value in values.items()} == {
-        "size before": "999 bytes",
-        "size after": "1.235 MB",
+        "size of the input": "999 bytes",
+        "size of the output": "1.235 MB",
         "time": "1 min 1 s",
         "data restored exactly": "100 %",
     }
