@@ -5,12 +5,16 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest check lint format types doctest coverage bench clean
+.PHONY: demo test test-all test-lowest check lint format types doctest coverage bench clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
 
 test: check doctest
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+# With the slow tests.
+test-all: check doctest
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The ground, the core and the estimators with the lowest versions that setup.cfg allows.

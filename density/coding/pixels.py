@@ -54,6 +54,11 @@ def log_table(distribution: Distribution) -> Tensor:
 def require_codable(pixels: Pixels) -> None:
     """Raise :class:`InputError` unless the law of the pixels has frequencies to code with."""
     reason = pixels.law.uncodable
+    if reason and pixels.kinds:
+        raise InputError(
+            f"compress: the model {reason}; compress the file with xz, or train on whole numbers "
+            "in an .npy without column names"
+        )
     if reason:
         raise InputError(
             f"compress: likelihood={pixels.likelihood} {reason}; train with likelihood {_codable()}"

@@ -192,6 +192,7 @@ def test_two_processes_of_one_text_each_train(
     assert started(2, "experiments.train_text", *flags)["steps"] == 4
 
 
+@pytest.mark.slow
 def test_two_processes_of_one_text_each_resume_bit_for_bit_also_where_gradients_fold(
     tmp_path: Path, held_out: Path, started: Callable[..., dict[str, Any]]
 ) -> None:

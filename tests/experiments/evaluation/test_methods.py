@@ -349,6 +349,7 @@ def test_the_default_says_how_each_datum_was_estimated_and_whether_to_trust_it(
     assert result["samples_largest"] == max(int(row["samples"]) for row in rows) >= 64
 
 
+@pytest.mark.slow
 def test_the_limit_of_samples_holds_for_the_default_too(tmp_path: Path) -> None:
     result = scored("text", tmp_path, samples=30, standard_error=1e-4, limit_samples=40)
     assert result["samples_largest"] <= 40

@@ -149,6 +149,7 @@ def test_the_data_are_scored_alike_with_and_without_a_sandwich(tmp_path: Path) -
     assert bounds["gap_nats"] > -5 * bounds["gap_standard_error_nats"]
 
 
+@pytest.mark.slow
 def test_a_run_of_texts_has_its_bounds_and_says_how_many_were_cut(tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
     folder = make.copy_run("text", tmp_path)

@@ -559,6 +559,7 @@ def start(path: Path, settings: Settings, pause: float = 0.0, **variables: str) 
     )
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=5)
     processes = start_two(tmp_path / "two", settings)
