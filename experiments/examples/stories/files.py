@@ -73,7 +73,7 @@ def _square(rng: np.random.Generator, side: int) -> np.ndarray:
     return noisy.round().clip(0, 255).astype(np.uint8)
 
 
-def write_log(path: Path, lines: int = 4000, seed: int = 0) -> None:
+def write_log(path: Path, lines: int = 1000, seed: int = 0) -> None:
     """Write the log of a web server, with three strange lines near its end."""
     rng = np.random.default_rng(seed)
     pages = ["/", "/index.html", "/search?q=vae", "/static/site.css", "/login", "/api/v1/items"]
