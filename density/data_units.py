@@ -19,7 +19,8 @@ from density.likelihoods.autoregressive import IMAGE_DIMS
 from density.likelihoods.distributions import BINARY
 from density.likelihoods.head import Pixels
 from density.tables.columns import Columns
-from density.tables.frames import as_frame, from_frame, is_named
+from density.tables.frames import from_frame
+from univae.data_frames import as_frame, is_named
 from univae.dtypes import is_number_array
 from univae.errors import InputError
 from univae.run_folder import RunFolder

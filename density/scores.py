@@ -8,9 +8,6 @@ r"""Log-likelihoods of data by a run or by any latent-variable model, with error
 (2, True)
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -81,7 +78,7 @@ def score(
     if proposal == AUTO and needs_all_data(latent_model):
         proposal = Defensive(PRIOR_SHARE)
     hashed = None if seed is None else seed_of(seed, STREAM)
-    with seeded(hashed, _device(model)), torch.no_grad(), _evaluating(latent_model):
+    with seeded(hashed, _device(model)), torch.no_grad(), evaluating(*_modules(latent_model)):
         columns = _columns(latent_model, scoring, samples, proposal)
     name = proposal if isinstance(proposal, str) else type(proposal).__name__
     rows = as_frame(data) if scoring.unit == ROW else data  # a Series is one row of a table
@@ -130,7 +127,7 @@ def _accepted(model: LatentModel, x: Tensor) -> Tensor:
     batch = x[: scored_at_once(model, REFINED)]
     shape = tuple(batch.shape)
     try:
-        with seeded(0, x.device), torch.no_grad(), _evaluating(model):
+        with seeded(0, x.device), torch.no_grad(), evaluating(*_modules(model)):
             posterior = model.posterior(batch)
     except RuntimeError as error:
         if not x.is_floating_point():
@@ -184,13 +181,6 @@ def _device(model: object) -> torch.device:
         for parameter in module.parameters():
             return parameter.device
     return torch.device("cpu")
-
-
-@contextmanager
-def _evaluating(model: LatentModel) -> Iterator[None]:
-    """Set a model, or the modules of a Pyro pair, to evaluation mode while the block runs."""
-    with evaluating(*_modules(model)):
-        yield
 
 
 def _modules(model: object) -> list[nn.Module]:

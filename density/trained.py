@@ -15,10 +15,11 @@ from density.images.base import DataModel
 from density.images.registry import build
 from density.row_scoring import RowScoring
 from density.tables.columns import Columns
-from density.tables.frames import as_frame, filled_frame, is_named, to_frame
+from density.tables.frames import filled_frame
 from density.tables.imputation import impute
 from univae.arguments import as_layers, whole_number
 from univae.checkpoint import load_weights, read_json
+from univae.data_frames import as_frame, is_named, to_frame
 from univae.errors import InputError
 from univae.latent.interpolation import lerp
 from univae.rules import reading

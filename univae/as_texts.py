@@ -18,8 +18,7 @@ def as_texts(data: Texts, who: str) -> list[str]:
     """Return texts as a list; a text alone is a list of one.
 
     Of a DataFrame its only column is taken, or the only one whose first value that is not missing
-    is a text. pandas itself is not
-    needed: its objects are known by their attributes.
+    is a text. pandas itself is not needed: its objects are known by their attributes.
 
     Args:
         data: the texts.

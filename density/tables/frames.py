@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from density.tables.raw import RawTable
-from univae.data_frames import as_frame, is_frame, is_named, to_frame
 from univae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["as_frame", "filled_frame", "from_frame", "is_frame", "is_named", "to_frame"]
+__all__ = ["filled_frame", "from_frame"]
 
 SHOWN = 60  # characters of a wrong value in a message
 NUMBERS = (int, float, Decimal, np.integer, np.floating)  # cells of an object column

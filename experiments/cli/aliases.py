@@ -1,9 +1,11 @@
 """Spellings of options that other programs use: accepted where exact, otherwise pointed to."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIASES", "HINTS", "Hint", "hint", "translate"]
+from experiments.data.image_resizing import RESIZES
+
+__all__ = ["ALIASES", "BY_VALUE", "HINTS", "Hint", "hint", "translate"]
 
 # Other spelling -> the options that it may stand for; it stands for the first that a command has.
 ALIASES: Mapping[str, Sequence[str]] = {
@@ -34,6 +36,10 @@ ALIASES: Mapping[str, Sequence[str]] = {
     "--save-every": ("--checkpoint-every",),
     "--eval-every": ("--validate-every",),
 }
+
+
+# Option and value -> the option that the value belongs to: --fit is also one of a calibration.
+BY_VALUE: Mapping[tuple[str, str], str] = {("--fit", value): "--resize" for value in RESIZES}
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,12 @@ HINTS: Mapping[str, Hint] = {
 def translate(arguments: Sequence[str], spellings: Collection[str]) -> list[str]:
     """Return the arguments with the command's own spellings.
 
-    An alias that is itself an option of the command stays.
+    An alias that is itself an option of the command stays, but for a value of :data:`BY_VALUE`.
 
     >>> translate(["--learning_rate=3", "--output-dir", "x"], {"--lr", "--out"})
     ['--lr=3', '--out', 'x']
     """
-    return list(_translated(arguments, spellings))
+    return _chosen_by_value(_translated(arguments, spellings), spellings)
 
 
 def hint(name: str, spellings: Collection[str]) -> str:
@@ -107,6 +113,21 @@ def _translated(arguments: Sequence[str], spellings: Collection[str]) -> Iterato
             continue
         options = [option for option in ALIASES[name] if option in spellings]
         yield f"{options[0]}{equals}{value}" if options else argument
+
+
+def _chosen_by_value(arguments: Iterable[str], spellings: Collection[str]) -> list[str]:
+    """Return the arguments with the options of :data:`BY_VALUE` that the command has."""
+    chosen: list[str] = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        joined = BY_VALUE.get((name, value))
+        apart = BY_VALUE.get((chosen[-1], argument)) if chosen else None
+        if joined in spellings:
+            argument = f"{joined}={value}"
+        elif apart is not None and apart in spellings:
+            chosen[-1] = apart
+        chosen.append(argument)
+    return chosen
 
 
 def _dashed(name: str) -> str:

@@ -16,7 +16,6 @@ from tyro import _errors as parse_errors
 from experiments.cli.aliases import translate
 from experiments.cli.messages import error_message, require_no_named_argument
 from experiments.cli.spellings import spellings, without_annotations
-from experiments.data.image_resizing import RESIZES
 from experiments.data.sources import names_code
 from experiments.training.configuration import (
     Configuration,
@@ -102,7 +101,7 @@ def _defaults(
     config_type: type, argv: Sequence[str], presets: Mapping[str, JsonObject]
 ) -> tuple[JsonObject, list[str]]:
     """Return the defaults from ``--resume`` and ``--preset``, and the arguments left to parse."""
-    arguments = _with_resize(config_type, argv)
+    arguments = list(argv)
     defaults = _stored_options(config_type, arguments)
     if presets:
         preset, arguments = _extract(arguments, "--preset")
@@ -112,25 +111,6 @@ def _defaults(
     if source is not None:
         defaults |= _inherited(config_type, source)
     return defaults, arguments
-
-
-def _with_resize(config_type: type, argv: Sequence[str]) -> list[str]:
-    """Return the arguments with ``--fit crop``, of images that are resized, as ``--resize crop``.
-
-    Other values of ``--fit`` are those of a calibration.
-    """
-    if "resize" not in options_of(config_type):
-        return list(argv)
-    arguments: list[str] = []
-    for argument in argv:
-        option, is_joined, value = argument.partition("=")
-        if option == "--fit" and is_joined and value in RESIZES:
-            arguments.append(f"--resize={value}")
-        elif argument in RESIZES and arguments and arguments[-1] == "--fit":
-            arguments[-1:] = ["--resize", argument]
-        else:
-            arguments.append(argument)
-    return arguments
 
 
 def _origin(config_type: type, argv: Sequence[str]) -> Path | None:

@@ -35,6 +35,7 @@ __all__ = [
     "Part",
     "code_columns",
     "holds_text",
+    "json_line",
     "result_file",
     "result_in_run",
     "write_result",
@@ -91,8 +92,12 @@ def _write_csv(contents: Contents, file: BinaryIO, separator: str = "") -> None:
 def _write_jsonl(contents: Contents, file: BinaryIO) -> None:
     columns = [_plain(column) for column in contents.columns.values()]
     for cells in zip(*columns, strict=True):
-        row = to_json(dict(zip(contents.columns, cells, strict=True)))
-        file.write(f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode())
+        file.write(json_line(dict(zip(contents.columns, cells, strict=True))).encode())
+
+
+def json_line(record: JsonObject) -> str:
+    """Return a record as a line of a .jsonl file."""
+    return f"{json.dumps(to_json(record), ensure_ascii=False, allow_nan=False)}\n"
 
 
 def _write_parquet(contents: Contents, file: BinaryIO) -> None:

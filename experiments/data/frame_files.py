@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from density.tables.frames import from_frame, is_frame
+from density.tables.frames import from_frame
 from density.tables.raw import RawTable
 from univae.atomic_files import write_text_atomic
 from univae.checkpoint import read_json
+from univae.data_frames import is_frame
 from univae.errors import InputError
 from univae.rules import reading
 

@@ -228,10 +228,6 @@ def pair_batches(
     return [batches[i] for i in draw.permutation(len(batches))]
 
 
-def _is_labelled(cells: Sequence[JsonValue]) -> bool:
-    return len(cells) == LABELLED_CELLS and score_of(cells[-1]) is not None
-
-
 def _texts(cells: Sequence[JsonValue], where: str) -> list[str]:
     if not all(isinstance(cell, str) and cell.strip() for cell in cells):
         rule = "every column is a text"

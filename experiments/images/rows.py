@@ -8,9 +8,7 @@ from torch import Tensor
 
 from density.trained import TrainedDensity
 from experiments.data.built_in import BUILT_IN
-from experiments.data.image_files import ImageFiles
-from experiments.data.readers import read
-from experiments.images.run import fit_to
+from experiments.images.run import fit_to, read_stored
 from univae.errors import InputError
 
 __all__ = ["Rows", "row_number"]
@@ -30,7 +28,7 @@ class Rows:
     def __init__(self, run: TrainedDensity, source: str = "") -> None:
         self.run = run
         self.source = source or _own_source(run)
-        self.stored = read(self.source, ImageFiles.of_run(run.folder), run.columns)
+        self.stored = read_stored(run, self.source)
         self.data = fit_to(run, self.stored)
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "centred",
     "fit_to",
     "read_for",
+    "read_stored",
 ]
 
 
@@ -104,13 +105,22 @@ def _with_columns(data: Data, train: Data, who: str, whose: str) -> Data:
     return replace(data, columns=train.columns)
 
 
+def read_stored(run: TrainedDensity, source: str) -> Data:
+    """Read data as files have them, by the options of images and the schema of the run.
+
+    Raises:
+        InputError: see :func:`experiments.data.readers.read`.
+    """
+    return read(source, ImageFiles.of_run(run.folder), run.columns)
+
+
 def read_for(run: TrainedDensity, source: str) -> Data:
     """Read data as the input of a run's model, tables with the schema of the run.
 
     Raises:
         InputError: see :func:`experiments.data.readers.read` and :func:`fit_to`.
     """
-    return fit_to(run, read(source, ImageFiles.of_run(run.folder), run.columns))
+    return fit_to(run, read_stored(run, source))
 
 
 def _spread_bits(data: Data, levels: int) -> Data:

@@ -1,9 +1,9 @@
 """The answers of a search: for every query the nearest texts of a corpus, as JSON."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from experiments.data.array_outputs import json_line
 from experiments.data.outputs import Output
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -44,4 +44,4 @@ def write_jsonl(out: Output, records: Iterable[JsonObject]) -> None:
     """Write one JSON object per line, atomically."""
     with out.file() as path, path.open("w", encoding="utf-8", newline="\n") as file:
         for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json_line(record))

@@ -33,7 +33,6 @@ __all__ = [
     "Configuration",
     "Inherited",
     "Option",
-    "as_tuples",
     "compose",
     "flatten",
     "from_json",
@@ -213,13 +212,6 @@ def from_json(value: object, hint: object) -> object:
         return tuple(from_json(entry, element) for entry in value)
     if isinstance(value, str) and Path in (hint, *get_args(hint)):
         return Path(value)
-    return value
-
-
-def as_tuples(value: object) -> object:
-    """Return a value of JSON with lists as the tuples that they were written from."""
-    if isinstance(value, list):
-        return tuple(as_tuples(entry) for entry in value)
     return value
 
 

@@ -15,7 +15,7 @@ import tyro
 
 from experiments.data.sources import resolved
 from experiments.training.comparison import ORIGIN, differences
-from experiments.training.configuration import Configuration, Inherited, as_tuples, options_of
+from experiments.training.configuration import Configuration, Inherited, from_json, options_of
 from univae.checkpoint import JsonObject, existing_folder, read_json, to_json
 from univae.errors import InputError
 from univae.rules import broken
@@ -100,7 +100,7 @@ def inherited_options(
         if words:
             file = run.path / "config.json"
             raise InputError(f"{file}: {name} must be {words}; the run folder is damaged")
-        values[name] = as_tuples(value)
+        values[name] = from_json(value, option.hint)
     return values
 
 

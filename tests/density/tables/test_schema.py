@@ -7,10 +7,11 @@ import pandas
 import pytest
 
 from density.tables.columns import Column, Columns
-from density.tables.frames import from_frame, is_frame, to_frame
+from density.tables.frames import from_frame
 from density.tables.inference import Choice, infer
 from density.tables.kinds import COLUMN_KINDS
 from density.tables.raw import RawTable
+from univae.data_frames import is_frame, to_frame
 from univae.errors import InputError
 
 
