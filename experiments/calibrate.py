@@ -23,6 +23,7 @@ from experiments.training.distributed import World, join
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.stopping import Interrupted, TrainingFailed
+from experiments.training.threads import threads_of_run
 from univae.checkpoint import JsonObject, read_json
 from univae.errors import InputError
 from univae.exported import require_folder
@@ -68,7 +69,11 @@ def main(config: Config) -> JsonObject:
     require_folder(config.run, "calibrate")
     stored_task = row_of_kind(config.run, TASKS, "calibrate")
     folder = Run.open(config.run)
-    with join(config.device) as world, folder.locked():
+    with (
+        join(config.device) as world,
+        folder.locked(),
+        threads_of_run(0, config.run, world),
+    ):
         _require_ready(folder, config)
         task, settings = _in_turn(world, lambda: _read(stored_task, config))
         settings = replace(settings, device=config.device)

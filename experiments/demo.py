@@ -36,10 +36,12 @@ from experiments.reports.page import write as write_report
 from experiments.text import presets as text_presets
 from experiments.text.samples import write_samples
 from experiments.text.task import measure_texts
+from experiments.training.distributed import join
 from experiments.training.processes import process_count
 from experiments.training.run_folder import Run
-from experiments.training.settings import MINUTES, SEED, THREADS
+from experiments.training.settings import MINUTES, SEED
 from experiments.training.task import reseed
+from experiments.training.threads import THREADS, threads_of_run
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -62,7 +64,9 @@ class Config:
     samples: int = 64  # importance samples per held-out text; more tighten its likelihood
     image_samples: int = 256  # importance samples per held-out digit
     seed: int = 0  # seed of the initial weights, the order of the data and all noise
-    threads: int = 0  # processor threads; 0: PyTorch's choice
+    # processor threads; 0: the free cores of this machine, or as the run was started (univae doctor
+    # shows the number)
+    threads: int = 0
     resume: bool = False  # continue an interrupted demo in --out
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -85,9 +89,11 @@ def main(config: Config) -> JsonObject:
     if process_count() > 1:
         raise InputError("the demo trains and scores in one process; start it without torchrun")
     start = time.perf_counter()
-    texts = score_texts(config)
-    images = score_digits(config)
-    generated = generate_digits(config)
+    resumed = config.out if config.resume else None
+    with join("auto") as world, threads_of_run(config.threads, resumed, world):
+        texts = score_texts(config)
+        images = score_digits(config)
+        generated = generate_digits(config)
     page = write_report(config.out)
     seconds = round(time.perf_counter() - start, 1)
     result = {

@@ -94,7 +94,9 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     config = inherit(config, config.INHERITED)
-    result = train_command(config.training, lambda world: _prepare(config, world), report)
+    result = train_command(
+        config.out, config.training, lambda world: _prepare(config, world), report
+    )
     print_notes(baseline_text(result))
     return of_training(result)
 
@@ -106,7 +108,7 @@ def train(config: Config) -> JsonObject:
         the result of :func:`experiments.training.loop.fit`, with notes on the data.
     """
     config = inherit(config, config.INHERITED)
-    return train_command(config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: _prepare(config, world))
 
 
 def held_out_data(config: Config) -> torch.Tensor:

@@ -97,14 +97,16 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     config = inherit(config, config.INHERITED)
-    result = train_command(config.training, lambda world: _prepare(config, world), report)
+    result = train_command(
+        config.out, config.training, lambda world: _prepare(config, world), report
+    )
     return without_selection(result)
 
 
 def train(config: Config) -> JsonObject:
     """Train without samples and report; return the result of training."""
     config = inherit(config, config.INHERITED)
-    return train_command(config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: _prepare(config, world))
 
 
 def _prepare(config: Config, world: World) -> Training:

@@ -113,7 +113,9 @@ def main(config: Config) -> JsonObject:
             write_samples(trained, config.corpora.shown_texts())
         return write_report(config.out)
 
-    result = train_command(config.training, lambda world: _prepare(config, world), report)
+    result = train_command(
+        config.out, config.training, lambda world: _prepare(config, world), report
+    )
     return without_selection(result)
 
 
@@ -124,7 +126,7 @@ def train(config: Config) -> JsonObject:
         the result of :func:`experiments.training.loop.fit`.
     """
     config = _complete(config)
-    return train_command(config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: _prepare(config, world))
 
 
 def _prepare(config: Config, world: World) -> Training:

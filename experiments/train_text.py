@@ -104,7 +104,9 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     config = _complete(config)
-    result = train_command(config.training, lambda world: _prepare(config, world), report)
+    result = train_command(
+        config.out, config.training, lambda world: _prepare(config, world), report
+    )
     return of_training(result)
 
 
@@ -115,7 +117,7 @@ def train(config: Config) -> JsonObject:
         the result of :func:`experiments.training.loop.fit`.
     """
     config = _complete(config)
-    return train_command(config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: _prepare(config, world))
 
 
 def held_out_texts(config: Config) -> list[str]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from experiments.cli.help_pages import is_asked, render, stored_page
 from experiments.cli.jobs import note_of, overview, unknown_command
+from experiments.process_environment import set_waiting_policy
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import PeerEnded, TrainingFailed
 from experiments.version import version
@@ -72,6 +73,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the ``univae`` command."""
+    set_waiting_policy()  # before a command loads PyTorch
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["help"]:  # univae help COMMAND
         arguments = [*arguments[1:2], "--help", *arguments[2:]]

@@ -14,6 +14,7 @@ from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
 from experiments.training.step import Steps
 from experiments.training.stopping import Interrupted, StopRequest
+from experiments.training.threads import threads_of_run
 from univae.checkpoint import JsonObject
 
 __all__ = ["Corpora", "Prepare", "Training", "prepare_corpora", "train"]
@@ -79,13 +80,17 @@ def prepare_corpora(
 
 
 def train(
-    settings: Settings, prepare: Prepare, report: Callable[[], Path] | None = None
+    out: Path,
+    settings: Settings,
+    prepare: Prepare,
+    report: Callable[[], Path] | None = None,
 ) -> JsonObject:
     """Train; then, in the first process, write samples and the report.
 
     A new run folder is removed where training fails before its first step.
 
     Args:
+        out: the run folder.
         settings: length, optimizer and device of the training.
         prepare: see :data:`Prepare`.
         report: writes samples and a report of the trained run, and returns the report's path.
@@ -98,7 +103,12 @@ def train(
         TrainingFailed: a loss or its gradient is not finite.
     """
     # Whatever is no training step is interrupted at once; fit() lets a step end.
-    with StopRequest(at_once=True), join(settings.device) as world:
+    resumed = out if settings.resume else None
+    with (
+        StopRequest(at_once=True),
+        join(settings.device) as world,
+        threads_of_run(settings.threads, resumed, world),
+    ):
         result = _fitted(prepare(world), world)
         if report is not None and world.first:
             result["report"] = str(_reported(report))

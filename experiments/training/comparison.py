@@ -43,9 +43,9 @@ NEWER: Mapping[str, object] = {
     "kl_weight": 1.0,
 }
 
-# Options with a value that leaves the decision to the data. A run that was started with another
-# value has decided; its model is compared.
-UNDECIDED: Mapping[str, object] = {"network": "auto"}
+# Options with a value that leaves the decision to the data, or to the machine. A run that was
+# started with another value has decided; its model is compared, its number of threads kept.
+UNDECIDED: Mapping[str, object] = {"network": "auto", "threads": 0}
 
 ORIGIN = "from"  # entry of ``data.json``: the weights that training started from
 

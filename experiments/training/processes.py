@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["is_first_process", "process_count", "process_rank"]
+__all__ = ["is_first_process", "local_process_count", "process_count", "process_rank"]
 
 
 def process_rank() -> int:
@@ -13,6 +13,11 @@ def process_rank() -> int:
 def process_count() -> int:
     """Return how many processes ``torchrun`` started; 1 if it did not."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_process_count() -> int:
+    """Return how many processes ``torchrun`` started on this machine; 1 if it did not."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_first_process() -> bool:

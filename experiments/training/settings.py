@@ -11,18 +11,17 @@ from experiments.training.optimizers import OPTIMIZERS, OptimizerName
 from experiments.training.precision import PRECISIONS, PrecisionName
 from experiments.training.schedules import SCHEDULES, ScheduleName
 from experiments.training.step_sizes import STEP_SIZES, StepSizeName
+from experiments.training.threads import THREADS
 from univae.errors import InputError
 from univae.optim.second_moments import SECOND_MOMENTS, SecondMoment
 from univae.registry import choices_help
 from univae.rules import COUNT, Rule, above, at_least, check, within
 
-__all__ = ["LIMIT", "MINUTES", "SEED", "THREADS", "Settings"]
+__all__ = ["LIMIT", "MINUTES", "SEED", "Settings"]
 
 MINUTES = 1e7  # 19 years
 LIMIT = at_least(0, COUNT, "0 (all) or more")  # of --limit
 SEED = at_least(0, 2**63 - 1)  # accepted by NumPy's and PyTorch's generators alike
-# OpenMP aborts the process if it cannot start as many threads.
-THREADS = at_least(0, 1024, "0 (PyTorch's choice) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,9 @@ class Settings:
     checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
     validate_every: int = 500  # steps between validations; 0: only at the end
     log_every: int = 20  # steps between rows in metrics.jsonl
-    threads: int = 0  # processor threads; 0: PyTorch's choice
+    # processor threads; 0: the free cores of this machine, or as the run was started (univae doctor
+    # shows the number)
+    threads: int = 0
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
     # continue the run in --out, bit for bit; with more --steps or --minutes than before train on,
     # by the schedule of the new length
