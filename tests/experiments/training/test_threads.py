@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import train_density
+from experiments import train_text
 from experiments.training import cores, threads
 from experiments.training.cores import allowed_cores, busy_cores, cpu_quota, usable_cores
 from experiments.training.distributed import World
 from experiments.training.threads import choose_threads, started_threads, threads_of_run
 from univae.errors import InputError
 
+TEXTS = Path(__file__).parents[2] / "golden" / "data" / "texts.txt"
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -25,7 +26,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 8)
     monkeypatch.setattr(threads, "lasting_load", lambda: 0.0)
-    torch.set_num_threads(64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     return monkeypatch
 
 
@@ -113,7 +114,7 @@ def test_free_cores_are_shared_by_the_processes_of_this_machine(
     machine.setenv("LOCAL_WORLD_SIZE", "3")
     assert choose_threads() == (2, "8 usable cores, shared by 3 processes", False)
     machine.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
-    torch.set_num_threads(1)
+    machine.setattr(torch, "get_num_threads", lambda: 1)
     assert choose_threads().count == 2
     machine.setenv("LOCAL_WORLD_SIZE", "20")
     assert choose_threads() == (1, "8 usable cores, shared by 20 processes", False)
@@ -122,10 +123,10 @@ def test_free_cores_are_shared_by_the_processes_of_this_machine(
 def test_the_users_variable_wins_and_so_does_pytorchs_smaller_number(
     machine: pytest.MonkeyPatch,
 ) -> None:
-    torch.set_num_threads(5)
+    machine.setattr(torch, "get_num_threads", lambda: 5)
     assert choose_threads().count == 5
     machine.setenv("OMP_NUM_THREADS", "12")
-    torch.set_num_threads(12)  # as PyTorch reads it
+    machine.setattr(torch, "get_num_threads", lambda: 12)  # as PyTorch reads it
     assert choose_threads() == (12, "OMP_NUM_THREADS=12", False)
     machine.setenv("LOCAL_WORLD_SIZE", "2")
     assert choose_threads().count == 12
@@ -145,16 +146,18 @@ def test_only_cores_that_are_busy_for_minutes_and_still_are_get_no_thread(
 
 
 def test_a_resumed_run_keeps_its_number_and_the_block_restores_pytorchs(
-    machine: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "environment.json", json.dumps({"threads": 3}))
+    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
+    before = torch.get_num_threads()
     assert started_threads(tmp_path) == 3
     with threads_of_run(0, tmp_path, ALONE) as count:
         assert count == torch.get_num_threads() == 3
-    assert torch.get_num_threads() == 64
+    assert torch.get_num_threads() == before
     assert capsys.readouterr().err == ""
 
-    machine.setattr(threads, "usable_cores", lambda: 1)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 1)
     with threads_of_run(0, tmp_path, ALONE):
         assert torch.get_num_threads() == 3
     assert capsys.readouterr().err == (
@@ -210,15 +213,17 @@ def test_threads_that_the_machine_does_not_start_are_refused(
 
 
 def trained(out: Path, variable: int, **options: object) -> Path:
-    """Train as a process does that ``OMP_NUM_THREADS=variable`` started; sums are long enough to be split."""
+    """Train as in a process that ``OMP_NUM_THREADS=variable`` started."""
     common: dict[str, object] = {
-        "data": "digits", "hidden": (256,), "latents": (8,), "batch_size": 1400, "lr_floor": 1.0,
-        "warmup": 0.0, "validation_samples": 2, "validate_every": 0, "out": out,
+        "text": str(TEXTS), "tokenizer": "words", "width": 64, "heads": 2, "batch_tokens": 1024,
+        "layers": 1, "latent_layers": 1, "latent_width": 4, "max_length": 16, "calibration": 0.0,
+        "validation_texts": 2, "validation_samples": 1, "validate_every": 0, "lr_floor": 1.0,
+        "warmup": 0.0, "out": out,
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", str(variable))
         torch.set_num_threads(variable)
-        train_density.train(train_density.Config.of(**common, **options))
+        train_text.train(train_text.Config.of(**common, **options))
     return out
 
 
@@ -231,7 +236,7 @@ def test_a_run_stopped_and_resumed_with_another_variable_ends_in_the_same_weight
     tmp_path: Path,
 ) -> None:
     torch.set_default_dtype(torch.float32)
-    whole = trained(tmp_path / "whole", 2, steps=2)
+    whole = trained(tmp_path / "whole", 2, steps=4)
     single = trained(tmp_path / "single", 1, steps=4)
     assert weights(single) != weights(whole)  # another split of sums
 
