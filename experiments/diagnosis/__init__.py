@@ -1,0 +1,1 @@
+"""What ``univae doctor`` finds out about this machine and this installation."""
