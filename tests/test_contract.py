@@ -257,6 +257,7 @@ USES: dict[str, tuple[str, list[str]]] = {
     ),
     "search": ("similar", ["search", "RUN", "a man", "--corpus", "OUT.corpus", "--count", "2"]),
     "audit": ("gan_table", ["audit", "RUN", "--count", "20"]),
+    "doctor": ("text", ["doctor", "--out", "RUN", "--seconds", "0.1"]),
     "evaluate of texts": (
         "text",
         shlex.split("evaluate RUN --data DATA/texts.txt --limit 4 --samples 30"),

@@ -2,6 +2,9 @@
 
 Each calls its command in this process and opens the run that it wrote. They are found as entry
 points of the group ``univae.trainers``, so that no import points upward.
+
+The commands limit how long waiting threads spin; a program that calls these functions on a machine
+with other work is started with that policy itself, as ``univae doctor`` shows it.
 """
 
 from importlib import import_module

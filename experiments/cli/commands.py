@@ -40,6 +40,7 @@ Config = TypeVar("Config")
 # Command -> module and summary; a literal, so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("experiments.demo", "the main job on built-in data, in a few minutes"),
+    "doctor": ("experiments.doctor", "check this installation and this machine"),
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
     "train-density": ("experiments.train_density", "train a VAE on images or a table"),
     "train-gan": ("experiments.train_gan", "train a GAN on images or a table"),

@@ -27,7 +27,7 @@ class Job:
 
 
 JOBS: Sequence[Job] = (
-    Job("start", ("demo",), "univae demo --out runs/demo"),
+    Job("start", ("demo", "doctor"), "univae demo --out runs/demo"),
     Job(
         "train",
         ("train-text", "train-density", "train-gan", "train-similar", "calibrate"),

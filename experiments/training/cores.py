@@ -6,14 +6,13 @@ an answer on every machine. PyTorch is not imported.
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["allowed_cores", "busy_cores", "cpu_quota", "lasting_load", "usable_cores"]
+from experiments.training.cgroups import cpu_quota, read_text
+
+__all__ = ["allowed_cores", "busy_cores", "lasting_load", "usable_cores"]
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
-CGROUP = Path("/proc/self/cgroup")
-CGROUP_MOUNT = Path("/sys/fs/cgroup")
 STATISTICS = Path("/proc/stat")
 SAMPLE = 0.1  # seconds; the kernel counts in hundredths
 
@@ -38,31 +37,10 @@ def allowed_cores() -> int:
     numbers = _allowed()
     if not numbers:
         return os.cpu_count() or 1
-    siblings = {_read(TOPOLOGY / f"cpu{n}" / "topology" / "thread_siblings_list") for n in numbers}
+    siblings = {
+        read_text(TOPOLOGY / f"cpu{n}" / "topology" / "thread_siblings_list") for n in numbers
+    }
     return len(numbers) if "" in siblings else len(siblings)
-
-
-def cpu_quota(cgroup: Path = CGROUP, mount: Path = CGROUP_MOUNT) -> float | None:
-    """Return how many cores the cgroups of this process may use on average; None: no limit.
-
-    The smallest quota of a group and of those around it holds, in both versions of cgroups.
-
-    Args:
-        cgroup: lists the groups of this process, as ``/proc/self/cgroup`` does.
-        mount: where the groups are mounted.
-    """
-    quotas: list[float] = []
-    for line in _read(cgroup).splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
-        if not controllers:  # version 2
-            for root in (mount, mount / "unified"):
-                quotas += [_quota(_read(group / "cpu.max")) for group in _groups(root, name)]
-        elif "cpu" in controllers.split(","):
-            for root in (mount / controllers, mount / "cpu"):
-                quotas += [_quota(_version_1(group)) for group in _groups(root, name)]
-    limits = [quota for quota in quotas if quota > 0]
-    return min(limits, default=None)
 
 
 def lasting_load() -> float:
@@ -104,37 +82,9 @@ def _ticks() -> dict[int, list[int]]:
     """Return the times of every allowed core, in hundredths of a second."""
     allowed = _allowed()
     ticks = {}
-    for line in _read(STATISTICS).splitlines():
+    for line in read_text(STATISTICS).splitlines():
         name, *columns = line.split()
         number = name.removeprefix("cpu")
         if name.startswith("cpu") and number.isdigit() and int(number) in allowed:
             ticks[int(number)] = [int(column) for column in columns[:COLUMNS]]
     return ticks
-
-
-def _groups(root: Path, name: str) -> Iterator[Path]:
-    """Yield the folder of a group and those of the groups around it, up to the root."""
-    group = root / name.lstrip("/")
-    while group != root and root in group.parents:
-        yield group
-        group = group.parent
-    yield root
-
-
-def _version_1(group: Path) -> str:
-    return f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
-
-
-def _quota(text: str) -> float:
-    """Return cores from microseconds of use and of the period; 0 without a limit."""
-    used, _, period = text.partition(" ")
-    if not used.isdigit() or not period.isdigit() or int(period) == 0:
-        return 0.0
-    return int(used) / int(period)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

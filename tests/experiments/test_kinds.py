@@ -36,7 +36,7 @@ TABLES: dict[str, Mapping[type[Trained], Any]] = {
     "evaluate": EVALUATORS,
 }
 USES = ("sample", "reconstruct", "interpolate", "edit", "evaluate")  # tables of Use
-WITHOUT_RUN = {"demo", "train-text", "train-density", "train-gan", "train-similar"}
+WITHOUT_RUN = {"demo", "doctor", "train-text", "train-density", "train-gan", "train-similar"}
 
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {

@@ -10,7 +10,8 @@ import torch
 
 from experiments import train_text
 from experiments.training import cores, threads
-from experiments.training.cores import allowed_cores, busy_cores, cpu_quota, usable_cores
+from experiments.training.cgroups import cpu_quota, memory_limit
+from experiments.training.cores import allowed_cores, busy_cores, usable_cores
 from experiments.training.distributed import World
 from experiments.training.threads import choose_threads, started_threads, threads_of_run
 from univae.errors import InputError
@@ -57,12 +58,28 @@ def test_the_smallest_quota_of_nested_groups_holds_in_both_versions(tmp_path: Pa
     assert cpu_quota(cgroup, mount) == 3.0
 
 
+def test_memory_that_the_groups_leave_is_the_smallest_rest(tmp_path: Path) -> None:
+    cgroup = tmp_path / "cgroup"
+    mount = tmp_path / "fs"
+    write(cgroup, "0::/a\n4:memory:/b\n")
+    assert memory_limit(cgroup, mount) is None
+    write(mount / "a" / "memory.max", "1000")
+    write(mount / "a" / "memory.current", "300")
+    assert memory_limit(cgroup, mount) == 700
+    write(mount / "memory" / "b" / "memory.limit_in_bytes", str(2**63 - 4096))
+    write(mount / "memory" / "b" / "memory.usage_in_bytes", "100")
+    assert memory_limit(cgroup, mount) == 700
+    write(mount / "memory" / "memory.limit_in_bytes", "500")
+    write(mount / "memory" / "memory.usage_in_bytes", "600")
+    assert memory_limit(cgroup, mount) == 0
+
+
 def test_a_machine_that_says_nothing_has_all_its_cores_free(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delattr(os, "getloadavg", raising=False)
-    for name in ("TOPOLOGY", "CGROUP", "CGROUP_MOUNT", "STATISTICS"):
+    for name in ("TOPOLOGY", "STATISTICS"):
         monkeypatch.setattr(cores, name, tmp_path / "nothing")
     assert cpu_quota(tmp_path / "nothing", tmp_path) is None
     assert allowed_cores() == os.cpu_count()
