@@ -30,7 +30,8 @@ def devices() -> Finding:
         if Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists():
             advice = "this machine has a GPU that PyTorch cannot use: see pytorch.org for a build "
             advice += "that fits the driver, and nvidia-smi for the driver"
-        return Finding("no GPU that PyTorch can use: models run on the CPU", advice, {"gpus": []})
+        value = "no GPU that PyTorch can use: models run on the CPU"
+        return Finding(value, advice, {"gpus": [], "bf16": None})
     gpus = []
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
@@ -61,12 +62,12 @@ def cores() -> Finding:
 def threads() -> Finding:
     """Find the number of threads that a training is started with, and why."""
     choice = choose_threads()
-    value = f"{choice.count} ({choice.reason})"
+    value = f"{choice.threads} ({choice.reason})"
     advice = "--threads sets another number; give it where runs shall repeat bit for bit"
     return Finding(
         value,
         advice if choice.is_reduced else "",
-        {"threads": choice.count, "threads_reason": choice.reason},
+        {"threads": choice.threads, "threads_reason": choice.reason},
     )
 
 

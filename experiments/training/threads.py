@@ -32,7 +32,7 @@ VARIABLE = "OMP_NUM_THREADS"
 class Choice(NamedTuple):
     """A number of threads, and why it is that."""
 
-    count: int
+    threads: int
     reason: str
     is_reduced: bool = False  # because of other programs
 
@@ -126,9 +126,9 @@ def _decide(threads: int, resumed: Path | None) -> int:
         return started
     choice = choose_threads()
     if choice.is_reduced:
-        threads_words = _counted(choice.count, "thread")
-        print_notes([f"{threads_words}: {choice.reason}; --threads sets another number"])
-    return choice.count
+        number = _counted(choice.threads, "thread")
+        print_notes([f"{number}: {choice.reason}; --threads sets another number"])
+    return choice.threads
 
 
 def _busy_cores() -> int:

@@ -85,7 +85,7 @@ def test_a_machine_that_says_nothing_has_all_its_cores_free(
     assert allowed_cores() == os.cpu_count()
     assert busy_cores(0.0) == 0.0
     assert cores.lasting_load() == 0.0
-    assert choose_threads().count >= 1
+    assert choose_threads().threads >= 1
 
 
 @pytest.mark.parametrize(("quota", "usable"), [(None, 4), (9.0, 4), (2.9, 2), (0.5, 1)])
@@ -132,7 +132,7 @@ def test_free_cores_are_shared_by_the_processes_of_this_machine(
     assert choose_threads() == (2, "8 usable cores, shared by 3 processes", False)
     machine.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
     machine.setattr(torch, "get_num_threads", lambda: 1)
-    assert choose_threads().count == 2
+    assert choose_threads().threads == 2
     machine.setenv("LOCAL_WORLD_SIZE", "20")
     assert choose_threads() == (1, "8 usable cores, shared by 20 processes", False)
 
@@ -141,12 +141,12 @@ def test_the_users_variable_wins_and_so_does_pytorchs_smaller_number(
     machine: pytest.MonkeyPatch,
 ) -> None:
     machine.setattr(torch, "get_num_threads", lambda: 5)
-    assert choose_threads().count == 5
+    assert choose_threads().threads == 5
     machine.setenv("OMP_NUM_THREADS", "12")
     machine.setattr(torch, "get_num_threads", lambda: 12)  # as PyTorch reads it
     assert choose_threads() == (12, "OMP_NUM_THREADS=12", False)
     machine.setenv("LOCAL_WORLD_SIZE", "2")
-    assert choose_threads().count == 12
+    assert choose_threads().threads == 12
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_only_cores_that_are_busy_for_minutes_and_still_are_get_no_thread(
 ) -> None:
     machine.setattr(threads, "lasting_load", lambda: load)
     machine.setattr(threads, "busy_cores", lambda: now)
-    assert choose_threads().count == count
+    assert choose_threads().threads == count
     assert choose_threads().is_reduced == (count < 8)
 
 
