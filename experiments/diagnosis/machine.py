@@ -33,12 +33,13 @@ def devices() -> Finding:
         value = "no GPU that PyTorch can use: models run on the CPU"
         return Finding(value, advice, {"gpus": [], "bf16": None})
     gpus = []
+    words = []
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         gpus.append({"name": name, "memory_bytes": total, "free_bytes": free})
+        words.append(f"{name} ({_gigabytes(free)} free)")
     bf16 = torch.cuda.is_bf16_supported()
-    words = [f"{gpu['name']} ({_gigabytes(gpu['free_bytes'])} free)" for gpu in gpus]
     value = f"{', '.join(words)}; bf16: {'yes' if bf16 else 'no'}"
     return Finding(value, numbers={"gpus": gpus, "bf16": bf16})
 

@@ -69,7 +69,7 @@ def _times(action: Callable[[], object], seconds: float) -> list[float]:
     """Return the durations of repeated calls, for that many seconds, after one to warm up."""
     action()
     end = time.perf_counter() + seconds
-    times = []
+    times: list[float] = []
     while not times or time.perf_counter() < end:
         start = time.perf_counter()
         action()
