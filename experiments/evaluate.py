@@ -94,16 +94,16 @@ def _evaluate_texts(config: Config) -> JsonObject:
     scorer = TextScorer(_task(config))
     result, rows = _scores(config, scorer)
     nll = math.nan if result["nll_nats"] is None else result["nll_nats"]
-    reseed(config.seed, "evaluate")
-    measures = text_measures(scorer.run, rows, nll)
+    reseed(config.seed, "evaluate")  # of the use of the latents, which compares data
+    measures = text_measures(scorer.run, rows, nll, config.seed)
     return _with_all_notes(scorer, rows, result, measures)
 
 
 def _evaluate_rows(config: Config) -> JsonObject:
     scorer = ArrayScorer(_task(config))
     result, rows = _scores(config, scorer)
-    reseed(config.seed, "evaluate")
-    measures = row_measures(scorer.run, scorer.data, len(rows))
+    reseed(config.seed, "evaluate")  # of the use of the latents, which compares data
+    measures = row_measures(scorer.run, scorer.data, len(rows), config.seed)
     return _with_all_notes(scorer, rows, result, measures)
 
 
@@ -135,7 +135,9 @@ def _evaluate_pairs(config: Config) -> JsonObject:
 def _task(config: Config) -> ScoringTask:
     _require_data(config, "the data to score")
     estimator = Estimation(samples=config.samples, proposal=config.proposal).estimator
-    return ScoringTask(config.run, config.device, config.data, config.limit, estimator)
+    return ScoringTask(
+        config.run, config.device, config.data, config.limit, estimator, config.seed
+    )
 
 
 @torch.no_grad()
@@ -149,7 +151,6 @@ def _scores(
     out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     estimator = scorer.task.estimator
     estimator.check(scorer.model)
-    reseed(config.seed, "likelihood")  # after the model is built, as likelihood draws
     rows = scored_rows(scorer, estimator, out)
     totals = estimator.totals(rows)
     mean = totals["log_likelihood_nats"]

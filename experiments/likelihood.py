@@ -62,13 +62,14 @@ def main(config: Config) -> JsonObject:
     out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     new_scorer = row_of_kind(config.run, SCORERS, "likelihood")
     estimator = config.estimator
-    task = ScoringTask(config.run, config.device, config.data, config.limit, estimator)
+    task = ScoringTask(
+        config.run, config.device, config.data, config.limit, estimator, config.seed
+    )
     scorer = new_scorer(task)
     estimator.check(scorer.model)
     simulation = config.simulation
     if simulation is not None:
         simulation.check(scorer)
-    reseed(config.seed, "likelihood")  # after the model is built, as density.score draws
     rows = scored_rows(scorer, estimator, out)
 
     result: JsonObject = {

@@ -227,7 +227,7 @@ def _walk(
     for t, (beta, next_beta) in enumerate(pairwise(betas[1:].tolist())):
         if step_sizes is not None:
             size = step_sizes[t]
-        z, probability = transition(partial(path.log_density, beta), z, size)
+        z, probability = transition(partial(path.log_density, beta), z, size, path.x)
         log_w = log_w + (next_beta - beta) * path.log_ratio(z)
         acceptance.append(probability)
         sizes.append(size)

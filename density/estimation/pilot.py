@@ -24,6 +24,7 @@ from torch.distributions import Distribution
 from density.estimation.diagnostics import pareto_khat
 from density.estimation.importance import log_mean_weight, log_weights_of
 from density.estimation.noise_laws import StudentT, Widened
+from density.estimation.streams import own_draws
 from density.model import LatentModel
 from univae.latent.sampling import from_noise, to_noise
 
@@ -75,7 +76,8 @@ def run_pilot(
     ``prior_share`` of the prior. ``chunk`` draws are decoded at once.
     """
     prior = model.prior()
-    z, noise, log_q = _draws(prior, q)
+    with own_draws(x, "pilot"):
+        z, noise, log_q = _draws(prior, q)
     log_prior = prior.log_prob(z).double()
     noise = noise.reshape(*log_q.shape, -1).double()
 

@@ -8,10 +8,13 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from density import LatentModel
+from density.estimation.batches import with_whole_groups
+from density.estimation.streams import STREAM, own_streams
 from density.tables.raw import RawTable
 from experiments.evaluation.estimators import Estimator
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
+from univae.seeds import seed_of
 
 __all__ = ["Scorer", "ScoringTask"]
 
@@ -25,6 +28,12 @@ class ScoringTask:
     data: str
     limit: int  # number of rows or texts to score; 0: all
     estimator: Estimator
+    seed: int = 0  # of the draws
+
+    def scores(self, model: LatentModel, x: Tensor, chunk: int | None) -> list[JsonObject]:
+        """Return the records of a batch; the draws of a datum depend on the seed and it alone."""
+        with own_streams(seed_of(self.seed, STREAM)):
+            return self.estimator.rows(model, with_whole_groups(x), chunk)[: len(x)]
 
 
 @runtime_checkable

@@ -61,14 +61,13 @@ class ArrayScorer:
         """Yield the scores of the first ``limit`` rows."""
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
-        estimator = self.task.estimator
-        batch_size = self.rows_at_once(estimator.latents)
+        batch_size = self.rows_at_once(self.task.estimator.latents)
         with RowBar(count, "scoring") as bar:
             for start in range(0, count, batch_size):
                 x = self.data.batch(slice(start, min(count, start + batch_size)))
                 x = x.to(self.run.device)
                 chunk = samples_at_once(model, len(x))
-                yield from estimator.rows(model, x, chunk)
+                yield from self.task.scores(model, x, chunk)
                 bar.add(len(x))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
