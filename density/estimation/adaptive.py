@@ -131,7 +131,9 @@ def _estimate(
     return Adaptive(Estimate(*values), samples.to(reached.device), reached)
 
 
-def _drawn(draw: Draw, x: Tensor, rows: Int[Tensor, "rows"], count: int) -> Float64[Tensor, "K rows"]:
+def _drawn(
+    draw: Draw, x: Tensor, rows: Int[Tensor, "rows"], count: int
+) -> Float64[Tensor, "K rows"]:
     """Return ``count`` log-weights of some of the data."""
     return draw(x[whole_groups(rows).to(x.device)], count)[:, : len(rows)]
 

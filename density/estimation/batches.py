@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from density.model import LatentModel
@@ -17,6 +17,7 @@ from univae.trained import ScoringBatch
 __all__ = [
     "POSITIONS",
     "PositionDecoder",
+    "contiguous_draws",
     "row_batches",
     "rows_at_once",
     "samples_at_once",
@@ -73,6 +74,14 @@ def samples_at_once(model: LatentModel, count: int) -> int | None:
     if not isinstance(model, PositionDecoder):
         return None
     return max(1, POSITIONS // (count * model.positions))
+
+
+def contiguous_draws(values: Float[Tensor, "K *rest"]) -> Float[Tensor, "K *rest"]:
+    """Return values of K draws, stored so that those of a datum lie beside each other.
+
+    Sums over the draws then add the same terms in the same order beside any number of data.
+    """
+    return values.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
 def with_whole_groups(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from density.estimation.batches import contiguous_draws
 from density.estimation.streams import own_draws
 
 __all__ = ["LEAPFROGS", "transition", "tune_step_size", "value_and_slope"]
@@ -66,7 +67,7 @@ def tune_step_size(
     step_size: Float[Tensor, "B"], probability: Float[Tensor, "chains B"]
 ) -> Float[Tensor, "B"]:
     """Return a longer step for data whose acceptance is above 0.65, otherwise a shorter one."""
-    acceptance = probability.mean(0).to(step_size)
+    acceptance = contiguous_draws(probability).mean(0).to(step_size)
     return step_size * (GAIN * (acceptance - ACCEPTANCE)).exp()
 
 

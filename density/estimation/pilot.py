@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from density.estimation.batches import contiguous_draws
 from density.estimation.diagnostics import pareto_khat
 from density.estimation.importance import log_mean_weight, log_weights_of
 from density.estimation.noise_laws import StudentT, Widened
@@ -88,7 +89,8 @@ def run_pilot(
         candidates.append(torch.logaddexp(log_r, log_prior + math.log(prior_share)))
     log_mixture = _log_mixture(noise, log_q, log_prior)
     pieces = zip(z.split(chunk), log_mixture.split(chunk), strict=True)
-    log_w = torch.cat([log_weights_of(model, prior, q, x, zs, rs) for zs, rs in pieces])
+    chunks = [log_weights_of(model, prior, q, x, zs, rs) for zs, rs in pieces]
+    log_w = contiguous_draws(torch.cat(chunks))
 
     log_joint = log_w + log_mixture
     second_moments = [(log_w + log_joint - log_r).logsumexp(0) for log_r in candidates]

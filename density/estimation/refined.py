@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from density.estimation.batches import whole_groups
+from density.estimation.batches import contiguous_draws, whole_groups
 from density.estimation.moved import Moved, moved_alike
 from density.estimation.proposals import Draws, Posterior, Proposal
 from density.estimation.streams import own_draws
@@ -140,7 +140,8 @@ def bound(
 ) -> Float[Tensor, "B"]:
     """Return the ELBO of each datum under a moved posterior, a mean over K draws of ``noise``."""
     z, log_q = q.from_noise(noise.to(q.shift))
-    return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)
+    log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q
+    return contiguous_draws(log_w).mean(0)
 
 
 def even_noise(count: int, like: Float[Tensor, "*sample"]) -> Float[Tensor, "K *sample"]:
@@ -148,11 +149,11 @@ def even_noise(count: int, like: Float[Tensor, "*sample"]) -> Float[Tensor, "K *
 
     Means of quadratic functions without products of coordinates are then exact.
     """
-    noise = torch.randn(count, *like.shape, dtype=like.dtype, device=like.device)
+    noise = contiguous_draws(torch.randn(count, *like.shape, dtype=like.dtype, device=like.device))
     if count == 1:
         return noise
     centred = noise - noise.mean(0)
-    return centred / centred.square().mean(0).sqrt()
+    return (centred / centred.square().mean(0).sqrt()).contiguous()
 
 
 def _better(model: LatentModel, x: Tensor, first: Moved, second: Moved, noise: Tensor) -> Moved:

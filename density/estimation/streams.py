@@ -82,7 +82,7 @@ class _Streams:
     def keys(self, x: Tensor) -> list[bytes]:
         """Return a hash of the values of each datum."""
         if id(x) not in self._keys:
-            values = x.detach().to("cpu", torch.float64).flatten(1) + 0.0  # no negative zeros
+            values = x.detach().to("cpu", torch.float64).reshape(len(x), -1) + 0.0  # no -0.0
             rows = [row.tobytes().rstrip(b"\0") for row in values.numpy()]
             hashes = [blake2b(row, digest_size=KEY_BYTES).digest() for row in rows]
             self._keys[id(x)] = (x, hashes)
