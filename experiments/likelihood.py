@@ -20,8 +20,8 @@ from experiments.evaluation.simulated import Simulation
 from experiments.kinds import SCORERS, row_of_kind
 from experiments.reports.page import update
 from experiments.training.distributed import join
-from experiments.training.settings import LIMIT, SEED
 from experiments.training.processes import is_first_process
+from experiments.training.settings import LIMIT, SEED
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, write_json
 from univae.rules import Rule

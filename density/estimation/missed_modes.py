@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from density.estimation.auto_proposal import Decision
 from density.estimation.fitted import TAILS, Fitted
-from density.estimation.hmc import value_and_slope
+from density.estimation.hmc import SCALAR_DIMS, value_and_slope
 from density.estimation.importance import log_weights_of
 from density.estimation.streams import own_draws
 from density.model import LatentModel
@@ -75,8 +75,8 @@ def _climb(model: LatentModel, x: Tensor, q: Distribution) -> Tensor:
 
 def _spread(z: Tensor) -> Tensor:
     """Return the standard deviation of the draws (K, B, *E) of each datum, (1, B, 1, ...)."""
-    deviation = z.flatten(2).std((0, 2)) if z.dim() > 2 else z.std(0)
-    return deviation.view(1, -1, *[1] * (z.dim() - 2))
+    deviation = z.reshape(*z.shape[:SCALAR_DIMS], -1).std((0, SCALAR_DIMS))
+    return deviation.view(1, -1, *[1] * (z.dim() - SCALAR_DIMS))
 
 
 def _largest_log_ratio(decision: Decision, dim: int) -> Float64[Tensor, "B"]:

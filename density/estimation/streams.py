@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ __all__ = ["STREAM", "own_draws", "own_streams", "shared_seed"]
 STREAM = "likelihood"  # what the seed of scores is hashed with, in commands and functions alike
 
 KEY_BYTES = 16  # of a key of Philox
+
+Argument: TypeAlias = Any  # of a function of PyTorch, or its result
 
 _current: ContextVar["_Streams | None"] = ContextVar("streams", default=None)
 
@@ -111,34 +113,34 @@ class _Redirected(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Argument],
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        args: tuple[Argument, ...] = (),
+        kwargs: Mapping[str, Argument] | None = None,
+    ) -> Argument:
         """Call a function of PyTorch, or draw in its place."""
         kwargs = kwargs or {}
         draw = _DRAWS.get(func)
         result = None if draw is None else draw(self, *args, **kwargs)
         return func(*args, **kwargs) if result is None else result
 
-    def randn(self, *size: Any, **options: Any) -> Tensor | None:
+    def randn(self, *size: Argument, **options: Argument) -> Tensor | None:
         """Draw as ``torch.randn``."""
         return self._drawn("standard_normal", _shape(*size), options)
 
-    def rand(self, *size: Any, **options: Any) -> Tensor | None:
+    def rand(self, *size: Argument, **options: Argument) -> Tensor | None:
         """Draw as ``torch.rand``."""
         return self._drawn("random", _shape(*size), options)
 
-    def randn_like(self, like: Tensor, **options: Any) -> Tensor | None:
+    def randn_like(self, like: Tensor, **options: Argument) -> Tensor | None:
         """Draw as ``torch.randn_like``."""
         return self._drawn("standard_normal", like.shape, _as(like, options))
 
-    def rand_like(self, like: Tensor, **options: Any) -> Tensor | None:
+    def rand_like(self, like: Tensor, **options: Argument) -> Tensor | None:
         """Draw as ``torch.rand_like``."""
         return self._drawn("random", like.shape, _as(like, options))
 
-    def normal(self, mean: Any, std: Any = 1.0, **options: Any) -> Tensor | None:
+    def normal(self, mean: Argument, std: Argument = 1.0, **options: Argument) -> Tensor | None:
         """Draw as ``torch.normal`` of tensors."""
         if options or not (isinstance(mean, Tensor) and isinstance(std, Tensor)):
             return None
@@ -147,25 +149,25 @@ class _Redirected(TorchFunctionMode):
         return None if noise is None else mean + std * noise
 
     def normal_in_place(
-        self, values: Tensor, mean: float = 0.0, std: float = 1.0, **options: Any
+        self, values: Tensor, mean: float = 0.0, std: float = 1.0, **options: Argument
     ) -> Tensor | None:
         """Draw as ``Tensor.normal_``."""
         noise = self._drawn("standard_normal", values.shape, _as(values, options))
         return None if noise is None else values.copy_(mean + std * noise)
 
     def uniform_in_place(
-        self, values: Tensor, low: float = 0.0, high: float = 1.0, **options: Any
+        self, values: Tensor, low: float = 0.0, high: float = 1.0, **options: Argument
     ) -> Tensor | None:
         """Draw as ``Tensor.uniform_``."""
         uniforms = self._drawn("random", values.shape, _as(values, options))
         return None if uniforms is None else values.copy_(low + (high - low) * uniforms)
 
-    def bernoulli(self, probability: Tensor, **options: Any) -> Tensor | None:
+    def bernoulli(self, probability: Tensor, **options: Argument) -> Tensor | None:
         """Draw as ``torch.bernoulli``."""
         uniforms = self._drawn("random", probability.shape, _as(probability, {}))
         return None if options or uniforms is None else (uniforms < probability).to(probability)
 
-    def _drawn(self, law: str, shape: Size, options: Mapping[str, Any]) -> Tensor | None:
+    def _drawn(self, law: str, shape: Size, options: Mapping[str, Argument]) -> Tensor | None:
         """Return draws of NumPy's ``law``; None where the axis is not that of the data."""
         dtype = options.get("dtype") or torch.get_default_dtype()
         place = f"{self._place} {self._calls}"
@@ -187,7 +189,7 @@ class _Redirected(TorchFunctionMode):
         return rows.movedim(0, axis).to(options.get("device"), dtype).contiguous()
 
 
-_DRAWS: Mapping[Callable[..., Any], Callable[..., Tensor | None]] = {
+_DRAWS: Mapping[Callable[..., Argument], Callable[..., Tensor | None]] = {
     torch.randn: _Redirected.randn,
     torch.rand: _Redirected.rand,
     torch.randn_like: _Redirected.randn_like,
@@ -199,9 +201,9 @@ _DRAWS: Mapping[Callable[..., Any], Callable[..., Tensor | None]] = {
 }
 
 
-def _shape(*size: Any) -> Size:
+def _shape(*size: Argument) -> Size:
     return Size(size if all(isinstance(entry, int) for entry in size) else size[0])
 
 
-def _as(like: Tensor, options: Mapping[str, Any]) -> dict[str, Any]:
+def _as(like: Tensor, options: Mapping[str, Argument]) -> dict[str, Argument]:
     return {"dtype": like.dtype, "device": like.device, **options}

@@ -101,8 +101,8 @@ def bound_and_use(
     """Return the bound, the KL per latent layer, and the use of the latents, without a likelihood.
 
     Rows whose bound is not finite are left out of the means, with a note. The batches are read one
-    at a time; ``compared`` are the rows of mutual information and shuffled gap, and ``seed`` is that
-    of each row's own draws for its bound. See :func:`measure`.
+    at a time; ``compared`` are the rows of mutual information and shuffled gap. ``seed`` is that of
+    each row's own draws for its bound. See :func:`measure`.
     """
     bounds = []
     finite_rows = []
