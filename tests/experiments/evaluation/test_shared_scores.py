@@ -29,6 +29,7 @@ def numbers(path: Path) -> np.ndarray:
     return np.array([[float(row[name]) for name in columns] for row in rows])
 
 
+@pytest.mark.slow  # starts three processes
 @pytest.mark.parametrize(
     ("name", "file", "module"),
     [("text", "texts.txt", "likelihood"), ("table", "table.npy", "evaluate")],
