@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from density.estimation.batches import row_batches, scored_at_once
+from density.estimation.batches import row_batches, scored_at_once, with_whole_groups
 from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
 from density.estimation.proposal import Proposal
 from density.estimation.proposals import Defensive
+from density.estimation.streams import STREAM, own_streams
 from density.model import LatentModel, model_input
 from density.score_results import Scores
 from univae.arguments import whole_number
@@ -30,10 +31,10 @@ from univae.trained import Scoring, ScoringBatch, Trained
 __all__ = ["Scores", "score"]
 
 AUTO = "auto"
+LARGEST_SEED = 2**62
 PRIOR_SHARE = 0.5  # of the draws, where "auto" cannot judge data one by one
 ROW = "row"  # unit of tables
 REMEDY = "the first axis counts the data: give x[None] for one datum x"
-STREAM = "likelihood"  # what a seed is hashed with, as in the command of that name
 
 
 def score(
@@ -47,7 +48,8 @@ def score(
     r"""Estimate the log-likelihood of every datum, with its error and diagnostics.
 
     With the same seed the numbers of a run are those of ``univae likelihood``. Data are scored in
-    batches that fit into memory, and the scores are in their order. Modules are in evaluation mode
+    batches that fit into memory, and the scores are in their order; a datum's draws depend on the
+    seed and on the datum alone (:mod:`density.estimation.streams`). Modules are in evaluation mode
     meanwhile, and there are no gradients.
 
     Args:
@@ -61,7 +63,7 @@ def score(
             With an automatic guide of Pyro, which holds latents of each training datum, ``auto`` is
             ``Defensive(0.5)``: half of the draws are from the prior.
         seed: seed of the samples, with which the global generators are left as they are; None:
-            draw from the global generators.
+            the global generator draws it.
 
     Raises:
         InputError: the model has no likelihood or no posterior, the data are not of its kind, or
@@ -77,9 +79,9 @@ def score(
     scoring = _scoring(model, latent_model, data)
     if proposal == AUTO and needs_all_data(latent_model):
         proposal = Defensive(PRIOR_SHARE)
-    hashed = None if seed is None else seed_of(seed, STREAM)
+    hashed = _global_seed() if seed is None else seed_of(seed, STREAM)
     with seeded(hashed, _device(model)), torch.no_grad(), evaluating(*_modules(latent_model)):
-        columns = _columns(latent_model, scoring, samples, proposal)
+        columns = _columns(latent_model, scoring, samples, proposal, hashed)
     name = proposal if isinstance(proposal, str) else type(proposal).__name__
     rows = as_frame(data) if scoring.unit == ROW else data  # a Series is one row of a table
     return Scores.of(columns, scoring, name, index_of(rows))
@@ -154,19 +156,27 @@ def needs_all_data(model: LatentModel) -> bool:
 
 
 def _columns(
-    model: LatentModel, scoring: Scoring, samples: int, proposal: str | Proposal
+    model: LatentModel, scoring: Scoring, samples: int, proposal: str | Proposal, seed: int
 ) -> dict[str, np.ndarray]:
     """Return the scores of all batches by column, in the order of the data."""
     columns: dict[str, np.ndarray] = {}
     for batch in scoring.batches:
         if not columns:
             check_proposal(model, batch.x[:1], proposal)
-        for name, values in datum_scores(model, batch.x, samples, proposal, batch.chunk).items():
-            array = _array(values)
+        x = batch.x if needs_all_data(model) else with_whole_groups(batch.x)
+        with own_streams(seed):
+            scores = datum_scores(model, x, samples, proposal, batch.chunk)
+        for name, values in scores.items():
+            array = _array(values)[: len(batch.rows)]
             if name not in columns:
                 columns[name] = np.empty(scoring.count, array.dtype)
             columns[name][batch.rows] = array
     return columns
+
+
+def _global_seed() -> int:
+    """Return a seed that the global generator draws."""
+    return int(torch.randint(LARGEST_SEED, ()))
 
 
 def _array(values: Tensor) -> np.ndarray:

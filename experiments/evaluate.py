@@ -25,6 +25,7 @@ from experiments.kinds import Use, use_of
 from experiments.likelihood import scored_rows
 from experiments.text.evaluation import text_measures
 from experiments.text.scorer import TextScorer
+from experiments.training.distributed import World, join
 from experiments.training.settings import LIMIT, SEED
 from experiments.training.task import reseed
 from gan.trained import TrainedGan
@@ -91,20 +92,28 @@ def main(config: Config) -> JsonObject:
 
 
 def _evaluate_texts(config: Config) -> JsonObject:
-    scorer = TextScorer(_task(config))
-    result, rows = _scores(config, scorer)
-    nll = math.nan if result["nll_nats"] is None else result["nll_nats"]
-    reseed(config.seed, "evaluate")
-    measures = text_measures(scorer.run, rows, nll)
-    return _with_all_notes(scorer, rows, result, measures)
+    with join(config.device) as world:
+        scorer = TextScorer(_task(config, world))
+        rows = _rows(config, scorer)
+        if not world.first:
+            return {}
+        result = _scores(config, scorer, rows)
+        nll = math.nan if result["nll_nats"] is None else result["nll_nats"]
+        reseed(config.seed, "evaluate")  # of the use of the latents, which compares data
+        measures = text_measures(scorer.run, rows, nll, config.seed)
+        return _with_all_notes(scorer, rows, result, measures)
 
 
 def _evaluate_rows(config: Config) -> JsonObject:
-    scorer = ArrayScorer(_task(config))
-    result, rows = _scores(config, scorer)
-    reseed(config.seed, "evaluate")
-    measures = row_measures(scorer.run, scorer.data, len(rows))
-    return _with_all_notes(scorer, rows, result, measures)
+    with join(config.device) as world:
+        scorer = ArrayScorer(_task(config, world))
+        rows = _rows(config, scorer)
+        if not world.first:
+            return {}
+        result = _scores(config, scorer, rows)
+        reseed(config.seed, "evaluate")  # of the use of the latents, which compares data
+        measures = row_measures(scorer.run, scorer.data, len(rows), config.seed)
+        return _with_all_notes(scorer, rows, result, measures)
 
 
 def _evaluate_gan(config: Config) -> JsonObject:
@@ -132,35 +141,38 @@ def _evaluate_pairs(config: Config) -> JsonObject:
     return with_notes({"run": str(config.run), **result}, [*run.notes, *notes])
 
 
-def _task(config: Config) -> ScoringTask:
+def _task(config: Config, world: World) -> ScoringTask:
     _require_data(config, "the data to score")
     estimator = Estimation(samples=config.samples, proposal=config.proposal).estimator
-    return ScoringTask(config.run, config.device, config.data, config.limit, estimator)
+    device = str(world.device)
+    return ScoringTask(config.run, device, config.data, config.limit, estimator, config.seed, world)
 
 
 @torch.no_grad()
+def _rows(config: Config, scorer: TextScorer | ArrayScorer) -> list[JsonObject]:
+    """Return the scores of ``univae likelihood``, from the same draws."""
+    out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
+    scorer.task.estimator.check(scorer.model)
+    return scored_rows(scorer, scorer.task.estimator, out)
+
+
 def _scores(
-    config: Config, scorer: TextScorer | ArrayScorer
-) -> tuple[JsonObject, list[JsonObject]]:
-    """Return the numbers of ``univae likelihood``, from the same draws, and the scores.
+    config: Config, scorer: TextScorer | ArrayScorer, rows: Sequence[JsonObject]
+) -> JsonObject:
+    """Return the numbers of ``univae likelihood``.
 
     ``nll_nats`` is the negative mean log-likelihood, an estimate.
     """
-    out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     estimator = scorer.task.estimator
-    estimator.check(scorer.model)
-    reseed(config.seed, "likelihood")  # after the model is built, as likelihood draws
-    rows = scored_rows(scorer, estimator, out)
     totals = estimator.totals(rows)
     mean = totals["log_likelihood_nats"]
-    result: JsonObject = {
+    return {
         "run": str(config.run),
         **estimator.settings(),
         "nll_nats": None if mean is None else -mean,
         **totals,
         **scorer.rates(rows, math.nan if mean is None else mean),
     }
-    return result, rows
 
 
 def _with_all_notes(

@@ -19,6 +19,8 @@ from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.evaluation.simulated import Simulation
 from experiments.kinds import SCORERS, row_of_kind
 from experiments.reports.page import update
+from experiments.training.distributed import join
+from experiments.training.processes import is_first_process
 from experiments.training.settings import LIMIT, SEED
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, write_json
@@ -62,15 +64,23 @@ def main(config: Config) -> JsonObject:
     out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     new_scorer = row_of_kind(config.run, SCORERS, "likelihood")
     estimator = config.estimator
-    task = ScoringTask(config.run, config.device, config.data, config.limit, estimator)
-    scorer = new_scorer(task)
-    estimator.check(scorer.model)
-    simulation = config.simulation
-    if simulation is not None:
-        simulation.check(scorer)
-    reseed(config.seed, "likelihood")  # after the model is built, as density.score draws
-    rows = scored_rows(scorer, estimator, out)
+    with join(config.device) as world:
+        device = str(world.device)
+        task = ScoringTask(
+            config.run, device, config.data, config.limit, estimator, config.seed, world
+        )
+        scorer = new_scorer(task)
+        estimator.check(scorer.model)
+        if config.simulation is not None:
+            config.simulation.check(scorer)
+        rows = scored_rows(scorer, estimator, out)
+        return _result(config, scorer, rows) if world.first else {}
 
+
+def _result(config: Config, scorer: Scorer, rows: Sequence[JsonObject]) -> JsonObject:
+    """Return the result of the scores of all data, which become a part of the report."""
+    estimator = config.estimator
+    simulation = config.simulation
     result: JsonObject = {
         "run": str(config.run),
         "method": config.method,
@@ -92,8 +102,13 @@ def _simulated(scorer: Scorer, simulation: Simulation, notes: Sequence[str]) -> 
 
 
 def scored_rows(scorer: Scorer, estimator: Estimator, out: Output | None) -> list[JsonObject]:
-    """Return the scores of all data; write each to ``out``, if there is one, as it is computed."""
+    """Return the scores of all data, and write them to ``out``, if there is one.
+
+    Of several processes the first returns and writes them, the others nothing.
+    """
     rows = []
+    if not is_first_process():
+        out = None
     with Table.open(out, (*estimator.columns, *scorer.columns), scorer.table) as table:
         for row in scorer.rows():
             table.add(row)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from density.estimation.batches import whole_groups
 from density.estimation.diagnostics import unreliable
 from density.estimation.importance import Estimate, log_weights, summarise
 from density.estimation.proposals import Posterior, Proposal
@@ -106,7 +107,7 @@ def _last_round(
         if len(unfinished) == 0 or 2 * (1 + FRESH) * drawn > limit:
             return samples
 
-        new_log_w = draw(x[unfinished.to(x.device)], drawn)
+        new_log_w = _drawn(draw, x, unfinished, drawn)
         log_w = _append(log_w[:, ~is_settled], new_log_w, groups)
 
 
@@ -119,7 +120,7 @@ def _estimate(
     are_settled = []
     for count in samples.unique().tolist():
         rows = (samples == count).nonzero().squeeze(1)
-        estimate = summarise(draw(x[rows.to(x.device)], count), groups)
+        estimate = summarise(_drawn(draw, x, rows, count), groups)
         order.append(rows)
         estimates.append(estimate)
         are_settled.append(_is_settled(estimate, count, standard_error))
@@ -128,6 +129,13 @@ def _estimate(
     values = [torch.cat(column)[inverse] for column in zip(*estimates, strict=True)]
     reached = torch.cat(are_settled)[inverse]
     return Adaptive(Estimate(*values), samples.to(reached.device), reached)
+
+
+def _drawn(
+    draw: Draw, x: Tensor, rows: Int[Tensor, "rows"], count: int
+) -> Float64[Tensor, "K rows"]:
+    """Return ``count`` log-weights of some of the data."""
+    return draw(x[whole_groups(rows).to(x.device)], count)[:, : len(rows)]
 
 
 def _is_settled(estimate: Estimate, samples: int, standard_error: float) -> Bool[Tensor, "*batch"]:

@@ -29,6 +29,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from density.estimation.annealing_path import BASES, Path, Start, is_flat, sigmoid_path
+from density.estimation.batches import contiguous_draws
 from density.estimation.diagnostics import effective_samples, standard_error
 from density.estimation.hmc import transition, tune_step_size
 from density.estimation.importance import log_mean_weight
@@ -227,12 +228,12 @@ def _walk(
     for t, (beta, next_beta) in enumerate(pairwise(betas[1:].tolist())):
         if step_sizes is not None:
             size = step_sizes[t]
-        z, probability = transition(partial(path.log_density, beta), z, size)
+        z, probability = transition(partial(path.log_density, beta), z, size, path.x)
         log_w = log_w + (next_beta - beta) * path.log_ratio(z)
         acceptance.append(probability)
         sizes.append(size)
         size = tune_step_size(size, probability[:PILOTS])
-    return _Walk(log_w, torch.stack(acceptance), sizes)
+    return _Walk(contiguous_draws(log_w), torch.stack(acceptance), sizes)
 
 
 def _flat_prior(model: LatentModel, who: str, steps: int, chains: int) -> Distribution:

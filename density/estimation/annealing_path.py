@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
+from density.estimation.streams import own_draws
 from density.model import LatentModel, draw_prior
 from univae.errors import InputError
 from univae.latent.sampling import from_noise
@@ -44,11 +45,12 @@ class PriorBase:
 
     def __init__(self, model: LatentModel, x: Tensor, prior: Distribution) -> None:
         self._prior = prior
-        self._count = x.shape[0]
+        self._x = x
 
     def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
         """Draw from the prior."""
-        return draw_prior(self._prior, chains, Size((self._count,)))
+        with own_draws(self._x, "prior of chains"):
+            return draw_prior(self._prior, chains, Size((len(self._x),)))
 
     def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
         """Return ``log_prior``."""
@@ -59,11 +61,13 @@ class PosteriorBase:
     """The posterior of the model, where a trained encoder saves most of the steps."""
 
     def __init__(self, model: LatentModel, x: Tensor, prior: Distribution) -> None:
+        self._x = x
         self._posterior = model.posterior(x)
 
     def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
         """Draw from the posterior."""
-        return self._posterior.sample(Size((chains,)))
+        with own_draws(self._x, "posterior of chains"):
+            return self._posterior.sample(Size((chains,)))
 
     def log_density(self, z: Tensor, log_prior: Tensor) -> Tensor:
         """Return the log-density of the posterior."""
@@ -74,13 +78,15 @@ class MixtureBase:
     """Half the posterior and half the prior: chains from both, where a posterior misses a mode."""
 
     def __init__(self, model: LatentModel, x: Tensor, prior: Distribution) -> None:
+        self._x = x
         self._prior = PriorBase(model, x, prior)
         self._posterior = PosteriorBase(model, x, prior)
 
     def sample(self, chains: int) -> Float[Tensor, "chains B *event"]:
         """Draw from each with probability 1/2."""
         from_prior = self._prior.sample(chains)
-        picks = torch.rand(from_prior.shape[:2], device=from_prior.device) < HALF
+        with own_draws(self._x, "mixture of chains"):
+            picks = torch.rand(from_prior.shape[:2], device=from_prior.device) < HALF
         mask = picks.view(*picks.shape, *[1] * (from_prior.dim() - picks.dim()))
         return torch.where(mask, from_prior, self._posterior.sample(chains))
 

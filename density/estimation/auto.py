@@ -31,6 +31,7 @@ from density.estimation.adaptive import estimate_until
 from density.estimation.annealed import Annealed, annealed
 from density.estimation.annealing_path import is_flat
 from density.estimation.auto_proposal import Auto, Decision
+from density.estimation.batches import whole_groups
 from density.estimation.diagnostics import khat_threshold
 from density.estimation.fitted import Fitted
 from density.estimation.importance import Estimate, estimate
@@ -110,12 +111,13 @@ def estimate_auto(
     if fallback_chains == 0 or fitted is None or result.reliable.all():
         return result
     rows = ~result.reliable
-    data = x[rows.to(x.device)]
+    data = x[whole_groups(rows).to(x.device)]
     refitted = _WithPosterior(model, fitted)
     chains = fallback_chains // HALVES
-    halves = [
-        annealed(refitted, data, fallback_steps, chains, start="mixture") for _ in range(HALVES)
-    ]
+    halves = []
+    for _ in range(HALVES):
+        half = annealed(refitted, data, fallback_steps, chains, start="mixture")
+        halves.append(Annealed(*[values[: int(rows.sum())] for values in half]))
     return _with_annealed(result, halves, chains, error)
 
 
@@ -161,10 +163,10 @@ class _Sampling:
             if more <= count:
                 continue
             rows = ~result.reliable & (result.samples == count)
-            data = self.x[rows.to(self.x.device)]
+            data = self.x[whole_groups(rows).to(self.x.device)]
             again = estimate(self.model, data, more, proposal=self.proposal, chunk=self.chunk)
             merged = [
-                values.masked_scatter(rows, new_values)
+                values.masked_scatter(rows, new_values[: int(rows.sum())])
                 for values, new_values in zip(estimates, again, strict=True)
             ]
             estimates = Estimate(*merged)

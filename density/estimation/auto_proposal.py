@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
+from density.estimation.batches import whole_groups
 from density.estimation.diagnostics import khat_threshold
 from density.estimation.fitted import Fitted
 from density.estimation.importance import DECODED_ROWS
@@ -112,9 +113,11 @@ class Auto:
         rows = pilot.is_poor(THRESHOLD) | (pilot.efficiency < SMALLEST_EFFICIENCY)
         if rows.any():
             moved = self.refinement.refine(model, x, moved, rows=rows)
-            data = x[rows.to(x.device)]
-            encoder = moved_alike(model.posterior(data), moved, rows)
+            chosen = whole_groups(rows)
+            data = x[chosen.to(x.device)]
+            encoder = moved_alike(model.posterior(data), moved, chosen)
             second = run_pilot(model, data, encoder, self.prior_share, chunk)
+            second = Pilot(*[values[: int(rows.sum())] for values in second])
             is_better = second.efficiency > pilot.efficiency[rows]
             is_better |= pilot.is_poor(THRESHOLD)[rows] & (second.khat < pilot.khat[rows])
             rows = rows.masked_scatter(rows, is_better)

@@ -18,6 +18,7 @@ from density.estimation.moved import moved_alike
 from density.estimation.noise_laws import StudentT
 from density.estimation.pilot import DEGREES
 from density.estimation.proposal import Draws, chunk_sizes
+from density.estimation.streams import own_draws
 from density.model import LatentModel
 from univae.errors import InputError
 from univae.latent.sampling import from_noise, to_noise
@@ -49,15 +50,18 @@ class Fitted:
         rows = self.rows_of(x)
         moved = moved_alike(q, self.posterior, rows)
         is_student = self.student[rows]
-        picks = self._picks(samples, rows)
-        start = 0
+        with own_draws(x, "picks", axis=0):
+            start = torch.rand(len(rows), dtype=torch.float64, device=rows.device)
+        picks = self._picks(samples, start)
+        drawn = 0
         for count in chunk_sizes(samples, chunk):
-            z = self._noisy_draws(moved, is_student, count)
-            mask = picks[start : start + count].view(
+            mask = picks[drawn : drawn + count].view(
                 count, *q.batch_shape, *[1] * len(q.event_shape)
             )
-            z = torch.where(mask, prior.sample(Size((count, *q.batch_shape))), z)
-            start += count
+            with own_draws(x, "fitted"):
+                z = self._noisy_draws(moved, is_student, count)
+                z = torch.where(mask, prior.sample(Size((count, *q.batch_shape))), z)
+            drawn += count
             yield z, self._log_density(prior, moved, is_student, z)
 
     def log_prob(
@@ -86,14 +90,13 @@ class Fitted:
             rows.append(matches[0, 0])
         return torch.stack(rows).to(self.student.device)
 
-    def _picks(self, samples: int, rows: Int[Tensor, "rows"]) -> Bool[Tensor, "samples rows"]:
-        """Return which draws come from the prior: its share, evenly spaced from a random start.
+    def _picks(self, samples: int, start: Float64[Tensor, "rows"]) -> Bool[Tensor, "samples rows"]:
+        """Return which draws come from the prior: its share, evenly spaced from a uniform start.
 
         Each draw has the law of the mixture, as if picked independently; the number of draws from
         the prior varies by one.
         """
-        start = torch.rand(len(rows), dtype=torch.float64, device=rows.device)
-        index = torch.arange(samples + 1, dtype=torch.float64, device=rows.device)
+        index = torch.arange(samples + 1, dtype=torch.float64, device=start.device)
         passed = (index.unsqueeze(-1) * self.prior_share + start).floor()
         return passed.diff(dim=0) > 0
 

@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from density.estimation.batches import contiguous_draws
+from density.estimation.streams import own_draws
+
 __all__ = ["LEAPFROGS", "transition", "tune_step_size", "value_and_slope"]
 
 LEAPFROGS = 10
@@ -24,6 +27,7 @@ def transition(
     log_density: Callable[[Tensor], Tensor],
     z: Float[Tensor, "chains B *event"],
     step_size: Float[Tensor, "B"],
+    x: Tensor | None = None,
 ) -> tuple[Float[Tensor, "chains B *event"], Float[Tensor, "chains B"]]:
     r"""Move every chain once; return the chains and their acceptance probabilities.
 
@@ -34,11 +38,13 @@ def transition(
               a = \min(1, e^{H(z, p) - H(z', p')}), \qquad H = \|p\|^2 / 2 - \log f(z)
 
     A proposal whose energy is NaN is rejected. A slope that is not finite counts as 0: the move is
-    valid with any field of slopes that depends on z alone.
+    valid with any field of slopes that depends on z alone. ``x`` are the data of the chains, whose
+    streams draw (:mod:`density.estimation.streams`).
     """
     event_dims = [1] * (z.dim() - SCALAR_DIMS)
     size = step_size.view(-1, *event_dims).to(z.dtype)
-    momentum = torch.randn_like(z)
+    with own_draws(x, "chains"):
+        momentum = torch.randn_like(z)
     value, slope = value_and_slope(log_density, z)
     energy = value - _kinetic(momentum)
 
@@ -51,7 +57,8 @@ def transition(
 
     log_ratio = value - _kinetic(momentum) - energy
     probability = log_ratio.clamp_max(0).exp().nan_to_num(0.0)
-    is_accepted = torch.rand_like(probability) < probability
+    with own_draws(x, "acceptance"):
+        is_accepted = torch.rand_like(probability) < probability
     mask = is_accepted.view(*is_accepted.shape, *event_dims)
     return torch.where(mask, proposal, z), probability
 
@@ -60,7 +67,7 @@ def tune_step_size(
     step_size: Float[Tensor, "B"], probability: Float[Tensor, "chains B"]
 ) -> Float[Tensor, "B"]:
     """Return a longer step for data whose acceptance is above 0.65, otherwise a shorter one."""
-    acceptance = probability.mean(0).to(step_size)
+    acceptance = contiguous_draws(probability).mean(0).to(step_size)
     return step_size * (GAIN * (acceptance - ACCEPTANCE)).exp()
 
 

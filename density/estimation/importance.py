@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
+from density.estimation.batches import contiguous_draws
 from density.estimation.diagnostics import (
     effective_samples,
     pareto_khat,
@@ -149,7 +150,7 @@ def log_weights(
     chunks = (log_weights_of(model, prior, q, x, z, log_q) for z, log_q in draws)
     if torch.is_grad_enabled():
         return torch.cat(list(chunks))
-    return _concatenate(chunks, samples)
+    return contiguous_draws(_concatenate(chunks, samples))
 
 
 def _concatenate(chunks: Iterator[Tensor], rows: int) -> Tensor:

@@ -21,8 +21,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from density.estimation.auto_proposal import Decision
 from density.estimation.fitted import TAILS, Fitted
-from density.estimation.hmc import value_and_slope
+from density.estimation.hmc import SCALAR_DIMS, value_and_slope
 from density.estimation.importance import log_weights_of
+from density.estimation.streams import own_draws
 from density.model import LatentModel
 
 __all__ = ["is_covered", "largest_log_weight"]
@@ -54,20 +55,28 @@ def is_covered(log_weight: Float64[Tensor, "B"], samples: Int[Tensor, "B"]) -> B
 def _climb(model: LatentModel, x: Tensor, q: Distribution) -> Tensor:
     """Return latents (K, B, *E) after some steps of ascent from draws of the prior."""
     prior = model.prior()
-    z = prior.sample(Size((STARTS, *q.batch_shape)))
-    spread = z.std().item()
-    z.requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=STEP_SIZE * spread)
+    with own_draws(x, "climb"):
+        z = prior.sample(Size((STARTS, *q.batch_shape)))
+    spread = _spread(z)
+    scaled = z / spread
+    optimizer = torch.optim.Adam([scaled.requires_grad_()], lr=STEP_SIZE)
     schedule = CosineAnnealingLR(optimizer, STEPS)
 
-    def log_joint(z: Tensor) -> Tensor:
+    def log_joint(scaled: Tensor) -> Tensor:
+        z = scaled * spread
         return prior.log_prob(z) + model.likelihood(z).log_prob(x)
 
     for _ in range(STEPS):
-        z.grad = -value_and_slope(log_joint, z)[1]
+        scaled.grad = -value_and_slope(log_joint, scaled)[1]
         optimizer.step()
         schedule.step()
-    return z.detach()
+    return (scaled * spread).detach()
+
+
+def _spread(z: Tensor) -> Tensor:
+    """Return the standard deviation of the draws (K, B, *E) of each datum, (1, B, 1, ...)."""
+    deviation = z.reshape(*z.shape[:SCALAR_DIMS], -1).std((0, SCALAR_DIMS))
+    return deviation.view(1, -1, *[1] * (z.dim() - SCALAR_DIMS))
 
 
 def _largest_log_ratio(decision: Decision, dim: int) -> Float64[Tensor, "B"]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from density.estimation.proposal import Draws, chunk_sizes
+from density.estimation.streams import own_draws
 from density.model import LatentModel
 from univae.errors import InputError
 from univae.latent.sampling import from_noise
@@ -49,7 +50,8 @@ class Law(ABC):
         width = q.event_shape.numel() + self.extra
         for count in chunk_sizes(samples, chunk):
             shape = (count, *q.batch_shape, width)
-            normals = torch.randn(shape, dtype=torch.float64, device=like.device)
+            with own_draws(x, "law"):
+                normals = torch.randn(shape, dtype=torch.float64, device=like.device)
             yield draws_from(self, normals, q, like.dtype)
 
 

@@ -21,9 +21,11 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from density.estimation.batches import contiguous_draws
 from density.estimation.diagnostics import pareto_khat
 from density.estimation.importance import log_mean_weight, log_weights_of
 from density.estimation.noise_laws import StudentT, Widened
+from density.estimation.streams import own_draws
 from density.model import LatentModel
 from univae.latent.sampling import from_noise, to_noise
 
@@ -75,7 +77,8 @@ def run_pilot(
     ``prior_share`` of the prior. ``chunk`` draws are decoded at once.
     """
     prior = model.prior()
-    z, noise, log_q = _draws(prior, q)
+    with own_draws(x, "pilot"):
+        z, noise, log_q = _draws(prior, q)
     log_prior = prior.log_prob(z).double()
     noise = noise.reshape(*log_q.shape, -1).double()
 
@@ -86,7 +89,8 @@ def run_pilot(
         candidates.append(torch.logaddexp(log_r, log_prior + math.log(prior_share)))
     log_mixture = _log_mixture(noise, log_q, log_prior)
     pieces = zip(z.split(chunk), log_mixture.split(chunk), strict=True)
-    log_w = torch.cat([log_weights_of(model, prior, q, x, zs, rs) for zs, rs in pieces])
+    chunks = [log_weights_of(model, prior, q, x, zs, rs) for zs, rs in pieces]
+    log_w = contiguous_draws(torch.cat(chunks))
 
     log_joint = log_w + log_mixture
     second_moments = [(log_w + log_joint - log_r).logsumexp(0) for log_r in candidates]

@@ -23,6 +23,7 @@ from torch.quasirandom import SobolEngine
 from density.estimation.diagnostics import group_sizes
 from density.estimation.noise_laws import Law, StudentT, Widened, draws_from
 from density.estimation.proposal import Draws, Proposal, chunk_sizes
+from density.estimation.streams import own_draws, shared_seed
 from density.model import LatentModel, draw_prior
 from univae.errors import InputError
 from univae.latent.sampling import draw
@@ -44,7 +45,9 @@ class Posterior:
     ) -> Draws:
         """Yield ``samples`` draws a datum of the posterior."""
         for count in chunk_sizes(samples, chunk):
-            yield draw(q, count)
+            with own_draws(x, "posterior"):
+                drawn = draw(q, count)
+            yield drawn
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,10 @@ class Sobol:
         """Yield ``samples`` draws a datum, set by set."""
         like = q.sample()
         width = q.event_shape.numel() + self.law.extra
-        for size in group_sizes(samples, self.replicates):
-            points = SobolEngine(width, scramble=True)
-            shift = torch.rand(*q.batch_shape, width, dtype=torch.float64)
+        for i, size in enumerate(group_sizes(samples, self.replicates)):
+            points = SobolEngine(width, scramble=True, seed=shared_seed("sobol", i))
+            with own_draws(x, f"shift {i}", axis=0):
+                shift = torch.rand(*q.batch_shape, width, dtype=torch.float64)
             for count in chunk_sizes(size, chunk):
                 batch_dims = [1] * len(q.batch_shape)
                 uniforms = points.draw(count, dtype=torch.float64).view(count, *batch_dims, width)
@@ -122,9 +126,10 @@ class Defensive:
         event_dims = [1] * len(q.event_shape)
         for count in chunk_sizes(samples, chunk):
             shape = torch.Size((count, *q.batch_shape))
-            from_posterior = q.sample(torch.Size((count,)))
-            from_prior = draw_prior(prior, count, q.batch_shape)
-            picks = torch.rand(shape, device=from_posterior.device) < self.share
+            with own_draws(x, "defensive"):
+                from_posterior = q.sample(torch.Size((count,)))
+                from_prior = draw_prior(prior, count, q.batch_shape)
+                picks = torch.rand(shape, device=from_posterior.device) < self.share
             z = torch.where(picks.view(*shape, *event_dims), from_posterior, from_prior)
             log_q = q.log_prob(z) + math.log(self.share)
             log_p = prior.log_prob(z) + math.log1p(-self.share)

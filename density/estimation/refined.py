@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from density.estimation.batches import contiguous_draws, whole_groups
 from density.estimation.moved import Moved, moved_alike
 from density.estimation.proposals import Draws, Posterior, Proposal
+from density.estimation.streams import own_draws
 from density.model import LatentModel, check_gradients
 from univae.errors import InputError
 
@@ -92,10 +94,10 @@ class Refined:
         moved = Moved(q, zeros, zeros)
         if not rows.any():
             return moved
-        chosen = rows.to(x.device)
-        encoder = moved_alike(model.posterior(x[chosen]), q, rows)
-        refined = self._refined(model, x[chosen], encoder)
-        return _with_rows(moved, rows, refined)
+        chosen = whole_groups(rows)
+        data = x[chosen.to(x.device)]
+        encoder = moved_alike(model.posterior(data), q, chosen)
+        return _with_rows(moved, chosen, self._refined(model, data, encoder))
 
     def _refined(self, model: LatentModel, x: Tensor, q: Distribution) -> Moved:
         zeros = torch.zeros_like(q.sample())
@@ -105,11 +107,13 @@ class Refined:
             lower = zeros.new_zeros(*q.batch_shape, dim, dim)
         encoder = Moved(q, zeros, zeros, lower)
 
-        noise = even_noise(JUDGES, zeros)
+        with own_draws(x, "judges"):
+            noise = even_noise(JUDGES, zeros)
+            new_noise = even_noise(JUDGES, zeros)
         best = encoder
         for iterate in self._iterates(model, x, encoder):
             best = _better(model, x, best, iterate, noise)
-        return _better(model, x, encoder, best, even_noise(JUDGES, zeros))
+        return _better(model, x, encoder, best, new_noise)
 
     def _iterates(self, model: LatentModel, x: Tensor, start: Moved) -> Iterator[Moved]:
         """Yield a few of the posteriors on the way from ``start``, the last one among them."""
@@ -117,8 +121,9 @@ class Refined:
         optimizer = torch.optim.Adam(parameters, lr=self.lr, betas=MEMORY)
         schedule = CosineAnnealingLR(optimizer, self.steps)
         for step in range(self.steps):
-            with torch.enable_grad():
+            with own_draws(x, "refinement"):
                 noise = even_noise(self.particles, start.shift)
+            with torch.enable_grad():
                 loss = -bound(model, x, start.replaced(parameters), noise).sum()
             gradients = torch.autograd.grad(loss, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -135,7 +140,8 @@ def bound(
 ) -> Float[Tensor, "B"]:
     """Return the ELBO of each datum under a moved posterior, a mean over K draws of ``noise``."""
     z, log_q = q.from_noise(noise.to(q.shift))
-    return (model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q).mean(0)
+    log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - log_q
+    return contiguous_draws(log_w).mean(0)
 
 
 def even_noise(count: int, like: Float[Tensor, "*sample"]) -> Float[Tensor, "K *sample"]:
@@ -143,11 +149,11 @@ def even_noise(count: int, like: Float[Tensor, "*sample"]) -> Float[Tensor, "K *
 
     Means of quadratic functions without products of coordinates are then exact.
     """
-    noise = torch.randn(count, *like.shape, dtype=like.dtype, device=like.device)
+    noise = contiguous_draws(torch.randn(count, *like.shape, dtype=like.dtype, device=like.device))
     if count == 1:
         return noise
     centred = noise - noise.mean(0)
-    return centred / centred.square().mean(0).sqrt()
+    return (centred / centred.square().mean(0).sqrt()).contiguous()
 
 
 def _better(model: LatentModel, x: Tensor, first: Moved, second: Moved, noise: Tensor) -> Moved:
@@ -163,11 +169,11 @@ def _better(model: LatentModel, x: Tensor, first: Moved, second: Moved, noise: T
     return first.replaced(parameters)
 
 
-def _with_rows(moved: Moved, rows: Bool[Tensor, "B"], refined: Moved) -> Moved:
+def _with_rows(moved: Moved, rows: Int[Tensor, "rows"], refined: Moved) -> Moved:
     """Return ``moved``, at rest so far, with the parameters of ``refined`` in some rows."""
     parameters = []
     for values in refined.parameters:
-        whole = values.new_zeros(len(rows), *values.shape[1:])
+        whole = values.new_zeros(len(moved.shift), *values.shape[1:])
         whole[rows] = values
         parameters.append(whole)
     return Moved(moved.q, *parameters)

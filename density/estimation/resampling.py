@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from density.estimation.diagnostics import replicate_means
 from univae.errors import InputError
@@ -122,14 +122,15 @@ def bootstrap_standard_error(
     largest = log_w.amax(0)
     w = (log_w - torch.where(largest == -math.inf, 0.0, largest)).exp().flatten(1)
 
+    by_datum = w.T.contiguous()
     means = []
     for start in range(0, resamples, max(1, CHUNK // count)):
         rows = min(max(1, CHUNK // count), resamples - start)
         picks = torch.randint(count, (rows, count), generator=generator)
         ones = torch.ones(picks.shape, dtype=w.dtype)
         times = torch.zeros_like(ones).scatter_add_(1, picks, ones)
-        means.append(times.to(w.device) @ w)
-    log_mean = torch.cat(means).log()
+        means.append(nn.functional.linear(by_datum, times.to(w.device)))
+    log_mean = torch.cat(means, 1).T.log()
     error = torch.where((log_mean == -math.inf).any(0), math.inf, log_mean.std(0))
     return error.view(log_w.shape[1:])
 

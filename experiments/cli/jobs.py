@@ -14,6 +14,10 @@ SEVERAL_PROCESSES = (
     "Two processes or GPUs train together: torchrun --no-python --nproc-per-node 2 univae {command}"
     " ..., where the batch of a step is then twice as large."
 )
+SHARED_DATA = (
+    "Processes or GPUs share the data of likelihood, and of evaluate for a VAE, and give the scores"
+    " of one process: torchrun --no-python --nproc-per-node 2 univae likelihood ..."
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ JOBS: Sequence[Job] = (
         "measure",
         ("likelihood", "evaluate", "evaluate-gan", "audit"),
         "univae likelihood runs/mine --data held_out.txt --out scores.csv",
+        SHARED_DATA,
     ),
     Job(
         "compress",

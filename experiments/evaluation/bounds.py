@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import density
+from density.estimation.streams import own_draws
 from experiments.evaluation.latent_model import Bound
 from univae.latent.hierarchy import Hierarchical
 from univae.latent.sampling import draw
@@ -37,13 +38,15 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Bo
     computes its own.
     """
     if isinstance(model, Bounded):
-        bound = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
+        with own_draws(x, "bound", axis=0):
+            bound = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
         terms = (bound.log_likelihood, bound.kl)
         return BoundTerms(*(term.unflatten(0, (samples, -1)).mean(0) for term in terms))
 
     q = model.posterior(x)
     p = model.prior()
-    z, log_q = draw(q, samples)
+    with own_draws(x, "bound"):
+        z, log_q = draw(q, samples)
     if isinstance(q, Hierarchical) and isinstance(p, Hierarchical):
         kl = _layer_divergences(q, p, z)
     else:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from density.estimation.collapse import active_units, mutual_information, shuffled_gap, verdict
 from density.estimation.importance import Estimate, estimate
+from density.estimation.streams import own_streams
 from density.model import LatentModel
 from experiments.evaluation.khat_shares import KhatShares
 from experiments.evaluation.measured import BoundMeans, LatentUse, LikelihoodMeans, Measured
@@ -95,18 +96,20 @@ def bound_and_use(
     batches: Iterable[Tensor],
     bound: Callable[[Tensor], Bound],
     compared: Tensor,
+    seed: int,
 ) -> JsonObject:
     """Return the bound, the KL per latent layer, and the use of the latents, without a likelihood.
 
     Rows whose bound is not finite are left out of the means, with a note. The batches are read one
-    at a time; ``compared`` are the rows of mutual information and shuffled gap. See
-    :func:`measure`.
+    at a time; ``compared`` are the rows of mutual information and shuffled gap. ``seed`` is that of
+    each row's own draws for its bound. See :func:`measure`.
     """
     bounds = []
     finite_rows = []
     modes = []
     for batch in batches:
-        terms = bound(batch)
+        with own_streams(seed):
+            terms = bound(batch)
         finite = terms.log_likelihood.isfinite() & terms.kl.isfinite().all(-1)
         bounds.append(terms)
         finite_rows.append(finite)

@@ -8,12 +8,31 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from density import LatentModel
+from density.estimation.batches import with_whole_groups
+from density.estimation.streams import STREAM, own_streams
 from density.tables.raw import RawTable
 from experiments.evaluation.estimators import Estimator
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
+from univae.seeds import seed_of
 
 __all__ = ["Scorer", "ScoringTask"]
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """The processes that score together, as :class:`experiments.training.distributed.World`."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def gather(self, value: list[JsonObject]) -> list[list[JsonObject]]:
+        """Return the values of all processes by rank to the first, none to the others."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,30 @@ class ScoringTask:
     data: str
     limit: int  # number of rows or texts to score; 0: all
     estimator: Estimator
+    seed: int = 0  # of the draws
+    processes: Processes | None = None  # that share the data; None: this one alone
+
+    @property
+    def share(self) -> slice:
+        """The data of a block that this process scores: every n-th of n processes."""
+        if self.processes is None:
+            return slice(None)
+        return slice(self.processes.rank, None, self.processes.size)
+
+    def all_rows(self, rows: list[JsonObject]) -> list[JsonObject]:
+        """Return the rows of a block in order from those of each process; none but to the first."""
+        if self.processes is None:
+            return rows
+        shares = self.processes.gather(rows)
+        whole: list[JsonObject] = [{}] * sum(map(len, shares))
+        for rank, share in enumerate(shares):
+            whole[rank :: len(shares)] = share
+        return whole
+
+    def scores(self, model: LatentModel, x: Tensor, chunk: int | None) -> list[JsonObject]:
+        """Return the records of a batch; the draws of a datum depend on the seed and it alone."""
+        with own_streams(seed_of(self.seed, STREAM)):
+            return self.estimator.rows(model, with_whole_groups(x), chunk)[: len(x)]
 
 
 @runtime_checkable
@@ -54,7 +97,7 @@ class Scorer(Protocol):
         """Return how many data simulated from the model were cut before they were complete."""
 
     def rows(self) -> Iterator[JsonObject]:
-        """Yield the scores of the data, in their order."""
+        """Yield the scores of the data, in their order; none but to the first process."""
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
         """Return further numbers of a result besides the totals, such as bits per unit.

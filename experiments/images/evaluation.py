@@ -15,14 +15,18 @@ __all__ = ["row_measures"]
 ROWS = 100  # rows evaluated at once: bounds the memory
 
 
-def row_measures(run: TrainedDensity, data: Data, count: int) -> JsonObject:
-    """Return bound, KL per latent layer and use of the latents on the first ``count`` rows."""
+def row_measures(run: TrainedDensity, data: Data, count: int, seed: int) -> JsonObject:
+    """Return bound, KL per latent layer and use of the latents on the first ``count`` rows.
+
+    ``seed`` is that of the draws of the bound.
+    """
     compared = data.batch(slice(0, min(COMPARED, count))).to(run.device)
     return bound_and_use(
         run.model,
         _batches(run, data, count),
         lambda batch: layered_bound(run.model, batch),
         compared,
+        seed,
     )
 
 

@@ -61,15 +61,17 @@ class ArrayScorer:
         """Yield the scores of the first ``limit`` rows."""
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
-        estimator = self.task.estimator
-        batch_size = self.rows_at_once(estimator.latents)
+        processes = 1 if self.task.processes is None else self.task.processes.size
+        block = self.rows_at_once(self.task.estimator.latents) * processes
         with RowBar(count, "scoring") as bar:
-            for start in range(0, count, batch_size):
-                x = self.data.batch(slice(start, min(count, start + batch_size)))
-                x = x.to(self.run.device)
-                chunk = samples_at_once(model, len(x))
-                yield from estimator.rows(model, x, chunk)
-                bar.add(len(x))
+            for start in range(0, count, block):
+                own = range(start, min(count, start + block))[self.task.share]
+                rows: list[JsonObject] = []
+                if own:
+                    x = self.data.batch(list(own)).to(self.run.device)
+                    rows = self.task.scores(model, x, samples_at_once(model, len(x)))
+                yield from self.task.all_rows(rows)
+                bar.add(len(own))
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
         """Return ``bits_per_dim`` with its convention, and the name of the data."""

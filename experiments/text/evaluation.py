@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from experiments.evaluation.latent_model import COMPARED, bound_and_use
+from density.estimation.streams import own_draws
+from experiments.evaluation.latent_model import COMPARED, Bound, bound_and_use
 from experiments.evaluation.scores import perplexity
 from univae.checkpoint import JsonObject
 from univae.vae.trained import TrainedText, word_overlap
@@ -15,7 +16,9 @@ ROWS = 32  # texts evaluated at once: bounds the memory
 RECONSTRUCTED = 200  # texts that are decoded again
 
 
-def text_measures(run: TrainedText, rows: Sequence[JsonObject], nll_nats: float) -> JsonObject:
+def text_measures(
+    run: TrainedText, rows: Sequence[JsonObject], nll_nats: float, seed: int
+) -> JsonObject:
     """Return perplexity per token, bound, use of the latents, and what reconstructions keep.
 
     ``word_overlap`` is the mean Dice's coefficient of the words of a text and its greedy
@@ -25,13 +28,19 @@ def text_measures(run: TrainedText, rows: Sequence[JsonObject], nll_nats: float)
         run: the text model.
         rows: scores of texts, with ``text`` and ``tokens``.
         nll_nats: mean negative log-likelihood of a text.
+        seed: seed of the draws of the bound.
     """
     texts = [row["text"] for row in rows]
     tokens = sum(row["tokens"] for row in rows)
     compared = run.token_ids(texts[:COMPARED])
+
+    def bound(ids: Tensor) -> Bound:
+        with own_draws(ids, "bound", axis=0):
+            return run.model.elbo(ids)
+
     return {
         "perplexity_per_token": perplexity(nll_nats * len(texts), tokens),
-        **bound_and_use(run.model, _batches(run, texts), run.model.elbo, compared),
+        **bound_and_use(run.model, _batches(run, texts), bound, compared, seed),
         **_reconstruction(run, texts[:RECONSTRUCTED]),
     }
 

@@ -75,16 +75,17 @@ class TextScorer:
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the texts in their order.
 
-        Texts are sorted by length within a block, so that batches have little padding.
+        Texts of one padded length within a block are scored together.
         """
         texts = texts_of(self.task.data, self.task.limit, self.removed)
         with RowBar(self.task.limit, "scoring") as bar:
             while block := list(islice(texts, BLOCK)):
+                own = block[self.task.share]
                 rows: dict[int, JsonObject] = {}
-                for batch in text_batches(self.run, block, self.task.estimator.latents):
-                    rows |= zip(batch.rows, self._score(batch, block), strict=True)
+                for batch in text_batches(self.run, own, self.task.estimator.latents):
+                    rows |= zip(batch.rows, self._score(batch, own), strict=True)
                     bar.add(len(batch.rows))
-                yield from (rows[i] for i in range(len(block)))
+                yield from self.task.all_rows([rows[i] for i in range(len(own))])
 
     def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
         """Return bits per token and character, perplexity per word, and their denominators."""
@@ -123,7 +124,7 @@ class TextScorer:
 
     def _score(self, batch: ScoringBatch, block: Sequence[str]) -> list[JsonObject]:
         """Return the rows of a batch of the texts of a block."""
-        scores = self.task.estimator.rows(self.run.model, batch.x, batch.chunk)
+        scores = self.task.scores(self.run.model, batch.x, batch.chunk)
         texts = [block[row] for row in batch.rows]
         sizes = text_sizes(self.run.tokenizer, texts)
         for i, (score, text) in enumerate(zip(scores, texts, strict=True)):

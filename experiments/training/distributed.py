@@ -25,6 +25,7 @@ __all__ = ["World", "join", "pick_device", "to_device", "without_averaging"]
 
 
 Batch = TypeVar("Batch")
+Gathered = TypeVar("Gathered")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ class World:
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         return summed.tolist()
+
+    def gather(self, value: Gathered) -> list[Gathered]:
+        """Return the values of all processes by rank to the first, none to the others; collective.
+
+        Values are pickled.
+        """
+        if self.size == 1:
+            return [value]
+        values: list[Gathered | None] = [None] * self.size
+        dist.gather_object(value, values if self.first else None)
+        return cast("list[Gathered]", values) if self.first else []
 
     def first_decides(self, values: Sequence[bool]) -> list[bool]:
         """Return the first process's values on every process; a collective operation."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject
+from univae.text.special import PAD
 from univae.text.tokenizers import Tokenizer
 from univae.trained import Scoring, ScoringBatch
 
@@ -23,7 +23,8 @@ __all__ = [
     "texts_at_once",
 ]
 
-BLOCK = 2048  # texts that are sorted by length together
+BLOCK = 2048  # texts from which batches of one length are taken
+STEP = 4  # tokens, of the lengths that texts are padded to
 TEXTS = 16  # texts in a batch
 TOKENS = 16_384  # positions decoded at once: bounds the memory, whatever the number of samples
 SIZES = ("tokens", "characters", "words", "unknown_words")
@@ -74,20 +75,22 @@ class TextScoring(Scoring):
 
 
 def text_batches(run: TextRun, texts: Sequence[str], latents: int) -> Iterator[ScoringBatch]:
-    """Yield the texts in batches, sorted by length within blocks, so that there is little padding.
+    """Yield the texts in batches of one padded length, those of a block together.
 
-    As many texts are in a batch as fit into memory with ``latents`` latents each.
+    A text is padded to the next multiple of four tokens, whatever texts are beside it, so that its
+    sums have the same terms and round alike. As many texts are in a batch as fit into memory with
+    ``latents`` latents each.
     """
     for start in range(0, len(texts), BLOCK):
-        block = range(start, min(len(texts), start + BLOCK))
-        order = sorted(block, key=lambda row: len(texts[row]))
-        for first in range(0, len(order), TEXTS):
-            rows = order[first : first + TEXTS]
-            ids = run.token_ids([texts[row] for row in rows])
-            size = texts_at_once(latents, ids.shape[1])
-            for i, x in enumerate(torch.split(ids, size)):
-                batch_rows = rows[i * size : (i + 1) * size]
-                yield ScoringBatch(batch_rows, x, max(1, TOKENS // x.numel()))
+        ids = run.token_ids(texts[start : start + BLOCK])
+        lengths = (ids != PAD).sum(1).cpu()
+        padded = (lengths + STEP - 1) // STEP * STEP
+        for length in padded.unique().tolist():
+            rows = (padded == length).nonzero().squeeze(1)
+            for some in rows.split(texts_at_once(latents, length)):
+                x = nn.functional.pad(ids[some.to(ids.device)], (0, STEP), value=PAD)[:, :length]
+                numbers = [start + row for row in some.tolist()]
+                yield ScoringBatch(numbers, x, max(1, TOKENS // x.numel()))
 
 
 def texts_at_once(latents: int, length: int) -> int:

@@ -142,7 +142,7 @@ def test_the_prior_draws_its_share_evenly() -> None:
     model, x = copies(4000)
     no = torch.zeros(len(x), dtype=torch.bool)
     fitted = Fitted(x, model.posterior(x), no, 0.3)
-    picks = fitted._picks(11, torch.arange(len(x)))
+    picks = fitted._picks(11, torch.rand(len(x), dtype=torch.float64))
     assert set(picks.sum(0).tolist()) == {3, 4}
     share = picks.double().mean(1)
     # each of 11 draws: false alarms once in 150,000 seeds

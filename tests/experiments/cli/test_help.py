@@ -129,12 +129,13 @@ def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -
     assert max(map(len, prose)) <= min(max(columns, 60), 100)
 
 
-def test_training_commands_say_how_several_processes_train() -> None:
+def test_commands_say_how_several_processes_share_their_work() -> None:
     trainers = [command for command in COMMANDS if command.startswith("train-")]
     assert trainers
+    several = [*trainers, "calibrate", "likelihood"]
     for command in COMMANDS:
         note = f"torchrun --no-python --nproc-per-node 2 univae {command}"
-        assert (note in cli.note_of(command)) == (command in [*trainers, "calibrate"])
+        assert (note in cli.note_of(command)) == (command in several)
 
 
 def test_options_of_one_name_are_worded_the_same() -> None:
