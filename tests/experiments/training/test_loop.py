@@ -398,15 +398,12 @@ MINUTE = replace(
 )
 
 
-@pytest.mark.parametrize(
-    ("every", "validations", "steps"), [(0, [0], 79), (70, [0], 79), (30, [0, 30], 59)]
-)
+@pytest.mark.parametrize(("every", "validations", "steps"), [(0, [0], 79), (30, [0], 79)])
 def test_a_time_budget_holds_with_the_last_validation_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, validations: list[int], steps: int
 ) -> None:
     # 10 s for the first validation, then steps while another fits in before 50 s, then the last
-    # validation. At step 70, 45 s, a validation would leave no room for the last; at step 30, 25 s,
-    # it does.
+    # validation. One at step 30 would take more than a tenth of the time.
     task = Toy()
     Clock(monkeypatch, task)
     result, _, run = train(tmp_path / "run", replace(MINUTE, validate_every=every), task)
