@@ -33,7 +33,7 @@ class Share(NamedTuple):
     """How much of the time validations may take together, and how many there will be."""
 
     share: float
-    count: int  # a probe included
+    number: int  # of validations, a probe included
 
     @classmethod
     def of(cls, steps: int, validate_every: int, *, compares: bool = False) -> "Share":
@@ -120,7 +120,7 @@ class Budget:
     @property
     def seconds_per_validation(self) -> float:
         """The most seconds that a validation is to take."""
-        return self.share.share * self.limit / self.share.count
+        return self.share.share * self.limit / self.share.number
 
     def fraction(self, step: int) -> float:
         """Return the fraction of training done after ``step`` steps; 1 if no other step fits in."""
