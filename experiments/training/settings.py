@@ -30,8 +30,8 @@ class Settings:
     """The length of training, the optimizer, validations and checkpoints."""
 
     steps: int = 1000  # number of optimizer steps, unless --minutes limits training
-    # time budget in minutes, the last validation included; 0: train for --steps (results then
-    # repeat bit for bit)
+    # time budget in minutes, of which validations take a tenth, so that they may be fewer and of
+    # fewer data than asked for; 0: train for --steps (results then repeat bit for bit)
     minutes: float = 0.0
     # most minutes for --steps, the last validation included; 0: no limit. Weights do not depend on
     # the clock unless steps are late in the second half of it: then the schedule is hurried to its
