@@ -26,7 +26,7 @@ __all__ = [
     "seed_of",
 ]
 
-FEWEST_ROWS = 8  # of a validation that is cut: means of fewer say little
+FEWEST_ROWS = 4  # of a validation that is cut
 
 Item = TypeVar("Item")  # names a micro-batch, as an array of indices does
 Item_co = TypeVar("Item_co", covariant=True)
