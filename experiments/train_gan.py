@@ -137,7 +137,9 @@ def _prepare(config: Config, world: World) -> Training:
             real_rows, config.players, folder, conditional=config.model.conditional
         )
         training_set = (rows.data, rows.rows)
-        task = GanTask(players, config.players, config.training.seed, training_set, validate)
+        seed = config.training.seed
+        count = real_rows.count
+        task = GanTask(players, config.players, seed, training_set, validate, count)
         return PlayerSteps(task, config.training, world)
 
     return Training(folder, settings, steps, notes=rows.data.notes)

@@ -6,7 +6,7 @@ training commands write the folder and document its files (:mod:`experiments.tra
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -152,19 +152,24 @@ class RunFolder:
 
     def rows(self, kind: str | None = None) -> list[JsonObject]:
         """Return the rows of ``metrics.jsonl``, or those of one kind: ``train``, ``validation``."""
-        rows = [json.loads(line) for line in self.metric_lines()]
-        return [row for row in rows if kind is None or row["kind"] == kind]
+        return list(self.each_row(kind))
 
-    def metric_lines(self) -> list[str]:
-        """Return the complete lines of ``metrics.jsonl``.
+    def each_row(self, kind: str | None = None) -> Iterator[JsonObject]:
+        """Yield the rows of ``metrics.jsonl``, or those of one kind, one at a time.
 
         A last line without a line end was cut off by a crash and is left out.
         """
         path = self.path / "metrics.jsonl"
         if not path.exists():
-            return []
-        text = path.read_text(encoding="utf-8", errors="replace")
-        return text.split("\n")[:-1]
+            return
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            for line in lines:
+                # a row of the kind has this word; most of the other rows need not be parsed
+                if not line.endswith("\n") or (kind is not None and f'"{kind}"' not in line):
+                    continue
+                row = json.loads(line)
+                if kind is None or row["kind"] == kind:
+                    yield row
 
     def subfolder(self, name: str) -> Path:
         """Return a folder inside the run for results, created if it is missing.

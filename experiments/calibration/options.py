@@ -26,8 +26,9 @@ class Plan:
 class Calibration:
     """The last phase of training, which fits a VAE as it is used."""
 
-    # last share of --steps or --minutes, without dropout, blanked words and floors of the KL; its
-    # weights are kept where the held-out bound rises and the latent stays in use; 0: none
+    # last share of --steps, --minutes and --time-limit, without dropout, blanked words and floors
+    # of the KL; its weights are kept where the held-out bound rises and the latent stays in use; 0:
+    # none
     calibration: float = 0.1
     fit: Annotated[
         FitName, Doc(choices_help("with --calibration: weights that are fitted", FITS))
@@ -46,6 +47,7 @@ class Calibration:
             settings,
             steps=settings.steps - self._steps(settings),
             minutes=(1 - self.calibration) * settings.minutes,
+            time_limit=(1 - self.calibration) * settings.time_limit,
         )
 
     def plan(self, settings: Settings) -> Plan | None:
@@ -54,7 +56,8 @@ class Calibration:
             minutes = self.calibration * settings.minutes
             return plan(settings, self.fit, minutes=minutes) if minutes else None
         steps = self._steps(settings)
-        return plan(settings, self.fit, steps=steps) if steps else None
+        limited = replace(settings, time_limit=self.calibration * settings.time_limit)
+        return plan(limited, self.fit, steps=steps) if steps else None
 
     def _steps(self, settings: Settings) -> int:
         return int(self.calibration * settings.steps)
@@ -75,6 +78,7 @@ def plan(settings: Settings, fit: FitName, steps: int = 1, minutes: float = 0.0)
         Settings(
             steps=steps,
             minutes=minutes,
+            time_limit=0.0 if minutes else settings.time_limit,
             lr=FITS[fit].rate * settings.lr,
             clock=settings.clock,
             seed=settings.seed,

@@ -8,6 +8,7 @@ __all__ = ["COMPARED", "report_item"]
 
 # The metrics of a validation that are compared, by their words in the report.
 COMPARED: Mapping[str, str] = {
+    "data": "number of data",
     "nll_nats": "negative log-likelihood, estimate (nats)",
     "elbo_nats": "bound (nats)",
     "reconstruction_nats": "reconstruction term of the bound (nats)",

@@ -60,7 +60,8 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
     inner = _inner_run(run, plan, settings, base)
     task.module.to(world.device)
     load_weights(task.module, base.checkpoint / WEIGHTS)
-    calibration = CalibrationTask(task, FITS[plan.fit])
+    rows = read_json(base.checkpoint / "state.json").get("validation_rows", 0)
+    calibration = CalibrationTask(task, FITS[plan.fit], rows)
     world.wait()
     fit(GradientSteps(calibration, settings, world), settings, inner, validates_first=True)
 

@@ -32,6 +32,15 @@ class VaeTask(Task[Item, Tensor], Protocol[Item]):
         """The data of validations."""
         ...
 
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest rows of a validation."""
+        ...
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of the first ``rows`` held-out rows."""
+        ...
+
 
 class CalibrationTask(Generic[Item]):
     """Fit a trained model, or a part of it, on the batches of its training.
@@ -42,10 +51,12 @@ class CalibrationTask(Generic[Item]):
         task: the training task, whose ``module`` has the weights to start from. All parameters
             but the fitted ones are frozen.
         fit: what is fitted.
+        validation_rows: number of rows of a validation; 0: as of the training task.
     """
 
-    def __init__(self, task: VaeTask[Item], fit: Fit) -> None:
+    def __init__(self, task: VaeTask[Item], fit: Fit, validation_rows: int = 0) -> None:
         self.task = task
+        self.validation_rows = validation_rows or len(task.held_out)
         self.fit = fit
         self.model = task.module.eval()
         self.vae = cast("density.LatentModel", self.model)
@@ -88,7 +99,16 @@ class CalibrationTask(Generic[Item]):
         A model whose latent has fallen out of use has no ``selection``, though its bound may be
         higher.
         """
-        metrics = dict(self.task.validate(progress))
+        return self.validate_rows(progress, self.validation_rows)
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest rows of a validation."""
+        return min(self.task.fewest_rows, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of the first ``rows`` held-out rows."""
+        metrics = dict(self.task.validate_rows(progress, rows))
         if self.fit.may_collapse and progress.step > 0 and not _uses_latent(metrics):
             notes = [*metrics.get("notes", []), UNUSED]
             return {**metrics, "selection": None, "unselected": "not selected", "notes": notes}

@@ -6,7 +6,7 @@ metrics, their values for real rows and for known faults, is in :mod:`experiment
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -102,6 +102,18 @@ class Reference:
             classes = class_coverage(predicted, self.labels)
             metrics |= {"classes_found": classes.present, "class_kl_nats": classes.kl_nats}
         return metrics
+
+    def first(self, count: int) -> "Reference":
+        """Return the reference for ``count`` generated rows, the first of every set."""
+        if count >= self.count:
+            return self
+        return replace(
+            self,
+            count=count,
+            real=self.real[:count],
+            other_real=self.other_real[:count],
+            real_features=self.real_features[:count],
+        )
 
     @property
     def rows_for_modes(self) -> int:

@@ -27,9 +27,11 @@ from univae.errors import InputError
 
 __all__ = ["GanTask", "PlayerSteps", "Validate", "require_settings"]
 
-# Returns the metrics of the generator at a point of training.
-Validate: TypeAlias = Callable[[Players, Progress], JsonObject]
+# Returns the metrics of a number of generated rows at a point of training.
+Validate: TypeAlias = Callable[[Players, Progress, int], JsonObject]
 
+
+FEWEST_GENERATED = 100  # rows of a validation that is cut: distances of fewer are mostly bias
 
 FLIP_PROBABILITY = 0.5  # that --flip mirrors a real image
 
@@ -42,7 +44,8 @@ class GanTask:
         options: batch size, losses and constraints.
         seed: of the order of the rows.
         train: the data, and the indices of the rows to train on.
-        validate: returns the metrics of the generator.
+        validate: returns the metrics of a number of generated rows.
+        validation_rows: number of generated rows in a validation.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class GanTask:
         seed: int,
         train: tuple[Data, np.ndarray],
         validate: Validate,
+        validation_rows: int,
     ) -> None:
         self.module = players
         self.options = options
         self.seed = seed
         self.data, self.train = train
+        self.validation_rows = validation_rows
         self._validate = validate
         self.labels = self.data.labels if players.critic.classes > 0 else None
 
@@ -87,7 +92,16 @@ class GanTask:
 
     def validate(self, progress: Progress) -> JsonObject:
         """Return the metrics of the generator."""
-        return self._validate(self.module, progress)
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of ``rows`` generated rows."""
+        return self._validate(self.module, progress, rows)
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest generated rows of a validation."""
+        return min(FEWEST_GENERATED, self.validation_rows)
 
 
 class PlayerSteps:

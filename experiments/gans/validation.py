@@ -68,18 +68,20 @@ class GeneratorValidation:
         if self.labels is not None:
             self.real_labels = self.labels[reference.order[: len(self.real)]]
 
-    def __call__(self, players: Players, progress: Progress) -> JsonObject:
-        """Return the numbers of a validation; write the grid of images."""
-        z = torch.randn(self.reference.count, players.generator.latent)
+    def __call__(self, players: Players, progress: Progress, rows: int) -> JsonObject:
+        """Return the numbers of a validation of ``rows`` rows; write the grid of images."""
+        reference = self.reference.first(rows)
+        z = torch.randn(reference.count, players.generator.latent)
         labels = None
         if self.labels is not None:
             labels = self.labels[torch.randint(len(self.labels), (len(z),))]
-        metrics = self.reference.measure(_generate(players, z, labels))
+        metrics = reference.measure(_generate(players, z, labels))
         if self.reference.data.is_images:
             self._write_grid(players, progress.step)
         return {
             "selection": metrics["frechet_distance"],
             **metrics,
+            "data": reference.count,
             "feature_space": self.reference.space.name,
             **self._audit(players),
         }

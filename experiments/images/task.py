@@ -17,7 +17,7 @@ from experiments.evaluation.latent_model import measure
 from experiments.evaluation.memory import samples_at_once
 from experiments.images.binarisation import BINARISATIONS, BinarisationName
 from experiments.images.bounds import BOUNDS, BoundName, check_options
-from experiments.training.task import Progress, probe_rows
+from experiments.training.task import FEWEST_ROWS, Progress
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
@@ -130,15 +130,24 @@ class DensityTask:
 
     def validate(self, progress: Progress) -> JsonObject:
         """Return the metrics of the held-out rows; the lowest ``selection`` is the best."""
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of the first ``rows`` held-out rows."""
         samples = self.objective.validation_samples
-        metrics = measure_images(self.module, self.held_out, samples, names=self.held_out_rows)
+        x = self.held_out[:rows]
+        metrics = measure_images(self.module, x, samples, names=self.held_out_rows)
         return {"selection": metrics["nll_nats"], **metrics}
 
-    def probe(self) -> float:
-        """Validate an eighth of the held-out rows, and return their share."""
-        rows = probe_rows(len(self.held_out))
-        measure_images(self.module, self.held_out[:rows], self.objective.validation_samples)
-        return rows / len(self.held_out)
+    @property
+    def validation_rows(self) -> int:
+        """The number of held-out rows."""
+        return len(self.held_out)
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest rows of a validation."""
+        return min(FEWEST_ROWS, self.validation_rows)
 
 
 @torch.no_grad()

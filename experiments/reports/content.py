@@ -1,6 +1,8 @@
 """The content of a run folder for its report: metrics, items, images and figures."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from matplotlib.figure import Figure
 
@@ -10,15 +12,20 @@ from univae.checkpoint import JsonObject, JsonValue, read_json, replacing_file
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["LARGEST_PICTURE", "PNG", "Content"]
+__all__ = ["LARGEST_PICTURE", "PNG", "Content", "evenly"]
+
+Row = TypeVar("Row")
 
 PNG = b"\x89PNG\r\n\x1a\n"  # the signature of the format
 LARGEST_PICTURE = 2**26  # most bytes of an image that a report embeds
+MOST_ROWS = 20_000  # rows of training in a report: no figure has more pixels, and memory is bounded
 ITEM_KEYS = {"kind", "title"}
 
 
 class Content:
     """The metrics of a run, the items of its ``samples/``, and its images.
+
+    Of very many rows of training only every second, fourth, ... is kept.
 
     An item is a JSON object with a ``kind`` and a ``title``; other files are ignored.
     """
@@ -26,7 +33,7 @@ class Content:
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.validations = run.rows("validation")
-        self.training = run.rows("train")
+        self.training = evenly(run.each_row("train"), MOST_ROWS)
         self.items: list[JsonObject] = []
         for path in sorted((run.path / "samples").glob("*.json")):
             item = read_json(path)
@@ -64,3 +71,28 @@ class Content:
         with replacing_file(self.run.subfolder("plots") / f"{name}.png") as temporary:
             temporary.write_bytes(data)
         return embed(data, alt)
+
+
+def evenly(rows: Iterable[Row], most: int) -> list[Row]:
+    """Return rows at equal distances, the first and the last among them, in bounded memory.
+
+    All are returned where there are at most ``most``; otherwise at least half as many, and no more
+    than one above ``most``.
+
+    >>> evenly(range(8), 8), evenly(range(22), 8)
+    ([0, 1, 2, 3, 4, 5, 6, 7], [0, 4, 8, 12, 16, 20, 21])
+    """
+    kept: list[Row] = []
+    distance = 1
+    last: list[Row] = []
+    for number, row in enumerate(rows):
+        last = [row]
+        if number % distance:
+            continue
+        kept.append(row)
+        if len(kept) > most:
+            kept = kept[::2]
+            distance *= 2
+    if last and kept[-1] is not last[0]:
+        kept += last
+    return kept

@@ -36,7 +36,7 @@ def column(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_loss(rows: Rows) -> Figure | None:
-    """Draw the training loss, every row and a running median, with the learning rate below."""
+    """Draw the training loss, row by row and as a running median, with the learning rate below."""
     steps, loss = column(rows, "loss")
     if not len(steps):
         return None

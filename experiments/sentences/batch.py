@@ -26,6 +26,8 @@ from univae.text.noise import Noise
 
 __all__ = ["Batch", "Examples", "PairRows", "SentenceObjective"]
 
+FEWEST_PAIRS = 64  # of a validation that is cut: rank correlations of fewer say little
+
 if TYPE_CHECKING:
     StageName: TypeAlias = str
     SupervisionName: TypeAlias = str
@@ -153,13 +155,37 @@ class PairRows:
         """Return the ids of the rows: a pair's two texts, one after the other."""
         return self.examples.corpus.gather(pairs.reshape(-1))
 
-    def labelled(self) -> JsonObject:
-        """Return the rank correlation of held-out labelled pairs; empty where there are none."""
+    @property
+    def labelled_pairs(self) -> int:
+        """The number of held-out pairs with labels."""
+        if self.examples.validation is not None:
+            return len(self.examples.validation[0].pairs)
+        return 0 if self.examples.groups.scores is None else len(self.examples.held_out)
+
+    def labelled(self, count: int) -> JsonObject:
+        """Return the rank correlation of held-out labelled pairs; empty where there are none.
+
+        It is that of ``count`` of them, drawn from all files, where there are more.
+        """
+        total = self.labelled_pairs
+        if not total:
+            return {}
+        chosen = np.arange(total)
+        if count < total:
+            order = np.random.default_rng(self.seed % 2**64).permutation(total)
+            chosen = np.sort(order[:count])
         if self.examples.validation is not None:
             groups, corpus = self.examples.validation
-            return spearman(self.module, corpus, groups, slice(None))
-        groups = self.examples.groups
-        held_out = self.examples.held_out
-        if groups.scores is None:
-            return {}
-        return spearman(self.module, self.examples.corpus, groups, held_out)
+            return spearman(self.module, corpus, groups, chosen)
+        held_out = self.examples.held_out[chosen]
+        return spearman(self.module, self.examples.corpus, self.examples.groups, held_out)
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest pairs of a validation."""
+        return min(FEWEST_PAIRS, self.validation_rows)
+
+    @property
+    def validation_rows(self) -> int:
+        """The number of pairs of a validation."""
+        return self.labelled_pairs

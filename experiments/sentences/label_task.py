@@ -73,5 +73,9 @@ class LabelTask(PairRows):
 
     def validate(self, progress: Progress) -> JsonObject:
         """Return the rank correlation of the held-out pairs."""
-        metrics = self.labelled()
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the rank correlation of ``rows`` held-out pairs."""
+        metrics = self.labelled(rows)
         return {"selection": selection(metrics), **metrics}

@@ -6,6 +6,7 @@ those of sources without it.
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -122,14 +123,19 @@ class PairTask(PairRows):
 
     def validate(self, progress: Progress) -> JsonObject:
         """Return the metrics of held-out pairs: correlation, retrieval, generation, loss."""
+        return self.validate_rows(progress, self.validation_rows)
+
+    @property
+    def validation_rows(self) -> int:
+        """The number of held-out pairs, those with labels or those of retrieval: the larger."""
+        return max(self.labelled_pairs, len(self._held_out_pairs))
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of ``rows`` held-out pairs, of those with labels and of the others."""
         e = self.examples
         o = self.objective
-        draw = np.random.default_rng([self.seed % 2**64, 0])
-        pairs = pair_up(e.groups, e.held_out, e.corpus.lengths, draw)
-        _, first = np.unique(e.groups.families[pairs[:, 0]], return_index=True)
-        # one pair of each family, so that the texts of other pairs are negatives
-        pairs = pairs[np.sort(first)][: o.validation_pairs]
-        metrics = self.labelled()
+        pairs = self._held_out_pairs[:rows]
+        metrics = self.labelled(rows)
         has_labels = bool(metrics)
         partners = pairs[e.groups.partners(pairs)]
         metrics |= retrieval(self.module, e.corpus, partners)
@@ -138,6 +144,15 @@ class PairTask(PairRows):
         metrics["held_out_loss"] = self._held_out_loss(pairs)
         best_by = selection(metrics) if has_labels else metrics["held_out_loss"]
         return {"selection": best_by, **metrics}
+
+    @cached_property
+    def _held_out_pairs(self) -> np.ndarray:
+        """The pairs of retrieval, one of each family: the texts of other pairs are negatives."""
+        e = self.examples
+        draw = np.random.default_rng([self.seed % 2**64, 0])
+        pairs = pair_up(e.groups, e.held_out, e.corpus.lengths, draw)
+        _, first = np.unique(e.groups.families[pairs[:, 0]], return_index=True)
+        return pairs[np.sort(first)][: self.objective.validation_pairs]
 
     def _held_out_loss(self, pairs: np.ndarray) -> float:
         """Return the stage's loss per row on held-out pairs without noise, in training batches."""

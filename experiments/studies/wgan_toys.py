@@ -113,11 +113,11 @@ def task_of(config: Config) -> GanTask:
     reseed(config.seed, "weights")
     players = Players(model_config(config, data, 0))
 
-    def validate(players: Players, progress: Progress) -> JsonObject:
-        row = measure(config.toy, players.generator(torch.randn(GENERATED, config.latent)))
+    def validate(players: Players, progress: Progress, rows: int) -> JsonObject:
+        row = measure(config.toy, players.generator(torch.randn(rows, config.latent)))
         return {"selection": row["wasserstein"], **row}
 
-    return GanTask(players, config, config.seed, (data, np.arange(SIZE)), validate)
+    return GanTask(players, config, config.seed, (data, np.arange(SIZE)), validate, GENERATED)
 
 
 def train(config: Config) -> JsonObject:

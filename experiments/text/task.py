@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import measure
-from experiments.training.task import Progress, probe_rows
+from experiments.training.task import FEWEST_ROWS, Progress
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
@@ -132,14 +132,23 @@ class TextTask:
 
     def validate(self, progress: Progress) -> JsonObject:
         """Return the metrics of the held-out texts; the lowest ``selection`` is the best."""
-        metrics = measure_texts(self.module, self.held_out, self.objective.validation_samples)
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of the first ``rows`` held-out texts."""
+        samples = self.objective.validation_samples
+        metrics = measure_texts(self.module, self.held_out[:rows], samples)
         return {"selection": metrics["nll_nats"], **metrics}
 
-    def probe(self) -> float:
-        """Validate an eighth of the held-out texts, and return their share."""
-        rows = probe_rows(len(self.held_out))
-        measure_texts(self.module, self.held_out[:rows], self.objective.validation_samples)
-        return rows / len(self.held_out)
+    @property
+    def validation_rows(self) -> int:
+        """The number of held-out texts."""
+        return len(self.held_out)
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest texts of a validation."""
+        return min(FEWEST_ROWS, self.validation_rows)
 
 
 @torch.no_grad()

@@ -1,15 +1,21 @@
-"""The budget of training: a number of steps, or an amount of time on a clock."""
+"""The budget of training: a number of steps, an amount of time, or steps within a time limit."""
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-__all__ = ["CLOCKS", "Budget", "Clock"]
+__all__ = ["CLOCKS", "Budget", "Clock", "Share", "Spent"]
 
 SECONDS_PER_MINUTE = 60.0
 
 FEW_STEPS = 100  # a time limit that holds fewer is noted
-MOST_SHARE = 0.5  # share of the time that validations may take without a note
+MOST_SHARE = 0.5  # share of the time that two validations may take without a note
+
+FEWEST_VALIDATIONS = 3  # a probe, one before the first step and one at the end
+BETWEEN = 4  # validations that --minutes are to hold besides
+
+# Share of a time limit after which steps that are behind are hurried.
+PATIENCE = 0.5
 
 # Functions that return seconds since some moment.
 CLOCKS: dict[str, Callable[[], float]] = {
@@ -23,6 +29,40 @@ else:
     Clock = Literal[tuple(CLOCKS)]
 
 
+class Share(NamedTuple):
+    """How much of the time validations may take together, and how many there will be."""
+
+    share: float
+    number: int  # of validations, a probe included
+
+    @classmethod
+    def of(cls, steps: int, validate_every: int, *, compares: bool = False) -> "Share":
+        """Return the share of a training.
+
+        Args:
+            steps: number of steps of a training with a time limit; 0 for one of ``minutes``.
+            validate_every: steps between validations.
+            compares: whether the training is a short one for the sake of its validations, such as a
+                calibration.
+        """
+        if steps:
+            # More than of --minutes: a machine of the usual speed is to validate everything.
+            between = (steps - 1) // validate_every if validate_every else 0
+            return cls(0.25, FEWEST_VALIDATIONS + between)
+        if compares:
+            return cls(0.5, FEWEST_VALIDATIONS)
+        return cls(0.1, FEWEST_VALIDATIONS + BETWEEN)
+
+
+class Spent(NamedTuple):
+    """The seconds of a training before it is resumed."""
+
+    seconds: float = 0.0
+    reserve: float = 0.0  # the most that a validation and its checkpoints have taken so far
+    prelude: float = 0.0  # before the first step
+    validating: float = 0.0  # in all validations
+
+
 class Budget:
     """The steps or the time that training may take.
 
@@ -34,35 +74,42 @@ class Budget:
     and checkpoint. The fraction of training is measured from the first step, so that a validation
     before it does not use up the warm-up.
 
+    With ``time_limit`` the steps count as long as they keep ahead of a line, from none of them at
+    half of the limit to all at its end: the clock has no effect then. A training that falls behind
+    follows the line, so that its schedule is complete when the time is.
+
     Args:
         steps: number of steps, where ``minutes`` is 0.
-        minutes: amount of time; 0: no limit.
-        seconds: seconds of training before a resume.
-        reserve: the most seconds that a validation and its checkpoint have taken so far.
-        prelude: seconds of training before the first step.
+        minutes: amount of time; 0: as many steps.
+        time_limit: the most minutes that ``steps`` may take; 0: no limit.
         clock: a row of :data:`CLOCKS`.
+        share: how much of the time validations may take.
+        spent: the time before a resume.
     """
 
     def __init__(
         self,
         steps: int,
-        minutes: float,
-        seconds: float = 0.0,
-        reserve: float = 0.0,
-        prelude: float = 0.0,
+        minutes: float = 0.0,
+        time_limit: float = 0.0,
+        *,
         clock: Clock = "wall",
+        share: Share | None = None,
+        spent: Spent = Spent(),  # noqa: B008, as it is immutable
     ) -> None:
-        self.steps = steps
-        self.limit = SECONDS_PER_MINUTE * minutes
-        self.reserve = reserve
-        self.prelude = prelude
+        self.steps = 0 if minutes else steps
+        self.limit = SECONDS_PER_MINUTE * (minutes or time_limit)
+        self.share = share or Share.of(self.steps, 0)
+        self.reserve = spent.reserve
+        self.prelude = spent.prelude
+        self.validating = spent.validating
         self.pace = 0.0  # seconds that the last step took
         self._now = CLOCKS[clock]
-        self._start = self._now() - seconds
+        self._start = self._now() - spent.seconds
 
     @property
     def timed(self) -> bool:
-        """Whether training is limited by time, not by steps."""
+        """Whether time limits training, or may limit it."""
         return self.limit > 0
 
     @property
@@ -70,38 +117,48 @@ class Budget:
         """Seconds of training so far, those before a resume included."""
         return self._now() - self._start
 
+    @property
+    def seconds_per_validation(self) -> float:
+        """The most seconds that a validation is to take."""
+        return self.share.share * self.limit / self.share.number
+
     def fraction(self, step: int) -> float:
         """Return the fraction of training done after ``step`` steps; 1 if no other step fits in."""
+        by_time = self._fraction_of_time(step) if self.timed else 0.0
+        if not self.steps:
+            return by_time
+        # The middle of the next step: at its start, a warm-up would have a first step at rate 0; at
+        # its end, a decay would have a last one at rate 0.
+        by_steps = (step + 0.5) / self.steps if step < self.steps else 1.0
+        return max(by_steps, (by_time - PATIENCE) / (1 - PATIENCE))
+
+    def has_room(self, step: int) -> bool:
+        """Return whether there is time for a validation after ``step`` steps and one at the end.
+
+        Before the first step, the two may take half of the time. Later all of them together may
+        take their share of it. Where the number of steps is not known they may take no more of the
+        time so far, which spreads them over the training.
+        """
         if not self.timed:
-            # The middle of the next step: at its start, a warm-up would have a first step at rate
-            # 0; at its end, a decay would have a last one at rate 0.
-            return (step + 0.5) / self.steps if step < self.steps else 1.0
-        end = self.limit - self.reserve
+            return True
         now = self.seconds
         if step == 0:
-            self.prelude = now
-        return (now - self.prelude) / (end - self.prelude) if now + self.pace < end else 1.0
+            return now + 2 * self.reserve <= MOST_SHARE * self.limit or not self.reserve
+        if now + 2 * self.reserve >= self.limit:
+            return False
+        share = self.share.share
+        is_spread = self.steps > 0 or self.validating + self.reserve <= share * now
+        return is_spread and self.validating + 2 * self.reserve <= share * self.limit
 
-    def has_room(self) -> bool:
-        """Return whether there is time for a validation now and another at the end."""
-        return not self.timed or self.seconds + 2 * self.reserve < self.limit
-
-    def note_before_validation(self, validation: float) -> str:
-        """Return a note where validations will take most of the time; otherwise an empty string.
-
-        One is made before the first step and one at the end.
-
-        Args:
-            validation: the estimated seconds of a validation.
-        """
-        left = self.limit - self.seconds - 2 * validation
-        if left > (1 - MOST_SHARE) * self.limit:
+    def note_before_training(self) -> str:
+        """Return a note where validations will take most of the time; otherwise an empty string."""
+        left = self.limit - self.seconds - self.reserve
+        if self.has_room(0) or left <= 0:
             return ""
-        rest = "no time to train" if left <= 0 else f"about {_duration(left)} to train"
         return (
-            f"a validation takes about {_duration(validation)}, and one comes before the first "
-            f"step and one at the end: {self._words} leave {rest}; give more --minutes, now or "
-            "with --resume"
+            f"a validation takes about {_duration(self.reserve)}, so there is none before the "
+            f"first step: {self._words} leave about {_duration(left)} to train; give more "
+            f"{self._option}, now or with --resume"
         )
 
     def note_after_step(self, step: int) -> str:
@@ -111,19 +168,32 @@ class Budget:
         """
         left = self.limit - self.reserve - self.seconds
         steps = step + max(0, int(left / self.pace)) if self.pace > 0 else FEW_STEPS
-        if steps >= FEW_STEPS:
+        if steps >= min(FEW_STEPS, self.steps or FEW_STEPS):
             return ""
         return (
             f"{self._words} hold about {steps} steps; a validation takes "
-            f"{_duration(self.reserve)}; give more --minutes with --resume"
+            f"{_duration(self.reserve)}; give more {self._option} with --resume"
         )
 
     def words_without_step(self) -> str:
         """Return what to say where no step fits into the time, or no validation before it."""
         validation = f": a validation takes {_duration(self.reserve)}" if self.reserve else ""
         return (
-            f"{self._words} leave no time to train{validation}; give more --minutes with --resume"
+            f"{self._words} leave no time to train{validation}; give more {self._option} with "
+            "--resume"
         )
+
+    def _fraction_of_time(self, step: int) -> float:
+        """Return the share of the time for steps that has passed; 1 if no other step fits in."""
+        end = self.limit - self.reserve
+        now = self.seconds
+        if step == 0:
+            self.prelude = now
+        return (now - self.prelude) / (end - self.prelude) if now + self.pace < end else 1.0
+
+    @property
+    def _option(self) -> str:
+        return "--time-limit" if self.steps else "--minutes"
 
     @property
     def _words(self) -> str:

@@ -79,6 +79,7 @@ class Checkpoints(Generic[Item]):
         self.state.seconds = budget.seconds
         self.state.reserve = budget.reserve
         self.state.prelude = budget.prelude
+        self.state.validating = budget.validating
         self.state.rows = self.run.count_rows()
         with self.run.saving(name) as folder:
             with self.averaged_weights():

@@ -130,9 +130,12 @@ def _fitted(training: Training, world: World) -> JsonObject:
     with or_nothing(run):
         steps = training.steps(world)
         result = fit(steps, training.settings, run)
+        found = list(result.get("notes", []))
         if training.after_training is not None:
-            result |= training.after_training(steps, world)
-        notes = [*training.notes, *length_notes(run), *result.get("notes", [])]
+            added = training.after_training(steps, world)
+            found += [note for note in added.get("notes", []) if note not in found]
+            result |= added
+        notes = [*training.notes, *length_notes(run), *found]
         origin = {"trained_from": run.config.get("from_run")}
         result = with_notes({**training.counts, **result, **origin}, notes)
         run.finish(result)

@@ -41,6 +41,7 @@ NEWER: Mapping[str, object] = {
     **asdict(ImageReading()),
     "from_run": None,
     "kl_weight": 1.0,
+    "time_limit": 0.0,
 }
 
 # Options with a value that leaves the decision to the data, or to the machine. A run that was

@@ -19,7 +19,7 @@ from univae.run_folder import BEST, CALIBRATION, LAST, UNCALIBRATED, RunFolder
 
 __all__ = ["LENGTH", "Length", "is_longer", "length_notes", "train_on"]
 
-LENGTH = ("steps", "minutes")  # the options
+LENGTH = ("steps", "minutes", "time_limit")  # the options
 
 LENGTHS = "lengths"  # key in environment.json
 
@@ -29,16 +29,26 @@ class Length(NamedTuple):
 
     steps: int
     minutes: float
+    time_limit: float  # most minutes for the steps; 0: no limit
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Length":
         """Return the length of a configuration; 0 where it has none."""
-        return cls(config.get("steps", 0), config.get("minutes", 0.0))
+        return cls(
+            config.get("steps", 0), config.get("minutes", 0.0), config.get("time_limit", 0.0)
+        )
 
     @property
     def option(self) -> str:
         """The option that limits training, with its value."""
-        return f"--minutes {self.minutes:g}" if self.minutes else f"--steps {self.steps}"
+        limit = f" --time-limit {self.time_limit:g}" if self.time_limit else ""
+        return f"--minutes {self.minutes:g}" if self.minutes else f"--steps {self.steps}{limit}"
+
+    def is_less_than(self, other: "Length") -> bool:
+        """Return whether it holds less than another of the same kind."""
+        is_shorter = self.minutes < other.minutes or self.steps < other.steps
+        is_hurried = self.time_limit > 0 and not 0 < other.time_limit <= self.time_limit
+        return is_shorter or (is_hurried and self.steps == other.steps)
 
 
 def is_longer(run: RunFolder, config: Mapping[str, Any]) -> bool:
@@ -60,7 +70,7 @@ def is_longer(run: RunFolder, config: Mapping[str, Any]) -> bool:
     is_timed = after.minutes > 0
     if is_timed != (before.minutes > 0):
         _require_more_than_trained(run, after, float(config.get(CALIBRATION, 0.0)))
-    elif after.minutes < before.minutes or after.steps < before.steps:
+    elif after.is_less_than(before):
         raise InputError(
             f"{after.option} is less than {run.path} was started with, {before.option}, of which "
             f"it has trained {_trained(run).amount(timed=is_timed)}; give more, or leave it out"

@@ -6,11 +6,12 @@ uninterrupted one, and a validation has no effect on training.
 """
 
 import time
+from collections import deque
 from typing import Generic
 
 import torch
 
-from experiments.training.budget import Budget
+from experiments.training.budget import Budget, Share, Spent
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.distributed import join
 from experiments.training.gradient_steps import GradientSteps
@@ -18,6 +19,7 @@ from experiments.training.optimizers import Build, build
 from experiments.training.progress_bar import Bar
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
+from experiments.training.state import State
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.task import Batch, Item, Progress, Task
@@ -40,10 +42,11 @@ def fit(
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
     With ``settings.resume`` training continues from ``checkpoints/last``, to the same weights, bit
-    for bit, on the same machine with the same number of threads and processes, unless ``minutes``
-    limits it. Validation runs in full precision, on the moving average of the weights if there is
-    one; with a time limit or ``validates_first`` also before the first step. The module ends with
-    the weights of the last step; ``run.checkpoint()`` has the best.
+    for bit, on the same machine with the same number of threads and processes, unless time
+    limits it. Each validation comes after a checkpoint. It runs in full precision, on the moving
+    average of the weights if there is one; with a time limit or ``validates_first`` there is one
+    before the first step. The module ends with the weights of the last step; ``run.checkpoint()``
+    has the best.
 
     Returns:
         ``steps``, ``seconds`` and the metrics of the last validation.
@@ -93,26 +96,22 @@ class _Loop(Generic[Item]):
         self.module = steps.task.module.train()
         self.checkpoints = Checkpoints(steps, settings, run)
         self.state = self.checkpoints.state
-        self.saved_step = self.state.step
-        self.budget = Budget(
-            settings.steps,
-            settings.minutes,
-            self.state.seconds,
-            self.state.reserve,
-            self.state.prelude,
-            settings.clock,
-        )
+        # step and step of the last validation, as saved; None: nothing is saved
+        self.saved = self._position() if self.state.step else None
+        self.seconds_of_save = 0.0  # that the last checkpoint took
+        self.budget = _budget(settings, self.state, compares=validates_first)
         self._restart_speed()
-        total = 0 if self.budget.timed else settings.steps
-        self.bar = Bar(self.world.first, units_of(steps.task), total)
+        self.bar = Bar(self.world.first, units_of(steps.task), self.budget.steps)
         self.validator = Validator(self.checkpoints, self.budget, self.bar, settings.seed)
 
     def run_until_done(self, stop: StopRequest) -> JsonObject:
         """Take steps, validate and save until the budget is used up."""
+        self.validator.size(stop)
         while True:
             must_stop, fraction, has_room = self._agree(stop)
             if must_stop:
-                self._save_last()
+                if self.saved != self._position():
+                    self._save_last()
                 step = self.state.step
                 raise Interrupted(f"interrupted after step {step}; continue with --resume")
             if self.state.complete:
@@ -122,8 +121,11 @@ class _Loop(Generic[Item]):
                 if self.state.validated == self.state.step:
                     return self._finish()
             if fraction >= 1 or (self._validation_due() and has_room):
-                self.validator.validate(stop)
-                self._restart_speed()  # the clock is read again before the next step
+                if self._steps_unsaved():
+                    # A validation may take long, and a scheduler may not wait for its end.
+                    self._save_last()
+                else:
+                    self._validate(stop)
             elif self._checkpoint_due():
                 self._save_last()
             else:
@@ -138,8 +140,20 @@ class _Loop(Generic[Item]):
             "offset": self.state.offset,
         }
         if self.world.first:
-            report["rows"] = self.run.rows()[-REPORTED_ROWS:]
+            report["rows"] = list(deque(self.run.each_row(), maxlen=REPORTED_ROWS))
         return {**report, **getattr(error, "report", {})}
+
+    def _validate(self, stop: StopRequest) -> None:
+        """Validate, and note how long that takes with a checkpoint."""
+        budget = self.budget
+        is_first = self.state.validated < 0
+        start = budget.seconds
+        self.validator.validate(stop)
+        took = budget.seconds - start + self.seconds_of_save
+        # the first one replaces an estimate
+        budget.reserve = took if is_first else max(budget.reserve, took)
+        budget.validating += took if budget.timed else 0.0
+        self._restart_speed()  # the clock is read again before the next step
 
     def _step(self, progress: Progress) -> None:
         self.run.has_trained = True
@@ -200,9 +214,18 @@ class _Loop(Generic[Item]):
         return {**counts, **self.state.validation}
 
     def _save_last(self) -> None:
-        self.saved_step = self.state.step
+        start = self.budget.seconds
+        self.saved = self._position()
         self.run.has_trained = True
         self.checkpoints.save(LAST, self.budget)
+        self.seconds_of_save = self.budget.seconds - start
+
+    def _position(self) -> tuple[int, int]:
+        return self.state.step, self.state.validated
+
+    def _steps_unsaved(self) -> bool:
+        """Return whether steps were taken since the last checkpoint."""
+        return self.state.step > (self.saved[0] if self.saved else 0)
 
     def _agree(self, stop: StopRequest) -> tuple[bool, float, bool]:
         """Return whether to stop, the fraction done, and whether there is time to validate.
@@ -212,9 +235,11 @@ class _Loop(Generic[Item]):
         """
         clock = [0.0, 0.0]
         if self.world.first:
-            clock = [self.budget.fraction(self.state.step), float(self.budget.has_room())]
-        stop_count, fraction, has_room = self.world.total([stop.requested, *clock])
-        return stop_count > 0, fraction, has_room > 0
+            step = self.state.step
+            has_room = self.budget.has_room(step) or (step == 0 and self.validates_first)
+            clock = [self.budget.fraction(step), float(has_room)]
+        stop_count, fraction, room = self.world.total([stop.requested, *clock])
+        return stop_count > 0, fraction, room > 0
 
     def _validation_due(self) -> bool:
         step = self.state.step
@@ -223,8 +248,8 @@ class _Loop(Generic[Item]):
         return _is_multiple(step, self.settings.validate_every) and self.state.validated != step
 
     def _checkpoint_due(self) -> bool:
-        step = self.state.step
-        return _is_multiple(step, self.settings.checkpoint_every) and self.saved_step != step
+        is_due = _is_multiple(self.state.step, self.settings.checkpoint_every)
+        return is_due and self._steps_unsaved()
 
     def _print_progress(self, stepped: Stepped, fraction: float) -> None:
         weight = stepped.sums["weight"]
@@ -232,6 +257,19 @@ class _Loop(Generic[Item]):
         elapsed = self.budget.seconds - self.budget.prelude
         remaining = elapsed * (1 - fraction) / max(fraction, SHORTEST)
         self.bar.update(fraction, self.state.step, stepped.sums["loss"] / weight, speed, remaining)
+
+
+def _budget(settings: Settings, state: State, *, compares: bool) -> Budget:
+    """Return the budget of a new or resumed training; ``compares``: see :meth:`Share.of`."""
+    steps = 0 if settings.minutes else settings.steps
+    return Budget(
+        settings.steps,
+        settings.minutes,
+        settings.time_limit,
+        clock=settings.clock,
+        share=Share.of(steps, settings.validate_every, compares=compares),
+        spent=Spent(state.seconds, state.reserve, state.prelude, state.validating),
+    )
 
 
 def _is_multiple(step: int, interval: int) -> bool:

@@ -38,6 +38,7 @@ class Bar:
         self.steps = steps
         self.interval = interval
         self.speed = 0.0  # of the last step
+        self._noted = set[str]()
         self._last_line = time.monotonic()
         self._terminal = visible and sys.stderr.isatty()
         layout = "{percentage:3.0f}%|{bar}| {postfix}"
@@ -89,8 +90,9 @@ class Bar:
             print(text, file=sys.stderr, flush=True)
 
     def write_note(self, note: str) -> None:
-        """Print a note; nothing where it is empty."""
-        if note:
+        """Print a note; nothing where it is empty, or has been printed."""
+        if note and note not in self._noted:
+            self._noted.add(note)
             self.write_line(f"note: {note}")
 
     def close(self) -> None:

@@ -133,12 +133,12 @@ class Run(RunFolder):
 
     def count_rows(self) -> int:
         """Return the number of rows of metrics, which every checkpoint stores."""
-        return len(self.metric_lines())
+        return self._metrics.count
 
     def truncate_rows(self, count: int) -> None:
         """Remove all rows of metrics after the first ``count``, which a checkpoint stored."""
         if self.writes:
-            self._metrics.replace(self.metric_lines()[:count])
+            self._metrics.truncate(count)
 
     @contextmanager
     def saving(self, name: str) -> Iterator[Path]:

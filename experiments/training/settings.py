@@ -29,11 +29,15 @@ class Settings:
     """The length of training, the optimizer, validations and checkpoints."""
 
     steps: int = 1000  # number of optimizer steps, unless --minutes limits training
-    # time budget in minutes, the last validation included; 0: train for --steps (results then
-    # repeat bit for bit)
+    # time budget in minutes, of which validations take a tenth, so that they may be fewer and of
+    # fewer data than asked for; 0: train for --steps (results then repeat bit for bit)
     minutes: float = 0.0
-    # time that --minutes limits; wall: elapsed time; processor: the time of all threads of this
-    # process, for runs side by side
+    # most minutes for --steps, the last validation included; 0: no limit. Weights do not depend on
+    # the clock unless steps are late in the second half of it: then the schedule is hurried to its
+    # end, and fewer steps are taken
+    time_limit: float = 0.0
+    # time that --minutes and --time-limit limit; wall: elapsed time; processor: the time of all
+    # threads of this process, for runs side by side
     clock: Clock = "wall"
     seed: int = 0  # seed of the initial weights, the order of the data and all noise
     lr: float = 1e-3  # highest learning rate; lower it if the loss is not finite
@@ -95,7 +99,9 @@ class Settings:
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "steps": at_least(1),
-        "minutes": at_least(0, MINUTES, "0 (no time limit) or more"),
+        **dict.fromkeys(
+            ("minutes", "time_limit"), at_least(0, MINUTES, "0 (no time limit) or more")
+        ),
         "seed": SEED,
         "lr": above(0, 1e6),
         "warmup": within("[0, 1]", "a fraction of training"),
@@ -121,6 +127,11 @@ class Settings:
         self._require_combination()
 
     def _require_combination(self) -> None:
+        if self.minutes and self.time_limit:
+            raise InputError(
+                "time_limit is one of steps, and minutes replaces them; got "
+                f"minutes={self.minutes:g}, time_limit={self.time_limit:g}; leave one of them out"
+            )
         OPTIMIZERS[self.optimizer].check(self)
         adapts = STEP_SIZES[self.adapt_step_size].adapts
         if self.adapt_halves and (not adapts or self.accumulate % 2):

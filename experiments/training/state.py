@@ -22,17 +22,19 @@ class State:
     seconds: float = 0.0
     reserve: float = 0.0  # most seconds that a validation and its checkpoint took
     prelude: float = 0.0  # seconds before the first step
+    validating: float = 0.0  # seconds in all validations, where time limits training
     complete: bool = False
     processes: int = 1
     rows: int = 0  # of metrics.jsonl
     best: float | None = None  # the smallest selection of all validations
     validated: int = -1  # step of the last validation; -1: there was none
     validation: JsonObject = field(default_factory=dict)  # metrics of the last validation
+    validation_rows: int = 0  # of every validation; 0: all that the task has
     window: dict[str, float] = field(default_factory=dict)  # sums since the last row of metrics
 
     RULES: ClassVar[Mapping[str, Rule]] = {
-        **dict.fromkeys(("step", "epoch", "offset", "rows"), at_least(0)),
-        **dict.fromkeys(("seconds", "reserve", "prelude"), at_least(0, SECONDS)),
+        **dict.fromkeys(("step", "epoch", "offset", "rows", "validation_rows"), at_least(0)),
+        **dict.fromkeys(("seconds", "reserve", "prelude", "validating"), at_least(0, SECONDS)),
         "processes": at_least(1, 10**6),
         "validated": at_least(-1),
     }

@@ -11,23 +11,22 @@ from univae.modes import evaluating
 from univae.seeds import reseed, seed_of
 
 __all__ = [
+    "FEWEST_ROWS",
     "Batch",
     "Item",
     "Item_co",
-    "ProbedTask",
     "Progress",
+    "SizedTask",
     "Task",
     "Total",
     "Trainable",
     "WeighingTask",
     "evaluating",
-    "probe_rows",
     "reseed",
     "seed_of",
 ]
 
-PROBED_SHARE = 8
-FEWEST_PROBED = 2  # rows: a validation measures variances
+FEWEST_ROWS = 4  # of a validation that is cut
 
 Item = TypeVar("Item")  # names a micro-batch, as an array of indices does
 Item_co = TypeVar("Item_co", covariant=True)
@@ -109,17 +108,19 @@ class WeighingTask(Task[Item, Batch], Protocol[Item, Batch]):
 
 
 @runtime_checkable
-class ProbedTask(Protocol):
-    """A task whose validation can be timed by a small part of it."""
+class SizedTask(Protocol):
+    """A task whose validation can be cut to a part of its data, where time is short."""
 
-    def probe(self) -> float:
-        """Validate a small part of the held-out set; return its share of a validation, in (0, 1].
-
-        A validation of the whole takes about as much longer.
-        """
+    @property
+    def validation_rows(self) -> int:
+        """The number of rows of a whole validation."""
         ...
 
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest rows of which the metrics say something; at most ``validation_rows``."""
+        ...
 
-def probe_rows(count: int) -> int:
-    """Return how many of ``count`` held-out rows a probe takes: an eighth, and at least two."""
-    return min(count, max(FEWEST_PROBED, count // PROBED_SHARE))
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Validate as ``validate`` does, on the first ``rows`` of the data in a fixed order."""
+        ...

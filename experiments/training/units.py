@@ -13,6 +13,11 @@ class Units:
     datum: str = "datum"  # one of them
     counted: str = "data"  # what the weight of a batch counts
 
+    @property
+    def plural(self) -> str:
+        """The word for several of them."""
+        return "data" if self.datum == "datum" else f"{self.datum}s"
+
 
 @runtime_checkable
 class HasUnits(Protocol):

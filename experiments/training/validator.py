@@ -1,6 +1,8 @@
 """The validations of a training: measured in the first process, logged, and compared.
 
 A validation has no effect on training. A request to stop ends it, and a resumed run repeats it.
+Where time limits training, all validations take as many rows as fit into their share of it, which
+is chosen before the first.
 """
 
 from collections.abc import Callable
@@ -12,13 +14,17 @@ from experiments.training.budget import Budget
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.progress_bar import Bar
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Item, ProbedTask, Progress, evaluating, reseed
+from experiments.training.task import Item, Progress, SizedTask, evaluating, reseed
 from univae.checkpoint import JsonObject, to_json
 from univae.run_folder import BEST
 
 __all__ = ["Validator"]
 
 Result = TypeVar("Result")
+
+MOST_ROWS = 10**9
+SHORTEST = 1e-9  # seconds, for divisions by a measured time
+PROBED_SHARE = 8  # of the rows of a validation, which a probe of its time takes at most
 
 
 class Validator(Generic[Item]):
@@ -45,21 +51,43 @@ class Validator(Generic[Item]):
 
         Where a signal ends it, ``stop`` is requested and nothing is recorded.
         """
+        if self._in_first(stop, lambda: self._record(to_json(self._evaluated(self._measure)))):
+            self.state.validated = self.state.step
+
+    def size(self, stop: StopRequest) -> None:
+        """Choose the rows of all validations before the first step, where time limits training."""
+        state = self.state
+        if self.budget.timed and not (state.step or state.validation_rows or state.complete):
+            self._in_first(stop, self._size)
+
+    def _in_first(self, stop: StopRequest, work: Callable[[], None]) -> bool:
+        """Do some work in the first process, and return in all once it has ended.
+
+        Returns:
+            whether no signal ended it in this process.
+        """
+        is_done = True
         try:
             if self.world.first:
-                self._note_long_validation()
-            start = self.budget.seconds
-            if self.world.first:
-                self._record(to_json(self._evaluated(self._measure)))
-            self.state.validated = self.state.step
-            self.budget.reserve = max(self.budget.reserve, self.budget.seconds - start)
+                work()
         except Interrupted:
             stop.request()  # all processes stop together, once they have agreed
+            is_done = False
         self.world.wait()
+        return is_done
 
     def _measure(self) -> JsonObject:
         step = self.state.step
-        return self.task.validate(Progress(step, self.budget.fraction(step)))
+        progress = Progress(step, self.budget.fraction(step))
+        rows = self.state.validation_rows
+        if not rows or not isinstance(self.task, SizedTask) or rows >= self.task.validation_rows:
+            return self.task.validate(progress)
+        metrics = self.task.validate_rows(progress, rows)
+        note = (
+            f"validations take {rows:,} of {self.task.validation_rows:,} "
+            f"{self.bar.units.plural}, which is what fits into their share of the time"
+        )
+        return {**metrics, "notes": [*metrics.get("notes", []), note]}
 
     def _evaluated(self, measure: Callable[[], Result]) -> Result:
         """Return what a function measures of the averaged weights, in evaluation mode."""
@@ -80,12 +108,32 @@ class Validator(Generic[Item]):
         if improved:
             self.checkpoints.save(BEST, self.budget)
 
-    def _note_long_validation(self) -> None:
-        """Print a note where the first validations will take most of the time."""
+    def _size(self) -> None:
+        """Choose the rows of validations by the time of a few rows, and reserve their time."""
         task = self.task
-        if self.state.validated >= 0 or not self.budget.timed or not isinstance(task, ProbedTask):
+        if not isinstance(task, SizedTask):
             return
         start = self.budget.seconds
-        share = self._evaluated(task.probe)
-        estimate = (self.budget.seconds - start) / share
-        self.bar.write_note(self.budget.note_before_validation(estimate))
+        few = task.fewest_rows
+        probed = few
+        seconds = self._seconds_of(task, few)
+        more = min(self._rows_within(seconds / few), task.validation_rows // PROBED_SHARE)
+        if more > few:  # the first rows are slower
+            probed = more
+            seconds = self._seconds_of(task, more)
+        rows = self._rows_within(seconds / probed)
+        self.state.validation_rows = min(max(rows, few), task.validation_rows)
+        self.budget.reserve = self.state.validation_rows * seconds / probed
+        self.budget.validating += self.budget.seconds - start
+        self.bar.write_note(self.budget.note_before_training())
+
+    def _seconds_of(self, task: SizedTask, rows: int) -> float:
+        """Return the time that a validation of some rows takes."""
+        start = self.budget.seconds
+        self._evaluated(lambda: task.validate_rows(Progress(0, 0.0), rows))
+        return self.budget.seconds - start
+
+    def _rows_within(self, seconds_per_row: float) -> int:
+        """Return the rows of which a validation takes the time that it may take."""
+        most = self.budget.seconds_per_validation
+        return int(min(most / max(seconds_per_row, SHORTEST), MOST_ROWS))

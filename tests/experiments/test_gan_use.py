@@ -158,6 +158,7 @@ def test_a_run_of_texts_refuses_the_options_of_gans(tmp_path: Path) -> None:
 
 def test_a_conditional_critic_is_audited_at_the_classes_of_its_data(runs: dict[str, Path]) -> None:
     (row,) = Run.open(runs["classes"]).rows("validation")
+    assert row["data"] >= 10  # generated rows
     assert 0 < row["score_gradient_median"] <= row["score_gradient_max"] <= 1 + 1e-5
     trained = Run.open(runs["first"]).rows("train")
     assert all(row["consistency"] >= 0 for row in trained)

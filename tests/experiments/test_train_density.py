@@ -241,20 +241,21 @@ def test_annealing_and_free_bits_weigh_the_kl() -> None:
     assert losses["weighted and free"] == pytest.approx(free, rel=1e-5)
 
 
-def test_a_probe_measures_an_eighth_of_a_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_validation_is_that_of_the_first_rows() -> None:
     data = read("digits")
-    model = build(model_config(ImageShape(latents=(3,)), data, binary=False))
-    held_out = data.batch(np.arange(80))
+    model = build(model_config(ImageShape(latents=(3,)), data, binary=False)).eval()
+    held_out = data.batch(np.arange(20))
     objective = ImageObjective(validation_samples=2)
-    task = DensityTask(model, objective, 0, (data, np.arange(40)), held_out)
-    sizes = []
-    monkeypatch.setattr(
-        "experiments.images.task.measure_images", lambda model, x, samples: sizes.append(len(x))
-    )
-    assert task.probe() == 1 / 8
+    found = []
+    for rows in (20, 12):
+        task = DensityTask(model, objective, 0, (data, np.arange(40)), held_out[:rows])
+        assert (task.validation_rows, task.fewest_rows) == (rows, 4)
+        torch.manual_seed(0)
+        found.append(task.validate_rows(Progress(0, 0.0), 12))
+    assert found[0] == found[1]
+    assert found[0]["data"] == 12
     task.held_out = held_out[:3]
-    assert task.probe() == 2 / 3  # two rows at least, of which a variance is defined
-    assert sizes == [10, 2]
+    assert task.fewest_rows == 3
 
 
 def test_a_weight_of_the_kl_is_noted_in_the_result_and_the_bound_has_none(tmp_path: Path) -> None:

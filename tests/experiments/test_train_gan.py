@@ -438,6 +438,8 @@ def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: A
     found = demo.generate_digits(demo.Config(out=tmp_path / "demo", gan_minutes=0.1, threads=1))
     assert found["frechet_distance"] > found["floor"]["frechet_distance"] > 0
     assert (tmp_path / "demo" / "gan" / "report.html").exists()
+    config = Run.open(tmp_path / "demo" / "gan").config
+    assert (config["steps"], config["minutes"], config["time_limit"]) == (demo.GAN_STEPS, 0, 0.1)
     described = json.loads((tmp_path / "demo" / "samples" / "gan.json").read_text())
     with Image.open(tmp_path / "demo" / "samples" / described["file"]) as picture:
         assert np.asarray(picture).std() > 1

@@ -416,6 +416,15 @@ def test_labels_are_compared_within_a_file(files: dict[str, Path], tmp_path: Pat
     order = [int(groups.files[batch][0]) for batch in batches]
     assert order != sorted(order)
     assert [batch.tolist() for batch in task.batches(1)] != [batch.tolist() for batch in batches]
+    objective = SentenceObjective(batch_size=5)
+    task = LabelTask(
+        opened.model, objective, 0, dataclasses.replace(task.examples, held_out=np.arange(84))
+    )
+    assert (task.validation_rows, task.fewest_rows) == (84, 64)
+    assert task.validate_rows(NOW, 84) == task.validate(NOW)
+    part = task.validate_rows(NOW, 40)
+    assert (part["labelled_pairs"], len(part["spearman_of_files"])) == (40, 2)  # of both files
+    assert part == task.validate_rows(NOW, 40)
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 2, "clip": 0.0}])

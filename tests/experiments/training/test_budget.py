@@ -1,10 +1,15 @@
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments.training.budget import CLOCKS, Budget
-from tests.experiments.training.test_loop import MINUTE, Clock, Toy, train
+from experiments.training.budget import CLOCKS, Budget, Share, Spent
+from experiments.training.task import Progress
+from tests.experiments.training.test_loop import MINUTE, SETTINGS, Clock, Toy, train
+from univae.errors import InputError
 
 
 @pytest.fixture
@@ -27,9 +32,6 @@ def test_the_clock_starts_with_the_first_step_and_stops_in_time_for_the_last_val
     assert budget.fraction(0) == 0
     clock[0] = 60.0
     assert budget.fraction(5) == pytest.approx(40 / 80)
-    assert budget.has_room()
-    clock[0] = 81.0
-    assert not budget.has_room()
     budget.pace = 1.0
     clock[0] = 99.5
     assert budget.fraction(9) == 1
@@ -47,21 +49,61 @@ def test_a_processor_clock_stands_still_while_one_waits(monkeypatch: pytest.Monk
 
 
 def test_a_resumed_clock_goes_on_where_it_stopped(clock: list[float]) -> None:
-    budget = Budget(steps=1, minutes=2.0, seconds=60.0, reserve=20.0, prelude=20.0)
+    budget = Budget(steps=1, minutes=2.0, spent=Spent(60.0, 20.0, 20.0))
     assert budget.fraction(5) == pytest.approx(40 / 80)
 
 
-def test_validations_that_will_take_most_of_the_time_are_noted_beforehand(
+def test_two_validations_take_half_of_the_time_at_most_or_there_is_none_before_the_first_step(
     clock: list[float],
 ) -> None:
-    budget = Budget(steps=1, minutes=3.0)
-    assert budget.note_before_validation(40.0) == ""
-    note = budget.note_before_validation(60.0)
-    assert "takes about 1 minutes" in note
-    assert "the 3 minutes of training leave about 1 minutes to train" in note
-    assert "leave no time to train; give more --minutes" in budget.note_before_validation(95.0)
-    clock[0] = 30.0
-    assert budget.note_before_validation(40.0) != ""
+    budget = Budget(steps=1, minutes=3.0, spent=Spent(reserve=45.0))
+    assert budget.has_room(0)
+    assert budget.note_before_training() == ""
+    budget.reserve = 60.0
+    assert not budget.has_room(0)
+    note = budget.note_before_training()
+    assert "takes about 1 minutes, so there is none before the first step" in note
+    assert "the 3 minutes of training leave about 2 minutes to train; give more --minutes" in note
+    budget.reserve = 200.0  # no step fits in, which is an error
+    assert budget.note_before_training() == ""
+
+
+def test_validations_of_minutes_take_a_tenth_of_the_time_at_every_moment(
+    clock: list[float],
+) -> None:
+    budget = Budget(steps=1, minutes=10.0)
+    assert budget.seconds_per_validation == pytest.approx(60 / 7)
+    budget.reserve = budget.validating = 5.0
+    made = []
+    for second in range(1, 595):
+        clock[0] = float(second)
+        if budget.has_room(second):
+            budget.validating += 5.0
+            made.append(second)
+    assert made == list(range(100, 590, 50))  # and the last one: 60 s of 600
+
+
+def test_steps_ahead_of_a_time_limit_do_not_depend_on_the_clock(clock: list[float]) -> None:
+    budget = Budget(steps=10, time_limit=1.0)
+    free = Budget(steps=10)
+    for step, second in enumerate((0, 29, 31, 36, 40, 44, 48, 52, 55, 58, 58.5)):
+        clock[0] = float(second)
+        assert budget.fraction(step) == free.fraction(step)
+
+
+def test_steps_behind_a_time_limit_follow_a_line_to_the_end_of_the_schedule(
+    clock: list[float],
+) -> None:
+    budget = Budget(steps=1000, time_limit=1.0, spent=Spent(reserve=4.0))
+    assert budget.fraction(0) == 0.0005
+    clock[0] = 28.0  # half of the 56 s for steps
+    assert budget.fraction(1) == 0.0015
+    clock[0] = 42.0
+    assert budget.fraction(2) == pytest.approx(0.5)
+    clock[0] = 55.0
+    assert budget.fraction(3) == pytest.approx(27 / 28)
+    budget.pace = 2.0
+    assert budget.fraction(3) == 1.0
 
 
 def test_a_time_without_a_step_names_no_validation_that_was_not_made() -> None:
@@ -69,12 +111,12 @@ def test_a_time_without_a_step_names_no_validation_that_was_not_made() -> None:
     assert words == (
         "the 0.5 minutes of training leave no time to train; give more --minutes with --resume"
     )
-    words = Budget(steps=1, minutes=0.5, reserve=40.0).words_without_step()
+    words = Budget(steps=1, minutes=0.5, spent=Spent(reserve=40.0)).words_without_step()
     assert "leave no time to train: a validation takes 40 s; give more" in words
 
 
 def test_a_time_that_holds_few_steps_is_noted_once_steps_are_timed(clock: list[float]) -> None:
-    budget = Budget(steps=1, minutes=3.0, reserve=60.0)
+    budget = Budget(steps=1, minutes=3.0, spent=Spent(reserve=60.0))
     clock[0] = 66.0
     budget.pace = 1.5
     assert budget.note_after_step(4).startswith(
@@ -84,18 +126,120 @@ def test_a_time_that_holds_few_steps_is_noted_once_steps_are_timed(clock: list[f
     assert budget.note_after_step(4) == ""
 
 
-def test_a_training_estimates_its_first_validation_before_it_spends_the_time(
+def test_a_share_of_a_time_limit_has_every_validation_of_the_steps() -> None:
+    assert Share.of(1750, 500) == (0.25, 6)  # a probe, before, 500, 1000, 1500, at the end
+    assert Share.of(1000, 0) == (0.25, 3)
+    assert Share.of(0, 500) == (0.1, 7)
+    assert Share.of(0, 500, compares=True) == (0.5, 3)
+
+
+class Sized(Toy):
+    """A toy whose validation takes some time a row."""
+
+    seconds_per_row = 0.05
+    validation_rows = 24
+    fewest_rows = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.validated: list[int] = []
+        self.pass_by: Callable[[float], None] = lambda seconds: None
+
+    def validate(self, progress: Progress) -> dict[str, Any]:
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> dict[str, Any]:
+        self.pass_by(self.seconds_per_row * rows)
+        self.validated.append(rows)
+        return super().validate(progress)
+
+
+def sized(monkeypatch: pytest.MonkeyPatch) -> tuple[Sized, Clock]:
+    task = Sized()
+    timer = Clock(monkeypatch, task, validation=0.0)
+    task.pass_by = timer.pass_by
+    return task, timer
+
+
+def test_validations_are_cut_to_a_tenth_of_the_minutes_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Probed(Toy):
-        def probe(self) -> float:
-            timer.pass_by(2.5)
-            return 1 / 8
+    task, _ = sized(monkeypatch)
+    # 6 s of a minute for 7 validations: 17 rows; two rows, then an eighth, are probed
+    settings = replace(MINUTE, validate_every=10)
+    result, _, run = train(tmp_path / "run", settings, task)
+    assert task.validated[:2] == [2, 3]
+    assert set(task.validated[2:]) == {17}
+    assert 5.0 <= sum(task.validated) * task.seconds_per_row <= 6.0
+    assert 59.0 <= result["seconds"] <= 60.0
+    words = "validations take 17 of 24 data, which is what fits into their share of the time"
+    assert result["notes"] == [words]
+    assert capsys.readouterr().err.count(words) == 1
+    assert all(row["notes"] == [words] for row in run.rows("validation"))
 
-    timer = Clock(monkeypatch, task := Probed(), validation=20.0)
-    train(tmp_path / "run", MINUTE, task)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("note: a validation takes about 20 s")
-    assert "the 1 minutes of training leave about 18 s to train" in lines[0]
-    assert lines[1].startswith("step 0 · ")
-    assert lines[2].startswith("note: the 1 minutes of training hold about 35 steps")
+    task, _ = sized(monkeypatch)
+    result, _, _ = train(tmp_path / "run", replace(settings, minutes=1.2, resume=True), task)
+    assert set(task.validated) == {17}  # comparable with those before
+    task, _ = sized(monkeypatch)
+    result, _, _ = train(tmp_path / "enough", replace(settings, minutes=1.5), task)
+    assert set(task.validated[2:]) == {24}
+    assert "notes" not in result
+
+
+def test_a_time_too_short_for_two_small_validations_is_used_for_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Sized, "seconds_per_row", 0.5)
+    task, _ = sized(monkeypatch)
+    result, _, run = train(tmp_path / "run", replace(MINUTE, minutes=0.05), task)
+    # 1 s of 3 s to probe two rows, 1 s to validate them at the end
+    assert (result["steps"], result["seconds"]) == (1, 2.5)
+    assert [row["step"] for row in run.rows("validation")] == [1]
+    err = capsys.readouterr().err
+    assert err.startswith("note: a validation takes about 1 s, so there is none before the first")
+    task, _ = sized(monkeypatch)
+    with pytest.raises(InputError, match="leave no time to train: a validation takes 1 s"):
+        train(tmp_path / "short", replace(MINUTE, minutes=0.03), task)
+
+
+LIMITED = replace(SETTINGS, steps=40, validate_every=10, checkpoint_every=0, log_every=1)
+
+
+def test_a_generous_time_limit_gives_the_weights_of_the_steps_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, free = train(tmp_path / "free", LIMITED)
+    weights = (free.checkpoint("last") / "model.safetensors").read_bytes()
+    for name, slow in (("quick", 0.0), ("slow", 1.0)):  # 20 s, or 60 s, of 3 minutes
+        task, timer = sized(monkeypatch)
+        task.hooks = dict.fromkeys(
+            range(40), lambda timer=timer, slow=slow: timer.pass_by(slow / 2)
+        )
+        result, _, run = train(tmp_path / name, replace(LIMITED, time_limit=3.0), task)
+        assert result["steps"] == 40
+        assert (run.checkpoint("last") / "model.safetensors").read_bytes() == weights
+
+
+def test_a_tight_time_limit_ends_in_time_with_the_schedule_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = sized(monkeypatch)
+    result, _, run = train(tmp_path / "run", replace(LIMITED, steps=200, time_limit=1.0), task)
+    assert result["steps"] < 120
+    assert 57.0 <= result["seconds"] <= 60.0
+    assert task.fractions == sorted(task.fractions)
+    assert task.fractions[-1] > 0.95
+    assert run.rows("train")[-1]["lr"] < 0.06 * SETTINGS.lr  # the floor is 0.05
+
+
+def test_a_time_limit_may_be_lengthened_and_not_shortened(tmp_path: Path) -> None:
+    settings = replace(LIMITED, steps=4, time_limit=1.0)
+    train(tmp_path / "run", settings)
+    with pytest.raises(
+        InputError, match=r"--steps 4 --time-limit 0\.5 is less than .* 1, of which"
+    ):
+        train(tmp_path / "run", replace(settings, time_limit=0.5, resume=True))
+    result, _, _ = train(tmp_path / "run", replace(settings, steps=6, resume=True))
+    assert result["steps"] == 6
+    with pytest.raises(InputError, match="time_limit is one of steps, and minutes replaces them"):
+        replace(settings, minutes=1.0)

@@ -38,8 +38,8 @@ def test_training_on_follows_the_schedule_of_the_new_length_from_the_step_reache
     assert rates(run)[:12] != rates(whole)[:12]
     assert read_json(run.path / "config.json")["steps"] == 24
     assert read_json(run.path / "environment.json")["lengths"] == [
-        {"after_step": 0, "steps": 12, "minutes": 0.0},
-        {"after_step": 12, "steps": 24, "minutes": 0.0},
+        {"after_step": 0, "steps": 12, "minutes": 0.0, "time_limit": 0.0},
+        {"after_step": 12, "steps": 24, "minutes": 0.0, "time_limit": 0.0},
     ]
     assert read_json(run.path / "DONE") == longer
 

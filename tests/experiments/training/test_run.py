@@ -2,12 +2,15 @@
 
 import json
 import math
+import tracemalloc
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.training.comparison import require_same_options
+from experiments.training.metrics_file import MetricsFile
 from experiments.training.run_folder import Run
 from univae.checkpoint import read_json
 from univae.errors import InputError
@@ -180,6 +183,54 @@ def test_a_row_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
     run.log("train", 2)
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
+def test_rows_are_counted_without_reading_them_again(tmp_path: Path, monkeypatch: Any) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    blocks = []
+    end_of_rows = MetricsFile._end_of_rows
+    monkeypatch.setattr(
+        MetricsFile, "_end_of_rows", lambda *a: (blocks.append(a), end_of_rows(*a))[1]
+    )
+    for step in range(50):
+        run.log("train", step)
+        assert run.count_rows() == step + 1
+    assert len(blocks) == 1
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 2**20])
+def test_rows_are_cut_at_the_same_byte_whatever_is_read_at_once(
+    tmp_path: Path, monkeypatch: Any, block: int
+) -> None:
+    monkeypatch.setattr("experiments.training.metrics_file.BLOCK", block)
+    lines = [b'{"a": 1}\n', '{"b": "変"}\n'.encode(), b"\n", b"{}\n"]
+    for count in (0, 1, 2, 3, 4, 9):
+        path = tmp_path / f"{count}.jsonl"
+        path.write_bytes(b"".join(lines) + b'{"cut')
+        metrics = MetricsFile(path)
+        assert metrics.count == 4
+        metrics.truncate(count)
+        assert path.read_bytes() == b"".join(lines[:count])
+        assert metrics.count == min(count, 4)
+
+
+def test_rows_of_a_kind_are_found_in_a_hundred_thousand_in_little_memory(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG)
+    row = {"kind": "train", "step": 1, "loss": 0.123456789, "note": "validation"}
+    line = json.dumps(row) + "\n"
+    with (run.path / "metrics.jsonl").open("w") as file:
+        file.write(line * 50_000)
+        file.write('{"kind": "validation", "step": 2}\n')
+        file.write(line * 50_000)
+    tracemalloc.start()
+    (found,) = run.rows("validation")
+    assert run.count_rows() == 100_001
+    run.truncate_rows(100_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["step"] == 2
+    assert peak < 4e6  # of a file of 8 MB
+    assert run.count_rows() == 100_000
 
 
 def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
