@@ -12,6 +12,7 @@ from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions
 from experiments.gans.scaling import gan_rows
 from experiments.training.distributed import World
+from experiments.training.division import divided_anew
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import OPTIMIZERS, build
 from experiments.training.settings import Settings
@@ -98,6 +99,7 @@ class PlayerSteps:
         self.task = task
         self.settings = settings
         self.world = world
+        self.parts = world.size  # micro-batches that are one batch of a critic step
         self.rates = (settings.lr, task.options.generator_lr or settings.lr)
         players = task.module.to(world.device)
         optimizers = (
@@ -121,7 +123,22 @@ class PlayerSteps:
     @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
-        return self.world.size * self.task.options.n_critic
+        return self.parts * self.task.options.n_critic
+
+    def keep_batches(self, processes: int) -> None:
+        """Keep the rows of a critic step of a run that ``processes`` processes began.
+
+        Raises:
+            InputError: this number of processes cannot share them equally.
+        """
+        rows = processes * self.task.options.batch_size
+        if rows % self.world.size:
+            raise InputError(
+                f"--batch-size {self.task.options.batch_size}: {self.world.size} processes cannot "
+                f"share the {rows} rows of a step equally; resume with another number of processes,"
+                f" such as {processes}"
+            )
+        self.parts = processes
 
     def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
         """Take one step on ``items``; each process computes every ``world.size``-th of them.
@@ -137,6 +154,8 @@ class PlayerSteps:
         self.wgan.noise.manual_seed(seed_of(self.settings.seed, progress.step, "noise"))
 
         sums: dict[str, float] = {}
+        rows = self.task.options.batch_size * len(items)
+        items = divided_anew(items, self.parts, self.world.size)
         for index in range(self.world.rank, len(items), self.world.size):
             reseed(self.settings.seed, progress.step, index, "load")
             x, labels = self.task.load(items[index])
@@ -148,7 +167,6 @@ class PlayerSteps:
         for name in totals:
             if name.startswith("generator"):
                 totals[name] *= self.task.options.n_critic
-        rows = self.task.options.batch_size * len(items)
         gradient_norm = totals.pop("critic_gradient") / rows
         totals = {**totals, "weight": rows, "loss": totals.pop("critic_loss")}
         return Stepped(totals, factor * self.rates[0], gradient_norm)

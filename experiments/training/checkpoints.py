@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Generic
 
+from experiments.data.notes import print_notes
 from experiments.training.budget import Budget
 from experiments.training.length import is_longer, train_on
 from experiments.training.run_folder import Run
@@ -23,7 +24,6 @@ from univae.checkpoint import (
     save_weights,
     write_json,
 )
-from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import reading
 from univae.run_folder import LAST, RunFolder
@@ -44,7 +44,7 @@ class Checkpoints(Generic[Item]):
         average: the moving average of the weights, if ``settings.ema`` asks for one.
 
     Raises:
-        InputError: the checkpoint is damaged, or of another number of processes.
+        InputError: the checkpoint is damaged, or these processes cannot share its steps.
     """
 
     def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
@@ -110,7 +110,7 @@ class Checkpoints(Generic[Item]):
         training = load_state(folder / "optimizer.pt")
         with reading(folder / "state.json"):
             self.state = State(**values)
-        self._require_processes()
+        self._keep_batches()
         load_weights(self.module, folder / "model.safetensors")
         return training
 
@@ -135,14 +135,19 @@ class Checkpoints(Generic[Item]):
         self.steps.load_state_dict(training, self.state.step)
         self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
 
-    def _require_processes(self) -> None:
-        """Raise InputError where a resumed run was trained by another number of processes."""
-        stored = self.state.processes
-        current = self.steps.world.size
-        if stored != current:
-            raise InputError(
-                f"{self.run.path} was trained by {stored} processes, now there are {current}; "
-                f"resume with torchrun --nproc-per-node {stored}"
+    def _keep_batches(self) -> None:
+        """Take steps as the processes did that began the run, or note that they are others."""
+        size = self.steps.world.size
+        began = self.state.processes
+        before = self.steps.batches // size * began
+        self.steps.keep_batches(began)
+        now = self.steps.batches
+        if now != before:
+            print_notes(
+                [
+                    f"{self.run.path} was begun by {began} processes, whose steps had {before} "
+                    f"micro-batches; now they have {now}, for {size} processes"
+                ]
             )
 
 

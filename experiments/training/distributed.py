@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from experiments.training.heartbeats import Heartbeats
 from experiments.training.processes import process_count, process_rank
 from experiments.training.stopping import PeerEnded
 from univae.devices import is_cuda, pick_device
@@ -105,7 +106,8 @@ def join(device: str) -> Iterator[World]:
     store, and never end. A nested call uses the group of the outer one.
 
     Raises:
-        PeerEnded: another process ended within the block; its own message holds the reason.
+        PeerEnded: another process ended within the block; its own message holds the reason. This
+            one exits where another one freezes; see :class:`Heartbeats`.
     """
     size = process_count()
     if size == 1:
@@ -115,10 +117,14 @@ def join(device: str) -> Iterator[World]:
     if dist.is_initialized():
         yield world
         return
-    dist.init_process_group(_BACKENDS[world.device.type], timeout=_LONGEST_WAIT)
+    store, rank, size = next(dist.rendezvous("env://", timeout=_LONGEST_START))
+    dist.init_process_group(
+        _BACKENDS[world.device.type], store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT
+    )
     try:
-        yield world
-        dist.barrier()  # another process may still be in a collective operation
+        with Heartbeats(store, rank, size):
+            yield world
+            dist.barrier()  # another process may still be in a collective operation
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
@@ -133,8 +139,10 @@ def join(device: str) -> Iterator[World]:
 # The library of collective operations, by the type of the device of their tensors.
 _BACKENDS = {"cuda": "nccl", "cpu": "gloo", "mps": "gloo"}
 
-# All processes wait while the first one validates, which may take hours.
+# All processes wait while the first one validates, which may take hours; a process that does not
+# answer ends the others before, by its heartbeats.
 _LONGEST_WAIT = timedelta(days=1)
+_LONGEST_START = timedelta(minutes=30)  # until all processes have met, some on other machines
 
 
 _LOST_PEER = "a process that this one trains with has ended; its own message says why"

@@ -19,14 +19,24 @@ from torch import Tensor, nn
 
 from experiments.training.backward import Backward, LossBackward
 from experiments.training.distributed import World, to_device
+from experiments.training.division import divided_anew, even_parts, share_of_each
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import Build, build
 from experiments.training.settings import Settings
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
-from experiments.training.task import Batch, Item, Progress, Task, WeighingTask, reseed
+from experiments.training.task import (
+    Batch,
+    Item,
+    JoiningTask,
+    Progress,
+    Task,
+    WeighingTask,
+    reseed,
+)
 from univae.dtypes import computation_dtype
+from univae.errors import InputError
 from univae.optim.backward_folding import Folding, accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.step_sizes import AdaptedSteps
@@ -66,6 +76,8 @@ class GradientSteps(Generic[Item, Batch]):
         self.task = task
         self.settings = settings
         self.world = world
+        self.parts = world.size  # micro-batches that the processes compute at the same time
+        self.accumulate = settings.accumulate
         task.module.to(world.device)
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
@@ -85,7 +97,29 @@ class GradientSteps(Generic[Item, Batch]):
     @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
-        return self.world.size * self.settings.accumulate * self.settings.window
+        return self.parts * self.accumulate * self.settings.window
+
+    def keep_batches(self, processes: int) -> None:
+        """Keep the micro-batches of a step of a run that ``processes`` processes began.
+
+        Where processes are joined, a step keeps its joint batches; see :class:`JoiningTask`.
+
+        Raises:
+            InputError: the halves of a step, which are compared, cannot be divided.
+        """
+        if isinstance(self.task, JoiningTask) and self.task.joins_processes:
+            self.parts = even_parts(processes, self.world.size)
+            return
+        count = processes * self.settings.accumulate
+        self.accumulate = share_of_each(count, self.world.size)
+        if self.settings.adapt_halves and self.accumulate % 2:
+            raise InputError(
+                f"--adapt-halves: {count} micro-batches have no halves on {self.world.size} "
+                f"processes; resume with {processes}"
+            )
+        if self.folds and not self._can_fold():
+            self.release()
+            self.folds = False
 
     def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step on ``items``, of which this process computes every ``world.size``-th.
@@ -97,6 +131,8 @@ class GradientSteps(Generic[Item, Batch]):
             # DistributedDataParallel shares buffers in forward passes that average gradients, and
             # none does where gradients are folded into the optimizer.
             self.world.share_buffers(self.task.module)
+        if self.parts != self.world.size:
+            items = divided_anew(items, self.parts, self.world.size)
         indices = range(self.world.rank, len(items), self.world.size)
         loaded = [self._load(index, items[index], progress) for index in indices]
         if isinstance(self.task, WeighingTask):
@@ -111,8 +147,8 @@ class GradientSteps(Generic[Item, Batch]):
 
         sums: dict[str, float] = {}
         largest = 0.0
-        for start in range(0, len(batches), self.settings.accumulate):
-            micro_batches = batches[start : start + self.settings.accumulate]
+        for start in range(0, len(batches), self.accumulate):
+            micro_batches = batches[start : start + self.accumulate]
             totals, gradient_norm = self._micro_step(micro_batches, weight, progress)
             sums = {name: sums.get(name, 0.0) + value for name, value in totals.items()}
             largest = max(largest, gradient_norm)
@@ -148,9 +184,7 @@ class GradientSteps(Generic[Item, Batch]):
     def _can_fold(self) -> bool:
         """Return whether only the momentum of a window reads ``.grad``."""
         settings = self.settings
-        gradients_are_read = (
-            settings.clip > 0 or settings.accumulate > 1 or self.adapted is not None
-        )
+        gradients_are_read = settings.clip > 0 or self.accumulate > 1 or self.adapted is not None
         if gradients_are_read or not self.backward.in_one_pass:
             return False
         return settings.window > 1 and isinstance(self.optimizer, Windowed)

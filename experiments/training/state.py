@@ -23,7 +23,7 @@ class State:
     reserve: float = 0.0  # most seconds that a validation and its checkpoint took
     prelude: float = 0.0  # seconds before the first step
     complete: bool = False
-    processes: int = 1
+    processes: int = 1  # where the run began, which its steps are made for
     rows: int = 0  # of metrics.jsonl
     best: float | None = None  # the smallest selection of all validations
     validated: int = -1  # step of the last validation; -1: there was none

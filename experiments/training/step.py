@@ -86,6 +86,16 @@ class Steps(Protocol[Item]):
         """Micro-batches in a step, over all processes."""
         ...
 
+    def keep_batches(self, processes: int) -> None:
+        """Keep the micro-batches of a step of a run that ``processes`` processes began.
+
+        Where this number of processes cannot share them equally, a step has as many as it can.
+
+        Raises:
+            InputError: these steps cannot be divided over this number of processes.
+        """
+        ...
+
     def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step.
 
