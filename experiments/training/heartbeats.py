@@ -7,20 +7,20 @@ the store of the rendezvous, from a thread, and watches the count of its success
 """
 
 import os
-import sys
 import threading
 import time
 from types import TracebackType
 
 import torch.distributed as dist
 
-__all__ = ["BEAT", "PATIENCE", "Heartbeats"]
+__all__ = ["BEAT", "BEATS_TO_TELL", "PATIENCE", "Heartbeats"]
 
 BEAT = 5.0  # seconds between two signs of life
 PATIENCE = 45.0  # seconds without one, after which a process is taken for dead
 EXIT_CODE = 2  # that of PeerEnded
 STDERR = 2  # file descriptor
-LOST = "heartbeats/lost"  # key of the rank that is taken for dead, plus 1
+LOST = "heartbeats/lost"  # key of the process that is taken for dead
+BEATS_TO_TELL = 2
 
 
 class Heartbeats:
@@ -50,11 +50,16 @@ class Heartbeats:
         self._watched = (rank + 1) % size
         self._beat = beat
         self._patience = patience
+        self._heard = time.monotonic()  # when the count of the successor last changed
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+        self._threads = [
+            threading.Thread(target=target, name="heartbeats", daemon=True)
+            for target in (self._talk, self._judge)
+        ]
 
     def __enter__(self) -> "Heartbeats":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -64,42 +69,46 @@ class Heartbeats:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._thread.join(self._beat)
+        for thread in self._threads:
+            thread.join(self._beat)
 
-    def _run(self) -> None:
-        count = -1
-        last = time.monotonic()
+    def _talk(self) -> None:
+        """Count, and read the count of the successor, until the end of the block."""
+        known = -1
         while not self._ended.wait(self._beat):
             try:
                 self._store.add(_key(self._rank), 1)
-                lost = self._store.add(LOST, 0)
-                now = self._store.add(_key(self._watched), 0)
-            except RuntimeError:  # the process that holds the store is silent, or has ended
-                lost = 0
-                now = count
-            if lost:
-                self._end(lost - 1)
-            if now != count:
-                count = now
-                last = time.monotonic()
-            elif time.monotonic() - last > self._patience:
-                self._report()
-                self._end(self._watched)
+                count = self._store.add(_key(self._watched), 0)
+                if count == known and self._silence() > self._patience:
+                    self._store.set(LOST, str(self._watched))
+                if self._store.check([LOST]):
+                    self._end(self._store.get(LOST).decode())
+            except RuntimeError:  # the process that holds the store has ended
+                continue
+            if count != known:
+                known = count
+                self._heard = time.monotonic()
 
-    def _report(self) -> None:
-        """Tell the other processes which one is taken for dead."""
-        try:
-            if not self._store.add(LOST, 0):
-                self._store.add(LOST, self._watched + 1)
-        except RuntimeError:
-            return  # they notice by themselves that the store is silent
+    def _judge(self) -> None:
+        """End this process where the store itself does not answer, which blocks the other thread.
 
-    def _end(self, rank: int) -> None:
+        It waits a little longer, so that the other thread can tell all processes.
+        """
+        while not self._ended.wait(self._beat):
+            if self._silence() > self._patience + BEATS_TO_TELL * self._beat:
+                self._end(str(self._watched))
+
+    def _silence(self) -> float:
+        return time.monotonic() - self._heard
+
+    def _end(self, rank: str) -> None:
         if self._ended.is_set():
             return
-        line = f"process {rank} has shown no sign of life for {self._patience:g} s; --resume goes on"
-        sys.stdout.flush()
-        os.write(STDERR, f"\n{line} from the last checkpoint\n".encode())
+        line = (
+            f"process {rank} has shown no sign of life for {self._patience:g} s; "
+            "--resume continues from the last checkpoint"
+        )
+        os.write(STDERR, f"\n{line}\n".encode())
         os._exit(EXIT_CODE)
 
 
