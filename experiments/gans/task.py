@@ -1,6 +1,7 @@
 """A GAN as a task of the training loop: batches, alternating steps, and validation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
@@ -120,6 +121,13 @@ class PlayerSteps:
         """The generator, whose moving average is validated and saved."""
         return self.task.module.generator
 
+    sharded = False
+    optimized: Sequence[Tensor] = ()  # no state of an optimizer is divided
+
+    def whole_weights(self) -> AbstractContextManager[object]:
+        """Do nothing: every process has all weights."""
+        return nullcontext()
+
     @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
@@ -223,6 +231,8 @@ def require_settings(settings: Settings) -> None:
     """
     if settings.accumulate != 1:
         _refuse("accumulate", "1", settings.accumulate)
+    if settings.shard:  # its gradients are differentiated again, through every unit at once
+        _refuse("shard", "False", settings.shard)
     if settings.window != 1:
         _refuse("window", "1", settings.window)
     if STEP_SIZES[settings.adapt_step_size].adapts:

@@ -50,9 +50,6 @@ SHAPE: JsonObject = {
 # Numbers of processes of the first and of the second half of a training.
 CONTINUATIONS: tuple[tuple[int, int], ...] = ((2, 2), (4, 4), (2, 1), (1, 2), (2, 4))
 
-# How weights lie on several processes, with the options of a training.
-KINDS: Mapping[str, JsonObject] = {"copies": {}}
-
 
 @dataclass(frozen=True)
 class Training:
@@ -114,6 +111,7 @@ TRAININGS: Mapping[str, Training] = {
         ".npy",
         "data",
         {
+            "ema": 0.5,  # the weights that are compared are their average
             "latents": (3,),
             "hidden": (16,),
             "batch_size": 8,
@@ -144,6 +142,13 @@ TRAININGS: Mapping[str, Training] = {
         "pairs",
         {**SHAPE, "batch_size": 8, "validation_pairs": 8},
     ),
+}
+
+
+# How weights lie on several processes: the trainings that can, and the options that say so.
+KINDS: Mapping[str, tuple[tuple[str, ...], JsonObject]] = {
+    "copies": (tuple(TRAININGS), {}),
+    "divided": (("text", "density", "similar"), {"shard": True}),
 }
 
 
@@ -303,8 +308,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     arguments = parser.parse_args()
     table: JsonObject = {}
-    for kind, options in KINDS.items():
-        table[kind] = differences(list(TRAININGS), arguments.out / kind, **options)
+    for kind, (names, options) in KINDS.items():
+        table[kind] = differences(names, arguments.out / kind, **options)
     report("processes", table, arguments.results, kind="study")
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.training.heartbeats import Heartbeats
@@ -54,6 +55,13 @@ class World:
         summed = self.total([float(value and self.first) for value in values])
         return [value > 0 for value in summed]
 
+    def from_first(self, text: str) -> str:
+        """Return the first process's text on every process; a collective operation."""
+        texts = [text]
+        if self.size > 1:
+            dist.broadcast_object_list(texts, src=0)
+        return texts[0]
+
     def wait(self) -> None:
         """Return when every process has called it (a barrier)."""
         if self.size > 1:
@@ -92,9 +100,14 @@ class World:
 
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[object]:
-    """If ``condition``, do not average gradients over the processes while a block runs."""
+    """If ``condition``, do not average gradients over the processes while a block runs.
+
+    Of divided weights, until the next call.
+    """
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(not condition)
     return nullcontext()
 
 

@@ -30,9 +30,7 @@ def even_parts(parts: int, processes: int) -> int:
     return parts if parts % processes == 0 else processes
 
 
-def divided_anew(
-    items: Sequence[np.ndarray], parts: int, processes: int
-) -> Sequence[np.ndarray]:
+def divided_anew(items: Sequence[np.ndarray], parts: int, processes: int) -> Sequence[np.ndarray]:
     """Divide every joint batch, of ``parts`` items, over another number of processes.
 
     Args:

@@ -11,7 +11,7 @@ averages them.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic
 
 import torch
@@ -23,6 +23,7 @@ from experiments.training.division import divided_anew, even_parts, share_of_eac
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import Build, build
 from experiments.training.settings import Settings
+from experiments.training.sharding import unsharded, whole_tensor
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
@@ -79,10 +80,16 @@ class GradientSteps(Generic[Item, Batch]):
         self.parts = world.size  # micro-batches that the processes compute at the same time
         self.accumulate = settings.accumulate
         task.module.to(world.device)
+        # weights are divided before the optimizer takes them
+        self.sharded = settings.shard and world.size > 1
+        if self.sharded and backward is not None:
+            raise InputError("--shard needs gradients in one pass; leave out --chunk-size")
+        self.backward: Backward[Batch] = backward or LossBackward(
+            task, world, is_sharded=self.sharded
+        )
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
-        self.backward: Backward[Batch] = backward or LossBackward(task, world)
         # whether backward passes add gradients to the momentum, without ``.grad``
         self.folds = self._can_fold()
         self.folding: Folding | None = None
@@ -95,9 +102,20 @@ class GradientSteps(Generic[Item, Batch]):
         return self.task.module
 
     @property
+    def optimized(self) -> Sequence[Tensor]:
+        """The parameters in the order of the optimizer's state."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
         return self.parts * self.accumulate * self.settings.window
+
+    def whole_weights(self) -> AbstractContextManager[object]:
+        """Let every process have all weights while a block runs; collective where divided."""
+        if self.sharded and isinstance(self.backward, LossBackward):
+            return unsharded(self.backward.loss)
+        return nullcontext()
 
     def keep_batches(self, processes: int) -> None:
         """Keep the micro-batches of a step of a run that ``processes`` processes began.
@@ -127,9 +145,9 @@ class GradientSteps(Generic[Item, Batch]):
         Raises:
             TrainingFailed: the loss or the gradient is not finite; no weight was changed.
         """
-        if self.folds:
+        if self.folds or self.sharded:
             # DistributedDataParallel shares buffers in forward passes that average gradients, and
-            # none does where gradients are folded into the optimizer.
+            # none does where gradients are folded into the optimizer, or weights are divided.
             self.world.share_buffers(self.task.module)
         if self.parts != self.world.size:
             items = divided_anew(items, self.parts, self.world.size)
@@ -203,6 +221,7 @@ class GradientSteps(Generic[Item, Batch]):
         norm = sums.new_zeros(())
         if not self.folds:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
+            norm = whole_tensor(norm)
         gradient_norm, *local_sums = torch.cat((norm.to(sums).reshape(1), sums)).tolist()
         totals = dict(zip(names, self.world.total(local_sums), strict=True))
         self._require_finite(totals["loss"] / weight, gradient_norm, progress)

@@ -86,6 +86,9 @@ class Settings:
     checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
     validate_every: int = 500  # steps between validations; 0: only at the end
     log_every: int = 20  # steps between rows in metrics.jsonl
+    # under torchrun: divide weights, gradients and the optimizer's state over the processes, for
+    # models that one device cannot hold
+    shard: bool = False
     threads: int = 0  # processor threads; 0: PyTorch's choice
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
     # continue the run in --out, bit for bit; with more --steps or --minutes than before train on,
@@ -121,6 +124,7 @@ class Settings:
 
     def _require_combination(self) -> None:
         OPTIMIZERS[self.optimizer].check(self)
+        self._require_dividable()
         adapts = STEP_SIZES[self.adapt_step_size].adapts
         if self.adapt_halves and (not adapts or self.accumulate % 2):
             names = " or ".join(name for name, row in STEP_SIZES.items() if row.adapts)
@@ -129,3 +133,15 @@ class Settings:
                 f"halves; got adapt_step_size={self.adapt_step_size}, "
                 f"accumulate={self.accumulate}"
             )
+
+    def _require_dividable(self) -> None:
+        """Raise InputError for options whose computations need whole weights, with ``shard``."""
+        if not self.shard:
+            return
+        wanted = {"optimizer": "adamw", "window": 1, "adapt_step_size": "no"}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise InputError(
+                    f"shard needs {name}={value}, whose state can be divided over processes; "
+                    f"got {name}={getattr(self, name)}"
+                )

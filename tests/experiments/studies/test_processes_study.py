@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.studies.processes import CONTINUATIONS, KINDS, TRAININGS, differences
+from experiments.studies.processes import CONTINUATIONS, KINDS, differences
 
 ROUNDING = 1e-6  # of float32 in six steps
 FAST = ((2, 2), (2, 1), (1, 2))
@@ -27,7 +27,8 @@ def require_rounding(table: dict[str, dict[str, float]]) -> None:
 def test_two_processes_have_the_weights_of_one_also_resumed_by_the_other_number(
     kind: str, tmp_path: Path
 ) -> None:
-    table = differences(list(TRAININGS), tmp_path, FAST, **KINDS[kind])
+    names, options = KINDS[kind]
+    table = differences(names, tmp_path, FAST, **options)
     assert all(len(row) == 1 + len(FAST) for row in table.values())
     require_rounding(table)
 
@@ -36,4 +37,5 @@ def test_two_processes_have_the_weights_of_one_also_resumed_by_the_other_number(
 @pytest.mark.parametrize("kind", KINDS)
 def test_four_processes_have_the_weights_of_one(kind: str, tmp_path: Path) -> None:
     four = [pair for pair in CONTINUATIONS if 4 in pair]
-    require_rounding(differences(list(TRAININGS), tmp_path, four, **KINDS[kind]))
+    names, options = KINDS[kind]
+    require_rounding(differences(names, tmp_path, four, **options))

@@ -116,7 +116,14 @@ def test_a_launcher_that_restarts_its_processes_continues_the_run(tmp_path: Path
         f"--data {tmp_path}/rows.npy --out {out} --latents 3 --hidden 8 --batch-size 4 --threads 1 "
         "--validate-every 0 --validation-samples 2 --validation-data 20 --checkpoint-every 5"
     ).split()
-    launcher = "torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 2".split()
+    launcher = [
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "2",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = ["-m", "experiments.train_density", *options]
     whole = [sys.executable, "-m", *launcher, *command]
