@@ -99,10 +99,11 @@ def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
     Raises:
         InputError: as :func:`load_weights`.
     """
-    module.load_state_dict(require_weights(module, weights, path))
+    fitting = require_weights(module, weights, path)
+    module.load_state_dict(fitting)
 
     # If the file has two values for two names of one tensor, the second overwrites the first.
-    overwritten = [name for name, x in module.state_dict().items() if not _equal(x, weights[name])]
+    overwritten = [name for name, x in module.state_dict().items() if not _equal(x, fitting[name])]
     if overwritten:
         raise InputError(
             f"{path}: {', '.join(overwritten[:DIFFERENCES_SHOWN])} shares memory with another "

@@ -130,12 +130,12 @@ def join(device: str) -> Iterator[World]:
     if dist.is_initialized():
         yield world
         return
-    store, rank, size = next(dist.rendezvous("env://", timeout=_LONGEST_START))
+    store = _store()
     dist.init_process_group(
-        _BACKENDS[world.device.type], store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT
+        _BACKENDS[world.device.type], store=store, rank=world.rank, world_size=size, timeout=_LONGEST_WAIT
     )
     try:
-        with Heartbeats(store, rank, size):
+        with Heartbeats(store, world.rank, size):
             yield world
             dist.barrier()  # another process may still be in a collective operation
     except RuntimeError as error:
@@ -159,6 +159,16 @@ _LONGEST_START = timedelta(minutes=30)  # until all processes have met, some on 
 
 
 _LOST_PEER = "a process that this one trains with has ended; its own message says why"
+
+
+def _store() -> dist.Store:
+    """Return the store of this start of the processes.
+
+    A launcher that restarts them may keep its store, with the addresses of those that have ended.
+    """
+    store, _, size = next(dist.rendezvous("env://", timeout=_LONGEST_START))
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"restart {restarts} of {size}", store)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

@@ -12,8 +12,9 @@ averages them.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Generic
+from typing import Generic, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -149,8 +150,9 @@ class GradientSteps(Generic[Item, Batch]):
             # DistributedDataParallel shares buffers in forward passes that average gradients, and
             # none does where gradients are folded into the optimizer, or weights are divided.
             self.world.share_buffers(self.task.module)
-        if self.parts != self.world.size:
-            items = divided_anew(items, self.parts, self.world.size)
+        if self.parts != self.world.size:  # as of a JoiningTask alone
+            rows = cast("Sequence[np.ndarray]", items)
+            items = cast("Sequence[Item]", divided_anew(rows, self.parts, self.world.size))
         indices = range(self.world.rank, len(items), self.world.size)
         loaded = [self._load(index, items[index], progress) for index in indices]
         if isinstance(self.task, WeighingTask):

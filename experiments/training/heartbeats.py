@@ -45,7 +45,7 @@ class Heartbeats:
         beat: float = BEAT,
         patience: float = PATIENCE,
     ) -> None:
-        self._store = store.clone()
+        self._store: dist.Store = store.clone()  # type: ignore[attr-defined]
         self._rank = rank
         self._watched = (rank + 1) % size
         self._beat = beat

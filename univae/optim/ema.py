@@ -106,4 +106,4 @@ def _floating_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _local(x: Tensor) -> Tensor:
     """Return this process's part of a tensor that is divided over processes, otherwise all."""
-    return x.detach().to_local() if isinstance(x, DTensor) else x
+    return x.to_local().detach() if isinstance(x, DTensor) else x

@@ -129,7 +129,7 @@ def test_a_launcher_that_restarts_its_processes_continues_the_run(tmp_path: Path
     whole = [sys.executable, "-m", *launcher, *command]
     subprocess.run([*whole, "--steps", "10"], env=environment, check=True, capture_output=True)
     process = subprocess.Popen(
-        [*whole, "--steps", "600", "--resume"],
+        [*whole, "--steps", "300", "--resume"],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -143,7 +143,7 @@ def test_a_launcher_that_restarts_its_processes_continues_the_run(tmp_path: Path
     os.kill(rank_of(process.pid, 1), signal.SIGKILL)
     _, err = process.communicate(timeout=5 * MINUTE)
     assert process.returncode == 0, err
-    assert read_json(out / "DONE")["steps"] == 600
+    assert read_json(out / "DONE")["steps"] == 300
     assert len(read_json(out / "environment.json")["resumed"]) == 2  # by hand, and restarted
 
 
