@@ -132,7 +132,11 @@ def join(device: str) -> Iterator[World]:
         return
     store = _store()
     dist.init_process_group(
-        _BACKENDS[world.device.type], store=store, rank=world.rank, world_size=size, timeout=_LONGEST_WAIT
+        _BACKENDS[world.device.type],
+        store=store,
+        rank=world.rank,
+        world_size=size,
+        timeout=_LONGEST_WAIT,
     )
     try:
         with Heartbeats(store, world.rank, size):
