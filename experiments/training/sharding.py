@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -171,8 +172,9 @@ def with_parts(state: JsonObject, folder: Path, like: Like) -> JsonObject:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "torch.distributed is disabled")  # is meant
                 dcp.load(parts, storage_reader=reader, no_dist=not dist.is_initialized())
-        except Exception as error:  # of whatever a damaged file makes the reader raise
-            line = str(error).strip().split("\n")[0]
+        except CheckpointException as error:  # whatever a damaged file makes the reader raise
+            cause, _ = next(iter(error.failures.values()))
+            line = str(cause).strip().split("\n")[0]
             raise InputError(
                 f"{folder / SHARDS}: not readable ({line}); it may be truncated: copy it again"
             ) from error
