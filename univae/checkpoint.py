@@ -59,13 +59,14 @@ COPY_AGAIN = "it may be truncated or of another kind: copy it again"
 DIFFERENCES_SHOWN = 3  # weights named in a message
 
 
-def save_weights(module: nn.Module, path: str | Path) -> None:
-    """Write the module's ``state_dict`` as safetensors.
+def save_weights(module: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
+    """Write the module's ``state_dict``, or one that is given, as safetensors.
 
     Tensors that share memory are written once per name.
     """
     with replacing_file(Path(path)) as temporary:
-        save_file(_unshared(module.state_dict()), temporary)
+        weights = module.state_dict() if isinstance(module, nn.Module) else module
+        save_file(_unshared(weights), temporary)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -75,13 +76,21 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         InputError: the file is not safetensors, or its names and shapes are not exactly those of
             the module; the module is then unchanged.
     """
+    fill_weights(module, read_weights(path), path)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return the weights in the file ``path`` by name.
+
+    Raises:
+        InputError: the file is not safetensors.
+    """
     try:
-        weights = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{path}: not a readable safetensors file ({_first_line(error)}); {COPY_AGAIN}"
         ) from error
-    fill_weights(module, weights, path)
 
 
 def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
@@ -89,6 +98,24 @@ def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
 
     Raises:
         InputError: as :func:`load_weights`.
+    """
+    fitting = require_weights(module, weights, path)
+    module.load_state_dict(fitting)
+
+    # If the file has two values for two names of one tensor, the second overwrites the first.
+    overwritten = [name for name, x in module.state_dict().items() if not _equal(x, fitting[name])]
+    if overwritten:
+        raise InputError(
+            f"{path}: {', '.join(overwritten[:DIFFERENCES_SHOWN])} shares memory with another "
+            "weight, which the file contradicts"
+        )
+
+
+def require_weights(module: nn.Module, weights: object, path: str | Path) -> Mapping[str, Tensor]:
+    """Return ``weights``, read from the file ``path``, if they are those of ``module``.
+
+    Raises:
+        InputError: their names and shapes are not exactly those of the module.
     """
     if not isinstance(weights, Mapping) or not all(isinstance(x, Tensor) for x in weights.values()):
         raise InputError(f"{path}: holds no weights; {COPY_AGAIN}")
@@ -101,15 +128,7 @@ def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
             f"{path}: weights of another model: {message}; "
             "build the model from the config.json of the same run"
         )
-    module.load_state_dict(weights)
-
-    # If the file has two values for two names of one tensor, the second overwrites the first.
-    overwritten = [name for name, x in module.state_dict().items() if not _equal(x, weights[name])]
-    if overwritten:
-        raise InputError(
-            f"{path}: {', '.join(overwritten[:DIFFERENCES_SHOWN])} shares memory with another "
-            "weight, which the file contradicts"
-        )
+    return weights
 
 
 def save_state(state: Mapping[str, object], path: str | Path) -> None:

@@ -39,6 +39,8 @@ def calibration_phase(
         world.wait()  # barrier: the first process may still be saving its last checkpoint
         if isinstance(steps, GradientSteps):
             steps.release()
+        if steps.sharded:
+            return {"notes": [f"not calibrated, with --shard; run univae calibrate {run.path}"]}
         stored = stored_result(run)
         if stored is not None:
             return stored

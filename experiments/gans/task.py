@@ -1,6 +1,7 @@
 """A GAN as a task of the training loop: batches, alternating steps, and validation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
@@ -12,6 +13,7 @@ from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions
 from experiments.gans.scaling import gan_rows
 from experiments.training.distributed import World
+from experiments.training.division import divided_anew
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import OPTIMIZERS, build
 from experiments.training.settings import Settings
@@ -112,6 +114,7 @@ class PlayerSteps:
         self.task = task
         self.settings = settings
         self.world = world
+        self.parts = world.size  # micro-batches that are one batch of a critic step
         self.rates = (settings.lr, task.options.generator_lr or settings.lr)
         players = task.module.to(world.device)
         optimizers = (
@@ -132,10 +135,32 @@ class PlayerSteps:
         """The generator, whose moving average is validated and saved."""
         return self.task.module.generator
 
+    sharded = False
+    optimized: Sequence[Tensor] = ()  # no state of an optimizer is divided
+
+    def whole_weights(self) -> AbstractContextManager[object]:
+        """Do nothing: every process has all weights."""
+        return nullcontext()
+
     @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
-        return self.world.size * self.task.options.n_critic
+        return self.parts * self.task.options.n_critic
+
+    def keep_batches(self, processes: int) -> None:
+        """Keep the rows of a critic step of a run that ``processes`` processes began.
+
+        Raises:
+            InputError: this number of processes cannot share them equally.
+        """
+        rows = processes * self.task.options.batch_size
+        if rows % self.world.size:
+            raise InputError(
+                f"--batch-size {self.task.options.batch_size}: {self.world.size} processes cannot "
+                f"share the {rows} rows of a step equally; resume with another number of processes,"
+                f" such as {processes}"
+            )
+        self.parts = processes
 
     def step(self, items: Sequence[Any], progress: Progress) -> Stepped:
         """Take one step on ``items``; each process computes every ``world.size``-th of them.
@@ -151,6 +176,8 @@ class PlayerSteps:
         self.wgan.noise.manual_seed(seed_of(self.settings.seed, progress.step, "noise"))
 
         sums: dict[str, float] = {}
+        rows = self.task.options.batch_size * len(items)
+        items = divided_anew(items, self.parts, self.world.size)
         for index in range(self.world.rank, len(items), self.world.size):
             reseed(self.settings.seed, progress.step, index, "load")
             x, labels = self.task.load(items[index])
@@ -162,7 +189,6 @@ class PlayerSteps:
         for name in totals:
             if name.startswith("generator"):
                 totals[name] *= self.task.options.n_critic
-        rows = self.task.options.batch_size * len(items)
         gradient_norm = totals.pop("critic_gradient") / rows
         totals = {**totals, "weight": rows, "loss": totals.pop("critic_loss")}
         return Stepped(totals, factor * self.rates[0], gradient_norm)
@@ -219,6 +245,8 @@ def require_settings(settings: Settings) -> None:
     """
     if settings.accumulate != 1:
         _refuse("accumulate", "1", settings.accumulate)
+    if settings.shard:  # its gradients are differentiated again, through every unit at once
+        _refuse("shard", "False", settings.shard)
     if settings.window != 1:
         _refuse("window", "1", settings.window)
     if STEP_SIZES[settings.adapt_step_size].adapts:

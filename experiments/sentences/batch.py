@@ -147,6 +147,11 @@ class PairRows:
         """The words for its data."""
         return Units("pair", "texts")
 
+    @property
+    def joins_processes(self) -> bool:
+        """Whether the pairs of all processes are one batch."""
+        return self.objective.gather
+
     def weight(self, batch: Batch) -> int:
         """Return the number of rows of a batch."""
         return len(batch.source)

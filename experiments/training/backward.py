@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 from torch import Tensor, nn
 
 from experiments.training.distributed import World, without_averaging
+from experiments.training.sharding import shard
 from experiments.training.task import Batch, Progress, Task
 
 __all__ = ["Autocast", "Backward", "LossBackward", "TaskBackward"]
@@ -43,12 +44,22 @@ class Backward(Protocol[Batch_contra]):
 
 
 class LossBackward(Generic[Batch]):
-    """One backward pass of the task's loss, whose gradients DistributedDataParallel averages."""
+    """One backward pass of the task's loss, whose gradients are averaged over the processes.
+
+    Args:
+        task: the task of the loss.
+        world: the processes.
+        is_sharded: whether weights are divided over the processes, rather than copied.
+    """
 
     in_one_pass = True
 
-    def __init__(self, task: Task[Item, Batch], world: World) -> None:
-        self.loss = world.average_gradients(_Loss(task))
+    def __init__(self, task: Task[Item, Batch], world: World, *, is_sharded: bool = False) -> None:
+        self.loss: nn.Module = _Loss(task)
+        if is_sharded:
+            shard(self.loss, world.device)
+        else:
+            self.loss = world.average_gradients(self.loss)
 
     def __call__(
         self, batch: Batch, progress: Progress, factor: float, autocast: Autocast

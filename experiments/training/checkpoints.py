@@ -5,10 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Generic
 
+from torch import Tensor
+
+from experiments.data.notes import print_notes
 from experiments.training.budget import Budget
 from experiments.training.length import is_longer, train_on
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
+from experiments.training.sharding import (
+    full_weights,
+    whole_weights,
+    with_parts,
+    without_parts,
+    write_parts,
+)
 from experiments.training.state import State
 from experiments.training.step import Steps
 from experiments.training.task import Item
@@ -17,13 +27,13 @@ from univae.checkpoint import (
     existing_folder,
     fill_weights,
     load_state,
-    load_weights,
     read_json,
+    read_weights,
+    require_weights,
     save_state,
     save_weights,
     write_json,
 )
-from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import reading
 from univae.run_folder import LAST, RunFolder
@@ -44,7 +54,7 @@ class Checkpoints(Generic[Item]):
         average: the moving average of the weights, if ``settings.ema`` asks for one.
 
     Raises:
-        InputError: the checkpoint is damaged, or of another number of processes.
+        InputError: the checkpoint is damaged, or these processes cannot share its steps.
     """
 
     def __init__(self, steps: Steps[Item], settings: Settings, run: Run) -> None:
@@ -73,23 +83,71 @@ class Checkpoints(Generic[Item]):
         run.truncate_rows(self.state.rows)
 
     def save(self, name: str, budget: Budget) -> None:
-        """Write the checkpoint ``last`` or ``best``, in the first process only."""
+        """Write the checkpoint ``last`` or ``best``.
+
+        In the first process only; in all of them where weights are divided, a collective operation.
+        """
+        if self.steps.sharded:
+            self._save_divided(name, budget)
+            return
         if not self.steps.world.first:
             return
+        self._record(budget)
+        with self.run.saving(name) as folder:
+            with self.averaged_weights():
+                save_weights(self.module, folder / "model.safetensors")
+            save_state(self._training_state(), folder / "optimizer.pt")
+            write_json(folder / "state.json", asdict(self.state))
+
+    def _save_divided(self, name: str, budget: Budget) -> None:
+        """Write whole weights in the first process, and every process's part of the rest."""
+        world = self.steps.world
+        with self.averaged_weights():
+            weights = full_weights(self.module, keep=world.first)
+        training, parts = without_parts(self._training_state())
+        if not world.first:
+            write_parts(parts, Path(world.from_first("")))
+            return
+        self._record(budget)
+        with self.run.saving(name) as folder:
+            save_weights(weights, folder / "model.safetensors")
+            save_state(training, folder / "optimizer.pt")
+            write_json(folder / "state.json", asdict(self.state))
+            world.from_first(str(folder))
+            write_parts(parts, folder)
+
+    def _record(self, budget: Budget) -> None:
+        """Store the time that training took, and the number of rows of metrics, in the state."""
         self.state.seconds = budget.seconds
         self.state.reserve = budget.reserve
         self.state.prelude = budget.prelude
         self.state.validating = budget.validating
         self.state.rows = self.run.count_rows()
-        with self.run.saving(name) as folder:
-            with self.averaged_weights():
-                save_weights(self.module, folder / "model.safetensors")
-            training = self.steps.state_dict()
-            if self.average:
-                weights = self.module.state_dict()
-                training |= {"weights": weights, "updates": self.average.updates}
-            save_state(training, folder / "optimizer.pt")
-            write_json(folder / "state.json", asdict(self.state))
+
+    def _training_state(self) -> JsonObject:
+        """Return what the next step depends on, beside the averaged weights and the position."""
+        training = self.steps.state_dict()
+        if self.average:
+            weights = self.module.state_dict()
+            training |= {"weights": weights, "updates": self.average.updates}
+        return training
+
+    def _fill(self, weights: object, path: Path) -> None:
+        """Fill the module with the weights of a file, which are whole or divided."""
+        if self.steps.sharded:
+            whole_weights(self.module, require_weights(self.module, weights, path))
+        else:
+            fill_weights(self.module, weights, path)
+
+    def _like(self, path: tuple[object, ...]) -> Tensor | None:
+        """Return the weight that the tensor at a path of ``optimizer.pt`` is divided like."""
+        match path:
+            case ("weights", str(name)):
+                return self.module.state_dict().get(name)
+            case ("optimizer", "state", int(index), _):
+                parameters = self.steps.optimized
+                return parameters[index] if index < len(parameters) else None
+        return None
 
     def averaged_weights(self) -> AbstractContextManager[object]:
         """Let the module have its averaged weights, if there are any, while a block runs."""
@@ -111,39 +169,48 @@ class Checkpoints(Generic[Item]):
         training = load_state(folder / "optimizer.pt")
         with reading(folder / "state.json"):
             self.state = State(**values)
-        self._require_processes()
-        load_weights(self.module, folder / "model.safetensors")
-        return training
+        self._keep_batches()
+        self._load_weights(folder)
+        return with_parts(training, folder, self._like)
+
+    def _load_weights(self, folder: Path) -> None:
+        path = folder / "model.safetensors"
+        self._fill(read_weights(path), path)
 
     def _load_initial(self, folder: Path) -> JsonObject:
         """Load the weights of another run; return the weights that they are an average of, if any.
 
         A calibrated checkpoint has the former only.
         """
-        load_weights(self.module, folder / "model.safetensors")
+        self._load_weights(folder)
         path = folder / "optimizer.pt"
-        training = load_state(path) if path.exists() else {}
+        training = with_parts(load_state(path) if path.exists() else {}, folder, self._like)
         return {name: training[name] for name in ("weights", "updates") if name in training}
 
     def _restore_average(self, training: JsonObject, folder: Path) -> None:
         """Continue a moving average, and let the module have the weights that it averages."""
         if self.average and "weights" in training:
             self.average.updates = training.get("updates", 0)
-            fill_weights(self.module, training["weights"], folder / "optimizer.pt")
+            self._fill(training["weights"], folder / "optimizer.pt")
 
     def _restore(self, training: JsonObject, folder: Path) -> None:
         self._restore_average({"weights": None, **training}, folder)
         self.steps.load_state_dict(training, self.state.step)
         self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
 
-    def _require_processes(self) -> None:
-        """Raise InputError where a resumed run was trained by another number of processes."""
-        stored = self.state.processes
-        current = self.steps.world.size
-        if stored != current:
-            raise InputError(
-                f"{self.run.path} was trained by {stored} processes, now there are {current}; "
-                f"resume with torchrun --nproc-per-node {stored}"
+    def _keep_batches(self) -> None:
+        """Take steps as the processes did that began the run, or note that they are others."""
+        size = self.steps.world.size
+        began = self.state.processes
+        before = self.steps.batches // size * began
+        self.steps.keep_batches(began)
+        now = self.steps.batches
+        if now != before:
+            print_notes(
+                [
+                    f"{self.run.path} was begun by {began} processes, whose steps had {before} "
+                    f"micro-batches; now they have {now}, for {size} processes"
+                ]
             )
 
 

@@ -12,8 +12,10 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from experiments.training.heartbeats import Heartbeats
 from experiments.training.processes import process_count, process_rank
 from experiments.training.stopping import PeerEnded
 from univae.devices import is_cuda, pick_device
@@ -65,6 +67,13 @@ class World:
         summed = self.total([float(value and self.first) for value in values])
         return [value > 0 for value in summed]
 
+    def from_first(self, text: str) -> str:
+        """Return the first process's text on every process; a collective operation."""
+        texts = [text]
+        if self.size > 1:
+            dist.broadcast_object_list(texts, src=0)
+        return texts[0]
+
     def wait(self) -> None:
         """Return when every process has called it (a barrier)."""
         if self.size > 1:
@@ -103,9 +112,14 @@ class World:
 
 
 def without_averaging(module: nn.Module, condition: bool) -> AbstractContextManager[object]:
-    """If ``condition``, do not average gradients over the processes while a block runs."""
+    """If ``condition``, do not average gradients over the processes while a block runs.
+
+    Of divided weights, until the next call.
+    """
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(not condition)
     return nullcontext()
 
 
@@ -117,7 +131,8 @@ def join(device: str) -> Iterator[World]:
     store, and never end. A nested call uses the group of the outer one.
 
     Raises:
-        PeerEnded: another process ended within the block; its own message holds the reason.
+        PeerEnded: another process ended within the block; its own message holds the reason. This
+            one exits where another one freezes; see :class:`Heartbeats`.
     """
     size = process_count()
     if size == 1:
@@ -127,10 +142,18 @@ def join(device: str) -> Iterator[World]:
     if dist.is_initialized():
         yield world
         return
-    dist.init_process_group(_BACKENDS[world.device.type], timeout=_LONGEST_WAIT)
+    store = _store()
+    dist.init_process_group(
+        _BACKENDS[world.device.type],
+        store=store,
+        rank=world.rank,
+        world_size=size,
+        timeout=_LONGEST_WAIT,
+    )
     try:
-        yield world
-        dist.barrier()  # another process may still be in a collective operation
+        with Heartbeats(store, world.rank, size):
+            yield world
+            dist.barrier()  # another process may still be in a collective operation
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
@@ -145,11 +168,23 @@ def join(device: str) -> Iterator[World]:
 # The library of collective operations, by the type of the device of their tensors.
 _BACKENDS = {"cuda": "nccl", "cpu": "gloo", "mps": "gloo"}
 
-# All processes wait while the first one validates, which may take hours.
+# All processes wait while the first one validates, which may take hours; a process that does not
+# answer ends the others before, by its heartbeats.
 _LONGEST_WAIT = timedelta(days=1)
+_LONGEST_START = timedelta(minutes=30)  # until all processes have met, some on other machines
 
 
 _LOST_PEER = "a process that this one trains with has ended; its own message says why"
+
+
+def _store() -> dist.Store:
+    """Return the store of this start of the processes.
+
+    A launcher that restarts them may keep its store, with the addresses of those that have ended.
+    """
+    store, _, size = next(dist.rendezvous("env://", timeout=_LONGEST_START))
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"restart {restarts} of {size}", store)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

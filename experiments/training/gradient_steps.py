@@ -11,22 +11,34 @@ averages them.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Generic
+from contextlib import AbstractContextManager, nullcontext
+from typing import Generic, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from experiments.training.backward import Backward, LossBackward
 from experiments.training.distributed import World, to_device
+from experiments.training.division import divided_anew, even_parts, share_of_each
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import Build, build
 from experiments.training.settings import Settings
+from experiments.training.sharding import unsharded, whole_tensor
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
-from experiments.training.task import Batch, Item, Progress, Task, WeighingTask, reseed
+from experiments.training.task import (
+    Batch,
+    Item,
+    JoiningTask,
+    Progress,
+    Task,
+    WeighingTask,
+    reseed,
+)
 from univae.dtypes import computation_dtype
+from univae.errors import InputError
 from univae.optim.backward_folding import Folding, accumulate_in_backward
 from univae.optim.egdd import EGDD
 from univae.optim.step_sizes import AdaptedSteps
@@ -66,11 +78,19 @@ class GradientSteps(Generic[Item, Batch]):
         self.task = task
         self.settings = settings
         self.world = world
+        self.parts = world.size  # micro-batches that the processes compute at the same time
+        self.accumulate = settings.accumulate
         task.module.to(world.device)
+        # weights are divided before the optimizer takes them
+        self.sharded = settings.shard and world.size > 1
+        if self.sharded and backward is not None:
+            raise InputError("--shard needs gradients in one pass; leave out --chunk-size")
+        self.backward: Backward[Batch] = backward or LossBackward(
+            task, world, is_sharded=self.sharded
+        )
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
-        self.backward: Backward[Batch] = backward or LossBackward(task, world)
         # whether backward passes add gradients to the momentum, without ``.grad``
         self.folds = self._can_fold()
         self.folding: Folding | None = None
@@ -83,9 +103,42 @@ class GradientSteps(Generic[Item, Batch]):
         return self.task.module
 
     @property
+    def optimized(self) -> Sequence[Tensor]:
+        """The parameters in the order of the optimizer's state."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
-        return self.world.size * self.settings.accumulate * self.settings.window
+        return self.parts * self.accumulate * self.settings.window
+
+    def whole_weights(self) -> AbstractContextManager[object]:
+        """Let every process have all weights while a block runs; collective where divided."""
+        if self.sharded and isinstance(self.backward, LossBackward):
+            return unsharded(self.backward.loss)
+        return nullcontext()
+
+    def keep_batches(self, processes: int) -> None:
+        """Keep the micro-batches of a step of a run that ``processes`` processes began.
+
+        Where processes are joined, a step keeps its joint batches; see :class:`JoiningTask`.
+
+        Raises:
+            InputError: the halves of a step, which are compared, cannot be divided.
+        """
+        if isinstance(self.task, JoiningTask) and self.task.joins_processes:
+            self.parts = even_parts(processes, self.world.size)
+            return
+        count = processes * self.settings.accumulate
+        self.accumulate = share_of_each(count, self.world.size)
+        if self.settings.adapt_halves and self.accumulate % 2:
+            raise InputError(
+                f"--adapt-halves: {count} micro-batches have no halves on {self.world.size} "
+                f"processes; resume with {processes}"
+            )
+        if self.folds and not self._can_fold():
+            self.release()
+            self.folds = False
 
     def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step on ``items``, of which this process computes every ``world.size``-th.
@@ -93,10 +146,13 @@ class GradientSteps(Generic[Item, Batch]):
         Raises:
             TrainingFailed: the loss or the gradient is not finite; no weight was changed.
         """
-        if self.folds:
+        if self.folds or self.sharded:
             # DistributedDataParallel shares buffers in forward passes that average gradients, and
-            # none does where gradients are folded into the optimizer.
+            # none does where gradients are folded into the optimizer, or weights are divided.
             self.world.share_buffers(self.task.module)
+        if self.parts != self.world.size:  # as of a JoiningTask alone
+            rows = cast("Sequence[np.ndarray]", items)
+            items = cast("Sequence[Item]", divided_anew(rows, self.parts, self.world.size))
         indices = range(self.world.rank, len(items), self.world.size)
         loaded = [self._load(index, items[index], progress) for index in indices]
         if isinstance(self.task, WeighingTask):
@@ -111,8 +167,8 @@ class GradientSteps(Generic[Item, Batch]):
 
         sums: dict[str, float] = {}
         largest = 0.0
-        for start in range(0, len(batches), self.settings.accumulate):
-            micro_batches = batches[start : start + self.settings.accumulate]
+        for start in range(0, len(batches), self.accumulate):
+            micro_batches = batches[start : start + self.accumulate]
             totals, gradient_norm = self._micro_step(micro_batches, weight, progress)
             sums = {name: sums.get(name, 0.0) + value for name, value in totals.items()}
             largest = max(largest, gradient_norm)
@@ -148,9 +204,7 @@ class GradientSteps(Generic[Item, Batch]):
     def _can_fold(self) -> bool:
         """Return whether only the momentum of a window reads ``.grad``."""
         settings = self.settings
-        gradients_are_read = (
-            settings.clip > 0 or settings.accumulate > 1 or self.adapted is not None
-        )
+        gradients_are_read = settings.clip > 0 or self.accumulate > 1 or self.adapted is not None
         if gradients_are_read or not self.backward.in_one_pass:
             return False
         return settings.window > 1 and isinstance(self.optimizer, Windowed)
@@ -169,6 +223,7 @@ class GradientSteps(Generic[Item, Batch]):
         norm = sums.new_zeros(())
         if not self.folds:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
+            norm = whole_tensor(norm)
         gradient_norm, *local_sums = torch.cat((norm.to(sums).reshape(1), sums)).tolist()
         totals = dict(zip(names, self.world.total(local_sums), strict=True))
         self._require_finite(totals["loss"] / weight, gradient_norm, progress)

@@ -92,6 +92,9 @@ class Settings:
     # processor threads; 0: the free cores of this machine, or as the run was started (univae doctor
     # shows the number)
     threads: int = 0
+    # under torchrun: divide weights, gradients and the optimizer's state over the processes, for
+    # models that one device cannot hold
+    shard: bool = False
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
     # continue the run in --out, bit for bit; with more --steps or --minutes than before train on,
     # by the schedule of the new length
@@ -133,6 +136,7 @@ class Settings:
                 f"minutes={self.minutes:g}, time_limit={self.time_limit:g}; leave one of them out"
             )
         OPTIMIZERS[self.optimizer].check(self)
+        self._require_dividable()
         adapts = STEP_SIZES[self.adapt_step_size].adapts
         if self.adapt_halves and (not adapts or self.accumulate % 2):
             names = " or ".join(name for name, row in STEP_SIZES.items() if row.adapts)
@@ -141,3 +145,15 @@ class Settings:
                 f"halves; got adapt_step_size={self.adapt_step_size}, "
                 f"accumulate={self.accumulate}"
             )
+
+    def _require_dividable(self) -> None:
+        """Raise InputError for options whose computations need whole weights, with ``shard``."""
+        if not self.shard:
+            return
+        wanted = {"optimizer": "adamw", "window": 1, "adapt_step_size": "no"}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise InputError(
+                    f"shard needs {name}={value}, whose state can be divided over processes; "
+                    f"got {name}={getattr(self, name)}"
+                )

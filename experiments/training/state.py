@@ -24,7 +24,7 @@ class State:
     prelude: float = 0.0  # seconds before the first step
     validating: float = 0.0  # seconds in all validations, where time limits training
     complete: bool = False
-    processes: int = 1
+    processes: int = 1  # where the run began, which its steps are made for
     rows: int = 0  # of metrics.jsonl
     best: float | None = None  # the smallest selection of all validations
     validated: int = -1  # step of the last validation; -1: there was none

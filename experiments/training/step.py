@@ -1,11 +1,12 @@
 """One training step, and the endless stream of micro-batches that steps consume."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.training.distributed import World
 from experiments.training.precision import PRECISIONS, PrecisionName
@@ -84,6 +85,30 @@ class Steps(Protocol[Item]):
     @property
     def batches(self) -> int:
         """Micro-batches in a step, over all processes."""
+        ...
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are divided over the processes."""
+        ...
+
+    @property
+    def optimized(self) -> Sequence[Tensor]:
+        """The parameters whose state of the optimizer may be divided, in its order."""
+        ...
+
+    def whole_weights(self) -> AbstractContextManager[object]:
+        """Let every process have all weights while a block runs; collective where divided."""
+        ...
+
+    def keep_batches(self, processes: int) -> None:
+        """Keep the micro-batches of a step of a run that ``processes`` processes began.
+
+        Where this number of processes cannot share them equally, a step has as many as it can.
+
+        Raises:
+            InputError: these steps cannot be divided over this number of processes.
+        """
         ...
 
     def step(self, items: Sequence[Item], progress: Progress) -> Stepped:

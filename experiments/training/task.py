@@ -15,6 +15,7 @@ __all__ = [
     "Batch",
     "Item",
     "Item_co",
+    "JoiningTask",
     "Progress",
     "SizedTask",
     "Task",
@@ -104,6 +105,19 @@ class WeighingTask(Task[Item, Batch], Protocol[Item, Batch]):
 
         It is called once a step, before the first loss. Every process must call ``total`` alike.
         """
+        ...
+
+
+@runtime_checkable
+class JoiningTask(Protocol):
+    """A task whose loss may read the micro-batches of all processes as one, the joint batch.
+
+    Its items are arrays of rows.
+    """
+
+    @property
+    def joins_processes(self) -> bool:
+        """Whether it does."""
         ...
 
 

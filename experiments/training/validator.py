@@ -39,6 +39,7 @@ class Validator(Generic[Item]):
 
     def __init__(self, checkpoints: Checkpoints[Item], budget: Budget, bar: Bar, seed: int) -> None:
         self.checkpoints = checkpoints
+        self.steps = checkpoints.steps
         self.task = checkpoints.steps.task
         self.world = checkpoints.steps.world
         self.state = checkpoints.state
@@ -51,30 +52,55 @@ class Validator(Generic[Item]):
 
         Where a signal ends it, ``stop`` is requested and nothing is recorded.
         """
-        if self._in_first(stop, lambda: self._record(to_json(self._evaluated(self._measure)))):
+        if self._until_all_are_done(stop, lambda: self._validate(stop)):
             self.state.validated = self.state.step
 
     def size(self, stop: StopRequest) -> None:
         """Choose the rows of all validations before the first step, where time limits training."""
         state = self.state
         if self.budget.timed and not (state.step or state.validation_rows or state.complete):
-            self._in_first(stop, self._size)
+            self._until_all_are_done(stop, self._size)
 
-    def _in_first(self, stop: StopRequest, work: Callable[[], None]) -> bool:
-        """Do some work in the first process, and return in all once it has ended.
+    def _until_all_are_done(self, stop: StopRequest, work: Callable[[], None]) -> bool:
+        """Do some work, and return in all processes once it has ended.
 
         Returns:
             whether no signal ended it in this process.
         """
         is_done = True
         try:
-            if self.world.first:
-                work()
+            work()
         except Interrupted:
             stop.request()  # all processes stop together, once they have agreed
             is_done = False
         self.world.wait()
         return is_done
+
+    def _validate(self, stop: StopRequest) -> None:
+        """Validate in the first process, and save the weights if they are the best so far."""
+        if self.steps.sharded:
+            self._validate_divided(stop)
+        elif self.world.first and self._record(to_json(self._evaluated(self._measure))):
+            self.checkpoints.save(BEST, self.budget)
+
+    def _validate_divided(self, stop: StopRequest) -> None:
+        """Validate in the first process, for which all of them gather the weights.
+
+        Raises:
+            Interrupted: in all processes, where a signal ended it in the first one.
+        """
+        metrics: JsonObject | None = None
+        try:
+            metrics = self._evaluated(self._measure if self.world.first else dict)
+        except Interrupted:
+            stop.request()
+        (is_measured,) = self.world.first_decides([metrics is not None])
+        if not is_measured:
+            raise Interrupted("interrupted")
+        improved = self.world.first and self._record(to_json(metrics))
+        (improved,) = self.world.first_decides([improved])
+        if improved:
+            self.checkpoints.save(BEST, self.budget)
 
     def _measure(self) -> JsonObject:
         step = self.state.step
@@ -92,26 +118,33 @@ class Validator(Generic[Item]):
     def _evaluated(self, measure: Callable[[], Result]) -> Result:
         """Return what a function measures of the averaged weights, in evaluation mode."""
         module = self.task.module
-        with self.checkpoints.averaged_weights(), evaluating(module), torch.no_grad():
+        with (
+            self.checkpoints.averaged_weights(),
+            self.steps.whole_weights(),
+            evaluating(module),
+            torch.no_grad(),
+        ):
             # The same noise in every validation, so that differences are those of the weights.
             reseed(self.seed, "validation")
             with StopRequest(at_once=True):  # innermost: the blocks around it restore the weights
                 return measure()
 
-    def _record(self, metrics: JsonObject) -> None:
-        """Log the metrics of a validation, and save the weights if they are the best so far."""
+    def _record(self, metrics: JsonObject) -> bool:
+        """Log the metrics of a validation, and return whether they are the best so far."""
         step = self.state.step
         self.checkpoints.run.log("validation", step, **metrics, seconds=self.budget.seconds)
         improved = self.state.add_validation(metrics)
         self.bar.write_validation(step, metrics, improved=improved)
         self.state.validated = step
-        if improved:
-            self.checkpoints.save(BEST, self.budget)
+        return improved
 
     def _size(self) -> None:
-        """Choose the rows of validations by the time of a few rows, and reserve their time."""
+        """Choose the rows of validations by the time of a few rows, and reserve their time.
+
+        The first process does. Not of divided weights, which all processes would have to gather.
+        """
         task = self.task
-        if not isinstance(task, SizedTask):
+        if self.steps.sharded or not self.world.first or not isinstance(task, SizedTask):
             return
         start = self.budget.seconds
         few = task.fewest_rows

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
@@ -99,4 +100,10 @@ def _floating_tensors(model: nn.Module) -> dict[str, Tensor]:
     """
     persistent = model.state_dict(keep_vars=True)
     tensors = [*model.named_parameters(), *model.named_buffers()]
-    return {name: x for name, x in tensors if name in persistent and x.is_floating_point()}
+    persistent_tensors = [(name, x) for name, x in tensors if name in persistent]
+    return {name: _local(x) for name, x in persistent_tensors if x.is_floating_point()}
+
+
+def _local(x: Tensor) -> Tensor:
+    """Return this process's part of a tensor that is divided over processes, otherwise all."""
+    return x.to_local().detach() if isinstance(x, DTensor) else x

@@ -1,0 +1,200 @@
+"""Weights, gradients and the optimizer's state divided over the processes (FSDP2).
+
+Every block of a model is a unit of :func:`torch.distributed.fsdp.fully_shard`: its weights are
+gathered when it computes, and freed after it. The loss is the outermost unit, which holds all other
+weights, such as tied embeddings, from the forward to the backward pass.
+
+A checkpoint holds the parts that each process writes, as safetensors files in ``shards/``, which
+:mod:`torch.distributed.checkpoint` reads for any number of processes.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from univae.checkpoint import JsonObject
+from univae.errors import InputError
+
+__all__ = [
+    "SHARDS",
+    "full_weights",
+    "shard",
+    "unsharded",
+    "whole_tensor",
+    "whole_weights",
+    "with_parts",
+    "without_parts",
+    "write_parts",
+]
+
+SHARDS = "shards"  # folder in a checkpoint
+PART = "in shards/"  # in place of a tensor in optimizer.pt
+
+# Returns the tensor that the one at a path of keys in a training state is divided like.
+Like: TypeAlias = Callable[[tuple[object, ...]], Tensor | None]
+
+
+def shard(loss: nn.Module, device: torch.device) -> None:
+    """Divide the weights of a module, whose forward pass is the loss, over the processes.
+
+    Raises:
+        InputError: a weight is a single number, which cannot be divided.
+    """
+    numbers = [name for name, x in loss.named_parameters() if x.dim() == 0]
+    if numbers:
+        raise InputError(
+            f"--shard: {', '.join(numbers)} is a single number, which cannot be divided; "
+            "leave out --shard"
+        )
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for block in _blocks(loss):
+        fully_shard(block, mesh=mesh)
+    fully_shard(loss, mesh=mesh)
+    # A validation may call blocks before the first loss: the first unit that is called would take
+    # itself for the outermost one.
+    loss._get_fsdp_state()._lazy_init()  # type: ignore[operator]
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    """Return the repeated blocks of a model: the members of its outermost lists of ``blocks``."""
+    return [
+        block
+        for name, child in module.named_modules()
+        if name.split(".")[-1] == "blocks"
+        for block in child.children()
+    ]
+
+
+@contextmanager
+def unsharded(loss: nn.Module) -> Iterator[None]:
+    """Let every process have all weights while a block runs, which computes no gradient."""
+    units = [unit for unit in loss.modules() if isinstance(unit, FSDPModule)]
+    for unit in units:
+        unit.set_reshard_after_forward(False, recurse=False)
+        unit.unshard()
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.set_reshard_after_forward(unit is not loss, recurse=False)
+            unit.reshard()
+
+
+def whole_tensor(x: Tensor) -> Tensor:
+    """Return a tensor of all parts; collective where it is divided."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def full_weights(module: nn.Module, *, keep: bool) -> dict[str, Tensor]:
+    """Return the whole ``state_dict`` of a module, if ``keep``; a collective operation.
+
+    One weight after the other is gathered, and only the process that keeps them holds all.
+    """
+    weights: dict[str, Tensor] = {}
+    for name, x in module.state_dict().items():
+        whole = whole_tensor(x)
+        if keep:
+            weights[name] = whole.cpu()
+    return weights
+
+
+@torch.no_grad()
+def whole_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill a divided module with whole weights, of which each process keeps its part."""
+    for name, x in module.state_dict().items():
+        x.copy_(_part(weights[name], x))
+
+
+def without_parts(state: JsonObject) -> tuple[JsonObject, dict[str, Tensor]]:
+    """Return a training state with a mark in place of every divided tensor, and these by name."""
+    parts: dict[str, Tensor] = {}
+
+    def separate(path: tuple[object, ...], value: Any) -> Any:
+        if not isinstance(value, DTensor):
+            return value
+        parts[_name(path)] = value
+        return PART
+
+    return _mapped((), state, separate), parts
+
+
+def write_parts(parts: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the parts that this process has into a checkpoint; a collective operation."""
+    if not parts:  # before the first step
+        return
+    writer = HuggingFaceStorageWriter(str(folder / SHARDS), save_distributed=True)
+    dcp.save(dict(parts), storage_writer=writer)
+
+
+def with_parts(state: JsonObject, folder: Path, like: Like) -> JsonObject:
+    """Return a training state with its tensors, divided as those of the module are.
+
+    Args:
+        state: what :func:`without_parts` returned, or a state of whole tensors.
+        folder: of the checkpoint.
+        like: returns the tensor that the one at a path is divided like.
+
+    Raises:
+        InputError: the parts are damaged.
+    """
+    parts: dict[str, Tensor] = {}
+
+    def restore(path: tuple[object, ...], value: Any) -> Any:
+        template = like(path)
+        if template is None:
+            return value
+        if isinstance(value, str) and value == PART:
+            parts[_name(path)] = torch.empty_like(template.detach())
+            return parts[_name(path)]
+        if isinstance(value, Tensor) and value.shape == template.shape:
+            return _part(value, template)
+        return value
+
+    restored = _mapped((), state, restore)
+    if parts:
+        reader = HuggingFaceStorageReader(str(folder / SHARDS))
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "torch.distributed is disabled")  # is meant
+                dcp.load(parts, storage_reader=reader, no_dist=not dist.is_initialized())
+        except CheckpointException as error:  # whatever a damaged file makes the reader raise
+            cause, _ = next(iter(error.failures.values()))
+            line = str(cause).strip().split("\n")[0]
+            raise InputError(
+                f"{folder / SHARDS}: not readable ({line}); it may be truncated: copy it again"
+            ) from error
+    return restored
+
+
+def _part(whole: Tensor, like: Tensor) -> Tensor:
+    """Return this process's part of a whole tensor, divided as ``like`` is."""
+    if not isinstance(like, DTensor) or isinstance(whole, DTensor):
+        return whole
+    on_device = whole.to(like.device)
+    return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _mapped(path: tuple[object, ...], value: Any, function: Callable[..., Any]) -> Any:
+    """Return nested dictionaries with ``function(path, value)`` in place of their values."""
+    if isinstance(value, Mapping):
+        return {key: _mapped((*path, key), entry, function) for key, entry in value.items()}
+    return function(path, value)
+
+
+def _name(path: tuple[object, ...]) -> str:
+    return "/".join(map(str, path))
