@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from univae.checkpoint import sync, to_json, write_text_atomic
+from univae.disk_errors import naming
 
 __all__ = ["TIMING", "MetricsFile"]
 
@@ -21,7 +22,7 @@ class MetricsFile:
     def append(self, row: Mapping[str, object]) -> None:
         """Write one row; numbers that are not finite become null."""
         line = json.dumps(to_json(row), ensure_ascii=False, allow_nan=False)
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(line + "\n")
 
     def replace(self, lines: Sequence[str]) -> None:
