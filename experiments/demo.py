@@ -63,7 +63,7 @@ class Config:
     image_samples: int = 256  # importance samples per held-out digit
     seed: int = 0  # seed of the initial weights, the order of the data and all noise
     threads: int = 0  # processor threads; 0: PyTorch's choice
-    resume: bool = False  # continue an interrupted demo in --out
+    resume: bool = False  # continue an interrupted demo in --out, or start it in a new folder
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         **dict.fromkeys(("minutes", "image_minutes", "gan_minutes"), above(0, MINUTES)),

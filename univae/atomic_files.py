@@ -88,16 +88,16 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     new = _new_name(path)
-    with naming(path, new):
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        try:
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with naming(path, new):
+            new.mkdir()
             yield new
             sync_tree(new)
             _replace(path, new)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
 
 
 def recover_folder(path: Path) -> None:
