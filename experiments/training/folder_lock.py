@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from univae.disk_errors import naming
 from univae.errors import InputError
 
 __all__ = ["LOCK", "hold_lock", "is_lock"]
@@ -30,7 +31,8 @@ def hold_lock(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock; the message names that process.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, NEW_FILE_MODE)
+    with naming(folder, folder / LOCK):
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, NEW_FILE_MODE)
     try:
         _lock(descriptor, folder)
         os.ftruncate(descriptor, 0)

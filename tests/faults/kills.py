@@ -19,13 +19,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 from experiments.cli.commands import COMMANDS
-from tests.faults.cases import CASES, RUN, Case, prepare, write_data
+from tests.faults.cases import CASES, RUN, prepare, write_data
 from tests.faults.processes import Ending, run
 
 __all__ = ["Battery", "Summary", "main"]
@@ -57,6 +57,7 @@ class Summary:
         """Count a fault of one kind."""
         setattr(self, kind, getattr(self, kind) + 1)
         self.faults.append(f"{kind}: {what}"[:LONGEST_WORDS])
+        print(self.faults[-1], file=sys.stderr)
 
 
 class Battery:
@@ -72,7 +73,7 @@ class Battery:
         self.random = random.Random(seed)
         self.summary = Summary()
         self.done: dict[str, Path] = {}
-        self.results: dict[str, object] = {}
+        self.results: dict[str, Mapping[str, object]] = {}
         self.seconds: dict[str, float] = {}
         for module, _ in COMMANDS.values():  # once, before processes are forked
             __import__(module)
@@ -164,7 +165,7 @@ def litter(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def broken_files(folder: Path, output: str | None, results: object) -> Iterator[str]:
+def broken_files(folder: Path, output: str | None, results: Mapping[str, object]) -> Iterator[str]:
     """Yield files that have their final name and are not whole: JSON, weights, and the output."""
     from safetensors import safe_open
 
@@ -179,9 +180,10 @@ def broken_files(folder: Path, output: str | None, results: object) -> Iterator[
                     file.keys()
         except Exception as error:
             yield f"{path.name}: {error}"
-    if output and (folder / output).exists() and isinstance(results, dict):
-        if (folder / output).read_bytes() != results[output]:
-            yield output
+    if output is None or not (folder / output).exists():
+        return
+    if (folder / output).read_bytes() != results[output]:
+        yield output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,38 +204,47 @@ def main(argv: Sequence[str] | None = None) -> int:
             if time.monotonic() - start > 60 * options.minutes:
                 break
             action()
+            summary = battery.summary
+            faults = len(summary.faults)
+            print(
+                f"{summary.kills} kills, {summary.signals} signals, {faults} faults",
+                end="\r",
+                file=sys.stderr,
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     words = " ".join(sys.argv[1:] if argv is None else argv)
     hardware = {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
-    summary = {
+    report = {
         "command": f"python -m tests.faults.kills {words}".strip(),
         "hardware": hardware,
         "seconds": round(time.monotonic() - start, 1),
         **asdict(battery.summary),
     }
-    print(json.dumps(summary))
+    print(json.dumps(report))
     return 1 if battery.summary.faults else 0
 
 
-def actions(battery: Battery, options: argparse.Namespace) -> Iterator[partial[None]]:
-    """Yield the kills and signals of a battery, those of all cases in turn."""
+def actions(battery: Battery, options: argparse.Namespace) -> list[partial[None]]:
+    """Return the kills and signals of a battery in random order: it may end before the last."""
     for name in options.cases:
         battery.prepare(name)
     draw = battery.random
+    listed = []
     for name in options.cases:
         count = battery.summary.operations[name]
-        numbers = range(1, count + 1)
-        chosen = sorted(draw.sample(numbers, min(options.most, count))) if options.most else numbers
-        for number in chosen:
-            yield partial(battery.kill, name, number)
-    for _ in range(options.random):
-        for name in options.cases:
-            yield partial(battery.kill, name, 0, draw.uniform(0, battery.seconds[name]))
-    for i in range(options.signals):
-        for name in options.cases:
+        most = min(options.most or count, count)
+        for number in draw.sample(range(1, count + 1), most):
+            listed.append(partial(battery.kill, name, number))
+        for _ in range(options.random):
             moment = draw.uniform(0, battery.seconds[name])
-            yield partial(battery.interrupt, name, SIGNALS[i % len(SIGNALS)], moment)
+            listed.append(partial(battery.kill, name, 0, moment))
+        for i in range(options.signals):
+            moment = draw.uniform(0, battery.seconds[name])
+            number = SIGNALS[i % len(SIGNALS)]
+            listed.append(partial(battery.interrupt, name, number, moment))
+    draw.shuffle(listed)
+    return listed
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Commands in forked processes, which need not import the libraries again."""
 
+import fcntl
 import os
 import resource
 import signal
@@ -14,6 +15,8 @@ from tests.faults.operations import count_operations
 
 __all__ = ["Ending", "run"]
 
+MOST_WORDS = 2**20  # bytes of output that a pipe holds
+FAILED = 99  # exit code of an exception that ends a process
 LONGEST = 120.0  # seconds of a command; a longer one is stuck
 
 
@@ -45,44 +48,47 @@ def run(
         number: that signal.
         largest_file: bytes beyond which writing to a file fails (EFBIG), as on a full disk.
     """
-    output = folder.parent / f"{folder.name}.out"
     counted = folder.parent / f"{folder.name}.count"
     counted.unlink(missing_ok=True)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, MOST_WORDS)
     start = time.monotonic()
     process = os.fork()
     if process == 0:
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-        _become(action, folder, kill_at, output, counted)
+        code = FAILED
+        try:
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
+            os.chdir(folder)
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+            code = _become(action, folder, kill_at, counted)
+        finally:
+            os._exit(code)
+    os.close(writer)
     status = _wait(process, start, kill_after, number)
-    code = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - start
+    with open(reader, "rb") as stream:
+        words = stream.read().decode(errors="replace")
     operations = int(counted.read_text()) if counted.exists() else 0
-    words = output.read_text(errors="replace")
-    return Ending(code, words, operations, time.monotonic() - start)
+    return Ending(os.waitstatus_to_exitcode(status), words, operations, seconds)
 
 
-def _become(
-    action: Callable[[], object], folder: Path, kill_at: int, output: Path, counted: Path
-) -> None:
-    """Run the action in this process, which a fork has made, and end it."""
+def _become(action: Callable[[], object], folder: Path, kill_at: int, counted: Path) -> int:
+    """Run the action in this process, which a fork has made, and return its exit code."""
+    count = count_operations(folder, kill_at)
     code = 0
     try:
-        os.chdir(folder)
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        count = count_operations(folder, kill_at)
         action()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
-        code = 99
+        code = FAILED
     sys.stdout.flush()
     sys.stderr.flush()
-    total = count()
-    counted.write_text(str(total))
-    os._exit(code)
+    counted.write_text(str(count()))
+    return code
 
 
 def _wait(process: int, start: float, kill_after: float | None, number: int) -> int:

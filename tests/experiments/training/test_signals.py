@@ -45,11 +45,16 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
 
 def test_a_request_at_the_end_of_a_block_stops_the_one_around_it() -> None:
     reached = []
-    with pytest.raises(Interrupted), StopRequest(at_once=True):
-        with StopRequest() as inner:
-            send(signal.SIGTERM)
-            reached.append(inner.requested)
-        reached.append("after")
+
+    def nested() -> None:
+        with StopRequest(at_once=True):
+            with StopRequest() as inner:
+                send(signal.SIGTERM)
+                reached.append(inner.requested)
+            reached.append("after")
+
+    with pytest.raises(Interrupted):
+        nested()
     assert reached == [True]
     with StopRequest() as outer:
         with StopRequest():
@@ -58,17 +63,20 @@ def test_a_request_at_the_end_of_a_block_stops_the_one_around_it() -> None:
 
 
 def test_an_exception_that_was_swallowed_is_raised_again_by_the_next_signal() -> None:
-    with pytest.raises(KeyboardInterrupt), StopRequest(0.0, at_once=True):
+    with StopRequest(0.0, at_once=True):
         with pytest.raises(Interrupted):
             send(signal.SIGTERM)
-        send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGTERM)
 
 
 def test_a_signal_ends_the_wait_for_a_call_that_python_cannot_interrupt() -> None:
     ended = threading.Event()
-    with pytest.raises(Interrupted), StopRequest(at_once=True):
-        threading.Timer(0.1, send, [signal.SIGTERM]).start()
-        call_interruptibly(lambda: ended.wait(30))
+    timer = threading.Timer(0.1, send, [signal.SIGTERM])
+    with StopRequest(at_once=True):
+        timer.start()
+        with pytest.raises(Interrupted):
+            call_interruptibly(lambda: ended.wait(30))
     ended.set()
 
 
