@@ -131,7 +131,9 @@ class Battery:
         if ending.code != 0:  # a command that was done needs no time
             self.summary.slowest_answer = max(self.summary.slowest_answer, answer)
         in_time = answer < LONGEST_ANSWER + self.seconds[name] * (ending.code == 0)
-        if ending.code not in (0, INTERRUPTED) or "Traceback" in ending.words or not in_time:
+        had_begun = ending.code != -number or ending.words != ""
+        ended_well = ending.code in (0, INTERRUPTED) and "Traceback" not in ending.words
+        if had_begun and not (ended_well and in_time):
             end = ending.words.strip()[-LONGEST_WORDS // 2 :]
             self.summary.add("unanswered", f"{words}: {ending.code} in {answer:.1f} s: {end}")
         self.go_on(name, place, words, resume=True)
@@ -206,11 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             action()
             summary = battery.summary
             faults = len(summary.faults)
-            print(
-                f"{summary.kills} kills, {summary.signals} signals, {faults} faults",
-                end="\r",
-                file=sys.stderr,
-            )
+            count = f"{summary.kills} kills, {summary.signals} signals, {faults} faults"
+            print(count, end="\r", file=sys.stderr)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     words = " ".join(sys.argv[1:] if argv is None else argv)
