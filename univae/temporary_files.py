@@ -69,7 +69,7 @@ def _delete(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    if process == os.getpid():
+    if process == os.getpid() or os.name != "posix":  # elsewhere os.kill ends processes
         return True
     try:
         os.kill(process, 0)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.cases import CASES, prepare
-from tests.faults.kills import OUTPUTS, Battery, broken_files, is_complete
+from tests.faults.kills import OUTPUTS, Battery, broken_files
 from tests.faults.processes import run
 
 __all__ = ["limit_files", "main"]
@@ -46,8 +46,7 @@ def limit_files(battery: Battery, name: str, size: int) -> int:
         battery.summary.add("unanswered", f"{moment}: {ending.code} {words[-200:]}")
     for path in broken_files(place, OUTPUTS.get(name), battery.results[name]):
         battery.summary.add("broken", f"{moment}: {path}")
-    if not is_complete(name, place):
-        battery.go_on(name, place, moment, resume=True)
+    battery.go_on(name, place, moment, resume=True)
     return ending.code
 
 

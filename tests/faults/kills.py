@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 
 from experiments.cli.commands import COMMANDS
-from tests.faults.cases import CASES, RUN, prepare, write_data
-from tests.faults.processes import Ending, run
+from tests.faults.cases import CASES, prepare, write_data
+from tests.faults.processes import run
 
 __all__ = ["Battery", "Summary", "main"]
 
@@ -111,7 +111,7 @@ class Battery:
             self.summary.kills += 1
             for path in broken_files(place, OUTPUTS.get(name), self.results[name]):
                 self.summary.add("broken", f"{moment}: {path}")
-            if len(moments) == MOST_IN_A_ROW or is_complete(name, place):
+            if len(moments) == MOST_IN_A_ROW:
                 break
             moments.append(self.random.randint(1, self.summary.operations[name]))
             again = partial(case.act, place, again=True, resume=resume)
@@ -141,10 +141,7 @@ class Battery:
     def go_on(self, name: str, place: Path, moment: str, *, resume: bool) -> None:
         """Let a command that was ended go on, and count what is wrong in the end."""
         case = CASES[name]
-        if is_complete(name, place):
-            ending = Ending(0, "", 0, 0.0)
-        else:
-            ending = run(partial(case.act, place, again=True, resume=resume), place)
+        ending = run(partial(case.act, place, again=True, resume=resume), place)
         if ending.code:
             self.summary.add("stuck", f"{moment}: {ending.code} {ending.words.strip()[-200:]}")
             return
@@ -152,11 +149,6 @@ class Battery:
             self.summary.add("different", moment)
         for path in litter(place):
             self.summary.add("litter", f"{moment}: {path.relative_to(place)}")
-
-
-def is_complete(name: str, place: Path) -> bool:
-    """Return whether a calibration is complete: the same command would then be refused."""
-    return name == "calibrate" and (place / RUN / "calibration" / "DONE").exists()
 
 
 def litter(folder: Path) -> Iterator[Path]:
