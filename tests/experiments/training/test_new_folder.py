@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.data.records import has_typed_paths
 from experiments.training.folder_lock import LOCK, is_lock
 from experiments.training.loop import fit_task
 from experiments.training.new_folder import is_startable, remove_start
@@ -119,3 +120,14 @@ def test_a_failure_that_cannot_be_recorded_hides_no_error_and_makes_no_folder(
         train(path)
     assert str(error.value.filename).startswith(str(path))
     assert not path.exists()
+
+
+def test_only_a_trained_run_without_a_record_of_its_data_is_of_the_first_version(
+    tmp_path: Path,
+) -> None:
+    run = Run.create(tmp_path / "run", {"steps": 1})
+    assert not has_typed_paths(run.path)  # killed while its data were prepared
+    (run.path / "checkpoints" / "last").mkdir()
+    assert has_typed_paths(run.path)
+    run.record_data({})
+    assert not has_typed_paths(run.path)
