@@ -53,10 +53,9 @@ class Case(NamedTuple):
         if not self.is_training and again and self.command != "calibrate":
             words.append("--overwrite")
         if self.command == "calibrate" and (folder / RUN / "calibration" / "DONE").exists():
-            words = [RUN]  # complete: another one would be refused, and the report is left
-            module = import_module(COMMANDS["report"][0])
-        else:
-            module = import_module(COMMANDS[self.command][0])
+            finished = Case("train-density", f"--out {RUN}", trained)
+            finished.act(folder)  # a complete one would be refused: the next start is a resume
+        module = import_module(COMMANDS[self.command][0])
         is_short = self.is_training and not self.with_report
         action = module.train if is_short else module.main
         run_command(module.Config, action, words, f"univae {self.command}")
