@@ -5,7 +5,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-all test-lowest check lint format types doctest coverage bench clean
+.PHONY: demo test test-all test-lowest kill check lint format types doctest coverage bench clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
@@ -22,6 +22,11 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n auto tests/univae/attention tests/univae/latent \
 		tests/univae/test_checkpoint.py tests/density/estimation tests/density/coding \
 		tests/experiments/data tests/experiments/cli
+
+# Commands killed before every file operation, and on full disks; an hour. make test has a short form.
+kill: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.kills --random 10 --signals 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.full_disk
 
 check: lint types
 

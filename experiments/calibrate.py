@@ -1,6 +1,5 @@
 """``univae calibrate``: fit a trained VAE as it is used, its posterior alone or all of it."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.stopping import Interrupted, TrainingFailed
 from experiments.training.threads import threads_of_run
-from univae.checkpoint import JsonObject, read_json
+from univae.checkpoint import JsonObject, read_json, remove_folder
 from univae.errors import InputError
 from univae.exported import require_folder
 from univae.registry import choices_help
@@ -103,7 +102,7 @@ def _require_ready(folder: Run, config: Config) -> None:
         )
     if config.again:
         if folder.writes and stored_result(folder) is None:
-            shutil.rmtree(folder.calibration.path, ignore_errors=True)
+            remove_folder(folder.calibration.path)
         return
     if stored_result(folder) is not None:
         raise InputError(f"{folder.path} has been calibrated; --again does it once more")

@@ -77,7 +77,7 @@ class Config:
     # processor threads; 0: the free cores of this machine, or as the run was started (univae doctor
     # shows the number)
     threads: int = 0
-    resume: bool = False  # continue an interrupted demo in --out
+    resume: bool = False  # continue an interrupted demo in --out, or start it in a new folder
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         **dict.fromkeys(("minutes", "image_minutes", "gan_minutes"), above(0, MINUTES)),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.cli.commands import run
+from experiments.data.records import has_typed_paths
 from experiments.evaluation.latent_model import without_selection
 from experiments.evaluation.open_run import open_run
 from experiments.reports.page import write as write_report
@@ -153,10 +154,10 @@ def _steps(config: Config, world: World) -> GradientSteps:
 def _complete(config: Config) -> Config:
     """Return the configuration with absolute paths, and with the model of the run of ``--from``.
 
-    A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
-    compared with its ``config.json``.
+    A resumed run of version 0.1.0 keeps its paths, because they are compared with its
+    ``config.json``.
     """
-    if not config.training.resume or (config.out / "data.json").exists():
+    if not config.training.resume or not has_typed_paths(config.out):
         config = replace(config, data=config.data.absolute())
     return inherit(config, config.INHERITED)
 

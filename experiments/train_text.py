@@ -9,6 +9,7 @@ from experiments.calibration.options import Calibration
 from experiments.calibration.phase import calibration_phase
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes
+from experiments.data.records import has_typed_paths
 from experiments.data.texts import texts_of
 from experiments.evaluation.latent_model import of_training
 from experiments.evaluation.open_run import open_run
@@ -142,10 +143,10 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
 def _complete(config: Config) -> Config:
     """Return the configuration with absolute paths, and with the model of the run of ``--from``.
 
-    A resumed run of version 0.1.0, without ``data.json``, keeps its paths, because they are
-    compared with its ``config.json``.
+    A resumed run of version 0.1.0 keeps its paths, because they are compared with its
+    ``config.json``.
     """
-    if not config.training.resume or (config.out / "data.json").exists():
+    if not config.training.resume or not has_typed_paths(config.out):
         config = replace(config, data=config.data.absolute())
     return inherit(config, config.INHERITED)
 

@@ -1,6 +1,9 @@
 """Atomic replacement of files and folders, also under power failures.
 
 A file is written under a temporary name in the same folder, forced to the disk (fsync) and renamed.
+The next writer of the same name deletes what a killed one left. Errors of the disk name the path
+that is to be replaced.
+
 A folder cannot be replaced in one rename: :func:`replacing_folder` moves the old folder aside,
 renames the new one, and then deletes the old one. If the machine stops between the two renames,
 :func:`existing_folder` returns the old folder.
@@ -11,15 +14,24 @@ paths a user chooses.
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from univae.disk_errors import naming
+from univae.temporary_files import (
+    is_temporary,
+    remove_dead_beside,
+    remove_folder,
+    temporary_beside,
+)
+
 __all__ = [
     "existing_folder",
     "is_temporary",
+    "recover_folder",
+    "remove_folder",
     "replacing_file",
     "replacing_folder",
     "sync",
@@ -28,7 +40,6 @@ __all__ = [
     "write_text_atomic",
 ]
 
-TEMPORARY_NAME = re.compile(r"\..+\.\d+\.new")
 WITHOUT_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # errors of file systems without fsync
 
 
@@ -46,18 +57,23 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces ``path`` when the block ends.
 
     If the block raises, the temporary file is deleted and ``path`` stays as it was.
+
+    Raises:
+        OSError: the disk is full, the folder is gone ...; the error names ``path``.
     """
     temporary = temporary_beside(path)
+    remove_dead_beside(path)
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # some writers create files that only their owner can read
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with naming(path, temporary):
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)  # some writers create files that only their owner can read
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it does not exist, or the folder has become read-only
             temporary.unlink()
 
 
@@ -66,18 +82,35 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder that replaces ``path``, with all its contents, when the block ends.
 
     If the block raises, the new folder is deleted and ``path`` stays as it was.
+
+    Raises:
+        OSError: the disk is full, the folder of ``path`` is gone ...; the error names ``path``.
     """
     path = Path(path)
-    new = path.with_name(f".{path.name}.new")
-    old = _old_name(path)
+    new = _new_name(path)
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     try:
-        yield new
+        with naming(path, new):
+            new.mkdir()
+            yield new
+            sync_tree(new)
+            _replace(path, new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    sync_tree(new)
+
+
+def recover_folder(path: Path) -> None:
+    """Complete or undo what a killed process left of a :func:`replacing_folder` of ``path``."""
+    old = _old_name(path)
+    if not path.is_dir() and old.is_dir():
+        old.rename(path)
+    for leftover in (old, _new_name(path)):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _replace(path: Path, new: Path) -> None:
+    old = _old_name(path)
     # If ``path`` is missing, ``old`` may be the only complete folder: delete it after the rename.
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -91,16 +124,6 @@ def existing_folder(path: str | Path) -> Path | None:
     """Return the folder that :func:`replacing_folder` last completed for ``path``, or ``None``."""
     path = Path(path)
     return next((folder for folder in (path, _old_name(path)) if folder.is_dir()), None)
-
-
-def temporary_beside(path: Path) -> Path:
-    """Return the hidden name in the folder of ``path`` under which this process writes it."""
-    return path.with_name(f".{path.name}.{os.getpid()}.new")
-
-
-def is_temporary(path: Path) -> bool:
-    """Return whether the name of a file is one that :func:`replacing_file` writes under."""
-    return TEMPORARY_NAME.fullmatch(path.name) is not None
 
 
 def sync(path: Path) -> None:
@@ -127,3 +150,7 @@ def sync_tree(folder: Path) -> None:
 
 def _old_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
+
+
+def _new_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

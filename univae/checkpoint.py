@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from univae.atomic_files import (
     existing_folder,
     is_temporary,
+    recover_folder,
+    remove_folder,
     replacing_file,
     replacing_folder,
     sync,
@@ -39,6 +41,8 @@ __all__ = [
     "load_state",
     "load_weights",
     "read_json",
+    "recover_folder",
+    "remove_folder",
     "replacing_file",
     "replacing_folder",
     "save_state",

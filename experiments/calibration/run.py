@@ -26,6 +26,7 @@ from univae.checkpoint import (
     JsonObject,
     load_weights,
     read_json,
+    remove_folder,
     save_weights,
     write_json,
 )
@@ -127,7 +128,7 @@ def _inner_run(run: Run, plan: Plan, settings: Settings, base: _Base) -> Run:
     """Return the run of the calibration, new or resumed, inside the folder of ``run``."""
     path = run.calibration.path
     if run.writes and not settings.resume:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
     options = {"command": "calibrate", "fit": plan.fit, "base": base.digest, **asdict(settings)}
     return Run.create(path, options)
 

@@ -8,13 +8,12 @@ Progress, notes and a table of the result go to stderr, and ``--quiet`` hides th
 stdout is the result, one JSON object, or the last line of stderr where stdout carries data
 (``data_on_stdout`` of the configuration). ``RESULTS`` of a command module names the keys that its
 table shows, where these are not all that have a label. Exit codes: 0 done, 1 training failed, 2 bad
-input or configuration, 130 interrupted, 141 the pipe of the output was closed. Only a bug shows a
-traceback.
+input or configuration, or a disk that cannot be written, 130 interrupted (by Ctrl-C, SIGTERM or
+SIGHUP), 141 the pipe of the output was closed. Only a bug shows a traceback.
 
 Modules that take long to import are imported once the command has been read.
 """
 
-import errno
 import importlib
 import json
 import os
@@ -27,7 +26,7 @@ from experiments.cli.help_pages import is_asked, render, stored_page
 from experiments.cli.jobs import note_of, overview, unknown_command
 from experiments.process_environment import set_waiting_policy
 from experiments.training.processes import is_first_process
-from experiments.training.stopping import PeerEnded, TrainingFailed
+from experiments.training.stopping import PeerEnded, StopRequest, TrainingFailed
 from experiments.version import version
 
 if TYPE_CHECKING:
@@ -73,7 +72,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the ``univae`` command."""
+    """Run the ``univae`` command; a signal ends it also while libraries are imported."""
+    stop = StopRequest(at_once=True)
+    try:
+        with stop:
+            _start(argv)
+    except (KeyboardInterrupt, Exception):
+        if not stop.requested:
+            raise
+    _end(INTERRUPTED, "univae: interrupted")
+
+
+def _start(argv: Sequence[str] | None) -> NoReturn:
     set_waiting_policy()  # before a command loads PyTorch
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["help"]:  # univae help COMMAND
@@ -89,10 +99,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     page = stored_page(command) if is_asked(arguments) else None
     if page is not None:
         _end(0, render(page, name, arguments, note_of(command)))
-    try:
-        module = importlib.import_module(COMMANDS[command][0])
-    except KeyboardInterrupt:
-        _end(130, "univae: interrupted")
+    module = importlib.import_module(COMMANDS[command][0])
     run(module.Config, module.main, arguments[1:], name)
 
 
@@ -103,25 +110,39 @@ def run(
     name: str = "",
 ) -> NoReturn:
     """Parse the options, run ``action``, print its result as a table and as JSON, and exit."""
+    name = name or os.path.basename(sys.argv[0])
+    stop = StopRequest(at_once=True)
+    try:
+        with stop:
+            _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
+    except KeyboardInterrupt as error:
+        _end_interrupted(name, str(error))
+    except Exception as error:
+        if stop.requested:  # a library has turned the interruption into an exception of its own
+            _end_interrupted(name)
+        _end_failed(name, error)
+        raise
+
+
+def _end_interrupted(name: str, message: str = "") -> NoReturn:
+    """End the process; the first one prints the interruption."""
+    _end(INTERRUPTED, f"{name}: {message or 'interrupted'}" if is_first_process() else "")
+
+
+def _end_failed(name: str, error: Exception) -> None:
+    """End the process with one line on an error, or return where it is a bug."""
+    from univae.disk_errors import DISK_ERRORS
     from univae.errors import InputError
 
-    name = name or os.path.basename(sys.argv[0])
-    first = is_first_process()  # the only process that prints the result and an interruption
-    try:
-        _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
-    except (InputError, PeerEnded) as error:
-        _end(2, f"{name}: {_without_command(str(error), name)}")
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         _end_of_closed_pipe()
-    except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise  # an error without a path is a bug
+    if isinstance(error, InputError | PeerEnded):
+        _end(2, f"{name}: {_without_command(str(error), name)}")
+    if isinstance(error, TrainingFailed):
+        _end(1, f"{name}: {_without_command(str(error), name)}")
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRORS):
         path = f"{error.filename}: " if error.filename is not None else ""
         _end(2, f"{name}: {path}{error.strerror or error}")
-    except KeyboardInterrupt as error:
-        _end(130, f"{name}: {str(error) or 'interrupted'}" if first else "")
-    except TrainingFailed as error:
-        _end(1, f"{name}: {_without_command(str(error), name)}")
 
 
 def _perform(
@@ -132,9 +153,9 @@ def _perform(
 ) -> NoReturn:
     """Run the command and end the process; the first process prints the result."""
     is_quiet = QUIET in arguments
-    config = parse(config_type, [word for word in arguments if word != QUIET], name)
     first = is_first_process()
     with _progress(is_quiet):
+        config = parse(config_type, [word for word in arguments if word != QUIET], name)
         result = action(config)
         if first:
             _print_table(config_type, result)
@@ -191,6 +212,7 @@ def _help() -> str:
 
 
 QUIET = "--quiet"
+INTERRUPTED = 130  # exit code, whatever the signal
 CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
 
 

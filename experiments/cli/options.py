@@ -16,6 +16,7 @@ from tyro import _errors as parse_errors
 from experiments.cli.aliases import translate
 from experiments.cli.messages import error_message, require_no_named_argument
 from experiments.cli.spellings import spellings, without_annotations
+from experiments.data.notes import print_notes
 from experiments.data.sources import names_code
 from experiments.training.configuration import (
     Configuration,
@@ -24,6 +25,7 @@ from experiments.training.configuration import (
     options_of,
     parts_of,
 )
+from experiments.training.new_folder import is_startable
 from experiments.training.origin import inherited_options, require_inherited
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -39,6 +41,7 @@ Config = TypeVar("Config")
 # config.json names is not run.
 CODE = ("features",)
 
+RESUME = "--resume"
 DAMAGED = "the run folder is damaged or of another version"
 
 
@@ -52,14 +55,16 @@ def parse(
 
     An option has the value of the first of these that holds one: the arguments, the run of
     ``--from`` where it is inherited, ``--preset``, the run in ``--out`` with ``--resume``, the
-    default of the field. ``name`` is the command.
+    default of the field. Where ``--out`` is new or empty, ``--resume`` is left out, with a note:
+    one command starts a run and starts it again. ``name`` is the command.
 
     Raises:
         InputError: an option does not exist, is missing, cannot be read or breaks its rule.
     """
     names = spellings(config_type, presets)
     require_no_named_argument(argv, names)
-    defaults, arguments = _defaults(config_type, translate(argv, names), presets)
+    argv = _started_or_resumed(config_type, translate(argv, names))
+    defaults, arguments = _defaults(config_type, argv, presets)
 
     def raise_error(event: parse_errors.ParseErrorEvent) -> NoReturn:
         raise InputError(error_message(event, names))
@@ -113,11 +118,20 @@ def _defaults(
     return defaults, arguments
 
 
+def _started_or_resumed(config_type: type, argv: Sequence[str]) -> list[str]:
+    """Return the arguments without ``--resume`` where there is nothing to resume yet."""
+    out = _resumed_folder(config_type, argv)
+    if out is None or not is_startable(out):
+        return list(argv)
+    print_notes([f"{out} holds no run yet: {RESUME} starts one"])
+    return [word for word in argv if word != RESUME]
+
+
 def _origin(config_type: type, argv: Sequence[str]) -> Path | None:
     """Return the run of ``--from``, for a command that has the option and starts a new run."""
     if not issubclass(config_type, Configuration) or not config_type.INHERITED.fixed:
         return None
-    source = None if "--resume" in argv else _extract(argv, "--from")[0]
+    source = None if RESUME in argv else _extract(argv, "--from")[0]
     return None if source in (None, "None") else Path(source)
 
 
@@ -150,19 +164,24 @@ def _extract(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
 
 def _stored_options(config_type: type, argv: Sequence[str]) -> JsonObject:
     """Return the options of the run that ``--resume`` continues; none without ``--resume``."""
-    options = options_of(config_type)
-    is_resumed = "--resume" in argv and options.keys() >= {"out", "resume"}
-    if not is_resumed:
+    out = _resumed_folder(config_type, argv)
+    if out is None:
         return {}
-    out = _extract(argv, "--out")[0] or options["out"].default
-    if out is dataclasses.MISSING:
-        return {}  # parsing will fail: --out is required
-    require_folder(Path(str(out)), "--resume")
-    values = _saved(config_type, RunFolder.open(Path(str(out))))
+    require_folder(out, RESUME)
+    values = _saved(config_type, RunFolder.open(out))
     for name in CODE:
         if names_code(values.get(name)):
             del values[name]
     return values
+
+
+def _resumed_folder(config_type: type, argv: Sequence[str]) -> Path | None:
+    """Return the folder that ``--resume`` continues; None without it, or without ``--out``."""
+    options = options_of(config_type)
+    if RESUME not in argv or not options.keys() >= {"out", "resume"}:
+        return None
+    out = _extract(argv, "--out")[0] or options["out"].default
+    return None if out is dataclasses.MISSING else Path(str(out))
 
 
 def _saved(config_type: type, run: RunFolder) -> JsonObject:

@@ -21,6 +21,7 @@ from experiments.data.image_options import ImageReading
 from experiments.data.sources import INPUTS
 from univae.atomic_files import replacing_folder
 from univae.checkpoint import JsonObject, read_json, write_json
+from univae.disk_errors import reserve
 from univae.errors import InputError
 
 __all__ = ["CacheEntry", "ImageCache", "cache_of_run"]
@@ -117,7 +118,10 @@ class NewEntry:
                 f"{free / 2**20:.0f} MB are free; give another folder with --cache, or a smaller "
                 "--size"
             )
-        return np.lib.format.open_memmap(self.folder / IMAGES, "w+", np.uint8, shape)
+        path = self.folder / IMAGES
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        reserve(path, path.stat().st_size)
+        return images
 
     def finish(self, data: Data) -> None:
         """Write the record of the data set whose images are in the array of :meth:`allocate`.

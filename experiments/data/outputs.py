@@ -16,7 +16,6 @@ bad path at once, and writes through it afterwards:
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,9 @@ from pathlib import Path
 from experiments.data.sources import INPUTS
 from experiments.data.standard_streams import STREAM, temporary_file, write_stdout
 from univae.checkpoint import replacing_file, sync, sync_tree
+from univae.disk_errors import naming
 from univae.errors import InputError
+from univae.temporary_files import is_temporary, remove_dead_beside, temporary_beside
 
 __all__ = ["Output", "output_file"]
 
@@ -116,7 +117,7 @@ class Output:
             self._refuse("it is the folder you are in, or one above it; give a new folder")
         if target.exists() and not target.is_dir():
             self._refuse("it exists and is no folder; give a new or empty folder")
-        if target.exists() and any(target.iterdir()):
+        if target.exists() and not all(map(is_temporary, target.iterdir())):
             self._refuse("it holds other files; give a new or empty folder")
         self._require_writable(target if target.exists() else target.parent)
         return self
@@ -150,24 +151,34 @@ class Output:
         self.check_folder()
         target = self.target
         exists = target.exists()
-        # An existing folder may be a mount point, which cannot be renamed over: the temporary
-        # folder lies inside it, on the same file system, and its entries are moved up.
-        parent = target if exists else target.parent
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
+        # A mount point cannot be renamed over: the temporary folder then lies inside it, on the
+        # same file system, and its entries are moved up.
+        is_inside = exists and (os.path.ismount(target) or not os.access(target.parent, os.W_OK))
+        place = target / target.name if is_inside else target
+        temporary = temporary_beside(place)
+        remove_dead_beside(place)
         try:
-            yield temporary
-            sync_tree(temporary)
-            if exists:
-                for path in sorted(temporary.iterdir()):
-                    path.rename(target / path.name)
-            else:
-                self.check_folder()
-                # mkdtemp creates folders with mode 0o700
-                temporary.chmod(0o777 & ~_umask())
-                temporary.rename(target)
-            sync(parent)
+            with naming(self.path, temporary):
+                temporary.mkdir()
+                yield temporary
+                sync_tree(temporary)
+                self._publish(temporary, is_inside=is_inside)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _publish(self, temporary: Path, *, is_inside: bool) -> None:
+        """Let a finished folder be the output, which is missing or empty."""
+        target = self.target
+        if is_inside:
+            for path in sorted(temporary.iterdir()):
+                path.rename(target / path.name)
+            sync(target)
+            return
+        self.check_folder()  # another process may have filled it meanwhile
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        temporary.replace(target)  # also an empty folder
+        sync(target.parent)
 
     def write_bytes(self, content: bytes) -> None:
         """Write the output as one file of these bytes."""
@@ -234,10 +245,3 @@ def output_file(
     if path is None:
         return None
     return Output(path, overwrite, inputs, option).check_file()
-
-
-def _umask() -> int:
-    """Return the permission bits that are cleared for new files."""
-    mask = os.umask(0)  # the mask can only be read by setting another
-    os.umask(mask)
-    return mask

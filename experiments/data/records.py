@@ -10,11 +10,12 @@ from density.tables.columns import Columns
 from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
 from experiments.data.sources import names_code, resolved
-from univae.checkpoint import JsonObject, JsonValue
+from univae.checkpoint import JsonObject, JsonValue, existing_folder
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
+from univae.run_folder import LAST
 
-__all__ = ["absolute_sources", "describe", "fingerprint", "without_rows"]
+__all__ = ["absolute_sources", "describe", "fingerprint", "has_typed_paths", "without_rows"]
 
 HASH_BLOCK = 2**24  # bytes hashed at once, so that a mapped file need not fit into memory
 DIGEST_BYTES = 16
@@ -88,14 +89,23 @@ def without_rows(record: JsonObject) -> Data:
         ) from error
 
 
+def has_typed_paths(run: Path) -> bool:
+    """Return whether the ``config.json`` of a run holds paths as they were typed.
+
+    So does version 0.1.0, which wrote no ``data.json``. A later run without one was killed while
+    its data were prepared, and has no checkpoint.
+    """
+    trained = existing_folder(run / "checkpoints" / LAST) is not None
+    return trained and not (run / "data.json").exists()
+
+
 def absolute_sources(config: JsonObject) -> JsonObject:
     """Return a configuration whose ``data``, ``validation`` and ``features`` are absolute paths.
 
     They stay unchanged for a resumed run of version 0.1.0, whose ``config.json`` holds the options
     as they were typed.
     """
-    out = Path(config["out"])
-    if config["resume"] and (out / "config.json").exists() and not (out / "data.json").exists():
+    if config["resume"] and has_typed_paths(Path(config["out"])):
         return dict(config)
 
     changed = dict(config)

@@ -21,6 +21,7 @@ from experiments.functions.memory import ROWS, SIMILAR, TEXTS, Format, write_onc
 from experiments.training.configuration import options_of
 from experiments.training.new_folder import (
     IN_MEMORY_DATA,
+    is_startable,
     new_folders,
     remove_empty,
     require_new_folder,
@@ -109,6 +110,8 @@ class Trainer:
             if not values.get("resume"):
                 require_new_folder(out)
             path = (out / IN_MEMORY_DATA / f"{name}{self.form.suffix(value)}").absolute()
+            if is_startable(out):
+                path.unlink(missing_ok=True)  # of a start that was killed
             write_once(value, path, self.form)
             named[name] = path
         return named

@@ -23,6 +23,7 @@ from experiments.sentences.vector_file import (
     write_description,
 )
 from univae.checkpoint import JsonObject
+from univae.disk_errors import reserve
 from univae.errors import InputError
 from univae.sentence.trained import TrainedSimilar
 from univae.text.corpus import Removed, fingerprint_texts
@@ -130,6 +131,7 @@ def _encode(
     bar = tqdm(total=shape[0], desc="encoding", disable=None, leave=False)
     with out.file() as path, bar:
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(precision), shape=shape)
+        reserve(path, path.stat().st_size)
         start = 0
         for block in run.encode_blocks(corpus.read(), tally):
             matrix[start : start + len(block)] = block

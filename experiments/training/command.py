@@ -99,7 +99,7 @@ def train(
         the result of :func:`experiments.training.loop.fit`, with counts and notes on the data.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; a step was finished and saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP; a step was finished and saved.
         TrainingFailed: a loss or its gradient is not finite.
     """
     # Whatever is no training step is interrupted at once; fit() lets a step end.

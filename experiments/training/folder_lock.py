@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from univae.disk_errors import naming
 from univae.errors import InputError
 
-__all__ = ["LOCK", "hold_lock"]
+__all__ = ["LOCK", "hold_lock", "is_lock"]
 
 LOCK = ".lock"  # the locked file in the folder; names the process that holds the lock
 LONGEST_NAME = 200  # bytes of the lock file that a message quotes
 NEW_FILE_MODE = 0o666  # less the bits of the umask
+WORD = "process"  # with which the content of a lock file begins
 
 # Errors of file systems without locks, on which a run folder is assumed to have one user.
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -29,14 +31,23 @@ def hold_lock(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock; the message names that process.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, NEW_FILE_MODE)
+    with naming(folder, folder / LOCK):
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, NEW_FILE_MODE)
     try:
         _lock(descriptor, folder)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{WORD} {os.getpid()} on {platform.node()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def is_lock(path: Path) -> bool:
+    """Return whether a file is the lock of a folder, held or not; it is empty at first."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(LONGEST_NAME).startswith(WORD.encode()) or path.stat().st_size == 0
 
 
 def _lock(descriptor: int, folder: Path) -> None:

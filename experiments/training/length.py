@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 from experiments.data.notes import print_notes
 from experiments.training.budget import SECONDS_PER_MINUTE
-from univae.checkpoint import JsonObject, existing_folder, read_json, replacing_folder, write_json
+from univae.checkpoint import (
+    JsonObject,
+    existing_folder,
+    read_json,
+    remove_folder,
+    replacing_folder,
+    write_json,
+)
 from univae.errors import InputError
 from univae.run_folder import BEST, CALIBRATION, LAST, UNCALIBRATED, RunFolder
 
@@ -161,7 +168,7 @@ def _undo_calibration(run: RunFolder) -> None:
         with replacing_folder(checkpoints / BEST) as folder:
             shutil.copytree(checkpoints / UNCALIBRATED, folder, dirs_exist_ok=True)
         print_notes([f"{run.path}: its calibration is undone, for training goes on before it"])
-    shutil.rmtree(run.calibration.path, ignore_errors=True)
+    remove_folder(run.calibration.path)
     (run.path / "samples" / f"{CALIBRATION}.json").unlink(missing_ok=True)
     for name in replaced:
-        shutil.rmtree(checkpoints / name, ignore_errors=True)
+        remove_folder(checkpoints / name)

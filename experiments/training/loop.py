@@ -52,7 +52,7 @@ def fit(
         ``steps``, ``seconds`` and the metrics of the last validation.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; the step was finished and saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP; the step was finished and saved.
         TrainingFailed: the loss or its gradient is not finite; see ``ERROR.json``.
     """
     if settings.threads:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from univae.checkpoint import sync, to_json
+from univae.disk_errors import naming
 
 __all__ = ["TIMING", "MetricsFile"]
 
@@ -37,7 +38,7 @@ class MetricsFile:
         """Write one row; numbers that are not finite become null."""
         count = self.count
         line = json.dumps(to_json(row), ensure_ascii=False, allow_nan=False)
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(line + "\n")
         self._count = count + 1
 

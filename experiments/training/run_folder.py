@@ -21,7 +21,7 @@ Under ``torchrun`` only the first process writes; the methods of the others do n
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.data.notes import print_notes
@@ -35,8 +35,9 @@ from experiments.training.folder_lock import hold_lock
 from experiments.training.metrics_file import TIMING, MetricsFile
 from experiments.training.new_folder import (
     new_folders,
+    remove_leftovers,
+    remove_residue,
     remove_start,
-    remove_temporary_files,
     require_new_folder,
 )
 from experiments.training.processes import is_first_process
@@ -124,7 +125,7 @@ class Run(RunFolder):
         resumed = [*first.pop("resumed", []), environment(self.config)]
         write_json(path, first | {"resumed": resumed})
         (self.path / "ERROR.json").unlink(missing_ok=True)
-        remove_temporary_files(self.path)
+        remove_leftovers(self.path)
 
     def log(self, kind: str, step: int, **numbers: object) -> None:
         """Append one row to ``metrics.jsonl``."""
@@ -192,9 +193,10 @@ class Run(RunFolder):
             write_json(self.path / "DONE", result)
 
     def fail(self, report: Mapping[str, object]) -> None:
-        """Write why training failed to ``ERROR.json``."""
+        """Write why training failed to ``ERROR.json``, where the folder can still be written."""
         if self.writes:
-            write_json(self.path / "ERROR.json", report)
+            with suppress(OSError):
+                write_json(self.path / "ERROR.json", report)
 
     def _start(self) -> None:
         require_new_folder(self.path)
@@ -203,7 +205,7 @@ class Run(RunFolder):
         with self.locked():  # two processes may have come this far
             if (self.path / "config.json").exists():
                 raise InputError(f"{self.path} already holds a run; give another --out")
-            remove_temporary_files(self.path)
+            remove_residue(self.path)
             # first: with this file the folder can be resumed
             write_json(self.path / "config.json", self.config)
             write_json(self.path / "environment.json", environment(self.config))

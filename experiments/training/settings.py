@@ -96,8 +96,8 @@ class Settings:
     # models that one device cannot hold
     shard: bool = False
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
-    # continue the run in --out, bit for bit; with more --steps or --minutes than before train on,
-    # by the schedule of the new length
+    # continue the run in --out, bit for bit, or start it where --out is new or empty; with more
+    # --steps or --minutes than before train on, by the schedule of the new length
     resume: bool = False
 
     RULES: ClassVar[Mapping[str, Rule]] = {

@@ -1,4 +1,8 @@
-"""Exceptions that end training early, and the handler of Ctrl-C and SIGTERM."""
+"""Exceptions that end a command early, and the handler of Ctrl-C, SIGTERM and SIGHUP.
+
+Nothing heavy is imported here, so that a command can install the handler before its libraries are
+loaded.
+"""
 
 import os
 import signal
@@ -14,6 +18,11 @@ __all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
 
 STDERR = 2  # file descriptor
 
+# What asks a command to stop: Ctrl-C, a scheduler, and a terminal that was closed (POSIX only).
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):
+    SIGNALS.append(signal.SIGHUP)
+
 # A result of signal.signal; None where the handler was not installed by Python.
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
@@ -21,7 +30,7 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 class Interrupted(KeyboardInterrupt):
     """A signal stopped a training command, which has saved what it had finished.
 
-    A command exits with 130.
+    A command exits with 130, whatever the signal.
     """
 
 
@@ -44,11 +53,16 @@ class TrainingFailed(FloatingPointError):
 
 
 class StopRequest:
-    """Handles signals while the block runs: the first Ctrl-C or SIGTERM only sets ``requested``.
+    """Handles signals while the block runs: the first one only sets ``requested``.
 
-    A second Ctrl-C raises :class:`KeyboardInterrupt` at once. A repeated SIGTERM has no effect, nor
-    has a second SIGINT within ``debounce`` seconds: a launcher forwards the terminal's SIGINT to
-    processes that have already received it, and then sends SIGTERM.
+    The signals are Ctrl-C (SIGINT), SIGTERM and SIGHUP; a SIGHUP that is ignored, as ``nohup``
+    asks, stays ignored. A second Ctrl-C raises :class:`KeyboardInterrupt` at once, but not within
+    ``debounce`` seconds: a launcher forwards the terminal's SIGINT to processes that have already
+    received it, and then sends SIGTERM. A repeated SIGTERM has no effect while a step ends; with
+    ``at_once`` it raises again, for a library may have swallowed the first exception.
+
+    A block inside another one hands a request on when it ends, so that none is lost: the outer one
+    then has ``requested`` too, and raises where it is to raise at once.
 
     Args:
         debounce: seconds.
@@ -63,12 +77,15 @@ class StopRequest:
         self.at_once = at_once
         self._first_signal = 0.0  # seconds on the monotonic clock
         self._previous: dict[int, Handler] = {}
+        self._outer: StopRequest | None = None
 
     def __enter__(self) -> "StopRequest":
         # Python installs signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            self._outer = _outer_of(signal.getsignal(signal.SIGINT))
+            for number in SIGNALS:
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -79,6 +96,10 @@ class StopRequest:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.requested and self._outer is not None and not self._outer.requested:
+            self._outer.request()
+            if self._outer.at_once and error is None:
+                raise Interrupted("interrupted")
 
     def request(self) -> None:
         """Ask to stop, as a signal does."""
@@ -88,7 +109,7 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             elapsed = time.monotonic() - self._first_signal
-            if number == signal.SIGINT and elapsed > self.debounce:
+            if (number == signal.SIGINT or self.at_once) and elapsed > self.debounce:
                 raise KeyboardInterrupt
             return
         self.request()
@@ -99,3 +120,9 @@ class StopRequest:
             os.write(
                 STDERR, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n"
             )
+
+
+def _outer_of(handler: Handler) -> StopRequest | None:
+    """Return the request whose handler is installed, if it is one of this module."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, StopRequest) else None

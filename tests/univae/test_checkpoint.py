@@ -178,6 +178,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     last = tmp_path / "deep" / "last"
+    last.parent.mkdir()
     assert checkpoint.existing_folder(last) is None
     for value in ("one", "two"):
         with checkpoint.replacing_folder(last) as folder:

@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from univae.checkpoint import JsonObject
+from univae.interruptible import call_interruptibly
 from univae.text.characters import BYTE_VALUES
 from univae.text.special import RESERVED
 from univae.text.tokenizer import Tokenizer, most_frequent, require_strings, utf8
@@ -53,7 +54,7 @@ class BPE(Tokenizer):
             vocab_size=vocab_size - RESERVED, initial_alphabet=alphabet, show_progress=False
         )
         bpe = cls(alphabet, [])._bpe
-        bpe.train_from_iterator(sample, trainer=trainer)
+        call_interruptibly(lambda: bpe.train_from_iterator(sample, trainer=trainer))
 
         vocabulary = bpe.get_vocab()
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from univae.checkpoint import JsonObject, sync
+from univae.disk_errors import naming
 from univae.errors import InputError
 from univae.text.fingerprint import Batch
 
@@ -93,8 +94,7 @@ class CorpusWriter:
                 f"corpus {self.folder}: {rule}; got {self.totals['dropped']} longer ones; "
                 "raise max_length"
             )
-        with self._partial(OFFSETS).open("wb") as offsets:
-            np.save(offsets, np.memmap(self.ends, dtype="<i8", mode="r"))
+        self._write_offsets()
         state = {
             "totals": self.totals,
             "recipe": recipe,
@@ -106,14 +106,23 @@ class CorpusWriter:
         for name in (IDS, OFFSETS, STATE):
             sync(self._partial(name))
             self._partial(name).replace(self.folder / name)
-        self.ends.unlink()
         sync(self.folder)
+
+    def _write_offsets(self) -> None:
+        offsets = self._partial(OFFSETS)
+        with naming(self.folder, offsets), offsets.open("wb") as file:
+            np.save(file, np.memmap(self.ends, dtype="<i8", mode="r"))
+        self.ends.unlink()
 
     def _append(self, sequences: list[list[int]]) -> None:
         lengths = np.array([len(ids) + 1 for ids in sequences], dtype="<i8")
         end = self.tokenizer.end
         tokens = chain.from_iterable((*ids, end) for ids in sequences)
-        with self.ids.open("ab") as ids_file, self.ends.open("ab") as ends_file:
+        with (
+            naming(self.folder),
+            self.ids.open("ab") as ids_file,
+            self.ends.open("ab") as ends_file,
+        ):
             ids_file.write(np.fromiter(tokens, self.dtype, count=lengths.sum()).tobytes())
             ends_file.write((self.totals["tokens"] + lengths.cumsum()).tobytes())
         self.totals["tokens"] += int(lengths.sum())

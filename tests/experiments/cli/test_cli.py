@@ -67,7 +67,8 @@ def main(config: Config) -> dict[str, Any]:
         "nan": TrainingFailed("step 3: the loss is nan", loss="nan"),
         "bug": ZeroDivisionError("a bug"),
         "overflow": FloatingPointError("another bug"),
-        "system": OSError(5, "a device broke"),
+        "system": OSError(9, "a descriptor is closed"),
+        "device": OSError(5, "Input/output error"),
         "full": OSError(28, "No space left on device"),
     }
     if config.act in errors:
@@ -161,10 +162,6 @@ def test_an_unknown_command_is_answered_with_the_nearest(call: Call) -> None:
 
 
 def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
-    code, out, _ = call(
-        "fake", "a.txt", "--out", "run", "--layers", "3", "4", "--resume", "--act", "return"
-    )
-    assert code == 2  # there is no run yet
     result = fake(
         call,
         "--layers",
@@ -187,7 +184,7 @@ def test_the_last_line_is_strict_json_with_null_for_nan(call: Call) -> None:
         "a.txt",
     )
     assert (result["weight_decay"], result["resume"]) == (0.5, False)
-    assert "NaN" not in out
+    assert "NaN" not in json.dumps(result)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +271,31 @@ def test_a_resumed_run_keeps_its_options_and_refuses_others(call: Call) -> None:
     assert refused(call, "a.txt", "--out", "run", "--act", "train").startswith(
         "run already holds a run; continue it"
     )
-    assert refused(call, "a.txt", "--out", "runn", "--resume").startswith("runn does not exist")
+
+
+def test_resuming_where_nothing_is_starts_a_run_with_a_note(call: Call, tmp_path: Path) -> None:
+    for out in ("new", "empty"):
+        if out == "empty":
+            (tmp_path / out).mkdir()
+        code, result, err = call("fake", "a.txt", "--out", out, "--resume", "--act", "train")
+        assert (code, err.splitlines()[0]) == (
+            0,
+            f"note: {out} holds no run yet: --resume starts one",
+        )
+        assert json.loads(result.splitlines()[-1])["resume"] is False
+        code, result, err = call("fake", "a.txt", "--out", out, "--resume")
+        assert (code, json.loads(result.splitlines()[-1])["resume"], "note" in err) == (
+            0,
+            True,
+            False,
+        )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear")
+    said = refused(call, "a.txt", "--out", "mine", "--resume")
+    assert said.startswith("mine is not a run folder")
+    (tmp_path / "mine" / "corpus").mkdir()
+    (tmp_path / "mine" / "diary.txt").unlink()
+    assert refused(call, "a.txt", "--out", "mine", "--resume").startswith("mine is not a run")
 
 
 def test_each_ending_has_its_exit_code_and_one_line(call: Call) -> None:
@@ -284,6 +305,7 @@ def test_each_ending_has_its_exit_code_and_one_line(call: Call) -> None:
     assert ending("input", 2) == "the text is empty; write some"
     assert ending("open", 2) == "a.txt: No such file or directory"
     assert ending("full", 2) == "No space left on device"
+    assert ending("device", 2) == "Input/output error"
     assert ending("nan", 1) == "step 3: the loss is nan"
     assert ending("stop", 130) == "interrupted after step 3; continue with --resume"
     assert ending("abort", 130) == "interrupted"
