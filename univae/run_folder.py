@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 from univae.checkpoint import JsonObject, existing_folder, read_json
 from univae.errors import InputError
 from univae.exported import is_export, open_export
-from univae.rules import broken, reading
+from univae.rules import OTHER_VERSION, broken, reading
+from univae.type_words import value_text
 
 __all__ = [
     "BEST",
@@ -151,9 +152,17 @@ class RunFolder:
         return record
 
     def rows(self, kind: str | None = None) -> list[JsonObject]:
-        """Return the rows of ``metrics.jsonl``, or those of one kind: ``train``, ``validation``."""
-        rows = [json.loads(line) for line in self.metric_lines()]
-        return [row for row in rows if kind is None or row["kind"] == kind]
+        """Return the rows of ``metrics.jsonl``, or those of one kind: ``train``, ``validation``.
+
+        Raises:
+            InputError: a line is no JSON object with a kind and a step.
+        """
+        rows = []
+        for number, line in enumerate(self.metric_lines(), start=1):
+            row = _row(line, f"{self.path / 'metrics.jsonl'}, line {number}")
+            if kind is None or row["kind"] == kind:
+                rows.append(row)
+        return rows
 
     def metric_lines(self) -> list[str]:
         """Return the complete lines of ``metrics.jsonl``.
@@ -213,6 +222,19 @@ def stored_value(folder: RunFolder, kind: type, name: str) -> object:
     if words:
         raise InputError(f"{name} must be {words}")
     return folder.config[name]
+
+
+def _row(line: str, where: str) -> JsonObject:
+    """Return a row of metrics from its line; ``where`` starts the message of an error."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # not JSON, or nested too deep
+        row = None
+    step = row.get("step") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str) or type(step) is not int:
+        rule = "must be a JSON object with a kind and a step"
+        raise InputError(f"{where}: {rule}; got {value_text(line)}; {OTHER_VERSION}")
+    return row
 
 
 def _with_moved_data(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

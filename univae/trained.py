@@ -19,7 +19,7 @@ from univae.entry_points import FUNCTIONS, KINDS, points
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["Scoring", "ScoringBatch", "Trained"]
+__all__ = ["WEIGHTS", "Scoring", "ScoringBatch", "Trained"]
 
 WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
 MILLION = 1e6
