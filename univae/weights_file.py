@@ -6,12 +6,13 @@ both are refused before a module of it takes memory or is used.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from univae.atomic_files import replacing_file
 from univae.errors import InputError, brief_list
@@ -30,6 +31,7 @@ Module = TypeVar("Module", bound=nn.Module)
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]  # of weights by their names
 
 COPY_AGAIN = "it may be truncated or of another kind: copy it again"
+DRAWS = ("normal_", "uniform_", "trunc_normal_", "bernoulli_")  # methods, and those of nn.init
 DIFFERENCES_SHOWN = 3  # weights named in a message
 # Exceptions of safetensors for damaged files: of types that PyTorch lacks, too.
 DAMAGED_WEIGHTS = (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
@@ -58,7 +60,7 @@ def read_module(build: Callable[[], Module], weights: str | Path, config: str | 
     Raises:
         InputError: a value of the configuration is damaged; or as :func:`load_weights`.
     """
-    with reading(config), torch.device("meta"):
+    with reading(config), torch.device("meta"), _WithoutDraws():
         expected = build().state_dict()
     _require_same_weights(_shapes(expected), _stored_shapes(weights), weights)
     with reading(config):
@@ -124,6 +126,26 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             unshared[name] = x.detach().contiguous()
         storages.add(storage)
     return unshared
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leave weights as they are where a module draws them.
+
+    Of tensors without memory nothing is drawn, but PyTorch would import its compiler to do so.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        """Return the tensor of a method that draws; call any other function."""
+        named = dict(kwargs or {})
+        if getattr(func, "__name__", "") in DRAWS:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
