@@ -22,9 +22,13 @@ import univae
 from experiments.cli.commands import main
 from experiments.gans.features import open_feature_space
 from experiments.reports.page import write
+from experiments.sentences.teacher import read_table, write_table
+from experiments.sentences.vector_file import read_matrix, unchecked_outputs, write_description
 from tests.fuzz.target import Target
 from tests.golden import make as golden
 from univae.errors import InputError
+from univae.exported import exported_files, write_export
+from univae.text.tally import Tally
 
 MEMORY = 2**31  # bytes: a training and its libraries map more than they use
 DATA = Path(golden.HERE) / "data"
@@ -182,6 +186,43 @@ def write_file(recipe: Path, run: Path) -> None:
         torch.save(state, checkpoints / "last" / "optimizer.pt")
 
 
+def make_export(folder: Path) -> Sequence[Path]:
+    """Write the export of a golden run, under a name whose suffix says its structure."""
+    run = Path(golden.HERE) / "text" / "run"
+    path = folder / "run.zip"
+    write_export(exported_files(run, {"best": run / "checkpoints" / "best"}), path)
+    return [path]
+
+
+def read_export(path: Path) -> None:
+    """Use an export, which is unpacked into a cache of its own."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        use("text", path)
+
+
+def make_teacher(folder: Path) -> Sequence[Path]:
+    """Write the table of a teacher."""
+    write_table(folder / "teacher.npz", TEXTS, np.eye(2, 3, dtype=np.float32))
+    return [folder / "teacher.npz"]
+
+
+def make_vectors(folder: Path) -> Sequence[Path]:
+    """Write a matrix of vectors with its description."""
+    matrix, description = unchecked_outputs(folder / "vectors.npy")
+    np.save(matrix.path, np.eye(4, 3, dtype=np.float32))
+    write_description(description, matrix.path, RECIPE, Tally())
+    return [matrix.path, description.path]
+
+
+def read_vectors(path: Path) -> None:
+    """Read a matrix, which is None where it is not as it was written."""
+    matrix, description = unchecked_outputs(path.with_suffix(".npy"))
+    found = read_matrix(matrix, description, RECIPE, (4, 3))
+    assert found is None or (found[0] == np.eye(4, 3)).all()
+
+
+RECIPE = {"texts": "a", "fingerprint": "b", "weights": "c", "precision": "float32"}
 os.environ.setdefault("MPLBACKEND", "agg")
 TARGETS: list[Target] = [
     *(
@@ -189,4 +230,7 @@ TARGETS: list[Target] = [
         for name in RUNS
     ),
     Target("run-tensors", make_recipes, read_recipe, MEMORY),
+    Target("exports", make_export, read_export, MEMORY),
+    Target("teachers", make_teacher, read_table),
+    Target("vectors", make_vectors, read_vectors),
 ]
