@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from univae.errors import InputError
@@ -72,7 +72,7 @@ def is_export(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return CONFIG in archive.namelist()
-    except DAMAGED:
+    except (*DAMAGED, OSError):
         return False
 
 
@@ -119,14 +119,20 @@ def require_folder(path: Path, who: str) -> None:
 
 
 def _unpack(path: Path, folder: Path) -> None:
+    for name, content in _contents(path):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of every file of an export; raise InputError where it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_entries(path, archive.infolist())
             for name in archive.namelist():
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(name))
-    except DAMAGED as error:
+                yield name, archive.read(name)
+    except (*DAMAGED, OSError) as error:
         raise InputError(f"{path}: the file is damaged ({error}); export the run again") from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from safetensors.torch import load_file, save_file
 import univae
 from experiments.compare import compare
 from experiments.reports.page import write
+from experiments.sentences.teacher import read_table
 from univae.errors import InputError
+from univae.exported import exported_files, write_export
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXTS = ["a cat", "the dog"]
@@ -141,6 +144,31 @@ def test_a_damaged_row_of_metrics_is_named_by_its_line(
     with pytest.raises(InputError, match=message):
         compare([run], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_an_export_whose_entries_lie_elsewhere_is_damaged(
+    golden: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = golden("text")
+    path = tmp_path / "text.univae"
+    write_export(exported_files(run, {"best": run / "checkpoints" / "best"}), path)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # of the first file in the directory
+    content[entry + 42 : entry + 46] = (2**32 - 9).to_bytes(4, "little")  # where it begins
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"the file is damaged .*; export the run again"):
+        univae.load(path)
+    assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_a_teacher_of_other_files_than_arrays_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("texts", b"a")
+        archive.writestr("vectors", b"b")
+    with pytest.raises(InputError, match=r"holds other files than arrays"):
+        read_table(path)
 
 
 def test_values_of_metrics_that_cannot_be_drawn_are_damage(golden: Callable[[str], Path]) -> None:

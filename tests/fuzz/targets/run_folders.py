@@ -10,7 +10,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,7 @@ RUNS = ("text", "images", "columns", "gan_images", "gan_table", "similar")
 TEXTS = ["a cat", "the dog sees"]
 TRAINED_ON = ("optimizer.pt", "state.json", "ids.bin", "offsets.npy", "corpus.json")
 SHOWN = ("metrics.jsonl", "environment.json", "DONE")
-DTYPES = {"F32": 4, "F64": 8, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
 LARGEST = 2**22  # bytes of the tensors of a recipe
-
-Read = Callable[[Path], object]
 
 
 def make_run(name: str, folder: Path) -> Sequence[Path]:
@@ -158,7 +155,8 @@ def weights_of(header: bytes) -> bytes:
     for entry in json.loads(header).values():
         ends.append(entry["data_offsets"][1] if "data_offsets" in entry else 0)
     size = min(max([0, *(end for end in ends if isinstance(end, int))]), LARGEST)
-    return struct.pack("<Q", len(header)) + header + bytes(size)
+    numbers = struct.pack("<f", 0.01) * (size // 4 + 1)
+    return struct.pack("<Q", len(header)) + header + numbers[:size]
 
 
 def read_recipe(path: Path) -> None:
