@@ -21,8 +21,10 @@ from density.likelihoods.head import Pixels
 from density.tables.columns import Columns
 from density.tables.frames import from_frame
 from univae.data_frames import as_frame, is_named
+from univae.data_record import stored_units
 from univae.dtypes import is_number_array
 from univae.errors import InputError
+from univae.rules import OTHER_VERSION, reading
 from univae.run_folder import RunFolder
 
 __all__ = ["Binarisation", "DataUnits", "black_or_white"]
@@ -65,33 +67,28 @@ class DataUnits:
         A run of version 0.1.0 has no record of its data, which are then those of the model.
 
         Raises:
-            InputError: ``data.json`` lacks a unit.
+            InputError: ``data.json`` lacks a unit, or one does not fit the model.
         """
-        record = folder.data_record()
-        if not record:
+        stored = stored_units(folder, tuple(pixels.shape))
+        if stored is None:
             return cls(tuple(pixels.shape), pixels.level_count)
-        try:
-            data = record["data"]
-            levels = data["levels"]
-            centre = data["centre"]
-            dtype = np.dtype(data["dtype"])
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder.path / 'data.json'}: not a record of images or a table ({error}); "
-                "the run folder is damaged"
-            ) from error
+        with reading(folder.path / "data.json"):
+            columns = Columns.from_json(stored.columns) if stored.columns else None
+            laws = tuple(pixels.kinds), tuple(pixels.sizes)
+            if columns is not None and pixels.kinds and (columns.kinds, columns.sizes) != laws:
+                raise InputError("columns must have the kinds and categories of the model's")
 
         binarisation = None
-        if levels is not None and pixels.level_count == BINARY:
-            binarisation = FIXED.get(folder.config.get("binarisation"))
+        if stored.levels is not None and pixels.level_count == BINARY:
+            binarisation = FIXED.get(str(folder.config.get("binarisation")))
         return cls(
-            shape=tuple(pixels.shape),
-            levels=levels,
-            centre=None if centre is None else np.asarray(centre, np.float64),
+            shape=stored.shape,
+            levels=stored.levels,
+            centre=stored.centre,
             binarisation=binarisation,
-            seed=int(folder.config.get("seed", 0)),
-            dtype=dtype.name if dtype.kind == "f" else "float64",
-            columns=Columns.from_json(data["columns"]) if data.get("columns") else None,
+            seed=_seed(folder),
+            dtype=stored.dtype.name if stored.dtype.kind == "f" else "float64",
+            columns=columns,
         )
 
     @property
@@ -187,6 +184,15 @@ class DataUnits:
             raise InputError(
                 f"data: must hold the levels 0..{levels - 1}, whole numbers; got {low:g}..{high:g}"
             )
+
+
+def _seed(folder: RunFolder) -> int:
+    """Return the seed of a run, which black and white pixels are drawn from."""
+    seed = folder.config.get("seed", 0)
+    if type(seed) is not int:
+        file = folder.path / "config.json"
+        raise InputError(f"{file}: seed must be a whole number; got {seed!r}; {OTHER_VERSION}")
+    return seed
 
 
 def black_or_white(

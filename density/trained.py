@@ -18,14 +18,13 @@ from density.tables.columns import Columns
 from density.tables.frames import filled_frame
 from density.tables.imputation import impute
 from univae.arguments import as_layers, whole_number
-from univae.checkpoint import load_weights, read_json
+from univae.checkpoint import read_json, read_module
 from univae.data_frames import as_frame, is_named, to_frame
 from univae.errors import InputError
 from univae.latent.interpolation import lerp
-from univae.rules import reading
 from univae.run_folder import RunFolder
 from univae.seeds import seeded
-from univae.trained import Trained
+from univae.trained import WEIGHTS, Trained
 
 if TYPE_CHECKING:
     import pandas
@@ -61,12 +60,9 @@ class TrainedDensity(Trained):
         """Read ``model.json`` and the weights of a checkpoint."""
         path = folder.path / "model.json"
         config = read_json(path)
-        with reading(path):
-            model = build(config)
-        run = cls(folder, device, checkpoint, model)
-        load_weights(model, run.weights)
-        model.to(device).eval()
-        return run
+        weights = folder.checkpoint(checkpoint) / WEIGHTS
+        model = read_module(lambda: build(config), weights, path)
+        return cls(folder, device, checkpoint, model.to(device).eval())
 
     # Units.
 

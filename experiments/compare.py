@@ -25,8 +25,8 @@ from experiments.training.comparison import UNCOMPARED
 from experiments.training.settings import MINUTES
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
-from univae.errors import InputError
-from univae.rules import Rule, at_least, check
+from univae.errors import InputError, brief_list
+from univae.rules import Rule, at_least, check, reading
 from univae.run_folder import RunFolder
 
 __all__ = ["Config", "compare", "equal_time", "groups", "main"]
@@ -85,8 +85,10 @@ def compare(
         )
     members_of = groups(map(RunFolder.open, runs))
     out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
-    sections = [_at_best(members_of), *_at_equal_time(members_of, minutes), *_curves(members_of)]
-    sections.append(section("Images generated from the same latents", _strips(members_of)))
+    with reading(brief_list(runs)):
+        sections = [_at_best(members_of), *_at_equal_time(members_of, minutes)]
+        sections += _curves(members_of)
+        sections.append(section("Images generated from the same latents", _strips(members_of)))
     out.write_text(document(TITLE, sections))
     return path
 

@@ -14,13 +14,13 @@ from gan.labels import class_numbers
 from gan.players import Players
 from gan.units import DataUnits
 from univae.arguments import whole_number
-from univae.checkpoint import fill_weights, load_state, load_weights, read_json
+from univae.checkpoint import fill_weights, load_state, read_json, read_module
 from univae.data_frames import to_frame
 from univae.errors import InputError
 from univae.rules import reading
 from univae.run_folder import RunFolder
 from univae.seeds import seeded
-from univae.trained import Trained
+from univae.trained import WEIGHTS, Trained
 
 __all__ = ["TrainedGan", "slerp"]
 
@@ -63,10 +63,9 @@ class TrainedGan(Trained):
         """Read ``model.json``, the step, and the weights of a checkpoint."""
         path = folder.path / "model.json"
         config = read_json(path)
-        with reading(path):
-            players = Players(config)
+        weights = folder.checkpoint(checkpoint) / WEIGHTS
+        players = read_module(lambda: Players(config), weights, path)
         run = cls(folder, device, checkpoint, players)
-        load_weights(players, run.weights)
         state_file = run.weights.with_name("state.json")
         state = read_json(state_file)
         with reading(state_file):
@@ -100,7 +99,7 @@ class TrainedGan(Trained):
     @cached_property
     def units(self) -> DataUnits | None:
         """The units of the training set; None in a run of version 0.1.0, which has no record."""
-        return DataUnits.of(self.folder)
+        return DataUnits.of(self.folder, tuple(self.players.generator.shape))
 
     def from_networks(self, x: Tensor) -> np.ndarray:
         """Return rows in the units of the data.

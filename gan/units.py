@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from univae.errors import InputError
+from univae.data_record import stored_units
+from univae.rules import reading
 from univae.run_folder import RunFolder
 
 __all__ = ["DataUnits"]
@@ -30,25 +31,18 @@ class DataUnits:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, folder: RunFolder) -> "DataUnits | None":
+    def of(cls, folder: RunFolder, shape: tuple[int, ...]) -> "DataUnits | None":
         """Return the units of the data that a run was trained on; None in version 0.1.0.
 
         Raises:
-            InputError: ``data.json`` lacks a unit.
+            InputError: ``data.json`` lacks a unit, or one does not fit rows of ``shape``.
         """
-        record = folder.data_record()
-        if not record:
+        stored = stored_units(folder, shape)
+        if stored is None:
             return None
-        try:
-            data = record["data"]
-            centre, spread = (_numbers(data[name]) for name in ("centre", "spread"))
-            names = tuple(str(column["name"]) for column in data.get("columns") or ())
-            return cls(data["levels"], centre, spread, np.dtype(data["dtype"]), names)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{folder.path / 'data.json'}: not a record of images or a table ({error}); "
-                "the run folder is damaged"
-            ) from error
+        with reading(folder.path / "data.json"):
+            names = tuple(str(column["name"]) for column in stored.columns)
+        return cls(stored.levels, stored.centre, stored.spread, stored.dtype, names)
 
     def from_networks(self, x: Tensor) -> np.ndarray:
         """Return generated rows in the units of the data.
@@ -63,7 +57,3 @@ class DataUnits:
         if self.levels is not None:
             return np.clip(np.round(numbers), 0, self.levels - 1).astype(np.uint8)
         return numbers.astype(self.dtype)
-
-
-def _numbers(stored: object) -> np.ndarray | None:
-    return None if stored is None else np.asarray(stored, np.float64)

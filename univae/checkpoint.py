@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from univae.atomic_files import (
     existing_folder,
@@ -31,6 +28,16 @@ from univae.atomic_files import (
     write_text_atomic,
 )
 from univae.errors import InputError
+from univae.weights_file import (
+    COPY_AGAIN,
+    fill_weights,
+    first_line,
+    load_weights,
+    read_module,
+    read_weights,
+    require_weights,
+    save_weights,
+)
 
 __all__ = [
     "JsonObject",
@@ -41,10 +48,13 @@ __all__ = [
     "load_state",
     "load_weights",
     "read_json",
+    "read_module",
+    "read_weights",
     "recover_folder",
     "remove_folder",
     "replacing_file",
     "replacing_folder",
+    "require_weights",
     "save_state",
     "save_weights",
     "sync",
@@ -58,81 +68,6 @@ __all__ = [
 # JSON as Python reads and writes it: any value, and an object.
 JsonValue: TypeAlias = Any
 JsonObject: TypeAlias = dict[str, Any]
-
-COPY_AGAIN = "it may be truncated or of another kind: copy it again"
-DIFFERENCES_SHOWN = 3  # weights named in a message
-
-
-def save_weights(module: nn.Module | Mapping[str, Tensor], path: str | Path) -> None:
-    """Write the module's ``state_dict``, or one that is given, as safetensors.
-
-    Tensors that share memory are written once per name.
-    """
-    with replacing_file(Path(path)) as temporary:
-        weights = module.state_dict() if isinstance(module, nn.Module) else module
-        save_file(_unshared(weights), temporary)
-
-
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Fill ``module`` with the weights in the file ``path``.
-
-    Raises:
-        InputError: the file is not safetensors, or its names and shapes are not exactly those of
-            the module; the module is then unchanged.
-    """
-    fill_weights(module, read_weights(path), path)
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the weights in the file ``path`` by name.
-
-    Raises:
-        InputError: the file is not safetensors.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path}: not a readable safetensors file ({_first_line(error)}); {COPY_AGAIN}"
-        ) from error
-
-
-def fill_weights(module: nn.Module, weights: object, path: str | Path) -> None:
-    """Fill ``module`` with ``weights``, a mapping read from the file ``path``.
-
-    Raises:
-        InputError: as :func:`load_weights`.
-    """
-    fitting = require_weights(module, weights, path)
-    module.load_state_dict(fitting)
-
-    # If the file has two values for two names of one tensor, the second overwrites the first.
-    overwritten = [name for name, x in module.state_dict().items() if not _equal(x, fitting[name])]
-    if overwritten:
-        raise InputError(
-            f"{path}: {', '.join(overwritten[:DIFFERENCES_SHOWN])} shares memory with another "
-            "weight, which the file contradicts"
-        )
-
-
-def require_weights(module: nn.Module, weights: object, path: str | Path) -> Mapping[str, Tensor]:
-    """Return ``weights``, read from the file ``path``, if they are those of ``module``.
-
-    Raises:
-        InputError: their names and shapes are not exactly those of the module.
-    """
-    if not isinstance(weights, Mapping) or not all(isinstance(x, Tensor) for x in weights.values()):
-        raise InputError(f"{path}: holds no weights; {COPY_AGAIN}")
-    differences = _differences(module.state_dict(), weights)
-    if differences:
-        message = "; ".join(differences[:DIFFERENCES_SHOWN])
-        if len(differences) > DIFFERENCES_SHOWN:
-            message += f"; and {len(differences) - DIFFERENCES_SHOWN} more"
-        raise InputError(
-            f"{path}: weights of another model: {message}; "
-            "build the model from the config.json of the same run"
-        )
-    return weights
 
 
 def save_state(state: Mapping[str, object], path: str | Path) -> None:
@@ -151,7 +86,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for a damaged byte, torch's unpickler can raise any exception
         raise InputError(
-            f"{path}: not a readable training state ({_first_line(error)}); {COPY_AGAIN}"
+            f"{path}: not a readable training state ({first_line(error)}); {COPY_AGAIN}"
         ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a training state but a {type(state).__name__}; {COPY_AGAIN}")
@@ -179,7 +114,7 @@ def read_json(path: str | Path) -> JsonValue:
         raise InputError(f"{path}: {rule}; {COPY_AGAIN}") from error
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not a readable JSON file ({_first_line(error)}); {COPY_AGAIN}"
+            f"{path}: not a readable JSON file ({first_line(error)}); {COPY_AGAIN}"
         ) from error
 
 
@@ -207,37 +142,3 @@ def to_json(obj: object) -> JsonValue:
         f"to_json: {type(obj).__name__} has no JSON form; "
         "give numbers, strings, lists or dictionaries"
     )
-
-
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors without shared memory, as safetensors requires."""
-    storages: set[int] = set()
-    unshared = {}
-    for name, x in tensors.items():
-        storage = x.untyped_storage().data_ptr()
-        if storage in storages:
-            unshared[name] = x.detach().clone(memory_format=torch.contiguous_format)
-        else:
-            unshared[name] = x.detach().contiguous()
-        storages.add(storage)
-    return unshared
-
-
-def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    shapes = []
-    for name, x in expected.items():
-        if name in weights and weights[name].shape != x.shape:
-            shape = tuple(weights[name].shape)
-            shapes.append(f"{name} is {shape} in the file, {tuple(x.shape)} in the model")
-    missing = [f"{name} is missing" for name in expected if name not in weights]
-    unexpected = [f"{name} is not in the model" for name in weights if name not in expected]
-    return shapes + missing + unexpected
-
-
-def _equal(x: Tensor, y: Tensor) -> bool:
-    return torch.allclose(x, y.to(x), rtol=0, atol=0, equal_nan=True)
-
-
-def _first_line(error: BaseException) -> str:
-    message = str(error).strip() or type(error).__name__
-    return message.splitlines()[0]

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from univae.errors import InputError
@@ -29,6 +29,8 @@ __all__ = [
 NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9]+/(model\.safetensors|state\.json)")
 CHECKPOINT_FILES = ("model.safetensors", "state.json")
 LEFT_OUT = ("environment.json", "ERROR.json")  # JSON files of a run folder that no reader needs
+# Exceptions of zipfile for damaged files: for methods that it lacks, and for encrypted ones, too.
+DAMAGED = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError)
 CONFIG = "config.json"  # a file without it is no export
 
 TIME = (1980, 1, 1, 0, 0, 0)  # of every file in an export: the earliest of the format
@@ -67,8 +69,11 @@ def is_export(path: Path) -> bool:
     """Return whether a file may be an export: a .zip that holds a ``config.json``."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return CONFIG in archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return CONFIG in archive.namelist()
+    except (*DAMAGED, OSError):
+        return False
 
 
 def open_export(path: Path) -> Path:
@@ -114,14 +119,20 @@ def require_folder(path: Path, who: str) -> None:
 
 
 def _unpack(path: Path, folder: Path) -> None:
+    for name, content in _contents(path):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of every file of an export; raise InputError where it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_entries(path, archive.infolist())
             for name in archive.namelist():
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(name))
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+                yield name, archive.read(name)
+    except (*DAMAGED, OSError) as error:
         raise InputError(f"{path}: the file is damaged ({error}); export the run again") from error
 
 

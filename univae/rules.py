@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNT",
     "DATUM",
+    "OTHER_VERSION",
     "SIZE",
     "Rule",
     "above",
@@ -175,6 +176,8 @@ def reading(file: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        if OTHER_VERSION in str(error):  # names a file of the folder already
+            raise
         raise InputError(f"{os.fspath(file)}: {error}; {OTHER_VERSION}") from error
     except (
         ArithmeticError,

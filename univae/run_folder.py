@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 from univae.checkpoint import JsonObject, existing_folder, read_json
 from univae.errors import InputError
 from univae.exported import is_export, open_export
-from univae.rules import broken, reading
+from univae.rules import OTHER_VERSION, broken, reading
+from univae.type_words import value_text
 
 __all__ = [
     "BEST",
@@ -151,23 +152,30 @@ class RunFolder:
         return record
 
     def rows(self, kind: str | None = None) -> list[JsonObject]:
-        """Return the rows of ``metrics.jsonl``, or those of one kind: ``train``, ``validation``."""
+        """Return the rows of ``metrics.jsonl``, or those of one kind: ``train``, ``validation``.
+
+        Raises:
+            InputError: a line is no JSON object with a kind and a step.
+        """
         return list(self.each_row(kind))
 
     def each_row(self, kind: str | None = None) -> Iterator[JsonObject]:
         """Yield the rows of ``metrics.jsonl``, or those of one kind, one at a time.
 
         A last line without a line end was cut off by a crash and is left out.
+
+        Raises:
+            InputError: a line is no JSON object with a kind and a step.
         """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
         with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-            for line in lines:
+            for number, line in enumerate(lines, start=1):
                 # a row of the kind has this word; most of the other rows need not be parsed
                 if not line.endswith("\n") or (kind is not None and f'"{kind}"' not in line):
                     continue
-                row = json.loads(line)
+                row = _row(line, f"{path}, line {number}")
                 if kind is None or row["kind"] == kind:
                     yield row
 
@@ -218,6 +226,19 @@ def stored_value(folder: RunFolder, kind: type, name: str) -> object:
     if words:
         raise InputError(f"{name} must be {words}")
     return folder.config[name]
+
+
+def _row(line: str, where: str) -> JsonObject:
+    """Return a row of metrics from its line; ``where`` starts the message of an error."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # not JSON, or nested too deep
+        row = None
+    step = row.get("step") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str) or type(step) is not int:
+        rule = "must be a JSON object with a kind and a step"
+        raise InputError(f"{where}: {rule}; got {value_text(line)}; {OTHER_VERSION}")
+    return row
 
 
 def _with_moved_data(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

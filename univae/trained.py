@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject, read_json
+from univae.checksums import require_unchanged
 from univae.devices import pick_device
 from univae.entry_points import FUNCTIONS, KINDS, points
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["Scoring", "ScoringBatch", "Trained"]
+__all__ = ["WEIGHTS", "Scoring", "ScoringBatch", "Trained"]
 
 WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
 MILLION = 1e6
@@ -88,12 +89,15 @@ class Trained(ABC):
             checkpoint: ``best`` or ``last``.
 
         Raises:
-            InputError: the run is of another kind, or a file is missing or damaged.
+            InputError: the run is of another kind, or a file is missing, damaged or not as it was
+                when the checkpoint was saved.
         """
         folder = RunFolder.open(path)
         if not cls.opens(folder):
             raise cls.wrong_kind(path)
-        return cls.read(folder, pick_device(device), checkpoint)
+        run = cls.read(folder, pick_device(device), checkpoint)
+        require_unchanged(folder.checkpoint(checkpoint), folder.path)
+        return run
 
     @classmethod
     def opens(cls, folder: RunFolder) -> bool:

@@ -9,13 +9,14 @@ shape, with the same numbers in them, by one thread in float64; and because a la
 determined by its bucket.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeAlias
 
 import numpy as np
 
-from density.coding.ans import Exhausted, Stack
+from density.coding.ans import SPARE, Exhausted, Stack
 from density.coding.bit_swap import BitSwap
 from density.coding.data_code import Coding, Emission, Rows
 from density.coding.finite import naming_rows
@@ -24,6 +25,8 @@ from density.coding.particles import ParticleCode
 from density.model import LatentModel
 
 __all__ = ["BitsBack", "Message", "Progress", "ignore_progress"]
+
+PROBE_WORDS = 2**14  # of the message of BitsBack.probe
 
 Progress: TypeAlias = Callable[
     [int], object
@@ -60,15 +63,16 @@ class BitsBack(Generic[Rows]):
     """
 
     def __init__(self, model: LatentModel, emission: Emission[Rows], coding: Coding) -> None:
+        self.model = model
         self.emission: Emission[Rows] = emission
         self.tile = coding.tile
-        layers = Layers(model, emission.tile(None), coding.tile)
+        self.layers = Layers(model, emission.tile(None), coding.tile)
         is_chain = bool(getattr(model, "chain", False))
         self.code: BitSwap[Rows] | ParticleCode[Rows]
         if coding.swap and coding.particles == 1 and is_chain:
-            self.code = BitSwap(model, emission, layers)
+            self.code = BitSwap(model, emission, self.layers)
         else:
-            self.code = ParticleCode(model, emission, layers, coding.particles)
+            self.code = ParticleCode(model, emission, self.layers, coding.particles)
 
     def push(self, rows: Rows, progress: Progress = ignore_progress) -> Message:
         """Return the message of rows.
@@ -86,17 +90,42 @@ class BitsBack(Generic[Rows]):
     def pop(
         self, words: np.ndarray, count: int, plain: int, progress: Progress = ignore_progress
     ) -> Rows:
-        """Return the ``count`` rows of a message, ``plain`` of them coded without latents."""
+        """Return the ``count`` rows of a message, ``plain`` of them coded without latents.
+
+        Raises:
+            ValueError: the message ends before its rows.
+        """
         stack = Stack(words)
         row_groups = []
         for start in reversed(range(plain, count, self.tile)):
             size = min(self.tile, count - start)
             row_groups.append(self.emission.rows(self.code.pop(stack, size), size))
+            if stack.bits < SPARE:  # no writer had so few bits to pop latents from
+                raise ValueError(f"the message ends {start - plain + size} rows too early")
             progress(size)
         if plain:
             row_groups.append(self.emission.pop_plain(stack, plain))
             progress(plain)
         return self.emission.join(row_groups[::-1])
+
+    def probe(self) -> int:
+        """Return a checksum of this machine's arithmetic: of all bits of what the model computes.
+
+        A tile is popped from a fixed message, and its posterior computed. Machines whose sums
+        differ in the last digits, which change few tables, give other checksums.
+        """
+        words = np.random.default_rng(0).integers(2**32, size=PROBE_WORDS, dtype=np.uint32)
+        try:
+            x = self.code.pop(Stack(words), self.tile)
+        except ValueError:  # a text without an end, which the message may give
+            x = self.emission.tile(None)
+        bucket = self.layers.middle()
+        checksum = zlib.crc32(x.contiguous().numpy().tobytes())
+        posterior = self.layers.posterior_conditionals(self.model.posterior(x), bucket)
+        for _, gaussian in sorted(posterior.items()):
+            checksum = zlib.crc32(gaussian.mean.tobytes(), checksum)
+            checksum = zlib.crc32(gaussian.scale.tobytes(), checksum)
+        return checksum
 
     def _attempt(self, rows: Rows, plain: int, progress: Progress) -> Message | _Shortage:
         """Push the first ``plain`` rows without latents, then the others while bits suffice."""

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import torch
 
 from density.coding.bits_back import BitsBack, Message, Progress, ignore_progress
-from density.coding.container import Block, Header, pack, to_bytes, to_words
+from density.coding.container import (
+    FREE_ROWS,
+    PROBE,
+    ROWS_PER_BYTE,
+    Block,
+    Header,
+    pack,
+    to_bytes,
+    to_words,
+)
 from density.coding.data_code import Rows
 from density.coding.fields import damaged
 from density.coding.finite import naming_rows
@@ -82,7 +91,8 @@ def encode(
         blocks.append(encoded.block)
         payloads.append(encoded.payload)
         messages.append(encoded.message)
-    full_header = replace(header, blocks=tuple(blocks))
+    notes = {**header.notes, PROBE: coder.probe()}
+    full_header = replace(header, blocks=tuple(blocks), notes=notes)
     return pack(full_header, payloads), _account(messages, blocks)
 
 
@@ -110,6 +120,12 @@ def _encode_block(coder: BitsBack[Rows], rows: Rows, message: Message, *, store:
         zlib.crc32(coder.emission.content(rows)),
         is_stored=stored is not None,
     )
+    if not block.is_plausible:
+        raise InputError(
+            f"compress: a block of more than {FREE_ROWS} rows must take a bit a row or more; got "
+            f"{block.count} rows in {block.size} bytes, fewer than a byte for {ROWS_PER_BYTE}; use "
+            f"block={FREE_ROWS}"
+        )
     return _Encoded(block, payload, message)
 
 
@@ -161,13 +177,13 @@ def _decode_block(
         else:
             rows = coder.pop(to_words(payload), block.count, block.plain, progress)
         sum_rows = zlib.crc32(coder.emission.content(rows))
-    except (ValueError, IndexError) as error:  # a model can fail on symbols that were not pushed
-        raise _arithmetic_error(header) from error
     except MemoryError as error:
         problem = f"block {index} of {len(header.blocks)} declares {block.count} rows"
         raise damaged(f"{problem}, more than fit into memory") from error
+    except (ValueError, IndexError) as error:  # a model can fail on symbols that were not pushed
+        raise _mismatch(coder, header, index) from error
     if sum_rows != block.sum_data:
-        raise _arithmetic_error(header)
+        raise _mismatch(coder, header, index)
     return rows
 
 
@@ -182,9 +198,21 @@ def _account(messages: Sequence[Message], blocks: Sequence[Block]) -> Account:
     )
 
 
-def _arithmetic_error(header: Header) -> InputError:
+def _mismatch(coder: BitsBack[Rows], header: Header, index: int) -> InputError:
+    """Return the error for rows that do not match their checksum, though their bytes do.
+
+    The arithmetic is named as the reason only where its checksum differs, or is unknown.
+    """
+    if header.blocks[index].is_stored or header.probe == coder.probe():
+        return damaged(f"the rows of block {index} do not match their checksum")
+    versions = f"torch {header.torch}; here {torch.__version__}"
+    way_out = "use a machine and a version of torch like the writer's"
+    if header.probe is None:
+        return InputError(
+            f"decompress: the file is damaged, or this machine's arithmetic differs from the "
+            f"writer's ({versions}); {way_out}"
+        )
     return InputError(
-        "decompress: this machine's arithmetic differs from the writer's "
-        f"(torch {header.torch}; here {torch.__version__}), so the data cannot be read; "
-        "use a machine and a version of torch like the writer's"
+        f"decompress: this machine's arithmetic differs from the writer's ({versions}), so the "
+        f"data cannot be read; {way_out}"
     )

@@ -12,6 +12,7 @@ from density.coding.blocks import BLOCK, Account, decode, encode
 from density.coding.container import Header, unpack
 from density.coding.data_code import Coding
 from density.coding.exact import exactly, fingerprint, prepared, same_bits
+from density.coding.fields import damaged
 from density.coding.levels import levels_of
 from density.coding.pixels import pixel_code
 from density.model import LatentModel, number_array
@@ -35,6 +36,7 @@ __all__ = [
 ArrayLike: TypeAlias = Any  # a tensor, an array, a list of numbers or a DataFrame
 
 TORCH = "torch."  # prefix of the dtype of a tensor in a header
+NUMBER_KINDS = "biuf"  # of NumPy's dtypes: truth values, whole numbers and floats
 
 
 @runtime_checkable
@@ -107,6 +109,7 @@ def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> 
             machine with another arithmetic.
     """
     header, payloads = unpack(data)
+    _require_array(header)
     module = _module(model, header.shape[1:])
     header.check(fingerprint(module))
     exact_model = prepared(module)
@@ -118,6 +121,23 @@ def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> 
         dtype = getattr(torch, header.dtype.removeprefix(TORCH))
         return torch.from_numpy(values).to(dtype)
     return values.astype(header.dtype)
+
+
+def _require_array(header: Header) -> None:
+    """Raise :class:`InputError` unless a header is that of an array of numbers, row by row."""
+    name = header.dtype.removeprefix(TORCH)
+    is_tensor = header.dtype.startswith(TORCH)
+    is_known = isinstance(getattr(torch, name, None), torch.dtype) if is_tensor else _is_dtype(name)
+    if not is_known or header.shape[:1] != (header.count,):
+        raise damaged(f"it declares {header.count} rows of {header.dtype} of shape {header.shape}")
+
+
+def _is_dtype(name: str) -> bool:
+    """Return whether a name is that of a dtype of numbers of NumPy."""
+    try:
+        return np.dtype(name).kind in NUMBER_KINDS
+    except (TypeError, ValueError, SyntaxError):
+        return False
 
 
 def _module(model: LatentModel, shape: Sequence[int]) -> LatentModel:

@@ -6,6 +6,9 @@ block the number of rows, of those coded without latents, of bytes, and the chec
 of rows; a checksum of all that; the bytes of the blocks. The checksum of bytes is verified before
 decoding, that of rows before they are returned.
 
+The note ``probe`` is a checksum of the writer's arithmetic, see
+:meth:`density.coding.bits_back.BitsBack.probe`; earlier versions wrote none.
+
 In version 2 a byte before each block's numbers says whether the block is a message of the coder or
 is stored without a model, because that is shorter. A file without such blocks is of version 1.
 """
@@ -29,13 +32,28 @@ from density.coding.fields import (
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
-__all__ = ["Block", "Header", "pack", "to_bytes", "to_words", "unpack"]
+__all__ = [
+    "FREE_ROWS",
+    "PROBE",
+    "ROWS_PER_BYTE",
+    "Block",
+    "Header",
+    "pack",
+    "to_bytes",
+    "to_words",
+    "unpack",
+]
 
 PLAIN_VERSION = 1  # without stored blocks
 STORED_VERSION = 2
 VERSIONS = (PLAIN_VERSION, STORED_VERSION)
+PROBE = "probe"  # the note with the checksum of the writer's arithmetic
 CODER = 1  # constriction's default asymmetric numeral system with tables of 24 bits
 FINGERPRINT = 32  # bytes
+# Rows of a block, whatever its bytes, and beyond them rows a byte: a bit a row. Without a limit a
+# file of some bytes could declare rows that take for ever to decode.
+FREE_ROWS = 2**16
+ROWS_PER_BYTE = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,11 @@ class Block:
     sum_bytes: int  # CRC-32 of the bytes
     sum_data: int  # CRC-32 of the rows
     is_stored: bool = False  # under LZMA2 instead of the coder
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether the block has no more rows than a block of its bytes may have."""
+        return self.count <= max(FREE_ROWS, ROWS_PER_BYTE * self.size)
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,11 @@ class Header:
     def count(self) -> int:
         """The number of rows."""
         return sum(block.count for block in self.blocks)
+
+    @property
+    def probe(self) -> int | None:
+        """The checksum of the writer's arithmetic; None in files of earlier versions."""
+        return self.notes.get(PROBE)
 
     def check(self, fingerprint: bytes) -> None:
         """Raise :class:`InputError` if another model wrote the file."""
@@ -157,6 +185,8 @@ class _HeaderReader(FieldReader):
             )
         coding = Coding(particles, tile, swap)
         parsed = json.loads(notes) if notes else {}
+        if not isinstance(parsed, dict) or type(parsed.get(PROBE, 0)) is not int:
+            raise damaged("its header is invalid")
         return Header(fingerprint, coding, torch, dtype, shape, parsed, blocks)
 
     def _block(self) -> Block:
@@ -167,7 +197,10 @@ class _HeaderReader(FieldReader):
             raise damaged("its header is invalid")
         size = self.number()
         sum_bytes = self.checksum()
-        return Block(count, plain, size, sum_bytes, self.checksum(), is_stored)
+        block = Block(count, plain, size, sum_bytes, self.checksum(), is_stored)
+        if not block.is_plausible:
+            raise damaged(f"a block of {size} bytes declares {count} rows")
+        return block
 
 
 def to_words(payload: bytes) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 Models are copied to float64 on the CPU and evaluated by one thread on tiles of one shape, so that
 the integers of a frequency table are the same for writer and reader. The processor may differ: a
-file holds the version of torch and a checksum of its rows, so that other arithmetic raises an
-error instead of returning wrong rows.
+file holds the version of torch, a checksum of the arithmetic and one of its rows, so that other
+arithmetic raises an error instead of returning wrong rows.
 """
 
 import copy

@@ -90,7 +90,10 @@ def glorot(module: nn.Module) -> None:
     stride of 2, a pixel is the sum of a quarter of the taps.
     """
     for child in module.modules():
-        if isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and child.weight.any():
+        if not isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        # a module of shapes alone has no numbers
+        if not child.weight.is_meta and child.weight.any():
             gain = 2 if isinstance(child, nn.ConvTranspose2d) else 1
             nn.init.xavier_uniform_(child.weight, gain=gain)
             if child.bias is not None:

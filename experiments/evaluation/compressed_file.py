@@ -113,8 +113,9 @@ class Opened:
             return self.header.count
         assert self.archive is not None
         facts = self.archive.facts
-        count = facts["shape"][0] if facts.get("shape") else next(iter(facts.values()), 0)
-        return count if isinstance(count, int) else 0
+        shape = facts.get("shape")
+        numbers = shape if isinstance(shape, list) and shape else list(facts.values())
+        return numbers[0] if numbers and type(numbers[0]) is int else 0
 
     def values(self, codec: FileCodec[Any, Any], progress: Progress) -> Any:
         """Return the rows that the model codes; there may be none.

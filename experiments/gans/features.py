@@ -36,7 +36,7 @@ from experiments.gans.classifier import (
 from experiments.training.distributed import join
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
-from univae.checkpoint import load_weights, read_json
+from univae.checkpoint import read_json, read_module
 from univae.errors import InputError
 from univae.rules import reading
 
@@ -141,9 +141,8 @@ def _open_classifier(folder: Path, data: Data) -> Space:
         )
     with reading(folder / "model.json"):
         data_name = config.pop("data")
-        model = Classifier(**config)
     weights = run.checkpoint("best") / "model.safetensors"
-    load_weights(model, weights)
+    model = read_module(lambda: Classifier(**config), weights, folder / "model.json")
     if config["channels"] != data.shape[0]:
         raise InputError(
             f"features: {folder} takes {config['channels']} channels, {data.name} has "
@@ -151,7 +150,8 @@ def _open_classifier(folder: Path, data: Data) -> Space:
         )
 
     digest = blake2b(weights.read_bytes(), digest_size=4).hexdigest()
-    accuracy = run.rows("validation")[-1].get("accuracy")
+    with reading(folder / "metrics.jsonl"):
+        accuracy = run.rows("validation")[-1].get("accuracy")
     return Space(f"{data_name}-cnn-{digest}", model.eval().features, model, accuracy)
 
 

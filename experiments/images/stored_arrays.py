@@ -41,7 +41,7 @@ def array_of(archive: Archive, row_shape: tuple[int, ...]) -> np.ndarray:
     facts = archive.facts
     shape = tuple(facts[SHAPE])
     if LEVELS not in facts:
-        return np.frombuffer(archive.stored, facts[DTYPE]).reshape(shape)
+        return np.frombuffer(archive.stored, _number_type(facts[DTYPE])).reshape(shape)
     count = math.prod(shape) // math.prod(row_shape)
     values = from_compact(archive.stored, facts[LEVELS], (count, *row_shape))
     return from_levels(values, facts.get(NOTES, {}), facts[DTYPE], shape)
@@ -55,11 +55,17 @@ def from_levels(
     Raises:
         ValueError: ``dtype`` is none of numbers, or the shape is that of another array.
     """
-    number_type = np.dtype(dtype)
-    if number_type.kind not in NUMBER_KINDS:  # texts of a declared length would fill the memory
-        raise ValueError("the dtype of the array is none of numbers")
+    number_type = _number_type(dtype)
     if notes.get("white") == WHITE:
         values = WHITE * values
     if notes.get("last"):
         values = np.moveaxis(values, 1, 3)
     return values.astype(number_type).reshape(shape)
+
+
+def _number_type(name: str) -> np.dtype:
+    """Return the dtype of a name; raise ValueError for one of other values than numbers."""
+    number_type = np.dtype(name)
+    if number_type.kind not in NUMBER_KINDS:  # texts of a declared length would fill the memory
+        raise ValueError("the dtype of the array is none of numbers")
+    return number_type

@@ -15,6 +15,7 @@ from experiments.reports.html import document
 from experiments.reports.items import ITEM_KINDS, item_sections
 from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
+from univae.rules import reading
 from univae.run_folder import RunFolder
 
 __all__ = ["SECTIONS", "update", "write"]
@@ -39,10 +40,12 @@ def write(run: Path) -> Path:
     The page is replaced atomically.
 
     Raises:
-        InputError: the folder is no run.
+        InputError: the folder is no run, or a file in it is damaged.
     """
-    content = Content(RunFolder.open(run))
-    sections_of_page = [render(content) for render in SECTIONS]
+    folder = RunFolder.open(run)
+    with reading(run):
+        content = Content(folder)
+        sections_of_page = [render(content) for render in SECTIONS]
     path = Path(run) / "report.html"
     write_text_atomic(path, document(f"Run {Path(run).resolve().name}", sections_of_page))
     return path

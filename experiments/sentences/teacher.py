@@ -115,6 +115,8 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
     except UNREADABLE_ARRAY as error:
         reason = _reason(error)
         raise InputError(f"teacher: {path} is no table ({reason}); give {TEACHER}") from error
+    if not (isinstance(texts, np.ndarray) and isinstance(vectors, np.ndarray)):
+        raise InputError(f"teacher: {path} holds other files than arrays; give {TEACHER}")
     is_table = texts.ndim == 1 and vectors.ndim == 2 and len(texts) == len(vectors)
     if not is_table or not np.issubdtype(texts.dtype, np.str_):
         shapes = f"{texts.dtype} {texts.shape} and {vectors.dtype} {vectors.shape}"

@@ -97,8 +97,15 @@ class TextCodec:
         )
 
     def restore(self, values: list[list[int]], header: Header) -> str:
-        """Return the text of a file from its tokens."""
-        return self._text(values, header.notes)
+        """Return the text of a file from its tokens.
+
+        Raises:
+            ValueError: it has another number of lines than the header says.
+        """
+        text = self._text(values, header.notes)
+        if (len(_lines(text)),) != header.shape:
+            raise ValueError("another number of lines")
+        return text
 
     def restore_stored(self, archive: Archive) -> str:
         """Return a text that is stored without the model."""

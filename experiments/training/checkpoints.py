@@ -34,6 +34,7 @@ from univae.checkpoint import (
     save_weights,
     write_json,
 )
+from univae.checksums import require_unchanged
 from univae.optim.ema import EMA
 from univae.rules import reading
 from univae.run_folder import LAST, RunFolder
@@ -196,6 +197,7 @@ class Checkpoints(Generic[Item]):
     def _restore(self, training: JsonObject, folder: Path) -> None:
         self._restore_average({"weights": None, **training}, folder)
         self.steps.load_state_dict(training, self.state.step)
+        require_unchanged(folder, self.run.path, to_train=True)
         self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
 
     def _keep_batches(self) -> None:

@@ -10,7 +10,8 @@
                        more entry per resume; the ``lengths`` of a run that was given more
                        steps or minutes
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
-``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``; always whole
+``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``, and their
+                       ``checksums.json``; always whole
 ``checkpoints/best``   the same, of the validation with the smallest selection
 ``samples``, ``plots`` what the command writes while it trains
 ``DONE``               the result, once training is complete
@@ -49,6 +50,7 @@ from univae.checkpoint import (
     to_json,
     write_json,
 )
+from univae.checksums import write_checksums
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -143,10 +145,14 @@ class Run(RunFolder):
 
     @contextmanager
     def saving(self, name: str) -> Iterator[Path]:
-        """Yield an empty folder that becomes ``checkpoints/name`` when the block ends."""
+        """Yield an empty folder that becomes ``checkpoints/name`` when the block ends.
+
+        The checksums of what the block wrote are added.
+        """
         self._metrics.sync()  # the checkpoint stores the number of rows
         with replacing_folder(self.path / "checkpoints" / name) as folder:
             yield folder
+            write_checksums(folder, self.path)
 
     def checkpoint(self, name: str = "best") -> Path:
         """Return the folder of a checkpoint, and print a note where ``last`` replaces ``best``."""

@@ -89,5 +89,7 @@ def test_data_of_other_units_are_refused(
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"data": {"levels": 3}}')
-    with pytest.raises(InputError, match=r"data\.json: not a record of images or a table"):
+    with pytest.raises(
+        InputError, match=r"data\.json: values that cannot be read \(KeyError: 'centre'\)"
+    ):
         DataUnits.of(RunFolder(tmp_path, {}), Pixels((2,)))

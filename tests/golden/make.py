@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from univae.checksums import write_checksums
+
 HERE = Path(__file__).resolve().parent
 WORDS = shlex.split("the a no small large red blue cat dog bird sees likes old new fish")
 
@@ -193,6 +195,8 @@ def strip(run_folder: Path, data: Path) -> None:
         path.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
     for path in run_folder.rglob(".lock"):
         path.unlink()
+    for path in run_folder.rglob("checksums.json"):  # of files that have changed here
+        write_checksums(path.parent, path.parents[2])
 
 
 def measure(name: str, run_folder: Path, data: Path, scratch: Path) -> dict[str, Any]:

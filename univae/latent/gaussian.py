@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from univae.errors import InputError
+
 __all__ = ["DiagonalGaussian", "diagonal_gaussian"]
 
 if TYPE_CHECKING:
@@ -17,5 +19,16 @@ else:
 def diagonal_gaussian(
     mean: Float[Tensor, "*batch d"], scale: Float[Tensor, "*#batch d"]
 ) -> DiagonalGaussian:
-    r"""Return :math:`N(z; \mu, \mathrm{diag}(\sigma^2))` over the last axis."""
-    return Independent(Normal(mean, scale), 1)
+    r"""Return :math:`N(z; \mu, \mathrm{diag}(\sigma^2))` over the last axis.
+
+    Raises:
+        InputError: a mean is not finite, or a deviation is not a finite number above 0.
+    """
+    try:
+        return Independent(Normal(mean, scale), 1)
+    except ValueError as error:
+        raise InputError(
+            "the Gaussian of a latent must have finite means and deviations above 0, which these "
+            "weights do not give for these data; scale the data, or restore or train the weights "
+            "anew"
+        ) from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from univae.arguments import whole_number
 from univae.as_texts import Texts, as_texts
-from univae.checkpoint import load_weights
+from univae.checkpoint import read_module
 from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.run_folder import RunFolder, model_shape
@@ -22,7 +22,7 @@ from univae.sentence.tokenizer import SimilarText
 from univae.text.run_tokenizer import open_tokenizer
 from univae.text.tally import Tally
 from univae.text.tokenizers import Tokenizer, pad
-from univae.trained import Trained
+from univae.trained import WEIGHTS, Trained
 
 __all__ = ["Generated", "RankedTexts", "TrainedSimilar", "encode_rows", "similar_config"]
 
@@ -75,10 +75,9 @@ class TrainedSimilar(Trained):
         tokenizer = open_tokenizer(folder)
         config = similar_config(folder.config, tokenizer.vocab_size)
         text = SimilarText(tokenizer, config.max_length, lowercase=_lowercase(folder))
-        run = cls(folder, device, checkpoint, RoFormerSim(config), text)
-        load_weights(run.model, run.weights)
-        run.model.to(device).eval()
-        return run
+        weights = folder.checkpoint(checkpoint) / WEIGHTS
+        model = read_module(lambda: RoFormerSim(config), weights, folder.path / "config.json")
+        return cls(folder, device, checkpoint, model.to(device).eval(), text)
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from univae.arguments import as_layers, whole_number
 from univae.as_texts import Texts, as_texts
-from univae.checkpoint import load_weights
+from univae.checkpoint import read_module
 from univae.decoding.beam import beam_search
 from univae.decoding.sampling import Sampling, generate
 from univae.errors import InputError
@@ -18,7 +18,7 @@ from univae.run_folder import RunFolder, model_shape
 from univae.seeds import seeded
 from univae.text.run_tokenizer import open_tokenizer
 from univae.text.tokenizers import Tokenizer, pad
-from univae.trained import Trained
+from univae.trained import WEIGHTS, Trained
 from univae.vae.model import UniVAE, UniVAEConfig
 from univae.vae.scoring import TextScoring, text_batches, text_sizes
 
@@ -64,11 +64,10 @@ class TrainedText(Trained):
     def read(cls, folder: RunFolder, device: torch.device, checkpoint: str) -> "TrainedText":
         """Read tokenizer, model configuration and the weights of a checkpoint."""
         tokenizer = open_tokenizer(folder)
-        model = UniVAE(model_config(folder.config, tokenizer.vocab_size))
-        run = cls(folder, device, checkpoint, model, tokenizer)
-        load_weights(model, run.weights)
-        model.to(device).eval()
-        return run
+        config = model_config(folder.config, tokenizer.vocab_size)
+        weights = folder.checkpoint(checkpoint) / WEIGHTS
+        model = read_module(lambda: UniVAE(config), weights, folder.path / "config.json")
+        return cls(folder, device, checkpoint, model.to(device).eval(), tokenizer)
 
     # Texts and token ids.
 

@@ -1,13 +1,19 @@
 """The file of compressed rows: any other content is refused, with a reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Independent, Normal
 
 import density
-from density.coding.container import Block, Header, pack, unpack
+from density.coding.bits_back import BitsBack
+from density.coding.blocks import decode
+from density.coding.container import FREE_ROWS, PROBE, ROWS_PER_BYTE, Block, Header, pack, unpack
 from density.coding.data_code import Coding
-from density.coding.exact import fingerprint
+from density.coding.exact import exactly, fingerprint, prepared
+from density.coding.pixels import pixel_code
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
@@ -16,6 +22,11 @@ from univae.errors import InputError
 def model(seed: int = 0) -> MLPVAE:
     torch.manual_seed(seed)
     return MLPVAE(Pixels((6,)), (2,), ((4,),))
+
+
+def coder_of(of: MLPVAE) -> BitsBack[np.ndarray]:
+    exact = prepared(of)
+    return BitsBack(exact, pixel_code(exact, (6,), 1), Coding())
 
 
 DATA = np.random.default_rng(0).integers(2, size=(40, 6))
@@ -29,7 +40,8 @@ def content() -> bytes:
 def test_a_header_comes_back() -> None:
     payloads = [b"", b"some bytes" * 40]
     blocks = tuple(
-        Block(n, n // 2, len(p), 0, 2**32 - 1) for n, p in zip((3, 2**40), payloads, strict=True)
+        Block(n, n // 2, len(p), 0, 2**32 - 1)
+        for n, p in zip((3, FREE_ROWS), payloads, strict=True)
     )
     header = Header(
         bytes(range(32)), Coding(300, 7, False), "2.0", "<f4", (2**33, 1, 0), {"é": [1]}, blocks
@@ -52,7 +64,7 @@ def test_a_header_comes_back() -> None:
 
 def test_the_header_is_short(content: bytes) -> None:
     header, payloads = unpack(content)
-    assert len(content) - sum(map(len, payloads)) < 100
+    assert len(content) - sum(map(len, payloads)) < 110
     assert header.count == 40
 
 
@@ -109,6 +121,76 @@ def test_another_arithmetic_is_refused(content: bytes, monkeypatch: pytest.Monke
         InputError, match=r"this machine's arithmetic differs from the writer's \(torch "
     ):
         density.decompress(model(), content)
+
+
+def test_arithmetic_is_no_reason_where_its_checksum_is_the_writers(content: bytes) -> None:
+    header, payloads = unpack(content)
+    block = replace(header.blocks[0], sum_data=header.blocks[0].sum_data ^ 1)
+    other_rows = replace(header, blocks=(block, *header.blocks[1:]))
+    with pytest.raises(InputError, match=r"^decompress: the file is damaged .*rows of block 0 do"):
+        density.decompress(model(), pack(other_rows, payloads))
+
+    without = {name: note for name, note in header.notes.items() if name != PROBE}
+    earlier = replace(other_rows, notes=without)
+    with pytest.raises(InputError, match=r"damaged, or this machine's arithmetic differs"):
+        density.decompress(model(), pack(earlier, payloads))
+
+
+def test_the_checksum_of_the_arithmetic_sees_the_last_digit() -> None:
+    with exactly():
+        coder = coder_of(model())
+        assert coder.probe() == coder_of(model()).probe()
+        exact = coder.probe()
+        nearly = prepared(model())
+        plain = nearly.posterior
+
+        def posterior(x):
+            q = plain(x)
+            return Independent(Normal(q.mean * (1 + 2**-51), q.stddev), 1)
+
+        nearly.posterior = posterior
+        other = BitsBack(nearly, pixel_code(nearly, (6,), 1), Coding())
+        assert other.probe() != exact
+
+
+def test_a_message_that_ends_before_its_rows_is_damaged(content: bytes) -> None:
+    header, payloads = unpack(content)
+    longer = replace(header.blocks[0], count=FREE_ROWS)
+    shape = (FREE_ROWS + sum(block.count for block in header.blocks[1:]), *header.shape[1:])
+    hostile = replace(header, blocks=(longer, *header.blocks[1:]), shape=shape)
+    calls = []
+    with exactly(), pytest.raises(InputError, match=r"rows of block 0 do not match"):
+        decode(coder_of(model()), hostile, payloads, progress=calls.append)
+    assert sum(calls) < 1000
+
+
+def test_a_block_of_fewer_than_a_bit_a_row_is_refused_by_writer_and_reader(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, payloads = unpack(content)
+    size = header.blocks[0].size
+    most = max(FREE_ROWS, ROWS_PER_BYTE * size)
+    assert replace(header.blocks[0], count=most).is_plausible
+    hostile = replace(
+        header, blocks=(replace(header.blocks[0], count=most + 1), *header.blocks[1:])
+    )
+    with pytest.raises(InputError, match=f"a block of {size} bytes declares {most + 1} rows"):
+        unpack(pack(hostile, payloads))
+
+    monkeypatch.setattr("density.coding.container.FREE_ROWS", 3)
+    with pytest.raises(InputError, match=r"must take a bit a row or more; got 1000 rows"):
+        density.compress(model(), torch.zeros(1000, 6), block=1000)
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtype": "|O"}, {"dtype": "<U9"}, {"dtype": "torch.nn"}, {"shape": (41, 6)}]
+)
+def test_a_header_that_contradicts_its_rows_is_damaged(
+    content: bytes, change: dict[str, object]
+) -> None:
+    header, payloads = unpack(content)
+    with pytest.raises(InputError, match=r"^decompress: the file is damaged .*declares 40 rows of"):
+        density.decompress(model(), pack(replace(header, **change), payloads))
 
 
 def test_rows_that_differ_from_those_written_are_not_returned(
