@@ -119,6 +119,17 @@ def run(
         _end(130, f"{name}: {str(error) or 'interrupted'}" if first else "")
     except TrainingFailed as error:
         _end(1, f"{name}: {_without_command(str(error), name)}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0].rpartition(": ")[2]
+        asked = f" ({reason})" if reason else ""
+        _end(2, f"{name}: not enough memory{asked}; make the model, the batch or the data smaller")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python, or PyTorch on any device, found too little memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _perform(
@@ -188,6 +199,7 @@ def _help() -> str:
 
 
 QUIET = "--quiet"
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in PyTorch's messages
 CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
 
 

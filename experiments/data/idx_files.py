@@ -9,9 +9,9 @@ import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def _read_array(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
     """Open a file or a pipe, decompressed where its first bytes are those of gzip."""
     if path.is_fifo():
         print_notes([f"{path} is a pipe: reading until its writer closes it"])
@@ -85,7 +85,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _shape(file: IO[bytes], path: Path) -> tuple[int, ...]:
+def _shape(file: BufferedIOBase, path: Path) -> tuple[int, ...]:
     """Return the shape in the header of an open file."""
     start = file.read(SHAPE_OFFSET)
     if not start.startswith(UNSIGNED_BYTES) or len(start) < SHAPE_OFFSET:
@@ -101,7 +101,7 @@ def _shape(file: IO[bytes], path: Path) -> tuple[int, ...]:
     return tuple(int.from_bytes(header[i : i + SIZE_BYTES], "big") for i in offsets)
 
 
-def _content(file: IO[bytes], size: int, path: Path) -> bytes:
+def _content(file: BufferedIOBase, size: int, path: Path) -> bytearray:
     """Return ``size`` bytes, fewer where the file ends before, one more where it does not end."""
     packed = path.stat().st_size if isinstance(file, gzip.GzipFile) and path.is_file() else None
     content = bytearray()
@@ -112,8 +112,8 @@ def _content(file: IO[bytes], size: int, path: Path) -> bytes:
         content += block
         if packed is not None:
             require_plausible(packed, len(content), str(path))
-    return bytes(content)
+    return content
 
 
-def _number(content: bytes, shape: tuple[int, ...]) -> str:
+def _number(content: bytearray, shape: tuple[int, ...]) -> str:
     return "more" if len(content) > math.prod(shape) else str(len(content))

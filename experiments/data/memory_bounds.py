@@ -1,6 +1,6 @@
 """Bounds of the memory that a file may take, which protect from small files that unpack to much.
 
-Compressed data are held in memory as a whole. They may take 256 MiB, or 200 times the size of their
+Compressed data are held in memory as a whole. They may take 256 MiB, or 100 times the size of their
 file where that is more: images and numbers shrink less, files made to fill the memory shrink more.
 """
 
@@ -11,7 +11,7 @@ from univae.errors import InputError
 __all__ = ["IN_MEMORY", "most_unpacked", "require_plausible", "require_readable_file"]
 
 IN_MEMORY = 2**28  # bytes of data that are read into memory, whatever their file is like
-MOST_RATIO = 200  # bytes of data for a byte of a compressed file
+MOST_RATIO = 100  # bytes of data for a byte of a compressed file
 MIB = 2**20
 
 

@@ -99,8 +99,8 @@ def read(
     """Read a data set; a built-in name takes precedence over a file of that name.
 
     Folders and archives hold images, whose subfolders are classes; .npz holds ``images`` or ``x``
-    (else its first array) and maybe ``labels`` or ``y``; .npy above 256 MiB is mapped; IDX takes its
-    labels from the file beside it; .csv, .tsv and .parquet have named columns.
+    (else its first array) and maybe ``labels`` or ``y``; .npy above 256 MiB is mapped; IDX takes
+    its labels from the file beside it; .csv, .tsv and .parquet have named columns.
 
     Args:
         source: a file, a folder, a built-in name, or ``hub:NAME[:SPLIT]`` for images.

@@ -5,7 +5,6 @@ alarm or the bound of memory, is laid to the input it was reading, which is read
 child of its own; the next child goes on after it.
 """
 
-import contextlib
 import json
 import os
 import random
@@ -23,7 +22,7 @@ from tests.fuzz.mutate import mutate
 from tests.fuzz.target import Target
 from univae.errors import InputError
 
-__all__ = ["ALARM", "Outcome", "Prepared", "prepare", "run_inputs"]
+__all__ = ["ALARM", "OK", "REFUSED", "Outcome", "Prepared", "attempt", "prepare", "run_inputs"]
 
 ALARM = 20  # seconds of one input
 PAGE = resource.getpagesize()
@@ -125,7 +124,7 @@ def _read_all(prepared: Prepared, numbers: Sequence[int], seed: int, pipe: int) 
         path = prepared.work / name
         path.write_bytes(content)
         signal.alarm(ALARM)
-        kind = _attempt(prepared, path)
+        kind = attempt(prepared, path)
         signal.alarm(0)
         path.write_bytes((prepared.valid / name).read_bytes())
         after = _state(prepared.work)
@@ -138,11 +137,10 @@ def _read_all(prepared: Prepared, numbers: Sequence[int], seed: int, pipe: int) 
         os.write(pipe, (json.dumps([number, kind]) + "\n").encode())
 
 
-def _attempt(prepared: Prepared, path: Path) -> str:
+def attempt(prepared: Prepared, path: Path) -> str:
     """Read one input, and return what happened."""
     try:
-        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(open(os.devnull, "w")):
-            prepared.target.read(path)
+        prepared.target.read(path)
     except InputError as error:
         return "memory" if any(isinstance(e, MemoryError) for e in _causes(error)) else REFUSED
     except SystemExit as error:

@@ -5,6 +5,7 @@ Random bytes are refused by the first check of a parser; these reach the checks 
 
 import json
 import random
+import warnings
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -132,7 +133,8 @@ def mutate_zip(content: bytes, part: Callable[[bytes, str], bytes], draw: Draw) 
     entries[row] = (name.encode("utf-8", errors="replace").decode(), data)
     out = BytesIO()
     method = draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
-    with zipfile.ZipFile(out, "w", method) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of a name that is written twice
         for name, data in entries:
             info = zipfile.ZipInfo(name)
             info.compress_type = method
@@ -149,7 +151,9 @@ def _changed(value: Any, draw: Draw) -> Any:
     key = draw.choice(keys)
     change = draw.randrange(8)
     if change == 0:
-        return {k: v for k, v in value.items() if k != key} if isinstance(value, dict) else value[:key]
+        return (
+            {k: v for k, v in value.items() if k != key} if isinstance(value, dict) else value[:key]
+        )
     if change == 1 and isinstance(value, list):
         return [*value, *value[key:]]
     if change == 1:

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from univae.errors import InputError
 
-__all__ = ["COMPRESSED", "Removed", "all_lines", "inner_suffix", "numbered_lines", "read_lines", "require_length"]
+__all__ = [
+    "COMPRESSED",
+    "Removed",
+    "all_lines",
+    "inner_suffix",
+    "numbered_lines",
+    "read_lines",
+    "require_length",
+]
 
 LONGEST_LINE = 2**26  # bytes; bounds the memory for a file without line ends
 LONGEST_TEXT = 2**22  # characters; a token of a text takes 40 bytes of memory, and more in a model
