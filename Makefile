@@ -5,7 +5,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-all test-lowest check lint format types doctest coverage bench clean
+.PHONY: demo test test-all test-lowest fuzz check lint format types doctest coverage bench clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
@@ -22,6 +22,10 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n auto tests/univae/attention tests/univae/latent \
 		tests/univae/test_checkpoint.py tests/density/estimation tests/density/coding \
 		tests/experiments/data tests/experiments/cli
+
+# Mutated files of every kind, for five minutes: each is read, or refused in one line.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --minutes 5
 
 check: lint types
 

@@ -83,7 +83,7 @@ def _plain_words(hint: object, value: object) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether a text has no lone surrogates, by which Python keeps bytes of a file's name."""
+    """Return whether a text has no lone surrogate, which stands for a byte of a file's name."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

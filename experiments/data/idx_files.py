@@ -9,9 +9,8 @@ import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase, BufferedReader
+from io import BufferedIOBase
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -77,7 +76,7 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
     """Open a file or a pipe, decompressed where its first bytes are those of gzip."""
     if path.is_fifo():
         print_notes([f"{path} is a pipe: reading until its writer closes it"])
-    with cast("BufferedReader", path.open("rb")) as file:
+    with path.open("rb") as file:
         if file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC):
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked

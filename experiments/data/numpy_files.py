@@ -19,6 +19,10 @@ __all__ = ["NpyFile", "NpzFile", "write_npz"]
 VALUE_NAMES = ("images", "x")  # the array that is read, if there is one of these names
 LABEL_NAMES = ("labels", "y")
 MEMBER = ".npy"  # end of the names of an archive's arrays
+MAGIC = b"\x93NUMPY"
+HEADER_OFFSET = 12  # of an .npy of version 2 or 3
+LENGTH_BYTES = 4
+LONGEST_HEADER = 10_000  # bytes; as np.load has it, which reads it first
 # Version of an .npy -> the reader of its header: shape, order and dtype.
 HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -40,6 +44,7 @@ class NpyFile:
 
         Rewriting a mapped file ends the process that reads it with the signal SIGBUS.
         """
+        _require_short_header(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.nbytes <= IN_MEMORY:
             return interpret(np.array(array), None, path.stem, str(path))
@@ -82,6 +87,19 @@ class NpzFile:
             source = f"{path}, array {value_name!r}"
             values = _member(archive, value_name, path)
             return interpret(values, labels, path.stem, source, notes)
+
+
+def _require_short_header(path: Path) -> None:
+    """Raise :class:`InputError` for a header that is longer than NumPy's are: it would be read."""
+    with path.open("rb") as file:
+        start = file.read(HEADER_OFFSET)
+    is_long = start[len(MAGIC) : len(MAGIC) + 1] > b"\1"  # four bytes hold its length, not two
+    length = int.from_bytes(start[-LENGTH_BYTES:], "little") if is_long else 0
+    if start.startswith(MAGIC) and length > LONGEST_HEADER:
+        raise InputError(
+            f"{path} has a header of {length} bytes, and one may have {LONGEST_HEADER}; "
+            "save it again"
+        )
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
