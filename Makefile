@@ -5,7 +5,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-all test-lowest kill check lint format types doctest coverage bench clean
+.PHONY: demo test test-all test-lowest kill fuzz check lint format types doctest coverage bench clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
@@ -27,6 +27,10 @@ test-lowest: $(LOWEST)/.installed
 kill: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.kills --random 10 --signals 10
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.full_disk
+
+# Mutated files of every kind, for five minutes: each is read, or refused in one line.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --minutes 5
 
 check: lint types
 

@@ -8,6 +8,8 @@ from typing import Literal, Union, get_args, get_origin
 
 __all__ = ["type_words", "value_text"]
 
+# A run folder stores its options as JSON, which is UTF-8.
+NOT_UTF8 = "in UTF-8 (rename the file, or set PYTHONUTF8=1 where its name is)"
 LONGEST_VALUE = 80  # characters of a value in a message
 
 # Annotation -> the type of its values, and the words for it.
@@ -70,11 +72,23 @@ def _list_words(hints: tuple[object, ...], value: object) -> str:
 
 def _plain_words(hint: object, value: object) -> str:
     if isinstance(hint, type) and issubclass(hint, os.PathLike):
-        return "" if isinstance(value, str | os.PathLike) else "a path"
+        is_path = isinstance(value, str | os.PathLike)
+        return NOT_UTF8 if is_path and not _is_utf8(str(value)) else "" if is_path else "a path"
     kind, words = PLAIN_TYPES.get(hint, (object, ""))
     if hint in (int, float) and isinstance(value, bool):
         return words
+    if hint is str and isinstance(value, str) and not _is_utf8(value):
+        return NOT_UTF8
     return "" if isinstance(value, kind) else words
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether a text has no lone surrogate, which stands for a byte of a file's name."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _alternatives(names: Sequence[object]) -> str:

@@ -14,6 +14,8 @@ __all__ = ["MISSING", "RawTable", "is_missing"]
 # Texts that stand for a missing cell where no others are named, in lower case.
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-", "."))
 
+MOST_COLUMNS = 16_384
+
 WHOLE = re.compile(r"[+-]?\d{1,30}")
 PADDED = re.compile(r"[+-]?0\d+")  # whole numbers with zeros in front, such as codes of places
 BEYOND_64_BITS = 2**63
@@ -57,7 +59,12 @@ class RawTable:
     categorical: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if len(self.names) > MOST_COLUMNS:
+            raise InputError(
+                f"{self.source}: a table with names may have at most {MOST_COLUMNS:,} columns; it "
+                f"has {len(self.names):,}; drop some, or save the numbers as .npy"
+            )
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise InputError(
                 f"{self.source}: column names must differ; {', '.join(map(repr, repeated))} occurs "

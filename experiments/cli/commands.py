@@ -143,6 +143,17 @@ def _end_failed(name: str, error: Exception) -> None:
     if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRORS):
         path = f"{error.filename}: " if error.filename is not None else ""
         _end(2, f"{name}: {path}{error.strerror or error}")
+    if _is_out_of_memory(error):
+        reason = str(error).partition("\n")[0].rpartition(": ")[2]
+        asked = f" ({reason})" if reason else ""
+        _end(2, f"{name}: not enough memory{asked}; make the model, the batch or the data smaller")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python, or PyTorch on any device, found too little memory."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def _perform(
@@ -213,6 +224,7 @@ def _help() -> str:
 
 QUIET = "--quiet"
 INTERRUPTED = 130  # exit code, whatever the signal
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in PyTorch's messages
 CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
 
 

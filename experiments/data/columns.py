@@ -52,7 +52,8 @@ class Sheet:
     kinds: tuple[ColumnKind, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        width = max(len(row.cells) for row in self.head)
+        # rows may be shorter than the header
+        width = max(len(self.names), *(len(row.cells) for row in self.head))
         columns = [[row.cells[i] for row in self.head if i < len(row.cells)] for i in range(width)]
         object.__setattr__(self, "kinds", tuple(map(kind_of, columns)))
 

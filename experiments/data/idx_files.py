@@ -7,12 +7,17 @@ References:
 
 import gzip
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 
 from experiments.data.arrays import Data
 from experiments.data.interpretation import interpret
+from experiments.data.memory_bounds import require_plausible
+from experiments.data.notes import print_notes
 from univae.errors import InputError
 
 __all__ = ["IdxFile"]
@@ -22,6 +27,7 @@ UNSIGNED_BYTES = b"\0\0\x08"  # the first three bytes of the header; the fourth 
 AXES_OFFSET = 3
 SHAPE_OFFSET = 4
 SIZE_BYTES = 4  # of the length of one axis, the most significant byte first
+BLOCK = 2**24  # bytes read at once, so that a header that lies takes no memory
 
 
 class IdxFile:
@@ -54,27 +60,59 @@ class IdxFile:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    content = path.read_bytes()
-    if content.startswith(GZIP_MAGIC):
-        content = gzip.decompress(content)
-    if not content.startswith(UNSIGNED_BYTES) or len(content) < SHAPE_OFFSET:
+    with _opened(path) as file:
+        shape = _shape(file, path)
+        content = _content(file, math.prod(shape), path)
+    if len(content) != math.prod(shape):
+        raise InputError(
+            f"{path} should hold {math.prod(shape)} bytes of {shape}; got "
+            f"{_number(content, shape)}; copy it again"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
+    """Open a file or a pipe, decompressed where its first bytes are those of gzip."""
+    if path.is_fifo():
+        print_notes([f"{path} is a pipe: reading until its writer closes it"])
+    with path.open("rb") as file:
+        if file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+        else:
+            yield file
+
+
+def _shape(file: BufferedIOBase, path: Path) -> tuple[int, ...]:
+    """Return the shape in the header of an open file."""
+    start = file.read(SHAPE_OFFSET)
+    if not start.startswith(UNSIGNED_BYTES) or len(start) < SHAPE_OFFSET:
         raise InputError(
             f"{path} is neither an image set nor IDX of unsigned bytes; convert it to .npy or PNG"
         )
-
-    start = SHAPE_OFFSET + SIZE_BYTES * content[AXES_OFFSET]
-    if len(content) < start:
+    header = file.read(SIZE_BYTES * start[AXES_OFFSET])
+    if len(header) < SIZE_BYTES * start[AXES_OFFSET]:
         raise InputError(
-            f"{path} ends inside its header, after {len(content)} bytes; copy it again"
+            f"{path} ends inside its header, after {len(start + header)} bytes; copy it again"
         )
-    sizes = []
-    for offset in range(SHAPE_OFFSET, start, SIZE_BYTES):
-        sizes.append(int.from_bytes(content[offset : offset + SIZE_BYTES], "big"))
-    shape = tuple(sizes)
+    offsets = range(0, len(header), SIZE_BYTES)
+    return tuple(int.from_bytes(header[i : i + SIZE_BYTES], "big") for i in offsets)
 
-    stored = len(content) - start
-    if stored != math.prod(shape):
-        raise InputError(
-            f"{path} should hold {math.prod(shape)} bytes of {shape}; got {stored}; copy it again"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+def _content(file: BufferedIOBase, size: int, path: Path) -> bytearray:
+    """Return ``size`` bytes, fewer where the file ends before, one more where it does not end."""
+    packed = path.stat().st_size if isinstance(file, gzip.GzipFile) and path.is_file() else None
+    content = bytearray()
+    while len(content) <= size:
+        block = file.read(min(BLOCK, size + 1 - len(content)))
+        if not block:
+            break
+        content += block
+        if packed is not None:
+            require_plausible(packed, len(content), str(path))
+    return content
+
+
+def _number(content: bytearray, shape: tuple[int, ...]) -> str:
+    return "more" if len(content) > math.prod(shape) else str(len(content))

@@ -12,6 +12,8 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from experiments.data.memory_bounds import require_plausible
+
 __all__ = ["ARCHIVES", "FileSet", "StoredFile", "beginning", "file_set", "is_archive", "left_out"]
 
 NAMED = 3  # names that a note lists before it ends in ...
@@ -47,7 +49,11 @@ class FileSet:
 
 @contextmanager
 def file_set(path: Path) -> Iterator[FileSet]:
-    """Open a folder, or an archive by the suffix of its name, while the block runs."""
+    """Open a folder, or an archive by the suffix of its name, while the block runs.
+
+    Raises:
+        InputError: an archive unpacks to far more than the size of its file.
+    """
     if path.is_dir():
         yield _folder(path)
         return
@@ -92,7 +98,9 @@ def _folder(folder: Path) -> FileSet:
             for entry in entries:
                 count += 1
                 name = prefix + entry.name
-                if entry.is_file():
+                if _is_broken(entry):
+                    skipped["broken links or devices"].append(name)
+                elif entry.is_file():
                     files[name] = _stored(entry)
                 elif not entry.is_dir():
                     skipped["broken links or devices"].append(name)
@@ -107,6 +115,11 @@ def _folder(folder: Path) -> FileSet:
     return FileSet(folder, files, _set_name(folder), notes)
 
 
+def _is_broken(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a link that leads nowhere, or back to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
 def _stored(entry: "os.DirEntry[str]") -> StoredFile:
     state = entry.stat()
     opener = cast("Callable[[], BufferedIOBase]", partial(open, entry.path, "rb"))
@@ -119,6 +132,9 @@ def _zip(path: Path) -> Iterator[dict[str, StoredFile]]:
         files = {}
         for member in archive.infolist():
             if not member.is_dir():
+                require_plausible(
+                    member.compress_size, member.file_size, f"{path}: {member.filename}"
+                )
                 opener = cast(
                     "Callable[[], BufferedIOBase]", partial(archive.open, member.filename)
                 )
@@ -142,8 +158,12 @@ def _tar(path: Path) -> Iterator[dict[str, StoredFile]]:
 def _compressed_tar(path: Path) -> Iterator[dict[str, StoredFile]]:
     """Yield the files of a .tar.gz, which are held in memory: gzip cannot be read in any order."""
     files = {}
+    unpacked = 0
+    packed = path.stat().st_size
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
+            unpacked += member.size
+            require_plausible(packed, unpacked, str(path))
             content = archive.extractfile(member) if member.isreg() else None
             if content is not None:
                 opener = partial(BytesIO, content.read())

@@ -24,6 +24,8 @@ __all__ = [
     "orientation",
 ]
 
+MOST_PIXELS = 2**26  # of one image: 67 megapixels, which take 201 MB as colour
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names
 
 # What Pillow and its decoders raise for damaged files.
@@ -35,6 +37,7 @@ DAMAGE = (
     TypeError,
     LookupError,
     ArithmeticError,
+    MemoryError,
     RuntimeError,
     struct.error,
     zlib.error,
@@ -69,9 +72,12 @@ def facts_of(file: BufferedIOBase, source: str) -> Facts:
         DamagedImage: Pillow cannot read the header.
     """
     image = opened(file, source)
-    width, height = _stored_size(image)
-    if orientation(image) in SIDEWAYS:
-        width, height = height, width
+    try:
+        width, height = _stored_size(image)
+        if orientation(image) in SIDEWAYS:
+            width, height = height, width
+    except DAMAGE as error:
+        raise damaged(source, error) from error
     is_colour = not is_grey(image)
     return Facts(height, width, is_colour, has_alpha(image))
 
@@ -89,12 +95,17 @@ def opened(file: BufferedIOBase, source: str) -> "Image":
     """Return an image whose pixels are decoded when they are first used.
 
     Raises:
-        DamagedImage: the file is of no known format, or its header is damaged.
+        DamagedImage: the file is of no known format, its header is damaged, or the image has more
+            than 67 megapixels.
     """
     from PIL import Image
 
     try:
-        return Image.open(cast("IO[bytes]", file), formats=FORMATS)
+        image = Image.open(cast("IO[bytes]", file), formats=FORMATS)
+        if image.width * image.height > MOST_PIXELS:
+            size = f"{image.width} x {image.height} pixels"
+            raise ValueError(f"{size}, more than {MOST_PIXELS:,}: make it smaller")
+        return image
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise damaged(source, error) from error
 

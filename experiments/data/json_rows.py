@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from experiments.data.delimited import Row
+from experiments.data.memory_bounds import require_plausible
 from univae.checkpoint import JsonValue
 from univae.errors import InputError
-from univae.text.lines import Removed, all_lines, numbered_lines
+from univae.text.lines import COMPRESSED, Removed, all_lines, numbered_lines
 
 __all__ = ["brief", "json_rows", "json_texts", "jsonl_rows"]
 
@@ -35,7 +36,7 @@ def json_rows(path: Path, removed: Removed) -> Iterator[Row]:
     Raises:
         InputError: a line or an element is no row; the message names it.
     """
-    lines = list(numbered_lines(path, removed))
+    lines = list(_bounded(numbered_lines(path, removed), path))
     values = _list_of("\n".join(line for _, line in lines), list, dict)
     if values is None:
         for number, line in lines:
@@ -54,11 +55,27 @@ def json_texts(path: Path) -> Iterator[Row] | None:
         InputError: the file is missing, empty or not UTF-8; while reading: a text holds half of a
             character.
     """
-    content = "\n".join(all_lines(path, Removed()))
+    content = "\n".join(line for _, line in _bounded(enumerate(all_lines(path, Removed())), path))
     values = _list_of(content, str)
     if values is None:
         return None
     return (_row(value, f"{path}, text {i}") for i, value in enumerate(values, start=1))
+
+
+def _bounded(lines: Iterable[tuple[int, str]], path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that is parsed as a whole, see
+    :mod:`experiments.data.memory_bounds`.
+
+    Raises:
+        InputError: the file is compressed, and unpacks to far more than its size.
+    """
+    packed = path.stat().st_size if path.suffix.lower() in COMPRESSED else None
+    size = 0
+    for number, line in lines:
+        size += len(line)
+        if packed is not None:
+            require_plausible(packed, size, str(path))
+        yield number, line
 
 
 def brief(value: JsonValue) -> str:

@@ -1,13 +1,16 @@
-"""NumPy's files as data sets: .npy, mapped and not loaded, and .npz, an archive of named arrays."""
+"""NumPy's files as data sets: .npy, mapped where it is large, and .npz, an archive of arrays."""
 
-from collections.abc import Mapping, Sequence
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from experiments.data.arrays import Data
 from experiments.data.interpretation import interpret
+from experiments.data.memory_bounds import IN_MEMORY, require_plausible
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
@@ -15,10 +18,20 @@ __all__ = ["NpyFile", "NpzFile", "write_npz"]
 
 VALUE_NAMES = ("images", "x")  # the array that is read, if there is one of these names
 LABEL_NAMES = ("labels", "y")
+MEMBER = ".npy"  # end of the names of an archive's arrays
+MAGIC = b"\x93NUMPY"
+HEADER_OFFSET = 12  # of an .npy of version 2 or 3
+LENGTH_BYTES = 4
+LONGEST_HEADER = 10_000  # bytes; as np.load has it, which reads it first
+# Version of an .npy -> the reader of its header: shape, order and dtype.
+HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class NpyFile:
-    """One array, mapped from its file."""
+    """One array: in memory up to 256 MiB, mapped from its file where it is larger."""
 
     summary = ".npy"
 
@@ -27,9 +40,16 @@ class NpyFile:
         return has_suffix(path, ".npy")
 
     def read(self, path: Path) -> Data:
-        """Return the array of the file, without labels."""
+        """Return the array of the file, without labels; a note says where it is mapped.
+
+        Rewriting a mapped file ends the process that reads it with the signal SIGBUS.
+        """
+        _require_short_header(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return interpret(array, None, path.stem, str(path))
+        if array.nbytes <= IN_MEMORY:
+            return interpret(np.array(array), None, path.stem, str(path))
+        note = f"{path.name} is mapped, not copied: leave the file unchanged while it is in use"
+        return interpret(array, None, path.stem, str(path), [note])
 
 
 class NpzFile:
@@ -42,10 +62,16 @@ class NpzFile:
         return has_suffix(path, ".npz")
 
     def read(self, path: Path) -> Data:
-        """Return the values and labels of the archive; a note names the arrays left out."""
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            label_name = _first_of(LABEL_NAMES, arrays.files)
-            names = [name for name in arrays.files if name != label_name]
+        """Return the values and labels of the archive; a note names the arrays left out.
+
+        Raises:
+            InputError: it holds no array, or one that unpacks to far more than its file's size.
+        """
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(MEMBER)]
+            arrays = [name.removesuffix(MEMBER) for name in members]
+            label_name = _first_of(LABEL_NAMES, arrays)
+            names = [name for name in arrays if name != label_name]
             if not names:
                 raise InputError(f"{path} holds no array of data; save one as 'images' or 'x'")
 
@@ -57,9 +83,43 @@ class NpzFile:
                     f"{path.name}: array {value_name!r} is read; left out: {', '.join(left_out)}"
                 )
 
-            labels = None if label_name is None else arrays[label_name]
+            labels = None if label_name is None else _member(archive, label_name, path)
             source = f"{path}, array {value_name!r}"
-            return interpret(arrays[value_name], labels, path.stem, source, notes)
+            values = _member(archive, value_name, path)
+            return interpret(values, labels, path.stem, source, notes)
+
+
+def _require_short_header(path: Path) -> None:
+    """Raise :class:`InputError` for a header that is longer than NumPy's are: it would be read."""
+    with path.open("rb") as file:
+        start = file.read(HEADER_OFFSET)
+    is_long = start[len(MAGIC) : len(MAGIC) + 1] > b"\1"  # four bytes hold its length, not two
+    length = int.from_bytes(start[-LENGTH_BYTES:], "little") if is_long else 0
+    if start.startswith(MAGIC) and length > LONGEST_HEADER:
+        raise InputError(
+            f"{path} has a header of {length} bytes, and one may have {LONGEST_HEADER}; "
+            "save it again"
+        )
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    """Return an array of an archive, whose header must agree with the size of the member."""
+    info = archive.getinfo(name + MEMBER)
+    source = f"{path}, array {name!r}"
+    require_plausible(info.compress_size, info.file_size, source)
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise InputError(f"{source} is of format {version}; save it again with NumPy")
+        shape, _, dtype = HEADERS[version](file)
+        stored = info.file_size - file.tell()
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != stored:
+        raise InputError(
+            f"{source} should hold {math.prod(shape) * dtype.itemsize} bytes of {shape}; got "
+            f"{stored}; save it again"
+        )
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:

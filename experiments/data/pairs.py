@@ -25,6 +25,7 @@ from univae.checkpoint import JsonValue
 from univae.dtypes import is_float_array
 from univae.errors import InputError
 from univae.text.corpus import Removed, fingerprint_texts
+from univae.text.lines import require_length
 
 __all__ = ["Groups", "group_up", "pair_batches", "pair_up", "read_groups"]
 
@@ -234,6 +235,8 @@ def _texts(cells: Sequence[JsonValue], where: str) -> list[str]:
         if len(cells) == LABELLED_CELLS and not isinstance(cells[-1], str):
             rule += ", or the third a label: a finite number, contradiction, neutral or entailment"
         raise InputError(f"{where}: {rule}; got {brief(cells)}; fill or drop the line")
+    for cell in cells:
+        require_length(cell, where)
     return [cell.strip() for cell in cells]
 
 

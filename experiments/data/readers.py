@@ -19,6 +19,7 @@ from experiments.data.hub_sets import is_hub
 from experiments.data.idx_files import IdxFile
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import refuse_unused
+from experiments.data.memory_bounds import require_readable_file
 from experiments.data.numpy_files import NpyFile, NpzFile
 from experiments.data.table_files import Schema, TableFile
 from univae.errors import InputError
@@ -30,8 +31,9 @@ DAMAGE = (
     OSError,
     EOFError,
     ValueError,
-    RuntimeError,
+    RuntimeError,  # NotImplementedError too: a compression method that zipfile lacks
     TypeError,
+    AttributeError,
     IndexError,
     KeyError,
     OverflowError,
@@ -70,12 +72,13 @@ class Reader(Protocol):
 # The first format that recognises a file reads it.
 IMAGE_FILES = "images"
 TABLES = "table"
+IDX = "idx"
 READERS: Mapping[str, Reader] = {
     IMAGE_FILES: ImageFiles(),
     "npz": NpzFile(),
     "npy": NpyFile(),
     TABLES: TableFile(),
-    "idx": IdxFile(),
+    IDX: IdxFile(),
 }
 
 
@@ -96,8 +99,8 @@ def read(
     """Read a data set; a built-in name takes precedence over a file of that name.
 
     Folders and archives hold images, whose subfolders are classes; .npz holds ``images`` or ``x``
-    (else its first array) and maybe ``labels`` or ``y``; .npy is mapped, not loaded; IDX takes its
-    labels from the file beside it; .csv, .tsv and .parquet have named columns.
+    (else its first array) and maybe ``labels`` or ``y``; .npy above 256 MiB is mapped; IDX takes
+    its labels from the file beside it; .csv, .tsv and .parquet have named columns.
 
     Args:
         source: a file, a folder, a built-in name, or ``hub:NAME[:SPLIT]`` for images.
@@ -113,6 +116,8 @@ def read(
     if is_hub(str(source)):
         return (images or ImageFiles()).read_set(hub_images(str(source)))
 
+    if not str(source):
+        raise InputError(f"the name of the data is empty; give {FORMATS}")
     path = Path(source)
     reader = _reader(path, images, schema)
     try:
@@ -131,6 +136,7 @@ def _reader(path: Path, images: ImageFiles | None, schema: Schema | None) -> Rea
             f"{path} is no file, folder or built-in set ({', '.join(BUILT_IN)}); give {FORMATS}"
         )
     reader = next(reader for reader in READERS.values() if reader.recognises(path))
+    require_readable_file(path, pipes=reader is READERS[IDX])
     if images is not None and reader is READERS[IMAGE_FILES]:
         return images
     if schema is not None and reader is READERS[TABLES]:

@@ -7,7 +7,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
 
 from univae.errors import InputError
@@ -15,6 +14,9 @@ from univae.errors import InputError
 __all__ = ["STREAM", "source_file", "temporary_file", "write_stdout"]
 
 STREAM = "-"  # the name of standard input, and of standard output
+
+MOST = 2**32  # bytes of standard input that are kept in a temporary file
+BLOCK = 2**20
 
 NPY = b"\x93NUMPY"  # first bytes of files
 ZIP = b"PK"
@@ -35,13 +37,11 @@ def source_file(source: str) -> Iterator[str]:
         return
     if sys.stdin.isatty():
         raise InputError("standard input is a terminal; give a file, or pipe data into -")
-    content = sys.stdin.buffer.read()
-    if not content:
-        raise InputError("standard input is empty; give a file, or pipe data into -")
     folder = Path(tempfile.mkdtemp())
+    path = folder / "stdin"
     try:
-        path = folder / f"stdin{_suffix(content)}"
-        path.write_bytes(content)
+        _copy_stdin(path)
+        path = path.rename(path.with_suffix(_suffix(path)))
         yield str(path)
     except InputError as error:
         raise InputError(str(error).replace(str(path), "standard input")) from error
@@ -68,14 +68,35 @@ def write_stdout(path: Path) -> None:
     sys.stdout.buffer.flush()
 
 
-def _suffix(content: bytes) -> str:
-    if content.startswith(NPY):
+def _copy_stdin(path: Path) -> None:
+    """Write standard input to a file.
+
+    Raises:
+        InputError: it is empty, or does not end after 4 GiB.
+    """
+    size = 0
+    with path.open("wb") as file:
+        while block := sys.stdin.buffer.read(BLOCK):
+            size += len(block)
+            if size > MOST:
+                raise InputError(
+                    f"standard input may hold {MOST // 2**30} GiB; got more; give a file"
+                )
+            file.write(block)
+    if not size:
+        raise InputError("standard input is empty; give a file, or pipe data into -")
+
+
+def _suffix(path: Path) -> str:
+    with path.open("rb") as file:
+        beginning = file.read(len(NPY))
+    if beginning.startswith(NPY):
         return ".npy"
-    if not content.startswith(ZIP):
+    if not beginning.startswith(ZIP):
         return ""
     try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
+        with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
-        return ".zip"
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return ".zip"  # damaged: its reader says so
     return ".npz" if all(name.endswith(".npy") for name in names) else ".zip"

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 from experiments.data.sources import resolved
 from experiments.data.text_sources import BUILT_IN, texts_of_source
 from univae.errors import InputError
-from univae.text.lines import COMPRESSED, Removed
+from univae.text.lines import COMPRESSED, Removed, require_length
 
 __all__ = [
     "BUILT_IN",
@@ -115,13 +115,19 @@ def texts_of(
             only column of texts.
 
     Raises:
-        InputError: while reading, for a file that is missing, empty, or not UTF-8, or a column that
-            is not there or holds no texts.
+        InputError: while reading, for a file that is missing, empty, or not UTF-8, a column that is
+            not there or holds no texts, or a text of more than 4,194,304 characters.
     """
     counts = removed or Removed()
     texts = (texts_of_source(source, column, counts) for source in listed(data))
     all_texts: Iterable[str] = chain.from_iterable(texts)
-    return islice(all_texts, limit or None)
+    return _bounded(islice(all_texts, limit or None), listed(data))
+
+
+def _bounded(texts: Iterable[str], sources: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        require_length(text, ", ".join(sources))
+        yield text
 
 
 def read_texts(data: Sources, limit: int = 0, column: str = "") -> Texts:
@@ -145,6 +151,8 @@ def exact_text(data: str) -> str:
         raise InputError(f"{path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
     try:
         return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is no UTF-8 text; convert the file"

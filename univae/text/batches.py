@@ -24,9 +24,12 @@ def split(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarra
     Raises:
         InputError: ``fraction`` outside (0, 1), or fewer than two texts.
     """
-    if not 0 < fraction < 1 or count < FEWEST_TEXTS:
+    if not 0 < fraction < 1:
+        raise InputError(f"split: fraction must lie in (0, 1), a share; got fraction={fraction}")
+    if count < FEWEST_TEXTS:
         raise InputError(
-            f"split: needs 0 < fraction < 1, at least 2 texts; got fraction={fraction} of {count}"
+            f"split: {FEWEST_TEXTS} texts or rows at least are needed, one of them held out; "
+            f"got {count}; give more data"
         )
     order = np.random.default_rng(seed % SEEDS).permutation(count)
     held_out = min(max(round(count * fraction), 1), count - 1)

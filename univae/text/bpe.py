@@ -6,7 +6,8 @@ References:
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -17,10 +18,15 @@ from univae.text.characters import BYTE_VALUES
 from univae.text.special import RESERVED
 from univae.text.tokenizer import Tokenizer, most_frequent, require_strings, utf8
 
-__all__ = ["BPE", "sample_evenly"]
+__all__ = ["BPE", "pieces", "sample_evenly"]
 
 # Characters. The memory of training grows with the text, while the merges hardly change.
 TRAINING_SAMPLE = 20_000_000
+
+# Characters encoded at once. The library takes about 250 bytes for each.
+PIECE = 2**18
+# Single spaces between words: no token goes on over the end of the word before.
+WORD_ENDS = re.compile(r"(?<=\S) (?=\S)")
 
 
 class BPE(Tokenizer):
@@ -70,8 +76,18 @@ class BPE(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return :meth:`encode` of every text, computed in one call."""
         utf8("".join(texts))  # the library's error for a lone surrogate does not show it
+        if any(len(text) > PIECE for text in texts):
+            return [self._encode_pieces(text) for text in texts]
         encodings = self._encode_batch(list(texts))
         return [[RESERVED + token for token in encoding.ids] for encoding in encodings]
+
+    def _encode_pieces(self, text: str) -> list[int]:
+        """Return the ids of a long text, whose pieces are encoded one after the other."""
+        ids = list[int]()
+        for piece in pieces(text, PIECE):
+            for encoding in self._encode_batch([piece]):
+                ids += [RESERVED + token for token in encoding.ids]
+        return ids
 
     def to_json(self) -> JsonObject:
         """Return the kind, the tokens in the order of their ids, and the merges by rank."""
@@ -80,6 +96,22 @@ class BPE(Tokenizer):
 
     def _join(self, tokens: list[int]) -> str:
         return self._bpe.decode(tokens)
+
+
+def pieces(text: str, most: int) -> Iterator[str]:
+    """Yield a text in pieces of at most ``most`` characters.
+
+    They end where words do, so that they have the tokens that the whole text has, unless one word
+    is longer than a piece.
+    """
+    start = 0
+    while len(text) - start > most:
+        stop = start + most
+        for end in WORD_ENDS.finditer(text, start + 1, stop):
+            stop = end.start()
+        yield text[start:stop]
+        start = stop
+    yield text[start:]
 
 
 def sample_evenly(texts: Iterable[str], characters: int) -> list[str]:

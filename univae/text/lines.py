@@ -11,9 +11,18 @@ from pathlib import Path
 
 from univae.errors import InputError
 
-__all__ = ["COMPRESSED", "Removed", "all_lines", "inner_suffix", "numbered_lines", "read_lines"]
+__all__ = [
+    "COMPRESSED",
+    "Removed",
+    "all_lines",
+    "inner_suffix",
+    "numbered_lines",
+    "read_lines",
+    "require_length",
+]
 
 LONGEST_LINE = 2**26  # bytes; bounds the memory for a file without line ends
+LONGEST_TEXT = 2**22  # characters; a token of a text takes 40 bytes of memory, and more in a model
 
 BYTE_ORDER_MARK = "\ufeff"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -102,7 +111,7 @@ def all_lines(path: Path, removed: Removed) -> Iterator[str]:
     """
     _require_file(path)
     offset = 0
-    with _open(path) as file:
+    with _opened(path) as file:
         for number, line in enumerate(_byte_lines(file, path), start=1):
             location = f"{path}, line {number}"
             if not offset:
@@ -121,10 +130,24 @@ def inner_suffix(path: Path) -> str:
     return (path.with_suffix("") if is_compressed else path).suffix.lower()
 
 
-def _open(path: Path) -> BufferedIOBase:
+def require_length(text: str, source: str) -> None:
+    """Raise :class:`InputError` for a text too long for a tokenizer's memory; no line is shown."""
+    if len(text) > LONGEST_TEXT:
+        raise InputError(
+            f"{source}: a text may have at most {LONGEST_TEXT:,} characters; one has "
+            f"{len(text):,}; write it as several lines"
+        )
+
+
+def _opened(path: Path) -> BufferedIOBase:
     """Open a file for reading, decompressed where its suffix says that it is compressed."""
     opener = COMPRESSED.get(path.suffix.lower())
-    return path.open("rb") if opener is None else opener(path)
+    try:
+        return path.open("rb") if opener is None else opener(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a file that you may read"
+        ) from error
 
 
 def _byte_lines(file: BufferedIOBase, path: Path) -> Iterator[bytes]:
