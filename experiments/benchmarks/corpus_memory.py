@@ -17,10 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from experiments.benchmarks.harness import peak_bytes, report
 from experiments.text.corpora import Corpora
 from experiments.text.data_options import TextData
+from experiments.training.distributed import World
 from univae.checkpoint import JsonObject
 from univae.text.batches import token_batches
 from univae.text.tokenizers import TOKENIZERS
@@ -59,8 +61,9 @@ def prepare(text: Path, kind: str) -> JsonObject:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=text.parent) as folder:
         data = TextData(text=str(text), tokenizer=kind)
+        world = World(0, 1, torch.device("cpu"))
         corpora = Corpora(data, Path(folder) / "run", 0, 256, VOCABULARY)
-        corpora.prepare({"command": "train-text", "resume": False})
+        corpora.prepare({"command": "train-text", "resume": False}, world)
         seconds = time.perf_counter() - start
         tokenised = peak_bytes()
         corpus, rows, _ = corpora.split(validation_texts=64)

@@ -2,7 +2,7 @@
 
 For every number of images, a new process trains a small model for some steps, as
 ``univae train-density`` does, and a second process starts from the run's cache of decoded images.
-``above_torch`` is the peak of resident memory above that of an imported PyTorch.
+``above_imports`` is the peak of resident memory above that of the imported libraries.
 
 ``python -m experiments.benchmarks.image_folder_memory --images 1000 10000 100000``
 """
@@ -15,26 +15,22 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from experiments.benchmarks.harness import peak_bytes, report
 from experiments.benchmarks.image_reading import write_images
+from experiments.data.image_files import ImageFiles
+from experiments.data.image_options import ImageReading
+from experiments.images.training_data import ArrayData
+from experiments.train_density import Config, train
+from experiments.training.settings import Settings
 from univae.checkpoint import JsonObject
 
 SIDE = 32  # pixels
 STEPS = 5
 
 
-def train(images: Path, cache: Path) -> JsonObject:
+def measure_training(images: Path, cache: Path) -> JsonObject:
     """Train in this process; return seconds, and the peak of resident memory in bytes."""
-    torch.zeros(1)
     imported = peak_bytes()
-    from experiments.data.image_files import ImageFiles
-    from experiments.data.image_options import ImageReading
-    from experiments.images.training_data import ArrayData
-    from experiments.train_density import Config, train
-    from experiments.training.settings import Settings
-
     with tempfile.TemporaryDirectory(dir=images.parent) as folder:
         out = Path(folder) / "run"
         reading = ImageReading(cache=str(cache))
@@ -48,12 +44,12 @@ def train(images: Path, cache: Path) -> JsonObject:
     return {
         "read_seconds": read_seconds,
         "seconds": time.perf_counter() - start,
-        "above_torch": {"read": read_peak - imported, "trained": peak_bytes() - imported},
+        "above_imports": {"read": read_peak - imported, "trained": peak_bytes() - imported},
     }
 
 
 def measure(count: int, folder: Path) -> JsonObject:
-    """Return what :func:`train` measures in two new processes: decoding images, and cached."""
+    """Return what :func:`measure_training` measures, decoding images and with a cache."""
     images = folder / f"images-{count}"
     write_images(images, count, SIDE)
     result: JsonObject = {"images": count, "decoded_bytes": count * 3 * SIDE * SIDE}
@@ -75,7 +71,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train is not None:
-        print(json.dumps(train(*arguments.train)))
+        print(json.dumps(measure_training(*arguments.train)))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         results = [measure(count, Path(folder)) for count in arguments.images]
