@@ -3,7 +3,7 @@
 For every kind of tokens and every size, a new process learns the vocabulary, tokenises the text,
 holds out a share, and orders the batches of an epoch. ``above_imports`` is the peak of resident
 memory above that of the imported libraries; ``seconds_per_mb`` is flat where time is linear.
-Of the generated words, one in 50 is new, as names and numbers are in natural text.
+Of the generated words, one in 50 occurs once, as names and numbers do in natural text.
 
 ``python -m experiments.benchmarks.corpus_memory --megabytes 20 200 2000``
 """
@@ -28,10 +28,10 @@ from univae.text.batches import token_batches
 from univae.text.tokenizers import TOKENIZERS
 
 MEGABYTE = 10**6
-BLOCK = 10**6  # words that are generated at once
+LINES = 10_000  # that are generated, and repeated
 WORDS_IN_LINE = 16
 COMMON_WORDS = 50_000
-NEW_WORD = 50  # one word in so many occurs once
+NEW_WORD = 3  # one line in so many ends in a word that occurs nowhere else
 BATCH_TOKENS = 4096
 VOCABULARY = 4096
 
@@ -41,18 +41,15 @@ def write_text(path: Path, size: int) -> None:
     generator = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
     words = ["".join(generator.choice(letters[:20], 2 + i % 9)) for i in range(COMMON_WORDS)]
-    known = np.array(words, dtype=object)
-    ranks = np.arange(1, COMMON_WORDS + 1)
-    cumulative = np.cumsum(1 / ranks) / np.sum(1 / ranks)
-    new = 0
+    cumulative = np.cumsum(1 / np.arange(1, COMMON_WORDS + 1))
+    drawn = np.searchsorted(cumulative, generator.random((LINES, WORDS_IN_LINE)) * cumulative[-1])
+    lines = [" ".join([words[i] for i in row]) for row in drawn.tolist()]
+    number = 0
     with path.open("w") as file:
         while file.tell() < size:
-            block = known[np.searchsorted(cumulative, generator.random(BLOCK))]
-            count = len(block[::NEW_WORD])
-            block[::NEW_WORD] = [f"n{number:x}" for number in range(new, new + count)]
-            new += count
-            rows = block.reshape(-1, WORDS_IN_LINE).tolist()
-            file.write("".join(" ".join(row) + "\n" for row in rows))
+            for i, line in enumerate(lines):
+                number += not i % NEW_WORD
+                file.write(f"{line}\n" if i % NEW_WORD else f"{line} n{number:x}\n")
 
 
 def prepare(text: Path, kind: str) -> JsonObject:

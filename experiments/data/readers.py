@@ -20,6 +20,7 @@ from experiments.data.idx_files import IdxFile
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import refuse_unused
 from experiments.data.numpy_files import NpyFile, NpzFile
+from experiments.data.remote import local_path
 from experiments.data.table_files import Schema, TableFile
 from univae.errors import InputError
 
@@ -87,7 +88,9 @@ def _alternatives() -> str:
 FORMATS = _alternatives()
 
 # The help of an option that names a data set.
-SOURCES = f"{FORMATS}; hub:NAME[:SPLIT] of images; or a built-in set: {', '.join(BUILT_IN)}"
+SOURCES = (
+    f"{FORMATS}; hub:NAME[:SPLIT] of images; s3://...; or a built-in set: {', '.join(BUILT_IN)}"
+)
 
 
 def read(
@@ -113,7 +116,7 @@ def read(
     if is_hub(str(source)):
         return (images or ImageFiles()).read_set(hub_images(str(source)))
 
-    path = Path(source)
+    path = local_path(source)
     reader = _reader(path, images, schema)
     try:
         return reader.read(path)
@@ -147,7 +150,7 @@ def read_training_set(
         InputError: as :func:`read`; or options of image files are given for other data.
     """
     data = read(source, images, schema)
-    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
+    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(local_path(source))
     if not (is_file or is_hub(source)):
         refuse_unused(images.reading, f"{option} {source}")
     return data
