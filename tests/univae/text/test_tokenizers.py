@@ -1,8 +1,9 @@
 """Every row of the registry: round trips, training, JSON, damage; and what single kinds add."""
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from univae.errors import InputError
 from univae.registry import choices_help
+from univae.text import tokenizer as tokenizer_module
 from univae.text.bpe import sample_evenly
 from univae.text.noise import WordNoise
 from univae.text.special import END, PAD, RESERVED, START
+from univae.text.tokenizer import most_frequent
 from univae.text.tokenizers import (
     KINDS,
     TOKENIZERS,
@@ -303,3 +306,23 @@ def test_an_error_says_the_rule_and_the_value(call: Callable[[], object], messag
 def test_a_state_of_another_shape_is_no_tokenizer(state: object) -> None:
     with pytest.raises(InputError, match=r"not a tokenizer \(.*\); restore"):
         tokenizer_from_json(state)
+
+
+def test_counting_words_takes_bounded_memory_and_keeps_the_frequent_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [f"w{i}" for i in range(1, 21)]
+    texts = [f"{' '.join(words[: 1 + i % 20])} new{i}" for i in range(4000)]
+    exact = most_frequent([text.split() for text in texts], 20)
+    monkeypatch.setattr(tokenizer_module, "MOST_COUNTED", 100)
+    largest = 0
+
+    def split_texts() -> Iterator[list[str]]:
+        nonlocal largest
+        for text in texts:
+            yield text.split()
+            counts = sys._getframe(1).f_locals["counts"]
+            largest = max(largest, len(counts))
+
+    assert exact == most_frequent(split_texts(), 20) == words
+    assert largest <= 100
