@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 from univae.errors import InputError
 
@@ -18,8 +19,8 @@ LONGEST_LINE = 2**26  # bytes; bounds the memory for a file without line ends
 BYTE_ORDER_MARK = "\ufeff"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
-# Suffix of a compressed file -> class of files that are decompressed while they are read.
-COMPRESSED: Mapping[str, Callable[[Path | BufferedIOBase], BufferedIOBase]] = {
+# Suffix of a compressed file -> opens a path, or an open file, that is decompressed as it is read.
+COMPRESSED: Mapping[str, Callable[[Any], BufferedIOBase]] = {
     ".gz": gzip.open,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,

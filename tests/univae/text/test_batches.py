@@ -103,8 +103,9 @@ def test_batches_are_those_of_a_sort_by_window_and_length_of_a_permutation() -> 
     order = generator.permutation(5000)
     window = np.arange(5000) // (50 * 64 * 5000 // lengths.sum())
     order = order[np.lexsort((np.arange(5000), lengths[order], window))]
-    sizes = sorted((order.tolist().index(batch[0]), batch.tolist()) for batch in batches)
-    assert [i for _, batch in sizes for i in batch] == order.tolist()
+    place = np.argsort(order)
+    ordered = sorted((batch.tolist() for batch in batches), key=lambda batch: place[batch[0]])
+    assert [row for batch in ordered for row in batch] == order.tolist()
 
 
 def test_rows_take_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
