@@ -237,7 +237,9 @@ class Corpus:
 
 
 def _lengths(shard: Shard) -> np.ndarray:
-    return np.diff(shard.offsets).astype(np.int32)
+    lengths = np.diff(shard.offsets).astype(np.int32)
+    release_pages(shard.offsets)
+    return lengths
 
 
 def _fingerprint(tokenizer: Encoder) -> str:
