@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from density.estimation.batches import whole_groups
 from density.estimation.diagnostics import khat_threshold
 from density.estimation.fitted import Fitted
-from density.estimation.importance import DECODED_ROWS
+from density.estimation.importance import samples_decoded
 from density.estimation.moved import is_invertible, moved_alike, moved_where, widened
 from density.estimation.pilot import PILOT_DRAWS, Pilot, run_pilot
 from density.estimation.proposals import Defensive, Draws, Posterior, Proposal
@@ -92,7 +92,7 @@ class Auto:
             InputError: inference mode is on, and data are to be refined.
         """
         x = as_data(x, "Auto")
-        chunk = chunk or max(1, DECODED_ROWS // len(x))
+        chunk = chunk or samples_decoded(x, len(x))
         is_mixable = _is_mixable(model, x, q)
         if not (is_mixable and is_invertible(q)):
             share = self.prior_share if is_mixable else 0.0

@@ -38,11 +38,14 @@ __all__ = [
     "log_mean_weight",
     "log_weights",
     "log_weights_of",
+    "samples_decoded",
     "summarise",
 ]
 
-# default number of rows decoded at once: the fastest for small decoders on a CPU
+# default limits of the rows decoded at once, the fastest for small decoders on a CPU, and of the
+# numbers in them
 DECODED_ROWS = 4096
+DECODED_NUMBERS = 2**22
 
 
 class Estimate(NamedTuple):
@@ -145,12 +148,18 @@ def log_weights(
     proposal = proposal or Posterior()
     q = model.posterior(x)  # before the prior: that of a Pyro model needs the data of a posterior
     prior = model.prior()
-    chunk = chunk or max(1, DECODED_ROWS // max(1, q.batch_shape.numel()))
+    chunk = chunk or samples_decoded(x, q.batch_shape.numel())
     draws = proposal.draws(model, x, q, samples, chunk)
     chunks = (log_weights_of(model, prior, q, x, z, log_q) for z, log_q in draws)
     if torch.is_grad_enabled():
         return torch.cat(list(chunks))
     return contiguous_draws(_concatenate(chunks, samples))
+
+
+def samples_decoded(x: Tensor, count: int) -> int:
+    """Return how many samples of each of ``count`` rows are decoded at once by default."""
+    rows = min(DECODED_ROWS, DECODED_NUMBERS // max(1, x[0].numel()))
+    return max(1, rows // max(1, count))
 
 
 def _concatenate(chunks: Iterator[Tensor], rows: int) -> Tensor:

@@ -17,10 +17,12 @@ from density.tables.columns import Columns
 from density.tables.raw import RawTable
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
+from univae.mapped_files import release_pages
 
 __all__ = ["CHUNK", "Data", "Kind", "all_alike", "refuse_beyond_float32", "row_chunks"]
 
 CHUNK = 4096  # rows read or changed at once, so that a mapped file need not fit into memory
+LARGE_READ = 2**22  # bytes after which the memory of a mapped file is given back
 IMAGE_AXES = 3  # channels, height, width
 
 Kind = Literal["images", "table"]
@@ -69,6 +71,8 @@ class Data:
         seven digits, which a column of mean 1e9 and deviation 1 would lose.
         """
         values = np.array(self.values[rows])
+        if values.nbytes >= LARGE_READ:
+            release_pages(self.values)
         if self.centre is not None:
             values = values.astype(np.float64) - self.centre
         if self.spread is not None:
@@ -82,9 +86,10 @@ class Data:
 
 
 def row_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield consecutive blocks of at most :data:`CHUNK` rows."""
+    """Yield consecutive blocks of at most :data:`CHUNK` rows; memory is that of one, if mapped."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
+        release_pages(values)
 
 
 def all_alike(data: Data) -> bool:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -128,4 +129,5 @@ def _remark_notes(remarks: Counter[str], count: int) -> list[str]:
 
 
 def _is_black_and_white(values: np.ndarray) -> bool:
-    return all(bool(((image == 0) | (image == WHITE)).all()) for image in values)
+    images = chain.from_iterable(row_chunks(values))
+    return all(bool(((image == 0) | (image == WHITE)).all()) for image in images)

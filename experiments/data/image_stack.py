@@ -20,6 +20,7 @@ from experiments.data.image_decoding import Layout, decode
 from experiments.data.image_headers import DamagedImage, Facts, facts_of
 from experiments.data.image_options import ImageReading
 from univae.errors import InputError
+from univae.mapped_files import release_pages
 
 __all__ = ["Plan", "Stack", "layout_of", "plan", "stack"]
 
@@ -86,6 +87,8 @@ def stack(images: Plan, values: np.ndarray) -> Stack:
             continue
         if len(kept) < row:  # a damaged image came before
             values[len(kept)] = values[row]
+        if row % CHUNK == 0:
+            release_pages(values)
         kept.append(images.names[row])
         remarks.update(remarks_of_row)
     _require_any(kept, images.source, damaged)

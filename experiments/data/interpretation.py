@@ -109,9 +109,10 @@ def _levels(array: np.ndarray, source: str) -> int | None:
     Raises:
         InputError: a number is NaN or infinite, or whole numbers of images are out of 0..255.
     """
+    extremes = np.array([(rows.min(), rows.max()) for rows in row_chunks(array)])
     # both are NaN if any number is
-    low = array.min()
-    high = array.max()
+    low = extremes.min()
+    high = extremes.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         row = next(i for i in range(len(array)) if not np.isfinite(array[i]).all())
         raise InputError(

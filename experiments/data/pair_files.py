@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from experiments.data.delimited import Row, csv_rows, tsv_rows
 from experiments.data.json_rows import brief, json_rows, jsonl_rows
+from experiments.data.remote import local_path
 from univae.text.lines import Removed, inner_suffix
 
 __all__ = ["PAIR_FORMATS", "PairFormat", "Row", "brief", "read_rows"]
@@ -106,8 +107,11 @@ PAIR_FORMATS: Mapping[str, PairFormat] = {
 def read_rows(path: Path, removed: Removed) -> Iterator[Row]:
     """Yield the rows of a file in the first of :data:`PAIR_FORMATS` that recognises its name.
 
+    The file may be one of an object store; see :mod:`experiments.data.remote`.
+
     Raises:
         InputError: the file is missing, empty or not UTF-8, or a line is no row.
     """
+    path = local_path(path)
     row_format = next(entry for entry in PAIR_FORMATS.values() if entry.recognises(path))
     return row_format.rows(path, removed)

@@ -21,6 +21,7 @@ from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import refuse_unused
 from experiments.data.memory_bounds import require_readable_file
 from experiments.data.numpy_files import NpyFile, NpzFile
+from experiments.data.remote import local_path
 from experiments.data.table_files import Schema, TableFile
 from univae.errors import InputError
 
@@ -90,7 +91,9 @@ def _alternatives() -> str:
 FORMATS = _alternatives()
 
 # The help of an option that names a data set.
-SOURCES = f"{FORMATS}; hub:NAME[:SPLIT] of images; or a built-in set: {', '.join(BUILT_IN)}"
+SOURCES = (
+    f"{FORMATS}; hub:NAME[:SPLIT] of images; s3://...; or a built-in set: {', '.join(BUILT_IN)}"
+)
 
 
 def read(
@@ -118,7 +121,7 @@ def read(
 
     if not str(source):
         raise InputError(f"the name of the data is empty; give {FORMATS}")
-    path = Path(source)
+    path = local_path(source)
     reader = _reader(path, images, schema)
     try:
         return reader.read(path)
@@ -153,7 +156,7 @@ def read_training_set(
         InputError: as :func:`read`; or options of image files are given for other data.
     """
     data = read(source, images, schema)
-    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
+    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(local_path(source))
     if not (is_file or is_hub(source)):
         refuse_unused(images.reading, f"{option} {source}")
     return data

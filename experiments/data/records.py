@@ -13,6 +13,7 @@ from experiments.data.sources import names_code, resolved
 from univae.checkpoint import JsonObject, JsonValue, existing_folder
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
+from univae.mapped_files import release_pages
 from univae.run_folder import LAST
 
 __all__ = ["absolute_sources", "describe", "fingerprint", "has_typed_paths", "without_rows"]
@@ -33,6 +34,7 @@ def fingerprint(data: Data) -> str:
         for start in range(0, len(array), rows):
             block = np.ascontiguousarray(array[start : start + rows])
             digest.update(block.reshape(-1).view(np.uint8).data)
+            release_pages(array)
     if data.columns is not None:
         digest.update(json.dumps(data.columns.to_json()).encode())
 

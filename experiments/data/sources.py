@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["HUB", "INPUTS", "has_suffix", "names_code", "resolved", "size_on_disk"]
+__all__ = ["HUB", "INPUTS", "has_suffix", "names_code", "resolved", "size_on_disk", "user_cache"]
 
 HUB = "hub:"  # begins the name of a data set of the Hugging Face hub
 INPUTS = "inputs"  # the subfolder of a run that holds decoded images
@@ -21,10 +21,10 @@ def has_suffix(path: Path, *suffixes: str) -> bool:
 def resolved(source: str, built_in: Collection[str] = ()) -> str:
     """Return a data source as an absolute path, which names the same file from every folder.
 
-    Built-in names and the empty string stay as they are, and names of data sets of a hub, unless
-    they are folders here.
+    Built-in names, URLs and the empty string stay as they are, and names of data sets of a hub,
+    unless they are folders here.
     """
-    if not source or source in built_in:
+    if not source or source in built_in or "://" in source:
         return source
     if source.startswith(HUB) and not os.path.exists(source):
         name, *others = source.removeprefix(HUB).split(":")
@@ -36,6 +36,12 @@ def resolved(source: str, built_in: Collection[str] = ()) -> str:
 def names_code(value: object) -> bool:
     """Return whether an option names Python code to import, ``package.module:name``."""
     return isinstance(value, str) and ":" in value
+
+
+def user_cache() -> Path:
+    """Return the folder for files that can be computed or fetched again."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "univae"
 
 
 def size_on_disk(source: str, otherwise: int) -> int:

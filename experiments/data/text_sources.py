@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from experiments.data.remote import is_remote, local_path, open_remote, remote_files, url_of
 from experiments.data.sources import HUB
 from experiments.data.text_columns import column_texts
 from univae.errors import InputError
@@ -74,6 +75,30 @@ class Hub:
         from experiments.data.hub_texts import hub_texts
 
         return hub_texts(source, column, removed)
+
+
+class Remote:
+    """Files of an object store: of lines, which are streamed, or of columns."""
+
+    summary = "PROTOCOL://..., of an object store, maybe with * for several files"
+
+    def recognises(self, source: str) -> bool:
+        """Return whether the source has a protocol."""
+        return is_remote(source)
+
+    def texts(self, source: str, column: str, removed: Removed) -> Iterator[str]:
+        """Yield the texts of the files, by their names in order."""
+        name, _, named = source.rpartition(":")
+        if inner_suffix(Path(name)) not in COLUMN_SUFFIXES or "/" in named:
+            name, named = source, ""
+        for url in remote_files(url_of(name)):
+            path = Path(url)
+            if inner_suffix(path) in COLUMN_SUFFIXES:
+                yield from column_texts(local_path(url), named or column, removed)
+                continue
+            _refuse_column(url, column)
+            with open_remote(url) as file:
+                yield from read_lines(path, removed, file)
 
 
 class Folder:
@@ -154,6 +179,7 @@ class Lines:
 TEXT_SOURCES: Mapping[str, TextSource] = {
     "built-in": BuiltIn(),
     "hub": Hub(),
+    "remote": Remote(),
     "folder": Folder(),
     "columns": Columns(),
     "lines": Lines(),

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from typing_extensions import Doc
 
+from experiments.data.remote import url_of
 from experiments.data.sources import resolved
 from univae.errors import InputError
 from univae.registry import choices_help
@@ -20,8 +21,8 @@ __all__ = ["PairData"]
 class PairData:
     """The pairs to train on and to hold out, and the teacher."""
 
-    # .tsv, .csv, .jsonl or .json files, maybe .gz, of pairs or groups of similar texts; labels are
-    # compared within a file
+    # .tsv, .csv, .jsonl or .json files, maybe .gz or s3://..., of pairs or groups of similar texts;
+    # labels are compared within a file
     pairs: tuple[Path, ...]
     # names, or numbers from 1, of the columns of similar texts and, last, of their label; none:
     # recognised
@@ -44,8 +45,8 @@ class PairData:
         """Return the same options with absolute paths."""
         return replace(
             self,
-            pairs=tuple(Path(resolved(str(path))) for path in self.pairs),
-            validation=tuple(Path(resolved(str(path))) for path in self.validation),
+            pairs=tuple(_absolute(path) for path in self.pairs),
+            validation=tuple(_absolute(path) for path in self.validation),
             teacher=None if self.teacher is None else Path(resolved(str(self.teacher))),
         )
 
@@ -53,3 +54,8 @@ class PairData:
     def pair_files(self) -> str:
         """The files of ``--pairs``, for messages."""
         return ", ".join(map(str, self.pairs))
+
+
+def _absolute(path: Path) -> Path:
+    """Return an absolute path; a URL stays as it is."""
+    return Path(url_of(path) or resolved(str(path)))

@@ -22,6 +22,7 @@ from experiments.sentences.pair_sets import PairSets
 from experiments.sentences.stages import Stage
 from experiments.sentences.teacher import open_vectors, teach
 from experiments.training.comparison import require_same_data
+from experiments.training.distributed import World
 from experiments.training.origin import origin_record
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
@@ -62,16 +63,19 @@ class PairCorpora:
     device: str
     origin: Path | None = None
 
-    def prepare(self, options: JsonObject) -> Run:
+    def prepare(self, options: JsonObject, world: World) -> Run | None:
         """Start or continue the run, and write token ids and vectors into its folder.
 
         Args:
             options: the content of ``config.json``.
+            world: the processes, of which the first does all of this.
 
         Raises:
             InputError: pairs cannot be read, do not fit the stage or are too few, or a resumed run
                 was started with others; the folder is then unchanged.
         """
+        if not world.first:
+            return None
         for option, paths in (("--pairs", self.data.pairs), ("--validation", self.data.validation)):
             for path in paths:
                 require_rereadable(option, path)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from experiments.data.sources import user_cache
 from experiments.data.texts import TextFiles
 from univae.errors import InputError
 
@@ -52,8 +53,7 @@ def writable_file(run: Path, recipe: Mapping[str, object]) -> Path:
 
 
 def _folders(run: Path) -> tuple[Path, Path]:
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return run / FOLDER, Path(cache) / "univae" / FOLDER
+    return run / FOLDER, user_cache() / FOLDER
 
 
 def _name(recipe: Mapping[str, object]) -> str:

@@ -19,6 +19,7 @@ from experiments.text.data_options import TextData
 from experiments.text.sources import Source, counts_of, sources_of
 from experiments.text.unknown_words import add_unknown_words, count_words_at, count_words_of
 from experiments.training.comparison import require_same_data
+from experiments.training.distributed import World
 from experiments.training.origin import origin_record
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
@@ -52,24 +53,29 @@ class Corpora:
     vocab_size: int
     origin: Path | None = None
 
-    def prepare(self, options: JsonObject) -> Run:
+    def prepare(self, options: JsonObject, world: World) -> Run | None:
         """Start or continue the run, and write tokenizer and token ids into its folder.
 
         Args:
             options: the content of ``config.json``.
+            world: the processes, which share the shards of large texts; only the first returns the
+                run.
 
         Raises:
             InputError: texts cannot be read or are too few, or a resumed run was started with
                 others; the folder is then unchanged.
         """
+        resumed = bool(options["resume"])
+        if not world.first:
+            self._help(resumed, world)
+            return None
         for source in self._sources():
             source.texts.require_rereadable(f"--{source.option}")
-        resumed = bool(options["resume"])
         if resumed:
             self._refuse_changes(options)
         run = Run.create(self.out, options)
         with or_nothing(run):
-            self._tokenise(run, resumed)
+            self._tokenise(run, resumed, world)
         return run
 
     def tokenise_missing(self) -> None:
@@ -152,9 +158,18 @@ class Corpora:
             if (source.folder / "corpus.json").exists():
                 source.build(tokenizer, self.max_length, Removed())
 
-    def _tokenise(self, run: Run, resumed: bool) -> None:
+    def _help(self, resumed: bool, world: World) -> None:
+        """Write this process' share of the shards, while the first process prepares the run."""
+        world.wait()  # for the tokenizer
+        tokenizer = open_tokenizer(Run.open(self.out))
+        for source in self._sources():
+            if not (resumed and (source.folder / "corpus.json").exists()):
+                source.build(tokenizer, self.max_length, Removed(), world)
+
+    def _tokenise(self, run: Run, resumed: bool, world: World) -> None:
         """Write those of ``tokenizer.json``, the corpora and ``data.json`` that are missing."""
         tokenizer = self._tokenizer(run)
+        world.wait()
         record = {"tokenizer": tokenizer_record(tokenizer)}
         corpora: dict[str, Corpus] = {}
         for source in self._sources():
@@ -162,7 +177,7 @@ class Corpora:
             if resumed and (source.folder / "corpus.json").exists():
                 corpus = Corpus.open(source.folder)
             else:
-                corpus = source.build(tokenizer, self.max_length, removed)
+                corpus = source.build(tokenizer, self.max_length, removed, world)
             corpora[source.option] = corpus
             record[source.option] = source.record(corpus, removed)
         record |= origin_record(self.origin, self.out, resumed=resumed)
@@ -221,7 +236,7 @@ class Corpora:
             held_out = count_words_of(corpora["validation"])
             add_unknown_words(record["validation"], "held_out", held_out)
             return
-        rows = set(self._split_rows(len(corpora["text"]))[1].tolist())
+        rows = self._split_rows(len(corpora["text"]))[1]
         texts = self._sources()[0].texts.read()
         held_out = count_words_at(rows, texts, tokenizer, self.max_length)
         add_unknown_words(record["text"], "training", training.minus(held_out))

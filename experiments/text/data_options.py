@@ -24,7 +24,8 @@ class TextData:
     """The texts to train on and to hold out."""
 
     # training texts: UTF-8 files of one text per line (.gz too), a folder of .txt files, .csv, .tsv
-    # or .jsonl files, hub:NAME, or python-docs, the sentences of Python's documentation
+    # or .jsonl files, hub:NAME, s3://... or another store, or python-docs, the sentences of
+    # Python's documentation
     text: TextSources
     # held-out texts, in the same formats; empty: a share of --text
     validation: TextSources = ""

@@ -10,7 +10,7 @@ from experiments.data.text_notes import left_out_notes, unknown_shares
 from experiments.data.texts import TextFiles, size_of
 from experiments.text.data_options import TextData
 from univae.checkpoint import JsonObject
-from univae.text.corpus import Corpus, Removed, fingerprint_texts
+from univae.text.corpus import ALONE, Corpus, Processes, Removed, fingerprint_texts
 from univae.text.tokenizers import Tokenizer
 
 __all__ = ["Source", "counts_of", "sources_of"]
@@ -31,8 +31,16 @@ class Source(NamedTuple):
         count, fingerprint = fingerprint_texts(self.texts.read())
         return {"source": self.texts.name, "fingerprint": fingerprint, "count": count}
 
-    def build(self, tokenizer: Tokenizer, max_length: int, removed: Removed) -> Corpus:
+    def build(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        removed: Removed,
+        processes: Processes = ALONE,
+    ) -> Corpus:
         """Write the token ids of the texts, or open those of the same texts and tokenizer.
+
+        All ``processes`` call this, and share the shards of large texts.
 
         Raises:
             InputError: the texts cannot be read, or the folder holds the ids of others.
@@ -42,7 +50,7 @@ class Source(NamedTuple):
             unit="B",
             unit_scale=True,
             desc="tokenising",
-            disable=None,
+            disable=True if processes.rank else None,
             leave=False,
         ) as bar:
             return Corpus.build(
@@ -51,6 +59,7 @@ class Source(NamedTuple):
                 self.folder,
                 max_length=max_length,
                 progress=bar.update,
+                processes=processes,
             )
 
     def record(self, corpus: Corpus, removed: Removed) -> JsonObject:

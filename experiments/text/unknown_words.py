@@ -1,7 +1,9 @@
 """Shares of words that the vocabulary of a text run lacks, for ``data.json`` and notes."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import numpy as np
 
 from experiments.data.text_notes import LIKELIHOODS, MUCH, share_of, unknown_notes
 from univae.checkpoint import JsonObject
@@ -28,12 +30,12 @@ def count_words_of(corpus: Corpus) -> WordCount:
 
 
 def count_words_at(
-    rows: Set[int], texts: Iterable[str], tokenizer: Tokenizer, max_length: int
+    rows: np.ndarray, texts: Iterable[str], tokenizer: Tokenizer, max_length: int
 ) -> WordCount:
     """Return the count of some rows of the corpus that was built from ``texts``.
 
     Args:
-        rows: indices of texts in the corpus.
+        rows: ascending indices of texts in the corpus.
         texts: all texts, those that the corpus leaves out for their length included.
         tokenizer: the tokenizer of the corpus.
         max_length: most tokens of a text in the corpus, its end token included.
@@ -42,8 +44,12 @@ def count_words_at(
     in_corpus = (text for text in texts if len(tokenizer.encode(text)) <= longest)
     unknown = 0
     words = 0
+    next_row = 0
     for row, text in enumerate(in_corpus):
-        if row in rows:
+        if next_row == len(rows):
+            break
+        if row == rows[next_row]:
+            next_row += 1
             unknown += tokenizer.unknown(text)
             words += len(text.split())
     return WordCount(unknown, words)

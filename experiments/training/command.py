@@ -48,8 +48,12 @@ class Corpora(Protocol):
         """The run folder."""
         ...
 
-    def prepare(self, options: JsonObject) -> Run:
-        """Start or continue the run; ``options`` are the content of ``config.json``."""
+    def prepare(self, options: JsonObject, world: World) -> Run | None:
+        """Start or continue the run in the first process, and return it.
+
+        Every process calls this; the others may help, and return None. ``options`` are the content
+        of ``config.json``.
+        """
         ...
 
     def counts(self, run: Run) -> JsonObject:
@@ -64,7 +68,7 @@ def prepare_corpora(
     steps: Callable[[World], Steps],
     world: World,
 ) -> Training:
-    """Tokenise in the first process, while the others wait, and return the prepared training.
+    """Tokenise the texts, and return the prepared training.
 
     Args:
         corpora: the texts.
@@ -73,7 +77,7 @@ def prepare_corpora(
         steps: builds the model and its training steps.
         world: the processes.
     """
-    prepared = corpora.prepare(options) if world.first else None
+    prepared = corpora.prepare(options, world)
     world.wait()
     run = prepared or Run.create(corpora.out, options)
     return Training(run, settings, steps, corpora.counts(run), notes_of(run.data_record()))

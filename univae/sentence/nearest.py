@@ -1,8 +1,8 @@
 """Exact nearest neighbours by inner product, in a matrix that may be larger than memory.
 
 The matrix is read in blocks of rows, once for all queries, and only the best rows of every
-query are stored. With vectors of length 1 inner products are cosines. Rows stored as float16 are
-compared in float32.
+query are stored: memory is that of a block and of its products, below 128 MiB beside the results.
+With vectors of length 1 inner products are cosines. Rows stored as float16 are compared in float32.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from univae.dtypes import at_least_float32
 from univae.errors import InputError
+from univae.mapped_files import release_pages
 
 __all__ = ["top_k"]
 
@@ -51,6 +52,7 @@ def top_k(
     rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
     for start in range(0, len(matrix), block):
         vectors = torch.from_numpy(np.array(matrix[start : start + block])).to(queries)
+        release_pages(matrix)
         products = queries @ vectors.T
         block_best, block_rows = products.topk(min(k, products.shape[1]), 1)
         best = torch.cat((best, block_best), 1)

@@ -1,6 +1,6 @@
 """A corpus on disk: texts as memory-mapped token ids, gathered into padded batches.
 
-Building needs memory for one batch of lines; reading needs the pages in use and 8 bytes per text.
+Building needs memory for one batch of lines; reading needs the pages in use and 4 bytes per text.
 The files are those of :mod:`univae.text.corpus_files`.
 """
 
@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,15 +21,19 @@ from torch import Tensor
 from univae.checkpoint import JsonObject
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
+from univae.mapped_files import release_pages
 from univae.text.batches import split, token_batches
-from univae.text.corpus_files import IDS, OFFSETS, STATE, TOTALS, CorpusWriter, Encoder
+from univae.text.corpus_files import STATE, TOTALS, Encoder, ShardFiles
+from univae.text.corpus_writer import ALONE, CorpusWriter, Processes
 from univae.text.fingerprint import DIGEST_BYTES, Batch, fingerprint_batches, fingerprint_texts
 from univae.text.lines import Removed, numbered_lines, read_lines
 
 __all__ = [
+    "ALONE",
     "UNREADABLE_ARRAY",
     "Corpus",
     "Encoder",
+    "Processes",
     "Removed",
     "fingerprint_texts",
     "numbered_lines",
@@ -36,6 +41,9 @@ __all__ = [
     "split",
     "token_batches",
 ]
+
+# texts that are gathered before the memory of their pages, some 64 KiB each, is given back
+READ_TEXTS = 2**10
 
 # Exceptions of np.load for damaged files: it evaluates the header as a Python literal, and archives
 # add their exceptions.
@@ -59,6 +67,28 @@ UNREADABLE_ARRAY = (
 )
 
 
+class Shard(NamedTuple):
+    """Consecutive texts of a corpus, mapped from their files."""
+
+    ids: np.ndarray  # (tokens,)
+    offsets: np.ndarray  # (texts + 1,)
+
+    @classmethod
+    def open(cls, files: ShardFiles, dtype: str) -> "Shard":
+        """Map a shard's files; raise ValueError where they do not cut its ids into texts."""
+        offsets = np.asarray(np.load(files.offsets, mmap_mode="r"))
+        is_empty = not files.ids.stat().st_size  # which cannot be mapped: all texts were too long
+        ids = np.zeros(0, dtype) if is_empty else np.asarray(np.memmap(files.ids, dtype, mode="r"))
+        if offsets.ndim != 1 or not is_integer_array(offsets):
+            raise ValueError(f"{files.offsets.name} holds {offsets.dtype} {offsets.shape}")
+        is_cut = offsets[0] == 0 and offsets[-1] == len(ids)
+        if not is_cut or np.diff(offsets).min(initial=1) < 1:
+            raise ValueError(
+                f"{files.offsets.name}: texts must follow each other, none of them empty"
+            )
+        return cls(ids, offsets)
+
+
 class Corpus:
     """Texts as token ids, END included, in memory-mapped files.
 
@@ -74,9 +104,13 @@ class Corpus:
         self.recipe = dict(state["recipe"])
         self.pad = int(state["pad"])
         self.totals: dict[str, int] = state["totals"]
-        self.offsets = np.asarray(np.load(folder / OFFSETS, mmap_mode="r"))
-        self.ids = np.asarray(np.memmap(folder / IDS, dtype=state["dtype"], mode="r"))
-        self.lengths = np.diff(self.offsets)
+        count = state.get("shards")  # absent where there is one, as in earlier versions
+        numbers = [None] if count is None else range(count)
+        self.shards = [Shard.open(ShardFiles(folder, n), state["dtype"]) for n in numbers]
+        self._ends = np.cumsum([len(shard.offsets) - 1 for shard in self.shards])
+        # 4 bytes a text: no shard has as many tokens as int32 has numbers
+        self.lengths = np.concatenate([_lengths(shard) for shard in self.shards])
+        self._read = 0  # texts since pages were released
         self._require_consistent()
 
     @classmethod
@@ -107,18 +141,27 @@ class Corpus:
         *,
         max_length: int,
         progress: Callable[[int], object] | None = None,
+        processes: Processes = ALONE,
     ) -> "Corpus":
         """Encode the texts into ``folder``, or open the corpus of the same texts and tokenizer.
 
         Texts of more than ``max_length`` tokens, END included, are dropped and counted.
-        ``progress`` receives the UTF-8 bytes read since its last call.
+        ``progress`` receives the UTF-8 bytes read since its last call. A build that was interrupted
+        continues with the first shard that it has not finished.
+
+        Several ``processes`` write a corpus together, if all of them call this function with the
+        same arguments: each encodes its share of the shards.
 
         Raises:
             InputError: ``folder`` holds another corpus, or no text is short enough.
         """
+        recipe: JsonObject = {
+            "tokenizer": _fingerprint(tokenizer),
+            "max_length": max_length,
+        }
         writer = None
         if not (folder / STATE).is_file():
-            writer = CorpusWriter(folder, tokenizer, max_length)
+            writer = CorpusWriter(folder, tokenizer, recipe, processes)
 
         def process(batch: Batch) -> None:
             if writer is not None:
@@ -126,35 +169,52 @@ class Corpus:
             if progress is not None:
                 progress(sum(batch.sizes))
 
-        recipe: JsonObject = {
-            "tokenizer": _fingerprint(tokenizer),
-            "max_length": max_length,
-        }
-        if writer is not None:
-            writer.finish({**recipe, "texts": fingerprint_batches(texts, process)})
-            return cls.open(folder)
-        corpus = cls.open(folder)
-        corpus._require_recipe({**recipe, "texts": fingerprint_batches(texts, process)})
-        return corpus
+        fingerprint = fingerprint_batches(texts, process)
+        if writer is None:
+            corpus = cls.open(folder)
+            corpus._require_recipe({**recipe, "texts": fingerprint})
+            return corpus
+        writer.end_shard(fingerprint)
+        processes.wait()
+        if not processes.rank:
+            writer.finish(fingerprint)
+        processes.wait()
+        return cls.open(folder)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        start = self.offsets[:-1][i]
-        stop = self.offsets[1:][i]
-        return self.ids[start:stop].astype(np.int64)
+        ids = self.gather([i])[0, : self.lengths[i]]
+        return ids.numpy()
 
     def gather(self, indices: Sequence[int] | np.ndarray) -> Int64[Tensor, "batch T"]:
         """Return the texts' ids, END included, filled with PAD on the right."""
         rows = np.asarray(indices, dtype=np.int64)
-        starts = self.offsets[:-1][rows]
         lengths = self.lengths[rows]
+        rows = np.where(rows < 0, rows + len(self), rows)
         columns = np.arange(lengths.max(initial=0))
         is_token = columns < lengths[:, None]
         padded = np.full(is_token.shape, self.pad, dtype=np.int64)
-        padded[is_token] = self.ids[(starts[:, None] + columns)[is_token]]
+        shard_of_row = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(shard_of_row):
+            shard = self.shards[number]
+            here = shard_of_row == number
+            first_row = self._ends[number] - len(shard.offsets) + 1
+            starts = shard.offsets[rows[here] - first_row]
+            filled = is_token & here[:, None]
+            padded[filled] = shard.ids[(starts[:, None] + columns)[is_token[here]]]
+        self._release(len(rows))
         return torch.from_numpy(padded)
+
+    def _release(self, texts: int) -> None:
+        """Give back the memory of the pages that were read, every so many texts."""
+        self._read += texts
+        if self._read >= READ_TEXTS:
+            self._read = 0
+            for shard in self.shards:
+                release_pages(shard.ids)
+                release_pages(shard.offsets)
 
     def _require_recipe(self, recipe: JsonObject) -> None:
         """Raise InputError where the corpus was built from other texts or with other options."""
@@ -169,12 +229,17 @@ class Corpus:
         """Raise ValueError if totals are not whole numbers or files disagree on their sizes."""
         if any(type(self.totals[name]) is not int for name in TOTALS):
             raise ValueError("corpus.json: the totals must be whole numbers")
-        if self.offsets.ndim != 1 or not is_integer_array(self.offsets):
-            raise ValueError(f"offsets.npy holds {self.offsets.dtype} {self.offsets.shape}")
-        if (len(self.lengths), len(self.ids)) != (self.totals["texts"], self.totals["tokens"]):
+        tokens = sum(len(shard.ids) for shard in self.shards)
+        if (len(self), tokens) != (self.totals["texts"], self.totals["tokens"]):
             raise ValueError("its files disagree on their sizes")
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or self.lengths.min() < 1:
-            raise ValueError("offsets.npy: texts must follow each other, none of them empty")
+        if not len(self):
+            raise ValueError("it has no text")
+
+
+def _lengths(shard: Shard) -> np.ndarray:
+    lengths = np.diff(shard.offsets).astype(np.int32)
+    release_pages(shard.offsets)
+    return lengths
 
 
 def _fingerprint(tokenizer: Encoder) -> str:

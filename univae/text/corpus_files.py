@@ -1,27 +1,26 @@
-"""The files of a corpus, written batch by batch and completed by a rename.
+"""The files of a corpus: shards of consecutive texts, each written batch by batch.
 
-``ids.bin``: the texts' tokens, one END after each text. ``offsets.npy``: where texts start, and
-where the last one stops. ``corpus.json``: totals and fingerprints, renamed last, so that a folder
-without it is unfinished.
+A shard has the texts' tokens, one END after each text, and offsets: where texts start, and where
+the last one stops. The only shard of a small corpus is ``ids.bin`` and ``offsets.npy``; those of a
+large one are ``ids-00000.bin`` and ``offsets-00000.npy``, and so on. ``shard-00000.json`` says that
+a shard is complete, ``corpus.json`` that the corpus is: a folder without it is unfinished.
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from univae.checkpoint import JsonObject, sync
+from univae.checkpoint import JsonObject, read_json, sync, write_json
 from univae.disk_errors import naming
 from univae.errors import InputError
 from univae.text.fingerprint import Batch
 
-__all__ = ["IDS", "OFFSETS", "STATE", "TOTALS", "CorpusWriter", "Encoder"]
+__all__ = ["STATE", "TOTALS", "Encoder", "ShardFiles", "ShardWriter", "id_dtype"]
 
-IDS = "ids.bin"
-OFFSETS = "offsets.npy"
 STATE = "corpus.json"
 
 TOTALS = ("texts", "dropped", "tokens", "characters", "words", "bytes", "unknown_words")
@@ -53,18 +52,69 @@ class Encoder(Protocol):
         ...
 
 
-class CorpusWriter:
+def id_dtype(tokenizer: Encoder) -> np.dtype:
+    """Return the least unsigned type of a tokenizer's ids."""
+    return np.dtype("<u2" if tokenizer.vocab_size <= SHORT_VOCABULARY else "<u4")
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """The names of a shard's files; ``number`` is None for the only shard of a corpus."""
+
+    folder: Path
+    number: int | None = None
+
+    @property
+    def ids(self) -> Path:
+        """The tokens of its texts."""
+        return self.folder / f"ids{self._suffix}.bin"
+
+    @property
+    def offsets(self) -> Path:
+        """Where its texts start and stop, counted from the start of the shard."""
+        return self.folder / f"offsets{self._suffix}.npy"
+
+    @property
+    def state(self) -> Path:
+        """Totals and fingerprints, while the corpus is unfinished."""
+        return self.folder / f"shard{self._suffix}.json"
+
+    def finished(self) -> JsonObject | None:
+        """Return the state of a complete shard; None where it is missing or damaged."""
+        if not (self.ids.is_file() and self.offsets.is_file() and self.state.is_file()):
+            return None
+        try:
+            state = read_json(self.state)
+        except InputError:
+            return None
+        return state if isinstance(state, dict) else None
+
+    def rename(self, other: "ShardFiles") -> None:
+        """Give tokens and offsets the names of ``other``."""
+        self.ids.replace(other.ids)
+        self.offsets.replace(other.offsets)
+
+    def remove(self) -> None:
+        """Delete the files that are there."""
+        for path in (self.state, self.ids, self.offsets):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.number is None else f"-{self.number:05d}"
+
+
+class ShardWriter:
     """Writes batches of texts to temporary files, which :meth:`finish` renames."""
 
-    def __init__(self, folder: Path, tokenizer: Encoder, max_length: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+    def __init__(self, files: ShardFiles, tokenizer: Encoder, max_length: int) -> None:
+        self.files = files
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.dtype = np.dtype("<u2" if tokenizer.vocab_size <= SHORT_VOCABULARY else "<u4")
+        self.dtype = id_dtype(tokenizer)
         self.totals = dict.fromkeys(TOTALS, 0)
-        self.ids = folder / f"{IDS}.partial"
-        self.ends = folder / "ends.partial"
+        self.ids = _partial(files.ids)
+        self.ends = files.offsets.with_suffix(".ends.partial")
         self.ids.write_bytes(b"")
         self.ends.write_bytes(bytes(OFFSET_BYTES))  # offset 0 of the first text
 
@@ -82,44 +132,23 @@ class CorpusWriter:
         self.totals["bytes"] += sum(batch.sizes[i] for i in rows)
         self.totals["unknown_words"] += sum(map(self.tokenizer.unknown, texts))
 
-    def finish(self, recipe: JsonObject) -> None:
-        """Write the offsets and ``corpus.json``, and rename all files to their final names.
-
-        Raises:
-            InputError: no text was short enough.
-        """
-        if not self.totals["texts"]:
-            rule = f"needs a text of at most max_length={self.max_length} tokens"
-            raise InputError(
-                f"corpus {self.folder}: {rule}; got {self.totals['dropped']} longer ones; "
-                "raise max_length"
-            )
-        self._write_offsets()
-        state = {
-            "totals": self.totals,
-            "recipe": recipe,
-            "dtype": self.dtype.str,
-            "pad": self.tokenizer.pad,
-        }
-        self._partial(STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
-
-        for name in (IDS, OFFSETS, STATE):
-            sync(self._partial(name))
-            self._partial(name).replace(self.folder / name)
-        sync(self.folder)
-
-    def _write_offsets(self) -> None:
-        offsets = self._partial(OFFSETS)
-        with naming(self.folder, offsets), offsets.open("wb") as file:
+    def finish(self, state: JsonObject) -> None:
+        """Give the files their final names, and write ``state`` with the totals of the shard."""
+        offsets = _partial(self.files.offsets)
+        with naming(self.files.offsets.parent, offsets), offsets.open("wb") as file:
             np.save(file, np.memmap(self.ends, dtype="<i8", mode="r"))
+        for partial, path in ((self.ids, self.files.ids), (offsets, self.files.offsets)):
+            sync(partial)
+            partial.replace(path)
         self.ends.unlink()
+        write_json(self.files.state, {**state, "totals": self.totals})
 
     def _append(self, sequences: list[list[int]]) -> None:
         lengths = np.array([len(ids) + 1 for ids in sequences], dtype="<i8")
         end = self.tokenizer.end
         tokens = chain.from_iterable((*ids, end) for ids in sequences)
         with (
-            naming(self.folder),
+            naming(self.files.ids.parent),
             self.ids.open("ab") as ids_file,
             self.ends.open("ab") as ends_file,
         ):
@@ -127,5 +156,6 @@ class CorpusWriter:
             ends_file.write((self.totals["tokens"] + lengths.cumsum()).tobytes())
         self.totals["tokens"] += int(lengths.sum())
 
-    def _partial(self, name: str) -> Path:
-        return self.folder / f"{name}.partial"
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")

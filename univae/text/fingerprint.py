@@ -15,10 +15,11 @@ LENGTH_BYTES = 8  # of the length hashed before every text, so that text boundar
 
 
 class Batch(NamedTuple):
-    """Some texts and the number of UTF-8 bytes of each."""
+    """Some texts, the number of UTF-8 bytes of each, and a fingerprint of all up to the last."""
 
     texts: list[str]
     sizes: list[int]
+    fingerprint: str
 
 
 def fingerprint_texts(texts: Iterable[str]) -> tuple[int, str]:
@@ -42,7 +43,7 @@ def fingerprint_batches(texts: Iterable[str], process: Callable[[Batch], None]) 
         for data in encoded:
             fingerprint.update(len(data).to_bytes(LENGTH_BYTES, "little"))
             fingerprint.update(data)
-        process(Batch(batch, [len(data) for data in encoded]))
+        process(Batch(batch, [len(data) for data in encoded], fingerprint.hexdigest()))
     return fingerprint.hexdigest()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 from univae.errors import InputError
 
@@ -27,9 +28,9 @@ LONGEST_TEXT = 2**22  # characters; a token of a text takes 40 bytes of memory, 
 BYTE_ORDER_MARK = "\ufeff"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
-# Suffix of a compressed file -> class of files that are decompressed while they are read.
-COMPRESSED: Mapping[str, Callable[[Path], BufferedIOBase]] = {
-    ".gz": gzip.GzipFile,
+# Suffix of a compressed file -> opens a path, or an open file, that is decompressed as it is read.
+COMPRESSED: Mapping[str, Callable[[Any], BufferedIOBase]] = {
+    ".gz": gzip.open,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
@@ -72,17 +73,22 @@ class Removed:
         return [*notes, *self.remarks]
 
 
-def read_lines(path: Path, removed: Removed | None = None) -> Iterator[str]:
+def read_lines(
+    path: Path, removed: Removed | None = None, file: BufferedIOBase | None = None
+) -> Iterator[str]:
     """Yield one text per line, as :func:`numbered_lines` does, without the numbers."""
-    for _, text in numbered_lines(path, removed):
+    for _, text in numbered_lines(path, removed, file):
         yield text
 
 
-def numbered_lines(path: Path, removed: Removed | None = None) -> Iterator[tuple[int, str]]:
+def numbered_lines(
+    path: Path, removed: Removed | None = None, file: BufferedIOBase | None = None
+) -> Iterator[tuple[int, str]]:
     r"""Yield the number of each line, from 1 with blank lines counted, and its text.
 
     Lines end at ``\n`` alone; one ``\r`` before it, a byte order mark and blank lines are skipped
     and counted in ``removed``. Files whose names end in .gz, .bz2 or .xz are decompressed.
+    ``file`` is read instead of the one at ``path``, which then is its name.
 
     Raises:
         InputError: while reading: a missing file, a folder, no line with a text, a line of more
@@ -92,7 +98,7 @@ def numbered_lines(path: Path, removed: Removed | None = None) -> Iterator[tuple
     removed = removed or Removed()
     texts = 0
     number = 0
-    for number, text in enumerate(all_lines(path, removed), start=1):
+    for number, text in enumerate(all_lines(path, removed, file), start=1):
         if text.strip():
             texts += 1
             yield number, text
@@ -103,16 +109,19 @@ def numbered_lines(path: Path, removed: Removed | None = None) -> Iterator[tuple
         raise InputError(f"{path} {problem}; give a UTF-8 file with one text per line")
 
 
-def all_lines(path: Path, removed: Removed) -> Iterator[str]:
+def all_lines(path: Path, removed: Removed, file: BufferedIOBase | None = None) -> Iterator[str]:
     """Yield every line of a file, also blank ones, without its end.
+
+    ``file`` is read instead of the one at ``path``, which then is its name.
 
     Raises:
         InputError: as :func:`numbered_lines`, but not for a file without texts.
     """
-    _require_file(path)
+    if file is None:
+        _require_file(path)
     offset = 0
-    with _opened(path) as file:
-        for number, line in enumerate(_byte_lines(file, path), start=1):
+    with _opened(path, file) as content:
+        for number, line in enumerate(_byte_lines(content, path), start=1):
             location = f"{path}, line {number}"
             if not offset:
                 _refuse_utf16(line, path)
@@ -139,11 +148,13 @@ def require_length(text: str, source: str) -> None:
         )
 
 
-def _opened(path: Path) -> BufferedIOBase:
+def _opened(path: Path, file: BufferedIOBase | None) -> BufferedIOBase:
     """Open a file for reading, decompressed where its suffix says that it is compressed."""
     opener = COMPRESSED.get(path.suffix.lower())
     try:
-        return path.open("rb") if opener is None else opener(path)
+        if opener is None:
+            return file or path.open("rb")
+        return opener(file or path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); give a file that you may read"

@@ -22,6 +22,9 @@ __all__ = ["Tokenizer", "most_frequent", "require_strings", "utf8", "without_sur
 # characters in a message before the one that UTF-8 cannot encode
 CONTEXT = 20
 
+# different pieces that are counted at once; about 150 MB of words
+MOST_COUNTED = 2**20
+
 # characters of an invalid value in a message
 LONGEST_VALUE = 60
 
@@ -134,12 +137,19 @@ def require_strings(name: str, values: object) -> None:
 def most_frequent(texts: Iterable[Iterable[str]], size: int) -> list[str]:
     """Return the ``size`` most frequent pieces of all texts; ties by code point.
 
+    Where more than a million pieces differ, and 4 ``size``, the rarest so far are forgotten now and
+    then, which bounds memory (lossy counting, Manku and Motwani, 2002). A piece may then count less
+    than it occurs.
+
     Raises:
         InputError: the texts have no pieces.
     """
     counts = Counter[str]()
+    most = max(MOST_COUNTED, 4 * size)
     for pieces in texts:
         counts.update(pieces)
+        if len(counts) > most:
+            counts = Counter(dict(counts.most_common(most // 2)))
     if not counts:
         raise InputError("tokenizer: needs at least one non-empty text; got none")
     return sorted(counts, key=lambda piece: (-counts[piece], piece))[:size]

@@ -84,6 +84,7 @@ def test_every_source_of_texts_is_recognised_by_its_own_row(tmp_path: Path) -> N
     names = {
         "built-in": BUILT_IN,
         "hub": "hub:name:train",
+        "remote": "s3://bucket/a.txt",
         "folder": str(tmp_path / "folder"),
         "columns": str(table),
         "lines": str(tmp_path / "a.txt"),

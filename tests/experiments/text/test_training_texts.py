@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from experiments.cli import commands as cli
 from experiments.text.sources import sources_of
 from experiments.training.run_folder import Run
 from univae.errors import InputError
+from univae.text.corpus import Corpus
+from univae.text.tokenizers import train_tokenizer
 
 LINES = [f"the {a} cat {b} a tree" for a in ("old", "red", "wet") for b in "abcdefgh"]
 OPTIONS: dict[str, Any] = {
@@ -99,3 +102,27 @@ def test_a_column_is_trained_on_and_remembered(tmp_path: Path) -> None:
 def test_no_file_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--text needs at least one file"):
         config(tmp_path / "run", text=())
+
+
+@pytest.mark.slow
+def test_two_processes_tokenise_their_shares_of_the_shards(
+    tmp_path: Path, started: Callable[..., dict[str, Any]]
+) -> None:
+    texts = [f"a text of {i} {'words ' * (i % 5)}" for i in range(60)]
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
+    flags = ["--text", tmp_path / "texts.txt", "--out", tmp_path / "run", "--tokenizer", "bytes"]
+    flags += ["--max-length", 64, "--width", 8, "--heads", 2, "--layers", 2, "--latent-layers", 1]
+    flags += ["--validation-texts", 2, "--validation-samples", 2, "--steps", 2, "--device", "cpu"]
+    flags += ["--batch-tokens", 128]
+    assert started(2, "tests.experiments.sharded_training", *flags)["steps"] == 2
+    corpus = Corpus.open(tmp_path / "run" / "corpus")
+    bytes_of = train_tokenizer("bytes", [])
+    assert [bytes_of.decode(corpus[i]) for i in range(len(corpus))] == texts
+    names = sorted(path.name for path in corpus.folder.iterdir())
+    count = len(corpus.shards)
+    assert count >= 4
+    assert names == [
+        "corpus.json",
+        *(f"ids-{i:05d}.bin" for i in range(count)),
+        *(f"offsets-{i:05d}.npy" for i in range(count)),
+    ]

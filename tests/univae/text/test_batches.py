@@ -94,3 +94,24 @@ def test_a_text_over_the_token_budget_is_refused() -> None:
 def test_a_split_with_an_empty_side_is_refused(count: int, fraction: float) -> None:
     with pytest.raises(InputError, match=rf"got fraction={fraction} of {count}"):
         split(count, fraction, 0)
+
+
+def test_batches_are_those_of_a_sort_by_window_and_length_of_a_permutation() -> None:
+    lengths = np.random.default_rng(0).integers(1, 40, 5000)
+    batches = token_batches(lengths, 64, seed=3, epoch=2)
+    generator = np.random.default_rng([3, 2])
+    order = generator.permutation(5000)
+    window = np.arange(5000) // (50 * 64 * 5000 // lengths.sum())
+    order = order[np.lexsort((np.arange(5000), lengths[order], window))]
+    place = np.argsort(order)
+    ordered = sorted((batch.tolist() for batch in batches), key=lambda batch: place[batch[0]])
+    assert [row for batch in ordered for row in batch] == order.tolist()
+
+
+def test_rows_take_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, held_out = split(1000, 0.1, 0)
+    assert (train.dtype, held_out.dtype) == (np.int32, np.int32)
+    monkeypatch.setattr(batches_module, "INT32_MAX", 999)
+    wide = split(1000, 0.1, 0)
+    assert wide[0].dtype == np.int64
+    np.testing.assert_array_equal(wide[1], held_out)

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from univae.errors import InputError
 from univae.registry import choices_help
+from univae.text import tokenizer as tokenizer_module
 from univae.text.bpe import sample_evenly
 from univae.text.noise import WordNoise
 from univae.text.special import END, PAD, RESERVED, START
+from univae.text.tokenizer import most_frequent
 from univae.text.tokenizers import (
     KINDS,
     TOKENIZERS,
@@ -303,3 +306,25 @@ def test_an_error_says_the_rule_and_the_value(call: Callable[[], object], messag
 def test_a_state_of_another_shape_is_no_tokenizer(state: object) -> None:
     with pytest.raises(InputError, match=r"not a tokenizer \(.*\); restore"):
         tokenizer_from_json(state)
+
+
+class Watched(Counter[str]):
+    """Counts that remember the largest number of different pieces."""
+
+    largest: ClassVar[int] = 0
+
+    def update(self, *pieces: Any) -> None:
+        super().update(*pieces)
+        Watched.largest = max(Watched.largest, len(self))
+
+
+def test_counting_words_takes_bounded_memory_and_keeps_the_frequent_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [f"w{i}" for i in range(1, 21)]
+    texts = [f"{' '.join(words[: 1 + i % 20])} new{i}" for i in range(4000)]
+    exact = most_frequent((text.split() for text in texts), 20)
+    monkeypatch.setattr(tokenizer_module, "MOST_COUNTED", 100)
+    monkeypatch.setattr(tokenizer_module, "Counter", Watched)
+    assert most_frequent((text.split() for text in texts), 20) == exact == words
+    assert 100 < Watched.largest <= 100 + 21  # one text beyond the limit, out of 4,020 words

@@ -1,0 +1,146 @@
+"""A corpus in shards is the same corpus, written by any number of processes, and continued."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from univae.errors import InputError
+from univae.text import corpus_writer as writer_module
+from univae.text import fingerprint as fingerprint_module
+from univae.text.corpus import Corpus
+from univae.text.corpus_files import ShardWriter
+from univae.text.tokenizers import Tokenizer, train_tokenizer
+
+TEXTS = [f"text {i} " + "x" * (i % 7) for i in range(100)]
+TOKENIZER = train_tokenizer("bytes", [])
+
+
+class Process(NamedTuple):
+    """A process that has nobody to wait for: the others have run before it."""
+
+    rank: int
+    size: int
+
+    def wait(self) -> None:
+        if self.rank:
+            raise EOFError("the first process completes the corpus")
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint_module, "BATCH_TEXTS", 4)
+    monkeypatch.setattr(writer_module, "SHARD_BYTES", 200)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of the texts that are encoded from now on."""
+    texts: list[str] = []
+    add = ShardWriter.add
+
+    def counted(self: ShardWriter, batch: fingerprint_module.Batch) -> None:
+        texts.extend(batch.texts)
+        add(self, batch)
+
+    monkeypatch.setattr(ShardWriter, "add", counted)
+    return texts
+
+
+def build(folder: Path, texts: list[str] | Iterator[str] = TEXTS, **options: Process) -> Corpus:
+    return Corpus.build(texts, TOKENIZER, folder, max_length=50, **options)
+
+
+def files_of(corpus: Corpus) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(corpus.folder.iterdir())}
+
+
+def broken(count: int) -> Iterator[str]:
+    yield from TEXTS[:count]
+    raise KeyboardInterrupt
+
+
+def test_shards_hold_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = build(tmp_path / "shards")
+    monkeypatch.setattr(writer_module, "SHARD_BYTES", 2**20)
+    whole = build(tmp_path / "whole")
+    assert len(shards.shards) == 5
+    assert (len(whole.shards), sorted(files_of(whole))) == (
+        1,
+        ["corpus.json", "ids.bin", "offsets.npy"],
+    )
+    assert (shards.totals, shards.recipe) == (whole.totals, whole.recipe)
+    np.testing.assert_array_equal(shards.lengths, whole.lengths)
+    assert [shards[i].tolist() for i in range(-100, 100)] == [
+        whole[i].tolist() for i in range(-100, 100)
+    ]
+    rows = np.random.default_rng(0).permutation(100)[:30]
+    np.testing.assert_array_equal(shards.gather(rows), whole.gather(rows))
+
+
+def test_no_shard_is_larger_than_its_bound_and_one_batch(tmp_path: Path) -> None:
+    corpus = build(tmp_path)
+    batch = 4 * max(len(text) + 1 for text in TEXTS)
+    sizes = [len(shard.ids) for shard in corpus.shards]
+    assert all(200 <= size < 200 + batch for size in sizes[:-1])
+    assert sum(sizes) == corpus.totals["tokens"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_several_processes_write_the_files_of_one(tmp_path: Path, count: int) -> None:
+    alone = build(tmp_path / "alone")
+    for rank in range(1, count):
+        with pytest.raises(EOFError):
+            build(tmp_path / "shared", processes=Process(rank, count))
+    assert files_of(build(tmp_path / "shared", processes=Process(0, count))) == files_of(alone)
+
+
+@pytest.mark.parametrize("read", [0, 3, 30, 99])
+def test_an_interrupted_build_continues_after_its_last_shard(
+    tmp_path: Path, read: int, encoded: list[str]
+) -> None:
+    whole = files_of(build(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "corpus", broken(read))
+    finished = len(list((tmp_path / "corpus").glob("shard-*.json")))
+    encoded.clear()
+    assert files_of(build(tmp_path / "corpus")) == whole
+    sizes = [len(shard.offsets) - 1 for shard in Corpus.open(tmp_path / "corpus").shards]
+    assert encoded == TEXTS[sum(sizes[:finished]) :]
+
+
+def test_a_build_of_changed_texts_is_refused_once_and_then_starts_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, broken(60))
+    changed = ["other", *TEXTS[1:]]
+    with pytest.raises(InputError, match=r"the texts have changed since an interrupted build"):
+        build(tmp_path, changed)
+    assert [path.suffix for path in tmp_path.iterdir()] == []
+    assert TOKENIZER.decode(build(tmp_path, changed)[0]) == "other"
+
+
+def test_shards_of_another_tokenizer_are_written_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, broken(60))
+    tokenizer: Tokenizer = train_tokenizer("chars", TEXTS, 300)
+    corpus = Corpus.build(TEXTS, tokenizer, tmp_path, max_length=50)
+    assert [tokenizer.decode(corpus[i]) for i in range(100)] == TEXTS
+
+
+def test_a_shard_whose_texts_are_all_too_long_is_empty(tmp_path: Path) -> None:
+    texts = ["x" * 60] * 8 + TEXTS
+    corpus = build(tmp_path, texts)
+    assert (corpus.totals["dropped"], len(corpus.shards[0].ids)) == (8, 0)
+    assert [TOKENIZER.decode(corpus[i]) for i in (0, 99)] == [TEXTS[0], TEXTS[99]]
+
+
+@pytest.mark.parametrize("shards", [0, -1, 4, 6, 10**12, "7", None, 1.5])
+def test_a_wrong_number_of_shards_is_refused(tmp_path: Path, shards: object) -> None:
+    build(tmp_path)
+    state = json.loads((tmp_path / "corpus.json").read_text())
+    (tmp_path / "corpus.json").write_text(json.dumps({**state, "shards": shards}))
+    with pytest.raises(InputError, match=r"damaged files \(.*\); delete the folder"):
+        Corpus.open(tmp_path)

@@ -1,0 +1,181 @@
+"""Writing a corpus in shards, which several processes share, and which a new start continues.
+
+Where a shard ends depends on the texts alone. Every process reads all texts, and encodes those of
+its own shards; the first one then completes the corpus. A shard that an interrupted build has
+finished is not encoded again: its state holds the fingerprint of all texts up to its end.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from univae.checkpoint import JsonObject, sync, write_text_atomic
+from univae.errors import InputError
+from univae.text.corpus_files import (
+    STATE,
+    TOTALS,
+    Encoder,
+    ShardFiles,
+    ShardWriter,
+    id_dtype,
+)
+from univae.text.fingerprint import Batch
+
+__all__ = ["ALONE", "CorpusWriter", "Processes"]
+
+# Bytes of text after which a shard ends, each text counted with one byte for its END.
+SHARD_BYTES = 2**28
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """The processes that build a corpus together."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        ...
+
+    def wait(self) -> None:
+        """Return when every process has called it."""
+        ...
+
+
+class _OneProcess:
+    rank = 0
+    size = 1
+
+    def wait(self) -> None:
+        """Return at once."""
+
+
+ALONE: Processes = _OneProcess()
+
+
+class CorpusWriter:
+    """Writes batches of texts into the shards of this process.
+
+    Args:
+        folder: the folder of the corpus, which is created.
+        tokenizer: encodes the texts.
+        recipe: the fingerprint of the tokenizer, and ``max_length``.
+        processes: those that write the shards; all of them add all batches.
+    """
+
+    def __init__(
+        self, folder: Path, tokenizer: Encoder, recipe: JsonObject, processes: Processes = ALONE
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.recipe = recipe
+        self.processes = processes
+        self.count = 0  # of shards that have begun
+        self._size: int | None = None  # of the shard that has begun; None between shards
+        self._writer: ShardWriter | None = None  # None: another process' shard, or a finished one
+        self._expected: str | None = None  # fingerprint at the end of a finished shard
+
+    def add(self, batch: Batch) -> None:
+        """Append a batch to a shard.
+
+        Raises:
+            InputError: a finished shard is of other texts.
+        """
+        if self._size is None:
+            self._begin()
+            self._size = 0
+        if self._writer is not None:
+            self._writer.add(batch)
+        self._size += sum(batch.sizes) + len(batch.texts)
+        if self._size >= SHARD_BYTES:
+            self.end_shard(batch.fingerprint)
+
+    def end_shard(self, fingerprint: str) -> None:
+        """End the shard that has begun, if one has, with the fingerprint of all texts up to here.
+
+        Raises:
+            InputError: it was finished before, with other texts.
+        """
+        if self._size is None:
+            return
+        self._size = None
+        if self._writer is not None:
+            self._writer.finish({"recipe": self.recipe, "fingerprint": fingerprint})
+        elif self._expected not in (None, fingerprint):
+            self._remove_from(0)
+            raise InputError(
+                f"corpus {self.folder}: the texts have changed since an interrupted build, whose "
+                "files were removed; run the command again"
+            )
+
+    def finish(self, fingerprint: str) -> None:
+        """Write ``corpus.json`` when all processes have written their shards.
+
+        Raises:
+            InputError: no text was short enough.
+        """
+        shards = [ShardFiles(self.folder, number) for number in range(self.count)]
+        totals = self._totals(shards)
+        if not totals["texts"]:
+            self._remove_from(0)
+            rule = f"needs a text of at most max_length={self.recipe['max_length']} tokens"
+            raise InputError(
+                f"corpus {self.folder}: {rule}; got {totals['dropped']} longer ones; "
+                "raise max_length"
+            )
+        state: JsonObject = {
+            "totals": totals,
+            "recipe": {**self.recipe, "texts": fingerprint},
+            "dtype": id_dtype(self.tokenizer).str,
+            "pad": self.tokenizer.pad,
+        }
+        if len(shards) == 1:
+            shards[0].rename(ShardFiles(self.folder))
+        else:
+            state["shards"] = len(shards)
+        self._remove_from(len(shards))
+        sync(self.folder)
+        write_text_atomic(self.folder / STATE, json.dumps(state, indent=2))
+        for shard in shards:
+            shard.state.unlink()
+
+    def _begin(self) -> None:
+        """Choose what to do with the next shard: write it, or read past it."""
+        number = self.count
+        self.count += 1
+        self._writer = None
+        self._expected = None
+        if number % self.processes.size != self.processes.rank:
+            return
+        files = ShardFiles(self.folder, number)
+        state = files.finished() or {}
+        if state.get("recipe") == self.recipe:
+            self._expected = str(state.get("fingerprint"))
+        else:
+            files.remove()
+            self._writer = ShardWriter(files, self.tokenizer, self.recipe["max_length"])
+
+    def _totals(self, shards: Sequence[ShardFiles]) -> dict[str, int]:
+        totals = dict.fromkeys(TOTALS, 0)
+        for shard in shards:
+            state = shard.finished()
+            if state is None:
+                raise InputError(f"{shard.ids}: no longer there; run the command again")
+            for name in TOTALS:
+                totals[name] += state["totals"][name]
+        return totals
+
+    def _remove_from(self, number: int) -> None:
+        """Delete the shards from a number on, and what interrupted builds have left."""
+        for path in self.folder.glob("shard-*.json"):
+            other = int(path.stem.removeprefix("shard-"))
+            if other >= number:
+                ShardFiles(self.folder, other).remove()
+        for path in self.folder.glob("*.partial"):
+            path.unlink()
