@@ -27,6 +27,7 @@ __all__ = [
     "read_texts",
     "require_rereadable",
     "size_of",
+    "text_blocks",
     "texts_of",
 ]
 
@@ -122,6 +123,15 @@ def texts_of(
     texts = (texts_of_source(source, column, counts) for source in listed(data))
     all_texts: Iterable[str] = chain.from_iterable(texts)
     return islice(all_texts, limit or None)
+
+
+def text_blocks(
+    data: Sources, size: int, limit: int = 0, removed: Removed | None = None
+) -> Iterator[list[str]]:
+    """Yield the texts of :func:`texts_of`, ``size`` at a time."""
+    texts = texts_of(data, limit, removed)
+    while block := list(islice(texts, size)):
+        yield block
 
 
 def read_texts(data: Sources, limit: int = 0, column: str = "") -> Texts:
