@@ -295,6 +295,7 @@ def scored(run: str, tmp_path: Path, **options: Any) -> dict[str, Any]:
     return likelihood.main(config)
 
 
+@pytest.mark.slow
 def test_chains_and_samples_agree_on_a_trained_run(tmp_path: Path) -> None:
     chains = {"annealing_steps": 10, "chains": 8}
     annealed = scored("text", tmp_path / "a", method="annealed", **chains)
