@@ -22,6 +22,7 @@ from experiments.evaluation.compressed_file import Compressed, compressed, is_re
 from experiments.evaluation.file_codec import AnyFileCodec, Content, Exact, FileCodec
 from experiments.evaluation.folder_content import read_folder
 from experiments.kinds import open_codec
+from experiments.training.distributed import join
 from experiments.training.progress_bar import RowBar
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
@@ -46,6 +47,7 @@ class Config:
     levels; grey levels are refused, because binarisation would lose them.
 
     With - as OUT the file goes to standard output, and the result, a line of JSON, to stderr.
+    Under torchrun the first process does all the work, and the others wait for it.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder, or a file of univae export
@@ -90,6 +92,11 @@ def main(config: Config) -> JsonObject:
     line ends, is the rate of the file, of a folder that of the rows in it; ``net_bits_per_dim``
     that of ``net_bits``. ``archivers`` holds the bytes of the same data in general formats.
     """
+    with join("cpu") as world:
+        return _compress(config) if world.first else {}
+
+
+def _compress(config: Config) -> JsonObject:
     if config.data_on_stdout and sys.stdout.isatty():
         raise InputError("compress: standard output is a terminal; give a file, or a pipe to -")
     out = Output(

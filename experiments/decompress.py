@@ -16,6 +16,7 @@ from experiments.evaluation.compressed_file import Opened
 from experiments.evaluation.file_codec import AnyFileCodec
 from experiments.evaluation.folder_content import member_rows
 from experiments.kinds import CODECS, open_codec, row_of_kind
+from experiments.training.distributed import join
 from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -30,7 +31,7 @@ class Config:
 
     A folder comes back as a folder, or the images in it that the model codes as .npy or .npz. With
     - as OUT a text, or an array as .npy, goes to standard output, and the result, a line of
-    JSON, to stderr.
+    JSON, to stderr. Under torchrun the first process does all the work, and the others wait for it.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder that univae compress used, or its export
@@ -49,6 +50,11 @@ class Config:
 
 def main(config: Config) -> JsonObject:
     """Return the facts in the file's header, its bytes and the number of its data."""
+    with join("cpu") as world:
+        return _decompress(config) if world.first else {}
+
+
+def _decompress(config: Config) -> JsonObject:
     row_of_kind(config.run, CODECS, "decompress")
     packed = _packed(config.data)
     opened = Opened(packed)

@@ -1,7 +1,9 @@
 """``univae encode``: the latent codes of data, or the vectors of sentences, as features."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,14 +14,18 @@ from experiments.data.array_outputs import (
     CODES,
     Contents,
     code_columns,
+    growing_result,
     result_file,
-    write_result,
 )
 from experiments.data.notes import print_notes, with_notes
+from experiments.data.outputs import Output
+from experiments.evaluation.codes import CodeBlock, Codes
 from experiments.kinds import ENCODERS, row_of_kind
+from experiments.training.distributed import World, join
 from experiments.training.settings import LIMIT
 from univae.checkpoint import JsonObject
 from univae.rules import Rule, check
+from univae.text.tally import Tally
 
 __all__ = ["Config", "main"]
 
@@ -29,7 +35,8 @@ class Config:
     """Writes the codes of texts, images or rows.
 
     For a VAE they are the modes of the latent layers, each conditioned on the modes of earlier
-    layers; for a sentence model they are its vectors, of length 1.
+    layers; for a sentence model they are its vectors, of length 1. The file is written while data
+    are read, .npz and .parquet at the end. Under torchrun the processes share the data.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder
@@ -57,19 +64,41 @@ def main(config: Config) -> JsonObject:
     ``cut`` counts the texts of which a sentence model read only the beginning.
     """
     out = result_file(config.out, CODES, (config.run, config.data), overwrite=config.overwrite)
-    encode = row_of_kind(config.run, ENCODERS, "encode")
-    codes = encode(config.run, config.device, config.data, config.limit)
-    print_notes(codes.notes)
-    values = codes.values
-    write_result(out, Contents(arrays={"x": values}, columns=code_columns(values)))
+    open_codes = row_of_kind(config.run, ENCODERS, "encode")
+    with join(config.device) as world:
+        codes = open_codes(config.run, str(world.device), config.data, config.limit)
+        if not world.first:
+            deque(_encoded(codes, world), maxlen=0)
+            return {}
+        shape, tally = _write(out, _encoded(codes, world))
+        notes = codes.notes(tally)
+        print_notes(notes)
+        result: JsonObject = {"run": str(config.run), "out": str(config.out), "shape": shape}
+        result |= {name: getattr(tally, name) for name in codes.counted}
+        return with_notes(result, [*codes.run_notes, *notes])
 
-    result = {
-        "run": str(config.run),
-        "out": str(config.out),
-        "shape": list(values.shape),
-        **codes.counts,
-    }
-    return with_notes(result, [*codes.run_notes, *codes.notes])
+
+def _encoded(codes: Codes, world: World) -> Iterator[CodeBlock]:
+    """Yield the blocks in order to the first process, nothing to the others; each encodes a share.
+
+    A collective operation.
+    """
+    while blocks := list(islice(codes.blocks, world.size)):
+        own = blocks[world.rank : world.rank + 1]
+        for encoded in world.gather(list(map(codes.encode, own))):
+            yield from encoded
+
+
+def _write(out: Output, blocks: Iterator[CodeBlock]) -> tuple[list[int], Tally]:
+    """Write the codes as they come; return the shape of all, and the counts on their texts."""
+    total = Tally()
+    shape = [0]
+    with growing_result(out, CODES) as file:
+        for values, tally in blocks:
+            file.add(Contents(arrays={"x": values}, columns=code_columns(values)))
+            total.add(tally)
+            shape = [shape[0] + len(values), *values.shape[1:]]
+    return shape, total
 
 
 if __name__ == "__main__":

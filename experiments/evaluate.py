@@ -1,7 +1,7 @@
 """``univae evaluate``: the measures of a trained model of any kind on test data."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,16 +13,18 @@ from typing_extensions import Doc
 from density.trained import TrainedDensity
 from experiments import evaluate_gan
 from experiments.cli.commands import run
+from experiments.data.kept_texts import KeptTexts
 from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.methods import Estimation
 from experiments.evaluation.open_run import open_run
 from experiments.evaluation.proposals import PROPOSALS, ProposalName
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.score_table import scores_file
 from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.images.evaluation import row_measures
 from experiments.images.scorer import ArrayScorer
 from experiments.kinds import Use, use_of
-from experiments.likelihood import scored_rows
+from experiments.likelihood import scored
 from experiments.text.evaluation import text_measures
 from experiments.text.scorer import TextScorer
 from experiments.training.distributed import World, join
@@ -91,23 +93,25 @@ def main(config: Config) -> JsonObject:
     return use_of(config, EVALUATORS, "evaluate").act(config)
 
 
+@torch.no_grad()
 def _evaluate_texts(config: Config) -> JsonObject:
-    with join(config.device) as world:
+    with join(config.device) as world, KeptTexts.open() as texts:
         scorer = TextScorer(_task(config, world))
-        rows = _rows(config, scorer)
+        rows = ScoreColumns.of(texts.keeping(_scored(config, scorer), "text"))
         if not world.first:
             return {}
         result = _scores(config, scorer, rows)
         nll = math.nan if result["nll_nats"] is None else result["nll_nats"]
         reseed(config.seed, "evaluate")  # of the use of the latents, which compares data
-        measures = text_measures(scorer.run, rows, nll, config.seed)
+        measures = text_measures(scorer.run, texts, rows.total("tokens"), nll, config.seed)
         return _with_all_notes(scorer, rows, result, measures)
 
 
+@torch.no_grad()
 def _evaluate_rows(config: Config) -> JsonObject:
     with join(config.device) as world:
         scorer = ArrayScorer(_task(config, world))
-        rows = _rows(config, scorer)
+        rows = ScoreColumns.of(_scored(config, scorer))
         if not world.first:
             return {}
         result = _scores(config, scorer, rows)
@@ -148,17 +152,14 @@ def _task(config: Config, world: World) -> ScoringTask:
     return ScoringTask(config.run, device, config.data, config.limit, estimator, config.seed, world)
 
 
-@torch.no_grad()
-def _rows(config: Config, scorer: TextScorer | ArrayScorer) -> list[JsonObject]:
+def _scored(config: Config, scorer: TextScorer | ArrayScorer) -> Iterator[JsonObject]:
     """Return the scores of ``univae likelihood``, from the same draws."""
     out = scores_file(config.out, (config.run, config.data), overwrite=config.overwrite)
     scorer.task.estimator.check(scorer.model)
-    return scored_rows(scorer, scorer.task.estimator, out)
+    return scored(scorer, scorer.task.estimator, out)
 
 
-def _scores(
-    config: Config, scorer: TextScorer | ArrayScorer, rows: Sequence[JsonObject]
-) -> JsonObject:
+def _scores(config: Config, scorer: TextScorer | ArrayScorer, rows: ScoreColumns) -> JsonObject:
     """Return the numbers of ``univae likelihood``.
 
     ``nll_nats`` is the negative mean log-likelihood, an estimate.
@@ -176,7 +177,7 @@ def _scores(
 
 
 def _with_all_notes(
-    scorer: Scorer, rows: Sequence[JsonObject], result: JsonObject, measures: JsonObject
+    scorer: Scorer, rows: ScoreColumns, result: JsonObject, measures: JsonObject
 ) -> JsonObject:
     """Return scores and measures as one result, with all notes."""
     notes = [*scorer.notes(rows, result), *result.pop("notes", []), *measures.pop("notes", [])]

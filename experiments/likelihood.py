@@ -1,7 +1,7 @@
 """``univae likelihood``: an estimate of the log-likelihood of every datum, with diagnostics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +14,7 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
 from experiments.evaluation.estimators import Estimator
 from experiments.evaluation.methods import Estimation
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.score_table import Table, scores_file
 from experiments.evaluation.scorer import Scorer, ScoringTask
 from experiments.evaluation.simulated import Simulation
@@ -26,7 +27,7 @@ from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, write_json
 from univae.rules import Rule
 
-__all__ = ["Config", "main", "scored_rows"]
+__all__ = ["Config", "main", "scored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +74,11 @@ def main(config: Config) -> JsonObject:
         estimator.check(scorer.model)
         if config.simulation is not None:
             config.simulation.check(scorer)
-        rows = scored_rows(scorer, estimator, out)
+        rows = ScoreColumns.of(scored(scorer, estimator, out))
         return _result(config, scorer, rows) if world.first else {}
 
 
-def _result(config: Config, scorer: Scorer, rows: Sequence[JsonObject]) -> JsonObject:
+def _result(config: Config, scorer: Scorer, rows: ScoreColumns) -> JsonObject:
     """Return the result of the scores of all data, which become a part of the report."""
     estimator = config.estimator
     simulation = config.simulation
@@ -101,23 +102,22 @@ def _simulated(scorer: Scorer, simulation: Simulation, notes: Sequence[str]) -> 
     return {"sandwich": bounds, "notes": [*notes, *simulation.notes(bounds)]}
 
 
-def scored_rows(scorer: Scorer, estimator: Estimator, out: Output | None) -> list[JsonObject]:
-    """Return the scores of all data, and write them to ``out``, if there is one.
+def scored(scorer: Scorer, estimator: Estimator, out: Output | None) -> Iterator[JsonObject]:
+    """Yield the scores of the data, each written to ``out`` first, if there is one.
 
-    Of several processes the first returns and writes them, the others nothing.
+    Of several processes the first yields and writes them, the others nothing.
     """
-    rows = []
-    if not is_first_process():
-        out = None
+    if out is None or not is_first_process():
+        yield from scorer.rows()
+        return
     with Table.open(out, (*estimator.columns, *scorer.columns), scorer.table) as table:
         for row in scorer.rows():
             table.add(row)
-            rows.append(row)
-    return rows
+            yield row
 
 
 def _with_report(
-    scorer: Scorer, estimator: Estimator, rows: Sequence[JsonObject], result: JsonObject
+    scorer: Scorer, estimator: Estimator, rows: ScoreColumns, result: JsonObject
 ) -> JsonObject:
     """Add the scores to the run's report; return the result with the report and all notes."""
     folder = scorer.folder
@@ -125,6 +125,8 @@ def _with_report(
     title = f"Log-likelihood of {result['data']}, {estimator.title}"
     content = estimator.report_item(rows, result, title)
     content["note"] = " ".join((content["note"], *(f"{note}." for note in notes)))
+    if rows.stride > 1:
+        content["note"] += f" The plots show one in {rows.stride} of the {len(rows)} data."
 
     def write_scores() -> None:
         write_json(folder.subfolder("samples") / "likelihood.json", content)

@@ -30,6 +30,7 @@ __all__ = [
     "ActiveUnits",
     "MutualInformation",
     "ShuffledGap",
+    "UnitMoments",
     "active_units",
     "mutual_information",
     "shuffled_gap",
@@ -77,7 +78,44 @@ def active_units(means: Float[Tensor, "N *units"], threshold: float = 0.01) -> A
         raise InputError(
             f"active_units: a variance needs at least 2 data; got N={count}; pass more means"
         )
-    variances = means.double().var(dim=0)
+    return _active(means.double().var(dim=0), threshold)
+
+
+class UnitMoments:
+    """The variances of :func:`active_units` over data that come in batches, none of which is kept.
+
+    The sums are in float64, and of deviations from the mean so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0  # of data
+        self._mean: Tensor = torch.zeros((), dtype=torch.float64)
+        self._squares: Tensor = torch.zeros((), dtype=torch.float64)
+
+    def add(self, means: Float[Tensor, "N *units"]) -> None:
+        """Add the posterior means of a batch of at least one datum."""
+        means = means.double()
+        batch = means.shape[0]
+        whole = self.count + batch
+        mean = means.mean(0)
+        step = mean - self._mean.to(mean.device)
+        squares = (means - mean).square().sum(0)
+        between = step.square() * (self.count * batch / whole)
+        self._squares = self._squares.to(mean.device) + squares + between
+        self._mean = self._mean.to(mean.device) + step * (batch / whole)
+        self.count = whole
+
+    @property
+    def units(self) -> int:
+        """The number of coordinates."""
+        return self._mean.numel()
+
+    def active_units(self, threshold: float = 0.01) -> ActiveUnits:
+        """Return :func:`active_units` of all data, at least two."""
+        return _active(self._squares / (self.count - 1), threshold)
+
+
+def _active(variances: Tensor, threshold: float) -> ActiveUnits:
     return ActiveUnits(int((variances > threshold).sum()), variances)
 
 

@@ -1,25 +1,32 @@
 """Results of commands as files: arrays, columns, texts and pictures, in the format of the suffix.
 
 A command says which *parts* its result has, checks ``--out`` by :func:`result_file` before it
-computes, and writes a :class:`Contents` by :func:`write_result`. A new format is a row of
-:data:`WRITERS`.
+computes, and writes a :class:`Contents` by :func:`write_result`, or its rows as they come into a
+:func:`growing_result`. A new format is a row of :data:`WRITERS`.
 """
 
-import csv
 import importlib.util
-import io
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
+from experiments.data.contents import Column, Contents
+from experiments.data.growing_files import (
+    ArrayRows,
+    Csv,
+    Gathered,
+    GrowingFile,
+    JsonLines,
+    json_line,
+)
 from experiments.data.numpy_files import write_npz
 from experiments.data.outputs import Output
-from univae.checkpoint import JsonObject, to_json
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.exported import is_unpacked
 from univae.run_folder import RunFolder
@@ -34,6 +41,7 @@ __all__ = [
     "Contents",
     "Part",
     "code_columns",
+    "growing_result",
     "holds_text",
     "json_line",
     "result_file",
@@ -42,7 +50,6 @@ __all__ = [
 ]
 
 Part: TypeAlias = Literal["texts", "columns", "arrays", "picture"]
-Column: TypeAlias = Sequence[object] | np.ndarray
 
 PICTURE = ".png"
 SAMPLES = "samples"  # folder in a run for results without --out
@@ -55,22 +62,11 @@ IMAGES: tuple[Part, ...] = ("arrays", "picture")
 
 
 @dataclass(frozen=True)
-class Contents:
-    """A result: the parts that it has."""
-
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # the first is that of a .npy
-    columns: Mapping[str, Column] = field(default_factory=dict)  # of one length, by name
-    texts: Sequence[str] = ()
-    picture: bytes = b""  # PNG
-    separator: str = ","  # of the cells of a .csv
-
-
-@dataclass(frozen=True)
 class Writer:
     """A row of :data:`WRITERS`: the part that a format takes, and how it is written."""
 
     part: Part
-    write: Callable[[Contents, BinaryIO], object]
+    open: Callable[[BinaryIO], GrowingFile]
     needs: str = ""  # module of an optional extra
     is_text: bool = False  # whether cells have no types
 
@@ -79,25 +75,6 @@ def _write_lines(contents: Contents, file: BinaryIO) -> None:
     """Write one text a line; a line end inside a text becomes a space."""
     for text in contents.texts:
         file.write(f"{' '.join(text.split(chr(10)))}\n".encode())
-
-
-def _write_csv(contents: Contents, file: BinaryIO, separator: str = "") -> None:
-    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        writer = csv.writer(text, delimiter=separator or contents.separator)
-        writer.writerow(contents.columns)
-        for cells in zip(*contents.columns.values(), strict=True):
-            writer.writerow(["" if cell != cell else cell for cell in cells])  # NaN: no value
-
-
-def _write_jsonl(contents: Contents, file: BinaryIO) -> None:
-    columns = [_plain(column) for column in contents.columns.values()]
-    for cells in zip(*columns, strict=True):
-        file.write(json_line(dict(zip(contents.columns, cells, strict=True))).encode())
-
-
-def json_line(record: JsonObject) -> str:
-    """Return a record as a line of a .jsonl file."""
-    return f"{json.dumps(to_json(record), ensure_ascii=False, allow_nan=False)}\n"
 
 
 def _write_parquet(contents: Contents, file: BinaryIO) -> None:
@@ -111,10 +88,6 @@ def _write_parquet(contents: Contents, file: BinaryIO) -> None:
     pandas.DataFrame(columns).to_parquet(file, index=False)
 
 
-def _write_npy(contents: Contents, file: BinaryIO) -> None:
-    np.save(file, next(iter(contents.arrays.values())), allow_pickle=False)
-
-
 def _write_npz(contents: Contents, file: BinaryIO) -> None:
     write_npz(file, contents.arrays)
 
@@ -123,15 +96,19 @@ def _write_picture(contents: Contents, file: BinaryIO) -> None:
     file.write(contents.picture)
 
 
+def _gathered(write: Callable[[Contents, BinaryIO], object]) -> Callable[[BinaryIO], GrowingFile]:
+    return partial(Gathered, write=write)
+
+
 WRITERS: Mapping[str, Writer] = {
-    ".txt": Writer("texts", _write_lines),
-    ".csv": Writer("columns", _write_csv, is_text=True),
-    ".tsv": Writer("columns", partial(_write_csv, separator="\t"), is_text=True),
-    ".jsonl": Writer("columns", _write_jsonl),
-    ".parquet": Writer("columns", _write_parquet, needs="pyarrow"),
-    ".npz": Writer("arrays", _write_npz),
-    ".npy": Writer("arrays", _write_npy),
-    PICTURE: Writer("picture", _write_picture),
+    ".txt": Writer("texts", _gathered(_write_lines)),
+    ".csv": Writer("columns", Csv, is_text=True),
+    ".tsv": Writer("columns", partial(Csv, separator="\t"), is_text=True),
+    ".jsonl": Writer("columns", JsonLines),
+    ".parquet": Writer("columns", _gathered(_write_parquet), needs="pyarrow"),
+    ".npz": Writer("arrays", _gathered(_write_npz)),
+    ".npy": Writer("arrays", ArrayRows),
+    PICTURE: Writer("picture", _gathered(_write_picture)),
 }
 
 
@@ -194,7 +171,9 @@ def write_result(out: Output, contents: Contents) -> JsonObject:
             parts.append(part)
     writer = _writer(out.path, parts)
     with out.file() as temporary, temporary.open("wb") as file:
-        writer.write(contents, file)
+        growing = writer.open(file)
+        growing.add(contents)
+        growing.finish()
 
     files: JsonObject = {"file": str(out.path)}
     if writer.part == "picture":
@@ -204,6 +183,22 @@ def write_result(out: Output, contents: Contents) -> JsonObject:
         picture.write_bytes(contents.picture)
         files["picture"] = str(picture.path)
     return files
+
+
+@contextmanager
+def growing_result(out: Output, parts: Sequence[Part]) -> Iterator[GrowingFile]:
+    """Yield the file of a result whose rows come in parts, complete when the block ends.
+
+    A .csv, .tsv, .jsonl and .npy are written while the rows come; other formats keep them all.
+
+    Args:
+        out: what :func:`result_file` returned.
+        parts: the parts of the result, as there.
+    """
+    with out.file() as temporary, temporary.open("wb") as file:
+        growing = _writer(out.path, parts).open(file)
+        yield growing
+        growing.finish()
 
 
 def holds_text(out: Output) -> bool:
@@ -249,10 +244,3 @@ def _check_suffix(path: Path, parts: Sequence[Part]) -> None:
     needed = WRITERS[suffix].needs
     if needed and importlib.util.find_spec(needed) is None:
         raise InputError(f"--out {path}: {suffix} needs {needed}; pip install 'univae[tables]'")
-
-
-def _plain(column: Column) -> Sequence[object]:
-    """Return a column as a list of plain values, floats of float32 in their shortest form."""
-    if isinstance(column, np.ndarray) and column.dtype == np.float32:
-        return [float(str(value)) for value in column]
-    return column.tolist() if isinstance(column, np.ndarray) else column

@@ -28,6 +28,7 @@ __all__ = [
     "read_texts",
     "require_rereadable",
     "size_of",
+    "text_blocks",
     "texts_of",
 ]
 
@@ -129,6 +130,15 @@ def _bounded(texts: Iterable[str], sources: Sequence[str]) -> Iterator[str]:
     for text in texts:
         require_length(text, ", ".join(sources))
         yield text
+
+
+def text_blocks(
+    data: Sources, size: int, limit: int = 0, removed: Removed | None = None
+) -> Iterator[list[str]]:
+    """Yield the texts of :func:`texts_of`, ``size`` at a time."""
+    texts = texts_of(data, limit, removed)
+    while block := list(islice(texts, size)):
+        yield block
 
 
 def read_texts(data: Sources, limit: int = 0, column: str = "") -> Texts:

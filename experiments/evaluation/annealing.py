@@ -1,6 +1,5 @@
 """Annealed importance sampling as an estimator."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,8 @@ from density.estimation.annealed import PILOTS
 from density.estimation.annealing_path import Start
 from experiments.evaluation.estimators import Diagnostic, likelihood_item
 from experiments.evaluation.flat_latents import require_flat
-from experiments.evaluation.scores import COLUMNS, column_of, likelihood_totals, records
+from experiments.evaluation.score_columns import ScoreColumns
+from experiments.evaluation.scores import COLUMNS, likelihood_totals, records
 from univae.checkpoint import JsonObject
 
 __all__ = ["Annealing"]
@@ -66,14 +66,14 @@ class Annealing:
             "start": self.start,
         }
 
-    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+    def totals(self, rows: ScoreColumns) -> JsonObject:
         """Return the mean likelihood, effective chains and acceptance; None for :data:`OF_WEIGHTS`.
 
         ``acceptance_mean`` is that of the Hamiltonian moves: near 0.65 where their step sizes were
         tuned.
         """
         result = likelihood_totals(rows)
-        effective = column_of(rows, "effective_chains")
+        effective = rows.column("effective_chains")
         notes = result.pop("notes", [])
         few = int((effective < FEW_CHAINS).sum())
         if few:
@@ -90,11 +90,11 @@ class Annealing:
             **result,
             **dict.fromkeys(OF_WEIGHTS),
             "effective_chains_median": effective.median().item(),
-            "acceptance_mean": column_of(rows, "acceptance").mean().item(),
+            "acceptance_mean": rows.column("acceptance").mean().item(),
             "notes": notes,
         }
 
-    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
-        """Return the item with log-likelihood and effective chains of every row."""
+    def report_item(self, rows: ScoreColumns, result: JsonObject, title: str) -> JsonObject:
+        """Return the item with log-likelihood and effective chains of the rows shown."""
         note = "Estimates by annealed chains, in expectation lower bounds."
         return likelihood_item(rows, result, title, note, "effective_chains")

@@ -1,6 +1,5 @@
 """Estimates that decide for themselves how to sample, and say which of them to trust."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ import torch
 from density import LatentModel
 from density.estimation.datum_scores import REFINED, auto_scores
 from experiments.evaluation.estimators import KHAT, Diagnostic, likelihood_item
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import records
 from experiments.evaluation.until_precise import totals_by_row
 from univae.checkpoint import JsonObject
@@ -60,7 +60,7 @@ class Automatic:
             settings |= {"standard_error": self.standard_error, "limit_samples": self.limit}
         return settings
 
-    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+    def totals(self, rows: ScoreColumns) -> JsonObject:
         """Return the totals of scores, with the shares of rows by how they were estimated.
 
         ``unreliable`` is the share whose estimate is no more than a bound. ``khat`` is that of the
@@ -69,8 +69,8 @@ class Automatic:
         result = totals_by_row(rows)
         notes = result.pop("notes", [])
         for name in ("refined", "annealed"):
-            result[name] = sum(row[name] for row in rows) / len(rows)
-        doubtful = sum(not row["reliable"] for row in rows)
+            result[name] = rows.total(name) / len(rows)
+        doubtful = len(rows) - rows.total("reliable")
         result["unreliable"] = doubtful / len(rows)
         if doubtful:
             notes.append(
@@ -79,8 +79,8 @@ class Automatic:
             )
         return {**result, "notes": notes} if notes else result
 
-    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
-        """Return the item with log-likelihood, k-hat and number of samples of every row."""
-        count = sum(not row["reliable"] for row in rows)
+    def report_item(self, rows: ScoreColumns, result: JsonObject, title: str) -> JsonObject:
+        """Return the item with log-likelihood, k-hat and number of samples of the rows shown."""
+        count = len(rows) - rows.total("reliable")
         note = f"{count} of {len(rows)} data have an estimate that is no more than a better bound."
         return likelihood_item(rows, result, title, note, "khat", "samples")

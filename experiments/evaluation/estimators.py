@@ -1,6 +1,6 @@
 """Estimators of log p(x): their interface, and importance sampling of a fixed number of samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from density import LatentModel, log_weights
 from density.estimation.datum_scores import REFINED
 from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
 from experiments.evaluation.resampled import RESAMPLED, resampled, resampled_totals
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import report_item, rows_of, totals
 from univae.checkpoint import JsonObject
 
@@ -56,10 +57,10 @@ class Estimator(Protocol):
     def settings(self) -> JsonObject:
         """Return the settings, as a result states them."""
 
-    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+    def totals(self, rows: ScoreColumns) -> JsonObject:
         """Return means over rows with their diagnostics, and ``notes`` on what is null."""
 
-    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
+    def report_item(self, rows: ScoreColumns, result: JsonObject, title: str) -> JsonObject:
         """Return the item of ``samples/`` for the report."""
 
 
@@ -99,22 +100,22 @@ class Importance:
             **proposal_settings(self.proposal, self.changed),
         }
 
-    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+    def totals(self, rows: ScoreColumns) -> JsonObject:
         """Return the totals of :func:`experiments.evaluation.scores.totals`, and both errors."""
         errors, notes = resampled_totals(rows)
         result = {**totals(rows, self.samples), **errors}
         notes = [*result.get("notes", []), *notes]
         return {**result, "notes": notes} if notes else result
 
-    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
+    def report_item(self, rows: ScoreColumns, result: JsonObject, title: str) -> JsonObject:
         """Return the item of :func:`experiments.evaluation.scores.report_item`."""
         return report_item(rows, result, title)
 
 
 def likelihood_item(
-    rows: Sequence[JsonObject], result: JsonObject, title: str, note: str, *columns: str
+    rows: ScoreColumns, result: JsonObject, title: str, note: str, *columns: str
 ) -> JsonObject:
-    """Return an item for the report with every log-likelihood, and further columns by name.
+    """Return an item for the report with log-likelihoods, and further columns by name.
 
     It has no estimates by number of samples.
     """
@@ -126,5 +127,5 @@ def likelihood_item(
         "ladder": None,
     }
     for name in ("log_likelihood", *columns):
-        item[name] = [row[name] for row in rows]
+        item[name] = rows.shown(name)
     return item

@@ -8,7 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from density.estimation.collapse import active_units, mutual_information, shuffled_gap, verdict
+from density.estimation.collapse import (
+    UnitMoments,
+    mutual_information,
+    shuffled_gap,
+    verdict,
+)
 from density.estimation.importance import Estimate, estimate
 from density.estimation.streams import own_streams
 from density.model import LatentModel
@@ -85,7 +90,9 @@ def measure(
         compared = _default_compared(batches)
     likelihood = _likelihood_means(estimates, finite, samples)
     bound_means = _bound_means(bounds, finite)
-    modes = torch.cat([codes(model, batch) for batch in batches])
+    modes = UnitMoments()
+    for batch in batches:
+        modes.add(codes(model, batch))
     use = _latent_use(model, compared, modes)
     return Measured(likelihood, bound_means, use, samples, int(finite.sum()), not_finite, notes)
 
@@ -101,30 +108,30 @@ def bound_and_use(
     """Return the bound, the KL per latent layer, and the use of the latents, without a likelihood.
 
     Rows whose bound is not finite are left out of the means, with a note. The batches are read one
-    at a time; ``compared`` are the rows of mutual information and shuffled gap. ``seed`` is that of
-    each row's own draws for its bound. See :func:`measure`.
+    at a time, and one byte is kept of a row; ``compared`` are the rows of mutual information and
+    shuffled gap. ``seed`` is that of each row's own draws for its bound. See :func:`measure`.
     """
-    bounds = []
+    totals = _BoundTotals()
     finite_rows = []
-    modes = []
+    modes = UnitMoments()
     for batch in batches:
         with own_streams(seed):
             terms = bound(batch)
         finite = terms.log_likelihood.isfinite() & terms.kl.isfinite().all(-1)
-        bounds.append(terms)
-        finite_rows.append(finite)
-        modes.append(codes(model, batch[finite]) if finite.any() else batch.new_zeros(0))
+        finite_rows.append(finite.cpu())
+        if finite.any():
+            totals.add(terms, finite)
+            modes.add(codes(model, batch[finite]))
     finite = torch.cat(finite_rows)
     not_finite = _not_finite(finite, None)
     if not finite.any():
         words = "the use of the latent cannot be judged: no row is finite"
         return {"kl_nats": None, "kl_sum_nats": None, "active_units": None, "verdict": words}
 
-    kept = torch.cat([each for each in modes if len(each)])
-    means = _bound_means(bounds, finite)
+    means = totals.means()
     result = means.to_json()
     result["kl_sum_nats"] = None if means.kl is None else sum(means.kl)
-    result |= _latent_use(model, compared, kept).to_json()
+    result |= _latent_use(model, compared, modes).to_json()
     notes = _not_finite_notes(not_finite, len(finite))
     return {**result, "notes": notes} if notes else result
 
@@ -194,16 +201,35 @@ def _bound_means(bounds: Sequence[Bound], finite: Tensor) -> BoundMeans:
     return BoundMeans(-reconstruction - kl.sum().item(), reconstruction, kl.tolist())
 
 
-def _latent_use(model: LatentModel, compared: Tensor, modes: Tensor) -> LatentUse:
-    if min(len(compared), len(modes)) < FEWEST:
+class _BoundTotals:
+    """Sums of the two terms of an ELBO over the finite rows of batches, in float64."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._log_likelihood = 0.0
+        self._kl: Tensor = torch.zeros((), dtype=torch.float64)
+
+    def add(self, bound: Bound, finite: Tensor) -> None:
+        self._count += int(finite.sum())
+        self._log_likelihood += bound.log_likelihood[finite].double().sum().item()
+        self._kl = self._kl + bound.kl[finite].double().sum(0).cpu()
+
+    def means(self) -> BoundMeans:
+        log_likelihood = self._log_likelihood / self._count
+        kl = self._kl / self._count
+        return BoundMeans(log_likelihood - kl.sum().item(), -log_likelihood, kl.tolist())
+
+
+def _latent_use(model: LatentModel, compared: Tensor, modes: UnitMoments) -> LatentUse:
+    if min(len(compared), modes.count) < FEWEST:
         words = (
             "the use of the latent cannot be judged by one held-out datum: it takes two at least"
         )
-        return LatentUse(None, modes[:1].numel(), None, None, None, None, words)
+        return LatentUse(None, modes.units, None, None, None, None, words)
 
     information = mutual_information(model, compared, rows=PAIRS)
     gap = shuffled_gap(model, compared, rows=GAP_ROWS)
-    units = active_units(modes)
+    units = modes.active_units()
     # a variance of NaN exceeds no threshold, so the count would be too low
     all_finite = bool(units.variances.isfinite().all())
     return LatentUse(

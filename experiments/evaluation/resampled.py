@@ -1,11 +1,10 @@
 """The jackknife and the bootstrap of scores, from their own log-weights."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from density.estimation.resampling import bootstrap_standard_error, jackknife
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import finite
 from univae.checkpoint import JsonObject
 
@@ -32,12 +31,12 @@ def resampled(log_w: Tensor, replicates: int) -> list[JsonObject]:
     return [dict(zip(RESAMPLED, row, strict=True)) for row in columns]
 
 
-def resampled_totals(rows: Sequence[JsonObject]) -> tuple[JsonObject, list[str]]:
+def resampled_totals(rows: ScoreColumns) -> tuple[JsonObject, list[str]]:
     """Return the mean of the jackknife, the bootstrap's error of the mean, and notes on nulls."""
-    if any(row[JACKKNIFE] is None for row in rows):
+    if rows.has_none(JACKKNIFE):
         names = " and ".join(RESAMPLED)
         return dict.fromkeys(RESAMPLED), [f"{names} are null: a single sample has neither"]
-    column = {name: torch.tensor([row[name] for row in rows]).double() for name in RESAMPLED}
+    column = {name: rows.column(name) for name in RESAMPLED}
     error = column[BOOTSTRAP].square().sum().sqrt() / len(rows)
     result: JsonObject = {
         JACKKNIFE: finite(column[JACKKNIFE].mean().item()),

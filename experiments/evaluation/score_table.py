@@ -5,7 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from density.tables.raw import RawTable
-from experiments.data.array_outputs import Contents, holds_text, result_file, write_result
+from experiments.data.array_outputs import (
+    Contents,
+    growing_result,
+    holds_text,
+    result_file,
+)
+from experiments.data.growing_files import GrowingFile
 from experiments.data.outputs import Output
 from experiments.data.table_outputs import joined_columns, number_text, separator_of
 from experiments.evaluation.scores import COLUMNS, NATS
@@ -34,53 +40,51 @@ class Table:
     Where the data are a table with named columns, these stand first, in place of ``index``.
     """
 
-    def __init__(self, extra_columns: Sequence[str], data: RawTable | None = None) -> None:
+    def __init__(
+        self,
+        file: GrowingFile,
+        extra_columns: Sequence[str],
+        data: RawTable | None,
+        *,
+        as_text: bool,
+    ) -> None:
+        self._file = file
         self._scores = (*COLUMNS, *extra_columns)
-        self._data = data
-        self._rows: list[JsonObject] = []
-        _require_different(() if data is None else data.names, self._names())
+        self._names = [f"{name}_nats" if name in NATS else name for name in self._scores]
+        _require_different(() if data is None else data.names, self._names)
+        self._cells = None if data is None else joined_columns(data, as_text=as_text)
+        self._separator = separator_of(data)
+        self._decimal = data.decimal if data is not None and as_text else None
+        self._count = 0
 
     def add(self, row: JsonObject) -> None:
-        """Add the scores of the next datum."""
-        self._rows.append(row)
-
-    def contents(self, *, as_text: bool) -> Contents:
-        """Return the columns; ``as_text``: the cells of the data as they are written in a .csv."""
-        count = len(self._rows)
-        columns: dict[str, Sequence[object]] = {"index": range(count)}
-        if self._data is not None:
-            columns = joined_columns(self._data, as_text=as_text)
-            columns = {name: cells[:count] for name, cells in columns.items()}
-        for name, score in zip(self._names(), self._scores, strict=True):
-            cells = [row[score] for row in self._rows]
-            if as_text and self._data is not None:
-                cells = [number_text(cell, self._data.decimal) for cell in cells]
-            columns[name] = cells
-        return Contents(columns=columns, separator=separator_of(self._data))
+        """Write the scores of the next datum."""
+        i = self._count
+        columns: dict[str, Sequence[object]] = {"index": (i,)}
+        if self._cells is not None:
+            columns = {name: (cells[i],) for name, cells in self._cells.items()}
+        for name, score in zip(self._names, self._scores, strict=True):
+            cell = row[score]
+            columns[name] = (cell if self._decimal is None else number_text(cell, self._decimal),)
+        self._file.add(Contents(columns=columns, separator=self._separator))
+        self._count += 1
 
     @classmethod
     @contextmanager
     def open(
-        cls, out: Output | None, extra_columns: Sequence[str], data: RawTable | None = None
+        cls, out: Output, extra_columns: Sequence[str], data: RawTable | None = None
     ) -> "Iterator[Table]":
         """Yield a table that becomes the file ``out`` when the block ends without an exception.
 
-        Without ``out`` nothing is written.
+        A .parquet keeps all scores until then; other formats keep none.
 
         Args:
             out: the file.
             extra_columns: names of scores besides those of all methods.
             data: the table that is scored, whose cells are joined to the scores.
         """
-        if out is None:
-            yield cls(extra_columns)
-            return
-        table = cls(extra_columns, data)
-        yield table
-        write_result(out, table.contents(as_text=holds_text(out)))
-
-    def _names(self) -> list[str]:
-        return [f"{name}_nats" if name in NATS else name for name in self._scores]
+        with growing_result(out, ("columns",)) as file:
+            yield cls(file, extra_columns, data, as_text=holds_text(out))
 
 
 def _require_different(names: Sequence[str], scores: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The interface of scorers, which ``likelihood`` uses: scores, rates and notes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from density.estimation.batches import with_whole_groups
 from density.estimation.streams import STREAM, own_streams
 from density.tables.raw import RawTable
 from experiments.evaluation.estimators import Estimator
+from experiments.evaluation.score_columns import ScoreColumns
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 from univae.seeds import seed_of
@@ -99,14 +100,14 @@ class Scorer(Protocol):
     def rows(self) -> Iterator[JsonObject]:
         """Yield the scores of the data, in their order; none but to the first process."""
 
-    def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
+    def rates(self, rows: ScoreColumns, log_likelihood: float) -> JsonObject:
         """Return further numbers of a result besides the totals, such as bits per unit.
 
         ``log_likelihood`` is the mean in nats, NaN where it is unknown.
         """
 
-    def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
+    def notes(self, rows: ScoreColumns, result: JsonObject) -> list[str]:
         """Return notes on the data: what was left out or assumed, a line each."""
 
-    def write_worst(self, rows: Sequence[JsonObject]) -> None:
+    def write_worst(self, rows: ScoreColumns) -> None:
         """Write the least likely data into ``samples/`` of the run, if they can be shown."""

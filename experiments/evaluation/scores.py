@@ -1,22 +1,21 @@
 """Scores of rows by importance sampling: one record per row, and totals with their diagnostics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from density.estimation.datum_scores import COLUMNS
 from density.estimation.diagnostics import khat_is_defined, ladder, unreliable
 from density.estimation.importance import summarise
 from experiments.evaluation.khat_shares import KHAT_UNDEFINED, KhatShares
+from experiments.evaluation.score_columns import ScoreColumns
 from univae.checkpoint import JsonObject
 from univae.vae.scoring import perplexity
 
 __all__ = [
     "COLUMNS",
     "NATS",
-    "column_of",
     "finite",
     "likelihood_totals",
     "perplexity",
@@ -25,7 +24,6 @@ __all__ = [
     "rows_of",
     "rungs",
     "totals",
-    "worst",
 ]
 
 LISTED = 10  # rows that a message lists before it ends in ...
@@ -72,7 +70,7 @@ def rows_of(log_w: Tensor, replicates: int) -> list[JsonObject]:
     return rows
 
 
-def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
+def totals(rows: ScoreColumns, samples: int) -> JsonObject:
     """Return means in nats over at least one row, each scored with ``samples`` samples.
 
     ``standard_error_nats`` is that of the mean by importance sampling alone,
@@ -82,7 +80,7 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     the reason in ``notes``; ``not_finite`` counts the rows without a finite log-likelihood and
     lists the first ten.
     """
-    column = {name: column_of(rows, name) for name in COLUMNS}
+    column = {name: rows.column(name) for name in COLUMNS}
     means = {
         **{name: finite(value) for name, value in _means(column).items()},
         **KhatShares.of(column["khat"], samples).to_json(),
@@ -90,12 +88,12 @@ def totals(rows: Sequence[JsonObject], samples: int) -> JsonObject:
     return _with_not_finite(rows, column, means)
 
 
-def likelihood_totals(rows: Sequence[JsonObject]) -> JsonObject:
+def likelihood_totals(rows: ScoreColumns) -> JsonObject:
     """Return the totals that any method of estimation has: the mean log-likelihood and its errors.
 
     See :func:`totals`.
     """
-    column = {name: column_of(rows, name) for name in NATS[:2]}
+    column = {name: rows.column(name) for name in NATS[:2]}
     means = _likelihood_means(column)
     return _with_not_finite(rows, column, {name: finite(value) for name, value in means.items()})
 
@@ -105,35 +103,23 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def report_item(rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
+def report_item(rows: ScoreColumns, result: JsonObject, title: str) -> JsonObject:
     """Return the item of ``samples/`` for the report.
 
-    It holds the totals, every log-likelihood and k-hat, and the mean estimate by number of samples.
+    It holds the totals, log-likelihood and k-hat of the data that are
+    :meth:`~experiments.evaluation.score_columns.ScoreColumns.shown`, and the mean estimate by
+    number of samples.
     """
     samples = result["samples"]
-    estimates = torch.tensor([row["ladder"] for row in rows], dtype=torch.float64).mean(0)
     return {
         "kind": "likelihood",
         "title": title,
-        "note": _khat_note(column_of(rows, "khat"), samples),
+        "note": _khat_note(rows.column("khat"), samples),
         "totals": dict(result),
-        "log_likelihood": [row["log_likelihood"] for row in rows],
-        "khat": [row["khat"] for row in rows],
-        "ladder": {"samples": rungs(samples), "nats": estimates.tolist()},
+        "log_likelihood": rows.shown("log_likelihood"),
+        "khat": rows.shown("khat"),
+        "ladder": {"samples": rungs(samples), "nats": rows.mean_ladder},
     }
-
-
-def worst(rows: Sequence[JsonObject], count: int = 10) -> list[int]:
-    """Return the indices of the rows of the lowest log-likelihood, the lowest first.
-
-    NaN counts as the lowest.
-    """
-
-    def order(i: int) -> tuple[bool, float]:
-        value = rows[i]["log_likelihood"]
-        return (not math.isnan(value), value)
-
-    return sorted(range(len(rows)), key=order)[:count]
 
 
 def records(columns: Mapping[str, Tensor]) -> list[JsonObject]:
@@ -141,12 +127,6 @@ def records(columns: Mapping[str, Tensor]) -> list[JsonObject]:
     names = list(columns)
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [dict(zip(names, row, strict=True)) for row in values]
-
-
-def column_of(rows: Sequence[JsonObject], name: str) -> Tensor:
-    """Return a column (B,) of the rows, NaN for None."""
-    values = [math.nan if row[name] is None else row[name] for row in rows]
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def _khat_note(khat: Tensor, samples: int) -> str:
@@ -181,7 +161,7 @@ def _likelihood_means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
 
 
 def _with_not_finite(
-    rows: Sequence[JsonObject], column: Mapping[str, Tensor], totals: JsonObject
+    rows: ScoreColumns, column: Mapping[str, Tensor], totals: JsonObject
 ) -> JsonObject:
     """Return totals with the number of rows, those that are not finite, and notes on these."""
     result: JsonObject = {"count": len(rows), **totals}

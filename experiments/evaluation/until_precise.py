@@ -1,10 +1,9 @@
 """Importance sampling until the standard error of every row is small enough."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from density import LatentModel, estimate_until
@@ -12,6 +11,7 @@ from density.estimation.datum_scores import REFINED
 from density.estimation.diagnostics import unreliable
 from experiments.evaluation.estimators import KHAT, Diagnostic, likelihood_item
 from experiments.evaluation.proposals import check_proposal, proposal, proposal_settings
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import COLUMNS, records, totals
 from univae.checkpoint import JsonObject
 
@@ -72,7 +72,7 @@ class UntilPrecise:
             **proposal_settings(self.proposal, self.changed),
         }
 
-    def totals(self, rows: Sequence[JsonObject]) -> JsonObject:
+    def totals(self, rows: ScoreColumns) -> JsonObject:
         """Return the totals of scores, and the mean and largest number of samples.
 
         ``not_reached`` counts the rows whose error was not reached. Each row's k-hat is judged by
@@ -80,7 +80,7 @@ class UntilPrecise:
         """
         result = totals_by_row(rows)
         notes = result.pop("notes", [])
-        not_reached = sum(not row["reached"] for row in rows)
+        not_reached = len(rows) - rows.total("reached")
         if not_reached:
             notes.append(
                 f"{not_reached} of {len(rows)} data did not reach a standard error of "
@@ -90,9 +90,9 @@ class UntilPrecise:
         result["not_reached"] = not_reached
         return {**result, "notes": notes} if notes else result
 
-    def report_item(self, rows: Sequence[JsonObject], result: JsonObject, title: str) -> JsonObject:
-        """Return the item with log-likelihood, k-hat and number of samples of every row."""
-        count = sum(_unreliable_rows(rows))
+    def report_item(self, rows: ScoreColumns, result: JsonObject, title: str) -> JsonObject:
+        """Return the item with log-likelihood, k-hat and number of samples of the rows shown."""
+        count = _unreliable_rows(rows)
         note = (
             f"{count} of {len(rows)} data have a k-hat above the limit for their number of "
             "samples, or none: their estimate is no more than a better bound."
@@ -100,29 +100,31 @@ class UntilPrecise:
         return likelihood_item(rows, result, title, note, "khat", "samples")
 
 
-def totals_by_row(rows: Sequence[JsonObject]) -> JsonObject:
+def totals_by_row(rows: ScoreColumns) -> JsonObject:
     """Return the totals of rows of different numbers of ``samples``, and their mean and largest.
 
     Each row's k-hat is judged by the row's own number.
     """
-    samples = [row["samples"] for row in rows]
-    result = totals(rows, min(samples))
+    samples = rows.column("samples")
+    fewest, most = int(samples.min()), int(samples.max())
+    result = totals(rows, fewest)
     notes = result.pop("notes", [])
-    if max(samples) > min(samples):
-        result["khat_unreliable"] = sum(_unreliable_rows(rows)) / len(rows)
+    if most > fewest:
+        result["khat_unreliable"] = _unreliable_rows(rows) / len(rows)
         result["khat_threshold"] = None
         notes.append(
             "khat_threshold is null: it grows with the number of samples, which differs from "
-            f"row to row ({min(samples)} to {max(samples)})"
+            f"row to row ({fewest} to {most})"
         )
-    result |= {"samples_mean": sum(samples) / len(rows), "samples_largest": max(samples)}
+    result |= {"samples_mean": rows.total("samples") / len(rows), "samples_largest": most}
     return {**result, "notes": notes} if notes else result
 
 
-def _unreliable_rows(rows: Sequence[JsonObject]) -> list[bool]:
-    """Return whether the k-hat of each row is above the limit for its number of samples."""
-    flags = []
-    for row in rows:
-        khat = torch.tensor(row["khat"], dtype=torch.float64)
-        flags.append(bool(unreliable(khat, row["samples"])))
-    return flags
+def _unreliable_rows(rows: ScoreColumns) -> int:
+    """Return how many rows have a k-hat above the limit for their number of samples."""
+    samples = rows.column("samples")
+    khat = rows.column("khat")
+    count = 0
+    for each in samples.unique().tolist():
+        count += int(unreliable(khat[samples == each], each).sum())
+    return count

@@ -1,6 +1,6 @@
 """Scores of images and of table rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from density.likelihoods.bits import bits_per_dim
 from density.tables.raw import RawTable
 from density.trained import TrainedDensity
 from experiments.evaluation.open_run import open_run
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scorer import ScoringTask
-from experiments.evaluation.scores import finite, worst
+from experiments.evaluation.scores import finite
 from experiments.images.run import read_for
 from experiments.reports.image_grid import write_grid
 from experiments.training.progress_bar import RowBar
@@ -73,7 +74,7 @@ class ArrayScorer:
                 yield from self.task.all_rows(rows)
                 bar.add(len(own))
 
-    def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
+    def rates(self, rows: ScoreColumns, log_likelihood: float) -> JsonObject:
         """Return ``bits_per_dim`` with its convention, and the name of the data."""
         pixels = self.run.model.output.pixels
         nats = torch.tensor(log_likelihood, dtype=torch.float64)
@@ -84,13 +85,14 @@ class ArrayScorer:
             "data": self.data.name,
         }
 
-    def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
+    def notes(self, rows: ScoreColumns, result: JsonObject) -> list[str]:
         """Return the notes of the reader: what it left out or assumed."""
         return list(self.data.notes)
 
-    def write_worst(self, rows: Sequence[JsonObject]) -> None:
+    def write_worst(self, rows: ScoreColumns) -> None:
         """Write a grid of the least likely images; nothing for tables."""
         pixels = self.run.model.output.pixels
         if len(pixels.shape) == IMAGE_AXES:
             title = f"The least likely of {self.data.name}, the lowest first"
-            write_grid(self.folder, "worst", title, self.data.batch(worst(rows)), pixels.levels)
+            lowest = self.data.batch([row.number for row in rows.least_likely])
+            write_grid(self.folder, "worst", title, lowest, pixels.levels)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from density.estimation.streams import own_draws
+from experiments.data.kept_texts import KeptTexts
 from experiments.evaluation.latent_model import COMPARED, Bound, bound_and_use
 from experiments.evaluation.scores import perplexity
 from univae.checkpoint import JsonObject
@@ -13,11 +14,12 @@ from univae.vae.trained import TrainedText, word_overlap
 __all__ = ["text_measures"]
 
 ROWS = 32  # texts evaluated at once: bounds the memory
+BLOCK = 2048  # texts from which those of similar length are evaluated together
 RECONSTRUCTED = 200  # texts that are decoded again
 
 
 def text_measures(
-    run: TrainedText, rows: Sequence[JsonObject], nll_nats: float, seed: int
+    run: TrainedText, texts: KeptTexts, tokens: int, nll_nats: float, seed: int
 ) -> JsonObject:
     """Return perplexity per token, bound, use of the latents, and what reconstructions keep.
 
@@ -26,13 +28,12 @@ def text_measures(
 
     Args:
         run: the text model.
-        rows: scores of texts, with ``text`` and ``tokens``.
+        texts: all texts.
+        tokens: the number of their tokens.
         nll_nats: mean negative log-likelihood of a text.
         seed: seed of the draws of the bound.
     """
-    texts = [row["text"] for row in rows]
-    tokens = sum(row["tokens"] for row in rows)
-    compared = run.token_ids(texts[:COMPARED])
+    compared = run.token_ids(texts.first(COMPARED))
 
     def bound(ids: Tensor) -> Bound:
         with own_draws(ids, "bound", axis=0):
@@ -41,15 +42,16 @@ def text_measures(
     return {
         "perplexity_per_token": perplexity(nll_nats * len(texts), tokens),
         **bound_and_use(run.model, _batches(run, texts), bound, compared, seed),
-        **_reconstruction(run, texts[:RECONSTRUCTED]),
+        **_reconstruction(run, texts.first(RECONSTRUCTED)),
     }
 
 
-def _batches(run: TrainedText, texts: Sequence[str]) -> Iterator[Tensor]:
-    """Yield padded ids of all texts, those of similar length together."""
-    by_length = sorted(texts, key=len)
-    for start in range(0, len(texts), ROWS):
-        yield run.token_ids(by_length[start : start + ROWS])
+def _batches(run: TrainedText, texts: KeptTexts) -> Iterator[Tensor]:
+    """Yield padded ids of all texts, those of similar length within a block together."""
+    for block in texts.blocks(BLOCK):
+        by_length = sorted(block, key=len)
+        for start in range(0, len(block), ROWS):
+            yield run.token_ids(by_length[start : start + ROWS])
 
 
 def _reconstruction(run: TrainedText, texts: Sequence[str]) -> JsonObject:

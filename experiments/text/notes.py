@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from experiments.data.text_notes import longer_notes, unknown_notes
+from univae.text.tally import Tally
 from univae.vae.trained import TrainedText
 
-__all__ = ["text_notes"]
+__all__ = ["notes_of_tally", "text_notes", "text_tally"]
 
 
 def text_notes(
@@ -19,10 +20,25 @@ def text_notes(
         texts: the texts.
         written: whether the command decodes texts, which end at ``max_length`` tokens.
     """
+    return notes_of_tally(run, source, text_tally(run, texts), written=written)
+
+
+def text_tally(run: TrainedText, texts: Sequence[str]) -> Tally:
+    """Return the counts of texts that :func:`notes_of_tally` takes; ``cut`` are those longer."""
     max_length = run.model.config.max_length
-    # the end token makes a text one token longer
-    longer = sum(len(ids) >= max_length for ids in run.tokenizer.encode_batch(texts))
-    unknown = sum(map(run.tokenizer.unknown, texts))
-    words = sum(len(text.split()) for text in texts)
-    notes = longer_notes(source, longer, len(texts), max_length, written=written)
-    return [*notes, *unknown_notes(source, unknown, words)]
+    return Tally(
+        texts=len(texts),
+        # the end token makes a text one token longer
+        cut=sum(len(ids) >= max_length for ids in run.tokenizer.encode_batch(texts)),
+        words=sum(len(text.split()) for text in texts),
+        unknown_words=sum(map(run.tokenizer.unknown, texts)),
+    )
+
+
+def notes_of_tally(
+    run: TrainedText, source: str, tally: Tally, *, written: bool = False
+) -> list[str]:
+    """Return :func:`text_notes` of any number of texts by their counts."""
+    max_length = run.model.config.max_length
+    notes = longer_notes(source, tally.cut, tally.texts, max_length, written=written)
+    return [*notes, *unknown_notes(source, tally.unknown_words, tally.words)]

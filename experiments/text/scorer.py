@@ -1,17 +1,16 @@
 """Scores of texts: the log-likelihood of each, and its tokens, characters and words."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from torch import Tensor
 
 from density import LatentModel
 from density.tables.raw import RawTable
 from experiments.data.text_notes import longer_notes, unknown_notes
-from experiments.data.texts import texts_of
+from experiments.data.texts import text_blocks
 from experiments.evaluation.open_run import open_run
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scorer import ScoringTask
-from experiments.evaluation.scores import worst
 from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject, write_json
 from univae.run_folder import RunFolder
@@ -50,6 +49,7 @@ class TextScorer:
         self.task = task
         self.run = open_run(TrainedText, task.run, task.device)
         self.removed = Removed()  # counts the lines that were left out while texts are read
+        self._respaced = 0  # texts scored whose white space tokens leave out
 
     @property
     def folder(self) -> RunFolder:
@@ -77,23 +77,25 @@ class TextScorer:
 
         Texts of one padded length within a block are scored together.
         """
-        texts = texts_of(self.task.data, self.task.limit, self.removed)
+        blocks = text_blocks(self.task.data, BLOCK, self.task.limit, self.removed)
         with RowBar(self.task.limit, "scoring") as bar:
-            while block := list(islice(texts, BLOCK)):
+            for block in blocks:
                 own = block[self.task.share]
                 rows: dict[int, JsonObject] = {}
                 for batch in text_batches(self.run, own, self.task.estimator.latents):
                     rows |= zip(batch.rows, self._score(batch, own), strict=True)
                     bar.add(len(batch.rows))
-                yield from self.task.all_rows([rows[i] for i in range(len(own))])
+                for row in self.task.all_rows([rows[i] for i in range(len(own))]):
+                    self._respaced += " ".join(row["text"].split()) != row["text"]
+                    yield row
 
-    def rates(self, rows: Sequence[JsonObject], log_likelihood: float) -> JsonObject:
+    def rates(self, rows: ScoreColumns, log_likelihood: float) -> JsonObject:
         """Return bits per token and character, perplexity per word, and their denominators."""
         sizes = _sizes(rows)
         rates = text_rates(sizes, len(rows), log_likelihood)
         return {**rates, **sizes, "data": self.task.data}
 
-    def notes(self, rows: Sequence[JsonObject], result: JsonObject) -> list[str]:
+    def notes(self, rows: ScoreColumns, result: JsonObject) -> list[str]:
         """Return notes on lines left out, long texts, unknown words, and overflow."""
         notes = [*self.removed.notes(self.task.data), *self._token_notes(rows)]
         mean = result["log_likelihood_nats"]
@@ -106,14 +108,14 @@ class TextScorer:
             )
         return notes
 
-    def write_worst(self, rows: Sequence[JsonObject]) -> None:
+    def write_worst(self, rows: ScoreColumns) -> None:
         """Write a table of the least likely texts."""
         diagnostic = self.task.estimator.diagnostic
         lowest = []
-        for i in worst(rows):
-            value = rows[i][diagnostic.column]
+        for _, row in rows.least_likely:
+            value = row[diagnostic.column]
             shown = "undefined" if value is None else f"{value:.2f}"
-            lowest.append([rows[i]["text"], f"{rows[i]['log_likelihood']:.2f}", shown])
+            lowest.append([row["text"], f"{row['log_likelihood']:.2f}", shown])
         table = {
             "kind": "texts",
             "title": "The least likely texts, the lowest first",
@@ -132,25 +134,22 @@ class TextScorer:
             score["text"] = text
         return scores
 
-    def _token_notes(self, rows: Sequence[JsonObject]) -> list[str]:
+    def _token_notes(self, rows: ScoreColumns) -> list[str]:
         """Return notes on long texts, unknown words, and white space that tokens leave out."""
         source = self.task.data
         sizes = _sizes(rows)
         max_length = self.run.model.config.max_length
-        longer = sum(row["tokens"] > max_length for row in rows)
+        longer = int((rows.column("tokens") > max_length).sum())
         notes = longer_notes(source, longer, len(rows), max_length)
         notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=UNKNOWN)
-        respaced = 0
-        if not self.run.tokenizer.lossless:
-            respaced = sum(" ".join(row["text"].split()) != row["text"] for row in rows)
-        if respaced:
+        if self._respaced and not self.run.tokenizer.lossless:
             notes.append(
-                f"{source}: in {respaced} of {len(rows)} texts white space is more than single "
-                "spaces between words; the vocabulary reads single spaces, "
+                f"{source}: in {self._respaced} of {len(rows)} texts white space is more than "
+                "single spaces between words; the vocabulary reads single spaces, "
                 "and bits_per_char leaves out the rest"
             )
         return notes
 
 
-def _sizes(rows: Sequence[JsonObject]) -> dict[str, int]:
-    return {name: sum(row[name] for row in rows) for name in SIZES}
+def _sizes(rows: ScoreColumns) -> dict[str, int]:
+    return {name: rows.total(name) for name in SIZES}

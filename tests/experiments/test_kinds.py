@@ -14,6 +14,7 @@ from experiments.edit import EDITORS
 from experiments.evaluate import EVALUATORS
 from experiments.evaluation.abilities import NOT_FOR, commands_for, refusal
 from experiments.evaluation.estimators import Importance
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scorer import ScoringTask
 from experiments.examples import command_matrix
 from experiments.examples.command_matrix import ARGUMENTS, WORKS, Trial, attempt, trial
@@ -171,7 +172,7 @@ def test_every_scorer_fills_its_columns(kind: str, tmp_path: Path) -> None:
     for row in rows:
         assert row.keys() >= {"log_likelihood", "elbo", *scorer.columns}
     mean = sum(row["log_likelihood"] for row in rows) / 3
-    rates = scorer.rates(rows, mean)
+    rates = scorer.rates(ScoreColumns.of(rows), mean)
     assert rates["data"] in (str(data), data.stem)
     assert any(name.startswith("bits_per_") for name in rates)
 
@@ -182,7 +183,9 @@ def test_every_encoder_returns_a_row_a_datum(kind: str, tmp_path: Path) -> None:
     encode = row_of_kind(folder, ENCODERS)
     data = DATA / make.COMPRESSED.get(GOLDEN[kind], "corpus.txt")
     codes = encode(folder, "cpu", str(data), 2)
-    assert len(codes.values) == 2
+    (block,) = map(codes.encode, codes.blocks)
+    assert len(block.values) == 2
+    assert block.tally.texts == 2
     assert codes.run_notes == []
 
 

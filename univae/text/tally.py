@@ -16,3 +16,10 @@ class Tally:
     cut: int = 0
     words: int = 0
     unknown_words: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of further texts."""
+        self.texts += other.texts
+        self.cut += other.cut
+        self.words += other.words
+        self.unknown_words += other.unknown_words

@@ -408,7 +408,7 @@ class Numbered(LinearGaussian):
         return super().posterior(x)
 
     def likelihood(self, z: Tensor) -> Distribution:
-        numbers = torch.arange(z[..., 0].numel()).view(z.shape[0], -1) + 1.0 + sum(self.decoded)
+        numbers = torch.arange(z.shape[0])[:, None] + 1.0 + sum(self.decoded)
         self.decoded.append(z.shape[0])
         q = super().posterior(self.x)
         return Constant(numbers.log() - self.prior().log_prob(z) + q.log_prob(z))

@@ -22,6 +22,7 @@ from experiments.data.array_outputs import (
     Contents,
     Part,
     code_columns,
+    growing_result,
     result_file,
     result_in_run,
     write_result,
@@ -151,6 +152,35 @@ def test_a_device_is_written_to_without_a_picture_beside(tmp_path: Path) -> None
     files = write_result(result_file(Path(os.devnull), IMAGES, []), CONTENTS)
     assert files == {"file": os.devnull}
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".npy", ".npz", ".parquet"])
+def test_rows_that_come_in_parts_make_the_file_of_all_rows(suffix: str, tmp_path: Path) -> None:
+    values = np.arange(22, dtype=np.float32).reshape(11, 2) / 7
+    parts: tuple[Part, ...] = ("arrays", "columns")
+
+    def contents(rows: slice) -> Contents:
+        columns = {"name": list("abcdefghijk")[rows], **code_columns(values[rows])}
+        return Contents(arrays={"x": values[rows]}, columns=columns)
+
+    whole = result_file(tmp_path / f"whole{suffix}", parts, [])
+    write_result(whole, contents(slice(None)))
+    out = result_file(tmp_path / f"grown{suffix}", parts, [])
+    with growing_result(out, parts) as file:
+        for start in (0, 4, 8):
+            file.add(contents(slice(start, start + 4)))
+        assert not out.path.exists()
+    if suffix in (".npz", ".parquet"):  # archives hold the time
+        assert out.path.stat().st_size == whole.path.stat().st_size
+    else:
+        assert out.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_a_file_that_grows_is_deleted_where_its_rows_fail(tmp_path: Path) -> None:
+    out = result_file(tmp_path / "grown.npy", ("arrays",), [])
+    with pytest.raises(StopIteration), growing_result(out, ("arrays",)) as file:
+        file.add(next(iter([])))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_format_takes_a_part_of_a_result() -> None:

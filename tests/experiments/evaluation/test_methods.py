@@ -19,6 +19,7 @@ from experiments.evaluation.automatic import Automatic
 from experiments.evaluation.estimators import Estimator, Importance
 from experiments.evaluation.methods import METHODS, Estimation
 from experiments.evaluation.proposals import PROPOSALS, proposal
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import COLUMNS
 from experiments.evaluation.until_precise import UntilPrecise
 from experiments.reports.item_plots import scores
@@ -86,7 +87,7 @@ def test_every_estimator_gives_the_exact_likelihood_within_five_standard_errors(
     for row, value in zip(rows, exact.tolist(), strict=True):
         assert row.keys() >= {*COLUMNS, *estimator.columns, estimator.diagnostic.column}
         assert abs(row["log_likelihood"] - value) < 5 * row["standard_error"] + 1e-6
-    totals = estimator.totals(rows)
+    totals = estimator.totals(ScoreColumns.of(rows))
     assert totals["count"] == 3
     mean = sum(row["log_likelihood"] for row in rows) / 3
     assert totals["log_likelihood_nats"] == pytest.approx(mean)
@@ -103,12 +104,12 @@ def test_chains_reach_the_mass_that_importance_samples_miss() -> None:
     x = torch.tensor([[0.3], [-1.0], [2.0]])
     exact = Normal(0.0, math.sqrt(2.0)).log_prob(x).mean().item()
     missed = Importance(400, "posterior")
-    totals = missed.totals(missed.rows(Shifted(), x, None))
+    totals = missed.totals(ScoreColumns.of(missed.rows(Shifted(), x, None)))
     assert totals["khat_unreliable"] == 1.0
     assert totals["log_likelihood_nats"] < exact - 5
     for start in ("prior", "posterior"):
         chains = Annealing(60, 20, start)
-        reached = chains.totals(chains.rows(Shifted(), x, None))
+        reached = chains.totals(ScoreColumns.of(chains.rows(Shifted(), x, None)))
         error = reached["standard_error_nats"]
         assert abs(reached["log_likelihood_nats"] - exact) < 5 * error
 
@@ -117,8 +118,8 @@ def test_chains_reach_the_mass_that_importance_samples_miss() -> None:
 def test_the_figure_of_an_estimator_has_the_panels_of_its_numbers(name: str) -> None:
     estimator = ESTIMATORS[name]
     rows = estimator.rows(Linear(), torch.randn(6, 1), None)
-    result = {**estimator.settings(), **estimator.totals(rows)}
-    item = estimator.report_item(rows, result, estimator.title)
+    result = {**estimator.settings(), **estimator.totals(ScoreColumns.of(rows))}
+    item = estimator.report_item(ScoreColumns.of(rows), result, estimator.title)
     labels = [axes.get_ylabel() for axes in scores(item).axes]
     assert labels[0] == "data"
     assert estimator.diagnostic.label in labels
@@ -214,7 +215,7 @@ def test_chains_have_no_numbers_of_importance_weights_and_say_so() -> None:
         assert row["khat"] is row["elbo"] is row["effective_samples"] is None
         assert 1 <= row["effective_chains"] <= 6
         assert 0 < row["acceptance"] <= 1
-    totals = estimator.totals(rows)
+    totals = estimator.totals(ScoreColumns.of(rows))
     note = totals["notes"][-1]
     for name in OF_WEIGHTS:
         assert totals[name] is None
@@ -224,12 +225,12 @@ def test_chains_have_no_numbers_of_importance_weights_and_say_so() -> None:
     acceptance = sum(row["acceptance"] for row in rows) / 5
     assert totals["acceptance_mean"] == pytest.approx(acceptance)
     many = [row | {"effective_chains": 2.0} for row in rows]
-    assert estimator.totals(many)["notes"] == [note]
+    assert estimator.totals(ScoreColumns.of(many))["notes"] == [note]
     few = [row | {"effective_chains": 1.9} for row in rows[:2]] + many[2:]
-    first, last = estimator.totals(few)["notes"]
+    first, last = estimator.totals(ScoreColumns.of(few))["notes"]
     assert first.startswith("2 of 5 data have fewer than 2 effective chains")
     assert last == note
-    shown = estimator.report_item(few, {}, "title")
+    shown = estimator.report_item(ScoreColumns.of(few), {}, "title")
     assert shown.get("khat") is None
     assert shown["ladder"] is None
 
@@ -237,7 +238,7 @@ def test_chains_have_no_numbers_of_importance_weights_and_say_so() -> None:
 def test_the_samples_that_an_error_took_are_stated() -> None:
     estimator = UntilPrecise(30, 0.05, 480, "posterior")
     rows = estimator.rows(Narrow(), torch.linspace(-3, 3, 12).unsqueeze(1), None)
-    totals = estimator.totals(rows)
+    totals = estimator.totals(ScoreColumns.of(rows))
     samples = [row["samples"] for row in rows]
     assert all(30 <= count <= 480 for count in samples)
     assert totals["samples_mean"] == pytest.approx(sum(samples) / 12)
@@ -259,11 +260,11 @@ def test_the_khat_of_a_row_is_judged_by_the_samples_of_the_row() -> None:
     few, many = khat_threshold(30), khat_threshold(3000)
     between = (few + many) / 2
     estimator = UntilPrecise(30, 0.1, 3000, "posterior")
-    totals = estimator.totals([row(30, between), row(3000, between)])
+    totals = estimator.totals(ScoreColumns.of([row(30, between), row(3000, between)]))
     assert totals["khat_unreliable"] == 0.5
     assert totals["khat_threshold"] is None
     assert "from row to row (30 to 3000)" in totals["notes"][0]
-    alike = estimator.totals([row(3000, between), row(3000, between)])
+    alike = estimator.totals(ScoreColumns.of([row(3000, between), row(3000, between)]))
     assert alike["khat_unreliable"] == 0.0
     assert alike["khat_threshold"] == pytest.approx(many)
     assert "notes" not in alike
@@ -294,6 +295,7 @@ def scored(run: str, tmp_path: Path, **options: Any) -> dict[str, Any]:
     return likelihood.main(config)
 
 
+@pytest.mark.slow
 def test_chains_and_samples_agree_on_a_trained_run(tmp_path: Path) -> None:
     chains = {"annealing_steps": 10, "chains": 8}
     annealed = scored("text", tmp_path / "a", method="annealed", **chains)

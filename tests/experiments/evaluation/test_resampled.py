@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.resampled import RESAMPLED, resampled, resampled_totals
+from experiments.evaluation.score_columns import ScoreColumns
 
 
 def columns(log_w: Tensor, replicates: int = 1) -> tuple[Tensor, Tensor]:
@@ -56,7 +57,7 @@ def test_groups_take_the_place_of_weights() -> None:
 
 def test_totals_are_the_mean_and_the_error_of_the_mean() -> None:
     rows = resampled(torch.randn(30, 6), 1)
-    result, notes = resampled_totals(rows)
+    result, notes = resampled_totals(ScoreColumns.of(rows))
     assert notes == []
     assert result["jackknife_nats"] == pytest.approx(sum(row["jackknife_nats"] for row in rows) / 6)
     square = sum(row["bootstrap_standard_error_nats"] ** 2 for row in rows)
@@ -77,7 +78,7 @@ def with_zeros(log_w: Tensor) -> Tensor:
 def test_numbers_that_are_not_finite_are_null_and_counted(
     spoil: Callable[[Tensor], Tensor],
 ) -> None:
-    result, notes = resampled_totals(resampled(spoil(torch.randn(10, 3)), 1))
+    result, notes = resampled_totals(ScoreColumns.of(resampled(spoil(torch.randn(10, 3)), 1)))
     assert result == dict.fromkeys(RESAMPLED)
     for name, note in zip(RESAMPLED, notes, strict=True):
         assert note.startswith(f"{name} is not finite for 1 of 3 rows, so its mean is null: ")
@@ -86,6 +87,6 @@ def test_numbers_that_are_not_finite_are_null_and_counted(
 def test_one_sample_has_neither_and_says_so() -> None:
     rows = resampled(torch.randn(1, 2), 1)
     assert rows == [dict.fromkeys(RESAMPLED)] * 2
-    result, (note,) = resampled_totals(rows)
+    result, (note,) = resampled_totals(ScoreColumns.of(rows))
     assert result == dict.fromkeys(RESAMPLED)
     assert "are null: a single sample has neither" in note

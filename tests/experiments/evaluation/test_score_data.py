@@ -17,6 +17,7 @@ from density.estimation.diagnostics import khat_threshold
 from density.estimation.importance import estimate
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.score_table import Table
 from experiments.evaluation.scores import (
     COLUMNS,
@@ -25,7 +26,6 @@ from experiments.evaluation.scores import (
     rows_of,
     rungs,
     totals,
-    worst,
 )
 from experiments.reports.validations import best_validation
 from experiments.text.task import measure_texts
@@ -55,7 +55,7 @@ def test_rows_that_are_not_finite_are_counted_and_the_first_ten_named() -> None:
     rows = [row(-1.0) for _ in range(20)]
     for i in range(3, 15):
         rows[i] = row(-math.inf, math.inf, standard_error=math.inf, effective_samples=0.0)
-    result = totals(rows, 100)
+    result = totals(ScoreColumns.of(rows), 100)
     assert result["not_finite"] == {"count": 12, "rows": list(range(3, 13))}
     assert result["log_likelihood_nats"] is None
     assert result["standard_error_over_data_nats"] is None
@@ -70,28 +70,28 @@ def test_rows_that_are_not_finite_are_counted_and_the_first_ten_named() -> None:
 
 
 def test_finite_rows_have_their_means_and_no_note() -> None:
-    result = totals([row(-1.0), row(-3.0)], 100)
+    result = totals(ScoreColumns.of([row(-1.0), row(-3.0)]), 100)
     assert result["log_likelihood_nats"] == -2.0
     assert result["standard_error_over_data_nats"] == pytest.approx(1.0)
     assert "not_finite" not in result
     assert "notes" not in result
-    assert totals([row(-1.0)], 100)["standard_error_over_data_nats"] is None
+    assert totals(ScoreColumns.of([row(-1.0)]), 100)["standard_error_over_data_nats"] is None
 
 
 def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number() -> None:
     rows = [row(-1.0, khat) for khat in (0.1, 0.6, 0.8, math.inf, math.nan)]
-    result = totals(rows, 100)
+    result = totals(ScoreColumns.of(rows), 100)
     assert result["khat_above_0.7"] == 3 / 5
     assert result["khat_unreliable"] == 4 / 5
     assert result["khat_threshold"] == pytest.approx(0.5)
-    shown = report_item(rows, result | {"samples": 100}, "title")
+    shown = report_item(ScoreColumns.of(rows), result | {"samples": 100}, "title")
     assert shown["note"].startswith(
         "4 of 5 data have a k-hat above 0.50, the limit for 100 samples, or none"
     )
 
 
 def test_one_sample_has_no_standard_error_and_says_so() -> None:
-    result = totals([row(-1.0, math.inf, standard_error=math.inf)], 1)
+    result = totals(ScoreColumns.of([row(-1.0, math.inf, standard_error=math.inf)]), 1)
     assert result["standard_error_nats"] is None
     assert result["notes"] == [
         "standard_error is not finite for 1 of 1 rows (from 0: 0), so its mean is null: "
@@ -107,14 +107,14 @@ def test_too_few_samples_for_a_khat_give_null_and_the_reason(samples: int) -> No
     rows = rows_of(density.log_weights(Linear(), torch.ones(3, 1), samples), 1)
     assert [scored["khat"] for scored in rows] == [None] * 3
     results = [
-        totals(rows, samples),
+        totals(ScoreColumns.of(rows), samples),
         measure(Linear(), [torch.ones(3, 1)], samples, Bound).to_json(),
         measure(Broken(), [torch.ones(3, 1)], samples, Bound).to_json(),
     ]
     for result in results:
         assert [result[key] for key in KHAT_KEYS] == [None] * 3
         assert result["khat_note"] == "k-hat is undefined below 21 samples"
-    shown = report_item(rows, results[0] | {"samples": samples}, "title")
+    shown = report_item(ScoreColumns.of(rows), results[0] | {"samples": samples}, "title")
     assert shown["note"].startswith("k-hat is undefined below 21 samples: draw more")
     assert shown["khat"] == [None] * 3
 
@@ -122,7 +122,7 @@ def test_too_few_samples_for_a_khat_give_null_and_the_reason(samples: int) -> No
 def test_samples_enough_for_a_khat_have_their_shares_and_no_note() -> None:
     rows = rows_of(density.log_weights(Linear(), torch.ones(3, 1), 21), 1)
     results = [
-        totals(rows, 21),
+        totals(ScoreColumns.of(rows), 21),
         measure(Linear(), [torch.ones(3, 1)], 21, Bound).to_json(),
     ]
     for result in results:
@@ -133,21 +133,23 @@ def test_samples_enough_for_a_khat_have_their_shares_and_no_note() -> None:
 def test_a_likelihood_of_bounded_support_has_honest_totals() -> None:
     x = torch.linspace(-1.5, 1.5, 7)[:, None]
     model = Within()
-    result = totals(rows_of(density.log_weights(model, x, 2000), 1), 2000)
+    result = totals(ScoreColumns.of(rows_of(density.log_weights(model, x, 2000), 1)), 2000)
     assert result["khat_unreliable"] == 0.0
     error = result["log_likelihood_nats"] - model.evidence(x).mean().item()
     assert abs(error) < 5 * result["standard_error_nats"]
     assert result["elbo_nats"] is None  # most weights are zero
     # some 20 samples above zero: nothing is known of their tail
     model.spread = 10.0
-    result = totals(rows_of(density.log_weights(model, x, 1000), 1), 1000)
+    result = totals(ScoreColumns.of(rows_of(density.log_weights(model, x, 1000), 1)), 1000)
     assert result["khat_unreliable"] > 0.5
     assert result["khat_threshold"] == pytest.approx(2 / 3)
 
 
 def test_the_worst_rows_are_those_without_a_likelihood() -> None:
-    rows = [row(value) for value in (-1.0, math.nan, -5.0, -math.inf)]
-    assert worst(rows, 3) == [1, 3, 2]
+    rows = [row(value) for value in (-1.0, math.nan, -5.0, -math.inf, -1.0, *range(20))]
+    least = ScoreColumns.of(rows).least_likely
+    assert [each.number for each in least] == [1, 3, 2, 0, 4, 5, 6, 7, 8, 9]
+    assert all(each.record is rows[each.number] for each in least)
 
 
 def test_a_table_keeps_rows_that_are_not_finite(tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_notes_of_a_validation_stand_beside_those_of_the_data(
     )
     fitted = {"steps": 1, "notes": ["1 row not finite"]}
     monkeypatch.setattr(command, "fit", lambda steps, settings, run: fitted)
-    result = command.train(Settings(device="cpu"), lambda world: training)
+    result = command.train(run.path, Settings(device="cpu"), lambda world: training)
     assert result["notes"] == ["1 blank line", "1 row not finite"]
     assert result["texts_left_out"] == 2
     assert read_json(run.path / "DONE") == result

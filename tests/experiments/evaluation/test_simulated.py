@@ -136,6 +136,7 @@ def test_texts_that_were_cut_are_counted_and_noted(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_data_are_scored_alike_with_and_without_a_sandwich(tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
     folder = make.copy_run("images", tmp_path)
