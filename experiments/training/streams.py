@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 __all__ = ["lasting_streams"]
 
@@ -20,12 +20,12 @@ CLOSED = (errno.EPIPE, errno.EIO)  # of a pipe without a reader, and of a closed
 class _Lasting:
     """A text stream that discards what it is given once its reader is gone."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            return int(self._stream.write(text))
         except OSError as error:
             self._discard(error)
             return len(text)
@@ -36,7 +36,7 @@ class _Lasting:
         except OSError as error:
             self._discard(error)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def _discard(self, error: OSError) -> None:

@@ -119,10 +119,12 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
         assert tuple(packages) == extra.packages
     assert declared.keys() == {"test", "bench"}  # of the developers
 
-    present = {"datasets", "huggingface-hub", "pandas"}
+    present = {"datasets", "huggingface-hub", "fsspec", "pandas"}
     monkeypatch.setattr(installation, "_version", lambda name: "1.0" if name in present else "")
     found = installation.extras()
-    assert found.numbers == {"extras": {"hub": True, "board": False, "tables": False}}
+    assert found.numbers == {
+        "extras": {"hub": True, "remote": True, "board": False, "tables": False}
+    }
     assert found.advice.startswith("pip install 'univae[board,tables]'")
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
