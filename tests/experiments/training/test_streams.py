@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.data.notes import print_notes
+from experiments.training import stopping
 from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.streams import lasting_streams
 from tests.experiments.training.test_loop import SETTINGS, Toy, train
@@ -22,38 +25,41 @@ ROOT = Path(__file__).parents[3]
 LONGEST = 60.0  # seconds, on a machine that runs other tests too
 
 
-@pytest.fixture
-def closed(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Stderr and its descriptor are a pipe whose reader is gone."""
+@contextmanager
+def reader_gone(patch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Let stderr, whose descriptor is yielded, be a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
-    stream = os.fdopen(writer, "w", encoding="utf-8")
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr("experiments.training.stopping.STDERR", writer)
-    return writer
+    with patch.context() as inner, os.fdopen(writer, "w", encoding="utf-8") as stream:
+        inner.setattr(sys, "stderr", stream)
+        inner.setattr(stopping, "STDERR", writer)
+        yield writer
 
 
-@pytest.mark.usefixtures("closed")
-def test_a_step_that_is_interrupted_with_the_reader_of_stderr_is_saved(tmp_path: Path) -> None:
+def test_a_step_that_is_interrupted_with_the_reader_of_stderr_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = Toy()
     task.hooks = {2: lambda: os.kill(os.getpid(), signal.SIGINT)}
-    with pytest.raises(Interrupted, match="interrupted after step 3; continue with --resume"):
+    interrupted = pytest.raises(Interrupted, match="after step 3; continue with --resume")
+    with reader_gone(monkeypatch), interrupted:
         train(tmp_path / "run", replace(SETTINGS, checkpoint_every=0), task)
     assert (tmp_path / "run" / "checkpoints" / "last" / "model.safetensors").exists()
     assert not (tmp_path / "run" / "ERROR.json").exists()
 
 
 def test_what_is_written_to_a_closed_pipe_is_discarded_and_never_again_an_error(
-    closed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.requested
-    with lasting_streams(), lasting_streams():
-        print_notes(["a note"])
-        print("a line", file=sys.stderr, flush=True)
-    assert os.write(closed, b"into the null device") == 20
-    print("what Python flushes at exit", file=sys.stderr, flush=True)
+    with reader_gone(monkeypatch) as descriptor:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested
+        with lasting_streams(), lasting_streams():
+            print_notes(["a note"])
+            print("a line", file=sys.stderr, flush=True)
+        assert os.write(descriptor, b"into the null device") == 20
+        print("what Python flushes at exit", file=sys.stderr, flush=True)
 
 
 def test_an_error_of_another_kind_is_no_reader_that_is_gone(
@@ -76,7 +82,10 @@ def test_streams_that_are_missing_are_the_null_device(monkeypatch: pytest.Monkey
     assert sys.stderr is sys.stdout is None
 
 
-@pytest.mark.parametrize(("number", "terminal"), [(signal.SIGHUP, True), (signal.SIGINT, False)])
+@pytest.mark.parametrize(
+    ("number", "terminal"),
+    [(signal.SIGHUP, True), pytest.param(signal.SIGINT, False, marks=pytest.mark.slow)],
+)
 def test_a_command_whose_terminal_or_tee_is_gone_saves_its_steps_and_ends_with_130(
     tmp_path: Path, number: int, terminal: bool
 ) -> None:
@@ -107,12 +116,11 @@ def test_a_command_whose_terminal_or_tee_is_gone_saves_its_steps_and_ends_with_1
 
 
 def test_a_command_with_closed_streams_does_its_work(tmp_path: Path) -> None:
-    doctor = f"{shlex.quote(sys.executable)} -m univae doctor --seconds 0"
-    command = f"{doctor} 2>&- > out.json && {doctor} >&- 2>&- && {doctor} >&- 2> shown.txt"
+    univae = f"{shlex.quote(sys.executable)} -m univae"
+    command = f"{univae} doctor --seconds 0 2>&- > out.json && {univae} --version >&- 2>&-"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     assert subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment).returncode == 0
     assert "versions" in json.loads((tmp_path / "out.json").read_text())
-    assert "versions" in (tmp_path / "shown.txt").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
