@@ -1,8 +1,8 @@
 """``univae demo``: the main job on built-in data, in a few minutes on two cores.
 
 Its trainings have a number of steps, and time limits of about three times what these take on two
-idle cores. A machine that is slower, or that other programs use, gives the same weights within the
-limits, and trains fewer steps beyond them.
+idle cores. A machine that is slower, or that other programs use, takes the same steps and the same
+validations within the limits, and fewer beyond them.
 """
 
 import time
@@ -44,13 +44,14 @@ from experiments.text.task import measure_texts
 from experiments.training.distributed import join
 from experiments.training.processes import process_count
 from experiments.training.run_folder import Run
-from experiments.training.settings import MINUTES, SEED
+from experiments.training.settings import MINUTES, SEED, Settings
 from experiments.training.task import reseed
 from experiments.training.threads import THREADS, threads_of_run
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.rules import Rule, above, at_least, check
+from univae.rules import Rule, above, at_least, check, reading
+from univae.run_folder import RunFolder, stored_value
 from univae.vae.trained import TrainedText
 
 __all__ = ["Config", "generate_digits", "main", "round_trip", "score_digits", "score_texts"]
@@ -61,6 +62,9 @@ RESULTS = ()  # print_summary shows the result
 TEXT_STEPS = 1750  # of which a calibration has the last 15%
 IMAGE_STEPS = 5000
 GAN_STEPS = 3000
+
+# Options that are time limits, with the runs that they limit: folders in that of the demo.
+LIMITED = {"minutes": ".", "image_minutes": "digits", "gan_minutes": "gan"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,25 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @staticmethod
+    def resumed_options(out: Path) -> JsonObject:
+        """Return the options of an interrupted demo, which the runs inside it hold.
+
+        Raises:
+            InputError: the configuration of such a run is damaged.
+        """
+        values: JsonObject = {}
+        for option, folder in LIMITED.items():
+            if not (out / folder / "config.json").exists():
+                continue
+            with reading(out / folder / "config.json"):
+                run_of_demo = RunFolder.open(out / folder)
+                values["seed"] = stored_value(run_of_demo, Settings, "seed")
+                limit = stored_value(run_of_demo, Settings, "time_limit")
+            if limit:
+                values[option] = limit
+        return values
 
 
 def main(config: Config) -> JsonObject:

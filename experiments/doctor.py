@@ -10,7 +10,7 @@ import torch
 
 from experiments.cli.commands import run
 from experiments.diagnosis import installation, machine, speed
-from experiments.diagnosis.findings import Finding, find, table
+from experiments.diagnosis.findings import NOTHING, Finding, find, table
 from experiments.training.cores import usable_cores
 from univae.checkpoint import JsonObject
 from univae.rules import Rule, at_least, check
@@ -18,6 +18,17 @@ from univae.rules import Rule, at_least, check
 __all__ = ["Config", "main"]
 
 RESULTS = ()  # the table of the findings shows the result
+
+# What it means that a look itself fails, where commands do the same.
+FAILURES: Mapping[str, str] = {
+    "device": "PyTorch fails on this GPU: commands run with --device cpu",
+    "threads": "commands choose their threads in this way: give --threads",
+    "disk": "runs may find no room there, or no right to write: give an --out on another disk",
+    "matrices": "no model runs: install another build of PyTorch, see pytorch.org",
+    "training": "a training ends in the same way: make room for it, or install another build of "
+    "PyTorch, see pytorch.org",
+    "writing": "no run can be written there: give an --out on another disk",
+}
 
 # Shares of --seconds.
 MATRIX = 0.15
@@ -54,7 +65,7 @@ def main(config: Config) -> JsonObject:
     if config.seconds:
         looks |= _speed_tests(config)
     before = torch.get_num_threads()
-    findings = [(name, find(look)) for name, look in looks.items()]
+    findings = [(name, find(look, FAILURES.get(name, NOTHING))) for name, look in looks.items()]
     torch.set_num_threads(before)
 
     print(table(findings), file=sys.stderr, flush=True)

@@ -34,7 +34,7 @@ GAN = {"gan", "gan/metrics", "gan/networks", "gan/normalization"}
 MODELS = UNIVAE | DENSITY | GAN | TRAINED
 SHARED = {"experiments/version", "experiments/training", "experiments/data", "experiments/reports"}
 SHARED |= {"experiments/evaluation", "experiments/training/processes", "experiments/diagnosis"}
-SHARED |= {"experiments/process_environment"}
+SHARED |= {"experiments/training/process_environment"}
 FAMILIES = {"experiments/text", "experiments/images", "experiments/gans", "experiments/sentences"}
 FAMILIES |= {"experiments/calibration"}
 COMMANDS = {"experiments", "experiments/cli", "experiments/kinds"}
@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gan/trained": GROUND | {"gan", "gan/networks"},
     "experiments/version": GROUND,
     "experiments/training/processes": set(),
-    "experiments/process_environment": set(),
+    "experiments/training/process_environment": set(),
     # black and white from grey levels is drawn by the units of a run's data
     "experiments/data": GROUND
     | {"univae/text", "density/data_units", "density/tables"}
@@ -74,7 +74,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
     | {"experiments/training/processes"},
     "experiments/diagnosis": GROUND
-    | {"experiments/version", "experiments/training", "experiments/process_environment"}
+    | {"experiments/version", "experiments/training"}
+    | {"experiments/training/process_environment"}
     | {"univae/text", "univae/vae"},
     "experiments/reports": GROUND | {"experiments/training"},
     "experiments/evaluation": MODELS | {"experiments/data"},
@@ -86,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/kinds": MODELS | SHARED | FAMILIES,
     "experiments/cli": GROUND
     | {"experiments/version", "experiments/training", "experiments/data"}
-    | {"experiments/training/processes", "experiments/process_environment"},
+    | {"experiments/training/processes", "experiments/training/process_environment"},
     # commands as functions: they find the commands by name, as the command line does
     "experiments/functions": GROUND
     | {"experiments/cli", "experiments/data", "experiments/training"},

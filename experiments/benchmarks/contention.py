@@ -21,8 +21,8 @@ from pathlib import Path
 
 from experiments.benchmarks.harness import report
 from experiments.diagnosis.small_training import SmallTraining
-from experiments.process_environment import POLICY
 from experiments.training.cores import usable_cores
+from experiments.training.process_environment import POLICY
 from univae.checkpoint import JsonObject
 
 MODULE = "experiments.benchmarks.contention"

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from experiments.cli.help_pages import is_asked, render, stored_page
 from experiments.cli.jobs import note_of, overview, unknown_command
-from experiments.process_environment import set_waiting_policy
+from experiments.training.process_environment import set_waiting_policy
 from experiments.training.processes import is_first_process
-from experiments.training.stopping import PeerEnded, StopRequest, TrainingFailed
+from experiments.training.stopping import INTERRUPTED, PeerEnded, StopRequest, TrainingFailed
+from experiments.training.streams import lasting_streams
 from experiments.version import version
 
 if TYPE_CHECKING:
@@ -74,13 +75,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the ``univae`` command; a signal ends it also while libraries are imported."""
     stop = StopRequest(at_once=True)
-    try:
-        with stop:
-            _start(argv)
-    except (KeyboardInterrupt, Exception):
-        if not stop.requested:
-            raise
-    _end(INTERRUPTED, "univae: interrupted")
+    with lasting_streams():
+        try:
+            with stop:
+                _start(argv)
+        except (KeyboardInterrupt, Exception):
+            if not stop.requested:
+                raise
+        _end(INTERRUPTED, "univae: interrupted")
 
 
 def _start(argv: Sequence[str] | None) -> NoReturn:
@@ -112,16 +114,17 @@ def run(
     """Parse the options, run ``action``, print its result as a table and as JSON, and exit."""
     name = name or os.path.basename(sys.argv[0])
     stop = StopRequest(at_once=True)
-    try:
-        with stop:
-            _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
-    except KeyboardInterrupt as error:
-        _end_interrupted(name, str(error))
-    except Exception as error:
-        if stop.requested:  # a library has turned the interruption into an exception of its own
-            _end_interrupted(name)
-        _end_failed(name, error)
-        raise
+    with lasting_streams():
+        try:
+            with stop:
+                _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
+        except KeyboardInterrupt as error:
+            _end_interrupted(name, str(error))
+        except Exception as error:
+            if stop.requested:  # a library has turned the interruption into one of its own
+                _end_interrupted(name)
+            _end_failed(name, error)
+            raise
 
 
 def _end_interrupted(name: str, message: str = "") -> NoReturn:
@@ -223,7 +226,6 @@ def _help() -> str:
 
 
 QUIET = "--quiet"
-INTERRUPTED = 130  # exit code, whatever the signal
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in PyTorch's messages
 CLOSED_PIPE = 128 + 13  # what a shell reports of a process that SIGPIPE ended
 

@@ -168,6 +168,9 @@ def _stored_options(config_type: type, argv: Sequence[str]) -> JsonObject:
     if out is None:
         return {}
     require_folder(out, RESUME)
+    resumed_options = getattr(config_type, "resumed_options", None)
+    if resumed_options is not None:  # of a command of several runs, which is no kind of a run
+        return dict(resumed_options(out))
     values = _saved(config_type, RunFolder.open(out))
     for name in CODE:
         if names_code(values.get(name)):

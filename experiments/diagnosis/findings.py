@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from univae.checkpoint import JsonObject
 
-__all__ = ["Finding", "find", "table"]
+__all__ = ["NOTHING", "Finding", "find", "table"]
 
 WIDTH = 100  # characters of a line of the table
 BLANKS = 2  # between its columns
@@ -27,13 +27,19 @@ class Finding:
     numbers: JsonObject = field(default_factory=dict)
 
 
-def find(look: Callable[[], Finding]) -> Finding:
-    """Return what ``look`` finds; on a machine that is too odd for it, what went wrong."""
+NOTHING = "nothing depends on it; the other lines hold"
+
+
+def find(look: Callable[[], Finding], failure: str = NOTHING) -> Finding:
+    """Return what ``look`` finds; on a machine that is too odd for it, what went wrong.
+
+    ``failure`` is the advice then: what it means that the look fails.
+    """
     try:
         return look()
     except Exception as error:  # an odd machine is what a doctor is asked about
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(f"unknown ({reason})", "nothing depends on it; the other lines hold")
+        return Finding(f"unknown ({reason})", failure)
 
 
 def table(findings: Sequence[tuple[str, Finding]]) -> str:

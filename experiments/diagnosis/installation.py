@@ -23,6 +23,7 @@ class Extra(NamedTuple):
 
 EXTRAS: Mapping[str, Extra] = {
     "hub": Extra(("datasets", "huggingface-hub"), "data sets of the Hugging Face hub"),
+    "remote": Extra(("fsspec",), "files in object stores and on other machines"),
     "board": Extra(("tensorboard",), "curves of training in TensorBoard"),
     "tables": Extra(("pandas", "pyarrow"), "data frames and .parquet files"),
 }

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from experiments.diagnosis.findings import Finding
-from experiments.process_environment import COMMAND, POLICY, policy_origin, waiting_policy
 from experiments.training.cgroups import cpu_quota, memory_limit, read_text
 from experiments.training.cores import allowed_cores, busy_cores, lasting_load, usable_cores
+from experiments.training.process_environment import COMMAND, POLICY, policy_origin, waiting_policy
 from experiments.training.threads import choose_threads
 
 __all__ = ["cores", "devices", "disk", "existing", "memory", "openmp", "threads", "waiting"]
@@ -79,8 +79,9 @@ def waiting() -> Finding:
     value = " ".join(f"{name}={text}" for name, text in variables.items()) or "the runtime's own"
     ours = " ".join(f"{name}={text}" for name, text in POLICY.items())
     if origin == COMMAND:
-        value += " (set by this command, as by every one)"
-        advice = f"a program of your own that trains starts with it: {ours} python program.py"
+        value += " (set by this command, as by every one; a program of your own that trains has it "
+        value += f"when it is started as {ours} python program.py)"
+        advice = ""
     elif origin == "user":
         value += " (set by the user)"
         advice = "unset these variables, and the commands choose"

@@ -7,6 +7,7 @@ from experiments.reports import plots
 from experiments.reports.content import Content
 from experiments.reports.html import brief, escape, flat, items, paragraph, section, table
 from experiments.reports.validations import NUMBERS, best_validation
+from experiments.training.environment import stored_environment
 from univae.checkpoint import JsonValue, read_json
 
 __all__ = [
@@ -115,8 +116,7 @@ def similarity(content: Content) -> str:
 
 def configuration(content: Content) -> str:
     """Return every option, and the versions, device and command line of the run."""
-    path = content.run.path / "environment.json"
-    environment = flat(read_json(path)) if path.exists() else {}
+    environment = flat(stored_environment(content.run.path))
     options = _settings("Configuration", flat(content.run.config))
     return options + _settings("Environment", environment)
 

@@ -34,6 +34,7 @@ from experiments.training.loop import fit
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.task import Progress, reseed
+from experiments.training.threads import threads_of_run
 from gan.metrics import exact_wasserstein, nearest
 from gan.networks.registry import NetworkName
 from gan.players import Players
@@ -126,7 +127,7 @@ def train(config: Config) -> JsonObject:
     folder = Run.create(config.out, dataclasses.asdict(config))
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
     settings = Settings(**values | {"ema": decay})
-    with join(settings.device) as world:
+    with join(settings.device) as world, threads_of_run(settings.threads, None, world):
         result = fit(PlayerSteps(task_of(config), settings, world), settings, folder)
         folder.finish(result)
         return result

@@ -10,6 +10,8 @@ SECONDS_PER_MINUTE = 60.0
 
 FEW_STEPS = 100  # a time limit that holds fewer is noted
 MOST_SHARE = 0.5  # share of the time that two validations may take without a note
+MINUTES_SHARE = 0.1  # share of --minutes that all validations may take
+LARGEST_SHARE = 0.1  # share of --time-limit that one validation may take: to bound, not to plan it
 
 FEWEST_VALIDATIONS = 3  # a probe, one before the first step and one at the end
 BETWEEN = 4  # validations that --minutes are to hold besides
@@ -30,28 +32,26 @@ else:
 
 
 class Share(NamedTuple):
-    """How much of the time validations may take together, and how many there will be."""
+    """How much of the time all validations may take together, and each of them."""
 
     share: float
-    number: int  # of validations, a probe included
+    each: float
 
     @classmethod
-    def of(cls, steps: int, validate_every: int, *, compares: bool = False) -> "Share":
+    def of(cls, steps: int, *, compares: bool = False) -> "Share":
         """Return the share of a training.
 
         Args:
             steps: number of steps of a training with a time limit; 0 for one of ``minutes``.
-            validate_every: steps between validations.
             compares: whether the training is a short one for the sake of its validations, such as a
                 calibration.
         """
         if steps:
-            # More than of --minutes: a machine of the usual speed is to validate everything.
-            between = (steps - 1) // validate_every if validate_every else 0
-            return cls(0.25, FEWEST_VALIDATIONS + between)
+            # Whole ones, wherever they fit in: the best checkpoint is then that of the steps alone.
+            return cls(MOST_SHARE, LARGEST_SHARE)
         if compares:
-            return cls(0.5, FEWEST_VALIDATIONS)
-        return cls(0.1, FEWEST_VALIDATIONS + BETWEEN)
+            return cls(MOST_SHARE, MOST_SHARE / FEWEST_VALIDATIONS)
+        return cls(MINUTES_SHARE, MINUTES_SHARE / (FEWEST_VALIDATIONS + BETWEEN))
 
 
 class Spent(NamedTuple):
@@ -76,7 +76,8 @@ class Budget:
 
     With ``time_limit`` the steps count as long as they keep ahead of a line, from none of them at
     half of the limit to all at its end: the clock has no effect then. A training that falls behind
-    follows the line, so that its schedule is complete when the time is.
+    follows the line, so that its schedule is complete when the time is. Validations are whole, and
+    all are made, unless one takes a tenth of the limit or all of them half of it.
 
     Args:
         steps: number of steps, where ``minutes`` is 0.
@@ -99,7 +100,7 @@ class Budget:
     ) -> None:
         self.steps = 0 if minutes else steps
         self.limit = SECONDS_PER_MINUTE * (minutes or time_limit)
-        self.share = share or Share.of(self.steps, 0)
+        self.share = share or Share.of(self.steps)
         self.reserve = spent.reserve
         self.prelude = spent.prelude
         self.validating = spent.validating
@@ -120,7 +121,7 @@ class Budget:
     @property
     def seconds_per_validation(self) -> float:
         """The most seconds that a validation is to take."""
-        return self.share.share * self.limit / self.share.number
+        return self.share.each * self.limit
 
     def fraction(self, step: int) -> float:
         """Return the fraction of training done after ``step`` steps; 1 if no other step fits in."""

@@ -24,17 +24,22 @@ def cpu_quota(cgroup: Path = CGROUP, mount: Path = MOUNT) -> float | None:
 
 
 def memory_limit(cgroup: Path = CGROUP, mount: Path = MOUNT) -> int | None:
-    """Return the bytes of memory that the groups of this process leave to it; None: no limit."""
+    """Return the bytes of memory that the groups of this process leave to it; None: no limit.
+
+    Files that the kernel keeps in memory and has not read again lately are free: it drops them
+    where memory is needed.
+    """
     free = []
     for group in _groups("memory", cgroup, mount):
-        for limit, usage in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        for limit, usage, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
             most = read_text(group / limit)
             used = read_text(group / usage)
             if most.isdigit() and used.isdigit() and int(most) < UNLIMITED:
-                free.append(max(0, int(most) - int(used)))
+                needed = max(0, int(used) - _row(group / "memory.stat", cache))
+                free.append(max(0, int(most) - needed))
     return min(free, default=None)
 
 
@@ -65,6 +70,15 @@ def _upwards(root: Path, name: str) -> Iterator[Path]:
         yield group
         group = group.parent
     yield root
+
+
+def _row(path: Path, name: str) -> int:
+    """Return the number in the row of a file that starts with a name; 0 where there is none."""
+    for line in read_text(path).splitlines():
+        key, _, number = line.partition(" ")
+        if key == name and number.isdigit():
+            return int(number)
+    return 0
 
 
 def _quota(used: str, period: str) -> float:

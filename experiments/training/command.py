@@ -14,6 +14,7 @@ from experiments.training.run_folder import Run, or_nothing
 from experiments.training.settings import Settings
 from experiments.training.step import Steps
 from experiments.training.stopping import Interrupted, StopRequest
+from experiments.training.streams import lasting_streams
 from experiments.training.threads import threads_of_run
 from univae.checkpoint import JsonObject
 
@@ -109,6 +110,7 @@ def train(
     # Whatever is no training step is interrupted at once; fit() lets a step end.
     resumed = out if settings.resume else None
     with (
+        lasting_streams(),
         StopRequest(at_once=True),
         join(settings.device) as world,
         threads_of_run(settings.threads, resumed, world),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from experiments.data.image_options import ImageReading
 from experiments.training.length import LENGTH, is_longer
+from experiments.training.threads import started_threads
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -65,6 +66,8 @@ def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:
     """
     uncompared = UNCOMPARED + LENGTH + (SOURCES if run.data_record() else ())
     stored = {**{name: NEWER[name] for name in NEWER if name in config}, **run.config}
+    if stored.get("threads") == 0:  # the machine has decided
+        stored["threads"] = started_threads(run.path)
     undecided = {name for name, value in UNDECIDED.items() if config.get(name) == value}
     changes = differences(stored, config, (*uncompared, *undecided))
     if changes:

@@ -22,10 +22,15 @@ COLUMNS = 8
 FREE_COLUMNS = (1, 3, 4)
 
 
-def usable_cores() -> int:
-    """Return how many threads can run at once: the allowed cores, within the quota; at least 1."""
+def usable_cores(busy: int = 0) -> int:
+    """Return how many threads can run at once: the allowed cores, within the quota; at least 1.
+
+    Args:
+        busy: how many of the allowed cores other programs use. A quota is this process's own: they
+            take nothing of it, as long as enough cores are free.
+    """
     quota = cpu_quota()
-    cores = allowed_cores()
+    cores = max(1, allowed_cores() - busy)
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 

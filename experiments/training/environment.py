@@ -14,9 +14,15 @@ import torch
 
 from experiments.training.processes import process_count
 from experiments.version import version
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, read_json
+from univae.errors import InputError
+from univae.rules import OTHER_VERSION
 
-__all__ = ["environment"]
+__all__ = ["LENGTHS", "RESUMED", "environment", "stored_environment"]
+
+# Keys of lists of objects in environment.json: one entry per resume, and per length of training.
+RESUMED = "resumed"
+LENGTHS = "lengths"
 
 
 def environment(config: Mapping[str, object]) -> JsonObject:
@@ -41,6 +47,25 @@ def environment(config: Mapping[str, object]) -> JsonObject:
         "command": shlex.join(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def stored_environment(run: Path) -> JsonObject:
+    """Return the content of ``environment.json`` of a run; empty where there is no such file.
+
+    Raises:
+        InputError: it is no JSON object, or its lists are none of objects.
+    """
+    path = run / "environment.json"
+    if not path.exists():
+        return {}
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise InputError(f"{path}: not a JSON object; {OTHER_VERSION}")
+    for name in (RESUMED, LENGTHS):
+        entries = stored.get(name, [])
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise InputError(f"{path}: {name} must be a list of JSON objects; {OTHER_VERSION}")
+    return stored
 
 
 def _processor() -> str:

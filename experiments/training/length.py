@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from experiments.data.notes import print_notes
 from experiments.training.budget import SECONDS_PER_MINUTE
+from experiments.training.environment import LENGTHS, stored_environment
 from univae.checkpoint import (
     JsonObject,
     existing_folder,
@@ -27,8 +28,6 @@ from univae.run_folder import BEST, CALIBRATION, LAST, UNCALIBRATED, RunFolder
 __all__ = ["LENGTH", "Length", "is_longer", "length_notes", "train_on"]
 
 LENGTH = ("steps", "minutes", "time_limit")  # the options
-
-LENGTHS = "lengths"  # key in environment.json
 
 
 class Length(NamedTuple):
@@ -61,9 +60,11 @@ class Length(NamedTuple):
 def is_longer(run: RunFolder, config: Mapping[str, Any]) -> bool:
     """Return whether a configuration asks for more training than a run was started with.
 
+    Another time limit asks for none once all steps are trained.
+
     Raises:
         InputError: it asks for less; or for other steps, which do not count where minutes limit
-            training.
+            training; or the run has used up its time limit.
     """
     before = Length.of(run.config)
     after = Length.of(config)
@@ -74,14 +75,21 @@ def is_longer(run: RunFolder, config: Mapping[str, Any]) -> bool:
             f"--steps {after.steps} has no effect, because --minutes {after.minutes:g} limits the "
             f"training of {run.path}; leave it out, or give --minutes 0 too"
         )
+    calibration = float(config.get(CALIBRATION, 0.0))
     is_timed = after.minutes > 0
     if is_timed != (before.minutes > 0):
-        _require_more_than_trained(run, after, float(config.get(CALIBRATION, 0.0)))
+        _require_more_than_trained(run, after, calibration)
     elif after.is_less_than(before):
         raise InputError(
             f"{after.option} is less than {run.path} was started with, {before.option}, of which "
             f"it has trained {_trained(run).amount(timed=is_timed)}; give more, or leave it out"
         )
+    if before.steps == after.steps and not is_timed and not before.minutes:
+        steps = after.steps - int(calibration * after.steps)
+        if _trained(run).steps >= steps:
+            return False
+    if after.time_limit:
+        _require_time_left(run, after, calibration)
     return True
 
 
@@ -101,21 +109,18 @@ def train_on(run: RunFolder, config: Mapping[str, Any], step: int) -> None:
     _undo_calibration(run)
     (run.path / "DONE").unlink(missing_ok=True)
 
-    path = run.path / "environment.json"
-    environment = read_json(path) if path.exists() else {}
+    environment = stored_environment(run.path)
     lengths = environment.get(LENGTHS, [{"after_step": 0, **before._asdict()}])
     lengths.append({"after_step": step, **after._asdict()})
-    write_json(path, {**environment, LENGTHS: lengths})
+    write_json(run.path / "environment.json", {**environment, LENGTHS: lengths})
     write_json(run.path / "config.json", {**run.config, **after._asdict()})
     print_notes(length_notes(run)[-1:])
 
 
 def length_notes(run: RunFolder) -> list[str]:
     """Return a note for every time that a run was given more steps or minutes."""
-    path = run.path / "environment.json"
-    environment = read_json(path) if path.exists() else {}
     notes = []
-    for entry in environment.get(LENGTHS, [])[1:]:
+    for entry in stored_environment(run.path).get(LENGTHS, [])[1:]:
         option = Length.of(entry).option
         notes.append(
             f"trained on after step {entry['after_step']} with {option}: from there the learning "
@@ -129,6 +134,7 @@ class _Trained(NamedTuple):
 
     steps: int
     minutes: float
+    reserve: float  # minutes that its last validation will take
 
     def amount(self, *, timed: bool) -> str:
         return f"{self.minutes:.3g} minutes" if timed else f"{self.steps} steps"
@@ -137,9 +143,10 @@ class _Trained(NamedTuple):
 def _trained(run: RunFolder) -> _Trained:
     folder = existing_folder(run.path / "checkpoints" / LAST)
     if folder is None:
-        return _Trained(0, 0.0)
+        return _Trained(0, 0.0, 0.0)
     state: JsonObject = read_json(folder / "state.json")
-    return _Trained(state.get("step", 0), state.get("seconds", 0.0) / SECONDS_PER_MINUTE)
+    seconds = (state.get("seconds", 0.0), state.get("reserve", 0.0))
+    return _Trained(state.get("step", 0), *(number / SECONDS_PER_MINUTE for number in seconds))
 
 
 def _require_more_than_trained(run: RunFolder, length: Length, calibration: float) -> None:
@@ -158,6 +165,17 @@ def _require_more_than_trained(run: RunFolder, length: Length, calibration: floa
         f"{length.option} is no more than {run.path} has trained, "
         f"{trained.amount(timed=is_timed)}; give more"
     )
+
+
+def _require_time_left(run: RunFolder, length: Length, calibration: float) -> None:
+    """Raise InputError where a run has used up its share of a time limit."""
+    trained = _trained(run)
+    minutes = max(0.0, (1.0 - calibration) * length.time_limit - trained.reserve)
+    if trained.steps and minutes <= trained.minutes:
+        raise InputError(
+            f"{length.option} leaves {minutes:.3g} minutes to training, and {run.path} has "
+            f"trained {trained.minutes:.3g}; give a longer --time-limit"
+        )
 
 
 def _undo_calibration(run: RunFolder) -> None:

@@ -22,7 +22,9 @@ from experiments.training.settings import Settings
 from experiments.training.state import State
 from experiments.training.step import Stepped, Steps, Stream
 from experiments.training.stopping import Interrupted, StopRequest
+from experiments.training.streams import lasting_streams
 from experiments.training.task import Batch, Item, Progress, Task
+from experiments.training.threads import threads_of_run
 from experiments.training.units import units_of
 from experiments.training.validator import Validator
 from univae.checkpoint import JsonObject
@@ -41,6 +43,8 @@ def fit(
 ) -> JsonObject:
     """Repeat ``steps`` until the budget of ``settings`` is used up, and save all in the run folder.
 
+    PyTorch's number of threads is that of the caller, not ``settings.threads``.
+
     With ``settings.resume`` training continues from ``checkpoints/last``, to the same weights, bit
     for bit, on the same machine with the same number of threads and processes, unless time
     limits it. Each validation comes after a checkpoint. It runs in full precision, on the moving
@@ -55,9 +59,7 @@ def fit(
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP; the step was finished and saved.
         TrainingFailed: the loss or its gradient is not finite; see ``ERROR.json``.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    with StopRequest() as stop, run.locked():
+    with lasting_streams(), StopRequest() as stop, run.locked():
         loop = _Loop(steps, settings, run, validates_first=validates_first)
         try:
             return loop.run_until_done(stop)
@@ -77,7 +79,10 @@ def fit_task(
 
     The result is written to ``DONE``.
     """
-    with join(settings.device) as world:
+    # without a number, that of the process, which the environment of a new run already holds
+    threads = settings.threads or (0 if settings.resume else torch.get_num_threads())
+    resumed = run.path if settings.resume else None
+    with join(settings.device) as world, threads_of_run(threads, resumed, world):
         result = fit(GradientSteps(task, settings, world, build), settings, run)
         run.finish(result)
         return result
@@ -267,7 +272,7 @@ def _budget(settings: Settings, state: State, *, compares: bool) -> Budget:
         settings.minutes,
         settings.time_limit,
         clock=settings.clock,
-        share=Share.of(steps, settings.validate_every, compares=compares),
+        share=Share.of(steps, compares=compares),
         spent=Spent(state.seconds, state.reserve, state.prelude, state.validating),
     )
 

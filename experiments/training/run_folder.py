@@ -31,7 +31,7 @@ from experiments.training.comparison import (
     require_same_model,
     require_same_options,
 )
-from experiments.training.environment import environment
+from experiments.training.environment import RESUMED, environment, stored_environment
 from experiments.training.folder_lock import hold_lock
 from experiments.training.metrics_file import TIMING, MetricsFile
 from experiments.training.new_folder import (
@@ -45,7 +45,6 @@ from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
 from univae.checkpoint import (
     existing_folder,
-    read_json,
     replacing_folder,
     to_json,
     write_json,
@@ -122,10 +121,9 @@ class Run(RunFolder):
         if not self.writes:
             return
         self._create_subfolders()
-        path = self.path / "environment.json"
-        first = read_json(path) if path.exists() else {}
-        resumed = [*first.pop("resumed", []), environment(self.config)]
-        write_json(path, first | {"resumed": resumed})
+        first = stored_environment(self.path)
+        resumed = [*first.pop(RESUMED, []), environment(self.config)]
+        write_json(self.path / "environment.json", first | {RESUMED: resumed})
         (self.path / "ERROR.json").unlink(missing_ok=True)
         remove_leftovers(self.path)
 

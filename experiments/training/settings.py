@@ -34,7 +34,8 @@ class Settings:
     minutes: float = 0.0
     # most minutes for --steps, the last validation included; 0: no limit. Weights do not depend on
     # the clock unless steps are late in the second half of it: then the schedule is hurried to its
-    # end, and fewer steps are taken
+    # end, and fewer steps are taken. Nor do validations, unless one takes a tenth of the limit or
+    # all of them half of it: then they are of fewer data, or fewer
     time_limit: float = 0.0
     # time that --minutes and --time-limit limit; wall: elapsed time; processor: the time of all
     # threads of this process, for runs side by side

@@ -9,14 +9,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import TypeAlias
 
 from experiments.training.processes import is_first_process
 
-__all__ = ["Interrupted", "PeerEnded", "StopRequest", "TrainingFailed"]
+__all__ = [
+    "INTERRUPTED",
+    "Interrupted",
+    "PeerEnded",
+    "StopRequest",
+    "TrainingFailed",
+    "exit_on_signals",
+]
 
 STDERR = 2  # file descriptor
+INTERRUPTED = 130  # exit code, whatever the signal
 
 # What asks a command to stop: Ctrl-C, a scheduler, and a terminal that was closed (POSIX only).
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -117,9 +126,26 @@ class StopRequest:
             raise Interrupted("interrupted")
         if is_first_process():
             # The signal may interrupt a print, whose buffer is then locked: use the system call.
-            os.write(
-                STDERR, b"\nstopping after this step and saving; Ctrl-C again aborts at once\n"
-            )
+            _write(b"\nstopping after this step and saving; Ctrl-C again aborts at once\n")
+
+
+def exit_on_signals() -> None:
+    """Let each signal end the process by 130 and a line, until another handler is installed."""
+    for number in SIGNALS:
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    if is_first_process():
+        _write(b"interrupted\n")
+    raise SystemExit(INTERRUPTED)
+
+
+def _write(text: bytes) -> None:
+    """Write to stderr, whose reader may have received the signal too, and be gone."""
+    with suppress(OSError):
+        os.write(STDERR, text)
 
 
 def _outer_of(handler: Handler) -> StopRequest | None:

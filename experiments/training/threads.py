@@ -16,8 +16,8 @@ import torch
 from experiments.data.notes import print_notes
 from experiments.training.cores import busy_cores, lasting_load, usable_cores
 from experiments.training.distributed import World
+from experiments.training.environment import stored_environment
 from experiments.training.processes import local_process_count
-from univae.checkpoint import read_json
 from univae.errors import InputError
 from univae.rules import OTHER_VERSION, Rule, at_least
 
@@ -43,10 +43,10 @@ def choose_threads() -> Choice:
     ``OMP_NUM_THREADS`` decides where the user has set it. Otherwise there is one thread for each
 
     - physical core that the affinity mask of the process allows,
-    - within the CPU quota of its cgroups, rounded down, and PyTorch's own number,
     - but for the cores that other programs keep busy: the smaller of the load average of five
       minutes and of what is busy at this moment, so that neither a short burst nor an earlier
       training counts,
+    - within the CPU quota of its cgroups, rounded down, and PyTorch's own number,
 
     shared by the processes that ``torchrun`` started on this machine; at least 1. ``torchrun``
     sets ``OMP_NUM_THREADS=1`` where it is not set: this value is taken for its own, and
@@ -57,14 +57,13 @@ def choose_threads() -> Choice:
     by_torchrun = processes > 1 and variable == "1"
     if variable and not by_torchrun:
         return Choice(torch.get_num_threads(), f"{VARIABLE}={variable}")
-    cores = usable_cores()
-    if not by_torchrun:
-        cores = min(cores, torch.get_num_threads())
-    busy = _busy_cores()
-    count = max(1, (cores - busy) // processes)
+    most = MOST if by_torchrun else torch.get_num_threads()
+    cores = min(most, usable_cores())
+    free = min(most, usable_cores(_busy_cores()))
+    count = max(1, free // processes)
     reason = f"{_counted(cores, 'usable core')}"
-    if busy:
-        reason += f", {busy} busy with other programs"
+    if free < cores:
+        reason += f", {free} not busy with other programs"
     if processes > 1:
         reason += f", shared by {processes} processes"
     return Choice(count, reason, is_reduced=count < max(1, cores // processes))
@@ -76,11 +75,9 @@ def started_threads(run: Path) -> int:
     Raises:
         InputError: ``environment.json`` of the run is damaged.
     """
-    path = run / "environment.json"
-    if not path.exists():
-        return 0
-    count = read_json(path).get("threads", 0)
+    count = stored_environment(run).get("threads", 0)
     if not isinstance(count, int) or THREADS(count):
+        path = run / "environment.json"
         raise InputError(f"{path}: threads must be a number up to {MOST}; {OTHER_VERSION}")
     return count
 

@@ -15,8 +15,8 @@ import torch
 from experiments import doctor
 from experiments.diagnosis import installation, machine, speed
 from experiments.diagnosis.findings import Finding, find, table
-from experiments.process_environment import POLICY
 from experiments.training import cores
+from experiments.training.process_environment import POLICY
 from experiments.training.threads import Choice
 
 ROOT = Path(__file__).parents[3]
@@ -74,6 +74,8 @@ def test_a_machine_that_answers_nothing_is_described_without_a_traceback(
     shown = capsys.readouterr().err
     for name in ("device", "disk", "writing"):
         assert re.search(rf"^  {name} +unknown \(OSError: \[Errno 30\] Read-only", shown, re.M)
+    assert result["advice"]["writing"].startswith("no run can be written there: give an --out")
+    assert "--device cpu" in result["advice"]["device"]
     assert "memory" in shown
     assert result["threads"] >= 1
     assert "free_disk_bytes" not in result
@@ -88,7 +90,10 @@ def test_what_goes_wrong_in_a_look_is_the_finding() -> None:
     def look() -> Finding:
         raise ValueError("two\nlines")
 
-    assert find(look).value == "unknown (ValueError: two lines)"
+    assert find(look) == Finding(
+        "unknown (ValueError: two lines)", "nothing depends on it; the other lines hold"
+    )
+    assert find(look, "do this").advice == "do this"
 
 
 def test_the_table_names_findings_and_indents_advice() -> None:
@@ -114,10 +119,12 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
         assert tuple(packages) == extra.packages
     assert declared.keys() == {"test", "bench"}  # of the developers
 
-    present = {"datasets", "huggingface-hub", "pandas"}
+    present = {"datasets", "huggingface-hub", "fsspec", "pandas"}
     monkeypatch.setattr(installation, "_version", lambda name: "1.0" if name in present else "")
     found = installation.extras()
-    assert found.numbers == {"extras": {"hub": True, "board": False, "tables": False}}
+    assert found.numbers == {
+        "extras": {"hub": True, "remote": True, "board": False, "tables": False}
+    }
     assert found.advice.startswith("pip install 'univae[board,tables]'")
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
@@ -137,9 +144,9 @@ def test_the_waiting_policy_is_named_with_who_chose_it(monkeypatch: pytest.Monke
             found = machine.waiting()
         assert found.numbers["waiting_policy_origin"] == origin
         assert found.numbers["waiting_policy"].items() <= variables.items()
-        assert found.advice
+        assert bool(found.advice) == (origin != "command")  # by which all is well
         for name, value in POLICY.items() if origin != "user" else ():
-            assert f"{name}={value}" in found.advice
+            assert f"{name}={value}" in f"{found.value} {found.advice}"
 
 
 def test_little_disk_and_memory_slow_disk_and_busy_cores_have_advice(

@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 
 from experiments.training.budget import CLOCKS, Budget, Share, Spent
+from experiments.training.length import is_longer
 from experiments.training.task import Progress
-from tests.experiments.training.test_loop import MINUTE, SETTINGS, Clock, Toy, train
+from tests.experiments.training.test_loop import (
+    MINUTE,
+    SETTINGS,
+    Clock,
+    Toy,
+    assert_equal,
+    everything,
+    train,
+)
+from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
+from univae.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -126,11 +137,10 @@ def test_a_time_that_holds_few_steps_is_noted_once_steps_are_timed(clock: list[f
     assert budget.note_after_step(4) == ""
 
 
-def test_a_share_of_a_time_limit_has_every_validation_of_the_steps() -> None:
-    assert Share.of(1750, 500) == (0.25, 6)  # a probe, before, 500, 1000, 1500, at the end
-    assert Share.of(1000, 0) == (0.25, 3)
-    assert Share.of(0, 500) == (0.1, 7)
-    assert Share.of(0, 500, compares=True) == (0.5, 3)
+def test_one_validation_of_a_time_limit_may_take_a_tenth_and_all_of_them_half() -> None:
+    assert Share.of(1750) == (0.5, 0.1)
+    assert Share.of(0) == (0.1, pytest.approx(0.1 / 7))
+    assert Share.of(0, compares=True) == (0.5, pytest.approx(0.5 / 3))
 
 
 class Sized(Toy):
@@ -220,6 +230,32 @@ def test_a_generous_time_limit_gives_the_weights_of_the_steps_whatever_the_clock
         assert (run.checkpoint("last") / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2])  # of the 24 rows: up to 4.8 s
+def test_validations_and_the_best_of_a_time_limit_do_not_depend_on_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    _, _, free = train(tmp_path / "free", LIMITED)
+    monkeypatch.setattr(Sized, "seconds_per_row", seconds)
+    task, timer = sized(monkeypatch)
+    task.hooks = dict.fromkeys(range(40), lambda: timer.pass_by(0.5))
+    _, _, run = train(tmp_path / "run", replace(LIMITED, time_limit=2.0), task)
+    validated = [row for row in run.rows("validation") if row["step"]]
+    assert [row["step"] for row in validated] == [10, 20, 30, 40]
+    assert [row["error"] for row in validated] == [row["error"] for row in free.rows("validation")]
+    assert not any("notes" in row for row in validated)
+    best = [run.checkpoint("best") / "model.safetensors" for run in (free, run)]
+    assert best[0].read_bytes() == best[1].read_bytes()
+
+
+def test_a_validation_that_takes_a_tenth_of_the_time_limit_is_cut_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sized, "seconds_per_row", 1.0)
+    task, _ = sized(monkeypatch)
+    train(tmp_path / "run", replace(LIMITED, steps=4, time_limit=1.5), task)
+    assert max(task.validated) == 9  # rows of a second each
+
+
 def test_a_tight_time_limit_ends_in_time_with_the_schedule_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +266,56 @@ def test_a_tight_time_limit_ends_in_time_with_the_schedule_at_its_end(
     assert task.fractions == sorted(task.fractions)
     assert task.fractions[-1] > 0.95
     assert run.rows("train")[-1]["lr"] < 0.06 * SETTINGS.lr  # the floor is 0.05
+
+
+def test_a_longer_time_limit_alone_leaves_a_run_with_all_its_steps_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(LIMITED, steps=4, time_limit=1.0)
+    _, _, run = train(tmp_path / "run", settings)
+    config = (run.path / "config.json").read_bytes()
+    before = everything(run)
+    result, _, run = train(tmp_path / "run", replace(settings, time_limit=2.0, resume=True))
+    assert result["steps"] == 4
+    assert "lengths" not in read_json(run.path / "environment.json")
+    assert (run.path / "config.json").read_bytes() == config
+    assert_equal(everything(run), before)
+
+    task, timer = sized(monkeypatch)
+    task.hooks = dict.fromkeys(range(40), lambda: timer.pass_by(5.0))
+    late = train(tmp_path / "late", replace(LIMITED, time_limit=1.0), task)[0]
+    assert late["steps"] < 40
+    task, timer = sized(monkeypatch)
+    task.hooks = dict.fromkeys(range(40), lambda: timer.pass_by(1.0))
+    longer = replace(LIMITED, time_limit=3.0, resume=True)
+    assert train(tmp_path / "late", longer, task)[0]["steps"] == 40
+
+
+def test_only_the_steps_before_a_calibration_count_for_a_longer_time_limit(tmp_path: Path) -> None:
+    config = {"steps": 20, "time_limit": 1.0, "calibration": 0.14}
+    longer = config | {"time_limit": 2.0}
+    state = tmp_path / "checkpoints" / "last" / "state.json"
+    state.parent.mkdir(parents=True)
+    for step, expected in ((17, True), (18, False)):
+        write_json(state, {"step": step, "seconds": 1.0})
+        assert is_longer(RunFolder(tmp_path, config), longer) is expected
+
+
+def test_a_time_limit_that_is_used_up_is_refused_with_the_minutes_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(LIMITED, steps=4, time_limit=1.0)
+    task, timer = sized(monkeypatch)
+    task.hooks = dict.fromkeys(range(4), lambda: timer.pass_by(5.0))
+    _, _, run = train(tmp_path / "run", settings, task)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    for limit in (0.0001, 0.3):
+        with pytest.raises(
+            InputError,
+            match=rf"--steps 50 --time-limit {limit:g} leaves .*run has trained 0\.744; give a longer",
+        ):
+            train(tmp_path / "run", replace(settings, steps=50, time_limit=limit, resume=True))
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
 def test_a_time_limit_may_be_lengthened_and_not_shortened(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from experiments.training import cores, threads
 from experiments.training.cgroups import cpu_quota, memory_limit
 from experiments.training.cores import allowed_cores, busy_cores, usable_cores
 from experiments.training.distributed import World
+from experiments.training.length import length_notes, train_on
 from experiments.training.threads import choose_threads, started_threads, threads_of_run
+from tests.experiments.training.test_loop import SETTINGS, Toy, train
 from univae.errors import InputError
 
 TEXTS = Path(__file__).parents[2] / "golden" / "data" / "texts.txt"
@@ -25,7 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A quiet machine of eight cores, whose number PyTorch has not been told."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
+    monkeypatch.setattr(threads, "usable_cores", lambda busy=0: max(1, 8 - busy))
     monkeypatch.setattr(threads, "lasting_load", lambda: 0.0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     return monkeypatch
@@ -66,12 +70,17 @@ def test_memory_that_the_groups_leave_is_the_smallest_rest(tmp_path: Path) -> No
     write(mount / "a" / "memory.max", "1000")
     write(mount / "a" / "memory.current", "300")
     assert memory_limit(cgroup, mount) == 700
+    write(mount / "a" / "memory.stat", "anon 50\ninactive_file 200\nactive_file 40\n")
+    assert memory_limit(cgroup, mount) == 900  # files that the kernel can drop are free
+    write(mount / "a" / "memory.stat", "inactive_file 0\n")
     write(mount / "memory" / "b" / "memory.limit_in_bytes", str(2**63 - 4096))
     write(mount / "memory" / "b" / "memory.usage_in_bytes", "100")
     assert memory_limit(cgroup, mount) == 700
     write(mount / "memory" / "memory.limit_in_bytes", "500")
     write(mount / "memory" / "memory.usage_in_bytes", "600")
     assert memory_limit(cgroup, mount) == 0
+    write(mount / "memory" / "memory.stat", "inactive_file 9\ntotal_inactive_file 450\n")
+    assert memory_limit(cgroup, mount) == 350
 
 
 def test_a_machine_that_says_nothing_has_all_its_cores_free(
@@ -95,6 +104,18 @@ def test_a_quota_is_rounded_down_and_at_least_one_core_is_usable(
     monkeypatch.setattr(cores, "allowed_cores", lambda: 4)
     monkeypatch.setattr(cores, "cpu_quota", lambda: quota)
     assert usable_cores() == usable
+
+
+@pytest.mark.parametrize(("busy", "count"), [(0, 4), (3, 4), (12, 4), (14, 2), (40, 1)])
+def test_busy_cores_leave_a_quota_whole_as_long_as_enough_of_the_machine_is_free(
+    machine: pytest.MonkeyPatch, busy: int, count: int
+) -> None:
+    machine.setattr(threads, "usable_cores", usable_cores)
+    machine.setattr(cores, "allowed_cores", lambda: 16)
+    machine.setattr(cores, "cpu_quota", lambda: 4.5)
+    machine.setattr(threads, "_busy_cores", lambda: busy)
+    words = "4 usable cores" + (f", {count} not busy with other programs" if count < 4 else "")
+    assert choose_threads() == (count, words, count < 4)
 
 
 def test_cores_are_the_physical_ones_of_the_affinity_mask(
@@ -174,7 +195,7 @@ def test_a_resumed_run_keeps_its_number_and_the_block_restores_pytorchs(
     assert torch.get_num_threads() == before
     assert capsys.readouterr().err == ""
 
-    monkeypatch.setattr(threads, "usable_cores", lambda: 1)
+    monkeypatch.setattr(threads, "usable_cores", lambda busy=0: 1)
     with threads_of_run(0, tmp_path, ALONE):
         assert torch.get_num_threads() == 3
     assert capsys.readouterr().err == (
@@ -202,7 +223,7 @@ def test_fewer_threads_for_other_programs_are_noted(
     with threads_of_run(0, None, ALONE) as count:
         assert count == 1
     assert capsys.readouterr().err == (
-        "note: 1 thread: 8 usable cores, 7 busy with other programs; "
+        "note: 1 thread: 8 usable cores, 1 not busy with other programs; "
         "--threads sets another number\n"
     )
 
@@ -275,3 +296,43 @@ def test_an_explicit_number_is_kept_by_a_resume_without_it_and_another_is_refuse
     assert environment["resumed"][0]["threads"] == 2
     with pytest.raises(InputError, match="threads: 2 -> 1; leave"):
         trained(run, 1, steps=4, threads=1, resume=True)
+
+
+def test_a_number_that_the_machine_chose_may_be_given_and_no_other(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    run = trained(tmp_path / "run", 2, steps=2)
+    trained(run, 1, steps=3, threads=2, resume=True)
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    assert environment["resumed"][0]["threads"] == 2
+    with pytest.raises(InputError, match="threads: 2 -> 1; leave"):
+        trained(run, 1, steps=4, threads=1, resume=True)
+
+
+def test_a_task_is_trained_with_the_threads_of_its_settings_which_end_with_it(
+    tmp_path: Path,
+) -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    task = Toy()
+    task.hooks = dict.fromkeys(range(4), lambda: seen.append(torch.get_num_threads()))
+    train(tmp_path / "run", replace(SETTINGS, steps=4, threads=before + 1), task)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("content", ["[]", '{"lengths": 3}', '{"resumed": [1]}', "{"])
+def test_a_damaged_environment_is_refused_by_name_wherever_it_is_read(
+    tmp_path: Path, content: str
+) -> None:
+    _, _, run = train(tmp_path / "run", replace(SETTINGS, threads=0))
+    write(run.path / "environment.json", content)
+    readers: list[Callable[[], object]] = [
+        lambda: started_threads(run.path),
+        lambda: length_notes(run),
+        run.record_resume,
+        lambda: train_on(run, run.config, 1),
+        lambda: train(run.path, replace(SETTINGS, threads=0, resume=True)),
+    ]
+    for read in readers:
+        with pytest.raises(InputError, match=r"run.environment\.json: "):
+            read()

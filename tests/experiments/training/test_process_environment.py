@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.process_environment import (
+from experiments.training.process_environment import (
     POLICY,
     is_module_of,
     policy_origin,
@@ -17,7 +17,7 @@ from experiments.process_environment import (
     waiting_policy,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IS_GNU = "libgomp" in (Path("/proc/self/maps").read_text() if sys.platform == "linux" else "")
 LIKELIHOOD = ("likelihood", "nowhere", "--data", "nothing")  # refused, after PyTorch is loaded
 
