@@ -2,26 +2,38 @@
 
 ``checksums.json`` lies in the folder of a checkpoint and is written with it. It holds the digests
 of the checkpoint's files but ``state.json``, which is rewritten where training gets longer, and of
-the files of the run folder that give the weights their meaning. Checkpoints of earlier versions
-have none, and are not compared. 100 MB take a twentieth of a second.
+the files of the run folder that give the weights their meaning; of ``config.json``, only the
+options that are not :data:`REPLACEABLE`. Checkpoints of earlier versions have none, and are not
+compared. 100 MB take a twentieth of a second.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["CHECKSUMS", "require_unchanged", "write_checksums"]
+__all__ = ["CHECKSUMS", "REPLACEABLE", "read_unchanged", "require_unchanged", "write_checksums"]
 
 CHECKSUMS = "checksums.json"
 CHECKPOINT = "checkpoint"  # key of the digests of files in the folder of the checkpoint
 RUN = "run"  # key of those in the run folder
 WEIGHTS = "model.safetensors"
 REWRITTEN = (CHECKSUMS, "state.json")
-RUN_FILES = ("data.json", "model.json", "tokenizer.json")
+CONFIG = "config.json"
+RUN_FILES = (CONFIG, "data.json", "model.json", "tokenizer.json")
+
+# Options in config.json that say nothing of the model: a run may be resumed with other ones, its
+# files may have moved, or it may be used on another machine.
+REPLACEABLE = ("out", "resume", "checkpoint_every", "cache", "shard", "threads", "device")
+REPLACEABLE += ("steps", "minutes", "time_limit", "from_run")
+REPLACEABLE += ("data", "text", "pairs", "validation", "teacher", "column", "columns")
+
+Value = TypeVar("Value")
 
 
 def write_checksums(checkpoint: Path, run: Path) -> None:
@@ -65,6 +77,52 @@ def require_unchanged(checkpoint: Path, run: Path, *, to_train: bool = False) ->
             )
 
 
+def read_unchanged(
+    checkpoints: Callable[[], Sequence[Path]],
+    run: Path,
+    read: Callable[[], Value],
+    *,
+    to_train: bool = False,
+) -> Value:
+    """Return what ``read`` reads from checkpoints, once their files have been compared.
+
+    A training may replace a checkpoint at any time. It is then read and compared again, so that
+    the files that were read are those that were compared.
+
+    Args:
+        checkpoints: returns the folders of the checkpoints that ``read`` reads.
+        run: the run folder.
+        read: reads them.
+        to_train: as of :func:`require_unchanged`.
+
+    Raises:
+        InputError: a file is missing or has changed since its checkpoint was saved.
+    """
+    while True:
+        before = _stored(checkpoints())
+        try:
+            value = read()
+            for checkpoint in checkpoints():
+                require_unchanged(checkpoint, run, to_train=to_train)
+        except InputError:
+            if _stored(checkpoints()) == before:
+                raise
+        else:
+            if _stored(checkpoints()) == before:
+                return value
+
+
+def _stored(checkpoints: Sequence[Path]) -> dict[Path, bytes | None]:
+    """Return the stored digests of every folder, as bytes; None where there are none."""
+    contents: dict[Path, bytes | None] = {}
+    for folder in checkpoints:
+        try:
+            contents[folder] = (folder / CHECKSUMS).read_bytes()
+        except OSError:
+            contents[folder] = None
+    return contents
+
+
 def _paths(folder: Path, digests: Mapping[str, object]) -> Iterator[tuple[Path, object]]:
     """Yield the files of a folder with their digests; none outside of the folder is accepted."""
     for name, digest in digests.items():
@@ -75,5 +133,16 @@ def _paths(folder: Path, digests: Mapping[str, object]) -> Iterator[tuple[Path, 
 
 
 def _digest(path: Path) -> str:
+    if path.name == CONFIG:
+        return _digest_of_options(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_options(path: Path) -> str:
+    """Return the digest of a configuration, in one form of JSON, without :data:`REPLACEABLE`."""
+    config = read_json(path)
+    if isinstance(config, dict):
+        config = {name: value for name, value in config.items() if name not in REPLACEABLE}
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
