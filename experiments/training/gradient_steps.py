@@ -142,8 +142,8 @@ class GradientSteps(Generic[Item, Batch]):
             self.folds = False
             print_notes(
                 [
-                    f"--clip 0: {processes} processes folded their own gradients into the momentum; "
-                    f"{self.world.size} fold the means of {self.accumulate} micro-batches, so that "
+                    f"--clip 0: {processes} processes folded their own gradients into the "
+                    f"momentum; {self.world.size} fold the means of {self.accumulate} micro-batches, so that "
                     "the second moments, and the weights, are others"
                 ]
             )

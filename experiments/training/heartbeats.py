@@ -72,6 +72,7 @@ class Heartbeats:
         ]
 
     def __enter__(self) -> "Heartbeats":
+        self._store.set(_process_key(self._rank), identity())
         for thread in self._threads:
             thread.start()
         return self
@@ -88,12 +89,8 @@ class Heartbeats:
 
     def _talk(self) -> None:
         """Count, and read the count of the successor, until the end of the block."""
-        is_introduced = False
         while not self._ended.wait(self._beat):
             try:
-                if not is_introduced:
-                    self._store.set(_process_key(self._rank), identity())
-                    is_introduced = True
                 self._store.add(_key(self._rank), 1)
                 if self._is_heard():
                     self._silence.end()
