@@ -29,9 +29,28 @@ RUN_FILES = (CONFIG, "data.json", "model.json", "tokenizer.json")
 
 # Options in config.json that say nothing of the model: a run may be resumed with other ones, its
 # files may have moved, or it may be used on another machine.
-REPLACEABLE = ("out", "resume", "checkpoint_every", "cache", "shard", "threads", "device")
-REPLACEABLE += ("steps", "minutes", "time_limit", "from_run")
-REPLACEABLE += ("data", "text", "pairs", "validation", "teacher", "column", "columns")
+REPLACEABLE = frozenset(
+    [
+        "out",
+        "resume",
+        "checkpoint_every",
+        "cache",
+        "shard",
+        "threads",
+        "device",
+        "steps",
+        "minutes",
+        "time_limit",
+        "from_run",
+        "data",
+        "text",
+        "pairs",
+        "validation",
+        "teacher",
+        "column",
+        "columns",
+    ]
+)
 
 Value = TypeVar("Value")
 

@@ -143,8 +143,8 @@ class GradientSteps(Generic[Item, Batch]):
             print_notes(
                 [
                     f"--clip 0: {processes} processes folded their own gradients into the "
-                    f"momentum; {self.world.size} fold the means of {self.accumulate} micro-batches, so that "
-                    "the second moments, and the weights, are others"
+                    f"momentum; {self.world.size} fold the means of {self.accumulate} "
+                    "micro-batches, so that the second moments, and the weights, are others"
                 ]
             )
 

@@ -82,7 +82,7 @@ def test_damaged_checksums_are_refused(checkpoint: Path, tmp_path: Path, content
 def test_options_of_the_model_are_compared_and_those_that_a_resume_may_change_are_not(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    assert {*UNCOMPARED, *LENGTH, *SOURCES} <= {*REPLACEABLE}
+    assert {*UNCOMPARED, *LENGTH, *SOURCES} <= REPLACEABLE
     config = tmp_path / "config.json"
     replaceable = dict.fromkeys(REPLACEABLE, 1)
     write_json(config, {"width": 16, **replaceable})
