@@ -2,13 +2,13 @@
 
 ``checksums.json`` lies in the folder of a checkpoint and is written with it. It holds the digests
 of the checkpoint's files but ``state.json``, which is rewritten where training gets longer, and of
-the files of the run folder that give the weights their meaning; of ``config.json``, only the
-options that are not :data:`REPLACEABLE`. Checkpoints of earlier versions have none, and are not
+the files of the run folder that give the weights their meaning, but ``config.json``: training on
+rewrites it, too. Weights of another shape than its options are refused when they are read; a change
+of another option is not noticed. Checkpoints of earlier versions have no digests, and are not
 compared. 100 MB take a twentieth of a second.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -17,40 +17,14 @@ from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["CHECKSUMS", "REPLACEABLE", "read_unchanged", "require_unchanged", "write_checksums"]
+__all__ = ["CHECKSUMS", "read_unchanged", "require_unchanged", "write_checksums"]
 
 CHECKSUMS = "checksums.json"
 CHECKPOINT = "checkpoint"  # key of the digests of files in the folder of the checkpoint
 RUN = "run"  # key of those in the run folder
 WEIGHTS = "model.safetensors"
 REWRITTEN = (CHECKSUMS, "state.json")
-CONFIG = "config.json"
-RUN_FILES = (CONFIG, "data.json", "model.json", "tokenizer.json")
-
-# Options in config.json that say nothing of the model: a run may be resumed with other ones, its
-# files may have moved, or it may be used on another machine.
-REPLACEABLE = frozenset(
-    [
-        "out",
-        "resume",
-        "checkpoint_every",
-        "cache",
-        "shard",
-        "threads",
-        "device",
-        "steps",
-        "minutes",
-        "time_limit",
-        "from_run",
-        "data",
-        "text",
-        "pairs",
-        "validation",
-        "teacher",
-        "column",
-        "columns",
-    ]
-)
+RUN_FILES = ("data.json", "model.json", "tokenizer.json")
 
 Value = TypeVar("Value")
 
@@ -152,16 +126,5 @@ def _paths(folder: Path, digests: Mapping[str, object]) -> Iterator[tuple[Path, 
 
 
 def _digest(path: Path) -> str:
-    if path.name == CONFIG:
-        return _digest_of_options(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest_of_options(path: Path) -> str:
-    """Return the digest of a configuration, in one form of JSON, without :data:`REPLACEABLE`."""
-    config = read_json(path)
-    if isinstance(config, dict):
-        config = {name: value for name, value in config.items() if name not in REPLACEABLE}
-    text = json.dumps(config, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
