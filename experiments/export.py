@@ -11,6 +11,7 @@ from experiments.data.outputs import Output
 from experiments.evaluation.abilities import refusal
 from experiments.kinds import EXPORTED
 from univae.checkpoint import JsonObject
+from univae.checksums import read_unchanged
 from univae.exported import exported_files, write_export
 from univae.rules import check
 from univae.run_folder import BEST, LAST, RunFolder
@@ -40,16 +41,28 @@ def main(config: Config) -> JsonObject:
 
     It holds the weights of the best validation, those of the last step where no validation was
     finite, and those from before a calibration, which files compressed before it need.
+
+    Raises:
+        InputError: a file has changed since its checkpoint was saved; ``out`` is not written.
     """
     folder = RunFolder.open(config.run)
     if not any(kind.opens(folder) for kind in EXPORTED):
         raise refusal(config.run, EXPORTED[-1], "export")
     out = Output(config.out, config.overwrite, (config.run,), "OUT").check_file()
     names = [BEST if folder.has_checkpoint(BEST) else LAST, *folder.uncalibrated()]
-    checkpoints = {name: folder.checkpoint(name) for name in names}
-    files = exported_files(folder.path, checkpoints)
+
+    def checkpoints() -> dict[str, Path]:
+        return {name: folder.checkpoint(name) for name in names}
+
+    def write(path: Path) -> dict[str, Path]:
+        files = exported_files(folder.path, checkpoints())
+        write_export(files, path)
+        return files
+
     with out.file() as temporary:
-        write_export(files, temporary)
+        files = read_unchanged(
+            lambda: [*checkpoints().values()], folder.path, lambda: write(temporary)
+        )
     result = {
         "run": str(config.run),
         "out": str(config.out),

@@ -2,19 +2,22 @@
 
 ``checksums.json`` lies in the folder of a checkpoint and is written with it. It holds the digests
 of the checkpoint's files but ``state.json``, which is rewritten where training gets longer, and of
-the files of the run folder that give the weights their meaning. Checkpoints of earlier versions
-have none, and are not compared. 100 MB take a twentieth of a second.
+the files of the run folder that give the weights their meaning, but ``config.json``: training on
+rewrites it, too. Weights of another shape than its options are refused when they are read; a change
+of another option is not noticed. Checkpoints of earlier versions have no digests, and are not
+compared. 100 MB take a twentieth of a second.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["CHECKSUMS", "require_unchanged", "write_checksums"]
+__all__ = ["CHECKSUMS", "read_unchanged", "require_unchanged", "write_checksums"]
 
 CHECKSUMS = "checksums.json"
 CHECKPOINT = "checkpoint"  # key of the digests of files in the folder of the checkpoint
@@ -22,6 +25,8 @@ RUN = "run"  # key of those in the run folder
 WEIGHTS = "model.safetensors"
 REWRITTEN = (CHECKSUMS, "state.json")
 RUN_FILES = ("data.json", "model.json", "tokenizer.json")
+
+Value = TypeVar("Value")
 
 
 def write_checksums(checkpoint: Path, run: Path) -> None:
@@ -63,6 +68,52 @@ def require_unchanged(checkpoint: Path, run: Path, *, to_train: bool = False) ->
                 f"{file}: {state} since the checkpoint {checkpoint.name!r} was saved; restore the "
                 f"file that the run wrote, or delete {path} to use it as it is"
             )
+
+
+def read_unchanged(
+    checkpoints: Callable[[], Sequence[Path]],
+    run: Path,
+    read: Callable[[], Value],
+    *,
+    to_train: bool = False,
+) -> Value:
+    """Return what ``read`` reads from checkpoints, once their files have been compared.
+
+    A training may replace a checkpoint at any time. It is then read and compared again, so that
+    the files that were read are those that were compared.
+
+    Args:
+        checkpoints: returns the folders of the checkpoints that ``read`` reads.
+        run: the run folder.
+        read: reads them.
+        to_train: as of :func:`require_unchanged`.
+
+    Raises:
+        InputError: a file is missing or has changed since its checkpoint was saved.
+    """
+    while True:
+        before = _stored(checkpoints())
+        try:
+            value = read()
+            for checkpoint in checkpoints():
+                require_unchanged(checkpoint, run, to_train=to_train)
+        except InputError:
+            if _stored(checkpoints()) == before:
+                raise
+        else:
+            if _stored(checkpoints()) == before:
+                return value
+
+
+def _stored(checkpoints: Sequence[Path]) -> dict[Path, bytes | None]:
+    """Return the stored digests of every folder, as bytes; None where there are none."""
+    contents: dict[Path, bytes | None] = {}
+    for folder in checkpoints:
+        try:
+            contents[folder] = (folder / CHECKSUMS).read_bytes()
+        except OSError:
+            contents[folder] = None
+    return contents
 
 
 def _paths(folder: Path, digests: Mapping[str, object]) -> Iterator[tuple[Path, object]]:

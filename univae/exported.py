@@ -26,7 +26,7 @@ __all__ = [
     "write_export",
 ]
 
-NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9]+/(model\.safetensors|state\.json)")
+NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9-]+/(model\.safetensors|state\.json)")
 CHECKPOINT_FILES = ("model.safetensors", "state.json")
 LEFT_OUT = ("environment.json", "ERROR.json")  # JSON files of a run folder that no reader needs
 # Exceptions of zipfile for damaged files: for methods that it lacks, and for encrypted ones, too.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject, read_json
-from univae.checksums import require_unchanged
+from univae.checksums import read_unchanged
 from univae.devices import pick_device
 from univae.entry_points import FUNCTIONS, KINDS, points
 from univae.errors import InputError
@@ -95,9 +95,12 @@ class Trained(ABC):
         folder = RunFolder.open(path)
         if not cls.opens(folder):
             raise cls.wrong_kind(path)
-        run = cls.read(folder, pick_device(device), checkpoint)
-        require_unchanged(folder.checkpoint(checkpoint), folder.path)
-        return run
+        chosen = pick_device(device)
+        return read_unchanged(
+            lambda: [folder.checkpoint(checkpoint)],
+            folder.path,
+            lambda: cls.read(RunFolder.open(folder.path), chosen, checkpoint),
+        )
 
     @classmethod
     def opens(cls, folder: RunFolder) -> bool:

@@ -30,6 +30,7 @@ from univae.checkpoint import (
     save_weights,
     write_json,
 )
+from univae.checksums import require_unchanged
 from univae.run_folder import BEST, CALIBRATION, LAST, UNCALIBRATED, RunFolder
 
 __all__ = ["calibrate", "stored_result"]
@@ -52,9 +53,13 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
     Returns:
         ``calibration``: its steps, whether its weights are ``kept``, and metrics before and after;
         and, where they are kept, the metrics of the run.
+
+    Raises:
+        InputError: a file has changed since the checkpoint that it starts from was saved.
     """
     world.wait()  # barrier: the first process may still be saving its last checkpoint
     base = _base(run)
+    require_unchanged(base.checkpoint, run.path, to_train=True)
     resumes = base.is_begun and run.calibration.has_checkpoint(LAST)
     settings = replace(plan.settings, resume=resumes)
     world.wait()  # barrier: all have read what the first process replaces
@@ -75,6 +80,7 @@ def calibrate(run: Run, task: VaeTask[Any], plan: Plan, world: World) -> JsonObj
     world.wait()  # barrier: all have read what the first process replaces
     if world.first:
         if kept:
+            require_unchanged(base.checkpoint, run.path, to_train=True)  # it is copied
             _publish(run, base.checkpoint, task.module)
         write_json(run.subfolder("samples") / f"{CALIBRATION}.json", report_item(result))
     inner.finish(result)

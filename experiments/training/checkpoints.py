@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Generic
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.data.notes import print_notes
 from experiments.training.budget import Budget
@@ -34,7 +35,7 @@ from univae.checkpoint import (
     save_weights,
     write_json,
 )
-from univae.checksums import require_unchanged
+from univae.checksums import read_unchanged, require_unchanged
 from univae.optim.ema import EMA
 from univae.rules import reading
 from univae.run_folder import LAST, RunFolder
@@ -64,17 +65,17 @@ class Checkpoints(Generic[Item]):
         self.module = steps.task.module
         self.state = State(processes=steps.world.size)
         folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
-        start = _origin(run) if folder is None else None
-        if start is not None:
-            training = self._load_initial(start)
+        origin = _origin(run) if folder is None else None
+        if origin is not None:
+            training = self._load_initial(origin)
         else:
             training = {} if folder is None else self._load(folder)
         # read before the barrier of _restore, after which the first process replaces the file
         stored = RunFolder.open(run.path) if settings.resume else None
         # The saved weights are the average: it is created once they are loaded.
         self.average = EMA(steps.averaged, settings.ema) if settings.ema else None
-        if start is not None:
-            self._restore_average(training, start)
+        if origin is not None:
+            self._restore_average(training, origin.checkpoint())
         if folder is not None:
             self._restore(training, folder)
         if stored is not None and is_longer(stored, run.config):
@@ -178,14 +179,19 @@ class Checkpoints(Generic[Item]):
         path = folder / "model.safetensors"
         self._fill(read_weights(path), path)
 
-    def _load_initial(self, folder: Path) -> JsonObject:
+    def _load_initial(self, origin: Run) -> JsonObject:
         """Load the weights of another run; return the weights that they are an average of, if any.
 
         A calibrated checkpoint has the former only.
         """
-        self._load_weights(folder)
-        path = folder / "optimizer.pt"
-        training = with_parts(load_state(path) if path.exists() else {}, folder, self._like)
+
+        def load() -> JsonObject:
+            folder = origin.checkpoint()
+            self._load_weights(folder)
+            path = folder / "optimizer.pt"
+            return with_parts(load_state(path) if path.exists() else {}, folder, self._like)
+
+        training = read_unchanged(lambda: [origin.checkpoint()], origin.path, load, to_train=True)
         return {name: training[name] for name in ("weights", "updates") if name in training}
 
     def _restore_average(self, training: JsonObject, folder: Path) -> None:
@@ -201,7 +207,7 @@ class Checkpoints(Generic[Item]):
         self.steps.world.wait()  # barrier: the others may still be reading when rank 0 writes
 
     def _keep_batches(self) -> None:
-        """Take steps as the processes did that began the run, or note that they are others."""
+        """Take steps as the processes did that began the run, or note what differs."""
         size = self.steps.world.size
         began = self.state.processes
         before = self.steps.batches // size * began
@@ -214,9 +220,26 @@ class Checkpoints(Generic[Item]):
                     f"micro-batches; now they have {now}, for {size} processes"
                 ]
             )
+        statistics = _moving_statistics(self.module)
+        if size != began and statistics:
+            print_notes(
+                [
+                    f"{self.run.path} was begun by {began} processes: the moving statistics of "
+                    f"{statistics}, and weights that depend on them or on the rows normalised "
+                    f"together, are not those of {began} processes"
+                ]
+            )
 
 
-def _origin(run: Run) -> Path | None:
-    """Return the checkpoint of another run that a run starts from, ``--from``; None without one."""
+def _moving_statistics(module: nn.Module) -> str | None:
+    """Return the name of the first batch normalisation with moving statistics; None without."""
+    for name, child in module.named_modules():
+        if isinstance(child, _BatchNorm) and child.track_running_stats:
+            return name
+    return None
+
+
+def _origin(run: Run) -> Run | None:
+    """Return the run whose best weights a run starts from, ``--from``; None without one."""
     source = run.config.get("from_run")
-    return None if source is None else Run.open(source).checkpoint()
+    return None if source is None else Run.open(source)

@@ -3,7 +3,14 @@
 A step has the micro-batches that it had where its run began, whatever the number of processes that
 continue it, as far as these can share them equally. The order of the data depends on the seed and
 the epoch alone, and the noise of a micro-batch on the seed, the step and its place in the step: the
-weights are then those of the first number of processes, to rounding.
+weights are then those of the first number of processes, to rounding, but for what depends on how
+rows are divided:
+
+- Moving statistics of a batch normalisation are those of the first process's micro-batches. Weights
+  depend on them where a single row is normalised.
+- A batch normalisation of a joint batch normalises every process's part of it.
+- Gradients that are folded into the optimizer have second moments of each process's own.
+- Noise of a part of a joint batch, as the mirrors of ``--flip``, depends on its place.
 """
 
 from collections.abc import Sequence

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiments.data.notes import print_notes
 from experiments.training.backward import Backward, LossBackward
 from experiments.training.distributed import World, to_device
 from experiments.training.division import divided_anew, even_parts, share_of_each
@@ -139,6 +140,13 @@ class GradientSteps(Generic[Item, Batch]):
         if self.folds and not self._can_fold():
             self.release()
             self.folds = False
+            print_notes(
+                [
+                    f"--clip 0: {processes} processes folded their own gradients into the "
+                    f"momentum; {self.world.size} fold the means of {self.accumulate} "
+                    "micro-batches, so that the second moments, and the weights, are others"
+                ]
+            )
 
     def step(self, items: Sequence[Item], progress: Progress) -> Stepped:
         """Take one step on ``items``, of which this process computes every ``world.size``-th.

@@ -4,19 +4,28 @@ A process that ends closes its connections, and the others notice at once. One t
 machine that leaves the network, closes nothing: the others would wait in a collective operation,
 whose own limit of time must be that of the longest validation. Every process therefore counts in
 the store of the rendezvous, from a thread, and watches the count of its successor.
+
+A call into a library that keeps Python's lock stops that thread, too. A successor on the same
+machine that takes processor time is therefore alive; one on another machine may need more patience,
+which ``UNIVAE_PATIENCE`` gives it.
 """
 
+import math
 import os
 import threading
-import time
+from collections.abc import Mapping
 from types import TracebackType
 
 import torch.distributed as dist
 
-__all__ = ["BEAT", "BEATS_TO_TELL", "PATIENCE", "Heartbeats"]
+from experiments.training.silence import Silence, identity, processor_time
+from univae.errors import InputError
+
+__all__ = ["BEAT", "BEATS_TO_TELL", "PATIENCE", "VARIABLE", "Heartbeats", "patience_of"]
 
 BEAT = 5.0  # seconds between two signs of life
 PATIENCE = 45.0  # seconds without one, after which a process is taken for dead
+VARIABLE = "UNIVAE_PATIENCE"  # environment variable with another number
 EXIT_CODE = 2  # that of PeerEnded
 STDERR = 2  # file descriptor
 LOST = "heartbeats/lost"  # key of the process that is taken for dead
@@ -34,7 +43,11 @@ class Heartbeats:
         rank: the number of this process.
         size: the number of processes.
         beat: seconds between two signs of life.
-        patience: seconds of silence after which a process is taken for dead.
+        patience: seconds of silence after which a process is taken for dead; None: those of
+            :func:`patience_of`.
+
+    Raises:
+        InputError: the environment variable holds no such number.
     """
 
     def __init__(
@@ -43,14 +56,15 @@ class Heartbeats:
         rank: int,
         size: int,
         beat: float = BEAT,
-        patience: float = PATIENCE,
+        patience: float | None = None,
     ) -> None:
         self._store: dist.Store = store.clone()  # type: ignore[attr-defined]
         self._rank = rank
         self._watched = (rank + 1) % size
         self._beat = beat
-        self._patience = patience
-        self._heard = time.monotonic()  # when the count of the successor last changed
+        self._patience = patience_of(os.environ) if patience is None else patience
+        self._silence = Silence(beat)  # of the successor
+        self._known = (-1, -1)  # its count, and its processor time where it can be seen
         self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=target, name="heartbeats", daemon=True)
@@ -58,6 +72,7 @@ class Heartbeats:
         ]
 
     def __enter__(self) -> "Heartbeats":
+        self._store.set(_process_key(self._rank), identity())
         for thread in self._threads:
             thread.start()
         return self
@@ -74,20 +89,26 @@ class Heartbeats:
 
     def _talk(self) -> None:
         """Count, and read the count of the successor, until the end of the block."""
-        known = -1
         while not self._ended.wait(self._beat):
             try:
                 self._store.add(_key(self._rank), 1)
-                count = self._store.add(_key(self._watched), 0)
-                if count == known and self._silence() > self._patience:
+                if self._is_heard():
+                    self._silence.end()
+                elif self._silence.seconds > self._patience:
                     self._store.set(LOST, str(self._watched))
                 if self._store.check([LOST]):
                     self._end(self._store.get(LOST).decode())
             except RuntimeError:  # the process that holds the store has ended
                 continue
-            if count != known:
-                known = count
-                self._heard = time.monotonic()
+
+    def _is_heard(self) -> bool:
+        """Return whether the successor has counted, or taken processor time, since before."""
+        count = self._store.add(_key(self._watched), 0)
+        ticks = None
+        if self._store.check([_process_key(self._watched)]):
+            ticks = processor_time(self._store.get(_process_key(self._watched)).decode())
+        before, self._known = self._known, (count, -1 if ticks is None else ticks)
+        return self._known != before
 
     def _judge(self) -> None:
         """End this process where the store itself does not answer, which blocks the other thread.
@@ -95,22 +116,44 @@ class Heartbeats:
         It waits a little longer, so that the other thread can tell all processes.
         """
         while not self._ended.wait(self._beat):
-            if self._silence() > self._patience + BEATS_TO_TELL * self._beat:
+            self._silence.count()
+            if self._silence.seconds > self._patience + BEATS_TO_TELL * self._beat:
                 self._end(str(self._watched))
-
-    def _silence(self) -> float:
-        return time.monotonic() - self._heard
 
     def _end(self, rank: str) -> None:
         if self._ended.is_set():
             return
         line = (
-            f"process {rank} has shown no sign of life for {self._patience:g} s; "
-            "--resume continues from the last checkpoint"
+            f"process {rank} has shown no sign of life for {self._patience:g} s: it is frozen or "
+            f"cannot be reached, or it was only busy, for which {VARIABLE} (seconds) may be "
+            "larger; --resume continues from the last checkpoint"
         )
         os.write(STDERR, f"\n{line}\n".encode())
         os._exit(EXIT_CODE)
 
 
+def patience_of(environment: Mapping[str, str]) -> float:
+    """Return the seconds of ``UNIVAE_PATIENCE``, by default :data:`PATIENCE`.
+
+    Raises:
+        InputError: it holds no number, or one of less than two beats.
+    """
+    text = environment.get(VARIABLE, "") or str(PATIENCE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 2 * BEAT <= seconds < math.inf:
+        raise InputError(
+            f"{VARIABLE} must be a number of seconds, at least {2 * BEAT:g}; got {text!r}; "
+            f"leave it out for {PATIENCE:g}"
+        )
+    return seconds
+
+
 def _key(rank: int) -> str:
     return f"heartbeats/{rank}"
+
+
+def _process_key(rank: int) -> str:
+    return f"heartbeats/{rank}/process"

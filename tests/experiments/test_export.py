@@ -11,6 +11,7 @@ from golden import make
 
 import univae
 from experiments import compress, decompress, export
+from univae.checksums import write_checksums
 from univae.errors import InputError
 from univae.exported import open_export
 
@@ -77,6 +78,29 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     again = export.Config(run=first, out=tmp_path / "third")
     export.main(again)
     assert (tmp_path / "third").read_bytes() == first.read_bytes()
+
+
+def test_what_two_calibrations_replaced_opens_again(tmp_path: Path) -> None:
+    run = make.copy_run("text", tmp_path)
+    checkpoints = run / "checkpoints"
+    for name in ("uncalibrated", "uncalibrated-2"):
+        shutil.copytree(checkpoints / "best", checkpoints / name)
+    export.main(export.Config(run=run, out=tmp_path / "key.univae"))
+    again = univae.load(tmp_path / "key.univae", device="cpu")
+    assert again.folder.uncalibrated() == ["uncalibrated", "uncalibrated-2"]
+
+
+def test_weights_that_have_changed_are_not_exported(tmp_path: Path) -> None:
+    run = make.copy_run("table", tmp_path)
+    best = run / "checkpoints" / "best"
+    write_checksums(best, run)
+    weights = best / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4] ^= 1  # a bit of the last weight's mantissa
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors: has changed since"):
+        export.main(export.Config(run=run, out=tmp_path / "key"))
+    assert not (tmp_path / "key").exists()
 
 
 def test_what_no_export_holds_is_refused_and_nothing_is_unpacked(tmp_path: Path) -> None:

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from univae.checksums import CHECKSUMS, require_unchanged, write_checksums
+from univae import checksums
+from univae.atomic_files import replacing_folder
+from univae.checksums import (
+    CHECKSUMS,
+    read_unchanged,
+    require_unchanged,
+    write_checksums,
+)
 from univae.errors import InputError
 
 RUN_FILES = ("data.json", "model.json", "tokenizer.json")
@@ -66,3 +73,54 @@ def test_damaged_checksums_are_refused(checkpoint: Path, tmp_path: Path, content
     (checkpoint / CHECKSUMS).write_text(content)
     with pytest.raises(InputError, match=r"checksums\.json: (values|not a readable)"):
         require_unchanged(checkpoint, tmp_path)
+
+
+def replace_checkpoint(checkpoint: Path, run: Path, content: bytes) -> None:
+    with replacing_folder(checkpoint) as folder:
+        for name in (*TENSORS, "state.json"):
+            (folder / name).write_bytes(content)
+        write_checksums(folder, run)
+
+
+@pytest.mark.parametrize("replaced", ["before", "after"])
+def test_a_checkpoint_that_a_training_replaces_while_it_is_read_is_read_again(
+    checkpoint: Path, tmp_path: Path, replaced: str
+) -> None:
+    contents = iter([b"second", b"third"])
+
+    def read() -> bytes:
+        if replaced == "before":
+            replace_checkpoint(checkpoint, tmp_path, next(contents, b"third"))
+        value = (checkpoint / TENSORS[0]).read_bytes()
+        if replaced == "after":
+            for content in contents:
+                replace_checkpoint(checkpoint, tmp_path, content)
+        return value
+
+    value = read_unchanged(lambda: [checkpoint], tmp_path, read)
+    assert value == (checkpoint / TENSORS[0]).read_bytes() == b"third"
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_compared_is_compared_again(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = checksums.read_json
+    contents = iter([b"second"])
+
+    def replacing(path: Path) -> object:
+        stored = plain(path)
+        for content in contents:
+            replace_checkpoint(checkpoint, tmp_path, content)
+        return stored
+
+    monkeypatch.setattr(checksums, "read_json", replacing)
+    read = (checkpoint / TENSORS[0]).read_bytes
+    assert read_unchanged(lambda: [checkpoint], tmp_path, read) == b"second"
+
+
+def test_a_checkpoint_that_nobody_replaces_is_refused_at_once(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (checkpoint / TENSORS[0]).write_bytes(b"damaged")
+    with pytest.raises(InputError, match="has changed"):
+        read_unchanged(lambda: [checkpoint], tmp_path, lambda: None)

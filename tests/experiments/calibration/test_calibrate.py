@@ -241,6 +241,19 @@ def test_a_calibration_cut_off_while_it_is_kept_is_kept_by_the_next_call(
         assert same_weights(tmp_path / "whole", tmp_path / "cut", checkpoint)
 
 
+def test_weights_that_have_changed_are_not_calibrated(tmp_path: Path, texts: Path) -> None:
+    run = tmp_path / "run"
+    train_text.train(text_config(run, texts, calibration=0.0, steps=4))
+    file = run / "checkpoints" / "best" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-4] ^= 1  # a bit of the last weight's mantissa
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors: has changed since"):
+        calibrate.main(calibrate.Config(run=run, steps=2))
+    assert file.read_bytes() == content
+    assert not Run.open(run).has_checkpoint("uncalibrated")
+
+
 def test_folded_gradients_of_the_training_reach_the_calibration(
     tmp_path: Path, texts: Path
 ) -> None:

@@ -23,6 +23,7 @@ def require_rounding(table: dict[str, dict[str, float]]) -> None:
         assert all(difference < ROUNDING for difference in row.values()), table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_have_the_weights_of_one_also_resumed_by_the_other_number(
     kind: str, tmp_path: Path

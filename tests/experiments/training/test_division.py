@@ -1,6 +1,7 @@
 """Other processes that continue a run take its steps: every datum once an epoch, in its order."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,13 @@ from experiments.gans.task import GanTask
 from experiments.images.task import DensityTask
 from experiments.studies.processes import together
 from experiments.training.division import divided_anew, even_parts, share_of_each
-from univae.checkpoint import read_json
+from experiments.training.loop import fit_task
+from experiments.training.run_folder import Run
+from experiments.training.settings import Settings
+from tests.experiments.training.test_loop import SETTINGS, Toy
+from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
+from univae.latent.stream_norm import StreamNorm
 
 ROWS = 300
 EPOCH = 240  # rows to train on
@@ -75,7 +81,8 @@ def gan(options: Mapping[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "task", "accumulate"), [(density, DensityTask, 2), (gan, GanTask, 1)]
+    ("train", "task", "accumulate"),
+    [pytest.param(density, DensityTask, 2, marks=pytest.mark.slow), (gan, GanTask, 1)],
 )
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
 def test_every_datum_is_loaded_once_an_epoch_where_other_processes_continue_in_its_middle(
@@ -102,6 +109,47 @@ def test_every_datum_is_loaded_once_an_epoch_where_other_processes_continue_in_i
     assert (state["step"], state["epoch"], state["processes"]) == (steps, 0, first)
     loaded = np.concatenate([np.load(path) for path in (tmp_path / "loaded").iterdir()])
     assert len(loaded) == len(np.unique(loaded)) == EPOCH
+
+
+def begun_by_two(task: Toy, settings: Settings, path: Path) -> None:
+    """Train in this process; then let the run be one that two processes began."""
+    fit_task(task, settings, Run.create(path, asdict(settings)))
+    state = path / "checkpoints" / "last" / "state.json"
+    write_json(state, {**read_json(state), "processes": 2})
+
+
+def resume(task: Toy, settings: Settings, path: Path) -> None:
+    longer = replace(settings, resume=True, steps=settings.steps + 1)
+    fit_task(task, longer, Run.create(path, asdict(longer)))
+
+
+def test_second_moments_that_are_those_of_other_gradients_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(SETTINGS, window=2, accumulate=1, clip=0.0, steps=2, validate_every=0)
+    begun_by_two(Toy(), settings, tmp_path / "folded")
+    resume(Toy(), settings, tmp_path / "folded")
+    note = "2 processes folded their own gradients into the momentum; 1 fold the means of 2"
+    assert note in capsys.readouterr().err
+    clipped = replace(settings, clip=1.0)
+    begun_by_two(Toy(), clipped, tmp_path / "clipped")
+    resume(Toy(), clipped, tmp_path / "clipped")
+    assert "processes" not in capsys.readouterr().err
+
+
+def test_moving_statistics_of_other_processes_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def normalised() -> Toy:
+        task = Toy()
+        task.module[1] = StreamNorm(8)
+        return task
+
+    settings = replace(SETTINGS, steps=2, validate_every=0)
+    begun_by_two(normalised(), settings, tmp_path / "run")
+    resume(normalised(), settings, tmp_path / "run")
+    err = capsys.readouterr().err
+    assert err.count("the moving statistics of 1, and weights that depend on them") == 1
 
 
 def test_rows_that_processes_cannot_share_equally_are_refused(data: str, tmp_path: Path) -> None:

@@ -12,9 +12,18 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
-from experiments.training import heartbeats
-from experiments.training.heartbeats import BEAT, BEATS_TO_TELL, PATIENCE, Heartbeats
+from experiments.training import heartbeats, silence
+from experiments.training.heartbeats import (
+    BEAT,
+    BEATS_TO_TELL,
+    PATIENCE,
+    VARIABLE,
+    Heartbeats,
+    patience_of,
+)
+from experiments.training.silence import Silence, identity, processor_time
 from univae.checkpoint import read_json
+from univae.errors import InputError
 
 MINUTE = 60.0
 ROOT = Path(__file__).parents[3]
@@ -29,14 +38,22 @@ with distributed.join("cpu") as world:
     world.wait()
     print("joined", flush=True)
     if world.rank == int(sys.argv[3]):
-        time.sleep(float(sys.argv[2]))
+        if len(sys.argv) > 4:  # a computation that does not give up Python's lock
+            sys.setswitchinterval(float(sys.argv[2]))
+            end = time.monotonic() + float(sys.argv[2])
+            while time.monotonic() < end:
+                pass
+        else:
+            time.sleep(float(sys.argv[2]))
     world.wait()
     print("ended", flush=True)
 """
 
 
-def start_two(patience: float, sleep: float, asleep: int = 1) -> list[subprocess.Popen]:
-    """Start two processes, one of which sleeps while the other waits."""
+def start_two(
+    patience: float, sleep: float, asleep: int = 1, *, keeps_lock: bool = False
+) -> list[subprocess.Popen]:
+    """Start two processes, one of which sleeps, or computes, while the other waits."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -44,7 +61,8 @@ def start_two(patience: float, sleep: float, asleep: int = 1) -> list[subprocess
     shared |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", _WAITING, str(patience), str(sleep), str(asleep)],
+            [sys.executable, "-c", _WAITING, str(patience), str(sleep), str(asleep)]
+            + ["lock"] * keeps_lock,
             env=os.environ | shared | {"RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -90,6 +108,82 @@ def test_a_process_that_is_slow_but_alive_is_waited_for() -> None:
     outputs = [process.communicate(timeout=2 * MINUTE) for process in started]
     assert [out for out, _ in outputs] == ["joined\nended\n"] * 2, outputs
     assert [process.returncode for process in started] == [0, 0]
+
+
+@pytest.mark.slow
+def test_processes_that_are_all_suspended_together_train_on() -> None:
+    started = start_two(patience=2.0, sleep=3.0)
+    for process in started:
+        assert process.stdout.readline() == "joined\n"
+    time.sleep(1.0)  # some signs of life
+    for process in started:
+        process.send_signal(signal.SIGSTOP)
+    time.sleep(6.0)
+    for process in started:
+        process.send_signal(signal.SIGCONT)
+    outputs = [process.communicate(timeout=2 * MINUTE) for process in started]
+    assert [out for out, _ in outputs] == ["ended\n"] * 2, outputs
+    assert [process.returncode for process in started] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_process_that_keeps_pythons_lock_is_alive() -> None:
+    started = start_two(patience=2.0, sleep=6.0, keeps_lock=True)
+    outputs = [process.communicate(timeout=2 * MINUTE) for process in started]
+    assert [out for out, _ in outputs] == ["joined\nended\n"] * 2, outputs
+
+
+def test_a_silent_process_that_takes_processor_time_is_heard_until_it_is_stopped() -> None:
+    command = [sys.executable, "-S", "-c", "print('began', flush=True)\nwhile True: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as busy:
+        assert busy.stdout.readline() == "began\n"
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True)
+        name = identity().rpartition(" ")[0]
+        store.set("heartbeats/1/process", f"{name} {busy.pid}")
+        watching = Heartbeats(store, 0, 2)  # not begun: it is asked here
+        assert watching._is_heard()
+        deadline = time.monotonic() + MINUTE
+        while not watching._is_heard():
+            assert time.monotonic() < deadline
+        busy.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        watching._is_heard()
+        time.sleep(0.1)
+        assert not watching._is_heard()
+        busy.kill()
+
+
+def test_time_in_which_a_process_was_suspended_itself_is_no_silence_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(silence.time, "monotonic", lambda: now[0])
+    heard = Silence(beat=5.0)
+    for _ in range(4):
+        now[0] += 6.0
+        heard.count()
+    assert heard.seconds == 24.0
+    now[0] += 3600.0
+    heard.count()
+    assert heard.seconds == 0.0
+
+
+def test_processor_time_is_known_of_processes_of_this_machine_alone() -> None:
+    place, _, number = identity().rpartition(" ")
+    assert int(number) == os.getpid()
+    ticks = processor_time(identity())
+    assert ticks is not None
+    assert ticks > 0
+    for other in (f"{place}x {number}", f"{place} 0", f"{place} x", "", "x"):
+        assert processor_time(other) is None
+
+
+def test_patience_is_that_of_the_environment_and_at_least_two_beats() -> None:
+    assert patience_of({}) == patience_of({VARIABLE: ""}) == PATIENCE
+    assert patience_of({VARIABLE: "300"}) == 300.0
+    for value in ("x", "9", "-1", "nan", "inf"):
+        with pytest.raises(InputError, match=f"{VARIABLE} must be a number of seconds"):
+            patience_of({VARIABLE: value})
 
 
 def test_a_silent_successor_is_reported_to_all(monkeypatch: pytest.MonkeyPatch) -> None:

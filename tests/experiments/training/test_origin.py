@@ -35,6 +35,21 @@ def weights(path: Path, checkpoint: str = "best") -> dict[str, Tensor]:
     return load_file(path / "checkpoints" / checkpoint / "model.safetensors")
 
 
+def flip_a_bit(file: Path) -> None:
+    """Change the last weight of a file a little."""
+    content = bytearray(file.read_bytes())
+    content[-8 if b"F64" in content else -4] ^= 1
+    file.write_bytes(content)
+
+
+def test_weights_that_have_changed_since_they_were_saved_are_no_origin(tmp_path: Path) -> None:
+    _, _, first = train(tmp_path / "first", SETTINGS)
+    options = {**asdict(SETTINGS), "from_run": str(first.path)}
+    flip_a_bit(first.checkpoint("best") / "model.safetensors")
+    with pytest.raises(InputError, match=r"model\.safetensors: has changed since"):
+        fit_task(Toy(), SETTINGS, Run.create(tmp_path / "second", options))
+
+
 def trained_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights of the best step themselves, not their moving average."""
     state = load_state(path / "checkpoints" / "best" / "optimizer.pt")
