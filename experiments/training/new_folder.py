@@ -7,7 +7,6 @@ are what a killed start left. Without it they are the user's.
 A folder with a ``config.json`` holds a run, which can be resumed.
 """
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -16,6 +16,7 @@
 ``samples``, ``plots`` what the command writes while it trains
 ``DONE``               the result, once training is complete
 ``ERROR.json``         why training failed, until it is resumed
+``.starting_run``      only while the run starts, or a start that failed is removed
 =====================  ======================================================================
 
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
@@ -52,7 +53,6 @@ from univae.checkpoint import (
     write_json,
 )
 from univae.checksums import write_checksums
-from univae.errors import InputError
 from univae.run_folder import RunFolder
 
 __all__ = ["TIMING", "Run", "begin_run", "or_nothing"]
