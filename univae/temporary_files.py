@@ -31,13 +31,23 @@ def is_temporary(path: Path) -> bool:
     return TEMPORARY_NAME.fullmatch(path.name) is not None
 
 
-def remove_dead(paths: Iterable[Path]) -> None:
-    """Delete those of ``paths`` that a process of this machine was writing which has ended."""
+def remove_dead(paths: Iterable[Path], *, is_locked: bool = False) -> None:
+    """Delete those of ``paths`` that a process was writing which has ended.
+
+    Args:
+        paths: files and folders of any name.
+        is_locked: whether this process has locked their folder and writes nothing there now: those
+            of other machines, and of its own number, are then of processes that have ended, too.
+            Without it they stay, as those of running processes of this machine always do.
+    """
     for path in paths:
         match = TEMPORARY_NAME.fullmatch(path.name)
-        if match is None or match["host"] not in (None, HOST) or _is_running(int(match["pid"])):
+        if match is None:
             continue
-        _delete(path)
+        is_here, process = match["host"] in (None, HOST), int(match["pid"])
+        was_mine = is_locked and process == os.getpid()
+        if was_mine or (not _is_running(process) if is_here else is_locked):
+            _delete(path)
 
 
 def remove_dead_beside(path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from experiments.data.arrays import Data
 from experiments.data.image_archives import FileSet
 from experiments.data.image_options import ImageReading
+from experiments.data.own_folders import make_own
 from experiments.data.sources import INPUTS
 from univae.atomic_files import replacing_folder
 from univae.checkpoint import JsonObject, read_json, write_json
@@ -147,6 +148,8 @@ def cache_of_run(reading: ImageReading, run: Path) -> ImageCache:
 
 def _create(folder: Path) -> None:
     try:
+        if folder.name == INPUTS:
+            make_own(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; give another folder with --cache") from error

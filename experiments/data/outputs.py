@@ -157,6 +157,8 @@ class Output:
         place = target / target.name if is_inside else target
         temporary = temporary_beside(place)
         remove_dead_beside(place)
+        # A killed process had the same number, as the first process of a container does.
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
             with naming(self.path, temporary):
                 temporary.mkdir()

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from experiments.data.frame_files import FRAME, is_frame_file, write_frame
+from experiments.data.own_folders import make_own
 from univae.as_texts import as_texts
 from univae.atomic_files import replacing_file
 from univae.checkpoint import write_text_atomic
@@ -43,7 +44,7 @@ def write_once(data: Data, path: Path, form: Format) -> None:
         InputError: the file exists and holds other data.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_own(path.parent)
         form.write(data, path)
         return
     with tempfile.TemporaryDirectory() as folder:

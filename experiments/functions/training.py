@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +16,7 @@ import torch
 from experiments.cli.commands import COMMANDS
 from experiments.cli.options import parse
 from experiments.cli.spellings import spelling, without_annotations
+from experiments.data.own_folders import is_own
 from experiments.functions.memory import ROWS, SIMILAR, TEXTS, Format, write_once
 from experiments.training.configuration import options_of
 from experiments.training.new_folder import (
@@ -26,6 +26,7 @@ from experiments.training.new_folder import (
     remove_empty,
     require_new_folder,
 )
+from univae.checkpoint import remove_folder
 from univae.errors import InputError
 from univae.kinds import load
 from univae.trained import Trained
@@ -107,11 +108,11 @@ class Trainer:
             value = named.get(name)
             if value is None or not self.form.in_memory(value):
                 continue
-            if not values.get("resume"):
+            if not (values.get("resume") and (out / "config.json").exists()):
                 require_new_folder(out)
             path = (out / IN_MEMORY_DATA / f"{name}{self.form.suffix(value)}").absolute()
-            if is_startable(out):
-                path.unlink(missing_ok=True)  # of a start that was killed
+            if is_startable(out):  # where a folder of that name is of a start that was killed
+                path.unlink(missing_ok=True)
             write_once(value, path, self.form)
             named[name] = path
         return named
@@ -179,13 +180,16 @@ def _settings_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _or_nothing(out: Path) -> Iterator[None]:
-    """Remove data that were written for a run which did not start, with its new folders."""
+    """Remove data that the block wrote for a run which did not start, with its new folders."""
     created = new_folders(out)
+    data = out / IN_MEMORY_DATA
+    was_there = data.exists()
     try:
         yield
     except BaseException:
         if not (out / "config.json").exists():
-            shutil.rmtree(out / IN_MEMORY_DATA, ignore_errors=True)
+            if not was_there and is_own(data):
+                remove_folder(data)
             remove_empty(created)
         raise
 

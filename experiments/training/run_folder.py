@@ -16,6 +16,7 @@
 ``samples``, ``plots`` what the command writes while it trains
 ``DONE``               the result, once training is complete
 ``ERROR.json``         why training failed, until it is resumed
+``.starting_run``      only while the run starts, or a start that failed is removed
 =====================  ======================================================================
 
 Under ``torchrun`` only the first process writes; the methods of the others do nothing.
@@ -36,10 +37,11 @@ from experiments.training.folder_lock import hold_lock
 from experiments.training.metrics_file import TIMING, MetricsFile
 from experiments.training.new_folder import (
     new_folders,
+    remove_empty,
     remove_leftovers,
-    remove_residue,
     remove_start,
     require_new_folder,
+    starting,
 )
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
@@ -50,7 +52,6 @@ from univae.checkpoint import (
     write_json,
 )
 from univae.checksums import write_checksums
-from univae.errors import InputError
 from univae.run_folder import RunFolder
 
 __all__ = ["TIMING", "Run", "begin_run", "or_nothing"]
@@ -205,15 +206,18 @@ class Run(RunFolder):
     def _start(self) -> None:
         require_new_folder(self.path)
         self.created = new_folders(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.locked():  # two processes may have come this far
-            if (self.path / "config.json").exists():
-                raise InputError(f"{self.path} already holds a run; give another --out")
-            remove_residue(self.path)
-            # first: with this file the folder can be resumed
-            write_json(self.path / "config.json", self.config)
-            write_json(self.path / "environment.json", environment(self.config))
-            self._create_subfolders()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.locked():
+                require_new_folder(self.path)  # another process may have come this far
+                with starting(self.path, self.created):
+                    # first: with this file the folder can be resumed
+                    write_json(self.path / "config.json", self.config)
+                    write_json(self.path / "environment.json", environment(self.config))
+                    self._create_subfolders()
+        except BaseException:
+            remove_empty(self.created)
+            raise
 
     def _check_resumable(self) -> None:
         require_same_options(RunFolder.open(self.path), self.config)

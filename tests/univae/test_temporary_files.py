@@ -62,6 +62,18 @@ def test_files_and_folders_of_dead_processes_are_deleted(tmp_path: Path, dead: i
     assert [path.name for path in tmp_path.iterdir()] == [f".b.{HOST}.{os.getpid()}.new"]
 
 
+def test_in_a_locked_folder_those_of_other_machines_and_of_the_own_number_are_dead(
+    tmp_path: Path,
+) -> None:
+    living = f".a.{HOST}.{os.getppid()}.new"
+    for name in (f".a.00000000.{os.getppid()}.new", f".b.{HOST}.{os.getpid()}.new", living):
+        (tmp_path / name).touch()
+    remove_dead(list(tmp_path.iterdir()))
+    assert len(list(tmp_path.iterdir())) == 3
+    remove_dead(list(tmp_path.iterdir()), is_locked=True)
+    assert [path.name for path in tmp_path.iterdir()] == [living]
+
+
 def test_a_folder_is_removed_under_a_name_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ import torch
 import univae
 from density.trained import TrainedDensity
 from experiments import train_text
+from experiments.functions.memory import TEXTS as TEXT_FORMAT
+from experiments.functions.memory import write_once
 from gan.trained import TrainedGan
 from univae import entry_points
 from univae.errors import InputError
@@ -93,6 +95,38 @@ def test_a_run_of_texts_in_memory_is_resumed_without_them_or_with_the_same(tmp_p
     with pytest.raises(InputError, match="was started with other data than these"):
         univae.train_text(TEXTS[1:], out, resume=True, **TEXT)
     assert isinstance(univae.load(out, "cpu"), TrainedText)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_the_user_with_the_name_of_data_in_memory_stays(
+    tmp_path: Path, resume: bool
+) -> None:
+    file = tmp_path / "run" / "in_memory_data" / "text.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    for data in (TEXTS, file):
+        with pytest.raises(InputError):
+            univae.train_text(data, tmp_path / "run", resume=resume, **TEXT)
+        assert [p for p in (tmp_path / "run").rglob("*") if p.is_file()] == [file]
+        assert file.read_text() == "mine"
+
+
+def test_data_in_memory_of_a_run_that_does_not_start_are_removed_unless_they_were_there(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "new" / "run"
+    for _ in range(2):
+        with pytest.raises(InputError):
+            univae.train_text(TEXTS, out, **TEXT | {"steps": -1})
+        assert not out.parent.exists()
+    file = out / "in_memory_data" / "text.txt"
+    write_once(TEXTS, file, TEXT_FORMAT)  # and killed
+    content = file.read_text()
+    with pytest.raises(InputError):
+        univae.train_text(file, out, **TEXT | {"steps": -1})
+    assert file.read_text() == content
+    univae.train_text(TEXTS[1:], out, **TEXT)
+    assert file.read_text() == "".join(f"{text}\n" for text in TEXTS[1:])
 
 
 def test_rows_in_memory_train_a_table_and_an_image_model(tmp_path: Path) -> None:

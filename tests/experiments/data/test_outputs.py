@@ -13,6 +13,7 @@ import pytest
 from experiments.cli import commands as cli
 from experiments.data.outputs import Output, output_file
 from univae.errors import InputError
+from univae.temporary_files import temporary_beside
 
 
 @pytest.fixture
@@ -225,6 +226,17 @@ def test_standard_output_that_is_a_pipe_gets_the_content() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
     )
     assert (done.returncode, done.stdout) == (0, "through")
+
+
+def test_a_folder_is_written_where_a_killed_process_of_the_same_number_left_one(
+    tmp_path: Path,
+) -> None:
+    left = temporary_beside(tmp_path / "out")
+    left.mkdir()
+    (left / "half").touch()
+    with Output(tmp_path / "out").folder() as folder:
+        (folder / "whole").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "whole"]
 
 
 def test_a_new_folder_is_as_readable_as_any(tmp_path: Path) -> None:
