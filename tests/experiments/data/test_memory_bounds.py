@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data import image_headers, memory_bounds, numpy_files, standard_streams
+from experiments.data import image_decoding, image_headers, memory_bounds, numpy_files, standard_streams
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import ImageReading
+from experiments.data.image_resizing import RESIZES, Resize
 from experiments.data.memory_bounds import most_unpacked
 from experiments.data.pairs import read_groups
 from experiments.data.readers import read
@@ -120,8 +121,29 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header_or_left_out(
     if skip_damaged:
         assert len(images.read(tmp_path)) == 1
         return
-    with pytest.raises(InputError, match="11 x 10 pixels, more than 100: make it smaller"):
+    with pytest.raises(InputError, match="may have at most 100 pixels; got 11 x 10; make it"):
         images.read(tmp_path)
+
+
+def test_a_large_photograph_is_read_without_a_warning_and_decoded_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert image_headers.MOST_PIXELS == 2 * int(Image.MAX_IMAGE_PIXELS or 0)
+    Image.linear_gradient("L").resize((640, 480)).save(tmp_path / "a.jpg", quality=95)
+    plain = ImageFiles(ImageReading(size=32)).read(tmp_path).values
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 640 * 480 // 2 + 1)  # where Pillow warns
+    monkeypatch.setattr(image_decoding, "REDUCED_FROM", 640 * 480 - 1)
+    sizes = []
+    fit = RESIZES["crop"].apply
+
+    def sized(image: Image.Image, *options: object) -> Image.Image:
+        sizes.append(image.size)
+        return fit(image, *options)
+
+    monkeypatch.setitem(RESIZES, "crop", Resize("", sized))
+    small = ImageFiles(ImageReading(size=32)).read(tmp_path).values
+    assert sizes == [(160, 120)]
+    assert np.abs(small.astype(int) - plain).max() <= 3
 
 
 def test_a_text_beyond_the_bound_is_refused_and_one_at_it_is_read(
