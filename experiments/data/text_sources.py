@@ -13,7 +13,7 @@ from experiments.data.text_columns import column_texts
 from univae.errors import InputError
 from univae.text.lines import Removed, all_lines, inner_suffix, read_lines
 
-__all__ = ["BUILT_IN", "TEXT_SOURCES", "TextSource", "texts_of_source"]
+__all__ = ["BUILT_IN", "TEXT_SOURCES", "TextSource", "is_lines", "texts_of_source"]
 
 BUILT_IN = "python-docs"  # the corpus that needs no file
 TEXT_SUFFIX = ".txt"  # of the files of a folder
@@ -175,6 +175,7 @@ class Lines:
         return read_lines(Path(source), removed)
 
 
+LINES = "lines"
 # The first source that recognises a name reads it.
 TEXT_SOURCES: Mapping[str, TextSource] = {
     "built-in": BuiltIn(),
@@ -182,14 +183,22 @@ TEXT_SOURCES: Mapping[str, TextSource] = {
     "remote": Remote(),
     "folder": Folder(),
     "columns": Columns(),
-    "lines": Lines(),
+    LINES: Lines(),
 }
 
 
 def texts_of_source(source: str, column: str, removed: Removed) -> Iterator[str]:
     """Yield the texts of the first of :data:`TEXT_SOURCES` that recognises a name."""
-    row = next(row for row in TEXT_SOURCES.values() if row.recognises(source))
-    return row.texts(source, column, removed)
+    return TEXT_SOURCES[_row_of(source)].texts(source, column, removed)
+
+
+def is_lines(source: str) -> bool:
+    """Return whether a name is that of one file of lines."""
+    return _row_of(source) == LINES
+
+
+def _row_of(source: str) -> str:
+    return next(name for name, row in TEXT_SOURCES.items() if row.recognises(source))
 
 
 def _refuse_column(source: str, column: str) -> None:

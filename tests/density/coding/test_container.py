@@ -183,12 +183,12 @@ def test_more_rows_than_a_bit_each_are_refused_and_the_file_is_not_called_damage
 
     def with_rows(count: int, notes: dict[str, int]) -> bytes:
         block = replace(header.blocks[0], count=count)
-        return pack(
-            replace(header, blocks=(block, *header.blocks[1:]), notes=notes), payloads
-        )
+        return pack(replace(header, blocks=(block, *header.blocks[1:]), notes=notes), payloads)
 
     unpack(with_rows(most, header.notes))
-    with pytest.raises(InputError, match=f"is refused: a block of {size} bytes declares {most + 1}"):
+    with pytest.raises(
+        InputError, match=f"is refused: a block of {size} bytes declares {most + 1}"
+    ):
         unpack(with_rows(most + 1, header.notes))
     unpack(with_rows(EARLIER_ROWS, {}))
     with pytest.raises(InputError, match=f"declares {EARLIER_ROWS + 1} rows, and may have"):

@@ -362,5 +362,7 @@ def test_damaged_images_are_refused_by_name_or_left_out_with_a_count(tmp_path: P
     ]
     for number in (0, 3):
         (tmp_path / f"{number}.png").unlink()
-    with pytest.raises(InputError, match=r"all 2 images are damaged or too large, (1|2).png for one"):
+    with pytest.raises(
+        InputError, match=r"all 2 images are damaged or too large, (1|2).png for one"
+    ):
         read_with(tmp_path, skip_damaged=True)

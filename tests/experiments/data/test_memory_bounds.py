@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data import image_decoding, image_headers, memory_bounds, numpy_files, standard_streams
+from experiments.data import (
+    image_decoding,
+    image_headers,
+    memory_bounds,
+    numpy_files,
+    standard_streams,
+)
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import ImageReading
 from experiments.data.image_resizing import RESIZES, Resize
@@ -23,6 +29,8 @@ from experiments.data.pairs import read_groups
 from experiments.data.readers import read
 from experiments.data.standard_streams import source_file
 from experiments.data.texts import read_texts
+from experiments.text.data_options import TextData
+from experiments.text.sources import sources_of
 from univae.errors import InputError
 from univae.text import lines
 
@@ -152,9 +160,15 @@ def test_a_text_beyond_the_bound_is_refused_and_one_at_it_is_read(
     monkeypatch.setattr(lines, "LONGEST_TEXT", 10)
     (tmp_path / "x.txt").write_text("0123456789\n")
     assert read_texts(str(tmp_path / "x.txt")).texts == ["0123456789"]
-    (tmp_path / "x.txt").write_text("0123456789a\n")
-    with pytest.raises(InputError, match="may have at most 10 characters; one has 11"):
-        read_texts(str(tmp_path / "x.txt"))
+    (tmp_path / "x.txt").write_text("a\n\n0123456789a\n")
+    with pytest.raises(
+        InputError, match=r"x\.txt, line 3: a text may have at most 10 char.*has 11"
+    ):
+        read_texts([str(tmp_path / "x.txt")])
+    with pytest.raises(InputError, match="text 2: a text may have at most 10 characters"):
+        read_texts(str(tmp_path))
+    (source,) = sources_of(TextData(text=str(tmp_path / "x.txt")), tmp_path)
+    assert list(source.texts.read()) == ["a", "0123456789a"]
     (tmp_path / "x.tsv").write_text("a\t0123456789a\n")
     with pytest.raises(InputError, match="line 1: a text may have at most 10"):
         read_groups(tmp_path / "x.tsv")
