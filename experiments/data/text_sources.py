@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from experiments.data.remote import is_remote, local_path, open_remote, remote_files, url_of
+from experiments.data.remote import is_remote, local_copy, open_remote, remote_files, url_of
 from experiments.data.sources import HUB
 from experiments.data.text_columns import column_texts
 from univae.errors import InputError
@@ -80,7 +80,7 @@ class Hub:
 class Remote:
     """Files of an object store: of lines, which are streamed, or of columns."""
 
-    summary = "PROTOCOL://..., of an object store, maybe with * for several files"
+    summary = "PROTOCOL://..., a file of an object store, or several with *, but no folder"
 
     def recognises(self, source: str) -> bool:
         """Return whether the source has a protocol."""
@@ -91,10 +91,12 @@ class Remote:
         name, _, named = source.rpartition(":")
         if inner_suffix(Path(name)) not in COLUMN_SUFFIXES or "/" in named:
             name, named = source, ""
+        _refuse_two_columns(source, named, column)
         for url in remote_files(url_of(name)):
             path = Path(url)
             if inner_suffix(path) in COLUMN_SUFFIXES:
-                yield from column_texts(local_path(url), named or column, removed)
+                with local_copy(url) as copy:
+                    yield from column_texts(copy, named or column, removed)
                 continue
             _refuse_column(url, column)
             with open_remote(url) as file:
@@ -148,8 +150,7 @@ class Columns:
     def texts(self, source: str, column: str, removed: Removed) -> Iterator[str]:
         """Yield the texts of the column."""
         path, named = self._parts(source)
-        if named and column and named != column:
-            raise InputError(f"--column {column}: {source} names another column; leave one out")
+        _refuse_two_columns(source, named, column)
         return column_texts(path, named or column, removed)
 
     def _parts(self, source: str) -> tuple[Path, str]:
@@ -199,6 +200,11 @@ def is_lines(source: str) -> bool:
 
 def _row_of(source: str) -> str:
     return next(name for name, row in TEXT_SOURCES.items() if row.recognises(source))
+
+
+def _refuse_two_columns(source: str, named: str, column: str) -> None:
+    if named and column and named != column:
+        raise InputError(f"--column {column}: {source} names another column; leave one out")
 
 
 def _refuse_column(source: str, column: str) -> None:

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from experiments.data.remote import local_path
+from experiments.data.remote import local_copy
 from experiments.data.sources import resolved
 from experiments.data.text_sources import BUILT_IN, is_lines, texts_of_source
 from univae.errors import InputError
@@ -165,7 +165,11 @@ def exact_text(data: str) -> str:
     if data == BUILT_IN:
         return "\n".join(texts_of(BUILT_IN)) + "\n"
 
-    path = local_path(data)
+    with local_copy(data) as path:
+        return _decoded(path)
+
+
+def _decoded(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"{path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
     try:
