@@ -117,8 +117,8 @@ class ShardFiles:
             offsets = np.load(self.offsets, mmap_mode="r")
         except UNREADABLE_ARRAY:
             return False
-        has_texts = offsets.shape == (totals["texts"] + 1,)
-        return has_texts and int(offsets[-1]) == totals["tokens"]
+        has_texts = bool(offsets.shape == (totals["texts"] + 1,))
+        return has_texts and bool(offsets[-1] == totals["tokens"])
 
     @property
     def _suffix(self) -> str:
