@@ -202,6 +202,6 @@ def _processors() -> int:
 def _require_any(kept: object, source: FileSet, damaged: Sequence[str]) -> None:
     if not kept:
         raise InputError(
-            f"{source.path}: all {len(damaged)} images are damaged or too large, {damaged[0]} for one; "
-            "give others"
+            f"{source.path}: all {len(damaged)} images are damaged or too large, {damaged[0]} for "
+            "one; give others"
         )

@@ -6,7 +6,6 @@ Arrays of mostly zeros shrink as much, but say their size: they may take half of
 """
 
 import os
-
 from pathlib import Path
 
 from univae.errors import InputError

@@ -92,7 +92,10 @@ def _alternatives() -> str:
 FORMATS = _alternatives()
 
 # The help of an option that names a data set.
-SOURCES = f"{FORMATS}; hub:NAME[:SPLIT] of images; a file s3://...; or a built-in set: {', '.join(BUILT_IN)}"
+SOURCES = (
+    f"{FORMATS}; hub:NAME[:SPLIT] of images; a file s3://...; "
+    f"or a built-in set: {', '.join(BUILT_IN)}"
+)
 
 
 def read(
