@@ -59,7 +59,8 @@ class Config:
     overwrite: bool = False  # replace an existing output file
     particles: int = 1  # importance samples per datum; more save bits and take time
     tile: int = 0  # data coded together; more save time and cost initial bits; 0: chosen by data
-    block: int = BLOCK  # data per block, which can be decoded alone; fewer cost bits
+    # data per block, which can be decoded alone; fewer cost bits; at most 65,536
+    block: int = BLOCK
     swap: bool = True  # Bit-Swap, for latent layers that form a chain: fewer initial bits
     store: bool = True  # store as xz does what the model's code would make longer
     verify: bool = True  # decode the file and compare it with the data before it is renamed to OUT

@@ -135,7 +135,7 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
     held_out = held_out_texts(config)
     write_text_atomic(path, "".join(text + "\n" for text in held_out))
     excluded = set(held_out)
-    texts = texts_of(config.data.text, column=config.data.column)
+    texts = texts_of(config.data.text, column=config.data.column, refuse_long=False)
     others = [text for text in texts if text not in excluded]
     return held_out, "".join(text + "\n" for text in others)
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -65,6 +66,8 @@ __all__ = [
     "write_text_atomic",
 ]
 
+LARGEST_JSON = 2**29  # bytes of a file of JSON, which is read as a whole
+
 # JSON as Python reads and writes it: any value, and an object.
 JsonValue: TypeAlias = Any
 JsonObject: TypeAlias = dict[str, Any]
@@ -103,9 +106,10 @@ def read_json(path: str | Path) -> JsonValue:
     """Read a JSON file.
 
     Raises:
-        InputError: the file does not exist, or it is not JSON.
+        InputError: the file does not exist, or it is not JSON, or a device, or over 512 MiB.
     """
     try:
+        _require_json_size(Path(path))
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the folder") from error
@@ -116,6 +120,15 @@ def read_json(path: str | Path) -> JsonValue:
         raise InputError(
             f"{path}: not a readable JSON file ({first_line(error)}); {COPY_AGAIN}"
         ) from error
+
+
+def _require_json_size(path: Path) -> None:
+    """Raise ValueError for a file that may never end, or would fill the memory."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("it is no regular file")
+    if state.st_size > LARGEST_JSON:
+        raise ValueError(f"{state.st_size} bytes, and it may have {LARGEST_JSON}")
 
 
 def to_json(obj: object) -> JsonValue:

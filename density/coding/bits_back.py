@@ -117,7 +117,7 @@ class BitsBack(Generic[Rows]):
         words = np.random.default_rng(0).integers(2**32, size=PROBE_WORDS, dtype=np.uint32)
         try:
             x = self.code.pop(Stack(words), self.tile)
-        except ValueError:  # a text without an end, which the message may give
+        except (ValueError, IndexError):  # a text without an end, or a code that a model lacks
             x = self.emission.tile(None)
         bucket = self.layers.middle()
         checksum = zlib.crc32(x.contiguous().numpy().tobytes())

@@ -14,7 +14,6 @@ from density.coding.bits_back import BitsBack, Message, Progress, ignore_progres
 from density.coding.container import (
     FREE_ROWS,
     PROBE,
-    ROWS_PER_BYTE,
     Block,
     Header,
     pack,
@@ -69,7 +68,7 @@ def encode(
         coder: the coder of the model, with the options in ``header``.
         rows: the rows, in the type of the coder's emission.
         header: the header of the file, without blocks.
-        block: the rows of a block.
+        block: the rows of a block, at most 65,536: more are written as several blocks.
         progress: receives the number of rows done since the last call.
         store: store a block without the model where that takes fewer bytes.
 
@@ -81,6 +80,7 @@ def encode(
         raise InputError("compress: needs at least one row; got none; give more data")
     if block < 1:
         raise InputError(f"compress: block must be at least 1; got block={block}")
+    block = min(block, FREE_ROWS)
     blocks = []
     payloads = []
     messages = []
@@ -120,12 +120,6 @@ def _encode_block(coder: BitsBack[Rows], rows: Rows, message: Message, *, store:
         zlib.crc32(coder.emission.content(rows)),
         is_stored=stored is not None,
     )
-    if not block.is_plausible:
-        raise InputError(
-            f"compress: a block of more than {FREE_ROWS} rows must take a bit a row or more; got "
-            f"{block.count} rows in {block.size} bytes, fewer than a byte for {ROWS_PER_BYTE}; use "
-            f"block={FREE_ROWS}"
-        )
     return _Encoded(block, payload, message)
 
 

@@ -75,7 +75,8 @@ def compress(
         particles: importance samples per row; more take time and save bits.
         tile: rows coded together; more save time and cost initial bits.
         swap: use Bit-Swap, where the model is a chain of layers.
-        block: rows that can be decoded without the others.
+        block: rows that can be decoded without the others, at most 65,536: more are written as
+            several blocks.
         verify: decode the result and compare before it is returned.
 
     Raises:

@@ -33,6 +33,7 @@ from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
 __all__ = [
+    "EARLIER_ROWS",
     "FREE_ROWS",
     "PROBE",
     "ROWS_PER_BYTE",
@@ -54,6 +55,7 @@ FINGERPRINT = 32  # bytes
 # file of some bytes could declare rows that take for ever to decode.
 FREE_ROWS = 2**16
 ROWS_PER_BYTE = 8
+EARLIER_ROWS = 2**30  # of a block of an earlier version, which had no such limit
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ class Block:
     is_stored: bool = False  # under LZMA2 instead of the coder
 
     @property
-    def is_plausible(self) -> bool:
-        """Whether the block has no more rows than a block of its bytes may have."""
-        return self.count <= max(FREE_ROWS, ROWS_PER_BYTE * self.size)
+    def most_rows(self) -> int:
+        """The most rows that a message of this many bytes may have."""
+        return max(FREE_ROWS, ROWS_PER_BYTE * self.size)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,20 @@ class Header:
                 f"got {fingerprint.hex()[:16]}; use the unchanged run that wrote it"
             )
 
+    def check_rows(self) -> None:
+        """Raise :class:`InputError` if a message has more rows than one of its bytes may have.
+
+        Stored blocks are bounded where they are expanded. Files without the note ``probe`` are of
+        versions whose messages could be shorter.
+        """
+        for block in self.blocks:
+            most = EARLIER_ROWS if self.probe is None else block.most_rows
+            if block.count > most and not block.is_stored:
+                raise InputError(
+                    f"decompress: the file is refused: a block of {block.size} bytes declares "
+                    f"{block.count} rows, and may have {most}; give a file of univae compress"
+                )
+
 
 def pack(header: Header, payloads: list[bytes]) -> bytes:
     """Return the bytes of a file."""
@@ -128,7 +144,8 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
     """Return header and bytes of the blocks.
 
     Raises:
-        InputError: the content is no file of :func:`pack`, or is damaged, or of another version.
+        InputError: the content is no file of :func:`pack`, or is damaged, or of another version, or
+            declares more rows than its bytes may hold.
     """
     version = version_of(content)
     if version not in VERSIONS:
@@ -187,7 +204,9 @@ class _HeaderReader(FieldReader):
         parsed = json.loads(notes) if notes else {}
         if not isinstance(parsed, dict) or type(parsed.get(PROBE, 0)) is not int:
             raise damaged("its header is invalid")
-        return Header(fingerprint, coding, torch, dtype, shape, parsed, blocks)
+        header = Header(fingerprint, coding, torch, dtype, shape, parsed, blocks)
+        header.check_rows()
+        return header
 
     def _block(self) -> Block:
         is_stored = self.version == STORED_VERSION and bool(self.take(1)[0])
@@ -197,10 +216,7 @@ class _HeaderReader(FieldReader):
             raise damaged("its header is invalid")
         size = self.number()
         sum_bytes = self.checksum()
-        block = Block(count, plain, size, sum_bytes, self.checksum(), is_stored)
-        if not block.is_plausible:
-            raise damaged(f"a block of {size} bytes declares {count} rows")
-        return block
+        return Block(count, plain, size, sum_bytes, self.checksum(), is_stored)
 
 
 def to_words(payload: bytes) -> np.ndarray:

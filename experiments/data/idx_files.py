@@ -20,7 +20,7 @@ from experiments.data.memory_bounds import require_plausible
 from experiments.data.notes import print_notes
 from univae.errors import InputError
 
-__all__ = ["IdxFile"]
+__all__ = ["IdxFile", "label_name"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTES = b"\0\0\x08"  # the first three bytes of the header; the fourth counts the axes
@@ -47,16 +47,20 @@ class IdxFile:
 
     def read(self, path: Path) -> Data:
         """Return the array of the file, and the labels of the file beside it if there is one."""
-        label_name = path.name.replace("images", "labels").replace("idx3", "idx1")
-        label_path = path.with_name(label_name)
+        label_path = path.with_name(label_name(path.name))
         labels = None
         notes = []
-        if label_name != path.name and label_path.exists():
+        if label_path != path and label_path.exists():
             labels = _read_array(label_path)
-            notes.append(f"{path.name}: labels are read from {label_name} beside it")
+            notes.append(f"{path.name}: labels are read from {label_path.name} beside it")
 
         name = path.name.split(".")[0]
         return interpret(_read_array(path), labels, name, str(path), notes)
+
+
+def label_name(name: str) -> str:
+    """Return the name of the file of labels of a file of images; other names as they are."""
+    return name.replace("images", "labels").replace("idx3", "idx1")
 
 
 def _read_array(path: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ from experiments.data.image_headers import (
     is_grey,
     opened,
     orientation,
+    too_large,
 )
 from experiments.data.image_options import ImageReading
 from experiments.data.image_resizing import RESIZES
@@ -45,6 +46,10 @@ PRINT_MODE = "CMYK"
 MODES = (*GREY_MODES, *PALETTE_MODES, "RGB", "RGBA", PRINT_MODE)
 ROTATIONS = range(2, 9)
 OPAQUE_RANGE = (255, 255)  # least and largest alpha
+# Pixels from which a JPEG that is to be resized is decoded at a half, a quarter or an eighth of its
+# size, at least SPARE times the size asked for.
+REDUCED_FROM = 2**26
+SPARE = 2
 
 
 class Layout(NamedTuple):
@@ -128,10 +133,14 @@ def _first_picture(
     image = opened(BytesIO(content), source)
     is_photograph = image.format == "MPO"  # of a camera that stores previews after it
     is_turned = orientation(image) in ROTATIONS
+    if reading.size and image.width * image.height > REDUCED_FROM:
+        image.draft(None, (SPARE * reading.size, SPARE * reading.size))  # of JPEG alone
     try:
         frames = getattr(image, "n_frames", 1)
         image.load()
-    except (*DAMAGE, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large(source, "more") from error
+    except DAMAGE as error:
         raise damaged(source, error) from error
     if frames > 1:
         if reading.is_exact and not is_photograph:

@@ -1,7 +1,10 @@
 """The header of an image file: what it says about the image before its pixels are decoded."""
 
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedIOBase
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
@@ -20,11 +23,13 @@ __all__ = [
     "has_alpha",
     "has_other_profile",
     "is_grey",
+    "large_allowed",
     "opened",
     "orientation",
+    "too_large",
 ]
 
-MOST_PIXELS = 2**26  # of one image: 67 megapixels, which take 201 MB as colour
+MOST_PIXELS = 178_956_970  # of one image: beyond them Pillow refuses to open it
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names
 
@@ -53,7 +58,7 @@ SIDEWAYS = range(5, 9)  # orientations that exchange height and width
 
 
 class DamagedImage(InputError):
-    """A file that Pillow cannot read as an image."""
+    """A file that Pillow cannot read as an image, or that has too many pixels."""
 
 
 class Facts(NamedTuple):
@@ -96,18 +101,37 @@ def opened(file: BufferedIOBase, source: str) -> "Image":
 
     Raises:
         DamagedImage: the file is of no known format, its header is damaged, or the image has more
-            than 67 megapixels.
+            than 179 megapixels.
     """
     from PIL import Image
 
     try:
         image = Image.open(cast("IO[bytes]", file), formats=FORMATS)
-        if image.width * image.height > MOST_PIXELS:
-            size = f"{image.width} x {image.height} pixels"
-            raise ValueError(f"{size}, more than {MOST_PIXELS:,}: make it smaller")
-        return image
-    except (*DAMAGE, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large(source, "more") from error
+    except DAMAGE as error:
         raise damaged(source, error) from error
+    if image.width * image.height > MOST_PIXELS:
+        raise too_large(source, f"{image.width} x {image.height}")
+    return image
+
+
+@contextmanager
+def large_allowed() -> Iterator[None]:
+    """Silence Pillow's warning of images of more than half of :data:`MOST_PIXELS`."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def too_large(source: str, size: str) -> DamagedImage:
+    """Return the error for an image of too many pixels, ``size`` in words."""
+    return DamagedImage(
+        f"{source} may have at most {MOST_PIXELS:,} pixels; got {size}; make it smaller, or leave "
+        "it out with --skip-damaged"
+    )
 
 
 def damaged(source: str, error: Exception) -> DamagedImage:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from experiments.data.arrays import CHUNK
 from experiments.data.image_archives import FileSet, left_out
 from experiments.data.image_decoding import Layout, decode
-from experiments.data.image_headers import DamagedImage, Facts, facts_of
+from experiments.data.image_headers import DamagedImage, Facts, facts_of, large_allowed
 from experiments.data.image_options import ImageReading
 from univae.errors import InputError
 from univae.mapped_files import release_pages
@@ -50,11 +50,12 @@ class Stack(NamedTuple):
     """Images of one layout."""
 
     values: np.ndarray  # (N, channels, height, width), uint8
-    names: list[str]  # without those of damaged images
+    names: list[str]  # without those of images left out
     remarks: Counter[str]  # on how many images each remark was made
-    notes: list[str]  # on damaged images
+    notes: list[str]  # on images left out
 
 
+@large_allowed()
 def plan(source: FileSet, names: Sequence[str], reading: ImageReading) -> Plan:
     """Read the headers of images, and return what all of them are decoded to.
 
@@ -72,6 +73,7 @@ def plan(source: FileSet, names: Sequence[str], reading: ImageReading) -> Plan:
     return Plan(source, list(facts), layout_of(facts, source, reading), reading, damaged)
 
 
+@large_allowed()
 def stack(images: Plan, values: np.ndarray) -> Stack:
     """Decode images into ``values``, an array of the plan's shape, in the order of their names.
 
@@ -92,7 +94,7 @@ def stack(images: Plan, values: np.ndarray) -> Stack:
         kept.append(images.names[row])
         remarks.update(remarks_of_row)
     _require_any(kept, images.source, damaged)
-    notes = [left_out("damaged images", sorted(damaged))] if damaged else []
+    notes = [left_out("damaged or too large images", sorted(damaged))] if damaged else []
     return Stack(values[: len(kept)], kept, remarks, notes)
 
 
@@ -200,6 +202,6 @@ def _processors() -> int:
 def _require_any(kept: object, source: FileSet, damaged: Sequence[str]) -> None:
     if not kept:
         raise InputError(
-            f"{source.path}: all {len(damaged)} images are damaged, {damaged[0]} for one; "
-            "give others"
+            f"{source.path}: all {len(damaged)} images are damaged or too large, {damaged[0]} for "
+            "one; give others"
         )

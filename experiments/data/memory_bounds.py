@@ -2,13 +2,21 @@
 
 Compressed data are held in memory as a whole. They may take 256 MiB, or 100 times the size of their
 file where that is more: images and numbers shrink less, files made to fill the memory shrink more.
+Arrays of mostly zeros shrink as much, but say their size: they may take half of the memory.
 """
 
+import os
 from pathlib import Path
 
 from univae.errors import InputError
 
-__all__ = ["IN_MEMORY", "most_unpacked", "require_plausible", "require_readable_file"]
+__all__ = [
+    "IN_MEMORY",
+    "most_unpacked",
+    "require_fits",
+    "require_plausible",
+    "require_readable_file",
+]
 
 IN_MEMORY = 2**28  # bytes of data that are read into memory, whatever their file is like
 MOST_RATIO = 100  # bytes of data for a byte of a compressed file
@@ -35,6 +43,27 @@ def require_plausible(packed: int, unpacked: int, source: str) -> None:
             f"unpack to {most / MIB:.0f} MiB ({MOST_RATIO} times its size, 256 MiB at least); "
             "unpack it, and give the larger file"
         )
+
+
+def require_fits(size: int, source: str) -> None:
+    """Raise :class:`InputError` where an array of ``size`` bytes takes over half of the memory.
+
+    Arrays of up to 256 MiB are never refused.
+    """
+    most = max(IN_MEMORY, memory() // 2)
+    if size > most:
+        raise InputError(
+            f"{source} takes {size / MIB:.0f} MiB of memory, and may take {most / MIB:.0f} MiB, "
+            "half of this machine's; save it with numpy.save as an .npy, which is mapped"
+        )
+
+
+def memory() -> int:
+    """Return the bytes of memory of this machine; 0 where the system does not say it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def require_readable_file(path: Path, *, pipes: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from experiments.data.delimited import Row, csv_rows, tsv_rows
 from experiments.data.json_rows import brief, json_rows, jsonl_rows
-from experiments.data.remote import local_path
+from experiments.data.remote import local_copy
 from univae.text.lines import Removed, inner_suffix
 
 __all__ = ["PAIR_FORMATS", "PairFormat", "Row", "brief", "read_rows"]
@@ -112,6 +112,6 @@ def read_rows(path: Path, removed: Removed) -> Iterator[Row]:
     Raises:
         InputError: the file is missing, empty or not UTF-8, or a line is no row.
     """
-    path = local_path(path)
-    row_format = next(entry for entry in PAIR_FORMATS.values() if entry.recognises(path))
-    return row_format.rows(path, removed)
+    with local_copy(path) as copy:
+        row_format = next(entry for entry in PAIR_FORMATS.values() if entry.recognises(copy))
+        yield from row_format.rows(copy, removed)

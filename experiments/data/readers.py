@@ -9,6 +9,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,12 +17,12 @@ from experiments.data.arrays import Data
 from experiments.data.built_in import BUILT_IN
 from experiments.data.hub_images import hub_images
 from experiments.data.hub_sets import is_hub
-from experiments.data.idx_files import IdxFile
+from experiments.data.idx_files import IdxFile, label_name
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import refuse_unused
 from experiments.data.memory_bounds import require_readable_file
 from experiments.data.numpy_files import NpyFile, NpzFile
-from experiments.data.remote import local_path
+from experiments.data.remote import is_remote, local_copy
 from experiments.data.table_files import Schema, TableFile
 from univae.errors import InputError
 
@@ -92,7 +93,8 @@ FORMATS = _alternatives()
 
 # The help of an option that names a data set.
 SOURCES = (
-    f"{FORMATS}; hub:NAME[:SPLIT] of images; s3://...; or a built-in set: {', '.join(BUILT_IN)}"
+    f"{FORMATS}; hub:NAME[:SPLIT] of images; a file s3://...; "
+    f"or a built-in set: {', '.join(BUILT_IN)}"
 )
 
 
@@ -121,8 +123,17 @@ def read(
 
     if not str(source):
         raise InputError(f"the name of the data is empty; give {FORMATS}")
-    path = local_path(source)
-    reader = _reader(path, images, schema)
+    with local_copy(source) as path:
+        reader = _reader(path, images, schema)
+        data = _read_by(reader, path)
+    if reader is READERS[IDX] and is_remote(source) and label_name(path.name) != path.name:
+        note = f"{path.name}: labels beside a file of an object store are not read; copy both files"
+        return replace(data, notes=(*data.notes, note))
+    return data
+
+
+def _read_by(reader: Reader, path: Path) -> Data:
+    """Return the data set of a file; raise :class:`InputError` where it is damaged."""
     try:
         return reader.read(path)
     except InputError:
@@ -156,7 +167,7 @@ def read_training_set(
         InputError: as :func:`read`; or options of image files are given for other data.
     """
     data = read(source, images, schema)
-    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(local_path(source))
+    is_file = source not in BUILT_IN and READERS[IMAGE_FILES].recognises(Path(source))
     if not (is_file or is_hub(source)):
         refuse_unused(images.reading, f"{option} {source}")
     return data

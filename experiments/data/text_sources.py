@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from experiments.data.remote import is_remote, local_path, open_remote, remote_files, url_of
+from experiments.data.remote import is_remote, local_copy, open_remote, remote_files, url_of
 from experiments.data.sources import HUB
 from experiments.data.text_columns import column_texts
 from univae.errors import InputError
 from univae.text.lines import Removed, all_lines, inner_suffix, read_lines
 
-__all__ = ["BUILT_IN", "TEXT_SOURCES", "TextSource", "texts_of_source"]
+__all__ = ["BUILT_IN", "TEXT_SOURCES", "TextSource", "is_lines", "texts_of_source"]
 
 BUILT_IN = "python-docs"  # the corpus that needs no file
 TEXT_SUFFIX = ".txt"  # of the files of a folder
@@ -80,7 +80,7 @@ class Hub:
 class Remote:
     """Files of an object store: of lines, which are streamed, or of columns."""
 
-    summary = "PROTOCOL://..., of an object store, maybe with * for several files"
+    summary = "PROTOCOL://..., a file of an object store, or several with *, but no folder"
 
     def recognises(self, source: str) -> bool:
         """Return whether the source has a protocol."""
@@ -91,10 +91,12 @@ class Remote:
         name, _, named = source.rpartition(":")
         if inner_suffix(Path(name)) not in COLUMN_SUFFIXES or "/" in named:
             name, named = source, ""
+        _refuse_two_columns(source, named, column)
         for url in remote_files(url_of(name)):
             path = Path(url)
             if inner_suffix(path) in COLUMN_SUFFIXES:
-                yield from column_texts(local_path(url), named or column, removed)
+                with local_copy(url) as copy:
+                    yield from column_texts(copy, named or column, removed)
                 continue
             _refuse_column(url, column)
             with open_remote(url) as file:
@@ -148,8 +150,7 @@ class Columns:
     def texts(self, source: str, column: str, removed: Removed) -> Iterator[str]:
         """Yield the texts of the column."""
         path, named = self._parts(source)
-        if named and column and named != column:
-            raise InputError(f"--column {column}: {source} names another column; leave one out")
+        _refuse_two_columns(source, named, column)
         return column_texts(path, named or column, removed)
 
     def _parts(self, source: str) -> tuple[Path, str]:
@@ -175,6 +176,7 @@ class Lines:
         return read_lines(Path(source), removed)
 
 
+LINES = "lines"
 # The first source that recognises a name reads it.
 TEXT_SOURCES: Mapping[str, TextSource] = {
     "built-in": BuiltIn(),
@@ -182,14 +184,27 @@ TEXT_SOURCES: Mapping[str, TextSource] = {
     "remote": Remote(),
     "folder": Folder(),
     "columns": Columns(),
-    "lines": Lines(),
+    LINES: Lines(),
 }
 
 
 def texts_of_source(source: str, column: str, removed: Removed) -> Iterator[str]:
     """Yield the texts of the first of :data:`TEXT_SOURCES` that recognises a name."""
-    row = next(row for row in TEXT_SOURCES.values() if row.recognises(source))
-    return row.texts(source, column, removed)
+    return TEXT_SOURCES[_row_of(source)].texts(source, column, removed)
+
+
+def is_lines(source: str) -> bool:
+    """Return whether a name is that of one file of lines."""
+    return _row_of(source) == LINES
+
+
+def _row_of(source: str) -> str:
+    return next(name for name, row in TEXT_SOURCES.items() if row.recognises(source))
+
+
+def _refuse_two_columns(source: str, named: str, column: str) -> None:
+    if named and column and named != column:
+        raise InputError(f"--column {column}: {source} names another column; leave one out")
 
 
 def _refuse_column(source: str, column: str) -> None:

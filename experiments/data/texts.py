@@ -11,9 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from experiments.data.remote import local_path
+from experiments.data.remote import local_copy
 from experiments.data.sources import resolved
-from experiments.data.text_sources import BUILT_IN, texts_of_source
+from experiments.data.text_sources import BUILT_IN, is_lines, texts_of_source
 from univae.errors import InputError
 from univae.text.lines import COMPRESSED, Removed, require_length
 
@@ -48,6 +48,7 @@ class TextFiles(NamedTuple):
 
     sources: Sources
     column: str = ""  # name or number of the column of texts, for files of columns
+    refuse_long: bool = True  # False: texts too long for a tokenizer are left to a corpus
 
     @property
     def name(self) -> str:
@@ -61,7 +62,9 @@ class TextFiles(NamedTuple):
 
     def read(self, removed: Removed | None = None) -> Iterator[str]:
         """Yield the texts; ``removed`` counts what is left out."""
-        return texts_of(self.sources, removed=removed, column=self.column)
+        return texts_of(
+            self.sources, removed=removed, column=self.column, refuse_long=self.refuse_long
+        )
 
     def require_rereadable(self, option: str) -> None:
         """Raise :class:`InputError` if a source cannot be read a second time."""
@@ -104,7 +107,12 @@ def size_of(data: Sources) -> int | None:
 
 
 def texts_of(
-    data: Sources, limit: int = 0, removed: Removed | None = None, column: str = ""
+    data: Sources,
+    limit: int = 0,
+    removed: Removed | None = None,
+    column: str = "",
+    *,
+    refuse_long: bool = True,
 ) -> Iterator[str]:
     """Yield the texts of one source or of several, one after the other.
 
@@ -115,20 +123,30 @@ def texts_of(
         removed: counts blank lines and other parts of the files that are left out.
         column: name or number, from 1, of the column of texts, for files of columns; empty: the
             only column of texts.
+        refuse_long: refuse texts of more than 4,194,304 characters; False: for a corpus, which
+            leaves them out and counts them.
 
     Raises:
         InputError: while reading, for a file that is missing, empty, or not UTF-8, a column that is
-            not there or holds no texts, or a text of more than 4,194,304 characters.
+            not there or holds no texts, or a text that is too long.
     """
-    counts = removed or Removed()
-    texts = (texts_of_source(source, column, counts) for source in listed(data))
-    all_texts: Iterable[str] = chain.from_iterable(texts)
-    return _bounded(islice(all_texts, limit or None), listed(data))
+    counts = removed if removed is not None else Removed()
+    read = _bounded if refuse_long else texts_of_source
+    texts: Iterable[str] = chain.from_iterable(
+        read(source, column, counts) for source in listed(data)
+    )
+    return islice(texts, limit or None)
 
 
-def _bounded(texts: Iterable[str], sources: Sequence[str]) -> Iterator[str]:
-    for text in texts:
-        require_length(text, ", ".join(sources))
+def _bounded(source: str, column: str, removed: Removed) -> Iterator[str]:
+    """Yield the texts of a source; raise :class:`InputError` for one that is too long."""
+    blank_lines = removed.blank_lines
+    for number, text in enumerate(texts_of_source(source, column, removed), start=1):
+        if is_lines(source):
+            line = number + removed.blank_lines - blank_lines
+            require_length(text, f"{source}, line {line}")
+        else:
+            require_length(text, f"{source}, text {number}")
         yield text
 
 
@@ -157,7 +175,11 @@ def exact_text(data: str) -> str:
     if data == BUILT_IN:
         return "\n".join(texts_of(BUILT_IN)) + "\n"
 
-    path = local_path(data)
+    with local_copy(data) as path:
+        return _decoded(path)
+
+
+def _decoded(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"{path} is no file; give a UTF-8 file of texts, or {BUILT_IN}")
     try:

@@ -79,9 +79,10 @@ class Source(NamedTuple):
 
 def sources_of(data: TextData, out: Path) -> list[Source]:
     """Return the training texts, and the held-out ones if an option names them."""
-    sources = [Source("text", TextFiles(data.text, data.column), out / "corpus")]
+    training = TextFiles(data.text, data.column, refuse_long=False)
+    sources = [Source("text", training, out / "corpus")]
     if data.validation:
-        held_out = TextFiles(data.validation, data.column)
+        held_out = TextFiles(data.validation, data.column, refuse_long=False)
         sources.append(Source("validation", held_out, out / "validation"))
     return sources
 

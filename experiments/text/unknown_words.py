@@ -8,6 +8,7 @@ import numpy as np
 from experiments.data.text_notes import LIKELIHOODS, MUCH, share_of, unknown_notes
 from univae.checkpoint import JsonObject
 from univae.text.corpus import Corpus
+from univae.text.lines import is_short
 from univae.text.tokenizers import Tokenizer
 
 __all__ = ["WordCount", "add_unknown_words", "count_words_at", "count_words_of"]
@@ -41,7 +42,8 @@ def count_words_at(
         max_length: most tokens of a text in the corpus, its end token included.
     """
     longest = max_length - 1
-    in_corpus = (text for text in texts if len(tokenizer.encode(text)) <= longest)
+    short = filter(is_short, texts)
+    in_corpus = (text for text in short if len(tokenizer.encode(text)) <= longest)
     unknown = 0
     words = 0
     next_row = 0

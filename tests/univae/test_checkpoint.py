@@ -257,3 +257,20 @@ def test_a_killed_writer_leaves_one_whole_folder(tmp_path: Path) -> None:
     assert folder is not None
     values = [json.loads((folder / f"{name}.json").read_text()) for name in "abc"]
     assert values[0] == values[1] == values[2]
+
+
+def test_json_is_read_of_regular_files_of_bounded_size_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("tokenizer.json", "pipe.json"):
+        with pytest.raises(InputError, match=r"not a readable JSON file \(it is no regular file\)"):
+            checkpoint.read_json(tmp_path / name)
+    assert checkpoint.LARGEST_JSON == 512 * 2**20
+    monkeypatch.setattr(checkpoint, "LARGEST_JSON", 3)
+    (tmp_path / "a.json").write_text("123")
+    assert checkpoint.read_json(tmp_path / "a.json") == 123
+    (tmp_path / "a.json").write_text("1234")
+    with pytest.raises(InputError, match="4 bytes, and it may have 3"):
+        checkpoint.read_json(tmp_path / "a.json")

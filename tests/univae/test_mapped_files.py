@@ -1,5 +1,6 @@
 """Releasing a mapped array gives back its memory and keeps its values."""
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,11 @@ def test_changes_that_no_file_holds_are_kept(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(10))
     private = np.load(tmp_path / "a.npy", mmap_mode="c")
     memory = np.zeros(10)
-    for array in (private, memory):
+    (tmp_path / "a").write_bytes(bytes(80))
+    with (tmp_path / "a").open("rb") as file:
+        other = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    for array in (private, memory, other, other[1:]):
+        array[:] = 0
         array[3] = 1
         release_pages(array)
         assert array.sum() == 1

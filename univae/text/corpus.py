@@ -5,9 +5,6 @@ The files are those of :mod:`univae.text.corpus_files`.
 """
 
 import json
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +18,7 @@ from torch import Tensor
 from univae.checkpoint import JsonObject
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
-from univae.mapped_files import release_pages
+from univae.mapped_files import UNREADABLE_ARRAY, release_pages
 from univae.text.batches import split, token_batches
 from univae.text.corpus_files import STATE, TOTALS, Encoder, ShardFiles
 from univae.text.corpus_writer import ALONE, CorpusWriter, Processes
@@ -44,27 +41,6 @@ __all__ = [
 
 # texts that are gathered before the memory of their pages, some 64 KiB each, is given back
 READ_TEXTS = 2**10
-
-# Exceptions of np.load for damaged files: it evaluates the header as a Python literal, and archives
-# add their exceptions.
-UNREADABLE_ARRAY = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    SyntaxError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-    NotImplementedError,  # a compression method that zipfile lacks
-    RuntimeError,  # an encrypted archive
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class Shard(NamedTuple):

@@ -17,7 +17,9 @@ import numpy as np
 from univae.checkpoint import JsonObject, read_json, sync, write_json
 from univae.disk_errors import naming
 from univae.errors import InputError
+from univae.mapped_files import UNREADABLE_ARRAY
 from univae.text.fingerprint import Batch
+from univae.text.lines import is_short
 
 __all__ = ["STATE", "TOTALS", "Encoder", "ShardFiles", "ShardWriter", "id_dtype"]
 
@@ -79,15 +81,18 @@ class ShardFiles:
         """Totals and fingerprints, while the corpus is unfinished."""
         return self.folder / f"shard{self._suffix}.json"
 
-    def finished(self) -> JsonObject | None:
-        """Return the state of a complete shard; None where it is missing or damaged."""
+    def finished(self, dtype: np.dtype) -> JsonObject | None:
+        """Return the state of a complete shard of ids of a type; None where it is damaged.
+
+        A file that is missing, or whose size contradicts the totals, is damage too.
+        """
         if not (self.ids.is_file() and self.offsets.is_file() and self.state.is_file()):
             return None
         try:
             state = read_json(self.state)
         except InputError:
             return None
-        return state if isinstance(state, dict) else None
+        return state if isinstance(state, dict) and self._has_sizes(state, dtype) else None
 
     def rename(self, other: "ShardFiles") -> None:
         """Give tokens and offsets the names of ``other``."""
@@ -98,6 +103,22 @@ class ShardFiles:
         """Delete the files that are there."""
         for path in (self.state, self.ids, self.offsets):
             path.unlink(missing_ok=True)
+
+    def _has_sizes(self, state: JsonObject, dtype: np.dtype) -> bool:
+        """Return whether tokens and offsets have the sizes that the totals of a state declare."""
+        totals = state.get("totals")
+        if not isinstance(totals, dict) or any(
+            type(totals.get(name)) is not int for name in TOTALS
+        ):
+            return False
+        try:
+            if self.ids.stat().st_size != totals["tokens"] * dtype.itemsize:
+                return False
+            offsets = np.load(self.offsets, mmap_mode="r")
+        except UNREADABLE_ARRAY:
+            return False
+        has_texts = bool(offsets.shape == (totals["texts"] + 1,))
+        return has_texts and bool(offsets[-1] == totals["tokens"])
 
     @property
     def _suffix(self) -> str:
@@ -119,11 +140,16 @@ class ShardWriter:
         self.ends.write_bytes(bytes(OFFSET_BYTES))  # offset 0 of the first text
 
     def add(self, batch: Batch) -> None:
-        """Append the texts of at most ``max_length`` tokens, END included; count the others."""
-        sequences = self.tokenizer.encode_batch(batch.texts)
-        rows = [i for i, ids in enumerate(sequences) if len(ids) < self.max_length]
-        self._append([sequences[i] for i in rows])
+        """Append the texts of at most ``max_length`` tokens, END included; count the others.
 
+        Texts too long for a tokenizer's memory are not encoded, and counted.
+        """
+        short = [i for i, text in enumerate(batch.texts) if is_short(text)]
+        sequences = self.tokenizer.encode_batch([batch.texts[i] for i in short])
+        kept = [k for k, ids in enumerate(sequences) if len(ids) < self.max_length]
+        self._append([sequences[k] for k in kept])
+
+        rows = [short[k] for k in kept]
         texts = [batch.texts[i] for i in rows]
         self.totals["texts"] += len(rows)
         self.totals["dropped"] += len(batch.texts) - len(rows)

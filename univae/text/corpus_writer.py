@@ -6,6 +6,7 @@ finished is not encoded again: its state holds the fingerprint of all texts up t
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -26,6 +27,7 @@ __all__ = ["ALONE", "CorpusWriter", "Processes"]
 
 # Bytes of text after which a shard ends, each text counted with one byte for its END.
 SHARD_BYTES = 2**28
+NUMBER = re.compile(r"-(\d+)\.")  # of a shard, in the names of its files
 
 
 @runtime_checkable
@@ -108,7 +110,7 @@ class CorpusWriter:
         if self._writer is not None:
             self._writer.finish({"recipe": self.recipe, "fingerprint": fingerprint})
         elif self._expected not in (None, fingerprint):
-            self._remove_from(0)
+            self._remove_own()
             raise InputError(
                 f"corpus {self.folder}: the texts have changed since an interrupted build, whose "
                 "files were removed; run the command again"
@@ -151,10 +153,10 @@ class CorpusWriter:
         self.count += 1
         self._writer = None
         self._expected = None
-        if number % self.processes.size != self.processes.rank:
+        if not self._is_own(number):
             return
         files = ShardFiles(self.folder, number)
-        state = files.finished() or {}
+        state = files.finished(id_dtype(self.tokenizer)) or {}
         if state.get("recipe") == self.recipe:
             self._expected = str(state.get("fingerprint"))
         else:
@@ -164,15 +166,31 @@ class CorpusWriter:
     def _totals(self, shards: Sequence[ShardFiles]) -> dict[str, int]:
         totals = dict.fromkeys(TOTALS, 0)
         for shard in shards:
-            state = shard.finished()
+            state = shard.finished(id_dtype(self.tokenizer))
             if state is None:
-                raise InputError(f"{shard.ids}: no longer there; run the command again")
+                raise InputError(f"{shard.ids}: no longer there, or damaged; run the command again")
             for name in TOTALS:
                 totals[name] += state["totals"][name]
         return totals
 
+    def _is_own(self, number: int) -> bool:
+        """Return whether this process writes the shard of a number."""
+        return number % self.processes.size == self.processes.rank
+
+    def _remove_own(self) -> None:
+        """Delete the shards of this process, while others write theirs, and unfinished files."""
+        for path in [*self.folder.glob("shard-*.json"), *self.folder.glob("*.partial")]:
+            match = NUMBER.search(path.name)
+            number = int(match[1]) if match else 0
+            if self._is_own(number):
+                ShardFiles(self.folder, number).remove()
+                path.unlink(missing_ok=True)
+
     def _remove_from(self, number: int) -> None:
-        """Delete the shards from a number on, and what interrupted builds have left."""
+        """Delete the shards from a number on, and what interrupted builds have left.
+
+        Only the first process calls this, when all have written their shards.
+        """
         for path in self.folder.glob("shard-*.json"):
             other = int(path.stem.removeprefix("shard-"))
             if other >= number:

@@ -17,6 +17,7 @@ __all__ = [
     "Removed",
     "all_lines",
     "inner_suffix",
+    "is_short",
     "numbered_lines",
     "read_lines",
     "require_length",
@@ -139,9 +140,14 @@ def inner_suffix(path: Path) -> str:
     return (path.with_suffix("") if is_compressed else path).suffix.lower()
 
 
+def is_short(text: str) -> bool:
+    """Return whether a text has 4,194,304 characters or fewer, for a tokenizer's memory."""
+    return len(text) <= LONGEST_TEXT
+
+
 def require_length(text: str, source: str) -> None:
     """Raise :class:`InputError` for a text too long for a tokenizer's memory; no line is shown."""
-    if len(text) > LONGEST_TEXT:
+    if not is_short(text):
         raise InputError(
             f"{source}: a text may have at most {LONGEST_TEXT:,} characters; one has "
             f"{len(text):,}; write it as several lines"

@@ -10,7 +10,16 @@ from torch.distributions import Independent, Normal
 import density
 from density.coding.bits_back import BitsBack
 from density.coding.blocks import decode
-from density.coding.container import FREE_ROWS, PROBE, ROWS_PER_BYTE, Block, Header, pack, unpack
+from density.coding.container import (
+    EARLIER_ROWS,
+    FREE_ROWS,
+    PROBE,
+    ROWS_PER_BYTE,
+    Block,
+    Header,
+    pack,
+    unpack,
+)
 from density.coding.data_code import Coding
 from density.coding.exact import exactly, fingerprint, prepared
 from density.coding.pixels import pixel_code
@@ -164,22 +173,62 @@ def test_a_message_that_ends_before_its_rows_is_damaged(content: bytes) -> None:
     assert sum(calls) < 1000
 
 
-def test_a_block_of_fewer_than_a_bit_a_row_is_refused_by_writer_and_reader(
-    content: bytes, monkeypatch: pytest.MonkeyPatch
+def test_more_rows_than_a_bit_each_are_refused_and_the_file_is_not_called_damaged(
+    content: bytes,
 ) -> None:
     header, payloads = unpack(content)
     size = header.blocks[0].size
     most = max(FREE_ROWS, ROWS_PER_BYTE * size)
-    assert replace(header.blocks[0], count=most).is_plausible
-    hostile = replace(
-        header, blocks=(replace(header.blocks[0], count=most + 1), *header.blocks[1:])
-    )
-    with pytest.raises(InputError, match=f"a block of {size} bytes declares {most + 1} rows"):
-        unpack(pack(hostile, payloads))
+    assert header.blocks[0].most_rows == most
 
+    def with_rows(count: int, notes: dict[str, int]) -> bytes:
+        block = replace(header.blocks[0], count=count)
+        return pack(replace(header, blocks=(block, *header.blocks[1:]), notes=notes), payloads)
+
+    unpack(with_rows(most, header.notes))
+    with pytest.raises(
+        InputError, match=f"is refused: a block of {size} bytes declares {most + 1}"
+    ):
+        unpack(with_rows(most + 1, header.notes))
+    unpack(with_rows(EARLIER_ROWS, {}))
+    with pytest.raises(InputError, match=f"declares {EARLIER_ROWS + 1} rows, and may have"):
+        unpack(with_rows(EARLIER_ROWS + 1, {}))
+
+
+def test_a_file_of_an_earlier_version_with_a_long_block_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = torch.zeros(1000, 6)
+    header, payloads = unpack(density.compress(model(), rows, block=1000))
     monkeypatch.setattr("density.coding.container.FREE_ROWS", 3)
-    with pytest.raises(InputError, match=r"must take a bit a row or more; got 1000 rows"):
-        density.compress(model(), torch.zeros(1000, 6), block=1000)
+    monkeypatch.setattr("density.coding.container.ROWS_PER_BYTE", 0)
+    earlier = pack(replace(header, notes={}), payloads)
+    assert density.decompress(model(), earlier).equal(rows)
+    with pytest.raises(InputError, match="is refused"):
+        density.decompress(model(), pack(header, payloads))
+
+
+def test_a_block_is_written_with_at_most_65536_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FREE_ROWS == 65_536
+    monkeypatch.setattr("density.coding.blocks.FREE_ROWS", 300)
+    rows = torch.zeros(1000, 6)
+    file = density.compress(model(), rows, block=10**9)
+    assert [block.count for block in unpack(file)[0].blocks] == [300, 300, 300, 100]
+    assert density.decompress(model(), file, block=3).equal(rows[900:])
+
+
+@pytest.mark.parametrize("error", [ValueError, IndexError])
+def test_the_checksum_of_the_arithmetic_takes_a_model_that_lacks_codes(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    with exactly():
+        coder = coder_of(model())
+
+        def lacking(*_: object) -> None:
+            raise error("index out of range in self")
+
+        monkeypatch.setattr(coder.code, "pop", lacking)
+        assert coder.probe() == coder.probe()
 
 
 @pytest.mark.parametrize(

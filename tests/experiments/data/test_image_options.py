@@ -357,8 +357,12 @@ def test_damaged_images_are_refused_by_name_or_left_out_with_a_count(tmp_path: P
         read_with(tmp_path)
     data = read_with(tmp_path, skip_damaged=True)
     assert np.array_equal(data.values[:, 0], grey(4, 64, 64)[[0, 3]])
-    assert notes_of(tmp_path, skip_damaged=True) == ["damaged images left out: 2 (1.png, 2.png)"]
+    assert notes_of(tmp_path, skip_damaged=True) == [
+        "damaged or too large images left out: 2 (1.png, 2.png)"
+    ]
     for number in (0, 3):
         (tmp_path / f"{number}.png").unlink()
-    with pytest.raises(InputError, match=r"all 2 images are damaged, (1|2).png for one"):
+    with pytest.raises(
+        InputError, match=r"all 2 images are damaged or too large, (1|2).png for one"
+    ):
         read_with(tmp_path, skip_damaged=True)

@@ -14,14 +14,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data import image_headers, memory_bounds, numpy_files, standard_streams
+from experiments.data import (
+    image_decoding,
+    image_headers,
+    memory_bounds,
+    numpy_files,
+    standard_streams,
+)
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_options import ImageReading
+from experiments.data.image_resizing import RESIZES, Resize
 from experiments.data.memory_bounds import most_unpacked
 from experiments.data.pairs import read_groups
 from experiments.data.readers import read
 from experiments.data.standard_streams import source_file
 from experiments.data.texts import read_texts
+from experiments.text.data_options import TextData
+from experiments.text.sources import sources_of
 from univae.errors import InputError
 from univae.text import lines
 
@@ -71,10 +80,17 @@ def test_a_compressed_tar_of_images_is_bounded(tmp_path: Path) -> None:
         read(tmp_path / "bomb.tar.gz")
 
 
-def test_an_array_of_an_npz_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((1000, 1000), np.uint8))
-    with pytest.raises(InputError, match="array 'x' unpacks to"):
-        read(tmp_path / "bomb.npz")
+def test_a_sparse_array_of_an_npz_is_read_and_one_of_over_half_the_memory_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=np.eye(1000, dtype=np.uint8))
+    size = 1000 * 1000 + 128  # with the header
+    assert size > 100 * (tmp_path / "x.npz").stat().st_size
+    monkeypatch.setattr(memory_bounds, "memory", lambda: 2 * size)
+    assert read(tmp_path / "x.npz").values.sum() == 1000
+    monkeypatch.setattr(memory_bounds, "memory", lambda: 2 * size - 2)
+    with pytest.raises(InputError, match=r"array 'x' takes 1 MiB .*save it with numpy\.save"):
+        read(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("shape", [(50_000_000, 28, 28), (10, 10), (2**62, 2)])
@@ -120,8 +136,29 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header_or_left_out(
     if skip_damaged:
         assert len(images.read(tmp_path)) == 1
         return
-    with pytest.raises(InputError, match="11 x 10 pixels, more than 100: make it smaller"):
+    with pytest.raises(InputError, match="may have at most 100 pixels; got 11 x 10; make it"):
         images.read(tmp_path)
+
+
+def test_a_large_photograph_is_read_without_a_warning_and_decoded_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2 * int(Image.MAX_IMAGE_PIXELS or 0) == image_headers.MOST_PIXELS
+    Image.linear_gradient("L").resize((640, 480)).save(tmp_path / "a.jpg", quality=95)
+    plain = ImageFiles(ImageReading(size=32)).read(tmp_path).values
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 640 * 480 // 2 + 1)  # where Pillow warns
+    monkeypatch.setattr(image_decoding, "REDUCED_FROM", 640 * 480 - 1)
+    sizes = []
+    fit = RESIZES["crop"].apply
+
+    def sized(image: Image.Image, *options: object) -> Image.Image:
+        sizes.append(image.size)
+        return fit(image, *options)
+
+    monkeypatch.setitem(RESIZES, "crop", Resize("", sized))
+    small = ImageFiles(ImageReading(size=32)).read(tmp_path).values
+    assert sizes == [(160, 120)]
+    assert np.abs(small.astype(int) - plain).max() <= 3
 
 
 def test_a_text_beyond_the_bound_is_refused_and_one_at_it_is_read(
@@ -130,9 +167,15 @@ def test_a_text_beyond_the_bound_is_refused_and_one_at_it_is_read(
     monkeypatch.setattr(lines, "LONGEST_TEXT", 10)
     (tmp_path / "x.txt").write_text("0123456789\n")
     assert read_texts(str(tmp_path / "x.txt")).texts == ["0123456789"]
-    (tmp_path / "x.txt").write_text("0123456789a\n")
-    with pytest.raises(InputError, match="may have at most 10 characters; one has 11"):
-        read_texts(str(tmp_path / "x.txt"))
+    (tmp_path / "x.txt").write_text("a\n\n0123456789a\n")
+    with pytest.raises(
+        InputError, match=r"x\.txt, line 3: a text may have at most 10 char.*has 11"
+    ):
+        read_texts([str(tmp_path / "x.txt")])
+    with pytest.raises(InputError, match="text 2: a text may have at most 10 characters"):
+        read_texts(str(tmp_path))
+    (source,) = sources_of(TextData(text=str(tmp_path / "x.txt")), tmp_path)
+    assert list(source.texts.read()) == ["a", "0123456789a"]
     (tmp_path / "x.tsv").write_text("a\t0123456789a\n")
     with pytest.raises(InputError, match="line 1: a text may have at most 10"):
         read_groups(tmp_path / "x.tsv")

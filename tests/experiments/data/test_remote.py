@@ -101,6 +101,71 @@ def test_a_copy_is_made_once_and_again_when_the_file_changes(
     assert local_path("memory://a.txt").read_bytes() == b"second, and longer"
 
 
+def test_a_changed_file_of_the_same_size_is_copied_anew_in_place_of_the_first(
+    store: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    store.pipe("/a.txt", b"first")
+    copy = local_path("memory://a.txt")
+    store.pipe("/a.txt", b"other")
+    assert local_path("memory://a.txt") == copy
+    assert copy.read_bytes() == b"other"
+    copies = tmp_path / "cache" / "univae" / "remote"
+    assert sorted(path.suffix for path in copies.iterdir()) == ["", ".state"]
+    assert {path.stat().st_mode & 0o777 for path in (copies, copy.parent)} == {0o700}
+
+
+def test_a_file_of_a_store_that_tells_no_version_is_copied_each_time(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = {"name": "/a.txt", "size": 5, "type": "file"}
+    monkeypatch.setattr(type(store), "info", lambda *_, **__: info)
+    for content in (b"first", b"other"):
+        store.pipe("/a.txt", content)
+        assert local_path("memory://a.txt").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.npy"])
+def test_a_connection_that_breaks_while_reading_is_one_line(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Broken(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError("connection reset")
+
+    store.pipe(f"/{name}", LINES)
+    monkeypatch.setattr(type(store), "open", lambda *_, **__: Broken())
+    reader = read if name == "a.npy" else read_texts
+    with pytest.raises(InputError, match=rf"^memory://{name}: .*\(connection reset\); check"):
+        reader(f"memory://{name}")
+
+
+def test_messages_name_the_url_and_not_the_copy(store: fsspec.AbstractFileSystem) -> None:
+    store.pipe("/a.npy", b"junk")
+    with pytest.raises(InputError, match=r"^memory://a\.npy cannot be read"):
+        read("memory://a.npy")
+    store.pipe("/a.csv", b"text\n\xff\n")
+    for reader in (read_texts, lambda url: list(read_rows(Path(url), Removed()))):
+        with pytest.raises(InputError, match=r"^memory://a\.csv"):
+            reader("memory://a.csv")
+    store.pipe("/folder/a.npy", b"junk")
+    with pytest.raises(InputError, match=r"^memory://folder: a folder of a store; give a file"):
+        read("memory://folder")
+
+
+def test_two_columns_are_refused_as_for_a_local_file(store: fsspec.AbstractFileSystem) -> None:
+    store.pipe("/a.csv", b"text,label\na small cat,1\n")
+    with pytest.raises(InputError, match=r"--column 2: memory://a.csv:text names another column"):
+        read_texts("memory://a.csv:text", column="2")
+
+
+def test_images_of_a_store_come_without_labels_and_a_note(
+    store: fsspec.AbstractFileSystem,
+) -> None:
+    store.pipe("/images-idx3", b"\0\0\x08\x03" + bytes([0, 0, 0, 1] * 3) + b"\1")
+    (note,) = (note for note in read("memory://images-idx3").notes if "labels" in note)
+    assert note.startswith("images-idx3: labels beside a file of an object store are not read")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -1,7 +1,7 @@
 """A corpus in shards is the same corpus, written by any number of processes, and continued."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,6 +120,63 @@ def test_a_build_of_changed_texts_is_refused_once_and_then_starts_anew(tmp_path:
         build(tmp_path, changed)
     assert [path.suffix for path in tmp_path.iterdir()] == []
     assert TOKENIZER.decode(build(tmp_path, changed)[0]) == "other"
+
+
+def test_a_process_that_finds_changed_texts_removes_no_shard_of_another(tmp_path: Path) -> None:
+    for rank in (1, 0):
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path, broken(99), processes=Process(rank, 2))
+    for name in ("ids-00005.bin.partial", "offsets-00006.ends.partial"):
+        (tmp_path / name).write_bytes(b"1")
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"the texts have changed"):
+        build(tmp_path, ["other", *TEXTS[1:]], processes=Process(1, 2))
+    removed = before - {path.name for path in tmp_path.iterdir()}
+    assert "shard-00001.json" in removed
+    numbers = {int(name.partition("-")[2].partition(".")[0]) for name in before}
+    kept = {int(name.partition("-")[2].partition(".")[0]) for name in before - removed}
+    assert kept == {number for number in numbers if number % 2 == 0}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "ids-00001.bin").write_bytes(b"1"),
+        lambda folder: np.save(folder / "offsets-00001.npy", np.arange(3)),
+        lambda folder: (folder / "offsets-00001.npy").write_bytes(b"1"),
+        lambda folder: change_totals(folder, None),
+        lambda folder: change_totals(folder, {"texts": 1.5}),
+        lambda folder: change_totals(folder, {"tokens": 7}),
+        lambda folder: change_totals(folder, {"words": "9"}),
+    ],
+)
+def test_a_shard_whose_sizes_contradict_its_totals_is_written_anew(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    whole = files_of(build(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "corpus", broken(99))
+    damage(tmp_path / "corpus")
+    assert files_of(build(tmp_path / "corpus")) == whole
+
+
+def change_totals(folder: Path, change: dict[str, object] | None) -> None:
+    path = folder / "shard-00001.json"
+    state = json.loads(path.read_text())
+    totals = None if change is None else {**state["totals"], **change}
+    path.write_text(json.dumps({**state, "totals": totals}))
+
+
+def test_a_text_beyond_the_bound_is_dropped_and_counted_unencoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["x" * 30, *TEXTS]
+    plain = build(tmp_path / "plain", texts)
+    monkeypatch.setattr("univae.text.lines.LONGEST_TEXT", 29)
+    corpus = build(tmp_path / "corpus", texts)
+    assert (corpus.totals["dropped"], len(corpus)) == (1, len(plain) - 1)
+    assert corpus.recipe == plain.recipe
+    assert TOKENIZER.decode(corpus[0]) == TEXTS[0]
 
 
 def test_shards_of_another_tokenizer_are_written_anew(tmp_path: Path) -> None:
