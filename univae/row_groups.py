@@ -2,7 +2,8 @@
 
 Matrix products round the same row alike beside any number of whole groups of four rows, and not
 beside one or three (x86 with AVX-512, PyTorch's MKL). A batch is therefore filled to whole groups,
-or is a single row wherever it is scored.
+or is a single row wherever it is scored. Only a datum that is scored all by itself is not filled up
+to a group, which would take four times as long.
 """
 
 import torch

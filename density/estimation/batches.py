@@ -46,7 +46,7 @@ class PositionDecoder(Protocol):
 
 def row_batches(model: LatentModel, x: Tensor, latents: int) -> Iterator[ScoringBatch]:
     """Yield the rows in batches, as many as fit into memory with ``latents`` latents each."""
-    most = scored_at_once(model, latents)
+    most = 1 if len(x) == 1 else scored_at_once(model, latents)
     size = in_whole_groups(most)
     for start in range(0, len(x), size):
         batch = x[start : start + size]

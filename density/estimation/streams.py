@@ -18,7 +18,7 @@ References:
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from hashlib import blake2b
@@ -172,8 +172,8 @@ class _Redirected(TorchFunctionMode):
         self, draw: "_Draw", args: tuple[Argument, ...], kwargs: Mapping[str, Argument]
     ) -> Tensor | None:
         """Return the draws of a call; None where it is to be drawn as usual."""
-        if draw.names == SIZE:
-            args = (_shape(*args),) if args else ()
+        if draw.names == SIZE and args:
+            args = (_shape(*args),)
         if len(args) > len(draw.names):
             return None
         given = {**dict(zip(draw.names, args, strict=False)), **kwargs}
@@ -186,11 +186,11 @@ class _Redirected(TorchFunctionMode):
             return None
         return draw.method(self, *values, **options)
 
-    def normals(self, size: Size, **options: Argument) -> Tensor | None:
+    def normals(self, size: Sequence[int], **options: Argument) -> Tensor | None:
         """Draw as ``torch.randn``."""
         return self._drawn("standard_normal", Size(size), **options)
 
-    def uniforms(self, size: Size, **options: Argument) -> Tensor | None:
+    def uniforms(self, size: Sequence[int], **options: Argument) -> Tensor | None:
         """Draw as ``torch.rand``."""
         return self._drawn("random", Size(size), **options)
 

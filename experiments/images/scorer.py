@@ -64,7 +64,7 @@ class ArrayScorer:
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
         processes = 1 if self.task.processes is None else self.task.processes.size
-        most = self.rows_at_once(self.task.estimator.latents)
+        most = 1 if count == 1 else self.rows_at_once(self.task.estimator.latents)
         block = in_whole_groups(most) * processes
         with RowBar(count, "scoring") as bar:
             for start in range(0, count, block):

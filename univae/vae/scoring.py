@@ -88,7 +88,8 @@ def text_batches(run: TextRun, texts: Sequence[str], latents: int) -> Iterator[S
         padded = (lengths + STEP - 1) // STEP * STEP
         for length in padded.unique().tolist():
             rows = (padded == length).nonzero().squeeze(1)
-            size = in_whole_groups(texts_at_once(latents, length))
+            most = 1 if len(texts) == 1 else texts_at_once(latents, length)
+            size = in_whole_groups(most)
             for some in rows.split(size):
                 x = nn.functional.pad(ids[some.to(ids.device)], (0, STEP), value=PAD)[:, :length]
                 if size > 1:
