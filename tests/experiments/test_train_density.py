@@ -17,7 +17,6 @@ from test_commands import refused
 from torch.distributions import kl_divergence
 
 import density
-from density.estimation.streams import own_streams
 from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE
 from density.images.registry import build
@@ -26,7 +25,7 @@ from density.trained import TrainedDensity
 from experiments import demo, likelihood, train_density
 from experiments.cli.options import parse, stored
 from experiments.data.readers import read
-from experiments.evaluation.bounds import Bounded, layered_bound
+from experiments.evaluation.bounds import layered_bound
 from experiments.images.config import ImageShape, model_config
 from experiments.images.run import fit_to
 from experiments.images.task import DensityTask, ImageObjective, measure_images
@@ -160,24 +159,6 @@ def test_the_layered_bound_sums_to_the_elbo_of_the_joint() -> None:
     joint = density.elbo(model, x, 7)
     assert kl.shape == (5, 2)
     torch.testing.assert_close((log_p - kl.sum(-1)).double(), joint, rtol=1e-4, atol=1e-4)
-
-
-def test_samples_of_an_exact_bound_are_of_streams_of_their_own() -> None:
-    torch.set_default_dtype(torch.float64)
-    model = MLPVAE(Pixels((1, 4, 4)), (3,), ((8,),))
-    assert isinstance(model, Bounded)
-    x = torch.bernoulli(torch.full((4, 1, 4, 4), 0.5))
-
-    def bounds(rows: torch.Tensor, samples: int) -> torch.Tensor:
-        with torch.no_grad(), own_streams(0):
-            return layered_bound(model, rows, samples).log_likelihood
-
-    several = bounds(x, 6)
-    assert not torch.isclose(several, bounds(x, 1)).any()
-    torch.testing.assert_close(bounds(x.flip(0), 6), several.flip(0))
-    torch.testing.assert_close(bounds(x[:1], 6), several[:1])
-    torch.manual_seed(5)
-    assert torch.equal(bounds(x, 6), several)
 
 
 @pytest.mark.parametrize("layers", [1, 2])

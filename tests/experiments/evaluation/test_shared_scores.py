@@ -12,7 +12,9 @@ import torch
 
 from experiments import evaluate, likelihood
 from experiments.evaluation.estimators import Importance
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scorer import ScoringTask
+from experiments.text.scorer import TextScorer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 DATA = GOLDEN / "data"
@@ -86,8 +88,10 @@ def test_copies_of_a_text_have_the_error_of_one(tmp_path: Path) -> None:
     for count in (1, 9):
         data = tmp_path / f"{count}.txt"
         data.write_text("a cat sees the blue dog\n" * count, encoding="utf-8")
-        config = likelihood.Config(run=run, data=str(data), proposal="defensive", samples=24)
-        result = likelihood.main(config)
+        estimator = Importance(24, "defensive")
+        task = ScoringTask(run, "cpu", str(data), 0, estimator)
+        with torch.no_grad():
+            result = estimator.totals(ScoreColumns.of(TextScorer(task).rows()))
         keys = ("standard_error_nats", "bootstrap_standard_error_nats")
         errors[count] = [result[key] for key in keys]
     assert errors[9] == pytest.approx(errors[1], rel=1e-5)
