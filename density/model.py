@@ -31,6 +31,11 @@ class LatentModel(Protocol):
     Shapes, for latents with event shape ``E`` and any sample shape ``S``: ``z`` is ``(*S, B, *E)``,
     and all three log-densities of ``z`` (of ``x`` given ``z``) are ``(*S, B)``: sum over pixels,
     words and layers, never average.
+
+    Where scores use draws of each datum's own (:mod:`density.estimation.streams`), a ``sample()``
+    that calls random functions of PyTorch is to ask them for tensors ``(*S, B, ...)``: the data are
+    told by the length of the axis after one sample axis. A tensor of another meaning whose axis has
+    that length by chance, say (samples, latents), is drawn by datum as well.
     """
 
     def prior(self) -> Distribution:

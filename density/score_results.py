@@ -1,14 +1,15 @@
 """The scores of data: arrays with an entry for each datum, means with errors, tables and files."""
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
+from density.estimation.mean_errors import error_of_estimates, error_over_data
 from univae.atomic_files import replacing_file
 from univae.errors import InputError
 from univae.trained import Scoring
@@ -47,6 +48,7 @@ class Scores:
     rates: Rates  # bits per token, character or dimension, ...; None where not known
     notes: tuple[str, ...] = ()  # what was assumed, and why a rate is None
     index: Index = None  # that of the Series or DataFrame that was scored
+    datum: np.ndarray | None = None  # a number of each, the same for equal data; None: all differ
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class Scores:
             rates=scoring.rates(float(log_likelihood.mean())),
             notes=(*scoring.notes(), *_notes(columns)),
             index=index,
+            datum=columns["datum"],
         )
 
     def __len__(self) -> int:
@@ -88,14 +91,17 @@ class Scores:
         """The standard error of :attr:`mean`, as an estimate for data like these.
 
         It is the deviation of the estimates over the square root of their number, which holds the
-        spread between data and the errors of the estimates; at least the error of the estimates
-        alone, which is all that is known of a single datum.
+        spread between data and the errors of the estimates, which equal data share
+        (:mod:`density.estimation.mean_errors`); at least the error of the estimates alone, which is
+        all that is known of a single datum.
         """
-        of_estimates = math.sqrt(float(np.square(self.standard_errors).sum())) / self.count
+        errors = torch.as_tensor(self.standard_errors)
+        datum = torch.arange(self.count) if self.datum is None else torch.as_tensor(self.datum)
+        of_estimates = error_of_estimates(errors, datum)
         if self.count == 1 or not np.isfinite(self.log_likelihood).all():
             return of_estimates
-        over_data = float(self.log_likelihood.std(ddof=1)) / math.sqrt(self.count)
-        return max(over_data, of_estimates)
+        values = torch.as_tensor(self.log_likelihood)
+        return max(error_over_data(values, errors, datum), of_estimates)
 
     @property
     def bits(self) -> Rates:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from density.estimation.batches import row_batches, scored_at_once, with_whole_groups
+from density.estimation.batches import row_batches, scored_at_once
 from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
 from density.estimation.proposal import Proposal
 from density.estimation.proposals import Defensive
-from density.estimation.streams import STREAM, own_streams
+from density.estimation.streams import STREAM, datum_numbers, own_streams
 from density.model import LatentModel, model_input
 from density.score_results import Scores
 from univae.arguments import whole_number
@@ -163,9 +163,9 @@ def _columns(
     for batch in scoring.batches:
         if not columns:
             check_proposal(model, batch.x[:1], proposal)
-        x = batch.x if needs_all_data(model) else with_whole_groups(batch.x)
-        with own_streams(seed):
-            scores = datum_scores(model, x, samples, proposal, batch.chunk)
+        with own_streams(seed, batch.x, len(batch.rows)):
+            scores = datum_scores(model, batch.x, samples, proposal, batch.chunk)
+        scores["datum"] = torch.tensor(datum_numbers(batch.x))
         for name, values in scores.items():
             array = _array(values)[: len(batch.rows)]
             if name not in columns:

@@ -172,8 +172,7 @@ class RunFolder:
             return
         with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
-                # a row of the kind has this word; most of the other rows need not be parsed
-                if not line.endswith("\n") or (kind is not None and f'"{kind}"' not in line):
+                if not line.endswith("\n") or (kind is not None and _is_of_other_kind(line, kind)):
                     continue
                 row = _row(line, f"{path}, line {number}")
                 if kind is None or row["kind"] == kind:
@@ -226,6 +225,11 @@ def stored_value(folder: RunFolder, kind: type, name: str) -> object:
     if words:
         raise InputError(f"{name} must be {words}")
     return folder.config[name]
+
+
+def _is_of_other_kind(line: str, kind: str) -> bool:
+    """Return whether a row begins as those of another kind do, so that it need not be parsed."""
+    return line.startswith('{"kind": "') and not line.startswith(f'{{"kind": "{kind}"')
 
 
 def _row(line: str, where: str) -> JsonObject:

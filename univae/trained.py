@@ -35,7 +35,8 @@ class ScoringBatch(NamedTuple):
     """Some of the data to score, as many as fit into memory at once."""
 
     rows: list[int]  # their numbers among all data
-    x: Tensor  # the input of the model
+    # the input of the model; where it has more rows, the last are copies that fill the batch
+    x: Tensor
     chunk: int | None  # latents of each that are decoded at once; None: the estimator's choice
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from density.estimation.batches import whole_groups
+from density.estimation.batches import some_rows
 from density.estimation.diagnostics import unreliable
 from density.estimation.importance import Estimate, log_weights, summarise
 from density.estimation.proposals import Posterior, Proposal
@@ -135,7 +135,7 @@ def _drawn(
     draw: Draw, x: Tensor, rows: Int[Tensor, "rows"], count: int
 ) -> Float64[Tensor, "K rows"]:
     """Return ``count`` log-weights of some of the data."""
-    return draw(x[whole_groups(rows).to(x.device)], count)[:, : len(rows)]
+    return draw(some_rows(x, rows), count)[:, : len(rows)]
 
 
 def _is_settled(estimate: Estimate, samples: int, standard_error: float) -> Bool[Tensor, "*batch"]:

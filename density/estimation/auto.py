@@ -31,7 +31,7 @@ from density.estimation.adaptive import estimate_until
 from density.estimation.annealed import Annealed, annealed
 from density.estimation.annealing_path import is_flat
 from density.estimation.auto_proposal import Auto, Decision
-from density.estimation.batches import whole_groups
+from density.estimation.batches import some_rows
 from density.estimation.diagnostics import khat_threshold
 from density.estimation.fitted import Fitted
 from density.estimation.importance import Estimate, estimate
@@ -111,7 +111,7 @@ def estimate_auto(
     if fallback_chains == 0 or fitted is None or result.reliable.all():
         return result
     rows = ~result.reliable
-    data = x[whole_groups(rows).to(x.device)]
+    data = some_rows(x, rows)
     refitted = _WithPosterior(model, fitted)
     chains = fallback_chains // HALVES
     halves = []
@@ -163,7 +163,7 @@ class _Sampling:
             if more <= count:
                 continue
             rows = ~result.reliable & (result.samples == count)
-            data = self.x[whole_groups(rows).to(self.x.device)]
+            data = some_rows(self.x, rows)
             again = estimate(self.model, data, more, proposal=self.proposal, chunk=self.chunk)
             merged = [
                 values.masked_scatter(rows, new_values[: int(rows.sum())])

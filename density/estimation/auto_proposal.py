@@ -22,6 +22,7 @@ from density.estimation.moved import is_invertible, moved_alike, moved_where, wi
 from density.estimation.pilot import PILOT_DRAWS, Pilot, run_pilot
 from density.estimation.proposals import Defensive, Draws, Posterior, Proposal
 from density.estimation.refined import Refined
+from density.estimation.streams import rows_with_streams
 from density.model import LatentModel, as_data
 from univae.errors import InputError
 
@@ -113,8 +114,8 @@ class Auto:
         rows = pilot.is_poor(THRESHOLD) | (pilot.efficiency < SMALLEST_EFFICIENCY)
         if rows.any():
             moved = self.refinement.refine(model, x, moved, rows=rows)
-            chosen = whole_groups(rows)
-            data = x[chosen.to(x.device)]
+            chosen = whole_groups(rows, len(x))
+            data = rows_with_streams(x, chosen)
             encoder = moved_alike(model.posterior(data), moved, chosen)
             second = run_pilot(model, data, encoder, self.prior_share, chunk)
             second = Pilot(*[values[: int(rows.sum())] for values in second])

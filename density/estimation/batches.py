@@ -11,25 +11,27 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from density.estimation.streams import rows_with_streams
 from density.model import LatentModel
+from univae.row_groups import in_whole_groups, with_whole_groups
 from univae.trained import ScoringBatch
 
 __all__ = [
     "POSITIONS",
     "PositionDecoder",
     "contiguous_draws",
+    "filled_batch",
     "row_batches",
     "rows_at_once",
     "samples_at_once",
     "scored_at_once",
+    "some_rows",
     "whole_groups",
-    "with_whole_groups",
 ]
 
 POSITIONS = 16_384  # decoded at once: bounds the memory of activations
 ROWS = 100  # images or rows in a batch, at most
 LATENTS = 1600  # latents of all rows that are decoded at once
-GROUP = 4  # rows; see with_whole_groups
 
 
 @runtime_checkable
@@ -44,15 +46,23 @@ class PositionDecoder(Protocol):
 
 def row_batches(model: LatentModel, x: Tensor, latents: int) -> Iterator[ScoringBatch]:
     """Yield the rows in batches, as many as fit into memory with ``latents`` latents each."""
-    size = scored_at_once(model, latents)
+    most = 1 if len(x) == 1 else scored_at_once(model, latents)
+    size = in_whole_groups(most)
     for start in range(0, len(x), size):
         batch = x[start : start + size]
         rows = list(range(start, start + len(batch)))
-        yield ScoringBatch(rows, batch, samples_at_once(model, len(batch)))
+        yield filled_batch(model, rows, batch, most)
+
+
+def filled_batch(model: LatentModel, rows: list[int], x: Tensor, most: int) -> ScoringBatch:
+    """Return rows as a batch, filled to whole groups where ``most`` rows allow groups."""
+    if in_whole_groups(most) > 1:
+        x = with_whole_groups(x)
+    return ScoringBatch(rows, x, samples_at_once(model, len(x)))
 
 
 def scored_at_once(model: LatentModel, latents: int) -> int:
-    """Return how many rows are scored at once with ``latents`` latents each."""
+    """Return how many rows fit into memory when they are scored with ``latents`` latents each."""
     return rows_at_once(model, min(ROWS, max(1, LATENTS // latents)), latents)
 
 
@@ -84,17 +94,15 @@ def contiguous_draws(values: Float[Tensor, "K *rest"]) -> Float[Tensor, "K *rest
     return values.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
-def with_whole_groups(x: Tensor) -> Tensor:
-    """Return a batch with its last row repeated until their number is a multiple of four.
+def whole_groups(rows: Bool[Tensor, "B"] | Int[Tensor, "rows"], most: int) -> Int[Tensor, "padded"]:
+    """Return the indices of rows, the last one repeated to fill :mod:`groups <univae.row_groups>`.
 
-    Matrix products round the same row alike beside any number of whole groups of rows, and not
-    beside one or three: a datum's numbers then do not depend on how many others are beside it.
+    They are at most ``most``, the rows of the whole batch, which fits into memory.
     """
-    missing = -len(x) % GROUP
-    return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
-
-
-def whole_groups(rows: Bool[Tensor, "B"] | Int[Tensor, "rows"]) -> Int[Tensor, "padded"]:
-    """Return the indices of rows, with the last one repeated as in :func:`with_whole_groups`."""
     index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
-    return with_whole_groups(index)
+    return with_whole_groups(index)[: max(most, len(index))]
+
+
+def some_rows(x: Tensor, rows: Bool[Tensor, "B"] | Int[Tensor, "rows"]) -> Tensor:
+    """Return some rows of a batch, in :func:`whole_groups`, with their streams."""
+    return rows_with_streams(x, whole_groups(rows, len(x)))

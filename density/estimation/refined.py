@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from density.estimation.batches import contiguous_draws, whole_groups
 from density.estimation.moved import Moved, moved_alike
 from density.estimation.proposals import Draws, Posterior, Proposal
-from density.estimation.streams import own_draws
+from density.estimation.streams import own_draws, rows_with_streams
 from density.model import LatentModel, check_gradients
 from univae.errors import InputError
 
@@ -94,8 +94,8 @@ class Refined:
         moved = Moved(q, zeros, zeros)
         if not rows.any():
             return moved
-        chosen = whole_groups(rows)
-        data = x[chosen.to(x.device)]
+        chosen = whole_groups(rows, len(x))
+        data = rows_with_streams(x, chosen)
         encoder = moved_alike(model.posterior(data), q, chosen)
         return _with_rows(moved, chosen, self._refined(model, data, encoder))
 

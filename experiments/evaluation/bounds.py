@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import density
-from density.estimation.streams import own_draws
+from density.estimation.streams import own_draws, rows_with_streams
 from experiments.evaluation.latent_model import Bound
 from univae.latent.hierarchy import Hierarchical
 from univae.latent.sampling import draw
@@ -38,8 +38,9 @@ def layered_bound(model: density.LatentModel, x: Tensor, samples: int = 1) -> Bo
     computes its own.
     """
     if isinstance(model, Bounded):
-        with own_draws(x, "bound", axis=0):
-            bound = model.elbo(x.repeat(samples, *[1] * (x.dim() - 1)))
+        repeated = rows_with_streams(x, torch.arange(len(x)).repeat(samples))
+        with own_draws(repeated, "bound", axis=0):
+            bound = model.elbo(repeated)
         terms = (bound.log_likelihood, bound.kl)
         return BoundTerms(*(term.unflatten(0, (samples, -1)).mean(0) for term in terms))
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from density.estimation.mean_errors import error_of_estimates
 from density.estimation.resampling import bootstrap_standard_error, jackknife
 from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import finite
@@ -37,10 +38,10 @@ def resampled_totals(rows: ScoreColumns) -> tuple[JsonObject, list[str]]:
         names = " and ".join(RESAMPLED)
         return dict.fromkeys(RESAMPLED), [f"{names} are null: a single sample has neither"]
     column = {name: rows.column(name) for name in RESAMPLED}
-    error = column[BOOTSTRAP].square().sum().sqrt() / len(rows)
+    error = error_of_estimates(column[BOOTSTRAP], rows.datum)
     result: JsonObject = {
         JACKKNIFE: finite(column[JACKKNIFE].mean().item()),
-        BOOTSTRAP: finite(error.item()),
+        BOOTSTRAP: finite(error),
     }
     notes = []
     for name in RESAMPLED:

@@ -65,6 +65,11 @@ class ScoreColumns:
         values = self._columns[name]
         return torch.frombuffer(values, dtype=_DTYPES[values.typecode]).clone()
 
+    @property
+    def datum(self) -> Tensor:
+        """A number (B,) of each datum, the same for equal data; all differ without a column."""
+        return self.column("datum") if "datum" in self._columns else torch.arange(len(self))
+
     def has_none(self, name: str) -> bool:
         """Return whether a value of a column is None."""
         return name in self._empty

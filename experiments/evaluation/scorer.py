@@ -8,14 +8,14 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from density import LatentModel
-from density.estimation.batches import with_whole_groups
-from density.estimation.streams import STREAM, own_streams
+from density.estimation.streams import STREAM, datum_numbers, own_streams
 from density.tables.raw import RawTable
 from experiments.evaluation.estimators import Estimator
 from experiments.evaluation.score_columns import ScoreColumns
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 from univae.seeds import seed_of
+from univae.trained import ScoringBatch
 
 __all__ = ["Scorer", "ScoringTask"]
 
@@ -65,10 +65,16 @@ class ScoringTask:
             whole[rank :: len(shares)] = share
         return whole
 
-    def scores(self, model: LatentModel, x: Tensor, chunk: int | None) -> list[JsonObject]:
-        """Return the records of a batch; the draws of a datum depend on the seed and it alone."""
-        with own_streams(seed_of(self.seed, STREAM)):
-            return self.estimator.rows(model, with_whole_groups(x), chunk)[: len(x)]
+    def scores(self, model: LatentModel, batch: ScoringBatch) -> list[JsonObject]:
+        """Return the records of a batch; the draws of a datum depend on the seed and it alone.
+
+        The number ``datum`` of a record is the same for equal data.
+        """
+        count = len(batch.rows)
+        with own_streams(seed_of(self.seed, STREAM), batch.x, count):
+            rows = self.estimator.rows(model, batch.x, batch.chunk)[:count]
+        numbers = datum_numbers(batch.x[:count])
+        return [row | {"datum": number} for row, number in zip(rows, numbers, strict=True)]
 
 
 @runtime_checkable

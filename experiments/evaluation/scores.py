@@ -8,6 +8,7 @@ from torch import Tensor
 from density.estimation.datum_scores import COLUMNS
 from density.estimation.diagnostics import khat_is_defined, ladder, unreliable
 from density.estimation.importance import summarise
+from density.estimation.mean_errors import error_of_estimates, error_over_data
 from experiments.evaluation.khat_shares import KHAT_UNDEFINED, KhatShares
 from experiments.evaluation.score_columns import ScoreColumns
 from univae.checkpoint import JsonObject
@@ -82,7 +83,7 @@ def totals(rows: ScoreColumns, samples: int) -> JsonObject:
     """
     column = {name: rows.column(name) for name in COLUMNS}
     means = {
-        **{name: finite(value) for name, value in _means(column).items()},
+        **{name: finite(value) for name, value in _means(column, rows.datum).items()},
         **KhatShares.of(column["khat"], samples).to_json(),
     }
     return _with_not_finite(rows, column, means)
@@ -94,7 +95,7 @@ def likelihood_totals(rows: ScoreColumns) -> JsonObject:
     See :func:`totals`.
     """
     column = {name: rows.column(name) for name in NATS[:2]}
-    means = _likelihood_means(column)
+    means = _likelihood_means(column, rows.datum)
     return _with_not_finite(rows, column, {name: finite(value) for name, value in means.items()})
 
 
@@ -141,21 +142,22 @@ def _khat_note(khat: Tensor, samples: int) -> str:
     )
 
 
-def _means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
+def _means(column: Mapping[str, Tensor], datum: Tensor) -> dict[str, float | None]:
     return {
-        **_likelihood_means(column),
+        **_likelihood_means(column, datum),
         "elbo_nats": column["elbo"].mean().item(),
         "effective_samples_median": column["effective_samples"].median().item(),
     }
 
 
-def _likelihood_means(column: Mapping[str, Tensor]) -> dict[str, float | None]:
+def _likelihood_means(column: Mapping[str, Tensor], datum: Tensor) -> dict[str, float | None]:
     log_likelihood = column["log_likelihood"]
     count = len(log_likelihood)
-    over_data = log_likelihood.std().item() / math.sqrt(count) if count > 1 else None
+    errors = column["standard_error"]
+    over_data = error_over_data(log_likelihood, errors, datum) if count > 1 else None
     return {
         "log_likelihood_nats": log_likelihood.mean().item(),
-        "standard_error_nats": column["standard_error"].square().sum().sqrt().item() / count,
+        "standard_error_nats": error_of_estimates(errors, datum),
         "standard_error_over_data_nats": over_data,
     }
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from density import LatentModel
-from density.estimation.batches import samples_at_once, scored_at_once
+from density.estimation.batches import filled_batch, scored_at_once
 from density.likelihoods.bits import bits_per_dim
 from density.tables.raw import RawTable
 from density.trained import TrainedDensity
@@ -18,6 +18,7 @@ from experiments.images.run import read_for
 from experiments.reports.image_grid import write_grid
 from experiments.training.progress_bar import RowBar
 from univae.checkpoint import JsonObject
+from univae.row_groups import in_whole_groups
 from univae.run_folder import RunFolder
 
 __all__ = ["ArrayScorer"]
@@ -63,14 +64,15 @@ class ArrayScorer:
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
         processes = 1 if self.task.processes is None else self.task.processes.size
-        block = self.rows_at_once(self.task.estimator.latents) * processes
+        most = 1 if count == 1 else self.rows_at_once(self.task.estimator.latents)
+        block = in_whole_groups(most) * processes
         with RowBar(count, "scoring") as bar:
             for start in range(0, count, block):
                 own = range(start, min(count, start + block))[self.task.share]
                 rows: list[JsonObject] = []
                 if own:
                     x = self.data.batch(list(own)).to(self.run.device)
-                    rows = self.task.scores(model, x, samples_at_once(model, len(x)))
+                    rows = self.task.scores(model, filled_batch(model, list(own), x, most))
                 yield from self.task.all_rows(rows)
                 bar.add(len(own))
 

@@ -126,7 +126,7 @@ class TextScorer:
 
     def _score(self, batch: ScoringBatch, block: Sequence[str]) -> list[JsonObject]:
         """Return the rows of a batch of the texts of a block."""
-        scores = self.task.scores(self.run.model, batch.x, batch.chunk)
+        scores = self.task.scores(self.run.model, batch)
         texts = [block[row] for row in batch.rows]
         sizes = text_sizes(self.run.tokenizer, texts)
         for i, (score, text) in enumerate(zip(scores, texts, strict=True)):

@@ -31,6 +31,7 @@ from experiments.cli.options import stored
 from experiments.text.task import TextTask, measure_texts
 from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
+from tests.old_runs import without_checksums
 from univae.checkpoint import load_weights
 from univae.errors import InputError
 from univae.text.corpus import Corpus, split
@@ -652,6 +653,7 @@ def test_a_run_without_a_record_of_its_data_is_resumed_by_its_corpora(
     source.write_bytes(texts.read_bytes())
     settings = stopped(source, tmp_path / "run", monkeypatch)
     (tmp_path / "run" / "data.json").unlink()
+    without_checksums(tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     saved = json.loads((tmp_path / "run" / "config.json").read_text()) | {"text": "texts.txt"}
     (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
@@ -670,6 +672,7 @@ def test_an_exchanged_tokenizer_is_refused_where_the_run_has_its_fingerprint(
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
+    without_checksums(copy)
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     # the same in another layout
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer, indent=7))

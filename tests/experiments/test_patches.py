@@ -14,13 +14,14 @@ from test_commands import refused
 from torch import Tensor, nn
 
 import density
+from density.estimation.streams import own_streams
 from density.images.patch_words import PatchWords
 from density.images.registry import build
 from density.images.univae import PatchVAE
 from density.likelihoods.head import Pixels
 from density.trained import TrainedDensity
 from experiments import likelihood, train_density
-from experiments.evaluation.bounds import layered_bound
+from experiments.evaluation.bounds import Bounded, layered_bound
 from experiments.evaluation.memory import rows_at_once, samples_at_once
 from experiments.evaluation.proposals import proposal
 from experiments.images.task import measure_images
@@ -200,6 +201,23 @@ def test_drawn_images_have_the_models_own_probabilities() -> None:
     # the deviation of the law, five times
     assert abs(chi_square - degrees) < 5 * math.sqrt(2 * degrees)
     assert model.likelihood(model.prior().sample()).sample().shape == (1, 2, 4)
+
+
+def test_samples_of_an_exact_bound_are_of_streams_of_their_own() -> None:
+    model = make(size=0.2)
+    assert isinstance(model, Bounded)
+    x = torch.eye(8)[:4].view(4, 1, 2, 4).double()
+
+    def bounds(rows: torch.Tensor, samples: int) -> torch.Tensor:
+        with torch.no_grad(), own_streams(0):
+            return layered_bound(model, rows, samples).log_likelihood
+
+    several = bounds(x, 6)
+    assert not torch.isclose(several, bounds(x, 1), rtol=1e-9).any()
+    torch.testing.assert_close(bounds(x.flip(0), 6), several.flip(0))
+    torch.testing.assert_close(bounds(x[:1], 6), several[:1])
+    torch.manual_seed(5)
+    assert torch.equal(bounds(x, 6), several)
 
 
 def test_the_bound_is_the_mean_log_weight_and_the_estimate_lies_above_it() -> None:

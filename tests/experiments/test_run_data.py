@@ -30,6 +30,7 @@ from experiments.images.run import centred, fit_to
 from experiments.images.task import measure_images
 from experiments.training.run_folder import Run
 from gan.trained import TrainedGan
+from tests.old_runs import without_checksums
 from univae.checkpoint import read_json
 from univae.errors import InputError
 
@@ -77,6 +78,7 @@ def draws(run: Path, out: Path, count: int = 8) -> np.ndarray:
 def without_record(run: Path) -> None:
     """Make a run look as version 0.1.0 left it."""
     (run / "data.json").unlink()
+    without_checksums(run)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -30,6 +30,7 @@ from experiments.sentences.teacher import fingerprint_file, write_table
 from experiments.training.configuration import options_of
 from experiments.training.run_folder import TIMING, Run
 from experiments.training.task import Progress, reseed
+from tests.old_runs import without_checksums
 from univae.contrastive.losses import paired_info_nce
 from univae.errors import InputError
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
@@ -842,6 +843,7 @@ def test_a_run_without_a_record_of_its_data_is_resumed_by_its_corpora(
     pairs.write_bytes(files["pairs"].read_bytes())
     settings = stopped(config(files, tmp_path / "run", pairs=(pairs,)))
     (tmp_path / "run" / "data.json").unlink()
+    without_checksums(tmp_path / "run")
     saved = json.loads((tmp_path / "run" / "config.json").read_text()) | {"pairs": ["pairs.tsv"]}
     (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject
+from univae.row_groups import in_whole_groups, with_whole_groups
 from univae.text.special import PAD
 from univae.text.tokenizers import Tokenizer
 from univae.trained import Scoring, ScoringBatch
@@ -79,7 +80,7 @@ def text_batches(run: TextRun, texts: Sequence[str], latents: int) -> Iterator[S
 
     A text is padded to the next multiple of four tokens, whatever texts are beside it, so that its
     sums have the same terms and round alike. As many texts are in a batch as fit into memory with
-    ``latents`` latents each.
+    ``latents`` latents each, in :mod:`groups <univae.row_groups>`; of long texts one alone.
     """
     for start in range(0, len(texts), BLOCK):
         ids = run.token_ids(texts[start : start + BLOCK])
@@ -87,8 +88,12 @@ def text_batches(run: TextRun, texts: Sequence[str], latents: int) -> Iterator[S
         padded = (lengths + STEP - 1) // STEP * STEP
         for length in padded.unique().tolist():
             rows = (padded == length).nonzero().squeeze(1)
-            for some in rows.split(texts_at_once(latents, length)):
+            most = 1 if len(texts) == 1 else texts_at_once(latents, length)
+            size = in_whole_groups(most)
+            for some in rows.split(size):
                 x = nn.functional.pad(ids[some.to(ids.device)], (0, STEP), value=PAD)[:, :length]
+                if size > 1:
+                    x = with_whole_groups(x)
                 numbers = [start + row for row in some.tolist()]
                 yield ScoringBatch(numbers, x, max(1, TOKENS // x.numel()))
 

@@ -1,7 +1,8 @@
 """Draws that depend on a seed and the datum alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from torch.distributions import Bernoulli, Independent, Normal
 
 import univae
 from density import annealed, log_weights
+from density.estimation.batches import some_rows
+from density.estimation.mean_errors import error_of_estimates
 from density.estimation.registry import PROPOSALS
-from density.estimation.streams import own_draws, own_streams, shared_seed
+from density.estimation.streams import own_draws, own_streams, rows_with_streams, shared_seed
 from density.scores import score
 from univae.latent.spherical import VonMisesFisher
 
@@ -103,7 +106,121 @@ def test_distributions_draw_from_the_streams(law: torch.distributions.Distributi
     assert abs(drawn[0].double().mean() - law.mean.double().mean()) < 0.15
 
 
+DATA = torch.arange(1.0, 5.0)
+
+
+def redirected(draw: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Return what a function draws for four data, and check that their streams drew it."""
+    drawn = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        with own_streams(0), own_draws(DATA, "here"):
+            drawn.append(draw())
+    assert torch.equal(*drawn)
+    return drawn[0]
+
+
+def test_arguments_have_the_names_of_pytorch() -> None:
+    values = torch.full((3, 4), 0.4)
+    pairs: list[tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]] = [
+        (lambda: torch.bernoulli(input=values), lambda: torch.bernoulli(values)),
+        (lambda: torch.randn_like(input=values), lambda: torch.randn_like(values)),
+        (lambda: torch.rand_like(input=values), lambda: torch.rand_like(values)),
+        (lambda: torch.randn(size=(3, 4)), lambda: torch.randn(3, 4)),
+        (lambda: torch.normal(mean=values, std=values), lambda: torch.normal(values, values)),
+        (
+            lambda: torch.empty(3, 4).uniform_(**{"from": 2.0, "to": 5.0}),
+            lambda: 2 + 3 * torch.rand(3, 4),
+        ),
+        (lambda: torch.empty(3, 4).normal_(std=2.0), lambda: 2 * torch.randn(3, 4)),
+    ]
+    for named, positional in pairs:
+        assert torch.equal(redirected(named), redirected(positional))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"requires_grad": True},
+        {"generator": torch.Generator().manual_seed(1)},
+        {"out": torch.empty(3, 4)},
+        {"memory_format": torch.contiguous_format},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_call_with_other_options_is_drawn_as_usual(options: dict[str, Any]) -> None:
+    def draw() -> torch.Tensor:
+        torch.manual_seed(4)
+        if "generator" in options:
+            options["generator"].manual_seed(1)
+        if "memory_format" in options:
+            return torch.rand_like(torch.empty(3, 4), **options)
+        return torch.rand(3, 4, **options)
+
+    usual = draw().clone()
+    with own_streams(0), own_draws(DATA, "here"):
+        drawn = draw()
+    assert torch.equal(drawn, usual)
+    assert drawn.requires_grad == ("requires_grad" in options)
+    if "out" in options:
+        assert drawn is options["out"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_uniform_draws_of_few_digits_are_below_one(dtype: torch.dtype) -> None:
+    with own_streams(0), own_draws(DATA, "here"):
+        uniforms = torch.rand(20_000, 4, dtype=dtype)
+    assert uniforms.dtype == dtype
+    assert uniforms.max() == torch.nextafter(torch.ones((), dtype=dtype), torch.zeros(()).to(dtype))
+
+
+def test_rows_that_fill_a_batch_draw_on_their_own_and_leave_the_others_as_they_are() -> None:
+    x = torch.arange(1.0, 4.0)
+    filled = x[[0, 1, 2, 2, 2]]
+    with own_streams(0, filled, 3), own_draws(filled, "here"):
+        drawn = torch.randn(10, 5)
+    assert torch.equal(drawn[:, :3], normals(x, 10))
+    assert len(drawn[0].unique()) == 5
+    part = torch.tensor([2, 1])
+    with own_streams(0):
+        some = some_rows(filled[:4], part)
+        assert torch.equal(some, filled[[2, 1, 1, 1]])
+        with own_draws(some, "here"):
+            again = torch.randn(10, 4)
+    assert torch.equal(again[:, :2], drawn[:, [2, 1]])
+    assert len(again[0].unique()) == 4
+    assert torch.equal(some_rows(filled[:1], part[1:] - 1), filled[:1])  # a row alone stays alone
+
+
+def test_repeated_data_draw_anew_in_each_repetition() -> None:
+    x = torch.arange(1.0, 4.0)
+    with own_streams(0):
+        repeated = rows_with_streams(x, torch.arange(3).repeat(4))
+        with own_draws(repeated, "here", axis=0):
+            drawn = torch.randn(12)
+    assert len(drawn.unique()) == 12
+    with own_streams(0), own_draws(x, "here", axis=0):
+        assert torch.equal(torch.randn(3), drawn[:3])
+
+
 # The scores
+
+
+def test_the_error_of_a_mean_over_repeated_data_covers_its_spread_over_seeds() -> None:
+    model, x = wide()
+    repeated = x[[0] * 30 + [1] * 9 + [2]]
+    means = []
+    errors = []
+    for seed in range(60):
+        scores = score(model, repeated, 32, "defensive", seed=seed)
+        means.append(scores.mean)
+        of_estimates = error_of_estimates(
+            torch.as_tensor(scores.standard_errors), torch.as_tensor(scores.datum)
+        )
+        errors.append(of_estimates)
+        assert scores.standard_error >= of_estimates
+    spread = np.std(means, ddof=1)
+    assert 0.7 < np.sqrt(np.mean(np.square(errors))) / spread < 1.4
 
 
 @pytest.mark.parametrize("proposal", PROPOSALS)

@@ -209,7 +209,7 @@ def test_files_of_all_weights_before_the_present_ones_are_restored(
         if count:
             again = calibrate.main(calibrate.Config(run=run, steps=20, again=count > 1))
             assert again["calibration"]["kept"]
-        compress.main(compress.Config(run=run, data=str(short), out=file))
+        compress.main(compress.Config(run=run, data=str(short), out=file, store=False))
     assert Run.open(run).uncalibrated() == ["uncalibrated", "uncalibrated-2"]
     assert len({file.read_bytes() for file in packed}) == 3
 

@@ -17,6 +17,7 @@ from density.estimation.diagnostics import khat_threshold
 from density.estimation.importance import estimate
 from experiments.data.outputs import Output
 from experiments.evaluation.latent_model import measure
+from experiments.evaluation.resampled import BOOTSTRAP, JACKKNIFE, resampled_totals
 from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.score_table import Table
 from experiments.evaluation.scores import (
@@ -76,6 +77,20 @@ def test_finite_rows_have_their_means_and_no_note() -> None:
     assert "not_finite" not in result
     assert "notes" not in result
     assert totals(ScoreColumns.of([row(-1.0)]), 100)["standard_error_over_data_nats"] is None
+
+
+def test_the_errors_of_equal_data_are_added_in_totals() -> None:
+    rows = [{**row(-1.0), BOOTSTRAP: 0.1, JACKKNIFE: -1.0, "datum": -7} for _ in range(64)]
+    result = totals(ScoreColumns.of(rows), 100)
+    assert result["standard_error_nats"] == pytest.approx(0.1)
+    assert result["standard_error_over_data_nats"] == pytest.approx(0.1)
+    assert resampled_totals(ScoreColumns.of(rows))[0][BOOTSTRAP] == pytest.approx(0.1)
+    for i, each in enumerate(rows):
+        each["datum"] = i
+    result = totals(ScoreColumns.of(rows), 100)
+    assert result["standard_error_nats"] == pytest.approx(0.1 / 8)
+    assert result["standard_error_over_data_nats"] == 0.0
+    assert resampled_totals(ScoreColumns.of(rows))[0][BOOTSTRAP] == pytest.approx(0.1 / 8)
 
 
 def test_khat_counts_by_the_threshold_of_the_samples_and_where_it_is_no_number() -> None:

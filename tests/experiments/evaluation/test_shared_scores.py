@@ -12,7 +12,9 @@ import torch
 
 from experiments import evaluate, likelihood
 from experiments.evaluation.estimators import Importance
+from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scorer import ScoringTask
+from experiments.text.scorer import TextScorer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 DATA = GOLDEN / "data"
@@ -77,6 +79,22 @@ def test_the_first_lines_and_the_halves_of_a_file_have_the_scores_of_the_whole(
     scores = scored(whole)
     np.testing.assert_allclose(scored(whole, 5), scores[:5], rtol=1e-6)
     np.testing.assert_allclose(scored(second), scores[12:], rtol=1e-6)
+
+
+def test_copies_of_a_text_have_the_error_of_one(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    run = copied("text", tmp_path)
+    errors = {}
+    for count in (1, 9):
+        data = tmp_path / f"{count}.txt"
+        data.write_text("a cat sees the blue dog\n" * count, encoding="utf-8")
+        estimator = Importance(24, "defensive")
+        task = ScoringTask(run, "cpu", str(data), 0, estimator)
+        with torch.no_grad():
+            result = estimator.totals(ScoreColumns.of(TextScorer(task).rows()))
+        keys = ("standard_error_nats", "bootstrap_standard_error_nats")
+        errors[count] = [result[key] for key in keys]
+    assert errors[9] == pytest.approx(errors[1], rel=1e-5)
 
 
 def test_the_bound_of_evaluate_does_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:

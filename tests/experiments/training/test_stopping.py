@@ -17,7 +17,7 @@ from experiments import train_density, train_text
 from experiments.training.stopping import Interrupted, StopRequest
 from tests.experiments.training.test_loop import SETTINGS, Toy, assert_equal, everything, train
 from univae.checkpoint import read_json
-from univae.text.corpus_files import CorpusWriter
+from univae.text.corpus_files import ShardWriter
 
 TEXT: dict[str, Any] = {
     "tokenizer": "words",
@@ -95,7 +95,7 @@ def test_tokenising_that_was_interrupted_is_resumed_to_the_same_bits(
 
     train_text.train(config("whole"))
     with monkeypatch.context() as patch:
-        stop_in(CorpusWriter, "add", patch)
+        stop_in(ShardWriter, "add", patch)
         with pytest.raises(Interrupted, match="before the first step; continue with --resume"):
             train_text.train(config("parts"))
     parts = tmp_path / "parts"

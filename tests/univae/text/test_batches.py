@@ -90,9 +90,16 @@ def test_a_text_over_the_token_budget_is_refused() -> None:
         token_batches(np.array([3, 70]), 64, 0, 0)
 
 
-@pytest.mark.parametrize(("count", "fraction"), [(1, 0.5), (10, 0.0), (10, 1.0)])
-def test_a_split_with_an_empty_side_is_refused(count: int, fraction: float) -> None:
-    with pytest.raises(InputError, match=rf"got fraction={fraction} of {count}"):
+@pytest.mark.parametrize(
+    ("count", "fraction", "message"),
+    [
+        (1, 0.5, "2 texts or rows at least are needed, one of them held out; got 1"),
+        (10, 0.0, r"fraction must lie in \(0, 1\), a share; got fraction=0\.0"),
+        (10, 1.0, r"fraction must lie in \(0, 1\), a share; got fraction=1\.0"),
+    ],
+)
+def test_a_split_with_an_empty_side_is_refused(count: int, fraction: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         split(count, fraction, 0)
 
 
