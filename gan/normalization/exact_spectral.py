@@ -137,7 +137,7 @@ def _normalize(layer: _LinearMap, start: Tensor, weight: Tensor) -> tuple[Tensor
 def _singular_vector(layer: _LinearMap, start: Tensor, weight: Tensor) -> Tensor:
     r"""Return the v of the largest :math:`\|A v\|`, a new tensor, from a vector near it."""
     v = start.to(weight, copy=True)
-    if not weight.isfinite().all():
+    if weight.is_meta or not weight.isfinite().all():
         return v
     for _ in range(MAX_RESTARTS):
         previous_norm = torch.linalg.vector_norm(layer.apply_to(v, weight))
