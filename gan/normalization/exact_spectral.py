@@ -125,6 +125,8 @@ class _LinearMap(Protocol):
 
 def _normalize(layer: _LinearMap, start: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the weight over its norm, and the singular vectors v and u, without gradients."""
+    if weight.is_meta:  # a module without memory has names and shapes only
+        return weight, start, layer.apply_to(start, weight)
     with torch.autocast(weight.device.type, enabled=False):
         precise_weight = at_least_float32(weight)
         with torch.no_grad():
@@ -137,7 +139,7 @@ def _normalize(layer: _LinearMap, start: Tensor, weight: Tensor) -> tuple[Tensor
 def _singular_vector(layer: _LinearMap, start: Tensor, weight: Tensor) -> Tensor:
     r"""Return the v of the largest :math:`\|A v\|`, a new tensor, from a vector near it."""
     v = start.to(weight, copy=True)
-    if weight.is_meta or not weight.isfinite().all():
+    if not weight.isfinite().all():
         return v
     for _ in range(MAX_RESTARTS):
         previous_norm = torch.linalg.vector_norm(layer.apply_to(v, weight))

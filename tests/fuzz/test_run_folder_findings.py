@@ -127,9 +127,9 @@ def test_finite_weights_that_give_no_gaussian_are_said_to(golden: Callable[[str]
         "{",
         "[1]",
         "[" * 100_000,
-        '{"kind": "train"}',
+        '{"kind": "validation"}',
         '{"kind": 1, "step": 1}',
-        '{"kind": "train", "step": {}}',
+        '{"kind": "validation", "step": {}}',
     ],
 )
 def test_a_damaged_row_of_metrics_is_named_by_its_line(

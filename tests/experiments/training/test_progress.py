@@ -127,9 +127,10 @@ def test_a_validation_is_a_line_with_steps_units_and_speed(validated: Validated)
 
 
 def test_a_validation_without_a_number_says_so(validated: Validated) -> None:
-    *_, last, note = validated({"selection": None, "notes": ["of the validation"]})
+    first, note, last = validated({"selection": None, "notes": ["of the validation"]})
+    assert first.startswith("step 2/4 · not finite · ")
+    assert note == "note: of the validation"  # said once
     assert last.startswith("step 4/4 · not finite · ")
-    assert note == "note: of the validation"
 
 
 def test_a_time_budget_has_no_number_of_steps(
