@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from experiments.training.streams import lasting_streams
 from tests.experiments.training.test_loop import SETTINGS, Toy, train
 
 ROOT = Path(__file__).parents[3]
+# under nohup, as some servers run tests, children would ignore SIGHUP
+HANGS_UP = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
 LONGEST = 60.0  # seconds, on a machine that runs other tests too
 
 
@@ -98,18 +101,20 @@ def test_a_command_whose_terminal_or_tee_is_gone_saves_its_steps_and_ends_with_1
     reader, writer = pty.openpty() if terminal else os.pipe()
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, cwd=ROOT,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=HANGS_UP,
     )  # fmt: skip
     os.close(writer)
-    start = time.monotonic()
-    while not (run / "metrics.jsonl").exists():
-        assert process.poll() is None
-        assert time.monotonic() - start < LONGEST
-        time.sleep(0.02)
-    os.close(reader)
-    if process.poll() is None:
-        process.send_signal(number)
-    assert process.wait(LONGEST) == 130
+    try:
+        start = time.monotonic()
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None
+            assert time.monotonic() - start < LONGEST
+            time.sleep(0.02)
+        os.close(reader)
+        process.send_signal(number)  # none to a process that has ended
+        assert process.wait(LONGEST) == 130
+    finally:
+        process.kill()
     state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
     assert state["step"] >= 1
     assert not (run / "ERROR.json").exists()
@@ -132,6 +137,6 @@ def test_a_module_that_is_still_importing_ends_with_130_and_a_line(
     done = subprocess.run(
         [sys.executable, "-m", "experiments.likelihood", "--help"],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-        cwd=tmp_path, capture_output=True, text=True,
+        cwd=tmp_path, capture_output=True, text=True, preexec_fn=HANGS_UP,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +22,14 @@ from univae.interruptible import call_interruptibly
 ROOT = Path(__file__).parents[3]
 LONGEST_ANSWER = 30.0  # seconds, on a machine that runs other tests too
 LONGEST_START = 120  # seconds
+
+
+@pytest.fixture(autouse=True)
+def hangs_up() -> Iterator[None]:
+    """Do not ignore SIGHUP, as a process that nohup started does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def send(number: int) -> None:
