@@ -125,7 +125,7 @@ class _LinearMap(Protocol):
 
 def _normalize(layer: _LinearMap, start: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the weight over its norm, and the singular vectors v and u, without gradients."""
-    if weight.is_meta:  # a module without memory has names and shapes only
+    if weight.is_meta:  # whose device has no autocast
         return weight, start, layer.apply_to(start, weight)
     with torch.autocast(weight.device.type, enabled=False):
         precise_weight = at_least_float32(weight)
@@ -139,7 +139,7 @@ def _normalize(layer: _LinearMap, start: Tensor, weight: Tensor) -> tuple[Tensor
 def _singular_vector(layer: _LinearMap, start: Tensor, weight: Tensor) -> Tensor:
     r"""Return the v of the largest :math:`\|A v\|`, a new tensor, from a vector near it."""
     v = start.to(weight, copy=True)
-    if not weight.isfinite().all():
+    if weight.is_meta or not weight.isfinite().all():  # meta: a module without memory
         return v
     for _ in range(MAX_RESTARTS):
         previous_norm = torch.linalg.vector_norm(layer.apply_to(v, weight))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.fuzz import runner
 from tests.fuzz.__main__ import targets
@@ -17,14 +18,19 @@ from univae.errors import InputError
 
 VALID = 12  # of a target's valid inputs
 MUTATED = 25
+RUN_VALID = 4  # of the files of a run, which commands open
+RUN_MUTATED = 6
 
 
 @pytest.mark.parametrize("name", sorted(targets()))
 @pytest.mark.usefixtures("unchecked")
 def test_valid_inputs_are_read_and_mutated_ones_read_or_refused(name: str, tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)  # of the commands
     prepared = prepare(targets()[name], tmp_path)
-    valid = min(VALID, len(prepared.names))
-    for number in (*range(valid), *range(len(prepared.names), len(prepared.names) + MUTATED)):
+    is_run = name.startswith("run-")
+    valid = min(RUN_VALID if is_run else VALID, len(prepared.names))
+    mutated = RUN_MUTATED if is_run else MUTATED
+    for number in (*range(valid), *range(len(prepared.names), len(prepared.names) + mutated)):
         file, content = prepared.input(number, seed=0)
         path = prepared.work / file
         path.write_bytes(content)

@@ -41,6 +41,7 @@ def spins(*arguments: str, **variables: str) -> str:
 
 
 @pytest.mark.skipif(not IS_GNU, reason="reads what GNU's OpenMP runtime prints")
+@pytest.mark.slow
 def test_every_start_of_a_command_sets_the_policy_and_an_import_does_not() -> None:
     ours = POLICY["GOMP_SPINCOUNT"]
     assert spins("-m", "univae", *LIKELIHOOD) == ours
