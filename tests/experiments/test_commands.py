@@ -326,6 +326,7 @@ def test_a_score_does_not_depend_on_the_other_texts_of_its_batch(opened: Trained
     assert abs(alone.log_likelihood[0] - batch.log_likelihood[0]) < 5 * error
 
 
+@pytest.mark.slow
 def test_a_shuffled_latent_costs_a_trained_model_more_than_five_nats(  # oracle U14
     texts: Path, tmp_path: Path
 ) -> None:

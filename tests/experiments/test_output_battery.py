@@ -101,7 +101,7 @@ def commands(folder: Path) -> dict[str, Command]:
         )
 
     def score(run: Path, data: Path) -> Callable[[Path, bool], Any]:
-        options = {"run": run, "data": str(data), "samples": 2, "limit": 3}
+        options = {"run": run, "data": str(data), "samples": 2, "limit": 3, "proposal": "posterior"}
         return lambda out, over: likelihood.main(
             likelihood.Config(out=out, overwrite=over, **options)
         )

@@ -185,6 +185,7 @@ def weights(run: Path) -> bytes:
     return (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_of_one_text_each_train(
     tmp_path: Path, held_out: Path, started: Callable[..., dict[str, Any]]
 ) -> None:

@@ -195,6 +195,7 @@ def test_two_processes_train_one_gan(
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_classifier_of_labelled_images_and_the_gan_in_one_group(
     tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:

@@ -442,6 +442,7 @@ def test_chunked_training_is_training(
         torch.testing.assert_close(chunks[name], value, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_contrast_everybodys_pairs_in_chunks_or_not(
     files: dict[str, Path], tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:

@@ -41,6 +41,7 @@ def test_every_command_survives_kills_and_signals() -> None:
     assert summary["signals"] == 3 * len(summary["operations"])
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_command_by_one_line_and_costs_nothing() -> None:
     summary = battery(
         "full_disk", "--cases", "train-density", "encode", "--sizes", "100", "3000", "9000"

@@ -52,6 +52,7 @@ def test_an_exact_text_keeps_every_character(tmp_path: Path) -> None:
     assert exact_text(str(path)) == ""
 
 
+@pytest.mark.slow
 def test_the_built_in_corpus_is_read_both_ways() -> None:
     lines = sentences()
     assert read_texts(BUILT_IN, 3) == (lines[:3], [])
