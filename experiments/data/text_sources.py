@@ -90,7 +90,8 @@ class Remote:
         """Yield the texts of the files, by their names in order."""
         name, _, named = source.rpartition(":")
         if inner_suffix(Path(name)) not in COLUMN_SUFFIXES or "/" in named:
-            name, named = source, ""
+            name = source
+            named = ""
         _refuse_two_columns(source, named, column)
         for url in remote_files(url_of(name)):
             path = Path(url)
