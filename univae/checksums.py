@@ -17,12 +17,19 @@ from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
 from univae.rules import reading
 
-__all__ = ["CHECKSUMS", "read_unchanged", "require_unchanged", "write_checksums"]
+__all__ = [
+    "CHECKSUMS",
+    "WEIGHTS",
+    "file_digest",
+    "read_unchanged",
+    "require_unchanged",
+    "write_checksums",
+]
 
 CHECKSUMS = "checksums.json"
 CHECKPOINT = "checkpoint"  # key of the digests of files in the folder of the checkpoint
 RUN = "run"  # key of those in the run folder
-WEIGHTS = "model.safetensors"
+WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
 REWRITTEN = (CHECKSUMS, "state.json")
 RUN_FILES = ("data.json", "model.json", "tokenizer.json")
 
@@ -35,8 +42,8 @@ def write_checksums(checkpoint: Path, run: Path) -> None:
     files = [path for path in paths if path.name not in REWRITTEN]
     in_run = [run / name for name in RUN_FILES if (run / name).is_file()]
     digests = {
-        CHECKPOINT: {path.relative_to(checkpoint).as_posix(): _digest(path) for path in files},
-        RUN: {path.name: _digest(path) for path in in_run},
+        CHECKPOINT: {path.relative_to(checkpoint).as_posix(): file_digest(path) for path in files},
+        RUN: {path.name: file_digest(path) for path in in_run},
     }
     write_json(checkpoint / CHECKSUMS, digests)
 
@@ -62,7 +69,7 @@ def require_unchanged(checkpoint: Path, run: Path, *, to_train: bool = False) ->
             files = {WEIGHTS: files[WEIGHTS]}
         expected = [*_paths(checkpoint, files), *_paths(run, stored[RUN])]
     for file, digest in expected:
-        if not file.is_file() or _digest(file) != digest:
+        if not file.is_file() or file_digest(file) != digest:
             state = "has changed" if file.exists() else "is missing"
             raise InputError(
                 f"{file}: {state} since the checkpoint {checkpoint.name!r} was saved; restore the "
@@ -125,6 +132,7 @@ def _paths(folder: Path, digests: Mapping[str, object]) -> Iterator[tuple[Path, 
         yield folder / path, digest
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject, read_json
-from univae.checksums import read_unchanged
+from univae.checksums import WEIGHTS, read_unchanged
 from univae.devices import pick_device
 from univae.entry_points import FUNCTIONS, KINDS, points
 from univae.errors import InputError
@@ -22,7 +22,6 @@ from univae.run_folder import RunFolder
 
 __all__ = ["WEIGHTS", "Scoring", "ScoringBatch", "Trained"]
 
-WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
 MILLION = 1e6
 # Why a kind lacks a method, where the kind itself does not say it.
 LACKS = {"impute": "only a table with named columns has missing cells"}

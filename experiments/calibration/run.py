@@ -5,7 +5,6 @@ become the best checkpoint, and those before are kept as ``checkpoints/uncalibra
 a second calibration as ``uncalibrated-2``, and so on.
 """
 
-import hashlib
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,12 +29,11 @@ from univae.checkpoint import (
     save_weights,
     write_json,
 )
-from univae.checksums import require_unchanged
+from univae.checksums import WEIGHTS, file_digest, require_unchanged
 from univae.run_folder import BEST, CALIBRATION, LAST, UNCALIBRATED, RunFolder
 
 __all__ = ["calibrate", "stored_result"]
 
-WEIGHTS = "model.safetensors"
 NOT_METRICS = ("kind", "step", "steps", "seconds", "selection")  # keys of a validation's row
 
 
@@ -110,10 +108,10 @@ def _base(run: Run) -> _Base:
     begun = _begun_digest(run)
     for name in run.uncalibrated() if begun is not None else []:
         checkpoint = run.checkpoint(name)
-        if _digest(checkpoint) == begun:
+        if file_digest(checkpoint / WEIGHTS) == begun:
             return _Base(checkpoint, begun, is_begun=True)
     checkpoint = run.checkpoint(BEST)
-    digest = _digest(checkpoint)
+    digest = file_digest(checkpoint / WEIGHTS)
     return _Base(checkpoint, digest, is_begun=digest == begun)
 
 
@@ -123,11 +121,6 @@ def _begun_digest(run: Run) -> str | None:
     if stored_result(run) is not None or not config.exists():
         return None
     return read_json(config).get("base")
-
-
-def _digest(checkpoint: Path) -> str:
-    with (checkpoint / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _inner_run(run: Run, plan: Plan, settings: Settings, base: _Base) -> Run:

@@ -14,7 +14,7 @@ import density
 from density.estimation.collapse import NEGLIGIBLE
 from experiments.calibration.fits import Fit
 from experiments.evaluation.bounds import layered_bound
-from experiments.training.task import Item, Progress, Task
+from experiments.training.task import Item, Progress, SizedTask, Task
 from experiments.training.units import Units, units_of
 from univae.checkpoint import JsonObject
 
@@ -24,21 +24,12 @@ UNUSED = "calibration: the latent is not in use, so these weights are not kept"
 
 
 @runtime_checkable
-class VaeTask(Task[Item, Tensor], Protocol[Item]):
+class VaeTask(Task[Item, Tensor], SizedTask, Protocol[Item]):
     """The training task of a VAE, whose batches are tensors of data."""
 
     @property
     def held_out(self) -> Tensor:
         """The data of validations."""
-        ...
-
-    @property
-    def fewest_rows(self) -> int:
-        """The fewest rows of a validation."""
-        ...
-
-    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
-        """Return the metrics of the first ``rows`` held-out rows."""
         ...
 
 
@@ -56,7 +47,7 @@ class CalibrationTask(Generic[Item]):
 
     def __init__(self, task: VaeTask[Item], fit: Fit, validation_rows: int = 0) -> None:
         self.task = task
-        self.validation_rows = validation_rows or len(task.held_out)
+        self.validation_rows = validation_rows or task.validation_rows
         self.fit = fit
         self.model = task.module.eval()
         self.vae = cast("density.LatentModel", self.model)

@@ -166,16 +166,12 @@ def _sequence(name: str, option: str, items: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _settings_kept() -> Iterator[None]:
-    """Restore PyTorch's generator and number of threads when the block ends.
+    """Restore PyTorch's generator when the block ends; its number of threads training restores.
 
     Gradients are taken inside, also where the caller has turned them off.
     """
-    threads = torch.get_num_threads()
-    try:
-        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-__all__ = ["CLOCKS", "Budget", "Clock", "Share", "Spent"]
+__all__ = ["CLOCKS", "SHORTEST", "Budget", "Clock", "Share", "Spent"]
 
 SECONDS_PER_MINUTE = 60.0
+SHORTEST = 1e-9  # seconds, for divisions by a measured time
 
 FEW_STEPS = 100  # a time limit that holds fewer is noted
 MOST_SHARE = 0.5  # share of the time that two validations may take without a note
@@ -84,7 +85,7 @@ class Budget:
         minutes: amount of time; 0: as many steps.
         time_limit: the most minutes that ``steps`` may take; 0: no limit.
         clock: a row of :data:`CLOCKS`.
-        share: how much of the time validations may take.
+        compares: see :meth:`Share.of`.
         spent: the time before a resume.
     """
 
@@ -95,12 +96,12 @@ class Budget:
         time_limit: float = 0.0,
         *,
         clock: Clock = "wall",
-        share: Share | None = None,
+        compares: bool = False,
         spent: Spent = Spent(),  # noqa: B008, as it is immutable
     ) -> None:
         self.steps = 0 if minutes else steps
         self.limit = SECONDS_PER_MINUTE * (minutes or time_limit)
-        self.share = share or Share.of(self.steps)
+        self.share = Share.of(self.steps, compares=compares)
         self.reserve = spent.reserve
         self.prelude = spent.prelude
         self.validating = spent.validating

@@ -14,6 +14,7 @@ from experiments.training.length import is_longer, train_on
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.sharding import (
+    Like,
     full_weights,
     whole_weights,
     with_parts,
@@ -141,15 +142,20 @@ class Checkpoints(Generic[Item]):
         else:
             fill_weights(self.module, weights, path)
 
-    def _like(self, path: tuple[object, ...]) -> Tensor | None:
-        """Return the weight that the tensor at a path of ``optimizer.pt`` is divided like."""
-        match path:
-            case ("weights", str(name)):
-                return self.module.state_dict().get(name)
-            case ("optimizer", "state", int(index), _):
-                parameters = self.steps.optimized
-                return parameters[index] if index < len(parameters) else None
-        return None
+    def _like(self) -> Like:
+        """Return the function from a path of ``optimizer.pt`` to the weight divided like it."""
+        weights = self.module.state_dict()
+        parameters = self.steps.optimized
+
+        def like(path: tuple[object, ...]) -> Tensor | None:
+            match path:
+                case ("weights", str(name)):
+                    return weights.get(name)
+                case ("optimizer", "state", int(index), _):
+                    return parameters[index] if index < len(parameters) else None
+            return None
+
+        return like
 
     def averaged_weights(self) -> AbstractContextManager[object]:
         """Let the module have its averaged weights, if there are any, while a block runs."""
@@ -173,7 +179,7 @@ class Checkpoints(Generic[Item]):
             self.state = State(**values)
         self._keep_batches()
         self._load_weights(folder)
-        return with_parts(training, folder, self._like)
+        return with_parts(training, folder, self._like())
 
     def _load_weights(self, folder: Path) -> None:
         path = folder / "model.safetensors"
@@ -189,7 +195,7 @@ class Checkpoints(Generic[Item]):
             folder = origin.checkpoint()
             self._load_weights(folder)
             path = folder / "optimizer.pt"
-            return with_parts(load_state(path) if path.exists() else {}, folder, self._like)
+            return with_parts(load_state(path) if path.exists() else {}, folder, self._like())
 
         training = read_unchanged(lambda: [origin.checkpoint()], origin.path, load, to_train=True)
         return {name: training[name] for name in ("weights", "updates") if name in training}

@@ -12,7 +12,6 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.training.heartbeats import Heartbeats
@@ -118,8 +117,10 @@ def without_averaging(module: nn.Module, condition: bool) -> AbstractContextMana
     """
     if condition and isinstance(module, DistributedDataParallel):
         return module.no_sync()
-    if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(not condition)
+    # of an FSDPModule, whose class takes every command most of a second to import
+    set_sync = getattr(module, "set_requires_gradient_sync", None)
+    if set_sync is not None:
+        set_sync(not condition)
     return nullcontext()
 
 

@@ -92,16 +92,19 @@ class GradientSteps(Generic[Item, Batch]):
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
-        # whether backward passes add gradients to the momentum, without ``.grad``
-        self.folds = self._can_fold()
         self.folding: Folding | None = None
-        if self.folds and isinstance(self.optimizer, Windowed):
+        if self._can_fold() and isinstance(self.optimizer, Windowed):
             self.folding = accumulate_in_backward(self.optimizer, self.world.size)
         self._bf16 = uses_bf16(settings.precision, world.device)
 
     @property
     def averaged(self) -> nn.Module:
         return self.task.module
+
+    @property
+    def folds(self) -> bool:
+        """Whether backward passes add gradients to the momentum, without ``.grad``."""
+        return self.folding is not None
 
     @property
     def optimized(self) -> Sequence[Tensor]:
@@ -139,7 +142,6 @@ class GradientSteps(Generic[Item, Batch]):
             )
         if self.folds and not self._can_fold():
             self.release()
-            self.folds = False
             print_notes(
                 [
                     f"--clip 0: {processes} processes folded their own gradients into the "
@@ -187,6 +189,7 @@ class GradientSteps(Generic[Item, Batch]):
         """Leave gradients in ``.grad`` from now on: the last step has been taken."""
         if self.folding is not None:
             self.folding.remove()
+            self.folding = None
 
     def step_sizes(self) -> dict[str, float]:
         """Return quantiles of adapted step sizes, where there are any."""

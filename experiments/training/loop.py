@@ -11,7 +11,7 @@ from typing import Generic
 
 import torch
 
-from experiments.training.budget import Budget, Share, Spent
+from experiments.training.budget import SHORTEST, Budget, Spent
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.distributed import join
 from experiments.training.gradient_steps import GradientSteps
@@ -33,7 +33,6 @@ from univae.run_folder import LAST
 
 __all__ = ["fit", "fit_task"]
 
-SHORTEST = 1e-9  # seconds, for divisions by a measured time
 TIMED_STEPS = 3  # after which the number of steps is estimated: the first ones are slower
 REPORTED_ROWS = 5  # rows of metrics in ERROR.json
 
@@ -265,14 +264,13 @@ class _Loop(Generic[Item]):
 
 
 def _budget(settings: Settings, state: State, *, compares: bool) -> Budget:
-    """Return the budget of a new or resumed training; ``compares``: see :meth:`Share.of`."""
-    steps = 0 if settings.minutes else settings.steps
+    """Return the budget of a new or resumed training; ``compares``: see :class:`Budget`."""
     return Budget(
         settings.steps,
         settings.minutes,
         settings.time_limit,
         clock=settings.clock,
-        share=Share.of(steps, compares=compares),
+        compares=compares,
         spent=Spent(state.seconds, state.reserve, state.prelude, state.validating),
     )
 

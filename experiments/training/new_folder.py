@@ -75,14 +75,13 @@ def new_folders(path: Path) -> list[Path]:
 
 
 @contextmanager
-def starting(path: Path, created: Sequence[Path]) -> Iterator[None]:
+def starting(path: Path) -> Iterator[None]:
     """Let the block write the first files of a run; remove them if it raises.
 
     What an earlier start left is deleted first. Enter it with the folder's lock only.
 
     Args:
         path: the folder, which :func:`is_startable` found to be free.
-        created: the folders to remove if they are empty, as :func:`new_folders` returns them.
     """
     try:
         with naming(path, path / STARTING):
@@ -93,7 +92,7 @@ def starting(path: Path, created: Sequence[Path]) -> Iterator[None]:
                 _remove(entry)
         yield
     except BaseException:
-        remove_start(path, created)
+        remove_start(path, ())
         raise
     (path / STARTING).unlink()
 

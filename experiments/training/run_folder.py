@@ -210,7 +210,7 @@ class Run(RunFolder):
             self.path.mkdir(parents=True, exist_ok=True)
             with self.locked():
                 require_new_folder(self.path)  # another process may have come this far
-                with starting(self.path, self.created):
+                with starting(self.path):
                     # first: with this file the folder can be resumed
                     write_json(self.path / "config.json", self.config)
                     write_json(self.path / "environment.json", environment(self.config))

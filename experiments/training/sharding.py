@@ -6,32 +6,30 @@ weights, such as tied embeddings, from the forward to the backward pass.
 
 A checkpoint holds the parts that each process writes, as safetensors files in ``shards/``, which
 :mod:`torch.distributed.checkpoint` reads for any number of processes.
+
+The modules of PyTorch that do it take most of a second to import, and are imported where they are
+used: commands that divide nothing import this one, too.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 __all__ = [
     "SHARDS",
+    "Like",
     "full_weights",
     "shard",
     "unsharded",
@@ -61,6 +59,9 @@ def shard(loss: nn.Module, device: torch.device) -> None:
             f"--shard: {', '.join(numbers)} is a single number, which cannot be divided; "
             "leave out --shard"
         )
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in _blocks(loss):
         fully_shard(block, mesh=mesh)
@@ -83,6 +84,8 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
 @contextmanager
 def unsharded(loss: nn.Module) -> Iterator[None]:
     """Let every process have all weights while a block runs, which computes no gradient."""
+    from torch.distributed.fsdp import FSDPModule
+
     units = [unit for unit in loss.modules() if isinstance(unit, FSDPModule)]
     for unit in units:
         unit.set_reshard_after_forward(False, recurse=False)
@@ -97,7 +100,12 @@ def unsharded(loss: nn.Module) -> Iterator[None]:
 
 def whole_tensor(x: Tensor) -> Tensor:
     """Return a tensor of all parts; collective where it is divided."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
+    return x.full_tensor() if _is_divided(x) else x
+
+
+def _is_divided(x: object) -> TypeGuard["DTensor"]:
+    """Return whether a value is a tensor that is divided over the processes."""
+    return isinstance(x, Tensor) and hasattr(x, "full_tensor")
 
 
 def full_weights(module: nn.Module, *, keep: bool) -> dict[str, Tensor]:
@@ -125,7 +133,7 @@ def without_parts(state: JsonObject) -> tuple[JsonObject, dict[str, Tensor]]:
     parts: dict[str, Tensor] = {}
 
     def separate(path: tuple[object, ...], value: Any) -> Any:
-        if not isinstance(value, DTensor):
+        if not _is_divided(value):
             return value
         parts[_name(path)] = value
         return PART
@@ -137,6 +145,9 @@ def write_parts(parts: Mapping[str, Tensor], folder: Path) -> None:
     """Write the parts that this process has into a checkpoint; a collective operation."""
     if not parts:  # before the first step
         return
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
     writer = HuggingFaceStorageWriter(str(folder / SHARDS), save_distributed=True)
     dcp.save(dict(parts), storage_writer=writer)
 
@@ -167,24 +178,35 @@ def with_parts(state: JsonObject, folder: Path, like: Like) -> JsonObject:
 
     restored = _mapped((), state, restore)
     if parts:
-        reader = HuggingFaceStorageReader(str(folder / SHARDS))
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "torch.distributed is disabled")  # is meant
-                dcp.load(parts, storage_reader=reader, no_dist=not dist.is_initialized())
-        except CheckpointException as error:  # whatever a damaged file makes the reader raise
-            cause, _ = next(iter(error.failures.values()))
-            line = str(cause).strip().split("\n")[0]
-            raise InputError(
-                f"{folder / SHARDS}: not readable ({line}); it may be truncated: copy it again"
-            ) from error
+        _read_parts(parts, folder / SHARDS)
     return restored
+
+
+def _read_parts(parts: dict[str, Tensor], folder: Path) -> None:
+    """Fill tensors by their names from the files of a folder."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+    reader = HuggingFaceStorageReader(str(folder))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # is meant
+            dcp.load(parts, storage_reader=reader, no_dist=not dist.is_initialized())
+    except CheckpointException as error:  # whatever a damaged file makes the reader raise
+        cause, _ = next(iter(error.failures.values()))
+        line = str(cause).strip().split("\n")[0]
+        raise InputError(
+            f"{folder}: not readable ({line}); it may be truncated: copy it again"
+        ) from error
 
 
 def _part(whole: Tensor, like: Tensor) -> Tensor:
     """Return this process's part of a whole tensor, divided as ``like`` is."""
-    if not isinstance(like, DTensor) or isinstance(whole, DTensor):
+    if not _is_divided(like) or _is_divided(whole):
         return whole
+    from torch.distributed.tensor import distribute_tensor
+
     on_device = whole.to(like.device)
     return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
 

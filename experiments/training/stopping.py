@@ -92,9 +92,8 @@ class StopRequest:
         # Python installs signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
             self._outer = _outer_of(signal.getsignal(signal.SIGINT))
-            for number in SIGNALS:
-                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._handle)
+            for number in _heeded():
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -131,9 +130,17 @@ class StopRequest:
 
 def exit_on_signals() -> None:
     """Let each signal end the process by 130 and a line, until another handler is installed."""
-    for number in SIGNALS:
-        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _exit)
+    for number in _heeded():
+        signal.signal(number, _exit)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Return the signals to handle: one that is ignored, as nohup asks, stays ignored."""
+    return [
+        number
+        for number in SIGNALS
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

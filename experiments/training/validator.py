@@ -6,11 +6,12 @@ is chosen before the first.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import torch
 
-from experiments.training.budget import Budget
+from experiments.training.budget import SHORTEST, Budget
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.progress_bar import Bar
 from experiments.training.stopping import Interrupted, StopRequest
@@ -23,7 +24,6 @@ __all__ = ["Validator"]
 Result = TypeVar("Result")
 
 MOST_ROWS = 10**9
-SHORTEST = 1e-9  # seconds, for divisions by a measured time
 PROBED_SHARE = 8  # of the rows of a validation, which a probe of its time takes at most
 
 
@@ -52,7 +52,7 @@ class Validator(Generic[Item]):
 
         Where a signal ends it, ``stop`` is requested and nothing is recorded.
         """
-        if self._until_all_are_done(stop, lambda: self._validate(stop)):
+        if self._until_all_are_done(stop, self._validate):
             self.state.validated = self.state.step
 
     def size(self, stop: StopRequest) -> None:
@@ -76,24 +76,22 @@ class Validator(Generic[Item]):
         self.world.wait()
         return is_done
 
-    def _validate(self, stop: StopRequest) -> None:
+    def _validate(self) -> None:
         """Validate in the first process, and save the weights if they are the best so far."""
         if self.steps.sharded:
-            self._validate_divided(stop)
+            self._validate_divided()
         elif self.world.first and self._record(to_json(self._evaluated(self._measure))):
             self.checkpoints.save(BEST, self.budget)
 
-    def _validate_divided(self, stop: StopRequest) -> None:
+    def _validate_divided(self) -> None:
         """Validate in the first process, for which all of them gather the weights.
 
         Raises:
             Interrupted: in all processes, where a signal ended it in the first one.
         """
         metrics: JsonObject | None = None
-        try:
+        with suppress(Interrupted):  # the request of the block around it has been handed it
             metrics = self._evaluated(self._measure if self.world.first else dict)
-        except Interrupted:
-            stop.request()
         (is_measured,) = self.world.first_decides([metrics is not None])
         if not is_measured:
             raise Interrupted("interrupted")

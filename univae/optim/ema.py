@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
@@ -106,4 +105,5 @@ def _floating_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _local(x: Tensor) -> Tensor:
     """Return this process's part of a tensor that is divided over processes, otherwise all."""
-    return x.to_local().detach() if isinstance(x, DTensor) else x
+    to_local = getattr(x, "to_local", None)  # of a DTensor, whose class takes long to import
+    return x if to_local is None else to_local().detach()
