@@ -16,7 +16,7 @@ from density.estimation.batches import row_batches, scored_at_once
 from density.estimation.datum_scores import REFINED, check_proposal, datum_scores
 from density.estimation.proposal import Proposal
 from density.estimation.proposals import Defensive
-from density.estimation.streams import STREAM, datum_numbers, own_streams
+from density.estimation.streams import STREAM, own_streams
 from density.model import LatentModel, model_input
 from density.score_results import Scores
 from univae.arguments import whole_number
@@ -163,9 +163,9 @@ def _columns(
     for batch in scoring.batches:
         if not columns:
             check_proposal(model, batch.x[:1], proposal)
-        with own_streams(seed, batch.x, len(batch.rows)):
+        with own_streams(seed, batch.x, len(batch.rows)) as numbers:
             scores = datum_scores(model, batch.x, samples, proposal, batch.chunk)
-        scores["datum"] = torch.tensor(datum_numbers(batch.x))
+        scores["datum"] = torch.tensor(numbers)
         for name, values in scores.items():
             array = _array(values)[: len(batch.rows)]
             if name not in columns:

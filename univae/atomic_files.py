@@ -36,7 +36,6 @@ __all__ = [
     "replacing_folder",
     "sync",
     "sync_tree",
-    "temporary_beside",
     "write_text_atomic",
 ]
 

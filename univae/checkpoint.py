@@ -25,7 +25,6 @@ from univae.atomic_files import (
     replacing_folder,
     sync,
     sync_tree,
-    temporary_beside,
     write_text_atomic,
 )
 from univae.errors import InputError
@@ -60,7 +59,6 @@ __all__ = [
     "save_weights",
     "sync",
     "sync_tree",
-    "temporary_beside",
     "to_json",
     "write_json",
     "write_text_atomic",

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from univae.dtypes import is_number_dtype
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, reading
 from univae.run_folder import RunFolder
@@ -13,7 +14,6 @@ from univae.run_folder import RunFolder
 __all__ = ["StoredUnits", "stored_units"]
 
 MOST_LEVELS = 256  # of images of whole numbers, which are uint8
-NUMBER_KINDS = "biuf"  # of a dtype: truth values, whole numbers and floats
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StoredUnits:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.dtype.kind not in NUMBER_KINDS:
+        if not is_number_dtype(self.dtype):
             raise InputError(f"dtype must be one of numbers; got {self.dtype}")
         if self.columns and (len(self.columns),) != self.shape:
             raise InputError(

@@ -11,6 +11,7 @@ __all__ = [
     "is_float_array",
     "is_integer_array",
     "is_number_array",
+    "is_number_dtype",
 ]
 
 
@@ -54,6 +55,11 @@ def is_float_array(values: np.ndarray) -> bool:
     return values.dtype.kind in FLOAT_KINDS
 
 
+def is_number_dtype(dtype: np.dtype) -> bool:
+    """Return whether a dtype is one of real numbers: whole or floating-point."""
+    return dtype.kind in INTEGER_KINDS | FLOAT_KINDS
+
+
 def is_number_array(values: np.ndarray) -> bool:
     """Return whether an array has a dtype of real numbers: whole or floating-point."""
-    return is_integer_array(values) or is_float_array(values)
+    return is_number_dtype(values.dtype)

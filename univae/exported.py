@@ -23,6 +23,7 @@ __all__ = [
     "is_unpacked",
     "open_export",
     "require_folder",
+    "user_cache",
     "write_export",
 ]
 
@@ -153,7 +154,15 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _cache() -> Path:
-    """Return the cache folder of exports, as the XDG base directory specification says."""
+def user_cache() -> Path:
+    """Return the folder for files that can be computed or fetched again.
+
+    It is where the XDG base directory specification says.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "univae" / "exports"
+    return Path(root) / "univae"
+
+
+def _cache() -> Path:
+    """Return the cache folder of exports."""
+    return user_cache() / "exports"

@@ -16,6 +16,7 @@ from density.coding.fields import damaged
 from density.coding.levels import levels_of
 from density.coding.pixels import pixel_code
 from density.model import LatentModel, number_array
+from univae.dtypes import is_number_dtype
 from univae.errors import InputError
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
 ArrayLike: TypeAlias = Any  # a tensor, an array, a list of numbers or a DataFrame
 
 TORCH = "torch."  # prefix of the dtype of a tensor in a header
-NUMBER_KINDS = "biuf"  # of NumPy's dtypes: truth values, whole numbers and floats
 
 
 @runtime_checkable
@@ -136,7 +136,7 @@ def _require_array(header: Header) -> None:
 def _is_dtype(name: str) -> bool:
     """Return whether a name is that of a dtype of numbers of NumPy."""
     try:
-        return np.dtype(name).kind in NUMBER_KINDS
+        return is_number_dtype(np.dtype(name))
     except (TypeError, ValueError, SyntaxError):
         return False
 

@@ -34,7 +34,6 @@ from univae.seeds import seed_of
 
 __all__ = [
     "STREAM",
-    "datum_numbers",
     "own_draws",
     "own_streams",
     "rows_with_streams",
@@ -52,19 +51,23 @@ _current: ContextVar["_Streams | None"] = ContextVar("streams", default=None)
 
 
 @contextmanager
-def own_streams(seed: int, x: Tensor | None = None, count: int = 0) -> Iterator[None]:
+def own_streams(seed: int, x: Tensor | None = None, count: int = 0) -> Iterator[list[int]]:
     """Give each datum of one batch its own streams of ``seed``, which start with the block.
 
     Rows of ``x`` beyond the first ``count`` repeat one of them to fill the batch; each has streams
-    of its own.
+    of its own. Yield a number of 64 bits with its sign for each of the first ``count`` data, the
+    same for equal data.
     """
     streams = _Streams(seed)
+    numbers: list[int] = []
     if x is not None:
         rows = torch.arange(len(x)).clamp_max(count - 1)
         streams.keep(x, x, rows)
+        for key in streams.keys(x)[:count]:
+            numbers.append(int.from_bytes(key[:NUMBER_BYTES], "little", signed=True))
     token = _current.set(streams)
     try:
-        yield
+        yield numbers
     finally:
         _current.reset(token)
 
@@ -94,11 +97,6 @@ def rows_with_streams(x: Tensor, rows: Int[Tensor, "rows"]) -> Tensor:
     if streams is not None:
         streams.keep(part, x, rows)
     return part
-
-
-def datum_numbers(x: Tensor) -> list[int]:
-    """Return a number of 64 bits with its sign for each datum, the same for equal data."""
-    return [int.from_bytes(key[:NUMBER_BYTES], "little", signed=True) for key in _hashes(x)]
 
 
 def shared_seed(place: str, index: int = 0) -> int | None:

@@ -170,10 +170,8 @@ def write_result(out: Output, contents: Contents) -> JsonObject:
         if getattr(contents, part):
             parts.append(part)
     writer = _writer(out.path, parts)
-    with out.file() as temporary, temporary.open("wb") as file:
-        growing = writer.open(file)
+    with growing_result(out, parts) as growing:
         growing.add(contents)
-        growing.finish()
 
     files: JsonObject = {"file": str(out.path)}
     if writer.part == "picture":

@@ -38,12 +38,6 @@ class KeptTexts:
         """Return the first texts, at most ``count``."""
         return list(islice(self, count))
 
-    def blocks(self, size: int) -> Iterator[list[str]]:
-        """Yield all texts, ``size`` at a time."""
-        texts = iter(self)
-        while block := list(islice(texts, size)):
-            yield block
-
     def keeping(self, rows: Iterable[JsonObject], name: str) -> Iterator[JsonObject]:
         """Yield records unchanged, and keep the text ``name`` of each."""
         for row in rows:

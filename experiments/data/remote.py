@@ -12,9 +12,10 @@ from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any
 
-from experiments.data.sources import HUB, user_cache
+from experiments.data.sources import HUB
 from univae.atomic_files import replacing_file, write_text_atomic
 from univae.errors import InputError
+from univae.exported import user_cache
 
 __all__ = ["is_remote", "local_copy", "local_path", "open_remote", "remote_files", "url_of"]
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["HUB", "INPUTS", "has_suffix", "names_code", "resolved", "size_on_disk", "user_cache"]
+__all__ = ["HUB", "INPUTS", "has_suffix", "names_code", "resolved", "size_on_disk"]
 
 HUB = "hub:"  # begins the name of a data set of the Hugging Face hub
 INPUTS = "inputs"  # the subfolder of a run that holds decoded images
@@ -36,12 +36,6 @@ def resolved(source: str, built_in: Collection[str] = ()) -> str:
 def names_code(value: object) -> bool:
     """Return whether an option names Python code to import, ``package.module:name``."""
     return isinstance(value, str) and ":" in value
-
-
-def user_cache() -> Path:
-    """Return the folder for files that can be computed or fetched again."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "univae"
 
 
 def size_on_disk(source: str, otherwise: int) -> int:

@@ -15,7 +15,7 @@ from experiments.data.remote import local_copy
 from experiments.data.sources import resolved
 from experiments.data.text_sources import BUILT_IN, is_lines, texts_of_source
 from univae.errors import InputError
-from univae.text.lines import COMPRESSED, Removed, require_length
+from univae.text.lines import COMPRESSED, Removed, is_short, require_length
 
 __all__ = [
     "BUILT_IN",
@@ -23,6 +23,7 @@ __all__ = [
     "TextFiles",
     "Texts",
     "absolute_sources",
+    "blocks",
     "exact_text",
     "listed",
     "read_texts",
@@ -142,20 +143,24 @@ def _bounded(source: str, column: str, removed: Removed) -> Iterator[str]:
     """Yield the texts of a source; raise :class:`InputError` for one that is too long."""
     blank_lines = removed.blank_lines
     for number, text in enumerate(texts_of_source(source, column, removed), start=1):
-        if is_lines(source):
+        if not is_short(text):
             line = number + removed.blank_lines - blank_lines
-            require_length(text, f"{source}, line {line}")
-        else:
-            require_length(text, f"{source}, text {number}")
+            place = f"line {line}" if is_lines(source) else f"text {number}"
+            require_length(text, f"{source}, {place}")
         yield text
 
 
 def text_blocks(
     data: Sources, size: int, limit: int = 0, removed: Removed | None = None
 ) -> Iterator[list[str]]:
-    """Yield the texts of :func:`texts_of`, ``size`` at a time."""
-    texts = texts_of(data, limit, removed)
-    while block := list(islice(texts, size)):
+    """Return the texts of :func:`texts_of`, ``size`` at a time."""
+    return blocks(texts_of(data, limit, removed), size)
+
+
+def blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield texts, ``size`` at a time."""
+    remaining = iter(texts)
+    while block := list(islice(remaining, size)):
         yield block
 
 

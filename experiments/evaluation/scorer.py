@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from density import LatentModel
-from density.estimation.streams import STREAM, datum_numbers, own_streams
+from density.estimation.streams import STREAM, own_streams
 from density.tables.raw import RawTable
 from experiments.evaluation.estimators import Estimator
 from experiments.evaluation.score_columns import ScoreColumns
@@ -36,6 +36,18 @@ class Processes(Protocol):
         """Return the values of all processes by rank to the first, none to the others."""
 
 
+class _OneProcess:
+    rank = 0
+    size = 1
+
+    def gather(self, value: list[JsonObject]) -> list[list[JsonObject]]:
+        """Return the value."""
+        return [value]
+
+
+ALONE: Processes = _OneProcess()
+
+
 @dataclass(frozen=True)
 class ScoringTask:
     """A run, the data to score with it, and the method of estimation."""
@@ -46,19 +58,15 @@ class ScoringTask:
     limit: int  # number of rows or texts to score; 0: all
     estimator: Estimator
     seed: int = 0  # of the draws
-    processes: Processes | None = None  # that share the data; None: this one alone
+    processes: Processes = ALONE  # that share the data
 
     @property
     def share(self) -> slice:
         """The data of a block that this process scores: every n-th of n processes."""
-        if self.processes is None:
-            return slice(None)
         return slice(self.processes.rank, None, self.processes.size)
 
     def all_rows(self, rows: list[JsonObject]) -> list[JsonObject]:
         """Return the rows of a block in order from those of each process; none but to the first."""
-        if self.processes is None:
-            return rows
         shares = self.processes.gather(rows)
         whole: list[JsonObject] = [{}] * sum(map(len, shares))
         for rank, share in enumerate(shares):
@@ -71,9 +79,8 @@ class ScoringTask:
         The number ``datum`` of a record is the same for equal data.
         """
         count = len(batch.rows)
-        with own_streams(seed_of(self.seed, STREAM), batch.x, count):
+        with own_streams(seed_of(self.seed, STREAM), batch.x, count) as numbers:
             rows = self.estimator.rows(model, batch.x, batch.chunk)[:count]
-        numbers = datum_numbers(batch.x[:count])
         return [row | {"datum": number} for row, number in zip(rows, numbers, strict=True)]
 
 

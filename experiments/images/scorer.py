@@ -63,9 +63,8 @@ class ArrayScorer:
         """Yield the scores of the first ``limit`` rows."""
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
-        processes = 1 if self.task.processes is None else self.task.processes.size
         most = 1 if count == 1 else self.rows_at_once(self.task.estimator.latents)
-        block = in_whole_groups(most) * processes
+        block = in_whole_groups(most) * self.task.processes.size
         with RowBar(count, "scoring") as bar:
             for start in range(0, count, block):
                 own = range(start, min(count, start + block))[self.task.share]

@@ -11,6 +11,7 @@ from density.coding.stored import squeeze
 from density.likelihoods.distributions import BINARY
 from experiments.images.binarisation import WHITE
 from univae.checkpoint import JsonObject
+from univae.dtypes import is_number_dtype
 
 __all__ = ["DTYPE", "array_of", "from_levels", "store_array"]
 
@@ -20,7 +21,6 @@ SHAPE = "shape"
 LEVELS = "levels"  # of the level numbers that the archive holds instead of the array's own bytes
 NOTES = "notes"  # needed to restore the array from level numbers
 
-NUMBER_KINDS = "biuf"  # of a dtype: truth values, whole numbers and floats
 BYTE_LEVELS = 256
 
 
@@ -66,6 +66,6 @@ def from_levels(
 def _number_type(name: str) -> np.dtype:
     """Return the dtype of a name; raise ValueError for one of other values than numbers."""
     number_type = np.dtype(name)
-    if number_type.kind not in NUMBER_KINDS:  # texts of a declared length would fill the memory
+    if not is_number_dtype(number_type):  # texts of a declared length would fill the memory
         raise ValueError("the dtype of the array is none of numbers")
     return number_type

@@ -12,9 +12,10 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from experiments.data.pairs import Groups
-from experiments.sentences.evaluation import spearman
+from experiments.sentences.evaluation import selection, spearman
 from experiments.sentences.stages import STAGES
 from experiments.sentences.supervision import SUPERVISIONS
+from experiments.training.task import Progress
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -161,29 +162,42 @@ class PairRows:
         return self.examples.corpus.gather(pairs.reshape(-1))
 
     @property
+    def _labelled(self) -> tuple[Groups, Corpus, np.ndarray]:
+        """The held-out pairs with labels: their groups, their corpus and their rows."""
+        examples = self.examples
+        if examples.validation is not None:
+            groups, corpus = examples.validation
+            return groups, corpus, np.arange(len(groups.pairs))
+        has_labels = examples.groups.scores is not None
+        rows = examples.held_out if has_labels else examples.held_out[:0]
+        return examples.groups, examples.corpus, rows
+
+    @property
     def labelled_pairs(self) -> int:
         """The number of held-out pairs with labels."""
-        if self.examples.validation is not None:
-            return len(self.examples.validation[0].pairs)
-        return 0 if self.examples.groups.scores is None else len(self.examples.held_out)
+        return len(self._labelled[2])
 
     def labelled(self, count: int) -> JsonObject:
         """Return the rank correlation of held-out labelled pairs; empty where there are none.
 
         It is that of ``count`` of them, drawn from all files, where there are more.
         """
-        total = self.labelled_pairs
-        if not total:
+        groups, corpus, rows = self._labelled
+        if not len(rows):
             return {}
-        chosen = np.arange(total)
-        if count < total:
-            order = np.random.default_rng(self.seed % 2**64).permutation(total)
-            chosen = np.sort(order[:count])
-        if self.examples.validation is not None:
-            groups, corpus = self.examples.validation
-            return spearman(self.module, corpus, groups, chosen)
-        held_out = self.examples.held_out[chosen]
-        return spearman(self.module, self.examples.corpus, self.examples.groups, held_out)
+        if count < len(rows):
+            order = np.random.default_rng(self.seed % 2**64).permutation(len(rows))
+            rows = rows[np.sort(order[:count])]
+        return spearman(self.module, corpus, groups, rows)
+
+    def validate(self, progress: Progress) -> JsonObject:
+        """Return the metrics of all held-out pairs."""
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the rank correlation of ``rows`` held-out pairs."""
+        metrics = self.labelled(rows)
+        return {"selection": selection(metrics), **metrics}
 
     @property
     def fewest_rows(self) -> int:

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from experiments.data.pairs import pair_batches
 from experiments.sentences.batch import Batch, Examples, PairRows, SentenceObjective
-from experiments.sentences.evaluation import selection
 from experiments.sentences.supervision import SUPERVISIONS
 from experiments.training.task import Progress
-from univae.checkpoint import JsonObject
 from univae.sentence.model import RoFormerSim
 
 __all__ = ["LabelTask"]
@@ -70,12 +68,3 @@ class LabelTask(PairRows):
         files = batch.files if o.gather else None
         loss = self.supervision.loss(self.module, vectors, batch.labels, o.contrast_scale, files)
         return loss * len(batch.source), {}
-
-    def validate(self, progress: Progress) -> JsonObject:
-        """Return the rank correlation of the held-out pairs."""
-        return self.validate_rows(progress, self.validation_rows)
-
-    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
-        """Return the rank correlation of ``rows`` held-out pairs."""
-        metrics = self.labelled(rows)
-        return {"selection": selection(metrics), **metrics}

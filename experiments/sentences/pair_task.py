@@ -121,17 +121,16 @@ class PairTask(PairRows):
             total = total + o.generation * logged["generation_nats_per_token"]
         return total, logged
 
-    def validate(self, progress: Progress) -> JsonObject:
-        """Return the metrics of held-out pairs: correlation, retrieval, generation, loss."""
-        return self.validate_rows(progress, self.validation_rows)
-
     @property
     def validation_rows(self) -> int:
         """The number of held-out pairs, those with labels or those of retrieval: the larger."""
         return max(self.labelled_pairs, len(self._held_out_pairs))
 
     def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
-        """Return the metrics of ``rows`` held-out pairs, of those with labels and of the others."""
+        """Return the metrics of ``rows`` held-out pairs, of those with labels and of the others.
+
+        They are correlation, retrieval, generation and loss.
+        """
         e = self.examples
         o = self.objective
         pairs = self._held_out_pairs[:rows]

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-from experiments.data.sources import user_cache
 from experiments.data.texts import TextFiles
 from univae.errors import InputError
+from univae.exported import user_cache
 
 __all__ = ["cached_files", "writable_file"]
 

@@ -21,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import safe_open
@@ -42,8 +42,10 @@ from univae.checkpoint import JsonObject, read_json
 from univae.contrastive import info_nce
 from univae.sentence import RoFormerSim, RoFormerSimConfig
 
+Config = TypeVar("Config")
+
 GRADIENT_BYTES = 4  # float32, also where forward passes are bfloat16
-DEVICES = (1, 2, 8, 64, 1024)
+DEVICES = (2, 8, 64, 1024)
 SHORT = 4  # steps of the shorter of two trainings, whose traffic is subtracted
 LONG = 24
 TEXTS = 256  # of the trainings that are measured
@@ -103,8 +105,7 @@ def text_step() -> Step:
     """Return the step of a text VAE of preset ``base``, 8,192 tokens a device."""
     options = dict(text_presets.PRESETS["base"])
     tokens = options["batch_tokens"]
-    names = UniVAEConfig.__dataclass_fields__.keys() & options.keys()
-    config = UniVAEConfig(**{name: options[name] for name in names})
+    config = _of_preset(UniVAEConfig, options)
     model = UniVAE(config)
     ids = torch.randint(4, config.vocab_size, (2, config.max_length))
 
@@ -120,8 +121,7 @@ def sentence_step() -> Step:
     """Return the contrastive step of a RoFormer-Sim of preset ``base``, with gathered negatives."""
     options = dict(sentence_presets.PRESETS["base"])
     pairs = options["batch_size"]
-    names = RoFormerSimConfig.__dataclass_fields__.keys() & options.keys()
-    config = RoFormerSimConfig(**{name: options[name] for name in names})
+    config = _of_preset(RoFormerSimConfig, options)
     model = RoFormerSim(config)
     ids = torch.randint(4, config.vocab_size, (8, config.max_length))
 
@@ -138,6 +138,12 @@ def sentence_step() -> Step:
         gathered=GRADIENT_BYTES * rows * width,
         operations_per_other=3 * 2 * rows * rows * width,
     )
+
+
+def _of_preset(kind: Callable[..., Config], options: Mapping[str, object]) -> Config:
+    """Return a configuration of a dataclass with the options of a preset that are its fields."""
+    names = {field.name for field in fields(cast("Any", kind))}
+    return kind(**{name: value for name, value in options.items() if name in names})
 
 
 def gan_step() -> Step:
@@ -165,7 +171,7 @@ STEPS: Mapping[str, Callable[[], Step]] = {
 def plan(step: Step) -> JsonObject:
     """Return the numbers of a step, and the shares of computing by the number of devices."""
     shares = {}
-    for devices in DEVICES[1:]:
+    for devices in DEVICES:
         shares[str(devices)] = {
             "bytes_sent": step.bytes_sent(devices),
             "share_computing": step.share(devices, overlaps=False),

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from density.estimation.streams import own_draws
 from experiments.data.kept_texts import KeptTexts
-from experiments.evaluation.latent_model import COMPARED, Bound, bound_and_use
+from experiments.data.texts import blocks
+from experiments.evaluation.bounds import layered_bound
+from experiments.evaluation.latent_model import COMPARED, bound_and_use
 from experiments.evaluation.scores import perplexity
 from univae.checkpoint import JsonObject
 from univae.vae.trained import TrainedText, word_overlap
@@ -34,21 +35,23 @@ def text_measures(
         seed: seed of the draws of the bound.
     """
     compared = run.token_ids(texts.first(COMPARED))
-
-    def bound(ids: Tensor) -> Bound:
-        with own_draws(ids, "bound", axis=0):
-            return run.model.elbo(ids)
-
+    measures = bound_and_use(
+        run.model,
+        _batches(run, texts),
+        lambda ids: layered_bound(run.model, ids),
+        compared,
+        seed,
+    )
     return {
         "perplexity_per_token": perplexity(nll_nats * len(texts), tokens),
-        **bound_and_use(run.model, _batches(run, texts), bound, compared, seed),
+        **measures,
         **_reconstruction(run, texts.first(RECONSTRUCTED)),
     }
 
 
 def _batches(run: TrainedText, texts: KeptTexts) -> Iterator[Tensor]:
     """Yield padded ids of all texts, those of similar length within a block together."""
-    for block in texts.blocks(BLOCK):
+    for block in blocks(texts, BLOCK):
         by_length = sorted(block, key=len)
         for start in range(0, len(block), ROWS):
             yield run.token_ids(by_length[start : start + ROWS])

@@ -78,6 +78,7 @@ class TextScorer:
         Texts of one padded length within a block are scored together.
         """
         blocks = text_blocks(self.task.data, BLOCK, self.task.limit, self.removed)
+        is_lossless = self.run.tokenizer.lossless
         with RowBar(self.task.limit, "scoring") as bar:
             for block in blocks:
                 own = block[self.task.share]
@@ -86,7 +87,8 @@ class TextScorer:
                     rows |= zip(batch.rows, self._score(batch, own), strict=True)
                     bar.add(len(batch.rows))
                 for row in self.task.all_rows([rows[i] for i in range(len(own))]):
-                    self._respaced += " ".join(row["text"].split()) != row["text"]
+                    if not is_lossless:
+                        self._respaced += " ".join(row["text"].split()) != row["text"]
                     yield row
 
     def rates(self, rows: ScoreColumns, log_likelihood: float) -> JsonObject:
@@ -142,7 +144,7 @@ class TextScorer:
         longer = int((rows.column("tokens") > max_length).sum())
         notes = longer_notes(source, longer, len(rows), max_length)
         notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=UNKNOWN)
-        if self._respaced and not self.run.tokenizer.lossless:
+        if self._respaced:
             notes.append(
                 f"{source}: in {self._respaced} of {len(rows)} texts white space is more than "
                 "single spaces between words; the vocabulary reads single spaces, "

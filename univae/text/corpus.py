@@ -57,11 +57,8 @@ class Shard(NamedTuple):
         ids = np.zeros(0, dtype) if is_empty else np.asarray(np.memmap(files.ids, dtype, mode="r"))
         if offsets.ndim != 1 or not is_integer_array(offsets):
             raise ValueError(f"{files.offsets.name} holds {offsets.dtype} {offsets.shape}")
-        is_cut = offsets[0] == 0 and offsets[-1] == len(ids)
-        if not is_cut or np.diff(offsets).min(initial=1) < 1:
-            raise ValueError(
-                f"{files.offsets.name}: texts must follow each other, none of them empty"
-            )
+        if not (offsets[0] == 0 and offsets[-1] == len(ids)):
+            raise ValueError(f"{files.offsets.name}: its texts must be those of {files.ids.name}")
         return cls(ids, offsets)
 
 
@@ -213,9 +210,12 @@ class Corpus:
 
 
 def _lengths(shard: Shard) -> np.ndarray:
-    lengths = np.diff(shard.offsets).astype(np.int32)
+    """Return the tokens of every text; raise ValueError for a text without any."""
+    lengths = np.diff(shard.offsets)
     release_pages(shard.offsets)
-    return lengths
+    if lengths.min(initial=1) < 1:
+        raise ValueError("offsets: texts must follow each other, none of them empty")
+    return lengths.astype(np.int32)
 
 
 def _fingerprint(tokenizer: Encoder) -> str:

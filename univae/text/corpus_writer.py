@@ -5,13 +5,12 @@ its own shards; the first one then completes the corpus. A shard that an interru
 finished is not encoded again: its state holds the fingerprint of all texts up to its end.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from univae.checkpoint import JsonObject, sync, write_text_atomic
+from univae.checkpoint import JsonObject, sync, write_json
 from univae.errors import InputError
 from univae.text.corpus_files import (
     STATE,
@@ -143,7 +142,7 @@ class CorpusWriter:
             state["shards"] = len(shards)
         self._remove_from(len(shards))
         sync(self.folder)
-        write_text_atomic(self.folder / STATE, json.dumps(state, indent=2))
+        write_json(self.folder / STATE, state)
         for shard in shards:
             shard.state.unlink()
 
