@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions
@@ -17,6 +18,7 @@ from experiments.training.division import divided_anew
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import OPTIMIZERS, build
 from experiments.training.settings import Settings
+from experiments.training.sharding import divided_state, gather_state
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
@@ -117,9 +119,10 @@ class PlayerSteps:
         self.parts = world.size  # micro-batches that are one batch of a critic step
         self.rates = (settings.lr, task.options.generator_lr or settings.lr)
         players = task.module.to(world.device)
+        self.sharded = settings.shard and world.size > 1
         optimizers = (
-            build(players.critic, settings, world.device),
-            build(players.generator, replace(settings, lr=self.rates[1]), world.device),
+            self._optimizer(players.critic, settings),
+            self._optimizer(players.generator, replace(settings, lr=self.rates[1])),
         )
         bf16 = uses_bf16(settings.precision, world.device)
         self.wgan = WGAN(
@@ -135,8 +138,7 @@ class PlayerSteps:
         """The generator, whose moving average is validated and saved."""
         return self.task.module.generator
 
-    sharded = False
-    optimized: Sequence[Tensor] = ()  # no state of an optimizer is divided
+    optimized: Sequence[Tensor] = ()  # checkpoints have the whole state of the optimizers
 
     def whole_weights(self) -> AbstractContextManager[object]:
         """Do nothing: every process has all weights."""
@@ -198,8 +200,16 @@ class PlayerSteps:
         return {}
 
     def state_dict(self) -> JsonObject:
-        """Return the state of both optimizers and the number of the critic's steps."""
+        """Return the state of both optimizers and the number of the critic's steps.
+
+        Where it is divided, a collective operation, and empty in all processes but the first.
+        """
         critic_optimizer, generator_optimizer = self.wgan.optimizers
+        if self.sharded:
+            for optimizer in self.wgan.optimizers:
+                gather_state(optimizer)
+            if not self.world.first:
+                return {}
         return {
             "critic": critic_optimizer.state_dict(),
             "generator": generator_optimizer.state_dict(),
@@ -221,6 +231,10 @@ class PlayerSteps:
                 "file from a copy, or train anew"
             )
         self.wgan.steps = steps
+
+    def _optimizer(self, player: nn.Module, settings: Settings) -> Optimizer:
+        optimizer = build(player, settings, self.world.device)
+        return divided_state(optimizer) if self.sharded else optimizer
 
     def _wgan_step(self, x: Tensor, labels: Tensor | None, progress: Progress) -> dict[str, float]:
         """Take a critic step, and a generator step after every ``n_critic``; return its log."""
@@ -245,8 +259,6 @@ def require_settings(settings: Settings) -> None:
     """
     if settings.accumulate != 1:
         _refuse("accumulate", "1", settings.accumulate)
-    if settings.shard:  # its gradients are differentiated again, through every unit at once
-        _refuse("shard", "False", settings.shard)
     if settings.window != 1:
         _refuse("window", "1", settings.window)
     if STEP_SIZES[settings.adapt_step_size].adapts:

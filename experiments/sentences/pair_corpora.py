@@ -158,7 +158,7 @@ class PairCorpora:
         record["tokenizer"] = tokenizer_record(text.tokenizer)
         for name, texts in sets.corpora().items():
             if resumed and (self.out / name / "corpus.json").exists():
-                Corpus.open(self.out / name)  # raises where it is damaged
+                Corpus.open(self.out / name, text)  # raises where it is damaged
                 continue
             tally = Tally()
             Corpus.build(texts, text.counting(tally), self.out / name, max_length=self.max_length)

@@ -145,11 +145,8 @@ TRAININGS: Mapping[str, Training] = {
 }
 
 
-# How weights lie on several processes: the trainings that can, and the options that say so.
-KINDS: Mapping[str, tuple[tuple[str, ...], JsonObject]] = {
-    "copies": (tuple(TRAININGS), {}),
-    "divided": (("text", "density", "similar"), {"shard": True}),
-}
+# How weights and moments lie on several processes: the options that say so.
+KINDS: Mapping[str, JsonObject] = {"copies": {}, "divided": {"shard": True}}
 
 
 def together(processes: int, function: Callable[[], object]) -> None:
@@ -308,8 +305,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     arguments = parser.parse_args()
     table: JsonObject = {}
-    for kind, (names, options) in KINDS.items():
-        table[kind] = differences(names, arguments.out / kind, **options)
+    for kind, options in KINDS.items():
+        table[kind] = differences(tuple(TRAININGS), arguments.out / kind, **options)
     report("processes", table, arguments.results, kind="study")
 
 

@@ -175,7 +175,7 @@ class Corpora:
         for source in self._sources():
             removed = Removed()
             if resumed and (source.folder / "corpus.json").exists():
-                corpus = Corpus.open(source.folder)
+                corpus = Corpus.open(source.folder, tokenizer)
             else:
                 corpus = source.build(tokenizer, self.max_length, removed, world)
             corpora[source.option] = corpus

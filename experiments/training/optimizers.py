@@ -176,6 +176,7 @@ def state_names(optimizer: Optimizer) -> set[str]:
 
     For an optimizer in no row of :data:`OPTIMIZERS` this is the step count alone.
     """
+    optimizer = getattr(optimizer, "optim", optimizer)  # of a ZeroRedundancyOptimizer
     for kind in OPTIMIZERS.values():
         if isinstance(optimizer, kind.classes):
             return kind.state_names(optimizer)

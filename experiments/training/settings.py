@@ -94,7 +94,7 @@ class Settings:
     # shows the number)
     threads: int = 0
     # under torchrun: divide weights, gradients and the optimizer's state over the processes, for
-    # models that one device cannot hold
+    # models that one device cannot hold; of a GAN the optimizer's state only
     shard: bool = False
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
     # continue the run in --out, bit for bit, or start it where --out is new or empty; with more

@@ -4,6 +4,8 @@ Every block of a model is a unit of :func:`torch.distributed.fsdp.fully_shard`: 
 gathered when it computes, and freed after it. The loss is the outermost unit, which holds all other
 weights, such as tied embeddings, from the forward to the backward pass.
 
+Of a GAN only the optimizers' state is divided; see :func:`divided_state`.
+
 A checkpoint holds the parts that each process writes, as safetensors files in ``shards/``, which
 :mod:`torch.distributed.checkpoint` reads for any number of processes.
 
@@ -15,22 +17,26 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
 if TYPE_CHECKING:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
     from torch.distributed.tensor import DTensor
 
 __all__ = [
     "SHARDS",
     "Like",
+    "divided_state",
     "full_weights",
+    "gather_state",
     "shard",
     "unsharded",
     "whole_tensor",
@@ -69,6 +75,27 @@ def shard(loss: nn.Module, device: torch.device) -> None:
     # A validation may call blocks before the first loss: the first unit that is called would take
     # itself for the outermost one.
     loss._get_fsdp_state()._lazy_init()  # type: ignore[operator]
+
+
+def divided_state(optimizer: Optimizer) -> "ZeroRedundancyOptimizer":
+    """Return an AdamW of the same steps, of whose moments each process keeps its part; collective.
+
+    Weights and gradients stay whole (stage 1 of ZeRO, https://arxiv.org/abs/1910.02054), as losses
+    need them that contain gradients: the backward pass of a gradient uses all blocks at once.
+    :func:`gather_state` comes before ``state_dict``.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".torch.jit", DeprecationWarning)  # PyTorch's own
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    groups = [dict(group) for group in optimizer.param_groups]
+    fused = optimizer.defaults["fused"]
+    return ZeroRedundancyOptimizer(groups, optimizer_class=type(optimizer), fused=fused)
+
+
+def gather_state(optimizer: Optimizer) -> None:
+    """Give the first process the whole state of a :func:`divided_state`; collective."""
+    cast("ZeroRedundancyOptimizer", optimizer).consolidate_state_dict()
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:

@@ -11,6 +11,7 @@ from golden import make
 
 import univae
 from experiments import compress, decompress, export
+from tests.damage import flip_a_bit
 from univae.checksums import write_checksums
 from univae.errors import InputError
 from univae.exported import open_export
@@ -94,10 +95,7 @@ def test_weights_that_have_changed_are_not_exported(tmp_path: Path) -> None:
     run = make.copy_run("table", tmp_path)
     best = run / "checkpoints" / "best"
     write_checksums(best, run)
-    weights = best / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-4] ^= 1  # a bit of the last weight's mantissa
-    weights.write_bytes(content)
+    flip_a_bit(best / "model.safetensors")
     with pytest.raises(InputError, match=r"model\.safetensors: has changed since"):
         export.main(export.Config(run=run, out=tmp_path / "key"))
     assert not (tmp_path / "key").exists()
@@ -120,9 +118,7 @@ def test_what_no_export_holds_is_refused_and_nothing_is_unpacked(tmp_path: Path)
 
 def test_a_damaged_export_is_refused(tmp_path: Path) -> None:
     file = exported("table", tmp_path)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    flip_a_bit(file, file.stat().st_size // 2)
     with pytest.raises(InputError, match="the file is damaged"):
         univae.load(file)
     assert list((tmp_path / "cache" / "univae" / "exports").iterdir()) == []

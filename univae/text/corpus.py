@@ -1,7 +1,8 @@
 """A corpus on disk: texts as memory-mapped token ids, gathered into padded batches.
 
 Building needs memory for one batch of lines; reading needs the pages in use and 4 bytes per text.
-The files are those of :mod:`univae.text.corpus_files`.
+Opening compares the files, those of :mod:`univae.text.corpus_files`, with their digests, at more
+than 1 GB a second.
 """
 
 import json
@@ -20,7 +21,7 @@ from univae.dtypes import is_integer_array
 from univae.errors import InputError
 from univae.mapped_files import UNREADABLE_ARRAY, release_pages
 from univae.text.batches import split, token_batches
-from univae.text.corpus_files import STATE, TOTALS, Encoder, ShardFiles
+from univae.text.corpus_files import STATE, TOTALS, Encoder, ShardFiles, id_dtype
 from univae.text.corpus_writer import ALONE, CorpusWriter, Processes
 from univae.text.fingerprint import DIGEST_BYTES, Batch, fingerprint_batches, fingerprint_texts
 from univae.text.lines import Removed, numbered_lines, read_lines
@@ -76,10 +77,13 @@ class Corpus:
         self.folder = folder
         self.recipe = dict(state["recipe"])
         self.pad = int(state["pad"])
+        self.dtype = str(state["dtype"])
         self.totals: dict[str, int] = state["totals"]
         count = state.get("shards")  # absent where there is one, as in earlier versions
         numbers = [None] if count is None else range(count)
-        self.shards = [Shard.open(ShardFiles(folder, n), state["dtype"]) for n in numbers]
+        self.shards = [Shard.open(ShardFiles(folder, n), self.dtype) for n in numbers]
+        if "digests" in state:  # which earlier versions did not store
+            _require_unchanged([ShardFiles(folder, n) for n in numbers], state["digests"])
         self._ends = np.cumsum([len(shard.offsets) - 1 for shard in self.shards])
         # 4 bytes a text: no shard has as many tokens as int32 has numbers
         self.lengths = np.concatenate([_lengths(shard) for shard in self.shards])
@@ -87,23 +91,27 @@ class Corpus:
         self._require_consistent()
 
     @classmethod
-    def open(cls, folder: Path) -> "Corpus":
+    def open(cls, folder: Path, tokenizer: Encoder | None = None) -> "Corpus":
         """Open a corpus that :meth:`build` has finished.
 
         Raises:
-            InputError: the folder has no finished corpus, or its files are damaged.
+            InputError: the folder has no finished corpus, its files are damaged, or it is not of
+                ``tokenizer``.
         """
         if not (folder / STATE).is_file():
             raise InputError(
                 f"corpus {folder}: holds no finished corpus; build one with Corpus.build"
             )
         try:
-            return cls(folder)
+            corpus = cls(folder)
         except UNREADABLE_ARRAY as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(
                 f"corpus {folder}: damaged files ({reason}); delete the folder and build again"
             ) from error
+        if tokenizer is not None:
+            corpus._require_tokenizer(tokenizer)
+        return corpus
 
     @classmethod
     def build(
@@ -189,6 +197,17 @@ class Corpus:
                 release_pages(shard.ids)
                 release_pages(shard.offsets)
 
+    def _require_tokenizer(self, tokenizer: Encoder) -> None:
+        """Raise InputError where the corpus does not hold the ids of a tokenizer."""
+        self._require_recipe({"tokenizer": _fingerprint(tokenizer)})
+        stored = (self.pad, self.dtype)
+        expected = (tokenizer.pad, id_dtype(tokenizer).str)
+        if stored != expected:
+            raise InputError(
+                f"corpus {self.folder}: pad and dtype of ids must be {expected}, as of its "
+                f"tokenizer; got {stored}; delete the folder and build again"
+            )
+
     def _require_recipe(self, recipe: JsonObject) -> None:
         """Raise InputError where the corpus was built from other texts or with other options."""
         differences = [name for name, value in recipe.items() if self.recipe.get(name) != value]
@@ -207,6 +226,14 @@ class Corpus:
             raise ValueError("its files disagree on their sizes")
         if not len(self):
             raise ValueError("it has no text")
+
+
+def _require_unchanged(files: Sequence[ShardFiles], digests: Sequence[object]) -> None:
+    """Raise ValueError where the files of a shard have not the digests of its writer."""
+    for shard, expected in zip(files, digests, strict=True):
+        if not shard.has_digests(expected):
+            names = f"{shard.ids.name} or {shard.offsets.name}"
+            raise ValueError(f"{names} has changed since the corpus was built")
 
 
 def _lengths(shard: Shard) -> np.ndarray:

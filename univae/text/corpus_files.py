@@ -3,7 +3,8 @@
 A shard has the texts' tokens, one END after each text, and offsets: where texts start, and where
 the last one stops. The only shard of a small corpus is ``ids.bin`` and ``offsets.npy``; those of a
 large one are ``ids-00000.bin`` and ``offsets-00000.npy``, and so on. ``shard-00000.json`` says that
-a shard is complete, ``corpus.json`` that the corpus is: a folder without it is unfinished.
+a shard is complete, ``corpus.json`` that the corpus is: a folder without it is unfinished. Both
+hold the SHA-256 of the shards' files.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from univae.checkpoint import JsonObject, read_json, sync, write_json
+from univae.checksums import file_digest
 from univae.disk_errors import naming
 from univae.errors import InputError
 from univae.mapped_files import UNREADABLE_ARRAY
@@ -84,7 +86,8 @@ class ShardFiles:
     def finished(self, dtype: np.dtype) -> JsonObject | None:
         """Return the state of a complete shard of ids of a type; None where it is damaged.
 
-        A file that is missing, or whose size contradicts the totals, is damage too.
+        A file that is missing, that has changed, or whose size contradicts the totals, is damage
+        too.
         """
         if not (self.ids.is_file() and self.offsets.is_file() and self.state.is_file()):
             return None
@@ -92,7 +95,13 @@ class ShardFiles:
             state = read_json(self.state)
         except InputError:
             return None
-        return state if isinstance(state, dict) and self._has_sizes(state, dtype) else None
+        if not (isinstance(state, dict) and self._has_sizes(state, dtype)):
+            return None
+        return state if self.has_digests(state.get("digests")) else None
+
+    def has_digests(self, digests: object) -> bool:
+        """Return whether the two files have the digests that :class:`ShardWriter` stored."""
+        return digests == [file_digest(self.ids), file_digest(self.offsets)]
 
     def rename(self, other: "ShardFiles") -> None:
         """Give tokens and offsets the names of ``other``."""
@@ -159,15 +168,16 @@ class ShardWriter:
         self.totals["unknown_words"] += sum(map(self.tokenizer.unknown, texts))
 
     def finish(self, state: JsonObject) -> None:
-        """Give the files their final names, and write ``state`` with the totals of the shard."""
+        """Give the files their final names, and write ``state`` with their totals and digests."""
         offsets = _partial(self.files.offsets)
         with naming(self.files.offsets.parent, offsets), offsets.open("wb") as file:
             np.save(file, np.memmap(self.ends, dtype="<i8", mode="r"))
+        digests = [file_digest(self.ids), file_digest(offsets)]
         for partial, path in ((self.ids, self.files.ids), (offsets, self.files.offsets)):
             sync(partial)
             partial.replace(path)
         self.ends.unlink()
-        write_json(self.files.state, {**state, "totals": self.totals})
+        write_json(self.files.state, {**state, "totals": self.totals, "digests": digests})
 
     def _append(self, sequences: list[list[int]]) -> None:
         lengths = np.array([len(ids) + 1 for ids in sequences], dtype="<i8")

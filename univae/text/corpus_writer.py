@@ -6,7 +6,6 @@ finished is not encoded again: its state holds the fingerprint of all texts up t
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -122,7 +121,8 @@ class CorpusWriter:
             InputError: no text was short enough.
         """
         shards = [ShardFiles(self.folder, number) for number in range(self.count)]
-        totals = self._totals(shards)
+        states = [self._state(shard) for shard in shards]
+        totals = {name: sum(state["totals"][name] for state in states) for name in TOTALS}
         if not totals["texts"]:
             self._remove_from(0)
             rule = f"needs a text of at most max_length={self.recipe['max_length']} tokens"
@@ -135,6 +135,7 @@ class CorpusWriter:
             "recipe": {**self.recipe, "texts": fingerprint},
             "dtype": id_dtype(self.tokenizer).str,
             "pad": self.tokenizer.pad,
+            "digests": [state["digests"] for state in states],
         }
         if len(shards) == 1:
             shards[0].rename(ShardFiles(self.folder))
@@ -162,15 +163,12 @@ class CorpusWriter:
             files.remove()
             self._writer = ShardWriter(files, self.tokenizer, self.recipe["max_length"])
 
-    def _totals(self, shards: Sequence[ShardFiles]) -> dict[str, int]:
-        totals = dict.fromkeys(TOTALS, 0)
-        for shard in shards:
-            state = shard.finished(id_dtype(self.tokenizer))
-            if state is None:
-                raise InputError(f"{shard.ids}: no longer there, or damaged; run the command again")
-            for name in TOTALS:
-                totals[name] += state["totals"][name]
-        return totals
+    def _state(self, shard: ShardFiles) -> JsonObject:
+        """Return the state of a shard; raise InputError where it is not as it was written."""
+        state = shard.finished(id_dtype(self.tokenizer))
+        if state is None:
+            raise InputError(f"{shard.ids}: no longer there, or damaged; run the command again")
+        return state
 
     def _is_own(self, number: int) -> bool:
         """Return whether this process writes the shard of a number."""

@@ -25,6 +25,7 @@ from experiments.training.run_folder import TIMING, Run
 from experiments.training.settings import Settings
 from experiments.training.stopping import Interrupted, TrainingFailed
 from experiments.training.task import Progress
+from tests.damage import flip_a_bit
 from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
 
@@ -245,9 +246,8 @@ def test_weights_that_have_changed_are_not_calibrated(tmp_path: Path, texts: Pat
     run = tmp_path / "run"
     train_text.train(text_config(run, texts, calibration=0.0, steps=4))
     file = run / "checkpoints" / "best" / "model.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-4] ^= 1  # a bit of the last weight's mantissa
-    file.write_bytes(content)
+    flip_a_bit(file)
+    content = file.read_bytes()
     with pytest.raises(InputError, match=r"model\.safetensors: has changed since"):
         calibrate.main(calibrate.Config(run=run, steps=2))
     assert file.read_bytes() == content

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.studies.processes import CONTINUATIONS, KINDS, differences
+from experiments.studies.processes import CONTINUATIONS, KINDS, TRAININGS, differences
 
 ROUNDING = 1e-6  # of float32 in six steps
 FAST = ((2, 1), (1, 2))
@@ -28,8 +28,7 @@ def require_rounding(table: dict[str, dict[str, float]]) -> None:
 def test_two_processes_have_the_weights_of_one_also_resumed_by_the_other_number(
     kind: str, tmp_path: Path
 ) -> None:
-    names, options = KINDS[kind]
-    table = differences(names, tmp_path, FAST, **options)
+    table = differences(tuple(TRAININGS), tmp_path, FAST, **KINDS[kind])
     assert all(len(row) == 1 + len(FAST) for row in table.values())
     require_rounding(table)
 
@@ -38,5 +37,4 @@ def test_two_processes_have_the_weights_of_one_also_resumed_by_the_other_number(
 @pytest.mark.parametrize("kind", KINDS)
 def test_four_processes_have_the_weights_of_one(kind: str, tmp_path: Path) -> None:
     four = [pair for pair in CONTINUATIONS if 4 in pair]
-    names, options = KINDS[kind]
-    require_rounding(differences(names, tmp_path, four, **options))
+    require_rounding(differences(tuple(TRAININGS), tmp_path, four, **KINDS[kind]))

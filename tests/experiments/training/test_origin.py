@@ -17,6 +17,7 @@ from experiments.cli import commands as cli
 from experiments.training.loop import fit_task
 from experiments.training.origin import fingerprint_file
 from experiments.training.run_folder import Run
+from tests.damage import flip_a_bit
 from tests.experiments.training.test_loop import SETTINGS, Toy, assert_equal, train
 from univae.checkpoint import load_state, read_json
 from univae.errors import InputError
@@ -33,13 +34,6 @@ STILL = ("--lr", 1e-12, "--weight-decay", 0, "--steps", 1, "--threads", 1)
 
 def weights(path: Path, checkpoint: str = "best") -> dict[str, Tensor]:
     return load_file(path / "checkpoints" / checkpoint / "model.safetensors")
-
-
-def flip_a_bit(file: Path) -> None:
-    """Change the last weight of a file a little."""
-    content = bytearray(file.read_bytes())
-    content[-8 if b"F64" in content else -4] ^= 1
-    file.write_bytes(content)
 
 
 def test_weights_that_have_changed_since_they_were_saved_are_no_origin(tmp_path: Path) -> None:

@@ -1,13 +1,24 @@
 """Options that need whole weights are refused with --shard; damaged parts are refused in one line."""
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from experiments.gans.task import require_settings
+from experiments.studies.processes import together
 from experiments.training.settings import Settings
-from experiments.training.sharding import PART, SHARDS, shard, with_parts, without_parts
+from experiments.training.sharding import (
+    PART,
+    SHARDS,
+    divided_state,
+    gather_state,
+    shard,
+    with_parts,
+    without_parts,
+)
 from univae.errors import InputError
 
 
@@ -20,16 +31,32 @@ def test_states_that_cannot_be_divided_are_refused(name: str, value: object) -> 
         Settings(**{"shard": True, name: value})
 
 
-def test_a_gan_is_not_divided() -> None:
-    with pytest.raises(InputError, match="shard must be False: a GAN alternates"):
-        require_settings(Settings(shard=True))
-
-
 def test_a_weight_that_is_a_single_number_is_refused() -> None:
     module = torch.nn.Module()
     module.log_kappa = torch.nn.Parameter(torch.tensor(1.0))
     with pytest.raises(InputError, match="--shard: log_kappa is a single number"):
         shard(module, torch.device("cpu"))
+
+
+def step_divided(folder: Path) -> None:
+    """Take a step of an AdamW whose state is divided; write its sizes here and in the whole."""
+    torch.set_default_dtype(torch.float32)
+    module = torch.nn.Linear(8, 8)
+    optimizer = divided_state(torch.optim.AdamW(module.parameters(), lr=0.1))
+    module(torch.ones(8)).sum().backward()
+    optimizer.step()
+    here = [state["exp_avg"].numel() for state in optimizer.optim.state.values()]
+    gather_state(optimizer)
+    whole = []
+    if dist.get_rank() == 0:
+        whole = [entry["exp_avg"].numel() for entry in optimizer.state_dict()["state"].values()]
+    (folder / str(dist.get_rank())).write_text(json.dumps([here, whole]))
+
+
+def test_each_process_keeps_its_part_of_the_moments(tmp_path: Path) -> None:
+    together(2, partial(step_divided, tmp_path))
+    assert json.loads((tmp_path / "0").read_text()) == [[64], [64, 8]]
+    assert json.loads((tmp_path / "1").read_text()) == [[8], []]
 
 
 def test_a_state_of_whole_tensors_is_unchanged(tmp_path: Path) -> None:

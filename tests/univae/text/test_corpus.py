@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.damage import flip_a_bit
 from univae.errors import InputError
 from univae.text import fingerprint as fingerprint_module
 from univae.text.corpus import Corpus, Encoder, fingerprint_texts, read_lines
@@ -168,6 +169,40 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path, name: str) -> None:
         Corpus.open(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["ids.bin", "offsets.npy"])
+def test_a_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
+    flip_a_bit(tmp_path / name, -16)
+    with pytest.raises(InputError, match=r"damaged files \(.*\); delete the folder"):
+        Corpus.open(tmp_path)
+
+
+def test_a_corpus_of_an_earlier_version_without_digests_is_opened(tmp_path: Path) -> None:
+    built = Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
+    state = json.loads((tmp_path / "corpus.json").read_text())
+    del state["digests"]
+    (tmp_path / "corpus.json").write_text(json.dumps(state))
+    assert Corpus.open(tmp_path, BYTES).totals == built.totals
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pad": 10**9}, r"pad and dtype of ids must be \(\d+, '<u2'\)"),
+        ({"pad": -1}, "pad and dtype of ids"),
+        ({"recipe": {"tokenizer": "x"}}, "was built with other tokenizer"),
+    ],
+)
+def test_a_corpus_of_another_tokenizer_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
+    state = json.loads((tmp_path / "corpus.json").read_text())
+    (tmp_path / "corpus.json").write_text(json.dumps({**state, **change}))
+    with pytest.raises(InputError, match=message):
+        Corpus.open(tmp_path, BYTES)
+
+
 NPY = b"\x93NUMPY\x01\x00v\x00"
 
 
@@ -245,5 +280,5 @@ def test_the_fingerprint_of_texts_is_that_of_their_corpus(tmp_path: Path) -> Non
 def test_the_state_is_plain_json_without_paths(tmp_path: Path) -> None:
     Corpus.build(TEXTS, BYTES, tmp_path, max_length=50)
     state = json.loads((tmp_path / "corpus.json").read_text())
-    assert set(state) == {"totals", "recipe", "dtype", "pad"}
+    assert set(state) == {"totals", "recipe", "dtype", "pad", "digests"}
     assert str(tmp_path) not in json.dumps(state)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.damage import flip_a_bit
 from univae.errors import InputError
 from univae.text import corpus_writer as writer_module
 from univae.text import fingerprint as fingerprint_module
@@ -144,15 +145,14 @@ def test_a_process_that_finds_changed_texts_removes_no_shard_of_another(tmp_path
         lambda folder: (folder / "ids-00001.bin").write_bytes(b"1"),
         lambda folder: np.save(folder / "offsets-00001.npy", np.arange(3)),
         lambda folder: (folder / "offsets-00001.npy").write_bytes(b"1"),
+        lambda folder: flip_a_bit(folder / "ids-00001.bin", 0),
         lambda folder: change_totals(folder, None),
         lambda folder: change_totals(folder, {"texts": 1.5}),
         lambda folder: change_totals(folder, {"tokens": 7}),
         lambda folder: change_totals(folder, {"words": "9"}),
     ],
 )
-def test_a_shard_whose_sizes_contradict_its_totals_is_written_anew(
-    tmp_path: Path, damage: Callable[[Path], object]
-) -> None:
+def test_a_damaged_shard_is_written_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     whole = files_of(build(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "corpus", broken(99))
