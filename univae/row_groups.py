@@ -16,13 +16,15 @@ GROUP = 4  # rows
 FEWEST_GROUPS = 2  # that fit into memory where rows are scored in groups
 
 
-def in_whole_groups(most: int) -> int:
-    """Return how many rows are scored together where ``most`` fit into memory.
+def in_whole_groups(most: int, count: int) -> int:
+    """Return how many of ``count`` rows are scored together where ``most`` fit into memory.
 
     They are whole groups or, where fewer than two groups fit, a row alone: long rows gain little
     from a batch, and filling a group would take four times as long as a row.
     """
-    return most // GROUP * GROUP if most >= FEWEST_GROUPS * GROUP else 1
+    if count == 1 or most < FEWEST_GROUPS * GROUP:
+        return 1
+    return most // GROUP * GROUP
 
 
 def with_whole_groups(x: Shaped[Tensor, "B *rest"]) -> Shaped[Tensor, "padded *rest"]:

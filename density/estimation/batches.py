@@ -46,17 +46,16 @@ class PositionDecoder(Protocol):
 
 def row_batches(model: LatentModel, x: Tensor, latents: int) -> Iterator[ScoringBatch]:
     """Yield the rows in batches, as many as fit into memory with ``latents`` latents each."""
-    most = 1 if len(x) == 1 else scored_at_once(model, latents)
-    size = in_whole_groups(most)
+    size = in_whole_groups(scored_at_once(model, latents), len(x))
     for start in range(0, len(x), size):
         batch = x[start : start + size]
         rows = list(range(start, start + len(batch)))
-        yield filled_batch(model, rows, batch, most)
+        yield filled_batch(model, rows, batch, size)
 
 
-def filled_batch(model: LatentModel, rows: list[int], x: Tensor, most: int) -> ScoringBatch:
-    """Return rows as a batch, filled to whole groups where ``most`` rows allow groups."""
-    if in_whole_groups(most) > 1:
+def filled_batch(model: LatentModel, rows: list[int], x: Tensor, size: int) -> ScoringBatch:
+    """Return rows as a batch, filled to whole groups unless batches of ``size`` are single rows."""
+    if size > 1:
         x = with_whole_groups(x)
     return ScoringBatch(rows, x, samples_at_once(model, len(x)))
 

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         except (KeyboardInterrupt, Exception):
             if not stop.requested:
                 raise
-        _end(INTERRUPTED, "univae: interrupted")
+        _end_interrupted("univae")
 
 
 def _start(argv: Sequence[str] | None) -> NoReturn:

@@ -63,15 +63,15 @@ class ArrayScorer:
         """Yield the scores of the first ``limit`` rows."""
         model = self.run.model
         count = min(len(self.data), self.task.limit or len(self.data))
-        most = 1 if count == 1 else self.rows_at_once(self.task.estimator.latents)
-        block = in_whole_groups(most) * self.task.processes.size
+        size = in_whole_groups(self.rows_at_once(self.task.estimator.latents), count)
+        block = size * self.task.processes.size
         with RowBar(count, "scoring") as bar:
             for start in range(0, count, block):
                 own = range(start, min(count, start + block))[self.task.share]
                 rows: list[JsonObject] = []
                 if own:
                     x = self.data.batch(list(own)).to(self.run.device)
-                    rows = self.task.scores(model, filled_batch(model, list(own), x, most))
+                    rows = self.task.scores(model, filled_batch(model, list(own), x, size))
                 yield from self.task.all_rows(rows)
                 bar.add(len(own))
 

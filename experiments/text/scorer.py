@@ -80,10 +80,12 @@ class TextScorer:
         blocks = text_blocks(self.task.data, BLOCK, self.task.limit, self.removed)
         is_lossless = self.run.tokenizer.lossless
         with RowBar(self.task.limit, "scoring") as bar:
+            read = 0  # texts so far: more than one, unless there is a single text
             for block in blocks:
+                read += len(block)
                 own = block[self.task.share]
                 rows: dict[int, JsonObject] = {}
-                for batch in text_batches(self.run, own, self.task.estimator.latents):
+                for batch in text_batches(self.run, own, self.task.estimator.latents, read):
                     rows |= zip(batch.rows, self._score(batch, own), strict=True)
                     bar.add(len(batch.rows))
                 for row in self.task.all_rows([rows[i] for i in range(len(own))]):

@@ -75,21 +75,24 @@ class TextScoring(Scoring):
         return notes
 
 
-def text_batches(run: TextRun, texts: Sequence[str], latents: int) -> Iterator[ScoringBatch]:
+def text_batches(
+    run: TextRun, texts: Sequence[str], latents: int, count: int | None = None
+) -> Iterator[ScoringBatch]:
     """Yield the texts in batches of one padded length, those of a block together.
 
     A text is padded to the next multiple of four tokens, whatever texts are beside it, so that its
     sums have the same terms and round alike. As many texts are in a batch as fit into memory with
     ``latents`` latents each, in :mod:`groups <univae.row_groups>`; of long texts one alone.
+    ``texts`` may be some of ``count`` texts.
     """
+    count = len(texts) if count is None else count
     for start in range(0, len(texts), BLOCK):
         ids = run.token_ids(texts[start : start + BLOCK])
         lengths = (ids != PAD).sum(1).cpu()
         padded = (lengths + STEP - 1) // STEP * STEP
         for length in padded.unique().tolist():
             rows = (padded == length).nonzero().squeeze(1)
-            most = 1 if len(texts) == 1 else texts_at_once(latents, length)
-            size = in_whole_groups(most)
+            size = in_whole_groups(texts_at_once(latents, length), count)
             for some in rows.split(size):
                 x = nn.functional.pad(ids[some.to(ids.device)], (0, STEP), value=PAD)[:, :length]
                 if size > 1:

@@ -45,7 +45,9 @@ class Positions:
 
 
 def test_rows_are_scored_in_groups_of_four_or_alone() -> None:
-    assert [in_whole_groups(most) for most in (1, 3, 4, 7, 8, 11, 16)] == [1, 1, 1, 1, 8, 8, 16]
+    sizes = [in_whole_groups(most, count=2) for most in (1, 3, 4, 7, 8, 11, 16)]
+    assert sizes == [1, 1, 1, 1, 8, 8, 16]
+    assert in_whole_groups(16, count=1) == 1
 
 
 @pytest.mark.parametrize("length", [4, 20, 100, 128, 132, 252, 2000])
@@ -65,6 +67,8 @@ def test_filled_batches_of_texts_fit_into_memory(length: int, count: int) -> Non
 
 
 def test_one_text_or_row_by_itself_is_not_filled() -> None:
+    (one_of_two,) = text_batches(Lengths(), ["xxxx"], REFINED, 2)
+    assert len(one_of_two.x) == 4
     (batch,) = text_batches(Lengths(), ["xxxx"], REFINED)
     assert batch.x.shape == (1, 4)
     model, x = wide()

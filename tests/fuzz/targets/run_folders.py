@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -194,8 +195,10 @@ def make_export(folder: Path) -> Sequence[Path]:
 
 def read_export(path: Path) -> None:
     """Use an export, which is unpacked into a cache of its own."""
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["XDG_CACHE_HOME"] = cache
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        patch.dict(os.environ, XDG_CACHE_HOME=cache),
+    ):
         use("text", path)
 
 
