@@ -14,7 +14,7 @@ from experiments.data.memory_bounds import IN_MEMORY, require_fits
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
 
-__all__ = ["NpyFile", "NpzFile", "write_npz"]
+__all__ = ["NpyFile", "NpzFile", "read_member", "write_npz"]
 
 VALUE_NAMES = ("images", "x")  # the array that is read, if there is one of these names
 LABEL_NAMES = ("labels", "y")
@@ -46,6 +46,7 @@ class NpyFile:
         """
         _require_short_header(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+        _require_bytes(array.dtype, str(path))
         if array.nbytes <= IN_MEMORY:
             return interpret(np.array(array), None, path.stem, str(path))
         note = f"{path.name} is mapped, not copied: leave the file unchanged while it is in use"
@@ -83,9 +84,9 @@ class NpzFile:
                     f"{path.name}: array {value_name!r} is read; left out: {', '.join(left_out)}"
                 )
 
-            labels = None if label_name is None else _member(archive, label_name, path)
+            labels = None if label_name is None else read_member(archive, label_name, path)
             source = f"{path}, array {value_name!r}"
-            values = _member(archive, value_name, path)
+            values = read_member(archive, value_name, path)
             return interpret(values, labels, path.stem, source, notes)
 
 
@@ -102,8 +103,20 @@ def _require_short_header(path: Path) -> None:
         )
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
-    """Return an array of an archive, whose header must agree with the size of the member."""
+def _require_bytes(dtype: np.dtype, source: str) -> None:
+    """Raise :class:`InputError` for values of no bytes, of which NumPy would make strings of 4."""
+    if not dtype.itemsize:
+        raise InputError(f"{source} holds empty strings ({dtype}); save numbers")
+
+
+def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    """Return an array of an .npz archive, the file ``path``.
+
+    Raises:
+        InputError: its header contradicts the size of the member, or it takes over half of the
+            memory.
+        KeyError: there is no such array.
+    """
     info = archive.getinfo(name + MEMBER)
     source = f"{path}, array {name!r}"
     require_fits(info.file_size, source)
@@ -113,6 +126,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
             raise InputError(f"{source} is of format {version}; save it again with NumPy")
         shape, _, dtype = HEADERS[version](file)
         stored = info.file_size - file.tell()
+    _require_bytes(dtype, source)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize != stored:
         raise InputError(
             f"{source} should hold {math.prod(shape) * dtype.itemsize} bytes of {shape}; got "

@@ -4,11 +4,13 @@ A table is a ``.npz`` with ``texts`` (N,) and ``vectors`` (N, width); texts are 
 white space at their ends.
 """
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments.data.numpy_files import read_member
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.notes import sentence_notes
 from experiments.training.origin import fingerprint_file
@@ -109,14 +111,12 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
     """
     _require_file(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            texts = arrays["texts"]
-            vectors = arrays["vectors"]
+        with zipfile.ZipFile(path) as archive:
+            texts = read_member(archive, "texts", path)
+            vectors = read_member(archive, "vectors", path)
     except UNREADABLE_ARRAY as error:
         reason = _reason(error)
         raise InputError(f"teacher: {path} is no table ({reason}); give {TEACHER}") from error
-    if not (isinstance(texts, np.ndarray) and isinstance(vectors, np.ndarray)):
-        raise InputError(f"teacher: {path} holds other files than arrays; give {TEACHER}")
     is_table = texts.ndim == 1 and vectors.ndim == 2 and len(texts) == len(vectors)
     if not is_table or not np.issubdtype(texts.dtype, np.str_):
         shapes = f"{texts.dtype} {texts.shape} and {vectors.dtype} {vectors.shape}"

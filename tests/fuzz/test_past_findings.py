@@ -41,6 +41,14 @@ def stored_zip(name: str, method: int) -> bytes:
     return bytes(content)
 
 
+def header_of(dtype: str, count: int) -> bytes:
+    """Return the header of an .npy."""
+    out = io.BytesIO()
+    content = {"descr": dtype, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(out, content)
+    return out.getvalue()
+
+
 def lines_of(*rows: object) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
@@ -58,6 +66,7 @@ FINDINGS: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
     "an .npy whose header is no Python literal": (
         "x.npy", b"\x93NUMPY\1\0\x08\0{'a': ((", read, "cannot be read",
     ),
+    "an .npy of 10**12 empty strings": ("x.npy", header_of("<U0", 10**12), read, "empty strings"),
     "an .npz that is an .npy": ("x.npz", b"\x93NUMPY\1\0\x02\0{}", read, "not a zip file"),
     "an .npz of a compression that Python lacks": (
         "x.npz", stored_zip("x.npy", 1), read, "compression",

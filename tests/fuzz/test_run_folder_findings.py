@@ -1,5 +1,6 @@
 """Damaged run folders that once ended in a traceback, filled the memory or gave other results."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -167,7 +168,20 @@ def test_a_teacher_of_other_files_than_arrays_is_refused(tmp_path: Path) -> None
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("texts", b"a")
         archive.writestr("vectors", b"b")
-    with pytest.raises(InputError, match=r"holds other files than arrays"):
+    with pytest.raises(InputError, match=r"is no table \(.*texts.npy"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("dtype", ["<U12", "<U0"])
+def test_a_teacher_whose_texts_are_said_to_be_many_is_refused(dtype: str, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.npz"
+    header = io.BytesIO()
+    content = {"descr": dtype, "fortran_order": False, "shape": (10**6, 28, 28)}
+    np.lib.format.write_array_header_1_0(header, content)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("texts.npy", header.getvalue())
+        archive.writestr("vectors.npy", b"")
+    with pytest.raises(InputError, match=r"'texts' (should hold|holds empty strings)"):
         read_table(path)
 
 

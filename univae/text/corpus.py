@@ -21,7 +21,14 @@ from univae.dtypes import is_integer_array
 from univae.errors import InputError
 from univae.mapped_files import UNREADABLE_ARRAY, release_pages
 from univae.text.batches import split, token_batches
-from univae.text.corpus_files import STATE, TOTALS, Encoder, ShardFiles, id_dtype
+from univae.text.corpus_files import (
+    ID_DTYPES,
+    STATE,
+    TOTALS,
+    Encoder,
+    ShardFiles,
+    id_dtype,
+)
 from univae.text.corpus_writer import ALONE, CorpusWriter, Processes
 from univae.text.fingerprint import DIGEST_BYTES, Batch, fingerprint_batches, fingerprint_texts
 from univae.text.lines import Removed, numbered_lines, read_lines
@@ -78,6 +85,8 @@ class Corpus:
         self.recipe = dict(state["recipe"])
         self.pad = int(state["pad"])
         self.dtype = str(state["dtype"])
+        if self.dtype not in ID_DTYPES:
+            raise ValueError(f"ids of dtype {self.dtype}")
         self.totals: dict[str, int] = state["totals"]
         count = state.get("shards")  # absent where there is one, as in earlier versions
         numbers = [None] if count is None else range(count)

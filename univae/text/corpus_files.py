@@ -23,7 +23,7 @@ from univae.mapped_files import UNREADABLE_ARRAY
 from univae.text.fingerprint import Batch
 from univae.text.lines import is_short
 
-__all__ = ["STATE", "TOTALS", "Encoder", "ShardFiles", "ShardWriter", "id_dtype"]
+__all__ = ["ID_DTYPES", "STATE", "TOTALS", "Encoder", "ShardFiles", "ShardWriter", "id_dtype"]
 
 STATE = "corpus.json"
 
@@ -31,6 +31,8 @@ TOTALS = ("texts", "dropped", "tokens", "characters", "words", "bytes", "unknown
 
 # largest vocabulary whose ids fit into 16 bits
 SHORT_VOCABULARY = 2**16
+SHORT, LONG = "<u2", "<u4"
+ID_DTYPES = (SHORT, LONG)
 
 OFFSET_BYTES = 8
 
@@ -58,7 +60,7 @@ class Encoder(Protocol):
 
 def id_dtype(tokenizer: Encoder) -> np.dtype:
     """Return the least unsigned type of a tokenizer's ids."""
-    return np.dtype("<u2" if tokenizer.vocab_size <= SHORT_VOCABULARY else "<u4")
+    return np.dtype(SHORT if tokenizer.vocab_size <= SHORT_VOCABULARY else LONG)
 
 
 @dataclass(frozen=True)

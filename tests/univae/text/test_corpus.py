@@ -223,6 +223,7 @@ NPY = b"\x93NUMPY\x01\x00v\x00"
         ("corpus.json", b"[1, 2]"),
         ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<u2", "totals": {"texts": 18}}'),
         ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<u2", "totals": [18, 4]}'),
+        ("corpus.json", b'{"recipe": {}, "pad": 0, "dtype": "<U0", "totals": {"texts": 18}}'),
     ],
 )
 def test_a_corpus_file_of_another_kind_is_refused_in_one_line(
