@@ -11,8 +11,6 @@ The last line is a summary in JSON; the exit code is 0 where it holds no fault.
 
 import argparse
 import json
-import os
-import platform
 import random
 import shutil
 import signal
@@ -24,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from experiments.benchmarks.harness import machine
 from experiments.cli.commands import COMMANDS
 from tests.faults.cases import CASES, prepare, write_data
 from tests.faults.processes import run
@@ -205,10 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     words = " ".join(sys.argv[1:] if argv is None else argv)
-    hardware = {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
     report = {
         "command": f"python -m tests.faults.kills {words}".strip(),
-        "hardware": hardware,
+        "machine": machine(),
         "seconds": round(time.monotonic() - start, 1),
         **asdict(battery.summary),
     }

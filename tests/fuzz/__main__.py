@@ -2,8 +2,9 @@
 
 An input must be read, or refused by InputError or exit code 2, within 20 s, in the memory of its
 target (512 MB beside the libraries unless it states another bound), and a refusal must leave no
-file. Anything else is a finding, whose input is saved. The summary is one JSON object on stdout:
-inputs, refusals, and the findings by target and kind; the exit code is 1 where there are any.
+file. Anything else is a finding, whose input is saved. All targets get the same time. The summary
+is one JSON object on stdout: inputs, refusals, and the findings by target and kind; the exit code
+is 1 where there are any.
 """
 
 import argparse
@@ -22,10 +23,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # children of threads 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tests.fuzz.targets
+from experiments.benchmarks.harness import machine
 from tests.fuzz.runner import OK, Outcome, Prepared, prepare, run_inputs
 from tests.fuzz.target import Target
 
-BATCH = 200  # inputs of a child
+BATCH = 50  # inputs of a child
 SAVED = 3  # inputs of one kind of finding
 
 
@@ -49,22 +51,31 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="saved inputs")
     options = parser.parse_args()
 
-    stop = time.monotonic() + 60 * options.minutes
+    start = time.monotonic()
+    stop = start + 60 * options.minutes
     counts: dict[str, Counter[str]] = {name: Counter() for name in options.targets}
+    seconds = dict.fromkeys(options.targets, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         waiting = [prepare(every[name], Path(folder) / name) for name in options.targets]
         while waiting and time.monotonic() < stop:
-            prepared = waiting.pop(0)
+            prepared = min(waiting, key=lambda one: seconds[one.target.name])
             name = prepared.target.name
+            began = time.monotonic()
             first = counts[name].total()
             last = min(first + BATCH, options.inputs or first + BATCH)
             for outcome in run_inputs(prepared, range(first, last), options.seed):
                 counts[name][outcome.kind] += 1
                 if outcome.is_finding and counts[name][outcome.kind] <= SAVED:
                     _save(prepared, outcome, options.seed, options.out)
-            if not options.inputs or last < options.inputs:
-                waiting.append(prepared)
-    summary = _summary(counts, options.out)
+            seconds[name] += time.monotonic() - began
+            if last == options.inputs:
+                waiting.remove(prepared)
+    summary = {
+        "command": f"python -m tests.fuzz {' '.join(sys.argv[1:])}".strip(),
+        "machine": machine(),
+        "seconds": round(time.monotonic() - start, 1),
+        **_summary(counts, options.out),
+    }
     print(json.dumps(summary, indent=2))
     return 1 if summary["findings"] else 0
 
