@@ -20,6 +20,7 @@ A profiler makes steps slower, ``profiled_over_plain``: shares are those of prof
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,7 @@ __all__ = ["main", "measured", "profiled", "rates", "spans_of", "table"]
 
 WARMUP = 3  # steps that are not measured
 COUNTED = 3  # steps whose operations are counted
+PROFILED = 500  # milliseconds of steps that are profiled, at least
 LARGEST = 8  # operators that are reported
 LARGE = (1024, 1024)  # rows and columns of the large matrix product
 MOST_OPERATIONS = 2 * 1024**3  # of the products of one round
@@ -56,9 +58,10 @@ def measured(case: Case, sources: Sources, world: World, rounds: int) -> JsonObj
         step.restart()
         operations, head_operations = step.operations(COUNTED)
         step.restart()
-        profile_shares = profiled(step, world.device, rounds)
+        milliseconds = times["step"]["milliseconds"]
+        count = max(rounds, math.ceil(PROFILED / milliseconds))
+        profile_shares = profiled(step, world.device, count)
         padded = step.padded_share()
-    milliseconds = times["step"]["milliseconds"]
     return {
         "milliseconds": milliseconds,
         "quartiles": times["step"]["quartiles"],
@@ -69,7 +72,7 @@ def measured(case: Case, sources: Sources, world: World, rounds: int) -> JsonObj
         "rate_over_machine": rates(times, operations, case),
         "head_share": head_operations / operations,
         "padded_share": padded,
-        "profiled_over_plain": profile_shares.microseconds / 1e3 / rounds / milliseconds,
+        "profiled_over_plain": profile_shares.microseconds / 1e3 / milliseconds,
     }
 
 

@@ -89,7 +89,7 @@ class Span:
 class Shares:
     """The shares of the time of the steps of a profile."""
 
-    microseconds: float  # of all steps
+    microseconds: float  # of a step
     kinds: dict[str, float]  # by kind; they sum to 1
     # by kind and operator: the outermost in a forward pass, the node in a backward pass
     operators: dict[tuple[str, str], float]
@@ -98,26 +98,57 @@ class Shares:
 def shares(spans: Iterable[Span], *, on_device: bool = False) -> Shares:
     """Return the shares of a profile whose steps are the spans :data:`STEP`.
 
+    They are those of the faster half of the steps: in others the machine may have done other work,
+    whose time a profile gives to the operator that it interrupted.
+
     Args:
         spans: all spans of the profile, in any order.
         on_device: whether the time of an operator is that of its kernels on a GPU.
     """
-    roots = _nested(spans)
-    head = _head_nodes(roots)
-    seconds: dict[tuple[str, str], float] = defaultdict(float)
-    total = 0.0
-    for node, place in _places(roots, head):
-        if node.span.name == STEP:
-            total += node.span.end - node.span.start
-        if place.kind != "python":
-            seconds[place.kind, place.operator] += node.own_time(on_device=on_device)
-    operators = {key: value / total for key, value in seconds.items()}
+    steps = [_times(step, on_device=on_device) for step in _steps(spans)]
+    steps.sort(key=lambda step: step.microseconds)
+    fast = steps[: (len(steps) + 1) // 2]
+    total = sum(step.microseconds for step in fast)
+    operators: dict[tuple[str, str], float] = defaultdict(float)
+    for step in fast:
+        for key, microseconds in step.operators.items():
+            operators[key] += microseconds / total
 
     kinds = dict.fromkeys(KINDS, 0.0)
     for (kind, _), share in operators.items():
         kinds[kind] += share
     kinds["python"] = 1 - sum(kinds.values())
-    return Shares(total, kinds, operators)
+    return Shares(total / len(fast), kinds, dict(operators))
+
+
+@dataclass(frozen=True)
+class _StepTimes:
+    """The time of a step, and of its operators by kind, in microseconds."""
+
+    microseconds: float
+    operators: dict[tuple[str, str], float]
+
+
+def _steps(spans: Iterable[Span]) -> list[list[Span]]:
+    """Return the spans that begin within each step, of all threads, the step first."""
+    steps: list[list[Span]] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if span.name == STEP:
+            steps.append([span])
+        elif steps and span.start < steps[-1][0].end:
+            steps[-1].append(span)
+    return steps
+
+
+def _times(step: Sequence[Span], *, on_device: bool) -> _StepTimes:
+    """Return the times of a step from its spans, in the order of their starts."""
+    roots = _nested(step)
+    head = _head_nodes(roots)
+    operators: dict[tuple[str, str], float] = defaultdict(float)
+    for node, place in _places(roots, head):
+        if place.kind != "python":
+            operators[place.kind, place.operator] += node.own_time(on_device=on_device)
+    return _StepTimes(step[0].end - step[0].start, operators)
 
 
 @dataclass
@@ -176,11 +207,14 @@ def _kind(name: str, *, in_head: bool) -> str:
     return "python"
 
 
-def _nested(spans: Iterable[Span]) -> list[_Node]:
-    """Return the outermost spans of all threads, with the others inside them."""
+def _nested(spans: Sequence[Span]) -> list[_Node]:
+    """Return the outermost spans of all threads, with the others inside them.
+
+    Spans are in the order of their starts, the longer of two first.
+    """
     roots: list[_Node] = []
     open_nodes: dict[int, list[_Node]] = defaultdict(list)
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+    for span in spans:
         around = open_nodes[span.thread]
         while around and around[-1].span.end <= span.start:
             around.pop()

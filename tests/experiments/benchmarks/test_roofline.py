@@ -1,6 +1,7 @@
 """The shares of a step's time: made-up profiles, a profile of PyTorch, and two short trainings."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,21 +66,40 @@ def test_the_order_of_spans_is_arbitrary() -> None:
     assert shares(shuffled).kinds == pytest.approx(shares(PROFILE).kinds)
 
 
-def test_shares_sum_to_one_over_steps_and_kernels_take_the_time_of_their_operators() -> None:
-    second = [Span(s.name, s.start + 200, s.end + 200, s.thread, s.sequence) for s in PROFILE]
-    twice = shares([*PROFILE, *second])
-    assert twice.microseconds == 200
-    assert sum(twice.kinds.values()) == pytest.approx(1)
-    assert twice.kinds == pytest.approx(shares(PROFILE).kinds)
+def moved(spans: list[Span], start: float, scale: float = 1.0) -> list[Span]:
+    """Return a profile that starts later and takes longer."""
+    result = []
+    for span in spans:
+        times = {"start": start + scale * span.start, "end": start + scale * span.end}
+        result.append(replace(span, **times))
+    return result
 
+
+def test_shares_are_those_of_the_faster_half_of_the_steps() -> None:
+    interrupted = [
+        Span(STEP, 1000, 3000),
+        Span("aten::gelu", 1000, 2999),
+    ]
+    outside = Span("aten::gelu", 500, 900)
+    steps = [*interrupted, *PROFILE, outside, *moved(PROFILE, 5000, scale=1.5)]
+    result = shares(steps)
+    assert result.microseconds == pytest.approx(125)
+    assert sum(result.kinds.values()) == pytest.approx(1)
+    assert result.kinds == pytest.approx(shares(PROFILE).kinds)
+
+
+def test_kernels_take_the_time_of_their_operators() -> None:
     kernels = [
         Span(STEP, 0, 100),
         Span("aten::linear", 10, 11),
         Span("aten::addmm", 10, 11, device_time=60),
+        Span(f"{ENGINE}GeluBackward0", 20, 22, thread=1),
+        Span("aten::gelu_backward", 20, 22, thread=1, device_time=10),
     ]
-    on_device = shares(kernels, on_device=True)
-    assert on_device.kinds["products"] == pytest.approx(0.6)
-    assert on_device.kinds["python"] == pytest.approx(0.4)
+    kinds = shares(kernels, on_device=True).kinds
+    assert kinds["products"] == pytest.approx(0.6)
+    assert kinds["operators"] == pytest.approx(0.1)
+    assert kinds["python"] == pytest.approx(0.3)
 
 
 def test_the_gradients_of_a_head_are_the_head_and_those_of_the_body_are_not() -> None:
