@@ -49,7 +49,7 @@ from univae.checkpoint import JsonObject
 from univae.latent.sampling import detached
 from univae.vae.kl_weight import weight_notes
 
-__all__ = ["PRESETS", "Config", "held_out_data", "main", "train"]
+__all__ = ["PRESETS", "Config", "held_out_data", "main", "prepare", "train"]
 
 MARGINAL_ROWS = 10_000  # rows whose marginals initialise the pixel distribution
 
@@ -95,7 +95,7 @@ def main(config: Config) -> JsonObject:
 
     config = inherit(config, config.INHERITED)
     result = train_command(
-        config.out, config.training, lambda world: _prepare(config, world), report
+        config.out, config.training, lambda world: prepare(config, world), report
     )
     print_notes(baseline_text(result))
     return of_training(result)
@@ -108,7 +108,7 @@ def train(config: Config) -> JsonObject:
         the result of :func:`experiments.training.loop.fit`, with notes on the data.
     """
     config = inherit(config, config.INHERITED)
-    return train_command(config.out, config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: prepare(config, world))
 
 
 def held_out_data(config: Config) -> torch.Tensor:
@@ -122,7 +122,7 @@ def _rows(config: Config, run: Run | None) -> TrainingData:
     return training_data(config.data, config.objective, config.training.seed, run, images, origin)
 
 
-def _prepare(config: Config, world: World) -> Training:
+def prepare(config: Config, world: World) -> Training:
     """Read the data, build the model, and start or continue the run with both recorded in it."""
     rows = _rows(config, Run.open(config.out) if config.training.resume else None)
     settled = BINARISATIONS[config.objective.binarisation].settled(rows.data)

@@ -42,7 +42,7 @@ from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
-__all__ = ["PRESETS", "Config", "main", "train"]
+__all__ = ["PRESETS", "Config", "main", "prepare", "train"]
 
 
 def _settings() -> Settings:
@@ -98,7 +98,7 @@ def main(config: Config) -> JsonObject:
 
     config = inherit(config, config.INHERITED)
     result = train_command(
-        config.out, config.training, lambda world: _prepare(config, world), report
+        config.out, config.training, lambda world: prepare(config, world), report
     )
     return without_selection(result)
 
@@ -106,10 +106,10 @@ def main(config: Config) -> JsonObject:
 def train(config: Config) -> JsonObject:
     """Train without samples and report; return the result of training."""
     config = inherit(config, config.INHERITED)
-    return train_command(config.out, config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: prepare(config, world))
 
 
-def _prepare(config: Config, world: World) -> Training:
+def prepare(config: Config, world: World) -> Training:
     """Read the data, build both networks, and begin or continue the run folder."""
     resumed = Run.open(config.out) if config.training.resume else None
     _refuse_stored_code(config, resumed)

@@ -33,7 +33,7 @@ from univae.sentence.trained import TrainedSimilar, similar_config
 from univae.text.noise import WordNoise
 from univae.text.tokenizers import VOCABULARY, require_vocabulary
 
-__all__ = ["PRESETS", "Config", "main", "train"]
+__all__ = ["PRESETS", "Config", "main", "prepare", "train"]
 
 # Options of a run that are those of the run of --from, whose weights and tokens it uses.
 SHAPE = ("width", "heads", "layers", "norm", "scale", "scale_base", "pooling")
@@ -115,7 +115,7 @@ def main(config: Config) -> JsonObject:
         return write_report(config.out)
 
     result = train_command(
-        config.out, config.training, lambda world: _prepare(config, world), report
+        config.out, config.training, lambda world: prepare(config, world), report
     )
     return without_selection(result)
 
@@ -127,10 +127,10 @@ def train(config: Config) -> JsonObject:
         the result of :func:`experiments.training.loop.fit`.
     """
     config = _complete(config)
-    return train_command(config.out, config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: prepare(config, world))
 
 
-def _prepare(config: Config, world: World) -> Training:
+def prepare(config: Config, world: World) -> Training:
     def steps(world: World) -> GradientSteps:
         return _steps(config, world)
 

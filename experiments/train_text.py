@@ -37,7 +37,7 @@ from univae.vae.kl_weight import weight_notes
 from univae.vae.model import UniVAE, UniVAEConfig
 from univae.vae.trained import TrainedText, model_config
 
-__all__ = ["PRESETS", "Config", "held_out_texts", "main", "train", "write_held_out"]
+__all__ = ["PRESETS", "Config", "held_out_texts", "main", "prepare", "train", "write_held_out"]
 
 SHAPE = tuple(field.name for field in fields(UniVAEConfig))
 # Options of the model that training from another run's weights may change.
@@ -106,7 +106,7 @@ def main(config: Config) -> JsonObject:
 
     config = _complete(config)
     result = train_command(
-        config.out, config.training, lambda world: _prepare(config, world), report
+        config.out, config.training, lambda world: prepare(config, world), report
     )
     return of_training(result)
 
@@ -118,7 +118,7 @@ def train(config: Config) -> JsonObject:
         the result of :func:`experiments.training.loop.fit`.
     """
     config = _complete(config)
-    return train_command(config.out, config.training, lambda world: _prepare(config, world))
+    return train_command(config.out, config.training, lambda world: prepare(config, world))
 
 
 def held_out_texts(config: Config) -> list[str]:
@@ -151,7 +151,7 @@ def _complete(config: Config) -> Config:
     return inherit(config, config.INHERITED)
 
 
-def _prepare(config: Config, world: World) -> Training:
+def prepare(config: Config, world: World) -> Training:
     settings = config.calibration.training(config.training)
 
     def steps(world: World) -> GradientSteps:

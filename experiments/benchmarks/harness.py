@@ -34,9 +34,9 @@ def compare(
 ) -> dict[str, JsonObject]:
     """Time every contestant once per round, after ``warmup`` rounds that are not timed.
 
-    The first contestant is the reference. Return, by name, ``milliseconds`` (median) and ``ratio``,
-    the time of the reference over that of the contestant, as (lower quartile, median, upper
-    quartile).
+    The first contestant is the reference. Return, by name, ``milliseconds`` (median), ``quartiles``
+    of the milliseconds, and ``ratio``, the time of the reference over that of the contestant; both
+    as (lower quartile, median, upper quartile).
     """
     for _ in range(warmup):
         for run in contestants.values():
@@ -52,7 +52,11 @@ def compare(
 
     table: dict[str, JsonObject] = {}
     for name in contestants:
-        table[name] = {"milliseconds": 1e3 * statistics.median(seconds[name])}
+        milliseconds = [1e3 * duration for duration in seconds[name]]
+        table[name] = {
+            "milliseconds": statistics.median(milliseconds),
+            "quartiles": statistics.quantiles(milliseconds, n=4),
+        }
     reference, *others = contestants
     for name in others:
         pairs = zip(seconds[reference], seconds[name], strict=True)

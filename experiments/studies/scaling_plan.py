@@ -28,10 +28,9 @@ from typing import Any, TypeVar, cast
 import torch
 from safetensors import safe_open
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from experiments.benchmarks.harness import report
+from experiments.benchmarks.operations import OperationCounter
 from experiments.gans import presets as gan_presets
 from experiments.sentences import presets as sentence_presets
 from experiments.text import presets as text_presets
@@ -266,30 +265,9 @@ def _loopback_bytes() -> int:
     raise RuntimeError("/proc/net/dev: no loopback device")
 
 
-class _Counter(TorchDispatchMode):
-    """Adds up the floating-point operations of matrix products, convolutions and attention."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=result)
-        return result
-
-
 def _operations(run: Callable[[], object]) -> float:
     """Return the floating-point operations of a function, its backward passes included."""
-    with _Counter() as counter:
+    with OperationCounter() as counter:
         run()
     return counter.total
 

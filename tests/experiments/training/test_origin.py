@@ -245,7 +245,7 @@ def test_a_weights_file_that_has_changed_is_refused_until_the_run_has_its_own(
 ) -> None:
     options: dict[str, Any] = {"data": str(table / "a.npy"), "validation_data": 10}
     config = train_density.Config.of(out=tmp_path / "run", from_run=table / "run", **options)
-    prepared = train_density._prepare(
+    prepared = train_density.prepare(
         train_density.inherit(config, config.INHERITED),
         train_density.World(0, 1, torch.device("cpu")),
     )
