@@ -1,7 +1,8 @@
 """Seeds of PyTorch's generators, and random draws from a seed apart from the global generators."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 
 import torch
@@ -12,8 +13,27 @@ HOST = "cpu"
 
 
 def reseed(*key: int | str) -> None:
-    """Seed PyTorch's generators with a hash of ``key``; different keys give unrelated streams."""
-    torch.manual_seed(seed_of(*key))
+    """Seed PyTorch's generators with a hash of ``key``; different keys give unrelated streams.
+
+    ``torch.manual_seed`` seeds the same generators, and takes a tenth of a millisecond more, in
+    which it looks at kinds of devices that are not there.
+    """
+    seed = seed_of(*key)
+    for seed_device in _seeders():
+        seed_device(seed)
+
+
+@cache
+def _seeders() -> tuple[Callable[[int], object], ...]:
+    """Return the functions that seed the generators of the CPU and of all devices."""
+    seeders: list[Callable[[int], object]] = [torch.default_generator.manual_seed]
+    if torch.cuda.is_available():
+        seeders.append(torch.cuda.manual_seed_all)
+    if torch.backends.mps.is_available():
+        seeders.append(torch.mps.manual_seed)
+    if torch.xpu.is_available():
+        seeders.append(torch.xpu.manual_seed_all)
+    return tuple(seeders)
 
 
 def seed_of(*key: int | str) -> int:
