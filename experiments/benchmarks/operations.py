@@ -41,7 +41,8 @@ class OperationCounter(TorchDispatchMode):
 
     def __init__(self, formulas: Mapping[Any, Count] | None = None) -> None:
         super().__init__()
-        self.formulas: dict[Any, Count] = {**flop_registry, **(formulas or {})}
+        in_place = {torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
+        self.formulas: dict[Any, Count] = {**flop_registry, **in_place, **(formulas or {})}
         self.total = 0
 
     def __torch_dispatch__(

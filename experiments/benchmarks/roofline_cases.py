@@ -66,11 +66,18 @@ class Case:
     texts: str = ""  # captions, ptb or pairs
     head: str = ""  # path of the module that is the output head
     methods: Sequence[str] = ("forward",)  # of the head, that compute
+    # operations of the head in a step over those of the methods: the gradients of a matrix product
+    # in its two factors are two products of the same size
+    passes: int = 3
+
+
+# The head of a text computes its gradients in its forward pass.
+BLOCKED_HEAD: Mapping[str, Any] = {"head": "head", "methods": ("target_log_prob",), "passes": 1}
 
 
 def _text(preset: str, texts: str, product: tuple[int, int], **options: object) -> Case:
     defaults = {"preset": preset, "calibration": 0}
-    return Case("train-text", {**defaults, **options}, product, texts, "head")
+    return Case("train-text", {**defaults, **options}, product, texts, **BLOCKED_HEAD)
 
 
 def _gan(product: tuple[int, int], **options: object) -> Case:
@@ -102,7 +109,7 @@ CASES: Mapping[str, Case] = {
     "GAN, conv": _gan((6272, 16)),
     "GAN, attention": _gan((1568, 32), network="attention", width=32),
     "similar tiny, captions": Case(
-        "train-similar", {"preset": "tiny"}, (1024, 128), "pairs", "head"
+        "train-similar", {"preset": "tiny"}, (1024, 128), "pairs", **BLOCKED_HEAD
     ),
 }
 
@@ -121,6 +128,7 @@ class TrainingStep:
         if training.settings.ema:
             self.average = EMA(self.steps.averaged, training.settings.ema)
         self.stream = Stream(self.task)
+        self.passes = case.passes
         self.head_operations = 0.0
         self._counter: OperationCounter | None = None
         self._mark(self.task, "load", lambda: record_function(DATA))
@@ -152,8 +160,7 @@ class TrainingStep:
     def operations(self, steps: int) -> tuple[float, float]:
         """Return the floating-point operations of a step, and those of its output head.
 
-        They are means over ``steps`` steps. The gradients of a matrix product in its two factors
-        are two products of the same size, so the head's are three times those of its forward pass.
+        They are means over ``steps`` steps.
         """
         self.head_operations = 0.0
         with OperationCounter(CPU_ATTENTION) as counter:
@@ -161,7 +168,7 @@ class TrainingStep:
             for _ in range(steps):
                 self()
         self._counter = None
-        return counter.total / steps, 3 * self.head_operations / steps
+        return counter.total / steps, self.passes * self.head_operations / steps
 
     def padded_share(self) -> float | None:
         """Return the share of padding in all positions of the batches of an epoch; None: no texts.

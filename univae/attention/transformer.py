@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from univae.attention.cache import KeyValueCache
 from univae.attention.core import Attention, Mix, Step
 from univae.attention.norms import NORMS, Norm
-from univae.text.special import START
+from univae.attention.target_log_prob import target_log_prob
+from univae.text.special import PAD, START
 
 __all__ = ["Block", "Embedding", "Feed", "Head", "Norm", "initialise"]
 
@@ -198,6 +199,22 @@ class Head(nn.Module):
     ) -> Float[Tensor, "*batch vocab"]:
         """Return the logits of the next token after each row."""
         return F.linear(self.transform(x), table, self.masked_bias())
+
+    def target_log_prob(
+        self,
+        x: Float[Tensor, "*batch width"],
+        table: Float[Tensor, "vocab width"],
+        targets: Int[Tensor, "*batch"],
+    ) -> Float[Tensor, "*batch"]:
+        """Return the log-probability of the token after each row, 0 of padding.
+
+        It is computed in at least float32, and the logits of few rows at once; rows of padding are
+        skipped.
+        """
+        real = targets != PAD
+        rows = self.transform(x[real])
+        log_prob = target_log_prob(rows, table, self.masked_bias(), targets[real])
+        return log_prob.new_zeros(targets.shape).masked_scatter(real, log_prob)
 
     def masked_bias(self) -> Float[Tensor, "vocab"]:
         """Return the bias of every logit, -inf for excluded ids."""

@@ -26,7 +26,6 @@ from univae.decoding.cached import CachedDecoder, DecoderLayers, filling
 from univae.decoding.positions import RowPositions
 from univae.decoding.sampling import Sampling
 from univae.decoding.sampling import generate as draw_texts
-from univae.dtypes import at_least_float32
 from univae.errors import InputError
 from univae.sentence.config import RoFormerSimConfig
 from univae.sentence.layout import ends, is_real, positions, tokens, unilm_mask
@@ -229,13 +228,8 @@ class RoFormerSim(nn.Module):
         return vectors
 
     def _log_likelihood(self, rows: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
-        # The product with the token table dominates the cost: rows of padding skip it.
-        real = target != PAD
-        logits = self.head(rows[real], self.embedding.tokens.weight)
-        # a sum over a text in bfloat16 loses digits
-        nll = F.cross_entropy(at_least_float32(logits), target[real], reduction="none")
-        text_indices = real.nonzero()[:, 0]
-        return -nll.new_zeros(len(target)).index_add(0, text_indices, nll)
+        table = self.embedding.tokens.weight
+        return self.head.target_log_prob(rows, table, target).sum(-1)
 
     @property
     def _phase(self) -> Complex[Tensor, "positions half"]:

@@ -13,6 +13,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from univae.checkpoint import JsonObject
+from univae.errors import InputError
 from univae.interruptible import call_interruptibly
 from univae.text.characters import BYTE_VALUES
 from univae.text.special import RESERVED
@@ -43,6 +44,12 @@ class BPE(Tokenizer):
         self.merges = [(left, right) for left, right in merges]
         self.vocab_size = RESERVED + len(tokens)
         vocabulary = {token: i for i, token in enumerate(tokens)}
+        for left, right in self.merges:
+            if not {left, right, left + right} <= vocabulary.keys():
+                raise InputError(
+                    "tokenizer: merges must join two tokens to a third one; "
+                    f"got {left!r} and {right!r}"
+                )
         self._bpe = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=self.merges))
         self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._bpe.decoder = decoders.ByteLevel()

@@ -25,7 +25,7 @@ from univae.latent.hierarchy import Hierarchical
 from univae.latent.layouts import Stacked
 from univae.vae.config import UniVAEConfig
 from univae.vae.kl_weight import Elbo
-from univae.vae.likelihood import TextLikelihood, text_log_prob
+from univae.vae.likelihood import TextLikelihood
 from univae.vae.network import TwoStreamTransformer
 
 __all__ = ["Elbo", "UniVAE", "UniVAEConfig"]
@@ -95,7 +95,7 @@ class UniVAE(TwoStreamTransformer):
 
         The two streams are evaluated side by side.
         """
-        posterior, z, logits = self.two_streams(ids, ids, lambda layer, q: q.rsample())
+        posterior, z, rows = self._two_stream_rows(ids, ids, lambda layer, q: q.rsample())
         kl = []
         kl_dimensions = []
         for q, p in zip(posterior, self.prior_conditionals(z), strict=True):
@@ -105,7 +105,8 @@ class UniVAE(TwoStreamTransformer):
                 kl_dimensions.append(per_dimension)
 
         dimensions = torch.stack(kl_dimensions, -2) if kl_dimensions else None
-        return Elbo(text_log_prob(logits, ids), torch.stack(kl, -1), dimensions)
+        log_likelihood = self.head.target_log_prob(rows, self._table, ids).sum(-1)
+        return Elbo(log_likelihood, torch.stack(kl, -1), dimensions)
 
     def prior_conditionals(self, z: Float[Tensor, "*batch layers d"]) -> Sequence[Distribution]:
         r"""Return :math:`p(z_l \mid z_{<l})` for every layer, given z."""

@@ -70,6 +70,13 @@ class TwoStreamTransformer(nn.Module):
 
         Returns the posterior conditionals, the latents, and the logits of every target position.
         """
+        posterior, latents, x = self._two_stream_rows(ids, target, choose)
+        return posterior, latents, self.head(x, self._table)
+
+    def _two_stream_rows(
+        self, ids: Tensor, target: Tensor, choose: Choose
+    ) -> tuple[list[Distribution], Tensor, Tensor]:
+        """Return the result of :meth:`two_streams` with the rows before the head for the logits."""
         n = ids.shape[1] + 1
         x = torch.cat((self.embedding.encoder_rows(ids), self._decoder_rows(target)), 1)
         phase = torch.cat((self._encoder_phase(n - 1), self._phase(1, target.shape[1] + 1)), 1)
@@ -87,7 +94,7 @@ class TwoStreamTransformer(nn.Module):
                 x = block(torch.cat((row, x[:, n:]), 1), phase[:, n - 1 :], streams.bridged)
             else:
                 x = block(torch.cat((x[:, : n - 1], row, x[:, n:]), 1), phase, streams.both_bridged)
-        return posterior, torch.stack(latents, -2), self.head(x, self._table)
+        return posterior, torch.stack(latents, -2), x
 
     @property
     def _table(self) -> Float[Tensor, "vocab width"]:

@@ -301,6 +301,7 @@ def test_an_error_says_the_rule_and_the_value(call: Callable[[], object], messag
         {"kind": "chars", "characters": ["ab", "c"]},
         {"kind": "bpe", "tokens": ["a", "b"], "merges": [["a"]]},
         {"kind": "bpe", "tokens": ["a", "b"], "merges": [["a", "z"]]},
+        {"kind": "bpe", "tokens": ["a", "b"], "merges": [["a", "b"]]},
     ],
 )
 def test_a_state_of_another_shape_is_no_tokenizer(state: object) -> None:
