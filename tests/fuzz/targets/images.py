@@ -10,11 +10,14 @@ import numpy as np
 from PIL import Image
 
 from experiments.data.image_files import ImageFiles
+from experiments.data.image_headers import MOST_PIXELS
 from experiments.data.image_options import ImageReading
 from experiments.data.readers import read as read_data
 from tests.fuzz.target import Target
 
 Image.init()  # the children need not import the decoders
+# bytes: an image of MOST_PIXELS with three channels, as Pillow decodes it, and as an array
+MEMORY = 2 * 4 * MOST_PIXELS
 DRAW = np.random.default_rng(0)
 GREY = Image.fromarray(DRAW.integers(0, 256, (6, 5), dtype=np.uint8))
 COLOUR = Image.fromarray(DRAW.integers(0, 256, (6, 5, 3), dtype=np.uint8))
@@ -89,7 +92,7 @@ def read_archive(path: Path) -> None:
 
 
 TARGETS: list[Target] = [
-    Target("images", make, read_resized),
-    Target("images-as-they-are", make, read),
-    Target("archives", make_archives, read_archive),
+    Target("images", make, read_resized, MEMORY),
+    Target("images-as-they-are", make, read, MEMORY),
+    Target("archives", make_archives, read_archive, MEMORY),
 ]
