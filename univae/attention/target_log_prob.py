@@ -24,7 +24,7 @@ __all__ = ["target_log_prob"]
 
 HOST = "cpu"
 # Logits in a block: on the CPU few enough for its cache, elsewhere enough to fill the device.
-LOGITS_ON_HOST = 2**21
+LOGITS_ON_HOST = 2**22
 LOGITS_ON_DEVICE = 2**26
 
 

@@ -27,7 +27,7 @@ def arguments(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tenso
     return x, table, bias, torch.randint(0, VOCABULARY, (ROWS,), generator=generator)
 
 
-@pytest.fixture(autouse=True, params=[1, 4 * VOCABULARY, 2**21])
+@pytest.fixture(autouse=True, params=[1, 4 * VOCABULARY, 2**22])
 def _block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a block have one row, four rows, or all of them."""
     monkeypatch.setattr(module, "LOGITS_ON_HOST", request.param)
