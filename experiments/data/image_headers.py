@@ -30,7 +30,7 @@ __all__ = [
     "too_large",
 ]
 
-# Of one image: beyond them Pillow refuses to open it. Decoded and as an array they take 1.4 GB.
+# Of one image: beyond them Pillow refuses to open it. To decode and convert them takes up to 2 GB.
 MOST_PIXELS = 178_956_970
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names

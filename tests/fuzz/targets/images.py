@@ -16,8 +16,8 @@ from experiments.data.readers import read as read_data
 from tests.fuzz.target import Target
 
 Image.init()  # the children need not import the decoders
-# bytes: an image of MOST_PIXELS with three channels, as Pillow decodes it, and as an array
-MEMORY = 2 * 4 * MOST_PIXELS
+# bytes: an image of MOST_PIXELS as it is decoded, in its grey and its colours, and as an array
+MEMORY = 12 * MOST_PIXELS
 DRAW = np.random.default_rng(0)
 GREY = Image.fromarray(DRAW.integers(0, 256, (6, 5), dtype=np.uint8))
 COLOUR = Image.fromarray(DRAW.integers(0, 256, (6, 5, 3), dtype=np.uint8))
