@@ -255,10 +255,18 @@ class PlayerSteps:
 def require_settings(settings: Settings) -> None:
     """Raise :class:`InputError` for settings that alternating steps of two players do not support.
 
-    These are the accumulation of gradients over micro-steps, and adapted step sizes.
+    These are the accumulation of gradients over micro-steps, adapted step sizes, and what changes
+    how backward passes are computed.
     """
     if settings.accumulate != 1:
         _refuse("accumulate", "1", settings.accumulate)
+    if settings.recompute:
+        _refuse("recompute", "False", settings.recompute)
+    if settings.compile:
+        raise InputError(
+            "compile must be False: a critic's gradient is differentiated again, which compiled "
+            "code cannot be; got compile=True"
+        )
     if settings.window != 1:
         _refuse("window", "1", settings.window)
     if STEP_SIZES[settings.adapt_step_size].adapts:

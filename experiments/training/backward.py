@@ -6,9 +6,12 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
+from experiments.training.blocks import recompute
+from experiments.training.compilation import compiled_loss, require_compiler
 from experiments.training.distributed import World, without_averaging
+from experiments.training.settings import Settings
 from experiments.training.sharding import shard
-from experiments.training.task import Batch, Progress, Task
+from experiments.training.task import Batch, Loss, Progress, Task
 
 __all__ = ["Autocast", "Backward", "LossBackward", "TaskBackward"]
 
@@ -49,14 +52,24 @@ class LossBackward(Generic[Batch]):
     Args:
         task: the task of the loss.
         world: the processes.
-        is_sharded: whether weights are divided over the processes, rather than copied.
+        settings: whether steps are compiled, activations computed again, and weights divided over
+            the processes rather than copied.
+
+    Raises:
+        InputError: the model, or this machine, cannot do that.
     """
 
     in_one_pass = True
 
-    def __init__(self, task: Task[Item, Batch], world: World, *, is_sharded: bool = False) -> None:
-        self.loss: nn.Module = _Loss(task)
-        if is_sharded:
+    def __init__(self, task: Task[Item, Batch], world: World, settings: Settings) -> None:
+        if settings.recompute:
+            recompute(task.module)
+        loss: Loss[Batch] = task.loss
+        if settings.compile:
+            require_compiler(world.device)
+            loss = compiled_loss(task)
+        self.loss: nn.Module = _Loss(task, loss)
+        if settings.shard and world.size > 1:
             shard(self.loss, world.device)
         else:
             self.loss = world.average_gradients(self.loss)
@@ -95,7 +108,7 @@ class TaskBackward(Generic[Batch]):
         world: World,
     ) -> None:
         self.backward = backward
-        self.loss = _Loss(task)
+        self.loss = _Loss(task, task.loss)
         self.world = world
 
     def __call__(
@@ -114,10 +127,10 @@ class TaskBackward(Generic[Batch]):
 class _Loss(nn.Module, Generic[Batch]):
     """The loss as a module: DistributedDataParallel averages gradients of modules that it calls."""
 
-    def __init__(self, task: Task[Item, Batch]) -> None:
+    def __init__(self, task: Task[Item, Batch], loss: Loss[Batch]) -> None:
         super().__init__()
         self.module = task.module
-        self.task = task
+        self.loss = loss
 
     def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.task.loss(batch, progress)
+        return self.loss(batch, progress)

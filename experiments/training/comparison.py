@@ -27,8 +27,9 @@ __all__ = [
 # Options that a resumed run may change: a folder may have moved, and the interval of checkpoints
 # leaves the result unchanged. The number of threads is no such option: sums are split among
 # threads, and another split rounds differently. A cache of decoded images may have moved too. A
-# checkpoint can be read by processes that divide the weights, and by others.
-UNCOMPARED = ("out", "resume", "checkpoint_every", "cache", "shard")
+# checkpoint can be read by processes that divide the weights, and by others. Activations that are
+# computed again are the same, and compiled steps round differently only.
+UNCOMPARED = ("out", "resume", "checkpoint_every", "cache", "shard", "recompute", "compile")
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
 NEWER: Mapping[str, object] = {

@@ -26,7 +26,7 @@ from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import Build, build
 from experiments.training.settings import Settings
 from experiments.training.sharding import unsharded, whole_tensor
-from experiments.training.step import Stepped, rate_factor, uses_bf16
+from experiments.training.step import Stepped, Stream, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
 from experiments.training.task import (
@@ -84,18 +84,18 @@ class GradientSteps(Generic[Item, Batch]):
         task.module.to(world.device)
         # weights are divided before the optimizer takes them
         self.sharded = settings.shard and world.size > 1
-        if self.sharded and backward is not None:
-            raise InputError("--shard needs gradients in one pass; leave out --chunk-size")
-        self.backward: Backward[Batch] = backward or LossBackward(
-            task, world, is_sharded=self.sharded
-        )
+        if backward is not None:
+            _require_chunkable(settings, is_sharded=self.sharded)
+        self.backward: Backward[Batch] = backward or LossBackward(task, world, settings)
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimizer = build(task.module, settings, world.device)
+        self._bf16 = uses_bf16(settings.precision, world.device)
+        if settings.compile:
+            self._compile()
         self.adapted = STEP_SIZES[settings.adapt_step_size].around(self.optimizer, settings)
         self.folding: Folding | None = None
         if self._can_fold() and isinstance(self.optimizer, Windowed):
             self.folding = accumulate_in_backward(self.optimizer, self.world.size)
-        self._bf16 = uses_bf16(settings.precision, world.device)
 
     @property
     def averaged(self) -> nn.Module:
@@ -212,6 +212,26 @@ class GradientSteps(Generic[Item, Batch]):
             saved = state.get("step_sizes")
             self.adapted.load_state_dict(saved if isinstance(saved, Mapping) else {})
 
+    def _compile(self) -> None:
+        """Compute a gradient, which compiles, on the first micro-batch of the data.
+
+        Code may depend on the batch that it is first generated for, up to rounding; this one is the
+        same in a resumed run. Buffers, such as moving statistics, stay as they were.
+        """
+        buffers = {name: x.clone() for name, x in self.task.module.named_buffers()}
+        start = Progress(0, 0.0)
+        batch = self._load(0, Stream(self.task).take(0, 0, 1)[0][0], start)
+        if isinstance(self.task, WeighingTask):
+            (batch,) = self.task.weigh([batch], self.world.total)
+        training = self.task.module.training
+        self.task.module.train()
+        reseed(self.settings.seed, 0, 0, "loss")
+        self.backward(to_device(batch, self.world.device), start, 1.0, self._autocast)
+        self.task.module.train(training)
+        self.optimizer.zero_grad(set_to_none=True)
+        for name, x in self.task.module.named_buffers():
+            x.copy_(buffers[name])
+
     def _can_fold(self) -> bool:
         """Return whether only the momentum of a window reads ``.grad``."""
         settings = self.settings
@@ -289,6 +309,18 @@ class GradientSteps(Generic[Item, Batch]):
             gradient_norm=str(gradient_norm),
             **{"try": ADVICE},
         )
+
+
+def _require_chunkable(settings: Settings, *, is_sharded: bool) -> None:
+    """Raise InputError for options that need one backward pass, with --chunk-size."""
+    needs = {"shard": is_sharded, "recompute": settings.recompute, "compile": settings.compile}
+    for name, is_given in needs.items():
+        if is_given:
+            remedy = "lower" if name == "recompute" else "leave out"
+            raise InputError(
+                f"--{name} needs gradients in one pass, and --chunk-size computes them in two; "
+                f"{remedy} --chunk-size, or leave out --{name}"
+            )
 
 
 def _stacked(loss: Tensor, logged: Iterable[Tensor]) -> Tensor:

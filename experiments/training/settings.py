@@ -84,6 +84,12 @@ class Settings:
     # batches per process and micro-step whose gradients are added up; raise it where a large batch
     # does not fit into memory
     accumulate: int = 1
+    # compute the activations of Transformer blocks again in the backward pass instead of keeping
+    # them: less memory for about a third more time, and the same weights
+    recompute: bool = False
+    # compute training steps by compiled code, which takes up to a minute to generate before the
+    # first step; for GPUs: on a CPU it hardly pays. Needs a C++ compiler, on a GPU triton
+    compile: bool = False
     precision: Annotated[
         PrecisionName, Doc(choices_help("number format of forward passes", PRECISIONS))
     ] = "auto"

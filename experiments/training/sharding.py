@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from experiments.training.blocks import blocks_of
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -69,7 +70,7 @@ def shard(loss: nn.Module, device: torch.device) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for block in _blocks(loss):
+    for block in blocks_of(loss):
         fully_shard(block, mesh=mesh)
     fully_shard(loss, mesh=mesh)
     # A validation may call blocks before the first loss: the first unit that is called would take
@@ -96,16 +97,6 @@ def divided_state(optimizer: Optimizer) -> "ZeroRedundancyOptimizer":
 def gather_state(optimizer: Optimizer) -> None:
     """Give the first process the whole state of a :func:`divided_state`; collective."""
     cast("ZeroRedundancyOptimizer", optimizer).consolidate_state_dict()
-
-
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    """Return the repeated blocks of a model: the members of its outermost lists of ``blocks``."""
-    return [
-        block
-        for name, child in module.named_modules()
-        if name.split(".")[-1] == "blocks"
-        for block in child.children()
-    ]
 
 
 @contextmanager

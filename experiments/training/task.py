@@ -16,6 +16,7 @@ __all__ = [
     "Item",
     "Item_co",
     "JoiningTask",
+    "Loss",
     "Progress",
     "SizedTask",
     "Task",
@@ -43,6 +44,10 @@ class Progress:
 
     step: int  # finished steps
     fraction: float  # of training that is done, in [0, 1]
+
+
+# See :meth:`Task.loss`.
+Loss: TypeAlias = Callable[[Batch, Progress], tuple[Tensor, dict[str, Tensor]]]
 
 
 @runtime_checkable

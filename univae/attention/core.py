@@ -62,7 +62,8 @@ def attend(
         key_counts = visible_keys(rows, keys, mask, is_causal=causal).to(q.device)
         q = (q * entropy_scale(key_counts, scale, base)[..., None]).to(q.dtype)
 
-    causal = causal and rows > 1  # the last row sees every key
+    if rows == 1:  # the last row sees every key
+        causal = False
     if causal and (mask is not None or rows != keys or twice_differentiable):
         triangle = causal_mask(rows, keys, q.device)
         mask = triangle if mask is None else mask & triangle
@@ -123,11 +124,20 @@ class Attention(nn.Module):
         mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
         """Return the attended rows: the last rows of ``x``, as many as ``mix`` returns."""
+        return self.join(mix(*self.split(x, phase)))
+
+    def split(
+        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the arguments of ``mix``: rotated queries and keys, and values."""
         # The gradient of a split is one concatenation, that of slices a sum of padded tensors.
         qk, v = self.project(x).unflatten(-1, (3, self.heads, -1)).split((2, 1), 2)
         q, k = rotate(qk, phase[..., None, None, :]).transpose(1, 3).unbind(2)
-        v = v.squeeze(2).transpose(1, 2)
-        output: Tensor = self.merge(mix(q, k, v).transpose(1, 2).flatten(2))
+        return q, k, v.squeeze(2).transpose(1, 2)
+
+    def join(self, mixed: Float[Tensor, "batch heads out D"]) -> Float[Tensor, "batch out width"]:
+        """Return the output of what ``mix`` returned for each head."""
+        output: Tensor = self.merge(mixed.transpose(1, 2).flatten(2))
         return output
 
     def stepper(self, cache: KeyValueCache) -> Step:

@@ -56,6 +56,11 @@ def rotate(
     at least float32 and returned in the dtype of ``x``.
     """
     real = x if x.dtype in COMPLEX_COUNTERPART else x.float()
+    if torch.compiler.is_compiling():  # which generates no code for complex numbers
+        even, odd = real.unflatten(-1, (-1, 2)).unbind(-1)
+        cos, sin = torch.view_as_real(phase).unbind(-1)
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
+        return turned.flatten(-2).to(x.dtype)
     pairs = torch.view_as_complex(real.view(*x.shape[:-1], -1, 2))
     rotated = torch.view_as_real(pairs * phase).flatten(-2)
 

@@ -51,7 +51,19 @@ class Block(nn.Module):
 
         ``mix`` computes the attention; the rows before the returned ones only serve as keys.
         """
-        attended = self.attention(self.first(x) if self.pre else x, phase, mix)
+        return self.after(x, mix(*self.before(x, phase)))
+
+    def before(
+        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the arguments of ``mix``: queries, keys and values of all heads."""
+        return self.attention.split(self.first(x) if self.pre else x, phase)
+
+    def after(
+        self, x: Float[Tensor, "batch rows width"], mixed: Float[Tensor, "batch heads out D"]
+    ) -> Float[Tensor, "batch out width"]:
+        """Return the last rows of ``x`` from what ``mix`` returned for each head."""
+        attended = self.attention.join(mixed)
         if attended.shape[1] < x.shape[1]:
             x = x[:, x.shape[1] - attended.shape[1] :]
         x = x + self.dropout(attended)
