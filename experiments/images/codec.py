@@ -16,7 +16,8 @@ from density.coding.container import Header
 from density.coding.data_code import Coding
 from density.coding.exact import fingerprint, prepared, same_bits
 from density.coding.levels import levels_of
-from density.coding.pixels import pixel_code, require_codable
+from density.coding.pixel_codes import pixel_code
+from density.coding.pixels import require_codable
 from density.images.base import DataModel
 from density.likelihoods.distributions import BINARY
 from density.trained import TrainedDensity
@@ -92,8 +93,9 @@ class ArrayCodec:
 
     def coder(self, header: Header) -> BitsBack[np.ndarray]:
         """Return the coder of a file's level numbers."""
-        code = pixel_code(self.model, self.shape, header.coding.tile)
-        return BitsBack(self.model, code, header.coding)
+        coding = header.coding
+        code = pixel_code(self.model, self.shape, coding.tile, waves=coding.waves)
+        return BitsBack(self.model, code, coding)
 
     def default_tile(self, count: int) -> int:
         """Return how many images or rows are coded together."""

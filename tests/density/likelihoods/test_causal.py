@@ -74,9 +74,9 @@ def test_the_log_probability_is_the_sum_over_pixels_in_raster_order(name: str) -
     for row, column in itertools.product(*map(range, pixels.shape[1:])):
         unseen = x.clone()  # what comes later, and the pixel itself, may be anything
         unseen[..., row, column:] = unseen[..., row + 1 :, :] = pixels.levels - 1
-        context = joint.net.context(joint.scaled(unseen, ()))
+        context = joint.net.context(joint.head.scaled(unseen))
         numbers = joint.net.numbers(joint.features + context)[..., row, column]
-        total += joint.distribution_of(numbers, (row, column)).log_prob(x[..., row, column])
+        total += joint.head.distribution(numbers, (row, column)).log_prob(x[..., row, column])
     torch.testing.assert_close(joint.log_prob(x), total)
 
 
