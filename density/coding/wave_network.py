@@ -47,7 +47,8 @@ class _Arrays:
         self.sums_array = self.sums.numpy()
         self.sums_gelu_array = self.sums_gelu.numpy()[:, :-1]
         self.sums_gelu_columns = self.sums_gelu.mT
-        self.numbers_by_pixel = self.numbers.numpy().reshape(-1, tile, pixels, channels)
+        self.numbers_array = self.numbers.numpy()
+        self.numbers_by_pixel = self.numbers_array.reshape(-1, tile, pixels, channels)
 
 
 class WaveStep(NamedTuple):
@@ -58,14 +59,15 @@ class WaveStep(NamedTuple):
     inputs: np.ndarray  # of the same shape
     features: np.ndarray  # (tile, P, channels, width)
     bias: np.ndarray  # (numbers, 1, P, channels)
-    pixels: np.ndarray  # (tile, P, channels) of the padded images
-    centre: np.ndarray  # (P, channels)
-    spread: np.ndarray  # (P, channels)
+    pixels: np.ndarray  # (tile, P, channels) of the padded images: those of the wave
     rows: slice  # of the wave, in the order of WaveNetwork.order
 
 
 class WaveNetwork:
     """The networks and the images of a tile: :meth:`start`, then each of ``steps`` in order.
+
+    ``images`` (tile, channels, height, width) are levels. Those of later waves have no effect, so
+    that an encoder may set all of them at once, and a decoder the ``pixels`` of each step.
 
     Args:
         joint: the distribution of a tile of images, in float64 on the CPU.
@@ -79,22 +81,19 @@ class WaveNetwork:
         reach = net.reach
         self.net = net
         self.reach = reach
-        self.image_shape = (height, width)
-        self._read_weights(net)
+        self._read_weights(net, float(head.spread.max()))
 
         self.padded = np.zeros((tile, channels, height + reach, width + 2 * reach))
+        self.images = self.padded[:, :, reach:, reach : reach + width]
         self.features = np.empty((tile, net.width, channels, height, width))
-        self.centre = head.centre.numpy()
-        self.spread = head.spread.numpy()
 
         self.arrays: dict[int, _Arrays] = {}
         self.steps: list[WaveStep] = []
-        index = np.arange(tile * channels * height * width)
-        index = index.reshape(tile, channels, height, width)
+        places = np.arange(self.images.size).reshape(self.images.shape)
         indices = []
         first = 0
         for wave in waves(height, width, reach):
-            pixels = index[..., list(wave.rows), list(wave.columns)].swapaxes(1, 2)
+            pixels = places[..., list(wave.rows), list(wave.columns)].swapaxes(1, 2)
             rows = slice(first, first + pixels.size)
             self.steps.append(self._step(wave, head, rows))
             indices.append(pixels.ravel())
@@ -107,18 +106,8 @@ class WaveNetwork:
         self.features[...] = joint.features.numpy()
         self.padded[...] = 0
 
-    def fill(self, images: np.ndarray) -> None:
-        """Set all pixels (tile, channels, height, width); those not yet due have no effect."""
-        height, width = self.image_shape
-        inside = self.padded[:, :, self.reach :, self.reach : self.reach + width]
-        inside[...] = (images - self.centre) / self.spread
-
-    def put(self, step: WaveStep, pixels: np.ndarray) -> None:
-        """Set the pixels (tile, P, channels) of a wave."""
-        step.pixels[...] = (pixels - step.centre) / step.spread
-
     def numbers(self, step: WaveStep) -> np.ndarray:
-        """Return the parameters (numbers, tile, P, channels) of a wave, given those before it.
+        """Return the numbers (numbers, tile P channels) of a wave, given the pixels before it.
 
         The array is overwritten by the next wave.
         """
@@ -134,15 +123,17 @@ class WaveNetwork:
         _gelu(arrays.sums_array, arrays.sums_gelu_array)
         torch.mm(self.last, arrays.sums_gelu_columns, out=arrays.numbers)
 
-        numbers = arrays.numbers_by_pixel
-        np.add(numbers, step.bias, out=numbers)
-        return numbers
+        np.add(arrays.numbers_by_pixel, step.bias, out=arrays.numbers_by_pixel)
+        return arrays.numbers_array
 
-    def _read_weights(self, net: Causal) -> None:
-        """Set the weights (inputs + 1, outputs), with features ordered by channel, then width."""
+    def _read_weights(self, net: Causal, spread: float) -> None:
+        """Set the weights (inputs + 1, outputs), with features ordered by channel, then width.
+
+        Inputs of the network are levels divided by ``spread``, those of a wave levels.
+        """
         width = net.width
         channels = net.channels
-        masked = net.masked_weight().unflatten(0, (width, channels)).transpose(0, 1)
+        masked = (net.masked_weight() / spread).unflatten(0, (width, channels)).transpose(0, 1)
         weight = net.further.weight.view(width, channels, width, channels)
         weight = weight.permute(1, 0, 3, 2).flatten(2).flatten(0, 1)
         biases = []
@@ -174,7 +165,7 @@ class WaveNetwork:
         )
         inputs = arrays.inputs[:, :-1].view(windows.shape).numpy()
         own = as_strided(
-            self.padded[:, :, row + self.reach :, column + self.reach :],
+            self.images[:, :, row:, column:],
             (tile, pixels, channels),
             (image, line + diagonal * item, plane),
         )
@@ -192,8 +183,6 @@ class WaveNetwork:
             features,
             head.bias.detach().numpy()[index].swapaxes(1, 2)[:, None].copy(),
             own,
-            self.centre[index].T.copy(),
-            self.spread[index].T.copy(),
             rows,
         )
 

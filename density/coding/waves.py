@@ -30,7 +30,7 @@ def has_waves(distribution: Distribution) -> bool:
     if not isinstance(distribution, CausalPixels):
         return False
     head = distribution.head
-    return isinstance(head, Output) and has_digits(head.pixels)
+    return isinstance(head, Output) and has_digits(head)
 
 
 class WaveCode(PixelCode):
@@ -56,7 +56,7 @@ class WaveCode(PixelCode):
         head = joint.head
         assert isinstance(head, Output)
         self.network = WaveNetwork(joint, head, tile)
-        self.law = level_digits(head.pixels)
+        self.law = level_digits(head)
 
     def intervals(self, z: Tensor, x: Tensor, count: int) -> Intervals:
         """Return the intervals of the digits of x in their tables, in the order of the waves."""
@@ -67,7 +67,7 @@ class WaveCode(PixelCode):
         sizes = []
         rows = []
         self.network.start(self._joint(z))
-        self.network.fill(x.numpy())
+        self.network.images[...] = x.numpy()
         with _quiet():
             for step in self.network.steps:
                 parameters = self._parameters(step, count)
@@ -100,7 +100,7 @@ class WaveCode(PixelCode):
                     value = stack.pop(table[:, 1:] - table[:, :-1])
                     prefix[:coded] = self.law.radix * prefix[:coded] + value
                 levels[step.rows] = prefix
-                self.network.put(step, prefix.reshape(step.pixels.shape))
+                step.pixels[...] = prefix.reshape(step.pixels.shape)
         images = np.empty(len(levels))
         images[self.network.order] = levels
         return torch.from_numpy(images.reshape(self.size, *self.shape))
@@ -112,7 +112,8 @@ class WaveCode(PixelCode):
 
     def _parameters(self, step: WaveStep, count: int) -> np.ndarray:
         """Return the parameters of the law for the values of a wave."""
-        parameters = self.law.parameters(self.network.numbers(step), step.spread)
+        parameters = self.network.numbers(step)
+        self.law.prepare(parameters)
         if not np.isfinite(parameters.sum()):
             by_image = parameters.reshape(len(parameters), self.size, -1)[:, :count]
             is_finite = np.isfinite(by_image).all(0)

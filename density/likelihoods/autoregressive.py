@@ -5,8 +5,9 @@ decoder's features of z at its position; the channels of one pixel are independe
 given both. The features of the neighbours are computed once per image, however many samples of z
 are scored.
 
-Pixel (r, c) may be computed once (r, c - 1) and (r - 1, c + reach) are known, so the pixels of equal
-c + (reach + 1) r, a wave, are computed together: 163 waves instead of 784 pixels at a reach of 4.
+Pixel (r, c) may be computed once (r, c - 1) and (r - 1, c + reach) are known, so the pixels of
+equal c + (reach + 1) r, a wave, are computed together: 163 waves instead of 784 pixels at a reach
+of 4.
 
 References:
     PixelVAE: A Latent Variable Model for Natural Images (Gulrajani et al., 2017),
@@ -141,7 +142,7 @@ class PixelHead(Protocol):
     """The step from the parameters of pixels to their distribution."""
 
     def distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
-        r"""Return the distribution of the pixels at a position by ``raw`` (\*lead, numbers, ...)."""
+        """Return the distribution of pixels at a position by ``raw``, their parameters."""
         ...
 
     def scaled(self, x: Tensor, position: Position = ()) -> Tensor:

@@ -178,8 +178,8 @@ class Output(nn.Module):
     def distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
         r"""Return the distribution of all pixels, or of those at a position.
 
-        ``raw`` (\*lead, numbers, \*event) has the axes of :meth:`forward`'s, less those of a row and
-        a column, plus one where the position is of several pixels.
+        ``raw`` (\*lead, numbers, \*event) is as that of :meth:`forward`, without the axes of rows
+        and columns, or with one axis instead where the position is of several pixels.
         """
         index: Index = (..., *position)
         bias = self.bias[index]

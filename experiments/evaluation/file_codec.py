@@ -97,6 +97,9 @@ class FileCodec(Protocol[Exact, Rows]):
     def default_tile(self, count: int) -> int:
         """Return how many of ``count`` data are coded together by default."""
 
+    def new_coding(self, coding: Coding) -> Coding:
+        """Return options with those that the model implies for new files."""
+
     def read(self, source: str, coding: Coding) -> Content[Exact, Rows]:
         """Read a file for the coder."""
 

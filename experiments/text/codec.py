@@ -64,6 +64,10 @@ class TextCodec:
         """Return how many texts are coded together."""
         return TILE
 
+    def new_coding(self, coding: Coding) -> Coding:
+        """Return the options of a new file: the same."""
+        return coding
+
     def read(self, source: str, coding: Coding) -> Content[str, list[list[int]]]:
         r"""Read a UTF-8 file, or the built-in corpus.
 
