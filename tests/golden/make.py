@@ -87,6 +87,9 @@ COMPRESSED = {
     "neighbours": "images.npy",
 }
 
+# Beside data.bits of autoregressive pixels, which is in raster order (--tile 4 --no-store), the file
+# waves.bits is of the same data and options in the order that compress writes now.
+
 # Runs that keep all that continuing them takes.
 RESUMED = ("text", "images", "gan_images", "gan_table")
 
