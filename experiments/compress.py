@@ -108,7 +108,7 @@ def _compress(config: Config) -> JsonObject:
         content = _read(config, codec, source)
     print_notes(content.notes)
     if not config.tile:
-        content = content.with_tile(codec.default_tile(len(content.values)))
+        content = content.with_tile(codec.default_tile(len(content.values), config.block))
     file = _write(config, codec, content, out)
 
     result = {"run": str(config.run), "out": str(config.out)}

@@ -98,7 +98,9 @@ class WaveCode(PixelCode):
                 for digit in range(self.law.digits):
                     table = self.law.starts(parameters, digit, prefix)[:coded]
                     value = stack.pop(table[:, 1:] - table[:, :-1])
-                    prefix[:coded] = self.law.radix * prefix[:coded] + value
+                    if digit:
+                        prefix *= self.law.radix
+                    prefix[:coded] += value
                 levels[step.rows] = prefix
                 step.pixels[...] = prefix.reshape(step.pixels.shape)
         images = np.empty(len(levels))

@@ -21,7 +21,7 @@ import torch
 from torch import Size
 
 from density.coding.bits_back import BitsBack
-from density.coding.compress import exactly, levels_of, pixel_code, prepared
+from density.coding.compress import BLOCK, exactly, levels_of, pixel_code, prepared
 from density.coding.data_code import Coding
 from density.images.base import DataModel
 from density.images.mlp import MLPVAE
@@ -136,7 +136,7 @@ def main() -> None:
     for name, (run, pixels, images) in cases.items():
         model = model_of(run, pixels)
         results[name] = {
-            "chosen_tile": ArrayCodec(run).default_tile(MANY) if run else None,
+            "chosen_tile": ArrayCodec(run).default_tile(MANY, BLOCK) if run else None,
             "coding": [coding(model, images, tile, arguments.rounds) for tile in TILES],
             "sampling": [sampling(model, count, arguments.rounds) for count in BATCHES],
         }

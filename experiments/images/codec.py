@@ -44,7 +44,7 @@ IMAGE_AXES = 3  # channels, height, width
 MANY = 4000  # images: the initial bits of LARGE_TILE are then a small share of the file
 LARGE_TILE = 4
 WAVE_TILES = (4, 16)  # of autoregressive pixels, which a larger tile makes up to four times faster
-# Bits of the data, without a code, for each row of a tile: the initial bits are about 1% of a file.
+# Bits of a block, without a code, for each row of a tile: initial bits are about 1% of coded ones.
 TILE_BITS = 784_000
 BYTE_LEVELS = 256
 
@@ -101,11 +101,11 @@ class ArrayCodec:
         code = pixel_code(self.model, self.shape, coding.tile, waves=coding.waves)
         return BitsBack(self.model, code, coding)
 
-    def default_tile(self, count: int) -> int:
+    def default_tile(self, count: int, block: int) -> int:
         """Return how many images or rows are coded together."""
         if not self.pixels.reach:
             return 1 if count < MANY else LARGE_TILE
-        bits = count * self.pixels.dims * math.log2(self.pixels.levels)
+        bits = min(count, block) * self.pixels.dims * math.log2(self.pixels.levels)
         return max((tile for tile in WAVE_TILES if bits >= tile * TILE_BITS), default=1)
 
     def new_coding(self, coding: Coding) -> Coding:

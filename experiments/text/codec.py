@@ -60,7 +60,7 @@ class TextCodec:
         """Return the coder of a file's tokens."""
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
-    def default_tile(self, count: int) -> int:
+    def default_tile(self, count: int, block: int) -> int:
         """Return how many texts are coded together."""
         return TILE
 

@@ -157,7 +157,7 @@ def test_every_codec_names_the_run_by_its_weights(kind: str, tmp_path: Path) -> 
     codec = open_codec(folder)
     assert codec.rate.startswith("bits_per_")
     assert codec.fingerprint == open_codec(folder).fingerprint
-    assert 1 <= codec.default_tile(1) <= codec.default_tile(10**6)
+    assert 1 <= codec.default_tile(1, 4096) <= codec.default_tile(10**6, 4096)
     assert codec.run_notes == []
 
 
