@@ -42,8 +42,10 @@ WITHOUT_RUN = {"demo", "doctor", "train-text", "train-density", "train-gan", "tr
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {
     ("impute", "images"): "was not trained on a table with named columns",
+    ("impute", "neighbours"): "was not trained on a table with named columns",
     ("impute", "table"): "was not trained on a table with named columns",
     ("edit", "images"): "has one latent layer",
+    ("edit", "neighbours"): "has one latent layer",
     ("edit", "table"): "has one latent layer",
     ("edit", "columns"): "has one latent layer",
     ("compress", "columns"): "has columns of several kinds, which are not coded",
