@@ -108,7 +108,7 @@ def _compress(config: Config) -> JsonObject:
         content = _read(config, codec, source)
     print_notes(content.notes)
     if not config.tile:
-        content = content.with_tile(codec.default_tile(len(content.values)))
+        content = content.with_tile(codec.default_tile(len(content.values), config.block))
     file = _write(config, codec, content, out)
 
     result = {"run": str(config.run), "out": str(config.out)}
@@ -125,7 +125,7 @@ def _compress(config: Config) -> JsonObject:
 
 def _read(config: Config, codec: AnyFileCodec, source: str) -> Content[Any, Any]:
     """Return the content of a file, of a folder or of a built-in set."""
-    coding = Coding(config.particles, config.tile or 1, config.swap)
+    coding = codec.new_coding(Coding(config.particles, config.tile or 1, config.swap))
     if Path(source).is_dir():
         return read_folder(codec, Path(source), coding)
     return codec.read(source, coding)

@@ -9,6 +9,9 @@ import pytest
 import torch
 from golden import make
 
+from density.coding.container import unpack
+from experiments.images.codec import ArrayCodec
+
 GOLDEN = Path(__file__).parent / "golden"
 
 # Relative, of every number of a command. A Frechet distance squares small differences of features.
@@ -79,6 +82,36 @@ def test_a_file_comes_back(name: str, tmp_path: Path) -> None:
     found = np.load(again)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("file", "waves"), [("data.bits", False), ("waves.bits", True)])
+def test_autoregressive_pixels_come_back_from_either_order(
+    file: str, waves: bool, tmp_path: Path
+) -> None:
+    packed = (GOLDEN / "neighbours" / file).read_bytes()
+    header, _ = unpack(packed)
+    assert header.coding.waves == waves
+    assert header.blocks[0].plain < header.count
+    run = make.copy_run("neighbours", tmp_path)
+    make.run("decompress", run, GOLDEN / "neighbours" / file, tmp_path / "again.npy")
+    expected = np.load(GOLDEN / "data" / "images.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "again.npy"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "tiles", "in_blocks"),
+    [
+        ("images", {1: 1, 3999: 1, 4000: 4, 100_000: 4}, 4),
+        ("neighbours", {1: 1, 6124: 1, 6125: 4, 24_499: 4, 24_500: 16}, 1),
+    ],
+)
+def test_the_tile_grows_with_the_data_so_that_initial_bits_are_a_small_share(
+    name: str, tiles: dict[int, int], in_blocks: int, tmp_path: Path
+) -> None:
+    codec = ArrayCodec(make.copy_run(name, tmp_path))
+    for count, tile in tiles.items():  # images of 64 pixels of 8 bits
+        assert codec.default_tile(count, block=10**6) == tile
+    assert codec.default_tile(10**6, block=6124) == in_blocks
 
 
 @pytest.mark.parametrize("name", sorted(make.COMPRESSED))

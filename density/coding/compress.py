@@ -14,7 +14,7 @@ from density.coding.data_code import Coding
 from density.coding.exact import exactly, fingerprint, prepared, same_bits
 from density.coding.fields import damaged
 from density.coding.levels import levels_of
-from density.coding.pixels import pixel_code
+from density.coding.pixel_codes import pixel_code, with_waves
 from density.model import LatentModel, number_array
 from univae.dtypes import is_number_dtype
 from univae.errors import InputError
@@ -32,6 +32,7 @@ __all__ = [
     "pixel_code",
     "prepared",
     "same_bits",
+    "with_waves",
 ]
 
 ArrayLike: TypeAlias = Any  # a tensor, an array, a list of numbers or a DataFrame
@@ -89,10 +90,11 @@ def compress(
     module = _module(model, values.shape[1:])
     exact_model = prepared(module)
     dtype = str(x.dtype) if isinstance(x, Tensor) else x.dtype.str
-    coding = Coding(particles, tile, swap)
-    header = Header(fingerprint(module), coding, torch.__version__, dtype, tuple(x.shape))
+    shape = tuple(values.shape[1:])
     with exactly():
-        code = pixel_code(exact_model, tuple(values.shape[1:]), tile)
+        coding = with_waves(Coding(particles, tile, swap), exact_model)
+        header = Header(fingerprint(module), coding, torch.__version__, dtype, tuple(x.shape))
+        code = pixel_code(exact_model, shape, tile, waves=coding.waves)
         coder = BitsBack(exact_model, code, coding)
         content, _ = encode(coder, levels_of(values, code.levels), header, block)
     if verify and not same_bits(_array(decompress(model, content)), values):
@@ -115,8 +117,9 @@ def decompress(model: LatentModel, data: bytes, *, block: int | None = None) -> 
     header.check(fingerprint(module))
     exact_model = prepared(module)
     with exactly():
-        code = pixel_code(exact_model, header.shape[1:], header.coding.tile)
-        coder = BitsBack(exact_model, code, header.coding)
+        coding = header.coding
+        code = pixel_code(exact_model, header.shape[1:], coding.tile, waves=coding.waves)
+        coder = BitsBack(exact_model, code, coding)
         values = decode(coder, header, payloads, block)
     if header.dtype.startswith(TORCH):
         dtype = getattr(torch, header.dtype.removeprefix(TORCH))

@@ -49,7 +49,11 @@ PLAIN_VERSION = 1  # without stored blocks
 STORED_VERSION = 2
 VERSIONS = (PLAIN_VERSION, STORED_VERSION)
 PROBE = "probe"  # the note with the checksum of the writer's arithmetic
-CODER = 1  # constriction's default asymmetric numeral system with tables of 24 bits
+# Constriction's default asymmetric numeral system with tables of 24 bits; autoregressive pixels in
+# raster order, or wave by wave.
+RASTER_CODER = 1
+WAVE_CODER = 2
+CODERS = (RASTER_CODER, WAVE_CODER)
 FINGERPRINT = 32  # bytes
 # Rows of a block, whatever its bytes, and beyond them rows a byte: a bit a row. Without a limit a
 # file of some bytes could declare rows that take for ever to decode.
@@ -126,8 +130,9 @@ def pack(header: Header, payloads: list[bytes]) -> bytes:
     notes = json.dumps(header.notes, separators=(",", ":")) if header.notes else ""
     has_stored = any(block.is_stored for block in header.blocks)
     version = STORED_VERSION if has_stored else PLAIN_VERSION
+    coder = WAVE_CODER if coding.waves else RASTER_CODER
     fields = [MAGIC, bytes([version]), header.fingerprint]
-    fields += [number_field(n) for n in (CODER, coding.particles, coding.tile, coding.swap)]
+    fields += [number_field(n) for n in (coder, coding.particles, coding.tile, coding.swap)]
     fields += [text_field(header.torch), text_field(header.dtype)]
     fields += [number_field(n) for n in (len(header.shape), *header.shape)]
     fields += [text_field(notes), number_field(len(header.blocks))]
@@ -196,11 +201,12 @@ class _HeaderReader(FieldReader):
         notes = self.text()
         blocks = tuple(self._block() for _ in range(self.number()))
         self.verify_header()
-        if coder != CODER:
+        if coder not in CODERS:
             raise InputError(
-                f"decompress: the coder must be {CODER}; got {coder}; use a newer univae"
+                f"decompress: the coder must be {RASTER_CODER} or {WAVE_CODER}; got {coder}; "
+                "use a newer univae"
             )
-        coding = Coding(particles, tile, swap)
+        coding = Coding(particles, tile, swap, waves=coder == WAVE_CODER)
         parsed = json.loads(notes) if notes else {}
         if not isinstance(parsed, dict) or type(parsed.get(PROBE, 0)) is not int:
             raise damaged("its header is invalid")

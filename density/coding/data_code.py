@@ -26,6 +26,7 @@ class Coding:
     particles: int = 1  # importance samples per row
     tile: int = 1  # rows coded together, each with its own initial bits
     swap: bool = True  # Bit-Swap, where the model is a chain of layers and particles are one
+    waves: bool = False  # autoregressive pixels wave by wave, not in raster order
 
     def __post_init__(self) -> None:
         if not (1 <= self.particles <= MOST_PARTICLES and 1 <= self.tile <= MOST_ROWS):

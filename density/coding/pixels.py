@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
 from density.coding.ans import Intervals, Stack, concatenate, frequencies, intervals
@@ -21,7 +21,6 @@ from univae.errors import InputError
 __all__ = [
     "PixelCode",
     "log_table",
-    "pixel_code",
     "require_codable",
     "shape_and_levels",
 ]
@@ -195,23 +194,6 @@ class PixelCode:
         p = table[:count].exp().reshape(-1, self.levels).contiguous().numpy()
         row = np.arange(len(p)) // (len(p) // count)
         return row_frequencies(p, row, "the distribution of the pixels")
-
-
-def pixel_code(model: LatentModel, shape: tuple[int, ...], tile: int) -> PixelCode:
-    """Return the code of a model of whole numbers.
-
-    Raises:
-        InputError: the shape of the model's rows is not ``shape``.
-    """
-    with torch.random.fork_rng(devices=[]):
-        z = model.prior().sample(Size((1,))).to(torch.float64)  # as latents are, see Layers.latent
-        distribution = model.likelihood(z)
-        model_shape, levels = shape_and_levels(distribution)
-    if model_shape != tuple(shape):
-        raise InputError(
-            f"compress: the model's data are {model_shape} each; got {tuple(shape)}; reshape them"
-        )
-    return PixelCode(model, shape, levels, tile)
 
 
 class _Counts:

@@ -29,7 +29,7 @@ from univae.rules import DATUM, SIZE, Rule, at_least, check_values
 
 __all__ = ["Output", "Pixels"]
 
-Index: TypeAlias = tuple[EllipsisType | int, ...]
+Index: TypeAlias = tuple[EllipsisType | int | Tensor, ...]
 
 
 def _sides(shape: tuple[int, ...]) -> str:
@@ -172,8 +172,21 @@ class Output(nn.Module):
     def forward(self, raw: Tensor) -> Distribution:
         r"""Return p(x | z) of ``raw``, the decoder's output (\*lead, numbers, \*event)."""
         if self.causal is None:
-            return self._distribution(raw)
-        return CausalPixels(raw, self.causal, self._distribution, self.scaled)
+            return self.distribution(raw)
+        return CausalPixels(raw, self.causal, self)
+
+    def distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
+        r"""Return the distribution of all pixels, or of those at a position.
+
+        ``raw`` (\*lead, numbers, \*event) is as that of :meth:`forward`, without the axes of rows
+        and columns, or with one axis instead where the position is of several pixels.
+        """
+        index: Index = (..., *position)
+        bias = self.bias[index]
+        event_dims = bias.dim() - 1
+        parameters = (at_least_float32(raw) + bias).movedim(-event_dims - 1, -1)
+        scaling = Scaling(self.centre[index], self.spread[index])
+        return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)
 
     @torch.no_grad()
     def match_marginals(self, x: Tensor) -> None:
@@ -184,11 +197,3 @@ class Output(nn.Module):
         self.centre.copy_(scaling.centre)
         self.spread.copy_(scaling.spread)
         self.bias.copy_(law.marginal(x, self.pixels, scaling))
-
-    def _distribution(self, raw: Tensor, position: Position = ()) -> Distribution:
-        """Return the distribution of all pixels, or of those at one position."""
-        event_dims = len(self.pixels.shape) - len(position)
-        index: Index = (..., *position)
-        parameters = (at_least_float32(raw) + self.bias[index]).movedim(-event_dims - 1, -1)
-        scaling = Scaling(self.centre[index], self.spread[index])
-        return self.pixels.law.distribution(parameters, event_dims, self.pixels, scaling)

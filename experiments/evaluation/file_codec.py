@@ -94,8 +94,11 @@ class FileCodec(Protocol[Exact, Rows]):
     def coder(self, header: Header) -> BitsBack[Rows]:
         """Return the coder of a file's values."""
 
-    def default_tile(self, count: int) -> int:
-        """Return how many of ``count`` data are coded together by default."""
+    def default_tile(self, count: int, block: int) -> int:
+        """Return how many of ``count`` data, in blocks of ``block``, are coded together."""
+
+    def new_coding(self, coding: Coding) -> Coding:
+        """Return options with those that the model implies for new files."""
 
     def read(self, source: str, coding: Coding) -> Content[Exact, Rows]:
         """Read a file for the coder."""

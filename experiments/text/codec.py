@@ -60,9 +60,13 @@ class TextCodec:
         """Return the coder of a file's tokens."""
         return BitsBack(self.model, TextCode(self.model, header.coding.tile), header.coding)
 
-    def default_tile(self, count: int) -> int:
+    def default_tile(self, count: int, block: int) -> int:
         """Return how many texts are coded together."""
         return TILE
+
+    def new_coding(self, coding: Coding) -> Coding:
+        """Return the options of a new file: the same."""
+        return coding
 
     def read(self, source: str, coding: Coding) -> Content[str, list[list[int]]]:
         r"""Read a UTF-8 file, or the built-in corpus.

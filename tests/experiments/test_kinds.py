@@ -42,8 +42,10 @@ WITHOUT_RUN = {"demo", "doctor", "train-text", "train-density", "train-gan", "tr
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {
     ("impute", "images"): "was not trained on a table with named columns",
+    ("impute", "neighbours"): "was not trained on a table with named columns",
     ("impute", "table"): "was not trained on a table with named columns",
     ("edit", "images"): "has one latent layer",
+    ("edit", "neighbours"): "has one latent layer",
     ("edit", "table"): "has one latent layer",
     ("edit", "columns"): "has one latent layer",
     ("compress", "columns"): "has columns of several kinds, which are not coded",
@@ -157,7 +159,7 @@ def test_every_codec_names_the_run_by_its_weights(kind: str, tmp_path: Path) -> 
     codec = open_codec(folder)
     assert codec.rate.startswith("bits_per_")
     assert codec.fingerprint == open_codec(folder).fingerprint
-    assert 1 <= codec.default_tile(1) <= codec.default_tile(10**6)
+    assert 1 <= codec.default_tile(1, 4096) <= codec.default_tile(10**6, 4096)
     assert codec.run_notes == []
 
 

@@ -61,13 +61,34 @@ RUNS: dict[str, list[str]] = {
         *COMMON,
     ],
     "columns": ["train-density", "--data", "houses.csv", *DENSITY, *COMMON],
+    "neighbours": [
+        "train-density",
+        "--data",
+        "images.npy",
+        "--likelihood",
+        "logistic",
+        "--reach",
+        "2",
+        "--context",
+        "4",
+        *DENSITY,
+        *COMMON,
+    ],
     "gan_images": ["train-gan", "--data", "digits", *GAN, *COMMON],
     "gan_table": ["train-gan", "--data", "wine", *GAN, *COMMON],
     "similar": ["train-similar", "--pairs", "groups.tsv", *SIMILAR, *COMMON],
 }
 
 # Run -> what it compresses, and the ending of what comes back.
-COMPRESSED = {"text": "texts.txt", "images": "images.npy", "table": "table.npy"}
+COMPRESSED = {
+    "text": "texts.txt",
+    "images": "images.npy",
+    "table": "table.npy",
+    "neighbours": "images.npy",
+}
+
+# Beside data.bits of autoregressive pixels, which is in raster order (--tile 4 --no-store), the file
+# waves.bits is of the same data and options in the order that compress writes now.
 
 # Runs that keep all that continuing them takes.
 RESUMED = ("text", "images", "gan_images", "gan_table")
@@ -85,6 +106,7 @@ SCORES: dict[str, list[list[str]]] = {
     "images": [["likelihood", "RUN", "--data", "images.npy", *PLAIN]],
     "table": [["likelihood", "RUN", "--data", "table.npy", *PLAIN]],
     "columns": [["likelihood", "RUN", "--data", "houses.csv", *PLAIN]],
+    "neighbours": [["likelihood", "RUN", "--data", "images.npy", *PLAIN]],
     "gan_images": [["audit", "RUN", "--count", "40"], ["evaluate-gan", "RUN", "--count", "60"]],
     "gan_table": [["audit", "RUN", "--count", "40"], ["evaluate-gan", "RUN", "--count", "60"]],
     "similar": [["encode", "RUN", "--data", "corpus.txt", "--out", "OUT.npy"]],

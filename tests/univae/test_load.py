@@ -32,6 +32,7 @@ CLASSES = {
     "text": TrainedText,
     "text_vmf": TrainedText,
     "images": TrainedDensity,
+    "neighbours": TrainedDensity,
     "table": TrainedDensity,
     "columns": TrainedDensity,
     "gan_images": TrainedGan,

@@ -20,7 +20,7 @@ from density.coding.bits_back import BitsBack
 from density.coding.container import unpack
 from density.coding.data_code import Coding, noise
 from density.coding.exact import exactly, prepared, same_bits
-from density.coding.pixels import pixel_code
+from density.coding.pixel_codes import pixel_code
 from density.images.conv import ConvVAE
 from density.images.ladder import LadderVAE
 from density.images.mlp import MLPVAE

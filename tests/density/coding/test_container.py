@@ -22,7 +22,7 @@ from density.coding.container import (
 )
 from density.coding.data_code import Coding
 from density.coding.exact import exactly, fingerprint, prepared
-from density.coding.pixels import pixel_code
+from density.coding.pixel_codes import pixel_code
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError

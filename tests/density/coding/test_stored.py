@@ -18,7 +18,7 @@ from density.coding.data_code import Coding
 from density.coding.exact import exactly, prepared
 from density.coding.fields import CHECKSUM, checksum_field, text_field
 from density.coding.levels import compact, from_compact
-from density.coding.pixels import pixel_code
+from density.coding.pixel_codes import pixel_code
 from density.coding.stored import MOST_EXPANSION, expand, squeeze
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels

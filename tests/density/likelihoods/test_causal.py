@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 import density
 from density.images.mlp import MLPVAE
-from density.likelihoods.autoregressive import Causal, CausalPixels
+from density.likelihoods.autoregressive import Causal, CausalPixels, WaveWalk, waves
 from density.likelihoods.head import Output, Pixels
 from univae.errors import InputError
 
@@ -74,10 +74,45 @@ def test_the_log_probability_is_the_sum_over_pixels_in_raster_order(name: str) -
     for row, column in itertools.product(*map(range, pixels.shape[1:])):
         unseen = x.clone()  # what comes later, and the pixel itself, may be anything
         unseen[..., row, column:] = unseen[..., row + 1 :, :] = pixels.levels - 1
-        context = joint.net.context(joint.scaled(unseen, ()))
+        context = joint.net.context(joint.head.scaled(unseen))
         numbers = joint.net.numbers(joint.features + context)[..., row, column]
-        total += joint.distribution_of(numbers, (row, column)).log_prob(x[..., row, column])
+        total += joint.head.distribution(numbers, (row, column)).log_prob(x[..., row, column])
     torch.testing.assert_close(joint.log_prob(x), total)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "reach"), [(5, 6, 1), (6, 5, 2), (4, 3, 5), (1, 4, 2), (4, 1, 2)]
+)
+def test_every_pixel_is_in_one_wave_after_those_that_it_depends_on(
+    height: int, width: int, reach: int
+) -> None:
+    time = {}
+    for index, wave in enumerate(waves(height, width, reach)):
+        for pixel in zip(wave.rows, wave.columns, strict=True):
+            assert pixel not in time
+            time[pixel] = index
+    assert time.keys() == set(itertools.product(range(height), range(width)))
+    for (row, column), (other, beside) in itertools.product(time, time):
+        above = row - other
+        across = beside - column
+        before = above > 0 or (above == 0 and across < 0)
+        if before and above <= reach and abs(across) <= reach:
+            assert time[other, beside] < time[row, column]
+
+
+@pytest.mark.parametrize("name", ["binary", "two channels", "categorical", "logistic"])
+def test_the_log_probability_is_the_sum_over_waves(name: str) -> None:
+    joint = distribution(KINDS[name], 2)
+    assert isinstance(joint, CausalPixels)
+    x = joint.sample()
+    walk = WaveWalk(joint, joint.batch_shape)
+    total = torch.zeros(2)
+    for rows, columns in walk.positions():
+        values = x[..., rows, columns]
+        total += walk.distribution((rows, columns)).log_prob(values)
+        walk.put((rows, columns), values)
+    torch.testing.assert_close(joint.log_prob(x), total, rtol=1e-12, atol=1e-12)
+    assert walk.images().equal(x)
 
 
 def test_draws_have_the_probabilities_they_are_scored_with() -> None:

@@ -30,7 +30,12 @@ from tests.fuzz.target import Target
 from univae.errors import InputError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-RUNS = {"text": "texts.txt", "images": "images.npy", "table": "table.npy"}
+RUNS = {
+    "text": "texts.txt",
+    "images": "images.npy",
+    "table": "table.npy",
+    "neighbours": "images.npy",
+}
 ROWS = 6  # of a text or an array
 LARGEST = 2**70  # of a number in a recipe: more digits than a reader takes
 
@@ -54,7 +59,7 @@ def beginning(run: str, folder: Path) -> Path:
 
 def packed(run: str, source: Path) -> bytes:
     """Return the file of a text or an array."""
-    content = codec(run).read(str(source), Coding(tile=2))
+    content = codec(run).read(str(source), codec(run).new_coding(Coding(tile=2)))
     with exactly():
         return encode(codec(run).coder(content.header), content.values, content.header, block=4)[0]
 
@@ -120,6 +125,7 @@ def make_recipes(folder: Path) -> Sequence[Path]:
 def header_recipe(content: bytes) -> dict[str, Any]:
     """Return the fields of a file of rows."""
     header, payloads = unpack(content)
+    coding = header.coding
     blocks = []
     for block, payload in zip(header.blocks, payloads, strict=True):
         fields = {"stored": int(block.is_stored), "count": block.count, "plain": block.plain}
@@ -128,7 +134,7 @@ def header_recipe(content: bytes) -> dict[str, Any]:
     return {
         "version": 2 if any(block.is_stored for block in header.blocks) else 1,
         "fingerprint": header.fingerprint.hex(),
-        "coding": [1, header.coding.particles, header.coding.tile, int(header.coding.swap)],
+        "coding": [1 + coding.waves, coding.particles, coding.tile, int(coding.swap)],
         "torch": header.torch,
         "dtype": header.dtype,
         "shape": list(header.shape),
