@@ -9,19 +9,20 @@ References:
 from typing import SupportsIndex
 
 import torch
-from torch import Tensor
 
 from univae.optim.base import Group, Parameters, StateDict, require
-from univae.optim.cache_chunks import Scratch
+from univae.optim.cache_chunks import Scratch, is_plain
 from univae.optim.second_moments import SECOND_MOMENTS, Moments, SecondMoment
 from univae.optim.torch_states import is_torch_state, windowed_state
-from univae.optim.windowed import Windowed
+from univae.optim.windowed import Block, Change, Windowed
 
 __all__ = ["AccumulatedAdamW", "AccumulatedSGD", "SecondMoment"]
 
 # The step count of a loaded torch.optim.SGD, which stores none: so large that the momentum of a
 # window that ends early needs no bias correction.
 ASSUMED_STEPS = 2**30
+
+FUSED_DEVICES = ("cpu", "cuda")  # types for which torch has a fused AdamW
 
 
 class AccumulatedSGD(Windowed):
@@ -86,25 +87,22 @@ class AccumulatedSGD(Windowed):
         """Return the decay of the momentum."""
         return {"momentum_buffer": float(group["momentum"])}  # torch's default is an integer 0
 
-    def _fold(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
-    ) -> None:
-        m = self._slots(params, "momentum_buffer")
+    def _fold(self, group: Group, block: Block, *, is_first: bool) -> None:
+        m = block.averages["momentum_buffer"]
+        grads = block.grads
         k = group["window"]
         if is_first:
             torch._foreach_mul_(m, group["momentum"])
         if k == 1 and group["weight_decay"]:
             # added to the gradient, and not in _move, to round as torch does
-            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+            grads = list(torch._foreach_add(grads, block.params, alpha=group["weight_decay"]))
         torch._foreach_add_(m, grads, alpha=1 / k)
 
-    def _move(
-        self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
-    ) -> None:
-        m = self._slots(params, "momentum_buffer")
+    def _move(self, group: Group, block: Block, step: int, count: int, scratch: Scratch) -> None:
+        m = block.averages["momentum_buffer"]
         if group["window"] > 1 and group["weight_decay"]:
-            torch._foreach_add_(m, params, alpha=group["weight_decay"])
-        torch._foreach_add_(params, m, alpha=-group["lr"])
+            torch._foreach_add_(m, block.params, alpha=group["weight_decay"])
+        torch._foreach_add_(block.params, m, alpha=-group["lr"])
 
 
 class AccumulatedAdamW(Windowed):
@@ -120,7 +118,8 @@ class AccumulatedAdamW(Windowed):
     :math:`s` counts updates. :math:`v_{\text{eff}}` is :math:`\hat v = v / (1 - \beta_2^s)` with
     ``second_moment="plain"``, the published rule; ``"corrected"`` divides the variance in it by
     :math:`k` (see :mod:`univae.optim.second_moments`). With ``window=1`` both are
-    ``torch.optim.AdamW``, bit for bit (on float32 and float64 parameters).
+    ``torch.optim.AdamW(fused=True)``, bit for bit, where torch has that kernel (float32 and float64
+    parameters on CPU and CUDA), and round as its other implementations elsewhere.
 
     Raises:
         InputError: a learning rate, beta, eps, weight decay, window or second moment outside its
@@ -183,36 +182,66 @@ class AccumulatedAdamW(Windowed):
         """Return the decays of the mean gradient and of the mean squared gradient."""
         return dict(zip(("exp_avg", "exp_avg_sq"), group["betas"], strict=True))
 
-    def _fold(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
+    def _change(
+        self, group: Group, block: Block, change: Change, length: int, scratch: Scratch
     ) -> None:
+        is_whole = change.folds and change.is_first and change.step > 0
+        if group["window"] == 1 and is_whole and _has_fused_kernel(block):
+            _fused_step(group, block, change.step)
+        else:
+            super()._change(group, block, change, length, scratch)
+
+    def _fold(self, group: Group, block: Block, *, is_first: bool) -> None:
         beta1, beta2 = group["betas"]
         k = group["window"]
-        m = self._slots(params, "exp_avg")
-        v = self._slots(params, "exp_avg_sq")
+        m = block.averages["exp_avg"]
+        v = block.averages["exp_avg_sq"]
         if k == 1:
-            torch._foreach_lerp_(m, grads, 1 - beta1)  # rounds as torch does
+            torch._foreach_lerp_(m, block.grads, 1 - beta1)  # rounds as torch does
         else:
             if is_first:
                 torch._foreach_mul_(m, beta1)
-            torch._foreach_add_(m, grads, alpha=(1 - beta1) / k)
+            torch._foreach_add_(m, block.grads, alpha=(1 - beta1) / k)
         if is_first:
             torch._foreach_mul_(v, beta2)
-        torch._foreach_addcmul_(v, grads, grads, value=(1 - beta2) / k)
+        torch._foreach_addcmul_(v, block.grads, block.grads, value=(1 - beta2) / k)
 
-    def _move(
-        self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
-    ) -> None:
+    def _move(self, group: Group, block: Block, step: int, count: int, scratch: Scratch) -> None:
         beta1, beta2 = group["betas"]
         lr = group["lr"]
-        moments = Moments(
-            self._slots(params, "exp_avg"),
-            self._slots(params, "exp_avg_sq"),
-            1 - beta1**step,
-            1 - beta2**step,
-        )
-        denominator = SECOND_MOMENTS[group["second_moment"]].root(moments, count, scratch)
-        torch._foreach_add_(denominator, group["eps"])
+        m = block.averages["exp_avg"]
+        moments = Moments(m, block.averages["exp_avg_sq"], 1 - beta1**step, 1 - beta2**step)
+        root, denominator = SECOND_MOMENTS[group["second_moment"]].root(moments, count, scratch)
+        root.add_(group["eps"])
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        torch._foreach_addcdiv_(params, moments.mean, denominator, value=-lr / moments.mean_weight)
+            torch._foreach_mul_(block.params, 1 - lr * group["weight_decay"])
+        torch._foreach_addcdiv_(block.params, m, denominator, value=-lr / moments.mean_weight)
+
+
+def _has_fused_kernel(block: Block) -> bool:
+    """Return whether torch's fused AdamW, which reads memory in order, takes a block."""
+    p = block.params[0]
+    m = block.averages["exp_avg"][0]
+    is_fit = p.device.type in FUSED_DEVICES and p.is_floating_point() and p.dtype == m.dtype
+    return is_fit and is_plain([block.params, block.grads, *block.averages.values()])
+
+
+def _fused_step(group: Group, block: Block, step: int) -> None:
+    """Take a step of torch's fused AdamW: one pass over memory."""
+    beta1, beta2 = group["betas"]
+    count = torch.tensor(float(step), device=block.params[0].device)
+    torch._fused_adamw_(
+        block.params,
+        block.grads,
+        block.averages["exp_avg"],
+        block.averages["exp_avg_sq"],
+        [],
+        [count] * len(block.params),
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,  # the gradients are to be descended
+    )

@@ -139,9 +139,13 @@ def gradient(p: Tensor, *, maximize: bool) -> Tensor:
 
     It is ``p.grad`` itself where dtype, layout and sign agree; do not write to it.
     """
-    assert p.grad is not None
-    dense = p.grad.to_dense() if p.grad.is_sparse else p.grad
-    g = dense.to(computation_dtype(p))
+    g = p.grad
+    assert g is not None
+    if g.is_sparse:
+        g = g.to_dense()
+    dtype = computation_dtype(p)
+    if g.dtype != dtype:
+        g = g.to(dtype)
     return -g if maximize else g
 
 

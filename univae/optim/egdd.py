@@ -143,7 +143,7 @@ class EGDD(Base):
         m = [state["momentum"] for state in states]
         gains = [state["gain"] for state in states]
         gbar = [state["gbar"] for state in states]
-        trends = scratch.copy(gbar)
+        _, trends = scratch.copy(gbar)
         if not group["signs"]:
             weights = [1 - group["beta"] ** max(state["step"], 1) for state in states]
             torch._foreach_div_(trends, weights)

@@ -24,6 +24,9 @@ from univae.optim.cache_chunks import Scratch
 __all__ = ["SECOND_MOMENTS", "Moments", "SecondMoment", "SecondMomentRule"]
 
 
+Root: TypeAlias = tuple[Tensor, list[Tensor]]
+
+
 class Moments(NamedTuple):
     r"""Averages of gradients and of their squares, and the bias corrections :math:`1 - \beta^s`."""
 
@@ -37,34 +40,35 @@ class Moments(NamedTuple):
 class SecondMomentRule:
     r"""A row of :data:`SECOND_MOMENTS`: computes :math:`\sqrt{v_{\text{eff}}}` in scratch memory.
 
-    ``root(moments, count, scratch)`` is for a mean of ``count`` gradients.
+    ``root(moments, count, scratch)`` is for a mean of ``count`` gradients, as
+    :meth:`univae.optim.cache_chunks.Scratch.copy` returns it: flat, and its views.
     """
 
     summary: str
-    root: Callable[[Moments, int, Scratch], list[Tensor]]
+    root: Callable[[Moments, int, Scratch], Root]
 
 
-def plain_root(moments: Moments, count: int, scratch: Scratch) -> list[Tensor]:
+def plain_root(moments: Moments, count: int, scratch: Scratch) -> Root:
     r"""Return :math:`\sqrt{\hat v}`, rounded as ``torch.optim.AdamW`` rounds it."""
-    root = scratch.copy(moments.square)
-    torch._foreach_sqrt_(root)
-    torch._foreach_div_(root, moments.square_weight**0.5)
-    return root
+    root, views = scratch.copy(moments.square)
+    root.sqrt_()
+    root.div_(moments.square_weight**0.5)
+    return root, views
 
 
-def corrected_root(moments: Moments, count: int, scratch: Scratch) -> list[Tensor]:
+def corrected_root(moments: Moments, count: int, scratch: Scratch) -> Root:
     r"""Return :math:`\sqrt{\hat m^2 + \max(\hat v - \hat m^2, 0) / n}` for ``count`` n."""
     if count == 1:
         return plain_root(moments, count, scratch)
-    root = scratch.copy(moments.square)
-    squared_mean = scratch.copy(moments.mean, buffer=1)
-    torch._foreach_div_(root, moments.square_weight)
-    torch._foreach_div_(squared_mean, moments.mean_weight)
-    torch._foreach_mul_(squared_mean, squared_mean)
-    torch._foreach_maximum_(root, squared_mean)
-    torch._foreach_lerp_(root, squared_mean, 1 - 1 / count)
-    torch._foreach_sqrt_(root)
-    return root
+    root, views = scratch.copy(moments.square)
+    squared_mean, _ = scratch.copy(moments.mean, buffer=1)
+    root.div_(moments.square_weight)
+    squared_mean.div_(moments.mean_weight)
+    squared_mean.mul_(squared_mean)
+    torch.maximum(root, squared_mean, out=root)
+    root.lerp_(squared_mean, 1 - 1 / count)
+    root.sqrt_()
+    return root, views
 
 
 SECOND_MOMENTS: Mapping[str, SecondMomentRule] = {

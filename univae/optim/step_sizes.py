@@ -155,9 +155,9 @@ class AdaptedSteps:
     def _adapt(self, params: Sequence[Tensor], grads: list[Tensor]) -> None:
         states = [self._state(p) for p in params]
         name = "held" if self.halves else "step"  # of the state
-        directions = Scratch().copy([state[name] for state in states])
+        flat, directions = Scratch().copy([state[name] for state in states])
         if not self.halves:
-            torch._foreach_neg_(directions)  # the last step was added to the parameters
+            flat.neg_()  # the last step was added to the parameters
         if self.scale_lr:
             scales = [state["scale"] for state in states]
             grow_scales(scales, grads, directions, self.scale_lr, normalise=self.directions)
@@ -177,7 +177,7 @@ class AdaptedSteps:
             states = [self.state[p] for p in chunk]
             before = [state["step"] for state in states]
             after = [p.to(start.dtype) for p, start in zip(chunk, before, strict=True)]
-            step = scratch.copy(after)
+            _, step = scratch.copy(after)
             torch._foreach_sub_(step, before)
             torch._foreach_mul_(step, [state["scale"] for state in states])
             if self.gain_lr:

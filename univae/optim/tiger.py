@@ -9,11 +9,10 @@ References:
 from typing import SupportsIndex
 
 import torch
-from torch import Tensor
 
 from univae.optim.base import Group, Parameters, require
 from univae.optim.cache_chunks import Scratch
-from univae.optim.windowed import Windowed
+from univae.optim.windowed import Block, Windowed
 
 __all__ = ["Tiger"]
 
@@ -57,19 +56,15 @@ class Tiger(Windowed):
         """Return the decay of the mean gradient."""
         return {"exp_avg": group["beta"]}
 
-    def _fold(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
-    ) -> None:
-        m = self._slots(params, "exp_avg")
+    def _fold(self, group: Group, block: Block, *, is_first: bool) -> None:
+        m = block.averages["exp_avg"]
         if is_first:
             torch._foreach_mul_(m, group["beta"])
-        torch._foreach_add_(m, grads, alpha=(1 - group["beta"]) / group["window"])
+        torch._foreach_add_(m, block.grads, alpha=(1 - group["beta"]) / group["window"])
 
-    def _move(
-        self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
-    ) -> None:
-        signs = scratch.copy(self._slots(params, "exp_avg"))
-        torch._foreach_sign_(signs)
+    def _move(self, group: Group, block: Block, step: int, count: int, scratch: Scratch) -> None:
+        flat_signs, signs = scratch.copy(block.averages["exp_avg"])
+        flat_signs.sign_()
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(params, signs, alpha=-group["lr"])
+            torch._foreach_mul_(block.params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(block.params, signs, alpha=-group["lr"])

@@ -15,8 +15,9 @@ References:
     Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
 """
 
-from collections.abc import Callable, Sequence
-from typing import overload
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -34,11 +35,30 @@ from univae.optim.base import (
     positive_integer,
     zero_state,
 )
-from univae.optim.cache_chunks import Scratch, cache_chunks
+from univae.optim.cache_chunks import Scratch, cache_blocks, cache_chunks
 from univae.optim.process_averages import average_states
 from univae.optim.window_phase import joining_position
 
-__all__ = ["Windowed"]
+__all__ = ["Block", "Change", "Windowed"]
+
+Row: TypeAlias = tuple[Tensor, State, Tensor | None]  # a parameter, its state, its gradient
+
+
+class Block(NamedTuple):
+    """Tensors that are updated together: one device, one dtype of parameters, one of averages."""
+
+    params: list[Tensor]
+    averages: Mapping[str, list[Tensor]]
+    grads: list[Tensor]  # empty where none is folded
+
+
+class Change(NamedTuple):
+    """What a micro-step does to a parameter; those with equal changes are updated together."""
+
+    folds: bool  # adds a gradient to the averages
+    is_first: bool  # no window was open: the averages decay
+    step: int  # the number of the move; 0: the window stays open
+    gradients: int  # of the window, on whose mean it moves
 
 
 class Windowed(Base):
@@ -105,11 +125,12 @@ class Windowed(Base):
         loss = evaluate(closure)
         scratch = Scratch()
         for group in self.param_groups:
+            self._require_same_window(group)
             is_last = group["position"] + 1 == group["window"]
+            moves = is_last and self.processes == 1
             for chunk in cache_chunks(group["params"]):
-                self.fold(group, [p for p in chunk if p.grad is not None])
-                if is_last and self.processes == 1:  # while the state of the chunk is in the cache
-                    self._update(group, chunk, group["window"], scratch)
+                grads = self._finite_gradients(group, chunk)
+                self._update(group, chunk, grads, group["window"] if moves else 0, scratch)
             group["position"] = 0 if is_last else group["position"] + 1
             if is_last and self.processes > 1:
                 self._close(group, group["window"])
@@ -139,22 +160,9 @@ class Windowed(Base):
             InputError: ``window`` was changed inside a window.
         """
         self._require_same_window(group)
-        if not params:
-            return
-        grads = [gradient(p, maximize=group["maximize"]) for p in params]
-        finite = torch.stack(torch._foreach_norm(grads)).isfinite().tolist()
-        opening: list[tuple[Tensor, Tensor]] = []  # parameter and gradient, first of a window
-        following: list[tuple[Tensor, Tensor]] = []
-        for p, g, is_finite in zip(params, grads, finite, strict=True):
-            state = self.begin(group, p)
-            if not is_finite:
-                state["skipped"] += 1
-                continue
-            pairs = following if state["open"] else opening
-            pairs.append((p, g))
-            state["open"] = True
-        self._fold_pairs(group, opening, is_first=True)
-        self._fold_pairs(group, following, is_first=False)
+        scratch = Scratch()
+        for chunk in cache_chunks(params):
+            self._update(group, chunk, self._finite_gradients(group, chunk), 0, scratch)
 
     def decays(self, group: Group) -> dict[str, float]:
         """Return the decay of every average in a parameter's state, by name."""
@@ -176,23 +184,13 @@ class Windowed(Base):
             state.update(step=0, open=False, skipped=0, **averages)
         return state
 
-    def _fold(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], *, is_first: bool
-    ) -> None:
+    def _fold(self, group: Group, block: Block, *, is_first: bool) -> None:
         """Add gradients to the averages, which decay before the first of a window."""
         raise NotImplementedError
 
-    def _move(
-        self, group: Group, params: list[Tensor], step: int, count: int, scratch: Scratch
-    ) -> None:
+    def _move(self, group: Group, block: Block, step: int, count: int, scratch: Scratch) -> None:
         """Move parameters for the ``step``-th time, on the mean of ``count`` gradients."""
         raise NotImplementedError
-
-    def _fold_pairs(
-        self, group: Group, pairs: Sequence[tuple[Tensor, Tensor]], *, is_first: bool
-    ) -> None:
-        if pairs:
-            self._fold(group, [p for p, _ in pairs], [g for _, g in pairs], is_first=is_first)
 
     def _require_same_window(self, group: Group) -> None:
         window = group["window"]
@@ -205,8 +203,21 @@ class Windowed(Base):
                 f"got window={window} inside one of {opened}; call finish() first"
             )
 
-    def _slots(self, params: Sequence[Tensor], name: str) -> list[Tensor]:
-        return [self.state[p][name] for p in params]
+    def _finite_gradients(self, group: Group, chunk: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return the finite gradients of a chunk by index; count the others as skipped."""
+        maximize = group["maximize"]
+        grads = {}
+        for i, p in enumerate(chunk):
+            if p.grad is not None:
+                grads[i] = gradient(p, maximize=maximize)
+        if not grads:
+            return grads
+        norms = torch.stack(torch._foreach_norm(list(grads.values())))
+        for i, norm in zip(list(grads), norms.tolist(), strict=True):
+            if not math.isfinite(norm):
+                self.begin(group, chunk[i])["skipped"] += 1
+                del grads[i]
+        return grads
 
     def _close(self, group: Group, length: int) -> None:
         """End a window after ``length`` micro-steps."""
@@ -215,27 +226,74 @@ class Windowed(Base):
             average_states(states, self.decays(group), self.processes)
         scratch = Scratch()
         for chunk in cache_chunks(group["params"]):
-            self._update(group, chunk, length, scratch)
+            self._update(group, chunk, {}, length, scratch)
         group["position"] = 0
 
-    def _update(self, group: Group, chunk: list[Tensor], length: int, scratch: Scratch) -> None:
-        """Move the parameters of a chunk; those of equal step and gradient count together."""
-        batches: dict[tuple[int, int], list[Tensor]] = {}
-        for p in chunk:
-            state = self.state.get(p)
+    def _update(
+        self,
+        group: Group,
+        chunk: Sequence[Tensor],
+        grads: Mapping[int, Tensor],
+        length: int,
+        scratch: Scratch,
+    ) -> None:
+        """Fold the gradients of a chunk; with a ``length``, end the window after it and move."""
+        batches: dict[Change, list[Row]] = {}
+        for i, p in enumerate(chunk):
+            g = grads.get(i)
+            state = self.begin(group, p) if g is not None else self.state.get(p)
             if not state:  # no gradient so far
                 continue
-            if state["open"]:
-                state["step"] += 1
-                count = self.processes * length - state["skipped"]
-                batches.setdefault((state["step"], count), []).append(p)
-            state.update(open=False, skipped=0)
+            was_open = state["open"]
+            is_open = was_open or g is not None
+            step = 0
+            count = 0
+            if length > 0:
+                if is_open:
+                    step = state["step"] + 1
+                    count = self.processes * length - state["skipped"]
+                    state["step"] = step
+                state["open"] = False
+                state["skipped"] = 0
+            else:
+                state["open"] = is_open
+            if g is not None or step > 0:
+                change = Change(g is not None, not was_open, step, count)
+                batches.setdefault(change, []).append((p, state, g))
+
+        for change, rows in batches.items():
+            for block in self._blocks(group, rows):
+                self._change(group, block, change, length, scratch)
+
+    def _blocks(self, group: Group, rows: Sequence[Row]) -> Iterator[Block]:
+        names = list(self.decays(group))
+        columns = [[p for p, _, _ in rows]]
+        for name in names:
+            columns.append([state[name] for _, state, _ in rows])
+        grads = [g for _, _, g in rows if g is not None]
+        if grads:
+            columns.append(grads)
+        for params, *others in cache_blocks(columns):
+            averages = dict(zip(names, others, strict=False))
+            yield Block(params, averages, others[-1] if grads else [])
+
+    def _change(
+        self, group: Group, block: Block, change: Change, length: int, scratch: Scratch
+    ) -> None:
+        """Fold and move while the block is in the cache."""
+        if change.folds:
+            self._fold(group, block, is_first=change.is_first)
+        if change.step > 0:
+            self._rescale(group, block, change, length)
+            self._move(group, block, change.step, change.gradients, scratch)
+
+    def _rescale(self, group: Group, block: Block, change: Change, length: int) -> None:
+        """Bring averages of fewer gradients to the weight of a full window."""
         window = group["window"]
-        for (step, count), params in batches.items():
-            for name, beta in self.decays(group).items():
-                has_past = step > 1 and beta > 0  # which a factor for skipped gradients would scale
-                share = length / window if has_past else count / (self.processes * window)
-                if share != 1:
-                    weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
-                    torch._foreach_mul_(self._slots(params, name), (1 - beta**step) / weight)
-            self._move(group, params, step, count, scratch)
+        step = change.step
+        for name, beta in self.decays(group).items():
+            has_past = step > 1 and beta > 0  # which a factor for skipped gradients would scale
+            share = length / window if has_past else change.gradients / (self.processes * window)
+            if share != 1:
+                weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
+                torch._foreach_mul_(block.averages[name], (1 - beta**step) / weight)

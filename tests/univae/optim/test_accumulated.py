@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,13 @@ def test_a_window_of_one_is_torch_bit_for_bit(dtype: torch.dtype, maximize: bool
     plain = adam | {"weight_decay": 0.0}
     sgd = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1, "maximize": maximize}
     pairs = [
-        (lambda p: AccumulatedAdamW(p, **adam), lambda p: torch.optim.AdamW(p, **adam)),
+        (
+            lambda p: AccumulatedAdamW(p, **adam),
+            lambda p: torch.optim.AdamW(p, fused=True, **adam),
+        ),
         (
             lambda p: AccumulatedAdamW(p, second_moment="plain", **plain),
-            lambda p: torch.optim.Adam(p, **plain),
+            lambda p: torch.optim.Adam(p, fused=True, **plain),
         ),
         (lambda p: AccumulatedSGD(p, **sgd), lambda p: torch.optim.SGD(p, **sgd)),
     ]
@@ -103,6 +107,35 @@ def test_a_window_of_one_is_torch_bit_for_bit(dtype: torch.dtype, maximize: bool
             micro_step(a, ours, g)
             micro_step(b, theirs, g)
             assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_a_window_of_one_is_adamw_of_any_implementation_up_to_rounding(
+    dtype: torch.dtype, error: float
+) -> None:
+    ours = parameters(dtype)
+    theirs = parameters(dtype)
+    folded = AccumulatedAdamW(ours, lr=0.05, weight_decay=0.1)
+    buffered = torch.optim.AdamW(theirs, lr=0.05, weight_decay=0.1, foreach=False)
+    for g in gradients(20, dtype):
+        micro_step(folded, ours, g)
+        micro_step(buffered, theirs, g)
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=error, atol=error)
+
+
+def test_folding_in_the_backward_pass_with_a_window_of_one_is_adamw_bit_for_bit() -> None:
+    # Fold and move are then apart, so the fused kernel does not serve.
+    ours = parameters(torch.float32)
+    theirs = parameters(torch.float32)
+    folded = AccumulatedAdamW(ours)
+    accumulate_in_backward(folded)
+    buffered = torch.optim.AdamW(theirs, foreach=False)
+    for grads in gradients(20, torch.float32):
+        sum((p * g).sum() for p, g in zip(ours, grads, strict=True)).backward()
+        folded.step()
+        micro_step(buffered, theirs, grads)
+        assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
 
 
 def test_adams_first_moment_is_exact_and_its_second_the_mean_of_squares() -> None:
@@ -577,8 +610,12 @@ def test_values_outside_their_range_are_refused(make: Any, message: str, uncheck
 
 
 TORCHS: list[tuple[type[Windowed], Any, dict[str, Any]]] = [
-    (AccumulatedAdamW, torch.optim.AdamW, {"lr": 0.03, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
-    (AccumulatedAdamW, torch.optim.Adam, {"lr": 0.03}),
+    (
+        AccumulatedAdamW,
+        partial(torch.optim.AdamW, fused=True),
+        {"lr": 0.03, "weight_decay": 0.1, "betas": (0.8, 0.95)},
+    ),
+    (AccumulatedAdamW, partial(torch.optim.Adam, fused=True), {"lr": 0.03}),
     (AccumulatedSGD, torch.optim.SGD, {"lr": 0.03, "weight_decay": 0.1, "momentum": 0.8}),
     (AccumulatedSGD, torch.optim.SGD, {"lr": 0.03}),
 ]
