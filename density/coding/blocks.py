@@ -200,7 +200,7 @@ def _mismatch(coder: BitsBack[Rows], header: Header, index: int) -> InputError:
     if header.blocks[index].is_stored or header.probe == coder.probe():
         return damaged(f"the rows of block {index} do not match their checksum")
     versions = f"torch {header.torch}; here {torch.__version__}"
-    way_out = "use a machine and a version of torch like the writer's"
+    way_out = "use a machine and versions of torch, NumPy and SciPy like the writer's"
     if header.probe is None:
         return InputError(
             f"decompress: the file is damaged, or this machine's arithmetic differs from the "

@@ -18,7 +18,7 @@ from experiments.training.division import divided_anew
 from experiments.training.optimizer_state import restore
 from experiments.training.optimizers import OPTIMIZERS, build
 from experiments.training.settings import Settings
-from experiments.training.sharding import divided_state, gather_state
+from experiments.training.sharding import divided_state, whole_state
 from experiments.training.step import Stepped, rate_factor, uses_bf16
 from experiments.training.step_sizes import STEP_SIZES
 from experiments.training.stopping import TrainingFailed
@@ -119,7 +119,7 @@ class PlayerSteps:
         self.parts = world.size  # micro-batches that are one batch of a critic step
         self.rates = (settings.lr, task.options.generator_lr or settings.lr)
         players = task.module.to(world.device)
-        self.sharded = settings.shard and world.size > 1
+        self.saves_together = settings.shard and world.size > 1
         optimizers = (
             self._optimizer(players.critic, settings),
             self._optimizer(players.generator, replace(settings, lr=self.rates[1])),
@@ -138,6 +138,7 @@ class PlayerSteps:
         """The generator, whose moving average is validated and saved."""
         return self.task.module.generator
 
+    sharded = False
     optimized: Sequence[Tensor] = ()  # checkpoints have the whole state of the optimizers
 
     def whole_weights(self) -> AbstractContextManager[object]:
@@ -202,17 +203,13 @@ class PlayerSteps:
     def state_dict(self) -> JsonObject:
         """Return the state of both optimizers and the number of the critic's steps.
 
-        Where it is divided, a collective operation, and empty in all processes but the first.
+        Where it is divided, a collective operation, and complete in the first process alone.
         """
+        state_of = whole_state if self.saves_together else Optimizer.state_dict
         critic_optimizer, generator_optimizer = self.wgan.optimizers
-        if self.sharded:
-            for optimizer in self.wgan.optimizers:
-                gather_state(optimizer)
-            if not self.world.first:
-                return {}
         return {
-            "critic": critic_optimizer.state_dict(),
-            "generator": generator_optimizer.state_dict(),
+            "critic": state_of(critic_optimizer),
+            "generator": state_of(generator_optimizer),
             "critic_steps": self.wgan.steps,
         }
 
@@ -234,7 +231,7 @@ class PlayerSteps:
 
     def _optimizer(self, player: nn.Module, settings: Settings) -> Optimizer:
         optimizer = build(player, settings, self.world.device)
-        return divided_state(optimizer) if self.sharded else optimizer
+        return divided_state(optimizer) if self.saves_together else optimizer
 
     def _wgan_step(self, x: Tensor, labels: Tensor | None, progress: Progress) -> dict[str, float]:
         """Take a critic step, and a generator step after every ``n_critic``; return its log."""

@@ -24,7 +24,7 @@ __all__ = ["blocks_of", "recompute"]
 
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:
-    """Return the repeated blocks of a model: the members of its outermost lists of ``blocks``."""
+    """Return the repeated blocks of a model: the members of its lists of ``blocks``."""
     return [
         block
         for name, child in module.named_modules()

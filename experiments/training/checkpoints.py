@@ -88,9 +88,9 @@ class Checkpoints(Generic[Item]):
     def save(self, name: str, budget: Budget) -> None:
         """Write the checkpoint ``last`` or ``best``.
 
-        In the first process only; in all of them where weights are divided, a collective operation.
+        In the first process only; in all of them where state is divided, a collective operation.
         """
-        if self.steps.sharded:
+        if self.steps.saves_together:
             self._save_divided(name, budget)
             return
         if not self.steps.world.first:

@@ -102,6 +102,11 @@ class GradientSteps(Generic[Item, Batch]):
         return self.task.module
 
     @property
+    def saves_together(self) -> bool:
+        """Whether a checkpoint needs all processes."""
+        return self.sharded
+
+    @property
     def folds(self) -> bool:
         """Whether backward passes add gradients to the momentum, without ``.grad``."""
         return self.folding is not None

@@ -16,6 +16,7 @@ from univae.errors import InputError
 __all__ = ["check_state", "restore"]
 
 SCALARS = ("step", "scale", "count")  # state of one number a parameter
+AVERAGES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # state of a number for each of its weights
 PROGRESS = ("position", "opened", "lr")  # options of a group that change while it trains
 ADVICE = "the file is damaged or of another run: copy it again"
 
@@ -61,7 +62,7 @@ def check_state(entry: object, parameter: Tensor, names: Collection[str], owner:
         missing = ", ".join(sorted(names))
         raise InputError(f"optimizer.pt: the state of {owner} lacks {missing}; {ADVICE}")
     for name, value in entry.items():
-        if isinstance(value, bool | int | float):
+        if isinstance(value, bool | int | float) and name not in AVERAGES:
             continue
         shape = () if name in SCALARS else tuple(parameter.shape)
         if not isinstance(value, Tensor) or tuple(value.shape) != shape:

@@ -13,7 +13,12 @@ from torch.optim import Optimizer
 
 from experiments.training.step_sizes import STEP_SIZES
 from univae.errors import InputError
-from univae.optim.accumulated import AccumulatedAdamW, AccumulatedSGD, SecondMoment
+from univae.optim.accumulated import (
+    FUSED_DEVICES,
+    AccumulatedAdamW,
+    AccumulatedSGD,
+    SecondMoment,
+)
 from univae.optim.base import Base
 from univae.optim.egdd import EGDD
 from univae.optim.parameter_groups import parameter_groups
@@ -58,8 +63,6 @@ class OptimizerOptions(Protocol):
     @property
     def gain_lr(self) -> float: ...
 
-
-FUSED_DEVICES = ("cpu", "cuda")  # types for which PyTorch has a fused AdamW
 
 Group: TypeAlias = dict[str, Any]  # parameters and their options, as torch types it
 Groups: TypeAlias = list[Group]

@@ -37,9 +37,9 @@ __all__ = [
     "Like",
     "divided_state",
     "full_weights",
-    "gather_state",
     "shard",
     "unsharded",
+    "whole_state",
     "whole_tensor",
     "whole_weights",
     "with_parts",
@@ -83,20 +83,28 @@ def divided_state(optimizer: Optimizer) -> "ZeroRedundancyOptimizer":
 
     Weights and gradients stay whole (stage 1 of ZeRO, https://arxiv.org/abs/1910.02054), as losses
     need them that contain gradients: the backward pass of a gradient uses all blocks at once.
-    :func:`gather_state` comes before ``state_dict``.
+    Their whole state is :func:`whole_state`.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".torch.jit", DeprecationWarning)  # PyTorch's own
         from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    groups = [dict(group) for group in optimizer.param_groups]
-    fused = optimizer.defaults["fused"]
+    # Loading a state leaves counts of steps on the CPU, where the fused kernel of a GPU reads none.
+    on_cpu = all(p.is_cpu for group in optimizer.param_groups for p in group["params"])
+    fused = optimizer.defaults["fused"] and on_cpu
+    groups = [{**group, "fused": fused} for group in optimizer.param_groups]
     return ZeroRedundancyOptimizer(groups, optimizer_class=type(optimizer), fused=fused)
 
 
-def gather_state(optimizer: Optimizer) -> None:
-    """Give the first process the whole state of a :func:`divided_state`; collective."""
-    cast("ZeroRedundancyOptimizer", optimizer).consolidate_state_dict()
+def whole_state(optimizer: Optimizer) -> JsonObject:
+    """Return the state of a :func:`divided_state`; collective, and {} in all but the first."""
+    divided = cast("ZeroRedundancyOptimizer", optimizer)
+    divided.consolidate_state_dict()
+    if dist.get_rank():
+        return {}
+    state: JsonObject = divided.state_dict()
+    divided._all_state_dicts.clear()  # type: ignore[attr-defined] # which would stay in memory
+    return state
 
 
 @contextmanager

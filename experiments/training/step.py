@@ -93,6 +93,11 @@ class Steps(Protocol[Item]):
         ...
 
     @property
+    def saves_together(self) -> bool:
+        """Whether a checkpoint needs all processes, each of which has a part of the state."""
+        ...
+
+    @property
     def optimized(self) -> Sequence[Tensor]:
         """The parameters whose state of the optimizer may be divided, in its order."""
         ...

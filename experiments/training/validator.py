@@ -78,7 +78,7 @@ class Validator(Generic[Item]):
 
     def _validate(self) -> None:
         """Validate in the first process, and save the weights if they are the best so far."""
-        if self.steps.sharded:
+        if self.steps.saves_together:
             self._validate_divided()
         elif self.world.first and self._record(to_json(self._evaluated(self._measure))):
             self.checkpoints.save(BEST, self.budget)

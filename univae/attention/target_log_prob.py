@@ -9,16 +9,14 @@ have the same, as in sums and means over tokens, the forward pass has computed a
 the blocks are computed again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
-
-from univae.dtypes import computation_dtype
 
 __all__ = ["target_log_prob"]
 
@@ -36,11 +34,16 @@ def target_log_prob(
 ) -> Float[Tensor, "rows"]:
     """Return the log-probability of a target for each row, in at least float32.
 
-    Products are computed in the dtype of an active autocast. The result can be differentiated once.
-    A ``bias`` of -inf excludes an id.
+    Products are computed in the dtype of an active autocast. The result can be differentiated once,
+    by autograd alone, not by ``torch.func``. A ``bias`` of -inf excludes an id.
     """
+    kind = x.device.type
+    autocast = torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+    needed = tuple(torch.is_grad_enabled() and y.requires_grad for y in (x, table, bias))
     apply = cast("Callable[..., Tensor]", _TargetLogProb.apply)
-    return apply(x, table, bias, targets)
+    with torch.autocast(kind, enabled=False):
+        return apply(x, table, bias, targets, dtype, needed)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,12 @@ class _Problem:
     table: Tensor
     bias: Tensor
     targets: Tensor
-    low: torch.dtype
+    product_dtype: torch.dtype
+
+    @property
+    def result_dtype(self) -> torch.dtype:
+        """The dtype of sums: at least float32."""
+        return torch.promote_types(self.product_dtype, torch.float32)
 
     def blocks(self) -> Iterator[slice]:
         """Yield the rows of each block."""
@@ -62,17 +70,16 @@ class _Problem:
             yield slice(start, start + size)
 
     def logits(self, rows: slice) -> Float[Tensor, "block vocab"]:
-        """Return the logits of a block in at least float32."""
-        x = self.x[rows].to(self.low)
-        high = computation_dtype(x)
-        if self.low == high == self.bias.dtype:
-            return torch.addmm(self.bias, x, self.table.to(self.low).T)
-        return (x @ self.table.to(self.low).T).to(high).add_(self.bias)
+        """Return the logits of a block."""
+        x = self.x[rows].to(self.product_dtype)
+        table = self.table.to(self.product_dtype)
+        if self.product_dtype == self.result_dtype == self.bias.dtype:
+            return torch.addmm(self.bias, x, table.T)
+        return (x @ table.T).to(self.result_dtype).add_(self.bias)
 
     def log_prob(self, gradients: "_Gradients | None") -> Float[Tensor, "rows"]:
         """Return the result; add what each row adds to ``gradients``."""
-        high = torch.promote_types(self.low, torch.float32)
-        result = self.x.new_empty(len(self.x), dtype=high)
+        result = self.x.new_empty(len(self.x), dtype=self.result_dtype)
         for rows in self.blocks():
             logits = self.logits(rows)
             target = self.targets[rows, None]
@@ -84,72 +91,88 @@ class _Problem:
             if gradients is not None:
                 by_logits = exponentials.mul_(-1 / total)
                 by_logits.scatter_add_(1, target, torch.ones_like(total))
-                gradients.add(self, rows, by_logits)
+                gradients.add(rows, by_logits)
         return result
 
 
 class _Gradients:
-    """The gradients of a weighted sum of the results, by default of their plain sum."""
+    """The gradients of a weighted sum of the results, by default of their plain sum.
 
-    def __init__(self, problem: _Problem, weights: Tensor | None = None) -> None:
-        high = torch.promote_types(problem.low, torch.float32)
+    ``needed`` says which of x, table and bias need one; the others are None.
+    """
+
+    def __init__(
+        self, problem: _Problem, needed: Sequence[bool], weights: Tensor | None = None
+    ) -> None:
+        self.problem = problem
         self.weights = weights
-        self.x = torch.empty_like(problem.x)
-        self.table = torch.zeros_like(problem.table, dtype=high)
-        self.bias = torch.zeros_like(problem.bias, dtype=high)
+        dtype = problem.result_dtype
+        self.x = torch.empty_like(problem.x, dtype=dtype) if needed[0] else None
+        self.table = torch.zeros_like(problem.table, dtype=dtype) if needed[1] else None
+        self.bias = torch.zeros_like(problem.bias, dtype=dtype) if needed[2] else None
 
-    def add(self, problem: _Problem, rows: slice, by_logits: Tensor) -> None:
+    def add(self, rows: slice, by_logits: Tensor) -> None:
         """Add the gradients of a block, given those by its logits."""
+        problem = self.problem
         if self.weights is not None:
             by_logits = by_logits.mul_(self.weights[rows, None])
-        low = by_logits.to(problem.low)
-        x = problem.x[rows].to(problem.low)
-        self.x[rows] = low @ problem.table.to(problem.low)
-        self.bias += by_logits.sum(0)
-        if low.dtype == self.table.dtype:
-            self.table.addmm_(low.T, x)
+        if self.bias is not None:
+            self.bias += by_logits.sum(0)
+        factor = by_logits.to(problem.product_dtype)
+        if self.x is not None:
+            self.x[rows] = factor @ problem.table.to(problem.product_dtype)
+        if self.table is None:
+            return
+        x = problem.x[rows].to(problem.product_dtype)
+        if factor.dtype == self.table.dtype:
+            self.table.addmm_(factor.T, x)
         else:
-            self.table += low.T @ x
-
-    def scaled(self, factor: Tensor, problem: _Problem) -> tuple[Tensor, Tensor, Tensor]:
-        """Return them times a factor, in the dtypes of the arguments."""
-        return (
-            self.x * factor.to(self.x.dtype),
-            (self.table * factor).to(problem.table.dtype),
-            (self.bias * factor).to(problem.bias.dtype),
-        )
+            self.table += factor.T @ x
 
 
 class _Context(FunctionCtx):
-    needs_input_grad: tuple[bool, ...]
-    problem: _Problem
-    gradients: _Gradients
+    saved_tensors: tuple[Any, ...]
+    product_dtype: torch.dtype
+    needed: tuple[bool, ...]
 
 
 class _TargetLogProb(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, table: Tensor, bias: Tensor, targets: Tensor
+        ctx: FunctionCtx,
+        x: Tensor,
+        table: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        product_dtype: torch.dtype,
+        needed: tuple[bool, ...],
     ) -> Float[Tensor, "rows"]:
-        kind = x.device.type
-        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        problem = _Problem(x, table, bias, targets, low)
+        problem = _Problem(x, table, bias, targets, product_dtype)
+        if not any(needed):
+            return problem.log_prob(None)
         context = cast(_Context, ctx)
-        with torch.autocast(kind, enabled=False):
-            if not any(context.needs_input_grad):
-                return problem.log_prob(None)
-            context.problem = problem
-            context.gradients = _Gradients(problem)
-            return problem.log_prob(context.gradients)
+        context.product_dtype = product_dtype
+        context.needed = needed
+        gradients = _Gradients(problem, needed)
+        result = problem.log_prob(gradients)
+        cast(Any, ctx).save_for_backward(
+            x, table, bias, targets, gradients.x, gradients.table, gradients.bias
+        )
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         context = cast(_Context, ctx)
-        problem = context.problem
-        first = grad[:1].sum()  # 0 where there is no row
-        if bool((grad == first).all()):
-            return (*context.gradients.scaled(first, problem), None)
-        weighted = _Gradients(problem, grad)
-        problem.log_prob(weighted)
-        return (*weighted.scaled(grad.new_ones(()), problem), None)
+        x, table, bias, targets, *gradients = context.saved_tensors
+        factor = grad[:1].sum()  # 0 where there is no row
+        if not bool((grad == factor).all()):
+            problem = _Problem(x, table, bias, targets, context.product_dtype)
+            weighted = _Gradients(problem, context.needed, grad)
+            problem.log_prob(weighted)
+            gradients = [weighted.x, weighted.table, weighted.bias]
+            factor = grad.new_ones(())
+        results = []
+        for argument, gradient in zip((x, table, bias), gradients, strict=True):
+            results.append(None if gradient is None else (gradient * factor).to(argument.dtype))
+        return (*results, None, None, None)

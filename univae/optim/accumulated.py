@@ -119,7 +119,8 @@ class AccumulatedAdamW(Windowed):
     ``second_moment="plain"``, the published rule; ``"corrected"`` divides the variance in it by
     :math:`k` (see :mod:`univae.optim.second_moments`). With ``window=1`` both are
     ``torch.optim.AdamW(fused=True)``, bit for bit, where torch has that kernel (float32 and float64
-    parameters on CPU and CUDA), and round as its other implementations elsewhere.
+    parameters on CPU and CUDA, whose gradients lie in memory as they do), and round as its other
+    implementations elsewhere.
 
     Raises:
         InputError: a learning rate, beta, eps, weight decay, window or second moment outside its
@@ -219,11 +220,18 @@ class AccumulatedAdamW(Windowed):
 
 
 def _has_fused_kernel(block: Block) -> bool:
-    """Return whether torch's fused AdamW, which reads memory in order, takes a block."""
-    p = block.params[0]
-    m = block.averages["exp_avg"][0]
-    is_fit = p.device.type in FUSED_DEVICES and p.is_floating_point() and p.dtype == m.dtype
-    return is_fit and is_plain([block.params, block.grads, *block.averages.values()])
+    """Return whether torch's fused AdamW takes a block.
+
+    It reads memory in order, as much of each tensor as the parameter has.
+    """
+    columns = [block.params, block.grads, *block.averages.values()]
+    for p, *others in zip(*columns, strict=True):
+        facts = (p.shape, p.dtype, p.device)
+        if any((x.shape, x.dtype, x.device) != facts for x in others):
+            return False
+    first = block.params[0]
+    is_fit = first.device.type in FUSED_DEVICES and first.is_floating_point()
+    return is_fit and is_plain(columns)
 
 
 def _fused_step(group: Group, block: Block, step: int) -> None:

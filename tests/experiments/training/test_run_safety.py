@@ -78,6 +78,10 @@ def test_a_state_that_is_empty_damaged_or_of_another_optimizer_is_refused() -> N
             "exp_avg of parameter 0 must have the shape",
         ),
         (
+            {"state": {0: first | {"exp_avg": 0.5}}, "param_groups": groups},
+            "exp_avg of parameter 0 must have the shape",
+        ),
+        (
             {
                 "state": {
                     0: first | {"exp_avg": torch.zeros(1, dtype=model.weight.dtype).expand(2, 3)}

@@ -14,8 +14,8 @@ from experiments.training.sharding import (
     PART,
     SHARDS,
     divided_state,
-    gather_state,
     shard,
+    whole_state,
     with_parts,
     without_parts,
 )
@@ -46,10 +46,7 @@ def step_divided(folder: Path) -> None:
     module(torch.ones(8)).sum().backward()
     optimizer.step()
     here = [state["exp_avg"].numel() for state in optimizer.optim.state.values()]
-    gather_state(optimizer)
-    whole = []
-    if dist.get_rank() == 0:
-        whole = [entry["exp_avg"].numel() for entry in optimizer.state_dict()["state"].values()]
+    whole = [entry["exp_avg"].numel() for entry in whole_state(optimizer).get("state", {}).values()]
     (folder / str(dist.get_rank())).write_text(json.dumps([here, whole]))
 
 

@@ -54,6 +54,34 @@ def test_values_without_gradients_are_the_same() -> None:
     assert not found.requires_grad
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_gradients_that_nothing_needs_are_not_computed(
+    enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, table, bias, targets = arguments()
+    table.requires_grad_(requires_grad=False)
+    added = []
+    add = module._Gradients.add
+
+    def counted(self: module._Gradients, rows: slice, by_logits: Tensor) -> None:
+        add(self, rows, by_logits)
+        added.append((self.x is not None, self.table is not None, self.bias is not None))
+
+    monkeypatch.setattr(module._Gradients, "add", counted)
+    with torch.set_grad_enabled(enabled):
+        target_log_prob(x, table, bias, targets)
+    assert set(added) == ({(True, False, True)} if enabled else set())
+
+
+def test_weights_that_change_before_the_backward_pass_are_noticed() -> None:
+    x, table, bias, targets = arguments()
+    found = target_log_prob(x, table, bias, targets)
+    with torch.no_grad():
+        table += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        found.sum().backward()
+
+
 def test_excluded_ids_have_no_probability_and_no_gradient() -> None:
     x, table, bias, targets = arguments()
     excluded = torch.zeros(VOCABULARY, dtype=torch.bool)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from test_accumulated import FAMILY
-from torch import Tensor
+from torch import Tensor, nn
 
 from univae.optim import cache_chunks as chunking
+from univae.optim.accumulated import AccumulatedAdamW
 from univae.optim.cache_chunks import Scratch, cache_blocks, cache_chunks, memory_views
 from univae.optim.egdd import EGDD
 
@@ -153,3 +154,14 @@ def test_scratch_copies_are_views_of_one_flat_tensor() -> None:
     for x, view in zip(tensors, views, strict=True):
         assert torch.equal(view, x + 1)
     assert flat.shape == (11,)
+
+
+def test_weights_that_have_grown_are_refused_and_not_read_by_a_kernel() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = AccumulatedAdamW([weight])
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    weight.data = torch.ones(2**18)
+    weight.grad = torch.ones(2**18)
+    with pytest.raises(RuntimeError, match="must match"):
+        optimizer.step()
