@@ -24,6 +24,7 @@ from univae.atomic_files import replacing_folder
 from univae.checkpoint import JsonObject, read_json, write_json
 from univae.disk_errors import reserve
 from univae.errors import InputError
+from univae.mapped_files import map_array
 
 __all__ = ["CacheEntry", "ImageCache", "cache_of_run"]
 
@@ -66,7 +67,7 @@ class CacheEntry:
             record = read_json(self.folder / RECORD)
             if record["key"] != self.key:
                 return None
-            values = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            values = map_array(self.folder / IMAGES)
             return _restored(values, record["data"])
         except (OSError, EOFError, InputError, KeyError, TypeError, ValueError):
             return None  # missing or damaged: it is written again
@@ -129,7 +130,7 @@ class NewEntry:
 
         The file is written again where images at its end were left out.
         """
-        stored = np.load(self.folder / IMAGES, mmap_mode="r")
+        stored = map_array(self.folder / IMAGES)
         if isinstance(data.values, np.memmap):
             data.values.flush()
         if len(data) < len(stored):

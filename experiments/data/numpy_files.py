@@ -2,9 +2,10 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from experiments.data.interpretation import interpret
 from experiments.data.memory_bounds import IN_MEMORY, require_fits
 from experiments.data.sources import has_suffix
 from univae.errors import InputError
+from univae.mapped_files import map_array, read_header
 
 __all__ = ["NpyFile", "NpzFile", "read_member", "write_npz"]
 
@@ -23,11 +25,6 @@ MAGIC = b"\x93NUMPY"
 HEADER_OFFSET = 12  # of an .npy of version 2 or 3
 LENGTH_BYTES = 4
 LONGEST_HEADER = 10_000  # bytes; as np.load has it, which reads it first
-# Version of an .npy -> the reader of its header: shape, order and dtype.
-HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 class NpyFile:
@@ -45,8 +42,7 @@ class NpyFile:
         Rewriting a mapped file ends the process that reads it with the signal SIGBUS.
         """
         _require_short_header(path)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        _require_bytes(array.dtype, str(path))
+        array = map_array(path)
         if array.nbytes <= IN_MEMORY:
             return interpret(np.array(array), None, path.stem, str(path))
         note = f"{path.name} is mapped, not copied: leave the file unchanged while it is in use"
@@ -103,12 +99,6 @@ def _require_short_header(path: Path) -> None:
         )
 
 
-def _require_bytes(dtype: np.dtype, source: str) -> None:
-    """Raise :class:`InputError` for values of no bytes, of which NumPy would make strings of 4."""
-    if not dtype.itemsize:
-        raise InputError(f"{source} holds empty strings ({dtype}); save numbers")
-
-
 def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     """Return an array of an .npz archive, the file ``path``.
 
@@ -121,12 +111,8 @@ def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     source = f"{path}, array {name!r}"
     require_fits(info.file_size, source)
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in HEADERS:
-            raise InputError(f"{source} is of format {version}; save it again with NumPy")
-        shape, _, dtype = HEADERS[version](file)
+        shape, dtype = read_header(cast(BufferedIOBase, file))
         stored = info.file_size - file.tell()
-    _require_bytes(dtype, source)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize != stored:
         raise InputError(
             f"{source} should hold {math.prod(shape) * dtype.itemsize} bytes of {shape}; got "

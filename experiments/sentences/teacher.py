@@ -18,6 +18,7 @@ from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, replacing_file
 from univae.dtypes import is_float_array
 from univae.errors import InputError
+from univae.mapped_files import map_array
 from univae.sentence.trained import TrainedSimilar
 from univae.text.corpus import UNREADABLE_ARRAY
 from univae.text.tally import Tally
@@ -69,7 +70,7 @@ def open_vectors(path: Path, count: int) -> np.ndarray:
         InputError: the file is damaged, or of other texts.
     """
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors = map_array(path)
         is_complete = vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
     except UNREADABLE_ARRAY as error:
         raise InputError(f"{path} is damaged ({_reason(error)}); {RECOMPUTED}") from error

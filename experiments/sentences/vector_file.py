@@ -17,6 +17,7 @@ from experiments.data.outputs import Output
 from experiments.sentences.teacher import fingerprint_file
 from univae.checkpoint import JsonObject, read_json
 from univae.errors import InputError
+from univae.mapped_files import map_array
 from univae.text.corpus import UNREADABLE_ARRAY
 from univae.text.tally import Tally
 
@@ -99,7 +100,7 @@ def read_matrix(
 
 def _map(path: Path, shape: tuple[int, int], precision: str) -> np.ndarray | None:
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        matrix = map_array(path)
         complete = matrix.shape == shape and matrix.dtype == np.dtype(precision)
     except UNREADABLE_ARRAY:
         return None

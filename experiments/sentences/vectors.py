@@ -25,6 +25,7 @@ from experiments.sentences.vector_file import (
 from univae.checkpoint import JsonObject
 from univae.disk_errors import reserve
 from univae.errors import InputError
+from univae.mapped_files import map_array
 from univae.sentence.trained import TrainedSimilar
 from univae.text.corpus import Removed, fingerprint_texts
 from univae.text.tally import Tally
@@ -111,7 +112,7 @@ def _computed(
     tally = Tally()
     _encode(run, corpus, matrix_file, _shape(run, recipe), recipe["precision"], tally)
     write_description(description, matrix_file.path, recipe, tally)
-    matrix = np.load(matrix_file.path, mmap_mode="r", allow_pickle=False)
+    matrix = map_array(matrix_file.path)
     return Vectors(matrix, matrix_file.path, False, tally, [])
 
 

@@ -66,7 +66,8 @@ FINDINGS: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
     "an .npy whose header is no Python literal": (
         "x.npy", b"\x93NUMPY\1\0\x08\0{'a': ((", read, "cannot be read",
     ),
-    "an .npy of 10**12 empty strings": ("x.npy", header_of("<U0", 10**12), read, "empty strings"),
+    "an .npy of 10**12 empty strings": ("x.npy", header_of("<U0", 10**12), read, "holds empty strings"),
+    "an .npy of a negative length": ("x.npy", header_of("<f8", -1), read, "its shape is"),
     "an .npz that is an .npy": ("x.npz", b"\x93NUMPY\1\0\x02\0{}", read, "not a zip file"),
     "an .npz of a compression that Python lacks": (
         "x.npz", stored_zip("x.npy", 1), read, "compression",

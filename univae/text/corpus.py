@@ -19,7 +19,7 @@ from torch import Tensor
 from univae.checkpoint import JsonObject
 from univae.dtypes import is_integer_array
 from univae.errors import InputError
-from univae.mapped_files import UNREADABLE_ARRAY, release_pages
+from univae.mapped_files import UNREADABLE_ARRAY, map_array, release_pages
 from univae.text.batches import split, token_batches
 from univae.text.corpus_files import (
     ID_DTYPES,
@@ -60,7 +60,7 @@ class Shard(NamedTuple):
     @classmethod
     def open(cls, files: ShardFiles, dtype: str) -> "Shard":
         """Map a shard's files; raise ValueError where they do not cut its ids into texts."""
-        offsets = np.asarray(np.load(files.offsets, mmap_mode="r"))
+        offsets = np.asarray(map_array(files.offsets))
         is_empty = not files.ids.stat().st_size  # which cannot be mapped: all texts were too long
         ids = np.zeros(0, dtype) if is_empty else np.asarray(np.memmap(files.ids, dtype, mode="r"))
         if offsets.ndim != 1 or not is_integer_array(offsets):

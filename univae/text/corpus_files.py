@@ -19,7 +19,7 @@ from univae.checkpoint import JsonObject, read_json, sync, write_json
 from univae.checksums import file_digest
 from univae.disk_errors import naming
 from univae.errors import InputError
-from univae.mapped_files import UNREADABLE_ARRAY
+from univae.mapped_files import UNREADABLE_ARRAY, map_array
 from univae.text.fingerprint import Batch
 from univae.text.lines import is_short
 
@@ -125,7 +125,7 @@ class ShardFiles:
         try:
             if self.ids.stat().st_size != totals["tokens"] * dtype.itemsize:
                 return False
-            offsets = np.load(self.offsets, mmap_mode="r")
+            offsets = map_array(self.offsets)
         except UNREADABLE_ARRAY:
             return False
         has_texts = bool(offsets.shape == (totals["texts"] + 1,))
