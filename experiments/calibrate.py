@@ -19,6 +19,7 @@ from experiments.evaluation.latent_model import of_training
 from experiments.kinds import row_of_kind
 from experiments.reports.page import write as write_report
 from experiments.training.distributed import World, join
+from experiments.training.new_folder import remove_leftovers
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.stopping import Interrupted, TrainingFailed
@@ -73,6 +74,8 @@ def main(config: Config) -> JsonObject:
         folder.locked(),
         threads_of_run(0, config.run, world),
     ):
+        if world.first:
+            remove_leftovers(folder.path)
         _require_ready(folder, config)
         task, settings = _in_turn(world, lambda: _read(stored_task, config))
         settings = replace(settings, device=config.device)

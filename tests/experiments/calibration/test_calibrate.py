@@ -28,6 +28,7 @@ from experiments.training.task import Progress
 from tests.damage import flip_a_bit
 from univae.checkpoint import read_json, write_json
 from univae.errors import InputError
+from univae.temporary_files import HOST
 
 WORDS = [
     "the",
@@ -172,8 +173,11 @@ def test_the_command_equals_the_last_phase_of_training(tmp_path: Path, texts: Pa
     train_text.train(text_config(tmp_path / "one", texts))
     run = tmp_path / "two"
     train_text.train(text_config(run, texts, calibration=0.0, steps=20))
+    left_by_a_killed_process = run / f".calibration.{HOST}.{2**30}.new"
+    left_by_a_killed_process.mkdir()
     calibrate.main(calibrate.Config(run=run, steps=20))
     assert same_weights(tmp_path / "one", run, "best")
+    assert not left_by_a_killed_process.exists()
 
     with pytest.raises(InputError, match="has been calibrated; --again does it once more"):
         calibrate.main(calibrate.Config(run=run, steps=20))
