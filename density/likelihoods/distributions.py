@@ -224,7 +224,8 @@ class GaussianPixels(IndependentNormal):
     nats: ClassVar[Nats] = "density"
 
     def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
-        pixels = Normal(at_least_float32(mean), at_least_float32(scale))
+        # Parameters that are not finite give such a loss, which training reports.
+        pixels = Normal(at_least_float32(mean), at_least_float32(scale), validate_args=False)
         super().__init__(pixels, event_dims)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ class StudentPixels(IndependentStudent):
     nats: ClassVar[Nats] = "density"
 
     def __init__(self, location: Tensor, scale: Tensor, event_dims: int) -> None:
-        pixels = StudentT(DEGREES, at_least_float32(location), at_least_float32(scale))
+        pixels = StudentT(
+            DEGREES, at_least_float32(location), at_least_float32(scale), validate_args=False
+        )
         super().__init__(pixels, event_dims)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Pixels far off, scales near 0 and beyond, values of every dtype: finite, and the right nats."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -167,3 +169,10 @@ def test_whole_numbers_of_a_law_cost_the_same_in_uint8() -> None:
         LogisticPixels(logits[:, None], logits[:, None], logits[:, None], 1, 2),
     ):
         torch.testing.assert_close(law.log_prob(x.to(torch.uint8)), law.log_prob(x.double()))
+
+
+@pytest.mark.parametrize("law", [GaussianPixels, StudentPixels])
+def test_parameters_that_are_not_finite_give_a_value_that_is_not(law: Callable[..., Any]) -> None:
+    mean = torch.tensor([[math.nan, 0.0], [math.inf, 0.0], [1.0, 0.0]])
+    log_p = law(mean, torch.ones(3, 2), 1).log_prob(torch.zeros(2))
+    assert log_p.isfinite().tolist() == [False, False, True]
