@@ -54,6 +54,12 @@ def require_compiler(device: torch.device) -> None:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         _refuse(f"{header}", "install the headers of Python (apt install python3-dev)")
+    libraries = torch.__path__[0]
+    if any(character.isspace() for character in libraries):  # which it passes on without quotes
+        _refuse(
+            f"a PyTorch in a folder without spaces (it is in {libraries!r})",
+            "install it in another folder",
+        )
 
 
 def compiled_loss(task: Task[Item, Batch]) -> Loss[Batch]:

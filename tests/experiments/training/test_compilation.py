@@ -22,6 +22,8 @@ ROUNDING = 1e-5  # of a weight after three steps in float32; measured: 9e-7
 COMPARED = "tests.experiments.compared_training"
 CPU = torch.device("cpu")
 
+compiles = pytest.mark.skipif(" " in torch.__path__[0], reason="PyTorch in a folder with spaces")
+
 
 def test_a_missing_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
@@ -36,6 +38,12 @@ def test_missing_headers_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("CXX", "true")
     monkeypatch.setattr(compilation.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(InputError, match=r"--compile needs .*Python\.h, .*python3-dev"):
+        require_compiler(CPU)
+
+
+def test_a_folder_with_spaces_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__path__", ["/my folder/torch"])
+    with pytest.raises(InputError, match=r"a PyTorch in a folder without spaces .*my folder"):
         require_compiler(CPU)
 
 
@@ -80,6 +88,7 @@ def trained(*, is_compiled: bool) -> dict[str, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@compiles
 def test_compiled_steps_train_the_same_weights() -> None:
     torch.set_default_dtype(torch.float32)
     eager = trained(is_compiled=False)
@@ -91,6 +100,7 @@ def test_compiled_steps_train_the_same_weights() -> None:
     assert counters["stats"]["unique_graphs"] <= 2  # of all sizes and fractions of training
 
 
+@compiles
 @pytest.mark.slow
 def test_the_halves_of_blocks_are_compiled_once(
     tmp_path: Path, started: Callable[..., dict[str, Any]]
@@ -101,6 +111,7 @@ def test_the_halves_of_blocks_are_compiled_once(
     assert compared["litter"] == []
 
 
+@compiles
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "similar"])
 def test_ragged_texts_do_not_compile_again(
@@ -116,6 +127,7 @@ def test_ragged_texts_do_not_compile_again(
     assert not any("torch" in name for name in compared["files"])
 
 
+@compiles
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "mlp", "ladder", "table"])
 def test_the_loss_of_a_model_without_blocks_is_compiled(
@@ -127,6 +139,7 @@ def test_the_loss_of_a_model_without_blocks_is_compiled(
     assert 0 < compared["graphs"][1] == compared["graphs"][3]  # whatever the weight of the KL
 
 
+@compiles
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "mlp"])
 @pytest.mark.parametrize("options", ["compile", "compile,accumulate=2", "compile,window=2,clip=0"])
@@ -137,6 +150,7 @@ def test_a_resumed_run_continues_bit_for_bit(
     assert compared["differences"] == [None]
 
 
+@compiles
 @pytest.mark.slow
 def test_processes_train_the_same_weights(
     tmp_path: Path, started: Callable[..., dict[str, Any]]
