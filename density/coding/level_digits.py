@@ -120,10 +120,10 @@ class LogisticDigits:
 
     def prepare(self, numbers: np.ndarray) -> None:
         """Replace log-scales by scales, and logits by weights, which sum to any number."""
-        others = numbers[self.components :]
-        np.maximum(others, self.lowest[: len(others)], out=others)
-        np.minimum(others, self.highest[: len(others)], out=others)
-        np.exp(others, out=others)
+        logs = numbers[self.components :]
+        np.maximum(logs, self.lowest[: len(logs)], out=logs)
+        np.minimum(logs, self.highest[: len(logs)], out=logs)
+        np.exp(logs, out=logs)
 
     def starts(self, parameters: np.ndarray, digit: int, prefix: np.ndarray) -> np.ndarray:
         """Return the starts of the parts of a range, by the mixture's distribution function."""
@@ -166,14 +166,14 @@ class LogisticDigits:
         return edges
 
 
-def _weighted(means: np.ndarray, others: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _weighted(means: np.ndarray, scales_and_weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
     r"""Return :math:`\sum_m w_m \sigma((e - \mu_m) / s_m)` of the edges, (N, edges).
 
-    ``others`` are the scales and, of several components, the weights; without weights they have
-    the size 1 and the sign of the scale.
+    ``scales_and_weights`` has the scales and, of several components, the weights; without weights
+    they have the size 1 and the sign of the scale.
     """
-    scales = others[0]
-    weights = others[1] if len(others) > 1 else np.sign(scales)
+    scales = scales_and_weights[0]
+    weights = scales_and_weights[1] if len(scales_and_weights) > 1 else np.sign(scales)
     below = means[..., None] - edges
     below /= scales[..., None]
     np.exp(below, out=below)

@@ -91,15 +91,18 @@ class ShardFiles:
         A file that is missing, that has changed, or whose size contradicts the totals, is damage
         too.
         """
+        state = self.written(dtype)
+        return state if state and self.has_digests(state.get("digests")) else None
+
+    def written(self, dtype: np.dtype) -> JsonObject | None:
+        """Return :meth:`finished` by the sizes of the files alone."""
         if not (self.ids.is_file() and self.offsets.is_file() and self.state.is_file()):
             return None
         try:
             state = read_json(self.state)
         except InputError:
             return None
-        if not (isinstance(state, dict) and self._has_sizes(state, dtype)):
-            return None
-        return state if self.has_digests(state.get("digests")) else None
+        return state if isinstance(state, dict) and self._has_sizes(state, dtype) else None
 
     def has_digests(self, digests: object) -> bool:
         """Return whether the two files have the digests that :class:`ShardWriter` stored."""

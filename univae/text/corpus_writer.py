@@ -164,9 +164,12 @@ class CorpusWriter:
             self._writer = ShardWriter(files, self.tokenizer, self.recipe["max_length"])
 
     def _state(self, shard: ShardFiles) -> JsonObject:
-        """Return the state of a shard; raise InputError where it is not as it was written."""
-        state = shard.finished(id_dtype(self.tokenizer))
-        if state is None:
+        """Return the state of a shard; raise InputError where its files have other sizes.
+
+        Their digests are compared once, when the corpus is opened.
+        """
+        state = shard.written(id_dtype(self.tokenizer))
+        if state is None or "digests" not in state:
             raise InputError(f"{shard.ids}: no longer there, or damaged; run the command again")
         return state
 
