@@ -197,12 +197,15 @@ class RunFolder:
 def model_shape(kind: Callable[..., Shape], config: Mapping[str, Any], vocab_size: int) -> Shape:
     """Return the model configuration ``kind``, a dataclass, from the configuration of a run.
 
-    ``vocab_size`` is the number of token ids of the run's tokenizer.
+    ``vocab_size`` is the number of token ids of the run's tokenizer. Fields that ``kind.NEWER``
+    names, which runs of version 0.1.0 lack, have their defaults if they are missing.
 
     Raises:
-        InputError: a field is missing, of another type, or breaks its rule.
+        InputError: another field is missing, or one is of another type, or breaks its rule.
     """
+    newer: frozenset[str] = getattr(kind, "NEWER", frozenset())
     names = {field.name for field in fields(cast("Any", kind))} - {"vocab_size"}
+    names -= newer - config.keys()
     missing = sorted(names - config.keys())
     if missing:
         raise InputError(

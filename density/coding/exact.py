@@ -7,11 +7,12 @@ arithmetic raises an error instead of returning wrong rows.
 """
 
 import copy
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -70,13 +71,16 @@ def prepared(model: Model) -> Model:
 def fingerprint(model: object, extra: JsonObject | None = None) -> bytes:
     """Return the SHA-256 of a model's class, configuration and weights, and of ``extra``.
 
+    Fields of the configuration that are named in its ``NEWER`` are left out where they have their
+    defaults, so that files of versions without these fields are read.
+
     Raises:
         InputError: the model is not a torch module.
     """
     module = _require_module(model)
     description = {
         "model": type(model).__name__,
-        "config": to_json(getattr(model, "config", None)),
+        "config": _configuration(getattr(model, "config", None)),
         "more": to_json(extra),
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
@@ -90,6 +94,21 @@ def fingerprint(model: object, extra: JsonObject | None = None) -> bytes:
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Return whether two arrays have one dtype, shape and the same bytes: 0.0 and -0.0 differ."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _configuration(config: object) -> object:
+    newer: frozenset[str] = getattr(config, "NEWER", frozenset())
+    values = to_json(config)
+    if not newer:
+        return values
+    fields = dataclasses.fields(cast("Any", config))
+    defaults = {field.name: field.default for field in fields if field.name in newer}
+    known = cast("JsonObject", values)
+    return {
+        name: value
+        for name, value in known.items()
+        if name not in defaults or value != defaults[name]
+    }
 
 
 def _mixes_precisions(error: RuntimeError) -> bool:

@@ -89,12 +89,15 @@ def _gan(product: tuple[int, int], **options: object) -> Case:
 
 
 WORDS = {"tokenizer": "words", "vocab-size": 10_000}
+ADAPTIVE = {**WORDS, "softmax": "adaptive"}
 
 CASES: Mapping[str, Case] = {
     "text tiny, captions": _text("tiny", "captions", (1024, 128)),
     "text small, captions": _text("small", "captions", (4096, 256)),
     "text tiny, PTB words": _text("tiny", "ptb", (1024, 128), **WORDS),
     "text small, PTB words": _text("small", "ptb", (4096, 256), **WORDS),
+    "text tiny, PTB words, adaptive": _text("tiny", "ptb", (1024, 128), **ADAPTIVE),
+    "text small, PTB words, adaptive": _text("small", "ptb", (4096, 256), **ADAPTIVE),
     "images, mlp": Case(
         "train-density", {"preset": "tiny", "data": "glyphs"}, (50, 128), head="last"
     ),

@@ -10,7 +10,7 @@ References:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -210,7 +210,12 @@ class Head(nn.Module):
         self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
     ) -> Float[Tensor, "*batch vocab"]:
         """Return the logits of the next token after each row."""
-        return F.linear(self.transform(x), table, self.masked_bias())
+        return self.stepper(table)(x)
+
+    def stepper(self, table: Float[Tensor, "vocab width"]) -> Callable[[Tensor], Tensor]:
+        """Return :meth:`forward` for one table."""
+        bias = self.masked_bias()
+        return lambda x: F.linear(self.transform(x), table, bias)
 
     def target_log_prob(
         self,
@@ -223,9 +228,20 @@ class Head(nn.Module):
         It is computed in at least float32, and the logits of few rows at once; rows of padding are
         skipped.
         """
+        bias = self.masked_bias()
+        return self._of_real_rows(
+            x, targets, lambda rows, ids: target_log_prob(rows, table, bias, ids)
+        )
+
+    def initialise(self) -> None:
+        """Set the initial values that :func:`initialise` does not know."""
+
+    def _of_real_rows(
+        self, x: Tensor, targets: Tensor, log_prob_of: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Return ``log_prob_of`` of the transformed rows with targets, and 0 for padding."""
         real = targets != PAD
-        rows = self.transform(x[real])
-        log_prob = target_log_prob(rows, table, self.masked_bias(), targets[real])
+        log_prob = log_prob_of(self.transform(x[real]), targets[real])
         return log_prob.new_zeros(targets.shape).masked_scatter(real, log_prob)
 
     def masked_bias(self) -> Float[Tensor, "vocab"]:

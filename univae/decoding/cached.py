@@ -8,7 +8,6 @@ and values do not depend on later tokens, and one pass over it serves all texts 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
@@ -47,10 +46,9 @@ class CachedDecoder:
         positions: Positions,
         prompt_end: Float[Tensor, "batch width"] | None = None,
     ) -> None:
-        self.transform = layers.head.transform
-        self.table = layers.embedding.tokens.weight
-        self.bias = layers.head.masked_bias()
-        self.device = self.table.device
+        table = layers.embedding.tokens.weight
+        self.logits = layers.head.stepper(table)
+        self.device = table.device
         self.feed = layers.embedding.feed(len(caches[0].keys))
         self.caches = caches
         self.steps = [
@@ -90,14 +88,14 @@ class CachedDecoder:
     def __call__(self, tokens: Int[Tensor, "batch"]) -> Float[Tensor, "batch vocab"]:
         """Append one token to each row, and return the logits of the next."""
         if self.prompt_end is not None:
-            logits = self._logits(self.prompt_end)
+            logits = self.logits(self.prompt_end)
             self.prompt_end = None
             return logits
         x = self.feed(tokens)
         phase = self.positions.next_phase()
         for step in self.steps:
             x = step(x, phase)
-        return self._logits(x)
+        return self.logits(x)
 
     def reorder(self, rows: Int[Tensor, "rows"]) -> None:
         """Continue the text of row ``rows[i]`` as row i."""
@@ -107,9 +105,6 @@ class CachedDecoder:
             cache.reorder(rows)
         if self.prompt_end is not None:
             self.prompt_end = self.prompt_end[rows]
-
-    def _logits(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch vocab"]:
-        return F.linear(self.transform(x), self.table, self.bias)
 
 
 def filling(cache: KeyValueCache, copies: int, mix: Mix) -> Mix:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from typing_extensions import Doc
 
+from univae.attention.adaptive_head import SOFTMAXES, Softmax
 from univae.attention.core import require_head_width
 from univae.attention.norms import NORMS, Norm
 from univae.attention.scaling import SCALES, Scale
@@ -59,6 +60,7 @@ class UniVAEConfig:
     scale: Annotated[Scale, Doc(choices_help("scale of attention scores", SCALES))] = "sqrt"
     scale_base: int = 512  # with --scale log_n: number of keys at which it equals sqrt
     norm: Annotated[Norm, Doc(choices_help("position of the layer norms", NORMS))] = "pre"
+    softmax: Annotated[Softmax, Doc(choices_help("output distribution", SOFTMAXES))] = "full"
     max_length: int = 64  # most tokens of a text, its end token included; longer ones are left out
     # share of activations set to 0 in training; raise it if the validation loss rises
     dropout: float = 0.0
@@ -69,6 +71,7 @@ class UniVAEConfig:
     # KL; 0: off
     bn_gamma: float = 0.0
 
+    NEWER: ClassVar[frozenset[str]] = frozenset({"softmax"})
     RULES: ClassVar[Mapping[str, Rule]] = {
         "vocab_size": at_least(RESERVED + 1, 10**7),
         "width": at_least(1, SIZE),

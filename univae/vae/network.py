@@ -18,10 +18,11 @@ from jaxtyping import Float, Int
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from univae.attention.adaptive_head import SOFTMAXES
 from univae.attention.masks import padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
-from univae.attention.transformer import Block, Embedding, Head, initialise
+from univae.attention.transformer import Block, Embedding, initialise
 from univae.errors import InputError
 from univae.latent.hierarchy import Choose
 from univae.text.special import END, PAD, START
@@ -57,9 +58,11 @@ class TwoStreamTransformer(nn.Module):
         learned = config.latent_layers if config.learned_prior else 0
         self.expect = nn.ModuleList(config.family.prior_head(config) for _ in range(learned))
         excluded = (PAD, START) if grid is None else (PAD, START, END)
-        self.head = Head(config.vocab_size, config.width, config.norm, excluded)
+        build_head = SOFTMAXES[config.softmax].head
+        self.head = build_head(config.vocab_size, config.width, config.norm, excluded)
 
         initialise(self)
+        self.head.initialise()
         for head in self.expect:
             config.family.initialise_prior(head)
 

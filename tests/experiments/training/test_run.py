@@ -110,6 +110,8 @@ def test_a_value_of_another_type_in_the_configuration_is_named() -> None:
     }
     assert model_shape(UniVAEConfig, config, 9) == UniVAEConfig(9)
     assert model_shape(UniVAEConfig, config | {"kappa": 3}, 9).kappa == 3
+    of_version_0_1_0 = {name: value for name, value in config.items() if name != "softmax"}
+    assert model_shape(UniVAEConfig, of_version_0_1_0, 9).softmax == "full"
     for name, value, rule in [
         ("width", "16", "a whole number; got width='16'"),
         ("width", 16.0, r"a whole number; got width=16\.0"),

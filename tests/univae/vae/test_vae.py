@@ -29,6 +29,7 @@ VARIANTS = [
     {"prior": "learned", "scale": "log_n_clip", "scale_base": 4},
     {"latent": "vmf", "prior": "learned", "learn_kappa": True, "latent_layers": 4},
     {"latent_layers": 1},
+    {"softmax": "adaptive", "vocab_size": 256},  # ids from 16 on are in classes
 ]
 
 
