@@ -277,6 +277,7 @@ def test_import_univae_and_density_load_nothing_before_a_name_is_read() -> None:
     assert run("import univae, density, sys; print('torch' in sys.modules)") == "False"
 
 
+@pytest.mark.slow
 def test_a_package_that_a_module_became_keeps_its_names() -> None:
     read = "import univae; univae.vae.UniVAE; univae.text.PAD; univae.sentence.RoFormerSim; univae.decoding.generate"
     from_packages = "from univae.latent import VonMisesFisher; from gan.networks import build; from univae import optim"

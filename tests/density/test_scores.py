@@ -73,7 +73,7 @@ class Own(nn.Module):
 @pytest.mark.parametrize(
     ("name", "file", "proposal"),
     [
-        ("text", "texts.txt", "auto"),
+        pytest.param("text", "texts.txt", "auto", marks=pytest.mark.slow),
         ("text", "texts.txt", "defensive"),
         ("table", "table.npy", "defensive"),
         ("images", "images.npy", "posterior"),

@@ -195,6 +195,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights_in_mid_epoch(
         }
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains_in_two_turns(
     texts: Path, tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:
@@ -503,6 +504,7 @@ def test_training_reports_the_share_of_unknown_words(
     assert not [name for name in plain if name.startswith("unknown")]
 
 
+@pytest.mark.slow
 def test_a_code_for_unk_is_no_code_for_characters(folder: Path, tmp_path: Path, capsys) -> None:
     source = tmp_path / "texts.txt"
     source.write_text("the zebra sees  a cat\n\nno emu\n" + "cat " * 70 + "\n")

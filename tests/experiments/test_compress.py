@@ -317,6 +317,7 @@ def test_bad_files_end_with_one_line_and_leave_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "file"}
 
 
+@pytest.mark.slow
 def test_the_commands_print_json_and_read_with_other_threads(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:

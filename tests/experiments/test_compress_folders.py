@@ -275,6 +275,7 @@ def sources(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
+@pytest.mark.slow
 def test_no_file_is_longer_than_xz_and_64_bytes(runs: dict[str, Path], tmp_path: Path) -> None:
     for name, files in sources(tmp_path).items():
         for source in files:
@@ -369,6 +370,7 @@ def univae(*words: object, data: bytes = b"") -> subprocess.CompletedProcess[byt
     )
 
 
+@pytest.mark.slow
 def test_a_text_goes_through_two_pipes(runs: dict[str, Path]) -> None:
     content = "a cat\r\nZürich".encode()
     first = univae("compress", runs["text"], "-", "-", "--ideal-samples", 0, data=content)

@@ -561,6 +561,7 @@ def test_a_refusal_after_the_first_step_keeps_the_run(
     assert (tmp_path / "new" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_where_one_process_refuses_the_other_ends_in_one_line_too(tmp_path: Path) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "notes.txt").write_text("not a run")

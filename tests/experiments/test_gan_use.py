@@ -263,6 +263,7 @@ def test_the_study_of_costs_times_every_method_over_a_plain_one(
     torch.testing.assert_close(paired(linear, real), torch.zeros(4))
 
 
+@pytest.mark.slow
 def test_the_study_of_images_trains_measures_and_names_the_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -421,6 +421,7 @@ def test_a_proposal_that_does_not_exist_is_refused(tmp_path: Path, unchecked: No
         likelihood.Config(run=tmp_path, data="digits", proposal="other")
 
 
+@pytest.mark.slow
 def test_the_demo_scores_digits_it_did_not_train_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

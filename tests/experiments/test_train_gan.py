@@ -76,7 +76,7 @@ def _single_precision() -> None:
                 "ema_images": 0.0,
             },
         ),
-        (
+        pytest.param(
             "digits",
             {
                 "network": "attention",
@@ -85,10 +85,12 @@ def _single_precision() -> None:
                 "precision": "bf16",
                 "spectral": "reshaped",
             },
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "digits",
             {"normalization": "none", "loss": "wasserstein", "gp": 10.0, "spectral": "exact"},
+            marks=pytest.mark.slow,
         ),
         (
             "wine",
@@ -171,6 +173,7 @@ def test_training_resumes_to_the_same_bits_and_logs_both_players(
     }
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_gan(
     tmp_path: Path, started: Callable[..., dict[str, Any]]
 ) -> None:
@@ -431,6 +434,7 @@ def test_the_run_of_another_command_is_refused(tmp_path: Path) -> None:
         audit.main(audit.Config(run=tmp_path, count=1))
 
 
+@pytest.mark.slow
 def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(
         PRESETS, "tiny", {name: value for name, value in COMMON.items() if name != "threads"}

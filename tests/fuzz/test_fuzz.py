@@ -20,9 +20,17 @@ VALID = 12  # of a target's valid inputs
 MUTATED = 25
 RUN_VALID = 4  # of the files of a run, which commands open
 RUN_MUTATED = 6
+# Runs whose commands take seconds; the other runs are opened by the same code.
+SLOW = ("run-columns", "run-gan_images", "run-images", "run-text")
 
 
-@pytest.mark.parametrize("name", sorted(targets()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in sorted(targets())
+    ],
+)
 @pytest.mark.usefixtures("unchecked")
 def test_valid_inputs_are_read_and_mutated_ones_read_or_refused(name: str, tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)  # of the commands

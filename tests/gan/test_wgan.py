@@ -311,6 +311,7 @@ def test_rescaling_holds_the_critics_weights_over_many_steps() -> None:
     assert abs(sizes[False] - 1) > 0.05
 
 
+@pytest.mark.slow
 def test_gn_moves_its_generator_onto_the_data() -> None:
     torch.manual_seed(0)
     generator = build(
@@ -390,6 +391,7 @@ def four_steps(rank: int, size: int) -> list[Tensor]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_step_as_one_on_all_of_the_data(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     root = Path(__file__).parents[2]

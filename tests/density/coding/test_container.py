@@ -26,6 +26,7 @@ from density.coding.pixel_codes import pixel_code
 from density.images.mlp import MLPVAE
 from density.likelihoods.head import Pixels
 from univae.errors import InputError
+from univae.vae.config import UniVAEConfig
 
 
 def model(seed: int = 0) -> MLPVAE:
@@ -121,6 +122,23 @@ def test_a_fingerprint_is_of_weights_configuration_and_extra_fields() -> None:
     prints.add(fingerprint(flat))
     assert len(prints) == 4
     assert fingerprint(model()) == fingerprint(model().eval())
+
+
+def test_a_field_newer_than_a_file_changes_its_fingerprint_only_where_it_is_used() -> None:
+    prints = []
+    for newer in ("softmax", ""):
+        for softmax in ("full", "adaptive"):
+            config = UniVAEConfig(300, 8, 2, 2, 1, 2, softmax=softmax)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(UniVAEConfig, "NEWER", frozenset({newer}))
+                linear = torch.nn.Linear(1, 1)
+                torch.nn.init.ones_(linear.weight)
+                torch.nn.init.ones_(linear.bias)
+                linear.config = config
+                prints.append(fingerprint(linear))
+    full, adaptive, known_full, known_adaptive = prints
+    assert adaptive == known_adaptive
+    assert len({full, adaptive, known_full}) == 3
 
 
 def test_another_arithmetic_is_refused(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,7 @@ def test_an_interrupted_calibration_resumes_to_the_same_weights(
     assert rows(tmp_path / "whole" / "calibration") == rows(tmp_path / "cut" / "calibration")
 
 
+@pytest.mark.slow
 def test_files_of_all_weights_before_the_present_ones_are_restored(
     tmp_path: Path, texts: Path
 ) -> None:
@@ -224,6 +225,7 @@ def test_files_of_all_weights_before_the_present_ones_are_restored(
         assert out.read_bytes() == short.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_calibration_cut_off_while_it_is_kept_is_kept_by_the_next_call(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +348,7 @@ def test_images_are_calibrated_too(tmp_path: Path) -> None:
     assert summary["after"]["elbo_nats"] > summary["before"]["elbo_nats"]
 
 
+@pytest.mark.slow
 def test_all_of_the_model_gains_more_than_its_posterior(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +396,7 @@ def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
         calibrate.main(calibrate.Config(run=tmp_path))
 
 
+@pytest.mark.slow
 def test_training_on_undoes_the_calibration_and_calibrates_again_at_the_end(
     texts: Path, tmp_path: Path
 ) -> None:

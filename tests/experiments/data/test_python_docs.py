@@ -112,6 +112,7 @@ def test_the_topics_of_help_are_read(tmp_path: Path) -> None:
     assert [text for text in documents(path) if text] == ["The first\ntopic.", "The second."]
 
 
+@pytest.mark.slow
 def test_the_library_has_ten_thousand_distinct_sentences_and_none_is_imported() -> None:
     before = set(sys.modules)
     found = sentences()

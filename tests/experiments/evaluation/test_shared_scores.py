@@ -56,6 +56,7 @@ def test_two_processes_return_and_write_what_one_does(
             assert two[key] == value, key
 
 
+@pytest.mark.slow
 def test_the_first_lines_and_the_halves_of_a_file_have_the_scores_of_the_whole(
     tmp_path: Path,
 ) -> None:

@@ -34,6 +34,7 @@ def test_two_levels_in_pyro_learn_digits() -> None:
         assert scores["elbo_nats"] < scores["log_likelihood_nats"]
 
 
+@pytest.mark.slow
 def test_outliers_are_told_apart_with_the_error_of_the_auroc(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_density.train(

@@ -141,6 +141,7 @@ def together(
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CASES if name != "three micro-batches"])
 def test_two_processes_have_the_gradient_of_one_over_the_union(
     name: str, together: list[dict[str, tuple[Tensor, dict[str, float]]]], tmp_path: Path

@@ -92,6 +92,7 @@ class Letters:
 SMALL = {"width": 16, "heads": 2, "layers": 1, "max_length": 12}
 
 
+@pytest.mark.slow
 def test_the_english_study_distils_and_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_table_of_vectors_is_completed_and_not_made_again(
     np.testing.assert_array_equal(vectors, teacher.encode(texts).astype(np.float16))
 
 
+@pytest.mark.slow
 def test_the_chinese_study_trains_on_the_labels_of_four_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

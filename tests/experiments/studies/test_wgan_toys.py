@@ -60,6 +60,7 @@ def test_the_modes_that_are_missing_are_missed() -> None:
     assert exact_wasserstein(x[:50], x[:50]) == 0
 
 
+@pytest.mark.slow
 def test_every_method_trains_for_its_time(tmp_path: Path) -> None:
     given = argparse.Namespace(out=tmp_path, seconds=0.4)
     for method in METHODS:

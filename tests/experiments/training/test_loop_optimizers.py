@@ -165,7 +165,7 @@ def test_settings_that_do_not_fit_are_refused(
         Settings(**options)
 
 
-@pytest.mark.parametrize("name", ["folded", "halves"])
+@pytest.mark.parametrize("name", ["folded", pytest.param("halves", marks=pytest.mark.slow)])
 def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path, name: str) -> None:
     options: dict[str, dict[str, Any]] = {
         "folded": {"optimizer": "sgd", "window": 2, "clip": 0.0, "accumulate": 1},

@@ -144,6 +144,7 @@ def named_columns(path: Path, seed: int, colours: str, header: str = "size,colou
     return path
 
 
+@pytest.mark.slow
 def test_a_table_of_named_columns_is_read_with_the_schema_of_the_weights(
     tmp_path: Path, run: Callable[..., dict[str, Any]]
 ) -> None:

@@ -27,7 +27,15 @@ def trained(command: str, folder: Path, threads: int) -> Path:
     return RunFolder.open(folder / "run").checkpoint("last") / "model.safetensors"
 
 
-@pytest.mark.parametrize("command", ["train-text", "train-density", "train-gan", "train-similar"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train-text",
+        "train-density",
+        "train-gan",
+        pytest.param("train-similar", marks=pytest.mark.slow),
+    ],
+)
 def test_a_training_repeats_to_the_bit_and_with_other_threads_to_rounding(
     command: str, tmp_path: Path
 ) -> None:

@@ -216,6 +216,7 @@ def test_rows_are_cut_at_the_same_byte_whatever_is_read_at_once(
         assert metrics.count == min(count, 4)
 
 
+@pytest.mark.slow
 def test_rows_of_a_kind_are_found_in_a_hundred_thousand_in_little_memory(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", CONFIG)
     row = {"kind": "train", "step": 1, "loss": 0.123456789, "note": "validation"}

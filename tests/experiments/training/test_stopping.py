@@ -142,7 +142,12 @@ def validates(run: Path) -> bool:
 @pytest.mark.parametrize(
     ("lines", "is_busy", "message"),
     [
-        (400_000, tokenises, "interrupted before the first step; continue with --resume"),
+        pytest.param(
+            400_000,
+            tokenises,
+            "interrupted before the first step; continue with --resume",
+            marks=pytest.mark.slow,
+        ),
         (400, validates, "interrupted after step 1; continue with --resume"),
     ],
 )

@@ -360,7 +360,7 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_together_have_the_gradient_of_one(size: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

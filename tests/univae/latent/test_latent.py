@@ -168,6 +168,7 @@ def test_the_divergence_between_two_distributions_is_its_monte_carlo_mean(
     torch.testing.assert_close(kl_divergence(p, p), torch.zeros(()), atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_million_samples_have_the_moments_of_the_distribution() -> None:  # oracle U8
     m = unit(16)
     flat = HypersphericalUniform(16)

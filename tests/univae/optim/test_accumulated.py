@@ -536,7 +536,10 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize(("name", "way"), [("adamw", "folded"), ("tiger", "averaged")])
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("adamw", "folded"), pytest.param("tiger", "averaged", marks=pytest.mark.slow)],
+)
 def test_two_processes_equal_one(name: str, way: str, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -259,6 +259,7 @@ def test_a_corpus_without_a_text_that_fits_is_refused(tmp_path: Path) -> None:
         Corpus.build(["abcd", "abcde"], BYTES, tmp_path, max_length=4)
 
 
+@pytest.mark.slow
 def test_building_takes_far_less_memory_than_the_file(tmp_path: Path) -> None:
     path = tmp_path / "large.txt"
     # few words and a fast encoder: tracing allocations is slow
