@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import tyro
+from torch import Tensor
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
@@ -16,6 +17,12 @@ from experiments.data.texts import TextFiles, Texts, listed, read_texts
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.answers import Answer, require_jsonl, write_jsonl
 from experiments.sentences.notes import sentence_notes
+from experiments.sentences.standard_input import (
+    TextTable,
+    answer_lines,
+    is_stream,
+    require_no_file,
+)
 from experiments.sentences.vectors import (
     Precision,
     Vectors,
@@ -28,6 +35,7 @@ from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 from univae.sentence.nearest import top_k
 from univae.sentence.trained import TrainedSimilar
+from univae.text.lines import Removed
 from univae.text.tally import Tally
 
 __all__ = ["Config", "main"]
@@ -47,7 +55,9 @@ class Config:
     corpus: Annotated[Path | tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
     # for a --corpus of .csv, .tsv or .jsonl: name, or number from 1, of the column of texts
     column: str = ""
-    queries: Path | None = None  # a file of texts to compare with, instead of TEXT
+    # a file of texts to compare with, instead of TEXT; -: lines of standard input, each answered by
+    # a line of JSON on standard output before the next is read
+    queries: Path | None = None
     out: Path | None = None  # .jsonl file to write: query, rank, text, score and row of each result
     count: int = 10  # most results of a text
     # .npy file of the corpus' vectors; default: one in the run folder, or in the user's cache
@@ -68,6 +78,12 @@ class Config:
             raise InputError("the text is empty; give a sentence, or --queries FILE")
         if self.queries is not None and self.text:
             raise InputError("TEXT and --queries: give one of them")
+        require_no_file("--queries", self.queries, self.out)
+
+    @property
+    def data_on_stdout(self) -> bool:
+        """Whether standard output carries the answers, so that the result goes to stderr."""
+        return is_stream(self.queries)
 
     @property
     def query(self) -> str:
@@ -95,37 +111,67 @@ def main(config: Config) -> JsonObject:
     """Return ``results`` as [text, cosine], the best first, among ``texts`` texts.
 
     With ``--queries``, ``results`` are a query and its results for each, or with ``--out`` in the
-    file alone. ``cached`` is whether the vectors were read from the file ``vectors``; ``cut``
-    counts the texts of the corpus with more than ``max_length`` tokens, of which only the beginning
-    is compared.
+    file alone; with ``--queries -`` they are lines of standard output. ``cached`` is whether the
+    vectors were read from the file ``vectors``; ``cut`` counts the texts of the corpus with more
+    than ``max_length`` tokens, of which only the beginning is compared.
     """
+    if is_stream(config.queries):
+        return _answered_stream(config)
     inputs: list[str | Path] = [config.run, *config.files.names]
     if config.queries is not None:
         inputs.append(config.queries)
     out = output_file(config.out, config.overwrite, inputs)
     require_jsonl(out)
     queries, query_notes = _queries(config)
-    run = open_run(TrainedSimilar, config.run, config.device, command="search")
-    vectors = vectors_of(run, config.files, config.vectors, config.precision, config.overwrite)
+    run, vectors = _opened(config)
     tally = Tally()
-    encoded = run.encode(queries, tally)
-    answers = _answers(config, queries, encoded, vectors)
+    nearest = _nearest(config, run.encode(queries, tally), vectors)
+    texts = texts_at(config.files, nearest.rows.unique().tolist())
+    answers = _answers(queries, nearest, texts)
     if out is not None:
         write_jsonl(out, (record for answer in answers for record in answer.records()))
 
     source = "the text" if config.queries is None else f"--queries {config.queries}"
     notes = [*vectors.notes, *query_notes, *sentence_notes(run, source, tally)]
     print_notes(notes)
-    result = {
+    result = _result(config, vectors, _asked(config, queries), _shown(config, answers))
+    return with_notes(result, [*run.notes, *notes])
+
+
+def _answered_stream(config: Config) -> JsonObject:
+    """Answer the lines of standard input, and return the result without the answers."""
+    run, vectors = _opened(config)
+    print_notes(vectors.notes)
+    texts = TextTable(config.files.read())
+    tally = Tally()
+
+    def answer(query: str) -> JsonObject:
+        nearest = _nearest(config, run.encode([query], tally), vectors)
+        return _record(_answers([query], nearest, texts)[0])
+
+    removed = Removed()
+    count = answer_lines(answer, removed)
+    notes = [*removed.notes("--queries -"), *sentence_notes(run, "--queries -", tally)]
+    print_notes(notes)
+    result = _result(config, vectors, {"queries": count}, {})
+    return with_notes(result, [*run.notes, *vectors.notes, *notes])
+
+
+def _opened(config: Config) -> tuple[TrainedSimilar, Vectors]:
+    run = open_run(TrainedSimilar, config.run, config.device, command="search")
+    return run, vectors_of(run, config.files, config.vectors, config.precision, config.overwrite)
+
+
+def _result(config: Config, vectors: Vectors, asked: JsonObject, shown: JsonObject) -> JsonObject:
+    return {
         "run": str(config.run),
-        **_asked(config, queries),
+        **asked,
         "texts": len(vectors.matrix),
         "cached": vectors.cached,
         "vectors": str(vectors.path),
         "cut": vectors.tally.cut,
-        **_shown(config, answers),
+        **shown,
     }
-    return with_notes(result, [*run.notes, *notes])
 
 
 def _queries(config: Config) -> Texts:
@@ -136,17 +182,32 @@ def _queries(config: Config) -> Texts:
     return Texts(texts, [f"--queries {note}" for note in notes])
 
 
+class Nearest(NamedTuple):
+    """The texts of a corpus nearest to each query, the best first."""
+
+    scores: Tensor  # (queries, count), cosines
+    rows: Tensor  # (queries, count), numbers of the texts
+
+
+def _nearest(config: Config, encoded: np.ndarray, vectors: Vectors) -> Nearest:
+    nearest = Nearest(*top_k(torch.from_numpy(encoded), vectors.matrix, config.count))
+    require_cosines(nearest.scores.flatten().tolist(), vectors.path, config.precision)
+    return nearest
+
+
 def _answers(
-    config: Config, queries: Sequence[str], encoded: np.ndarray, vectors: Vectors
+    queries: Sequence[str], nearest: Nearest, texts: Mapping[int, str] | TextTable
 ) -> list[Answer]:
-    """Return the nearest texts of every query."""
-    top_scores, top_rows = top_k(torch.from_numpy(encoded), vectors.matrix, config.count)
-    require_cosines(top_scores.flatten().tolist(), vectors.path, config.precision)
-    texts = texts_at(config.files, top_rows.unique().tolist())
+    """Return the texts nearest to every query; ``texts`` holds them by their number."""
     answers = []
-    for query, scores, rows in zip(queries, top_scores.tolist(), top_rows.tolist(), strict=True):
+    rows_of_queries = zip(queries, nearest.scores.tolist(), nearest.rows.tolist(), strict=True)
+    for query, scores, rows in rows_of_queries:
         answers.append(Answer(query, [texts[row] for row in rows], scores, rows))
     return answers
+
+
+def _record(answer: Answer) -> JsonObject:
+    return {"query": answer.query, "results": answer.pairs()}
 
 
 def _asked(config: Config, queries: Sequence[str]) -> JsonObject:
@@ -161,7 +222,7 @@ def _shown(config: Config, answers: Sequence[Answer]) -> JsonObject:
         return {**file, "results": answers[0].pairs()}
     if file:
         return file
-    return {"results": [{"query": row.query, "results": row.pairs()} for row in answers]}
+    return {"results": [_record(answer) for answer in answers]}
 
 
 if __name__ == "__main__":

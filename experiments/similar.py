@@ -14,6 +14,7 @@ from experiments.data.texts import Texts, read_texts
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.answers import require_jsonl, write_jsonl
 from experiments.sentences.notes import sentence_notes
+from experiments.sentences.standard_input import answer_lines, is_stream, require_no_file
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
@@ -21,6 +22,7 @@ from univae.decoding.sampling import Sampling
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check, within
 from univae.sentence.trained import Generated, TrainedSimilar
+from univae.text.lines import Removed
 from univae.text.tally import Tally
 
 __all__ = ["Config", "main"]
@@ -32,7 +34,8 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder of train-similar
     text: tyro.conf.Positional[str] = ""  # the source text; none: those of --texts
-    # a file of source texts, one a line, or .csv, .tsv, .jsonl (FILE:COLUMN), instead of TEXT
+    # a file of source texts, one a line, or .csv, .tsv, .jsonl (FILE:COLUMN), instead of TEXT; -:
+    # lines of standard input, each answered by a line of JSON on standard output before the next
     texts: Path | None = None
     out: Path | None = None  # .jsonl file to write: source, rank, text and score of each result
     overwrite: bool = False  # replace an existing output file
@@ -63,30 +66,30 @@ class Config:
             raise InputError("the text is empty; give a sentence, or --texts FILE")
         if self.texts is not None and self.text:
             raise InputError("TEXT and --texts: give one of them")
+        require_no_file("--texts", self.texts, self.out)
+
+    @property
+    def data_on_stdout(self) -> bool:
+        """Whether standard output carries the answers, so that the result goes to stderr."""
+        return is_stream(self.texts)
 
 
 def main(config: Config) -> JsonObject:
     """Return ``results`` as [text, cosine], the best first; fewer than --count if samples repeat.
 
     With ``--texts``, ``results`` are a source and its results for each, or with ``--out`` in the
-    file alone. ``cut`` counts the sources of more than ``max_length`` tokens, of which the model
-    reads the first.
+    file alone; with ``--texts -`` they are lines of standard output, and each line has the answer
+    that it has alone. ``cut`` counts the sources of more than ``max_length`` tokens, of which the
+    model reads the first.
     """
+    if is_stream(config.texts):
+        return _answered_stream(config)
     inputs = (config.run,) if config.texts is None else (config.run, config.texts)
     out = output_file(config.out, config.overwrite, inputs)
     require_jsonl(out)
     sources, reading_notes = _sources(config)
     run = open_run(TrainedSimilar, config.run, config.device, command="similar")
-    reseed(config.seed, "similar")
-    generated = run.generate(
-        sources,
-        config.count,
-        config.samples,
-        Sampling(config.temperature, config.top_k, config.top_p),
-        keep=config.keep,
-        mask=config.mask,
-        diversity=config.diversity,
-    )
+    generated = _generated(config, run, sources)
     tally = Tally()
     run.text.counting(tally).encode_batch(sources)
     source = "the text" if config.texts is None else f"--texts {config.texts}"
@@ -101,6 +104,36 @@ def main(config: Config) -> JsonObject:
         **_shown(config, sources, generated),
     }
     return with_notes(result, [*run.notes, *notes])
+
+
+def _answered_stream(config: Config) -> JsonObject:
+    """Answer the lines of standard input, and return the result without the answers."""
+    run = open_run(TrainedSimilar, config.run, config.device, command="similar")
+    tally = Tally()
+
+    def answer(text: str) -> JsonObject:
+        run.text.counting(tally).encode_batch([text])
+        return _record(text, _generated(config, run, [text])[0])
+
+    removed = Removed()
+    count = answer_lines(answer, removed)
+    notes = [*removed.notes("--texts -"), *sentence_notes(run, "--texts -", tally)]
+    print_notes(notes)
+    result = {"run": str(config.run), "texts": count, "cut": tally.cut}
+    return with_notes(result, [*run.notes, *notes])
+
+
+def _generated(config: Config, run: TrainedSimilar, sources: Sequence[str]) -> list[Generated]:
+    reseed(config.seed, "similar")
+    return run.generate(
+        sources,
+        config.count,
+        config.samples,
+        Sampling(config.temperature, config.top_k, config.top_p),
+        keep=config.keep,
+        mask=config.mask,
+        diversity=config.diversity,
+    )
 
 
 def draw_notes(config: Config, generated: Sequence[Generated]) -> list[str]:
@@ -141,13 +174,14 @@ def _records(sources: Sequence[str], generated: Sequence[Generated]) -> Iterator
 def _shown(config: Config, sources: Sequence[str], generated: Sequence[Generated]) -> JsonObject:
     """Return the results, or the file that holds them, for the result."""
     file = {} if config.out is None else {"out": str(config.out)}
-    results = [[list(pair) for pair in row.ranked] for row in generated]
+    records = [_record(text, row) for text, row in zip(sources, generated, strict=True)]
     if config.texts is None:
-        return {**file, "results": results[0]}
-    if file:
-        return file
-    rows = zip(sources, results, strict=True)
-    return {"results": [{"text": text, "results": pairs} for text, pairs in rows]}
+        return {**file, "results": records[0]["results"]}
+    return file or {"results": records}
+
+
+def _record(source: str, generated: Generated) -> JsonObject:
+    return {"text": source, "results": [list(pair) for pair in generated.ranked]}
 
 
 if __name__ == "__main__":
