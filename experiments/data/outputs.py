@@ -45,6 +45,7 @@ RUN_FILES = frozenset(
         "report.html",
         "checkpoints",
         "corpus",
+        "events",
         "features",
         INPUTS,
         "plots",

@@ -29,7 +29,16 @@ __all__ = [
 # threads, and another split rounds differently. A cache of decoded images may have moved too. A
 # checkpoint can be read by processes that divide the weights, and by others. Activations that are
 # computed again are the same, and compiled steps round differently only.
-UNCOMPARED = ("out", "resume", "checkpoint_every", "cache", "shard", "recompute", "compile")
+UNCOMPARED = (
+    "out",
+    "resume",
+    "checkpoint_every",
+    "cache",
+    "shard",
+    "recompute",
+    "compile",
+    "track",
+)
 
 # Options that are newer than runs that can be resumed, and their values in those runs.
 NEWER: Mapping[str, object] = {
@@ -45,6 +54,7 @@ NEWER: Mapping[str, object] = {
     "from_run": None,
     "kl_weight": 1.0,
     "time_limit": 0.0,
+    "softmax": "full",
 }
 
 # Options with a value that leaves the decision to the data, or to the machine. A run that was

@@ -61,7 +61,8 @@ def fit(
     with lasting_streams(), StopRequest() as stop, run.locked():
         loop = _Loop(steps, settings, run, validates_first=validates_first)
         try:
-            return loop.run_until_done(stop)
+            with run.tracked(settings.track, loop.state.step):
+                return loop.run_until_done(stop)
         except InputError:
             raise
         except Exception as error:

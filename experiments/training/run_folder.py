@@ -10,6 +10,7 @@
                        more entry per resume; the ``lengths`` of a run that was given more
                        steps or minutes
 ``metrics.jsonl``      one JSON object a line: ``kind``, ``step`` and numbers
+``events/``            the same for TensorBoard, with ``--track tensorboard``
 ``checkpoints/last``   ``model.safetensors``, ``state.json``, ``optimizer.pt``, and their
                        ``checksums.json``; always whole
 ``checkpoints/best``   the same, of the validation with the smallest selection
@@ -45,6 +46,7 @@ from experiments.training.new_folder import (
 )
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
+from experiments.training.tracking import Tracker, TrackerName, tracking
 from univae.checkpoint import (
     existing_folder,
     replacing_folder,
@@ -75,6 +77,7 @@ class Run(RunFolder):
         self.has_trained = False
         self.created: list[Path] = []
         self._has_lock = False
+        self._tracker: Tracker | None = None
         self._metrics = MetricsFile(self.path / "metrics.jsonl")
 
     @classmethod
@@ -128,10 +131,23 @@ class Run(RunFolder):
         (self.path / "ERROR.json").unlink(missing_ok=True)
         remove_leftovers(self.path)
 
+    @contextmanager
+    def tracked(self, name: TrackerName, step: int) -> Iterator[None]:
+        """Show the rows that the block logs, after ``step`` steps, in the tracker of this name."""
+        if not self.writes:
+            yield
+            return
+        with tracking(name, self.path, step) as self._tracker:
+            yield
+        self._tracker = None
+
     def log(self, kind: str, step: int, **numbers: object) -> None:
-        """Append one row to ``metrics.jsonl``."""
-        if self.writes:
-            self._metrics.append({"kind": kind, "step": step, **numbers})
+        """Append one row to ``metrics.jsonl``, and show it where the run is tracked."""
+        if not self.writes:
+            return
+        self._metrics.append({"kind": kind, "step": step, **numbers})
+        if self._tracker is not None:
+            self._tracker.row(kind, step, numbers)
 
     def count_rows(self) -> int:
         """Return the number of rows of metrics, which every checkpoint stores."""

@@ -12,6 +12,7 @@ from experiments.training.precision import PRECISIONS, PrecisionName
 from experiments.training.schedules import SCHEDULES, ScheduleName
 from experiments.training.step_sizes import STEP_SIZES, StepSizeName
 from experiments.training.threads import THREADS
+from experiments.training.tracking import TRACKERS, TrackerName
 from univae.errors import InputError
 from univae.optim.second_moments import SECOND_MOMENTS, SecondMoment
 from univae.registry import choices_help
@@ -96,6 +97,9 @@ class Settings:
     checkpoint_every: int = 500  # steps between checkpoints; 0: only at the end
     validate_every: int = 500  # steps between validations; 0: only at the end
     log_every: int = 20  # steps between rows in metrics.jsonl
+    track: Annotated[
+        TrackerName, Doc(choices_help("program that shows the metrics during training", TRACKERS))
+    ] = "no"
     # processor threads; 0: the free cores of this machine, or as the run was started (univae doctor
     # shows the number)
     threads: int = 0

@@ -1,0 +1,97 @@
+"""What a program that shows metrics gets is what ``metrics.jsonl`` holds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments import train_gan
+from experiments.training import tracking as module
+from experiments.training.run_folder import Run
+from experiments.training.tracking import EVENTS, TRACKERS, tracking
+from univae.errors import InputError
+
+ROWS = [
+    ("train", 2, {"loss": 1.5, "seconds": 0.1}),
+    ("validation", 4, {"nll_nats": 2.5, "notes": ["a note"], "selection": None, "best": True}),
+    ("train", 4, {"loss": float("nan")}),
+    ("train", 6, {"loss": 0.5}),
+]
+
+
+def events(run: Path) -> EventAccumulator:
+    found = EventAccumulator(str(run / EVENTS))
+    found.Reload()
+    return found
+
+
+def curve(run: Path, name: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events(run).Scalars(name)]
+
+
+def write(run: Path, step: int, rows: list[tuple[str, int, Mapping[str, Any]]]) -> None:
+    with tracking("tensorboard", run, step) as tracker:
+        for kind, at, numbers in rows:
+            tracker.row(kind, at, numbers)
+
+
+def test_numbers_become_curves_and_other_values_do_not(tmp_path: Path) -> None:
+    write(tmp_path, 0, ROWS)
+    assert curve(tmp_path, "train/loss") == [(2, 1.5), (6, 0.5)]
+    assert curve(tmp_path, "validation/nll_nats") == [(4, 2.5)]
+    names = ["train/loss", "train/seconds", "validation/nll_nats"]
+    assert sorted(events(tmp_path).Tags()["scalars"]) == names
+
+
+def test_a_resumed_run_replaces_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
+    write(tmp_path, 0, ROWS)
+    write(tmp_path, 3, [("train", 4, {"loss": 7.0})])
+    assert curve(tmp_path, "train/loss") == [(2, 1.5), (4, 7.0)]
+
+
+def test_a_tracker_that_shows_nothing_writes_nothing(tmp_path: Path) -> None:
+    with tracking("no", tmp_path, 0) as tracker:
+        tracker.row(*ROWS[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_tensorboard_a_line_says_what_to_install_and_no_folder_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the extra board: pip install 'univae\[board\]'"):
+        train_gan.main(gan(tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def gan(out: Path, **options: Any) -> train_gan.Config:
+    small: dict[str, Any] = {
+        "steps": 4, "batch_size": 8, "width": 4, "latent": 8, "hidden": (16,), "feature_steps": 3,
+        "validation_data": 40, "validate_every": 2, "log_every": 1, "threads": 1,
+        "track": "tensorboard",
+    }  # fmt: skip
+    return train_gan.Config.of(data="digits", out=out, **small | options)
+
+
+def test_a_run_is_tracked_with_its_grids_and_resumes_without(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    run = tmp_path / "run"
+    train_gan.main(gan(run))
+    rows = list(Run.open(run).rows())
+    losses = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
+    assert curve(run, "train/loss") == [(step, pytest.approx(loss)) for step, loss in losses]
+    distances = curve(run, "validation/frechet_distance")
+    assert [step for step, _ in distances] == [2, 4]
+    grids = events(run).Images("samples")
+    assert [grid.step for grid in grids] == [2, 4]
+    assert grids[0].encoded_image_string.startswith(b"\x89PNG")
+    train_gan.main(gan(run, resume=True, track="no", steps=5))
+    assert [step for step, _ in curve(run, "train/loss")] == [1, 2, 3, 4]
+
+
+def test_every_tracker_has_a_summary() -> None:
+    assert all(kind.summary for kind in TRACKERS.values())
