@@ -47,12 +47,11 @@ ACTIVATIONS = 4  # a gradient keeps the activations of so many times as many row
 class Newton:
     r"""Draws by ``proposal`` from a Gaussian fitted to each datum by ``rounds`` Newton steps.
 
-    A step decodes ``particles`` draws with a gradient in z, so that the default takes the time of
-    about 250 samples. Against 30 steps of :class:`density.estimation.refined.Refined` it takes a
-    fifth of the time, and the posteriors of image models come out nearer to the truth: their
-    coordinates are correlated. More than 64 latents need more rounds. Where the fit does not raise
-    the bound on new draws, the encoder's parameters are used. None of these draws is used in the
-    weights, so they stay unbiased.
+    A step decodes ``particles`` draws with a gradient in z, and sees half as many directions of the
+    noise: many latents need more rounds. Where the fit does not raise the bound on new draws, the
+    encoder's parameters are used. None of these draws is used in the weights, so they stay
+    unbiased. ``experiments.benchmarks.equal_error`` compares times and errors with those of
+    :class:`density.estimation.refined.Refined`.
 
     Raises:
         InputError: ``rounds`` is less than 1, or ``particles`` less than 2 or odd.
@@ -104,12 +103,14 @@ class Newton:
         gaussian = _Gaussian.standard(like)
         for _ in range(self.rounds):
             with own_draws(x, "newton"):
-                half = torch.randn(self.particles // PAIR, *like.shape, dtype=like.dtype)
-            noise = torch.cat([half, -half]).to(like.device)
-            flat = noise.flatten(2).double()
+                half = torch.randn(
+                    self.particles // PAIR, *like.shape, dtype=like.dtype, device=like.device
+                )
+            noise = torch.cat([half, -half])
+            flat = _flat(noise).double()
             eps = gaussian.of_noise(flat).to(like.dtype).view_as(noise)
             gradients = [_gradient(model, x, q, part) for part in eps.split(at_once)]
-            gaussian = gaussian.stepped(flat, torch.cat(gradients).flatten(2).double())
+            gaussian = gaussian.stepped(flat, _flat(torch.cat(gradients)).double())
 
         encoder = _Gaussian.standard(like).moving(q, like)
         with own_draws(x, "judges"):
@@ -127,7 +128,7 @@ class _Gaussian:
     @classmethod
     def standard(cls, like: Float[Tensor, "*batch_and_event"]) -> "_Gaussian":
         """Return the standard normal of noise with the shape of ``like``."""
-        mean = torch.zeros_like(like, dtype=torch.float64).flatten(1)
+        mean = torch.zeros_like(like, dtype=torch.float64).reshape(len(like), -1)
         eye = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device)
         return cls(mean, eye.expand(len(mean), -1, -1))
 
@@ -185,6 +186,10 @@ def _gradient(
         eps = eps.detach().requires_grad_()
         z, log_q = from_noise(q, eps)
         log_joint = model.prior().log_prob(z) + model.likelihood(z).log_prob(x)
-        log_volume = log_q + eps.square().flatten(2).sum(-1) / 2  # minus log |T'|, and a constant
+        log_volume = log_q + _flat(eps).square().sum(-1) / 2  # minus log |T'|, and a constant
         total = (log_joint - log_volume).sum()
     return torch.autograd.grad(total, eps)[0]
+
+
+def _flat(values: Float[Tensor, "K B *event"]) -> Float[Tensor, "K B d"]:
+    return values.reshape(*values.shape[:2], -1)

@@ -16,6 +16,7 @@ samples show the bias that repetitions do not.
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", default="glyphs", help="images 28x28: a file, or a built-in")
-    parser.add_argument("--texts", help="a file with a text a line; without it, images alone")
+    parser.add_argument("--images", help="images 28x28: a file, or the built-in glyphs")
+    parser.add_argument("--texts", help="a file with a text a line")
     parser.add_argument(
         "--runs", type=Path, help="folder where the trained runs are kept, and used again"
     )
@@ -132,15 +133,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        import pythae  # noqa: F401  before minutes of training
-    except ImportError:
+    if not arguments.images and not arguments.texts:
+        parser.error("nothing to measure; give --images, --texts or both")
+    if arguments.images and find_spec("pythae") is None:
         parser.error("pythae is missing; pip install pythae==0.1.2")
 
     results: JsonObject = {"repeats": arguments.repeats}
     with tempfile.TemporaryDirectory() as scratch:
         runs = arguments.runs or Path(scratch)
-        results["images"] = images(runs / "images", arguments)
+        if arguments.images:
+            results["images"] = images(runs / "images", arguments)
         if arguments.texts:
             results["texts"] = texts(runs / "texts", arguments)
     report("equal_error", results, arguments.out)

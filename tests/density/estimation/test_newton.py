@@ -123,3 +123,21 @@ def test_bad_arguments_are_named() -> None:
         pytest.raises(InputError, match=r"Newton: .* got inference mode; use torch"),
     ):
         estimate(model, x, 8, proposal=Newton())
+
+
+def test_a_scalar_latent_is_fitted_too() -> None:
+    class Scalar:
+        def prior(self) -> Distribution:
+            return Normal(torch.tensor(0.0), torch.tensor(1.0))
+
+        def posterior(self, x: Tensor) -> Distribution:
+            return Normal(torch.zeros(len(x)), torch.full((len(x),), 2.0))
+
+        def likelihood(self, z: Tensor) -> Distribution:
+            return Normal(z, 0.5)
+
+    model, x = Scalar(), torch.randn(4)
+    moved = Newton(6).fit(model, x, model.posterior(x))
+    z, _ = moved.from_noise(torch.tensor([[0.0], [1.0]]).expand(-1, 4))
+    torch.testing.assert_close(z[0], 0.8 * x, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(z[1] - z[0], torch.full((4,), 0.2**0.5), rtol=1e-3, atol=1e-3)
