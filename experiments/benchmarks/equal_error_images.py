@@ -19,6 +19,7 @@ __all__ = ["contestants", "image_run"]
 PYTHAE_SIZES = (100, 1000, 5000)
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 REFINED_SIZES = (64, 256, 1024)
+ONE_ROUND = density.Newton(rounds=1, particles=16, proposal=SOBOL)
 REFINED = density.Refined(full=True, proposal=SOBOL)
 
 
@@ -67,5 +68,6 @@ def contestants(model: MLPVAE, x: Tensor) -> dict[str, Contestant]:
         "posterior": Contestant(PYTHAE_SIZES, partial(estimate, None)),
         "sobol": Contestant(SIZES, partial(estimate, SOBOL)),
         "refined": Contestant(REFINED_SIZES, partial(estimate, REFINED)),
+        "newton, 1 round": Contestant(SIZES, partial(estimate, ONE_ROUND)),
         "newton": Contestant(SIZES, partial(estimate, NEWTON)),
     }
