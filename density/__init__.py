@@ -14,6 +14,7 @@ __all__ = [
     "Estimate",
     "Jackknife",
     "LatentModel",
+    "Newton",
     "Posterior",
     "Proposal",
     "Refined",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from density.estimation.auto import AutoEstimate, estimate_auto
     from density.estimation.auto_proposal import Auto
     from density.estimation.importance import Estimate, estimate, log_weights
+    from density.estimation.newton import Newton
     from density.estimation.proposals import (
         Defensive,
         Posterior,
@@ -83,6 +85,7 @@ else:
             "estimation.auto": ["AutoEstimate", "estimate_auto"],
             "estimation.auto_proposal": ["Auto"],
             "estimation.importance": ["Estimate", "estimate", "log_weights"],
+            "estimation.newton": ["Newton"],
             "estimator": ["DensityEstimator"],
             "log_likelihoods": ["log_likelihood"],
             "estimation.proposals": [

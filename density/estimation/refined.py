@@ -25,7 +25,7 @@ from density.estimation.streams import own_draws, rows_with_streams
 from density.model import LatentModel, check_gradients
 from univae.errors import InputError
 
-__all__ = ["Refined", "bound"]
+__all__ = ["Refined", "better", "bound", "even_noise"]
 
 CHECKS = 4  # iterates that are compared, at equal distances, the last one among them
 JUDGES = 16  # draws a datum that compare two posteriors
@@ -112,8 +112,8 @@ class Refined:
             new_noise = even_noise(JUDGES, zeros)
         best = encoder
         for iterate in self._iterates(model, x, encoder):
-            best = _better(model, x, best, iterate, noise)
-        return _better(model, x, encoder, best, new_noise)
+            best = better(model, x, best, iterate, noise)
+        return better(model, x, encoder, best, new_noise)
 
     def _iterates(self, model: LatentModel, x: Tensor, start: Moved) -> Iterator[Moved]:
         """Yield a few of the posteriors on the way from ``start``, the last one among them."""
@@ -156,7 +156,7 @@ def even_noise(count: int, like: Float[Tensor, "*sample"]) -> Float[Tensor, "K *
     return (centred / centred.square().mean(0).sqrt()).contiguous()
 
 
-def _better(model: LatentModel, x: Tensor, first: Moved, second: Moved, noise: Tensor) -> Moved:
+def better(model: LatentModel, x: Tensor, first: Moved, second: Moved, noise: Tensor) -> Moved:
     """Return for each datum the posterior with the larger bound on ``noise``; in doubt the first.
 
     Both are moved from the same posterior.

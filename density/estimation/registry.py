@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from density.estimation.auto_proposal import Auto
+from density.estimation.newton import Newton
 from density.estimation.proposals import Defensive, Posterior, Proposal, Sobol, StudentT, Widened
 from density.estimation.refined import Refined
 
@@ -47,6 +48,10 @@ def _refined(width: float) -> Proposal:
     return Refined(proposal=Widened(width))
 
 
+def _newton(width: float) -> Proposal:
+    return Newton(proposal=Sobol(Widened(width)))
+
+
 WIDER = {"width": 1.2}
 PROPOSALS: Mapping[str, NamedProposal] = {
     "posterior": NamedProposal("the encoder's posterior", Posterior),
@@ -58,6 +63,11 @@ PROPOSALS: Mapping[str, NamedProposal] = {
     "defensive": NamedProposal("a tenth from the prior", Defensive),
     "refined": NamedProposal(
         "fitted to each datum by 30 gradient steps (Gaussian latents)", _refined, {"width": 1.0}
+    ),
+    "newton": NamedProposal(
+        "full covariance fitted to each datum by 2 Newton steps, evenly spread (Gaussian latents)",
+        _newton,
+        {"width": 1.1},
     ),
     "auto": NamedProposal(
         "a pilot decides width, tails and refinement of each datum; what stays unreliable is "

@@ -81,8 +81,8 @@ class Estimation:
     proposal: Annotated[ProposalName, Doc(choices_help("proposal distribution", PROPOSALS))] = (
         "auto"
     )
-    # with --proposal widened, student, sobol, refined: factor of the posterior's spread; by default
-    # 1.2, and 1 for student
+    # with --proposal widened, student, sobol, refined, newton: factor of the posterior's spread; by
+    # default 1.2 for widened and sobol, 1.1 for newton, 1 for student and refined
     width: float | None = None
     degrees: float | None = None  # with --proposal student: degrees of freedom; by default 5
     # nats per datum: as many samples as each datum needs for this error, from --samples up to

@@ -14,6 +14,7 @@ from torch.distributions import Distribution, Gamma, Independent, MultivariateNo
 from density import (
     Auto,
     Defensive,
+    Newton,
     Posterior,
     Proposal,
     Refined,
@@ -43,6 +44,7 @@ EVERY = [
     Auto(),
     Refined(steps=5),
     Refined(steps=5, proposal=Sobol(Widened(1.1), replicates=20)),
+    Newton(particles=8),
 ]
 
 
@@ -73,6 +75,9 @@ def test_any_chunk_size_draws_exactly_the_samples_asked_for(
     # Refined decodes 8 draws in each of 5 steps; 16, twice, to judge an iterate
     if isinstance(proposal, Refined):
         refining = [8, 8, 16, 16, 8, 16, 16, 8, 16, 16, 8, 16, 16, 16, 16]
+    # Newton decodes 8 draws with gradients in each of 2 steps; 8, twice, to judge the fit
+    if isinstance(proposal, Newton):
+        refining = [*chunk_sizes(8, (chunk or 100) // 4)] * 2 + [8, 8]
     assert model.decoded[: len(refining)] == refining
     assert sum(model.decoded) == 100 + sum(refining)
     assert max(model.decoded[len(refining) :]) <= (chunk or 100)
@@ -439,7 +444,7 @@ class Sphere:
         return Independent(Normal(z, 1.0), 1)
 
 
-@pytest.mark.parametrize("proposal", [Widened(), StudentT(), Sobol(), Refined()], ids=str)
+@pytest.mark.parametrize("proposal", [Widened(), StudentT(), Sobol(), Refined(), Newton()], ids=str)
 def test_a_posterior_that_is_no_map_of_normal_noise_is_named(proposal: Proposal) -> None:
     model = Sphere()
     x = torch.randn(2, 3)
