@@ -143,7 +143,8 @@ class _Gaussian:
 
         In the noise the gradient is :math:`L^\top g = b - (I - C) n` for a Gaussian target; b and
         the symmetric C come from a ridge regression. The new mean is :math:`m + L (I - C)^{-1} b`
-        and the new covariance :math:`L (I - C)^{-1} L^\top`, both within limits.
+        and the new covariance :math:`L (I - C)^{-1} L^\top`, both within limits. A covariance that
+        rounding has left without a root changes nothing.
         """
         residual = torch.einsum("bji,kbj->kbi", self.root, gradients) + noise
         residual = contiguous_draws(residual.where(residual.isfinite(), 0.0))
@@ -156,8 +157,12 @@ class _Gaussian:
         length = shift.square().mean(-2, keepdim=True).sqrt()
         shift = shift * (LARGEST_SHIFT / length.clamp_min(LARGEST_SHIFT))
         covariance = self.root @ scaled_axes @ axes.mT @ self.root.mT
-        root = torch.linalg.cholesky((covariance + covariance.mT) / 2)
-        return _Gaussian(self.mean + (self.root @ shift).squeeze(-1), root)
+        root, failure = torch.linalg.cholesky_ex((covariance + covariance.mT) / 2)
+        is_new = (failure == 0) & root.isfinite().all(-1).all(-1)
+        mean = self.mean + (self.root @ shift).squeeze(-1)
+        return _Gaussian(
+            mean.where(is_new[:, None], self.mean), root.where(is_new[:, None, None], self.root)
+        )
 
     def moving(self, q: Distribution, like: Float[Tensor, "*batch_and_event"]) -> Moved:
         """Return ``q`` with this Gaussian in the place of its standard normal noise."""

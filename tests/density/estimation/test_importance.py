@@ -483,7 +483,7 @@ def test_the_package_names_what_it_promises() -> None:
         "Scores",
     }
     resampled = {"bootstrap_standard_error", "jackknife"}
-    proposals = {"Auto", "Defensive", "Posterior", "Proposal", "Refined", "Sobol"}
+    proposals = {"Auto", "Defensive", "Newton", "Posterior", "Proposal", "Refined", "Sobol"}
     proposals |= {"StudentT", "Widened"}
     objectives = {"ciwae", "dreg", "elbo", "iwae", "miwae", "multiply_iwae", "stl"}
     others = {

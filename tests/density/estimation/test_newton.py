@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from density import Newton, Refined, Sobol, Widened, estimate
 from density.estimation.moved import Moved
-from density.estimation.newton import LARGEST_RATIO, LARGEST_SHIFT
+from density.estimation.newton import LARGEST_RATIO, LARGEST_SHIFT, _Gaussian
 from univae.errors import InputError
 
 
@@ -141,3 +141,12 @@ def test_a_scalar_latent_is_fitted_too() -> None:
     z, _ = moved.from_noise(torch.tensor([[0.0], [1.0]]).expand(-1, 4))
     torch.testing.assert_close(z[0], 0.8 * x, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(z[1] - z[0], torch.full((4,), 0.2**0.5), rtol=1e-3, atol=1e-3)
+
+
+def test_a_covariance_without_a_root_leaves_the_gaussian_as_it_was() -> None:
+    root = torch.diag(torch.tensor([1.0, 1e-200])).expand(2, -1, -1)
+    before = _Gaussian(torch.ones(2, 2), root)
+    noise = torch.randn(8, 2, 2)
+    after = before.stepped(noise, -noise)
+    assert torch.equal(after.mean, before.mean)
+    assert torch.equal(after.root, before.root)
