@@ -166,7 +166,7 @@ def test_a_false_negative_has_no_say(rows: int | None) -> None:
     v = unit(6, 4)
     groups = torch.tensor([0, 0, 0, 0, 1, 1])
     (grad,) = torch.autograd.grad(paired_info_nce(v[:4], groups=groups[:4], rows=rows), v)
-    assert grad.abs().max() < 1e-15  # the partner is all that is left to pick
+    assert grad.abs().max() < 1e-13  # the partner is all that is left to pick
     with_third = paired_info_nce(v, groups=groups, rows=rows)
     s = 20 * v @ v.T
     seen = [[1, 4, 5], [0, 4, 5], [3, 4, 5], [2, 4, 5], [5, 0, 1, 2, 3], [4, 0, 1, 2, 3]]
