@@ -102,19 +102,25 @@ class _Tiled(torch.autograd.Function):
         rows: int,
     ) -> Float[Tensor, "queries"]:
         tiles = _Tiles(queries, keys, scale * LOG2_E, candidates, rows)
-        lse_bits = queries.new_empty(len(queries))
+        lse = queries.new_empty(len(queries))
+        lse_bits = torch.empty_like(lse)
         for i in tiles.row_slices():
-            shift = tiles.target_score(i)
+            target = tiles.target_score(i)
+            shift = target
             total = tiles.total(i, shift)
             if not total.isfinite().all():
                 shift = tiles.maximum(i)
                 total = tiles.total(i, shift)
-            lse_bits[i] = total.log2_().add_(shift)
+            bits = total.log2_()
+            lse_bits[i] = bits + shift
+            # not lse_bits / LOG2_E: the loss subtracts the target's score, rounded like this
+            target_nats = (scale * queries[i] * keys[candidates.targets[i]]).sum(-1)
+            lse[i] = target_nats + (bits + (shift - target)) / LOG2_E
         ctx.save_for_backward(queries, keys, scale, lse_bits)
         context = cast(_TiledContext, ctx)
         context.candidates = candidates
         context.rows = rows
-        return lse_bits / LOG2_E
+        return lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable

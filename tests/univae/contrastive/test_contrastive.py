@@ -204,6 +204,17 @@ def test_tiles_survive_scores_that_overflow_an_exponential() -> None:
     )
 
 
+@pytest.mark.parametrize("score", [-500.0, 500.0])
+def test_tiles_survive_targets_far_below_and_above_other_scores(score: float) -> None:
+    # One feature: the target of query 0 scores this, its other three keys 0.
+    q = torch.tensor([[1.0], [0.0], [0.0], [0.0]]).float().requires_grad_()
+    k = torch.tensor([[score], [0.0], [0.0], [0.0]]).float().requires_grad_()
+    loss = info_nce(q, k, 1.0, rows=2)
+    first = 0.0 if score > 0 else 500 + math.log(3)
+    assert loss.item() == pytest.approx((first + 3 * math.log(4)) / 4, rel=1e-6)
+    assert_same(gradients(loss, q, k), gradients(info_nce(q, k, 1.0), q, k), 1e-6)
+
+
 @pytest.mark.parametrize("levels", [2, 6, 1000])
 @pytest.mark.parametrize("pairs", [1, 2, 33])
 def test_cosent_by_sorting_equals_the_sum_over_pairs_of_pairs(levels: int, pairs: int) -> None:
