@@ -10,6 +10,9 @@ gradients of 8 queries from those of the formula in float64. The gradients of th
 :math:`\sum_j \partial L / \partial k_j = \beta/N \sum_i q_i (\sum_j p_{ij} - 1)`; ``key_sum`` is
 the norm of that sum over the sum of the gradients' norms.
 
+The results are written after every number of rows, and a number that ``--out`` already holds with
+the same tile and threads is not measured again: a million takes most of an hour.
+
 ``python -m experiments.benchmarks.contrastive_rows --figure docs/figures/contrastive_rows.png``
 """
 
@@ -27,7 +30,7 @@ from torch import Tensor
 
 from experiments.benchmarks.harness import peak_bytes, report
 from experiments.reports.figures import BLUE, GREY, ORANGE, png, stacked_axes
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, read_json
 from univae.contrastive.losses import info_nce
 
 ROWS = [2**exponent for exponent in range(14, 21)]
@@ -102,6 +105,17 @@ def measure(rows: int, tile: int, threads: int) -> JsonObject:
     return result
 
 
+def stored(out: Path | None, setting: JsonObject) -> list[JsonObject]:
+    """Return the points of an earlier run with the same setting in the file ``out``."""
+    if out is None or not out.exists():
+        return []
+    results = read_json(out)["results"]
+    if any(results[name] != value for name, value in setting.items()):
+        return []
+    points: list[JsonObject] = results["points"]
+    return points
+
+
 def draw(points: Sequence[JsonObject], path: Path) -> None:
     """Draw time and memory against rows, on logarithmic axes."""
     figure, (above, below) = stacked_axes(2, heights=(1, 1), height=6.0)
@@ -145,11 +159,20 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure_here(options.rows[0], options.tile)))
         return
-    points = [measure(rows, options.tile, options.threads) for rows in sorted(options.rows)]
-    results = {"features": FEATURES, "tile": options.tile, "scale": SCALE, "points": points}
-    report("contrastive_rows", results, options.out)
-    if options.figure is not None:
-        draw(points, options.figure)
+    setting = {
+        "features": FEATURES,
+        "scale": SCALE,
+        "tile": options.tile,
+        "threads": options.threads,
+    }
+    points = {point["rows"]: point for point in stored(options.out, setting)}
+    for rows in sorted(options.rows):
+        if rows not in points:
+            points[rows] = measure(rows, options.tile, options.threads)
+        by_rows = [points[number] for number in sorted(points)]
+        report("contrastive_rows", {**setting, "points": by_rows}, options.out)
+        if options.figure is not None:
+            draw(by_rows, options.figure)
 
 
 if __name__ == "__main__":
