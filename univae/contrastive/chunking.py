@@ -57,7 +57,8 @@ def by_tokens(tokens: int, length: Length = len) -> Chunker:
 def by_mean_tokens(rows: int, length: Length | None = None) -> Chunker:
     """Return a chunker of groups that have as many tokens as ``rows`` items have on average.
 
-    Items of one length are in groups of ``rows``, in their order; see :func:`by_tokens`.
+    Items of one length are in groups of ``rows``, in their order, and at most ``rows`` items of any
+    lengths are one group; otherwise see :func:`by_tokens`.
 
     Args:
         rows: items of a group, on average.
@@ -75,6 +76,8 @@ def by_mean_tokens(rows: int, length: Length | None = None) -> Chunker:
     tokens_of = _length if length is None else length
 
     def chunker(items: Sequence[object]) -> list[list[int]]:
+        if 0 < len(items) <= rows:
+            return [list(range(len(items)))]
         parts = [_parts(tokens_of(item)) for item in items]
         total = sum(map(sum, parts))
         return _groups_of_tokens(parts, -(-rows * total // max(len(parts), 1)))

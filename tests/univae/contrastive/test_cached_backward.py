@@ -168,11 +168,10 @@ def test_chunks_of_mean_tokens_hold_as_many_tokens_as_rows_have_on_average() -> 
     groups = by_mean_tokens(8, lambda n: n)(lengths)
     assert groups == by_tokens(math.ceil(8 * sum(lengths) / 200), lambda n: n)(lengths)
     assert by_mean_tokens(2)(["ab", "cd", "ef"]) == [[0, 1], [2]]  # of one length: rows in order
-    assert by_mean_tokens(2)([{"ids": [7, 8, 9], "label": 1}, {"ids": [7], "label": 0}]) == [
-        [1],
-        [0],
-    ]
+    features = [{"ids": [7, 8, 9], "label": 1}, {"ids": [7], "label": 0}, {}]
+    assert by_mean_tokens(2)(features) == [[1, 2], [0]]
     assert by_mean_tokens(2)([1.0, torch.tensor(2.0), ""]) == [[0, 1], [2]]  # one token each
+    assert by_mean_tokens(3)(["abcdef", "a", "b"]) == [[0, 1, 2]]  # the batch is one chunk
     with pytest.raises(InputError, match="rows=0"):
         by_mean_tokens(0)
 
