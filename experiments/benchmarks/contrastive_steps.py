@@ -1,7 +1,7 @@
 """The steps of the contrastive benchmark: an encoder, and ways to compute a batch's gradient."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, initialise
+from univae.contrastive.chunking import Chunker, by_mean_tokens
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import info_nce
 from univae.vae.streams import Streams
@@ -21,6 +22,8 @@ __all__ = [
     "Columns",
     "Encoder",
     "Step",
+    "by_rows",
+    "by_tokens",
     "cached",
     "chunked",
     "direct",
@@ -40,7 +43,6 @@ CHUNKS = 2 * PAIRS // CHUNK  # of both columns
 Texts: TypeAlias = list[Tensor]
 Columns: TypeAlias = tuple[Texts, Texts]
 Step: TypeAlias = Callable[[], None]  # one forward and backward pass
-Chunking: TypeAlias = Callable[[Texts], Sequence[Sequence[int]]]  # indices of each chunk
 
 
 class Encoder(nn.Module):
@@ -76,9 +78,23 @@ def pad(sequences: Texts) -> Tensor:
     return nn.utils.rnn.pad_sequence(sequences, batch_first=True)
 
 
-def chunks_of(column: Texts) -> list[Tensor]:
-    """Return the padded chunks of a column."""
-    return [pad(column[start : start + CHUNK]) for start in range(0, PAIRS, CHUNK)]
+def by_rows(column: Texts) -> list[list[int]]:
+    """Group a column in its order, as the peer does."""
+    rows = range(len(column))
+    return [list(rows[start : start + CHUNK]) for start in rows[::CHUNK]]
+
+
+def by_tokens(column: Texts) -> list[list[int]]:
+    """Group a column as this library does by default."""
+    return list(map(list, by_mean_tokens(CHUNK)(column)))
+
+
+def encoded_column(model: Encoder, column: Texts, chunker: Chunker) -> Tensor:
+    """Return the vectors of a column, encoded in chunks."""
+    groups = chunker(column)
+    vectors = torch.cat([model(pad([column[row] for row in group])) for group in groups])
+    rows = [row for group in groups for row in group]
+    return vectors if rows == sorted(rows) else vectors[torch.tensor(rows).argsort()]
 
 
 def direct(model: Encoder, columns: Columns) -> Step:
@@ -92,31 +108,28 @@ def direct(model: Encoder, columns: Columns) -> Step:
     return step
 
 
-def chunked(model: Encoder, columns: Columns) -> Step:
+def chunked(model: Encoder, columns: Columns, chunker: Chunker) -> Step:
     """Return the step with one graph of all chunks, the reference for the cached gradients."""
 
     def step() -> None:
         model.zero_grad()
-        queries = torch.cat([model(chunk) for chunk in chunks_of(columns[0])])
-        keys = torch.cat([model(chunk) for chunk in chunks_of(columns[1])])
-        info_nce(queries, keys).backward()
+        info_nce(*(encoded_column(model, column, chunker) for column in columns)).backward()
 
     return step
 
 
-def encoded(model: Encoder, columns: Columns) -> Step:
+def encoded(model: Encoder, columns: Columns, chunker: Chunker) -> Step:
     """Return the second forward pass alone: with ``chunked``, a lower bound for two passes."""
 
     @torch.no_grad()
     def step() -> None:
         for column in columns:
-            for chunk in chunks_of(column):
-                model(chunk)
+            encoded_column(model, column, chunker)
 
     return step
 
 
-def cached(model: Encoder, columns: Columns, keep: int = 1, chunk: int | Chunking = CHUNK) -> Step:
+def cached(model: Encoder, columns: Columns, keep: int, chunk: int | Chunker = CHUNK) -> Step:
     """Return the step of this library that stores the graphs of ``keep`` chunks."""
 
     def step() -> None:

@@ -60,8 +60,8 @@ class SentenceObjective:
     ] = "cosent"
     # with --supervised classify: label above which a pair is similar
     similar_above: float = 0.5
-    # texts encoded at once, for large batches in little memory: the gradient stays that of the
-    # whole batch; 0: all
+    # texts encoded at once, more where they are short and fewer where they are long, for large
+    # batches in little memory: the gradient stays that of the whole batch; 0: all
     chunk_size: int = 0
     # under torchrun: compare the pairs of all processes; not with --supervised classify
     gather: bool = False

@@ -24,11 +24,13 @@ from experiments.training.settings import Settings
 from experiments.training.task import Progress, Total
 from univae.checkpoint import JsonObject
 from univae.contrastive.all_gather import Share
+from univae.contrastive.chunking import by_mean_tokens
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import paired_info_nce
 from univae.sentence.losses import distillation_loss, generation_loss
 from univae.sentence.model import RoFormerSim
 from univae.text.noise import WordNoise
+from univae.text.padding import trimmed
 from univae.text.special import PAD
 
 __all__ = ["ChunkedPairTask", "PairTask", "pair_steps"]
@@ -193,7 +195,8 @@ class PairTask(PairRows):
 class ChunkedPairTask(PairTask):
     """A :class:`PairTask` whose gradients need the activations of ``chunk_size`` rows only.
 
-    See :mod:`univae.contrastive.gradient_cache`.
+    Chunks have equal tokens, so that little of them is padding: as many as ``chunk_size`` rows have
+    on average. See :mod:`univae.contrastive.gradient_cache`.
     """
 
     def backward(
@@ -221,7 +224,7 @@ class ChunkedPairTask(PairTask):
             self._encode_chunk,
             self._chunked(batch),
             loss_of_rows,
-            self.objective.chunk_size,
+            self._groups,
             modules=(self.module,),
         )
         return result.pop("loss"), result
@@ -235,10 +238,18 @@ class ChunkedPairTask(PairTask):
         is_written = torch.arange(rows, device=target.device) < written
         return batch.source, target, is_written
 
+    def _groups(self, column: tuple[Tensor, Tensor, Tensor]) -> list[list[int]]:
+        """Return the rows of each chunk, ascending: those that are generated come first."""
+        source, target, _ = column
+        lengths = torch.stack([(ids != PAD).sum(1) for ids in (source, target)], 1)
+        chunker = by_mean_tokens(self.objective.chunk_size, tuple)
+        return [sorted(group) for group in chunker(lengths.tolist())]
+
     def _encode_chunk(self, chunk: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Return the vector and the log-likelihood of each row, (rows, width + 1)."""
         source, target, is_written = chunk
-        vectors, log_likelihood = self.encode(source, target[is_written])
+        source = trimmed(source)
+        vectors, log_likelihood = self.encode(source, trimmed(target[is_written]))
         unwritten = log_likelihood.new_zeros(len(source) - len(log_likelihood))
         column = torch.cat((log_likelihood, unwritten))[:, None]
         return torch.cat((vectors, column.to(vectors)), 1)

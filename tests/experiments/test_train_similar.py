@@ -225,6 +225,29 @@ def test_single_texts_are_read_and_not_written(tmp_path: Path) -> None:
     assert torch.equal(found.load(pairs).target, batch.target[:2])
 
 
+def test_chunks_have_equal_tokens_and_are_padded_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = task(tmp_path, ChunkedPairTask, chunk_size=4, batch_size=16, noise_rows=0.0)
+    batch = found.load(found.batches(0)[0])
+    short = torch.arange(len(batch.source)) % 5 > 0  # most texts have one token and an end
+    for ids in (batch.source, batch.target):
+        ids[short, 1:] = PAD
+        ids[short, 1] = END
+    tokens = sum(int((ids != PAD).sum()) for ids in (batch.source, batch.target))
+    chunks = []
+
+    def encode(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chunks.append((len(source), source.shape[1] + target.shape[1]))
+        return PairTask.encode(found, source, target)
+
+    monkeypatch.setattr(found, "encode", encode)
+    found.backward(batch, NOW, 1.0)
+    in_each = [rows * width for rows, width in chunks]
+    assert max(in_each) <= math.ceil(4 * tokens / len(batch.source))
+    assert sum(rows for rows, _ in chunks[: len(chunks) // 2 + 1]) == len(batch.source)
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "distil"])
 @pytest.mark.parametrize("share", [1.0, 0.4])
 def test_chunks_give_the_gradients_of_the_whole_batch(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from univae._lazy import lazy_exports
 
 __all__ = [
+    "by_mean_tokens",
     "by_tokens",
     "cached_backward",
     "cosent",
@@ -16,7 +17,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from univae.contrastive.all_gather import gather as gather_rows
-    from univae.contrastive.chunking import by_tokens
+    from univae.contrastive.chunking import by_mean_tokens, by_tokens
     from univae.contrastive.gradient_cache import cached_backward
     from univae.contrastive.losses import info_nce, paired_info_nce, partners
     from univae.contrastive.ranking import cosent
@@ -25,7 +26,7 @@ else:
         __name__,
         {
             "all_gather": ["gather as gather_rows"],
-            "chunking": ["by_tokens"],
+            "chunking": ["by_mean_tokens", "by_tokens"],
             "gradient_cache": ["cached_backward"],
             "losses": ["info_nce", "paired_info_nce", "partners"],
             "ranking": ["cosent"],

@@ -1,6 +1,7 @@
 """Two passes over chunks give the gradient of one pass over the batch."""
 
 import functools
+import math
 import random
 from collections import OrderedDict
 from typing import Any
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from cached_encoders import WIDTH, assert_same, direct, distance, encoder, grads
 from torch import Tensor, nn
 
-from univae.contrastive.chunking import by_tokens
+from univae.contrastive.chunking import by_mean_tokens, by_tokens
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import info_nce, paired_info_nce
 from univae.errors import InputError
@@ -160,6 +161,52 @@ def test_chunks_by_tokens_hold_every_item_once_and_never_too_many() -> None:
     assert by_tokens(4)(["a" * 9]) == [[0]]
     with pytest.raises(InputError, match="tokens=0"):
         by_tokens(0)
+
+
+def test_chunks_of_mean_tokens_hold_as_many_tokens_as_rows_have_on_average() -> None:
+    lengths = [random.Random(n).randint(1, 30) for n in range(200)]
+    groups = by_mean_tokens(8, lambda n: n)(lengths)
+    assert groups == by_tokens(math.ceil(8 * sum(lengths) / 200), lambda n: n)(lengths)
+    assert by_mean_tokens(2)(["ab", "cd", "ef"]) == [[0, 1], [2]]  # of one length: rows in order
+    features = [{"ids": [7, 8, 9], "label": 1}, {"ids": [7], "label": 0}, {}]
+    assert by_mean_tokens(2)(features) == [[1, 2], [0]]
+    assert by_mean_tokens(2)([1.0, torch.tensor(2.0), ""]) == [[0, 1], [2]]  # one token each
+    assert by_mean_tokens(3)(["abcdef", "a", "b"]) == [[0, 1, 2]]  # the batch is one chunk
+    with pytest.raises(InputError, match="rows=0"):
+        by_mean_tokens(0)
+
+
+def test_parts_that_are_padded_separately_are_sorted_separately() -> None:
+    pairs = [(2, 9), (9, 2), (3, 8), (8, 3)]
+    groups = by_mean_tokens(3, tuple)(pairs)
+    assert groups == [[0, 2], [3, 1]]
+    assert [[max(pairs[i][part] for i in group) for part in (0, 1)] for group in groups] == [
+        [3, 9],
+        [9, 3],
+    ]
+
+
+@pytest.mark.parametrize("keep", [0, 2, 99])
+def test_with_collate_a_number_of_rows_is_one_of_mean_tokens_also_with_dropout(keep: int) -> None:
+    table = nn.Sequential(nn.Embedding(50, 4), nn.Dropout(0.3))
+    items = [torch.randint(1, 50, (n,)) for n in (9, 2, 5, 3, 9, 1, 2, 4)]
+
+    def pad(parts: list[Tensor]) -> Tensor:
+        return nn.utils.rnn.pad_sequence(parts, batch_first=True)
+
+    def encode(ids: Tensor) -> Tensor:
+        return (table(ids) * (ids > 0)[..., None]).sum(1).tanh()
+
+    groups = by_mean_tokens(3)(items)
+    order = torch.tensor([row for group in groups for row in group])
+    torch.manual_seed(1)
+    vectors = torch.cat([encode(pad([items[row] for row in group])) for group in groups])
+    paired_info_nce(vectors[order.argsort()]).backward()
+    expected = grads(table)
+    table.zero_grad()
+    torch.manual_seed(1)
+    cached_backward(encode, items, paired_info_nce, 3, collate=pad, keep=keep, modules=[table])
+    assert_same(grads(table), expected)
 
 
 def test_structures_are_cut_and_what_has_no_rows_is_in_every_chunk() -> None:
