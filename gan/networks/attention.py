@@ -1,21 +1,23 @@
 """A small generator and critic of images that attend over patches, with the shared attention core.
 
-The critic's score is differentiated twice, so it uses the twice-differentiable attention kernel.
+The critic's score is differentiated twice, so its operators have second derivatives of their own
+(:mod:`univae.attention.second_order`).
 Because the critic is smooth, gradient normalisation does not bound its gradient
 (:mod:`gan.normalization.gradient`), and generator steps need a second-order pass.
 """
 
 import math
-from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gan.networks.layers import EMBEDDING_STD, Network, projected
-from univae.attention.core import Mix, attend
+from univae.attention.core import attend
 from univae.attention.patches import Patches, patch_grid
-from univae.attention.transformer import initialise
+from univae.attention.second_order import TwiceDifferentiableNorm, attend_unmasked, gelu
+from univae.attention.transformer import Block, initialise
 from univae.image_shapes import Shape
+from univae.second_order import has_own_derivatives
 
 __all__ = ["AttentionCritic", "AttentionGenerator"]
 
@@ -62,6 +64,20 @@ class AttentionGenerator(Network):
         return image.tanh()
 
 
+class TwiceDifferentiableBlock(Block):
+    """A transformer block whose operators have second derivatives of their own."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.first = TwiceDifferentiableNorm(width)
+        self.second = TwiceDifferentiableNorm(width)
+
+    def network(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Return the two-layer network of ``x``."""
+        output: Tensor = self.narrow(gelu(self.wide(x)))
+        return output
+
+
 class AttentionCritic(Network):
     """A linear embedding of patches, attention, and a score of the mean patch."""
 
@@ -78,12 +94,12 @@ class AttentionCritic(Network):
             shape, patch=patch, width=width, heads=heads, layers=layers, classes=classes
         )
         grid = patch_grid(shape, patch, "AttentionCritic")
-        self.cut = nn.Unfold(patch, stride=patch)
+        self.patch = patch
         self.first = nn.Linear(shape[0] * patch**2, width)
-        attend_twice_differentiable: Mix = partial(attend, twice_differentiable=True)
         self.body = Patches(
-            grid, width, heads, layers, attend_twice_differentiable, 1 / math.sqrt(width)
+            grid, width, heads, layers, _mix, 1 / math.sqrt(width), TwiceDifferentiableBlock
         )
+        self.body.norm = TwiceDifferentiableNorm(width)
         self.head = nn.Linear(width, 1)
         self.embed = nn.Embedding(classes, width) if classes else None
         initialise(self.first, 1 / math.sqrt(shape[0] * patch**2))
@@ -95,5 +111,17 @@ class AttentionCritic(Network):
         self, x: Float[Tensor, "batch c h w"], labels: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch"]:
         """Return one score per image."""
-        patches = self.body(self.first(self.cut(x).mT))
+        patches = self.body(self.first(_cut(x, self.patch)))
         return projected(self, patches.mean(1), labels)
+
+
+def _cut(x: Float[Tensor, "batch c h w"], patch: int) -> Float[Tensor, "batch rows numbers"]:
+    """Return the patches of images in raster order; they do not overlap."""
+    blocks: Tensor = x.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
+    return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if has_own_derivatives(q, k, v):
+        return attend_unmasked(q, k, v)
+    return attend(q, k, v, twice_differentiable=True)

@@ -1,5 +1,7 @@
 """Transformer blocks over a grid of image patches, with rotary positions for rows and columns."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -44,10 +46,12 @@ class Patches(nn.Module):
         layers: int,
         mix: Mix = attend,
         std: float = 0.02,
+        block: Callable[[int, int], Block] = Block,
     ) -> None:
         """Build ``layers`` blocks for ``grid`` rows and columns of patches.
 
-        ``mix`` computes the attention and ``std`` is the deviation of the initial weights.
+        ``mix`` computes the attention, ``std`` is the deviation of the initial weights, and
+        ``block`` builds a block of a width and a number of heads.
 
         Raises:
             InputError: ``width`` is not a multiple of 4 ``heads``: a head has equally many
@@ -63,7 +67,7 @@ class Patches(nn.Module):
         self.register_buffer("grid", positions, persistent=False)
         self.features = width // heads // 2  # of a head that rotate with one direction
         self.mix = mix
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         initialise(self, std)
 
