@@ -65,7 +65,7 @@ class Operator(Protocol):
 
 
 def has_own_derivatives(*inputs: Tensor) -> bool:
-    """Return whether :func:`apply` is exact and measured to be faster for such inputs.
+    """Return whether :func:`apply` is exact for such inputs, and measured to be faster if large.
 
     It is for plain tensors in float32 or float64 on the CPU, outside ``torch.compile``, forward
     mode and ``torch.func``. The rule depends on no value.

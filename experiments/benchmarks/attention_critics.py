@@ -11,12 +11,15 @@ at the constant unit gradient u, and needs a second-order pass or something in i
 ``forward mode``         the derivative of f along u by dual numbers, and its backward pass
 
 Each is compared in time with ``bare``, the critic step without normalisation, and in its relative
-distance from the double backward pass in float64: ``distances``, of all weights together. Steps h
-are the best of a few. ``generator`` and ``iteration`` have the steps of a training, ``shares`` the
-operators of ``own`` with the largest shares of its time.
+distance from the double backward pass in float64: ``distances``, of all weights together. In
+float32 even ``composed`` is at a distance from it, because the loss is a difference of means; the
+distance of both kinds of operators in the same precision is ``own from composed``. Steps h are the
+best of a few. ``generator`` and ``iteration`` have the steps of a training, ``shares`` the
+operators of ``own`` with the largest shares of its time. ``sizes`` compares ``own``, which small
+inputs do not take, with ``composed`` on critics of other sizes.
 
-The networks, batches and steps are those of the study ``wgan_cost``. Times are processor time of
-one thread; contestants alternate within a round.
+The networks are those of :mod:`gan.networks` for 32x32 pixels in colour, with batches of 64. Times
+are processor time of one thread; contestants alternate within a round.
 
 ``python -m experiments.benchmarks.attention_critics``
 """
@@ -26,128 +29,56 @@ import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.profiler import ProfilerActivity, profile
 
-from experiments.benchmarks.gan_step import generator_step
+from experiments.benchmarks.attention_critic_ways import (
+    DIFFERENCES,
+    Normalised,
+    by_difference,
+    by_forward_mode,
+    composed,
+    double_backward,
+    for_forward_mode,
+)
+from experiments.benchmarks.gan_step import BATCH, LATENT, generator_step
 from experiments.benchmarks.harness import compare, report
-from experiments.studies.wgan_cost import BATCH, LATENT, METHODS, NETWORKS, players
-from gan import WGAN
+from gan import WGAN, Recipe
 from gan.losses import critic_loss
-from gan.networks.attention import AttentionCritic
-from gan.normalization.derivatives import differentiate, norms, per_row, scores
+from gan.networks.attention import AttentionCritic, AttentionGenerator
+from gan.normalization.derivatives import scores
 from gan.normalization.rules import GradientNorm
 from gan.normalization.score import Score
-from univae.attention.core import Mix, attend
-from univae.attention.patches import Patches, patch_grid
 from univae.checkpoint import JsonObject
 
-NETWORK = "attention"
-METHODS_COMPARED = {"bare": "plain", "GN": "gn", "GraN": "gran"}
+SHAPE = (3, 32, 32)
+WIDTH = 32
+RECIPES = {
+    "bare": Recipe(normalization="none"),
+    "GN": Recipe(),
+    "GraN": Recipe(normalization="gran"),
+}
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # h, of images of norm 32
-# Nodes and weights of differences: of the derivative along u, and of the value.
-CENTRAL = ((1.0, 0.5, 0.5), (-1.0, -0.5, 0.5))
-FOURTH_ORDER = (
-    (1.0, 8 / 12, 4 / 6),
-    (-1.0, -8 / 12, 4 / 6),
-    (2.0, -1 / 12, -1 / 6),
-    (-2.0, 1 / 12, -1 / 6),
-)
-DIFFERENCES = {"central difference": CENTRAL, "fourth order": FOURTH_ORDER}
+# Options of critics, rows of a batch, and precision.
+SIZES: dict[str, tuple[JsonObject, int, torch.dtype]] = {
+    "8x8, 16 rows": ({"shape": (1, 8, 8), "width": 16}, 16, torch.float32),
+    "28x28, width 64": ({"shape": (1, 28, 28), "width": 64}, 64, torch.float32),
+    "28x28, width 64, float64": ({"shape": (1, 28, 28), "width": 64}, 64, torch.float64),
+    "32x32, width 128": ({"shape": (3, 32, 32), "width": 128}, 32, torch.float32),
+    "32x32, 256 patches": ({"shape": (3, 32, 32), "width": 32, "patch": 2}, 32, torch.float32),
+}
 SHARES = 12  # operators that are reported
 PROFILED = 8  # steps
 BAR = 1.9
 
-Nodes: TypeAlias = tuple[tuple[float, float, float], ...]
-# Maps a critic and rows to its normalised scores.
-Normalised: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
-
-def attend_by_exponentials(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return attention whose forward-mode derivative can be differentiated."""
-    products = q @ k.mT / q.shape[-1] ** 0.5
-    weights = (products - products.detach().amax(-1, keepdim=True)).exp()
-    return (weights / weights.sum(-1, keepdim=True)) @ v
-
-
-def normalise_by_moments(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Return normalised rows whose forward-mode derivative can be differentiated."""
-    centred = x - x.mean(-1, keepdim=True)
-    deviation = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-    return centred / deviation * norm.weight + norm.bias
-
-
-MIX = partial(attend, twice_differentiable=True)
-
-
-def composed(critic: nn.Module, mix: Mix = MIX) -> nn.Module:
-    """Return a copy of an attention critic with operators of PyTorch alone."""
-    twin: Any = copy.deepcopy(critic)
-    assert isinstance(twin, AttentionCritic)
-    options = twin.config
-    grid = patch_grid(twin.shape, options["patch"], "composed")
-    body = Patches(grid, options["width"], options["heads"], options["layers"], mix)
-    body.load_state_dict(twin.body.state_dict())
-    twin.body = body.to(twin.head.weight)
-    return twin
-
-
-def for_forward_mode(critic: nn.Module) -> nn.Module:
-    """Return a copy of an attention critic whose forward-mode derivative can be differentiated.
-
-    In PyTorch 2.13 that of softmax overwrites what its backward pass needs, and that of layer
-    normalisation has a wrong gradient: it takes mean and deviation as constants.
-    """
-    twin = composed(critic, attend_by_exponentials)
-    for module in twin.modules():
-        if isinstance(module, nn.LayerNorm):
-            vars(module)["forward"] = partial(normalise_by_moments, module)
-    return twin
-
-
-def double_backward(critic: nn.Module, x: Tensor) -> Tensor:
-    """Return scores whose gradient in the weights takes a second-order pass."""
-    return Score(critic, GradientNorm()).value(x)
-
-
-def by_difference(nodes: Nodes, step: float, critic: nn.Module, x: Tensor) -> Tensor:
-    """Return scores whose gradient in the weights is that of a difference quotient."""
-    f, n, u = _unit_gradient(critic, x)
-    points = [x + node * step * u for node, _, _ in nodes]
-    values = scores(critic, torch.cat(points)).view(len(nodes), -1)
-    weights = values.new_tensor(nodes)
-    derivative = (weights[:, 1, None] * values).sum(0) / step
-    value = (weights[:, 2, None] * values).sum(0)
-    return _score(f, n, value, derivative)
-
-
-def by_forward_mode(critic: nn.Module, x: Tensor) -> Tensor:
-    """Return scores whose gradient in the weights is that of a forward-mode derivative."""
-    f, n, u = _unit_gradient(critic, x)
-    with forward_ad.dual_level():
-        dual = scores(critic, forward_ad.make_dual(x, u))
-        value, derivative = forward_ad.unpack_dual(dual)
-    assert derivative is not None
-    return _score(f, n, value, derivative)
-
-
-def _unit_gradient(critic: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    f, g = differentiate(critic, x, create_graph=False)
-    n = norms(g)
-    return f, n, g / per_row(n, x)
-
-
-def _score(f: Tensor, n: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
-    """Return GN's score with the gradients of a value and of a derivative along u."""
-    rule = GradientNorm()
-    slope = rule.slope(f, n)
-    slope_of_norm = slope * rule.lever(f, n) * n
-    change = slope * (value - value.detach()) + slope_of_norm * (derivative - derivative.detach())
-    return rule(f, n) + change
+def players() -> tuple[nn.Module, nn.Module]:
+    """Return a generator and its critic with the same weights at every call."""
+    torch.manual_seed(0)
+    generator = AttentionGenerator(SHAPE, latent=LATENT, width=WIDTH)
+    return generator, AttentionCritic(SHAPE, width=WIDTH)
 
 
 def critic_step(critic: nn.Module, score: Normalised, x: Tensor) -> Callable[[], None]:
@@ -181,7 +112,12 @@ def distances(critic: nn.Module, x: Tensor) -> tuple[JsonObject, dict[str, float
     exact_critic = composed(critic).double()
     critic_step(exact_critic, double_backward, x.double())()
     exact = gradient_of(exact_critic)
-    table: JsonObject = {"own": {}, "composed": {}, "forward mode": {}}
+    table: JsonObject = {
+        "own": {},
+        "composed": {},
+        "own from composed": {},
+        "forward mode": {},
+    }
     best_steps: dict[str, float] = {}
     for dtype in (torch.float32, torch.float64):
         own = copy.deepcopy(critic).to(dtype)
@@ -190,6 +126,8 @@ def distances(critic: nn.Module, x: Tensor) -> tuple[JsonObject, dict[str, float
         name = str(dtype).removeprefix("torch.")
         table["own"][name] = distance(own, double_backward, rows, exact)
         table["composed"][name] = distance(plain, double_backward, rows, exact)
+        difference = gradient_of(own) - gradient_of(plain)
+        table["own from composed"][name] = (difference.norm() / exact.norm()).item()
         dual = for_forward_mode(own)
         table["forward mode"][name] = distance(dual, by_forward_mode, rows, exact)
         for way, nodes in DIFFERENCES.items():
@@ -205,7 +143,7 @@ def distances(critic: nn.Module, x: Tensor) -> tuple[JsonObject, dict[str, float
 
 def critics(x: Tensor, steps: Mapping[str, float], rounds: int) -> JsonObject:
     """Time the critic step of each way."""
-    _, critic = players(NETWORK, spectral=False)
+    _, critic = players()
     ways: dict[str, tuple[nn.Module, Normalised]] = {
         "bare": (critic, scores),
         "bare, composed": (composed(critic), scores),
@@ -226,14 +164,13 @@ def training(real: Tensor, rounds: int) -> JsonObject:
     z = torch.randn(BATCH, LATENT)
     generator_steps: dict[str, Callable[[], object]] = {}
     iterations: dict[str, Callable[[], object]] = {}
-    for name, method in METHODS_COMPARED.items():
-        recipe = METHODS[method]
+    for name, recipe in RECIPES.items():
         for suffix, build in (("", lambda critic: critic), (", composed", composed)):
-            generator, critic = players(NETWORK, spectral=False)
+            generator, critic = players()
             critic = build(critic).requires_grad_(requires_grad=False)
             score = partial(_generator_score, recipe.rule)
             generator_steps[name + suffix] = generator_step(generator, critic, score, z)
-            generator, critic = players(NETWORK, spectral=False)
+            generator, critic = players()
             trainer = WGAN(generator, build(critic), recipe)
             iterations[name + suffix] = partial(trainer.step, real)
     iteration_times = compare(iterations, rounds, clock="cpu")
@@ -242,7 +179,7 @@ def training(real: Tensor, rounds: int) -> JsonObject:
         "iteration": _over_reference(iteration_times),
     }
     table["iteration"]["GN"]["bar"] = BAR
-    for name in ("bare", "GN", "GraN"):
+    for name in RECIPES:
         before = iteration_times["bare, composed"]["milliseconds"]
         own = iteration_times[name]
         own["median_over_composed_bare"] = own["milliseconds"] / before
@@ -262,9 +199,30 @@ def _over_reference(table: dict[str, JsonObject]) -> JsonObject:
     return table
 
 
+def sizes(rounds: int) -> JsonObject:
+    """Time critic steps of other sizes, bare and normalised, with both kinds of operators."""
+    result: JsonObject = {}
+    for name, (options, rows, dtype) in SIZES.items():
+        torch.manual_seed(0)
+        critic = AttentionCritic(**options).to(dtype)
+        x = torch.randn(rows, *critic.shape, dtype=dtype)
+        for way, score in (("bare", scores), ("GN", double_backward)):
+            contestants = {
+                "own": critic_step(critic, score, x),
+                "composed": critic_step(composed(critic), score, x),
+            }
+            times = compare(contestants, rounds, clock="cpu")
+            lower, median, upper = times["composed"]["ratio"]
+            result.setdefault(name, {})[way] = {
+                "milliseconds": times["own"]["milliseconds"],
+                "composed_over_own": (1 / upper, 1 / median, 1 / lower),
+            }
+    return result
+
+
 def shares(x: Tensor) -> JsonObject:
     """Return the operators of a critic step with the largest shares of its time."""
-    _, critic = players(NETWORK, spectral=False)
+    _, critic = players()
     result: JsonObject = {}
     ways = {
         "bare": (critic, scores),
@@ -298,15 +256,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    real = 2 * torch.rand(BATCH, *NETWORKS[NETWORK]["shape"]) - 1
-    fake = 2 * torch.rand(BATCH, *NETWORKS[NETWORK]["shape"]) - 1
+    real = 2 * torch.rand(BATCH, *SHAPE) - 1
+    fake = 2 * torch.rand(BATCH, *SHAPE) - 1
     x = torch.cat((real, fake))
-    _, critic = players(NETWORK, spectral=False)
+    _, critic = players()
     distance_table, steps = distances(critic, x)
     result = {
         "distances": distance_table,
         "critic": critics(x, steps, arguments.rounds),
         **training(real, arguments.rounds),
+        "sizes": sizes(arguments.rounds),
         "shares": shares(x),
     }
     report("attention_critics", result, arguments.out)

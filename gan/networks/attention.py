@@ -17,7 +17,6 @@ from univae.attention.patches import Patches, patch_grid
 from univae.attention.second_order import TwiceDifferentiableNorm, attend_unmasked, gelu
 from univae.attention.transformer import Block, initialise
 from univae.image_shapes import Shape
-from univae.second_order import has_own_derivatives
 
 __all__ = ["AttentionCritic", "AttentionGenerator"]
 
@@ -97,7 +96,13 @@ class AttentionCritic(Network):
         self.patch = patch
         self.first = nn.Linear(shape[0] * patch**2, width)
         self.body = Patches(
-            grid, width, heads, layers, _mix, 1 / math.sqrt(width), TwiceDifferentiableBlock
+            grid,
+            width,
+            heads,
+            layers,
+            attend_unmasked,
+            1 / math.sqrt(width),
+            TwiceDifferentiableBlock,
         )
         self.body.norm = TwiceDifferentiableNorm(width)
         self.head = nn.Linear(width, 1)
@@ -119,9 +124,3 @@ def _cut(x: Float[Tensor, "batch c h w"], patch: int) -> Float[Tensor, "batch ro
     """Return the patches of images in raster order; they do not overlap."""
     blocks: Tensor = x.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
     return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-
-def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if has_own_derivatives(q, k, v):
-        return attend_unmasked(q, k, v)
-    return attend(q, k, v, twice_differentiable=True)

@@ -1,8 +1,10 @@
 r"""Attention, layer normalisation and GELU with second derivatives of their own.
 
 The formulas are those of :mod:`univae.second_order`, for critics whose score contains an input
-gradient. Blocks of rows are processed one after another in buffers that are used again: they stay
-in the processor's cache, where a pass over new memory would wait for page faults.
+gradient, and are used for inputs of a size, device and precision for which they are measured to be
+faster; all others go through operators of PyTorch. Blocks of rows are processed one after another
+in buffers that are used again: they stay in the processor's cache, where a pass over new memory
+would wait for page faults.
 
 Attention, with :math:`S = q k^T / \sqrt D, \; P = \mathrm{softmax}(S), \; y = P v` and
 :math:`A = g v^T - \langle g, y \rangle 1^T`:
@@ -27,11 +29,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from univae.attention.core import attend
 from univae.second_order import Gradients, apply, has_own_derivatives
 
 __all__ = ["TwiceDifferentiableNorm", "attend_unmasked", "gelu"]
 
 BLOCK = 2**18  # numbers of a buffer
+
+# Sizes from which own derivatives take less time than those of PyTorch in a second-order pass, on
+# one thread (``experiments.benchmarks.attention_critics``): a block has fixed costs.
+LEAST_SCORES = 2**17  # of all heads and images
+LEAST_ACTIVATIONS = 2**18
+LEAST_NORMALISED = 2**15
 
 
 def attend_unmasked(
@@ -39,21 +48,27 @@ def attend_unmasked(
     k: Float[Tensor, "batch heads keys D"],
     v: Float[Tensor, "batch heads keys E"],
 ) -> Float[Tensor, "batch heads rows E"]:
-    r"""Return :math:`\mathrm{softmax}(q k^T / \sqrt D) \, v`; see :func:`has_own_derivatives`."""
-    return apply(_Attention(), q, k, v)
+    r"""Return :math:`\mathrm{softmax}(q k^T / \sqrt D) \, v`, twice differentiable."""
+    scores = q.shape[:-1].numel() * k.shape[-2]
+    if scores >= LEAST_SCORES and has_own_derivatives(q, k, v):
+        return apply(_Attention(), q, k, v)
+    return attend(q, k, v, twice_differentiable=True)
 
 
 def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    r"""Return :math:`x \, \Phi(x)`, by own derivatives where they are faster."""
-    return apply(_Gelu(), x) if has_own_derivatives(x) else F.gelu(x)
+    r"""Return :math:`x \, \Phi(x)`."""
+    if x.numel() >= LEAST_ACTIVATIONS and has_own_derivatives(x):
+        return apply(_Gelu(), x)
+    return F.gelu(x)
 
 
 class TwiceDifferentiableNorm(nn.LayerNorm):
-    """Layer normalisation over the last dimension, by own derivatives where they are faster."""
+    """Layer normalisation over the last dimension."""
 
     def forward(self, input: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Return normalised rows."""
-        if has_own_derivatives(input, self.weight, self.bias):
+        is_large = input.numel() >= LEAST_NORMALISED
+        if is_large and has_own_derivatives(input, self.weight, self.bias):
             return apply(_LayerNorm(self.eps), input, self.weight, self.bias)
         return super().forward(input)
 

@@ -21,6 +21,12 @@ TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}  # relative, of the norm
 Function = Callable[..., Tensor]
 
 
+@pytest.fixture(autouse=True)
+def _own_at_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LEAST_SCORES", "LEAST_ACTIVATIONS", "LEAST_NORMALISED"):
+        monkeypatch.setattr(operators, name, 0)
+
+
 def own_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return second_order.apply(operators._LayerNorm(EPS), x, weight, bias)
 
@@ -86,10 +92,11 @@ def test_own_derivatives_are_those_of_the_composed_operator(
 
 @pytest.mark.parametrize("case", CASES)
 def test_own_second_derivatives_are_those_of_finite_differences(case: str) -> None:
-    arguments = [x[:2].detach().requires_grad_() for x in inputs(case)]
-    if case == "norm":
-        arguments = [x.detach().requires_grad_() for x in inputs(case)]
-        arguments[0] = arguments[0][:1, :2].detach().requires_grad_()
+    first, *others = inputs(case)
+    first = first[:1, :2]
+    if case == "attention":
+        others = [x[:1, :2, :3] for x in others]
+    arguments = [x.detach().requires_grad_() for x in (first, *others)]
     assert torch.autograd.gradgradcheck(CASES[case][0], arguments)
 
 
@@ -148,3 +155,17 @@ def test_own_derivatives_are_for_plain_float32_and_float64_tensors_alone() -> No
     with forward_ad.dual_level():
         record(forward_ad.make_dual(x, x))
     assert seen == [False, False]
+
+
+def test_own_derivatives_are_for_large_inputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "LEAST_SCORES", 2 * 3 * 6 * 7)
+    monkeypatch.setattr(operators, "LEAST_ACTIVATIONS", 20)
+    monkeypatch.setattr(operators, "LEAST_NORMALISED", 32)
+    q, k, v = (x.requires_grad_() for x in inputs("attention"))
+    norm = TwiceDifferentiableNorm(16)
+    for size, is_own in ((1, False), (2, True)):
+        x = torch.randn(10 * size, requires_grad=True)
+        rows = torch.randn(size, 16, requires_grad=True)
+        values = (attend_unmasked(q[:size], k[:size], v[:size]), gelu(x), norm(rows))
+        for value in values:
+            assert (type(value.grad_fn).__name__ == "_ValueBackward") == is_own
