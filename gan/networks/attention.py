@@ -1,9 +1,9 @@
 """A small generator and critic of images that attend over patches, with the shared attention core.
 
 The critic's score is differentiated twice, so its operators have second derivatives of their own
-(:mod:`univae.attention.second_order`).
-Because the critic is smooth, gradient normalisation does not bound its gradient
-(:mod:`gan.normalization.gradient`), and generator steps need a second-order pass.
+(:mod:`univae.attention.second_order`). Because the critic is smooth, gradient normalisation does
+not bound its gradient (:mod:`gan.normalization.gradient`), and generator steps need a second-order
+pass.
 """
 
 import math
