@@ -150,10 +150,11 @@ def _answered_stream(config: Config) -> JsonObject:
         return _record(_answers([query], nearest, texts)[0])
 
     removed = Removed()
-    count = answer_lines(answer, removed)
+    counts = answer_lines("query", answer, removed)
     notes = [*removed.notes("--queries -"), *sentence_notes(run, "--queries -", tally)]
     print_notes(notes)
-    result = _result(config, vectors, {"queries": count}, {})
+    asked = {"queries": counts.answered, "refused": counts.refused}
+    result = _result(config, vectors, asked, {})
     return with_notes(result, [*run.notes, *vectors.notes, *notes])
 
 

@@ -93,7 +93,8 @@ def main(config: Config) -> JsonObject:
     tally = Tally()
     run.text.counting(tally).encode_batch(sources)
     source = "the text" if config.texts is None else f"--texts {config.texts}"
-    notes = [*reading_notes, *sentence_notes(run, source, tally), *draw_notes(config, generated)]
+    notes = [*reading_notes, *sentence_notes(run, source, tally)]
+    notes += draw_notes(config, generated, len(sources))
     print_notes(notes)
     if out is not None:
         write_jsonl(out, _records(sources, generated))
@@ -111,15 +112,26 @@ def _answered_stream(config: Config) -> JsonObject:
     run = open_run(TrainedSimilar, config.run, config.device, command="similar")
     tally = Tally()
 
+    fewer: list[Generated] = []
+
     def answer(text: str) -> JsonObject:
         run.text.counting(tally).encode_batch([text])
-        return _record(text, _generated(config, run, [text])[0])
+        (generated,) = _generated(config, run, [text])
+        if len(generated.ranked) < config.count:
+            fewer.append(generated)
+        return _record(text, generated)
 
     removed = Removed()
-    count = answer_lines(answer, removed)
+    counts = answer_lines("text", answer, removed)
     notes = [*removed.notes("--texts -"), *sentence_notes(run, "--texts -", tally)]
+    notes += draw_notes(config, fewer, counts.answered)
     print_notes(notes)
-    result = {"run": str(config.run), "texts": count, "cut": tally.cut}
+    result = {
+        "run": str(config.run),
+        "texts": counts.answered,
+        "refused": counts.refused,
+        "cut": tally.cut,
+    }
     return with_notes(result, [*run.notes, *notes])
 
 
@@ -136,8 +148,8 @@ def _generated(config: Config, run: TrainedSimilar, sources: Sequence[str]) -> l
     )
 
 
-def draw_notes(config: Config, generated: Sequence[Generated]) -> list[str]:
-    """Return a note on why there are fewer results than asked for, if there are."""
+def draw_notes(config: Config, generated: Sequence[Generated], texts: int) -> list[str]:
+    """Return a note on why there are fewer results than asked for, if there are, of ``texts``."""
     fewer = [row for row in generated if len(row.ranked) < config.count]
     if not fewer:
         return []
@@ -151,8 +163,8 @@ def draw_notes(config: Config, generated: Sequence[Generated]) -> list[str]:
     ]
     reasons = [f"{number} {word}" for number, word in zip(draws, words, strict=True) if number]
     asked = f"{sum(len(row.ranked) for row in fewer)} of {config.count * len(fewer)} asked"
-    if len(generated) > 1:
-        asked += f", for {len(fewer)} of {len(generated)} texts"
+    if texts > 1:
+        asked += f", for {len(fewer)} of {texts} texts"
     return [f"{asked}: {', '.join(reasons)}; raise --samples or --temperature"]
 
 

@@ -34,7 +34,9 @@ from univae.latent.sampling import from_noise
 
 __all__ = ["Newton"]
 
-MOST_DIMS = 1024  # of the latents of a datum: a step takes time with their cube
+# of the latents of a datum: a step takes time with their cube, and 50 MB a datum at the limit
+MOST_DIMS = 1024
+LARGEST_RESIDUAL = 1e100  # larger ones, whose squares overflow, count as not finite
 RIDGE = 1 / 8  # of the regression, in draws over draws: slopes of few draws shrink towards 0
 LARGEST_RATIO = 9.0  # of a variance to that before the step, or its inverse
 LARGEST_SHIFT = 2.0  # of the mean in a step, in deviations at each coordinate (root mean square)
@@ -147,7 +149,7 @@ class _Gaussian:
         rounding has left without a root changes nothing.
         """
         residual = torch.einsum("bji,kbj->kbi", self.root, gradients) + noise
-        residual = contiguous_draws(residual.where(residual.isfinite(), 0.0))
+        residual = contiguous_draws(residual.where(residual.abs() < LARGEST_RESIDUAL, 0.0))
         intercept = residual.mean(0)
         precision, axes = torch.linalg.eigh(_precision(noise, residual - intercept))
         variance = (1 / precision.clamp_min(1 / LARGEST_RATIO)).clamp_min(1 / LARGEST_RATIO)

@@ -90,5 +90,6 @@ def plan(settings: Settings, fit: FitName, steps: int = 1, minutes: float = 0.0)
             log_every=settings.log_every,
             threads=settings.threads,
             device=settings.device,
+            track=settings.track,
         ),
     )

@@ -193,7 +193,7 @@ class PairTask(PairRows):
 
 
 class ChunkedPairTask(PairTask):
-    """A :class:`PairTask` whose gradients need the activations of ``chunk_size`` rows only.
+    """A :class:`PairTask` whose gradients need the activations of one chunk of rows only.
 
     Chunks have equal tokens, so that little of them is padding: as many as ``chunk_size`` rows have
     on average. See :mod:`univae.contrastive.gradient_cache`.

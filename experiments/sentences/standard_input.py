@@ -1,25 +1,25 @@
 """Answers to the texts of standard input, each as soon as its line is read.
 
-A program that asks more than once starts the command once, writes a line and reads a line:
-the model and the corpus stay in memory.
+A program that asks more than once starts the command once, writes a line and reads a line, also
+where the line is blank or cannot be read: the model and the corpus stay in memory.
 """
 
+import io
 import sys
 from array import array
 from collections.abc import Callable, Iterable
-from io import BufferedIOBase
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 from experiments.data.growing_files import json_line
 from experiments.data.standard_streams import STREAM
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
-from univae.text.lines import Removed, numbered_lines, require_length
+from univae.text.lines import Removed, all_lines, require_length
 
-__all__ = ["TextTable", "answer_lines", "is_stream", "require_no_file"]
+__all__ = ["Counts", "TextTable", "answer_lines", "is_stream", "require_no_file"]
 
-NAME = Path("standard input")  # in messages
+LONGEST_LINE = 2**26  # bytes that are read at once
 
 
 class TextTable:
@@ -55,20 +55,48 @@ def require_no_file(option: str, source: Path | None, out: Path | None) -> None:
         )
 
 
-def answer_lines(answer: Callable[[str], JsonObject], removed: Removed) -> int:
-    """Write the answer to each line of standard input as a line of JSON; return their number.
+class Counts(NamedTuple):
+    """How many lines were answered, and how many refused."""
 
-    An answer is written before the next line is read. Lines are those of
-    :func:`univae.text.lines.numbered_lines`; what is left out is counted in ``removed``.
+    answered: int
+    refused: int
+
+
+def answer_lines(name: str, answer: Callable[[str], JsonObject], removed: Removed) -> Counts:
+    """Write a line of JSON for each line of standard input, before the next one is read.
+
+    It is the answer; ``{name: "", "results": []}`` for a blank line; and for one that cannot be
+    read or answered ``{"line": number from 1, "error": reason}``. What is left out is counted in
+    ``removed``.
+    """
+    answered = 0
+    refused = 0
+    for number, line in enumerate(iter(_read_line, b""), start=1):
+        try:
+            text = _text(line, number, removed)
+            record = answer(text) if text.strip() else {name: "", "results": []}
+        except InputError as error:
+            record = {"line": number, "error": str(error)}
+            refused += 1
+        else:
+            answered += bool(text.strip())
+            removed.blank_lines += not text.strip()
+        sys.stdout.buffer.write(json_line(record).encode())
+        sys.stdout.buffer.flush()
+    return Counts(answered, refused)
+
+
+def _read_line() -> bytes:
+    return sys.stdin.buffer.readline(LONGEST_LINE)
+
+
+def _text(line: bytes, number: int, removed: Removed) -> str:
+    """Return the text of a line.
 
     Raises:
-        InputError: a line cannot be read, or there is none with a text.
+        InputError: it is no text, or too long.
     """
-    count = 0
-    stdin = cast(BufferedIOBase, sys.stdin.buffer)
-    for number, text in numbered_lines(NAME, removed, stdin):
-        require_length(text, f"{NAME}, line {number}")
-        sys.stdout.buffer.write(json_line(answer(text)).encode())
-        sys.stdout.buffer.flush()
-        count += 1
-    return count
+    source = f"standard input, line {number}"
+    (text,) = all_lines(Path(source), removed, io.BytesIO(line))
+    require_length(text, source)
+    return text

@@ -25,6 +25,7 @@ from experiments.training.stopping import Interrupted, StopRequest
 from experiments.training.streams import lasting_streams
 from experiments.training.task import Batch, Item, Progress, Task
 from experiments.training.threads import threads_of_run
+from experiments.training.tracking import TRACKERS
 from experiments.training.units import units_of
 from experiments.training.validator import Validator
 from univae.checkpoint import JsonObject
@@ -57,7 +58,9 @@ def fit(
     Raises:
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP; the step was finished and saved.
         TrainingFailed: the loss or its gradient is not finite; see ``ERROR.json``.
+        InputError: the program of ``settings.track`` is not installed.
     """
+    TRACKERS[settings.track].require()  # before anything of a resumed run changes
     with lasting_streams(), StopRequest() as stop, run.locked():
         loop = _Loop(steps, settings, run, validates_first=validates_first)
         try:

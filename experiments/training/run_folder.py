@@ -133,13 +133,22 @@ class Run(RunFolder):
 
     @contextmanager
     def tracked(self, name: TrackerName, step: int) -> Iterator[None]:
-        """Show the rows that the block logs, after ``step`` steps, in the tracker of this name."""
+        """Show the rows that the block logs, after ``step`` steps, in the tracker of this name.
+
+        The rows of ``step`` itself, which a checkpoint stored, are shown again.
+        """
         if not self.writes:
             yield
             return
-        with tracking(name, self.path, step) as self._tracker:
-            yield
-        self._tracker = None
+        try:
+            with tracking(name, self.path, step) as self._tracker:
+                for row in self.each_row() if step else ():
+                    if row["step"] >= step:
+                        numbers = {key: row[key] for key in row if key not in ("kind", "step")}
+                        self._tracker.row(row["kind"], row["step"], numbers)
+                yield
+        finally:
+            self._tracker = None
 
     def log(self, kind: str, step: int, **numbers: object) -> None:
         """Append one row to ``metrics.jsonl``, and show it where the run is tracked."""

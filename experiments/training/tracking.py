@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -20,7 +19,7 @@ from PIL import Image
 from univae.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["EVENTS", "TRACKERS", "Tracker", "TrackerName", "tracking"]
 
@@ -44,22 +43,16 @@ class TensorBoard:
 
     Args:
         run: the run folder.
-        step: the steps of training before the first row; later ones of an earlier training are
-            replaced.
+        step: of the first row; those of an earlier training from it on are replaced.
 
     Raises:
         InputError: TensorBoard is not installed.
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        if find_spec("tensorboard") is None:
-            raise InputError(
-                "--track tensorboard needs the extra board: pip install 'univae[board]'"
-            )
-        from torch.utils.tensorboard import SummaryWriter
-
+        writer = _tensorboard()
         self._run = run
-        self._writer: SummaryWriter = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
+        self._writer: SummaryWriter = writer(str(run / EVENTS), purge_step=step)
 
     def row(self, kind: str, step: int, numbers: Mapping[str, object]) -> None:
         """Add every number that is finite, and the grid of a validation."""
@@ -79,6 +72,21 @@ class TensorBoard:
         self._writer.close()
 
 
+def _tensorboard() -> "type[SummaryWriter]":
+    """Return the writer of event files.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError(
+            "--track tensorboard needs the extra board: pip install 'univae[board]'"
+        ) from error
+    return SummaryWriter
+
+
 class NoTracker:
     """Shows nothing."""
 
@@ -91,15 +99,22 @@ class NoTracker:
 
 @dataclass(frozen=True)
 class TrackerKind:
-    """A choice of ``--track``; ``start(run folder, steps so far)`` returns the tracker."""
+    """A choice of ``--track``.
+
+    ``start(run folder, step of the first row)`` returns the tracker. ``require()`` raises
+    :class:`InputError` where it cannot start here.
+    """
 
     summary: str
     start: Callable[[Path, int], Tracker]
+    require: Callable[[], object]
 
 
 TRACKERS: Mapping[str, TrackerKind] = {
-    "no": TrackerKind("metrics.jsonl and the report alone", lambda run, step: NoTracker()),
-    "tensorboard": TrackerKind("event files in RUN/events; needs univae[board]", TensorBoard),
+    "no": TrackerKind("metrics.jsonl and the report alone", lambda run, step: NoTracker(), bool),
+    "tensorboard": TrackerKind(
+        "event files in RUN/events; needs univae[board]", TensorBoard, _tensorboard
+    ),
 }
 
 if TYPE_CHECKING:
@@ -110,7 +125,7 @@ else:
 
 @contextmanager
 def tracking(name: TrackerName, run: Path, step: int) -> Iterator[Tracker]:
-    """Yield the tracker of a training that has taken ``step`` steps, and close it."""
+    """Yield a tracker whose first row is of ``step``, and close it."""
     tracker = TRACKERS[name].start(run, step)
     try:
         yield tracker

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from univae.attention.norms import Norm
 from univae.attention.target_log_prob import target_log_prob
 from univae.attention.transformer import Head
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
 __all__ = ["SOFTMAXES", "AdaptiveHead", "Softmax", "SoftmaxKind"]
@@ -78,7 +79,7 @@ class AdaptiveHead(Head):
     def forward(
         self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
     ) -> Float[Tensor, "*batch vocab"]:
-        """Return the log-probabilities of the next token after each row."""
+        """Return the log-probabilities of the next token after each row, in at least float32."""
         return self.stepper(table)(x)
 
     def stepper(self, table: Float[Tensor, "vocab width"]) -> Callable[[Tensor], Tensor]:
@@ -87,7 +88,7 @@ class AdaptiveHead(Head):
 
         def log_probs(x: Tensor) -> Tensor:
             x = self.transform(x)
-            first, *within = (F.linear(x, *layer).log_softmax(-1) for layer in layers)
+            first, *within = (_log_softmax(F.linear(x, *layer)) for layer in layers)
             parts = [first[..., :-CLASSES]]
             for i, conditional in enumerate(within):
                 class_log_prob = first[..., i - CLASSES, None]
@@ -135,6 +136,11 @@ class AdaptiveHead(Head):
         return [
             stop - start for start, stop in zip([0, *self.bounds[:-1]], self.bounds, strict=True)
         ]
+
+
+def _log_softmax(logits: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch tokens"]:
+    with torch.autocast(logits.device.type, enabled=False):
+        return at_least_float32(logits).log_softmax(-1)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from univae.errors import InputError
 
 __all__ = ["Chunker", "Collate", "Inputs", "Length", "by_mean_tokens", "by_tokens", "cut"]
 
+MOST_ROWS = 8  # of a group by tokens, over the mean
+
 # Maps a column to groups of row indices; every row is in one group.
 Chunker: TypeAlias = Callable[..., Sequence[Sequence[int]]]
 
@@ -58,12 +60,13 @@ def by_mean_tokens(rows: int, length: Length | None = None) -> Chunker:
     """Return a chunker of groups that have as many tokens as ``rows`` items have on average.
 
     Items of one length are in groups of ``rows``, in their order, and at most ``rows`` items of any
-    lengths are one group; otherwise see :func:`by_tokens`.
+    lengths are one group; otherwise see :func:`by_tokens`. No group has more than
+    :data:`MOST_ROWS` times as many, for what an encoder computes for each item.
 
     Args:
         rows: items of a group, on average.
         length: tokens of an item. By default its ``len``, of a mapping that of its longest value,
-            and 1 for an item without one.
+            and 1 for an item without one. Give it where ``len`` is no cost, as of names of files.
 
     Raises:
         InputError: ``rows`` is less than 1.
@@ -80,13 +83,16 @@ def by_mean_tokens(rows: int, length: Length | None = None) -> Chunker:
             return [list(range(len(items)))]
         parts = [_parts(tokens_of(item)) for item in items]
         total = sum(map(sum, parts))
-        return _groups_of_tokens(parts, -(-rows * total // max(len(parts), 1)))
+        tokens = -(-rows * total // max(len(parts), 1))
+        return _groups_of_tokens(parts, tokens, MOST_ROWS * rows)
 
     return chunker
 
 
-def _groups_of_tokens(parts: Sequence[tuple[int, ...]], tokens: int) -> list[list[int]]:
-    """Return groups of at most ``tokens`` of items whose parts have these lengths.
+def _groups_of_tokens(
+    parts: Sequence[tuple[int, ...]], tokens: int, most: int | None = None
+) -> list[list[int]]:
+    """Return groups of at most ``tokens`` and ``most`` items whose parts have these lengths.
 
     The lengths of the first part ascend, then those of the second: sorted by their sum, a group
     would hold short first parts beside long ones.
@@ -95,7 +101,9 @@ def _groups_of_tokens(parts: Sequence[tuple[int, ...]], tokens: int) -> list[lis
     widths: tuple[int, ...] = ()  # of the last group
     for row in sorted(range(len(parts)), key=parts.__getitem__):
         widened = tuple(map(max, widths or parts[row], parts[row]))
-        if not groups or (len(groups[-1]) + 1) * sum(widened) > tokens:
+        size = len(groups[-1]) + 1 if groups else 1
+        is_full = size * sum(widened) > tokens or (most is not None and size > most)
+        if not groups or is_full:
             groups.append([])
             widened = parts[row]
         groups[-1].append(row)

@@ -67,7 +67,7 @@ def cached_backward(
             :func:`univae.contrastive.by_tokens` gives; or None for columns that are sequences of
             chunks already. With ``collate``, rows of mean length: chunks have equal tokens, by
             :func:`univae.contrastive.by_mean_tokens`, and encoders draw the random numbers of
-            short items first.
+            short items first. Items whose ``len`` is no cost, as names of files, need a function.
         collate: returns the inputs of a chunk for a list of its items, padded for example.
         keep: how many of the last chunks keep their graphs. The last graph costs no memory,
             because the second pass holds one graph anyway. Keeping all is an ordinary backward

@@ -150,3 +150,11 @@ def test_a_covariance_without_a_root_leaves_the_gaussian_as_it_was() -> None:
     after = before.stepped(noise, -noise)
     assert torch.equal(after.mean, before.mean)
     assert torch.equal(after.root, before.root)
+
+
+@pytest.mark.parametrize("size", [1e120, 1e308, float("inf")])
+def test_gradients_whose_squares_overflow_count_as_zero(size: float) -> None:
+    standard = _Gaussian.standard(torch.zeros(2, 2))
+    after = standard.stepped(torch.randn(8, 2, 2), torch.full((8, 2, 2), size))
+    assert after.mean.isfinite().all()
+    assert after.root.isfinite().all()

@@ -13,6 +13,7 @@ import torch
 from experiments import search, similar
 from experiments.sentences.standard_input import TextTable, answer_lines
 from tests.golden import make
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 from univae.text.lines import Removed
 
@@ -50,34 +51,43 @@ def _single_precision() -> None:
     torch.set_default_dtype(torch.float32)
 
 
-def test_a_line_is_answered_before_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    questions = asked("a\r\n\nä\n".encode(), monkeypatch)
+def test_every_line_is_answered_before_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = asked("a\r\n \nä".encode(), monkeypatch)
     removed = Removed()
-    assert answer_lines(lambda text: {"length": len(text), "text": text}, removed) == 2
-    first = b'{"length": 1, "text": "a"}\n'
-    assert questions.answers.getvalue() == first + '{"length": 1, "text": "ä"}\n'.encode()
-    assert questions.sizes == [0, len(first), len(first), len(questions.answers.getvalue())]
+    counts = answer_lines("q", lambda text: {"q": text, "length": len(text)}, removed)
+    assert counts == (2, 0)
+    lines = questions.answers.getvalue().decode().splitlines(keepends=True)
+    assert [json.loads(line) for line in lines] == [
+        {"q": "a", "length": 1},
+        {"q": "", "results": []},
+        {"q": "ä", "length": 1},
+    ]
+    sizes = [len("".join(lines[:count]).encode()) for count in range(4)]
+    assert questions.sizes == sizes
     assert (removed.blank_lines, removed.carriage_returns) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("content", "message", "count"),
-    [
-        (b"", "standard input is empty", 0),
-        (b"\n \n", "standard input has no line with a text", 0),
-        (b"a\nb\xff\n", "standard input, line 2, byte 3: not UTF-8", 1),
-    ],
-)
-def test_what_is_no_text_ends_the_answers_in_one_line(
-    content: bytes,
-    message: str,
-    count: int,
+def test_a_line_that_is_no_text_is_refused_and_the_next_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    questions = asked(content, monkeypatch)
-    with pytest.raises(InputError, match=message):
-        answer_lines(lambda text: {"text": text}, Removed())
-    assert questions.answers.getvalue().count(b"\n") == count
+    def answer(text: str) -> JsonObject:
+        if text == "c":
+            raise InputError("no c")
+        return {"q": text}
+
+    questions = asked(b"a\nb\xff\nc\nd\n", monkeypatch)
+    assert answer_lines("q", answer, Removed()) == (2, 2)
+    first, second, third, last = map(json.loads, questions.answers.getvalue().splitlines())
+    assert (first, third, last) == ({"q": "a"}, {"line": 3, "error": "no c"}, {"q": "d"})
+    assert second["line"] == 2
+    assert second["error"].startswith("standard input, line 2")
+    assert "not UTF-8" in second["error"]
+
+
+def test_standard_input_without_a_line_has_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = asked(b"", monkeypatch)
+    assert answer_lines("q", lambda text: {}, Removed()) == (0, 0)
+    assert questions.answers.getvalue() == b""
 
 
 def test_search_answers_each_line_as_it_answers_the_text_alone(
@@ -107,7 +117,7 @@ def test_similar_answers_each_line_as_it_answers_the_text_alone(
     alone = [similar.main(similar.Config(text=text, **options))["results"] for text in texts]
     questions = asked("\n".join(texts).encode(), monkeypatch)
     result = similar.main(similar.Config(texts=Path("-"), **options))
-    assert (result["texts"], "results" in result) == (3, False)
+    assert (result["texts"], result["refused"], "results" in result) == (3, 0, False)
     lines = [json.loads(line) for line in questions.answers.getvalue().decode().splitlines()]
     assert [line["text"] for line in lines] == texts
     assert [line["results"] for line in lines] == alone

@@ -1,6 +1,8 @@
 """What a program that shows metrics gets is what ``metrics.jsonl`` holds."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import train_gan
-from experiments.training import tracking as module
 from experiments.training.run_folder import Run
 from experiments.training.tracking import EVENTS, TRACKERS, tracking
 from univae.errors import InputError
@@ -48,8 +49,36 @@ def test_numbers_become_curves_and_other_values_do_not(tmp_path: Path) -> None:
 
 def test_a_resumed_run_replaces_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
     write(tmp_path, 0, ROWS)
-    write(tmp_path, 3, [("train", 4, {"loss": 7.0})])
+    write(tmp_path, 4, [("train", 4, {"loss": 7.0})])
     assert curve(tmp_path, "train/loss") == [(2, 1.5), (4, 7.0)]
+
+
+def test_the_rows_of_the_checkpoints_own_step_are_shown_once(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"out": str(tmp_path / "run")})
+    with run.tracked("tensorboard", 0):
+        run.log("train", 2, loss=1.5)
+        run.log("validation", 2, nll_nats=3.0)  # after the checkpoint of step 2
+    run.truncate_rows(1)
+    with suppress(ZeroDivisionError), run.tracked("tensorboard", 2):
+        run.log("validation", 2, nll_nats=4.0)
+        _ = 1 / 0
+    run.log("train", 3, loss=9.0)  # outside of a tracked block
+    assert curve(run.path, "train/loss") == [(2, 1.5)]
+    assert curve(run.path, "validation/nll_nats") == [(2, 4.0)]
+
+
+def test_a_resume_that_is_refused_changes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    run = tmp_path / "run"
+    train_gan.main(gan(run, track="no"))
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="needs the extra board"):
+        train_gan.main(gan(run, resume=True, steps=6))
+    after = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    assert after == before
 
 
 def test_a_tracker_that_shows_nothing_writes_nothing(tmp_path: Path) -> None:
@@ -62,7 +91,7 @@ def test_without_tensorboard_a_line_says_what_to_install_and_no_folder_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_default_dtype(torch.float32)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match=r"needs the extra board: pip install 'univae\[board\]'"):
         train_gan.main(gan(tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []

@@ -102,3 +102,15 @@ def test_a_new_head_gives_all_tokens_about_the_same_probability() -> None:
 def test_a_small_vocabulary_is_refused() -> None:
     with pytest.raises(InputError, match="needs at least 256 token ids; got 255; use softmax=full"):
         AdaptiveHead(255, WIDTH)
+
+
+def test_log_probabilities_of_half_precision_are_float32(head: AdaptiveHead, table: Tensor) -> None:
+    half = head.bfloat16()
+    x = torch.randn(20, WIDTH).bfloat16()
+    log_probs = half(x, table.bfloat16())
+    assert log_probs.dtype == torch.float32
+    torch.testing.assert_close(log_probs.logsumexp(-1), torch.zeros(20).float(), atol=1e-5, rtol=0)
+    targets = torch.randint(END, VOCABULARY, (20,))
+    found = half.target_log_prob(x, table.bfloat16(), targets)
+    expected = log_probs.gather(1, targets[:, None]).squeeze(1)
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0)  # of bfloat16 logits

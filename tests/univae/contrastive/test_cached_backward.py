@@ -163,6 +163,13 @@ def test_chunks_by_tokens_hold_every_item_once_and_never_too_many() -> None:
         by_tokens(0)
 
 
+def test_chunks_of_mean_tokens_have_at_most_eight_times_as_many_rows() -> None:
+    lengths = [1] * 900 + [500] * 100
+    groups = by_mean_tokens(32, int)(lengths)
+    assert max(map(len, groups)) == 8 * 32
+    assert sorted(row for group in groups for row in group) == list(range(1000))
+
+
 def test_chunks_of_mean_tokens_hold_as_many_tokens_as_rows_have_on_average() -> None:
     lengths = [random.Random(n).randint(1, 30) for n in range(200)]
     groups = by_mean_tokens(8, lambda n: n)(lengths)
