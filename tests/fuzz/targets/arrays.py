@@ -34,7 +34,7 @@ def make(folder: Path) -> Sequence[Path]:
     contents = {
         "a-images-idx3-ubyte": idx(IMAGES),
         "a-labels-idx1-ubyte": idx(LABELS),
-        "b-images-idx3-ubyte.gz": gzip.compress(idx(IMAGES)),
+        "b-images-idx3-ubyte.gz": gzip.compress(idx(IMAGES), mtime=0),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)

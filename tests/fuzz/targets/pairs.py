@@ -34,7 +34,7 @@ def make(folder: Path) -> Sequence[Path]:
         path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
         paths.append(path)
     packed = folder / "labelled.jsonl.gz"
-    packed.write_bytes(gzip.compress((folder / "labelled.jsonl").read_bytes()))
+    packed.write_bytes(gzip.compress((folder / "labelled.jsonl").read_bytes(), mtime=0))
     return [*paths, packed]
 
 

@@ -25,16 +25,16 @@ def make(folder: Path) -> Sequence[Path]:
     contents = {
         "lines.txt": plain,
         "bom.txt": b"\xef\xbb\xbf" + plain.replace(b"\n", b"\r\n"),
-        "lines.txt.gz": gzip.compress(plain),
+        "lines.txt.gz": gzip.compress(plain, mtime=0),
         "lines.txt.bz2": bz2.compress(plain),
         "lines.txt.xz": lzma.compress(plain),
         "table.csv": "\n".join(table).encode(),
         "table.tsv": "\n".join(f"{r['id']}\t{r['text']}" for r in ROWS).encode(),
         "rows.jsonl": "\n".join(map(json.dumps, ROWS)).encode(),
-        "rows.jsonl.gz": gzip.compress("\n".join(map(json.dumps, ROWS)).encode()),
+        "rows.jsonl.gz": gzip.compress("\n".join(map(json.dumps, ROWS)).encode(), mtime=0),
         "rows.json": json.dumps(ROWS).encode(),
         "texts.json": json.dumps(LINES).encode(),
-        "table.csv.gz": gzip.compress("\n".join(table).encode()),
+        "table.csv.gz": gzip.compress("\n".join(table).encode(), mtime=0),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
