@@ -97,18 +97,13 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _configuration(config: object) -> object:
-    newer: frozenset[str] = getattr(config, "NEWER", frozenset())
     values = to_json(config)
-    if not newer:
-        return values
-    fields = dataclasses.fields(cast("Any", config))
-    defaults = {field.name: field.default for field in fields if field.name in newer}
-    known = cast("JsonObject", values)
-    return {
-        name: value
-        for name, value in known.items()
-        if name not in defaults or value != defaults[name]
-    }
+    newer: frozenset[str] = getattr(config, "NEWER", frozenset())
+    if newer:
+        for field in dataclasses.fields(cast("Any", config)):
+            if field.name in newer and values[field.name] == field.default:
+                del values[field.name]
+    return values
 
 
 def _mixes_precisions(error: RuntimeError) -> bool:

@@ -74,13 +74,14 @@ def answer_lines(name: str, answer: Callable[[str], JsonObject], removed: Remove
     for number, line in enumerate(iter(_read_line, b""), start=1):
         try:
             text = _text(line, number, removed)
-            record = answer(text) if text.strip() else {name: "", "results": []}
+            is_blank = not text.strip()
+            record = {name: "", "results": []} if is_blank else answer(text)
         except InputError as error:
             record = {"line": number, "error": str(error)}
             refused += 1
         else:
-            answered += bool(text.strip())
-            removed.blank_lines += not text.strip()
+            answered += not is_blank
+            removed.blank_lines += is_blank
         sys.stdout.buffer.write(json_line(record).encode())
         sys.stdout.buffer.flush()
     return Counts(answered, refused)

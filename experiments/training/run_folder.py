@@ -46,7 +46,7 @@ from experiments.training.new_folder import (
 )
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
-from experiments.training.tracking import Tracker, TrackerName, tracking
+from experiments.training.tracking import NoTracker, Tracker, TrackerName, tracking
 from univae.checkpoint import (
     existing_folder,
     replacing_folder,
@@ -77,7 +77,7 @@ class Run(RunFolder):
         self.has_trained = False
         self.created: list[Path] = []
         self._has_lock = False
-        self._tracker: Tracker | None = None
+        self._tracker: Tracker = NoTracker()
         self._metrics = MetricsFile(self.path / "metrics.jsonl")
 
     @classmethod
@@ -140,23 +140,19 @@ class Run(RunFolder):
         if not self.writes:
             yield
             return
+        stored = (row for row in self.each_row() if row["step"] >= step)  # read if they are shown
         try:
-            with tracking(name, self.path, step) as self._tracker:
-                for row in self.each_row() if step else ():
-                    if row["step"] >= step:
-                        numbers = {key: row[key] for key in row if key not in ("kind", "step")}
-                        self._tracker.row(row["kind"], row["step"], numbers)
+            with tracking(name, self.path, step, stored) as self._tracker:
                 yield
         finally:
-            self._tracker = None
+            self._tracker = NoTracker()
 
     def log(self, kind: str, step: int, **numbers: object) -> None:
         """Append one row to ``metrics.jsonl``, and show it where the run is tracked."""
         if not self.writes:
             return
         self._metrics.append({"kind": kind, "step": step, **numbers})
-        if self._tracker is not None:
-            self._tracker.row(kind, step, numbers)
+        self._tracker.row(kind, step, numbers)
 
     def count_rows(self) -> int:
         """Return the number of rows of metrics, which every checkpoint stores."""

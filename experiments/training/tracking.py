@@ -7,7 +7,7 @@ run replaces what it had written after its checkpoint.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, runtime_ch
 import numpy as np
 from PIL import Image
 
+from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["EVENTS", "TRACKERS", "Tracker", "TrackerName", "tracking"]
+__all__ = ["EVENTS", "TRACKERS", "NoTracker", "Tracker", "TrackerName", "tracking"]
 
 EVENTS = "events"  # folder of a run
 GRID = "samples/step_{step:06d}.png"  # that a validation of images writes
@@ -44,15 +45,19 @@ class TensorBoard:
     Args:
         run: the run folder.
         step: of the first row; those of an earlier training from it on are replaced.
+        rows: those of that step and after it which a checkpoint stored.
 
     Raises:
         InputError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, rows: Iterable[JsonObject]) -> None:
         writer = _tensorboard()
         self._run = run
         self._writer: SummaryWriter = writer(str(run / EVENTS), purge_step=step)
+        for row in rows:
+            numbers = {name: value for name, value in row.items() if name not in ("kind", "step")}
+            self.row(row["kind"], row["step"], numbers)
 
     def row(self, kind: str, step: int, numbers: Mapping[str, object]) -> None:
         """Add every number that is finite, and the grid of a validation."""
@@ -101,17 +106,19 @@ class NoTracker:
 class TrackerKind:
     """A choice of ``--track``.
 
-    ``start(run folder, step of the first row)`` returns the tracker. ``require()`` raises
-    :class:`InputError` where it cannot start here.
+    ``start(run folder, step of the first row, stored rows from it on)`` returns the tracker.
+    ``require()`` raises :class:`InputError` where it cannot start here.
     """
 
     summary: str
-    start: Callable[[Path, int], Tracker]
+    start: Callable[[Path, int, Iterable[JsonObject]], Tracker]
     require: Callable[[], object]
 
 
 TRACKERS: Mapping[str, TrackerKind] = {
-    "no": TrackerKind("metrics.jsonl and the report alone", lambda run, step: NoTracker(), bool),
+    "no": TrackerKind(
+        "metrics.jsonl and the report alone", lambda run, step, rows: NoTracker(), bool
+    ),
     "tensorboard": TrackerKind(
         "event files in RUN/events; needs univae[board]", TensorBoard, _tensorboard
     ),
@@ -124,9 +131,14 @@ else:
 
 
 @contextmanager
-def tracking(name: TrackerName, run: Path, step: int) -> Iterator[Tracker]:
-    """Yield a tracker whose first row is of ``step``, and close it."""
-    tracker = TRACKERS[name].start(run, step)
+def tracking(
+    name: TrackerName, run: Path, step: int, rows: Iterable[JsonObject] = ()
+) -> Iterator[Tracker]:
+    """Yield a tracker whose first row is of ``step``, and close it.
+
+    ``rows`` are stored rows of that step and after it, which are shown again.
+    """
+    tracker = TRACKERS[name].start(run, step, rows)
     try:
         yield tracker
     finally:

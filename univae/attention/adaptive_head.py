@@ -52,7 +52,7 @@ def _class_bounds(vocab_size: int) -> list[int]:
 class AdaptiveHead(Head):
     """A :class:`Head` with three classes of rare ids, beside the first sixteenth of all ids.
 
-    Its logits are log-probabilities.
+    Its logits are log-probabilities, in at least float32.
 
     Raises:
         InputError: there are fewer than 256 ids.
@@ -75,12 +75,6 @@ class AdaptiveHead(Head):
         with torch.no_grad():
             for i, size in enumerate(self._sizes()[1:]):
                 self.classes.bias[i] = math.log(size)
-
-    def forward(
-        self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
-    ) -> Float[Tensor, "*batch vocab"]:
-        """Return the log-probabilities of the next token after each row, in at least float32."""
-        return self.stepper(table)(x)
 
     def stepper(self, table: Float[Tensor, "vocab width"]) -> Callable[[Tensor], Tensor]:
         """Return :meth:`forward` for one table."""
