@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from univae.attention.norms import Norm
 from univae.attention.target_log_prob import target_log_prob
 from univae.attention.transformer import Head
+from univae.attention.variant import PLAIN, Variant
 from univae.dtypes import at_least_float32
 from univae.errors import InputError
 
@@ -59,16 +60,21 @@ class AdaptiveHead(Head):
     """
 
     def __init__(
-        self, vocab_size: int, width: int, norm: Norm = "pre", excluded: Sequence[int] = ()
+        self,
+        vocab_size: int,
+        width: int,
+        norm: Norm = "pre",
+        excluded: Sequence[int] = (),
+        variant: Variant = PLAIN,
     ) -> None:
         if vocab_size < LEAST_VOCABULARY:
             raise InputError(
                 f"softmax=adaptive needs at least {LEAST_VOCABULARY} token ids; got {vocab_size}; "
                 "use softmax=full"
             )
-        super().__init__(vocab_size, width, norm, excluded)
+        super().__init__(vocab_size, width, norm, excluded, variant)
         self.bounds = _class_bounds(vocab_size)
-        self.classes = nn.Linear(width, CLASSES)
+        self.classes = nn.Linear(variant.table_width(width), CLASSES)
 
     def initialise(self) -> None:
         """Give a class the probability of its share of the ids."""
@@ -76,7 +82,7 @@ class AdaptiveHead(Head):
             for i, size in enumerate(self._sizes()[1:]):
                 self.classes.bias[i] = math.log(size)
 
-    def stepper(self, table: Float[Tensor, "vocab width"]) -> Callable[[Tensor], Tensor]:
+    def stepper(self, table: Float[Tensor, "vocab table"]) -> Callable[[Tensor], Tensor]:
         """Return :meth:`forward` for one table."""
         layers = self._layers(table)
 
@@ -94,7 +100,7 @@ class AdaptiveHead(Head):
     def target_log_prob(
         self,
         x: Float[Tensor, "*batch width"],
-        table: Float[Tensor, "vocab width"],
+        table: Float[Tensor, "vocab table"],
         targets: Int[Tensor, "*batch"],
     ) -> Float[Tensor, "*batch"]:
         """Return the log-probability of the token after each row, 0 of padding.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from torch import nn
 
+from univae.attention.variant import PLAIN, Variant
+
 __all__ = ["NORMS", "Norm", "NormPlacement"]
 
 
@@ -25,19 +27,29 @@ class NormPlacement:
     summary: str
     pre: bool
 
-    def embedding_norm(self, width: int) -> nn.Module:
-        """Return the norm of embedded tokens."""
-        return nn.Identity() if self.pre else nn.LayerNorm(width)
+    def embedding_norm(self, width: int, variant: Variant = PLAIN) -> nn.Module:
+        """Return the norm of embedded tokens, which have the width of the token table."""
+        return nn.Identity() if self.pre else _norm(variant.table_width(width), variant)
 
-    def output_norm(self, width: int) -> nn.Module:
+    def output_norm(self, width: int, variant: Variant = PLAIN) -> nn.Module:
         """Return the norm between the last block and an output layer."""
-        return nn.LayerNorm(width) if self.pre else nn.Identity()
+        return _norm(width, variant) if self.pre else nn.Identity()
 
-    def output_transform(self, width: int) -> nn.Module:
+    def output_transform(self, width: int, variant: Variant = PLAIN) -> nn.Module:
         """Return the layers between the last block and the table of tokens."""
+        table_width = variant.table_width(width)
         # Built for both placements, so that both consume the same random numbers.
-        published = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
-        return nn.LayerNorm(width) if self.pre else published
+        published = nn.Sequential(
+            nn.Linear(width, table_width), variant.kind.module(), _norm(table_width, variant)
+        )
+        if not self.pre:
+            return published
+        norm = _norm(width, variant)
+        return norm if table_width == width else nn.Sequential(norm, nn.Linear(width, table_width))
+
+
+def _norm(width: int, variant: Variant) -> nn.LayerNorm:
+    return nn.LayerNorm(width, eps=variant.norm_eps)
 
 
 NORMS = {

@@ -23,22 +23,31 @@ from univae.attention.cache import KeyValueCache
 from univae.attention.core import Attention, Mix, Step
 from univae.attention.norms import NORMS, Norm
 from univae.attention.target_log_prob import target_log_prob
+from univae.attention.variant import PLAIN, Variant
 from univae.text.special import PAD, START
 
 __all__ = ["Block", "Embedding", "Feed", "Head", "Norm", "initialise"]
 
 
 class Block(nn.Module):
-    """Attention and a two-layer GELU network, each a residual branch."""
+    """Attention and a two-layer network, each a residual branch."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, norm: Norm = "pre") -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        norm: Norm = "pre",
+        variant: Variant = PLAIN,
+    ) -> None:
         super().__init__()
         self.pre = NORMS[norm].pre
+        self.activation = variant.kind.function
         self.attention = Attention(width, heads)
-        self.first = nn.LayerNorm(width)  # of the attention
-        self.second = nn.LayerNorm(width)  # of the network
-        self.wide = nn.Linear(width, 4 * width)
-        self.narrow = nn.Linear(4 * width, width)
+        self.first = nn.LayerNorm(width, eps=variant.norm_eps)  # of the attention
+        self.second = nn.LayerNorm(width, eps=variant.norm_eps)  # of the network
+        self.wide = nn.Linear(width, variant.inner(width))
+        self.narrow = nn.Linear(variant.inner(width), width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -78,7 +87,7 @@ class Block(nn.Module):
 
     def network(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Return the two-layer network of ``x``."""
-        output: Tensor = self.narrow(F.gelu(self.wide(x)))
+        output: Tensor = self.narrow(self.activation(self.wide(x)))
         return output
 
     def stepper(self, cache: KeyValueCache) -> Step:
@@ -93,14 +102,15 @@ class Block(nn.Module):
         second = _norm_function(self.second)
         wide = (self.wide.weight, self.wide.bias)
         narrow = (self.narrow.weight, self.narrow.bias)
+        activation = self.activation
 
         def pre_step(x: Tensor, phase: Tensor) -> Tensor:
             x = x + attend(first(x), phase)
-            return x + F.linear(F.gelu(F.linear(second(x), *wide)), *narrow)
+            return x + F.linear(activation(F.linear(second(x), *wide)), *narrow)
 
         def post_step(x: Tensor, phase: Tensor) -> Tensor:
             x = first(x + attend(x, phase))
-            return second(x + F.linear(F.gelu(F.linear(x, *wide)), *narrow))
+            return second(x + F.linear(activation(F.linear(x, *wide)), *narrow))
 
         return pre_step if self.pre else post_step
 
@@ -136,22 +146,34 @@ class Feed(Protocol):
 class Embedding(nn.Module):
     """Token plus segment embedding.
 
-    Encoder (segment 0) and decoder (segment 1) share the table of tokens; each adds a vector.
+    Encoder (segment 0) and decoder (segment 1) share the table of tokens; each adds a vector. A
+    table of another width than the model's is followed by a projection.
     """
 
     def __init__(
-        self, vocab_size: int, width: int, dropout: float = 0.0, norm: Norm = "pre"
+        self,
+        vocab_size: int,
+        width: int,
+        dropout: float = 0.0,
+        norm: Norm = "pre",
+        variant: Variant = PLAIN,
     ) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocab_size, width)
-        self.segments = nn.Embedding(2, width)
-        self.norm = NORMS[norm].embedding_norm(width)
+        table_width = variant.table_width(width)
+        self.tokens = nn.Embedding(vocab_size, table_width)
+        self.segments = nn.Embedding(2, table_width)
+        self.norm = NORMS[norm].embedding_norm(width, variant)
         self.dropout = nn.Dropout(dropout)
+        self.project = nn.Identity() if table_width == width else nn.Linear(table_width, width)
 
     def forward(self, ids: Int[Tensor, "*batch"], segment: int) -> Float[Tensor, "*batch width"]:
         """Return the rows of tokens in a segment."""
-        rows: Tensor = self.dropout(self.norm(self.tokens(ids) + self.segments.weight[segment]))
-        return rows
+        return self.finish(self.tokens(ids) + self.segments.weight[segment])
+
+    def finish(self, rows: Float[Tensor, "*batch table"]) -> Float[Tensor, "*batch width"]:
+        """Return rows in the width of the token table normalised, dropped out and projected."""
+        finished: Tensor = self.project(self.dropout(self.norm(rows)))
+        return finished
 
     def encoder_rows(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch rows width"]:
         """Return the encoder's rows: those of the text, then row 0, which has the start token."""
@@ -176,11 +198,12 @@ class _TextFeed:
 
     def __init__(self, embedding: Embedding) -> None:
         self.norm = embedding.norm
+        self.project = embedding.project
         self.table = embedding.tokens.weight
         self.segment = embedding.segments.weight[1]
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        rows: Tensor = self.norm(F.embedding(tokens, self.table) + self.segment)
+        rows: Tensor = self.project(self.norm(F.embedding(tokens, self.table) + self.segment))
         return rows
 
     def reorder(self, rows: Tensor) -> None:
@@ -197,22 +220,27 @@ class Head(nn.Module):
     excluded: Tensor
 
     def __init__(
-        self, vocab_size: int, width: int, norm: Norm = "pre", excluded: Sequence[int] = ()
+        self,
+        vocab_size: int,
+        width: int,
+        norm: Norm = "pre",
+        excluded: Sequence[int] = (),
+        variant: Variant = PLAIN,
     ) -> None:
         super().__init__()
-        self.transform = NORMS[norm].output_transform(width)
+        self.transform = NORMS[norm].output_transform(width, variant)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         mask = torch.zeros(vocab_size, dtype=torch.bool)
         mask[list(excluded)] = True
         self.register_buffer("excluded", mask, persistent=False)
 
     def forward(
-        self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab width"]
+        self, x: Float[Tensor, "*batch width"], table: Float[Tensor, "vocab table"]
     ) -> Float[Tensor, "*batch vocab"]:
         """Return the logits of the next token after each row."""
         return self.stepper(table)(x)
 
-    def stepper(self, table: Float[Tensor, "vocab width"]) -> Callable[[Tensor], Tensor]:
+    def stepper(self, table: Float[Tensor, "vocab table"]) -> Callable[[Tensor], Tensor]:
         """Return :meth:`forward` for one table."""
         bias = self.masked_bias()
         return lambda x: F.linear(self.transform(x), table, bias)
@@ -220,7 +248,7 @@ class Head(nn.Module):
     def target_log_prob(
         self,
         x: Float[Tensor, "*batch width"],
-        table: Float[Tensor, "vocab width"],
+        table: Float[Tensor, "vocab table"],
         targets: Int[Tensor, "*batch"],
     ) -> Float[Tensor, "*batch"]:
         """Return the log-probability of the token after each row, 0 of padding.

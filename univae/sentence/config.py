@@ -6,9 +6,11 @@ from typing import Annotated, ClassVar
 
 from typing_extensions import Doc
 
+from univae.attention.activations import ACTIVATIONS, Activation
 from univae.attention.core import require_head_width
 from univae.attention.norms import NORMS, Norm
 from univae.attention.scaling import SCALES, Scale
+from univae.attention.variant import VARIANT, VARIANT_RULES
 from univae.registry import choices_help
 from univae.rules import SIZE, Rule, at_least, check, within
 from univae.sentence.pooling import POOLINGS, PoolingName
@@ -35,7 +37,15 @@ class RoFormerSimConfig:
     pooling: Annotated[
         PoolingName, Doc(choices_help("rows that a sentence's vector is computed from", POOLINGS))
     ] = "mean"
+    activation: Annotated[
+        Activation, Doc(choices_help("activation of the two-layer networks", ACTIVATIONS))
+    ] = "gelu"
+    norm_eps: float = 1e-5  # added to the variance in layer norms; RoFormer and BERT have 1e-12
+    inner_width: int = 0  # width inside the two-layer networks; 0: four times --width
+    # width of the table of tokens, which is projected to --width and back; 0: --width
+    embedding_width: int = 0
 
+    NEWER: ClassVar[frozenset[str]] = VARIANT
     RULES: ClassVar[Mapping[str, Rule]] = {
         "vocab_size": at_least(RESERVED + 1, 10**7),
         "width": at_least(1, SIZE),
@@ -45,6 +55,7 @@ class RoFormerSimConfig:
         "max_length": at_least(2, 65_536, "at least 2, a token and the end token"),
         "dropout": within("[0, 1)"),
         "attention_dropout": within("[0, 1)"),
+        **VARIANT_RULES,
     }
 
     def __post_init__(self) -> None:

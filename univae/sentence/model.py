@@ -22,6 +22,7 @@ from univae.attention.masks import padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, Head, initialise
+from univae.attention.variant import Variant
 from univae.decoding.cached import CachedDecoder, DecoderLayers, filling
 from univae.decoding.positions import RowPositions
 from univae.decoding.sampling import Sampling
@@ -63,15 +64,17 @@ class RoFormerSim(nn.Module):
         # The embedding is normalised under either placement of norms, and the segments are
         # initially equal. Otherwise all rows, and so all vectors, are initially nearly parallel,
         # and separating them takes hundreds of steps.
-        self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, norm="post")
+        variant = Variant.of(c)
+        self.embedding = Embedding(c.vocab_size + 1, c.width, c.dropout, "post", variant)
         self.blocks = nn.ModuleList(
-            Block(c.width, c.heads, c.dropout, c.norm) for _ in range(c.layers)
+            Block(c.width, c.heads, c.dropout, c.norm, variant) for _ in range(c.layers)
         )
         # post-norm rows are normalised already
-        self.norm = NORMS[c.norm].output_norm(c.width)
+        self.norm = NORMS[c.norm].output_norm(c.width, variant)
         self.pooler = nn.Linear(c.width, c.width)
         self.classifier = nn.Linear(3 * c.width, CLASSES, bias=False)  # of the supervised stage
-        self.head = Head(c.vocab_size + 1, c.width, c.norm, excluded=(PAD, START, self.mask))
+        excluded = (PAD, START, self.mask)
+        self.head = Head(c.vocab_size + 1, c.width, c.norm, excluded, variant)
         initialise(self)
         nn.init.zeros_(self.embedding.segments.weight)
 

@@ -117,6 +117,10 @@ def _token_borders(tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(first), torch.from_numpy(ends_with_letter)
 
     for token in range(RESERVED, tokenizer.vocab_size):
+        continues = tokenizer.continues_word(token)
+        if continues is not None:
+            first[token] = _CONTINUES if continues else _STARTS_WORD
+            continue
         text = tokenizer.decode([token])
         if not text or text[0] == _REPLACEMENT:
             first[token] = _CONTINUES

@@ -99,6 +99,10 @@ class Tokenizer(ABC):
         """Return the number of words outside the vocabulary; 0 with a byte fallback."""
         return 0
 
+    def continues_word(self, token: int) -> bool | None:
+        """Return whether a regular id continues the word before it; None: its letters decide."""
+        return None
+
 
 def utf8(text: str) -> bytes:
     """Return the text in UTF-8.

@@ -15,6 +15,7 @@ from univae.text.bpe import BPE
 from univae.text.characters import Bytes, Chars
 from univae.text.padding import pad
 from univae.text.tokenizer import Tokenizer, without_surrogates
+from univae.text.wordpiece import Jieba, WordPiece
 from univae.text.words import Words
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "train_tokenizer",
 ]
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (BPE, Words, Chars, Bytes)}
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    kind.kind: kind for kind in (BPE, Words, Chars, Bytes, WordPiece, Jieba)
+}
 
 # the same rows from the simplest to the most complex
 KINDS: dict[str, type[Tokenizer]] = dict(reversed(TOKENIZERS.items()))

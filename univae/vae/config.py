@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from typing_extensions import Doc
 
+from univae.attention.activations import ACTIVATIONS, Activation
 from univae.attention.adaptive_head import SOFTMAXES, Softmax
 from univae.attention.core import require_head_width
 from univae.attention.norms import NORMS, Norm
 from univae.attention.scaling import SCALES, Scale
+from univae.attention.variant import VARIANT, VARIANT_RULES
 from univae.errors import InputError
 from univae.latent.families import FAMILIES, FamilyName
 from univae.latent.family import Family
@@ -70,8 +72,15 @@ class UniVAEConfig:
     # with --latent gaussian: fixed scale of batch-normalised means (BN-VAE), against a vanishing
     # KL; 0: off
     bn_gamma: float = 0.0
+    activation: Annotated[
+        Activation, Doc(choices_help("activation of the two-layer networks", ACTIVATIONS))
+    ] = "gelu"
+    norm_eps: float = 1e-5  # added to the variance in layer norms; RoFormer and BERT have 1e-12
+    inner_width: int = 0  # width inside the two-layer networks; 0: four times --width
+    # width of the table of tokens, which is projected to --width and back; 0: --width
+    embedding_width: int = 0
 
-    NEWER: ClassVar[frozenset[str]] = frozenset({"softmax"})
+    NEWER: ClassVar[frozenset[str]] = frozenset({"softmax", *VARIANT})
     RULES: ClassVar[Mapping[str, Rule]] = {
         "vocab_size": at_least(RESERVED + 1, 10**7),
         "width": at_least(1, SIZE),
@@ -86,6 +95,7 @@ class UniVAEConfig:
         "attention_dropout": within("[0, 1)"),
         "word_dropout": within("[0, 1]"),
         "bn_gamma": at_least(0, 1e3, "0 (off) or more"),
+        **VARIANT_RULES,
     }
 
     def __post_init__(self) -> None:

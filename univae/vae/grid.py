@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from univae.attention.transformer import Embedding, Feed, Norm
+from univae.attention.norms import Norm
+from univae.attention.transformer import Embedding, Feed
+from univae.attention.variant import PLAIN, Variant
 from univae.errors import InputError
 from univae.text.special import PAD
 
@@ -71,9 +73,20 @@ class GridEmbedding(Embedding):
     around: Tensor
 
     def __init__(
-        self, vocab_size: int, width: int, grid: Grid, dropout: float = 0.0, norm: Norm = "pre"
+        self,
+        vocab_size: int,
+        width: int,
+        grid: Grid,
+        dropout: float = 0.0,
+        norm: Norm = "pre",
+        variant: Variant = PLAIN,
     ) -> None:
-        super().__init__(vocab_size, width, dropout, norm)
+        if variant.table_width(width) != width:
+            raise InputError(
+                f"GridEmbedding: cells have the width {width} of the model; got embedding_width="
+                f"{variant.embedding_width}; leave it 0"
+            )
+        super().__init__(vocab_size, width, dropout, norm, variant)
         self.vocab_size = vocab_size
         # a row for each cell of the encoder, then of the decoder; a name in weights files
         self.places = nn.Embedding(2 * grid.cells, width)
@@ -95,8 +108,7 @@ class GridEmbedding(Embedding):
         count = inputs.shape[1]
         cells = F.pad(inputs[:, 1:], (0, 1), value=PAD)
         neighbours = self.neighbour_rows(cells, self.around[:count])
-        rows: Tensor = self.dropout(self.norm(neighbours + self.cell_rows(1)[:count]))
-        return rows
+        return self.finish(neighbours + self.cell_rows(1)[:count])
 
     def feed(self, rows: int) -> Feed:
         """Return :meth:`decoder_rows` of one cell an image at a time, without dropout."""

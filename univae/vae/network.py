@@ -23,6 +23,7 @@ from univae.attention.masks import padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, initialise
+from univae.attention.variant import Variant
 from univae.errors import InputError
 from univae.latent.hierarchy import Choose
 from univae.text.special import END, PAD, START
@@ -47,8 +48,9 @@ class TwoStreamTransformer(nn.Module):
         self.config = config
         self.end = END if grid is None else None
         self.embedding = _embedding(config, grid)
+        variant = Variant.of(config)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.dropout, config.norm)
+            Block(config.width, config.heads, config.dropout, config.norm, variant)
             for _ in range(config.layers)
         )
         self.infer = nn.ModuleList(_posterior_head(config) for _ in range(config.latent_layers))
@@ -59,7 +61,7 @@ class TwoStreamTransformer(nn.Module):
         self.expect = nn.ModuleList(config.family.prior_head(config) for _ in range(learned))
         excluded = (PAD, START) if grid is None else (PAD, START, END)
         build_head = SOFTMAXES[config.softmax].head
-        self.head = build_head(config.vocab_size, config.width, config.norm, excluded)
+        self.head = build_head(config.vocab_size, config.width, config.norm, excluded, variant)
 
         initialise(self)
         self.head.initialise()
@@ -195,16 +197,19 @@ class TwoStreamTransformer(nn.Module):
 
 
 def _embedding(config: UniVAEConfig, grid: Grid | None) -> Embedding:
+    variant = Variant.of(config)
     if grid is None:
-        return Embedding(config.vocab_size, config.width, config.dropout, config.norm)
+        return Embedding(config.vocab_size, config.width, config.dropout, config.norm, variant)
     if grid.cells != config.max_length:
         raise InputError(
             f"UniVAE: an image fills its grid, so max_length must be {grid.cells}; "
             f"got max_length={config.max_length}"
         )
-    return GridEmbedding(config.vocab_size, config.width, grid, config.dropout, config.norm)
+    return GridEmbedding(
+        config.vocab_size, config.width, grid, config.dropout, config.norm, variant
+    )
 
 
 def _posterior_head(config: UniVAEConfig) -> nn.Module:
-    norm = NORMS[config.norm].output_norm(config.width)
+    norm = NORMS[config.norm].output_norm(config.width, Variant.of(config))
     return nn.Sequential(norm, config.family.posterior_head(config))

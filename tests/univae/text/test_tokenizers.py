@@ -30,6 +30,7 @@ from univae.text.tokenizers import (
 
 CORPUS = ["the cat sat on the mat", "a <unk> cat", "Grüße, 世界! 🙂", "naïve café"] * 5
 TRAINED = {kind: train_tokenizer(kind, CORPUS, vocab_size=300) for kind in TOKENIZERS}
+PUBLISHED = ("wordpiece", "jieba")  # kinds that change texts before they split them
 LOSSLESS = [kind for kind, row in TOKENIZERS.items() if row.lossless]
 AWKWARD = [
     "",
@@ -72,6 +73,9 @@ def test_a_text_is_exact_where_the_row_is_lossless_or_its_words_are_known(
     if tokenizer.lossless:
         assert tokenizer.decode(ids) == text
         assert tokenizer.unknown(text) == 0
+    elif kind in PUBLISHED:
+        again = tokenizer.decode(ids)
+        assert tokenizer.decode(tokenizer.encode(again)) == again
     else:
         known = {word for line in CORPUS for word in line.split()}
         assert tokenizer.unknown(text) == sum(word not in known for word in text.split())
@@ -86,7 +90,8 @@ def test_any_ids_decode_and_their_text_decodes_to_itself(kind: str, data: st.Dat
     tokenizer = TRAINED[kind]
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 5), max_size=30))
     text = tokenizer.decode(ids)
-    assert tokenizer.decode(tokenizer.encode(text)) == text
+    if kind not in PUBLISHED:  # whose pieces may stand in an order that no text has
+        assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.decode(torch.tensor(ids, dtype=torch.int64)) == text
     assert tokenizer.decode(np.array(ids, dtype=int)) == text
 
@@ -264,7 +269,7 @@ NO_TEXT = r"needs at least one non-empty text; got none"
         (lambda: pad([]), r"pad: needs at least one text; got none"),
         (
             lambda: train_tokenizer("morse", ["x"]),
-            r"tokenizer must be one of bpe, words, chars, bytes; got 'morse'",
+            r"tokenizer must be one of bpe, words, chars, bytes, wordpiece, jieba; got 'morse'",
         ),
         (lambda: train_tokenizer("bpe", ["x"], 2**21), r"vocab_size must be at most 1048576; got"),
         (lambda: train_tokenizer("bpe", [""]), NO_TEXT),

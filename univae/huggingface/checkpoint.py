@@ -1,0 +1,213 @@
+"""A published checkpoint: a folder of transformers, as a RoFormer-Sim or a UniVAE.
+
+>>> from univae.huggingface import Checkpoint
+>>> Checkpoint.open("no/such/folder")
+Traceback (most recent call last):
+    ...
+univae.errors.InputError: no/such/folder: no such folder; give one with a config.json of transformers
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from univae.checkpoint import JsonObject, load_state, read_json, read_weights
+from univae.errors import InputError
+from univae.huggingface.architectures import (
+    ARCHITECTURES,
+    OUTPUT_BIAS,
+    TABLE,
+    Architecture,
+)
+from univae.huggingface.vocabulary_files import Vocabulary, read_vocabulary
+from univae.registry import lookup
+from univae.rules import reading
+from univae.sentence.model import RoFormerSim, RoFormerSimConfig
+from univae.text.tokenizer import Tokenizer
+from univae.vae.model import UniVAE, UniVAEConfig
+
+__all__ = ["Checkpoint"]
+
+SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
+INDEX = ".index.json"  # after the name of a file: the files that its weights are divided into
+POOLER = "pooler"
+
+
+class Checkpoint:
+    """A checkpoint folder of a RoFormer, a BERT or a GPT-2; open one with :meth:`open`.
+
+    ``notes`` say, a line each, what of the checkpoint has no equivalent here, and which weights of
+    a model that was made from it are new.
+    """
+
+    FILES: ClassVar[tuple[str, ...]] = ("*.json", "*.txt", "*.safetensors", "*.bin")
+
+    def __init__(self, folder: Path, config: JsonObject, architecture: Architecture) -> None:
+        self.folder = folder
+        self.config = config
+        self.architecture = architecture
+        self.notes: list[str] = []
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Checkpoint":
+        """Open a folder that ``save_pretrained`` of transformers wrote.
+
+        Raises:
+            InputError: the folder is missing, or of an architecture that has no equivalent.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: no such folder; give one with a config.json of transformers"
+            )
+        config = read_json(folder / "config.json")
+        if not isinstance(config, dict) or "model_type" not in config:
+            raise InputError(f"{folder / 'config.json'}: has no model_type; it is no checkpoint")
+        architecture = lookup(ARCHITECTURES, config["model_type"], f"{folder}: model_type")
+        return cls(folder, config, architecture)
+
+    @cached_property
+    def options(self) -> JsonObject:
+        """The options of the model that the checkpoint fixes.
+
+        Raises:
+            InputError: the configuration has a value without an equivalent, or lacks one.
+        """
+        with reading(self.folder / "config.json"):
+            try:
+                return self.architecture.options(self.config)
+            except KeyError as error:
+                raise InputError(f"lacks {error.args[0]}") from error
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer, and the published ids of its tokens."""
+        return read_vocabulary(self.folder, self.config["model_type"])
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer."""
+        return self.vocabulary.tokenizer
+
+    def sentence_model(self, **options: object) -> RoFormerSim:
+        """Return the checkpoint as a RoFormer-Sim.
+
+        Args:
+            options: ``pooling``, ``max_length``, ``dropout``, ``attention_dropout``.
+
+        Raises:
+            InputError: a file is missing or damaged, or a value has no equivalent here.
+        """
+        config = RoFormerSimConfig(
+            self.tokenizer.vocab_size, **{"pooling": "first", **options, **self.options}
+        )
+        model = RoFormerSim(config).eval()
+        self.load(model)
+        return model
+
+    def text_vae(self, **options: object) -> UniVAE:
+        """Return a UniVAE with the checkpoint's layers, embeddings and head.
+
+        Its latent heads and injections are new, drawn from N(0, 0.02^2).
+
+        Args:
+            options: those of :class:`UniVAEConfig`, but for the shape of the layers.
+
+        Raises:
+            InputError: a file is missing or damaged, or a value has no equivalent here.
+        """
+        config = UniVAEConfig(self.tokenizer.vocab_size, **{**options, **self.options})
+        model = UniVAE(config).eval()
+        self.load(model)
+        return model
+
+    @torch.no_grad()
+    def load(self, model: RoFormerSim | UniVAE) -> None:
+        """Copy the weights into a model of the checkpoint's shape and tokenizer.
+
+        Weights that the checkpoint lacks keep their values, but for the pooler of a sentence model,
+        which becomes the identity, so that vectors are the pooled rows.
+
+        Raises:
+            InputError: a file is missing or damaged, or a tensor has another shape.
+        """
+        is_sentence_model = isinstance(model, RoFormerSim)
+        if is_sentence_model and not self.architecture.has_embedding_norm:
+            raise InputError(
+                f"{self.folder}: a {self.config['model_type']} has no norm of its embeddings, which "
+                "a sentence model needs; train-text starts from it"
+            )
+        tensors = self._tensors()
+        weights = self.architecture.weights(self.config, tensors)
+        if TABLE not in weights:
+            raise InputError(f"{self.folder}: the weights lack the table of tokens; {_OTHER}")
+        state = dict(model.named_parameters())
+        missing = [name for name in state if name not in weights]
+        for name, parameter in state.items():
+            if name not in weights:
+                continue
+            published = weights[name]
+            if name in (TABLE, OUTPUT_BIAS):
+                self._copy_rows(published, parameter)
+            elif published.shape != parameter.shape:
+                raise InputError(
+                    f"{self.folder}: {name} must have the shape {tuple(parameter.shape)}; "
+                    f"got {tuple(published.shape)}"
+                )
+            else:
+                parameter.copy_(published)
+        if is_sentence_model and f"{POOLER}.weight" in missing:
+            nn.init.eye_(model.pooler.weight)
+            nn.init.zeros_(model.pooler.bias)
+        self.notes += self._notes(tensors, missing)
+
+    def _copy_rows(self, published: Tensor, parameter: Tensor) -> None:
+        """Copy the rows of the vocabulary; a row that hides tokens stays as it is if it is new."""
+        rows = list(self.vocabulary.rows)
+        if len(parameter) > len(rows) and self.vocabulary.mask is not None:
+            rows.append(self.vocabulary.mask)
+        if max(rows) >= len(published):
+            raise InputError(
+                f"{self.folder}: the tokenizer has {max(rows) + 1} ids, and the weights "
+                f"{len(published)} rows; restore the tokenizer of these weights"
+            )
+        parameter[: len(rows)] = published[rows].to(parameter)
+
+    def _notes(self, tensors: Mapping[str, Tensor], missing: list[str]) -> list[str]:
+        left_out = self.architecture.notes(self.config, tensors)
+        notes = [f"{self.folder}: left out {part}" for part in left_out]
+        parts = list(dict.fromkeys(name.split(".")[0] for name in missing))
+        if parts:
+            notes.append(f"{self.folder}: new weights in {', '.join(parts)}")
+        return notes
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return all weights by their published names, in at least float32."""
+        tensors: dict[str, Tensor] = {}
+        for path in self._files():
+            tensors |= read_weights(path) if path.suffix == ".safetensors" else load_state(path)
+        return {_modern(name): tensor.float() for name, tensor in tensors.items()}
+
+    def _files(self) -> list[Path]:
+        for name in (SAFE, PICKLED):
+            if (self.folder / name).exists():
+                return [self.folder / name]
+            index = self.folder / (name + INDEX)
+            if index.exists():
+                names = dict.fromkeys(read_json(index)["weight_map"].values())
+                return [self.folder / name for name in names]
+        raise InputError(f"{self.folder}: holds neither {SAFE} nor {PICKLED}; add the weights")
+
+
+_OTHER = "the file is damaged, or of another architecture than config.json says"
+
+
+def _modern(name: str) -> str:
+    """Return the name of a weight, whose norms the first published files name after TensorFlow."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+        "LayerNorm.beta", "LayerNorm.bias"
+    )
