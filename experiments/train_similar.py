@@ -23,9 +23,11 @@ from experiments.training.command import train as train_command
 from experiments.training.configuration import Configuration, Inherited
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
-from experiments.training.origin import Origin, inherit
+from experiments.training.origin import inherit
+from experiments.training.published import TextOrigin, adopt
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
+from univae.attention.variant import VARIANT
 from univae.checkpoint import JsonObject
 from univae.rules import Rule
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
@@ -36,7 +38,7 @@ from univae.text.tokenizers import VOCABULARY, require_vocabulary
 __all__ = ["PRESETS", "Config", "main", "prepare", "train"]
 
 # Options of a run that are those of the run of --from, whose weights and tokens it uses.
-SHAPE = ("width", "heads", "layers", "norm", "scale", "scale_base", "pooling")
+SHAPE = ("width", "heads", "layers", "norm", "scale", "scale_base", "pooling", *sorted(VARIANT))
 WORDS = ("lowercase", "tokenizer", "vocab_size")
 
 
@@ -64,7 +66,7 @@ class Config(Configuration):
     model: ModelOptions = field(default_factory=ModelOptions)
     objective: SentenceObjective = field(default_factory=SentenceObjective)
     training: Settings = field(default_factory=Settings)
-    origin: Origin = field(default_factory=Origin)
+    origin: TextOrigin = field(default_factory=TextOrigin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-similar"] = "train-similar"
 
@@ -96,7 +98,7 @@ class Config(Configuration):
             shape.max_length,
             shape.vocab_size,
             self.training.device,
-            self.origin.from_run,
+            self.origin,
         )
 
 
@@ -131,19 +133,24 @@ def train(config: Config) -> JsonObject:
 
 
 def prepare(config: Config, world: World) -> Training:
+    notes: list[str] = []
+
     def steps(world: World) -> GradientSteps:
-        return _steps(config, world)
+        return _steps(config, world, notes)
 
-    return prepare_corpora(config.corpora, config.flat(), config.training, steps, world)
+    prepared = prepare_corpora(config.corpora, config.flat(), config.training, steps, world)
+    notes += prepared.notes
+    return replace(prepared, notes=notes)
 
 
-def _steps(config: Config, world: World) -> GradientSteps:
-    """Build the model and its training steps."""
+def _steps(config: Config, world: World, notes: list[str]) -> GradientSteps:
+    """Build the model and its training steps; add what is said of its initial weights."""
     text = config.corpora.text()
     examples = config.corpora.examples()
     seed = config.training.seed
     reseed(seed, "weights")
     model = RoFormerSim(similar_config(config.flat(), text.vocab_size))
+    notes += config.origin.load(model, config.out, resumed=config.training.resume)
     objective = config.objective
     if config.stage.reads_labels:
         return GradientSteps(LabelTask(model, objective, seed, examples), config.training, world)
@@ -152,14 +159,14 @@ def _steps(config: Config, world: World) -> GradientSteps:
 
 
 def _complete(config: Config) -> Config:
-    """Return the configuration with absolute paths, and with the model of the run of ``--from``.
+    """Return the configuration with absolute paths, and with the model of the initial weights.
 
     A resumed run of version 0.1.0 keeps its paths, because they are compared with its
     ``config.json``.
     """
     if not config.training.resume or not has_typed_paths(config.out):
         config = replace(config, data=config.data.absolute())
-    return inherit(config, config.INHERITED)
+    return adopt(inherit(config, config.INHERITED))
 
 
 if __name__ == "__main__":

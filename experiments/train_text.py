@@ -24,7 +24,8 @@ from experiments.training.command import train as train_command
 from experiments.training.configuration import Configuration, Inherited, stored_configuration
 from experiments.training.distributed import World
 from experiments.training.gradient_steps import GradientSteps
-from experiments.training.origin import Origin, inherit
+from experiments.training.origin import inherit
+from experiments.training.published import TextOrigin, adopt
 from experiments.training.run_folder import Run
 from experiments.training.run_tokenizer import open_tokenizer
 from experiments.training.settings import Settings
@@ -65,7 +66,7 @@ class Config(Configuration):
     objective: TextObjective = field(default_factory=TextObjective)
     training: Settings = field(default_factory=Settings)
     calibration: Calibration = field(default_factory=Calibration)
-    origin: Origin = field(default_factory=Origin)
+    origin: TextOrigin = field(default_factory=TextOrigin)
     # kind of the run in config.json; leave it unchanged
     command: Literal["train-text"] = "train-text"
 
@@ -88,8 +89,8 @@ class Config(Configuration):
         """The token ids of the texts."""
         shape = self.model
         seed = self.training.seed
-        source = self.origin.from_run
-        return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size, source)
+        origin = self.origin
+        return Corpora(self.data, self.out, seed, shape.max_length, shape.vocab_size, origin)
 
 
 def main(config: Config) -> JsonObject:
@@ -141,27 +142,31 @@ def write_held_out(config: Config, path: Path) -> tuple[list[str], str]:
 
 
 def _complete(config: Config) -> Config:
-    """Return the configuration with absolute paths, and with the model of the run of ``--from``.
+    """Return the configuration with absolute paths, and with the model of the initial weights.
 
     A resumed run of version 0.1.0 keeps its paths, because they are compared with its
     ``config.json``.
     """
     if not config.training.resume or not has_typed_paths(config.out):
         config = replace(config, data=config.data.absolute())
-    return inherit(config, config.INHERITED)
+    return adopt(inherit(config, config.INHERITED))
 
 
 def prepare(config: Config, world: World) -> Training:
     settings = config.calibration.training(config.training)
 
+    notes = weight_notes(config.objective.kl_weight)
+    print_notes(notes)
+
     def steps(world: World) -> GradientSteps:
-        return GradientSteps(_task(config), settings, world)
+        task = _task(config)
+        notes.extend(config.origin.load(task.module, config.out, resumed=settings.resume))
+        return GradientSteps(task, settings, world)
 
     prepared = prepare_corpora(config.corpora, config.flat(), settings, steps, world)
     phase = calibration_phase(prepared.run, config.calibration, config.training)
-    notes = weight_notes(config.objective.kl_weight)
-    print_notes(notes)
-    return replace(prepared, after_training=phase, notes=[*prepared.notes, *notes])
+    notes[:0] = prepared.notes
+    return replace(prepared, after_training=phase, notes=notes)
 
 
 def stored_task(path: Path, data: str = "") -> tuple[TextTask, Settings]:

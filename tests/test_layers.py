@@ -19,6 +19,7 @@ GROUND = {"univae"}  # the modules that lie directly in univae/
 CORE = GROUND | {"univae/attention"}
 PARTS = CORE | {"univae/latent", "univae/text", "univae/decoding"}
 UNIVAE = PARTS | {"univae/optim", "univae/contrastive", "univae/vae", "univae/sentence"}
+UNIVAE |= {"univae/huggingface"}
 TRAINED = {"density/trained", "gan/trained"}  # above their packages: they open run folders
 DENSITY = {
     "density",
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "univae/contrastive": GROUND,
     "univae/vae": PARTS,
     "univae/sentence": PARTS | {"univae/contrastive"},
+    "univae/huggingface": PARTS | {"univae/vae", "univae/sentence"},
     "density/model": GROUND,
     "density/likelihoods": GROUND,
     "density/tables": GROUND | {"density/likelihoods", "density/model"},
@@ -70,8 +72,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/data": GROUND
     | {"univae/text", "density/data_units", "density/tables"}
     | {"experiments/training/processes"},
+    # training on texts starts from published weights: the models that they become
     "experiments/training": GROUND
     | {"univae/optim", "univae/text", "experiments/version", "experiments/data"}
+    | {"univae/attention", "univae/huggingface", "univae/sentence", "univae/vae"}
     | {"experiments/training/processes"},
     "experiments/diagnosis": GROUND
     | {"experiments/version", "experiments/training"}

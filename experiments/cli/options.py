@@ -115,7 +115,7 @@ def _defaults(
     source = _origin(config_type, argv)
     if source is not None:
         defaults |= _inherited(config_type, source)
-    return defaults, arguments
+    return defaults | _published(config_type, argv), arguments
 
 
 def _started_or_resumed(config_type: type, argv: Sequence[str]) -> list[str]:
@@ -139,6 +139,18 @@ def _inherited(config_type: type[Configuration], source: Path) -> JsonObject:
     """Return the values of the options that a run inherits from that of ``--from``."""
     run = RunFolder.open(source)
     return inherited_options(config_type, run, config_type.INHERITED)
+
+
+def _published(config_type: type, argv: Sequence[str]) -> JsonObject:
+    """Return the options that the checkpoint of ``--init-from`` fixes, for a new run."""
+    if RESUME in argv or "init_from" not in options_of(config_type):
+        return {}
+    name = _extract(argv, "--init-from")[0]
+    if name in (None, "None"):
+        return {}
+    from experiments.training.published import published_options
+
+    return published_options(str(name))
 
 
 def _preset(config_type: type, presets: Mapping[str, JsonObject], name: str) -> JsonObject:

@@ -5,7 +5,7 @@ vectors of them are in ``teacher.npy``. ``data.json`` holds the fingerprints of 
 resumed run refuses data that have changed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.data.notes import print_notes
@@ -23,7 +23,7 @@ from experiments.sentences.stages import Stage
 from experiments.sentences.teacher import open_vectors, teach
 from experiments.training.comparison import require_same_data
 from experiments.training.distributed import World
-from experiments.training.origin import origin_record
+from experiments.training.published import TextOrigin
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
@@ -51,7 +51,7 @@ class PairCorpora:
         max_length: most tokens of a text, its end token included; longer texts are cut.
         vocab_size: most token ids that the tokenizer learns.
         device: where a teacher computes vectors.
-        origin: the run whose weights this one starts from, and whose tokenizer it has.
+        origin: the weights that the run starts from, whose tokenizer it has.
     """
 
     data: PairData
@@ -61,7 +61,7 @@ class PairCorpora:
     max_length: int
     vocab_size: int
     device: str
-    origin: Path | None = None
+    origin: TextOrigin = field(default_factory=TextOrigin)
 
     def prepare(self, options: JsonObject, world: World) -> Run | None:
         """Start or continue the run, and write token ids and vectors into its folder.
@@ -83,7 +83,7 @@ class PairCorpora:
         sets = self._sets()
         sets.check()
         record = pair_record(sets, self.out, resumed=resumed)
-        record |= origin_record(self.origin, self.out, resumed=resumed)
+        record |= self.origin.record(self.out, resumed=resumed)
         if resumed:
             self._refuse_changes(options, record, sets)
         run = Run.create(self.out, options)
@@ -192,9 +192,10 @@ class PairCorpora:
             entry["notes"] = notes
 
     def _tokenizer(self, sets: PairSets) -> Tokenizer:
-        """Return a new tokenizer, or that of the run whose weights this one starts from."""
-        if self.origin is not None:
-            return open_tokenizer(Run.open(self.origin))
+        """Return a new tokenizer, or that of the weights that the run starts from."""
+        tokenizer = self.origin.tokenizer()
+        if tokenizer is not None:
+            return tokenizer
         kind = self.data.tokenizer
         lowercase = self.data.lowercase
         texts = (tokenizer_input(text, kind, lowercase=lowercase) for text in sets.groups.texts)

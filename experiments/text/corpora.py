@@ -6,7 +6,7 @@ holds their fingerprints, so that a resumed run refuses texts that have changed.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from experiments.text.sources import Source, counts_of, sources_of
 from experiments.text.unknown_words import add_unknown_words, count_words_at, count_words_of
 from experiments.training.comparison import require_same_data
 from experiments.training.distributed import World
-from experiments.training.origin import origin_record
+from experiments.training.published import TextOrigin
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
@@ -43,7 +43,7 @@ class Corpora:
         seed: of the choice of held-out texts.
         max_length: most tokens of a text, its end token included; longer texts are left out.
         vocab_size: most token ids that the tokenizer learns.
-        origin: the run whose weights this one starts from, and whose tokenizer it has.
+        origin: the weights that the run starts from, whose tokenizer it has.
     """
 
     data: TextData
@@ -51,7 +51,7 @@ class Corpora:
     seed: int
     max_length: int
     vocab_size: int
-    origin: Path | None = None
+    origin: TextOrigin = field(default_factory=TextOrigin)
 
     def prepare(self, options: JsonObject, world: World) -> Run | None:
         """Start or continue the run, and write tokenizer and token ids into its folder.
@@ -147,7 +147,7 @@ class Corpora:
             record[source.option] = source.fingerprint()
         if tokenizer is not None:
             record["tokenizer"] = tokenizer_record(tokenizer)
-        record |= origin_record(self.origin, self.out, resumed=True)
+        record |= self.origin.record(self.out, resumed=True)
         require_same_data(run, record)
 
     def _refuse_changed_corpora(self, tokenizer: Tokenizer | None) -> None:
@@ -180,7 +180,7 @@ class Corpora:
                 corpus = source.build(tokenizer, self.max_length, removed, world)
             corpora[source.option] = corpus
             record[source.option] = source.record(corpus, removed)
-        record |= origin_record(self.origin, self.out, resumed=resumed)
+        record |= self.origin.record(self.out, resumed=resumed)
         self._require_enough(corpora)
 
         stored = run.data_record()
@@ -196,12 +196,10 @@ class Corpora:
         path = self.out / "tokenizer.json"
         if path.exists():
             return open_tokenizer(run)
-        if self.origin is not None:
-            tokenizer = open_tokenizer(Run.open(self.origin))
-            write_json(path, tokenizer.to_json())
-            return tokenizer
-        texts = self._sources()[0].texts.read()
-        tokenizer = train_tokenizer(self.data.tokenizer, texts, self.vocab_size)
+        tokenizer = self.origin.tokenizer()
+        if tokenizer is None:
+            texts = self._sources()[0].texts.read()
+            tokenizer = train_tokenizer(self.data.tokenizer, texts, self.vocab_size)
         write_json(path, tokenizer.to_json())
         return tokenizer
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from experiments.data.image_options import ImageReading
 from experiments.training.length import LENGTH, is_longer
 from experiments.training.threads import started_threads
+from univae.attention.variant import PLAIN
 from univae.checkpoint import read_json, to_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
@@ -52,9 +53,11 @@ NEWER: Mapping[str, object] = {
     "column": "",
     **asdict(ImageReading()),
     "from_run": None,
+    "init_from": None,
     "kl_weight": 1.0,
     "time_limit": 0.0,
     "softmax": "full",
+    **asdict(PLAIN),
 }
 
 # Options with a value that leaves the decision to the data, or to the machine. A run that was
@@ -65,7 +68,7 @@ ORIGIN = "from"  # entry of ``data.json``: the weights that training started fro
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
-SOURCES = ("data", "text", "pairs", "validation", "teacher", "column", "columns")
+SOURCES = ("data", "text", "pairs", "validation", "teacher", "column", "columns", "init_from")
 
 
 def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:

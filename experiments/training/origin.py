@@ -22,6 +22,7 @@ from univae.rules import broken
 from univae.run_folder import LAST, RunFolder
 
 __all__ = [
+    "DIGEST_BYTES",
     "Origin",
     "fingerprint_file",
     "has_weights",

@@ -11,7 +11,7 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -89,9 +89,9 @@ class RoFormer(Architecture):
     def options(self, config: JsonObject) -> JsonObject:
         """Return the options of the model; see the base class."""
         if config.get("rotary_value"):
-            raise _unequalled("rotary_value", True, "values that rotate")
+            raise _unequalled("rotary_value", "true", "values that rotate")
         if config.get("add_cross_attention"):
-            raise _unequalled("add_cross_attention", True, "cross-attention")
+            raise _unequalled("add_cross_attention", "true", "cross-attention")
         width = config["hidden_size"]
         return {
             "width": width,
@@ -181,7 +181,7 @@ class GPT2(Architecture):
     def options(self, config: JsonObject) -> JsonObject:
         """Return the options of the model; see the base class."""
         if config.get("scale_attn_by_inverse_layer_idx"):
-            raise _unequalled("scale_attn_by_inverse_layer_idx", True, "that scale")
+            raise _unequalled("scale_attn_by_inverse_layer_idx", "true", "that scale")
         width = config["n_embd"]
         return {
             "width": width,
@@ -229,8 +229,8 @@ class GPT2(Architecture):
 ARCHITECTURES: dict[str, Architecture] = {"roformer": RoFormer(), "bert": Bert(), "gpt2": GPT2()}
 
 
-def _activation(name: Any) -> str:
-    if name not in ACTIVATION_NAMES:
+def _activation(name: object) -> str:
+    if not isinstance(name, str) or name not in ACTIVATION_NAMES:
         raise InputError(
             f"config.json: activation must be one of {', '.join(ACTIVATION_NAMES)}; got {name!r}"
         )
@@ -242,5 +242,5 @@ def _unless(value: int, usual: int) -> int:
     return 0 if value == usual else value
 
 
-def _unequalled(name: str, value: object, what: str) -> InputError:
+def _unequalled(name: str, value: str, what: str) -> InputError:
     return InputError(f"config.json: {name}={value}; the models here do not have {what}")

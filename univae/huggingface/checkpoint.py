@@ -1,10 +1,8 @@
 """A published checkpoint: a folder of transformers, as a RoFormer-Sim or a UniVAE.
 
 >>> from univae.huggingface import Checkpoint
->>> Checkpoint.open("no/such/folder")
-Traceback (most recent call last):
-    ...
-univae.errors.InputError: no/such/folder: no such folder; give one with a config.json of transformers
+>>> checkpoint = Checkpoint.open("roformer")  # doctest: +SKIP
+>>> model = checkpoint.sentence_model(max_length=64)  # doctest: +SKIP
 """
 
 from collections.abc import Mapping
@@ -35,6 +33,7 @@ __all__ = ["Checkpoint"]
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # after the name of a file: the files that its weights are divided into
 POOLER = "pooler"
+OTHER = "the file is damaged, or of another architecture than config.json says"
 
 
 class Checkpoint:
@@ -106,7 +105,7 @@ class Checkpoint:
             self.tokenizer.vocab_size, **{"pooling": "first", **options, **self.options}
         )
         model = RoFormerSim(config).eval()
-        self.load(model)
+        self.notes += self.load(model)
         return model
 
     def text_vae(self, **options: object) -> UniVAE:
@@ -122,29 +121,32 @@ class Checkpoint:
         """
         config = UniVAEConfig(self.tokenizer.vocab_size, **{**options, **self.options})
         model = UniVAE(config).eval()
-        self.load(model)
+        self.notes += self.load(model)
         return model
 
     @torch.no_grad()
-    def load(self, model: RoFormerSim | UniVAE) -> None:
+    def load(self, model: RoFormerSim | UniVAE) -> list[str]:
         """Copy the weights into a model of the checkpoint's shape and tokenizer.
 
         Weights that the checkpoint lacks keep their values, but for the pooler of a sentence model,
         which becomes the identity, so that vectors are the pooled rows.
 
+        Returns:
+            what of the checkpoint was left out, and which weights of the model are new, a line
+            each.
+
         Raises:
             InputError: a file is missing or damaged, or a tensor has another shape.
         """
-        is_sentence_model = isinstance(model, RoFormerSim)
-        if is_sentence_model and not self.architecture.has_embedding_norm:
+        if isinstance(model, RoFormerSim) and not self.architecture.has_embedding_norm:
             raise InputError(
-                f"{self.folder}: a {self.config['model_type']} has no norm of its embeddings, which "
-                "a sentence model needs; train-text starts from it"
+                f"{self.folder}: a {self.config['model_type']} has no norm of its embeddings, "
+                "which a sentence model needs; train-text starts from it"
             )
         tensors = self._tensors()
         weights = self.architecture.weights(self.config, tensors)
         if TABLE not in weights:
-            raise InputError(f"{self.folder}: the weights lack the table of tokens; {_OTHER}")
+            raise InputError(f"{self.folder}: the weights lack the table of tokens; {OTHER}")
         state = dict(model.named_parameters())
         missing = [name for name in state if name not in weights]
         for name, parameter in state.items():
@@ -160,10 +162,25 @@ class Checkpoint:
                 )
             else:
                 parameter.copy_(published)
-        if is_sentence_model and f"{POOLER}.weight" in missing:
+        if isinstance(model, RoFormerSim) and f"{POOLER}.weight" in missing:
             nn.init.eye_(model.pooler.weight)
             nn.init.zeros_(model.pooler.bias)
-        self.notes += self._notes(tensors, missing)
+        return self._notes(tensors, missing)
+
+    def weights_files(self) -> list[Path]:
+        """Return the files of the weights.
+
+        Raises:
+            InputError: there are none.
+        """
+        for name in (SAFE, PICKLED):
+            if (self.folder / name).exists():
+                return [self.folder / name]
+            index = self.folder / (name + INDEX)
+            if index.exists():
+                names = dict.fromkeys(read_json(index)["weight_map"].values())
+                return [self.folder / name for name in names]
+        raise InputError(f"{self.folder}: holds neither {SAFE} nor {PICKLED}; add the weights")
 
     def _copy_rows(self, published: Tensor, parameter: Tensor) -> None:
         """Copy the rows of the vocabulary; a row that hides tokens stays as it is if it is new."""
@@ -188,22 +205,9 @@ class Checkpoint:
     def _tensors(self) -> dict[str, Tensor]:
         """Return all weights by their published names, in at least float32."""
         tensors: dict[str, Tensor] = {}
-        for path in self._files():
+        for path in self.weights_files():
             tensors |= read_weights(path) if path.suffix == ".safetensors" else load_state(path)
         return {_modern(name): tensor.float() for name, tensor in tensors.items()}
-
-    def _files(self) -> list[Path]:
-        for name in (SAFE, PICKLED):
-            if (self.folder / name).exists():
-                return [self.folder / name]
-            index = self.folder / (name + INDEX)
-            if index.exists():
-                names = dict.fromkeys(read_json(index)["weight_map"].values())
-                return [self.folder / name for name in names]
-        raise InputError(f"{self.folder}: holds neither {SAFE} nor {PICKLED}; add the weights")
-
-
-_OTHER = "the file is damaged, or of another architecture than config.json says"
 
 
 def _modern(name: str) -> str:

@@ -125,7 +125,8 @@ def _pieces(
     lowercase = bool(settings.get("do_lower_case", True))
     stored = settings.get("strip_accents")
     strip_accents = lowercase if stored is None else bool(stored)
-    return Vocabulary(kind(names, lowercase, strip_accents), rows, mask)
+    tokenizer = kind(names, lowercase=lowercase, strip_accents=strip_accents)
+    return Vocabulary(tokenizer, rows, mask)
 
 
 def _byte_level(folder: Path, vocabulary: Mapping[str, int], merges: Sequence[Any]) -> Vocabulary:

@@ -58,7 +58,7 @@ class WordPiece(Tokenizer):
     _splits_characters: ClassVar[bool] = True
 
     def __init__(
-        self, tokens: Sequence[str], lowercase: bool = True, strip_accents: bool = True
+        self, tokens: Sequence[str], *, lowercase: bool = True, strip_accents: bool = True
     ) -> None:
         require_strings("tokens", tokens)
         for name, value in {"lowercase": lowercase, "strip_accents": strip_accents}.items():
@@ -113,8 +113,9 @@ class WordPiece(Tokenizer):
         return [[RESERVED + piece for piece in encoding.ids] for encoding in encodings]
 
     def unknown(self, text: str) -> int:
-        """Return the number of words that no pieces make up."""
-        return self.encode(text).count(RESERVED + self._vocabulary[UNKNOWN_PIECE])
+        """Return the number of words, separated by white space, with an unknown part."""
+        unknown = RESERVED + self._vocabulary[UNKNOWN_PIECE]
+        return sum(unknown in ids for ids in self.encode_batch(text.split()))
 
     def continues_word(self, token: int) -> bool:
         """Return whether a regular id continues the word before it."""
@@ -136,10 +137,10 @@ class WordPiece(Tokenizer):
             if piece == UNKNOWN_PIECE:
                 continue
             yield piece
-            start, *rest = piece.removeprefix(INSIDE)
-            if rest:
-                yield INSIDE + start if piece.startswith(INSIDE) else start
-                yield from (INSIDE + character for character in rest)
+            characters = piece.removeprefix(INSIDE)
+            if len(characters) > 1:
+                yield piece[: -len(characters) + 1]  # its first character
+                yield from (INSIDE + character for character in characters[1:])
 
     def _join(self, tokens: list[int]) -> str:
         text = ""
@@ -169,9 +170,9 @@ class Jieba(WordPiece):
     _splits_characters = False
 
     def __init__(
-        self, tokens: Sequence[str], lowercase: bool = True, strip_accents: bool = True
+        self, tokens: Sequence[str], *, lowercase: bool = True, strip_accents: bool = True
     ) -> None:
-        super().__init__(tokens, lowercase, strip_accents)
+        super().__init__(tokens, lowercase=lowercase, strip_accents=strip_accents)
         self._words = _jieba()
         self._characters = normalizers.BertNormalizer(
             clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
@@ -222,7 +223,7 @@ class Jieba(WordPiece):
 class _Cutter(Protocol):
     """The module ``rjieba``."""
 
-    def cut(self, text: str, hmm: bool) -> list[str]:
+    def cut(self, text: str, *, hmm: bool) -> list[str]:
         """Return the words of a text, white space included."""
 
 

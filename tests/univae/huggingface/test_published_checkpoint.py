@@ -1,5 +1,6 @@
 """Checkpoints that transformers wrote, read here: the same states, logits and tokens."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -104,9 +105,7 @@ def test_tokens_are_those_of_transformers_on_real_texts(tmp_path: Path):
     ]
     pairs = DATA / "tatoeba_cmn_eng"
     for path in sorted(pairs.glob("*.gz"))[:1]:
-        import gzip
-
-        lines = gzip.open(path, "rt", encoding="utf-8").read().splitlines()[:2000]
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()[:2000]
         texts += [part for line in lines for part in line.split("\t")[:2]]
     for kind, cls in (("wordpiece", "BertTokenizer"), ("jieba", "RoFormerTokenizer")):
         ours = train_tokenizer(kind, texts, 600)
@@ -252,7 +251,7 @@ def test_a_linear_pooler_is_read_and_one_with_tanh_is_left_out(tmp_path: Path):
     ("change", "message"),
     [
         ({"model_type": "llama"}, "model_type must be one of roformer, bert, gpt2; got 'llama'"),
-        ({"rotary_value": True}, "rotary_value=True; the models here do not have values"),
+        ({"rotary_value": True}, "rotary_value=true; the models here do not have values"),
         ({"hidden_act": "quick_gelu"}, "activation must be one of gelu"),
         ({"num_attention_heads": 5}, "width must be an even multiple of heads"),
     ],
