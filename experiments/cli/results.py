@@ -150,6 +150,8 @@ ROWS: Mapping[str, Row] = {
     "generation_nats_per_token": Row("generation of the other text", "nats/token"),
     "held_out_loss": _metric("held_out_loss"),
     "feature_space": Row("feature space of the metrics", form=text),
+    "fid": _metric("fid"),
+    "kid": _metric("kid"),
     "frechet_distance": _metric("frechet_distance"),
     "kernel_distance": _metric("kernel_distance"),
     "precision": _metric("precision", share),

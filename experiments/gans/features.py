@@ -33,6 +33,7 @@ from experiments.gans.classifier import (
     class_labels,
     train_classifier,
 )
+from experiments.gans.inception import INCEPTION
 from experiments.training.distributed import join
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
@@ -86,6 +87,11 @@ def open_feature_space(data: Data, folder: Path, choice: str = AUTO) -> Space:
     """
     if names_code(choice):
         return _import_space(choice)
+    if choice == INCEPTION:
+        raise InputError(
+            f"features: {INCEPTION} is for univae evaluate RUN --features {INCEPTION}; train with "
+            "another space"
+        )
     if data.channels_of:
         return _by_channel(open_feature_space(read(data.channels_of), folder, choice))
     if choice != AUTO:
