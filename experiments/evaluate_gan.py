@@ -235,17 +235,21 @@ def _metrics(
     measured: Mapping[str, JsonObject],
     rungs: Mapping[str, JsonObject],
 ) -> JsonObject:
-    """Return the metrics for the result: those of the average first, if there is one."""
-    space = reference.space.name
+    """Return the metrics for the result: those of the average first, if there is one.
+
+    Where the feature space is in doubt, distances are under its name alone.
+    """
+    space = reference.space
     first = next(iter(measured.values()))
+    ladder_rows = {name: space.headlines(row) for name, row in rungs.items()}
     return {
-        "feature_space": space,
-        **first,
-        f"frechet[{space}]": first["frechet_distance"],
-        f"kernel[{space}]": first["kernel_distance"],
-        "floor": rungs[FLOOR],
-        "raw": measured[RAW],
-        "ladder": rungs,
+        "feature_space": space.name,
+        **space.headlines(first),
+        f"frechet[{space.name}]": first["frechet_distance"],
+        f"kernel[{space.name}]": first["kernel_distance"],
+        "floor": ladder_rows[FLOOR],
+        "raw": space.headlines(measured[RAW]),
+        "ladder": ladder_rows,
     }
 
 
@@ -260,6 +264,8 @@ def _note(reference: Reference) -> str:
     if space.accuracy is not None:
         share = 100 * space.accuracy
         note += f" Its classifier is right on {share:.1f} % of the held-out data."
+    if space.doubt:
+        note += f" Do not report these distances: {space.doubt}."
     if reference.rows_for_modes:
         count = reference.rows_for_modes
         note += f" Modes are counted among {count} data by its classes of the channels."

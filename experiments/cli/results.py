@@ -153,6 +153,7 @@ ROWS: Mapping[str, Row] = {
     "fid": _metric("fid"),
     "kid": _metric("kid"),
     "frechet_distance": _metric("frechet_distance"),
+    "frechet_note": Row("no Fréchet distance", form=path),
     "kernel_distance": _metric("kernel_distance"),
     "precision": _metric("precision", share),
     "recall": _metric("recall", share),

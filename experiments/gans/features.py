@@ -37,7 +37,7 @@ from experiments.gans.inception import INCEPTION
 from experiments.training.distributed import join
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
-from univae.checkpoint import read_json, read_module
+from univae.checkpoint import JsonObject, read_json, read_module
 from univae.errors import InputError
 from univae.rules import reading
 
@@ -51,6 +51,10 @@ __all__ = [
 ]
 
 AUTO = "auto"
+# Held-out accuracy of a classifier below which distances between its features are no headline.
+LEAST_ACCURACY = 0.8
+# Metrics that say nothing where the features do not tell the classes apart.
+DISTANCES = ("frechet_distance", "kernel_distance")
 # Rows mapped to features at once: bounds the memory.
 ROWS_PER_BLOCK = 200
 
@@ -63,6 +67,23 @@ class Space:
     map: Callable[[Tensor], Tensor]
     classify: Callable[[Tensor], Tensor] | None = None
     accuracy: float | None = None  # of the classifier on held-out images
+
+    @property
+    def doubt(self) -> str:
+        """Why a distance in this space is no headline, and the way out; empty where it is one."""
+        if self.accuracy is None or self.accuracy >= LEAST_ACCURACY:
+            return ""
+        return (
+            f"the classifier of {self.name} is right on {self.accuracy:.0%} of held-out images, "
+            f"below {LEAST_ACCURACY:.0%}; train with more --feature-steps, or give --features the "
+            "features/ folder of another run"
+        )
+
+    def headlines(self, metrics: JsonObject) -> JsonObject:
+        """Return metrics whose distances are None, with a note, where the space is in doubt."""
+        if not self.doubt:
+            return metrics
+        return {**metrics, **dict.fromkeys(DISTANCES), "frechet_note": self.doubt}
 
     @torch.no_grad()
     def features(self, x: Tensor, rows: int = ROWS_PER_BLOCK) -> Tensor:

@@ -1,5 +1,6 @@
 """FID and KID as published: the numbers of torch-fidelity on the same features."""
 
+import inspect
 import math
 
 import numpy as np
@@ -74,12 +75,12 @@ def test_the_distance_of_subsets_is_the_kid_of_torch_fidelity() -> None:
 
 
 def test_the_defaults_of_subsets_are_those_of_torch_fidelity() -> None:
-    peer = fidelity("metric_kid")
-    a, b = features(1100, 8), features(1200, 8, 0.2)
-    expected = peer.kid_features_to_metric(a, b, verbose=False)
-    assert kernel_distance_of_subsets(a, b).mean == pytest.approx(
-        expected["kernel_inception_distance_mean"], rel=1e-6
-    )
+    defaults = fidelity("defaults").DEFAULTS
+    own = inspect.signature(kernel_distance_of_subsets).parameters
+    names = {"subsets": "kid_subsets", "size": "kid_subset_size", "seed": "rng_seed"}
+    assert {name: own[name].default for name in names} == {
+        name: defaults[peer] for name, peer in names.items()
+    }
 
 
 def test_a_subset_of_all_points_is_the_kernel_distance() -> None:
