@@ -75,8 +75,8 @@ class Space:
             return ""
         return (
             f"the classifier of {self.name} is right on {self.accuracy:.0%} of held-out images, "
-            f"below {LEAST_ACCURACY:.0%}; train with more --feature-steps, or give --features the "
-            "features/ folder of another run"
+            f"below {LEAST_ACCURACY:.0%}; train with more --feature-steps, give --features the "
+            "features/ folder of another run, or evaluate with --features inception"
         )
 
     def headlines(self, metrics: JsonObject) -> JsonObject:
