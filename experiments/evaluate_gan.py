@@ -1,13 +1,12 @@
 """``univae evaluate-gan``: metrics of a GAN in a feature space, with a floor and known faults."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import tyro
-from torch import Tensor
 
 from experiments import train_gan
 from experiments.cli.commands import run
@@ -28,7 +27,7 @@ from experiments.gans.inception import (
     rgb_images,
 )
 from experiments.gans.ladder import FLOOR, ladder
-from experiments.gans.scaling import gan_rows
+from experiments.gans.samples import batches
 from experiments.gans.training_data import TrainingRows, other_rows
 from experiments.gans.units import units_of
 from experiments.images.run import as_training_set
@@ -44,7 +43,6 @@ __all__ = ["Config", "count_rule", "main"]
 
 AVERAGE = "moving average"
 RAW = "raw weights"
-ROWS = 256  # rows that are generated at once to count modes, or for an FID
 COUNT = 5000  # generated rows
 FEWEST = 10  # of --count
 
@@ -132,7 +130,7 @@ def _published_metrics(config: Config, run: TrainedGan) -> JsonObject:
     real, notes = _real_features(config, run, extractor)
     count = config.count or fid.COUNT
     reseed(config.seed, "evaluate")
-    images = (rgb_images(x, units) for x in _batches(run, count))
+    images = (rgb_images(x, units) for x in batches(run, count))
     generated = extractor.features(images, count, "features of generated images")
     measured = fid.distances(generated, real, extractor)
     notes += measured.pop("notes")
@@ -163,14 +161,8 @@ def _real_features(
     if config.reference_statistics is not None:
         return fid.read_statistics(config.reference_statistics), []
     data = _rows(config, _settings(config, run), run).data
-    blocks = (
-        rgb_images(gan_rows(data, slice(start, start + ROWS)).float(), data)
-        for start in range(0, len(data), ROWS)
-    )
-    features = extractor.features(blocks, len(data), "features of real images")
-    source = f"all {len(data)} images of {data.name}"
-    is_training_set = not config.data
-    return fid.RealFeatures.of(features, source, is_training_set=is_training_set), [*data.notes]
+    real = fid.RealFeatures.of(data, extractor, is_training_set=not config.data)
+    return real, [*data.notes]
 
 
 def _rows(config: Config, settings: train_gan.Config, run: TrainedGan) -> TrainingRows:
@@ -219,15 +211,8 @@ def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:
     reseed(seed, "evaluate")
     metrics = reference.measure(run.draw(reference.count))
     if reference.rows_for_modes:
-        metrics |= reference.modes(_batches(run, reference.rows_for_modes))
+        metrics |= reference.modes(batches(run, reference.rows_for_modes))
     return metrics
-
-
-def _batches(run: TrainedGan, count: int) -> Iterator[Tensor]:
-    """Generate ``count`` rows of every class in turn, a batch at a time."""
-    for rows in torch.arange(count).split(ROWS):
-        labels = rows % run.classes if run.classes else None
-        yield run.draw(len(rows), labels)
 
 
 def _metrics(

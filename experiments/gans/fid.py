@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.data.arrays import Data
 from experiments.data.numpy_files import read_member
-from experiments.gans.inception import Extractor
+from experiments.gans.inception import Extractor, rgb_images
+from experiments.gans.scaling import gan_rows
 from experiments.training.metric_names import METRICS, number_text
 from gan.metrics import (
     Moments,
@@ -31,6 +33,7 @@ __all__ = ["COUNT", "RealFeatures", "distances", "read_statistics", "report_item
 
 COUNT = 50_000  # generated images of an FID
 SUBSET = 1000  # images of a subset of the KID
+BLOCK = 256  # images read at once: bounds the memory
 MOST_NEIGHBOURS = 10_000  # images of each set among which neighbours are found: bounds the time
 
 
@@ -44,8 +47,14 @@ class RealFeatures:
     is_training_set: bool  # whole, or a file of statistics
 
     @classmethod
-    def of(cls, features: Tensor, source: str, *, is_training_set: bool) -> "RealFeatures":
-        """Return features (N, d) of real images with their moments."""
+    def of(cls, data: Data, extractor: Extractor, *, is_training_set: bool) -> "RealFeatures":
+        """Return the features of all images of a data set, with their moments."""
+        blocks = (
+            rgb_images(gan_rows(data, slice(start, start + BLOCK)).float(), data)
+            for start in range(0, len(data), BLOCK)
+        )
+        features = extractor.features(blocks, len(data), "features of real images")
+        source = f"all {len(data)} images of {data.name}"
         return cls(source, moments(features), features, is_training_set)
 
 

@@ -1,6 +1,6 @@
 """Generated rows as files and image grids: of commands, and of a GAN's report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from univae.run_folder import RunFolder
 
 __all__ = [
     "animation_of",
+    "batches",
     "between",
     "circle",
     "contents_of",
@@ -41,6 +42,7 @@ __all__ = [
 ROWS = 6
 COUNT = ROWS * COLUMNS
 LEVELS = 256  # grey levels of a picture
+BATCH = 256  # rows generated at once: bounds the memory
 LARGEST_SEED = 2**63 - 1
 
 
@@ -48,6 +50,16 @@ def fixed_latents(width: int, count: int = COUNT) -> Tensor:
     """Return the same latents (count, width) in every run, so that grids can be compared."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, width, generator=generator, dtype=torch.float32)
+
+
+def batches(run: TrainedGan, count: int) -> Iterator[Tensor]:
+    """Generate ``count`` rows in the units of the networks, a batch at a time.
+
+    They are of every class in turn.
+    """
+    for rows in torch.arange(count).split(BATCH):
+        labels = rows % run.classes if run.classes else None
+        yield run.draw(len(rows), labels)
 
 
 def output_of(

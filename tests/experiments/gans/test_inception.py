@@ -240,7 +240,7 @@ def test_features_are_those_of_the_network_of_torch_fidelity(tmp_path: Path) -> 
     extractor = open_extractor(weights, torch.device("cpu"))
     assert not extractor.is_published
     module = fidelity("feature_extractor_inceptionv3")
-    network = module.FeatureExtractorInceptionV3("peer", ["2048"], str(weights))
+    network = module.FeatureExtractorInceptionV3("peer", ["2048"], str(weights)).eval()
     images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
     features = extractor.features([images[:2], images[2:]], 3, "features")
     with torch.no_grad():
