@@ -230,6 +230,7 @@ def _metrics(
     return {
         "feature_space": space.name,
         **space.headlines(first),
+        **space.note(),
         f"frechet[{space.name}]": first["frechet_distance"],
         f"kernel[{space.name}]": first["kernel_distance"],
         "floor": ladder_rows[FLOOR],

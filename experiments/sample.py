@@ -147,14 +147,18 @@ def _sample_gan(config: Config) -> JsonObject:
 
 def _labels(config: Config, run: TrainedGan) -> Tensor | None:
     """Return the class of each row; None for a GAN without classes."""
+    if not run.classes:
+        if config.label == EVERY_CLASS:
+            return None
+        raise InputError(
+            "sample: label must be left out, because this GAN has no classes; "
+            f"got label={config.label}"
+        )
     label = _class_number(config, run)
     if label != EVERY_CLASS and not 0 <= label < run.classes:
-        rule = "be left out, because this GAN has no classes"
-        if run.classes:
-            rule = f"lie in 0..{run.classes - 1}"
-        raise InputError(f"sample: label must {rule}; got label={config.label}")
-    if not run.classes:
-        return None
+        raise InputError(
+            f"sample: label must lie in 0..{run.classes - 1}; got label={config.label}"
+        )
     rows = torch.arange(config.count)
     if label == EVERY_CLASS:
         return rows % run.classes

@@ -80,10 +80,12 @@ class Space:
         )
 
     def headlines(self, metrics: JsonObject) -> JsonObject:
-        """Return metrics whose distances are None, with a note, where the space is in doubt."""
-        if not self.doubt:
-            return metrics
-        return {**metrics, **dict.fromkeys(DISTANCES), "frechet_note": self.doubt}
+        """Return metrics whose distances are None where the space is in doubt."""
+        return {**metrics, **dict.fromkeys(DISTANCES)} if self.doubt else metrics
+
+    def note(self) -> JsonObject:
+        """Return the reason why distances are None, by the name of its key, if they are."""
+        return {"frechet_note": self.doubt} if self.doubt else {}
 
     @torch.no_grad()
     def features(self, x: Tensor, rows: int = ROWS_PER_BLOCK) -> Tensor:

@@ -81,6 +81,7 @@ class GeneratorValidation:
         return {
             "selection": metrics["frechet_distance"],
             **reference.space.headlines(metrics),
+            **reference.space.note(),
             "data": reference.count,
             "feature_space": reference.space.name,
             **self._audit(players),
