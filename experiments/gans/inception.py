@@ -9,6 +9,8 @@ References:
 """
 
 import pickle
+import struct
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -52,7 +54,11 @@ NO_WEIGHTS = (
     LookupError,
     AttributeError,
     TypeError,
+    ArithmeticError,
+    AssertionError,  # torch.load asserts what a file holds
+    MemoryError,
     HTTPException,
+    struct.error,
     pickle.UnpicklingError,
 )
 
@@ -162,7 +168,9 @@ def _require_weights(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"--inception-weights {path}: there is no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except NO_WEIGHTS as error:
         raise InputError(
             f"--inception-weights {path}: no file of weights ({_first_line(error)}); "
