@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import evaluate, evaluate_gan, train_gan
+from experiments.cli.results import result_table
 from experiments.data.readers import read
 from experiments.gans import fid, inception
 from experiments.gans.features import open_feature_space
@@ -111,6 +113,7 @@ def test_the_numbers_are_those_of_torch_fidelity_on_the_images(
     assert (result["count"], result["feature_space"]) == (COUNT, "inception-v3-2048")
     assert result["reference"] == f"all {len(data)} images of {data.name}"
     assert "frechet_distance" not in result
+    assert re.search(r"\n +FID +\d", "\n" + result_table(result))
     if name == "colours":  # fewer real images than generated ones: all of them are compared
         manifold = prdc(real, fake[: len(real)])
         assert result["coverage"] == pytest.approx(manifold.coverage)
@@ -300,6 +303,10 @@ def test_without_the_extra_or_a_network_one_line_says_what_to_do(
     monkeypatch.setattr(module, "load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"cannot be downloaded .*Name or service.*; get https://"):
         open_extractor(None, torch.device("cpu"))
-    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    name = "torch_fidelity.feature_extractor_inceptionv3"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    with pytest.raises(InputError, match=r"torch-fidelity cannot be imported \(cannot import name"):
+        open_extractor(None, torch.device("cpu"))
+    monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=r"needs the extra fid: pip install 'univae\[fid\]'"):
         open_extractor(None, torch.device("cpu"))
