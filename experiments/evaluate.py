@@ -62,9 +62,16 @@ class Config:
     ] = "posterior"
     # for a sentence model: columns of the two texts and their label, names or numbers from 1
     columns: tuple[str, ...] = ()
-    # for a GAN: number of generated data, at most half of the real ones
-    count: int = 5000
-    features: str = ""  # for a GAN: feature space, see train-gan --features; empty: that of the run
+    # for a GAN: number of generated data, at most half of the real ones; 0: 5000, and 50,000 for
+    # --features inception, which compares with all of the real ones
+    count: int = 0
+    # for a GAN: feature space, see train-gan --features; empty: that of the run; inception: FID and
+    # KID as published, which needs univae[fid]
+    features: str = ""
+    # for --features inception: file of its weights; without one they are downloaded
+    inception_weights: Path | None = None
+    # for --features inception: .npz with mu and sigma of real images, in place of the training data
+    reference_statistics: Path | None = None
     checkpoint: str = "best"  # for a GAN: best (weights of the best validation) or last
     seed: int = 0  # seed of the samples
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
@@ -72,7 +79,7 @@ class Config:
     RULES: ClassVar[Mapping[str, Rule]] = {
         "limit": LIMIT,
         "samples": at_least(1, 10**8),
-        "count": at_least(10, 10**8),
+        "count": evaluate_gan.count_rule,
         "seed": SEED,
     }
 
@@ -127,6 +134,8 @@ def _evaluate_gan(config: Config) -> JsonObject:
             data=config.data,
             count=config.count,
             features=config.features,
+            inception_weights=config.inception_weights,
+            reference_statistics=config.reference_statistics,
             checkpoint=config.checkpoint,
             seed=config.seed,
             device=config.device,
@@ -196,10 +205,11 @@ def _require_data(config: Config, words: str) -> None:
         raise InputError(f"evaluate: {config.run} needs --data, {words}")
 
 
+GENERATED = ("count", "features", "inception_weights", "reference_statistics", "checkpoint")
 SCORED = ("out", "overwrite", "limit", "samples", "proposal")
 
 EVALUATORS: Mapping[type[Trained], Use[Any]] = {
-    TrainedGan: Use(TrainedGan, ("count", "features", "checkpoint"), _evaluate_gan),
+    TrainedGan: Use(TrainedGan, GENERATED, _evaluate_gan),
     TrainedDensity: Use(TrainedDensity, SCORED, _evaluate_rows),
     TrainedSimilar: Use(TrainedSimilar, ("columns", "limit"), _evaluate_pairs),
     TrainedText: Use(TrainedText, SCORED, _evaluate_texts),

@@ -1,13 +1,12 @@
 """``univae evaluate-gan``: metrics of a GAN in a feature space, with a floor and known faults."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import tyro
-from torch import Tensor
 
 from experiments import train_gan
 from experiments.cli.commands import run
@@ -17,10 +16,18 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.data.readers import read
 from experiments.data.sources import names_code
 from experiments.evaluation.open_run import open_run
-from experiments.gans import validation
+from experiments.gans import fid, validation
 from experiments.gans.evaluation import Reference, table
 from experiments.gans.features import AUTO
+from experiments.gans.inception import (
+    INCEPTION,
+    Extractor,
+    open_extractor,
+    require_rgb,
+    rgb_images,
+)
 from experiments.gans.ladder import FLOOR, ladder
+from experiments.gans.samples import batches
 from experiments.gans.training_data import TrainingRows, other_rows
 from experiments.gans.units import units_of
 from experiments.images.run import as_training_set
@@ -32,11 +39,17 @@ from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
 
-__all__ = ["Config", "main"]
+__all__ = ["Config", "count_rule", "main"]
 
 AVERAGE = "moving average"
 RAW = "raw weights"
-ROWS = 256  # rows that are generated at once to count modes
+COUNT = 5000  # generated rows
+FEWEST = 10  # of --count
+
+
+def count_rule(count: int) -> str:
+    """Return the rule of ``--count``."""
+    return at_least(FEWEST, 10**8, f"0 (the default), or at least {FEWEST}")(count) if count else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +58,34 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder
     data: str = ""  # other real data to compare with, test data say; empty: the training data
-    # number of generated data, at most half of the real ones, whose other half is the reference
-    count: int = 5000
-    features: str = ""  # feature space, see train-gan --features; empty: that of the run
+    # number of generated data, at most half of the real ones, whose other half is the reference; 0:
+    # 5000, and 50,000 for --features inception, whose reference is all of the real ones
+    count: int = 0
+    # feature space, see train-gan --features; empty: that of the run; inception: FID and KID as
+    # published, which needs univae[fid]
+    features: str = ""
+    # for --features inception: file of its weights; without one they are downloaded
+    inception_weights: Path | None = None
+    # for --features inception: .npz with mu and sigma of real images, in place of the training data
+    reference_statistics: Path | None = None
     checkpoint: str = "best"  # best (weights of the best validation) or last
     seed: int = 0  # seed of the generated data
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
-        "count": at_least(10, 10**8),
+        "count": count_rule,
         "seed": SEED,
     }
 
     def __post_init__(self) -> None:
         check(self)
+        for name in ("inception_weights", "reference_statistics"):
+            if getattr(self, name) is not None and self.features != INCEPTION:
+                raise InputError(
+                    f"{name} is for --features {INCEPTION}; got --features {self.features or AUTO}"
+                )
+        if self.reference_statistics is not None and self.data:
+            raise InputError("give --data or --reference-statistics as the reference, not both")
 
 
 @torch.no_grad()
@@ -66,14 +93,17 @@ def main(config: Config) -> JsonObject:
     """Return the metrics of the moving average, or of the raw weights where there is none.
 
     They come with the floor, the metrics of other real data, and with those of real data with known
-    faults: blur, noise, a dropped class, 50 data repeated. The report has a table of all.
+    faults: blur, noise, a dropped class, 50 data repeated. The report has a table of all. Of the
+    features ``inception`` there are the metrics of :mod:`experiments.gans.fid` alone.
     """
     run = open_run(TrainedGan, config.run, config.device, config.checkpoint, "evaluate-gan")
+    if config.features == INCEPTION:
+        return _published_metrics(config, run)
     settings = _settings(config, run)
     rows = _rows(config, settings, run)
     print_notes(rows.data.notes)
     reference = validation.reference(
-        settings.data, settings.training, config.run, rows, config.count
+        settings.data, settings.training, config.run, rows, config.count or COUNT
     )
     measured = {}
     if run.has_average:
@@ -90,6 +120,49 @@ def main(config: Config) -> JsonObject:
         result |= {"data": config.data}
         notes.append(f"memorisation_ratio and copies are of {config.data}, not of the training set")
     return with_notes(result, notes)
+
+
+def _published_metrics(config: Config, run: TrainedGan) -> JsonObject:
+    """Return FID and KID of the images that ``univae sample`` draws."""
+    units = units_of(run)
+    require_rgb(units, config.run)
+    extractor = open_extractor(config.inception_weights, run.device)
+    real, notes = _real_features(config, run, extractor)
+    count = config.count or fid.COUNT
+    reseed(config.seed, "evaluate")
+    images = (rgb_images(x, units) for x in batches(run, count))
+    generated = extractor.features(images, count, "features of generated images")
+    measured = fid.distances(generated, real, extractor)
+    notes += measured.pop("notes")
+
+    content = fid.report_item(measured, f"{count} generated images against {real.source}.", notes)
+    report, problems = _add_to_report(run, "inception", content)
+    result = {
+        "run": str(config.run),
+        "step": run.step,
+        "count": count,
+        "feature_space": extractor.name,
+        **measured,
+        "reference": real.source,
+        "average": run.has_average,
+        "report": report,
+    }
+    print_notes(notes)
+    return with_notes(result, [*run.notes, *notes, *problems])
+
+
+def _real_features(
+    config: Config, run: TrainedGan, extractor: Extractor
+) -> tuple[fid.RealFeatures, list[str]]:
+    """Return the reference of ``--reference-statistics``, of ``--data`` or of the training data.
+
+    The notes are those of the data. Held-out images count: published references are whole sets.
+    """
+    if config.reference_statistics is not None:
+        return fid.read_statistics(config.reference_statistics), []
+    data = _rows(config, _settings(config, run), run).data
+    real = fid.RealFeatures.of(data, extractor, is_training_set=not config.data)
+    return real, [*data.notes]
 
 
 def _rows(config: Config, settings: train_gan.Config, run: TrainedGan) -> TrainingRows:
@@ -119,10 +192,16 @@ def _report(
         "rows": cells,
     }
 
-    def write_table() -> None:
-        write_json(run.folder.subfolder("samples") / "metrics.json", content)
+    return _add_to_report(run, "metrics", content)
 
-    report, problems = update(run.path, write_table)
+
+def _add_to_report(run: TrainedGan, name: str, content: JsonObject) -> tuple[str | None, list[str]]:
+    """Write an item of the run's report; see :func:`experiments.reports.page.update`."""
+
+    def write_item() -> None:
+        write_json(run.folder.subfolder("samples") / f"{name}.json", content)
+
+    report, problems = update(run.path, write_item)
     print_notes(problems)
     return report, problems
 
@@ -132,15 +211,8 @@ def _measure(run: TrainedGan, reference: Reference, seed: int) -> JsonObject:
     reseed(seed, "evaluate")
     metrics = reference.measure(run.draw(reference.count))
     if reference.rows_for_modes:
-        metrics |= reference.modes(_batches(run, reference.rows_for_modes))
+        metrics |= reference.modes(batches(run, reference.rows_for_modes))
     return metrics
-
-
-def _batches(run: TrainedGan, count: int) -> Iterator[Tensor]:
-    """Generate ``count`` rows of every class in turn, a batch at a time."""
-    for rows in torch.arange(count).split(ROWS):
-        labels = rows % run.classes if run.classes else None
-        yield run.draw(len(rows), labels)
 
 
 def _metrics(
@@ -148,17 +220,22 @@ def _metrics(
     measured: Mapping[str, JsonObject],
     rungs: Mapping[str, JsonObject],
 ) -> JsonObject:
-    """Return the metrics for the result: those of the average first, if there is one."""
-    space = reference.space.name
+    """Return the metrics for the result: those of the average first, if there is one.
+
+    Where the feature space is in doubt, distances are under its name alone.
+    """
+    space = reference.space
     first = next(iter(measured.values()))
+    ladder_rows = {name: space.headlines(row) for name, row in rungs.items()}
     return {
-        "feature_space": space,
-        **first,
-        f"frechet[{space}]": first["frechet_distance"],
-        f"kernel[{space}]": first["kernel_distance"],
-        "floor": rungs[FLOOR],
-        "raw": measured[RAW],
-        "ladder": rungs,
+        "feature_space": space.name,
+        **space.headlines(first),
+        **space.note(),
+        f"frechet[{space.name}]": first["frechet_distance"],
+        f"kernel[{space.name}]": first["kernel_distance"],
+        "floor": ladder_rows[FLOOR],
+        "raw": space.headlines(measured[RAW]),
+        "ladder": ladder_rows,
     }
 
 
@@ -173,6 +250,8 @@ def _note(reference: Reference) -> str:
     if space.accuracy is not None:
         share = 100 * space.accuracy
         note += f" Its classifier is right on {share:.1f} % of the held-out data."
+    if space.doubt:
+        note += f" Do not report these distances: {space.doubt}."
     if reference.rows_for_modes:
         count = reference.rows_for_modes
         note += f" Modes are counted among {count} data by its classes of the channels."

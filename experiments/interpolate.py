@@ -11,9 +11,11 @@ import tyro
 from density.trained import TrainedDensity
 from experiments.cli.commands import run
 from experiments.data.array_outputs import (
+    IMAGE_PATH,
     TEXTS,
     Column,
     Contents,
+    is_animation,
     result_file,
     write_result,
 )
@@ -21,7 +23,7 @@ from experiments.data.notes import print_notes, with_notes
 from experiments.evaluation.open_run import open_run
 from experiments.gans import samples as gan_samples
 from experiments.gans.units import units_of
-from experiments.images.row_outputs import contents_of, output_of
+from experiments.images.row_outputs import animation_of, contents_of, output_of
 from experiments.images.rows import Rows, row_number
 from experiments.kinds import Use, use_of
 from experiments.text.notes import text_notes
@@ -46,10 +48,12 @@ class Config:
     # for an image or table model: any source of train-density; empty: the run's training data
     data: str = ""
     # output file; texts: .txt, .csv, .jsonl, .parquet; images: .npz or .npy, with a .png beside, or
-    # .png; rows: .csv, .jsonl, .parquet, .npz, .npy; default of images and rows: in the run folder
+    # .png, or .gif: there and back, of a GAN the circle through both latents; rows: .csv, .jsonl,
+    # .parquet, .npz, .npy; default of images and rows: in the run folder
     out: Path | None = None
     overwrite: bool = False  # replace an existing output file
-    steps: int = 8  # number of texts, images or rows, both ends included
+    # number of texts, images or rows, both ends included; images of a GAN's circle, the start once
+    steps: int = 8
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -64,7 +68,8 @@ def main(config: Config) -> JsonObject:
     """Decode the latents; the first and the last are the reconstructions of the ends.
 
     Returns:
-        ``texts``; of images and rows the path ``file``, and of images that of their ``picture``.
+        ``texts``; of images and rows the path ``file``, and of images that of their ``picture``,
+        but for an animation.
     """
     return use_of(config, INTERPOLATORS, "interpolate").act(config)
 
@@ -86,19 +91,29 @@ def _between_texts(config: Config) -> JsonObject:
 
 def _between_rows(config: Config) -> JsonObject:
     run = open_run(TrainedDensity, config.run, config.device)
-    out = output_of(run, config.out, "interpolated", config.data, overwrite=config.overwrite)
+    out = output_of(
+        run,
+        config.out,
+        "interpolated",
+        config.data,
+        overwrite=config.overwrite,
+        images=IMAGE_PATH,
+    )
     rows = Rows(run, config.data)
     print_notes(rows.notes)
     ends = [row_number(rows, "start", config.start), row_number(rows, "end", config.end)]
     start, end = run.modes(rows.inputs(ends)).unbind(0)
     path = run.from_model(run.decode(run.between(start, end, config.steps)))
+    contents = contents_of(run, path, len(path))
+    if is_animation(out):
+        contents = animation_of(run, path)
 
     result = {
         "run": str(config.run),
         "data": rows.source,
         "rows": ends,
         "count": len(path),
-        **write_result(out, contents_of(run, path, len(path))),
+        **write_result(out, contents),
     }
     return with_notes(result, [*run.notes, *rows.notes])
 
@@ -106,17 +121,23 @@ def _between_rows(config: Config) -> JsonObject:
 def _between_latents(config: Config) -> JsonObject:
     run = open_run(TrainedGan, config.run, config.device)
     data = units_of(run)
-    out = gan_samples.output_of(run, data, config.out, "interpolated", overwrite=config.overwrite)
+    out = gan_samples.output_of(
+        run, data, config.out, "interpolated", overwrite=config.overwrite, images=IMAGE_PATH
+    )
     seeds = [gan_samples.seed_of(name, getattr(config, name)) for name in ("start", "end")]
-    z = gan_samples.between(run, seeds[0], seeds[1], config.steps)
+    path = gan_samples.circle if is_animation(out) else gan_samples.between
+    z = path(run, seeds[0], seeds[1], config.steps)
     labels = torch.zeros(len(z), dtype=torch.long) if run.classes else None
     rows = run.generate(z, labels)
+    contents = gan_samples.contents_of(data, rows, labels, len(rows))
+    if is_animation(out):
+        contents = gan_samples.animation_of(rows)
     result = {
         "run": str(config.run),
         "step": run.step,
         "seeds": seeds,
         "count": len(rows),
-        **write_result(out, gan_samples.contents_of(data, rows, labels, len(rows))),
+        **write_result(out, contents),
     }
     notes = [*run.notes]
     if labels is not None:

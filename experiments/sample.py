@@ -26,6 +26,7 @@ from experiments.kinds import Use, use_of
 from experiments.training.settings import SEED
 from experiments.training.task import reseed
 from gan.trained import TrainedGan
+from gan.truncation import SMALLEST
 from univae.checkpoint import JsonObject
 from univae.decoding.sampling import Sampling
 from univae.errors import InputError
@@ -36,6 +37,7 @@ from univae.vae.trained import TrainedText
 __all__ = ["SAMPLERS", "Config", "main"]
 
 EVERY_CLASS = -1  # of --label
+LARGEST_TRUNCATION = 100.0  # of --truncation; no latent's number is beyond
 
 
 def _label_rule(label: int | str) -> str:
@@ -43,6 +45,13 @@ def _label_rule(label: int | str) -> str:
     if isinstance(label, str):
         return ""
     return at_least(EVERY_CLASS, COUNT, "-1 (every class in turn) or more")(label)
+
+
+def _truncation_rule(truncation: float) -> str:
+    """Return the rule of a threshold of latents."""
+    if truncation == 0:
+        return ""
+    return at_least(SMALLEST, LARGEST_TRUNCATION, f"0 (off), or at least {SMALLEST}")(truncation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,10 @@ class Config:
     top_k: int = 0  # for texts: sample among the k most probable tokens; 0: all
     top_p: float = 1.0  # for texts: sample among the fewest tokens of this total probability
     raw: bool = False  # for a GAN: use the weights of the last step, not their moving average
-    # for a conditional GAN: class of all samples, a number or a name; -1: each in turn
+    # for a GAN: draw numbers of a latent beyond this value again; lower: more usual samples, less
+    # variety; 0: off
+    truncation: float = 0.0
+    # for a conditional GAN: class of all samples, a name or a number; -1: each in turn
     label: int | str = EVERY_CLASS
     checkpoint: str = "best"  # best (weights of the best validation) or last
     seed: int = 0  # seed of the samples
@@ -69,6 +81,7 @@ class Config:
     RULES: ClassVar[Mapping[str, Rule]] = {
         "count": at_least(1, 10**8),
         **Sampling.RULES,
+        "truncation": _truncation_rule,
         "label": _label_rule,
         "seed": SEED,
     }
@@ -121,7 +134,7 @@ def _sample_gan(config: Config) -> JsonObject:
     out = gan_samples.output_of(run, data, config.out, name, overwrite=config.overwrite)
     labels = _labels(config, run)
     reseed(config.seed, "sample")
-    rows = run.draw(config.count, labels)
+    rows = run.draw(config.count, labels, config.truncation or None)
     result: JsonObject = {
         "run": str(config.run),
         "step": run.step,
@@ -134,14 +147,18 @@ def _sample_gan(config: Config) -> JsonObject:
 
 def _labels(config: Config, run: TrainedGan) -> Tensor | None:
     """Return the class of each row; None for a GAN without classes."""
+    if not run.classes:
+        if config.label == EVERY_CLASS:
+            return None
+        raise InputError(
+            "sample: label must be left out, because this GAN has no classes; "
+            f"got label={config.label}"
+        )
     label = _class_number(config, run)
     if label != EVERY_CLASS and not 0 <= label < run.classes:
-        rule = "be left out, because this GAN has no classes"
-        if run.classes:
-            rule = f"lie in 0..{run.classes - 1}"
-        raise InputError(f"sample: label must {rule}; got label={config.label}")
-    if not run.classes:
-        return None
+        raise InputError(
+            f"sample: label must lie in 0..{run.classes - 1}; got label={config.label}"
+        )
     rows = torch.arange(config.count)
     if label == EVERY_CLASS:
         return rows % run.classes
@@ -149,18 +166,22 @@ def _labels(config: Config, run: TrainedGan) -> Tensor | None:
 
 
 def _class_number(config: Config, run: TrainedGan) -> int:
-    """Return the number of the class that ``--label`` gives by number or by name."""
+    """Return the number of the class that ``--label`` gives by name or by number.
+
+    A number is a name where a class has it: of the classes 1, 2 and 3 of an image folder, 1 is the
+    first.
+    """
+    names = run.folder.data_record().get("data", {}).get("class_names") or []
+    if str(config.label) in names:
+        return int(names.index(str(config.label)))
     if isinstance(config.label, int):
         return config.label
-    names = run.folder.data_record().get("data", {}).get("class_names") or []
-    if config.label not in names:
-        known = f"one of {', '.join(names)}, or a number" if names else "a number"
-        raise InputError(f"sample: label must be {known}; got label={config.label}")
-    return int(names.index(config.label))
+    known = f"one of {', '.join(names)}, or a number" if names else "a number"
+    raise InputError(f"sample: label must be {known}; got label={config.label}")
 
 
 SAMPLERS: Mapping[type[Trained], Use[Any]] = {
-    TrainedGan: Use(TrainedGan, ("raw", "label"), _sample_gan),
+    TrainedGan: Use(TrainedGan, ("raw", "truncation", "label"), _sample_gan),
     TrainedDensity: Use(TrainedDensity, (), _sample_rows),
     TrainedText: Use(TrainedText, ("temperature", "top_k", "top_p"), _sample_texts),
 }

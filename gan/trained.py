@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan.labels import class_numbers
 from gan.players import Players
+from gan.truncation import truncated_normal
 from gan.units import DataUnits
 from univae.arguments import whole_number
 from univae.checkpoint import fill_weights, load_state, read_json, read_module
@@ -117,7 +118,13 @@ class TrainedGan(Trained):
             self.notes.append(note)
         return x.cpu().numpy()
 
-    def sample(self, count: int, labels: ArrayLike | None = None, seed: int | None = None) -> Rows:
+    def sample(
+        self,
+        count: int,
+        labels: ArrayLike | None = None,
+        seed: int | None = None,
+        truncation: float | None = None,
+    ) -> Rows:
         r"""Generate rows (count, \*shape) in the units of the data.
 
         Args:
@@ -126,15 +133,17 @@ class TrainedGan(Trained):
                 or, where the classes of the data have names, its name; by default every class in
                 turn.
             seed: with a seed the global generators are left as they are.
+            truncation: the largest absolute value of a latent's numbers, of which those beyond are
+                drawn again; None: all are kept.
 
         Raises:
-            InputError: ``count`` is below 1, or a label is no class; or columns have names and
-                pandas is not installed.
+            InputError: ``count`` is below 1, a label is no class, or ``truncation`` is below 0.01;
+                or columns have names and pandas is not installed.
         """
         count = whole_number("sample", "count", count)
         classes = self._checked(labels, count)
         with seeded(seed, self.device):
-            return self._named(self.from_networks(self.draw(count, classes)))
+            return self._named(self.from_networks(self.draw(count, classes, truncation)))
 
     def interpolate(self, a: int | ArrayLike, b: int | ArrayLike, steps: int = 7) -> Rows:
         r"""Return rows (steps, \*shape) between those of two latents, along the sphere.
@@ -154,12 +163,18 @@ class TrainedGan(Trained):
         labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
         return self._named(self.from_networks(self.generate(slerp(start, end, t[:, None]), labels)))
 
-    def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
+    def draw(
+        self, count: int, labels: Tensor | None = None, truncation: float | None = None
+    ) -> Tensor:
         r"""Generate rows (count, \*shape), on the CPU, from standard normal latents.
 
-        ``labels``: see :meth:`generate`.
+        ``labels``: see :meth:`generate`; ``truncation``: see :meth:`sample`.
         """
-        return self.generate(torch.randn(count, self.latent_width), labels)
+        if truncation is None:
+            z = torch.randn(count, self.latent_width)
+        else:
+            z = truncated_normal(count, self.latent_width, truncation)
+        return self.generate(z, labels)
 
     @torch.no_grad()
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -19,6 +19,7 @@ ALIASES: Mapping[str, Sequence[str]] = {
     "--output": ("--out",),
     "--num-samples": ("--count", "--samples"),
     "--n-samples": ("--count", "--samples"),
+    "--class": ("--label",),
     "--input": ("--data", "--text", "--pairs"),
     "--dataset": ("--data", "--text", "--pairs"),
     "--train-file": ("--text", "--pairs", "--data"),

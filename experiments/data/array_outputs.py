@@ -34,6 +34,7 @@ from univae.run_folder import RunFolder
 __all__ = [
     "CODES",
     "IMAGES",
+    "IMAGE_PATH",
     "TABLE",
     "TEXTS",
     "WRITERS",
@@ -43,15 +44,17 @@ __all__ = [
     "code_columns",
     "growing_result",
     "holds_text",
+    "is_animation",
     "json_line",
     "result_file",
     "result_in_run",
     "write_result",
 ]
 
-Part: TypeAlias = Literal["texts", "columns", "arrays", "picture"]
+Part: TypeAlias = Literal["texts", "columns", "arrays", "picture", "animation"]
 
 PICTURE = ".png"
+ANIMATION = ".gif"
 SAMPLES = "samples"  # folder in a run for results without --out
 
 # The parts of a kind of result; the first format of the first part is the default.
@@ -59,6 +62,7 @@ TEXTS: tuple[Part, ...] = ("texts", "columns")
 TABLE: tuple[Part, ...] = ("columns", "arrays")
 CODES: tuple[Part, ...] = ("arrays", "columns")
 IMAGES: tuple[Part, ...] = ("arrays", "picture")
+IMAGE_PATH: tuple[Part, ...] = (*IMAGES, "animation")
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,10 @@ def _write_picture(contents: Contents, file: BinaryIO) -> None:
     file.write(contents.picture)
 
 
+def _write_animation(contents: Contents, file: BinaryIO) -> None:
+    file.write(contents.animation)
+
+
 def _gathered(write: Callable[[Contents, BinaryIO], object]) -> Callable[[BinaryIO], GrowingFile]:
     return partial(Gathered, write=write)
 
@@ -109,6 +117,7 @@ WRITERS: Mapping[str, Writer] = {
     ".npz": Writer("arrays", _gathered(_write_npz)),
     ".npy": Writer("arrays", ArrayRows),
     PICTURE: Writer("picture", _gathered(_write_picture)),
+    ANIMATION: Writer("animation", _gathered(_write_animation)),
 }
 
 
@@ -166,7 +175,7 @@ def result_in_run(
 def write_result(out: Output, contents: Contents) -> JsonObject:
     """Write a result, and its picture beside it; return the paths ``file`` and ``picture``."""
     parts: list[Part] = []
-    for part in ("arrays", "columns", "texts", "picture"):
+    for part in ("arrays", "columns", "texts", "picture", "animation"):
         if getattr(contents, part):
             parts.append(part)
     writer = _writer(out.path, parts)
@@ -204,6 +213,11 @@ def holds_text(out: Output) -> bool:
     return _writer(out.path, ("columns",)).is_text
 
 
+def is_animation(out: Output) -> bool:
+    """Return whether the name ends as that of an animation."""
+    return out.path.suffix.lower() == ANIMATION
+
+
 def code_columns(codes: np.ndarray, name: str = "z") -> dict[str, np.ndarray]:
     """Return the columns of codes (N, ...) by name: z0, z1, ..., or z0_0, z0_1, ... of layers.
 
@@ -225,8 +239,8 @@ def _writer(path: Path, parts: Sequence[Part]) -> Writer:
 
 
 def _has_picture_beside(out: Output) -> bool:
-    """Return whether the name ends as another format, which that of a device may not."""
-    return out.path.suffix.lower() in WRITERS.keys() - {PICTURE}
+    """Return whether the name ends as a format that is no image, which that of a device may not."""
+    return out.path.suffix.lower() in WRITERS.keys() - {PICTURE, ANIMATION}
 
 
 def _check_suffix(path: Path, parts: Sequence[Part]) -> None:

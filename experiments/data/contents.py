@@ -19,6 +19,7 @@ class Contents:
     columns: Mapping[str, Column] = field(default_factory=dict)  # of one length, by name
     texts: Sequence[str] = ()
     picture: bytes = b""  # PNG
+    animation: bytes = b""  # GIF
     separator: str = ","  # of the cells of a .csv
 
     @classmethod
@@ -32,7 +33,7 @@ class Contents:
         }
         columns = {name: _column([part.columns[name] for part in parts]) for name in first.columns}
         texts = [text for part in parts for text in part.texts]
-        return cls(arrays, columns, texts, first.picture, first.separator)
+        return cls(arrays, columns, texts, first.picture, first.animation, first.separator)
 
 
 def plain(column: Column) -> Sequence[object]:

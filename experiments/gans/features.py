@@ -33,10 +33,11 @@ from experiments.gans.classifier import (
     class_labels,
     train_classifier,
 )
+from experiments.gans.inception import INCEPTION
 from experiments.training.distributed import join
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
-from univae.checkpoint import read_json, read_module
+from univae.checkpoint import JsonObject, read_json, read_module
 from univae.errors import InputError
 from univae.rules import reading
 
@@ -50,6 +51,10 @@ __all__ = [
 ]
 
 AUTO = "auto"
+# Held-out accuracy of a classifier below which distances between its features are no headline.
+LEAST_ACCURACY = 0.8
+# Metrics that say nothing where the features do not tell the classes apart.
+DISTANCES = ("frechet_distance", "kernel_distance")
 # Rows mapped to features at once: bounds the memory.
 ROWS_PER_BLOCK = 200
 
@@ -62,6 +67,25 @@ class Space:
     map: Callable[[Tensor], Tensor]
     classify: Callable[[Tensor], Tensor] | None = None
     accuracy: float | None = None  # of the classifier on held-out images
+
+    @property
+    def doubt(self) -> str:
+        """Why a distance in this space is no headline, and the way out; empty where it is one."""
+        if self.accuracy is None or self.accuracy >= LEAST_ACCURACY:
+            return ""
+        return (
+            f"the classifier of {self.name} is right on {self.accuracy:.0%} of held-out images, "
+            f"below {LEAST_ACCURACY:.0%}; train with more --feature-steps, give --features the "
+            "features/ folder of another run, or evaluate with --features inception"
+        )
+
+    def headlines(self, metrics: JsonObject) -> JsonObject:
+        """Return metrics whose distances are None where the space is in doubt."""
+        return {**metrics, **dict.fromkeys(DISTANCES)} if self.doubt else metrics
+
+    def note(self) -> JsonObject:
+        """Return the reason why distances are None, by the name of its key, if they are."""
+        return {"frechet_note": self.doubt} if self.doubt else {}
 
     @torch.no_grad()
     def features(self, x: Tensor, rows: int = ROWS_PER_BLOCK) -> Tensor:
@@ -86,6 +110,11 @@ def open_feature_space(data: Data, folder: Path, choice: str = AUTO) -> Space:
     """
     if names_code(choice):
         return _import_space(choice)
+    if choice == INCEPTION:
+        raise InputError(
+            f"features: {INCEPTION} is for univae evaluate RUN --features {INCEPTION}; train with "
+            "another space"
+        )
     if data.channels_of:
         return _by_channel(open_feature_space(read(data.channels_of), folder, choice))
     if choice != AUTO:

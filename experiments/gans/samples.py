@@ -1,17 +1,23 @@
 """Generated rows as files and image grids: of commands, and of a GAN's report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.array_outputs import IMAGES, TABLE, Contents, result_in_run
+from experiments.data.array_outputs import (
+    IMAGES,
+    TABLE,
+    Contents,
+    Part,
+    result_in_run,
+)
 from experiments.data.arrays import Data
 from experiments.data.outputs import Output
 from experiments.gans.scaling import gan_rows, to_data_units, to_grey_levels
-from experiments.reports.image_grid import COLUMNS, png, write_grid
+from experiments.reports.image_grid import COLUMNS, gif, png, write_grid
 from experiments.training.task import reseed
 from gan.networks.layers import is_image
 from gan.trained import TrainedGan, slerp
@@ -19,7 +25,10 @@ from univae.errors import InputError
 from univae.run_folder import RunFolder
 
 __all__ = [
+    "animation_of",
+    "batches",
     "between",
+    "circle",
     "contents_of",
     "fixed_latents",
     "output_of",
@@ -33,6 +42,7 @@ __all__ = [
 ROWS = 6
 COUNT = ROWS * COLUMNS
 LEVELS = 256  # grey levels of a picture
+BATCH = 256  # rows generated at once: bounds the memory
 LARGEST_SEED = 2**63 - 1
 
 
@@ -42,14 +52,31 @@ def fixed_latents(width: int, count: int = COUNT) -> Tensor:
     return torch.randn(count, width, generator=generator, dtype=torch.float32)
 
 
+def batches(run: TrainedGan, count: int) -> Iterator[Tensor]:
+    """Generate ``count`` rows in the units of the networks, a batch at a time.
+
+    They are of every class in turn.
+    """
+    for rows in torch.arange(count).split(BATCH):
+        labels = rows % run.classes if run.classes else None
+        yield run.draw(len(rows), labels)
+
+
 def output_of(
-    run: TrainedGan, data: Data, out: Path | None, name: str, *, overwrite: bool
+    run: TrainedGan,
+    data: Data,
+    out: Path | None,
+    name: str,
+    *,
+    overwrite: bool,
+    images: Sequence[Part] = IMAGES,
 ) -> Output:
     """Return the output of generated rows of such data, by default ``samples/NAME.npz`` of the run.
 
-    ``overwrite`` is whether an existing file at ``out``, the path of ``--out``, may be replaced.
+    ``overwrite`` is whether an existing file at ``out``, the path of ``--out``, may be replaced;
+    ``images`` are the parts of a result of images.
     """
-    parts = IMAGES if data.is_images else TABLE
+    parts = images if data.is_images else TABLE
     return result_in_run(out, f"{name}.npz", parts, run.path, overwrite=overwrite)
 
 
@@ -101,6 +128,28 @@ def between(run: TrainedGan, start: int, end: int, steps: int) -> Tensor:
     if start == end:
         return a.expand(steps, -1)
     return slerp(a, b, torch.linspace(0, 1, steps)[:, None])
+
+
+def circle(run: TrainedGan, start: int, end: int, steps: int) -> Tensor:
+    r"""Return latents (steps, d) on the circle through those of two seeds, from the first on.
+
+    .. math:: z_i = \cos(\varphi_i) a + \sin(\varphi_i) b, \qquad \varphi_i = 2 \pi i / n
+
+    Each is standard normal as the latents a and b are, because they are independent.
+
+    Raises:
+        InputError: the seeds are equal.
+    """
+    if start == end:
+        raise InputError(f"end must be another seed than start for a circle; got end={end}")
+    a, b = (_drawn(run, seed) for seed in (start, end))
+    angles = 2 * torch.pi * torch.arange(steps)[:, None] / steps
+    return angles.cos() * a + angles.sin() * b
+
+
+def animation_of(x: Tensor) -> Contents:
+    """Return generated images in [-1, 1] as the frames of an animation."""
+    return Contents(animation=gif(to_grey_levels(x), LEVELS))
 
 
 def _drawn(run: TrainedGan, seed: int) -> Tensor:

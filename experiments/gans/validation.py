@@ -80,9 +80,10 @@ class GeneratorValidation:
             self._write_grid(players, progress.step)
         return {
             "selection": metrics["frechet_distance"],
-            **metrics,
+            **reference.space.headlines(metrics),
+            **reference.space.note(),
             "data": reference.count,
-            "feature_space": self.reference.space.name,
+            "feature_space": reference.space.name,
             **self._audit(players),
         }
 

@@ -22,8 +22,6 @@ def print_summary(result: JsonObject) -> None:
     images = result["images"]
     rival = min(files["archivers"], key=files["archivers"].get)
     ratio = files["bits_per_char"] / files["bytes_out"]
-    generated = result["gan"]
-    floor = generated["floor"]["frechet_distance"]
     lines = [
         f"\nThe demo trained three models in {result['seconds']:.0f} s and used them on data that "
         "they had not seen:",
@@ -33,8 +31,7 @@ def print_summary(result: JsonObject) -> None:
         f"{files['archivers'][rival] * ratio:.2f}, {rival}",
         f"  an image VAE     {-images['log_likelihood_nats']:8.1f} nats/image, the negative "
         f"log-likelihood of {images['count']} digits",
-        f"  a WGAN-GN        {generated['frechet_distance']:8.2f} Fréchet distance to real digits; "
-        f"of other real digits: {floor:.2f}",
+        f"  a WGAN-GN        {_distance_words(result['gan'])}",
         f"The report with samples and plots: {result['report']}",
         f"Next: univae sample {result['run']} --count 5",
     ]
@@ -114,6 +111,15 @@ def print_samples(samples: Mapping[str, JsonObject]) -> None:
         if rows is not None:
             lines += ["", item["title"], *("  " + " | ".join(row) for row in rows)]
     print("\n".join(lines), file=sys.stderr)
+
+
+def _distance_words(generated: JsonObject) -> str:
+    """Return the Fréchet distance and that of real digits in words, or why there is none."""
+    distance = generated["frechet_distance"]
+    if distance is None:
+        return f"no Fréchet distance: {generated['frechet_note']}"
+    floor = generated["floor"]["frechet_distance"]
+    return f"{distance:8.2f} Fréchet distance to real digits; of other real digits: {floor:.2f}"
 
 
 def _khat_words(scores: JsonObject, noun: str) -> str:

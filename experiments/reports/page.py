@@ -29,6 +29,8 @@ SECTIONS: list[Section] = [
     sections.curves,
     sections.latents,
     sections.similarity,
+    sections.distances,
+    sections.grids,
     *(partial(item_sections, kind=kind) for kind in ITEM_KINDS),
     sections.configuration,
 ]

@@ -11,6 +11,7 @@ from univae.checkpoint import JsonObject
 
 __all__ = [
     "column",
+    "distance",
     "kl_layers",
     "latent_use",
     "overlay",
@@ -146,6 +147,26 @@ def similarity(rows: Rows) -> Figure | None:
     below.plot(*column(rows, "generation_nats_per_token"), color=BLUE, marker=".")
     below.set_ylabel("generation,\nnats per token")
     below.set_xlabel("step")
+    return figure
+
+
+def distance(rows: Rows) -> Figure | None:
+    """Draw the Fréchet distance of generated rows, and below precision and recall."""
+    steps, values = column(rows, "frechet_distance")
+    if not len(steps):
+        return None
+
+    figure, (above, below) = stacked_axes(2, heights=(3, 2))
+    above.plot(steps, values, color=BLUE, marker=".")
+    if values.min() > 0:
+        above.set_yscale("log")
+    above.set_ylabel("Fréchet distance")
+
+    below.plot(*column(rows, "precision"), color=GREEN, marker=".", label="precision")
+    below.plot(*column(rows, "recall"), color=ORANGE, marker=".", label="recall")
+    below.set_ylim(-0.02, 1.02)
+    below.set_xlabel("step")
+    below.legend(frameon=False)
     return figure
 
 

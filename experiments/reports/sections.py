@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from statistics import median
 
 from experiments.reports import plots
-from experiments.reports.content import Content
-from experiments.reports.html import brief, escape, flat, items, paragraph, section, table
+from experiments.reports.content import Content, evenly
+from experiments.reports.html import brief, embed, escape, flat, items, paragraph, section, table
 from experiments.reports.validations import NUMBERS, best_validation
 from experiments.training.environment import stored_environment
 from univae.checkpoint import JsonValue, read_json
+from univae.errors import InputError
 
 __all__ = [
     "configuration",
     "curves",
+    "distances",
+    "grids",
     "headline",
     "inner_runs",
     "latents",
@@ -20,7 +23,9 @@ __all__ = [
     "similarity",
 ]
 
-WORDS = ("verdict", "feature_space", "step")  # keys that follow the numbers
+WORDS = ("verdict", "feature_space", "frechet_note", "step")  # keys that follow the numbers
+MOST_GRIDS = 6  # of generated images by step, that a page embeds
+GRIDS = "step_*.png"  # their files
 
 
 def headline(content: Content) -> str:
@@ -112,6 +117,36 @@ def similarity(content: Content) -> str:
         "Rank correlation and recall on held-out texts, and nats per generated token, by step",
     )
     return section("Similarity", figure)
+
+
+def distances(content: Content) -> str:
+    """Return the distance of generated rows to real ones by step, or why there is none."""
+    figure = content.figure(
+        "distance",
+        plots.distance(content.validations),
+        "Fréchet distance of generated rows to real ones, precision and recall, by step",
+    )
+    last = content.validations[-1] if content.validations else {}
+    reason = str(last.get("frechet_note") or "")
+    return section("Distance to real data", paragraph(reason, "warning") + figure)
+
+
+def grids(content: Content) -> str:
+    """Return images that a GAN generated from the same latents, at steps across its training."""
+    steps = {}
+    for path in (content.run.path / "samples").glob(GRIDS):
+        number = path.stem.removeprefix("step_")
+        if number.isdecimal():
+            steps[int(number)] = path.name
+    pictures = []
+    for step in evenly(sorted(steps), MOST_GRIDS):
+        title = f"Step {step}"
+        try:
+            picture = embed(content.picture(steps[step]), f"Generated images, step {step}")
+        except InputError as error:
+            picture = paragraph(f"cannot be shown: {error}", "warning")
+        pictures.append(paragraph(title) + picture)
+    return section("Images of the same latents by step", "".join(pictures))
 
 
 def configuration(content: Content) -> str:

@@ -51,6 +51,8 @@ METRICS: dict[str, Metric] = {
         "generation of the other text", "nats per token", "generation"
     ),
     "held_out_loss": Metric("loss of held-out pairs", short="held-out loss"),
+    "fid": Metric("FID"),
+    "kid": Metric("KID"),
     "frechet_distance": Metric("Fréchet distance"),
     "kernel_distance": Metric("kernel distance"),
     "precision": Metric("precision"),

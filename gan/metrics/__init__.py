@@ -14,12 +14,17 @@ __all__ = [
     "Manifold",
     "Memory",
     "Modes",
+    "Moments",
+    "SubsetDistance",
     "class_coverage",
     "exact_wasserstein",
     "frechet_distance",
+    "frechet_distance_of_moments",
     "kernel_distance",
+    "kernel_distance_of_subsets",
     "memorisation",
     "mode_coverage",
+    "moments",
     "nearest",
     "prdc",
     "sliced_wasserstein",
@@ -27,7 +32,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gan.metrics.classes import Classes, Modes, class_coverage, mode_coverage
-    from gan.metrics.distances import frechet_distance, kernel_distance
+    from gan.metrics.distances import (
+        SubsetDistance,
+        frechet_distance,
+        kernel_distance,
+        kernel_distance_of_subsets,
+    )
+    from gan.metrics.gaussians import Moments, frechet_distance_of_moments, moments
     from gan.metrics.neighbours import Manifold, Memory, memorisation, nearest, prdc
     from gan.metrics.transport import exact_wasserstein, sliced_wasserstein
 else:
@@ -35,7 +46,13 @@ else:
         __name__,
         {
             "classes": ["Classes", "Modes", "class_coverage", "mode_coverage"],
-            "distances": ["frechet_distance", "kernel_distance"],
+            "distances": [
+                "SubsetDistance",
+                "frechet_distance",
+                "kernel_distance",
+                "kernel_distance_of_subsets",
+            ],
+            "gaussians": ["Moments", "frechet_distance_of_moments", "moments"],
             "neighbours": ["Manifold", "Memory", "memorisation", "nearest", "prdc"],
             "transport": ["exact_wasserstein", "sliced_wasserstein"],
         },

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["ROWS_PER_BLOCK", "checked_points"]
+__all__ = ["FEWEST_POINTS", "ROWS_PER_BLOCK", "checked_points"]
 
 # Rows of a distance matrix computed at once: bounds the memory, 8 MB per 1,000 columns.
 ROWS_PER_BLOCK = 1024

@@ -319,7 +319,10 @@ PAIRS = (
             ("reconstruct", "run", "--data", "x", "--limit", -1),
             "limit must be 0 (all) or more; got limit=-1",
         ),
-        (("evaluate-gan", "run", "--count", 1), "count must be at least 10; got count=1"),
+        (
+            ("evaluate-gan", "run", "--count", 1),
+            "count must be 0 (the default), or at least 10; got count=1",
+        ),
         (
             ("sample", "run", "--temperature", "nan"),
             "temperature must be 0 (the most probable token) or more; got",

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,14 @@ from experiments import (
     train_gan,
     train_text,
 )
+from experiments.cli.commands import parse
 from experiments.data.readers import read
+from experiments.gans import samples
+from experiments.gans.scaling import to_grey_levels
 from experiments.images.row_outputs import pairs_picture, picture
 from experiments.images.rows import Rows
+from gan.trained import TrainedGan
+from gan.truncation import truncated_normal
 from tests.old_runs import without_checksums
 from univae.errors import InputError
 from univae.vae.trained import TrainedText, word_overlap
@@ -128,6 +134,19 @@ def test_a_class_is_drawn_by_its_name(runs: dict[str, Path], tmp_path: Path) -> 
     assert np.array_equal(drawn[0]["images"], drawn[1]["images"])
     with pytest.raises(InputError, match=r"label must be one of zero, one, .* or a number"):
         sample.main(sample.Config(run=runs["classes"], label="ten", device="cpu"))
+
+    # Folders 1, 10, 2, ...: a number that is a name is that class.
+    numbered = sorted(str(number) for number in range(1, 11))
+    changed["data"]["class_names"] = numbered
+    record.write_text(json.dumps(changed))
+    for label, number in ((10, 1), (2, 2), (9, 9), (0, 0)):
+        config = sample.Config(
+            run=runs["classes"], label=label, count=1, out=tmp_path / "n.npz", overwrite=True,
+            device="cpu",
+        )  # fmt: skip
+        assert np.load(sample.main(config)["file"])["labels"].tolist() == [number]
+    by_class = parse(sample.Config, [str(runs["classes"]), "--class", "three"])
+    assert by_class.label == "three"
     record.write_text(json.dumps(stored_record))
 
 
@@ -283,6 +302,78 @@ def test_a_path_of_a_gan_leads_from_one_sample_to_another(
     assert np.array_equal(same[0], same[1])
 
 
+def frames(path: Path) -> list[np.ndarray]:
+    """Return the grey frames of an animation, a pixel of each of the data."""
+    with Image.open(path) as animation:
+        images = []
+        for number in range(animation.n_frames):
+            animation.seek(number)
+            images.append(np.asarray(animation.convert("L")).astype(int)[10::20, 10::20])
+        return images
+
+
+def test_an_animation_of_a_gan_is_a_circle_through_two_samples(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "walk.gif"
+    config = interpolate.Config(run=runs["gan"], start="4", end="7", steps=8, out=out, device="cpu")
+    result = interpolate.main(config)
+    assert (result["file"], result["count"], "picture" in result) == (str(out), 8, False)
+    walk = frames(out)
+    assert len(walk) == 8
+    model = TrainedGan.open(runs["gan"], "cpu")
+    a, b = (samples._drawn(model, seed) for seed in (4, 7))
+    for number, z in {0: a, 2: b, 4: -a, 6: -b, 1: (a + b) / math.sqrt(2)}.items():
+        expected = to_grey_levels(model.generate(z)).round().numpy()[0, 0]
+        np.testing.assert_allclose(walk[number], expected, atol=1)
+    with pytest.raises(InputError, match="end must be another seed than start for a circle; got"):
+        interpolate.main(replace(config, end="4", overwrite=True))
+    assert len(frames(out)) == 8
+
+
+def test_an_animation_between_two_images_goes_there_and_back(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    options = {"run": runs["digits"], "start": "3", "end": "5", "steps": 4, "device": "cpu"}
+    out = tmp_path / "walk.gif"
+    interpolate.main(interpolate.Config(**options, out=out))
+    walk = frames(out)
+    path = np.load(interpolate.main(interpolate.Config(**options))["file"])["images"]
+    levels = opened(runs["digits"]).units.levels
+    assert levels is not None
+    assert len(walk) == 6
+    for frame, number in zip(walk, (0, 1, 2, 3, 2, 1), strict=True):
+        expected = path[number].squeeze().astype(float) * 255 / (levels - 1)
+        np.testing.assert_allclose(frame, expected, atol=1)
+    with pytest.raises(InputError, match=r"must end in \.csv.*"):
+        interpolate.main(interpolate.Config(**{**options, "run": runs["wine"]}, out=out))
+
+
+def test_truncated_samples_are_of_latents_below_the_threshold(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    run = TrainedGan.open(runs["gan"], "cpu")
+    torch.manual_seed(3)
+    z = truncated_normal(5, run.latent_width, 0.5)
+    expected = run.from_networks(run.generate(z))
+    assert np.array_equal(run.sample(5, seed=3, truncation=0.5), expected)
+    assert not np.array_equal(run.sample(5, seed=3), expected)
+    options = {"run": runs["gan"], "count": 5, "device": "cpu", "overwrite": True}
+    drawn = {}
+    for truncation in (0.0, 0.5, 50.0):
+        out = tmp_path / f"{truncation}.npz"
+        result = sample.main(sample.Config(**options, truncation=truncation, out=out))
+        drawn[truncation] = np.load(result["file"])["images"]
+    assert np.array_equal(drawn[0.0], drawn[50.0])
+    assert not np.array_equal(drawn[0.0], drawn[0.5])
+    with pytest.raises(InputError, match=r"truncation must be 0 \(off\), or at least 0\.01; got"):
+        sample.Config(**options, truncation=0.001)
+    with pytest.raises(
+        InputError, match=r"truncation is an option for a GAN, and .* is the run of"
+    ):
+        sample.main(sample.Config(run=runs["digits"], truncation=0.5))
+
+
 def test_a_path_of_a_conditional_gan_stays_in_a_class(runs: dict[str, Path]) -> None:
     config = interpolate.Config(run=runs["classes"], start="0", end="1", steps=3, device="cpu")
     result = interpolate.main(config)
@@ -405,7 +496,8 @@ def test_a_gan_is_evaluated_as_before_or_on_other_real_data(
     np.save(tmp_path / "digits.npy", read("digits").values[:, 0])
     other = evaluate.main(evaluate.Config(**run, data=str(tmp_path / "digits.npy")))
     assert other["feature_space"] == own["feature_space"]
-    assert other["frechet_distance"] == pytest.approx(own["frechet_distance"], rel=1e-3)
+    distance = f"frechet[{own['feature_space']}]"
+    assert other[distance] == pytest.approx(own[distance], rel=1e-3)
     assert any("not of the training set" in note for note in other["notes"])
     with pytest.raises(InputError, match=r"--data wine: a datum is \(13,\), the training set of"):
         evaluate.main(evaluate.Config(**run, data="wine"))

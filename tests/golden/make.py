@@ -230,6 +230,10 @@ def measure(name: str, run_folder: Path, data: Path, scratch: Path) -> dict[str,
         with inside(data):
             result = run(command, *told)
         scores[command] = {key: result[key] for key in KEPT[command] if key in result}
+        for metric in ("frechet", "kernel"):  # None in a feature space that is in doubt
+            if f"{metric}_distance" in scores[command]:
+                named = result[f"{metric}[{result['feature_space']}]"]
+                scores[command][f"{metric}_distance"] = named
         if command == "encode":
             codes = np.load(f"{out}.npy").astype(np.float64)
             scores[command] |= {

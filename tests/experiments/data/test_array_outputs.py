@@ -15,6 +15,7 @@ from PIL import Image
 from experiments.data import array_outputs
 from experiments.data.array_outputs import (
     CODES,
+    IMAGE_PATH,
     IMAGES,
     TABLE,
     TEXTS,
@@ -23,12 +24,13 @@ from experiments.data.array_outputs import (
     Part,
     code_columns,
     growing_result,
+    is_animation,
     result_file,
     result_in_run,
     write_result,
 )
 from experiments.data.readers import read
-from experiments.reports.image_grid import png
+from experiments.reports.image_grid import gif, png
 from univae.errors import InputError
 
 IMAGE = np.arange(24).reshape(2, 1, 3, 4).astype(np.uint8)
@@ -43,7 +45,7 @@ CONTENTS = Contents(
     texts=["one\nline", "zwei"],
     picture=png(torch.from_numpy(IMAGE), 256, 2),
 )
-ALL: tuple[Part, ...] = ("arrays", "columns", "texts", "picture")
+ALL: tuple[Part, ...] = ("arrays", "columns", "texts", "picture", "animation")
 
 
 def written(suffix: str, tmp_path: Path) -> Path:
@@ -54,6 +56,41 @@ def written(suffix: str, tmp_path: Path) -> Path:
     assert files["file"] == str(path)
     assert Path(files["picture"]).name == "out.png"
     return path
+
+
+def test_an_animation_is_a_file_without_a_picture_beside(tmp_path: Path) -> None:
+    path = tmp_path / "walk.gif"
+    out = result_file(path, IMAGE_PATH, [])
+    assert is_animation(out)
+    files = write_result(out, Contents(animation=gif(torch.from_numpy(IMAGE), 24)))
+    assert files == {"file": str(path)}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["walk.gif"]
+    with Image.open(path) as animation:
+        assert animation.n_frames == 2
+        assert (animation.info["loop"], animation.info["duration"]) == (0, 100)
+        assert animation.size == (160, 120)  # 40 pixels for each
+        for number in range(2):
+            animation.seek(number)
+            grey = np.asarray(animation.convert("L"))
+            expected = (
+                np.round(IMAGE[number, 0].astype(float) * 255 / 23).repeat(40, 0).repeat(40, 1)
+            )
+            np.testing.assert_allclose(grey, expected, atol=1)
+    with pytest.raises(InputError, match=r"must end in \.npz, \.npy or \.png; give one"):
+        result_file(path, IMAGES, [])
+
+
+def test_an_animation_of_colours_keeps_them_and_one_of_two_channels_is_refused() -> None:
+    colours = torch.zeros(3, 3, 8, 8)
+    for channel in range(3):
+        colours[channel, channel] = 255
+    with Image.open(BytesIO(gif(colours, 256))) as animation:
+        for channel in range(3):
+            animation.seek(channel)
+            pixel = animation.convert("RGB").getpixel((5, 5))
+            assert pixel == tuple(255 * (i == channel) for i in range(3))
+    with pytest.raises(InputError, match="1 or 3 channels; these have 2"):
+        gif(colours[:, :2], 256)
 
 
 def test_text_is_one_a_line(tmp_path: Path) -> None:

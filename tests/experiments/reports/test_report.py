@@ -291,6 +291,49 @@ def test_curves_show_the_numbers_of_the_rows() -> None:
     ]
 
 
+def gan_row(step: int, distance: float | None, **more: Any) -> dict[str, Any]:
+    row = {"kind": "validation", "step": step, "selection": 5.0, "frechet_distance": distance}
+    return row | {"precision": step / 100, "recall": 0.5} | more
+
+
+def test_a_gan_has_its_distance_and_its_grids_by_step(tmp_path: Path) -> None:
+    rows = [gan_row(step, 90.0 - step) for step in range(0, 50, 5)]
+    figure = plots.distance(rows)
+    assert figure is not None
+    (line,) = figure.axes[0].get_lines()
+    np.testing.assert_array_equal(
+        np.asarray(line.get_xydata()), [[step, 90 - step] for step in range(0, 50, 5)]
+    )
+    assert figure.axes[0].get_yscale() == "log"
+    precision, recall = figure.axes[1].get_lines()
+    assert np.asarray(precision.get_ydata()).tolist() == [step / 100 for step in range(0, 50, 5)]
+    assert set(np.asarray(recall.get_ydata()).tolist()) == {0.5}
+
+    run = make_run(tmp_path / "run", rows)
+    for step in range(0, 50, 5):
+        write_picture(run / "samples" / f"step_{step:06d}.png", torch.rand(4, 1, 8, 8), 2)
+    (run / "samples" / "step_000045.png").write_bytes(b"damaged")
+    page = write(run).read_text(encoding="utf-8")
+    assert (run / "plots" / "distance.png").exists()
+    assert "Distance to real data" in page
+    shown = [int(step) for step in re.findall(r">Step (\d+)<", page)]
+    assert shown[0] == 0
+    assert shown[-1] == 45
+    assert 4 <= len(shown) <= 7
+    assert f"Generated images, step {shown[1]}" in page
+    assert "cannot be shown: " in page
+
+
+def test_a_report_says_why_there_is_no_distance(tmp_path: Path) -> None:
+    reason = "the classifier of x is right on 40% of held-out images"
+    run = make_run(tmp_path / "run", [gan_row(5, None, frechet_note=reason)])
+    page = write(run).read_text(encoding="utf-8")
+    assert f'<p class="warning">{reason}</p>' in page
+    assert "Fréchet distance</td>" not in page
+    assert not (run / "plots" / "distance.png").exists()
+    assert plots.distance([gan_row(5, None)]) is None
+
+
 def test_rows_without_a_finite_number_are_no_points() -> None:
     rows = [
         {"step": 1, "a": 2.0},
@@ -372,6 +415,18 @@ def test_the_demo_ends_with_four_numbers_and_the_report(
     ):
         assert words in shown
     assert len(shown.strip().splitlines()) < 10
+
+
+def test_the_demo_says_why_its_gan_has_no_distance(capsys: pytest.CaptureFixture[str]) -> None:
+    generated = {"frechet_distance": None, "frechet_note": "the classifier is right on 40%"}
+    files = {"bits_per_char": 2.0, "bytes_out": 100, "archivers": {"xz": 150}}
+    result = {
+        "run": "demo", "report": "report.html", "seconds": 1.0, "nll_nats": 1.0, "data": 2,
+        "files": files, "images": {"log_likelihood_nats": -1.0, "count": 1}, "gan": generated,
+    }  # fmt: skip
+    demo_tables.print_summary(result)
+    words = "a WGAN-GN        no Fréchet distance: the classifier is right on 40%\n"
+    assert words in capsys.readouterr().err
 
 
 def test_numbers_are_brief_and_text_is_escaped() -> None:

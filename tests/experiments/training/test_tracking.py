@@ -113,7 +113,7 @@ def test_a_run_is_tracked_with_its_grids_and_resumes_without(tmp_path: Path) -> 
     rows = list(Run.open(run).rows())
     losses = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
     assert curve(run, "train/loss") == [(step, pytest.approx(loss)) for step, loss in losses]
-    distances = curve(run, "validation/frechet_distance")
+    distances = curve(run, "validation/selection")
     assert [step for step, _ in distances] == [2, 4]
     grids = events(run).Images("samples")
     assert [grid.step for grid in grids] == [2, 4]

@@ -13,6 +13,7 @@ from experiments.data.arrays import all_alike
 from experiments.data.readers import read as read_data
 from experiments.data.records import fingerprint
 from experiments.data.standard_streams import source_file
+from experiments.gans.fid import read_statistics
 from tests.fuzz.target import Target
 
 DRAW = np.random.default_rng(0)
@@ -61,7 +62,15 @@ def make_streams(folder: Path) -> Sequence[Path]:
     return [path for path in make(folder) if "labels" not in path.name]
 
 
+def make_statistics(folder: Path) -> Sequence[Path]:
+    moments = {"mu": DRAW.normal(size=3), "sigma": np.eye(3)}
+    np.savez(folder / "plain.npz", **moments)
+    np.savez_compressed(folder / "packed.npz", **moments)
+    return sorted(folder.iterdir())
+
+
 TARGETS: list[Target] = [
     Target("arrays", make, read),
     Target("standard-input", make_streams, read_stream),
+    Target("reference-statistics", make_statistics, read_statistics),
 ]
