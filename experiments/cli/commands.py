@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "experiments.train_similar",
         "train a RoFormer-Sim on pairs or groups of similar texts",
     ),
+    "import": (
+        "experiments.import_checkpoint",
+        "write a published RoFormer as a run of a sentence model",
+    ),
     "calibrate": ("experiments.calibrate", "fit the posterior of a trained VAE again"),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),

@@ -34,7 +34,7 @@ JOBS: Sequence[Job] = (
     Job("start", ("demo", "doctor"), "univae demo --out runs/demo"),
     Job(
         "train",
-        ("train-text", "train-density", "train-gan", "train-similar", "calibrate"),
+        ("train-text", "train-density", "train-gan", "train-similar", "import", "calibrate"),
         "univae train-text --text texts.txt --out runs/mine --preset tiny --minutes 3",
         SEVERAL_PROCESSES,
     ),

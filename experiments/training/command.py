@@ -142,7 +142,8 @@ def _fitted(training: Training, world: World) -> JsonObject:
             found += [note for note in added.get("notes", []) if note not in found]
             result |= added
         notes = [*training.notes, *length_notes(run), *found]
-        origin = {"trained_from": run.config.get("from_run")}
+        source = run.config.get("from_run") or run.config.get("init_from")
+        origin = {"trained_from": source}
         result = with_notes({**training.counts, **result, **origin}, notes)
         run.finish(result)
     return result
