@@ -1,0 +1,213 @@
+"""The parts of a trained model that an ONNX file can hold, as functions of tensors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from density.trained import TrainedDensity
+from gan.trained import TrainedGan
+from univae.checkpoint import JsonObject
+from univae.errors import InputError
+from univae.sentence.trained import TrainedSimilar
+from univae.text.special import END, PAD, RESERVED
+from univae.trained import Trained
+from univae.vae.trained import TrainedText
+
+__all__ = ["GRAPHS", "Graph", "Part"]
+
+TOKENS = "token ids of texts: tokens, one end token (2), padding (0)"
+Sizes = Mapping[str, int]  # of the axes that differ from batch to batch
+
+
+class Part(nn.Module):
+    """A function of a model and tensors as a module, of which a graph can be made."""
+
+    def __init__(self, model: nn.Module, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the function's result."""
+        return self.function(self.model, *inputs)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A part of a model that becomes one ONNX file.
+
+    Args:
+        name: of the file, without its suffix.
+        part: the part.
+        inputs: the meaning of each input by its name, in the order of the arguments.
+        axes: of each input, the names of its first axes, whose sizes are free.
+        output: the name of the output.
+        meaning: that of the output, with its axes and unit.
+        example: draws the inputs, from the sizes of the free axes.
+        longest: the largest size of the axis ``tokens``; 0: no bound.
+    """
+
+    name: str
+    part: Part
+    inputs: Mapping[str, str]
+    axes: Mapping[str, tuple[str, ...]]
+    output: str
+    meaning: str
+    example: Callable[[Sizes], tuple[Tensor, ...]]
+    longest: int = 0
+
+    def to_json(self) -> JsonObject:
+        """Return the names and meanings of inputs and output."""
+        inputs: dict[str, Any] = {}
+        for name, meaning in self.inputs.items():
+            inputs[name] = {"axes": list(self.axes[name]), "meaning": meaning}
+        return {"inputs": inputs, "outputs": {self.output: {"meaning": self.meaning}}}
+
+
+def _sentence_graphs(run: TrainedSimilar) -> tuple[list[Graph], JsonObject]:
+    config = run.model.config
+    encoder = Graph(
+        name="encoder",
+        part=Part(run.model, lambda model, ids: model.encode(ids)),
+        inputs={"ids": f"{TOKENS}; at most {config.max_length} columns"},
+        axes={"ids": ("batch", "tokens")},
+        output="vectors",
+        meaning=f"vectors (batch, {config.width}) of length 1; an inner product is a cosine",
+        example=lambda sizes: (_token_ids(sizes, run.tokenizer.vocab_size),),
+        longest=config.max_length,
+    )
+    return [encoder], {"max_length": config.max_length, "lowercase": run.text.lowercase}
+
+
+def _text_graphs(run: TrainedText) -> tuple[list[Graph], JsonObject]:
+    config = run.model.config
+    shape = (config.latent_layers, config.latent_width)
+    latents = f"latents (batch, {shape[0]}, {shape[1]})"
+
+    def ids_of(sizes: Sizes) -> Tensor:
+        return _token_ids(sizes, config.vocab_size)
+
+    encoder = Graph(
+        name="encoder",
+        part=Part(run.model, lambda model, ids: model.posterior(ids).modes()),
+        inputs={"ids": TOKENS},
+        axes={"ids": ("batch", "tokens")},
+        output="z",
+        meaning=f"{latents}: each layer's posterior mode given those of the layers before it",
+        example=lambda sizes: (ids_of(sizes),),
+    )
+    decoder = Graph(
+        name="decoder",
+        part=Part(run.model, lambda model, z, ids: model.likelihood(z).logits(ids)),
+        inputs={"z": latents, "ids": TOKENS},
+        axes={"z": ("batch",), "ids": ("batch", "tokens")},
+        output="logits",
+        meaning=(
+            f"logits (batch, tokens, {config.vocab_size}) of the token at each position, given z "
+            "and the tokens before it"
+        ),
+        example=lambda sizes: (torch.randn(sizes["batch"], *shape), ids_of(sizes)),
+    )
+    return [encoder, decoder], {"max_length": config.max_length}
+
+
+def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
+    event_shape = run.model.prior().event_shape
+    rows = f"rows (batch, {', '.join(map(str, run.model.output.pixels.shape))})"
+    latents = f"latents (batch, {', '.join(map(str, event_shape))})"
+    centre = run.units.centre
+    unit = "level numbers" if centre is None else "the data less `centre`"
+    if run.columns is not None:
+        unit = "numbers of the columns, categories by their codes"
+
+    def mode(model: nn.Module, x: Tensor) -> Tensor:
+        posterior = model.posterior(x)
+        code: Tensor = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
+        return code
+
+    _require_mean(run)
+    encoder = Graph(
+        name="encoder",
+        part=Part(run.model, mode),
+        inputs={"x": f"{rows}: {unit}"},
+        axes={"x": ("batch",)},
+        output="z",
+        meaning=f"{latents}: the posterior's mode",
+        example=lambda sizes: (run.draw(sizes["batch"]),),
+    )
+    decoder = Graph(
+        name="decoder",
+        part=Part(run.model, lambda model, z: model.likelihood(z).mean),
+        inputs={"z": latents},
+        axes={"z": ("batch",)},
+        output="mean",
+        meaning=f"{rows}: the mean given z, {unit}; of a category the most probable one",
+        example=lambda sizes: (run.model.prior().sample((sizes["batch"],)),),
+    )
+    return [encoder, decoder], {"centre": None if centre is None else centre.tolist()}
+
+
+def _gan_graphs(run: TrainedGan) -> tuple[list[Graph], JsonObject]:
+    generator = run.players.generator
+    inputs = {"z": f"standard normal latents (batch, {generator.latent})"}
+    if generator.classes:
+        inputs["labels"] = f"classes 0..{generator.classes - 1}, (batch,)"
+
+    def example(sizes: Sizes) -> tuple[Tensor, ...]:
+        z = torch.randn(sizes["batch"], generator.latent)
+        labels = torch.arange(sizes["batch"]) % max(generator.classes, 1)
+        return (z, labels) if generator.classes else (z,)
+
+    graph = Graph(
+        name="generator",
+        part=Part(generator, lambda model, *arguments: model(*arguments)),
+        inputs=inputs,
+        axes=dict.fromkeys(inputs, ("batch",)),
+        output="x",
+        meaning=(
+            f"rows (batch, {', '.join(map(str, generator.shape))}) in the units of the network: "
+            "images of `levels` grey levels in [-1, 1]; columns standardised, "
+            "x * `spread` + `centre` in the units of the data"
+        ),
+        example=example,
+    )
+    units = run.units
+    facts: JsonObject = {"levels": None, "centre": None, "spread": None}
+    if units is not None:
+        facts["levels"] = units.levels
+        facts["centre"] = None if units.centre is None else units.centre.tolist()
+        facts["spread"] = None if units.spread is None else units.spread.tolist()
+    return [graph], facts
+
+
+# The graphs of a run of each kind, and the facts that their use needs.
+GRAPHS: Mapping[type[Trained], Callable[[Any], tuple[list[Graph], JsonObject]]] = {
+    TrainedSimilar: _sentence_graphs,
+    TrainedText: _text_graphs,
+    TrainedDensity: _density_graphs,
+    TrainedGan: _gan_graphs,
+}
+
+
+def _token_ids(sizes: Sizes, vocab_size: int) -> Tensor:
+    """Return random ids (batch, tokens) of texts, the last of which is the shortest."""
+    ids = torch.randint(RESERVED, vocab_size, (sizes["batch"], sizes["tokens"]))
+    ids[:, -1] = END
+    if sizes["tokens"] > 1:
+        ids[-1, -2] = END
+        ids[-1, -1] = PAD
+    return ids
+
+
+def _require_mean(run: TrainedDensity) -> None:
+    """Raise InputError where a row given its latent has no mean to compute."""
+    try:
+        _ = run.model.likelihood(run.model.prior().sample((1,))).mean
+    except NotImplementedError as error:
+        raise InputError(
+            f"{run.path}: its pixels depend on each other, so that their mean given a latent is "
+            "not known; --format onnx writes models of independent pixels"
+        ) from error
