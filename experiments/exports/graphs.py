@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from density.trained import TrainedDensity
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
-from univae.errors import InputError
 from univae.sentence.trained import TrainedSimilar
 from univae.text.special import END, PAD, RESERVED
 from univae.trained import Trained
@@ -18,7 +17,7 @@ from univae.vae.trained import TrainedText
 
 __all__ = ["GRAPHS", "Graph", "Part"]
 
-TOKENS = "token ids of texts: tokens, one end token (2), padding (0)"
+TOKENS = "int64 token ids of texts: tokens, one end token (2), padding (0)"
 Sizes = Mapping[str, int]  # of the axes that differ from batch to batch
 
 
@@ -128,7 +127,6 @@ def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
         code: Tensor = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
         return code
 
-    _require_mean(run)
     encoder = Graph(
         name="encoder",
         part=Part(run.model, mode),
@@ -145,16 +143,23 @@ def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
         axes={"z": ("batch",)},
         output="mean",
         meaning=f"{rows}: the mean given z, {unit}; of a category the most probable one",
-        example=lambda sizes: (run.model.prior().sample((sizes["batch"],)),),
+        example=lambda sizes: (run.model.prior().sample(torch.Size((sizes["batch"],))),),
     )
-    return [encoder, decoder], {"centre": None if centre is None else centre.tolist()}
+    facts: JsonObject = {"centre": None if centre is None else centre.tolist()}
+    if not _has_mean(run):
+        run.notes.append(
+            f"{run.path}: its pixels depend on each other, so that their mean given a latent is not "
+            "known; decoder.onnx is left out"
+        )
+        return [encoder], facts
+    return [encoder, decoder], facts
 
 
 def _gan_graphs(run: TrainedGan) -> tuple[list[Graph], JsonObject]:
     generator = run.players.generator
     inputs = {"z": f"standard normal latents (batch, {generator.latent})"}
     if generator.classes:
-        inputs["labels"] = f"classes 0..{generator.classes - 1}, (batch,)"
+        inputs["labels"] = f"int64 classes 0..{generator.classes - 1}, (batch,)"
 
     def example(sizes: Sizes) -> tuple[Tensor, ...]:
         z = torch.randn(sizes["batch"], generator.latent)
@@ -202,12 +207,11 @@ def _token_ids(sizes: Sizes, vocab_size: int) -> Tensor:
     return ids
 
 
-def _require_mean(run: TrainedDensity) -> None:
-    """Raise InputError where a row given its latent has no mean to compute."""
+def _has_mean(run: TrainedDensity) -> bool:
+    """Return whether the mean of a row given its latent is known."""
+    likelihood = run.model.likelihood(run.model.prior().sample(torch.Size((1,))))
     try:
-        _ = run.model.likelihood(run.model.prior().sample((1,))).mean
-    except NotImplementedError as error:
-        raise InputError(
-            f"{run.path}: its pixels depend on each other, so that their mean given a latent is "
-            "not known; --format onnx writes models of independent pixels"
-        ) from error
+        _ = likelihood.mean
+    except NotImplementedError:
+        return False
+    return True

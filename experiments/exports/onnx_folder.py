@@ -45,8 +45,8 @@ def write_folder(folder: RunFolder, out: Path) -> JsonObject:
     _require_extra()
     kind = next(kind for kind in GRAPHS if kind.opens(folder))
     run = kind.open(folder.path, "cpu")
-    folder.notes.extend(run.notes)
     graphs, facts = GRAPHS[kind](run)
+    folder.notes.extend(run.notes)
 
     differences = []
     for graph in graphs:

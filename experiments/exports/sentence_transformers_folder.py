@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
+from univae.sentence.model import RoFormerSim
+from univae.sentence.tokenizer import SimilarText
 from univae.sentence.trained import TrainedSimilar
 
-__all__ = ["write_folder"]
+__all__ = ["write_encoder", "write_folder"]
 
 MODULE = "univae_encoder"
 PARTS = ("embedding.", "blocks.", "norm.", "pooler.")  # of the weights, those of the encoder
@@ -42,8 +44,8 @@ tags:
 # Sentence vectors
 
 A RoFormer-Sim trained with univae: vectors of {width} numbers and length 1, whose inner product is
-the similarity of two texts. A text has at most {tokens} tokens ({tokenizer}); longer ones are read
-by their beginning.
+the similarity of two texts. A text has at most {tokens} tokens ({tokenizer}); longer ones
+are read by their beginning.
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -52,8 +54,8 @@ model = SentenceTransformer("DIR", trust_remote_code=True)
 vectors = model.encode(["a text", "another text"])
 ```
 
-`trust_remote_code` lets it run `{module}.py` of this folder, which is the model. From version 6 on,
-sentence-transformers asks for it also where the folder is local. Without it:
+`trust_remote_code` lets it run `{module}.py` of this folder, which is the model. From version
+6 on, sentence-transformers asks for it also where the folder is local. Without it:
 
 ```python
 import sys
@@ -70,28 +72,30 @@ def write_folder(folder: RunFolder, out: Path) -> JsonObject:
     """Write a RoFormer-Sim into an empty folder, and return the names of its files."""
     run = TrainedSimilar.open(folder.path, "cpu")
     folder.notes.extend(run.notes)
-    config = run.model.config
-    facts = {
-        "width": config.width,
-        "tokens": config.max_length - 1,
-        "tokenizer": run.tokenizer.kind,
-        "module": MODULE,
-    }
-    model_config = {"model": "RoFormerSim", "lowercase": run.text.lowercase, **asdict(config)}
+    write_encoder(run.model, run.text, out)
+    return {"files": sorted(path.name for path in out.iterdir())}
 
+
+def write_encoder(model: RoFormerSim, text: SimilarText, out: Path) -> None:
+    """Write the encoder of a model, and its tokenizer, into an empty folder."""
     weights = {}
-    for name, weight in run.model.state_dict().items():
+    for name, weight in model.state_dict().items():
         if name.startswith(PARTS):
             weights[name] = weight.float().contiguous()
+    card = CARD.format(
+        width=model.config.width,
+        tokens=model.config.max_length - 1,
+        tokenizer=text.tokenizer.kind,
+        module=MODULE,
+    )
 
     save_file(weights, out / "model.safetensors", {"format": "pt"})
-    _write_json(out / "config.json", model_config)
-    _write_json(out / "univae_tokenizer.json", run.tokenizer.to_json())
+    _write_json(out / "config.json", {"lowercase": text.lowercase, **asdict(model.config)})
+    _write_json(out / "univae_tokenizer.json", text.tokenizer.to_json())
     _write_json(out / "modules.json", MODULES)
     _write_json(out / "config_sentence_transformers.json", SETTINGS)
-    (out / "README.md").write_text(CARD.format(**facts), encoding="utf-8")
+    (out / "README.md").write_text(card, encoding="utf-8")
     copyfile(_module_file(), out / f"{MODULE}.py")
-    return {"files": sorted(path.name for path in out.iterdir())}
 
 
 def _module_file() -> Path:

@@ -14,9 +14,10 @@ References:
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tokenizers
 import torch
@@ -247,6 +248,7 @@ class UnivaeEncoder(InputModule):
 
     config_file_name = CONFIG
     save_in_root = True
+    load_file_path: ClassVar[Callable[..., str | None]]  # of the base class
 
     def __init__(self, config: Config, vocabulary: Config) -> None:
         super().__init__()
@@ -309,8 +311,11 @@ class UnivaeEncoder(InputModule):
         return module
 
     def save(self, output_path: str, *_: object, **__: object) -> None:
-        """Write configuration, vocabulary and weights (safetensors) to a folder."""
+        """Write configuration, vocabulary, weights (safetensors) and this file to a folder."""
         folder = Path(output_path)
+        module_file = Path(__file__)
+        if module_file.parent != folder.resolve():
+            shutil.copyfile(module_file, folder / module_file.name)
         vocabulary = json.dumps(self.tokenizer.state, ensure_ascii=False)
         (folder / CONFIG).write_text(json.dumps(self.get_config_dict(), indent=2), encoding="utf-8")
         (folder / VOCABULARY).write_text(vocabulary, encoding="utf-8")
