@@ -1,4 +1,4 @@
-"""``univae export``: write the part of a run that using its model needs, in one of several formats."""
+"""``univae export``: write the part of a run that using its model needs, in some format."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, Extra] = {
     "hub": Extra(("datasets", "huggingface-hub"), "data sets of the Hugging Face hub"),
     "remote": Extra(("fsspec",), "files in object stores and on other machines"),
     "board": Extra(("tensorboard",), "curves of training in TensorBoard"),
+    "onnx": Extra(("onnx", "onnxruntime", "onnxscript"), "graphs of models for onnxruntime"),
     "tables": Extra(("pandas", "pyarrow"), "data frames and .parquet files"),
 }
 

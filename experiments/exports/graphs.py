@@ -148,8 +148,8 @@ def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
     facts: JsonObject = {"centre": None if centre is None else centre.tolist()}
     if not _has_mean(run):
         run.notes.append(
-            f"{run.path}: its pixels depend on each other, so that their mean given a latent is not "
-            "known; decoder.onnx is left out"
+            f"{run.path}: its pixels depend on each other, so that their mean given a latent is "
+            "not known; decoder.onnx is left out"
         )
         return [encoder], facts
     return [encoder, decoder], facts

@@ -78,7 +78,7 @@ def _write(graph: Graph, path: Path) -> None:
             "choose another format"
         )
     free = torch.export.Dim.DYNAMIC
-    shapes = tuple({i: free for i in range(len(graph.axes[name]))} for name in graph.inputs)
+    shapes = tuple(dict.fromkeys(range(len(graph.axes[name])), free) for name in graph.inputs)
     try:
         program = torch.onnx.export(
             graph.part,
@@ -91,7 +91,7 @@ def _write(graph: Graph, path: Path) -> None:
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(
             f"--format onnx: {graph.name} of this model cannot be a graph ({reason})"
         ) from error
@@ -112,9 +112,7 @@ def _difference(graph: Graph, path: Path) -> float:
     for batch in BATCHES:
         inputs = graph.example(_sizes(graph, batch, TOKENS))
         expected = graph.part(*inputs)
-        arrays = {
-            name: tensor.numpy() for name, tensor in zip(graph.inputs, inputs, strict=True)
-        }
+        arrays = {name: tensor.numpy() for name, tensor in zip(graph.inputs, inputs, strict=True)}
         (output,) = session.run(None, arrays)
         largest = max(largest, _relative(torch.from_numpy(output), expected))
     if not largest <= TOLERANCE:

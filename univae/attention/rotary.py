@@ -2,8 +2,8 @@ r"""Rotary positions: feature pairs rotate, so that scores depend on position di
 
 Pairs are interleaved, features :math:`(2i, 2i+1)`, as in the paper and its weights; the half-split
 layout of several newer code bases is another model. A pair is one complex number, and the rotation
-one complex product. Graph formats lack complex numbers: in an exported graph a phase is its cosines
-and sines side by side, which every operation but :func:`rotate` treats alike.
+one complex product. Graph formats lack complex numbers: in an exported graph the last axis of a
+phase holds the real and the imaginary part of each pair, one after the other.
 
 References:
     RoFormer: Enhanced Transformer with Rotary Position Embedding (Su et al., 2021),
@@ -46,8 +46,8 @@ def phases(
     frequencies = base**exponents
     angles = positions.to(torch.float64)[..., None] * frequencies
     if is_exporting():
-        pair = torch.cat((angles.cos(), angles.sin()), -1)
-        return pair.to(torch.promote_types(dtype, torch.float32))
+        parts = torch.stack((angles.cos(), angles.sin()), -1).flatten(-2)
+        return parts.to(torch.promote_types(dtype, torch.float32))
     phase = torch.polar(torch.ones_like(angles), angles)
 
     return phase if dtype == torch.float64 else phase.to(torch.complex64)
@@ -64,18 +64,11 @@ def rotate(
     real = x if x.dtype in COMPLEX_COUNTERPART else x.float()
     if torch.compiler.is_compiling():  # which generates no code for complex numbers
         even, odd = real.unflatten(-1, (-1, 2)).unbind(-1)
-        cos, sin = _cosines_and_sines(phase)
+        parts = torch.view_as_real(phase) if phase.is_complex() else phase.unflatten(-1, (-1, 2))
+        cos, sin = parts.unbind(-1)
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
         return turned.flatten(-2).to(x.dtype)
     pairs = torch.view_as_complex(real.view(*x.shape[:-1], -1, 2))
     rotated = torch.view_as_real(pairs * phase).flatten(-2)
 
     return rotated if rotated.dtype == x.dtype else rotated.to(x.dtype)
-
-
-def _cosines_and_sines(phase: Tensor) -> tuple[Tensor, Tensor]:
-    if phase.is_complex():
-        cos, sin = torch.view_as_real(phase).unbind(-1)
-    else:
-        cos, sin = phase.chunk(2, -1)
-    return cos, sin
