@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from density.images.base import DataModel
 from density.trained import TrainedDensity
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
@@ -122,7 +123,7 @@ def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
     if run.columns is not None:
         unit = "numbers of the columns, categories by their codes"
 
-    def mode(model: nn.Module, x: Tensor) -> Tensor:
+    def mode(model: DataModel, x: Tensor) -> Tensor:
         posterior = model.posterior(x)
         code: Tensor = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
         return code

@@ -25,7 +25,7 @@ MODULE = "univae_encoder"
 PARTS = ("embedding.", "blocks.", "norm.", "pooler.")  # of the weights, those of the encoder
 
 MODULES = [{"idx": 0, "name": "0", "path": "", "type": f"{MODULE}.UnivaeEncoder"}]
-SETTINGS = {
+SETTINGS: JsonObject = {
     "model_type": "SentenceTransformer",
     "similarity_fn_name": "cosine",
     "prompts": {},

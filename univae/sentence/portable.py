@@ -293,7 +293,9 @@ class UnivaeEncoder(InputModule):
         return {**self.encoder.config, "max_length": self.max_seq_length - 1}
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **options: object) -> "UnivaeEncoder":
+    def load(
+        cls, model_name_or_path: str, subfolder: str = "", **options: object
+    ) -> "UnivaeEncoder":
         """Return the encoder of a folder, or of a repository of the hub."""
         names = ("token", "cache_folder", "revision", "local_files_only")
         hub = {name: options[name] for name in names if name in options}
