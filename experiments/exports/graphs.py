@@ -1,6 +1,6 @@
 """The parts of a trained model that an ONNX file can hold, as functions of tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,77 +83,83 @@ def _sentence_graphs(run: TrainedSimilar) -> tuple[list[Graph], JsonObject]:
 
 
 def _text_graphs(run: TrainedText) -> tuple[list[Graph], JsonObject]:
+    return [_text_encoder(run), _text_decoder(run)], {"max_length": run.model.config.max_length}
+
+
+def _text_encoder(run: TrainedText) -> Graph:
     config = run.model.config
-    shape = (config.latent_layers, config.latent_width)
-    latents = f"latents (batch, {shape[0]}, {shape[1]})"
-
-    def ids_of(sizes: Sizes) -> Tensor:
-        return _token_ids(sizes, config.vocab_size)
-
-    encoder = Graph(
+    return Graph(
         name="encoder",
         part=Part(run.model, lambda model, ids: model.posterior(ids).modes()),
         inputs={"ids": TOKENS},
         axes={"ids": ("batch", "tokens")},
         output="z",
-        meaning=f"{latents}: each layer's posterior mode given those of the layers before it",
-        example=lambda sizes: (ids_of(sizes),),
+        meaning=f"{_latents(run)}: each layer's posterior mode given those of the layers before it",
+        example=lambda sizes: (_token_ids(sizes, config.vocab_size),),
     )
-    decoder = Graph(
+
+
+def _text_decoder(run: TrainedText) -> Graph:
+    config = run.model.config
+
+    def example(sizes: Sizes) -> tuple[Tensor, ...]:
+        z = torch.randn(sizes["batch"], config.latent_layers, config.latent_width)
+        return z, _token_ids(sizes, config.vocab_size)
+
+    return Graph(
         name="decoder",
         part=Part(run.model, lambda model, z, ids: model.likelihood(z).logits(ids)),
-        inputs={"z": latents, "ids": TOKENS},
+        inputs={"z": _latents(run), "ids": TOKENS},
         axes={"z": ("batch",), "ids": ("batch", "tokens")},
         output="logits",
         meaning=(
             f"logits (batch, tokens, {config.vocab_size}) of the token at each position, given z "
             "and the tokens before it"
         ),
-        example=lambda sizes: (torch.randn(sizes["batch"], *shape), ids_of(sizes)),
+        example=example,
     )
-    return [encoder, decoder], {"max_length": config.max_length}
 
 
 def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
-    event_shape = run.model.prior().event_shape
-    rows = f"rows (batch, {', '.join(map(str, run.model.output.pixels.shape))})"
-    latents = f"latents (batch, {', '.join(map(str, event_shape))})"
     centre = run.units.centre
-    unit = "level numbers" if centre is None else "the data less `centre`"
-    if run.columns is not None:
-        unit = "numbers of the columns, categories by their codes"
+    facts: JsonObject = {"centre": None if centre is None else centre.tolist()}
+    if _has_mean(run):
+        return [_row_encoder(run), _row_decoder(run)], facts
+    run.notes.append(
+        f"{run.path}: its pixels depend on each other, so that their mean given a latent is not "
+        "known; decoder.onnx is left out"
+    )
+    return [_row_encoder(run)], facts
 
+
+def _row_encoder(run: TrainedDensity) -> Graph:
     def mode(model: DataModel, x: Tensor) -> Tensor:
         posterior = model.posterior(x)
         code: Tensor = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
         return code
 
-    encoder = Graph(
+    return Graph(
         name="encoder",
         part=Part(run.model, mode),
-        inputs={"x": f"{rows}: {unit}"},
+        inputs={"x": f"{_rows(run)}: {_unit(run)}"},
         axes={"x": ("batch",)},
         output="z",
-        meaning=f"{latents}: the posterior's mode",
+        meaning=f"{_latents(run)}: the posterior's mode",
         example=lambda sizes: (run.draw(sizes["batch"]),),
     )
-    decoder = Graph(
+
+
+def _row_decoder(run: TrainedDensity) -> Graph:
+    prior = run.model.prior()
+    return Graph(
         name="decoder",
         part=Part(run.model, lambda model, z: model.likelihood(z).mean),
-        inputs={"z": latents},
+        inputs={"z": _latents(run)},
         axes={"z": ("batch",)},
         output="mean",
-        meaning=f"{rows}: the mean given z, {unit}; of a category the most probable one",
-        example=lambda sizes: (run.model.prior().sample(torch.Size((sizes["batch"],))),),
+        meaning=f"{_rows(run)}: means given z, {_unit(run)}; the most probable categories",
+        example=lambda sizes: (prior.sample(torch.Size((sizes["batch"],))),),
     )
-    facts: JsonObject = {"centre": None if centre is None else centre.tolist()}
-    if not _has_mean(run):
-        run.notes.append(
-            f"{run.path}: its pixels depend on each other, so that their mean given a latent is "
-            "not known; decoder.onnx is left out"
-        )
-        return [encoder], facts
-    return [encoder, decoder], facts
 
 
 def _gan_graphs(run: TrainedGan) -> tuple[list[Graph], JsonObject]:
@@ -174,19 +180,25 @@ def _gan_graphs(run: TrainedGan) -> tuple[list[Graph], JsonObject]:
         axes=dict.fromkeys(inputs, ("batch",)),
         output="x",
         meaning=(
-            f"rows (batch, {', '.join(map(str, generator.shape))}) in the units of the network: "
-            "images of `levels` grey levels in [-1, 1]; columns standardised, "
-            "x * `spread` + `centre` in the units of the data"
+            f"rows (batch, {_shape(generator.shape)}) in the units of the network: images of "
+            "`levels` grey levels in [-1, 1]; columns standardised, x * `spread` + `centre` in the "
+            "units of the data"
         ),
         example=example,
     )
+    return [graph], _gan_units(run)
+
+
+def _gan_units(run: TrainedGan) -> JsonObject:
+    """Return what converts generated rows to the units of the data, None where not known."""
     units = run.units
-    facts: JsonObject = {"levels": None, "centre": None, "spread": None}
-    if units is not None:
-        facts["levels"] = units.levels
-        facts["centre"] = None if units.centre is None else units.centre.tolist()
-        facts["spread"] = None if units.spread is None else units.spread.tolist()
-    return [graph], facts
+    if units is None:
+        return {"levels": None, "centre": None, "spread": None}
+    return {
+        "levels": units.levels,
+        "centre": None if units.centre is None else units.centre.tolist(),
+        "spread": None if units.spread is None else units.spread.tolist(),
+    }
 
 
 # The graphs of a run of each kind, and the facts that their use needs.
@@ -216,3 +228,21 @@ def _has_mean(run: TrainedDensity) -> bool:
     except NotImplementedError:
         return False
     return True
+
+
+def _latents(run: TrainedText | TrainedDensity) -> str:
+    return f"latents (batch, {_shape(run.model.prior().event_shape)})"
+
+
+def _rows(run: TrainedDensity) -> str:
+    return f"rows (batch, {_shape(run.model.output.pixels.shape)})"
+
+
+def _unit(run: TrainedDensity) -> str:
+    if run.columns is not None:
+        return "numbers of the columns, categories by their codes"
+    return "level numbers" if run.units.centre is None else "the data less `centre`"
+
+
+def _shape(sides: Sequence[int]) -> str:
+    return ", ".join(map(str, sides))
