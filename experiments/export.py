@@ -1,35 +1,43 @@
-"""``univae export``: write the part of a run that using its model needs, as one file."""
+"""``univae export``: write the part of a run that using its model needs, in some format."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+from typing_extensions import Doc
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
 from experiments.evaluation.abilities import refusal
+from experiments.exports.formats import FORMATS, Format, FormatName
 from experiments.kinds import EXPORTED
 from univae.checkpoint import JsonObject
-from univae.checksums import read_unchanged
-from univae.exported import exported_files, write_export
+from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import check
-from univae.run_folder import BEST, LAST, RunFolder
+from univae.run_folder import RunFolder
 
 __all__ = ["Config", "main"]
+
+DEFAULT = "univae"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Writes configuration, tokenizer and weights of a run to one file, without training state.
+    """Writes what using the model of a run needs, without training state.
 
-    Commands that use a model take the file in place of the run folder: decompress, compress,
-    likelihood, sample, encode. Its bytes depend on the run alone. It is a .zip of JSON and
-    safetensors; opening it executes no code.
+    By default that is one file of configuration, tokenizer and weights. Commands that use a model
+    take it in place of the run folder: decompress, compress, likelihood, sample, encode. Its bytes
+    depend on the run alone. It is a .zip of JSON and safetensors; opening it executes no code.
+
+    The other formats are folders for other libraries, which need no univae.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder
-    out: tyro.conf.Positional[Path]  # the file to write, such as key.univae
+    out: tyro.conf.Positional[Path]  # the file to write, such as key.univae, or the new folder
+    format: Annotated[FormatName, Doc(choices_help("what is written", FORMATS))] = DEFAULT
     overwrite: bool = False  # replace an existing output file
 
     def __post_init__(self) -> None:
@@ -37,40 +45,44 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return the names of the files in the export, and its bytes.
-
-    It holds the weights of the best validation, those of the last step where no validation was
-    finite, and those from before a calibration, which files compressed before it need.
+    """Return the names of the files in the export, their bytes, and what its format reports.
 
     Raises:
-        InputError: a file has changed since its checkpoint was saved; ``out`` is not written.
+        InputError: the format is not for this kind of run, or a file has changed since its
+            checkpoint was saved; ``out`` is not written.
     """
     folder = RunFolder.open(config.run)
-    if not any(kind.opens(folder) for kind in EXPORTED):
-        raise refusal(config.run, EXPORTED[-1], "export")
-    out = Output(config.out, config.overwrite, (config.run,), "OUT").check_file()
-    names = [BEST if folder.has_checkpoint(BEST) else LAST, *folder.uncalibrated()]
-
-    def checkpoints() -> dict[str, Path]:
-        return {name: folder.checkpoint(name) for name in names}
-
-    def write(path: Path) -> dict[str, Path]:
-        files = exported_files(folder.path, checkpoints())
-        write_export(files, path)
-        return files
-
-    with out.file() as temporary:
-        files = read_unchanged(
-            lambda: [*checkpoints().values()], folder.path, lambda: write(temporary)
-        )
-    result = {
-        "run": str(config.run),
-        "out": str(config.out),
-        "bytes_out": config.out.stat().st_size,
-        "files": list(files),
-    }
+    form = FORMATS[config.format]
+    _require_kind(config, folder, form)
+    output = Output(config.out, config.overwrite, (config.run,), "OUT")
+    if form.is_folder:
+        with output.folder() as temporary:
+            facts = form.write(folder, temporary)
+        size = sum(path.stat().st_size for path in config.out.iterdir())
+    else:
+        with output.check_file().file() as temporary:
+            facts = form.write(folder, temporary)
+        size = config.out.stat().st_size
+    result = {"run": str(config.run), "out": str(config.out), "bytes_out": size, **facts}
     print_notes(folder.notes)
     return with_notes(result, folder.notes)
+
+
+def _require_kind(config: Config, folder: RunFolder, form: Format) -> None:
+    """Raise InputError unless the format is for this kind of run."""
+    if any(kind.opens(folder) for kind in form.kinds):
+        return
+    formats = []
+    for name, other in FORMATS.items():
+        if any(kind.opens(folder) for kind in other.kinds):
+            formats.append(name)
+    if config.format == DEFAULT or not formats:
+        raise refusal(config.run, EXPORTED[-1], "export")
+    takes = " or ".join(kind.description for kind in form.kinds)
+    raise InputError(
+        f"--format {config.format} takes the run of {takes}; {config.run} is of another kind, for "
+        f"which there is --format {' or '.join(formats)}"
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ SHARED = {"experiments/version", "experiments/training", "experiments/data", "ex
 SHARED |= {"experiments/evaluation", "experiments/training/processes", "experiments/diagnosis"}
 SHARED |= {"experiments/training/process_environment"}
 FAMILIES = {"experiments/text", "experiments/images", "experiments/gans", "experiments/sentences"}
-FAMILIES |= {"experiments/calibration"}
+FAMILIES |= {"experiments/calibration", "experiments/exports"}
 COMMANDS = {"experiments", "experiments/cli", "experiments/kinds"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -88,6 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/gans": MODELS | SHARED,
     "experiments/sentences": MODELS | SHARED,
     "experiments/calibration": MODELS | SHARED,
+    "experiments/exports": MODELS | SHARED,
     "experiments/kinds": MODELS | SHARED | FAMILIES,
     "experiments/cli": GROUND
     | {"experiments/version", "experiments/training", "experiments/data"}

@@ -26,6 +26,11 @@ EXTRAS: Mapping[str, Extra] = {
     "remote": Extra(("fsspec",), "files in object stores and on other machines"),
     "board": Extra(("tensorboard",), "curves of training in TensorBoard"),
     "fid": Extra(("torch-fidelity",), "FID and KID of a GAN as published"),
+    "hf": Extra(
+        ("transformers", "sentence-transformers", "rjieba"),
+        "published checkpoints: Jieba's words, and the libraries that read what export writes",
+    ),
+    "onnx": Extra(("onnx", "onnxruntime", "onnxscript"), "graphs of models for onnxruntime"),
     "tables": Extra(("pandas", "pyarrow"), "data frames and .parquet files"),
 }
 

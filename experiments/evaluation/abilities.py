@@ -29,6 +29,10 @@ NO_CELLS = "its data are texts, which have no cells to fill"
 ANY_KIND = "it measures generated data; univae evaluate takes every kind of run"
 NO_CRITIC = "it has no critic, whose gradients are measured"
 NO_VECTORS = "it needs vectors of texts whose cosine is similarity; train-similar trains them"
+NO_FILE = (
+    "its moving average lies in its training state; copy the run folder instead, or write its "
+    "generator with --format onnx"
+)
 
 # Command -> kind of run -> why it does not work.
 NOT_FOR: Mapping[str, Mapping[str, str]] = {
@@ -41,7 +45,7 @@ NOT_FOR: Mapping[str, Mapping[str, str]] = {
     "likelihood": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "compress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "decompress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
-    "export": {GAN: "its moving average lies in its training state; copy the run folder instead"},
+    "export": {GAN: NO_FILE},
     "calibrate": {GAN: NO_BOUND, SIMILAR: NO_BOUND},
     "evaluate": {},
     "evaluate-gan": dict.fromkeys((TEXT, DENSITY, SIMILAR), ANY_KIND),

@@ -133,6 +133,12 @@ def commands(folder: Path) -> dict[str, Command]:
     def exported(out: Path, over: bool) -> Any:
         return export.main(export.Config(run=text.out, out=out, overwrite=over))
 
+    def exported_encoder(out: Path, over: bool) -> Any:
+        options: dict[str, Any] = {"out": out, "overwrite": over}
+        return export.main(
+            export.Config(run=similar.out, format="sentence-transformers", **options)
+        )
+
     return {
         "likelihood of texts": Command(score(text.out, texts), ".csv", (texts, text.out)),
         "likelihood of images": Command(score(density.out, images), ".csv", (images, density.out)),
@@ -155,6 +161,7 @@ def commands(folder: Path) -> dict[str, Command]:
             unpack(density.out, folder / "folder.bits"), "", (folder / "folder.bits", density.out)
         ),
         "export": Command(exported, ".univae", (text.out,)),
+        "export to a folder": Command(exported_encoder, "", (similar.out,)),
         "search": Command(searched, ".npy", (texts, similar.out)),
         "compare": Command(compared, ".html", (text.out,)),
     }
@@ -172,6 +179,7 @@ NAMES = (
     "decompress to a folder",
     "decompress a folder",
     "export",
+    "export to a folder",
     "search",
     "compare",
 )

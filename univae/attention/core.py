@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Float, Inexact
 from torch import Tensor, nn
 
 from univae.attention.cache import KeyValueCache
@@ -120,14 +120,14 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch rows width"],
-        phase: Complex[Tensor, "#batch rows half"],
+        phase: Inexact[Tensor, "#batch rows half"],
         mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
         """Return the attended rows: the last rows of ``x``, as many as ``mix`` returns."""
         return self.join(mix(*self.split(x, phase)))
 
     def split(
-        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"]
+        self, x: Float[Tensor, "batch rows width"], phase: Inexact[Tensor, "#batch rows half"]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the arguments of ``mix``: rotated queries and keys, and values."""
         # The gradient of a split is one concatenation, that of slices a sum of padded tensors.

@@ -2,7 +2,8 @@ r"""Rotary positions: feature pairs rotate, so that scores depend on position di
 
 Pairs are interleaved, features :math:`(2i, 2i+1)`, as in the paper and its weights; the half-split
 layout of several newer code bases is another model. A pair is one complex number, and the rotation
-one complex product.
+one complex product. Graph formats lack complex numbers: in an exported graph the last axis of a
+phase holds the real and the imaginary part of each pair, one after the other.
 
 References:
     RoFormer: Enhanced Transformer with Rotary Position Embedding (Su et al., 2021),
@@ -10,10 +11,11 @@ References:
 """
 
 import torch
-from jaxtyping import Complex, Float, Shaped
+from jaxtyping import Float, Inexact, Shaped
 from torch import Tensor
 
 from univae.errors import InputError
+from univae.tracing import is_exporting
 
 __all__ = ["phases", "rotate"]
 
@@ -25,11 +27,12 @@ def phases(
     width: int,
     base: float = 10000.0,
     dtype: torch.dtype = torch.float32,
-) -> Complex[Tensor, "*positions half"]:
+) -> Inexact[Tensor, "*positions half"]:
     r"""Return :math:`e^{\mathrm{i} p \theta_j}`, :math:`\theta_j = \text{base}^{-2j / D}`.
 
     D is the ``width`` of a head and :math:`j < D / 2`. Angles are computed in float64; the result
-    is complex64, or complex128 where ``dtype`` is float64.
+    is complex64, or complex128 where ``dtype`` is float64; in an exported graph it is real,
+    (\*positions, D).
 
     Raises:
         InputError: ``width`` is odd.
@@ -42,13 +45,16 @@ def phases(
     exponents = -torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
     frequencies = base**exponents
     angles = positions.to(torch.float64)[..., None] * frequencies
+    if is_exporting():
+        parts = torch.stack((angles.cos(), angles.sin()), -1).flatten(-2)
+        return parts.to(torch.promote_types(dtype, torch.float32))
     phase = torch.polar(torch.ones_like(angles), angles)
 
     return phase if dtype == torch.float64 else phase.to(torch.complex64)
 
 
 def rotate(
-    x: Float[Tensor, "*batch D"], phase: Complex[Tensor, "*#batch half"]
+    x: Float[Tensor, "*batch D"], phase: Inexact[Tensor, "*#batch half"]
 ) -> Float[Tensor, "*batch D"]:
     r"""Rotate features :math:`(2i, 2i+1)` of ``x`` by the angle of ``phase``.
 
@@ -58,7 +64,8 @@ def rotate(
     real = x if x.dtype in COMPLEX_COUNTERPART else x.float()
     if torch.compiler.is_compiling():  # which generates no code for complex numbers
         even, odd = real.unflatten(-1, (-1, 2)).unbind(-1)
-        cos, sin = torch.view_as_real(phase).unbind(-1)
+        parts = torch.view_as_real(phase) if phase.is_complex() else phase.unflatten(-1, (-1, 2))
+        cos, sin = parts.unbind(-1)
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
         return turned.flatten(-2).to(x.dtype)
     pairs = torch.view_as_complex(real.view(*x.shape[:-1], -1, 2))

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor, nn
 
 from univae.attention.cache import KeyValueCache
@@ -53,7 +53,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch rows width"],
-        phase: Complex[Tensor, "#batch rows half"],
+        phase: Inexact[Tensor, "#batch rows half"],
         mix: Mix,
     ) -> Float[Tensor, "batch out width"]:
         """Return the last rows of ``x``, as many as ``mix`` returns.
@@ -63,7 +63,7 @@ class Block(nn.Module):
         return self.after(x, mix(*self.before(x, phase)))
 
     def before(
-        self, x: Float[Tensor, "batch rows width"], phase: Complex[Tensor, "#batch rows half"]
+        self, x: Float[Tensor, "batch rows width"], phase: Inexact[Tensor, "#batch rows half"]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the arguments of ``mix``: queries, keys and values of all heads."""
         return self.attention.split(self.first(x) if self.pre else x, phase)
@@ -115,7 +115,7 @@ class Block(nn.Module):
         return pre_step if self.pre else post_step
 
     def append_to_cache(
-        self, x: Float[Tensor, "batch width"], phase: Complex[Tensor, "half"], cache: KeyValueCache
+        self, x: Float[Tensor, "batch width"], phase: Inexact[Tensor, "half"], cache: KeyValueCache
     ) -> None:
         """Append the key and the value of a row to ``cache``."""
         self.attention.stepper(cache)(self.first(x) if self.pre else x, phase)

@@ -13,12 +13,12 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Float, Inexact, Int
 from torch import Tensor, nn
 
 from univae.attention.cache import KeyValueCache
 from univae.attention.core import Mix, attend
-from univae.attention.masks import padding
+from univae.attention.masks import all_real, padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, Head, initialise
@@ -87,8 +87,7 @@ class RoFormerSim(nn.Module):
         real = is_real(source)
         x = self._source_rows(source)
         phase = self._phase[: real.shape[1]][None]
-        # without a mask the fused kernels skip work
-        mix = self._mix(None if bool(real.all()) else padding(real))
+        mix = self._mix(None if all_real(real) else padding(real))
         for block in self.blocks:
             x = block(x, phase, mix)
         return self._pool(x, real)
@@ -130,8 +129,8 @@ class RoFormerSim(nn.Module):
         capacity = capacity or c.max_length
         x = self._source_rows(source)
         phase = self._phase[:source_rows][None]
-        visible = None  # without a mask the fused kernels skip work
-        if not bool(real.all()):
+        visible = None
+        if not all_real(real):
             visible = F.pad(real, (0, capacity), value=True).repeat_interleave(copies, 0)
         shape = (len(source) * copies, c.heads, source_rows + capacity, c.width // c.heads)
         caches = [KeyValueCache(shape, x, c.scale, c.scale_base, visible) for _ in self.blocks]
@@ -235,7 +234,7 @@ class RoFormerSim(nn.Module):
         return self.head.target_log_prob(rows, table, target).sum(-1)
 
     @property
-    def _phase(self) -> Complex[Tensor, "positions half"]:
+    def _phase(self) -> Inexact[Tensor, "positions half"]:
         table = self.embedding.tokens.weight
         all_positions = torch.arange(2 * self.config.max_length + 1, device=table.device)
         return phases(all_positions, self.config.width // self.config.heads, dtype=table.dtype)

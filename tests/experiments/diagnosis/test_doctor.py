@@ -123,9 +123,17 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
     monkeypatch.setattr(installation, "_version", lambda name: "1.0" if name in present else "")
     found = installation.extras()
     assert found.numbers == {
-        "extras": {"hub": True, "remote": True, "board": False, "fid": False, "tables": False}
+        "extras": {
+            "hub": True,
+            "remote": True,
+            "board": False,
+            "fid": False,
+            "hf": False,
+            "onnx": False,
+            "tables": False,
+        }
     }
-    assert found.advice.startswith("pip install 'univae[board,fid,tables]'")
+    assert found.advice.startswith("pip install 'univae[board,fid,hf,onnx,tables]'")
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
 

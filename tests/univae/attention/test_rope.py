@@ -59,3 +59,19 @@ def test_half_precision_is_rotated_in_float32() -> None:
 def test_odd_heads_are_refused() -> None:
     with pytest.raises(InputError, match="got width=5"):
         phases(torch.arange(3), 5)
+
+
+def test_an_exported_graph_rotates_by_real_numbers_as_complex_ones_do(unchecked: None) -> None:
+    class Rotation(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            phase = phases(torch.arange(x.shape[1]), x.shape[2] // 2, dtype=x.dtype)
+            return rotate(x, torch.stack((phase, phase.roll(1, 0)), 1).flatten(1))
+
+    x = torch.randn(3, 5, 16)
+    free = torch.export.Dim.AUTO
+    graph = torch.export.export(
+        Rotation(), (x,), dynamic_shapes=({0: free, 1: free},), strict=False
+    )
+    assert "complex" not in str(graph.graph)
+    other = torch.randn(2, 9, 16)
+    torch.testing.assert_close(graph.module()(other), Rotation()(other), atol=1e-12, rtol=0)

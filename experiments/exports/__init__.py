@@ -1,0 +1,1 @@
+"""The formats of ``univae export``, one module each, and their registry."""
