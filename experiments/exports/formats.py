@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from density.trained import TrainedDensity
-from experiments.exports import onnx_folder, sentence_transformers_folder, univae_file
+from experiments.exports import (
+    huggingface_folder,
+    onnx_folder,
+    sentence_transformers_folder,
+    univae_file,
+)
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
@@ -41,6 +46,11 @@ FORMATS: Mapping[str, Format] = {
         (TrainedDensity, TrainedSimilar, TrainedText),
         univae_file.write_file,
         is_folder=False,
+    ),
+    "huggingface": Format(
+        "a folder that transformers loads as a RoFormer, of a sentence model",
+        (TrainedSimilar,),
+        huggingface_folder.write_folder,
     ),
     "sentence-transformers": Format(
         "a folder that SentenceTransformer loads, of a sentence model",

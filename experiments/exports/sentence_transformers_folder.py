@@ -1,8 +1,10 @@
 """The format ``sentence-transformers``: a folder that ``SentenceTransformer(DIR)`` loads.
 
-The encoder and its tokenizer are one module of its own, :mod:`univae.sentence.portable`, whose file
-is copied into the folder, so that the folder needs no univae. The head that generates texts and the
-classifier of the supervised stage are left out.
+A model that a RoFormer of transformers expresses is written as one, followed by modules of the
+library: pooling, the linear pooler, the norm. Otherwise the encoder and its tokenizer are one
+module of their own, :mod:`univae.sentence.portable`, whose file is copied into the folder, so that
+the folder needs no univae. The classifier of the supervised stage is left out, and of such a module
+the head that generates texts.
 """
 
 import json
@@ -13,7 +15,9 @@ from shutil import copyfile
 
 from safetensors.torch import save_file
 
+from experiments.exports.huggingface_folder import is_roformer, open_run
 from univae.checkpoint import JsonObject
+from univae.huggingface import write_roformer
 from univae.run_folder import RunFolder
 from univae.sentence.model import RoFormerSim
 from univae.sentence.tokenizer import SimilarText
@@ -32,7 +36,17 @@ SETTINGS: JsonObject = {
     "default_prompt_name": None,
 }
 
-CARD = """\
+LIBRARY = "sentence_transformers.models"  # the modules' package, which every version resolves
+# Folder and class of each module of a model that a RoFormer expresses.
+ROFORMER_MODULES = {
+    "": "Transformer",
+    "1_Pooling": "Pooling",
+    "2_Dense": "Dense",
+    "3_Normalize": "Normalize",
+}
+POOLING_MODES = {"first": "cls", "mean": "mean"}
+
+HEADER = """\
 ---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -46,7 +60,20 @@ tags:
 A RoFormer-Sim trained with univae: vectors of {width} numbers and length 1, whose inner product is
 the similarity of two texts. A text has at most {tokens} tokens ({tokenizer}); longer ones
 are read by their beginning.
+"""
 
+ROFORMER_CARD = """
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("DIR")
+vectors = model.encode(["a text", "another text"])
+```
+
+The layers are a RoFormer of transformers: `AutoModel.from_pretrained("DIR")`.
+"""
+
+MODULE_CARD = """
 ```python
 from sentence_transformers import SentenceTransformer
 
@@ -70,10 +97,54 @@ model = SentenceTransformer(modules=[UnivaeEncoder.load("DIR")])
 
 def write_folder(folder: RunFolder, out: Path) -> JsonObject:
     """Write a RoFormer-Sim into an empty folder, and return the names of its files."""
-    run = TrainedSimilar.open(folder.path, "cpu")
-    folder.notes.extend(run.notes)
-    write_encoder(run.model, run.text, out)
-    return {"files": sorted(path.name for path in out.iterdir())}
+    run = open_run(folder)
+    if is_roformer(run):
+        write_modules(run, out)
+    else:
+        write_encoder(run.model, run.text, out)
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {"files": sorted(path.relative_to(out).as_posix() for path in files)}
+
+
+def write_modules(run: TrainedSimilar, out: Path) -> None:
+    """Write a model that a RoFormer expresses as modules of sentence-transformers."""
+    model = run.model
+    width = model.config.width
+    write_roformer(model, run.tokenizer, out, lowercase=run.text.lowercase)
+    modules = []
+    for i, (path, name) in enumerate(ROFORMER_MODULES.items()):
+        modules.append({"idx": i, "name": str(i), "path": path, "type": f"{LIBRARY}.{name}"})
+        (out / path).mkdir(exist_ok=True)
+    _write_json(out / "modules.json", modules)
+    _write_json(out / "config_sentence_transformers.json", SETTINGS)
+    limits = {"max_seq_length": model.config.max_length + 1, "do_lower_case": False}
+    _write_json(out / "sentence_bert_config.json", limits)
+    mode = POOLING_MODES[model.config.pooling]
+    pooling = {
+        "word_embedding_dimension": width,
+        "pooling_mode_cls_token": mode == "cls",
+        "pooling_mode_mean_tokens": mode == "mean",
+    }
+    _write_json(out / "1_Pooling" / "config.json", pooling)
+    dense = {
+        "in_features": width,
+        "out_features": width,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    _write_json(out / "2_Dense" / "config.json", dense)
+    pooler = {f"linear.{name}": value for name, value in model.pooler.state_dict().items()}
+    save_file(pooler, out / "2_Dense" / "model.safetensors", {"format": "pt"})
+    _write_json(out / "3_Normalize" / "config.json", {})
+    (out / "README.md").write_text(_header(model, run.text) + ROFORMER_CARD, encoding="utf-8")
+
+
+def _header(model: RoFormerSim, text: SimilarText) -> str:
+    return HEADER.format(
+        width=model.config.width,
+        tokens=model.config.max_length - 1,
+        tokenizer=text.tokenizer.kind,
+    )
 
 
 def write_encoder(model: RoFormerSim, text: SimilarText, out: Path) -> None:
@@ -82,12 +153,7 @@ def write_encoder(model: RoFormerSim, text: SimilarText, out: Path) -> None:
     for name, weight in model.state_dict().items():
         if name.startswith(PARTS):
             weights[name] = weight.float().contiguous()
-    card = CARD.format(
-        width=model.config.width,
-        tokens=model.config.max_length - 1,
-        tokenizer=text.tokenizer.kind,
-        module=MODULE,
-    )
+    card = _header(model, text) + MODULE_CARD.format(module=MODULE)
 
     save_file(weights, out / "model.safetensors", {"format": "pt"})
     _write_json(out / "config.json", {"lowercase": text.lowercase, **asdict(model.config)})

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 from univae._lazy import lazy_exports
 
-__all__ = ["Checkpoint", "write_roformer"]
+__all__ = ["Checkpoint", "require_roformer", "write_roformer"]
 
 if TYPE_CHECKING:
     from univae.huggingface.checkpoint import Checkpoint
-    from univae.huggingface.export import write_roformer
+    from univae.huggingface.export import require_roformer, write_roformer
 else:
     __getattr__, __dir__ = lazy_exports(
-        __name__, {"checkpoint": ["Checkpoint"], "export": ["write_roformer"]}
+        __name__, {"checkpoint": ["Checkpoint"], "export": ["require_roformer", "write_roformer"]}
     )

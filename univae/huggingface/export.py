@@ -16,19 +16,54 @@ from univae.huggingface.checkpoint import SAFE
 from univae.huggingface.vocabulary_files import write_vocabulary
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
 from univae.text.tokenizer import Tokenizer
+from univae.text.wordpiece import WordPiece
 
-__all__ = ["write_roformer"]
+__all__ = ["require_roformer", "write_roformer"]
 
 ROFORMER = ARCHITECTURES["roformer"]
+POSITIONS = 512  # least number of positions, which are computed
 OUTPUT = "cls."  # prefix of the output layer, which lies beside the encoder
 
 
-def write_roformer(model: RoFormerSim, tokenizer: Tokenizer, folder: Path) -> None:
+def require_roformer(
+    config: RoFormerSimConfig, tokenizer: Tokenizer, *, lowercase: bool = False
+) -> None:
+    """Raise :class:`InputError` where a RoFormer cannot express a model and its tokenizer.
+
+    Args:
+        config: the model's configuration.
+        tokenizer: its tokenizer.
+        lowercase: whether texts are converted to lower case before they are tokenised.
+    """
+    for name, value in {"norm": "post", "scale": "sqrt"}.items():
+        if getattr(config, name) != value:
+            raise InputError(
+                f"a RoFormer has {name}={value}; the model has {name}={getattr(config, name)}; "
+                "use --format sentence-transformers"
+            )
+    if not isinstance(tokenizer, WordPiece) or (lowercase and not tokenizer.lowercase):
+        raise InputError(
+            f"a RoFormer has a wordpiece or jieba tokenizer; the model has {tokenizer.kind}"
+            f"{' of texts in lower case' if lowercase else ''}; use --format sentence-transformers"
+        )
+
+
+def write_roformer(
+    model: RoFormerSim, tokenizer: Tokenizer, folder: Path, *, lowercase: bool = False
+) -> None:
     """Write configuration, weights and vocabulary.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        folder: created if it is missing.
+        lowercase: whether texts are converted to lower case before they are tokenised.
 
     Raises:
         InputError: a RoFormer cannot express the model, or its tokenizer has no published form.
     """
+    require_roformer(model.config, tokenizer, lowercase=lowercase)
+    assert isinstance(tokenizer, WordPiece)
     config = roformer_config(model.config)
     write_vocabulary(tokenizer, folder)
     write_json(folder / "config.json", config)
@@ -44,17 +79,7 @@ def write_roformer(model: RoFormerSim, tokenizer: Tokenizer, folder: Path) -> No
 
 
 def roformer_config(config: RoFormerSimConfig) -> JsonObject:
-    """Return the configuration of transformers.
-
-    Raises:
-        InputError: a RoFormer cannot express the model; the message says why.
-    """
-    for name, value in {"norm": "post", "scale": "sqrt"}.items():
-        if getattr(config, name) != value:
-            raise InputError(
-                f"a RoFormer has {name}={value}; the model has {name}={getattr(config, name)}; "
-                "use --format sentence-transformers"
-            )
+    """Return the configuration of transformers."""
     activations = {here: there for there, here in reversed(ACTIVATION_NAMES.items())}
     return {
         "model_type": "roformer",
@@ -68,7 +93,7 @@ def roformer_config(config: RoFormerSimConfig) -> JsonObject:
         "hidden_act": activations[config.activation],
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attention_dropout,
-        "max_position_embeddings": 2 * config.max_length + 1,
+        "max_position_embeddings": max(POSITIONS, 2 * config.max_length + 1),
         "type_vocab_size": 2,
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": 0,

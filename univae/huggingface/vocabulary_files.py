@@ -32,7 +32,7 @@ WORDS, JSON, TABLE, MERGES = "vocab.txt", "tokenizer.json", "vocab.json", "merge
 CONFIG = "tokenizer_config.json"
 
 # Published tokenizer classes, by the kind of the tokenizer here.
-CLASSES: dict[type[Tokenizer], str] = {WordPiece: "BertTokenizer", Jieba: "RoFormerTokenizer"}
+CLASSES: dict[type[WordPiece], str] = {WordPiece: "BertTokenizer", Jieba: "RoFormerTokenizer"}
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,8 @@ def read_vocabulary(folder: Path, model_type: str) -> Vocabulary:
     )
 
 
-def write_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write ``vocab.txt`` and ``tokenizer_config.json``, whose ids are those of the tokenizer.
-
-    Raises:
-        InputError: the tokenizer is of another kind than WordPiece and Jieba.
-    """
-    if not isinstance(tokenizer, WordPiece):
-        raise InputError(
-            f"a {tokenizer.kind} tokenizer has no vocab.txt; only wordpiece and jieba have one"
-        )
+def write_vocabulary(tokenizer: WordPiece, folder: Path) -> None:
+    """Write ``vocab.txt`` and ``tokenizer_config.json``, whose ids are those of the tokenizer."""
     special = ROLES["pad_token"], ROLES["cls_token"], ROLES["sep_token"]
     tokens = [*special, *tokenizer.tokens, ROLES["mask_token"]]
     folder.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ WEIGHTS = "model.safetensors"
 PAD, START, END = 0, 1, 2
 RESERVED = 3  # the first id of a token
 BYTE_VALUES = 256
+UNKNOWN_PIECE = "[UNK]"
 
 Config = Mapping[str, Any]
 
@@ -61,7 +62,7 @@ SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 class TextTokenizer:
-    """Maps texts to token ids: byte-level BPE, words, characters or bytes.
+    """Maps texts to token ids: BPE, words, characters, bytes, WordPiece or Jieba's words.
 
     Runs of white space count as one space; a text of BPE starts with a space.
     """
@@ -74,6 +75,8 @@ class TextTokenizer:
             "words": self._words,
             "chars": self._characters,
             "bytes": self._characters,
+            "wordpiece": self._pieces,
+            "jieba": self._jieba,
         }
         self._encode: Callable[[str], list[int]] = kinds[state["kind"]](state)
 
@@ -98,6 +101,40 @@ class TextTokenizer:
         return encode
 
     @staticmethod
+    def _pieces(state: Config) -> Callable[[str], list[int]]:
+        pieces = tokenizers.Tokenizer(_word_pieces(state))
+        pieces.normalizer = _normalizer(state, handle_chinese_chars=True)
+        pieces.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        pieces.add_special_tokens([UNKNOWN_PIECE])
+        return lambda text: [RESERVED + i for i in pieces.encode(text).ids]
+
+    @staticmethod
+    def _jieba(state: Config) -> Callable[[str], list[int]]:
+        """Cut a text into words; those outside the vocabulary are split into pieces."""
+        import rjieba
+
+        vocabulary = {token: RESERVED + i for i, token in enumerate(state["tokens"])}
+        pieces = _word_pieces(state)
+        normalizer = _normalizer(state, handle_chinese_chars=False)
+        spaces = tokenizers.normalizers.BertNormalizer(
+            clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
+        )
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = []
+            for i, part in enumerate(text.split(UNKNOWN_PIECE)):
+                ids += [vocabulary[UNKNOWN_PIECE]] if i else []
+                for word in rjieba.cut(normalizer.normalize_str(part), hmm=False):
+                    if word in vocabulary:
+                        ids.append(vocabulary[word])
+                        continue
+                    for character in spaces.normalize_str(word).split():
+                        ids += [RESERVED + piece.id for piece in pieces.tokenize(character)]
+            return ids
+
+        return encode
+
+    @staticmethod
     def _words(state: Config) -> Callable[[str], list[int]]:
         ids = {word: RESERVED + i for i, word in enumerate(state["words"])}
         unknown = ids["<unk>"]
@@ -116,6 +153,19 @@ class TextTokenizer:
             return ids
 
         return encode
+
+
+def _word_pieces(state: Config) -> tokenizers.models.WordPiece:
+    vocabulary = {token: i for i, token in enumerate(state["tokens"])}
+    return tokenizers.models.WordPiece(vocabulary, unk_token=UNKNOWN_PIECE)
+
+
+def _normalizer(state: Config, *, handle_chinese_chars: bool) -> tokenizers.normalizers.Normalizer:
+    return tokenizers.normalizers.BertNormalizer(
+        handle_chinese_chars=handle_chinese_chars,
+        strip_accents=state["strip_accents"],
+        lowercase=state["lowercase"],
+    )
 
 
 class Embedding(nn.Module):
