@@ -8,13 +8,11 @@ import tyro
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
 from experiments.data.outputs import Output
-from experiments.evaluation.abilities import refusal
-from experiments.kinds import EXPORTED
+from experiments.evaluation.exports import write_files
+from experiments.kinds import exportable
 from univae.checkpoint import JsonObject
-from univae.checksums import read_unchanged
-from univae.exported import exported_files, write_export
+from univae.exported import write_export
 from univae.rules import check
-from univae.run_folder import BEST, LAST, RunFolder
 
 __all__ = ["Config", "main"]
 
@@ -39,30 +37,15 @@ class Config:
 def main(config: Config) -> JsonObject:
     """Return the names of the files in the export, and its bytes.
 
-    It holds the weights of the best validation, those of the last step where no validation was
-    finite, and those from before a calibration, which files compressed before it need.
+    For the files see :func:`experiments.evaluation.exports.write_files`.
 
     Raises:
         InputError: a file has changed since its checkpoint was saved; ``out`` is not written.
     """
-    folder = RunFolder.open(config.run)
-    if not any(kind.opens(folder) for kind in EXPORTED):
-        raise refusal(config.run, EXPORTED[-1], "export")
+    folder = exportable(config.run, "export")
     out = Output(config.out, config.overwrite, (config.run,), "OUT").check_file()
-    names = [BEST if folder.has_checkpoint(BEST) else LAST, *folder.uncalibrated()]
-
-    def checkpoints() -> dict[str, Path]:
-        return {name: folder.checkpoint(name) for name in names}
-
-    def write(path: Path) -> dict[str, Path]:
-        files = exported_files(folder.path, checkpoints())
-        write_export(files, path)
-        return files
-
     with out.file() as temporary:
-        files = read_unchanged(
-            lambda: [*checkpoints().values()], folder.path, lambda: write(temporary)
-        )
+        files = write_files(folder, lambda files: write_export(files, temporary))
     result = {
         "run": str(config.run),
         "out": str(config.out),

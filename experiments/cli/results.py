@@ -170,6 +170,7 @@ ROWS: Mapping[str, Row] = {
     "results": Row("results", form=lines),
     "file": Row("written to", form=path),
     "out": Row("written to", form=path),
+    "url": Row("address", form=path),
     "picture": Row("picture", form=path),
     "path": Row("written to", form=path),
     "run": Row("run folder", form=path),

@@ -29,6 +29,7 @@ NO_CELLS = "its data are texts, which have no cells to fill"
 ANY_KIND = "it measures generated data; univae evaluate takes every kind of run"
 NO_CRITIC = "it has no critic, whose gradients are measured"
 NO_VECTORS = "it needs vectors of texts whose cosine is similarity; train-similar trains them"
+NO_EXPORT = "its moving average lies in its training state; copy the run folder instead"
 
 # Command -> kind of run -> why it does not work.
 NOT_FOR: Mapping[str, Mapping[str, str]] = {
@@ -41,7 +42,8 @@ NOT_FOR: Mapping[str, Mapping[str, str]] = {
     "likelihood": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "compress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "decompress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
-    "export": {GAN: "its moving average lies in its training state; copy the run folder instead"},
+    "export": {GAN: NO_EXPORT},
+    "push": {GAN: NO_EXPORT},
     "calibrate": {GAN: NO_BOUND, SIMILAR: NO_BOUND},
     "evaluate": {},
     "evaluate-gan": dict.fromkeys((TEXT, DENSITY, SIMILAR), ANY_KIND),
