@@ -166,6 +166,7 @@ ROWS: Mapping[str, Row] = {
     "verdict": Row("verdict", form=path),
     "samples": Row("samples", form=lines),
     "texts": Row("texts", form=lines),
+    "index_recall": Row("nearest texts that the index finds", form=share),
     "text": Row("text", form=text),
     "results": Row("results", form=lines),
     "file": Row("written to", form=path),

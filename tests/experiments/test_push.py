@@ -55,7 +55,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_serv
 
 def pushed(name: str, folder: Path, **options: Any) -> Path:
     run = make.copy_run(name, folder)
-    push.main(push.Config(run=run, name=NAME, **options))
+    result = push.main(push.Config(run=run, name=NAME, **options))
+    assert result.keys() == {"run", "repository", "url", "bytes_out", "files"}
     return run
 
 
