@@ -25,6 +25,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from univae.devices import all_true
+
 __all__ = ["Candidates", "log_partition"]
 
 LOG2_E = math.log2(math.e)
@@ -108,7 +110,7 @@ class _Tiled(torch.autograd.Function):
             target = tiles.target_score(i)
             shift = target
             total = tiles.total(i, shift)
-            if not total.isfinite().all():
+            if not all_true(total.isfinite()):
                 shift = tiles.maximum(i)
                 total = tiles.total(i, shift)
             bits = total.log2_()

@@ -50,7 +50,7 @@ def generation_loss(
             batch that of the batch, so that the losses of the parts add up to that of the batch.
     """
     if tokens is None:
-        tokens = int((target != PAD).sum())
+        return -log_likelihood.sum() / (target != PAD).sum().clamp(min=1)
     return -log_likelihood.sum() / max(tokens, 1)
 
 

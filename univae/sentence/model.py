@@ -26,6 +26,7 @@ from univae.decoding.cached import CachedDecoder, DecoderLayers, filling
 from univae.decoding.positions import RowPositions
 from univae.decoding.sampling import Sampling
 from univae.decoding.sampling import generate as draw_texts
+from univae.devices import all_true
 from univae.errors import InputError
 from univae.sentence.config import RoFormerSimConfig
 from univae.sentence.layout import ends, is_real, positions, tokens, unilm_mask
@@ -85,7 +86,7 @@ class RoFormerSim(nn.Module):
         x = self._source_rows(source)
         phase = self._phase[: real.shape[1]][None]
         # without a mask the fused kernels skip work
-        mix = self._mix(None if bool(real.all()) else padding(real))
+        mix = self._mix(None if all_true(real) else padding(real))
         for block in self.blocks:
             x = block(x, phase, mix)
         return self._pool(x, real)
@@ -128,7 +129,7 @@ class RoFormerSim(nn.Module):
         x = self._source_rows(source)
         phase = self._phase[:source_rows][None]
         visible = None  # without a mask the fused kernels skip work
-        if not bool(real.all()):
+        if not all_true(real):
             visible = F.pad(real, (0, capacity), value=True).repeat_interleave(copies, 0)
         shape = (len(source) * copies, c.heads, source_rows + capacity, c.width // c.heads)
         caches = [KeyValueCache(shape, x, c.scale, c.scale_base, visible) for _ in self.blocks]

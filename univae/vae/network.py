@@ -23,6 +23,7 @@ from univae.attention.masks import padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, initialise
+from univae.devices import all_true
 from univae.errors import InputError
 from univae.latent.hierarchy import Choose
 from univae.text.special import END, PAD, START
@@ -188,7 +189,7 @@ class TwoStreamTransformer(nn.Module):
     def _streams(self, real: Tensor | None, encoder_rows: int) -> Streams:
         config = self.config
         mask = None
-        if real is not None and not bool(real.all()):  # without a mask the fused kernels skip work
+        if real is not None and not all_true(real):  # without a mask the fused kernels skip work
             mask = padding(F.pad(real, (0, 1), value=True))
         dropout = config.attention_dropout if self.training else 0.0
         return Streams(encoder_rows, mask, config.scale, config.scale_base, dropout)
