@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from univae.contrastive.all_gather import Share
-from univae.devices import any_false
+from univae.devices import any_false, is_readable
 from univae.dtypes import at_least_float32, autocast
 from univae.errors import InputError
 
@@ -66,6 +66,9 @@ def _gaps(s: Float[Tensor, "pairs"], y: Real[Tensor, "pairs"]) -> Float[Tensor, 
     ordered, order = y.sort()
     s = s[order]
     lower_count = torch.searchsorted(ordered, ordered)  # pairs with a lower label
+    if not is_readable(lower_count):  # the number of pairs of the lowest label is not known
+        lower = s.logcumsumexp(0)[(lower_count - 1).clamp(min=0)]
+        return (lower - s).masked_fill(lower_count == 0, -torch.inf)
     first = int((lower_count == 0).sum())  # pairs of the lowest label have none
     lower = s.logcumsumexp(0)[lower_count[first:] - 1]
     return lower - s[first:]
