@@ -188,7 +188,8 @@ def _in_a_process(action: str) -> dict[str, float]:
         command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    differences: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return differences
 
 
 if __name__ == "__main__":

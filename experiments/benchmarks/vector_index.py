@@ -10,6 +10,7 @@ and its recall, on the queries and, as ``univae search`` measures it, on rows of
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def seconds(action: Callable[[], object]) -> float:
 def measured(search: Search, exact: ExactSearch, queries: np.ndarray) -> JsonObject:
     """Return times and recalls of a search."""
     rows = np.random.default_rng(1).choice(len(exact.matrix), SAMPLE, replace=False)
-    alone = [seconds(lambda q=q: search.nearest(q[None], COUNTS[1])) for q in queries[:ALONE]]
+    alone = [seconds(partial(search.nearest, query[None], COUNTS[1])) for query in queries[:ALONE]]
     together = seconds(lambda: search.nearest(queries, COUNTS[1]))
     both = ExactSearch(exact.matrix)
     result: JsonObject = {

@@ -223,7 +223,7 @@ def test_what_was_fetched_opens_without_a_network(
 
 def test_commands_take_a_name_in_place_of_a_run(server: hub_server.Hub, tmp_path: Path) -> None:
     run = pushed("similar", tmp_path)
-    asked = {"text": "a cat", "corpus": DATA / "corpus.txt", "count": 2}
+    asked: dict[str, Any] = {"text": "a cat", "corpus": DATA / "corpus.txt", "count": 2}
     local = search.main(search.Config(run=run, **asked))
     remote = search.main(search.Config(run=Path(NAME), **asked))
     assert remote["results"] == local["results"]
