@@ -110,7 +110,11 @@ class Trackio:
         name = f"{folder.name} from step {step}" if step else folder.name
         with redirect_stdout(sys.stderr):  # stdout is for the result of the command
             self._tracked = self._library.init(
-                folder.parent.name or "univae", name=name, embed=False, auto_log_gpu=False
+                folder.parent.name or "univae",
+                name=name,
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
             )
         _show(rows, self)
 

@@ -102,4 +102,5 @@ def classification_loss(
 def _same_task(labels: Int[Tensor, "pairs"]) -> Bool[Tensor, "pairs classes"]:
     """Return whether each class is one of the task of each pair's label."""
     is_nli = torch.tensor([False] * len(SIMILARITY) + [True] * len(NLI), device=labels.device)
-    return is_nli[labels][:, None] == is_nli
+    # torch.compile generates no code for == of booleans
+    return (is_nli[labels][:, None] ^ is_nli).logical_not()

@@ -135,7 +135,7 @@ class Project:
         self.logged: list[tuple[int, dict[str, Any]]] = []
         self.finished = 0
 
-    def init(self, project: str, *, name: str, embed: bool, auto_log_gpu: bool) -> "Project":
+    def init(self, project: str, *, name: str, embed: bool, **more: bool) -> "Project":
         print("* started")
         self.started.append((project, name))
         return self
