@@ -11,7 +11,8 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from tests.models import CASES, seeded_case, step
+from gan.config import Recipe
+from tests.models import CASES, gan_loss, seeded_case, step
 
 
 def compiled_differences() -> dict[str, float]:
@@ -21,6 +22,8 @@ def compiled_differences() -> dict[str, float]:
     for name in CASES:
         torch._dynamo.reset()
         model, batch, loss = seeded_case(name)
+        if name.startswith("GAN"):  # torch.compile has no second derivatives
+            loss = gan_loss(Recipe(loss="non-saturating", normalization="none", rescale=False))
         value, gradient = step(loss, model, *batch)
         other_value, other_gradient = step(torch.compile(loss), model, *batch)
         of_value = abs(value - other_value) / max(1.0, abs(value))
