@@ -58,7 +58,8 @@ def main(config: Config) -> JsonObject:
     if form.is_folder:
         with output.folder() as temporary:
             facts = form.write(folder, temporary)
-        size = sum(path.stat().st_size for path in config.out.iterdir())
+        files = (path for path in config.out.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files)
     else:
         with output.check_file().file() as temporary:
             facts = form.write(folder, temporary)

@@ -36,6 +36,7 @@ __all__ = [
     "EXPORTED",
     "SCORERS",
     "Use",
+    "exportable",
     "open_codec",
     "row_of_kind",
     "use_of",
@@ -123,6 +124,18 @@ def use_of(config: Options, table: Mapping[type[Trained], Use[Any]], command: st
             f"{config.run} is the run of {use.trained.description}; got {name}={value}; drop it"
         )
     return use
+
+
+def exportable(path: Path, command: str) -> RunFolder:
+    """Return the folder of a run that an export can replace.
+
+    Raises:
+        InputError: the folder is no run folder, or an export cannot replace its kind of run.
+    """
+    folder = RunFolder.open(path)
+    if not any(kind.opens(folder) for kind in EXPORTED):
+        raise refusal(path, EXPORTED[-1], command)
+    return folder
 
 
 def open_codec(path: Path, fingerprint: bytes | None = None) -> AnyFileCodec:

@@ -1,14 +1,13 @@
-"""``univae search``: the texts of a corpus nearest to a text, by exact search among cosines."""
+"""``univae search``: the texts of a corpus nearest to a text, by search among cosines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 import tyro
-from torch import Tensor
+from typing_extensions import Doc
 
 from experiments.cli.commands import run
 from experiments.data.notes import print_notes, with_notes
@@ -16,6 +15,7 @@ from experiments.data.outputs import output_file
 from experiments.data.texts import TextFiles, Texts, listed, read_texts
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.answers import Answer, require_jsonl, write_jsonl
+from experiments.sentences.index_cache import OpenIndex, open_index, require_library
 from experiments.sentences.notes import sentence_notes
 from experiments.sentences.standard_input import (
     TextTable,
@@ -23,6 +23,8 @@ from experiments.sentences.standard_input import (
     is_stream,
     require_no_file,
 )
+from experiments.sentences.vector_graphs import INDICES, IndexName
+from experiments.sentences.vector_index import Nearest
 from experiments.sentences.vectors import (
     Precision,
     Vectors,
@@ -32,8 +34,8 @@ from experiments.sentences.vectors import (
 )
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
+from univae.registry import choices_help
 from univae.rules import Rule, at_least, check
-from univae.sentence.nearest import top_k
 from univae.sentence.trained import TrainedSimilar
 from univae.text.lines import Removed
 from univae.text.tally import Tally
@@ -64,6 +66,10 @@ class Config:
     vectors: Path | None = None
     overwrite: bool = False  # replace an existing --out, or a --vectors file of another program
     precision: Precision = "float32"  # number format of the vectors; float16: half the size
+    index: Annotated[
+        IndexName,
+        Doc(choices_help("search among the vectors, whose recall is measured", INDICES)),
+    ] = "exact"
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda, cuda:1, ...
 
     RULES: ClassVar[Mapping[str, Rule]] = {
@@ -113,7 +119,9 @@ def main(config: Config) -> JsonObject:
     With ``--queries``, ``results`` are a query and its results for each, or with ``--out`` in the
     file alone; with ``--queries -`` they are lines of standard output. ``cached`` is whether the
     vectors were read from the file ``vectors``; ``cut`` counts the texts of the corpus with more
-    than ``max_length`` tokens, of which only the beginning is compared.
+    than ``max_length`` tokens, of which only the beginning is compared. With ``--index usearch`` or
+    ``faiss`` there are ``index``, ``index_cached``, and ``index_recall``, the share of the nearest
+    texts that it finds.
     """
     if is_stream(config.queries):
         return _answered_stream(config)
@@ -123,30 +131,31 @@ def main(config: Config) -> JsonObject:
     out = output_file(config.out, config.overwrite, inputs)
     require_jsonl(out)
     queries, query_notes = _queries(config)
-    run, vectors = _opened(config)
+    run, vectors, index = _opened(config)
     tally = Tally()
-    nearest = _nearest(config, run.encode(queries, tally), vectors)
+    nearest = _nearest(config, run.encode(queries, tally), vectors, index)
     texts = texts_at(config.files, nearest.rows.unique().tolist())
     answers = _answers(queries, nearest, texts)
     if out is not None:
         write_jsonl(out, (record for answer in answers for record in answer.records()))
 
     source = "the text" if config.queries is None else f"--queries {config.queries}"
-    notes = [*vectors.notes, *query_notes, *sentence_notes(run, source, tally)]
+    notes = [*vectors.notes, *index.notes, *query_notes, *sentence_notes(run, source, tally)]
     print_notes(notes)
-    result = _result(config, vectors, _asked(config, queries), _shown(config, answers))
+    shown = _shown(config, answers)
+    result = _result(config, vectors, _asked(config, queries), {**index.facts, **shown})
     return with_notes(result, [*run.notes, *notes])
 
 
 def _answered_stream(config: Config) -> JsonObject:
     """Answer the lines of standard input, and return the result without the answers."""
-    run, vectors = _opened(config)
-    print_notes(vectors.notes)
+    run, vectors, index = _opened(config)
+    print_notes([*vectors.notes, *index.notes])
     texts = TextTable(config.files.read())
     tally = Tally()
 
     def answer(query: str) -> JsonObject:
-        nearest = _nearest(config, run.encode([query], tally), vectors)
+        nearest = _nearest(config, run.encode([query], tally), vectors, index)
         return _record(_answers([query], nearest, texts)[0])
 
     removed = Removed()
@@ -154,13 +163,15 @@ def _answered_stream(config: Config) -> JsonObject:
     notes = [*removed.notes("--queries -"), *sentence_notes(run, "--queries -", tally)]
     print_notes(notes)
     asked = {"queries": counts.answered, "refused": counts.refused}
-    result = _result(config, vectors, asked, {})
-    return with_notes(result, [*run.notes, *vectors.notes, *notes])
+    result = _result(config, vectors, asked, index.facts)
+    return with_notes(result, [*run.notes, *vectors.notes, *index.notes, *notes])
 
 
-def _opened(config: Config) -> tuple[TrainedSimilar, Vectors]:
+def _opened(config: Config) -> tuple[TrainedSimilar, Vectors, OpenIndex]:
+    require_library(config.index)
     run = open_run(TrainedSimilar, config.run, config.device, command="search")
-    return run, vectors_of(run, config.files, config.vectors, config.precision, config.overwrite)
+    vectors = vectors_of(run, config.files, config.vectors, config.precision, config.overwrite)
+    return run, vectors, open_index(config.index, vectors, config.count)
 
 
 def _result(config: Config, vectors: Vectors, asked: JsonObject, shown: JsonObject) -> JsonObject:
@@ -183,15 +194,8 @@ def _queries(config: Config) -> Texts:
     return Texts(texts, [f"--queries {note}" for note in notes])
 
 
-class Nearest(NamedTuple):
-    """The texts of a corpus nearest to each query, the best first."""
-
-    scores: Tensor  # (queries, count), cosines
-    rows: Tensor  # (queries, count), numbers of the texts
-
-
-def _nearest(config: Config, encoded: np.ndarray, vectors: Vectors) -> Nearest:
-    nearest = Nearest(*top_k(torch.from_numpy(encoded), vectors.matrix, config.count))
+def _nearest(config: Config, encoded: np.ndarray, vectors: Vectors, index: OpenIndex) -> Nearest:
+    nearest = index.search.nearest(encoded, config.count)
     require_cosines(nearest.scores.flatten().tolist(), vectors.path, config.precision)
     return nearest
 

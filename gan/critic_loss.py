@@ -14,7 +14,7 @@ from gan.config import Recipe
 from gan.losses import critic_loss
 from gan.normalization.score import NormedScore, Score
 from gan.penalties import PENALTIES, CriticBatch
-from univae.dtypes import at_least_float32
+from univae.dtypes import at_least_float32, autocast
 
 __all__ = ["CriticLoss"]
 
@@ -49,7 +49,7 @@ class CriticLoss(nn.Module):
         batch = CriticBatch(self.score, real, fake, labels, noise)
         weights = self.recipe.penalties.weights()
         lazy = [name for name in weights if PENALTIES[name].lazy] if regularized else []
-        with torch.autocast(real.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+        with autocast(real.device, torch.bfloat16, enabled=self.recipe.bf16):
             scored = self._scores(batch, lazy)
             penalty = self._penalty(batch) + self._lazy_penalty(batch, scored, lazy)
             separate_terms = self._separate_terms(batch)

@@ -10,6 +10,7 @@ the same bits.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import torch
@@ -27,6 +28,7 @@ from gan.normalization.module_types import rescale
 from gan.normalization.score import Score
 from gan.penalties import PENALTIES
 from univae.checkpoint import JsonObject
+from univae.dtypes import autocast
 from univae.errors import InputError
 from univae.optim.ema import EMA
 
@@ -223,8 +225,8 @@ class WGAN:
         key = torch.randint(2**62, (1,), generator=self.noise, device=self.device).item()
         return torch.Generator(self.device).manual_seed(int(key) + self._rank)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16)
+    def _autocast(self) -> AbstractContextManager[object]:
+        return autocast(self.device, torch.bfloat16, enabled=self.recipe.bf16)
 
 
 def _generate(generator: Callable[..., Tensor], z: Tensor, labels: Tensor | None) -> Tensor:

@@ -7,15 +7,19 @@ imported from its place and not by a search.
 
 import sys
 from importlib import import_module
+from importlib.metadata import EntryPoint
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeAlias
 
 from univae.errors import InputError
 
-__all__ = ["command_module"]
+__all__ = ["command_module", "load_point"]
 
 PACKAGE = "experiments"
+
+Loaded: TypeAlias = Any  # an object of an entry point
 
 
 def command_module(name: str) -> ModuleType:
@@ -39,6 +43,17 @@ def command_module(name: str) -> ModuleType:
             "process of its own, or with the command univae"
         )
     return import_module(name)
+
+
+def load_point(point: EntryPoint) -> Loaded:
+    """Return the object of an entry point; one among the commands is the library's own.
+
+    Raises:
+        InputError: see :func:`command_module`.
+    """
+    is_command = point.module.partition(".")[0] == PACKAGE
+    module = command_module(point.module) if is_command else import_module(point.module)
+    return getattr(module, point.attr)
 
 
 def _import_from(file: Path) -> None:

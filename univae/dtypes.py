@@ -1,5 +1,7 @@
 """The precision of computations, and tests of the dtypes of arrays."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,8 @@ from torch import Tensor
 __all__ = [
     "as_floating",
     "at_least_float32",
+    "autocast",
+    "autocast_dtype",
     "computation_dtype",
     "is_float_array",
     "is_integer_array",
@@ -29,6 +33,23 @@ def at_least_float32(x: Tensor) -> Tensor:
 def computation_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype that :func:`at_least_float32` converts ``x`` to."""
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def autocast(
+    device: torch.device, dtype: torch.dtype | None = None, *, enabled: bool
+) -> AbstractContextManager[object]:
+    """Return :class:`torch.autocast` of a device; of one without it, such as ``meta``, nothing."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, dtype, enabled=enabled)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the dtype of an active autocast; None where there is none."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
 
 
 def as_floating(x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ LIBRARY: Mapping[str, Mapping[str, str]] = {
         "train-similar": "univae.sentence.trained:TrainedSimilar",
     },
     FUNCTIONS: {
+        "push": "experiments.push:push_run",
         "score": "density.scores:score",
     },
     TRAINERS: {

@@ -12,21 +12,26 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from univae.errors import InputError
 
 __all__ = [
+    "CONFIG",
+    "NAME",
+    "cached_folder",
     "exported_files",
     "is_export",
     "is_unpacked",
+    "missing_run",
     "open_export",
     "require_folder",
     "user_cache",
     "write_export",
 ]
 
+# Names in an export.
 NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9-]+/(model\.safetensors|state\.json)")
 CHECKPOINT_FILES = ("model.safetensors", "state.json")
 LEFT_OUT = ("environment.json", "ERROR.json")  # JSON files of a run folder that no reader needs
@@ -84,8 +89,21 @@ def open_export(path: Path) -> Path:
         InputError: the file holds other files than an export, is damaged, or the cache folder
             cannot be written.
     """
-    digest = _digest(path)
-    folder = _cache() / digest[:DIGITS]
+    return cached_folder(_digest(path)[:DIGITS], path, lambda folder: _unpack(path, folder))
+
+
+def cached_folder(name: str, source: str | Path, fill: Callable[[Path], None]) -> Path:
+    """Return a run folder in the user's cache; ``fill`` writes its files where it is new.
+
+    Args:
+        name: of the folder, different for different contents.
+        source: where the files are from, for messages.
+        fill: writes them into an empty folder.
+
+    Raises:
+        InputError: the cache folder cannot be written.
+    """
+    folder = _cache() / name
     if (folder / CONFIG).exists():
         return folder
     try:
@@ -93,12 +111,12 @@ def open_export(path: Path) -> Path:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be unpacked into {folder.parent} ({error.strerror}); "
+            f"{source}: cannot be unpacked into {folder.parent} ({error.strerror}); "
             "set XDG_CACHE_HOME to a folder that can be written"
         ) from error
     try:
-        _unpack(path, temporary)
-        if not folder.exists():  # another process may have unpacked the same file
+        fill(temporary)
+        if not folder.exists():  # another process may have written the same files
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -106,17 +124,24 @@ def open_export(path: Path) -> Path:
 
 
 def is_unpacked(folder: Path) -> bool:
-    """Return whether a run folder is an export that :func:`open_export` unpacked into the cache."""
+    """Return whether a run folder lies in the user's cache: an unpacked export, or from the hub."""
     return folder.parent == _cache()
 
 
 def require_folder(path: Path, who: str) -> None:
-    """Raise :class:`InputError` for an export where ``who`` needs the run folder itself."""
+    """Raise :class:`InputError` unless ``path`` is a folder, for ``who`` needs that of a run."""
     if is_export(path):
         raise InputError(
             f"{who}: {path} is an export, which holds what using the model needs and nothing of "
             "its training; give the run folder"
         )
+    if not path.exists():
+        raise missing_run(path)
+
+
+def missing_run(path: Path) -> InputError:
+    """Return the error for a run folder that is not there."""
+    return InputError(f"{path} does not exist; give the folder a training command wrote with --out")
 
 
 def _unpack(path: Path, folder: Path) -> None:

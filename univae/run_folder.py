@@ -13,7 +13,8 @@ from typing import Any, TypeVar, cast
 
 from univae.checkpoint import JsonObject, existing_folder, read_json
 from univae.errors import InputError
-from univae.exported import is_export, open_export
+from univae.exported import is_export, missing_run, open_export
+from univae.hub import is_hub_name, open_hub
 from univae.rules import OTHER_VERSION, broken, reading
 from univae.type_words import value_text
 
@@ -56,22 +57,24 @@ class RunFolder:
 
     @classmethod
     def open(cls: type[Folder], path: str | Path) -> Folder:
-        """Open an existing run folder, or a file of ``univae export``.
+        """Open an existing run folder, a file of ``univae export``, or a run of the hub.
 
-        The file is unpacked into the user's cache, where ``path`` then is.
+        ``org/name`` and ``org/name@revision``, where there is no such path, is a repository of the
+        Hugging Face hub: see :mod:`univae.hub`. The file, or the repository, is copied into the
+        user's cache, where ``path`` then is.
 
         Raises:
             InputError: the folder is missing, or its ``config.json`` is missing or no JSON object;
-                the file is damaged.
+                the file is damaged; the repository cannot be fetched.
         """
         path = Path(path)
         if is_export(path):
             path = open_export(path)
+        elif is_hub_name(path):
+            path = open_hub(path)
         config_file = path / "config.json"
         if not path.exists():
-            raise InputError(
-                f"{path} does not exist; give the folder a training command wrote with --out"
-            )
+            raise missing_run(path)
         if not config_file.is_file():
             raise InputError(
                 f"{path} is not a run folder: it holds no config.json; "
@@ -127,6 +130,14 @@ class RunFolder:
         """Return the names of the checkpoints that the run holds."""
         folders = (self.path / "checkpoints").glob("[!.]*")
         return sorted(path.name for path in folders if path.is_dir())
+
+    def step(self, checkpoint: str) -> object:
+        """Return the step of a checkpoint, None where it cannot be read: a kind needs it or not."""
+        try:
+            state = read_json(self.checkpoint(checkpoint) / "state.json")
+        except InputError:
+            return None
+        return state.get("step") if isinstance(state, dict) else None
 
     def _way_out(self) -> str:
         """Return what a message on a missing checkpoint ends with."""

@@ -7,11 +7,10 @@ The commands limit how long waiting threads spin; a program that calls these fun
 with other work is started with that policy itself, as ``univae doctor`` shows it.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from univae.command_package import command_module
+from univae.command_package import load_point
 from univae.entry_points import TRAINERS, points
 from univae.trained import Trained
 
@@ -150,8 +149,6 @@ def _train(
     command: str, data: Data, out: str | Path, options: dict[str, Option], settings: Settings
 ) -> Trained:
     """Call the trainer of a command, and open the run that it wrote."""
-    point = points(TRAINERS)[command]
-    find = command_module if point.module.startswith("experiments") else import_module
-    trainer = getattr(find(point.module), point.attr)
+    trainer = load_point(points(TRAINERS)[command])
     run: Trained = trainer(data, out, options=options, **settings._asdict())
     return run

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from univae.checkpoint import JsonObject, read_json
+from univae.checkpoint import JsonObject
 from univae.checksums import WEIGHTS, read_unchanged
+from univae.command_package import load_point
 from univae.devices import pick_device
 from univae.entry_points import FUNCTIONS, KINDS, points
 from univae.errors import InputError
@@ -75,7 +76,7 @@ class Trained(ABC):
         self.folder = folder
         self.device = device
         self.checkpoint = checkpoint
-        self._saved_step = _saved_step(self.folder, checkpoint)
+        self._saved_step = folder.step(checkpoint)
 
     @classmethod
     def open(
@@ -189,6 +190,41 @@ class Trained(ABC):
         """
         return points(FUNCTIONS)["score"].load()(self, data, *args, **options)
 
+    def push(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        license: str = "",
+        message: str = "",
+        keep_card: bool = False,
+    ) -> str:
+        """Publish the run on the Hugging Face hub, as ``univae push`` does; return its address.
+
+        ``univae.load(name)`` opens it on another machine.
+
+        Args:
+            name: the repository, ``org/name``; it is created where it is missing.
+            private: only its owner can read a new repository.
+            license: of the weights, for the model card: ``mit``, ``cc-by-4.0``, ...
+            message: of the commit.
+            keep_card: leave the repository's README.md as it is.
+
+        Raises:
+            InputError: an export cannot replace a run of this kind; or the hub refuses it.
+        """
+        push_run = load_point(points(FUNCTIONS)["push"])
+        return str(
+            push_run(
+                self.path,
+                name,
+                private=private,
+                license=license,
+                message=message,
+                keep_card=keep_card,
+            )
+        )
+
     def refusal(self, name: str) -> InputError:
         """Return the error for a method that this kind does not have, with the kinds that do."""
         method = "scoring" if name == "score" else name
@@ -201,12 +237,3 @@ class Trained(ABC):
         return InputError(
             f"{name}: {reason}; it works on runs of {', '.join(able)}; got {self.path}"
         )
-
-
-def _saved_step(folder: RunFolder, checkpoint: str) -> object:
-    """Return the step of a checkpoint, None where it cannot be read: a kind needs it or not."""
-    try:
-        state = read_json(folder.checkpoint(checkpoint) / "state.json")
-    except InputError:
-        return None
-    return state.get("step") if isinstance(state, dict) else None

@@ -27,6 +27,7 @@ __all__ = [
     "read_weights",
     "require_weights",
     "save_weights",
+    "stored_shapes",
 ]
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -65,7 +66,7 @@ def read_module(build: Callable[[], Module], weights: str | Path, config: str | 
     """
     with reading(config), torch.device("meta"), _WithoutDraws():
         expected = build().state_dict()
-    _require_same_weights(_shapes(expected), _stored_shapes(weights), weights)
+    _require_same_weights(_shapes(expected), stored_shapes(weights), weights)
     with reading(config):
         module = build()
     load_weights(module, weights)
@@ -174,8 +175,12 @@ def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
     return {name: tuple(x.shape) for name, x in weights.items()}
 
 
-def _stored_shapes(path: str | Path) -> Shapes:
-    """Return the shapes in the header of a safetensors file."""
+def stored_shapes(path: str | Path) -> Shapes:
+    """Return the shapes in the header of a safetensors file.
+
+    Raises:
+        InputError: the file is not safetensors.
+    """
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())

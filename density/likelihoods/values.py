@@ -3,9 +3,9 @@
 from torch import Size, Tensor
 from torch.distributions import Normal, StudentT
 
+from univae.devices import any_false
 from univae.dtypes import at_least_float32
 from univae.errors import InputError
-from univae.tracing import is_exporting
 
 __all__ = ["check_levels", "standardised"]
 
@@ -20,7 +20,7 @@ def check_levels(who: str, x: Tensor, shape: Size, levels: int) -> None:
         raise InputError(f"{who}: x must end in {tuple(shape)}; got {tuple(x.shape)}; reshape it")
     values = at_least_float32(x)  # uint8 would compare with the number of levels modulo 256
     is_level = (values == values.round()) & (values >= 0) & (values < levels)
-    if not is_exporting() and not is_level.all():
+    if any_false(is_level):
         first = values[~is_level][0].item()
         raise InputError(
             f"{who}: x must hold whole levels 0..{levels - 1}; got {first:g}; "

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compress": ("experiments.compress", "write data as a small file, without loss"),
     "decompress": ("experiments.decompress", "read such a file back"),
     "export": ("experiments.export", "write the part of a run that using its model needs"),
+    "push": ("experiments.push", "publish a run on the Hugging Face hub"),
     "evaluate": ("experiments.evaluate", "measure a trained model of any kind on test data"),
     "evaluate-gan": (
         "experiments.evaluate_gan",

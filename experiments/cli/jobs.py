@@ -54,6 +54,7 @@ JOBS: Sequence[Job] = (
         ("compress", "decompress", "export"),
         "univae compress runs/mine held_out.txt held_out.bits",
     ),
+    Job("share", ("push",), "univae push runs/mine my-name/my-model --license mit"),
     Job("report", ("report", "compare"), "univae compare runs/a runs/b --out compare.html"),
 )
 

@@ -165,7 +165,9 @@ def result_in_run(
         InputError: see :func:`result_file`; or the run is no run folder.
     """
     if path is None and is_unpacked(run):
-        raise InputError("--out is needed, for the run is an export, which is not written into")
+        raise InputError(
+            "--out is needed, for the run is an export or of the hub, which is not written into"
+        )
     if path is None:
         path = RunFolder.open(run).subfolder(SAMPLES) / name
         overwrite = True

@@ -33,6 +33,7 @@ NO_FILE = (
     "its moving average lies in its training state; copy the run folder instead, or write its "
     "generator with --format onnx"
 )
+NO_EXPORT = "its moving average lies in its training state; copy the run folder instead"
 
 # Command -> kind of run -> why it does not work.
 NOT_FOR: Mapping[str, Mapping[str, str]] = {
@@ -46,6 +47,7 @@ NOT_FOR: Mapping[str, Mapping[str, str]] = {
     "compress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "decompress": {GAN: NO_DENSITY, SIMILAR: NO_PROBABILITY},
     "export": {GAN: NO_FILE},
+    "push": {GAN: NO_EXPORT},
     "calibrate": {GAN: NO_BOUND, SIMILAR: NO_BOUND},
     "evaluate": {},
     "evaluate-gan": dict.fromkeys((TEXT, DENSITY, SIMILAR), ANY_KIND),

@@ -15,7 +15,7 @@ from experiments.data.texts import TextFiles
 from univae.errors import InputError
 from univae.exported import user_cache
 
-__all__ = ["cached_files", "writable_file"]
+__all__ = ["cached_files", "index_file", "writable_file"]
 
 FOLDER = "vectors"  # in the run folder
 DIGEST_BYTES = 12
@@ -52,10 +52,27 @@ def writable_file(run: Path, recipe: Mapping[str, object]) -> Path:
     raise InputError(f"neither {folders} can be written to; give --vectors FILE.npy")
 
 
+def index_file(recipe: Mapping[str, object], suffix: str) -> Path:
+    """Return the file of an index in the user's cache, written or not; its folder is created.
+
+    Raises:
+        InputError: the user's cache cannot be written to.
+    """
+    folder = user_cache() / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: an index cannot be written there ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
+    return folder / _name(recipe, suffix)
+
+
 def _folders(run: Path) -> tuple[Path, Path]:
     return run / FOLDER, user_cache() / FOLDER
 
 
-def _name(recipe: Mapping[str, object]) -> str:
+def _name(recipe: Mapping[str, object], suffix: str = ".npy") -> str:
     content = json.dumps(recipe, sort_keys=True).encode()
-    return blake2b(content, digest_size=DIGEST_BYTES).hexdigest() + ".npy"
+    return blake2b(content, digest_size=DIGEST_BYTES).hexdigest() + suffix

@@ -21,7 +21,13 @@ from univae.mapped_files import map_array
 from univae.text.corpus import UNREADABLE_ARRAY
 from univae.text.tally import Tally
 
-__all__ = ["read_matrix", "unchecked_outputs", "vector_outputs", "write_description"]
+__all__ = [
+    "read_matrix",
+    "stored_checksum",
+    "unchecked_outputs",
+    "vector_outputs",
+    "write_description",
+]
 
 COUNTS = tuple(asdict(Tally()))
 MATRIX_SUFFIX = ".npy"
@@ -69,6 +75,11 @@ def write_description(out: Output, matrix: Path, recipe: JsonObject, tally: Tall
     """Write the description of a new matrix, which is read once for its checksum."""
     content = {**recipe, **asdict(tally), CHECKSUM: fingerprint_file(matrix)}
     _write(out, content, matrix)
+
+
+def stored_checksum(matrix: Path) -> str:
+    """Return the checksum of a matrix that was read or written, from its description."""
+    return str(read_json(matrix.with_suffix(".json"))[CHECKSUM])
 
 
 def read_matrix(

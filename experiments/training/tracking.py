@@ -4,14 +4,19 @@
 ``tensorboard --logdir RUNS`` reads: a curve for every number, named after its kind and itself
 (``train/loss``, ``validation/nll_nats``), and the grids of images that validations write. A resumed
 run replaces what it had written after its checkpoint.
+
+``--track trackio`` writes the same into the local project of Trackio that is named after the folder
+of the run's folder; ``trackio show`` serves it. Trackio does not replace what was written, so a
+resumed run is a run of its own there, from the step of its checkpoint on.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -55,20 +60,14 @@ class TensorBoard:
         writer = _tensorboard()
         self._run = run
         self._writer: SummaryWriter = writer(str(run / EVENTS), purge_step=step)
-        for row in rows:
-            numbers = {name: value for name, value in row.items() if name not in ("kind", "step")}
-            self.row(row["kind"], row["step"], numbers)
+        _show(rows, self)
 
     def row(self, kind: str, step: int, numbers: Mapping[str, object]) -> None:
         """Add every number that is finite, and the grid of a validation."""
-        for name, value in numbers.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and math.isfinite(cast(float, value)):
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
-        grid = self._run / GRID.format(step=step)
-        if kind == "validation" and grid.exists():
-            with Image.open(grid) as image:
-                pixels = np.asarray(image.convert("RGB"))
+        for name, value in _curves(kind, numbers).items():
+            self._writer.add_scalar(name, value, step)
+        pixels = _grid(self._run, kind, step)
+        if pixels is not None:
             self._writer.add_image("samples", pixels, step, dataformats="HWC")
         self._writer.flush()
 
@@ -90,6 +89,89 @@ def _tensorboard() -> "type[SummaryWriter]":
             "--track tensorboard needs the extra board: pip install 'univae[board]'"
         ) from error
     return SummaryWriter
+
+
+class Trackio:
+    """A run of a local project of Trackio.
+
+    Args:
+        run: the run folder, which the run is named after; its folder is the project.
+        step: of the first row; a resumed run is named after it, too.
+        rows: those of that step and after it which a checkpoint stored.
+
+    Raises:
+        InputError: Trackio is not installed.
+    """
+
+    def __init__(self, run: Path, step: int, rows: Iterable[JsonObject]) -> None:
+        self._library = _trackio()
+        self._run = run
+        folder = run.resolve()
+        name = f"{folder.name} from step {step}" if step else folder.name
+        with redirect_stdout(sys.stderr):  # stdout is for the result of the command
+            self._tracked = self._library.init(
+                folder.parent.name or "univae",
+                name=name,
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+        _show(rows, self)
+
+    def row(self, kind: str, step: int, numbers: Mapping[str, object]) -> None:
+        """Add every number that is finite, and the grid of a validation."""
+        shown: dict[str, object] = dict(_curves(kind, numbers))
+        pixels = _grid(self._run, kind, step)
+        if pixels is not None:
+            shown["samples"] = self._library.Image(pixels)
+        if shown:
+            self._tracked.log(shown, step=step)
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        with redirect_stdout(sys.stderr):
+            self._tracked.finish()
+
+
+def _trackio() -> Any:
+    """Return the library Trackio.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import trackio
+    except ImportError as error:
+        raise InputError(
+            "--track trackio needs the extra trackio: pip install 'univae[trackio]'"
+        ) from error
+    return trackio
+
+
+def _show(rows: Iterable[JsonObject], tracker: Tracker) -> None:
+    """Add stored rows of metrics."""
+    for row in rows:
+        numbers = {name: value for name, value in row.items() if name not in ("kind", "step")}
+        tracker.row(row["kind"], row["step"], numbers)
+
+
+def _curves(kind: str, numbers: Mapping[str, object]) -> dict[str, float]:
+    """Return the finite numbers of a row, named after its kind and themselves."""
+    curves = {}
+    for name, value in numbers.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and math.isfinite(cast(float, value)):
+            curves[f"{kind}/{name}"] = cast(float, value)
+    return curves
+
+
+def _grid(run: Path, kind: str, step: int) -> np.ndarray | None:
+    """Return the grid of images (height, width, 3) of a validation, None where there is none."""
+    path = run / GRID.format(step=step)
+    if kind != "validation" or not path.exists():
+        return None
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 class NoTracker:
@@ -122,6 +204,7 @@ TRACKERS: Mapping[str, TrackerKind] = {
     "tensorboard": TrackerKind(
         "event files in RUN/events; needs univae[board]", TensorBoard, _tensorboard
     ),
+    "trackio": TrackerKind("a local project of Trackio; needs univae[trackio]", Trackio, _trackio),
 }
 
 if TYPE_CHECKING:

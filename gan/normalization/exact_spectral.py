@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from univae.dtypes import at_least_float32
+from univae.dtypes import at_least_float32, autocast
 from univae.errors import InputError
 
 __all__ = ["ConvolutionNorm", "LinearNorm"]
@@ -125,9 +125,7 @@ class _LinearMap(Protocol):
 
 def _normalize(layer: _LinearMap, start: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the weight over its norm, and the singular vectors v and u, without gradients."""
-    if weight.is_meta:  # whose device has no autocast
-        return weight, start, layer.apply_to(start, weight)
-    with torch.autocast(weight.device.type, enabled=False):
+    with autocast(weight.device, enabled=False):
         precise_weight = at_least_float32(weight)
         with torch.no_grad():
             v = _singular_vector(layer, start, precise_weight)

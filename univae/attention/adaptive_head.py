@@ -29,7 +29,8 @@ from univae.attention.norms import Norm
 from univae.attention.target_log_prob import target_log_prob
 from univae.attention.transformer import Head
 from univae.attention.variant import PLAIN, Variant
-from univae.dtypes import at_least_float32
+from univae.devices import is_readable
+from univae.dtypes import at_least_float32, autocast
 from univae.errors import InputError
 
 __all__ = ["SOFTMAXES", "AdaptiveHead", "Softmax", "SoftmaxKind"]
@@ -117,6 +118,11 @@ class AdaptiveHead(Head):
         as_class = self.bounds[0] + class_of - 1
         log_prob = target_log_prob(rows, *first, torch.where(class_of == 0, ids, as_class))
         for i, layer in enumerate(within):
+            if not is_readable(ids):  # the number of members is not known
+                places = (ids - self.bounds[i]).clamp(0, len(layer[0]) - 1)
+                conditional = target_log_prob(rows, *layer, places)
+                log_prob = log_prob + conditional.masked_fill(class_of != i + 1, 0.0)
+                continue
             members = (class_of == i + 1).nonzero().squeeze(1)
             places = ids[members] - self.bounds[i]
             conditional = target_log_prob(rows[members], *layer, places)
@@ -139,7 +145,7 @@ class AdaptiveHead(Head):
 
 
 def _log_softmax(logits: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch tokens"]:
-    with torch.autocast(logits.device.type, enabled=False):
+    with autocast(logits.device, enabled=False):
         return at_least_float32(logits).log_softmax(-1)
 
 

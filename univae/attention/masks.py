@@ -12,17 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from univae.tracing import is_exporting
-
-__all__ = ["all_real", "causal", "padding", "prefix", "uniae", "visible_keys"]
-
-
-def all_real(real: Bool[Tensor, "batch keys"]) -> bool:
-    """Return whether no row is padding, so that no mask is needed: the fused kernels skip work.
-
-    In an exported graph, which serves batches with padding and without, the result is false.
-    """
-    return not is_exporting() and bool(real.all())
+__all__ = ["causal", "padding", "prefix", "uniae", "visible_keys"]
 
 
 def causal(

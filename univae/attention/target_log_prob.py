@@ -18,6 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from univae.devices import all_true
+from univae.dtypes import autocast, autocast_dtype
+
 __all__ = ["target_log_prob"]
 
 HOST = "cpu"
@@ -37,12 +40,10 @@ def target_log_prob(
     Products are computed in the dtype of an active autocast. The result can be differentiated once,
     by autograd alone, not by ``torch.func``. A ``bias`` of -inf excludes an id.
     """
-    kind = x.device.type
-    autocast = torch.is_autocast_enabled(kind)
-    dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+    dtype = autocast_dtype(x.device) or x.dtype
     needed = tuple(torch.is_grad_enabled() and y.requires_grad for y in (x, table, bias))
     apply = cast("Callable[..., Tensor]", _TargetLogProb.apply)
-    with torch.autocast(kind, enabled=False):
+    with autocast(x.device, enabled=False):
         return apply(x, table, bias, targets, dtype, needed)
 
 
@@ -166,7 +167,7 @@ class _TargetLogProb(torch.autograd.Function):
         context = cast(_Context, ctx)
         x, table, bias, targets, *gradients = context.saved_tensors
         factor = grad[:1].sum()  # 0 where there is no row
-        if not bool((grad == factor).all()):
+        if not all_true(grad == factor):
             problem = _Problem(x, table, bias, targets, context.product_dtype)
             weighted = _Gradients(problem, context.needed, grad)
             problem.log_prob(weighted)

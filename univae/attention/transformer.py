@@ -24,6 +24,7 @@ from univae.attention.core import Attention, Mix, Step
 from univae.attention.norms import NORMS, Norm
 from univae.attention.target_log_prob import target_log_prob
 from univae.attention.variant import PLAIN, Variant
+from univae.devices import is_readable
 from univae.text.special import PAD, START
 
 __all__ = ["Block", "Embedding", "Feed", "Head", "Norm", "initialise"]
@@ -269,6 +270,9 @@ class Head(nn.Module):
     ) -> Tensor:
         """Return ``log_prob_of`` of the transformed rows with targets, and 0 for padding."""
         real = targets != PAD
+        if not is_readable(real):  # the number of real rows is not known
+            log_prob = log_prob_of(self.transform(x.flatten(0, -2)), targets.flatten())
+            return log_prob.view(targets.shape).masked_fill(~real, 0.0)
         log_prob = log_prob_of(self.transform(x[real]), targets[real])
         return log_prob.new_zeros(targets.shape).masked_scatter(real, log_prob)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from univae.dtypes import autocast_dtype
 from univae.errors import InputError
 
 __all__ = ["Drift", "precision"]
@@ -66,7 +67,8 @@ def precision(tensors: Iterable[Tensor]) -> float:
     """
     floats = [x for x in tensors if x.is_floating_point()]
     dtypes = {x.dtype for x in floats}
-    for device in {x.device.type for x in floats}:
-        if torch.is_autocast_enabled(device):
-            dtypes.add(torch.get_autocast_dtype(device))
+    for device in {x.device for x in floats}:
+        dtype = autocast_dtype(device)
+        if dtype is not None:
+            dtypes.add(dtype)
     return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)

@@ -22,6 +22,7 @@ from torch import Tensor
 from univae.contrastive.all_gather import Share
 from univae.contrastive.all_gather import gather as gather_rows
 from univae.contrastive.tiled_softmax import Candidates, log_partition
+from univae.dtypes import autocast
 from univae.errors import InputError
 
 __all__ = ["info_nce", "paired_info_nce", "partners"]
@@ -70,7 +71,7 @@ def info_nce(
         raise InputError(
             "info_nce: negative_groups needs negatives and groups; give all three, or omit it"
         )
-    with torch.autocast(queries.device.type, enabled=False):
+    with autocast(queries.device, enabled=False):
         queries, keys = _promoted(queries, keys)
         beta = _as_tensor(scale, queries)
         share = Share.of(queries, gather=gather)
@@ -125,7 +126,7 @@ def paired_info_nce(
             "paired_info_nce: rows 2i and 2i + 1 are partners, so there must be an even number; "
             f"got {len(vectors)}"
         )
-    with torch.autocast(vectors.device.type, enabled=False):
+    with autocast(vectors.device, enabled=False):
         (vectors,) = _promoted(vectors)
         share = Share.of(vectors, gather=gather)
         # Every process before this one has an even number of rows, so partners stay i XOR 1.

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from univae.contrastive.all_gather import Share
-from univae.dtypes import at_least_float32
+from univae.devices import any_false, is_readable
+from univae.dtypes import at_least_float32, autocast
 from univae.errors import InputError
 
 __all__ = ["cosent"]
@@ -43,12 +44,12 @@ def cosent(
     References:
         CoSENT (Su, 2022), https://kexue.fm/archives/8847
     """
-    with torch.autocast(scores.device.type, enabled=False):
+    with autocast(scores.device, enabled=False):
         share = Share.of(scores, gather=gather)
         s = share.gather(at_least_float32(scores))
         s = s * torch.as_tensor(scale, dtype=s.dtype, device=s.device)
         y = share.gather(labels)
-        if not y.isfinite().all():
+        if any_false(y.isfinite()):
             raise InputError(
                 "cosent: labels must be finite, or they have no order; drop the pairs without one"
             )
@@ -65,6 +66,9 @@ def _gaps(s: Float[Tensor, "pairs"], y: Real[Tensor, "pairs"]) -> Float[Tensor, 
     ordered, order = y.sort()
     s = s[order]
     lower_count = torch.searchsorted(ordered, ordered)  # pairs with a lower label
+    if not is_readable(lower_count):  # the number of pairs of the lowest label is not known
+        lower = s.logcumsumexp(0)[(lower_count - 1).clamp(min=0)]
+        return (lower - s).masked_fill(lower_count == 0, -torch.inf)
     first = int((lower_count == 0).sum())  # pairs of the lowest label have none
     lower = s.logcumsumexp(0)[lower_count[first:] - 1]
     return lower - s[first:]

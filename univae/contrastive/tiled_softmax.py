@@ -25,6 +25,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from univae.devices import all_true, is_readable
+
 __all__ = ["Candidates", "log_partition"]
 
 LOG2_E = math.log2(math.e)
@@ -52,12 +54,10 @@ class Candidates:
         if self.groups is not None:
             query_groups, key_groups = self.groups
             same_group = query_groups[rows, None] == key_groups[columns]
-            row, column = _within(self.targets[rows], columns)
-            same_group[row, column] = False
+            _fill_at(same_group, self.targets[rows], columns, value=False)
             scores.masked_fill_(same_group, -math.inf)
         if self.selves is not None:
-            row, column = _within(self.selves[rows], columns)
-            scores[row, column] = -math.inf
+            _fill_at(scores, self.selves[rows], columns, value=-math.inf)
         return scores
 
 
@@ -108,7 +108,7 @@ class _Tiled(torch.autograd.Function):
             target = tiles.target_score(i)
             shift = target
             total = tiles.total(i, shift)
-            if not total.isfinite().all():
+            if not all_true(total.isfinite()):
                 shift = tiles.maximum(i)
                 total = tiles.total(i, shift)
             bits = total.log2_()
@@ -197,10 +197,14 @@ class _Tiles:
         return torch.stack(maxima).amax(0)
 
 
-def _within(indices: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
-    """Return the rows whose index is among ``columns``, and its distance from their start."""
+def _fill_at(tile: Tensor, indices: Tensor, columns: slice, *, value: float | bool) -> None:
+    """Set one element of each row of a tile, at its index, where that is among ``columns``."""
+    if not is_readable(indices):  # the number of such rows is not known
+        numbers = torch.arange(columns.start, columns.stop, device=tile.device)
+        tile.masked_fill_(indices[:, None] == numbers, value)
+        return
     rows = ((indices >= columns.start) & (indices < columns.stop)).nonzero().squeeze(1)
-    return rows, indices[rows] - columns.start
+    tile[rows, indices[rows] - columns.start] = value
 
 
 def _slices(count: int, rows: int) -> Iterator[slice]:

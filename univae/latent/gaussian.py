@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from univae.devices import is_readable
 from univae.errors import InputError
 
 __all__ = ["DiagonalGaussian", "diagonal_gaussian"]
@@ -24,8 +25,9 @@ def diagonal_gaussian(
     Raises:
         InputError: a mean is not finite, or a deviation is not a finite number above 0.
     """
+    checked = None if is_readable(mean) else False  # None: PyTorch's default
     try:
-        return Independent(Normal(mean, scale), 1)
+        return Independent(Normal(mean, scale, validate_args=checked), 1, validate_args=checked)
     except ValueError as error:
         raise InputError(
             "the Gaussian of a latent must have finite means and deviations above 0, which these "

@@ -18,6 +18,7 @@ from torch.distributions.kl import register_kl
 from torch.nn.functional import normalize
 from torch.types import _size
 
+from univae.devices import any_false
 from univae.dtypes import as_floating, at_least_float32
 from univae.errors import InputError
 from univae.latent.bessel import deficit, divergence, log_uniform, mean_length, on_host, surplus
@@ -176,7 +177,7 @@ def _divergence_from_uniform(p: VonMisesFisher) -> Float[Tensor, "*batch"]:
 
 
 def _check(mean_direction: Tensor, kappa: Tensor) -> None:
-    if not UnitVector().check(mean_direction).all():
+    if any_false(UnitVector().check(mean_direction)):
         norms = torch.linalg.vector_norm(at_least_float32(mean_direction), dim=-1)
         raise InputError(
             f"VonMisesFisher: mean_direction must hold unit vectors; got norms in "
@@ -186,7 +187,7 @@ def _check(mean_direction: Tensor, kappa: Tensor) -> None:
         raise InputError(
             f"VonMisesFisher: needs at least 2 dimensions; got {mean_direction.shape[-1]}"
         )
-    if not ((kappa >= 0) & kappa.isfinite()).all():
+    if any_false((kappa >= 0) & kappa.isfinite()):
         raise InputError(
             f"VonMisesFisher: concentration must be finite and not negative; got values in "
             f"[{kappa.min():.4g}, {kappa.max():.4g}]; a softplus keeps it so"

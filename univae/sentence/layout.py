@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from univae.attention.masks import all_real, padding, prefix
+from univae.attention.masks import padding, prefix
+from univae.devices import all_true
 from univae.text.special import END, PAD
 
 __all__ = ["ends", "is_real", "positions", "tokens", "unilm_mask"]
@@ -38,7 +39,7 @@ def unilm_mask(real: Bool[Tensor, "batch rows"], target_rows: int) -> Bool[Tenso
     source_rows = real.shape[1]
     segments = (torch.arange(source_rows + target_rows, device=real.device) >= source_rows).long()
     mask = prefix(segments[None])
-    if all_real(real):
+    if all_true(real):
         return mask
     return mask & padding(F.pad(real, (0, target_rows), value=True))
 

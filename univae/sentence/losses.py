@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from univae.contrastive.all_gather import Share
+from univae.dtypes import at_least_float32, autocast
 from univae.text.special import PAD
 
 __all__ = [
@@ -50,7 +51,7 @@ def generation_loss(
             batch that of the batch, so that the losses of the parts add up to that of the batch.
     """
     if tokens is None:
-        tokens = int((target != PAD).sum())
+        return -log_likelihood.sum() / (target != PAD).sum().clamp(min=1)
     return -log_likelihood.sum() / max(tokens, 1)
 
 
@@ -64,6 +65,7 @@ def distillation_loss(
     r"""Return :math:`w \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`.
 
     Rotations of either space do not change it. The diagonal counts in the mean and adds nothing.
+    It is computed in at least float32, also under autocast.
 
     Args:
         student: vectors :math:`u_i` of length 1.
@@ -72,10 +74,12 @@ def distillation_loss(
         gather: use the rows of all processes; the result is this process's share, as that of
             :func:`univae.contrastive.info_nce`.
     """
-    share = Share.of(student, gather=gather)
-    teacher_cosines = (teacher @ share.gather(teacher).T).to(student)
-    errors = student @ share.gather(student).T - teacher_cosines
-    return weight * share.mean(errors.square().mean(1))
+    with autocast(student.device, enabled=False):
+        student = at_least_float32(student)
+        share = Share.of(student, gather=gather)
+        teacher_cosines = (teacher @ share.gather(teacher).T).to(student)
+        errors = student @ share.gather(student).T - teacher_cosines
+        return weight * share.mean(errors.square().mean(1))
 
 
 def pair_features(
@@ -98,4 +102,5 @@ def classification_loss(
 def _same_task(labels: Int[Tensor, "pairs"]) -> Bool[Tensor, "pairs classes"]:
     """Return whether each class is one of the task of each pair's label."""
     is_nli = torch.tensor([False] * len(SIMILARITY) + [True] * len(NLI), device=labels.device)
-    return is_nli[labels][:, None] == is_nli
+    # torch.compile generates no code for == of booleans
+    return (is_nli[labels][:, None] ^ is_nli).logical_not()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from univae.attention.cache import KeyValueCache
 from univae.attention.core import Mix, attend
-from univae.attention.masks import all_real, padding
+from univae.attention.masks import padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, Head, initialise
@@ -27,6 +27,7 @@ from univae.decoding.cached import CachedDecoder, DecoderLayers, filling
 from univae.decoding.positions import RowPositions
 from univae.decoding.sampling import Sampling
 from univae.decoding.sampling import generate as draw_texts
+from univae.devices import all_true
 from univae.errors import InputError
 from univae.sentence.config import RoFormerSimConfig
 from univae.sentence.layout import ends, is_real, positions, tokens, unilm_mask
@@ -87,7 +88,8 @@ class RoFormerSim(nn.Module):
         real = is_real(source)
         x = self._source_rows(source)
         phase = self._phase[: real.shape[1]][None]
-        mix = self._mix(None if all_real(real) else padding(real))
+        # without a mask the fused kernels skip work
+        mix = self._mix(None if all_true(real) else padding(real))
         for block in self.blocks:
             x = block(x, phase, mix)
         return self._pool(x, real)
@@ -129,8 +131,8 @@ class RoFormerSim(nn.Module):
         capacity = capacity or c.max_length
         x = self._source_rows(source)
         phase = self._phase[:source_rows][None]
-        visible = None
-        if not all_real(real):
+        visible = None  # without a mask the fused kernels skip work
+        if not all_true(real):
             visible = F.pad(real, (0, capacity), value=True).repeat_interleave(copies, 0)
         shape = (len(source) * copies, c.heads, source_rows + capacity, c.width // c.heads)
         caches = [KeyValueCache(shape, x, c.scale, c.scale_base, visible) for _ in self.blocks]

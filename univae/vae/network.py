@@ -19,11 +19,12 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from univae.attention.adaptive_head import SOFTMAXES
-from univae.attention.masks import all_real, padding
+from univae.attention.masks import padding
 from univae.attention.norms import NORMS
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block, Embedding, initialise
 from univae.attention.variant import Variant
+from univae.devices import all_true
 from univae.errors import InputError
 from univae.latent.hierarchy import Choose
 from univae.text.special import END, PAD, START
@@ -190,7 +191,7 @@ class TwoStreamTransformer(nn.Module):
     def _streams(self, real: Tensor | None, encoder_rows: int) -> Streams:
         config = self.config
         mask = None
-        if real is not None and not all_real(real):
+        if real is not None and not all_true(real):  # without a mask the fused kernels skip work
             mask = padding(F.pad(real, (0, 1), value=True))
         dropout = config.attention_dropout if self.training else 0.0
         return Streams(encoder_rows, mask, config.scale, config.scale_base, dropout)

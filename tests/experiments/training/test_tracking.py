@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -124,3 +125,81 @@ def test_a_run_is_tracked_with_its_grids_and_resumes_without(tmp_path: Path) -> 
 
 def test_every_tracker_has_a_summary() -> None:
     assert all(kind.summary for kind in TRACKERS.values())
+
+
+class Project:
+    """A stand-in of the library Trackio, which keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, str]] = []
+        self.logged: list[tuple[int, dict[str, Any]]] = []
+        self.finished = 0
+
+    def init(self, project: str, *, name: str, embed: bool, **more: bool) -> "Project":
+        print("* started")
+        self.started.append((project, name))
+        return self
+
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        self.logged.append((step, metrics))
+
+    def finish(self) -> None:
+        print("* finished")
+        self.finished += 1
+
+    def Image(self, pixels: Any) -> tuple[str, tuple[int, ...]]:
+        return "image", pixels.shape
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> Project:
+    library = Project()
+    monkeypatch.setitem(sys.modules, "trackio", library)  # type: ignore[arg-type]
+    return library
+
+
+def test_trackio_gets_finite_numbers_and_grids(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "project" / "run"
+    (run / "samples").mkdir(parents=True)
+    PIL.Image.new("L", (6, 4)).save(run / "samples" / "step_000004.png")
+    with tracking("trackio", run, 0) as tracker:
+        for row in ROWS:
+            tracker.row(*row)
+    assert project.started == [("project", "run")]
+    assert project.logged == [
+        (2, {"train/loss": 1.5, "train/seconds": 0.1}),
+        (4, {"validation/nll_nats": 2.5, "samples": ("image", (4, 6, 3))}),
+        (6, {"train/loss": 0.5}),
+    ]
+    assert project.finished == 1
+    assert capsys.readouterr().out == ""  # for the result of the command
+
+
+def test_a_resumed_run_is_a_run_of_its_own_in_trackio(project: Project, tmp_path: Path) -> None:
+    stored = [{"kind": "validation", "step": 4, "nll_nats": 2.0}]
+    with suppress(ZeroDivisionError), tracking("trackio", tmp_path / "run", 4, stored):
+        _ = 1 / 0
+    assert project.started == [(tmp_path.name, "run from step 4")]
+    assert project.logged == [(4, {"validation/nll_nats": 2.0})]
+    assert project.finished == 1
+
+
+def test_a_training_is_shown_in_trackio(project: Project, tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    train_gan.main(gan(tmp_path / "run", track="trackio"))
+    names = {name for _, metrics in project.logged for name in metrics}
+    assert any(name.startswith("train/") for name in names)
+    assert any(name.startswith("validation/") for name in names)
+    assert project.finished == 1
+
+
+def test_without_trackio_a_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(InputError, match=r"needs the extra trackio: pip install 'univae\[track"):
+        train_gan.main(gan(tmp_path / "run", track="trackio"))
+    assert not (tmp_path / "run").exists()
